@@ -1,0 +1,137 @@
+# Everything that this repository can do, by name: `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.SUFFIXES:
+
+export SAM_CLI_TELEMETRY := 0
+# `sam validate` refuses to work without a region, though it only looks at the file.
+export AWS_DEFAULT_REGION ?= eu-west-1
+
+# Virtual environments, each for one thing, since their pins do not get along with each other:
+#   .venv          tests, checks, and the command line of `make run`
+#   .venv-sam      the sam command
+#   .venv-aws      the stand-in for AWS
+#   .venv-lambda   what the Python runtime of AWS Lambda has, and nothing else
+#   .venv-checkov  checks of the template
+#   .venv-uv       the installer of the others
+ENVIRONMENTS := .venv .venv-sam .venv-aws .venv-lambda .venv-checkov
+RUN_ENVIRONMENTS := .venv .venv-sam .venv-aws
+
+ready = $(addsuffix /.ready,$(1))
+
+# Installs what is missing of some environments, several at a time, in about half a minute.
+install = $(MAKE) --question $(call ready,$(1)) >/dev/null 2>&1 || { \
+  echo "Installing Python packages, into .venv* in this folder only:"; \
+  $(MAKE) --silent --jobs=4 --output-sync=line $(call ready,$(1)); }
+
+.venv/.ready:         requirements := requirements-dev.txt
+.venv-sam/.ready:     requirements := tools/requirements/sam.txt
+.venv-aws/.ready:     requirements := tools/requirements/aws.txt
+.venv-lambda/.ready:  requirements := tools/requirements/lambda.txt
+.venv-checkov/.ready: requirements := tools/requirements/checkov.txt
+
+.PHONY: help
+help: ## this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
+	  | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "What a target needs, it installs first, into .venv* in this folder and nowhere else."
+
+# -- Set-up ----------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: ## install everything that tests, checks and `make run` need (once; no root)
+	@$(call install,$(ENVIRONMENTS))
+	@echo "Everything is installed. Next: make test, or make run."
+
+.PHONY: setup-e2e
+setup-e2e: ## install what `make e2e-unleash` needs: an Unleash server, PostgreSQL (apt-get, root)
+	@tools/setup-e2e
+
+# By their names too: `make .venv-sam`.
+.PHONY: $(ENVIRONMENTS) .venv-uv
+$(ENVIRONMENTS) .venv-uv: %: %/.ready
+
+# The sam command needs a python3.13 with pip beside it, for src/Makefile; all get one.
+$(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
+	@python=$$(tools/find-python) && tools/make-venv $(@D) "$$python" $(requirements)
+	@touch $@
+
+.venv/.ready: requirements-dev.txt
+.venv-sam/.ready: tools/requirements/sam.txt
+.venv-aws/.ready: tools/requirements/aws.txt
+.venv-lambda/.ready: tools/requirements/lambda.txt
+.venv-checkov/.ready: tools/requirements/checkov.txt
+
+# Without it the others take longer, no more, so its failure stops nothing.
+.venv-uv/.ready: tools/requirements/uv.txt
+	@python=$$(tools/find-python) && \
+	  { tools/make-venv $(@D) "$$python" $< 2>/dev/null || echo "  no uv here: pip will do, slowly"; }
+	@mkdir -p $(@D) && touch $@
+
+# -- Checks ----------------------------------------------------------------------------------------
+
+.PHONY: test
+test: ## all checks and tests; says what was skipped and why
+	@$(call install,$(ENVIRONMENTS))
+	@$(MAKE) lint
+	.venv/bin/pytest
+
+.PHONY: exhaustive
+exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
+	.venv/bin/pytest -m campaign -s tests/faults
+
+.PHONY: lint
+lint: .venv/.ready ## ruff and mypy
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+.PHONY: format
+format: .venv/.ready ## write the code the way that ruff wants it
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+.PHONY: e2e-unleash
+e2e-unleash: ## from a real Unleash server to a flag that is read back
+	@$(call install,$(ENVIRONMENTS))
+	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
+
+.PHONY: validate
+validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks in template.yaml
+	.venv-sam/bin/sam validate --lint
+	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download \
+	  --compact --quiet
+
+# -- Running and building --------------------------------------------------------------------------
+
+.PHONY: run
+run: ## the whole application on this machine: no Docker, no AWS account (KEEP=1: until Ctrl-C)
+	@$(call install,$(RUN_ENVIRONMENTS))
+	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
+
+.PHONY: build
+build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
+	PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+
+.PHONY: lock
+lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes
+	@for file in src/requirements requirements-dev tools/requirements/{sam,aws,lambda,checkov,uv}; do \
+	  echo "  $$file.txt"; \
+	  .venv-uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    --output-file "$$file.txt" "$$file.in"; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built, and caches; the virtual environments stay
+	rm -rf .aws-sam dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
+	find src tests local tools -name node_modules -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the virtual environments as well
+	rm -rf $(ENVIRONMENTS) .venv-uv

@@ -1,0 +1,73 @@
+"""Checks by tools that know AWS, and of the files that everything is installed from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.build.tooling import REPOSITORY, run, sam_environment, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PINNED = [
+    "requirements-dev.txt",
+    "src/requirements.txt",
+    *(f"tools/requirements/{name}.txt" for name in ("aws", "checkov", "lambda", "sam", "uv")),
+]
+LINE = re.compile(
+    r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==[\w.+]+( ; .+)? \\|    --hash=sha256:\w{64}( \\)?"
+)
+
+
+@pytest.mark.build
+def test_sam_finds_nothing_in_the_template() -> None:
+    """`sam validate --lint` passes, which it does without a single warning only."""
+    done = run(tool(".venv-sam", "sam"), "validate", "--lint", environment=sam_environment())
+    assert "is a valid SAM Template" in done.stdout
+
+
+@pytest.mark.build
+def test_checkov_finds_no_risk_in_the_template() -> None:
+    """Every check of checkov passes, or is skipped in the template with its reason."""
+    done = run(
+        *(tool(".venv-checkov", "checkov"), "--file", "template.yaml"),
+        *("--framework", "cloudformation", "--skip-download", "--compact", "--quiet"),
+    )
+    counts = re.search(r"Passed checks: (\d+), Failed checks: 0,", done.stdout)
+    assert counts is not None
+    assert int(counts[1]) > 0
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_what_is_installed_is_pinned_by_hash(name: str) -> None:
+    """Each package has one version and its hashes; no index, no folder, no machine is named."""
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+
+
+def test_tests_run_with_what_is_deployed() -> None:
+    """Packages of the functions have the same versions in the tests' environment."""
+    deployed, tested = (
+        set(
+            re.findall(
+                r"^(\S+==\S+)", (REPOSITORY / name).read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
+        for name in ("src/requirements.txt", "requirements-dev.txt")
+    )
+    assert deployed <= tested
+
+
+def test_a_python_that_refuses_to_run_is_passed_over(tmp_path: Path) -> None:
+    """A version manager's shim that fails, first on the PATH, does not stop the set-up."""
+    shim = tmp_path / "python3.13"
+    shim.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    shim.chmod(0o755)
+    environment = sam_environment()
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    found = run(REPOSITORY / "tools" / "find-python", environment=environment).stdout.strip()
+    assert found != str(shim)
+    assert run(found, "--version").stdout.startswith("Python 3.13.")

@@ -1,0 +1,454 @@
+"""What the template promises, read from the template itself."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from storesync.events import Schedule, parse
+from storesync.settings import SyncSettings, WebhookSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+type Template = Mapping[str, Any]
+
+MOST_PARAMETERS = 14
+PARAMETER_PATH = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
+PARAMETER_PATHS = [
+    f"{PARAMETER_PATH}${{ParameterPrefix}}/{kind}/*"
+    for kind in ("credentials", "sources", "webhooks")
+]
+
+
+def resources(template: Template, kind: str) -> dict[str, Any]:
+    """Return the properties of all resources of one type, by logical id."""
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def properties(template: Template, name: str) -> dict[str, Any]:
+    """Return the properties of one resource."""
+    found: dict[str, Any] = template["Resources"][name]["Properties"]
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    """Return what may be one value or a list as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def statements(template: Template, name: str) -> list[dict[str, Any]]:
+    """Return the statements of a role's policies, or of a managed policy."""
+    found = properties(template, name)
+    policies = found.get("Policies", [found])
+    return [each for policy in policies for each in policy["PolicyDocument"]["Statement"]]
+
+
+def all_statements(template: Template) -> Iterator[dict[str, Any]]:
+    """Yield every statement of every policy in the template."""
+    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+        for name in resources(template, kind):
+            yield from statements(template, name)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every string within a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def actions(template: Template, name: str, resource: Any) -> set[str]:
+    """Return what a role or policy allows on one resource."""
+    return {
+        action
+        for each in statements(template, name)
+        if resource in listed(each["Resource"])
+        for action in listed(each["Action"])
+    }
+
+
+def get_att(name: str, attribute: str = "Arn") -> dict[str, list[str]]:
+    """Return ``!GetAtt name.Arn``."""
+    return {"Fn::GetAtt": [name, attribute]}
+
+
+# -- parameters and outputs ------------------------------------------------------------------------
+
+
+def test_every_parameter_is_described_and_bounded(template: Template) -> None:
+    """A parameter says what it is for, and takes no value that cannot work."""
+    assert len(template["Parameters"]) <= MOST_PARAMETERS
+    for name, parameter in template["Parameters"].items():
+        assert {"Type", "Default", "Description"} <= set(parameter), name
+        assert len(parameter["Description"]) > len("a few words"), name
+        if "AllowedValues" not in parameter:
+            number = parameter["Type"] == "Number"
+            bounds = {"MinValue", "MaxValue"} if number else {"AllowedPattern", "MaxLength"}
+            assert bounds <= set(parameter), name
+
+
+def test_every_default_is_within_its_own_bounds(template: Template) -> None:
+    """A deployment without any answer is a valid one."""
+    for name, parameter in template["Parameters"].items():
+        default = parameter["Default"]
+        if "AllowedValues" in parameter:
+            assert default in parameter["AllowedValues"], name
+        elif parameter["Type"] == "Number":
+            assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
+        else:
+            assert re.fullmatch(parameter["AllowedPattern"], default), name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "accepted"),
+    [("/flagstore", True), ("/team/flags-2", True), ("flags", False), ("/flags/", False),
+     ("/", False), ("/fl*gs", False), ("/flags//prod", False)],
+)  # fmt: skip
+def test_a_prefix_cannot_widen_a_policy(template: Template, prefix: str, *, accepted: bool) -> None:
+    """What is put into the ARNs of policies is a path, without wildcards or empty parts."""
+    pattern = template["Parameters"]["ParameterPrefix"]["AllowedPattern"]
+    assert bool(re.search(pattern, prefix)) is accepted
+
+
+def test_every_parameter_is_used_and_in_a_group(template: Template) -> None:
+    """The console shows all parameters in their groups, and each one does something."""
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    used = " ".join(texts([template["Resources"], template["Conditions"]]))
+    assert not [name for name in grouped if not re.search(rf"\b{name}\b", used)]
+
+
+def test_a_burst_of_a_thousand_webhooks_passes_the_throttle(template: Template) -> None:
+    """A bulk change at the provider is not answered 429, which some of them never repeat."""
+    assert template["Parameters"]["ThrottleBurst"]["Default"] >= 1000
+    settings = properties(template, "WebhookApi")["DefaultRouteSettings"]
+    assert settings == {
+        "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
+        "ThrottlingRateLimit": {"Ref": "ThrottleRate"},
+    }
+
+
+def test_outputs_are_described(template: Template) -> None:
+    """Everything that a person needs after a deployment is an output that says what it is."""
+    outputs = template["Outputs"]
+    assert set(outputs) == {
+        "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "SyncFunctionName", "TableName",
+        "WebhookBaseUrl", "WebhookFunctionName",
+    }  # fmt: skip
+    assert all(output["Description"] for output in outputs.values())
+
+
+# -- rights ----------------------------------------------------------------------------------------
+
+
+def test_the_only_wildcards_are_the_three_parameter_paths(template: Template) -> None:
+    """No policy allows an action, or a resource, that it does not name, but for the sources."""
+    found = [text for each in all_statements(template) for text in texts(each) if "*" in text]
+    assert sorted(found) == PARAMETER_PATHS
+
+
+def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
+    """A statement lists what it allows: no NotAction or NotResource, which allow the rest."""
+    for each in all_statements(template):
+        assert each["Effect"] == "Allow"
+        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+
+
+def test_the_receiver_can_ring_and_nothing_else(template: Template) -> None:
+    """The function that faces the internet has no right on the table or on a credential."""
+    allowed = {
+        (action, json.dumps(resource))
+        for each in statements(template, "WebhookRole")
+        for action in listed(each["Action"])
+        for resource in listed(each["Resource"])
+    }
+    webhooks = f"{PARAMETER_PATH}${{ParameterPrefix}}/webhooks"
+    assert allowed == {
+        ("ssm:GetParametersByPath", json.dumps({"Fn::Sub": webhooks})),
+        ("ssm:GetParametersByPath", json.dumps({"Fn::Sub": f"{webhooks}/*"})),
+        ("sqs:SendMessage", json.dumps(get_att("Queue"))),
+        ("logs:CreateLogStream", json.dumps(get_att("WebhookLogs"))),
+        ("logs:PutLogEvents", json.dumps(get_att("WebhookLogs"))),
+    }
+
+
+def test_the_receiver_is_told_nothing_of_the_table(template: Template) -> None:
+    """The function that faces the internet does not even know the table's name."""
+    function = properties(template, "WebhookFunction")
+    assert "Table" not in set(texts([function, properties(template, "WebhookRole")]))
+
+
+def test_sync_may_do_on_the_table_what_publishing_takes(template: Template) -> None:
+    """SyncFunction has the item actions on the one table: no Scan, no action on tables."""
+    on_table = actions(template, "SyncRole", get_att("Table"))
+    assert on_table == {
+        f"dynamodb:{name}"
+        for name in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem",
+                     "ConditionCheckItem")
+    }  # fmt: skip
+    assert actions(template, "SyncRole", get_att("Queue")) == {
+        f"sqs:{name}"
+        for name in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes",
+                     "ChangeMessageVisibility", "SendMessage")
+    }  # fmt: skip
+    assert "webhooks" not in " ".join(texts(statements(template, "SyncRole")))
+
+
+def test_the_schedule_may_invoke_one_function(template: Template) -> None:
+    """The schedule's role invokes SyncFunction, for schedules of this account only."""
+    assert actions(template, "ScheduleRole", get_att("SyncFunction")) == {"lambda:InvokeFunction"}
+    assert len(statements(template, "ScheduleRole")) == 1
+    trust = properties(template, "ScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert all(each["Condition"]["StringEquals"]["aws:SourceAccount"] for each in trust)
+
+
+def test_the_reader_policy_reads_this_table_by_key(template: Template) -> None:
+    """What readers get is GetItem and Query on the table, with the keys named."""
+    (statement,) = statements(template, "FlagReaderPolicy")
+    assert set(statement["Action"]) == {"dynamodb:GetItem", "dynamodb:Query"}
+    assert statement["Resource"] == get_att("Table")
+    assert statement["Condition"] == {"Null": {"dynamodb:LeadingKeys": "false"}}
+
+
+def test_every_function_has_a_role_of_its_own(template: Template) -> None:
+    """No function shares a role, and none has one that SAM would write."""
+    functions = resources(template, "AWS::Serverless::Function")
+    roles = [json.dumps(function["Role"]) for function in functions.values()]
+    assert len(set(roles)) == len(functions)
+
+
+# -- functions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "settings"), [("WebhookFunction", WebhookSettings), ("SyncFunction", SyncSettings)]
+)
+def test_functions_get_the_variables_that_they_read(
+    template: Template, function: str, settings: Any
+) -> None:
+    """Every variable that the code reads is set, and none is set that nothing reads."""
+
+    class Recorder(dict[str, str]):
+        """Notes which variables are asked for."""
+
+        asked: set[str]
+
+        def get(self, key: str, default: Any = None) -> Any:
+            self.asked.add(key)
+            return {"FLAGSTORE_PARAMETER_PREFIX": "/flagstore"}.get(key, default) or "1"
+
+    recorder = Recorder()
+    recorder.asked = set()
+    settings.from_env(recorder)
+    variables = properties(template, function)["Environment"]["Variables"]
+    ours = {name for name in variables if not name.startswith("POWERTOOLS_")}
+    assert ours == recorder.asked
+    assert set(variables) - ours == {
+        "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
+    }  # fmt: skip
+
+
+def test_bounds_of_parameters_are_those_of_the_code(template: Template) -> None:
+    """The settings accept the least and the most that the template lets through."""
+    variables = properties(template, "SyncFunction")["Environment"]["Variables"]
+    numbers = {
+        name: template["Parameters"][value["Ref"]]
+        for name, value in variables.items()
+        if value.__class__ is dict
+        and template["Parameters"].get(value["Ref"], {}).get("Type") == "Number"
+    }
+    assert numbers
+    for bound in ("MinValue", "MaxValue"):
+        environ = dict.fromkeys(variables, "/x")
+        environ |= {name: str(parameter[bound]) for name, parameter in numbers.items()}
+        SyncSettings.from_env(environ)
+
+
+@pytest.mark.parametrize("function", ["WebhookFunction", "SyncFunction"])
+def test_handlers_exist(template: Template, function: str) -> None:
+    """The handler that the template names is a function of ours."""
+    module, _, name = properties(template, function)["Handler"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_functions_run_the_python_that_they_are_compiled_for(template: Template) -> None:
+    """The runtime, and the version that tests and builds use, are one."""
+    runtime = template["Globals"]["Function"]["Runtime"]
+    assert runtime == f"python3.{sys.version_info.minor}"
+
+
+def test_two_routes_lead_to_the_receiver(template: Template) -> None:
+    """The API answers two POST routes; there is no greedy one, and none to SyncFunction."""
+    routes = [
+        (name, event["Properties"]["Method"], event["Properties"]["Path"])
+        for name, function in resources(template, "AWS::Serverless::Function").items()
+        for event in function["Events"].values()
+        if event["Type"] == "HttpApi"
+    ]
+    assert routes == [
+        ("WebhookFunction", "POST", "/webhooks/{source}"),
+        ("WebhookFunction", "POST", "/webhooks/{source}/{token}"),
+    ]
+
+
+# -- logs ------------------------------------------------------------------------------------------
+
+
+def test_access_logs_name_the_route_and_never_the_path(template: Template) -> None:
+    """No token of a webhook's URL is logged: only variables that cannot hold one are."""
+    settings = properties(template, "WebhookApi")["AccessLogSettings"]
+    logged = json.loads(settings["Format"])
+    assert settings["DestinationArn"] == get_att("WebhookApiLogs")
+    assert set(logged.values()) == {
+        "$context.requestId", "$context.requestTime", "$context.routeKey", "$context.status",
+        "$context.identity.sourceIp", "$context.identity.userAgent", "$context.responseLength",
+        "$context.responseLatency", "$context.integration.integrationStatus",
+        "$context.integrationLatency", "$context.integrationErrorMessage",
+    }  # fmt: skip
+
+
+def test_all_logs_are_kept_for_as_long_as_asked(template: Template) -> None:
+    """Each function and the API write to log groups of the stack, whose logs expire."""
+    groups = resources(template, "AWS::Logs::LogGroup")
+    assert all(
+        group == {"RetentionInDays": {"Ref": "LogRetentionDays"}} for group in groups.values()
+    )
+    functions = resources(template, "AWS::Serverless::Function").values()
+    used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions]
+    assert sorted([*used, "WebhookApiLogs"]) == sorted(groups)
+
+
+# -- queue and schedule ----------------------------------------------------------------------------
+
+
+def test_visibility_is_six_times_every_timeout_there_is(template: Template) -> None:
+    """A batch comes again only when its function cannot be at work on it any more."""
+    timeouts = template["Parameters"]["SyncTimeout"]["AllowedValues"]
+    assert template["Mappings"]["VisibilityOfSyncTimeout"] == {
+        str(timeout): {"Seconds": 6 * timeout} for timeout in timeouts
+    }
+    assert properties(template, "SyncFunction")["Timeout"] == {"Ref": "SyncTimeout"}
+    assert properties(template, "Queue")["VisibilityTimeout"] == {
+        "Fn::FindInMap": ["VisibilityOfSyncTimeout", {"Ref": "SyncTimeout"}, "Seconds"]
+    }
+
+
+def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template) -> None:
+    """A lone ring does not wait for company, and a failed one does not repeat the others."""
+    assert properties(template, "SyncFunction")["Events"]["Rings"] == {
+        "Type": "SQS",
+        "Properties": {
+            "Queue": get_att("Queue"),
+            "BatchSize": 10,
+            "ScalingConfig": {"MaximumConcurrency": 2},
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        },
+    }
+
+
+def test_a_ring_that_fails_five_times_is_kept_for_two_weeks(template: Template) -> None:
+    """Both queues are encrypted, and what cannot be processed waits for a person."""
+    queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": get_att("DeadLetterQueue"),
+        "maxReceiveCount": 5,
+    }
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * 60 * 60
+    assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
+
+
+def test_the_schedule_rings_every_source(template: Template) -> None:
+    """The schedule sends what SyncFunction takes as one, with a unit that fits its number."""
+    schedule = properties(template, "SyncFunction")["Events"]["Reconcile"]["Properties"]
+    assert isinstance(parse(json.loads(schedule["Input"])), Schedule)
+    assert schedule["ScheduleExpression"] == {
+        "Fn::If": [
+            "ReconcileEveryMinute",
+            "rate(1 minute)",
+            {"Fn::Sub": "rate(${ReconcileMinutes} minutes)"},
+        ]
+    }
+    assert template["Conditions"]["ReconcileEveryMinute"] == {
+        "Fn::Equals": [{"Ref": "ReconcileMinutes"}, "1"]
+    }
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert schedule["RetryPolicy"]["MaximumRetryAttempts"] <= 1
+    # SAM would give it a fixed name, which a second stack could not use.
+    assert schedule["OmitName"] is True
+
+
+def test_concurrency_is_reserved_only_when_asked(template: Template) -> None:
+    """A default deployment works in accounts that refuse to reserve any concurrency."""
+    for name in ("Sync", "Webhook"):
+        reserved = properties(template, f"{name}Function")["ReservedConcurrentExecutions"]
+        assert reserved["Fn::If"][2] == {"Ref": "AWS::NoValue"}
+        assert template["Parameters"][f"{name}Concurrency"]["Default"] == 0
+
+
+# -- table and layer -------------------------------------------------------------------------------
+
+
+def test_the_table_survives_the_stack(template: Template) -> None:
+    """Deleting the stack, or an update that would replace the table, deletes no flag."""
+    table = template["Resources"]["Table"]
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["DeletionProtectionEnabled"] is True
+    recovery = table["Properties"]["PointInTimeRecoverySpecification"]
+    assert recovery == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> None:
+    """Key names are those of LaunchDarkly's published layout; old pieces expire."""
+    table = properties(template, "Table")
+    assert table["KeySchema"] == [
+        {"AttributeName": "namespace", "KeyType": "HASH"},
+        {"AttributeName": "key", "KeyType": "RANGE"},
+    ]
+    assert {each["AttributeType"] for each in table["AttributeDefinitions"]} == {"S"}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_a_published_layer_stays(template: Template) -> None:
+    """The layer fits both architectures, and an update takes no version away from a function."""
+    layer = properties(template, "FlagstoreLayer")
+    assert layer["RetentionPolicy"] == "Retain"
+    assert set(layer["CompatibleArchitectures"]) == {"arm64", "x86_64"}
+    assert layer["CompatibleRuntimes"] == ["python3.11", "python3.12", "python3.13"]
+    assert layer["LicenseInfo"] == "Apache-2.0"
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def test_every_exception_to_a_check_has_its_reason(template: Template) -> None:
+    """A check is skipped where it does not fit, and the template says why."""
+    for name, resource in template["Resources"].items():
+        for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
+            assert len(skip["comment"].split()) > 5, (name, skip["id"])
+
+
+def test_names_are_left_to_cloudformation(template: Template) -> None:
+    """Two stacks fit into one account and region: nothing has a fixed name."""
+    named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
+             "LogGroupName", "Name"}  # fmt: skip
+    for name, resource in template["Resources"].items():
+        assert not named & set(resource["Properties"]), name
+    assert "${AWS::StackName}" in properties(template, "FlagstoreLayer")["LayerName"]["Fn::Sub"]

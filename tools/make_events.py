@@ -1,0 +1,200 @@
+"""Write the sample events of ``events/``, byte for byte the same each time.
+
+::
+
+    python -m tools.make_events            # writes them
+    python -m tools.make_events --check    # says which differ from what would be written
+
+The bodies have the documented shapes and hold invented flags; the secret is a sample, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.simulators import launchdarkly, unleash
+from tests.simulators.launchdarkly_flags import new_flag
+from tests.simulators.server import compact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DIRECTORY = Path(__file__).resolve().parent.parent / "events"
+SECRET = "sample-webhook-secret"  # noqa: S105 - public, for samples only
+FORGED_WITH = "not-the-webhook-secret"
+LAUNCHDARKLY_SOURCE = "prod"
+UNLEASH_SOURCE = "unleash"
+PROJECT = "shop"
+ENVIRONMENT = "production"
+SENT_AT_MS = 1_795_000_000_000
+ACCOUNT = "123456789012"
+
+
+def events() -> dict[str, Any]:
+    """Return all events by file name."""
+    flag_updated, segment_updated = _flag_updated(), _segment_updated()
+    enabled = _unleash_body(4711, "feature-environment-enabled", "new-checkout")
+    return {
+        "launchdarkly-flag-updated.json": _launchdarkly(flag_updated, SECRET),
+        "launchdarkly-forged.json": _launchdarkly(flag_updated, FORGED_WITH),
+        "launchdarkly-segment-updated.json": _launchdarkly(segment_updated, SECRET, encode=True),
+        "manual-allow-shrink.json": {"source": LAUNCHDARKLY_SOURCE, "allow_shrink": "0" * 64},
+        "schedule.json": {"schedule": True},
+        "sqs-batch.json": _batch(),
+        "unleash-duplicate.json": _unleash(enabled, SECRET, request="unleash-2"),
+        "unleash-feature-enabled.json": _unleash(enabled, SECRET, request="unleash-1"),
+        "unleash-wrong-secret.json": _unleash(enabled, FORGED_WITH, request="unleash-3"),
+    }
+
+
+def render(event: object) -> bytes:
+    """Return a file's content."""
+    return (json.dumps(event, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files, or compare them."""
+    differing = 0
+    for name, event in events().items():
+        path, content = DIRECTORY / name, render(event)
+        if "--check" not in arguments:
+            path.write_bytes(content)
+        elif not path.exists() or path.read_bytes() != content:
+            differing += 1
+            print(f"{path.name} differs: run python -m tools.make_events", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def _flag_updated() -> bytes:
+    before = {**new_flag("new-checkout"), "on": False, "version": 7}
+    after = {**before, "on": True, "version": 8}
+    return _entry("flag", "new-checkout", "updateOn", number=1, before=before, after=after)
+
+
+def _segment_updated() -> bytes:
+    return _entry("segment", "beta-testers", "updateIncluded", number=2)
+
+
+def _entry(
+    kind: str, key: str, action: str, *, number: int, **versions: Mapping[str, Any]
+) -> bytes:
+    entry = launchdarkly.audit_entry(
+        kind,
+        key,
+        action,
+        number=number,
+        date_ms=SENT_AT_MS,
+        project=PROJECT,
+        environment=ENVIRONMENT,
+        **versions,
+    )
+    return compact(entry)
+
+
+def _unleash_body(number: int, kind: str, flag: str) -> bytes:
+    told = unleash.event(
+        number,
+        kind,
+        created_at="2026-11-18T11:06:40.000Z",
+        flag=flag,
+        project="default",
+        environment=ENVIRONMENT,
+    )
+    return compact(told)
+
+
+def _launchdarkly(body: bytes, secret: str, *, encode: bool = False) -> dict[str, Any]:
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "LD-Integrations/1.0",
+        "x-ld-signature": launchdarkly.sign(body, secret),
+    }
+    request = f"launchdarkly-{hashlib.sha256(body).hexdigest()[:8]}"
+    return _api_gateway(LAUNCHDARKLY_SOURCE, headers, body, request=request, encode=encode)
+
+
+def _unleash(body: bytes, secret: str, *, request: str) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+    return _api_gateway(UNLEASH_SOURCE, headers, body, request=request)
+
+
+def _api_gateway(
+    source: str, headers: Mapping[str, str], body: bytes, *, request: str, encode: bool = False
+) -> dict[str, Any]:
+    """Wrap a webhook as an HTTP API hands it to a function (payload format 2.0)."""
+    path, route = f"/webhooks/{source}", "POST /webhooks/{source}"
+    domain = "sample.execute-api.eu-west-1.amazonaws.com"
+    return {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {**headers, "content-length": str(len(body)), "host": domain},
+        "pathParameters": {"source": source},
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "apiId": "sample",
+            "domainName": domain,
+            "domainPrefix": "sample",
+            "http": {
+                "method": "POST",
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.10",
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": request,
+            "routeKey": route,
+            "stage": "$default",
+            "time": "18/Nov/2026:11:06:40 +0000",
+            "timeEpoch": SENT_AT_MS,
+        },
+        "body": base64.b64encode(body).decode() if encode else body.decode(),
+        "isBase64Encoded": encode,
+    }
+
+
+def _batch() -> dict[str, Any]:
+    return {
+        "Records": [
+            _record(1, LAUNCHDARKLY_SOURCE, ["flag/new-checkout@8"], f"{1:024x}"),
+            _record(2, LAUNCHDARKLY_SOURCE, [], f"{2:024x}"),
+            _record(3, UNLEASH_SOURCE, ["revision/4711"], "4711"),
+        ]
+    }
+
+
+def _record(number: int, source: str, wanted: list[str], delivery: str) -> dict[str, Any]:
+    ring = {
+        "source": source,
+        "wanted": wanted,
+        "sent_at": SENT_AT_MS,
+        "trigger": "webhook",
+        "delivery": delivery,
+    }
+    body = json.dumps(ring, separators=(",", ":"))
+    return {
+        "messageId": f"00000000-0000-4000-8000-{number:012d}",
+        "receiptHandle": f"sample-receipt-{number}",
+        "body": body,
+        "attributes": {
+            "ApproximateReceiveCount": "1",
+            "SentTimestamp": str(SENT_AT_MS),
+            "SenderId": "AROASAMPLE:WebhookFunction",
+            "ApproximateFirstReceiveTimestamp": str(SENT_AT_MS + 10),
+        },
+        "messageAttributes": {},
+        "md5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:flagstore-rings",
+        "awsRegion": "eu-west-1",
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
