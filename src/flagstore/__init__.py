@@ -1,0 +1,41 @@
+"""flagstore reads: feature flags from a store in your own account, in one read.
+
+::
+
+    import flagstore
+
+    flags = flagstore.client("prod")  # module scope; reads nothing yet
+
+
+    def handler(event, context):
+        flag = flags["new-checkout"]
+"""
+
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    FlagNotFoundError,
+    FlagstoreError,
+    NotLoadedError,
+    NotPublishedError,
+    StoreUnavailableError,
+    UnsupportedLayoutError,
+)
+from flagstore.reader import Client, Info, Snapshot, client
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "ConfigurationError",
+    "CorruptSnapshotError",
+    "FlagNotFoundError",
+    "FlagstoreError",
+    "Info",
+    "NotLoadedError",
+    "NotPublishedError",
+    "Snapshot",
+    "StoreUnavailableError",
+    "UnsupportedLayoutError",
+    "client",
+]

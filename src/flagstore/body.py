@@ -1,0 +1,192 @@
+"""The format of a snapshot's body: encode a flag set, decode one flag of it.
+
+The body is a row of *blocks*. A block is the JSON object of some neighbouring items of one
+section, one item a line, deflated on its own, so that one flag can be decoded without inflating
+or parsing the rest. The *index* names the first key of each block, where it lies and its digest;
+the head holds the index's digest. So every byte that is read is covered by a digest.
+
+The content digest is another thing: it says whether two flag sets are the same, whatever the
+order of their items and keys.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from bisect import bisect_right
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.errors import CorruptSnapshotError
+from flagstore.layout import PIECE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+BLOCK_BYTES = 16_384
+"""JSON bytes a block: measured on 1,000 real flags, 16 KB cost 27 % over one single block and
+inflate in 26 µs; 4 KB cost 88 %."""
+
+
+def dumps(item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Write one item as compact ASCII JSON in its own order of keys.
+
+    Raises:
+        ValueError: for what JSON cannot say (NaN, infinities).
+    """
+    return json.dumps(item, separators=(",", ":"), allow_nan=False)
+
+
+def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Write one item so that equal content gives equal text, whatever the order of its keys."""
+    return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
+
+
+def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
+    """Return the digest of a flag set's content, free of the order of items and keys."""
+    whole = sha256(canonical(dict(meta)).encode())
+    for section in sorted(sections):
+        items = sections[section]
+        for key in sorted(items):
+            whole.update(f"\n{dumps([section, key])}{canonical(items[key])}".encode())
+    return whole.hexdigest()
+
+
+class Encoded(NamedTuple):
+    """A flag set, ready to be stored."""
+
+    index_data: bytes
+    index_digest: str
+    blocks: bytes
+    digest: str
+    counts: str
+
+    def size(self) -> int:
+        """Return the bytes that index and blocks take together."""
+        return len(self.index_data) + len(self.blocks)
+
+
+def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
+    """Yield first key, number of items and deflated JSON of each block, in the order of keys."""
+    lines: list[str] = []
+    first, size = "", 0
+    for key in sorted(items):
+        if not lines:
+            first = key
+        lines.append(f"{json.dumps(key)}:{dumps(items[key])}")
+        size += len(lines[-1])
+        if size >= BLOCK_BYTES:
+            yield first, len(lines), _deflate(lines)
+            lines, size = [], 0
+    if lines:
+        yield first, len(lines), _deflate(lines)
+
+
+def _deflate(lines: Sequence[str]) -> bytes:
+    return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
+
+
+def _short_digest(data: bytes) -> str:
+    """Return 128 bits of SHA-256 in hex: they cover chance, and an index of 300 blocks is read."""
+    return sha256(data).hexdigest()[:32]
+
+
+def encode(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> Encoded:
+    """Encode a flag set.
+
+    Raises:
+        ValueError: for what JSON cannot say (NaN, infinities).
+    """
+    table: dict[str, list[list[Any]]] = {}
+    body = bytearray()
+    for section in sorted(sections):
+        entries = table.setdefault(section, [])
+        for first, count, block in _blocks(sections[section]):
+            entries.append([first, len(body), len(block), _short_digest(block), count])
+            body += block
+    index = zlib.compress(dumps({"meta": dict(meta), "sections": table}).encode(), 9)
+    counts = {section: len(items) for section, items in sorted(sections.items())}
+    digest = content_digest(sections, meta)
+    return Encoded(index, sha256(index).hexdigest(), bytes(body), digest, dumps(counts))
+
+
+class Body:
+    """An encoded flag set that decodes what is asked for, and only that.
+
+    Safe under threads: blocks are only ever added, and each is the same whoever adds it.
+    """
+
+    __slots__ = ("_blocks", "_data", "_firsts", "_sections", "meta")
+
+    def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
+        """Check every digest, so that nothing corrupt is found later.
+
+        Raises:
+            CorruptSnapshotError: if a digest does not match or the body is too short.
+        """
+        if sha256(index).hexdigest() != index_digest:
+            message = "the index does not match the digest in the head"
+            raise CorruptSnapshotError(message)
+        parsed = json.loads(zlib.decompress(index))
+        self.meta: dict[str, Any] = parsed["meta"]
+        self._sections: dict[str, list[list[Any]]] = parsed["sections"]
+        self._firsts = {name: [e[0] for e in entries] for name, entries in self._sections.items()}
+        self._data = data
+        self._blocks: dict[int, str] = {}
+        for name, entries in self._sections.items():
+            for first, offset, length, digest, _count in entries:
+                if _short_digest(data[offset : offset + length]) != digest:
+                    message = f"the block of {name} from {first!r} on does not match its digest"
+                    raise CorruptSnapshotError(message)
+
+    def sections(self) -> list[str]:
+        """Return the names of the sections."""
+        return list(self._sections)
+
+    def count(self, section: str) -> int:
+        """Return the number of items of a section, without decoding any."""
+        return sum(entry[4] for entry in self._sections.get(section, ()))
+
+    def _block(self, entry: Sequence[Any]) -> str:
+        offset: int = entry[1]
+        text = self._blocks.get(offset)
+        if text is None:
+            packed = self._data[offset : offset + entry[2]]
+            text = self._blocks[offset] = zlib.decompress(packed).decode("ascii")
+        return text
+
+    def text(self, section: str, key: str) -> str | None:
+        """Return the JSON text of one item, or None."""
+        firsts = self._firsts.get(section, [])
+        place = bisect_right(firsts, key) - 1
+        if place < 0:
+            return None
+        block = self._block(self._sections[section][place])
+        # One item a line, and JSON has no raw line ends: no other place can match.
+        label = f"\n{json.dumps(key)}:"
+        start = block.find(label)
+        if start < 0:
+            return None
+        start += len(label)
+        return block[start : block.index("\n", start)].removesuffix(",")
+
+    def get(self, section: str, key: str) -> Any | None:  # noqa: ANN401 - provider JSON
+        """Return one item, decoded afresh: changing it changes nothing else. None if absent."""
+        text = self.text(section, key)
+        return None if text is None else json.loads(text)
+
+    def items(self, section: str) -> dict[str, Any]:
+        """Return all items of a section, decoded afresh, in the order of their keys."""
+        found: dict[str, Any] = {}
+        for entry in self._sections.get(section, ()):
+            found.update(json.loads(self._block(entry)))
+        return found
+
+    def keys(self, section: str) -> list[str]:
+        """Return the keys of a section, sorted."""
+        return list(self.items(section))
+
+
+def cut(blocks: bytes) -> list[bytes]:
+    """Cut a large body into pieces that fit an item each."""
+    return [blocks[at : at + PIECE_BYTES] for at in range(0, len(blocks), PIECE_BYTES)]

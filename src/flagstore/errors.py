@@ -1,0 +1,48 @@
+"""What can go wrong while reading flags, as one small tree.
+
+::
+
+    FlagstoreError
+    ├── ConfigurationError           an argument or a FLAGSTORE_ variable is missing or wrong
+    ├── FlagNotFoundError            no such flag in the flag set (also a KeyError)
+    └── NotLoadedError               no flag set has been loaded yet in this process
+        ├── NotPublishedError        the store holds nothing for this source
+        ├── StoreUnavailableError    the store did not answer in time, or refused
+        ├── UnsupportedLayoutError   written for readers newer than this one
+        └── CorruptSnapshotError     what was read does not match its digests
+"""
+
+
+class FlagstoreError(Exception):
+    """Base of everything that flagstore raises on purpose."""
+
+
+class ConfigurationError(FlagstoreError):
+    """When an argument or an environment variable is missing or wrong; names it and the remedy."""
+
+
+class FlagNotFoundError(FlagstoreError, KeyError):
+    """When a flag is asked for by name that the flag set does not hold."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NotLoadedError(FlagstoreError):
+    """When flags are read before a first load succeeded; never after one did."""
+
+
+class NotPublishedError(NotLoadedError):
+    """When the store holds nothing for this source."""
+
+
+class StoreUnavailableError(NotLoadedError):
+    """When the store did not answer in time, or refused the request."""
+
+
+class UnsupportedLayoutError(NotLoadedError):
+    """When the store was written for newer readers only: update the layer or the wheel."""
+
+
+class CorruptSnapshotError(NotLoadedError):
+    """When what was read does not match its digests, or a piece is missing."""

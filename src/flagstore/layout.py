@@ -1,0 +1,212 @@
+"""Names of keys and the records of the store: the one place that knows them.
+
+Writer and reader share this module and :mod:`flagstore.body`; nothing in them does I/O. Records
+are plain mappings of attribute names to ``int``, ``str`` or ``bytes``; each store maps them to
+its own types.
+
+``NamedTuple`` and not a dataclass: importing ``dataclasses`` costs a cold start 6 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.errors import ConfigurationError, CorruptSnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Value = int | str | bytes
+    Record = dict[str, Value]
+
+LAYOUT = 1
+"""The version of head and body. The number is the head's key, since functions pin old layers: a
+writer publishes every layout that it supports, each reader reads the one that it knows."""
+
+INLINE_BYTES = 300_000
+"""Up to this size the body lies in the head, so that a cold reader needs one read."""
+PIECE_BYTES = 350_000
+"""Size of one piece of a larger body; an item of DynamoDB may have 409,600 bytes."""
+ROW_BYTES = 409_600
+"""DynamoDB's limit for one item, names of attributes included."""
+SORT_KEY_BYTES = 1_024
+"""DynamoDB's limit for a sort key."""
+
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+
+
+class Key(NamedTuple):
+    """Where a record lies."""
+
+    namespace: str
+    key: str
+
+
+def check_source(name: str) -> str:
+    """Return the name of a source, checked: it enters keys, policies, paths, URLs and hash tags.
+
+    Raises:
+        ConfigurationError: if it is anything but 1 to 48 of ``a-z0-9-``, not starting with ``-``.
+    """
+    if not isinstance(name, str) or not _SOURCE.fullmatch(name):
+        message = (
+            f"{name!r} is no name of a source: use 1 to 48 of a-z, 0-9 and '-', "
+            "starting with a letter or digit"
+        )
+        raise ConfigurationError(message)
+    return name
+
+
+def pulse_key(source: str) -> Key:
+    """Where the small record lies that orders everything."""
+    return Key(f"{source}:$pulse", "pulse")
+
+
+def head_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
+    """Where the current snapshot lies; replicas have namespaces, so partitions, of their own."""
+    suffix = f"~{replica}" if replica else ""
+    return Key(f"{source}:$head{suffix}", str(layout))
+
+
+def history_key(source: str, ticket: int) -> Key:
+    """Where one publication is kept, body included."""
+    return Key(f"{source}:$history", f"{ticket:012d}")
+
+
+def row_namespace(source: str, provider: str, section: str) -> str:
+    """Where the rows of one section lie.
+
+    LaunchDarkly's are in the layout that its SDKs read in daemon mode with ``prefix=<source>``
+    (published by LaunchDarkly: "storing data in DynamoDB"); its flags are called features there.
+    """
+    if provider == "launchdarkly" and section == "flags":
+        section = "features"
+    return f"{source}:{section}"
+
+
+def row_marker(source: str, provider: str) -> Key | None:
+    """Where a provider's SDKs expect the mark of a store that is complete; None where they don't.
+
+    LaunchDarkly: ``$inited``, without any other attribute, written last.
+    """
+    return Key(f"{source}:$inited", f"{source}:$inited") if provider == "launchdarkly" else None
+
+
+def intents_namespace(source: str) -> str:
+    """Where writers announce pieces before they write them, so that none is ever orphaned."""
+    return f"{source}:$intents"
+
+
+def intent_key(source: str, ticket: int) -> Key:
+    """Where the pieces of one ticket are announced."""
+    return Key(intents_namespace(source), f"{ticket:012d}")
+
+
+def pieces_namespace(source: str) -> str:
+    """Where pieces of large bodies lie."""
+    return f"{source}:$body"
+
+
+def pieces_prefix(ticket: int) -> str:
+    """Return what the keys of all pieces of one ticket start with."""
+    return f"{ticket:012d}/"
+
+
+def piece_key(source: str, ticket: int, number: int) -> Key:
+    """Where one piece lies, counted from 0."""
+    return Key(pieces_namespace(source), f"{pieces_prefix(ticket)}{number:03d}")
+
+
+class Version(NamedTuple):
+    """One kept publication, as the pulse lists it."""
+
+    ticket: int
+    published_at: int
+    """Milliseconds since the epoch."""
+
+
+class Pulse(NamedTuple):
+    """The small record that orders everything. Neutral to the layout for ever."""
+
+    drawn: int = 0
+    """The last ticket that was drawn."""
+    ticket: int = 0
+    """The ticket of the last completed check: the fence. 0: none yet."""
+    published: int = 0
+    """The ticket of the head. 0: nothing has been published."""
+    digest: str = ""
+    """The content digest of what is published."""
+    etag: str = ""
+    revision: int = 0
+    """The provider's revision, where it has one."""
+    checked_at: int = 0
+    """When the fetch of the last completed check started, in milliseconds since the epoch."""
+    verified_at: int = 0
+    """When head and rows were last verified whole, in milliseconds since the epoch."""
+    writer: str = ""
+    """Digest of what else shapes the set: layout, provider, base URL, options, rows."""
+    projected: int = 0
+    """The ticket that the rows show."""
+    pinned: int = 0
+    """Until when nothing may be published, in milliseconds since the epoch."""
+    refused: str = ""
+    """The content digest of the set that the guard refused last."""
+    history: str = "[]"
+    """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Pulse:
+        """Read a pulse from its record; attributes that are unknown are left alone."""
+        return cls(**{name: record[name] for name in cls._fields if name in record})
+
+    def is_pinned(self, now_ms: int) -> bool:
+        """Say whether publications are held back now."""
+        return self.pinned > now_ms
+
+    def versions(self) -> list[Version]:
+        """Return the kept publications, oldest first."""
+        return [Version(*entry) for entry in json.loads(self.history)]
+
+
+class Head(NamedTuple):
+    """The record that holds a snapshot, or names the pieces that do."""
+
+    ticket: int
+    provider: str
+    digest: str
+    counts: str
+    """JSON object: section → number of items."""
+    published_at: int
+    index_data: bytes
+    index_digest: str
+    revision: int = 0
+    body: bytes = b""
+    pieces: str = ""
+    """JSON ``[ticket, number]`` where the body lies in pieces, else empty."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Head:
+        """Read a head from its record.
+
+        Raises:
+            CorruptSnapshotError: if attributes are missing.
+        """
+        try:
+            return cls(**{name: record[name] for name in cls._fields if name in record})
+        except TypeError as error:
+            message = f"a head without all its attributes: {sorted(record)}"
+            raise CorruptSnapshotError(message) from error
+
+    def to_record(self, key: Key) -> Record:
+        """Return the record; empty attributes are left out."""
+        values = {name: value for name, value in self._asdict().items() if value != b""}
+        return {**key._asdict(), **values}
+
+    def piece_ticket(self) -> tuple[int, int]:
+        """Return the ticket that wrote the pieces and their number; (0, 0) without pieces."""
+        if not self.pieces:
+            return 0, 0
+        ticket, number = json.loads(self.pieces)
+        return int(ticket), int(number)

@@ -1,0 +1,422 @@
+"""The reader: one flag set in memory, checked at the call, never older than the one before.
+
+No thread, no file and no work between invocations: Lambda freezes a process that waits. Whether
+there is something new is asked when flags are read, at most once in a TTL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakSet
+
+from flagstore.body import Body
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    FlagNotFoundError,
+    NotLoadedError,
+    NotPublishedError,
+    UnsupportedLayoutError,
+)
+from flagstore.layout import Head, Key, Pulse, check_source, head_key, pulse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flagstore.layout import Record
+
+TTL_S = 30.0
+FIRST_LOAD_S = 2.0
+"""All that a first load may take."""
+REFRESH_S = 0.25
+"""All that a refresh may take while there is a flag set in hand."""
+COOL_DOWN_S = 5.0
+"""After a failure nothing is asked for so long, doubling up to the next."""
+MAX_COOL_DOWN_S = 60.0
+
+
+class ReaderStore(Protocol):
+    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds."""
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
+        """Return one record."""
+
+    def pieces(self, source: str, ticket: int, *, deadline: float) -> list[bytes]:
+        """Return the pieces of a large body, in order."""
+
+
+class Info(NamedTuple):
+    """What is known of the flag set in hand."""
+
+    source: str
+    provider: str
+    ticket: int
+    """Grows with every publication."""
+    digest: str
+    """SHA-256 of the content in hex."""
+    counts: dict[str, int]
+    """Section (``flags``, ``segments``) → number of items."""
+    revision: int
+    """The provider's revision where it has one, else 0."""
+    published_at: float
+    """Seconds since the epoch."""
+    checked_at: float
+    """When the provider was last asked, as far as this process knows; seconds since the epoch."""
+    age_s: float
+    """Seconds since then."""
+    stale: bool
+    """Whether the last refresh failed."""
+    error: str
+    """Why, if it did."""
+
+
+class Snapshot:
+    """One flag set, for as long as you hold it: a request sees one, whole."""
+
+    __slots__ = ("_body", "head", "source")
+
+    def __init__(self, source: str, head: Head, body: Body) -> None:
+        self.source = source
+        self.head = head
+        self._body = body
+
+    def keys(self) -> list[str]:
+        """Return the keys of all flags, sorted."""
+        return self._body.keys("flags")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return self._body.count("flags")
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._body.text("flags", key) is not None
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
+
+        Raises:
+            FlagNotFoundError: if there is no such flag.
+        """
+        return self.item("flags", key)
+
+    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        """Return the provider's JSON of one flag or segment.
+
+        Raises:
+            FlagNotFoundError: if there is none.
+        """
+        text = self._body.text(section, key)
+        if text is None:
+            message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
+            raise FlagNotFoundError(message)
+        return json.loads(text)
+
+
+class Client:
+    """Reads the flags of one source. Safe under threads and after a fork."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        store: ReaderStore | None = None,
+        ttl_s: float = TTL_S,
+        replicas: int | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make a client; nothing is read yet.
+
+        Args:
+            source: the name of the source, such as ``prod``.
+            store: where to read from; by default DynamoDB, as the environment says.
+            ttl_s: seconds between two questions whether there is something new.
+            replicas: replicas of the head that the writer keeps (``FLAGSTORE_HEAD_REPLICAS``).
+            clock: seconds since the epoch.
+            monotonic: seconds that never go back, and that deadlines are measured in.
+
+        Raises:
+            ConfigurationError: if the name cannot be that of a source.
+        """
+        self.source = check_source(source)
+        self._store = store
+        self._ttl_s = ttl_s
+        self._replicas = replicas
+        self._clock = clock
+        self._monotonic = monotonic
+        self._snapshot: Snapshot | None = None
+        self._checked_at = 0
+        self._error: NotLoadedError | None = None
+        self._failures = 0
+        self._patience_s = REFRESH_S
+        self._due_wall = self._due_monotonic = 0.0
+        self.renew_lock()
+        _known.add(self)
+
+    def renew_lock(self) -> None:
+        """Make the lock anew: a fork may have copied it while another thread held it."""
+        self._lock = threading.Lock()
+
+    # -- the surface ----------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return one whole flag set: hold it for a request, and nothing changes under it.
+
+        Asks at most once in a TTL whether there is something new. Once loaded, never raises: a
+        store that fails leaves the last known good flag set, and :meth:`info` says so.
+
+        Raises:
+            NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
+        """
+        current = self._snapshot
+        if current is None:
+            return self._first()
+        if self._is_due() and self._lock.acquire(blocking=False):
+            try:
+                if self._is_due():
+                    self._refresh(current)
+            finally:
+                self._lock.release()
+        return self._snapshot or current
+
+    def keys(self) -> list[str]:
+        """Return the keys of all flags, sorted."""
+        return self.snapshot().keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot())
+
+    def __len__(self) -> int:
+        return len(self.snapshot())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.snapshot()
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
+
+        Raises:
+            FlagNotFoundError: if there is no such flag.
+            NotLoadedError: if nothing could be loaded yet.
+        """
+        return self.snapshot()[key]
+
+    def info(self) -> Info:
+        """Return what is known of the flag set in hand, its age first of all.
+
+        The head does not say when the provider was last asked, the pulse does: where it has not
+        been read yet, this reads it (one small read).
+        """
+        snapshot = self.snapshot()
+        if not self._checked_at and not self._failures:
+            with self._lock:
+                # Another thread may have asked meanwhile, with or without success.
+                if not self._checked_at and not self._failures:
+                    self._refresh(snapshot)
+            snapshot = self._snapshot or snapshot
+        head = snapshot.head
+        checked_at = max(self._checked_at, head.published_at) / 1000
+        return Info(
+            source=self.source,
+            provider=head.provider,
+            ticket=head.ticket,
+            digest=head.digest,
+            counts=json.loads(head.counts),
+            revision=head.revision,
+            published_at=head.published_at / 1000,
+            checked_at=checked_at,
+            age_s=max(0.0, self._clock() - checked_at),
+            stale=self._failures > 0,
+            error=str(self._error or ""),
+        )
+
+    # -- freshness ------------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        """Either clock may say so: one jumps when it is set, the other may stop in a freeze."""
+        return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
+
+    def _ask_again_in(self, seconds: float) -> None:
+        self._due_wall = self._clock() + seconds
+        self._due_monotonic = self._monotonic() + seconds
+
+    def _first(self) -> Snapshot:
+        deadline = self._monotonic() + FIRST_LOAD_S
+        if not self._lock.acquire(timeout=FIRST_LOAD_S):
+            message = f"another thread is still loading {self.source!r}"
+            raise NotLoadedError(message)
+        try:
+            if self._snapshot is not None:
+                return self._snapshot
+            return self._first_load(deadline)
+        finally:
+            self._lock.release()
+
+    def _first_load(self, deadline: float) -> Snapshot:
+        if self._error is not None and not self._is_due():
+            raise self._error.with_traceback(None)
+        try:
+            snapshot = self._load(deadline, newer_than=0)
+        except NotLoadedError as error:
+            self._failed(error)
+            raise
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            failure = NotLoadedError(f"{type(error).__name__}: {error}")
+            self._failed(failure)
+            raise failure from error
+        self._snapshot = snapshot
+        self._succeeded()
+        return snapshot
+
+    def _refresh(self, current: Snapshot) -> None:
+        """Ask whether there is something new, and load it. Never raises."""
+        try:
+            self._ask(current, self._monotonic() + self._patience_s)
+        except NotLoadedError as error:
+            # A set that is too large for this deadline must not stay out for ever.
+            self._patience_s = min(2 * self._patience_s, FIRST_LOAD_S)
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
+        else:
+            self._patience_s = REFRESH_S
+            self._succeeded()
+
+    def _ask(self, current: Snapshot, deadline: float) -> None:
+        record = self._open().read(pulse_key(self.source), consistent=False, deadline=deadline)
+        pulse = Pulse.from_record(record or {})
+        if not pulse.published:
+            message = f"the store no longer holds anything for {self.source!r}"
+            raise NotPublishedError(message)
+        if pulse.published > current.head.ticket:
+            self._snapshot = self._load(deadline, newer_than=pulse.published - 1)
+        self._checked_at = max(self._checked_at, pulse.checked_at)
+
+    def _succeeded(self) -> None:
+        if self._failures and self._snapshot is not None:
+            self._tell("flags of %s are fresh again", self.source)
+        self._failures = 0
+        self._error = None
+        # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
+        self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
+
+    def _failed(self, error: NotLoadedError) -> None:
+        if not self._failures and self._snapshot is not None:
+            self._tell("flags of %s are stale: %s", self.source, error)
+        self._error = error
+        self._failures += 1
+        self._ask_again_in(min(COOL_DOWN_S * 2.0 ** (self._failures - 1), MAX_COOL_DOWN_S))
+
+    @staticmethod
+    def _tell(text: str, *values: object) -> None:
+        import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+        logging.getLogger("flagstore").warning(text, *values)
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def _open(self) -> ReaderStore:
+        if self._store is None:
+            from flagstore.stores.dynamodb import open_reader  # noqa: PLC0415 - when used
+
+            self._store = open_reader()
+        return self._store
+
+    def _load(self, deadline: float, *, newer_than: int) -> Snapshot:
+        """Load the head and its body; what is not newer, or torn, once more consistently.
+
+        Raises:
+            NotLoadedError: one of its subclasses.
+        """
+        try:
+            return self._load_once(deadline, newer_than, consistent=False)
+        except (CorruptSnapshotError, NotPublishedError):
+            return self._load_once(deadline, newer_than, consistent=True)
+
+    def _load_once(self, deadline: float, newer_than: int, *, consistent: bool) -> Snapshot:
+        store = self._open()
+        # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
+        replica = 0 if consistent else self._replica()
+        record = store.read(
+            head_key(self.source, replica), consistent=consistent, deadline=deadline
+        )
+        if record is None or int(record.get("ticket", 0)) <= newer_than:
+            raise self._absent(store, deadline, record, consistent=consistent)
+        head = Head.from_record(record)
+        ticket, number = head.piece_ticket()
+        data = head.body
+        if number:
+            data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
+        return Snapshot(self.source, head, Body(head.index_data, head.index_digest, data))
+
+    def _absent(
+        self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool
+    ) -> NotLoadedError:
+        if record is not None:
+            return NotPublishedError(f"the head of {self.source!r} is behind its pulse")
+        if consistent:
+            pulse = store.read(pulse_key(self.source), consistent=True, deadline=deadline)
+            if pulse and Pulse.from_record(pulse).published:
+                return UnsupportedLayoutError(
+                    f"the flags of {self.source!r} are published in another layout than this "
+                    "reader's: update the flagstore layer or wheel"
+                )
+        return NotPublishedError(
+            f"nothing has been published for source {self.source!r}: check the name, and that "
+            "SyncFunction has run (its log says why not)"
+        )
+
+    def _replica(self) -> int:
+        if self._replicas is None:
+            self._replicas = _positive(os.environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+        return os.urandom(1)[0] % self._replicas
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 on, not {text!r}"
+        raise ConfigurationError(message)
+    return int(text)
+
+
+_known: WeakSet[Client] = WeakSet()
+_clients: dict[str, Client] = {}
+_clients_lock = threading.Lock()
+
+
+def client(source: str | None = None) -> Client:
+    """Return the client of a source; the same one for the same name. Reads nothing yet.
+
+    Args:
+        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says.
+
+    Raises:
+        ConfigurationError: if there is no name, or one that cannot be that of a source.
+    """
+    name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
+    if not name:
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
+        raise ConfigurationError(message)
+    with _clients_lock:
+        if name not in _clients:
+            _clients[name] = Client(name)
+        return _clients[name]
+
+
+def _after_fork() -> None:
+    global _clients_lock  # noqa: PLW0603 - the parent's may be held for ever
+    _clients_lock = threading.Lock()
+    for known in _known:
+        known.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""Where a reader reads from; each store is imported only when it is used."""

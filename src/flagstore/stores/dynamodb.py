@@ -1,0 +1,309 @@
+"""Read from DynamoDB: one signed request over a kept connection, standard library only.
+
+Credentials come from the Lambda environment. Everything else (profiles, SSO, containers) is
+boto3's: it is imported only when the environment has no keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from base64 import b64decode
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flagstore.errors import ConfigurationError, StoreUnavailableError
+from flagstore.layout import Key, pieces_namespace, pieces_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from http.client import HTTPConnection
+
+    from flagstore.layout import Record
+    from flagstore.stores.sigv4 import Credentials
+
+IDLE_S = 5.0
+"""A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
+OK = 200
+REFUSED = 400
+RETRIED_CODES = {
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "InternalServerError",
+}
+
+
+class Transport(Protocol):
+    """Calls one operation of DynamoDB's JSON protocol, before a deadline."""
+
+    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """Return the answer; ``deadline`` in ``time.monotonic()`` seconds.
+
+        Raises:
+            StoreUnavailableError: if there is none in time.
+        """
+
+
+class DynamoDBReader:
+    """Reads records of one table."""
+
+    def __init__(self, table: str, transport: Transport) -> None:
+        self._table = table
+        self._transport = transport
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
+        """Return one record: one GetItem."""
+        payload = {
+            "TableName": self._table,
+            "Key": {name: {"S": value} for name, value in key._asdict().items()},
+            "ConsistentRead": consistent,
+        }
+        answer = self._transport.call("GetItem", payload, deadline)
+        return _record(answer["Item"]) if "Item" in answer else None
+
+    def pieces(self, source: str, ticket: int, *, deadline: float) -> list[bytes]:
+        """Return the pieces of one large body, in order: one Query a megabyte."""
+        payload: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "#n = :n AND begins_with(#k, :p)",
+            "ExpressionAttributeNames": {"#n": "namespace", "#k": "key"},
+            "ExpressionAttributeValues": {
+                ":n": {"S": pieces_namespace(source)},
+                ":p": {"S": pieces_prefix(ticket)},
+            },
+        }
+        found: list[bytes] = []
+        while True:
+            answer = self._transport.call("Query", payload, deadline)
+            # A piece that was expired after it was gone leaves a stub without a body.
+            found += [_record(item).get("body", b"") for item in answer["Items"]]  # type: ignore[misc] # bytes
+            if "LastEvaluatedKey" not in answer:
+                return found
+            payload["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
+    """Return a reader for the table that the environment names.
+
+    Raises:
+        ConfigurationError: if ``FLAGSTORE_TABLE`` or the region is missing.
+    """
+    table = environ.get("FLAGSTORE_TABLE", "")
+    if not table:
+        message = "set FLAGSTORE_TABLE to the name of the table (output TableName of the stack)"
+        raise ConfigurationError(message)
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
+    keys = environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY")
+    if keys and not region:
+        message = "set AWS_REGION to the region of the table"
+        raise ConfigurationError(message)
+    if keys:
+        return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
+    return DynamoDBReader(table, BotoTransport())
+
+
+def endpoint_of(environ: Mapping[str, str], region: str) -> str:
+    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know."""
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return (
+        environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        or environ.get("AWS_ENDPOINT_URL")
+        or f"https://dynamodb.{region}.{suffix}"
+    )
+
+
+class LeanTransport:
+    """DynamoDB over ``http.client``, signed by hand, on one kept connection.
+
+    Used by one thread at a time: the reader's refresh holds a lock.
+    """
+
+    def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
+        self._region = region
+        self._scheme, _, rest = endpoint.partition("://")
+        self._host = rest.partition("/")[0]
+        self._environ = environ
+        self._connection: HTTPConnection | None = None
+        self._used_at = 0.0
+        self._pid = 0
+
+    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """Call one operation, again after what a repetition can mend, until the deadline."""
+        body = json.dumps(payload).encode()
+        attempt = 0
+        while True:
+            reused = self._is_warm()
+            try:
+                status, answer = self._once(operation, body, deadline)
+            except OSError as error:
+                self.close()
+                if reused:
+                    continue  # the other end closed a kept connection: once more, on a fresh one
+                problem = f"{type(error).__name__}: {error}"
+            except _http_exceptions() as error:
+                self.close()
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                problem = self._problem(status, answer)
+                if not problem:
+                    return answer
+            pause = 0.02 * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
+            if time.monotonic() + pause >= deadline:
+                message = f"{operation} on {self._host}: {problem}"
+                raise StoreUnavailableError(message)
+            time.sleep(pause)
+            attempt += 1
+
+    def _problem(self, status: int, answer: Mapping[str, Any]) -> str:
+        """Return what a repetition may mend, or an empty text where all is well.
+
+        Raises:
+            StoreUnavailableError: for what no repetition mends.
+        """
+        if status == OK:
+            return ""
+        code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
+        if status == REFUSED and code not in RETRIED_CODES:
+            text = answer.get("message") or answer.get("Message") or ""
+            message = f"DynamoDB refused: {code}: {text}"
+            raise StoreUnavailableError(message)
+        return code
+
+    def _is_warm(self) -> bool:
+        """Say whether there is a connection to use again; one of another process never is."""
+        warm = self._pid == os.getpid() and time.monotonic() - self._used_at < IDLE_S
+        if not warm:
+            self.close()
+        return self._connection is not None
+
+    def _once(self, operation: str, body: bytes, deadline: float) -> tuple[int, dict[str, Any]]:
+        connection = self._connection or self._connect(deadline)
+        headers = self._signed(operation, body)
+        if connection.sock is not None:
+            connection.sock.settimeout(_left(deadline))
+        connection.request("POST", "/", body, headers)
+        connection.sock.settimeout(_left(deadline))
+        response = connection.getresponse()
+        parts = []
+        while chunk := response.read1():
+            parts.append(chunk)
+            if connection.sock is not None:
+                connection.sock.settimeout(_left(deadline))
+        self._used_at = time.monotonic()
+        if response.will_close:
+            self.close()
+        try:
+            # Only failures may come without a body: an empty 200 is one that was cut off.
+            empty = b"" if response.status == OK else b"{}"
+            return response.status, json.loads(b"".join(parts) or empty)
+        except ValueError as error:
+            message = f"an answer that is no JSON (HTTP {response.status})"
+            raise OSError(message) from error
+
+    def _connect(self, deadline: float) -> HTTPConnection:
+        from http import client  # noqa: PLC0415 - 12 ms that an unused reader need not pay
+
+        kind = client.HTTPSConnection if self._scheme == "https" else client.HTTPConnection
+        self._connection = kind(self._host, timeout=_left(deadline))
+        self._pid = os.getpid()
+        return self._connection
+
+    def _signed(self, operation: str, body: bytes) -> dict[str, str]:
+        from flagstore.stores.sigv4 import sign  # noqa: PLC0415 - with the connection
+
+        return sign(
+            self._credentials(),
+            region=self._region,
+            service="dynamodb",
+            host=self._host,
+            timestamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            headers={
+                "content-type": "application/x-amz-json-1.0",
+                "x-amz-target": f"DynamoDB_20120810.{operation}",
+            },
+            body=body,
+        )
+
+    def _credentials(self) -> Credentials:
+        from flagstore.stores.sigv4 import Credentials  # noqa: PLC0415 - with the connection
+
+        # Read at every call: they may be rotated under a process that lives long.
+        return Credentials(
+            self._environ["AWS_ACCESS_KEY_ID"],
+            self._environ["AWS_SECRET_ACCESS_KEY"],
+            self._environ.get("AWS_SESSION_TOKEN", ""),
+        )
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class BotoTransport:
+    """DynamoDB through boto3, for credentials that are not in the environment."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """Call one operation; botocore repeats, within its own time-outs."""
+        method = {"GetItem": "get_item", "Query": "query"}[operation]
+        failures = _boto_exceptions()
+        try:
+            if self._client is None:
+                self._client = self._make(deadline)
+            answer: dict[str, Any] = getattr(self._client, method)(**payload)
+        except failures as error:
+            message = f"{operation} through boto3: {error}"
+            raise StoreUnavailableError(message) from error
+        return answer
+
+    def _make(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        import boto3  # noqa: PLC0415 - heavy, and rarely needed
+        from botocore.config import Config  # noqa: PLC0415
+
+        left = _left(deadline)
+        config = Config(connect_timeout=left, read_timeout=left, retries={"total_max_attempts": 2})
+        return boto3.client("dynamodb", config=config)
+
+
+def _boto_exceptions() -> tuple[type[Exception], ...]:
+    try:
+        import boto3  # noqa: F401, PLC0415 - heavy, and rarely needed
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    except ImportError as error:
+        message = "no AWS keys in the environment; install boto3 for other credentials"
+        raise ConfigurationError(message) from error
+    return BotoCoreError, ClientError
+
+
+def _http_exceptions() -> type[Exception]:
+    from http.client import HTTPException  # noqa: PLC0415 - imported by then
+
+    return HTTPException
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        message = "out of time"
+        raise TimeoutError(message)
+    return left
+
+
+def _record(item: Mapping[str, Any]) -> Record:
+    """Read a record from typed attributes, base64 or bytes; other types are left out."""
+    record: Record = {}
+    for name, attribute in item.items():
+        ((kind, value),) = attribute.items()
+        if kind == "N":
+            record[name] = int(value)
+        elif kind == "B":
+            record[name] = value if isinstance(value, bytes) else b64decode(value)
+        elif kind == "S":
+            record[name] = value
+    return record

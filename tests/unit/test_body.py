@@ -1,0 +1,383 @@
+"""The format of a snapshot's body."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flagstore.body import BLOCK_BYTES, Body, Encoded, canonical, content_digest, cut, encode
+from flagstore.errors import CorruptSnapshotError
+from flagstore.layout import PIECE_BYTES
+
+
+def parsed(text: str) -> str:
+    """Return a text as parsing JSON would: a pair of surrogates is one character there."""
+    return str(json.loads(json.dumps(text)))
+
+
+ODD = st.sampled_from(
+    [
+        "",
+        '"',
+        "\\",
+        "\n",
+        "\r\n",
+        "\u2028",
+        "\x00",
+        "\x7f",
+        "\ud800",
+        "a\udfff",
+        "😀",
+        "{",
+        "}",
+        ",",
+    ]
+)
+TEXTS = (
+    st.text(st.characters(codec=None, categories=None), max_size=12).map(parsed)
+    | ODD
+    | st.lists(ODD, max_size=4).map("".join).map(parsed)
+)
+NUMBERS = (
+    st.integers()
+    | st.sampled_from([-0.0, 1e308, -1e308, 5e-324, 0.1, 2**53 + 1, 10**400, -(10**400)])
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+ITEMS = st.dictionaries(TEXTS, JSON, max_size=8)
+
+
+def opened(encoded: Encoded) -> Body:
+    """Open what was encoded."""
+    return Body(encoded.index_data, encoded.index_digest, encoded.blocks)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare as JSON texts: 1, 1.0, True and -0.0 are four things, and keys have an order."""
+    return json.dumps(one) == json.dumps(other)
+
+
+def many(count: int = 600, size: int = 100) -> dict[str, Any]:
+    """Return flags that fill several blocks."""
+    return {f"flag-{number:04d}": {"on": True, "text": "x" * size} for number in range(count)}
+
+
+# -- round trip ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(ITEMS, ITEMS, st.dictionaries(TEXTS, JSON, max_size=2))
+def test_any_json_comes_back_byte_for_byte(
+    flags: dict[str, Any], segments: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    """Whatever JSON can say is read back as it was written, alone and all together."""
+    body = opened(encode({"flags": flags, "segments": segments}, meta))
+    assert same(body.meta, meta)
+    for section, items in (("flags", flags), ("segments", segments)):
+        assert body.count(section) == len(items)
+        assert body.keys(section) == sorted(items)
+        whole = body.items(section)
+        assert same(whole, dict(sorted(items.items())))
+        for key, item in items.items():
+            assert same(body.get(section, key), item)
+            assert body.text(section, key) is not None
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(ITEMS, TEXTS)
+def test_one_flag_is_what_decoding_everything_finds(flags: dict[str, Any], key: str) -> None:
+    """Looking one flag up finds it exactly if it is there, whatever its name looks like."""
+    body = opened(encode({"flags": flags}, {}))
+    asked = {key, key + "x", key[:-1], f'{key}":', *flags, *(name[:-1] for name in flags)}
+    for name in asked:
+        assert (body.text("flags", name) is not None) == (name in flags)
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        "",
+        "flag-000",  # the beginning of others
+        "flag-00000",  # begins with others
+        "a",  # before the first
+        "zzz",  # after the last
+        '\n"flag-0001":',
+        'flag-0001":{"on":true}',
+        '{"on":true,"text":"flag-0001"}',
+        "on",  # a key inside of flags
+        "\n",
+        "}",
+        "{",
+        "\ud800",
+    ],
+)
+def test_a_flag_that_is_not_there_is_none(absent: str) -> None:
+    """Keys that begin others, look like lines of the format or lie beside the blocks find none."""
+    body = opened(encode({"flags": many()}, {}))
+    assert body.get("flags", absent) is None
+    assert body.get("segments", absent) is None
+
+
+def test_a_flag_that_quotes_another_is_not_taken_for_it() -> None:
+    """A value that contains the text of another flag's line is only a value."""
+    flags = {"a": '\n"b":1,\n', "c": {'\n"d"': {"b": 2}}}
+    body = opened(encode({"flags": flags}, {}))
+    assert body.get("flags", "b") is None
+    assert body.get("flags", "d") is None
+    assert body.items("flags") == flags
+
+
+def test_a_flag_whose_value_is_null_is_there() -> None:
+    """JSON's null is a value; its text tells it from a flag that is absent."""
+    body = opened(encode({"flags": {"a": None}}, {}))
+    assert (body.text("flags", "a"), body.text("flags", "b")) == ("null", None)
+
+
+def test_deep_nesting_comes_back() -> None:
+    """Depth 100 is nothing special."""
+    item: Any = 1
+    for level in range(100):
+        item = [item] if level % 2 else {"a": item}
+    assert opened(encode({"flags": {"deep": item}}, {})).get("flags", "deep") == item
+
+
+@pytest.mark.parametrize("sections", [{}, {"flags": {}}, {"flags": {}, "segments": {}}])
+def test_an_empty_set_is_a_set(sections: dict[str, Any]) -> None:
+    """No flags at all can be encoded and read."""
+    body = opened(encode(sections, {}))
+    assert body.sections() == sorted(sections)
+    assert body.items("flags") == {}
+    assert body.text("flags", "a") is None
+    assert body.count("flags") == 0
+
+
+def test_sections_with_equal_keys_stay_apart() -> None:
+    """A flag and a segment of one name are two things."""
+    body = opened(encode({"flags": {"a": 1}, "segments": {"a": 2}}, {}))
+    assert (body.get("flags", "a"), body.get("segments", "a")) == (1, 2)
+
+
+def test_the_order_of_an_items_own_keys_stays() -> None:
+    """Items are verbatim: nothing is sorted inside of them."""
+    assert opened(encode({"flags": {"a": {"z": 1, "b": 2}}}, {})).text("flags", "a") == (
+        '{"z":1,"b":2}'
+    )
+
+
+# -- laziness -----------------------------------------------------------------------------------
+
+
+def test_one_flag_inflates_one_block() -> None:
+    """Opening a body inflates no block, looking a flag up one, looking it up again none."""
+    flags = many()
+    body = opened(encode({"flags": flags}, {}))
+    assert body._blocks == {}
+    assert body.get("flags", "flag-0400") == flags["flag-0400"]
+    assert len(body._blocks) == 1
+    assert body.get("flags", "flag-0400") == flags["flag-0400"]
+    assert body.get("flags", "before-the-first") is None
+    assert len(body._blocks) == 1
+    assert body.count("flags") == 600
+    assert len(body._blocks) == 1
+    body.items("flags")
+    assert len(body._blocks) > 3
+
+
+def test_every_flag_is_found_in_its_one_block() -> None:
+    """First and last keys of blocks are found without a look into the neighbour."""
+    flags = many()
+    encoded = encode({"flags": flags}, {})
+    for key in flags:
+        body = opened(encoded)
+        assert body.get("flags", key) == flags[key]
+        assert len(body._blocks) == 1
+
+
+def test_blocks_stay_small() -> None:
+    """No block has much more than its measure of JSON, unless one flag alone has."""
+    body = opened(encode({"flags": many()}, {}))
+    body.items("flags")
+    assert max(map(len, body._blocks.values())) < 1.1 * BLOCK_BYTES
+
+
+def test_decoded_values_are_the_callers_own() -> None:
+    """Changing what was read changes neither the next answer nor another caller's."""
+    flags = {"a": {"rules": [1, {"b": 2}]}}
+    body = opened(encode({"flags": flags}, {}))
+    body.get("flags", "a")["rules"][1]["b"] = "changed"
+    body.items("flags")["a"]["rules"].clear()
+    body.keys("flags").clear()
+    assert body.get("flags", "a") == flags["a"]
+    assert body.items("flags") == flags
+
+
+def test_encoding_leaves_the_set_alone() -> None:
+    """What is encoded stays the caller's, unchanged."""
+    flags = {"b": {"z": [1]}, "a": {}}
+    before = json.dumps(flags)
+    encode({"flags": flags}, {"m": 1})
+    assert json.dumps(flags) == before
+
+
+# -- the content digest -------------------------------------------------------------------------
+
+
+def shuffled(item: Any, rng: random.Random) -> Any:
+    """Return the same content with the keys of all objects in another order."""
+    if isinstance(item, dict):
+        keys = list(item)
+        rng.shuffle(keys)
+        return {key: shuffled(item[key], rng) for key in keys}
+    return [shuffled(entry, rng) for entry in item] if isinstance(item, list) else item
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(ITEMS, st.integers())
+def test_the_digest_is_free_of_order(flags: dict[str, Any], seed: int) -> None:
+    """Providers answer in any order: equal content has one digest."""
+    rng = random.Random(seed)
+    other = shuffled({"segments": {"s": 1}, "flags": flags}, rng)
+    assert content_digest({"flags": flags, "segments": {"s": 1}}, {}) == content_digest(other, {})
+    assert encode(other, {}).digest == content_digest(other, {})
+
+
+DIFFERENT = [
+    1,
+    1.0,
+    True,
+    "1",
+    None,
+    0,
+    0.0,
+    -0.0,
+    False,
+    "",
+    [],
+    {},
+    [1],
+    {"1": 1},
+    "true",
+    "null",
+]
+
+
+def test_the_digest_tells_apart_what_python_does_not() -> None:
+    """1, 1.0 and True are equal in Python and different in a flag."""
+    digests = {content_digest({"flags": {"a": item}}, {}) for item in DIFFERENT}
+    assert len(digests) == len(DIFFERENT)
+    assert len({canonical(item) for item in DIFFERENT}) == len(DIFFERENT)
+
+
+def test_the_digest_covers_names_sections_and_meta() -> None:
+    """The same value elsewhere is another content, however the names are put together."""
+    contents: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"flags": {"a": 1}}, {}),
+        ({"flags": {"b": 1}}, {}),
+        ({"segments": {"a": 1}}, {}),
+        ({"flags": {"a": 1}}, {"a": 1}),
+        ({"flags": {"a": 1, "b": 1}}, {}),
+        ({"flags": {"a": [1]}}, {}),
+        ({"flags": {'a",1]\n["flags","b': 1}}, {}),
+        ({"flags": {}}, {}),
+        ({"flags": {}}, {"flags": {"a": 1}}),
+    ]
+    assert len({content_digest(*content) for content in contents}) == len(contents)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: {"a": {"b": x}}])
+def test_what_json_cannot_say_is_refused(value: float, wrap: Any) -> None:
+    """NaN and infinities raise, in items and in meta, rather than being written."""
+    with pytest.raises(ValueError, match="JSON compliant"):
+        encode({"flags": {"a": wrap(value)}}, {})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        encode({"flags": {}}, {"a": wrap(value)})
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+
+def test_every_flipped_byte_is_detected() -> None:
+    """Not one byte of index or blocks can change, by one bit or by all, without being noticed."""
+    encoded = encode({"flags": many(400, 90), "segments": {"s": ["x"]}}, {"m": 1})
+    body = opened(encoded)
+    body.items("flags")
+    assert len(body._blocks) > 2
+    for at in range(len(encoded.index_data)):
+        for bits in (0x01, 0x80, 0xFF):
+            index = bytearray(encoded.index_data)
+            index[at] ^= bits
+            with pytest.raises(CorruptSnapshotError, match="index"):
+                Body(bytes(index), encoded.index_digest, encoded.blocks)
+    for at in range(len(encoded.blocks)):
+        for bits in (0x01, 0x80, 0xFF):
+            blocks = bytearray(encoded.blocks)
+            blocks[at] ^= bits
+            with pytest.raises(CorruptSnapshotError, match="block of"):
+                Body(encoded.index_data, encoded.index_digest, bytes(blocks))
+
+
+def test_a_body_cut_anywhere_is_detected() -> None:
+    """Half a body is never read as a whole one."""
+    encoded = encode({"flags": many(50)}, {})
+    for length in range(len(encoded.blocks)):
+        with pytest.raises(CorruptSnapshotError):
+            Body(encoded.index_data, encoded.index_digest, encoded.blocks[:length])
+
+
+def test_the_index_of_another_set_is_detected() -> None:
+    """Index and blocks of two publications never pass for one."""
+    one, other = encode({"flags": {"a": 1}}, {}), encode({"flags": {"a": 2}}, {})
+    with pytest.raises(CorruptSnapshotError, match="index"):
+        Body(one.index_data, other.index_digest, one.blocks)
+    with pytest.raises(CorruptSnapshotError, match="block"):
+        Body(one.index_data, one.index_digest, other.blocks)
+
+
+# -- size ---------------------------------------------------------------------------------------
+
+
+def test_five_megabytes_of_flags() -> None:
+    """A large set is cut into pieces that fit an item each, and read from them, flag by flag."""
+    rng = random.Random(5)
+    flags = {f"flag-{n}": {"salt": rng.randbytes(480).hex(), "n": n} for n in range(5_200)}
+    assert sum(len(json.dumps(flag)) for flag in flags.values()) > 5_000_000
+    encoded = encode({"flags": flags}, {})
+    pieces = cut(encoded.blocks)
+    assert len(pieces) > 5
+    assert max(map(len, pieces)) <= PIECE_BYTES
+    # The index lies in the head, beside which there is room for little else.
+    assert len(encoded.index_data) < 50_000
+    body = Body(encoded.index_data, encoded.index_digest, b"".join(pieces))
+    for number in rng.sample(range(5_200), 200):
+        assert body.get("flags", f"flag-{number}") == flags[f"flag-{number}"]
+    assert len(body._blocks) <= 200
+    assert body.items("flags") == flags
+
+
+@given(st.integers(0, 3 * PIECE_BYTES))
+@settings(max_examples=30)
+def test_cutting_loses_nothing(size: int) -> None:
+    """Pieces put together are the body, and none is empty."""
+    blocks = bytes(size)
+    pieces = cut(blocks)
+    assert b"".join(pieces) == blocks
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in pieces)
+
+
+def test_encoding_the_same_twice_gives_the_same_bytes() -> None:
+    """No time and no randomness enters a body; and it is plain zlib."""
+    flags = many(10)
+    assert encode({"flags": flags}, {}) == encode({"flags": dict(reversed(flags.items()))}, {})
+    assert zlib.decompress(encode({"flags": flags}, {}).blocks).startswith(b'{\n"flag-0000":')

@@ -1,0 +1,254 @@
+"""Names of keys, and the records of the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagstore import layout
+from flagstore.errors import ConfigurationError, CorruptSnapshotError, NotLoadedError
+from flagstore.layout import Head, Key, Pulse, Version
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
+HEAD = Head(
+    ticket=7,
+    provider="model",
+    digest="d",
+    counts='{"flags":1}',
+    published_at=5,
+    index_data=b"index",
+    index_digest="i",
+)
+
+
+def keys_of(source: str) -> list[Key]:
+    """Return one key of every kind that a source has."""
+    return [
+        layout.pulse_key(source),
+        layout.head_key(source),
+        layout.head_key(source, 1),
+        layout.history_key(source, 7),
+        layout.intent_key(source, 7),
+        layout.piece_key(source, 7, 0),
+        Key(layout.row_namespace(source, "launchdarkly", "flags"), "a"),
+        Key(layout.row_namespace(source, "launchdarkly", "segments"), "a"),
+        Key(layout.row_namespace(source, "model", "flags"), "a"),
+        Key(layout.row_namespace(source, "model", "segments"), "a"),
+        layout.row_marker(source, "launchdarkly") or Key("", ""),
+    ]
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "7", "prod", "prod-eu", "0-", "a--b", "x" * 48])
+def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
+    """1 to 48 of a-z, 0-9 and '-', not starting with '-', is a name."""
+    assert layout.check_source(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-prod",
+        "x" * 49,
+        "Prod",
+        "prod_eu",
+        "prod.eu",
+        "prod/eu",
+        "prod:eu",
+        "prod eu",
+        "prod\n",
+        "\nprod",
+        "prod\x00",
+        "pröd",
+        "prod\u0663",  # a digit, but none of 0-9
+        "\uff50rod",
+        "prod\ud800",
+        "*",
+        "{prod}",
+        "../prod",
+        "$pulse",
+        None,
+        7,
+        b"prod",
+        ["prod"],
+    ],
+)
+def test_anything_else_is_no_name(name: Any) -> None:
+    """What could reach into keys, policies, paths or URLs is refused, and the message says why."""
+    with pytest.raises(ConfigurationError, match="1 to 48"):
+        layout.check_source(name)
+
+
+@given(st.text(alphabet="aZ0-_:/$~{}\n é", max_size=60))
+def test_a_name_that_passes_has_only_harmless_characters(name: str) -> None:
+    """Whatever passes the check is short and has none of the characters that separate."""
+    try:
+        layout.check_source(name)
+    except ConfigurationError:
+        return
+    assert 1 <= len(name) <= 48
+    assert set(name) <= set("a0-")
+    assert name[0] != "-"
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+@given(NAMES, NAMES)
+def test_sources_never_share_a_namespace(one: str, other: str) -> None:
+    """Right to ``prod:*`` is no right to ``prod-eu``: all of a source's namespaces begin so."""
+    mine = {key.namespace for key in keys_of(one)}
+    assert all(namespace.startswith(f"{one}:") for namespace in mine)
+    if one != other:
+        assert not any(key.namespace.startswith(f"{one}:") for key in keys_of(other))
+
+
+def test_prod_beside_prod_eu() -> None:
+    """A source whose name another's begins with has other keys, every one of them."""
+    assert not set(keys_of("prod")) & set(keys_of("prod-eu"))
+
+
+def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
+    """Pulse, heads, history, intents, pieces and rows never overwrite one another."""
+    keys = keys_of("prod")
+    # The segments of all providers lie in one namespace: a source has one provider.
+    assert len(set(keys)) == len(keys) - 1
+    ours = {key.namespace for key in keys if "$" in key.namespace} - {"prod:$inited"}
+    rows = {key.namespace for key in keys if "$" not in key.namespace}
+    assert not ours & rows
+
+
+def test_replicas_lie_in_partitions_of_their_own() -> None:
+    """The first head is where old readers look, and each replica has another namespace."""
+    keys = [layout.head_key("prod", replica) for replica in range(4)]
+    assert keys[0] == Key("prod:$head", "1")
+    assert len({key.namespace for key in keys}) == 4
+    assert {key.key for key in keys} == {str(layout.LAYOUT)}
+
+
+def test_layouts_lie_side_by_side() -> None:
+    """Readers of two layouts read two heads of one namespace."""
+    old, new = layout.head_key("prod", layout=1), layout.head_key("prod", layout=2)
+    assert (old.namespace, old.key, new.key) == (new.namespace, "1", "2")
+
+
+def test_launchdarkly_rows_lie_where_its_sdks_look() -> None:
+    """With ``prefix=prod``: features, segments, and the mark of a complete store."""
+    assert layout.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
+    assert layout.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
+    assert layout.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
+
+
+def test_other_providers_rows_are_called_what_they_are() -> None:
+    """Flags are flags, and no mark pretends that another SDK could read them."""
+    assert layout.row_namespace("prod", "unleash", "flags") == "prod:flags"
+    assert layout.row_marker("prod", "unleash") is None
+
+
+@given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
+def test_tickets_in_keys_sort_as_numbers(one: int, other: int) -> None:
+    """Keys are padded, so that the order of texts is the order of tickets."""
+    for key in (layout.history_key, layout.intent_key):
+        assert (key("prod", one).key < key("prod", other).key) == (one < other)
+        assert int(key("prod", one).key) == one
+
+
+@given(st.integers(0, 999), st.integers(0, 999))
+def test_pieces_sort_as_numbers(one: int, other: int) -> None:
+    """A Query returns the pieces of a body in their order."""
+    keys = [layout.piece_key("prod", 7, number).key for number in (one, other)]
+    assert (keys[0] < keys[1]) == (one < other)
+    assert all(key.startswith(layout.pieces_prefix(7)) for key in keys)
+
+
+@given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
+def test_a_prefix_finds_the_pieces_of_one_ticket_only(one: int, other: int) -> None:
+    """Ticket 1 never finds the pieces of ticket 10."""
+    found = layout.piece_key("prod", other, 0).key.startswith(layout.pieces_prefix(one))
+    assert found == (one == other)
+
+
+def test_keys_are_what_the_documented_layout_says() -> None:
+    """They can never change: what is stored, and what other tools read, lies there."""
+    assert layout.pulse_key("prod") == ("prod:$pulse", "pulse")
+    assert layout.head_key("prod", 2) == ("prod:$head~2", "1")
+    assert layout.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
+    assert layout.intent_key("prod", 1_795_000_001) == ("prod:$intents", "001795000001")
+    assert layout.piece_key("prod", 1_795_000_001, 7) == ("prod:$body", "001795000001/007")
+
+
+# -- records ------------------------------------------------------------------------------------
+
+
+def test_a_pulse_leaves_unknown_attributes_alone() -> None:
+    """A newer writer may add attributes: an old reader still reads the pulse."""
+    record = {**layout.pulse_key("prod")._asdict(), "ticket": 9, "published": 8, "colour": "blue"}
+    assert Pulse.from_record(record) == Pulse(ticket=9, published=8)
+
+
+def test_a_pulse_that_is_not_there_is_one_of_zeros() -> None:
+    """A source that has never been checked has published nothing."""
+    pulse = Pulse.from_record({})
+    assert (pulse.ticket, pulse.published, pulse.versions()) == (0, 0, [])
+
+
+def test_a_pin_ends_at_its_moment() -> None:
+    """Pinned until a moment means: not any more at that moment."""
+    assert Pulse(pinned=100).is_pinned(99)
+    assert not Pulse(pinned=100).is_pinned(100)
+    assert not Pulse().is_pinned(0)
+
+
+def test_versions_come_back_as_they_were_listed() -> None:
+    """The pulse lists what is kept, oldest first."""
+    assert Pulse(history="[[3,30],[5,50]]").versions() == [Version(3, 30), Version(5, 50)]
+
+
+@given(
+    st.builds(
+        Head,
+        ticket=st.integers(1, 10**12),
+        provider=st.sampled_from(["launchdarkly", "unleash"]),
+        digest=st.text(min_size=1),
+        counts=st.just("{}"),
+        published_at=st.integers(0, 10**14),
+        index_data=st.binary(min_size=1),
+        index_digest=st.text(min_size=1),
+        revision=st.integers(0, 2**53),
+        body=st.binary(),
+        pieces=st.sampled_from(["", "[7,3]"]),
+    )
+)
+def test_a_head_comes_back_as_it_was(head: Head) -> None:
+    """Writing and reading a head changes nothing, whatever else the record carries."""
+    record = {**head.to_record(layout.head_key("prod")), "expires_at": 1, "new": "attribute"}
+    assert Head.from_record(record) == head
+
+
+def test_an_empty_body_is_left_out() -> None:
+    """A head of a body in pieces has no empty attribute for it."""
+    assert "body" not in HEAD.to_record(layout.head_key("prod"))
+    assert HEAD._replace(body=b"x").to_record(layout.head_key("prod"))["body"] == b"x"
+
+
+@pytest.mark.parametrize("missing", Head._fields[:7])
+def test_a_head_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
+    """A head cut short is a typed error, and says what is there."""
+    record = HEAD.to_record(layout.head_key("prod"))
+    del record[missing]
+    with pytest.raises(CorruptSnapshotError, match="without all its attributes") as caught:
+        Head.from_record(record)
+    assert isinstance(caught.value, NotLoadedError)
+    assert repr(missing) not in str(caught.value)
+
+
+def test_a_head_names_its_pieces() -> None:
+    """Which ticket wrote the pieces, and how many there are; none is (0, 0)."""
+    assert HEAD.piece_ticket() == (0, 0)
+    assert HEAD._replace(pieces="[7,3]").piece_ticket() == (7, 3)

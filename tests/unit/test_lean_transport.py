@@ -1,0 +1,582 @@
+"""Reading from DynamoDB with nothing but the standard library, against a server that plays it."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.body import encode
+from flagstore.errors import ConfigurationError, StoreUnavailableError
+from flagstore.layout import Head, Key, head_key, piece_key
+from flagstore.reader import Client
+from flagstore.stores.dynamodb import (
+    IDLE_S,
+    BotoTransport,
+    DynamoDBReader,
+    LeanTransport,
+    endpoint_of,
+    open_reader,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Play = Callable[["Connection"], None]
+
+ENVIRON = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_REGION": "eu-west-1",
+    "FLAGSTORE_TABLE": "flags",
+}
+ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "ticket": {"N": "7"}}}
+KEY = Key("n", "k")
+
+
+class Table(http.server.ThreadingHTTPServer):
+    """Plays DynamoDB: answers each request with what is due, or with an item."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.due: list[Play] = []
+        self.requests: list[tuple[dict[str, str], Any]] = []
+        self.connections = 0
+        self.ending = threading.Event()
+        self.default: Play = answer(200, ITEM)
+        super().__init__(("127.0.0.1", 0), Connection)
+
+    @property
+    def endpoint(self) -> str:
+        """Return its address."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def operations(self) -> list[str]:
+        """Return which operations were asked for."""
+        return [headers["x-amz-target"].rpartition(".")[2] for headers, _ in self.requests]
+
+
+class Connection(http.server.BaseHTTPRequestHandler):
+    """One connection, kept for as many requests as come."""
+
+    server: Table
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 5.0
+
+    def setup(self) -> None:
+        """Count it."""
+        super().setup()
+        self.server.connections += 1
+
+    def do_POST(self) -> None:
+        """Note the request, and play what is due."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((headers, json.loads(body)))
+        play = self.server.due.pop(0) if self.server.due else self.server.default
+        play(self)
+
+    def send(self, status: int, body: bytes, length: int | None = None) -> None:
+        """Send an answer, with a length that may be wrong."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
+        """Say nothing."""
+
+
+def answer(status: int, document: Any) -> Play:
+    """Play an answer."""
+    return lambda connection: connection.send(status, json.dumps(document).encode())
+
+
+def fault(code: str, status: int = 400, message: str = "") -> Play:
+    """Play an error as DynamoDB words it."""
+    name = f"com.amazonaws.dynamodb.v20120810#{code}"
+    return answer(status, {"__type": name, "message": message})
+
+
+def raw(status: int, body: bytes = b"", length: int | None = None) -> Play:
+    """Play an answer of these bytes; a longer length is one that is cut off."""
+
+    def play(connection: Connection) -> None:
+        connection.send(status, body, length)
+        connection.close_connection = length is not None
+
+    return play
+
+
+def hang_up(connection: Connection) -> None:
+    """Close instead of answering."""
+    connection.close_connection = True
+    connection.connection.shutdown(socket.SHUT_RDWR)
+
+
+def hang(connection: Connection) -> None:
+    """Never answer."""
+    connection.server.ending.wait(10)
+    connection.close_connection = True
+
+
+def answer_and_close(connection: Connection) -> None:
+    """Answer, then close the connection without having said so."""
+    connection.send(200, json.dumps(ITEM).encode())
+    connection.close_connection = True
+
+
+def drip(connection: Connection) -> None:
+    """Send the body byte by byte, slowly."""
+    connection.send(200, b"{", 1_000)
+    while not connection.server.ending.wait(0.05):
+        try:
+            connection.wfile.write(b" ")
+        except OSError:
+            break
+    connection.close_connection = True
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    """Run a server that plays DynamoDB."""
+    with Table() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.ending.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def transport(table: Table) -> Iterator[LeanTransport]:
+    """Return a transport to that server."""
+    transport = LeanTransport("eu-west-1", table.endpoint, ENVIRON)
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def reader(transport: LeanTransport) -> DynamoDBReader:
+    """Return a reader over that transport."""
+    return DynamoDBReader("flags", transport)
+
+
+def soon(seconds: float = 5.0) -> float:
+    """Return a deadline."""
+    return time.monotonic() + seconds
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def test_a_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> None:
+    """One request, as DynamoDB's protocol has it."""
+    record = reader.read(KEY, consistent=True, deadline=soon())
+    assert record == {"namespace": "n", "key": "k", "ticket": 7}
+    ((headers, payload),) = table.requests
+    assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
+    assert headers["content-type"] == "application/x-amz-json-1.0"
+    assert headers["x-amz-security-token"] == "token"
+    assert headers["host"] == f"127.0.0.1:{table.server_port}"
+    scope = (
+        f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{headers['x-amz-date'][:8]}/eu-west-1/dynamodb"
+    )
+    assert headers["authorization"].startswith(scope)
+    assert payload == {
+        "TableName": "flags",
+        "Key": {"namespace": {"S": "n"}, "key": {"S": "k"}},
+        "ConsistentRead": True,
+    }
+
+
+def test_values_come_back_as_they_were_stored(table: Table, reader: DynamoDBReader) -> None:
+    """Numbers, texts and bytes; types that we never write are left out."""
+    table.default = answer(
+        200,
+        {
+            "Item": {
+                "n": {"N": "-12"},
+                "s": {"S": "größe 😀"},
+                "b": {"B": base64.b64encode(bytes(range(256))).decode()},
+                "map": {"M": {}},
+                "null": {"NULL": True},
+            }
+        },
+    )
+    record = reader.read(KEY, consistent=False, deadline=soon())
+    assert record == {"n": -12, "s": "größe 😀", "b": bytes(range(256))}
+
+
+def test_what_is_not_there_is_none(table: Table, reader: DynamoDBReader) -> None:
+    """An answer without an item."""
+    table.default = answer(200, {})
+    assert reader.read(KEY, consistent=False, deadline=soon()) is None
+
+
+def test_pieces_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
+    """A body of several megabytes comes in its order, whatever DynamoDB puts on a page."""
+    pieces = [os.urandom(1_000) for _ in range(5)]
+    items = [
+        {**_key(piece_key("prod", 7, n)), "body": {"B": base64.b64encode(piece).decode()}}
+        for n, piece in enumerate(pieces)
+    ]
+    last = _key(piece_key("prod", 7, 2))
+    table.due = [
+        answer(200, {"Items": items[:3], "LastEvaluatedKey": last}),
+        answer(200, {"Items": items[3:]}),
+    ]
+    assert reader.pieces("prod", 7, deadline=soon()) == pieces
+    assert table.operations() == ["Query", "Query"]
+    first, second = (payload for _, payload in table.requests)
+    assert first["ConsistentRead"] is True
+    assert first["ExpressionAttributeValues"] == {
+        ":n": {"S": "prod:$body"},
+        ":p": {"S": "000000000007/"},
+    }
+    assert "ExclusiveStartKey" not in first
+    assert second["ExclusiveStartKey"] == last
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
+
+
+def test_the_stub_of_an_expired_piece_is_an_empty_piece(
+    table: Table, reader: DynamoDBReader
+) -> None:
+    """Then the digests do not match, and the reader knows what to do."""
+    table.default = answer(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
+    assert reader.pieces("prod", 7, deadline=soon()) == [b""]
+
+
+def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
+    """The whole lean path: one request from nothing to a flag."""
+    encoded = encode({"flags": {"a": {"on": True}}}, {})
+    head = Head(
+        7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
+    )
+    record = head._replace(body=encoded.blocks).to_record(head_key("prod"))
+    table.default = answer(200, {"Item": {name: _typed(value) for name, value in record.items()}})
+    assert Client("prod", store=reader, replicas=1)["a"] == {"on": True}
+    assert table.operations() == ["GetItem"]
+
+
+def _typed(value: Any) -> dict[str, str]:
+    if isinstance(value, bytes):
+        return {"B": base64.b64encode(value).decode()}
+    return {"S": value} if isinstance(value, str) else {"N": str(value)}
+
+
+# -- connections --------------------------------------------------------------------------------
+
+
+def test_a_connection_is_kept(table: Table, reader: DynamoDBReader) -> None:
+    """Later reads save the handshake."""
+    for _ in range(5):
+        reader.read(KEY, consistent=False, deadline=soon())
+    assert (len(table.requests), table.connections) == (5, 1)
+
+
+def test_a_connection_that_idled_is_not_used_again(
+    table: Table, reader: DynamoDBReader, transport: LeanTransport
+) -> None:
+    """Lambda may have been frozen meanwhile: the other end is gone without a word."""
+    reader.read(KEY, consistent=False, deadline=soon())
+    transport._used_at -= IDLE_S - 1
+    reader.read(KEY, consistent=False, deadline=soon())
+    assert table.connections == 1
+    transport._used_at -= IDLE_S
+    reader.read(KEY, consistent=False, deadline=soon())
+    assert table.connections == 2
+
+
+def test_a_kept_connection_that_was_closed_costs_nothing(
+    table: Table, reader: DynamoDBReader
+) -> None:
+    """Once more on a fresh one, at once: the caller sees an answer and no pause."""
+    waits = []
+    for number in range(1, 11):
+        table.due = [answer_and_close]
+        reader.read(KEY, consistent=False, deadline=soon())
+        begun = time.monotonic()
+        assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+        waits.append(time.monotonic() - begun)
+        assert table.connections == 1 + number
+    # The shortest pause between two tries is 10 ms; the best of ten is free of the machine's load.
+    assert min(waits) < 0.009
+
+
+def test_a_kept_connection_that_dies_in_the_middle_is_replaced(
+    table: Table, reader: DynamoDBReader
+) -> None:
+    """The request had arrived; reads may be repeated."""
+    reader.read(KEY, consistent=False, deadline=soon())
+    table.due = [hang_up]
+    assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+    assert (len(table.requests), table.connections) == (3, 2)
+
+
+def test_an_answer_that_says_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
+    """No request is sent into a connection that the other end has given up."""
+
+    def closing(connection: Connection) -> None:
+        body = json.dumps(ITEM).encode()
+        connection.send_response(200)
+        connection.send_header("Content-Length", str(len(body)))
+        connection.send_header("Connection", "close")
+        connection.end_headers()
+        connection.wfile.write(body)
+
+    table.default = closing
+    for _ in range(3):
+        assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+    assert (len(table.requests), table.connections) == (3, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
+    """Two processes on one socket would read each other's answers."""
+    reader.read(KEY, consistent=False, deadline=soon())
+    child = os.fork()
+    if child == 0:
+        ok = False
+        try:
+            ok = reader.read(KEY, consistent=False, deadline=soon()) is not None
+        finally:
+            os._exit(0 if ok else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert table.connections == 2
+    reader.read(KEY, consistent=False, deadline=soon())
+    assert table.connections == 2
+
+
+# -- trouble ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        fault("InternalServerError", 500),
+        fault("ProvisionedThroughputExceededException"),
+        fault("ThrottlingException"),
+        fault("RequestLimitExceeded"),
+        raw(500),
+        raw(503, b"<html>busy</html>"),
+        raw(200, b"", 60),
+        raw(200, b'{"Item": {"a', 500),
+        raw(200, b""),
+        raw(301, b"{}"),
+        raw(204),
+        hang_up,
+    ],
+)
+def test_what_a_repetition_mends_is_repeated(
+    table: Table, reader: DynamoDBReader, trouble: Play
+) -> None:
+    """Twice in a row it goes wrong; within the deadline the caller gets the item all the same."""
+    table.due = [trouble, trouble]
+    assert reader.read(KEY, consistent=False, deadline=soon()) == {
+        "namespace": "n",
+        "key": "k",
+        "ticket": 7,
+    }
+    assert len(table.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("AccessDeniedException", "User is not authorized to perform: dynamodb:GetItem"),
+        ("ResourceNotFoundException", "Requested resource not found"),
+        ("UnrecognizedClientException", "The security token included in the request is invalid."),
+        ("ValidationException", ""),
+    ],
+)
+def test_what_no_repetition_mends_is_raised_at_once(
+    table: Table, reader: DynamoDBReader, code: str, message: str
+) -> None:
+    """With DynamoDB's own code and words, after one request."""
+    table.default = fault(code, 400, message)
+    with pytest.raises(StoreUnavailableError, match=f"{code}: {message}"):
+        reader.read(KEY, consistent=False, deadline=soon())
+    assert len(table.requests) == 1
+
+
+def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBReader) -> None:
+    """An error is an answer like another."""
+    table.due = [fault("AccessDeniedException")]
+    with pytest.raises(StoreUnavailableError):
+        reader.read(KEY, consistent=False, deadline=soon())
+    assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+    assert table.connections == 1
+
+
+@pytest.mark.parametrize("play", [hang, drip, fault("InternalServerError", 500), hang_up])
+def test_the_deadline_is_kept(table: Table, reader: DynamoDBReader, play: Play) -> None:
+    """Whatever the server does: an answer in time, or a typed error in time."""
+    table.default = play
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="GetItem on 127"):
+        reader.read(KEY, consistent=False, deadline=begun + 0.4)
+    assert time.monotonic() - begun < 0.75
+
+
+def test_the_deadline_is_kept_on_a_kept_connection(table: Table, reader: DynamoDBReader) -> None:
+    """A time-out on a kept connection is not waited for twice."""
+    reader.read(KEY, consistent=False, deadline=soon())
+    table.default = hang
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        reader.read(KEY, consistent=False, deadline=begun + 0.4)
+    assert time.monotonic() - begun < 0.75
+
+
+def test_after_a_time_out_no_late_answer_is_taken_for_another(
+    table: Table, reader: DynamoDBReader
+) -> None:
+    """The answer of a request that was given up never meets the next one."""
+
+    def late(connection: Connection) -> None:
+        connection.server.ending.wait(0.3)
+        connection.send(200, json.dumps({"Item": {"late": {"N": "1"}}}).encode())
+
+    table.due = [late]
+    with pytest.raises(StoreUnavailableError):
+        reader.read(KEY, consistent=False, deadline=time.monotonic() + 0.1)
+    assert reader.read(KEY, consistent=False, deadline=soon()) == {
+        "namespace": "n",
+        "key": "k",
+        "ticket": 7,
+    }
+
+
+def test_a_server_that_is_not_there_is_a_typed_error() -> None:
+    """Nobody listens: said with what the system says, within the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    transport = LeanTransport("eu-west-1", f"http://127.0.0.1:{port}", ENVIRON)
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="ConnectionRefusedError"):
+        transport.call("GetItem", {}, begun + 0.2)
+    assert time.monotonic() - begun < 0.4
+
+
+def test_without_time_nothing_is_asked(table: Table, reader: DynamoDBReader) -> None:
+    """A deadline that has passed is a typed error."""
+    with pytest.raises(StoreUnavailableError, match="out of time"):
+        reader.read(KEY, consistent=False, deadline=time.monotonic() - 1)
+    assert table.requests == []
+
+
+def test_rotated_keys_are_used(table: Table) -> None:
+    """Credentials are read at every call, since they may be renewed under a long process."""
+    environ = dict(ENVIRON)
+    transport = LeanTransport("eu-west-1", table.endpoint, environ)
+    transport.call("GetItem", {}, soon())
+    environ["AWS_ACCESS_KEY_ID"] = "AKIDROTATED"
+    del environ["AWS_SESSION_TOKEN"]
+    transport.call("GetItem", {}, soon())
+    transport.close()
+    first, second = (headers for headers, _ in table.requests)
+    assert "Credential=AKIDEXAMPLE/" in first["authorization"]
+    assert "Credential=AKIDROTATED/" in second["authorization"]
+    assert "x-amz-security-token" not in second
+
+
+# -- which transport ----------------------------------------------------------------------------
+
+
+def test_keys_in_the_environment_choose_the_lean_path() -> None:
+    """That is what a Lambda function has."""
+    assert isinstance(open_reader(ENVIRON)._transport, LeanTransport)
+
+
+@pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_without_keys_boto3_is_chosen(missing: str) -> None:
+    """Profiles, SSO and containers are boto3's; nothing is imported or asked before a read."""
+    environ = {name: value for name, value in ENVIRON.items() if name != missing}
+    assert isinstance(open_reader(environ)._transport, BotoTransport)
+    assert isinstance(open_reader({**ENVIRON, missing: ""})._transport, BotoTransport)
+
+
+@pytest.mark.parametrize("absent", ["boto3", "botocore.exceptions"])
+def test_without_keys_and_boto3_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    """Whichever part of it is not installed."""
+    monkeypatch.setitem(sys.modules, absent, None)
+    reader = open_reader({"FLAGSTORE_TABLE": "flags"})
+    with pytest.raises(ConfigurationError, match="install boto3"):
+        reader.read(KEY, consistent=False, deadline=soon())
+
+
+def boto(monkeypatch: pytest.MonkeyPatch, table: Table) -> DynamoDBReader:
+    """Return a reader through boto3, which looks for keys and endpoint in its own ways."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", table.endpoint)
+    return DynamoDBReader("flags", BotoTransport())
+
+
+def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """Both ways ask the same question and read the same record."""
+    encoded = base64.b64encode(bytes(range(256))).decode()
+    table.default = answer(200, {"Item": {"a": {"N": "7"}, "b": {"B": encoded}}})
+    record = boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
+    lean = LeanTransport("eu-west-1", table.endpoint, ENVIRON)
+    assert record == DynamoDBReader("flags", lean).read(KEY, consistent=True, deadline=soon())
+    lean.close()
+    assert record == {"a": 7, "b": bytes(range(256))}
+    one, other = (payload for _, payload in table.requests)
+    assert one == other
+
+
+def test_boto3s_errors_are_ours(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """Refusals are typed, and carry the code."""
+    table.default = fault("AccessDeniedException", 400, "no")
+    with pytest.raises(StoreUnavailableError, match="AccessDeniedException"):
+        boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
+
+
+@pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "AWS_REGION"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    """The variable to set, before anything is asked."""
+    environ = {name: value for name, value in ENVIRON.items() if name != missing}
+    with pytest.raises(ConfigurationError, match=f"set {missing}"):
+        open_reader(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint"),
+    [
+        ({}, "https://dynamodb.eu-west-1.amazonaws.com"),
+        ({"AWS_ENDPOINT_URL": "http://localhost:4566"}, "http://localhost:4566"),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_DYNAMODB": "http://b"},
+            "http://b",
+        ),
+    ],
+)
+def test_the_endpoint_follows_awss_variables(environ: dict[str, str], endpoint: str) -> None:
+    """The service's own variable first, then the general one, then AWS itself."""
+    assert endpoint_of(environ, "eu-west-1") == endpoint
+
+
+def test_china_has_a_domain_of_its_own() -> None:
+    """Regions of that partition end otherwise."""
+    assert endpoint_of({}, "cn-north-1") == "https://dynamodb.cn-north-1.amazonaws.com.cn"

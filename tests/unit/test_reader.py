@@ -1,0 +1,989 @@
+"""The reader: when it reads, what it holds on to, and what it says."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flagstore
+from flagstore.body import Body, encode
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    FlagNotFoundError,
+    FlagstoreError,
+    NotLoadedError,
+    NotPublishedError,
+    StoreUnavailableError,
+    UnsupportedLayoutError,
+)
+from flagstore.layout import Head, Key, head_key, history_key, piece_key, pulse_key
+from flagstore.reader import REFRESH_S, TTL_S, Client, Snapshot
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from storesync.model import Changes, FlagSet
+from storesync.publisher import Check, Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flagstore.layout import Record
+
+SOURCES = str(Path(flagstore.__file__).parents[1])
+DOWN = StoreUnavailableError("the store is down")
+PULSE = "read prod:$pulse"
+HEAD = "read prod:$head"
+# A TTL has up to 10 % of jitter, either way.
+FRESH_S, EXPIRED_S = 0.9 * TTL_S - 0.1, 1.1 * TTL_S + 0.1
+
+
+class Rig:
+    """A source that is published, and a client that reads it by clocks that only tests move."""
+
+    def __init__(self, flags: dict[str, Any] | None = None, *, replicas: int = 1) -> None:
+        self.wall, self.mono = FakeClock(), FakeClock()
+        self.records: dict[Key, Record] = {}
+        self.heads = replicas
+        if flags is not None:
+            self.publish(flags)
+        self.store = RecordsReader(self.records, self.mono)
+        self.client = self.another(replicas=replicas)
+
+    def another(self, *, replicas: int = 1, store: RecordsReader | None = None) -> Client:
+        """Return another process's client."""
+        return Client(
+            "prod",
+            store=store or self.store,
+            replicas=replicas,
+            clock=self.wall.now,
+            monotonic=self.mono.monotonic,
+        )
+
+    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
+        """Publish these flags, as a sync does."""
+        check = self._draw()
+        flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
+        encoded = encode(flag_set.sections, {})
+        self._publisher().publish(check, flag_set, encoded, "writer", Changes())
+        return check.ticket
+
+    def heartbeat(self) -> None:
+        """Complete a check that found nothing new."""
+        self._publisher().heartbeat(self._draw())
+
+    def _publisher(self) -> Publisher:
+        return Publisher("prod", MemoryStore(self.records), self.wall, replicas=self.heads)
+
+    def _draw(self) -> Check:
+        now = self.wall.now()
+        ticket, seen = MemoryStore(self.records).draw("prod", int(now))
+        return Check(ticket, seen, int(now * 1000), "", 5)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, by both clocks."""
+        self.wall.advance(seconds)
+        self.mono.advance(seconds)
+
+    def calls(self) -> list[str]:
+        """Return the calls since the last time."""
+        found = list(self.store.calls)
+        self.store.calls.clear()
+        return found
+
+
+def large(seed: int) -> dict[str, Any]:
+    """Return flags too large for a head."""
+    rng = random.Random(seed)
+    return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
+
+
+LARGE = large(1)
+
+
+@pytest.fixture
+def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return what was logged since the last time."""
+    caplog.set_level(logging.DEBUG)
+
+    def messages() -> list[str]:
+        found = [f"{r.name} {r.levelname} {r.getMessage()}" for r in caplog.records]
+        caplog.clear()
+        return found
+
+    return messages
+
+
+# -- how many reads -----------------------------------------------------------------------------
+
+
+def test_making_a_client_reads_nothing() -> None:
+    """Module scope costs no I/O."""
+    assert Rig({"a": 1}).calls() == []
+
+
+def test_a_cold_reader_needs_one_read() -> None:
+    """A set that fits a head comes with it, and further questions cost nothing."""
+    rig = Rig({"a": 1, "b": 2})
+    assert rig.client["a"] == 1
+    assert rig.calls() == [HEAD]
+    assert (rig.client.keys(), len(rig.client), "b" in rig.client) == (["a", "b"], 2, True)
+    assert list(rig.client) == ["a", "b"]
+    assert rig.client["b"] == 2
+    assert rig.calls() == []
+
+
+def test_a_cold_reader_needs_two_reads_for_pieces() -> None:
+    """A large body costs one read more."""
+    rig = Rig(LARGE)
+    assert rig.client["flag-7"] == LARGE["flag-7"]
+    ticket = rig.client.info().ticket
+    assert rig.calls() == [HEAD, f"pieces {ticket}", PULSE]
+
+
+def test_a_refresh_is_one_small_read() -> None:
+    """Nothing new costs the pulse, once in a TTL."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.calls()
+    for _ in range(5):
+        rig.advance(EXPIRED_S)
+        rig.heartbeat()
+        for _ in range(10):
+            assert rig.client["a"] == 1
+        assert rig.calls() == [PULSE]
+
+
+def test_something_new_costs_the_head_as_well() -> None:
+    """Two reads, and the new flags are there; pieces cost a third."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.calls()
+    rig.publish({"a": 2})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 2
+    assert rig.calls() == [PULSE, HEAD]
+    ticket = rig.publish(LARGE)
+    rig.advance(EXPIRED_S)
+    assert rig.client["flag-1"] == LARGE["flag-1"]
+    assert rig.calls() == [PULSE, HEAD, f"pieces {ticket}"]
+
+
+def test_a_new_set_is_not_seen_within_the_ttl() -> None:
+    """Until then the client asks nothing."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.advance(FRESH_S)
+    assert rig.client["a"] == 1
+    assert rig.calls() == [HEAD]
+
+
+@pytest.mark.parametrize("clock", ["wall", "mono"])
+def test_either_clock_ends_the_ttl(clock: str) -> None:
+    """The wall clock jumps when it is set, the other may stop in a freeze: one is enough."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    getattr(rig, clock).advance(EXPIRED_S)
+    assert rig.client["a"] == 2
+
+
+@pytest.mark.parametrize("jump_s", [-600, 600, -86_400 * 365])
+def test_a_clock_that_is_set_breaks_nothing(jump_s: float) -> None:
+    """After a jump either way flags stay readable, and are fresh within a TTL."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.wall.advance(jump_s)
+    assert rig.client["a"] == 1
+    rig.publish({"a": 2})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 2
+    assert rig.client.info().age_s >= 0
+
+
+def test_the_ttl_has_ten_percent_of_jitter() -> None:
+    """Processes that began together do not ask together for ever."""
+    step = TTL_S / 300
+    waited = []
+    for _ in range(40):
+        rig = Rig({"a": 1})
+        rig.client.snapshot()
+        steps = 0
+        while rig.calls() in ([], [HEAD]):
+            rig.advance(step)
+            steps += 1
+            rig.client.snapshot()
+        waited.append(steps * step)
+    assert min(waited) >= 0.9 * TTL_S
+    assert max(waited) <= 1.1 * TTL_S + step
+    assert max(waited) - min(waited) > 0.05 * TTL_S
+
+
+# -- last known good ----------------------------------------------------------------------------
+
+
+def test_a_store_that_is_down_leaves_the_last_known_good() -> None:
+    """For ever, without an exception, and the client says that it is stale and why."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.error = DOWN
+    for _ in range(500):
+        rig.advance(61)
+        assert rig.client["a"] == 1
+        assert "a" in rig.client
+        info = rig.client.info()
+    assert (info.stale, info.error) == (True, "the store is down")
+    assert info.age_s == pytest.approx(500 * 61)
+    rig.store.error = None
+    rig.advance(61)
+    rig.heartbeat()
+    assert rig.client["a"] == 1
+    info = rig.client.info()
+    assert (info.stale, info.error, info.age_s) == (False, "", 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DOWN,
+        CorruptSnapshotError("torn"),
+        ConfigurationError("no table"),
+        OSError("reset"),
+        ValueError("odd"),
+        KeyError("AWS_ACCESS_KEY_ID"),
+        MemoryError(),
+        RecursionError("deep"),
+    ],
+)
+def test_nothing_that_a_store_raises_reaches_a_loaded_caller(error: Exception) -> None:
+    """Typed or not: once loaded, reading flags never raises because of the store."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.error = error
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert rig.client.info().stale
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"body": b"other"},
+        {"index_data": None},
+        {"index_data": "a text"},
+        {"index_digest": "0" * 64},
+        {"ticket": None},
+        {"ticket": "a text"},
+        {"pieces": "[1,"},
+    ],
+)
+def test_a_damaged_head_leaves_the_last_known_good(damage: dict[str, Any]) -> None:
+    """What does not match its digests is never shown, and what was loaded stays."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    harm(rig, damage)
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert rig.client.info().stale
+
+
+def harm(rig: Rig, damage: dict[str, Any]) -> None:
+    """Change attributes of the head; None removes one."""
+    record = {**rig.records[head_key("prod")], **damage}
+    rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
+
+
+def test_a_source_that_is_removed_leaves_the_last_known_good() -> None:
+    """An emptied table takes no flags away from those who have them."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.records.clear()
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert "no longer holds" in rig.client.info().error
+
+
+def test_after_a_failure_the_store_has_peace() -> None:
+    """Nothing for 5 seconds, then 10, 20, 40 and 60, whatever is asked; a success ends that."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.error = DOWN
+    rig.advance(EXPIRED_S)
+    rig.calls()
+    rig.client.snapshot()
+    assert rig.calls() == [PULSE]
+    for pause in (5, 10, 20, 40, 60, 60):
+        rig.advance(pause - 0.1)
+        for _ in range(100):
+            assert rig.client["a"] == 1
+            rig.client.info()
+        assert rig.calls() == []
+        rig.advance(0.1)
+        rig.client.snapshot()
+        assert rig.calls() == [PULSE]
+    rig.store.error = None
+    rig.advance(60)
+    rig.client.snapshot()
+    assert rig.calls() == [PULSE]
+    rig.store.error = DOWN
+    rig.advance(EXPIRED_S)
+    rig.client.snapshot()
+    rig.calls()
+    rig.advance(5)
+    rig.client.snapshot()
+    assert rig.calls() == [PULSE]
+
+
+def test_ten_thousand_reads_of_an_hour_of_trouble() -> None:
+    """Errors and latency come and go: no exception, and no more than one question in 5 seconds."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rng = random.Random(7)
+    rig.calls()
+    for number in range(10_000):
+        if number % 100 == 0:
+            rig.store.error = rng.choice([None, DOWN, OSError("reset")])
+            rig.store.latency_s = rng.choice([0.0, 0.0, 0.2, 5.0])
+        before = len(rig.store.calls)
+        assert rig.client["a"] == 1
+        assert len(rig.store.calls) - before <= 2
+        rig.advance(0.36)
+    assert len(rig.store.calls) <= 3_600 / 5 + 1
+
+
+def test_a_slow_store_costs_a_loaded_caller_a_quarter_of_a_second() -> None:
+    """Then the flags in hand will do."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.latency_s = 5
+    rig.advance(EXPIRED_S)
+    before = rig.mono.monotonic()
+    assert rig.client["a"] == 1
+    assert rig.mono.monotonic() - before == pytest.approx(REFRESH_S)
+    assert rig.client.info().stale
+
+
+def test_a_set_that_takes_longer_gets_in_at_last() -> None:
+    """The patience of a refresh doubles with each time-out, up to that of a first load."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.store.latency_s = 0.2  # twice, for pulse and head, is more than it waits at first
+    rig.advance(61)
+    assert rig.client["a"] == 1
+    rig.advance(61)
+    assert rig.client["a"] == 2
+    assert not rig.client.info().stale
+
+
+def test_a_slow_store_costs_a_cold_caller_two_seconds() -> None:
+    """All that a first load may take, in all."""
+    rig = Rig({"a": 1})
+    rig.store.latency_s = 5
+    before = rig.mono.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        rig.client.snapshot()
+    assert rig.mono.monotonic() - before == pytest.approx(2.0)
+
+
+# -- the first load -----------------------------------------------------------------------------
+
+
+def test_nothing_published_is_said_with_the_remedy() -> None:
+    """The name may be wrong, or SyncFunction has not run."""
+    rig = Rig()
+    with pytest.raises(NotPublishedError, match=r"'prod'.*check the name.*SyncFunction"):
+        rig.client.snapshot()
+    assert rig.calls() == [HEAD, "read! prod:$head", "read! prod:$pulse"]
+
+
+def test_a_layout_that_this_reader_does_not_know_is_said_with_the_remedy() -> None:
+    """Something is published, but not for this reader: it must be updated."""
+    rig = Rig({"a": 1})
+    rig.records[Key("prod:$head", "2")] = rig.records.pop(head_key("prod"))
+    with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer or wheel"):
+        rig.client.snapshot()
+
+
+def test_a_layout_that_goes_leaves_the_last_known_good() -> None:
+    """A writer that drops this reader's layout takes nothing from those who have loaded."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.records[Key("prod:$head", "2")] = rig.records.pop(head_key("prod"))
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert "another layout" in rig.client.info().error
+
+
+def test_a_set_that_stays_corrupt_is_typed() -> None:
+    """Read once more, consistently, and then said."""
+    rig = Rig({"a": 1})
+    harm(rig, {"body": b"other"})
+    with pytest.raises(CorruptSnapshotError):
+        rig.client.snapshot()
+    assert rig.calls() == [HEAD, "read! prod:$head"]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"index_data": None}, {"index_data": "a text"}, {"pieces": "[1,"}, {"ticket": "x"}]
+)
+def test_whatever_is_in_the_head_the_error_is_typed(damage: dict[str, Any]) -> None:
+    """Who catches NotLoadedError to use defaults catches records of someone else, too."""
+    rig = Rig({"a": 1})
+    harm(rig, damage)
+    with pytest.raises(NotLoadedError):
+        rig.client.snapshot()
+
+
+@pytest.mark.parametrize("error", [DOWN, OSError("reset"), KeyError("odd")])
+def test_a_first_load_that_fails_is_typed_and_cools_down(error: Exception) -> None:
+    """No call within 5 seconds, then 10 to 60; meanwhile the same error, at once."""
+    rig = Rig({"a": 1})
+    rig.store.error = error
+    with pytest.raises(NotLoadedError):
+        rig.client.snapshot()
+    assert rig.calls() == [HEAD]
+    for pause in (5, 10, 20, 40, 60, 60):
+        rig.advance(pause - 0.1)
+        for call in (rig.client.snapshot, rig.client.info, rig.client.keys):
+            with pytest.raises(NotLoadedError):
+                call()
+        assert rig.calls() == []
+        rig.advance(0.1)
+        with pytest.raises(NotLoadedError):
+            rig.client.snapshot()
+        assert rig.calls() == [HEAD]
+    rig.store.error = None
+    rig.advance(60)
+    assert rig.client["a"] == 1
+    assert not rig.client.info().stale
+
+
+def test_what_goes_wrong_while_loading_is_one_family() -> None:
+    """One except clause covers a first load, and it is flagstore's own."""
+    for kind in (
+        NotPublishedError,
+        StoreUnavailableError,
+        UnsupportedLayoutError,
+        CorruptSnapshotError,
+    ):
+        assert issubclass(kind, NotLoadedError)
+    assert issubclass(NotLoadedError, FlagstoreError)
+    assert not issubclass(NotLoadedError, ConfigurationError)
+
+
+# -- never older, never torn --------------------------------------------------------------------
+
+
+def test_an_older_head_is_never_taken_after_a_newer_one() -> None:
+    """Eventual reads may go back; the client does not."""
+    rig = Rig({"a": "old"})
+    old = {key: dict(record) for key, record in rig.records.items()}
+    rig.publish({"a": "new"})
+    assert rig.client["a"] == "new"
+    rig.store.stale = old
+    for _ in range(3):
+        rig.advance(EXPIRED_S)
+        assert rig.client["a"] == "new"
+        assert not rig.client.info().stale
+
+
+def test_a_head_that_is_behind_its_pulse_is_read_again_consistently() -> None:
+    """The pulse says what must be there."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    rig.publish({"a": 2})
+    rig.advance(EXPIRED_S)
+    rig.calls()
+    assert rig.client["a"] == 2
+    assert rig.calls() == [PULSE, HEAD, "read! prod:$head"]
+
+
+def test_a_head_between_is_behind_its_pulse_as_well() -> None:
+    """Newer than what is in hand is not enough, when the pulse has seen something newer still."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.store.stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    rig.publish({"a": 3})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 3
+
+
+def test_a_torn_read_is_read_again_consistently() -> None:
+    """Index and body of two publications: never shown, and mended at once."""
+    rig = Rig({"a": 1})
+    torn = dict(rig.records[head_key("prod")])
+    rig.publish({"a": 2})
+    torn["index_data"] = rig.records[head_key("prod")]["index_data"]
+    rig.store.stale = {head_key("prod"): torn}
+    assert rig.client["a"] == 2
+    assert rig.calls() == [HEAD, "read! prod:$head"]
+
+
+def test_a_piece_that_is_missing_is_looked_for_again_consistently() -> None:
+    """An old head names pieces that have expired: the current one names others."""
+    rig = Rig(LARGE)
+    old = rig.publish(large(2))
+    stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    new = rig.publish(large(3))
+    del rig.records[piece_key("prod", old, 1)]
+    rig.store.stale = stale
+    assert rig.client.info().ticket == new
+    assert rig.calls()[:4] == [HEAD, f"pieces {old}", "read! prod:$head", f"pieces {new}"]
+
+
+@pytest.mark.parametrize("damage", ["removed", "stub"])
+def test_a_piece_that_stays_missing_leaves_the_last_known_good(damage: str) -> None:
+    """Half a body is no flag set."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    ticket = rig.publish(LARGE)
+    key = piece_key("prod", ticket, 0)
+    del rig.records[key]
+    if damage == "stub":
+        rig.records[key] = {**key._asdict(), "expires_at": 1}
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert rig.client.info().stale
+    with pytest.raises(CorruptSnapshotError):
+        rig.another().snapshot()
+
+
+def test_pieces_that_come_back_twice_are_not_read_twice() -> None:
+    """What follows the pieces that the head names is left alone."""
+    rig = Rig(LARGE)
+    head = Head.from_record(rig.records[head_key("prod")])
+    ticket, number = head.piece_ticket()
+    key = piece_key("prod", ticket, number)
+    rig.records[key] = {**key._asdict(), "body": b"more"}
+    assert rig.client["flag-3"] == LARGE["flag-3"]
+
+
+def test_publishing_while_reading_shows_whole_sets_in_order() -> None:
+    """Through 300 publications, polled at every step: each set is whole, and none goes back."""
+    rig = Rig({"a": 0, "b": 0})
+    stale = dict(rig.records)
+    rng = random.Random(3)
+    seen = 0
+    for number in range(1, 300):
+        if rng.random() < 0.5:
+            stale = {key: dict(record) for key, record in rig.records.items()}
+        rig.publish({"a": number, "b": number})
+        rig.store.stale = stale if rng.random() < 0.5 else {}
+        rig.advance(rng.choice([0, FRESH_S, EXPIRED_S]))
+        snapshot = rig.client.snapshot()
+        assert snapshot["a"] == snapshot["b"] >= seen
+        seen = snapshot["a"]
+    assert seen > 250
+
+
+def test_a_snapshot_stays_what_it_is() -> None:
+    """A request that holds one sees one set, while the client moves on."""
+    rig = Rig({"a": 1, "gone": 1})
+    held = rig.client.snapshot()
+    assert rig.client.snapshot() is held
+    rig.publish({"a": 2})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 2
+    assert (held["a"], held["gone"], held.keys(), len(held)) == (1, 1, ["a", "gone"], 2)
+    assert list(held) == ["a", "gone"]
+    assert "gone" not in rig.client
+
+
+# -- replicas -----------------------------------------------------------------------------------
+
+
+def test_replicas_share_the_readers() -> None:
+    """Cold readers spread over all heads, so over partitions."""
+    rig = Rig({"a": 1}, replicas=3)
+    asked = set()
+    for _ in range(200):
+        assert rig.another(replicas=3)["a"] == 1
+        asked |= set(rig.calls())
+    assert asked == {HEAD, "read prod:$head~1", "read prod:$head~2"}
+
+
+def test_a_replica_that_is_missing_or_lags_costs_one_read_more() -> None:
+    """A writer that keeps fewer of them loses no reader: the first head is always there."""
+    rig = Rig({"a": 1}, replicas=1)
+    for _ in range(50):
+        assert rig.another(replicas=250)["a"] == 1
+    assert len(rig.calls()) > 50
+    rig = Rig({"a": 1}, replicas=2)
+    rig.store.stale = {head_key("prod", 1): dict(rig.records[head_key("prod", 1)])}
+    clients = [rig.another(replicas=2) for _ in range(20)]
+    for client in clients:
+        client.snapshot()
+    rig.publish({"a": 2})
+    rig.advance(EXPIRED_S)
+    assert [client["a"] for client in clients] == [2] * 20
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 1 2", "²"])
+def test_a_wrong_number_of_replicas_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The variable, what it must be, and what it is."""
+    rig = Rig({"a": 1})
+    monkeypatch.setenv("FLAGSTORE_HEAD_REPLICAS", text)
+    client = Client("prod", store=rig.store)
+    with pytest.raises(ConfigurationError, match="FLAGSTORE_HEAD_REPLICAS must be a whole number"):
+        client.snapshot()
+
+
+@pytest.mark.parametrize("text", [None, "", "1", "4"])
+def test_replicas_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    """As many as the variable says; one without it."""
+    rig = Rig({"a": 1}, replicas=int(text or 1))
+    if text is None:
+        monkeypatch.delenv("FLAGSTORE_HEAD_REPLICAS", raising=False)
+    else:
+        monkeypatch.setenv("FLAGSTORE_HEAD_REPLICAS", text)
+    for _ in range(100):
+        assert Client("prod", store=rig.store)["a"] == 1
+    assert len(set(rig.calls())) == int(text or 1)
+
+
+# -- what it returns ----------------------------------------------------------------------------
+
+
+def test_a_value_is_the_callers_own() -> None:
+    """Changing what was read changes no flag."""
+    rig = Rig({"a": {"rules": [1, 2]}})
+    rig.client["a"]["rules"].append(3)
+    rig.client.snapshot()["a"].clear()
+    rig.client.snapshot().item("flags", "a")["rules"].clear()
+    rig.client.keys().clear()
+    assert rig.client["a"] == {"rules": [1, 2]}
+    assert rig.client.keys() == ["a"]
+
+
+def test_a_flag_that_is_not_there_is_a_key_error_that_can_be_read() -> None:
+    """Its text names flag and source, and is no repr of a tuple."""
+    rig = Rig({"a": 1})
+    with pytest.raises(FlagNotFoundError) as caught:
+        rig.client["b"]
+    assert str(caught.value) == "no flag 'b' in source 'prod'"
+    assert isinstance(caught.value, KeyError)
+    with pytest.raises(FlagNotFoundError, match="no segment 's'"):
+        rig.client.snapshot().item("segments", "s")
+    assert "b" not in rig.client
+    assert 7 not in rig.client
+
+
+def test_segments_are_read_by_their_section() -> None:
+    """The set has everything that the provider's SDK would hold."""
+    rig = Rig()
+    rig.publish({"a": 1}, segments={"beta": ["x"]})
+    snapshot = rig.client.snapshot()
+    assert snapshot.item("segments", "beta") == ["x"]
+    assert len(snapshot) == 1
+
+
+def test_info_says_what_is_known() -> None:
+    """Ticket, digest, counts and revision of the very set in hand."""
+    rig = Rig()
+    ticket = rig.publish({"a": 1, "b": 2}, segments={"s": 1})
+    info = rig.client.info()
+    assert info.source == "prod"
+    assert info.provider == "model"
+    assert info.ticket == ticket
+    assert info.digest == rig.records[head_key("prod")]["digest"]
+    assert info.counts == {"flags": 2, "segments": 1}
+    assert info.revision == 5
+    assert info.published_at == pytest.approx(rig.wall.now())
+    assert (info.stale, info.error) == (False, "")
+
+
+def test_age_counts_from_when_the_provider_was_last_asked() -> None:
+    """Nothing new for hours is no age, as long as someone checks; then it grows."""
+    rig = Rig({"a": 1})
+    rig.advance(7_200)
+    rig.heartbeat()
+    rig.advance(5)
+    assert rig.client.info().age_s == pytest.approx(5)
+    assert rig.calls() == [HEAD, PULSE]
+    rig.advance(3)
+    assert rig.client.info().age_s == pytest.approx(8)
+    assert rig.calls() == []
+    rig.heartbeat()
+    rig.advance(EXPIRED_S)
+    assert rig.client.info().age_s == pytest.approx(EXPIRED_S)
+    assert rig.client.info().published_at == pytest.approx(rig.wall.now() - 7_208 - EXPIRED_S)
+
+
+def test_an_age_is_never_negative() -> None:
+    """Though the writer's clock may be ahead of this one."""
+    rig = Rig({"a": 1})
+    rig.wall.advance(-60)
+    assert rig.client.info().age_s == 0
+
+
+# -- warnings -----------------------------------------------------------------------------------
+
+
+def test_there_is_one_warning_for_each_change_of_state(
+    warnings_of: Callable[[], list[str]],
+) -> None:
+    """Fresh, stale and fresh again: two lines, however long it takes and however often it fails."""
+    rig = Rig({"a": 1})
+    for _ in range(5):
+        rig.advance(EXPIRED_S)
+        rig.client.snapshot()
+    assert warnings_of() == []
+    rig.store.error = DOWN
+    for _ in range(20):
+        rig.advance(61)
+        rig.client.snapshot()
+    assert warnings_of() == ["flagstore WARNING flags of prod are stale: the store is down"]
+    rig.store.error = OSError("another")
+    rig.advance(61)
+    rig.client.snapshot()
+    assert warnings_of() == []
+    rig.store.error = None
+    for _ in range(5):
+        rig.advance(61)
+        rig.client.snapshot()
+    assert warnings_of() == ["flagstore WARNING flags of prod are fresh again"]
+
+
+# -- threads and processes ----------------------------------------------------------------------
+
+
+def together(count: int, work: Callable[[], Any]) -> list[Any]:
+    """Run it in so many threads at once and return what each returned or raised."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = []
+
+    def run() -> None:
+        barrier.wait()
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - a result as well
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(results) == count
+    return results
+
+
+def test_fifty_cold_threads_load_once() -> None:
+    """One loads, the others wait for it and get the same set."""
+    rig = Rig({"a": 1})
+    rig.store.on_call = lambda _: time.sleep(0.05)
+    results = together(50, rig.client.snapshot)
+    assert {id(result) for result in results} == {id(rig.client.snapshot())}
+    assert rig.calls() == [HEAD]
+
+
+def test_fifty_cold_threads_fail_once() -> None:
+    """A store that is down is asked by one of them; all get a typed error."""
+    rig = Rig({"a": 1})
+    rig.store.on_call = lambda _: time.sleep(0.05)
+    rig.store.error = DOWN
+    results = together(50, rig.client.snapshot)
+    assert all(isinstance(result, StoreUnavailableError) for result in results)
+    assert rig.calls() == [HEAD]
+
+
+def test_of_fifty_threads_one_refreshes_and_nobody_waits_for_it() -> None:
+    """While the store is slow to answer one of them, the others go on with what they have."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.calls()
+    rig.advance(EXPIRED_S)
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold(_call: str) -> None:
+        asked.set()
+        assert answer.wait(10)
+
+    rig.store.on_call = hold
+    refreshing = threading.Thread(target=rig.client.snapshot)
+    refreshing.start()
+    assert asked.wait(10)
+    assert together(49, lambda: rig.client["a"]) == [1] * 49
+    assert rig.calls() == [PULSE]
+    answer.set()
+    refreshing.join(10)
+    assert rig.client["a"] == 2
+    assert rig.calls() == [HEAD]
+
+
+def test_threads_that_ask_for_the_age_ask_the_store_once() -> None:
+    """Also while it is down: info() costs one small read, not one for each thread."""
+    for error in (None, DOWN):
+        rig = Rig({"a": 1})
+        rig.client.snapshot()
+        rig.calls()
+        rig.store.error = error
+        rig.store.on_call = lambda _: time.sleep(0.02)
+        results = together(20, rig.client.info)
+        assert {result.stale for result in results} <= {False, error is not None}
+        assert rig.calls() == [PULSE]
+
+
+def test_threads_decode_flags_of_one_body_together() -> None:
+    """Blocks are inflated by whoever needs them; every thread gets the right values."""
+    flags = {f"flag-{number:04d}": {"n": number, "text": "x" * 100} for number in range(600)}
+    rig = Rig(flags)
+
+    def read() -> bool:
+        keys = list(flags)
+        random.shuffle(keys)
+        return all(rig.client[key] == flags[key] for key in keys)
+
+    assert together(8, read) == [True] * 8
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Fork, do it in the child, and say whether it was true there, within five seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        ok = False
+        try:
+            ok = work()
+        finally:
+            os._exit(0 if ok else 1)
+    _, status = os.waitpid(child, 0)
+    return status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_child_of_a_fork_reads_though_the_parent_was_reading(loaded: bool) -> None:
+    """A thread that holds the client's lock at the fork is not in the child to release it."""
+    rig = Rig({"a": 1})
+    if loaded:
+        rig.client.snapshot()
+        rig.publish({"a": 2})
+        rig.advance(EXPIRED_S)
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold(_call: str) -> None:
+        asked.set()
+        assert answer.wait(10)
+
+    rig.store.on_call = hold
+    thread = threading.Thread(target=rig.client.snapshot)
+    thread.start()
+    assert asked.wait(10)
+
+    def work() -> bool:
+        rig.store.on_call = lambda _call: None
+        return bool(rig.client["a"] == (2 if loaded else 1))
+
+    try:
+        assert in_child(work)
+    finally:
+        answer.set()
+        thread.join(10)
+
+
+# -- client() -----------------------------------------------------------------------------------
+
+
+def test_one_name_is_one_client() -> None:
+    """Wherever it is asked for, it is the same instance, with the same flags in hand."""
+    assert flagstore.client("one-name") is flagstore.client("one-name")
+    assert flagstore.client("one-name") is not flagstore.client("other-name")
+    assert len(set(together(20, lambda: flagstore.client("many-threads")))) == 1
+
+
+def test_without_a_name_the_environment_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAGSTORE_SOURCE names the source of a function that has one."""
+    monkeypatch.setenv("FLAGSTORE_SOURCE", "from-the-environment")
+    assert flagstore.client().source == "from-the-environment"
+    assert flagstore.client() is flagstore.client("from-the-environment")
+    assert flagstore.client("by-name").source == "by-name"
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_no_name_at_all_names_the_remedy(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+    """Both ways to give one."""
+    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
+    with pytest.raises(ConfigurationError, match=r'client\("prod"\), or set FLAGSTORE_SOURCE'):
+        flagstore.client(name)
+
+
+@pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])
+def test_a_wrong_name_is_refused_before_any_read(name: str) -> None:
+    """Before it could reach a key, and so that it is not cached."""
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no name of a source"):
+            flagstore.client(name)
+
+
+def test_a_missing_table_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first read says which variable to set, every time."""
+    monkeypatch.delenv("FLAGSTORE_TABLE", raising=False)
+    client = Client("no-table", replicas=1)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="FLAGSTORE_TABLE"):
+            client.snapshot()
+
+
+# -- imports ------------------------------------------------------------------------------------
+
+HEAVY = ("boto3", "botocore", "requests", "dataclasses", "http.client", "logging", "asyncio")
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter that sees nothing but the sources."""
+    code = f"import sys; sys.path.insert(0, {SOURCES!r})\n{code}"
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True
+    )
+    return result.stdout.strip()
+
+
+def test_importing_flagstore_imports_nothing_heavy() -> None:
+    """A cold start pays for what it uses, and for nothing else."""
+    code = "import flagstore; flagstore.client('prod'); print(*sys.modules)"
+    loaded = set(run(code).split())
+    assert "flagstore.reader" in loaded
+    assert not loaded & {*HEAVY, "redis", "urllib.request", "ssl", "inspect", "subprocess", "uuid"}
+    assert not any(name.startswith("storesync") for name in loaded)
+
+
+def test_a_platform_without_fork_can_import_it() -> None:
+    """Windows has no os.register_at_fork, and code that reads flags is tested there, too."""
+    code = "import os; del os.register_at_fork; import flagstore; print(flagstore.__name__)"
+    assert run(code) == "flagstore"
+
+
+def test_the_surface_is_what_is_listed() -> None:
+    """Everything in __all__ is there, sorted, and no more is promised."""
+    assert flagstore.__all__ == sorted(flagstore.__all__)
+    assert all(hasattr(flagstore, name) for name in flagstore.__all__)
+
+
+def test_history_can_be_read_with_the_readers_own_parts() -> None:
+    """A kept version is a head like any other."""
+    rig = Rig({"a": 1})
+    ticket = rig.client.info().ticket
+    head = Head.from_record(rig.records[history_key("prod", ticket)])
+    snapshot = Snapshot("prod", head, Body(head.index_data, head.index_digest, head.body))
+    assert snapshot["a"] == 1
+    assert rig.records[pulse_key("prod")]["published"] == ticket
