@@ -1,0 +1,1 @@
+"""storesync writes: from a provider's webhook to a flag set in the store."""

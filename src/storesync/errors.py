@@ -1,0 +1,142 @@
+"""What can go wrong while syncing, as one small tree.
+
+::
+
+    StoreSyncError
+    ├── ConfigurationError        a setting or an SSM parameter is wrong: names it, and the remedy
+    │   └── UnknownSourceError    no source of that name is configured
+    ├── ParametersError           the SSM parameters cannot be read now: retried
+    ├── WebhookError              a webhook request that is not accepted, with its HTTP status
+    │   ├── BadRequestError       400
+    │   ├── SignatureError        401
+    │   └── TooLargeError         413
+    ├── ProviderError             the provider did not give a usable answer
+    │   ├── CredentialsRefusedError    401, 403, or another environment's key: no retry helps
+    │   ├── EndpointNotFoundError      404 and other final answers: the configuration is wrong
+    │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
+    │   └── MalformedAnswerError       an answer that is no flag set: retried, never published
+    ├── RefusedSetError           the guard refused a flag set
+    ├── StoreError                the store failed
+    │   ├── FenceLostError        another check completed first: not a failure
+    │   └── CorruptStoreError     what the store holds does not match its digests
+    ├── OutOfTimeError            the time budget ended first: the ring comes again
+    └── NotSettledError           overlapping checks won every time: the ring comes again
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flagstore.layout import Pulse
+
+
+class StoreSyncError(Exception):
+    """Base of everything that storesync raises on purpose."""
+
+    retryable = False
+    """Whether the same ring should be tried again later."""
+
+
+class ConfigurationError(StoreSyncError):
+    """A setting or an SSM parameter is missing or wrong; the text names it and the remedy."""
+
+
+class UnknownSourceError(ConfigurationError):
+    """No source of that name is configured."""
+
+
+class ParametersError(StoreSyncError):
+    """The SSM parameters cannot be read now, and this process has none from before."""
+
+    retryable = True
+
+
+class WebhookError(StoreSyncError):
+    """A webhook request that is not accepted."""
+
+    status = 400
+
+
+class BadRequestError(WebhookError):
+    """The request is not what this provider sends."""
+
+
+class SignatureError(WebhookError):
+    """The signature or secret is missing or wrong."""
+
+    status = 401
+
+
+class TooLargeError(WebhookError):
+    """The body is larger than API Gateway can hand to a function."""
+
+    status = 413
+
+
+class ProviderError(StoreSyncError):
+    """The provider did not give a usable answer; what the store holds stays."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Seconds that the provider asked to wait, where it did."""
+
+
+class CredentialsRefusedError(ProviderError):
+    """The credential opens nothing, or another environment: someone must renew it."""
+
+
+class EndpointNotFoundError(ProviderError):
+    """The provider gave a final answer (404, another 4xx, a redirect): the source is wrong."""
+
+
+class ProviderUnavailableError(ProviderError):
+    """The provider could not be reached in time, or said that it cannot answer now."""
+
+    retryable = True
+
+
+class MalformedAnswerError(ProviderError):
+    """The provider answered with something that is not a flag set."""
+
+    retryable = True
+
+
+class RefusedSetError(StoreSyncError):
+    """The guard refused a flag set; a person may allow that very digest."""
+
+    def __init__(self, message: str, *, digest: str) -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
+class StoreError(StoreSyncError):
+    """The store failed; nothing half-written is visible to readers."""
+
+    retryable = True
+
+
+class FenceLostError(StoreError):
+    """Another check completed since this ticket was drawn, or the source is pinned."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        super().__init__(f"another check completed first (ticket {pulse.ticket})")
+        self.pulse = pulse
+        """The pulse as it stood when the condition failed."""
+
+
+class CorruptStoreError(StoreError):
+    """What the store holds does not match its digests, or pieces of it are missing."""
+
+
+class OutOfTimeError(StoreSyncError):
+    """The time budget ended before the flag set could be published."""
+
+    retryable = True
+
+
+class NotSettledError(StoreSyncError):
+    """Overlapping checks completed first every time."""
+
+    retryable = True

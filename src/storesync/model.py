@@ -1,0 +1,165 @@
+"""The data that crosses module borders: sources, rings, requests, flag sets, reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json = Any
+"""A provider's JSON, parsed and otherwise verbatim."""
+
+Sections = "Mapping[str, Mapping[str, Json]]"
+"""Section name (``flags``, ``segments``, …) → key → the provider's JSON of that item."""
+
+
+class Secret:
+    """A text that never shows itself in logs, tracebacks or ``repr``."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text, for the one place that must send or compare it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Clock(Protocol):
+    """Time as the pipeline sees it; passed in, so that tests can bend it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never going back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One provider environment that is kept in sync."""
+
+    name: str
+    provider: str
+    base_url: str
+    credential: Secret
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Provider settings that are not secret, such as LaunchDarkly's payload ``filter``."""
+    rows: bool = True
+    allow_http: bool = False
+    """Permit plain http, for a provider in one's own network or a test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """How webhooks of one source are checked. Holds no provider credential."""
+
+    source: str
+    provider: str
+    method: str
+    """``signature``, ``authorization``, ``header`` or ``url``; the provider says which it knows."""
+    secrets: tuple[Secret, ...]
+    """The current and, while rotating, the previous secret. Never empty."""
+    header: str = ""
+    """Name of the header that carries the secret, for the method ``header``."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """For example ``project`` and ``environment``, to leave other environments' events alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A webhook as it arrived: header names in lower case, the body as raw bytes."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    token: str = field(default="", repr=False)
+    """The last part of the path, where the secret is carried in the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Something said that a source changed. Carries no flag data."""
+
+    source: str
+    wanted: tuple[str, ...] = ()
+    """Revisions to reach, each in its provider's own notation; see ``Provider.reached``."""
+    sent_at: int = 0
+    """Milliseconds since the epoch from which on a fetch must start."""
+    trigger: str = "webhook"
+    """``webhook``, ``trailing``, ``schedule`` or ``manual``."""
+    delivery: str = ""
+    """The provider's delivery id where it has one, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSet:
+    """Everything that the provider's SDK would hold for one environment."""
+
+    provider: str
+    sections: Mapping[str, Mapping[str, Json]]
+    """Section name (``flags``, ``segments``) → key → that item's JSON, verbatim."""
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    """What else belongs to the document and is stable while nothing changes."""
+    revision: int = 0
+    """The provider's revision of the whole set where it has one, else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one fetch brought."""
+
+    flag_set: FlagSet | None
+    """None: not modified since the ETag that was sent."""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one publication changed: ``section/key`` names, sorted."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one sync of one source ended."""
+
+    source: str
+    outcome: str
+    """``published``, ``unchanged``, ``superseded``, ``coalesced`` or ``pinned``."""
+    ticket: int = 0
+    digest: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    changes: Changes = Changes()
+    fetches: int = 0
+    checked_at: int = 0
+    """Milliseconds since the epoch at which the fetch started that this report rests on."""
+    lagging: bool = False
+    """The provider had not reached the wanted revision when the time for waiting ended."""
+    skipped_rows: tuple[str, ...] = ()
+    """Rows too large for one item; their last good row stays, the head has them all."""
+    rows_error: str = ""
+    """Why the rows trail the head; the next check finishes them."""

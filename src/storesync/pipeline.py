@@ -1,0 +1,334 @@
+"""One pipeline for every ring: draw a ticket, fetch, judge, complete under the fence, project.
+
+The order of the calls is the whole point. A ticket is drawn before the fetch, and completing
+compares the last completed ticket with the one that was seen when drawing, so completed fetches
+never overlap: nothing older can be published over something newer, and an unchanged check fences
+too. docs/store-layout.md has the argument; the tests run every interleaving of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from flagstore import layout
+from flagstore.body import Encoded, canonical, encode
+from flagstore.layout import LAYOUT, Pulse
+from storesync import guard, rows
+from storesync.budget import now_ms
+from storesync.errors import (
+    CorruptStoreError,
+    FenceLostError,
+    MalformedAnswerError,
+    NotSettledError,
+    OutOfTimeError,
+    ProviderError,
+    RefusedSetError,
+    StoreError,
+)
+from storesync.model import Changes, FlagSet, Report
+from storesync.patience import Limits, Patience
+from storesync.publisher import Check, Publisher, Stored
+from storesync.retention import day_ago
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storesync.budget import Budget
+    from storesync.http import HttpClient
+    from storesync.model import Answer, Ring, Source
+    from storesync.providers.base import Provider
+    from storesync.stores.base import Store
+
+MARGIN_MS = 2_000
+"""A ring counts as older than a check only by more than clocks of two machines may differ."""
+SPACING_MS = 1_000
+"""In a burst, checks of one source start at least so far apart; a lone ring never waits."""
+VERIFY_MS = 3_600_000
+"""How often a check goes without ETag and verifies head and rows."""
+
+
+class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
+    """Draw another ticket and fetch again."""
+
+
+class Sync:
+    """One sync of one source, for one batch of rings."""
+
+    def __init__(  # noqa: PLR0913 - the edges, handed in: keyword-only
+        self,
+        source: Source,
+        provider: Provider,
+        store: Store,
+        *,
+        http: HttpClient,
+        budget: Budget,
+        limits: Limits | None = None,
+        replicas: int = 1,
+        allow_shrink: str = "",
+    ) -> None:
+        self._source = source
+        self._provider = provider
+        self._store = store
+        self._http = http
+        self._budget = budget
+        self._clock = budget.clock
+        self._limits = limits or Limits()
+        self._patience = Patience(budget, self._limits)
+        self._allow_shrink = allow_shrink
+        self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
+        self._writer = fingerprint(source)
+        self._wanted: tuple[str, ...] = ()
+        self._fetches = 0
+
+    def run(self, rings: Sequence[Ring]) -> Report:
+        """Serve all these rings with one completed check, or none if one has served them already.
+
+        Raises:
+            ProviderError: no usable answer; what is published stays.
+            RefusedSetError: the guard refused the set; what is published stays.
+            StoreError: the store failed; what readers see is whole.
+            OutOfTimeError: the time budget ended.
+            NotSettledError: other checks completed first, every time.
+        """
+        self._wanted = tuple(sorted({wanted for ring in rings for wanted in ring.wanted}))
+        if all(ring.trigger in {"webhook", "trailing"} for ring in rings):
+            served = self._served(rings)
+            if served is not None:
+                return self._report("coalesced", served)
+        for _ in range(self._limits.tickets):
+            try:
+                return self._attempt()
+            except _Again:
+                continue
+        message = f"{self._limits.tickets} checks of {self._source.name!r} were overtaken or stale"
+        raise NotSettledError(message)
+
+    # -- coalescing -----------------------------------------------------------------------------
+
+    def _served(self, rings: Sequence[Ring]) -> Pulse | None:
+        """Return the pulse if a completed check has served all rings, waiting a moment in bursts.
+
+        This only ever skips work; it orders nothing.
+        """
+        pulse = self._store.pulse(self._source.name)
+        # Below zero: the clock of the machine that checked last is ahead of this one's.
+        since = abs(now_ms(self._clock) - pulse.checked_at)
+        if not self._serves(pulse, rings) and since < SPACING_MS:
+            self._budget.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
+            pulse = self._store.pulse(self._source.name)
+        return pulse if self._serves(pulse, rings) else None
+
+    def _serves(self, pulse: Pulse, rings: Sequence[Ring]) -> bool:
+        newest = max(ring.sent_at for ring in rings)
+        if pulse.checked_at > now_ms(self._clock) + MARGIN_MS:
+            return False  # by a clock that was ahead: it says nothing about what came before what
+        return newest + MARGIN_MS < pulse.checked_at and self._reached(pulse)
+
+    def _reached(self, pulse: Pulse, new: FlagSet | None = None) -> bool:
+        """Say whether a new set, or else what is published, has reached all wanted revisions."""
+        revision = new.revision if new else pulse.revision
+
+        @cache  # what is published is read at most once, and only by a provider that asks
+        def current() -> FlagSet | None:
+            return new or self._set_of(pulse)
+
+        def item(section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+            flag_set = current()
+            return flag_set.sections.get(section, {}).get(key) if flag_set else None
+
+        return all(self._provider.reached(wanted, revision, item) for wanted in self._wanted)
+
+    def _set_of(self, pulse: Pulse) -> FlagSet | None:
+        stored, _ = self._stored(pulse)
+        return stored.flag_set if stored else None
+
+    # -- one ticket -----------------------------------------------------------------------------
+
+    def _attempt(self) -> Report:
+        ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
+        if seen.is_pinned(now_ms(self._clock)):
+            return self._report("pinned", seen)
+        verify = seen.verified_at + VERIFY_MS <= now_ms(self._clock)
+        stored, damaged = self._stored(seen) if verify else (None, False)
+        started_at = now_ms(self._clock)
+        fresh = verify or damaged or seen.writer != self._writer
+        answer = self._fetch("" if fresh else seen.etag)
+        check = Check(
+            ticket=ticket,
+            seen=seen,
+            started_at=started_at,
+            etag=answer.etag or ("" if answer.flag_set else seen.etag),
+            revision=answer.flag_set.revision if answer.flag_set else seen.revision,
+        )
+        try:
+            return self._judge(check, answer, stored, damaged=damaged, verify=verify)
+        except FenceLostError as lost:
+            return self._overtaken(check, lost.pulse)
+
+    def _fetch(self, etag: str) -> Answer:
+        self._budget.require(self._limits.publish_s, "publishing")
+        left = self._budget.remaining() - self._limits.publish_s
+        self._fetches += 1
+        try:
+            http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
+            return self._provider.fetch(self._source, http, etag)
+        except ProviderError as error:
+            self._patience.bear(error)
+            raise _Again from error
+
+    def _stored(self, seen: Pulse) -> tuple[Stored | None, bool]:
+        """Return what is published, and whether it is damaged and must be published anew.
+
+        Where the head is damaged, what is published is read from the history: a damaged head must
+        not open the way for an empty set.
+        """
+        if not seen.published:
+            return None, False
+        with suppress(CorruptStoreError):
+            stored = self._publisher.stored(seen.published)
+            if stored is None or stored.head.digest == seen.digest:
+                return stored, False
+        with suppress(CorruptStoreError):
+            kept = self._publisher.version(seen.published)
+            if kept.head.digest == seen.digest:
+                return kept, True
+        return None, True
+
+    def _judge(
+        self, check: Check, answer: Answer, stored: Stored | None, *, damaged: bool, verify: bool
+    ) -> Report:
+        seen, new = check.seen, answer.flag_set
+        lagging = not self._reached(seen, new)
+        if lagging and self._patience.may_settle():
+            raise _Again
+        if new is None:
+            return self._unchanged(check, None, verify=verify, lagging=lagging)
+        try:
+            encoded = encode(new.sections, new.meta)
+        except (ValueError, RecursionError) as error:
+            message = f"{self._provider.title} answered with what JSON cannot say: {error}"
+            raise MalformedAnswerError(message) from error
+        if encoded.digest == seen.digest and seen.writer == self._writer and not damaged:
+            return self._unchanged(check, new, verify=verify, lagging=lagging)
+        if stored is None and not damaged:
+            stored, damaged = self._stored(seen)
+        back = stored is not None and self._provider.regressed(stored.flag_set, new)
+        if back and not self._patience.believes(encoded.digest, self._provider.title):
+            raise _Again
+        report = self._publish(check, new, encoded, stored, damaged=damaged)
+        return replace(report, lagging=lagging)
+
+    # -- completing -----------------------------------------------------------------------------
+
+    def _unchanged(
+        self, check: Check, new: FlagSet | None, *, verify: bool, lagging: bool
+    ) -> Report:
+        self._publisher.heartbeat(check)
+        trailing_rows = check.seen.projected != check.seen.published
+        report = self._report("unchanged", check.seen, check=check, lagging=lagging)
+        if not (verify or trailing_rows):
+            return report
+        flag_set = new or self._set_of(check.seen)
+        if flag_set is None:
+            return report  # published anew meanwhile; its publisher does the rows
+        return self._follow(report, flag_set, check.seen.published, None, tidy=True)
+
+    def _publish(
+        self, check: Check, new: FlagSet, encoded: Encoded, stored: Stored | None, *, damaged: bool
+    ) -> Report:
+        seen = check.seen
+        changed = rows.changes(stored.flag_set if stored else None, new)
+        self._guard(check, new, encoded.digest, stored, changed)
+        self._publisher.publish(check, new, encoded, self._writer, changed)
+        report = replace(
+            self._report("published", seen, check=check),
+            digest=encoded.digest,
+            changes=changed,
+            counts={section: len(items) for section, items in new.sections.items()},
+        )
+        known = (
+            stored
+            and not damaged
+            and seen.published == seen.projected
+            and seen.writer == self._writer
+        )
+        in_pieces = encoded.size() > layout.INLINE_BYTES or bool(stored and stored.head.pieces)
+        return self._follow(
+            report, new, check.ticket, changed if known else None, tidy=in_pieces or not known
+        )
+
+    def _guard(
+        self, check: Check, new: FlagSet, digest: str, stored: Stored | None, changed: Changes
+    ) -> None:
+        if stored is None or digest == self._allow_shrink:
+            return
+        olds = [("now", stored.flag_set)]
+        baseline = day_ago(check.seen.versions(), now_ms(self._clock))
+        lost = changed.removed or changed.changed
+        if lost and baseline and baseline.ticket != check.seen.published:
+            # A damaged history is no reason to refuse: what is published has been compared.
+            with suppress(CorruptStoreError):
+                olds.append(("a day ago", self._publisher.version(baseline.ticket).flag_set))
+        try:
+            guard.check(new, olds, digest=digest, members=self._provider.members)
+        except RefusedSetError:
+            self._publisher.refuse(check, digest)
+            raise
+
+    def _follow(
+        self, report: Report, new: FlagSet, ticket: int, changed: Changes | None, *, tidy: bool
+    ) -> Report:
+        """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
+        sets = {"verified_at": now_ms(self._clock)} if changed is None else {}
+        try:
+            if self._source.rows:
+                plan = self._publisher.project(ticket, new, changed, sets)
+                report = replace(report, skipped_rows=plan.skipped)
+            else:
+                self._publisher.note_projected(ticket, sets)
+            if tidy:
+                self._publisher.expire(ticket)
+        except FenceLostError:
+            return report  # something newer is published; its publisher does the rest
+        except (StoreError, OutOfTimeError) as error:
+            return replace(report, rows_error=str(error))
+        return report
+
+    def _overtaken(self, check: Check, pulse: Pulse) -> Report:
+        """Judge a fence that did not hold."""
+        if pulse.ticket == check.ticket:  # it was my own step, repeated after a lost answer
+            published = pulse.published == check.ticket
+            return self._report("published" if published else "unchanged", pulse, check=check)
+        if pulse.is_pinned(now_ms(self._clock)):
+            return self._report("pinned", pulse)
+        if pulse.ticket > check.ticket and self._reached(pulse):
+            return self._report("superseded", pulse)
+        # The check that won drew before me: it may not have seen what rang me.
+        self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")
+        raise _Again
+
+    def _report(
+        self, outcome: str, pulse: Pulse, *, check: Check | None = None, lagging: bool = False
+    ) -> Report:
+        return Report(
+            source=self._source.name,
+            outcome=outcome,
+            ticket=check.ticket if check else pulse.ticket,
+            digest=pulse.digest,
+            fetches=self._fetches,
+            checked_at=check.started_at if check else pulse.checked_at,
+            lagging=lagging,
+        )
+
+
+def fingerprint(source: Source) -> str:
+    """Return the digest of everything beside the provider's content that shapes what is stored.
+
+    When it differs from the pulse's, no ETag is sent and the set counts as changed.
+    """
+    parts: list[Any] = [LAYOUT, source.provider, source.base_url, dict(source.options), source.rows]
+    return sha256(canonical(parts).encode()).hexdigest()[:16]

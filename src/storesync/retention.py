@@ -1,0 +1,34 @@
+"""Which publications the history keeps. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flagstore.layout import Version
+
+KEPT_VERSIONS = 10
+"""Publications that the history keeps, beside those of the last day."""
+DAY_MS = 86_400_000
+THIN_MS = 6 * 3_600_000
+"""Of the last day's publications, one in six hours is kept for the guard."""
+
+
+def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
+    """Split publications (oldest first) into those to keep and those to drop.
+
+    Kept are the last ones, one in six hours of the last day, and the one that was current a day
+    ago: the guard compares with it.
+    """
+    day_ago = [version for version in versions if version.published_at <= now_ms - DAY_MS]
+    kept = set(versions[-KEPT_VERSIONS:]) | set(day_ago[-1:])
+    oldest = day_ago[-1] if day_ago else versions[0]
+    thinned = {v.published_at // THIN_MS: v for v in versions if v >= oldest}
+    kept |= set(thinned.values())
+    return sorted(kept), sorted(set(versions) - kept)
+
+
+def day_ago(versions: list[Version], now_ms: int) -> Version | None:
+    """Return the publication that was current a day ago, if there was one."""
+    old = [version for version in versions if version.published_at <= now_ms - DAY_MS]
+    return old[-1] if old else None

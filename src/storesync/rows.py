@@ -1,0 +1,157 @@
+"""The flag set once more as rows, one item per flag and segment. Pure.
+
+Rows follow the head: for other languages' SDKs where their layout is published, and for people
+who open the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flagstore.body import canonical, dumps
+from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
+from storesync.model import Changes
+from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flagstore.layout import Record
+    from storesync.model import FlagSet
+
+VERSIONS = range(2**53)
+"""Numbers that can be an item's own version; beyond, JavaScript cannot count."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """What must be written so that the rows show a flag set."""
+
+    writes: tuple[Write, ...]
+    skipped: tuple[str, ...]
+    """``section/key`` of rows that no item can hold; their last good row stays."""
+
+
+def changes(old: FlagSet | None, new: FlagSet) -> Changes:
+    """Compare two flag sets item by item, by content."""
+    before = _flat(old.sections) if old else {}
+    after = _flat(new.sections)
+    return Changes(
+        added=tuple(sorted("/".join(name) for name in after.keys() - before.keys())),
+        changed=tuple(
+            sorted(
+                "/".join(name)
+                for name in after.keys() & before.keys()
+                if canonical(after[name]) != canonical(before[name])
+            )
+        ),
+        removed=tuple(sorted("/".join(name) for name in before.keys() - after.keys())),
+    )
+
+
+def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> RowPlan:
+    """Plan the rows from what changed, for rows that are known to show the set before."""
+    names = [_split(name) for name in (*changed.added, *changed.changed)]
+    rows = [row(source, new, section, key, ticket) for section, key in _ordered(names)]
+    gone = [
+        Delete(Key(row_namespace(source, new.provider, section), key))
+        for section, key in map(_split, changed.removed)
+        if _is_sort_key(key)
+    ]
+    return _plan(rows, gone, [])
+
+
+def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], ticket: int) -> RowPlan:
+    """Plan the rows against all that is there, whoever wrote it."""
+    wanted: dict[Key, Record] = {}
+    for section, key in _ordered(_flat(new.sections)):
+        record = row(source, new, section, key, ticket)
+        wanted[Key(str(record["namespace"]), str(record["key"]))] = record
+    rows = [
+        record
+        for key, record in wanted.items()
+        if key not in present or present[key].get("item") != record["item"]
+    ]
+    marker = row_marker(source, new.provider)
+    gone = [Delete(key) for key in sorted(present.keys() - wanted.keys()) if key != marker]
+    mark: list[Write] = [Put(dict(marker._asdict()))] if marker and marker not in present else []
+    return _plan(rows, gone, mark)
+
+
+def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> Record:
+    """Return one row: the item's JSON text and a version, in LaunchDarkly's attributes.
+
+    The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the ticket
+    that wrote the row.
+    """
+    item = flag_set.sections[section][key]
+    own = item.get("version") if isinstance(item, dict) else None
+    # An attribute of that name may be anything: no store takes ``true`` or 400 digits as a number.
+    if not isinstance(own, int) or isinstance(own, bool) or own not in VERSIONS:
+        own = ticket
+    return {
+        "namespace": row_namespace(source, flag_set.provider, section),
+        "key": key,
+        "version": own,
+        "item": dumps(item),
+    }
+
+
+def commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
+    """Group writes into as many as one commit takes; always at least one group."""
+    group: list[Write] = []
+    size = 0
+    for write in writes:
+        cost = record_bytes(write.record) if isinstance(write, Put) else 0
+        if group and (len(group) >= COMMIT_WRITES or size + cost > COMMIT_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(write)
+        size += cost
+    yield group
+
+
+def record_bytes(record: Record) -> int:
+    """Return the size of an item as DynamoDB counts it: names and values in UTF-8."""
+    return sum(
+        len(name) + (len(str(value).encode()) if not isinstance(value, bytes) else len(value))
+        for name, value in record.items()
+    )
+
+
+def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowPlan:
+    writes: list[Write] = []
+    skipped = []
+    for record in rows:
+        if _fits(record):
+            writes.append(Put(record))
+        else:
+            section = str(record["namespace"]).partition(":")[2]
+            skipped.append(f"{section}/{record['key']!s}")
+    return RowPlan((*writes, *gone, *mark), tuple(skipped))
+
+
+def _fits(record: Record) -> bool:
+    return _is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
+
+
+def _is_sort_key(key: str) -> bool:
+    try:
+        return 0 < len(key.encode()) <= SORT_KEY_BYTES
+    except UnicodeEncodeError:  # a lone surrogate: JSON can name it, no store can
+        return False
+
+
+def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
+    return {(name, key): item for name, items in sections.items() for key, item in items.items()}
+
+
+def _split(name: str) -> tuple[str, str]:
+    section, _, key = name.partition("/")
+    return section, key
+
+
+def _ordered(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Order rows so that what is referred to comes first: segments, then flags."""
+    return sorted(names, key=lambda name: (name[0] == "flags", name))

@@ -1,0 +1,1 @@
+"""Where flag sets are written; each store passes the same contract."""

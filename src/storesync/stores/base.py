@@ -1,0 +1,94 @@
+"""What a store must be able to do: little, so that all rules of publishing live in one place.
+
+Everything that changes what readers see goes through :meth:`Store.commit`: one atomic step that
+holds a condition against the pulse. The rules, which condition for which step, are the
+pipeline's; a store only has to be atomic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flagstore.layout import Key, Pulse, Record, Value
+
+    Sets = Mapping[str, Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A condition against the pulse; every part that is given must hold."""
+
+    ticket: int | None = None
+    """The last completed check is still this one (0: none yet)."""
+    published: int | None = None
+    """What is published is still this ticket's."""
+    unpinned_at: int | None = None
+    """The source is not pinned at this moment (milliseconds since the epoch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write one whole record; its ``namespace`` and ``key`` say where."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove one record, if it is there."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Let one record expire at a time (seconds since the epoch), if it is there."""
+
+    key: Key
+    at_s: int
+
+
+Write = Put | Delete | Expire
+
+COMMIT_WRITES = 99
+"""Writes that one commit takes beside the pulse (DynamoDB: 100 actions a transaction)."""
+COMMIT_BYTES = 3_500_000
+"""Bytes that one commit takes (DynamoDB: 4 MB a transaction)."""
+
+
+class Store(Protocol):
+    """Where flag sets are kept. All reads are consistent.
+
+    Every method raises :class:`~storesync.errors.StoreError` when the store fails, and
+    :class:`~storesync.errors.OutOfTimeError` when the time budget ends first.
+    """
+
+    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
+        """Draw the next ticket and return it with the pulse, in one atomic step.
+
+        A counter that is missing starts at ``floor`` (the clock's seconds), so that a store or
+        source that was made again never hands out smaller tickets.
+        """
+
+    def pulse(self, source: str) -> Pulse:
+        """Return the pulse; an empty one for a source that has never been drawn for."""
+
+    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+        """Set attributes of the pulse (None removes) and do all writes, or nothing of it.
+
+        Raises:
+            FenceLostError: if the fence does not hold; carries the pulse.
+        """
+
+    def put_all(self, records: Sequence[Record]) -> None:
+        """Write records that nothing names yet, each on its own, until all are written."""
+
+    def read(self, key: Key) -> Record | None:
+        """Return one record."""
+
+    def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Yield the records of one namespace whose keys start with a prefix, in order of keys."""

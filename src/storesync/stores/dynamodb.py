@@ -1,0 +1,261 @@
+"""The store on DynamoDB: one table, keys ``namespace`` and ``key``.
+
+Retries are botocore's for throttling and broken connections, and this module's for what botocore
+leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with the time budget.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from flagstore import layout
+from flagstore.layout import Key, Pulse
+from storesync.errors import FenceLostError, StoreError
+from storesync.stores.base import Delete, Fence, Put, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from flagstore.layout import Record
+    from storesync.budget import Budget
+    from storesync.stores.base import Sets
+
+BATCH_ITEMS = 25
+"""DynamoDB: at most 25 items, and 16 MB, a BatchWriteItem."""
+CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
+REMEDIES = {
+    "AccessDeniedException": "give the function's role access to the table",
+    "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",
+}
+
+
+def to_item(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a record in DynamoDB's typed attributes."""
+    return {name: to_attribute(value) for name, value in record.items()}
+
+
+def to_attribute(value: Any) -> dict[str, Any]:  # noqa: ANN401 - int, str or bytes
+    """Write one value as a typed attribute."""
+    if isinstance(value, bytes):
+        return {"B": value}
+    return {"S": value} if isinstance(value, str) else {"N": str(value)}
+
+
+def from_item(item: Mapping[str, Any]) -> Record:
+    """Read a record from typed attributes; types that we never write are left out."""
+    record: Record = {}
+    for name, attribute in item.items():
+        ((kind, value),) = attribute.items()
+        if kind == "N":
+            record[name] = int(value)
+        elif kind in {"S", "B"}:
+            record[name] = value
+    return record
+
+
+class DynamoDBStore:
+    """Flag sets in one DynamoDB table. One instance serves one sync: it knows its time budget."""
+
+    def __init__(self, client: DynamoDBClient, table: str, budget: Budget) -> None:
+        self._client = client
+        self._table = table
+        self._budget = budget
+        self.resent = 0
+        """Items that DynamoDB left unprocessed and that were sent again, for the metrics."""
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read(self, key: Key) -> Record | None:
+        """Return one record."""
+        with _store_errors(f"reading {key.namespace}"):
+            answer = self._client.get_item(
+                TableName=self._table, Key=to_item(key._asdict()), ConsistentRead=True
+            )
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+    def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Yield the records of one namespace, in order of keys, page by page."""
+        condition = "#n = :n" + (" AND begins_with(#k, :p)" if prefix else "")
+        arguments: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": {"#n": "namespace"} | ({"#k": "key"} if prefix else {}),
+            "ExpressionAttributeValues": {":n": {"S": namespace}}
+            | ({":p": {"S": prefix}} if prefix else {}),
+        }
+        while True:
+            with _store_errors(f"reading {namespace}"):
+                answer = self._client.query(**arguments)
+            yield from map(from_item, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def pulse(self, source: str) -> Pulse:
+        """Return the pulse."""
+        return Pulse.from_record(self.read(layout.pulse_key(source)) or {})
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
+        """Draw the next ticket: one UpdateItem that returns the whole pulse."""
+        answer = self._without_conflict(
+            "drawing a ticket",
+            lambda: self._client.update_item(
+                TableName=self._table,
+                Key=to_item(layout.pulse_key(source)._asdict()),
+                UpdateExpression="SET #drawn = if_not_exists(#drawn, :floor) + :one",
+                ExpressionAttributeNames={"#drawn": "drawn"},
+                ExpressionAttributeValues={":floor": {"N": str(floor)}, ":one": {"N": "1"}},
+                ReturnValues="ALL_NEW",
+            ),
+        )
+        pulse = Pulse.from_record(from_item(answer["Attributes"]))
+        return pulse.drawn, pulse
+
+    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+        """Do it in one UpdateItem, or in one transaction where records are written as well."""
+        pulse = self._on_pulse(source, fence, sets)
+        if not writes:
+            self._without_conflict("completing a check", lambda: self._client.update_item(**pulse))
+            return
+        step = {"Update": pulse} if sets else {"ConditionCheck": pulse}
+        items: Any = [step, *map(self._action, writes)]
+        self._without_conflict(
+            "publishing", lambda: self._client.transact_write_items(TransactItems=items)
+        )
+
+    def put_all(self, records: Sequence[Record]) -> None:
+        """Write records in batches, sending again what DynamoDB leaves unprocessed."""
+        requests: list[Any] = [{"PutRequest": {"Item": to_item(record)}} for record in records]
+        for at in range(0, len(requests), BATCH_ITEMS):
+            left = requests[at : at + BATCH_ITEMS]
+            attempt = 0
+            while left:
+                with _store_errors("writing pieces"):
+                    answer = self._client.batch_write_item(RequestItems={self._table: left})
+                before, left = len(left), answer["UnprocessedItems"].get(self._table, [])
+                if left:
+                    self.resent += len(left)
+                    attempt = 0 if len(left) < before else attempt + 1
+                    self._back_off(attempt, "sending unprocessed items again")
+
+    def _on_pulse(self, source: str, fence: Fence, sets: Sets) -> dict[str, Any]:
+        """Return the arguments that hold the fence against the pulse and set its attributes."""
+        names: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        conditions = []
+        for name, expected in (("ticket", fence.ticket), ("published", fence.published)):
+            if expected is not None:
+                names[f"#{name}"] = name
+                conditions.append(_equals(name, expected, values))
+        if fence.unpinned_at is not None:
+            names["#pinned"] = "pinned"
+            values[":unpinned"] = to_attribute(fence.unpinned_at)
+            conditions.append("(attribute_not_exists(#pinned) OR #pinned <= :unpinned)")
+        changed = {name: value for name, value in sets.items() if value is not None}
+        removed = [name for name, value in sets.items() if value is None]
+        names |= {f"#{name}": name for name in sets}
+        values |= {f":{name}": to_attribute(value) for name, value in changed.items()}
+        arguments = {
+            "TableName": self._table,
+            "Key": to_item(layout.pulse_key(source)._asdict()),
+            "ConditionExpression": " AND ".join(conditions),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        update = [
+            word + ", ".join(parts)
+            for word, parts in (
+                ("SET ", [f"#{name} = :{name}" for name in changed]),
+                ("REMOVE ", [f"#{name}" for name in removed]),
+            )
+            if parts
+        ]
+        return {k: v for k, v in arguments.items() if v} | (
+            {"UpdateExpression": " ".join(update)} if update else {}
+        )
+
+    def _action(self, write: Write) -> dict[str, Any]:
+        if isinstance(write, Put):
+            return {"Put": {"TableName": self._table, "Item": to_item(write.record)}}
+        place = {"TableName": self._table, "Key": to_item(write.key._asdict())}
+        if isinstance(write, Delete):
+            return {"Delete": place}
+        return {
+            "Update": place
+            | {
+                # Not conditional: a piece that is already gone leaves a stub that expires too.
+                "UpdateExpression": "SET expires_at = :at",
+                "ExpressionAttributeValues": {":at": {"N": str(write.at_s)}},
+            }
+        }
+
+    # -- failing --------------------------------------------------------------------------------
+
+    def _without_conflict(self, purpose: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - botocore's answers
+        attempt = 0
+        while True:
+            with _store_errors(purpose):
+                try:
+                    return call()
+                except ClientError as error:
+                    if not _is_conflict(error):
+                        raise
+            self._back_off(attempt, f"{purpose} after a conflict")
+            attempt += 1
+
+    def _back_off(self, attempt: int, purpose: str) -> None:
+        self._budget.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
+
+
+def _equals(name: str, expected: int, values: dict[str, Any]) -> str:
+    """Compare an attribute that is absent while it is 0."""
+    if not expected:
+        return f"attribute_not_exists(#{name})"
+    values[f":is_{name}"] = to_attribute(expected)
+    return f"#{name} = :is_{name}"
+
+
+def _is_conflict(error: ClientError) -> bool:
+    if error.response["Error"]["Code"] in CONFLICTS:
+        return True
+    codes = {reason.get("Code") for reason in _reasons(error)}
+    conflicts = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+    return bool(codes & conflicts) and "ConditionalCheckFailed" not in codes
+
+
+def _reasons(error: ClientError) -> list[Mapping[str, Any]]:
+    reasons: list[Mapping[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment] # absent in the stubs
+    return reasons
+
+
+@contextmanager
+def _store_errors(purpose: str) -> Iterator[None]:
+    """Turn botocore's errors into ours: a lost fence with its pulse, anything else named."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
+            raise FenceLostError(_pulse_of(error.response.get("Item"))) from error  # type: ignore[arg-type] # absent in the stubs
+        for reason in _reasons(error):
+            if reason.get("Code") == "ConditionalCheckFailed":
+                raise FenceLostError(_pulse_of(reason.get("Item"))) from error
+        remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
+        message = f"{purpose}: DynamoDB answered {code}{remedy}"
+        raise StoreError(message) from error
+    except BotoCoreError as error:
+        message = f"{purpose}: {type(error).__name__}"
+        raise StoreError(message) from error
+
+
+def _pulse_of(item: Mapping[str, Any] | None) -> Pulse:
+    return Pulse.from_record(from_item(item or {}))

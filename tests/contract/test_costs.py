@@ -1,0 +1,102 @@
+"""What a sync and a read cost, counted in requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults.dynamo import Rig
+from faults.test_partial_writes import large
+from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.clock import FakeClock
+from simulators.provider import ModelProvider
+from simulators.unreliable import UnreliableClient
+
+if TYPE_CHECKING:
+    from local.stand_in import StandIn
+
+__all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+DATA = Path(
+    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+
+
+@pytest.fixture
+def rig(aws: StandIn, dynamodb_table: Table) -> Rig:
+    """Give an empty table and an empty provider."""
+    return Rig(aws, dynamodb_table, ModelProvider(), FakeClock())
+
+
+def thousand() -> dict[str, Any]:
+    """Return 1,000 flags as a real server gave them, or as large ones of our own."""
+    file = DATA / "unleash" / "features-1000-real.json"
+    if file.exists():
+        return {flag["name"]: flag for flag in json.loads(file.read_text())["features"]}
+    return {f"flag-{n}": {"name": f"flag-{n}", "strategies": ["x" * 400]} for n in range(1_000)}
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_an_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: Rig, etags: bool) -> None:
+    """Ticket and heartbeat; nothing is read or written beside the pulse."""
+    rig.provider = ModelProvider(flags=thousand(), etags=etags)
+    rig.sync()
+    client = UnreliableClient(rig.table.client)
+    assert rig.sync(client).outcome == "unchanged"
+    assert dict(client.calls) == {"update_item": 2}
+
+
+def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> None:
+    """Ticket, publication, row; the limit that we promise is six."""
+    rig.provider = ModelProvider(flags=thousand())
+    rig.sync()
+    rig.provider.change(**{next(iter(rig.provider.flags)): {"name": "changed"}})
+    client = UnreliableClient(rig.table.client)
+    assert rig.sync(client).changes.changed
+    assert client.writes() == 3
+    assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
+
+
+def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: Rig) -> None:
+    """480 KB of JSON lie in one item."""
+    rig.provider = ModelProvider(flags=thousand())
+    rig.sync()
+    flags, transport = rig.reader()
+    for key, flag in rig.provider.flags.items():
+        assert flags[key] == flag
+    assert len(flags) == 1_000
+    assert transport.calls == ["GetItem"]
+    transport.close()
+
+
+def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
+    """The pulse stays below the 4 KB of one read unit, whatever the history."""
+    rig.provider = ModelProvider(flags=thousand())
+    for value in range(30):
+        rig.provider.change(extra={"n": value})
+        rig.sync(step_s=7_200)
+    flags, transport = rig.reader()
+    flags.snapshot()
+    transport.calls.clear()
+    flags.info()
+    assert transport.calls == ["GetItem"]
+    transport.close()
+    (pulse,) = rig.items("prod:$pulse")
+    assert sum(len(name) + len(next(iter(value.values()))) for name, value in pulse.items()) < 1_024
+
+
+def test_a_set_of_five_megabytes_is_published_in_pieces_and_read_in_few_calls(rig: Rig) -> None:
+    """What no item can hold is cut; the head and one query a megabyte bring it back."""
+    rig.provider = ModelProvider(flags=large(3))
+    assert rig.sync().outcome == "published"
+    flags, transport = rig.reader()
+    snapshot = flags.snapshot()
+    assert {key: snapshot[key] for key in snapshot} == rig.provider.flags
+    assert transport.calls[0] == "GetItem"
+    assert set(transport.calls[1:]) == {"Query"}
+    assert len(transport.calls) <= 8
+    transport.close()

@@ -1,0 +1,38 @@
+"""Every store passes the contract."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.store_contract import StoreContract
+from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.memory_store import MemoryStore
+from storesync.budget import Budget, SystemClock
+from storesync.stores.dynamodb import DynamoDBStore
+
+if TYPE_CHECKING:
+    from storesync.stores.base import Store
+
+__all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+
+class TestMemory(StoreContract):
+    """The model that the interleavings run on keeps the real stores' promises."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        """Give an empty store."""
+        return MemoryStore()
+
+
+class TestDynamoDB(StoreContract):
+    """DynamoDB's wire protocol, on the stand-in."""
+
+    @pytest.fixture
+    def store(self, dynamodb_table: Table) -> Store:
+        """Give a store on a fresh table."""
+        budget = Budget(SystemClock(), random.Random(1), 30)
+        return DynamoDBStore(dynamodb_table.client, dynamodb_table.name, budget)

@@ -1,0 +1,189 @@
+"""A burst of webhooks against a model of the queue: two pollers, batches of ten, skewed clocks.
+
+The syncs are the real pipeline on the memory store; the queue, the time that calls take and the
+clocks of the machines are modelled. Time is virtual, so the numbers are those of the model.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from greenlet import getcurrent, greenlet
+
+from faults.test_interleavings import content, settled
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import ModelProvider, NoHttp
+from simulators.schedules import SOURCE, World
+from storesync.budget import Budget
+from storesync.model import Ring
+from storesync.pipeline import Sync
+from storesync.sync import TRAILING_SLACK_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WEBHOOKS = 1_000
+DUPLICATES = 0.3
+POLLERS = 2
+BATCH = 10
+SKEW_S = 0.2
+"""How far clocks differ here, either way; AWS keeps them within milliseconds."""
+STORE_S = (0.003, 0.015)
+FETCH_S = (0.05, 0.4)
+TRAILING_S = 30.0
+START = 1_795_000_000.0
+
+
+class Simulation:
+    """Runs greenlets in the order of virtual time."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self._due: list[tuple[float, int, greenlet]] = []
+        self._count = itertools.count()
+        self._hub = getcurrent()
+
+    def start(self, work: Callable[[], None], at: float) -> None:
+        """Let work begin at a time."""
+        heapq.heappush(self._due, (at, next(self._count), greenlet(work)))
+
+    def wait(self, seconds: float) -> None:
+        """Let others run until so many seconds have passed."""
+        heapq.heappush(self._due, (self.time + seconds, next(self._count), getcurrent()))
+        self._hub.switch()
+
+    def run(self) -> None:
+        """Run until nothing is due."""
+        while self._due:
+            self.time, _, work = heapq.heappop(self._due)
+            work.switch()
+
+
+class MachineClock:
+    """One machine's clock: virtual time, off by the machine's skew."""
+
+    def __init__(self, simulation: Simulation, skew: float) -> None:
+        self._simulation = simulation
+        self._skew = skew
+
+    def now(self) -> float:
+        """Seconds since the epoch, as this machine has it."""
+        return self._simulation.time + self._skew
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self._simulation.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let others run meanwhile."""
+        self._simulation.wait(seconds)
+
+
+class Burst:
+    """One burst: webhooks, the queue, the pollers, and what came of it."""
+
+    def __init__(self, seed: int, seconds: float) -> None:
+        self.rng = random.Random(seed)
+        self.simulation = Simulation()
+        self.provider = ModelProvider(flags={"a": 0})
+        self.records = settled(self.provider)
+        self.queue: list[tuple[float, Ring]] = []
+        self.arrived: list[tuple[float, int]] = []
+        """When a webhook arrived, and the provider's revision that it told of."""
+        self.completed: list[tuple[float, int]] = []
+        """When a check had completed, and the revision that the store had reached by then."""
+        self.skewed = [
+            MachineClock(self.simulation, self.rng.uniform(-SKEW_S, SKEW_S)) for _ in range(8)
+        ]
+        self._webhooks(seconds)
+
+    def _webhooks(self, seconds: float) -> None:
+        """Change the provider; each change sends a webhook late, out of order, some twice."""
+        changes = int(WEBHOOKS * (1 - DUPLICATES))
+        moments = sorted(self.rng.uniform(0, seconds) for _ in range(changes))
+        again = self.rng.sample(moments, WEBHOOKS - changes)
+        for moment in moments:
+            self.simulation.start(self._change, START + moment)
+        for moment in [*moments, *again]:
+            self.simulation.start(self._arrive, START + moment + self.rng.uniform(0.05, 1.0))
+
+    def _change(self) -> None:
+        # Few values, so that they repeat.
+        self.provider.change(a=self.rng.randint(0, 3))
+
+    def _arrive(self) -> None:
+        self._send("webhook", 0.0)
+        self.arrived.append((self.simulation.time, self.provider.revision))
+
+    def _send(self, trigger: str, delay: float) -> None:
+        clock = self.rng.choice(self.skewed)
+        ring = Ring(SOURCE.name, (), int((clock.now() + delay) * 1000), trigger)
+        self.queue.append((self.simulation.time + delay, ring))
+
+    def poll(self) -> None:
+        """Take batches until the queue stays empty, as one poller and its function do."""
+        trailed = 0.0
+        while self.simulation.time < START + 120:
+            ready = [entry for entry in self.queue if entry[0] <= self.simulation.time]
+            batch = self.rng.sample(ready, min(BATCH, len(ready)))
+            if not batch:
+                self.simulation.wait(0.05)
+                continue
+            for entry in batch:
+                self.queue.remove(entry)
+            if self.rng.random() < 0.01:
+                self.queue.append(batch[0])  # at least once, sometimes twice
+            if self._serve([ring for _, ring in batch]) and self.simulation.time >= trailed:
+                # As SyncFunction does: one trailing ring a burst and process.
+                trailed = self.simulation.time + TRAILING_SLACK_MS / 1000
+                self._send("trailing", TRAILING_S)
+
+    def _serve(self, rings: list[Ring]) -> bool:
+        """Run one sync for a batch; say whether it was a webhook's that fetched."""
+        clock = self.rng.choice(self.skewed)
+        wait, uniform = self.simulation.wait, self.rng.uniform
+        store = MemoryStore(self.records, lambda _step: wait(uniform(*STORE_S)))
+        self.provider.on_fetch = lambda: wait(uniform(*FETCH_S))
+        budget = Budget(clock, self.rng, 58)
+        report = Sync(SOURCE, self.provider, store, http=NoHttp(), budget=budget).run(rings)
+        if report.fetches:
+            self.completed.append((self.simulation.time, self.world().pulse().revision))
+        return report.fetches > 0 and any(ring.trigger == "webhook" for ring in rings)
+
+    def run(self) -> list[float]:
+        """Run it all; return the seconds from each webhook's arrival to its publication."""
+        self.provider.fetches = 0
+        for poller in range(POLLERS):
+            self.simulation.start(self.poll, START + 0.01 * poller)
+        self.simulation.run()
+        return [self._latency(arrived, wanted) for arrived, wanted in self.arrived]
+
+    def _latency(self, arrived: float, wanted: int) -> float:
+        reached = [at for at, revision in self.completed if revision >= wanted]
+        return max(0.0, min(reached) - arrived)
+
+    def world(self) -> World:
+        """Return the store and the provider as they stand."""
+        return World(self.records, self.provider, clock=FakeClock(self.simulation.time))
+
+
+@pytest.mark.parametrize("seconds", [1.0, 5.0])
+def test_a_burst_of_a_thousand_webhooks_costs_at_most_three_percent_fetches(seconds: float) -> None:
+    """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
+    for seed in range(5):
+        burst = Burst(seed, seconds)
+        latencies = sorted(burst.run())
+        fetches = burst.provider.fetches
+        print(
+            f"{WEBHOOKS} webhooks in {seconds:.0f} s: {fetches} fetches; ring to store "
+            f"median {latencies[len(latencies) // 2]:.2f} s, 99 % {latencies[989]:.2f} s, "
+            f"worst {latencies[-1]:.2f} s"
+        )
+        assert content(burst.world()) == burst.provider.flags
+        assert fetches <= 0.03 * WEBHOOKS
+        assert not burst.queue

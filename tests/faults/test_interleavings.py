@@ -1,0 +1,146 @@
+"""Every interleaving of three syncs, on a model of the store that runs the pipeline's own code.
+
+What takes minutes is marked ``campaign``: `make exhaustive` runs it, `make test` a smaller dose.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import layout
+from flagstore.body import Body
+from flagstore.layout import Pulse
+from simulators.provider import ModelProvider
+from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
+from storesync import retention
+from storesync.stores.base import Fence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storesync.stores.base import Sets, Write
+
+
+def settled(provider: ModelProvider) -> dict[Any, Any]:
+    """Return the records of a store that has been in sync with the provider for a minute."""
+    clock = FrozenClock()
+    clock.advance(-60)
+    world = World({}, provider, clock=clock)
+    world.sync()
+    return world.records
+
+
+def content(world: World) -> dict[str, Any]:
+    """Return the flags that a reader would see."""
+    head = world.head()
+    assert head is not None
+    data = head.body
+    ticket, number = head.piece_ticket()
+    for piece in range(number):
+        data += bytes(world.records[layout.piece_key(SOURCE.name, ticket, piece)]["body"])
+    return Body(head.index_data, head.index_digest, data).items("flags")
+
+
+def rows(world: World) -> dict[str, Any]:
+    """Return the rows' items, as text."""
+    return {
+        key.key: record["item"]
+        for key, record in world.records.items()
+        if key.namespace == "prod:flags"
+    }
+
+
+def in_sync(world: World) -> None:
+    """Hold that head and rows show the provider's final state."""
+    world.hold(content(world) == world.provider.flags, "not the provider's final state")
+    expected = {key: str(value) for key, value in world.provider.flags.items()}
+    pulse = world.pulse()
+    if pulse.projected == pulse.published:
+        world.hold(rows(world) == expected, "the rows are wrong")
+
+
+def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World:
+    """Return a world in which each change of the provider rings a sync: A → B → A → B."""
+    provider = ModelProvider(flags={"a": 1}, etags=etags)
+    world = World(settled(provider), provider)
+    for number, value in enumerate(values):
+        world.add(f"sync{number}", world.change_and_sync(a=value))
+    return world
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_every_interleaving_of_three_syncs_ends_at_the_providers_state(etags: bool) -> None:
+    """Draw, fetch, heartbeat, publish and project in any order: nothing old wins."""
+    states, _ = explore(lambda: changes(etags=etags), in_sync)
+    print(f"{states} states")
+    assert states > 5_000
+
+
+@pytest.mark.parametrize(
+    "values", [(2, 1), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
+)
+def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None:
+    """A pin set at any moment is never lost, and nothing is published over it."""
+
+    def make() -> World:
+        world = changes(values=values)
+        until = int(world.clock.now() * 1000) + 3_600_000
+        world.add("pin", lambda: world.store().commit("prod", Fence(), {"pinned": until}))
+        return world
+
+    def pinned(world: World) -> None:
+        world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+
+    states, _ = explore(make, pinned)
+    print(f"{states} states")
+    assert states > 100
+
+
+@pytest.mark.parametrize(
+    "values", [(2, 3), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
+)
+def test_pieces_of_the_current_body_never_expire(
+    values: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With bodies in pieces, whatever overlaps: what the head names is whole and has no TTL."""
+    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    monkeypatch.setattr(retention, "KEPT_VERSIONS", 1)
+    monkeypatch.setattr(retention, "THIN_MS", 10**15)
+    expired = []
+
+    def finish(world: World) -> None:
+        in_sync(world)
+        expired.append(any("expires_at" in record for record in world.records.values()))
+
+    states, _ = explore(lambda: changes(values=values), finish)
+    print(f"{states} states")
+    assert states > 100
+    assert any(expired), "no schedule let anything expire: this test proves nothing"
+
+
+class HighestTicketWins(ObservedStore):
+    """The rule that looks right and is not: whoever drew the higher ticket may publish."""
+
+    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+        """Replace the comparison with what was seen by one with what is drawn."""
+        if fence.ticket is not None:
+            pulse = Pulse.from_record(self.records[layout.pulse_key(source)])
+            if int(sets.get("ticket") or 0) > pulse.ticket:
+                fence = Fence(unpinned_at=fence.unpinned_at)
+        super().commit(source, fence, sets, writes)
+
+
+def test_the_exploration_finds_a_fence_that_lets_the_highest_ticket_win() -> None:
+    """These tests can fail: with the weaker rule an interleaving that ends wrong is found."""
+
+    def make() -> World:
+        provider = ModelProvider(flags={"a": 1}, reveals_revision=False)
+        world = World(settled(provider), provider, store_class=HighestTicketWins)
+        for number, value in enumerate((2, 1)):
+            world.add(f"sync{number}", world.change_and_sync(a=value))
+        return world
+
+    with pytest.raises(Violation):
+        explore(make, in_sync)

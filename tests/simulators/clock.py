@@ -1,0 +1,28 @@
+"""A clock that only moves when it is told to, or slept on."""
+
+from __future__ import annotations
+
+
+class FakeClock:
+    """Implements :class:`storesync.model.Clock`; starts at a moment in 2026."""
+
+    def __init__(self, now: float = 1_795_000_000.0) -> None:
+        self._now = now
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds, with an origin of its own."""
+        return self._now - 1_700_000_000.0
+
+    def sleep(self, seconds: float) -> None:
+        """Move on at once."""
+        self.slept.append(seconds)
+        self._now += seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds

@@ -1,0 +1,89 @@
+"""A provider for models: its state is a variable, its answers are exact, faults can be asked for.
+
+Values may repeat (A → B → A): with values that are always new, a faulty fence can't be seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from storesync.model import Answer, FlagSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storesync.model import Hook, Source, WebhookRequest
+
+
+class NoHttp:
+    """Stands where the pipeline hands an HTTP client to the provider."""
+
+    def within(self, total_s: float) -> NoHttp:
+        """Return a client with a shorter deadline."""
+        assert total_s > 0
+        return self
+
+
+@dataclass
+class ModelProvider:
+    """A provider environment: set ``flags``, ``revision`` counts the changes."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    segments: dict[str, Any] = field(default_factory=dict)
+    revision: int = 1
+    etags: bool = True
+    reveals_revision: bool = True
+    fetches: int = 0
+    on_fetch: Callable[[], None] = lambda: None
+    """Called before the state is read: a schedule switches here, a test raises faults here."""
+
+    name: str = "model"
+    title: str = "Model"
+    methods: tuple[str, ...] = ("url",)
+    accepted_status: int = 202
+    default_base_url: str = ""
+
+    def change(self, **flags: Any) -> int:
+        """Set flags (None removes one) and return the new revision."""
+        for key, value in flags.items():
+            if value is None:
+                self.flags.pop(key, None)
+            else:
+                self.flags[key] = value
+        self.revision += 1
+        return self.revision
+
+    def fetch(self, _source: Source, _http: object, etag: str) -> Answer:
+        """Answer with the state of this moment."""
+        self.on_fetch()
+        self.fetches += 1
+        mine = f'"{self.revision}"' if self.etags else ""
+        if mine and etag == mine:
+            return Answer(None, mine)
+        sections = {"flags": dict(self.flags), "segments": dict(self.segments)}
+        revision = self.revision if self.reveals_revision else 0
+        return Answer(FlagSet(self.name, sections, {}, revision), mine)
+
+    def reached(self, wanted: str, revision: int, _item: Callable[[str, str], Any]) -> bool:
+        """Wanted is a revision in decimal."""
+        return revision >= int(wanted)
+
+    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+        """Compare revisions where both have one."""
+        return 0 < new.revision < old.revision
+
+    def members(self, segment: Any) -> frozenset[str]:
+        """A model's segment is a list of names."""
+        return frozenset(segment)
+
+    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+        """Accept everything."""
+
+    def ring(self, _request: WebhookRequest, _hook: Hook) -> tuple[str, ...]:
+        """Ring without a revision."""
+        return ()
+
+    def delivery(self, _request: WebhookRequest) -> str:
+        """Have no delivery ids."""
+        return ""

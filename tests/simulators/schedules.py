@@ -1,0 +1,346 @@
+"""Run several syncs step by step, in an order that is chosen from outside.
+
+Each actor runs in a greenlet and stops before every atomic step of the store and before every
+fetch; whoever holds the :class:`World` decides who goes on. So every interleaving can be tried,
+and a failing one be printed and repeated.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from flagstore.layout import Head, Key, Pulse, head_key, piece_key, pulse_key
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import ModelProvider, NoHttp
+from storesync.budget import Budget
+from storesync.errors import StoreSyncError
+from storesync.model import Ring, Secret, Source
+from storesync.pipeline import Limits, Sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from flagstore.layout import Record
+
+SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
+QUIET = frozenset({"read", "put"})
+"""Steps that change nothing that others look at (pieces are announced and written just before the
+publication that names them); exhaustive runs do not switch before them, random ones do."""
+
+
+class FrozenClock(FakeClock):
+    """A clock that stands still, so that equal states look equal whatever led there."""
+
+    def sleep(self, seconds: float) -> None:
+        """Do not even move."""
+
+
+class Violation(AssertionError):  # noqa: N818 - what a test sees
+    """An invariant did not hold; the text has the schedule."""
+
+
+@dataclass
+class Actor:
+    """One sync, or someone who pins."""
+
+    name: str
+    thread: Any
+    ticket: int = 0
+    seen: list[tuple[Any, ...]] = field(default_factory=list)
+    """What it has observed since its last ticket: two actors that saw the same do the same."""
+    waiting: str = "start"
+    done: bool = False
+    crashed: bool = False
+    failed: str = ""
+
+
+class ObservedStore(MemoryStore):
+    """A memory store that notes what the running actor observes."""
+
+    def __init__(
+        self,
+        records: dict[Key, Record],
+        step: Callable[[str], None],
+        current: Callable[[], Actor | None],
+    ) -> None:
+        super().__init__(records, step)
+        self._current = current
+
+    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
+        """Draw; what an actor saw before its ticket no longer counts."""
+        ticket, pulse = super().draw(source, floor)
+        if actor := self._current():
+            actor.ticket, actor.seen = ticket, [("pulse", *_core(pulse))]
+        return ticket, pulse
+
+    def read(self, key: Key) -> Record | None:
+        """Read, and note it."""
+        record = super().read(key)
+        if (actor := self._current()) and record:
+            digest = record.get("digest")
+            if key == pulse_key(SOURCE.name):
+                actor.seen.append(("pulse", *_core(Pulse.from_record(record))))
+            else:
+                actor.seen.append(("head", record.get("ticket"), digest))
+        return record
+
+    def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Scan, and note the items."""
+        found = list(super().scan(namespace, prefix))
+        if actor := self._current():
+            actor.seen.append(("items", *((r["key"], r.get("item")) for r in found)))
+        return iter(found)
+
+
+class World:
+    """A store, a provider and some actors; :meth:`go` lets one actor take one step."""
+
+    def __init__(
+        self,
+        records: Mapping[Key, Record],
+        provider: ModelProvider,
+        *,
+        switch_at_reads: bool = False,
+        clock: FakeClock | None = None,
+        store_class: type[ObservedStore] = ObservedStore,
+    ) -> None:
+        self.clock = clock or FrozenClock()
+        self.provider = provider
+        self.records = dict(records)
+        self.actors: list[Actor] = []
+        self.trace: list[str] = []
+        self._switch_at_reads = switch_at_reads
+        self._store_class = store_class
+        provider.on_fetch = self._on_fetch
+
+    # -- actors ---------------------------------------------------------------------------------
+
+    def add(self, name: str, work: Callable[[], None]) -> Actor:
+        """Add an actor; it starts when it is first let go."""
+        actor = Actor(name, greenlet(lambda: self._live(actor, work)))
+        self.actors.append(actor)
+        return actor
+
+    def store(self) -> MemoryStore:
+        """Return a store over the shared records that stops before each step."""
+        return self._store_class(self.records, self._stop, self._current)
+
+    def sync(self, *, limits: Limits | None = None) -> None:
+        """Run one sync of the model's source, as a ring of the schedule would."""
+        budget = Budget(self.clock, random.Random(1), 3_600)
+        Sync(
+            SOURCE,
+            self.provider,
+            self.store(),
+            http=NoHttp(),
+            budget=budget,
+            limits=limits or Limits(),
+        ).run([Ring(SOURCE.name, trigger="schedule")])
+
+    def change_and_sync(self, **flags: Any) -> Callable[[], None]:
+        """Return the work of an actor: the provider changes, which rings a sync."""
+
+        def work() -> None:
+            self._stop("change")
+            self.provider.change(**flags)
+            self.sync()
+
+        return work
+
+    def _live(self, actor: Actor, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except GreenletExit:
+            actor.crashed = True
+        except StoreSyncError as error:
+            actor.failed = type(error).__name__
+        finally:
+            actor.done = True
+
+    def _stop(self, step: str) -> None:
+        if step in QUIET and not self._switch_at_reads:
+            return
+        actor = self._current()
+        if actor is not None:
+            actor.waiting = step
+            actor.thread.parent.switch()
+
+    def _on_fetch(self) -> None:
+        self._stop("fetch")
+        if actor := self._current():
+            actor.seen.append(("fetch", self.provider.revision))
+
+    def _current(self) -> Actor | None:
+        return next((actor for actor in self.actors if actor.thread is getcurrent()), None)
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def enabled(self) -> list[int]:
+        """Return the numbers of the actors that can go on."""
+        return [number for number, actor in enumerate(self.actors) if not actor.done]
+
+    def go(self, number: int) -> None:
+        """Let one actor take its next step, then check what must always hold."""
+        actor = self.actors[number]
+        step = actor.waiting
+        self.trace.append(f"{actor.name}:{step}")
+        before = self.pulse()
+        actor.thread.switch()
+        after = self.pulse()
+        self._check(before, after)
+
+    def crash(self, number: int) -> None:
+        """End one actor where it stands."""
+        actor = self.actors[number]
+        actor.thread.throw()
+        actor.done = actor.crashed = True  # also one that had not even started
+        self.trace.append(f"{self.actors[number].name}:CRASH")
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in self.actors:
+            if not actor.done and actor.thread:
+                actor.thread.throw()
+
+    def key(self) -> int:
+        """Return a hash of everything that decides what can still happen.
+
+        Tickets count only by their order, so they are replaced by their ranks. The history is
+        left out: nothing reads it before a day has passed, and the clock stands still.
+        """
+        pulse, head = self.pulse(), self.head()
+        alive = [actor for actor in self.actors if not actor.done]
+        tickets = {0, head.ticket if head else 0, *_core(pulse)[:3]}
+        for actor in alive:
+            tickets.add(actor.ticket)
+            for kind, *values in actor.seen:
+                tickets |= set(values[: _TICKETS.get(kind, 0)])
+        rank = {ticket: place for place, ticket in enumerate(sorted(tickets))}
+
+        def ranked(kind: str, *values: Any) -> tuple[Any, ...]:
+            count = _TICKETS.get(kind, 0)
+            return (kind, *(rank[ticket] for ticket in values[:count]), *values[count:])
+
+        items = frozenset(
+            (key, record.get("item"), record.get("expires_at"))
+            for key, record in self.records.items()
+            if "$" not in key.namespace
+        )
+        actors = tuple(
+            (number, a.waiting, rank[a.ticket], *(ranked(*entry) for entry in a.seen))
+            for number, a in enumerate(self.actors)
+            if not a.done
+        )
+        stored = (
+            (ranked("pulse", *_core(pulse)), ranked("head", head.ticket, head.digest))
+            if head
+            else ()
+        )
+        flags = tuple(sorted(self.provider.flags.items()))
+        pieces = self._pieces_key(rank)
+        return hash((stored, items, actors, flags, self.provider.revision, pieces))
+
+    def _pieces_key(self, rank: Mapping[int, int]) -> frozenset[Any]:
+        """Return which tickets' pieces and intents are there, and which of them expire."""
+        return frozenset(
+            (
+                key.namespace,
+                rank.get(int(key.key.partition("/")[0]), key.key),
+                "expires_at" in record,
+            )
+            for key, record in self.records.items()
+            if key.namespace.endswith(("$body", "$intents"))
+        )
+
+    # -- what must hold -------------------------------------------------------------------------
+
+    def pulse(self) -> Pulse:
+        """Return the pulse as it stands."""
+        return Pulse.from_record(self.records.get(pulse_key(SOURCE.name), {}))
+
+    def head(self) -> Head | None:
+        """Return the head as it stands."""
+        record = self.records.get(head_key(SOURCE.name))
+        return Head.from_record(record) if record else None
+
+    def _check(self, before: Pulse, after: Pulse) -> None:
+        if after.published == before.published:
+            self._check_pieces(after)
+            return
+        head = self.head()
+        self.hold(head is not None and head.ticket == after.published, "head and pulse differ")
+        self.hold(after.published > before.published, "published tickets went back")
+        self.hold(after.revision >= before.revision, "published revisions went back")
+        self.hold(not before.is_pinned(int(self.clock.now() * 1000)), "published over a pin")
+        self.hold(after.pinned == before.pinned, "a pin was lost")
+        self._check_pieces(after)
+
+    def _check_pieces(self, pulse: Pulse) -> None:
+        head = self.head()
+        if head is None or not head.pieces:
+            return
+        ticket, number = head.piece_ticket()
+        for piece in range(number):
+            record = self.records.get(piece_key(SOURCE.name, ticket, piece))
+            self.hold(record is not None, f"a piece of {pulse.published} is missing")
+            self.hold(record is None or "expires_at" not in record, "the current body expires")
+
+    def hold(self, condition: bool, what: str) -> None:
+        """Raise a violation with the schedule unless the condition holds."""
+        if not condition:
+            message = f"{what}: {' '.join(self.trace)}"
+            raise Violation(message)
+
+
+_TICKETS = {"pulse": 3, "head": 1}
+"""How many values of an observation are tickets, counted from the first."""
+
+
+def _core(pulse: Pulse) -> tuple[Any, ...]:
+    """Return what of a pulse decides what happens next, tickets first."""
+    return (
+        pulse.ticket,
+        pulse.published,
+        pulse.projected,
+        pulse.digest,
+        pulse.etag,
+        pulse.revision,
+        pulse.pinned,
+        pulse.refused,
+    )
+
+
+def explore(make: Callable[[], World], finish: Callable[[World], None]) -> tuple[int, int]:
+    """Run every interleaving of a world's actors; return the states and the ends that were seen.
+
+    Depth first; a state that has been seen (store, provider and all that each actor has
+    observed) is not explored again. A world can't be copied, so each branch is replayed.
+    """
+    seen: set[int] = set()
+    ends = 0
+    pending: list[tuple[int, ...]] = [()]
+    while pending:
+        path = pending.pop()
+        world = make()
+        for number in path:
+            world.go(number)
+        while True:
+            key = world.key()
+            if key in seen:
+                break
+            seen.add(key)
+            enabled = world.enabled()
+            if not enabled:
+                finish(world)
+                ends += 1
+                break
+            pending += [(*path, number) for number in enabled[1:]]
+            path = (*path, enabled[0])
+            world.go(enabled[0])
+        world.close()
+    return len(seen), ends

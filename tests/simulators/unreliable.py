@@ -1,0 +1,76 @@
+"""A boto3 client of DynamoDB that counts calls, kills the caller, or leaves items unprocessed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+OPERATIONS = {"get_item", "query", "update_item", "transact_write_items", "batch_write_item"}
+WRITES = OPERATIONS - {"get_item", "query"}
+
+
+class Killed(BaseException):
+    """The process dies here; nothing may catch this."""
+
+
+class UnreliableClient:
+    """Wraps a client; ``fault(operation, moment, number)`` is asked before and after each call."""
+
+    def __init__(self, client: Any, fault: Callable[[str, str, int], None] | None = None) -> None:
+        self.calls: Counter[str] = Counter()
+        self._client = client
+        self._fault = fault or (lambda *_: None)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in OPERATIONS:
+            return method
+
+        def call(**arguments: Any) -> Any:
+            number = self.calls.total()
+            self.calls[name] += 1
+            self._fault(name, "before", number)
+            answer = method(**arguments)
+            self._fault(name, "after", number)
+            return answer
+
+        return call
+
+    def writes(self) -> int:
+        """Return the number of requests that write."""
+        return sum(self.calls[name] for name in WRITES)
+
+
+class ForgetfulClient(UnreliableClient):
+    """Returns a share of every batch as ``UnprocessedItems``, as DynamoDB does under load."""
+
+    def __init__(self, client: Any, share: float, rng: random.Random) -> None:
+        super().__init__(client)
+        self._share = share
+        self._rng = rng
+        self.forgotten = 0
+
+    def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
+        """Write some of it, and say which not."""
+        self.calls["batch_write_item"] += 1
+        ((table, requests),) = RequestItems.items()
+        kept = [request for request in requests if self._rng.random() >= self._share]
+        left = [request for request in requests if request not in kept]
+        self.forgotten += len(left)
+        if kept:
+            self._client.batch_write_item(RequestItems={table: kept})
+        return {"UnprocessedItems": {table: left} if left else {}}
+
+
+def kill_at(moment: str, number: int) -> Callable[[str, str, int], None]:
+    """Die before or after one call, counted from 0."""
+
+    def fault(_operation: str, now: str, count: int) -> None:
+        if (now, count) == (moment, number):
+            raise Killed
+
+    return fault

@@ -1,0 +1,175 @@
+"""Which losses are refused. How the pipeline uses it is in test_pipeline.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from storesync import guard
+from storesync.errors import RefusedSetError
+from storesync.model import FlagSet
+
+DIGEST = "5f3c" * 16
+
+
+def numbered(count: int, start: int = 0, prefix: str = "flag") -> dict[str, Any]:
+    """Return so many flags."""
+    return {f"{prefix}-{number:03d}": number for number in range(start, start + count)}
+
+
+def flag_set(flags: dict[str, Any], **sections: dict[str, Any]) -> FlagSet:
+    """Return a set with these flags."""
+    return FlagSet("model", {"flags": flags, "segments": {}, **sections})
+
+
+def check(new: FlagSet, **olds: FlagSet) -> None:
+    """Hold a set against others; segments are lists of names."""
+    guard.check(
+        new,
+        [(when.replace("_", " "), old) for when, old in olds.items()],
+        digest=DIGEST,
+        members=frozenset,
+    )
+
+
+# -- flags --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("had", "left", "refused"),
+    [
+        (100, 70, False),  # exactly 30 %
+        (100, 69, True),  # 31 %
+        (1000, 700, False),
+        (1000, 699, True),
+        (12, 2, False),  # 10 of 12: small sets may lose ten
+        (12, 1, True),  # 11 of 12
+        (11, 1, False),
+        (10, 1, False),
+        (33, 23, False),
+        (33, 22, True),  # eleven, and more than 9.9
+        (34, 24, False),
+        (40, 28, False),  # twelve of forty
+        (40, 27, True),
+        (1, 0, True),  # nothing left is refused, however little it was
+        (10, 0, True),
+        (100, 0, True),
+        (0, 0, False),
+        (0, 5, False),
+        (100, 100, False),
+    ],
+)
+def test_how_many_flags_may_go(had: int, left: int, refused: bool) -> None:
+    """More than max(10, 30 %) is refused, and so is a set without flags."""
+    old, new = flag_set(numbered(had)), flag_set(numbered(left))
+    if refused:
+        with pytest.raises(RefusedSetError):
+            check(new, now=old)
+    else:
+        check(new, now=old)
+
+
+def test_flags_that_come_do_not_hide_flags_that_go() -> None:
+    """The number of flags may even grow: what counts is which ones are gone."""
+    old = flag_set(numbered(100))
+    new = flag_set(numbered(69) | numbered(500, prefix="new"))
+    with pytest.raises(RefusedSetError, match=r"31 .*of 100 flags are gone"):
+        check(new, now=old)
+
+
+def test_a_renamed_environment_is_refused() -> None:
+    """As many flags with other names are a loss of all of them."""
+    with pytest.raises(RefusedSetError):
+        check(flag_set(numbered(100, prefix="b")), now=flag_set(numbered(100, prefix="a")))
+
+
+def test_changes_are_no_loss() -> None:
+    """All flags may change at once."""
+    check(flag_set(dict.fromkeys(numbered(100), "other")), now=flag_set(numbered(100)))
+
+
+def test_without_anything_to_compare_all_is_well() -> None:
+    """A first set has nothing to lose."""
+    check(flag_set({}))
+
+
+# -- segments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("had", "left", "refused"),
+    [(100, 70, False), (100, 69, True), (12, 2, False), (12, 1, True), (10, 0, False)],
+)
+def test_how_many_members_may_go(had: int, left: int, refused: bool) -> None:
+    """A segment that still exists may lose as much of its members as a set of its flags."""
+    old = flag_set({"a": 1}, segments={"beta": list(numbered(had)), "other": []})
+    new = flag_set({"a": 1}, segments={"beta": list(numbered(left)), "other": []})
+    if refused:
+        with pytest.raises(RefusedSetError, match="members of segment 'beta'"):
+            check(new, now=old)
+    else:
+        check(new, now=old)
+
+
+def test_members_that_come_do_not_hide_members_that_go() -> None:
+    """A segment that is filled with others has lost its members."""
+    old = flag_set({"a": 1}, segments={"beta": list(numbered(50))})
+    new = flag_set({"a": 1}, segments={"beta": list(numbered(50, start=16))})
+    with pytest.raises(RefusedSetError, match="16 of 50 members"):
+        check(new, now=old)
+
+
+def test_a_segment_that_vanished_counts_once_not_by_its_members() -> None:
+    """Deleting a segment is one loss among the segments; its members are not counted again."""
+    old = flag_set({"a": 1}, segments={"beta": list(numbered(5000)), "other": []})
+    check(flag_set({"a": 1}, segments={"other": []}), now=old)
+
+
+def test_many_segments_that_vanished_are_refused() -> None:
+    """Segments may be lost as flags may: no more than max(10, 30 %)."""
+    old = flag_set({"a": 1}, segments={key: [] for key in numbered(12)})
+    check(flag_set({"a": 1}, segments={key: [] for key in numbered(2)}), now=old)
+    with pytest.raises(RefusedSetError, match=r"11 .*of 12 segments"):
+        check(flag_set({"a": 1}, segments={key: [] for key in numbered(1)}), now=old)
+
+
+def test_a_section_that_is_missing_has_lost_all_of_it() -> None:
+    """No segments section at all is the loss of every segment."""
+    old = flag_set({"a": 1}, segments={key: [] for key in numbered(11)})
+    with pytest.raises(RefusedSetError, match=r"11 .*of 11 segments"):
+        check(FlagSet("model", {"flags": {"a": 1}}), now=old)
+
+
+# -- a day ago ----------------------------------------------------------------------------------
+
+
+def test_what_was_a_day_ago_counts_as_well() -> None:
+    """Step by step within the limit, and together beyond it: refused."""
+    day_ago, now = flag_set(numbered(100)), flag_set(numbered(80))
+    new = flag_set(numbered(65))
+    check(new, now=now)
+    with pytest.raises(RefusedSetError, match="compared with a day ago"):
+        check(new, now=now, a_day_ago=day_ago)
+
+
+# -- the message --------------------------------------------------------------------------------
+
+
+def test_the_message_names_flags_digest_and_remedy() -> None:
+    """Who reads it knows what is missing, since when, and how to allow exactly this."""
+    with pytest.raises(RefusedSetError) as caught:
+        check(flag_set(numbered(60, start=40)), now=flag_set(numbered(100)))
+    text = str(caught.value)
+    assert "40 (flag-000, flag-001, flag-002, flag-003, flag-004, …) of 100 flags are gone" in text
+    assert "flag-005" not in text
+    assert "compared with now" in text
+    assert f'"allow_shrink": "{DIGEST}"' in text
+    assert caught.value.digest == DIGEST
+    assert not caught.value.retryable
+
+
+def test_the_message_of_an_empty_set_says_so() -> None:
+    """None of so many is left."""
+    with pytest.raises(RefusedSetError, match="none of 100 flags is left"):
+        check(flag_set({}), now=flag_set(numbered(100)))

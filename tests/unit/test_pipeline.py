@@ -1,0 +1,1168 @@
+"""One pipeline for every ring: what it costs, what it refuses, and what it mends."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.layout import (
+    Head,
+    Key,
+    Pulse,
+    head_key,
+    history_key,
+    piece_key,
+    pieces_namespace,
+    pulse_key,
+)
+from flagstore.reader import Client
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import ModelProvider, NoHttp
+from simulators.reader_store import RecordsReader
+from storesync import errors
+from storesync.budget import Budget
+from storesync.model import Ring, Secret, Source
+from storesync.patience import Limits
+from storesync.pipeline import MARGIN_MS, SPACING_MS, VERIFY_MS, Sync, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flagstore.layout import Record
+    from storesync.model import Answer, Report
+    from storesync.stores.base import Fence, Sets, Write
+
+SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
+SCHEDULE = Ring("prod", trigger="schedule")
+HOUR_S = 3_600
+WRITES = frozenset({"draw", "heartbeat", "publish", "project", "put", "expire", "pin"})
+
+
+@dataclass
+class Recording(ModelProvider):
+    """A model that notes the ETags that it is asked with."""
+
+    sent: list[str] = field(default_factory=list)
+
+    def fetch(self, source: Source, http: object, etag: str) -> Answer:
+        """Note the ETag and answer."""
+        self.sent.append(etag)
+        return super().fetch(source, http, etag)
+
+
+class Rig:
+    """A provider, a store and a clock; :meth:`sync` runs one sync of the real pipeline."""
+
+    def __init__(self, flags: dict[str, Any] | None = None, **model: Any) -> None:
+        self.clock = FakeClock()
+        self.provider = Recording(flags={"a": 1} if flags is None else flags, **model)
+        self.records: dict[Key, Record] = {}
+        self.steps: list[str] = []
+
+    def sync(
+        self,
+        *rings: Ring,
+        seconds: float = 300,
+        source: Source = SOURCE,
+        store: MemoryStore | None = None,
+        limits: Limits | None = None,
+        replicas: int = 1,
+        allow_shrink: str = "",
+    ) -> Report:
+        """Run one sync; of the schedule, unless rings are given."""
+        self.steps.clear()
+        self.clock.slept.clear()
+        self.provider.fetches = 0
+        self.provider.sent.clear()
+        sync = Sync(
+            source,
+            self.provider,
+            store or self.store(),
+            http=NoHttp(),  # type: ignore[arg-type]
+            budget=Budget(self.clock, random.Random(1), seconds),
+            limits=limits,
+            replicas=replicas,
+            allow_shrink=allow_shrink,
+        )
+        return sync.run(rings or [SCHEDULE])
+
+    def store(self, step: Callable[[str], None] = lambda _: None) -> MemoryStore:
+        """Return a store over the shared records that notes its steps."""
+
+        def noted(name: str) -> None:
+            self.steps.append(name)
+            step(name)
+
+        return MemoryStore(self.records, noted)
+
+    def writes(self) -> list[str]:
+        """Return the steps of the last sync that write."""
+        return [step for step in self.steps if step in WRITES]
+
+    def pulse(self) -> Pulse:
+        """Return the pulse."""
+        return Pulse.from_record(self.records.get(pulse_key("prod"), {}))
+
+    def pulse_record(self) -> dict[str, Any]:
+        """Return the pulse's record, to change it."""
+        return self.records[pulse_key("prod")]
+
+    def head(self) -> Head:
+        """Return the head."""
+        return Head.from_record(self.records[head_key("prod")])
+
+    def data(self) -> dict[Key, Record]:
+        """Return a copy of all records but the pulse."""
+        return {key: dict(value) for key, value in self.records.items() if key != pulse_key("prod")}
+
+    def read(self) -> dict[str, Any]:
+        """Return the flags that a reader that starts now sees."""
+        snapshot = Client("prod", store=RecordsReader(self.records), replicas=1).snapshot()
+        return {key: snapshot[key] for key in snapshot}
+
+    def rows(self) -> dict[str, Any]:
+        """Return the rows' items, as text."""
+        return {k.key: v["item"] for k, v in self.records.items() if k.namespace == "prod:flags"}
+
+    def in_sync(self) -> bool:
+        """Say whether reader and rows show the provider's flags."""
+        rows = {key: str(value) for key, value in self.provider.flags.items()}
+        return self.read() == self.provider.flags and self.rows() == rows
+
+
+def numbered(count: int, start: int = 0) -> dict[str, int]:
+    """Return so many flags."""
+    return {f"f{number:04d}": number for number in range(start, start + count)}
+
+
+def raising(*faults: Exception | None) -> Callable[[], None]:
+    """Return what raises these at its calls, one after another, and nothing afterwards."""
+    left = list(faults)
+
+    def on_fetch() -> None:
+        fault = left.pop(0) if left else None
+        if fault is not None:
+            raise fault
+
+    return on_fetch
+
+
+def once(action: Callable[[], Any]) -> Callable[[], None]:
+    """Return what acts at its first call only."""
+    left = [action]
+
+    def on_fetch() -> None:
+        if left:
+            left.pop()()
+
+    return on_fetch
+
+
+def webhook(rig: Rig, *wanted: str, ago_s: float = 0.0, trigger: str = "webhook") -> Ring:
+    """Return a ring that was sent so many seconds ago."""
+    return Ring("prod", wanted, round((rig.clock.now() - ago_s) * 1000), trigger)
+
+
+# -- what it costs ------------------------------------------------------------------------------
+
+
+def test_a_first_check_publishes() -> None:
+    """Draw, publish, project: readers and rows show the provider's flags."""
+    rig = Rig(numbered(5))
+    report = rig.sync()
+    assert (report.outcome, report.fetches, report.counts["flags"]) == ("published", 1, 5)
+    assert report.changes.added == tuple(f"flags/{key}" for key in numbered(5))
+    assert rig.writes() == ["draw", "publish", "project"]
+    assert rig.in_sync()
+    pulse = rig.pulse()
+    assert pulse.published == pulse.ticket == pulse.projected == report.ticket
+    assert report.digest == pulse.digest == rig.head().digest
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_unchanged_costs_a_ticket_and_a_heartbeat(etags: bool) -> None:
+    """No flag data is written or even read, whether the provider knows ETags or not."""
+    rig = Rig(numbered(1_000), etags=etags)
+    rig.sync()
+    before = rig.data()
+    rig.clock.advance(60)
+    report = rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.data() == before
+    assert report.outcome == "unchanged"
+    assert rig.pulse().ticket == report.ticket == rig.pulse().published + 1
+    assert rig.pulse().checked_at == round(rig.clock.now() * 1000) == report.checked_at
+
+
+def test_one_changed_flag_of_a_thousand_costs_three_steps() -> None:
+    """A ticket, a publication, and the one row that changed."""
+    rig = Rig(numbered(1_000))
+    rig.sync()
+    before = rig.data()
+    rig.provider.change(f0007=-1)
+    report = rig.sync()
+    assert rig.writes() == ["draw", "publish", "project"]
+    assert report.changes.changed == ("flags/f0007",)
+    after = rig.data()
+    assert {key for key in after if after[key] != before.get(key)} == {
+        head_key("prod"),
+        history_key("prod", report.ticket),
+        Key("prod:flags", "f0007"),
+    }
+    assert rig.in_sync()
+
+
+def test_an_etag_is_sent_and_its_304_believed() -> None:
+    """What the provider calls unmodified is not fetched again, and keeps its ETag."""
+    rig = Rig()
+    rig.sync()
+    assert rig.provider.sent == [""]
+    for _ in range(3):
+        assert rig.sync().outcome == "unchanged"
+        assert rig.provider.sent == ['"1"']
+    rig.provider.change(a=2)
+    rig.sync()
+    assert rig.provider.sent == ['"1"']
+    rig.sync()
+    assert rig.provider.sent == ['"2"']
+
+
+def test_a_new_etag_of_the_same_content_is_kept() -> None:
+    """Unchanged content under a new ETag is unchanged; the next check sends the new one."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change()
+    assert rig.sync().outcome == "unchanged"
+    assert rig.sync().outcome == "unchanged"
+    assert rig.provider.sent == ['"2"']
+    assert rig.pulse().revision == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        replace(SOURCE, base_url="https://other.example"),
+        replace(SOURCE, options={"filter": "x"}),
+        replace(SOURCE, provider="other"),
+        replace(SOURCE, rows=False),
+    ],
+)
+def test_another_writer_sends_no_etag_and_publishes_anew(source: Source) -> None:
+    """Whatever else shapes the set has changed: the old ETag means nothing, nor do the rows."""
+    rig = Rig()
+    rig.sync()
+    published = rig.pulse().published
+    assert rig.sync(source=source).outcome == "published"
+    assert rig.provider.sent == [""]
+    assert rig.pulse().published > published
+    assert rig.pulse().writer == fingerprint(source) != fingerprint(SOURCE)
+    rig.sync(source=source)
+    assert rig.provider.sent == ['"1"']
+
+
+def test_a_new_credential_is_no_other_writer() -> None:
+    """Renewing a key does not publish anything."""
+    assert fingerprint(replace(SOURCE, credential=Secret("other"))) == fingerprint(SOURCE)
+
+
+def test_without_rows_none_are_written() -> None:
+    """A source that wants no rows has none, and the pulse does not wait for them."""
+    rig = Rig()
+    rig.sync(source=replace(SOURCE, rows=False))
+    assert rig.rows() == {}
+    assert rig.pulse().projected == rig.pulse().published
+    rig.sync(source=replace(SOURCE, rows=False))
+    assert rig.steps == ["draw", "heartbeat"]
+
+
+def test_replicas_are_published_as_well() -> None:
+    """As many heads as the setting says, in the same step."""
+    rig = Rig()
+    rig.sync(replicas=3)
+    heads = {key for key in rig.records if key.namespace.startswith("prod:$head")}
+    assert heads == {head_key("prod", replica) for replica in range(3)}
+
+
+# -- the hourly verification --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_once_an_hour_nothing_is_taken_for_granted(etags: bool) -> None:
+    """A check goes without ETag and reads head and rows; it writes no flag data if all is well."""
+    rig = Rig(etags=etags)
+    rig.sync()
+    rig.clock.advance(HOUR_S - 1)
+    rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
+    before = rig.data()
+    rig.clock.advance(1)
+    assert rig.sync().outcome == "unchanged"
+    assert rig.provider.sent == [""]
+    assert rig.writes() == ["draw", "heartbeat", "project"]
+    assert rig.data() == before
+    rig.clock.advance(VERIFY_MS / 1000 - 1)
+    rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"body": b"other"},
+        {"body": None},
+        {"index_data": None},
+        {"index_data": "a text"},
+        {"index_digest": "0" * 64},
+        {"digest": "0" * 64},
+        {"provider": None},
+        {"ticket": None},
+        {"ticket": 1},
+        {"pieces": "[1,"},
+    ],
+)
+def test_the_hourly_check_repairs_a_damaged_head(damage: dict[str, Any]) -> None:
+    """Though the provider has nothing new, readers get a whole set again."""
+    rig = Rig()
+    rig.sync()
+    record = {**rig.records[head_key("prod")], **damage}
+    rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
+    assert rig.sync().outcome == "unchanged"
+    rig.clock.advance(HOUR_S)
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+    assert rig.head().ticket == rig.pulse().published
+
+
+def test_the_hourly_check_repairs_a_head_that_is_gone() -> None:
+    """A deleted head is published anew."""
+    rig = Rig()
+    rig.sync()
+    del rig.records[head_key("prod")]
+    rig.clock.advance(HOUR_S)
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+
+
+def test_a_change_repairs_a_damaged_head_at_once() -> None:
+    """Who has something new to publish needs no old head for it; rows are compared one by one."""
+    rig = Rig({"a": 1, "b": 1})
+    rig.sync()
+    rig.records[head_key("prod")]["body"] = b"other"
+    del rig.records[Key("prod:flags", "b")]
+    rig.provider.change(a=2)
+    report = rig.sync()
+    assert (report.outcome, report.changes.changed) == ("published", ("flags/a",))
+    assert rig.in_sync()
+
+
+def test_the_hourly_check_repairs_a_lost_piece() -> None:
+    """A large body of which a piece is gone is written again, under a new ticket."""
+    rig = Rig(large(1))
+    rig.sync()
+    del rig.records[piece_key("prod", rig.pulse().published, 1)]
+    rig.clock.advance(HOUR_S)
+    assert rig.sync().outcome == "published"
+    assert rig.read() == rig.provider.flags
+
+
+def large(seed: int) -> dict[str, Any]:
+    """Return flags too large for a head."""
+    rng = random.Random(seed)
+    return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
+
+
+def test_the_hourly_check_repairs_rows() -> None:
+    """A row that was lost, changed or added by someone else is mended without a publication."""
+    rig = Rig(numbered(5))
+    rig.sync()
+    published = rig.pulse().published
+    del rig.records[Key("prod:flags", "f0000")]
+    rig.records[Key("prod:flags", "f0001")]["item"] = "-1"
+    foreign = Key("prod:flags", "foreign")
+    rig.records[foreign] = {**foreign._asdict(), "item": "1"}
+    neighbour = Key("prod-eu:flags", "a")
+    rig.records[neighbour] = {**neighbour._asdict(), "item": "1"}
+    rig.sync()
+    assert not rig.in_sync()
+    rig.clock.advance(HOUR_S)
+    assert rig.sync().outcome == "unchanged"
+    assert rig.in_sync()
+    assert rig.pulse().published == published
+    assert neighbour in rig.records
+
+
+# -- a provider that lags -----------------------------------------------------------------------
+
+
+def test_a_wanted_revision_is_waited_for() -> None:
+    """The provider's answers lag behind its webhook for a moment: the ring ends with the change."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+
+    def catch_up() -> None:
+        if rig.provider.fetches == 2:
+            rig.provider.change(a=2)
+
+    rig.provider.on_fetch = catch_up
+    report = rig.sync(webhook(rig, "2"))
+    assert (report.outcome, report.lagging, report.fetches) == ("published", False, 3)
+    assert rig.writes() == ["draw", "draw", "draw", "publish", "project"]
+    assert rig.clock.slept == [0.2, 0.4]
+    assert rig.read() == {"a": 2}
+
+
+def test_waiting_for_a_revision_ends() -> None:
+    """A revision that never comes costs a few fetches and seconds, and the report says so."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    report = rig.sync(webhook(rig, "9"))
+    assert (report.outcome, report.lagging) == ("unchanged", True)
+    assert report.fetches <= 6
+    assert sum(rig.clock.slept) <= Limits().settle_s
+
+
+def test_what_a_lagging_provider_has_is_published() -> None:
+    """Better a part of the way than nothing: what is newer goes out though more was wanted."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    rig.provider.change(a=2)
+    report = rig.sync(webhook(rig, "9"))
+    assert (report.outcome, report.lagging) == ("published", True)
+    assert rig.read() == {"a": 2}
+
+
+def test_all_rings_of_a_batch_are_waited_for() -> None:
+    """The newest of several wanted revisions counts."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    rig.provider.change(a=2)
+    assert rig.sync(webhook(rig, "2"), webhook(rig, "3")).lagging
+    assert not rig.sync(webhook(rig, "2"), webhook(rig, "1")).lagging
+
+
+def test_there_is_no_waiting_without_time() -> None:
+    """When waiting would leave no time for publishing, what is there is published at once."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    rig.provider.change(a=2)
+    report = rig.sync(webhook(rig, "9"), seconds=Limits().publish_s + 0.1)
+    assert (report.outcome, report.lagging, rig.clock.slept) == ("published", True, [])
+
+
+# -- a provider that goes back ------------------------------------------------------------------
+
+
+def answers(rig: Rig, *states: tuple[int, dict[str, Any]]) -> Callable[[], None]:
+    """Return what lets the provider answer with these states in turn, the last one for ever."""
+    left = list(states)
+
+    def on_fetch() -> None:
+        rig.provider.revision, rig.provider.flags = left.pop(0) if len(left) > 1 else left[0]
+
+    return on_fetch
+
+
+def test_an_older_answer_is_not_published() -> None:
+    """One stale node of the provider's answers: asked again, and what is published stays."""
+    rig = Rig({"a": "new"}, revision=7)
+    rig.sync()
+    published = rig.pulse().published
+    rig.provider.on_fetch = answers(rig, (6, {"a": "old"}), (7, {"a": "new"}))
+    report = rig.sync()
+    assert (report.outcome, report.fetches) == ("unchanged", 2)
+    assert rig.writes() == ["draw", "draw", "heartbeat"]
+    assert (rig.pulse().published, rig.read()) == (published, {"a": "new"})
+
+
+def test_older_answers_that_differ_are_never_believed() -> None:
+    """Answers from all over the past confirm nothing; the ring comes again."""
+    rig = Rig({"a": "new"}, revision=7)
+    rig.sync()
+    states = [(6, {"a": number % 2}) for number in range(30)]
+    rig.provider.on_fetch = answers(rig, *states)
+    with pytest.raises(errors.NotSettledError) as caught:
+        rig.sync()
+    assert caught.value.retryable
+    assert rig.read() == {"a": "new"}
+
+
+def test_two_equal_later_answers_are_believed() -> None:
+    """A flag deleted and made again starts at 1: what the provider insists on is published."""
+    rig = Rig({"a": "new"}, revision=7)
+    rig.sync()
+    rig.provider.on_fetch = answers(rig, (1, {"a": "again"}))
+    report = rig.sync()
+    assert (report.outcome, report.fetches) == ("published", 3)
+    assert rig.clock.slept == [1.0, 1.0]
+    assert rig.read() == {"a": "again"}
+    assert rig.pulse().revision == 1
+
+
+def test_an_older_answer_is_not_published_for_lack_of_time() -> None:
+    """When there is no time to confirm it, the ring comes again."""
+    rig = Rig({"a": "new"}, revision=7)
+    rig.sync()
+    rig.provider.on_fetch = answers(rig, (6, {"a": "old"}))
+    with pytest.raises(errors.ProviderUnavailableError, match="older state"):
+        rig.sync(seconds=0.9, limits=Limits(publish_s=0.6))
+    assert rig.read() == {"a": "new"}
+
+
+# -- a provider that fails ----------------------------------------------------------------------
+
+RETRIED = [errors.ProviderUnavailableError("503"), errors.MalformedAnswerError("half a set")]
+FINAL = [errors.CredentialsRefusedError("401"), errors.EndpointNotFoundError("404")]
+
+
+@pytest.mark.parametrize("fault", RETRIED)
+def test_a_fault_that_may_pass_is_tried_again_under_a_new_ticket(fault: Exception) -> None:
+    """Three times; each attempt has a ticket of its own, and waits a little longer."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change(a=2)
+    rig.provider.on_fetch = raising(fault, fault, fault)
+    report = rig.sync()
+    assert (report.outcome, report.fetches) == ("published", 4)
+    assert rig.writes() == ["draw"] * 4 + ["publish", "project"]
+    assert len(rig.clock.slept) == 3
+    assert all(seconds <= 5.0 for seconds in rig.clock.slept)
+    assert rig.in_sync()
+
+
+@pytest.mark.parametrize("fault", RETRIED)
+def test_a_fault_that_stays_gives_the_ring_back(fault: Exception) -> None:
+    """After four attempts the ring goes back to the queue; the store is as it was."""
+    rig = Rig()
+    rig.sync()
+    before, pulse = rig.data(), rig.pulse()
+    rig.provider.on_fetch = raising(*[fault] * 9)
+    with pytest.raises(type(fault)):
+        rig.sync()
+    assert rig.writes() == ["draw"] * 4
+    assert rig.data() == before
+    assert rig.pulse() == pulse._replace(drawn=pulse.drawn + 4)
+
+
+@pytest.mark.parametrize("fault", FINAL)
+def test_a_fault_that_no_retry_mends_is_raised_at_once(fault: Exception) -> None:
+    """Refused credentials and wrong addresses are not hammered on; what is published stays."""
+    rig = Rig()
+    rig.sync()
+    before = rig.data()
+    rig.provider.on_fetch = raising(fault)
+    with pytest.raises(type(fault)):
+        rig.sync()
+    assert (rig.writes(), rig.clock.slept) == (["draw"], [])
+    assert rig.data() == before
+
+
+def test_the_time_that_the_provider_asks_for_is_waited() -> None:
+    """Retry-After is honoured, to the second."""
+    rig = Rig()
+    rig.provider.on_fetch = raising(errors.ProviderUnavailableError("429", retry_after_s=17.0))
+    assert rig.sync().outcome == "published"
+    assert rig.clock.slept == [17.0]
+
+
+@pytest.mark.parametrize("asked", [61.0, 60.0, 58.0])
+def test_longer_than_the_time_that_is_left_is_not_waited_for(asked: float) -> None:
+    """When no time would be left to publish, the ring is given back at once with the reason."""
+    rig = Rig()
+    rig.provider.on_fetch = raising(errors.ProviderUnavailableError("429", retry_after_s=asked))
+    with pytest.raises(errors.ProviderUnavailableError, match="429"):
+        rig.sync(seconds=60)
+    assert (rig.clock.slept, rig.writes()) == ([], ["draw"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_say_is_malformed(value: float) -> None:
+    """It never reaches the store."""
+    rig = Rig()
+    rig.sync()
+    before = rig.data()
+    rig.provider.change(a=value)
+    with pytest.raises(errors.MalformedAnswerError, match="JSON"):
+        rig.sync()
+    assert rig.data() == before
+
+
+# -- the guard ----------------------------------------------------------------------------------
+
+
+def test_a_refused_set_is_noted_and_not_published() -> None:
+    """What is published and its rows stay, and the pulse says what was refused."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    before, pulse = rig.data(), rig.pulse()
+    rig.provider.flags = numbered(69)
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match=r"31 .*of 100 flags are gone") as caught:
+        rig.sync()
+    assert not caught.value.retryable
+    assert rig.data() == before
+    assert rig.pulse() == pulse._replace(drawn=pulse.drawn + 1, refused=caught.value.digest)
+
+
+def test_a_person_allows_that_very_set() -> None:
+    """The digest of the refused set publishes it; no other digest does, nor another set."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    rig.provider.flags = numbered(50)
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError) as caught:
+        rig.sync(allow_shrink="0" * 64)
+    digest = caught.value.digest
+    rig.provider.flags = numbered(49)
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError):
+        rig.sync(allow_shrink=digest)
+    rig.provider.flags = numbered(50)
+    rig.provider.revision += 1
+    report = rig.sync(allow_shrink=digest)
+    assert (report.outcome, report.digest) == ("published", digest)
+    assert rig.pulse().refused == ""
+    assert rig.in_sync()
+
+
+def test_what_is_accepted_afterwards_clears_the_refusal() -> None:
+    """A provider that recovers by itself needs nobody."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    rig.provider.flags = {}
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match="none of 100 flags"):
+        rig.sync()
+    rig.provider.flags = numbered(100)
+    rig.provider.revision += 1
+    assert rig.sync().outcome == "unchanged"
+    assert rig.pulse().refused == ""
+
+
+@pytest.mark.parametrize("flags", [{}, {"a": 1}])
+def test_a_first_set_is_published_whatever_it_is(flags: dict[str, Any]) -> None:
+    """There is nothing to lose yet."""
+    rig = Rig(flags)
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+
+
+def test_slow_erosion_is_refused() -> None:
+    """Each step within the limit, but beyond it against a day ago; another day later it is not."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    rig.clock.advance(10 * HOUR_S)
+    rig.provider.flags = numbered(80)
+    rig.provider.revision += 1
+    assert rig.sync().outcome == "published"
+    rig.clock.advance(15 * HOUR_S)
+    rig.provider.flags = numbered(65)
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match=r"35 .*of 100 .*a day ago"):
+        rig.sync()
+    assert len(rig.read()) == 80
+    rig.clock.advance(10 * HOUR_S)
+    assert rig.sync().outcome == "published"
+
+
+def test_a_damaged_history_is_no_reason_to_refuse() -> None:
+    """When the version of a day ago can't be read, the comparison with now has to do."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    first = rig.pulse().published
+    rig.clock.advance(25 * HOUR_S)
+    rig.provider.change(f0000=None)
+    rig.sync()
+    rig.records[history_key("prod", first)]["body"] = b"other"
+    rig.provider.change(f0001=None)
+    assert rig.sync().outcome == "published"
+
+
+@pytest.mark.parametrize("hourly", [True, False])
+def test_a_damaged_head_does_not_open_the_way_for_an_empty_set(hourly: bool) -> None:
+    """What was published is in the history as well, and a loss is refused by it."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    rig.records[head_key("prod")]["body"] = b"other"
+    if hourly:
+        rig.clock.advance(HOUR_S)
+    rig.provider.flags = {}
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match="none of 100 flags"):
+        rig.sync()
+    rig.provider.flags = numbered(99)
+    rig.provider.revision += 1
+    report = rig.sync()
+    assert (report.outcome, report.changes.removed) == ("published", ("flags/f0099",))
+    assert rig.in_sync()
+
+
+def test_segments_are_guarded_by_their_members() -> None:
+    """The provider says who the members are, and a segment that loses most of them is refused."""
+    rig = Rig(segments={"beta": [str(number) for number in range(50)]})
+    rig.sync()
+    rig.provider.segments = {"beta": ["0"]}
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match="49 of 50 members of segment 'beta'"):
+        rig.sync()
+
+
+# -- pins ---------------------------------------------------------------------------------------
+
+
+def pin(rig: Rig, seconds: float = 60) -> None:
+    """Pin the source for so long."""
+    rig.pulse_record()["pinned"] = round((rig.clock.now() + seconds) * 1000)
+
+
+def test_while_pinned_nothing_is_done() -> None:
+    """No fetch, no heartbeat; when the pin ends, the next check publishes."""
+    rig = Rig()
+    rig.sync()
+    pin(rig)
+    rig.provider.change(a=2)
+    assert rig.sync().outcome == "pinned"
+    assert (rig.writes(), rig.provider.fetches) == (["draw"], 0)
+    assert rig.read() == {"a": 1}
+    rig.clock.advance(60)
+    assert rig.sync().outcome == "published"
+    assert rig.read() == {"a": 2}
+
+
+@pytest.mark.parametrize("change", [{}, {"a": 2}])
+def test_a_pin_that_comes_during_the_fetch_holds(change: dict[str, Any]) -> None:
+    """Between drawing and completing someone pins: neither a set nor a heartbeat gets through."""
+    rig = Rig()
+    rig.sync()
+    ticket = rig.pulse().ticket
+    rig.provider.change(**change)
+    rig.provider.on_fetch = once(lambda: pin(rig))
+    assert rig.sync().outcome == "pinned"
+    assert rig.read() == {"a": 1}
+    assert rig.pulse().ticket == ticket
+
+
+# -- overlapping checks -------------------------------------------------------------------------
+
+
+def rival(rig: Rig) -> Callable[[], Any]:
+    """Return a whole other sync, that of the schedule."""
+
+    def run() -> Any:
+        other = Rig()
+        other.clock, other.records, other.provider = rig.clock, rig.records, rig.provider
+        return Sync(
+            SOURCE,
+            rig.provider,
+            MemoryStore(rig.records),
+            http=NoHttp(),  # type: ignore[arg-type]
+            budget=Budget(rig.clock, random.Random(2), 300),
+        ).run([SCHEDULE])
+
+    return run
+
+
+def test_a_later_check_that_completed_first_serves_this_ring_too() -> None:
+    """It drew later, so it fetched later: nothing is left to do."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change(a=2)
+    rig.provider.on_fetch = once(rival(rig))
+    report = rig.sync()
+    assert (report.outcome, report.fetches) == ("superseded", 1)
+    assert rig.writes() == ["draw", "publish"]
+    assert report.ticket == rig.pulse().ticket
+    assert rig.in_sync()
+
+
+def test_a_later_check_that_has_not_reached_the_revision_serves_nothing() -> None:
+    """What this ring wanted was not seen by the check that won: draw and fetch again."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+
+    def overtaken_then_changed() -> None:
+        rival(rig)()
+        rig.provider.change(a=2)
+
+    rig.provider.on_fetch = once(overtaken_then_changed)
+    report = rig.sync(webhook(rig, "2"))
+    assert report.outcome == "published"
+    assert rig.writes() == ["draw", "publish", "draw", "publish", "project"]
+    assert rig.read() == {"a": 2}
+
+
+def test_an_earlier_check_that_completed_first_serves_nothing() -> None:
+    """It drew before, and may not have seen what rang: draw and fetch again."""
+    rig = Rig()
+    rig.sync()
+    earlier, seen = rig.store().draw("prod", 0)
+    rig.provider.change(a=2)
+    rig.provider.on_fetch = once(lambda: complete(rig, earlier, seen))
+    report = rig.sync()
+    assert (report.outcome, report.fetches) == ("published", 2)
+    assert rig.writes() == ["draw", "publish", "draw", "publish", "project"]
+    assert rig.read() == {"a": 2}
+
+
+def complete(rig: Rig, ticket: int, seen: Pulse) -> None:
+    """Complete another check, as a heartbeat does."""
+    record = rig.pulse_record()
+    assert record["ticket"] == seen.ticket
+    rig.records[pulse_key("prod")] = {**record, "ticket": ticket}
+
+
+def test_overtaken_every_time_the_ring_comes_again() -> None:
+    """The tickets of one sync are bounded."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change(a=2)
+    tickets = iter(range(1, 100))
+
+    def overtake() -> None:
+        record = rig.pulse_record()
+        rig.records[pulse_key("prod")] = {**record, "ticket": next(tickets)}
+
+    rig.provider.on_fetch = overtake
+    with pytest.raises(errors.NotSettledError) as caught:
+        rig.sync()
+    assert caught.value.retryable
+    assert rig.writes() == ["draw", "publish"] * Limits().tickets
+    assert rig.read() == {"a": 1}
+
+
+class Twice(MemoryStore):
+    """A store whose answer gets lost, so that each completing step is sent a second time."""
+
+    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+        """Commit, and again."""
+        super().commit(source, fence, sets, writes)
+        if "ticket" in sets:
+            super().commit(source, fence, sets, writes)
+
+
+def test_my_own_step_repeated_is_no_defeat() -> None:
+    """The fence is lost to this very check: it has completed, and rows follow with the next."""
+    rig = Rig()
+    report = rig.sync(store=Twice(rig.records))
+    assert report.outcome == "published"
+    assert report.ticket == rig.pulse().published
+    assert rig.rows() == {}
+    assert rig.sync(store=Twice(rig.records)).outcome == "unchanged"
+    assert rig.sync().outcome == "unchanged"
+    assert rig.in_sync()
+
+
+# -- cut off ------------------------------------------------------------------------------------
+
+
+def failing_at(step: str, error: BaseException, after: int = 0) -> Callable[[str], None]:
+    """Return what raises at the given step, once some of its kind have passed."""
+    left = [after]
+
+    def on_step(name: str) -> None:
+        if name == step:
+            left[0] -= 1
+            if left[0] < 0:
+                raise error
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    "error", [errors.StoreError("throttled"), errors.OutOfTimeError("no time left")]
+)
+def test_rows_that_fail_are_finished_by_the_next_check(error: Exception) -> None:
+    """The set is published all the same; the report says why the rows trail."""
+    rig = Rig({"z": 1})
+    rig.sync()
+    rig.provider.flags = numbered(250)
+    rig.provider.revision = 2
+    report = rig.sync(store=rig.store(failing_at("project", error, after=1)))
+    assert (report.outcome, report.rows_error) == ("published", str(error))
+    assert rig.read() == rig.provider.flags
+    assert len(rig.rows()) == 1 + 99
+    assert rig.pulse().projected != rig.pulse().published
+    report = rig.sync()
+    assert (report.outcome, report.rows_error) == ("unchanged", "")
+    assert rig.provider.sent == ['"2"']
+    assert rig.in_sync()
+    assert rig.pulse().projected == rig.pulse().published
+
+
+def test_rows_cut_off_are_finished_by_the_next_change() -> None:
+    """Rows that trail are compared one by one, not taken for the set before."""
+    rig = Rig(numbered(250))
+    with pytest.raises(KeyboardInterrupt):
+        rig.sync(store=rig.store(failing_at("project", KeyboardInterrupt(), after=1)))
+    rig.provider.change(f0000=-1, f0249=None)
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+
+
+def test_a_row_that_is_too_large_is_reported() -> None:
+    """By name, while the head has it."""
+    rig = Rig({"big": "x" * 410_000, "a": 1})
+    report = rig.sync()
+    assert report.skipped_rows == ("flags/big",)
+    assert rig.read() == rig.provider.flags
+    assert set(rig.rows()) == {"a"}
+
+
+@pytest.mark.parametrize("body", ["inlined", "in pieces"])
+def test_killed_at_any_step_readers_see_the_old_set_or_the_new(body: str) -> None:
+    """250 flags become 210, and the function dies before each of its steps in turn."""
+    old, new = numbered(250), numbered(210)
+    if body == "in pieces":
+        old, new = old | large(1), new | large(2)
+    reached = 0
+    while True:
+        rig = Rig(dict(old))
+        rig.sync()
+        rig.provider.flags = dict(new)
+        rig.provider.revision += 1
+        rig.clock.advance(60)
+        try:
+            rig.sync(store=rig.store(dying_at(reached)))
+        except KeyboardInterrupt:
+            published = "publish" in rig.steps[:-1]
+            assert rig.read() == (new if published else old)
+        else:
+            break
+        rig.clock.advance(60)
+        rig.sync()
+        assert rig.read() == new
+        assert set(rig.rows()) == set(new)
+        reached += 1
+    assert reached >= 4
+    assert rig.read() == new
+
+
+def dying_at(number: int) -> Callable[[str], None]:
+    """Return what dies before the n-th step, reads included."""
+    count = -1
+
+    def step(_name: str) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise KeyboardInterrupt
+
+    return step
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 3.9])
+def test_without_time_nothing_is_begun(seconds: float) -> None:
+    """When publishing may not fit, nothing is fetched, and the ring comes again."""
+    rig = Rig()
+    with pytest.raises(errors.OutOfTimeError) as caught:
+        rig.sync(seconds=seconds)
+    assert caught.value.retryable
+    assert rig.provider.fetches == 0
+    assert rig.data() == {}
+
+
+def test_pieces_that_nothing_keeps_expire() -> None:
+    """Of a large set that was replaced days ago nothing is left behind; what is kept stays."""
+    rig = Rig(large(1))
+    rig.sync()
+    for number in range(12):
+        rig.clock.advance(12 * HOUR_S)
+        rig.provider.flags = {"n": number, **large(2 if number in {2, 11} else 1)}
+        rig.provider.revision += 1
+        assert rig.sync().outcome == "published"
+        rig.clock.advance(60)
+        assert rig.sync().outcome == "unchanged"
+    kept = {version.ticket for version in rig.pulse().versions()}
+    expired = {}
+    for key, record in rig.records.items():
+        if key.namespace == pieces_namespace("prod"):
+            expired[int(key.key.partition("/")[0])] = "expires_at" in record
+    assert len(expired) == 13
+    assert {ticket for ticket, gone in expired.items() if not gone} == kept
+    assert rig.read() == rig.provider.flags
+
+
+def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None:
+    """Whoever publishes a large set next cleans up."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.flags = {"a": 1, **large(1)}
+    rig.provider.revision += 1
+    with pytest.raises(KeyboardInterrupt):
+        rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
+    orphan = piece_key("prod", rig.pulse().drawn, 0)
+    assert "expires_at" not in rig.records[orphan]
+    assert rig.sync().outcome == "published"
+    assert rig.writes()[-1] == "expire"
+    assert "expires_at" in rig.records[orphan]
+    assert rig.read() == rig.provider.flags
+
+
+# -- coalescing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trigger", ["webhook", "trailing"])
+@pytest.mark.parametrize(("early_ms", "coalesced"), [(MARGIN_MS + 1, True), (MARGIN_MS, False)])
+def test_a_ring_from_before_a_completed_check_is_served(
+    trigger: str,
+    early_ms: int,
+    coalesced: bool,
+) -> None:
+    """More than two seconds before the check began: no fetch, not even a ticket."""
+    rig = Rig()
+    rig.sync()
+    checked_at = rig.pulse().checked_at
+    rig.clock.advance(5)
+    report = rig.sync(Ring("prod", (), checked_at - early_ms, trigger))
+    assert (report.outcome == "coalesced") == coalesced
+    assert (rig.writes() == []) == coalesced
+    assert (rig.provider.fetches == 0) == coalesced
+    if coalesced:
+        assert report.checked_at == checked_at
+
+
+def test_a_ring_counts_from_the_start_of_the_fetch() -> None:
+    """What rang while the fetch was under way is not served by it."""
+    rig = Rig()
+    rig.provider.on_fetch = once(lambda: rig.clock.advance(8))
+    started_at = round(rig.clock.now() * 1000)
+    rig.sync()
+    assert rig.pulse().checked_at == started_at
+    rig.clock.advance(5)
+    rig.provider.change(a=2)
+    assert rig.sync(webhook(rig, ago_s=9)).outcome == "published"
+
+
+def test_one_new_ring_of_a_batch_is_enough() -> None:
+    """The newest ring of a batch decides."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(5)
+    rings = [webhook(rig, ago_s=30), webhook(rig, ago_s=1)]
+    assert rig.sync(*rings).outcome == "unchanged"
+    assert rig.sync(rings[0]).outcome == "coalesced"
+
+
+@pytest.mark.parametrize("trigger", ["schedule", "manual"])
+def test_a_person_and_the_schedule_always_check(trigger: str) -> None:
+    """Only webhooks and their trailing rings are coalesced."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(5)
+    old = webhook(rig, ago_s=60)
+    assert rig.sync(replace(old, trigger=trigger)).outcome == "unchanged"
+    assert rig.sync(old, replace(old, trigger=trigger)).outcome == "unchanged"
+
+
+def test_a_ring_whose_revision_was_not_reached_is_not_served() -> None:
+    """An old ring may still want what the last check did not see."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(5)
+    assert rig.sync(webhook(rig, "1", ago_s=60)).outcome == "coalesced"
+    rig.provider.change(a=2)
+    assert rig.sync(webhook(rig, "2", ago_s=60)).outcome == "published"
+
+
+def test_a_trailing_ring_counts_from_when_it_was_due() -> None:
+    """It is there for what comes out later: a check before that is no substitute."""
+    rig = Rig()
+    rig.sync()
+    due = round((rig.clock.now() + 30) * 1000)
+    trailing = Ring("prod", (), due, "trailing")
+    rig.clock.advance(20)
+    rig.sync()
+    rig.clock.advance(10)
+    assert rig.sync(trailing).outcome == "unchanged"
+    rig.clock.advance(10)
+    rig.sync()
+    assert rig.sync(trailing).outcome == "coalesced"
+
+
+@pytest.mark.parametrize("since_ms", [0, 1, 400, 999])
+def test_in_a_burst_checks_keep_a_second_apart(since_ms: int) -> None:
+    """Right after a check the next one waits for the rest of one second, and no longer."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(since_ms / 1000)
+    assert rig.sync(webhook(rig)).outcome == "unchanged"
+    assert rig.clock.slept == [pytest.approx((SPACING_MS - since_ms) / 1000, abs=0.002)]
+
+
+def test_a_lone_ring_never_waits() -> None:
+    """A second after the last check there is nothing to wait for."""
+    rig = Rig()
+    assert rig.sync(webhook(rig)).outcome == "published"
+    assert rig.clock.slept == []
+    rig.clock.advance(1)
+    assert rig.sync(webhook(rig)).outcome == "unchanged"
+    assert rig.clock.slept == []
+
+
+def test_a_thousand_rings_at_once_cost_few_fetches() -> None:
+    """A burst over ten seconds, one message at a time, ends at the provider's last state."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    start = rig.clock.now()
+    rings = [Ring("prod", (), round((start + number / 100) * 1000)) for number in range(1_000)]
+    rig.provider.change(a="last")
+    rig.clock.advance(10)
+    fetches = sum(rig.sync(ring).fetches for ring in rings)
+    assert fetches <= 5
+    assert rig.read() == {"a": "last"}
+
+
+def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
+    """A check that carries a time to come serves nobody: rings are fetched for, not lost."""
+    rig = Rig()
+    rig.clock.advance(600)
+    rig.sync()
+    rig.clock.advance(-600 + 30)
+    rig.provider.change(a=2)
+    assert rig.sync(webhook(rig)).outcome == "published"
+    assert rig.clock.slept == []
+    assert rig.read() == {"a": 2}
+
+
+# -- tickets ------------------------------------------------------------------------------------
+
+
+def test_a_table_made_again_never_hands_out_smaller_tickets() -> None:
+    """A counter starts at the clock's seconds, so readers of the old table go on to the new."""
+    rig = Rig()
+    rig.sync()
+    assert rig.pulse().published == int(rig.clock.now()) + 1
+    for number in range(5):
+        rig.provider.change(a=number)
+        rig.sync()
+    old = rig.pulse().published
+    rig.records.clear()
+    rig.clock.advance(60)
+    rig.provider.change(a="again")
+    rig.sync()
+    assert rig.pulse().published == int(rig.clock.now()) + 1 > old
+
+
+@pytest.mark.parametrize("jump_s", [-600, -30, 600, 86_400])
+def test_no_clock_orders_anything(jump_s: float) -> None:
+    """Whatever the clock does between checks, the later ticket is the later publication."""
+    rig = Rig()
+    for number in range(6):
+        rig.provider.change(a=number)
+        rig.sync()
+        before = rig.pulse().published
+        rig.clock.advance(jump_s * (-1) ** number)
+        rig.provider.change(a=-number - 1)
+        rig.sync()
+        assert rig.pulse().published > before
+        assert rig.read() == {"a": -number - 1}

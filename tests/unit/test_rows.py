@@ -1,0 +1,305 @@
+"""The flag set once more as rows: which are written, skipped and removed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key
+from storesync import rows
+from storesync.model import Changes, FlagSet
+from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
+
+MARK = Key("prod:$inited", "prod:$inited")
+
+
+def launchdarkly(
+    flags: dict[str, int] | None = None, segments: dict[str, int] | None = None
+) -> FlagSet:
+    """Return a set of LaunchDarkly's, key → version."""
+    sections = {"flags": flags or {}, "segments": segments or {}}
+    return FlagSet(
+        "launchdarkly",
+        {
+            name: {key: {"key": key, "version": version} for key, version in items.items()}
+            for name, items in sections.items()
+        },
+    )
+
+
+def other(flags: dict[str, Any], segments: dict[str, Any] | None = None) -> FlagSet:
+    """Return a set of another provider's."""
+    return FlagSet("unleash", {"flags": flags, "segments": segments or {}})
+
+
+def table(plan: rows.RowPlan, present: dict[Key, Any] | None = None) -> dict[Key, Any]:
+    """Return what is there after all writes of a plan."""
+    after = dict(present or {})
+    for write in plan.writes:
+        if isinstance(write, Put):
+            after[Key(str(write.record["namespace"]), str(write.record["key"]))] = write.record
+        elif isinstance(write, Delete):
+            after.pop(write.key, None)
+    return after
+
+
+def whole(new: FlagSet, present: dict[Key, Any] | None = None, ticket: int = 7) -> rows.RowPlan:
+    """Plan against all that is there."""
+    return rows.plan_whole("prod", new, present or {}, ticket)
+
+
+# -- LaunchDarkly -------------------------------------------------------------------------------
+
+
+def test_launchdarkly_rows_have_exactly_its_attributes() -> None:
+    """Its SDKs find namespace, key, version and item, and nothing else."""
+    flag = {"key": "a", "version": 41, "on": True, "größe": "\n"}
+    plan = whole(FlagSet("launchdarkly", {"flags": {"a": flag}, "segments": {}}))
+    row = table(plan)[Key("prod:features", "a")]
+    assert set(row) == {"namespace", "key", "version", "item"}
+    assert (row["namespace"], row["key"], row["version"]) == ("prod:features", "a", 41)
+    assert json.loads(row["item"]) == flag
+
+
+def test_launchdarkly_sections_lie_in_its_namespaces() -> None:
+    """Flags are features, segments are segments, and the mark has only its key."""
+    after = table(whole(launchdarkly({"a": 1}, {"s": 2})))
+    assert set(after) == {Key("prod:features", "a"), Key("prod:segments", "s"), MARK}
+    assert after[MARK] == MARK._asdict()
+
+
+def test_what_is_referred_to_is_written_first() -> None:
+    """Segments come before the flags that use them, and the mark of a complete store last."""
+    plan = whole(launchdarkly({"a": 1, "b": 1}, {"x": 1, "y": 1}))
+    order = [(w.record["namespace"], w.record["key"]) for w in plan.writes if isinstance(w, Put)]
+    assert order == [
+        ("prod:segments", "x"),
+        ("prod:segments", "y"),
+        ("prod:features", "a"),
+        ("prod:features", "b"),
+        MARK,
+    ]
+
+
+def test_the_mark_is_written_once_and_never_removed() -> None:
+    """A mark that is there is left alone."""
+    new = launchdarkly({"a": 1})
+    present = table(whole(new))
+    assert whole(new, present).writes == ()
+    assert MARK in table(whole(launchdarkly(), present), present)
+
+
+# -- other providers ----------------------------------------------------------------------------
+
+
+def test_other_providers_rows_carry_the_ticket() -> None:
+    """An item without a version of its own has the ticket that wrote its row, and no mark."""
+    after = table(whole(other({"a": {"name": "a"}}, {"1": {"id": 1}}), ticket=12))
+    assert set(after) == {Key("prod:flags", "a"), Key("prod:segments", "1")}
+    assert [row["version"] for row in after.values()] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    "item", [True, None, 1.5, "text", [1], {"version": "2"}, {"version": None}, {"version": 2.5}]
+)
+def test_an_item_of_any_shape_has_a_row(item: Any) -> None:
+    """What is no object, or has something else under version, has the ticket."""
+    row = table(whole(other({"a": item}), ticket=12))[Key("prod:flags", "a")]
+    assert (row["version"], json.loads(row["item"])) == (12, item)
+
+
+@pytest.mark.parametrize("version", [True, False, 10**40, -(10**40)])
+def test_a_version_that_no_store_can_hold_is_none(version: Any) -> None:
+    """A flag with an attribute of that name that is no version stops no row from being written."""
+    row = table(whole(other({"a": {"version": version}}), ticket=12))[Key("prod:flags", "a")]
+    assert row["version"] == 12
+    assert row["version"] is not True
+
+
+# -- only what changed --------------------------------------------------------------------------
+
+
+def test_only_changed_rows_are_written() -> None:
+    """One changed flag of many is one row; added and removed ones are theirs."""
+    old = launchdarkly({f"f{n}": 1 for n in range(1000)}, {"s": 1})
+    flags = {f"f{n}": 1 for n in range(1, 1000)} | {"f5": 2, "new": 1}
+    new = launchdarkly(flags, {"s": 1})
+    changed = rows.changes(old, new)
+    assert changed == Changes(("flags/new",), ("flags/f5",), ("flags/f0",))
+    plan = rows.plan_changes("prod", new, changed, 7)
+    assert [write.record["key"] for write in plan.writes if isinstance(write, Put)] == ["f5", "new"]
+    assert [w.key for w in plan.writes if isinstance(w, Delete)] == [Key("prod:features", "f0")]
+    assert len(plan.writes) == 3
+
+
+def test_changes_are_found_by_content() -> None:
+    """Another order of keys is no change; 1 and True are different."""
+    old = other({"a": {"x": 1, "y": 2}, "b": 1, "c": 1})
+    new = other({"c": 1, "b": True, "a": {"y": 2, "x": 1}})
+    assert rows.changes(old, new) == Changes(changed=("flags/b",))
+
+
+def test_without_an_older_set_all_is_added() -> None:
+    """A first publication adds everything."""
+    assert rows.changes(None, other({"a": 1}, {"s": 1})).added == ("flags/a", "segments/s")
+    assert not rows.changes(other({"a": 1}), other({"a": 1}))
+
+
+def test_names_with_slashes_are_names() -> None:
+    """A flag called ``a/b`` is written and removed under just that name."""
+    new, old = other({"a/b": 1}), other({"c/d/": 1})
+    plan = rows.plan_changes("prod", new, rows.changes(old, new), 7)
+    assert table(plan, {Key("prod:flags", "c/d/"): {}}) == {
+        Key("prod:flags", "a/b"): {
+            "namespace": "prod:flags",
+            "key": "a/b",
+            "version": 7,
+            "item": "1",
+        }
+    }
+
+
+FLAGS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 2))
+
+
+@given(FLAGS, FLAGS, FLAGS, FLAGS)
+def test_planning_by_changes_and_planning_whole_agree(
+    flags: dict[str, int], segments: dict[str, int], new_flags: dict[str, int], new: dict[str, int]
+) -> None:
+    """From rows that show the old set, both ways lead to rows that show the new one."""
+    old_set, new_set = launchdarkly(flags, segments), launchdarkly(new_flags, new)
+    present = table(whole(old_set))
+    changed = rows.changes(old_set, new_set)
+    one = table(rows.plan_changes("prod", new_set, changed, 8), present)
+    assert one == table(whole(new_set, present, 8), present) == table(whole(new_set, ticket=8))
+
+
+# -- repairing ----------------------------------------------------------------------------------
+
+
+def test_planning_whole_repairs_whatever_happened_to_rows() -> None:
+    """Missing, changed and foreign rows are mended, in one plan, and good ones left alone."""
+    new = other({"good": 1, "missing": 2, "stale": 3, "empty": 4}, {"s": 5})
+    right = table(whole(new))
+    present = {
+        **right,
+        Key("prod:flags", "stale"): {**right[Key("prod:flags", "stale")], "item": "0"},
+        Key("prod:flags", "foreign"): {"item": "1"},
+        Key("prod:segments", "foreign"): {},
+        Key("prod:flags", "empty"): {},
+    }
+    del present[Key("prod:flags", "missing")]
+    plan = whole(new, present)
+    assert table(plan, present) == right
+    touched = [w.key if isinstance(w, Delete) else Key(*_place(w)) for w in plan.writes]
+    assert Key("prod:flags", "good") not in touched
+    assert len(touched) == len(set(touched)) == 5
+
+
+def _place(write: Write) -> tuple[str, str]:
+    assert isinstance(write, Put)
+    return str(write.record["namespace"]), str(write.record["key"])
+
+
+def test_a_row_of_a_later_ticket_with_the_same_item_is_left_alone() -> None:
+    """Rows are compared by what they say, so that a verification writes nothing."""
+    new = other({"a": 1})
+    assert whole(new, table(whole(new, ticket=3)), ticket=9).writes == ()
+
+
+# -- too large ----------------------------------------------------------------------------------
+
+
+def test_a_row_that_is_too_large_is_skipped_by_name() -> None:
+    """The last good row stays, the others are written, and the report names it."""
+    old = other({"big": "small", "a": 1})
+    new = other({"big": "x" * ROW_BYTES, "a": 2})
+    present = table(whole(old))
+    for plan in (
+        rows.plan_changes("prod", new, rows.changes(old, new), 8),
+        whole(new, present, 8),
+    ):
+        assert plan.skipped == ("flags/big",)
+        after = table(plan, present)
+        assert after[Key("prod:flags", "big")]["item"] == '"small"'
+        assert after[Key("prod:flags", "a")]["item"] == "2"
+
+
+def test_the_limit_of_a_row_is_exact() -> None:
+    """An item of 409,600 bytes is written, one byte more is skipped; names count in UTF-8."""
+    key = "größe"
+    fixed = rows.record_bytes(rows.row("prod", other({key: ""}), "flags", key, 7))
+    fits = other({key: "x" * (ROW_BYTES - fixed)})
+    assert whole(fits).skipped == ()
+    ((record),) = [write.record for write in whole(fits).writes if isinstance(write, Put)]
+    assert rows.record_bytes(record) == ROW_BYTES
+    assert whole(other({key: "x" * (ROW_BYTES - fixed + 1)})).skipped == (f"flags/{key}",)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "x" * (SORT_KEY_BYTES + 1), "é" * (SORT_KEY_BYTES // 2 + 1), "a\ud800"]
+)
+def test_a_name_that_no_key_can_hold_is_skipped(key: str) -> None:
+    """Names that are empty, too long, or no UTF-8 cost their own row and nothing else."""
+    plan = whole(other({key: 1, "a": 1}))
+    assert plan.skipped == (f"flags/{key}",)
+    assert set(table(plan)) == {Key("prod:flags", "a")}
+
+
+@pytest.mark.parametrize("key", ["", "x" * (SORT_KEY_BYTES + 1), "a\ud800"])
+def test_a_name_that_no_key_can_hold_is_not_removed_either(key: str) -> None:
+    """It has no row; asking the store to remove one would fail all other changes with it."""
+    old, new = other({key: 1, "a": 1, "b": 1}), other({"a": 2})
+    plan = rows.plan_changes("prod", new, rows.changes(old, new), 8)
+    deleted = [write.key for write in plan.writes if isinstance(write, Delete)]
+    assert deleted == [Key("prod:flags", "b")]
+
+
+def test_the_longest_name_has_a_row() -> None:
+    """A name of 1,024 bytes is a key."""
+    assert whole(other({"x" * SORT_KEY_BYTES: 1, "é" * (SORT_KEY_BYTES // 2): 1})).skipped == ()
+
+
+# -- groups -------------------------------------------------------------------------------------
+
+
+def puts(*sizes: int) -> list[Write]:
+    """Return rows of these sizes, as DynamoDB counts them."""
+    fixed = rows.record_bytes({"namespace": "n", "key": "k", "item": ""})
+    return [Put({"namespace": "n", "key": "k", "item": "x" * (size - fixed)}) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("count", "groups"), [(0, [0]), (1, [1]), (99, [99]), (100, [99, 1]), (250, [99, 99, 52])]
+)
+def test_a_commit_takes_99_writes(count: int, groups: list[int]) -> None:
+    """Beside the pulse, a transaction has room for 99; nothing at all is still one group."""
+    assert [len(group) for group in rows.commits(puts(*[30] * count))] == groups
+
+
+def test_a_commit_takes_three_and_a_half_megabytes() -> None:
+    """Large rows are spread, right up to the limit."""
+    full = puts(*[350_000] * 10)
+    assert [len(group) for group in rows.commits(full)] == [10]
+    assert [len(group) for group in rows.commits(full + puts(20))] == [10, 1]
+    deletes: list[Write] = [Delete(Key("n", "k"))] * 5
+    assert [len(group) for group in rows.commits(full + deletes)] == [15]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(20, ROW_BYTES), max_size=30))
+def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
+    """Every write is in one group, in order, and no group is more than one commit takes."""
+    writes = puts(*sizes)
+    groups = list(rows.commits(writes))
+    assert [write for group in groups for write in group] == writes
+    for group in groups:
+        assert len(group) <= COMMIT_WRITES
+        records = [write.record for write in group if isinstance(write, Put)]
+        assert sum(map(rows.record_bytes, records)) <= COMMIT_BYTES
+    if writes:
+        assert all(groups)
