@@ -1,0 +1,292 @@
+"""The only way out: one HTTP GET, within a deadline that holds and within caps.
+
+Only the function that syncs imports this module, since ``requests`` costs 70 ms.
+
+What ``requests`` leaves open is closed here:
+
+- Its ``timeout`` limits the silence between two packets, so a server that drips one byte a second
+  holds a function for hours. Here each exchange runs in a thread of its own and the caller leaves
+  at the deadline, whatever the exchange is waiting for: name resolution, several addresses in a
+  row, the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
+- It inflates without a limit; here the body is inflated piece by piece against a cap.
+- With ``trust_env`` it replaces the ``Authorization`` header by what a ``.netrc`` says, and sends
+  everything through whatever proxy the environment names. Off.
+- It follows redirects, also to other hosts. Off: a redirect is an error.
+
+Connections are not kept: a Lambda function is frozen between two syncs, and a connection that
+slept is more often dead than alive. A request that is never repeated on a fresh connection is
+also one that can never be sent twice.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+import zlib
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+
+from storesync.answers import HttpAnswer, etag, parse_object, raise_for_status, retry_after_s
+from storesync.errors import (
+    ConfigurationError,
+    EndpointNotFoundError,
+    MalformedAnswerError,
+    ProviderUnavailableError,
+)
+from storesync.watchdog import Guard, GuardedAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "HttpAnswer",
+    "HttpClient",
+    "HttpLimits",
+    "etag",
+    "parse_object",
+    "raise_for_status",
+    "retry_after_s",
+]
+
+USER_AGENT = "flagstore"
+_CHUNK = 64 * 1024
+_SUCCESS: Final = range(200, 300)
+_REDIRECT: Final = range(300, 400)
+_NOT_MODIFIED: Final = 304
+_HOST = re.compile(r"(?!.*[^.]{64})[\w.-]+|[0-9a-f:.]+", re.ASCII)
+_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+_TRANSPORT_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,  # What a parser in between says about bytes that are no HTTP.
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one exchange may cost."""
+
+    connect_s: float = 3.0
+    read_s: float = 10.0
+    """The longest silence."""
+    total_s: float = 10.0
+    """From the call to the last byte, everything included."""
+    max_wire_bytes: int = 20 * 1024 * 1024
+    """As sent. Equal to the other cap, since a server may ignore that we accept gzip."""
+    max_body_bytes: int = 20 * 1024 * 1024
+    """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
+    comparing needs the published set beside it: the most that a function of 512 MB can hold.
+    Beyond, a clear error is better than a killed function."""
+
+
+class HttpClient:
+    """One GET at a time, or several from several threads: nothing is shared between exchanges."""
+
+    def __init__(
+        self, limits: HttpLimits | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.limits = limits or HttpLimits()
+        self._now = now
+
+    def within(self, total_s: float) -> HttpClient:
+        """Return a client that ends at the latest after *total_s*, and never later than this."""
+        total_s = min(total_s, self.limits.total_s)
+        return HttpClient(replace(self.limits, total_s=total_s), now=self._now)
+
+    def get(self, url: str, headers: Mapping[str, str], *, allow_http: bool = False) -> HttpAnswer:
+        """Send one GET, with no repetition and no redirect.
+
+        Raises:
+            ConfigurationError: the URL or a header cannot be sent.
+            ProviderUnavailableError: no complete answer within the deadline.
+            EndpointNotFoundError: a redirect.
+            MalformedAnswerError: a body that cannot be inflated or is larger than the caps.
+        """
+        host = _check_url(url, allow_http=allow_http)
+        _check_headers(headers)
+        exchange = _Exchange(url, headers, host, self.limits, self._now)
+        if self.limits.total_s <= 0:
+            raise exchange.too_late()
+        thread = threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True)
+        thread.start()
+        try:
+            return exchange.outcome.result(timeout=self.limits.total_s)
+        except TimeoutError:
+            raise exchange.too_late() from None
+        finally:
+            exchange.guard.end()
+
+
+class _Exchange:
+    """One request and its answer, run in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        host: str,
+        limits: HttpLimits,
+        now: Callable[[], float],
+    ) -> None:
+        self.guard = Guard()
+        self.outcome: Future[HttpAnswer] = Future()
+        self._url, self._headers, self._host = url, headers, host
+        self._limits, self._now = limits, now
+
+    def run(self) -> None:
+        """Fill the outcome, with whatever happens."""
+        try:
+            answer = self._answer()
+        except _TRANSPORT_ERRORS as exc:
+            reason = _reason(exc)
+            self.outcome.set_exception(
+                ProviderUnavailableError(f"no complete answer from {self._host}: {reason}")
+            )
+        except BaseException as exc:  # noqa: BLE001 - raised again where the caller waits
+            self.outcome.set_exception(exc)
+        else:
+            self.outcome.set_result(answer)
+
+    def too_late(self) -> ProviderUnavailableError:
+        """Return the error of an exchange that did not end in time."""
+        return ProviderUnavailableError(
+            f"no complete answer from {self._host} within {self._limits.total_s:g} s"
+        )
+
+    def _answer(self) -> HttpAnswer:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("https://", GuardedAdapter(self.guard))
+            session.mount("http://", GuardedAdapter(self.guard))
+            with session.get(
+                self._url,
+                headers=self._all_headers(),
+                timeout=(self._limits.connect_s, self._limits.read_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return self._read(response)
+
+    def _all_headers(self) -> dict[str, str]:
+        own = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Connection": "close",
+        }
+        return own | dict(self._headers)
+
+    def _read(self, response: requests.Response) -> HttpAnswer:
+        received_at = self._now()
+        status = response.status_code
+        if status in _REDIRECT and status != _NOT_MODIFIED:
+            message = (
+                f"{self._host} answered {status}: redirects are not followed, since they would "
+                f"carry the key elsewhere; set base_url to the final address"
+            )
+            raise EndpointNotFoundError(message)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        body = self._body(response, headers) if status in _SUCCESS else b""
+        return HttpAnswer(status, headers, body, received_at)
+
+    def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        wire = _capped(_wire(response), self._limits.max_wire_bytes, "on the wire")
+        if encoding in {"gzip", "x-gzip"}:
+            chunks = _inflated(wire)
+        elif encoding in {"identity", ""}:
+            chunks = wire
+        else:
+            message = f"{self._host} answered with an encoding that was not asked for"
+            raise MalformedAnswerError(message)
+        return b"".join(_capped(chunks, self._limits.max_body_bytes, "inflated"))
+
+
+def _wire(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it was sent; a wrong Content-Length raises in urllib3."""
+    while chunk := response.raw.read(_CHUNK, decode_content=False):
+        yield chunk
+
+
+def _capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            message = f"the answer is larger than {limit} bytes {where}"
+            raise MalformedAnswerError(message)
+        yield chunk
+
+
+def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate in steps of bounded size, so that a bomb meets the cap and not the memory."""
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            if inflater.eof:  # A gzip body may have several members.
+                inflater = zlib.decompressobj(_GZIP_WINDOW)
+            try:
+                yield inflater.decompress(rest, _CHUNK)
+            except zlib.error:
+                message = "the answer is damaged: it does not inflate"
+                raise MalformedAnswerError(message) from None
+            # Output that the step's size held back comes with the next step: there always is one,
+            # since the checksum at the end is not read before everything is out.
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    if not inflater.eof:
+        message = "the answer is cut off within its compressed body"
+        raise MalformedAnswerError(message)
+
+
+def _check_url(url: str, *, allow_http: bool) -> str:
+    """Return the host for messages; neither path nor query belong into one."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host, parts = "", urlsplit("")
+    if not _HOST.fullmatch(host):
+        message = "base_url is not an address such as https://flags.example.com"
+        raise ConfigurationError(message)
+    if parts.username is not None or parts.password is not None:
+        message = f"base_url of {host} must not hold a user name or password"
+        raise ConfigurationError(message)
+    if parts.scheme != "https" and not (allow_http and parts.scheme == "http"):
+        message = f"base_url of {host} must begin with https:// (or allow http for this source)"
+        raise ConfigurationError(message)
+    return host
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what HTTP cannot carry before a library quotes it in its own message."""
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            message = (
+                f"the value for the header {name} holds a line break, a space at an end or "
+                f"another character that HTTP does not allow: write it again without"
+            )
+            raise ConfigurationError(message)
+
+
+def _reason(exc: BaseException) -> str:
+    """Say what went wrong by the type of the innermost error: texts quote URLs and headers."""
+    if isinstance(exc, requests.exceptions.SSLError):
+        return "TLS failed (an invalid certificate?)"
+    if isinstance(exc, requests.exceptions.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(exc, (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
+        return "silence for too long"
+    innermost: BaseException = exc
+    while inner := innermost.__cause__ or innermost.__context__:
+        innermost = inner
+    return f"the connection failed ({type(innermost).__name__})"

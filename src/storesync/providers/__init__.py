@@ -1,0 +1,37 @@
+"""The providers by name. A new one is one file beside this one, and one line here."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from storesync.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from storesync.providers.base import Provider
+
+_PROVIDERS = {
+    "launchdarkly": "storesync.providers.launchdarkly:LaunchDarkly",
+    "unleash": "storesync.providers.unleash:Unleash",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the known names, sorted."""
+    return tuple(sorted(_PROVIDERS))
+
+
+@cache
+def get(name: str) -> Provider:
+    """Return the provider of that name; imported when first asked for.
+
+    Raises:
+        ConfigurationError: there is none; lists those that there are.
+    """
+    try:
+        module, _, attribute = _PROVIDERS[name].partition(":")
+    except KeyError:
+        message = f"no provider {name[:64]!r}: known are {', '.join(names())}"
+        raise ConfigurationError(message) from None
+    return cast("Provider", getattr(import_module(module), attribute)())

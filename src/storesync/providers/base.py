@@ -1,0 +1,69 @@
+"""What a provider must be able to do. One provider is one file beside this one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storesync.http import HttpClient
+    from storesync.model import Answer, FlagSet, Hook, Source, WebhookRequest
+
+
+class Provider(Protocol):
+    """One feature-flag provider.
+
+    Instances hold no state. ``verify`` and ``ring`` run in the function that faces the internet,
+    so this module and every provider's file import nothing heavy; ``fetch`` gets its HTTP client
+    handed in.
+    """
+
+    name: str
+    """As written in a source's ``provider``."""
+    title: str
+    """As its makers write it, for messages."""
+    methods: tuple[str, ...]
+    """The webhook checks that this provider's webhooks can pass, the recommended one first."""
+    accepted_status: int
+    """The HTTP status that this provider counts as delivered."""
+    default_base_url: str
+    """Used when the credentials name none; empty where there is no sensible default."""
+
+    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+        """Raise :class:`~storesync.errors.SignatureError` unless the request passes the hook."""
+
+    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
+        """Return the revisions that a verified request says to reach.
+
+        An empty tuple is a ring without a revision; None means that the event has nothing to do
+        with the flags of this source, and is acknowledged without a ring.
+
+        Raises:
+            BadRequestError: if this cannot be a request of this provider.
+        """
+
+    def delivery(self, request: WebhookRequest) -> str:
+        """Return the provider's id of this delivery, or an empty text."""
+
+    def fetch(self, source: Source, http: HttpClient, etag: str) -> Answer:
+        """Fetch the full flag set; exactly one attempt, the pipeline repeats.
+
+        An ETag that is not empty is sent along, so that an unchanged set costs little.
+
+        Raises:
+            ProviderError: one of its subclasses, by what a retry could change.
+        """
+
+    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+        """Say whether a flag set has reached a wanted revision.
+
+        ``revision`` is the set's; ``item(section, key)`` returns one item's JSON or None.
+        A notation that is not understood counts as reached.
+        """
+
+    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+        """Say whether ``new`` is an earlier state of the provider than ``old``, as far as known."""
+
+    def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
+        """Return the members that a segment names, for the guard; any stable text for each."""

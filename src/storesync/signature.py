@@ -1,0 +1,51 @@
+"""Comparing signatures and secrets, over bytes and in constant time.
+
+Nothing here raises, whatever a stranger sends: ``hmac.compare_digest`` refuses non-ASCII *text*
+with a ``TypeError``, so everything is turned into bytes first. Every active secret is always
+compared, so the time taken does not tell which one matched, nor how far it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from storesync.model import Secret
+
+
+def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Secret]) -> bool:
+    """Say whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.
+
+    Only lower-case hex passes: no provider sends anything else.
+    """
+    given = _to_bytes(given_hex)
+    matched = False
+    for secret in secrets:
+        key = _to_bytes(secret.reveal())
+        expected = hmac.new(key, body, hashlib.sha256).hexdigest().encode("ascii")
+        matched |= hmac.compare_digest(expected, given) and bool(key)
+    return matched
+
+
+def secret_matches(given: str | None, secrets: Iterable[Secret]) -> bool:
+    """Say whether *given* is one of the secrets.
+
+    Digests are compared instead of the texts, so that not even the length of a secret shows.
+    """
+    given_bytes = _to_bytes(given)
+    digest = hashlib.sha256(given_bytes).digest()
+    matched = False
+    for secret in secrets:
+        expected = _to_bytes(secret.reveal())
+        same = hmac.compare_digest(hashlib.sha256(expected).digest(), digest)
+        matched |= same and bool(expected)
+    return matched
+
+
+def _to_bytes(text: str | None) -> bytes:
+    """Turn header text into bytes; lone surrogates, which no header can carry, survive too."""
+    return (text or "").encode("utf-8", "surrogatepass")

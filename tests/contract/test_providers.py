@@ -1,0 +1,214 @@
+"""The contract, for each provider; and what only real servers can show."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.provider_contract import SECRET, ProviderContract
+from simulators import faults, launchdarkly, unleash
+from simulators.server import compact
+from storesync import errors, providers
+from storesync.model import Hook, Secret, WebhookRequest
+from storesync.providers.unleash import Unleash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("CONFORMANCE_DATA", REPOSITORY / ".." / "shared" / "data"))
+RECORDED = sorted((DATA / "unleash" / "webhooks").glob("*/*.json"))
+
+
+class TestLaunchDarkly(ProviderContract):
+    """LaunchDarkly keeps the contract."""
+
+    provider = providers.get("launchdarkly")
+    options = {"project": "shop", "environment": "production"}  # noqa: RUF012 - never changed
+    sample = compact(
+        launchdarkly.audit_entry(
+            "flag",
+            "dark-mode",
+            "updateOn",
+            number=1,
+            date_ms=1_795_000_000_000,
+            project="shop",
+            environment="production",
+            after={"key": "dark-mode", "on": True, "variations": [True, False], "version": 8},
+        )
+    )
+
+    def simulator(self, count: int = 12) -> launchdarkly.LaunchDarklySimulator:
+        """Build a simulator."""
+        return launchdarkly.LaunchDarklySimulator(*launchdarkly.rich_flags(count))
+
+    def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
+        """Sign the body."""
+        assert method == "signature"
+        signature = launchdarkly.sign(body, secret.reveal())
+        return WebhookRequest({"x-ld-signature": signature, "user-agent": "x"}, body)
+
+    def change(self, server: Any, key: str) -> None:
+        """Switch a flag off."""
+        server.set_flag(key, on=False)
+
+    def damaged(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Break each section."""
+        for section in ("flags", "segments"):
+            yield {name: part for name, part in document.items() if name != section}
+            for wrong in (None, {"key": "other", "version": 1}, {"key": "k"}):
+                yield {**document, section: {**document[section], "k": wrong}}
+
+    def test_bad_request_is_worth_another_try(self, server: Any) -> None:
+        """LaunchDarkly's own SDKs poll on after 400."""
+        server.faults.append(faults.status(400))
+        with pytest.raises(errors.ProviderUnavailableError):
+            self.fetch(server)
+
+    def test_a_payload_filter_is_asked_for(self, server: Any) -> None:
+        """The filter of the source's options decides which flags come."""
+        key = next(iter(server.flags()))
+        server.filters["one & only"] = {key}
+        flag_set = self.fetch(server, options={"filter": "one & only"}).flag_set
+        assert set(flag_set.sections["flags"]) == {key}
+
+    def test_a_flag_made_again_has_a_lower_version(self, server: Any) -> None:
+        """Deleting a flag and making it again starts at 1, which looks like going back."""
+        key = next(key for key, flag in server.flags().items() if flag["version"] > 1)
+        before = self.set_of(server)
+        server.remove_flag(key)
+        assert not self.provider.regressed(before, self.set_of(server))
+        server.set_flag(key)
+        assert self.provider.regressed(before, self.set_of(server))
+
+    def test_other_environments_do_not_ring(self, server: Any) -> None:
+        """A hook that names another environment leaves this one's changes alone."""
+        key = next(iter(server.flags()))
+        request = self.webhook_after(server, lambda: self.change(server, key))
+        for option in ("project", "environment"):
+            assert self.provider.ring(request, self.hook(**{option: "another"})) is None
+
+
+class TestUnleash(ProviderContract):
+    """Unleash keeps the contract."""
+
+    provider = providers.get("unleash")
+    options = {"environment": "production"}  # noqa: RUF012 - never changed
+    sample = compact(
+        unleash.event(
+            42,
+            "feature-environment-enabled",
+            created_at="2026-11-18T11:06:40.000Z",
+            flag="dark-mode",
+            project="default",
+            environment="production",
+        )
+    )
+
+    def simulator(self, count: int = 12) -> unleash.UnleashSimulator:
+        """Build a simulator."""
+        return unleash.UnleashSimulator(*unleash.rich_flags(count))
+
+    def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
+        """Put the secret in its place."""
+        text = secret.reveal()
+        if method == "url":
+            return WebhookRequest({}, body, text)
+        name = {"authorization": "authorization", "header": "x-hook-key"}[method]
+        return WebhookRequest({name: text, "content-type": "application/json"}, body)
+
+    def change(self, server: Any, key: str) -> None:
+        """Change a flag's strategies."""
+        server.set_flag(key, strategies=[])
+
+    def damaged(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Break lists and references."""
+        for section in ("features", "segments"):
+            yield {**document, section: {}}
+            yield {**document, section: [*document[section], document[section][0]]}
+        yield {name: part for name, part in document.items() if name != "features"}
+        yield {**document, "segments": []}
+        broken = copy.deepcopy(document)
+        del broken["features"][0]["strategies"]
+        yield broken
+
+    def test_other_environments_do_not_ring(self, server: Any) -> None:
+        """A hook that names another environment leaves this one's changes alone."""
+        key = next(iter(server.flags()))
+        request = self.webhook_after(server, lambda: self.change(server, key))
+        assert self.provider.ring(request, self.hook(environment="another")) is None
+
+    def test_segments_that_count_only_later_hold_nobody_up(self, server: Any) -> None:
+        """A new segment makes no revision, so its ring names none; the next event brings it."""
+        request = self.webhook_after(server, lambda: server.set_segment(9))
+        assert self.provider.ring(request, self.hook(**self.options)) == ()
+        assert "9" not in self.set_of(server).sections["segments"]
+        server.set_segment(9, name="changed")
+        assert "9" in self.set_of(server).sections["segments"]
+
+
+def test_an_unknown_provider_is_named_with_the_known_ones() -> None:
+    """A misspelt provider is a configuration error that lists what there is."""
+    with pytest.raises(errors.ConfigurationError, match=r"'launchdarky'.*launchdarkly.*unleash"):
+        providers.get("launchdarky")
+
+
+def test_providers_import_no_http_library() -> None:
+    """The function that faces the internet starts without paying for what it never uses."""
+    code = (
+        "import sys; from storesync import providers; [providers.get(n) for n in providers.names()]"
+        "; sys.exit(any(m in sys.modules for m in ('requests', 'urllib3', 'http.client', 'ssl')))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not RECORDED, reason="allowed: no recorded webhooks (see CONFORMANCE_DATA)")
+def test_webhooks_of_real_servers_pass_and_ring() -> None:
+    """Every recorded webhook passes, and names its revision exactly where the server makes one."""
+    provider = Unleash()
+    silent = {"segment-created", "segment-deleted", "strategy-created", "tag-created"}
+    for path in RECORDED:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        headers = {name.lower(): value for name, value in record["headers"]}
+        request = WebhookRequest(headers, record["body"].encode())
+        hook = Hook(
+            "dev",
+            "unleash",
+            "authorization",
+            (Secret(headers["authorization"].removeprefix("Bearer ")),),
+            options={"environment": "development"},
+        )
+        provider.verify(request, hook)
+        with pytest.raises(errors.SignatureError):
+            provider.verify(request, Hook("dev", "unleash", "authorization", (SECRET,)))
+        told = record["body_json"]
+        expected = () if told["type"] in silent else (f"revision/{told['id']}",)
+        assert provider.ring(request, hook) == expected, path.name
+        assert provider.delivery(request) == str(told["id"])
+
+
+@pytest.mark.skipif(
+    not (DATA / "unleash" / "features-production.json").exists(),
+    reason="allowed: no recorded document (see CONFORMANCE_DATA)",
+)
+def test_documents_of_real_servers_are_flag_sets() -> None:
+    """What real servers answer passes the checks, whole and verbatim."""
+    contract = TestUnleash()
+    with contract.simulator() as server:
+        for name in ("features-production.json", "features-1000-real.json"):
+            content = (DATA / "unleash" / name).read_bytes()
+            server.faults.append(faults.body(content))
+            flag_set = contract.set_of(server)
+            document = json.loads(content)
+            assert list(flag_set.sections["flags"].values()) == document["features"]
+            assert list(flag_set.sections["segments"].values()) == document["segments"]
+            assert flag_set.revision == document["meta"]["revisionId"]

@@ -1,0 +1,254 @@
+"""A LaunchDarkly that runs here: the document that SDKs poll, and signed webhooks.
+
+::
+
+    with LaunchDarklySimulator(*rich_flags(100)) as provider:
+        provider.webhook("http://127.0.0.1:8080/webhooks/prod", "sample-webhook-secret")
+        version = provider.set_flag("new-checkout", on=False)
+        requests.get(provider.url + "/sdk/latest-all", headers={"Authorization": provider.sdk_key})
+
+It behaves as documented, or as LaunchDarkly's own SDKs expect it: the raw SDK key as
+``Authorization``, ``ETag`` and 304, ``?filter=``, gzip, versions that rise by one with each change
+of an item. Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when
+the answer is not 2xx (LaunchDarkly docs: webhooks).
+
+Its own inventions: the ETag is a hash of the content, and a filter that is not in ``filters``
+answers 404.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from .launchdarkly_flags import new_flag, new_segment, rich_flags
+from .server import ProviderServer, Request, compact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .server import Delivery
+
+__all__ = ["LaunchDarklySimulator", "audit_entry", "rich_flags", "sign"]
+
+WEBHOOK_HEADERS = {"User-Agent": "LD-Integrations/1.0", "Content-Type": "application/json"}
+_TRIES = 2
+_REST_FIELDS = (
+    "on",
+    "targets",
+    "contextTargets",
+    "rules",
+    "fallthrough",
+    "offVariation",
+    "prerequisites",
+    "salt",
+    "version",
+    "trackEvents",
+    "trackEventsFallthrough",
+)
+
+
+class LaunchDarklySimulator(ProviderServer):
+    """One environment of one LaunchDarkly project."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any] | None = None,
+        segments: Mapping[str, Any] | None = None,
+        *,
+        sdk_key: str = "sdk-5a3c0f6e-0000-4000-8000-000000000001",
+        project: str = "shop",
+        environment: str = "production",
+        port: int = 0,
+    ) -> None:
+        super().__init__(port)
+        self.sdk_key = sdk_key
+        self.project = project
+        self.environment = environment
+        self.filters: dict[str, set[str]] = {}
+        """Payload filters: the flags that each lets through."""
+        self._webhook: tuple[str, str] | None = None
+        self._numbers = itertools.count(1)
+        self._flags = copy.deepcopy(dict(flags or {}))
+        self._segments = copy.deepcopy(dict(segments or {}))
+        self._publish()
+
+    # -- changing flags -------------------------------------------------------------------------
+
+    def set_flag(self, key: str, **fields: Any) -> int:
+        """Change or create a flag, ring, and return its version."""
+        with self.lock:
+            before = self._flags.get(key)
+            flag = _next(before or new_flag(key), fields, fresh=before is None)
+            self._flags[key] = flag
+            self._publish()
+            action = "createFlag" if before is None else "updateOn" if "on" in fields else "update"
+            self._ring("flag", key, action, before=before, after=flag)
+            return int(flag["version"])
+
+    def remove_flag(self, key: str, *, archive: bool = False) -> None:
+        """Delete a flag, or archive it: either way SDKs no longer see it."""
+        with self.lock:
+            before = self._flags.pop(key)
+            self._publish()
+            if archive:
+                after = {**before, "version": before["version"] + 1, "archived": True}
+                self._ring("flag", key, "updateGlobalArchived", before=before, after=after)
+            else:
+                self._ring("flag", key, "deleteFlag")
+
+    def set_segment(self, key: str, **fields: Any) -> int:
+        """Change or create a segment, ring, and return its version."""
+        with self.lock:
+            before = self._segments.get(key)
+            segment = _next(before or new_segment(key), fields, fresh=before is None)
+            self._segments[key] = segment
+            self._publish()
+            self._ring("segment", key, "createSegment" if before is None else "updateIncluded")
+            return int(segment["version"])
+
+    def remove_segment(self, key: str) -> None:
+        """Delete a segment and ring."""
+        with self.lock:
+            del self._segments[key]
+            self._publish()
+            self._ring("segment", key, "deleteSegment")
+
+    # -- serving --------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Serve ``/sdk/latest-all``."""
+        parts = urlsplit(request.path)
+        if parts.path != "/sdk/latest-all" or request.method != "GET":
+            return 404, b"", {}
+        if request.headers.get("authorization") != self.sdk_key:
+            return 401, b'{"message":"invalid SDK key"}', {}
+        state = self.served()
+        for name in parse_qs(parts.query).get("filter", []):
+            if name not in self.filters:
+                return 404, b"", {}
+            allowed = self.filters[name]
+            flags = {key: flag for key, flag in state["flags"].items() if key in allowed}
+            state = {**state, "flags": flags}
+        body = compact(state)
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        if request.headers.get("if-none-match") == etag:
+            return 304, b"", {"ETag": etag}
+        return 200, body, {"ETag": etag, "X-LD-EnvID": "5a3c0f6e0000000000000001"}
+
+    def document(self) -> bytes:
+        """Return the newest document."""
+        return compact(self.newest())
+
+    def empty_document(self) -> bytes:
+        """Return a document without flags."""
+        return compact({"flags": {}, "segments": {}})
+
+    def flags(self) -> dict[str, Any]:
+        """Return the newest flags."""
+        return dict(self.newest()["flags"])
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    def webhook(self, url: str, secret: str) -> None:
+        """Send a signed webhook there for every change from now on."""
+        self._webhook = (url, secret)
+
+    def send_again(self, delivery: Delivery) -> None:
+        """Deliver once more what was delivered before: deliveries may repeat."""
+        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
+
+    def _ring(self, kind: str, key: str, action: str, **versions: Any) -> None:
+        if self._webhook is None:
+            return
+        url, secret = self._webhook
+        number = next(self._numbers)
+        entry = audit_entry(
+            kind,
+            key,
+            action,
+            number=number,
+            date_ms=int(time.time() * 1000),
+            project=self.project,
+            environment=self.environment,
+            **versions,
+        )
+        body = compact(entry)
+        self.send(url, {**WEBHOOK_HEADERS, "X-LD-Signature": sign(body, secret)}, body, _TRIES)
+
+    def _publish(self) -> None:
+        state = {"flags": self._flags, "segments": self._segments}
+        self.publish(copy.deepcopy(state))
+
+
+def sign(body: bytes, secret: str) -> str:
+    """Return the signature that LaunchDarkly would send with a body."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def audit_entry(
+    kind: str,
+    key: str,
+    action: str,
+    *,
+    number: int,
+    date_ms: int,
+    project: str,
+    environment: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build a webhook's body: one entry of the audit log."""
+    resource = f"proj/{project}:env/{environment}:{kind}/{key}"
+    site = f"/{project}/{environment}/{'features' if kind == 'flag' else 'segments'}/{key}"
+    links = {"self": _link(f"/api/v2/auditlog/{number:024x}"), "site": _link(site, "text/html")}
+    entry: dict[str, Any] = {
+        "_links": links,
+        "_id": f"{number:024x}",
+        "_accountId": f"{1:024x}",
+        "date": date_ms,
+        "accesses": [{"action": action, "resource": resource}],
+        "kind": kind,
+        "name": key.replace("-", " ").capitalize(),
+        "description": "",
+        "shortDescription": "",
+        "titleVerb": f"changed the {kind}",
+        "target": {"_links": links, "name": key, "resources": [resource]},
+    }
+    if before is not None:
+        entry["previousVersion"] = _rest(kind, before, environment)
+    if after is not None:
+        entry["currentVersion"] = _rest(kind, after, environment)
+    return entry
+
+
+def _rest(kind: str, item: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    """Return an item in the form of the REST API, which differs from the SDKs' form."""
+    if kind != "flag":
+        return dict(item)
+    archived = bool(item.get("archived"))
+    one = {name: item[name] for name in _REST_FIELDS if name in item} | {"archived": archived}
+    return {
+        "key": item["key"],
+        "name": item["key"].replace("-", " ").capitalize(),
+        "kind": "boolean" if item["variations"] == [True, False] else "multivariate",
+        "variations": [{"value": value} for value in item["variations"]],
+        "archived": archived,
+        "tags": [],
+        "environments": {environment: one},
+    }
+
+
+def _next(item: Mapping[str, Any], fields: Mapping[str, Any], *, fresh: bool) -> dict[str, Any]:
+    changed = copy.deepcopy({**item, **fields})
+    changed["version"] = fields.get("version", 1 if fresh else item["version"] + 1)
+    return changed
+
+
+def _link(href: str, kind: str = "application/json") -> dict[str, str]:
+    return {"href": href, "type": kind}

@@ -1,0 +1,294 @@
+"""What the simulated providers share: the server, counters, lag, faults, and sending webhooks."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import http.server
+import json
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator, Mapping
+
+    from .faults import Fault
+
+WEBHOOK_TIMEOUT_S = 10.0
+_KEPT_STATES = 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came: header names in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Delivery:
+    """One webhook: what was sent, and what came back for each try (0: no answer)."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    statuses: list[int] = field(default_factory=list)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers one connection, with the words that faults need."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 5.0
+
+    def do_GET(self) -> None:
+        """Play the next fault, or let the provider answer."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers)
+        fault = self.server.provider.note(request)
+        # One request a connection, as for our client, so a broken one never meets the next.
+        self.close_connection = True
+        if fault is not None:
+            fault.play(self)
+            return
+        status, body, extra = self.server.provider.answer(request)
+        if body and "gzip" in headers.get("accept-encoding", ""):
+            body, extra = gzip.compress(body, 1), {**extra, "Content-Encoding": "gzip"}
+        self.reply(status, body, {"Content-Type": "application/json", **extra})
+
+    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+    def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a whole answer."""
+        try:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True  # The client had seen enough.
+
+    def send_raw(self, data: bytes) -> bool:
+        """Send bytes as they are; False when the client is gone or the server ends."""
+        try:
+            self.connection.sendall(data)
+        except OSError:
+            return False
+        return not self.server.ending.is_set()
+
+    def drip(self, pieces: Iterator[bytes], interval_s: float) -> None:
+        """Send piece after piece, slowly, until one side ends."""
+        for piece in pieces:
+            if not self.send_raw(piece) or self.server.ending.wait(interval_s):
+                return
+
+    def wait_for_end(self) -> None:
+        """Say nothing until the client goes, or the server ends."""
+        self.connection.settimeout(0.05)
+        while not self.server.ending.is_set():
+            try:
+                if not self.connection.recv(1):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
+    def good_body(self) -> bytes:
+        """Return what an honest answer would hold now."""
+        return self.server.provider.document()
+
+    def empty_body(self) -> bytes:
+        """Return the provider's document without any flag."""
+        return self.server.provider.empty_document()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
+        """Keep quiet."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False  # So that closing the server waits for them.
+    request_queue_size = 128
+
+    def __init__(self, provider: ProviderServer, port: int) -> None:
+        self.provider = provider
+        self.ending = threading.Event()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Let clients break off; anything else is a fault of the simulator, and is shown."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class ProviderServer:
+    """Base of the simulators: start it, change flags, look at what was asked.
+
+    Every change is a new state. A provider's CDN that trails behind its webhooks is simulated by
+    serving older states: :meth:`lag`.
+    """
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
+        """Set before the start to serve https."""
+        self.requests: list[Request] = []
+        self.deliveries: list[Delivery] = []
+        self.faults: deque[Fault] = deque()
+        self.lock = threading.RLock()
+        self._port = port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self._states: deque[tuple[float, Any]] = deque(maxlen=_KEPT_STATES)
+        self._frozen: Any = None
+        self._frozen_for = 0
+        self._lag_s = 0.0
+        self._sending: list[threading.Thread] = []
+
+    # -- the server -----------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Listen on 127.0.0.1."""
+        self._server = _Server(self, self._port)
+        if self.tls is not None:
+            # The handshake belongs into the connection's own thread.
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), name=type(self).__name__, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Send what is still to be sent, then close every connection."""
+        self.settle()
+        if self._server is not None and self._thread is not None:
+            self._server.ending.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        if self._server is None:
+            message = "start the simulator first"
+            raise RuntimeError(message)
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.server_port}"
+
+    def note(self, request: Request) -> Fault | None:
+        """Count a request and return the fault that is due, if any."""
+        with self.lock:
+            self.requests.append(request)
+            return self.faults.popleft() if self.faults else None
+
+    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Return status, body and headers. Each provider has its own."""
+        raise NotImplementedError
+
+    def document(self) -> bytes:
+        """Return the newest document."""
+        raise NotImplementedError
+
+    def empty_document(self) -> bytes:
+        """Return a document without flags."""
+        raise NotImplementedError
+
+    # -- states and lag -------------------------------------------------------------------------
+
+    def lag(self, *, requests: int = 0, seconds: float = 0.0) -> None:
+        """Serve older states: today's for so many requests, and all of them so much later."""
+        with self.lock:
+            self._frozen, self._frozen_for = self._states[-1][1], requests
+            self._lag_s = seconds
+
+    def publish(self, state: Any) -> None:
+        """Make a state the newest one; it must not be changed afterwards."""
+        with self.lock:
+            self._states.append((time.monotonic(), state))
+
+    def newest(self) -> Any:
+        """Return the newest state."""
+        return self._states[-1][1]
+
+    def served(self) -> Any:
+        """Return the state that is due for one more request."""
+        with self.lock:
+            if self._frozen_for > 0:
+                self._frozen_for -= 1
+                return self._frozen
+            known_since = time.monotonic() - self._lag_s
+            due = [state for at, state in self._states if at <= known_since]
+            return due[-1] if due else self._states[0][1]
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    def send(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> None:
+        """Post a webhook in the background, and again while it is not answered with 2xx."""
+        delivery = Delivery(url, dict(headers), body)
+        thread = threading.Thread(target=_deliver, args=(delivery, tries), daemon=True)
+        with self.lock:
+            self.deliveries.append(delivery)
+            self._sending = [sent for sent in self._sending if sent.is_alive()]
+            self._sending.append(thread)
+            thread.start()
+
+    def settle(self) -> None:
+        """Wait until every webhook has been sent."""
+        with self.lock:
+            sending = list(self._sending)
+        for thread in sending:
+            thread.join()
+
+
+def _deliver(delivery: Delivery, tries: int) -> None:
+    for _ in range(tries):
+        delivery.statuses.append(_post(delivery))
+        if 200 <= delivery.statuses[-1] < 300:
+            return
+
+
+def _post(delivery: Delivery) -> int:
+    parts = urlsplit(delivery.url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=WEBHOOK_TIMEOUT_S)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.putrequest("POST", path, skip_accept_encoding=True)
+        for name, value in delivery.headers.items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Length", str(len(delivery.body)))
+        connection.endheaders(delivery.body)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def compact(document: object) -> bytes:
+    """Return JSON as servers send it."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,258 @@
+"""An Unleash that runs here: the document that SDKs poll, and its webhooks.
+
+::
+
+    with UnleashSimulator(*rich_flags(100)) as provider:
+        provider.webhook("http://127.0.0.1:8080/webhooks/unleash", "sample-webhook-secret")
+        provider.set_flag("new-checkout", enabled=False)
+
+It behaves as servers 7.4.1 and 8.2.0 were seen to behave:
+
+- Each change is an event with a number. ``meta.revisionId`` is the number of the last event that
+  counts: of a feature, or ``segment-updated``. Making or deleting a segment does not count, and
+  what SDKs are served stays as it was until something does.
+- ``ETag`` is ``"<hash of the query>:<revision>:v1"``; 304 comes without one.
+- Without ``Unleash-Client-Spec``, or below 4.2.0, segments are copied into the strategies.
+- Features come in no order at all.
+- Webhooks carry the configured ``Authorization`` verbatim, no signature and no ``User-Agent``;
+  they are never sent twice, whatever the documentation says.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from .server import ProviderServer, Request, compact
+from .unleash_flags import new_flag, new_segment, rich_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .server import Delivery
+
+__all__ = ["UnleashSimulator", "event", "rich_flags"]
+
+PATH = "/api/client/features"
+_TRIES = 1
+_APART_SINCE = (4, 2, 0)
+
+
+class UnleashSimulator(ProviderServer):
+    """One environment of an Unleash server."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any] | None = None,
+        segments: Mapping[str, Any] | None = None,
+        *,
+        token: str = "*:production.0000000000000000000000000000000000000000000000000001",  # noqa: S107
+        project: str = "default",
+        environment: str = "production",
+        port: int = 0,
+    ) -> None:
+        super().__init__(port)
+        self.token = token
+        self.project = project
+        self.environment = environment
+        self._webhook: tuple[str, dict[str, str]] | None = None
+        self._flags = copy.deepcopy(dict(flags or {}))
+        self._segments = copy.deepcopy(dict(segments or {}))
+        self._event_id = 100
+        self._publish()
+
+    @property
+    def sdk_key(self) -> str:
+        """The token under the name that it has on the other simulators."""
+        return self.token
+
+    @property
+    def revision(self) -> int:
+        """The newest ``meta.revisionId``."""
+        return int(self.newest()["revision"])
+
+    # -- changing flags -------------------------------------------------------------------------
+
+    def set_flag(self, name: str, **fields: Any) -> int:
+        """Change or create a flag, ring, and return the event's number."""
+        with self.lock:
+            before = self._flags.get(name)
+            self._flags[name] = copy.deepcopy({**(before or new_flag(name)), **fields})
+            if before is None:
+                return self._event("feature-created", name)
+            if "enabled" in fields:
+                state = "enabled" if fields["enabled"] else "disabled"
+                return self._event(f"feature-environment-{state}", name, of_environment=True)
+            if "strategies" in fields:
+                return self._event("feature-strategy-update", name, of_environment=True)
+            return self._event("feature-metadata-updated", name)
+
+    def remove_flag(self, name: str, *, archive: bool = True) -> int:
+        """Archive a flag: SDKs no longer see it. Deleting for good is a second event."""
+        with self.lock:
+            del self._flags[name]
+            number = self._event("feature-archived", name)
+            return number if archive else self._event("feature-deleted", name)
+
+    def set_segment(self, identifier: int, **fields: Any) -> int:
+        """Change or create a segment, ring, and return the event's number."""
+        with self.lock:
+            before = self._segments.get(str(identifier))
+            segment = copy.deepcopy({**(before or new_segment(identifier)), **fields})
+            self._segments[str(identifier)] = segment
+            kind = "segment-created" if before is None else "segment-updated"
+            return self._event(kind, None, data=segment, counts=before is not None)
+
+    def remove_segment(self, identifier: int) -> int:
+        """Delete a segment and ring."""
+        with self.lock:
+            segment = self._segments.pop(str(identifier))
+            return self._event("segment-deleted", None, data=segment, counts=False)
+
+    # -- serving --------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Serve ``/api/client/features``."""
+        if request.path.partition("?")[0] != PATH or request.method != "GET":
+            return 404, b'{"name":"NotFoundError"}', {}
+        if request.headers.get("authorization", "").removeprefix("Bearer ") != self.token:
+            return 401, b'{"message":"This endpoint requires an API token."}', {}
+        apart = _wants_segments_apart(request.headers.get("unleash-client-spec"))
+        if apart is None:
+            return 400, b'{"name":"BadDataError"}', {}
+        state = self.served()
+        etag = _etag(self.environment, apart=apart, revision=state["revision"])
+        if request.headers.get("if-none-match") == etag:
+            return 304, b"", {}
+        return 200, self._render(state, apart=apart), {"ETag": etag, "Vary": "Accept-Encoding"}
+
+    def document(self) -> bytes:
+        """Return the newest document."""
+        return self._render(self.newest(), apart=True)
+
+    def empty_document(self) -> bytes:
+        """Return a document without flags."""
+        revision = self.revision + 1
+        return self._render({"flags": {}, "segments": {}, "revision": revision}, apart=True)
+
+    def flags(self) -> dict[str, Any]:
+        """Return the newest flags by name."""
+        return dict(self.newest()["flags"])
+
+    def _render(self, state: Mapping[str, Any], *, apart: bool) -> bytes:
+        features = [copy.deepcopy(flag) for flag in state["flags"].values()]
+        Random(state["revision"]).shuffle(features)
+        document: dict[str, Any] = {
+            "version": 2,
+            "features": features,
+            "query": {"environment": self.environment, "inlineSegmentConstraints": not apart},
+        }
+        if apart:
+            document["segments"] = sorted(state["segments"].values(), key=lambda s: s["name"])
+        else:
+            for feature in features:
+                _inline(feature, state["segments"])
+        etag = _etag(self.environment, apart=apart, revision=state["revision"])
+        document["meta"] = {
+            "revisionId": state["revision"],
+            "etag": etag,
+            "queryHash": etag.strip('"').split(":")[0],
+        }
+        return compact(document)
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    def webhook(self, url: str, secret: str, *, header: str = "authorization") -> None:
+        """Send a webhook there for every change from now on, with the secret in that header.
+
+        Without a header the secret is part of the URL already.
+        """
+        self._webhook = (url, {header: secret} if header else {})
+
+    def send_again(self, delivery: Delivery) -> None:
+        """Deliver once more what was delivered before: deliveries may repeat."""
+        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
+
+    def _event(
+        self,
+        kind: str,
+        flag: str | None,
+        *,
+        of_environment: bool = False,
+        data: Mapping[str, Any] | None = None,
+        counts: bool = True,
+    ) -> int:
+        self._event_id += 1
+        if counts:
+            self._publish()
+        if self._webhook is not None:
+            url, secret = self._webhook
+            told = event(
+                self._event_id,
+                kind,
+                created_at=time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
+                flag=flag,
+                project=self.project if flag else None,
+                environment=self.environment if of_environment else None,
+                data=data,
+            )
+            headers = {"content-type": "application/json", **secret}
+            self.send(url, headers, compact(told), _TRIES)
+        return self._event_id
+
+    def _publish(self) -> None:
+        state = {"flags": self._flags, "segments": self._segments, "revision": self._event_id}
+        self.publish(copy.deepcopy(state))
+
+
+def event(
+    number: int,
+    kind: str,
+    *,
+    created_at: str,
+    flag: str | None,
+    project: str | None,
+    environment: str | None,
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build a webhook's body as Unleash sends it when no template is set."""
+    told = {
+        "id": number,
+        "type": kind,
+        "createdBy": "admin",
+        "createdAt": created_at,
+        "createdByUserId": 1,
+        "data": data,
+        "preData": None,
+        "tags": [],
+        "featureName": flag,
+        "project": project,
+        "environment": environment,
+    }
+    if flag:
+        told |= {"groupType": "transaction", "groupId": f"01J{number:023d}"}
+    return told
+
+
+def _etag(environment: str, *, apart: bool, revision: int) -> str:
+    query = f"{environment}/{apart}".encode()
+    return f'"{hashlib.sha256(query).hexdigest()[:8]}:{revision}:v1"'
+
+
+def _wants_segments_apart(spec: str | None) -> bool | None:
+    """Return None for a header that Unleash refuses."""
+    if spec is None:
+        return False
+    numbers = spec.split(".")
+    if len(numbers) != len(_APART_SINCE) or not all(number.isdigit() for number in numbers):
+        return None
+    return tuple(int(number) for number in numbers) >= _APART_SINCE
+
+
+def _inline(feature: dict[str, Any], segments: Mapping[str, Any]) -> None:
+    for strategy in feature["strategies"]:
+        for identifier in strategy.pop("segments", []):
+            strategy["constraints"] += segments[str(identifier)]["constraints"]

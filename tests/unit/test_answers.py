@@ -1,0 +1,200 @@
+"""What statuses, waiting times, ETags and bodies mean."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storesync import errors
+from storesync.answers import (
+    MAX_DEPTH,
+    HttpAnswer,
+    etag,
+    parse_object,
+    raise_for_status,
+    retry_after_s,
+)
+
+NOW = 1_795_000_000.0
+
+
+def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpAnswer:
+    """Build an answer; underscores in header names stand for dashes."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpAnswer(status, named, body, NOW)
+
+
+@pytest.mark.parametrize("status", [200, 304])
+def test_good_statuses_pass(status: int) -> None:
+    """Only 200 and 304 are answers to a fetch."""
+    raise_for_status(answer(status), "prod", "Provider")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "retryable"),
+    [
+        (401, errors.CredentialsRefusedError, False),
+        (403, errors.CredentialsRefusedError, False),
+        (400, errors.EndpointNotFoundError, False),
+        (404, errors.EndpointNotFoundError, False),
+        (405, errors.EndpointNotFoundError, False),
+        (413, errors.EndpointNotFoundError, False),
+        (302, errors.EndpointNotFoundError, False),
+        (408, errors.ProviderUnavailableError, True),
+        (425, errors.ProviderUnavailableError, True),
+        (429, errors.ProviderUnavailableError, True),
+        (500, errors.ProviderUnavailableError, True),
+        (502, errors.ProviderUnavailableError, True),
+        (503, errors.ProviderUnavailableError, True),
+        (504, errors.ProviderUnavailableError, True),
+        (599, errors.ProviderUnavailableError, True),
+        (204, errors.MalformedAnswerError, True),
+        (206, errors.MalformedAnswerError, True),
+        (999, errors.MalformedAnswerError, True),
+    ],
+)
+def test_every_status_has_a_class(
+    status: int, error: type[errors.ProviderError], *, retryable: bool
+) -> None:
+    """A status says whether waiting helps, or somebody must act."""
+    with pytest.raises(error, match=str(status)) as caught:
+        raise_for_status(answer(status), "prod", "Provider")
+    assert type(caught.value) is error
+    assert caught.value.retryable is retryable
+
+
+def test_a_refusal_names_the_remedy() -> None:
+    """Whoever reads the message knows which parameter to renew."""
+    with pytest.raises(errors.CredentialsRefusedError) as caught:
+        raise_for_status(answer(401), "prod", "Provider")
+    assert "credentials of source 'prod'" in str(caught.value)
+    assert "<prefix>/credentials/prod" in str(caught.value)
+
+
+def test_a_provider_can_count_more_as_passing() -> None:
+    """LaunchDarkly's 400 is worth another try; nobody else's is."""
+    with pytest.raises(errors.ProviderUnavailableError):
+        raise_for_status(answer(400), "prod", "Provider", transient={400})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("99999", 900.0),
+        ("9" * 400, 900.0),
+        (formatdate(NOW + 7, usegmt=True), 7.0),
+        (formatdate(NOW - 7, usegmt=True), 0.0),
+        (formatdate(NOW + 9e6, usegmt=True), 900.0),
+        ("Wed, 18 Nov 2026 11:06:47 -0000", 7.0),
+        ("", None),
+        ("-7", None),
+        ("7.5", None),
+        ("soon", None),
+        ("²", None),
+        ("Wed, 99 Nov 2026 99:99:99 GMT", None),
+        ("Wed, 18 Nov 99999999999 11:06:47 GMT", None),
+    ],
+)
+def test_retry_after_in_both_forms(text: str, expected: float | None) -> None:
+    """Seconds and dates are understood and capped; nonsense is no wait at all."""
+    assert retry_after_s(answer(429, retry_after=text)) == expected
+
+
+def test_retry_after_counts_by_the_providers_clock() -> None:
+    """A date is compared with the provider's own date, so that our clock may be wrong."""
+    headers = {"retry_after": formatdate(NOW + 3607), "date": formatdate(NOW + 3600)}
+    with pytest.raises(errors.ProviderUnavailableError) as caught:
+        raise_for_status(answer(503, **headers), "prod", "Provider")
+    assert caught.value.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("given_tag", "expected"),
+    [
+        ('"a:1:v1"', '"a:1:v1"'),
+        (' W/"x" ', 'W/"x"'),
+        ("", ""),
+        ('"é"', ""),
+        ('"a\nb"', ""),
+        ("x" * 1025, ""),
+    ],
+)
+def test_only_an_etag_that_can_be_sent_back_is_kept(given_tag: str, expected: str) -> None:
+    """An ETag is used verbatim or not at all."""
+    assert etag(answer(etag=given_tag)) == expected
+    assert etag(answer()) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"<!doctype html><p>canary", "web page"),
+        (b"{", "cut off"),
+        (b'{"a": "canary', "broken|cut off"),
+        (b'{"a": canary}', "broken"),
+        (b"[]", "list"),
+        (b"null", "NoneType"),
+        (b'"canary"', "str"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "Infinity"),
+        (b'{"a": 1e999}', "number"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "digits"),
+        (b'{"a": 1, "a": 2}', "repeats"),
+        (b'{"a": {"b": 1, "b": 1}}', "repeats"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "UTF-8"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "nested"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
+        (b"[" * 1_000_000, "nested|cut off"),
+    ],
+)
+def test_what_is_no_flag_set_is_named_but_not_quoted(body: bytes, match: str) -> None:
+    """Each kind of rubbish has a short reason, without a piece of the body."""
+    with pytest.raises(errors.MalformedAnswerError, match=match) as caught:
+        parse_object(answer(body=body), "Provider")
+    assert "canary" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_login_page_is_recognised_by_its_type() -> None:
+    """A page that begins with text is still a page."""
+    told = answer(body=b"Please sign in", content_type="text/html")
+    with pytest.raises(errors.MalformedAnswerError, match="web page"):
+        parse_object(told, "Provider")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028"]}, {"": {"": {}}}, {"a": "\ud83d"}],
+)
+def test_an_object_comes_back_as_it_is(document: dict[str, object]) -> None:
+    """Nothing in a good document is changed, with or without a byte order mark."""
+    body = json.dumps(document).encode()
+    assert parse_object(answer(body=body), "Provider") == document
+    assert parse_object(answer(body=b"\xef\xbb\xbf" + body), "Provider") == document
+
+
+def test_nesting_is_accepted_up_to_the_limit() -> None:
+    """The deepest document that is accepted is far deeper than flags are."""
+    levels = MAX_DEPTH - 1
+    body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+    parse_object(answer(body=body), "Provider")
+    with pytest.raises(errors.MalformedAnswerError, match="nested"):
+        parse_object(answer(body=body.replace(b"[]", b"[[]]")), "Provider")
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
+def test_parsing_bytes_raises_nothing_else(body: bytes) -> None:
+    """Any bytes are an object or a malformed answer."""
+    with contextlib.suppress(errors.MalformedAnswerError):
+        assert isinstance(parse_object(answer(body=body), "Provider"), dict)

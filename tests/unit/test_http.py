@@ -1,0 +1,379 @@
+"""The HTTP client against servers that break HTTP, and the meaning of answers."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests.adapters
+
+from simulators import faults
+from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
+from storesync import errors
+from storesync.http import HttpClient, HttpLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+QUICK = HttpLimits(connect_s=1, read_s=2, total_s=0.4)
+IN_TIME_S = 1.4
+"""The deadline, and a second for a machine that is busy with other things."""
+SECRET = "sdk-canary-71f0"
+HEADERS = {"Authorization": SECRET}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LaunchDarklySimulator]:
+    """Run one simulator for the module."""
+    with LaunchDarklySimulator(sdk_key=SECRET) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
+    """See after every test that no exchange lives on."""
+    server.faults.clear()
+    server.requests.clear()
+    yield
+    assert not lingering(1.0)
+
+
+def lingering(within_s: float) -> list[threading.Thread]:
+    """Return the threads of exchanges that do not end in time."""
+    end = time.monotonic() + within_s
+    while threads := [t for t in threading.enumerate() if t.name.startswith("GET ")]:
+        if time.monotonic() > end:
+            return threads
+        time.sleep(0.01)
+    return []
+
+
+def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: str) -> object:
+    """Fetch the document."""
+    url = server.url + "/sdk/latest-all?filter=canary-77b2"
+    return HttpClient(limits).get(url, HEADERS | headers, allow_http=True)
+
+
+def test_a_good_answer_is_read_whole(server: LaunchDarklySimulator) -> None:
+    """Status, lower-case headers, the inflated body and the time of arrival come back."""
+    client = HttpClient(HttpLimits(), now=lambda: 123.0)
+    answer = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+    assert (answer.status, answer.body, answer.received_at) == (200, server.document(), 123.0)
+    assert answer.headers["content-encoding"] == "gzip"
+    sent = server.requests[-1].headers
+    assert sent["user-agent"] == "flagstore"
+    assert sent["accept-encoding"] == "gzip"
+    assert sent["connection"] == "close"
+
+
+def test_not_modified_is_an_answer(server: LaunchDarklySimulator) -> None:
+    """304 is no redirect and no failure."""
+    client = HttpClient()
+    url = server.url + "/sdk/latest-all"
+    tag = client.get(url, HEADERS, allow_http=True).headers["etag"]
+    again = client.get(url, HEADERS | {"If-None-Match": tag}, allow_http=True)
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.silence, faults.drip_headers, faults.drip_body],
+    ids=lambda fault: fault.__name__,
+)
+def test_the_deadline_holds(
+    server: LaunchDarklySimulator, fault: Callable[[], faults.Fault]
+) -> None:
+    """Neither silence nor a drip of headers or body holds the caller beyond the deadline."""
+    server.faults.append(fault())
+    started = time.monotonic()
+    with pytest.raises(errors.ProviderUnavailableError, match=r"within 0\.4 s") as caught:
+        get(server)
+    assert 0.35 < time.monotonic() - started < IN_TIME_S
+    assert caught.value.__suppress_context__
+
+
+def test_the_deadline_holds_in_a_handshake() -> None:
+    """A TLS handshake that drips is ended like everything else."""
+    with dripping_tls() as port:
+        started = time.monotonic()
+        with pytest.raises(errors.ProviderUnavailableError, match="within"):
+            HttpClient(QUICK).get(f"https://127.0.0.1:{port}/", HEADERS)
+        assert time.monotonic() - started < IN_TIME_S
+        assert not lingering(1.0)
+
+
+def test_the_deadline_holds_in_name_resolution(
+    server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that hangs does not hold the caller, and what it says later is not used."""
+    hung = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def slow(*args: object, **kwargs: object) -> object:
+        hung.wait(5)
+        return resolve(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started = time.monotonic()
+    with pytest.raises(errors.ProviderUnavailableError, match="within"):
+        get(server)
+    assert time.monotonic() - started < IN_TIME_S
+    hung.set()
+    assert not lingering(1.0)
+    assert not server.requests
+
+
+def test_within_only_shortens(server: LaunchDarklySimulator) -> None:
+    """A client with less time keeps the other limits, and more time than allowed is not given."""
+    client = HttpClient(QUICK)
+    assert client.within(0.1).limits == HttpLimits(connect_s=1, read_s=2, total_s=0.1)
+    assert client.within(9).limits == QUICK
+    for nothing in (0.0, -1.0):
+        with pytest.raises(errors.ProviderUnavailableError):
+            client.within(nothing).get(server.url, {}, allow_http=True)
+    assert not server.requests
+
+
+def test_many_threads_share_a_client(server: LaunchDarklySimulator) -> None:
+    """Exchanges side by side keep their own deadlines and answers."""
+    server.faults.extend([faults.silence(), faults.drip_body(), faults.reset(), faults.html()] * 3)
+    client = HttpClient(HttpLimits(total_s=1.2))
+
+    def fetch(_: int) -> str:
+        try:
+            answer = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+        except errors.ProviderUnavailableError:
+            return "unavailable"
+        return "good" if answer.body == server.document() else "odd"
+
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = sorted(pool.map(fetch, range(40)))
+    assert outcomes == ["good"] * 28 + ["odd"] * 3 + ["unavailable"] * 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (faults.reset, errors.ProviderUnavailableError),
+        (faults.wrong_length, errors.ProviderUnavailableError),
+        (faults.truncated_gzip, errors.MalformedAnswerError),
+        (faults.endless_body, errors.MalformedAnswerError),
+        (faults.bomb, errors.MalformedAnswerError),
+        (faults.redirect, errors.EndpointNotFoundError),
+    ],
+)
+def test_faults_of_transport_have_their_class(
+    server: LaunchDarklySimulator,
+    fault: Callable[[], faults.Fault],
+    error: type[errors.ProviderError],
+) -> None:
+    """Broken, cut, oversized and redirected answers are told apart, and tell no secret."""
+    server.faults.append(fault())
+    limits = HttpLimits(total_s=5, max_body_bytes=1024 * 1024, max_wire_bytes=2 * 1024 * 1024)
+    with pytest.raises(error) as caught:
+        get(server, limits)
+    assert "canary" not in "".join(map(str, [caught.value, caught.value.__cause__]))
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 262_144, 700_001])
+@pytest.mark.parametrize("members", [1, 3])
+def test_inflating_loses_nothing(server: LaunchDarklySimulator, size: int, members: int) -> None:
+    """Bodies of every size inflate to the same bytes, also those in several gzip members."""
+    content = bytes(index * index % 251 for index in range(size))
+    body = gzip.compress(content) * members
+    server.faults.append(
+        faults.Fault("", lambda handler: handler.reply(200, body, {"Content-Encoding": "gzip"}))
+    )
+    answer = HttpClient().get(server.url, {}, allow_http=True)
+    assert answer.body == content * members
+
+
+def test_caps_are_exact(server: LaunchDarklySimulator) -> None:
+    """A body of just the cap passes; one byte more does not."""
+    limits = HttpLimits(max_body_bytes=1000)
+    for size, fits in ((1000, True), (1001, False)):
+        server.faults.append(faults.body(b"a" * size))
+        with contextlib.nullcontext() if fits else pytest.raises(errors.MalformedAnswerError):
+            get(server, limits)
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
+def test_an_encoding_not_asked_for_is_malformed(
+    server: LaunchDarklySimulator, encoding: str
+) -> None:
+    """Only gzip is accepted, so only gzip is inflated."""
+    server.faults.append(
+        faults.Fault("", lambda handler: handler.reply(200, b"x", {"Content-Encoding": encoding}))
+    )
+    with pytest.raises(errors.MalformedAnswerError, match="not asked for"):
+        get(server)
+
+
+def test_garbage_that_claims_to_be_gzip_is_malformed(server: LaunchDarklySimulator) -> None:
+    """What does not inflate is reported as damage."""
+    server.faults.append(
+        faults.Fault("", lambda handler: handler.reply(200, b"no", {"Content-Encoding": "gzip"}))
+    )
+    with pytest.raises(errors.MalformedAnswerError, match="does not inflate"):
+        get(server)
+
+
+def test_the_environment_changes_nothing(
+    server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither a proxy nor a .netrc of the environment sees or replaces the key."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login stranger password stolen\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    HttpClient().get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+    assert server.requests[-1].headers["authorization"] == SECRET
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/sdk",
+        "sdk.example.com",
+        "http://127.0.0.1/",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "https://",
+        "https://[::1",
+        "https://host:port/",
+        "https://user:canary@127.0.0.1/",
+        "https://a b/",
+        "https://" + "a" * 64 + ".example/",
+        "https://exämple.com/",
+        "https://good.example\\@bad.example/",
+    ],
+)
+def test_an_address_that_must_not_be_called_is_a_configuration_error(url: str) -> None:
+    """Only https to a plain host name is sent anything; the message tells no password."""
+    with pytest.raises(errors.ConfigurationError, match="base_url") as caught:
+        HttpClient().get(url, HEADERS)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["canary\n", "canary\r\nX: y", " canary", "canary\x00", "canaré"])
+def test_a_header_that_cannot_be_sent_is_not_quoted(
+    server: LaunchDarklySimulator, value: str
+) -> None:
+    """A key with a line break is reported by the header's name alone, and nothing is sent."""
+    with pytest.raises(errors.ConfigurationError, match="Authorization") as caught:
+        HttpClient().get(server.url, {"Authorization": value}, allow_http=True)
+    assert "canar" not in str(caught.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        ("https://127.0.0.1:{port}/?canary", "TLS failed"),
+        ("http://127.0.0.1:1/?canary", "ConnectionRefusedError"),
+        ("https://nowhere.invalid/?canary", "failed"),
+    ],
+)
+def test_who_cannot_be_reached_is_unavailable(
+    server: LaunchDarklySimulator, url: str, match: str
+) -> None:
+    """TLS, connection and name errors are short, name the host, and quote nothing."""
+    url = url.format(port=server.url.rpartition(":")[2])
+    with pytest.raises(errors.ProviderUnavailableError, match=match) as caught:
+        HttpClient(HttpLimits(total_s=5)).get(url, HEADERS, allow_http=True)
+    assert "canary" not in str(caught.value)
+    assert len(str(caught.value)) < 120
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a certificate for this machine, and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("allowed: no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = (
+        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 "
+        f"-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[LaunchDarklySimulator]:
+    """Run a simulator that serves https."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = LaunchDarklySimulator(*rich_flags(100), sdk_key=SECRET)
+    server.tls = context
+    with server:
+        yield server
+
+
+def test_certificates_are_verified(
+    tls_server: LaunchDarklySimulator, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a certificate that is trusted, and for that very address, no key is sent."""
+    client, url = HttpClient(HttpLimits(total_s=5)), tls_server.url + "/sdk/latest-all"
+    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
+        client.get(url, HEADERS)
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
+        client.get(url.replace("127.0.0.1", "localhost"), HEADERS)
+    assert not tls_server.requests
+    assert client.get(url, HEADERS).body == tls_server.document()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.silence, faults.drip_headers, faults.drip_body],
+    ids=lambda fault: fault.__name__,
+)
+def test_the_deadline_holds_over_tls(
+    tls_server: LaunchDarklySimulator,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[], faults.Fault],
+) -> None:
+    """The connection is ended below TLS, so its state does not matter."""
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    tls_server.faults.append(fault())
+    started = time.monotonic()
+    with pytest.raises(errors.ProviderUnavailableError, match="within"):
+        HttpClient(QUICK).get(tls_server.url, HEADERS)
+    assert time.monotonic() - started < IN_TIME_S
+    assert not lingering(1.0)
+
+
+@contextlib.contextmanager
+def dripping_tls() -> Iterator[int]:
+    """Answer a ClientHello with a long record, a byte at a time."""
+    ending = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(b"\x16\x03\x03\x3f\xff")
+            while not ending.wait(0.02):
+                connection.sendall(b"\x02")
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve, args=(listener,))
+    thread.start()
+    yield listener.getsockname()[1]
+    ending.set()
+    thread.join()

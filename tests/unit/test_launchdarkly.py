@@ -1,0 +1,369 @@
+"""LaunchDarkly: what its webhooks say, and which documents are flag sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from simulators.launchdarkly import audit_entry, sign
+from simulators.launchdarkly_flags import new_flag, new_segment
+from storesync import errors
+from storesync.answers import HttpAnswer
+from storesync.model import FlagSet, Hook, Secret, Source, WebhookRequest
+from storesync.providers.launchdarkly import LaunchDarkly
+
+PROVIDER = LaunchDarkly()
+SECRET = Secret("sample-webhook-secret")
+OURS = {"project": "shop", "environment": "production"}
+HERE = "proj/shop:env/production"
+
+
+def request(body: Any, **headers: str) -> WebhookRequest:
+    """Build a signed request."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return WebhookRequest({"x-ld-signature": sign(raw, SECRET.reveal()), **headers}, raw)
+
+
+def hook(method: str = "signature", **options: str) -> Hook:
+    """Build a hook with these options."""
+    return Hook("prod", "launchdarkly", method, (SECRET,), options=options)
+
+
+def ring(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body rings."""
+    return PROVIDER.ring(request(body), hook(**options))
+
+
+def touching(*resources: Any, kind: Any = "flag", action: str = "updateOn") -> dict[str, Any]:
+    """Build an entry that touches these resources."""
+    accesses = [{"action": action, "resource": resource} for resource in resources]
+    return {"kind": kind, "accesses": accesses, "target": {"resources": list(resources)}}
+
+
+def changed(**version: Any) -> dict[str, Any]:
+    """Build the entry of a flag's change."""
+    after = {**new_flag("dark-mode"), "version": 8, **version}
+    return audit_entry(
+        "flag",
+        "dark-mode",
+        "updateOn",
+        number=1,
+        date_ms=1,
+        project="shop",
+        environment="production",
+        after=after,
+    )
+
+
+# -- verification -------------------------------------------------------------------------------
+
+
+def test_a_hook_must_ask_for_the_signature() -> None:
+    """LaunchDarkly's webhooks carry nothing else that could be checked."""
+    with pytest.raises(errors.ConfigurationError, match=r"'url'.*signature"):
+        PROVIDER.verify(request({}), hook("url"))
+
+
+def test_a_missing_signature_names_the_remedy() -> None:
+    """Whoever forgot to sign the webhook reads what to tick."""
+    with pytest.raises(errors.SignatureError, match="Sign this webhook"):
+        PROVIDER.verify(WebhookRequest({}, b"{}"), hook())
+
+
+# -- rings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resource", "rings"),
+    [
+        (f"{HERE}:flag/dark-mode", True),
+        (f"{HERE}:segment/beta", True),
+        ("proj/shop;web,team-a:env/production;live:flag/dark-mode;ui", True),
+        ("proj/shop:env/production;{critical:true}:flag/dark-mode", True),
+        ("proj/shop:env/production;live;{critical:true}:segment/beta", True),
+        ("proj/*:env/*:flag/*", True),
+        ("proj/shop:env/*:flag/dark-mode", True),
+        ("*", True),
+        (HERE, True),
+        ("proj/shop", True),
+        ("proj/shop:env/test:flag/dark-mode", False),
+        ("proj/other:env/production:flag/dark-mode", False),
+        ("proj/shop:env/production2:flag/dark-mode", False),
+        ("proj/shop:env/test", False),
+        ("proj/other", False),
+        (f"{HERE}:destination/warehouse", False),
+        ("proj/shop:metric/clicks", False),
+        ("webhook/*", False),
+        ("member/someone", False),
+    ],
+)
+def test_only_resources_of_ours_ring(resource: str, *, rings: bool) -> None:
+    """An entry rings if it touches flags, segments, the environment or the project of the hook."""
+    assert (ring(touching(resource), **OURS) is not None) is rings
+
+
+def test_one_touched_environment_of_many_is_enough() -> None:
+    """An entry about all environments lists each; ours among them rings."""
+    entry = touching("proj/shop:env/test:flag/dark-mode", f"{HERE}:flag/dark-mode")
+    assert ring(entry, **OURS) == ()
+    del entry["accesses"]
+    assert ring(entry, **OURS) == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"project": "shop"}, {"environment": "production"}])
+def test_what_the_hook_does_not_name_is_not_asked(options: dict[str, str]) -> None:
+    """Without a project or environment, every one of them rings."""
+    assert ring(touching(f"{HERE}:flag/dark-mode"), **options) == ()
+    assert ring(touching("proj/shop:metric/clicks", kind="metric"), **options) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        "text",
+        7,
+        None,
+        {},
+        {"kind": "flag"},
+        {"kind": "segment", "accesses": "all", "target": 3},
+        {"kind": "environment", "accesses": [None, {"resource": 5}], "target": {"resources": 1}},
+        {"kind": 5},
+        touching("nonsense"),
+        touching("", "::", "/", ";;"),
+    ],
+)
+def test_an_odd_but_verified_body_rings(body: Any) -> None:
+    """Somebody with the secret said something: looking costs little, missing it would not."""
+    assert ring(body, **OURS) == ()
+
+
+@pytest.mark.parametrize("kind", ["webhook", "member", "metric", "something-new"])
+def test_entries_of_other_kinds_do_not_ring(kind: str) -> None:
+    """A webhook without a policy hears everything, its own creation first."""
+    assert ring({"kind": kind}, **OURS) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"\xff", b'{"kind"', b"[" * 100_000])
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    """LaunchDarkly sends JSON and nothing else."""
+    with pytest.raises(errors.BadRequestError):
+        ring(body, **OURS)
+    assert PROVIDER.delivery(request(body)) == ""
+
+
+def test_the_delivery_is_the_entrys_id() -> None:
+    """The log can be matched with LaunchDarkly's audit log."""
+    assert PROVIDER.delivery(request({"_id": "65f1"})) == "65f1"
+    assert PROVIDER.delivery(request({"_id": 7})) == ""
+    assert PROVIDER.delivery(request([])) == ""
+
+
+# -- revisions to reach -------------------------------------------------------------------------
+
+
+def test_a_change_names_the_version_to_reach() -> None:
+    """The version of the hook's environment is what the flag set must have."""
+    assert ring(changed(), **OURS) == ("flag/dark-mode@8",)
+    assert ring(changed(), environment="production") == ("flag/dark-mode@8",)
+
+
+@pytest.mark.parametrize("options", [{}, {"project": "shop"}, OURS | {"filter": "mobile"}])
+def test_without_knowing_the_environment_nothing_is_named(options: dict[str, str]) -> None:
+    """Versions count per environment, and a payload filter may hide the flag for good."""
+    assert ring(changed(), **options) == ()
+
+
+def test_an_archived_flag_must_go() -> None:
+    """Archived flags are not served, whichever of the two places says so."""
+    assert ring(changed(archived=True), **OURS) == ("gone/dark-mode",)
+    for where in ("environment", "flag"):
+        entry = changed()
+        current = entry["currentVersion"]
+        target = current if where == "flag" else current["environments"]["production"]
+        target["archived"] = True
+        assert ring(entry, **OURS) == ("gone/dark-mode",)
+
+
+def test_a_deleted_flag_must_go() -> None:
+    """A deletion carries no version, but names the key in its resources."""
+    entry = touching(f"{HERE}:flag/dark-mode", action="deleteFlag")
+    assert ring(entry, **OURS) == ("gone/dark-mode",)
+    assert ring(entry) == ()
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda entry: entry.pop("currentVersion"),
+        lambda entry: entry.update(currentVersion=[]),
+        lambda entry: entry["currentVersion"].pop("environments"),
+        lambda entry: entry["currentVersion"].update(environments=[1]),
+        lambda entry: entry["currentVersion"].update(environments={"production": 1}),
+        lambda entry: entry["currentVersion"]["environments"]["production"].pop("version"),
+        lambda entry: entry["currentVersion"]["environments"]["production"].update(version="8"),
+        lambda entry: entry["currentVersion"]["environments"]["production"].update(version=True),
+        lambda entry: entry["currentVersion"]["environments"]["production"].update(version=-1),
+        lambda entry: entry.update(kind="segment"),
+        lambda entry: entry.update(touching(f"{HERE}:flag/a", f"{HERE}:flag/b")),
+        lambda entry: entry.update(touching(f"{HERE}:flag/*")),
+        lambda entry: entry.update(touching(f"{HERE}:flag/" + "k" * 300)),
+    ],
+)
+def test_an_entry_that_tells_no_version_rings_without(break_it: Any) -> None:
+    """A revision is a help, never a requirement."""
+    entry = changed()
+    break_it(entry)
+    assert ring(entry, **OURS) == ()
+
+
+def test_a_ring_stays_small() -> None:
+    """A deletion of very many flags at once names none of them."""
+    resources = [f"{HERE}:flag/{number}" for number in range(11)]
+    assert ring(touching(*resources, action="deleteFlag"), **OURS) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached"),
+    [
+        ("flag/a@7", True),
+        ("flag/a@6", True),
+        ("flag/a@8", False),
+        ("flag/b@1", False),
+        ("flag/x@y/z@7", True),
+        ("flag/x@y/z@8", False),
+        ("gone/a", False),
+        ("gone/b", True),
+        ("flag/a", True),
+        ("flag/a@", True),
+        ("flag/a@²", True),
+        ("", True),
+        ("revision/9", True),
+    ],
+)
+def test_reaching_a_revision(wanted: str, *, reached: bool) -> None:
+    """That version or a later one, or gone; what is not understood holds nobody up."""
+    flags = {"a": {"version": 7}, "x@y/z": {"version": 7}}
+    assert PROVIDER.reached(wanted, 0, lambda s, k: {"flags": flags}[s].get(k)) is reached
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+class Canned:
+    """An HTTP client with one answer."""
+
+    def __init__(self, document: Any) -> None:
+        self.body = json.dumps(document).encode()
+        self.urls: list[str] = []
+
+    def get(self, url: str, _headers: Any, *, allow_http: bool = False) -> HttpAnswer:
+        """Answer."""
+        assert not allow_http
+        self.urls.append(url)
+        return HttpAnswer(200, {"etag": '"1"'}, self.body)
+
+
+def fetch(document: Any, base_url: str = "", **options: str) -> tuple[FlagSet, str]:
+    """Fetch a document; return the set and the address it was asked from."""
+    http = Canned(document)
+    source = Source("prod", "launchdarkly", base_url, Secret("sdk-1"), options)
+    flag_set = PROVIDER.fetch(source, http, "").flag_set  # type: ignore[arg-type]
+    assert flag_set is not None
+    return flag_set, http.urls[0]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "options", "url"),
+    [
+        ("", {}, "https://sdk.launchdarkly.com/sdk/latest-all"),
+        ("https://sdk.example.com/", {"filter": ""}, "https://sdk.example.com/sdk/latest-all"),
+        ("https://h/a", {"filter": "x y&z"}, "https://h/a/sdk/latest-all?filter=x+y%26z"),
+    ],
+)
+def test_the_address(base_url: str, options: dict[str, str], url: str) -> None:
+    """The base URL is LaunchDarkly's unless configured, and the filter is escaped."""
+    assert fetch({"flags": {}, "segments": {}}, base_url, **options)[1] == url
+
+
+@pytest.mark.parametrize("base_url", ["https://h/?a=b", "https://h/#x", "https://h /"])
+def test_a_base_url_that_takes_no_path_is_refused(base_url: str) -> None:
+    """A base URL with a query would send requests elsewhere than it seems."""
+    with pytest.raises(errors.ConfigurationError, match="'prod'"):
+        fetch({}, base_url)
+
+
+def test_items_stay_verbatim_and_tombstones_go() -> None:
+    """Unknown fields survive; what says that it is deleted is not there."""
+    flag = {**new_flag("a"), "some-day": {"new": [1]}}
+    gone = {"key": "b", "version": 3, "deleted": True}
+    segment = new_segment("s")
+    document = {"flags": {"a": flag, "b": gone}, "segments": {"s": segment}, "configs": {}}
+    flag_set, _ = fetch(document)
+    assert flag_set.sections == {"flags": {"a": flag}, "segments": {"s": segment}}
+    assert (flag_set.meta, flag_set.revision) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("document", "match"),
+    [
+        ({}, "'flags'"),
+        ({"flags": {}}, "'segments'"),
+        ({"flags": [], "segments": {}}, "'flags'"),
+        ({"flags": {}, "segments": None}, "'segments'"),
+        ({"flags": {"a": None}, "segments": {}}, "'a'"),
+        ({"flags": {"a": {"version": 1}}, "segments": {}}, "'a'"),
+        ({"flags": {"a": {"key": "b", "version": 1}}, "segments": {}}, "'a'"),
+        ({"flags": {"": {"key": "", "version": 1}}, "segments": {}}, "''"),
+        ({"flags": {"\ud800": {"key": "\ud800", "version": 1}}, "segments": {}}, "item"),
+        ({"flags": {"a": {"key": "a"}}, "segments": {}}, "'a' has no version"),
+        ({"flags": {"a": {"key": "a", "version": "1"}}, "segments": {}}, "'a' has no version"),
+        ({"flags": {"a": {"key": "a", "version": True}}, "segments": {}}, "'a' has no version"),
+        ({"flags": {"a": {"key": "a", "version": 1.0}}, "segments": {}}, "'a' has no version"),
+        ({"flags": {}, "segments": {"s": {"key": "s"}}}, "'s' has no version"),
+    ],
+)
+def test_a_document_that_is_no_flag_set_is_malformed(document: Any, match: str) -> None:
+    """The message names the section, and the item if there is one."""
+    with pytest.raises(errors.MalformedAnswerError, match=match):
+        fetch(document)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "regressed"),
+    [
+        ({"flags": {"a": 2}}, {"flags": {"a": 1}}, True),
+        ({"flags": {"a": 2}}, {"flags": {"a": 2}}, False),
+        ({"flags": {"a": 2}}, {"flags": {}}, False),
+        ({"flags": {}}, {"flags": {"a": 1}}, False),
+        ({"flags": {"a": 1, "b": 9}}, {"flags": {"a": 5, "b": 8}}, True),
+        ({"flags": {}, "segments": {"s": 2}}, {"flags": {}, "segments": {"s": 1}}, True),
+    ],
+)
+def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+    """Any item with a lower version shows an older state; removed ones show nothing."""
+
+    def flag_set(versions: dict[str, dict[str, int]]) -> FlagSet:
+        sections = {
+            name: {key: {"version": version} for key, version in items.items()}
+            for name, items in versions.items()
+        }
+        return FlagSet("launchdarkly", sections)
+
+    assert PROVIDER.regressed(flag_set(old), flag_set(new)) is regressed
+
+
+def test_members_of_a_segment() -> None:
+    """Everybody who is named counts, by kind, and apart for in and out."""
+    segment = {
+        **new_segment("s"),
+        "included": ["ann"],
+        "excluded": ["bob", 7],
+        "includedContexts": [{"contextKind": "org", "values": ["x"]}, {"values": ["y"]}, None],
+        "excludedContexts": [{"contextKind": "org", "values": ["z"]}],
+    }
+    expected = {"+user:ann", "-user:bob", "-user:7", "+org:x", "+user:y", "-org:z"}
+    assert PROVIDER.members(segment) == expected
+    assert PROVIDER.members(None) == PROVIDER.members({"included": 5}) == frozenset()

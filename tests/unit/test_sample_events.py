@@ -1,0 +1,108 @@
+"""The sample events: as generated, listed, and what each one is said to be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+
+from storesync import errors, events, providers
+from storesync.model import Hook, Secret, WebhookRequest
+from tools import make_events
+
+FILES = sorted(path.name for path in make_events.DIRECTORY.glob("*.json"))
+HOOKS = {
+    "prod": Hook(
+        "prod",
+        "launchdarkly",
+        "signature",
+        (Secret(make_events.SECRET),),
+        options={"project": "shop", "environment": "production"},
+    ),
+    "unleash": Hook(
+        "unleash",
+        "unleash",
+        "authorization",
+        (Secret(make_events.SECRET),),
+        options={"environment": "production"},
+    ),
+}
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read a sample."""
+    loaded: dict[str, Any] = json.loads((make_events.DIRECTORY / name).read_text(encoding="utf-8"))
+    return loaded
+
+
+def received(event: dict[str, Any]) -> tuple[WebhookRequest, Hook]:
+    """Turn an API Gateway request into ours, as WebhookFunction does."""
+    body = event["body"].encode()
+    raw = base64.b64decode(body) if event["isBase64Encoded"] else body
+    return WebhookRequest(event["headers"], raw), HOOKS[event["pathParameters"]["source"]]
+
+
+def test_the_generator_writes_exactly_these_files() -> None:
+    """Every sample can be made again, byte for byte."""
+    written = {name: make_events.render(event) for name, event in make_events.events().items()}
+    assert sorted(written) == FILES
+    for name, content in written.items():
+        assert (make_events.DIRECTORY / name).read_bytes() == content, name
+
+
+def test_the_page_lists_each_file_once() -> None:
+    """Whoever looks for a sample finds it on the page."""
+    page = (make_events.DIRECTORY / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([\w-]+\.json)`", page, re.MULTILINE)) == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("launchdarkly-flag-updated.json", ("flag/new-checkout@8",)),
+        ("launchdarkly-segment-updated.json", ()),
+        ("unleash-feature-enabled.json", ("revision/4711",)),
+        ("unleash-duplicate.json", ("revision/4711",)),
+    ],
+)
+def test_good_webhooks_pass_and_ring(name: str, wanted: tuple[str, ...]) -> None:
+    """A good sample is accepted with the sample secret and names what to reach."""
+    request, hook = received(load(name))
+    provider = providers.get(hook.provider)
+    provider.verify(request, hook)
+    assert provider.ring(request, hook) == wanted
+
+
+@pytest.mark.parametrize("name", ["launchdarkly-forged.json", "unleash-wrong-secret.json"])
+def test_strangers_webhooks_are_refused(name: str) -> None:
+    """A sample of a stranger differs from the good one by its secret only."""
+    request, hook = received(load(name))
+    with pytest.raises(errors.SignatureError):
+        providers.get(hook.provider).verify(request, hook)
+
+
+def test_the_duplicate_is_the_same_event() -> None:
+    """The two deliveries differ in the gateway's request id and in nothing else."""
+    first, again = load("unleash-feature-enabled.json"), load("unleash-duplicate.json")
+    assert first != again
+    again["requestContext"]["requestId"] = first["requestContext"]["requestId"]
+    assert first == again
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_sync_function_understands_every_sample(name: str) -> None:
+    """Each file can be given to SyncFunction as it is."""
+    event = events.parse(load(name))
+    if name == "schedule.json":
+        assert event == events.Schedule()
+    elif name == "sqs-batch.json":
+        assert isinstance(event, tuple)
+        rings = [message.ring for message in event]
+        assert [ring.source for ring in rings if ring] == ["prod", "prod", "unleash"]
+    else:
+        assert isinstance(event, events.Manual)
+        assert event.ring.source in HOOKS
+        assert bool(event.allow_shrink) == (name == "manual-allow-shrink.json")

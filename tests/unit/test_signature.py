@@ -1,0 +1,103 @@
+"""Comparing signatures and secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storesync.model import Secret
+from storesync.signature import hmac_sha256_matches, secret_matches
+
+BODY = b'{"kind":"flag"}'
+CURRENT, PREVIOUS = Secret("current-webhook-secret"), Secret("previous-webhook-secret")
+
+
+def signed(body: bytes, secret: Secret) -> str:
+    """Sign as a provider does."""
+    return hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("secret", [CURRENT, PREVIOUS])
+def test_every_active_secret_passes(secret: Secret) -> None:
+    """While a secret is being replaced, both the new and the old one are good."""
+    assert hmac_sha256_matches(BODY, signed(BODY, secret), (CURRENT, PREVIOUS))
+    assert secret_matches(secret.reveal(), (CURRENT, PREVIOUS))
+
+
+def test_the_documented_vector() -> None:
+    """The digest is plain HMAC-SHA256 in lower-case hex, as RFC 4231's second case has it."""
+    digest = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert hmac_sha256_matches(b"what do ya want for nothing?", digest, [Secret("Jefe")])
+
+
+@pytest.mark.parametrize(
+    "given_hex",
+    [
+        None,
+        "",
+        "0" * 64,
+        signed(BODY, CURRENT)[:-1],
+        signed(BODY, CURRENT) + "0",
+        signed(BODY, CURRENT).upper(),
+        "sha256=" + signed(BODY, CURRENT),
+        " " + signed(BODY, CURRENT),
+        signed(BODY + b" ", CURRENT),
+        signed(BODY, Secret("retired-webhook-secret")),
+        "é" * 64,
+        "\ud800",
+        "\x00",
+    ],
+)
+def test_anything_else_fails_quietly(given_hex: str | None) -> None:
+    """A signature that is missing, odd, of other bytes or by another secret is just False."""
+    assert not hmac_sha256_matches(BODY, given_hex, (CURRENT, PREVIOUS))
+    assert not secret_matches(given_hex, (CURRENT, PREVIOUS))
+
+
+def test_an_empty_secret_never_passes() -> None:
+    """An empty secret would let everybody in, so it lets nobody in."""
+    empty = Secret("")
+    assert not hmac_sha256_matches(BODY, signed(BODY, empty), (empty,))
+    assert not secret_matches("", (empty,))
+    assert not secret_matches(None, (empty,))
+    assert not secret_matches("", ())
+
+
+def test_secrets_may_be_any_text() -> None:
+    """A secret beyond ASCII is its UTF-8 bytes."""
+    secret = Secret("schlüssel-鍵")
+    assert hmac_sha256_matches(BODY, signed(BODY, secret), (secret,))
+    assert secret_matches("schlüssel-鍵", (secret,))
+
+
+def test_all_secrets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first match does not end the comparison, so time says nothing about which it was."""
+    compared = []
+
+    def counting(left: bytes, right: bytes) -> bool:
+        compared.append(left)
+        return left == right
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    secret_matches(CURRENT.reveal(), (CURRENT, PREVIOUS))
+    hmac_sha256_matches(BODY, signed(BODY, CURRENT), (CURRENT, PREVIOUS))
+    assert len(compared) == 4
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(st.none(), st.text()), st.binary(), st.lists(st.text(min_size=1), max_size=3))
+def test_nothing_forged_passes_and_nothing_raises(
+    text: str | None, body: bytes, secrets: list[str]
+) -> None:
+    """Whatever is sent, the answer is True only for exactly a secret or its signature."""
+    active = [Secret(secret) for secret in secrets]
+    assert secret_matches(text, active) == (text in secrets)
+    right = text in [
+        hmac.new(s.encode("utf-8", "surrogatepass"), body, hashlib.sha256).hexdigest()
+        for s in secrets
+    ]
+    assert hmac_sha256_matches(body, text, active) == right

@@ -1,0 +1,363 @@
+"""Unleash: what its webhooks say, and which documents are flag sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from simulators.unleash import event
+from simulators.unleash_flags import new_flag, new_segment
+from storesync import errors
+from storesync.answers import HttpAnswer
+from storesync.model import FlagSet, Hook, Secret, Source, WebhookRequest
+from storesync.providers.unleash import Unleash
+
+PROVIDER = Unleash()
+SECRET = Secret("sample-webhook-secret")
+
+
+def hook(method: str = "authorization", header: str = "", **options: str) -> Hook:
+    """Build a hook."""
+    return Hook("prod", "unleash", method, (SECRET,), header, options)
+
+
+def ring(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body rings."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return PROVIDER.ring(WebhookRequest({}, raw), hook(**options))
+
+
+def told(kind: str, **fields: Any) -> dict[str, Any]:
+    """Build an event of number 42."""
+    base = {"created_at": "", "flag": "dark-mode", "project": "default", "environment": None}
+    return event(42, kind, **{**base, **fields})
+
+
+# -- verification -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "token"),
+    [
+        ("authorization", {"authorization": "sample-webhook-secret"}, ""),
+        ("authorization", {"authorization": "Bearer sample-webhook-secret"}, ""),
+        ("header", {"x-hook-key": "sample-webhook-secret"}, ""),
+        ("url", {}, "sample-webhook-secret"),
+    ],
+)
+def test_exactly_the_configured_method_passes(
+    method: str, headers: dict[str, str], token: str
+) -> None:
+    """The secret counts in the place that the hook names, and in no other."""
+    right = WebhookRequest(headers, b"{}", token)
+    for configured in PROVIDER.methods:
+        if configured == method:
+            PROVIDER.verify(right, hook(configured, "X-Hook-Key"))
+        else:
+            with pytest.raises(errors.SignatureError):
+                PROVIDER.verify(right, hook(configured, "X-Hook-Key"))
+
+
+def test_a_secret_may_begin_with_bearer() -> None:
+    """Whoever stored the header's whole value is understood, too."""
+    whole = Hook("prod", "unleash", "authorization", (Secret("Bearer " + SECRET.reveal()),))
+    PROVIDER.verify(WebhookRequest({"authorization": "Bearer " + SECRET.reveal()}, b""), whole)
+    with pytest.raises(errors.SignatureError):
+        PROVIDER.verify(WebhookRequest({"authorization": SECRET.reveal()}, b""), whole)
+
+
+def test_a_hook_that_cannot_work_is_a_configuration_error() -> None:
+    """A method that Unleash does not know, or no header name, is named with its parameter."""
+    with pytest.raises(errors.ConfigurationError, match=r"'signature'.*webhooks/prod"):
+        PROVIDER.verify(WebhookRequest({}, b""), hook("signature"))
+    with pytest.raises(errors.ConfigurationError, match="webhooks/prod names no header"):
+        PROVIDER.verify(WebhookRequest({}, b""), hook("header"))
+
+
+# -- rings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"text", b"\xff", [], None, 7, {"text": "x"}, {"id": "42"}, b"[" * 100_000]
+)
+def test_any_body_rings(body: Any) -> None:
+    """People write templates for the body, so nothing in it is required."""
+    assert ring(body, environment="production") == ()
+    assert PROVIDER.delivery(WebhookRequest({}, b"text")) == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "rings"),
+    [("production", True), ("development", False), (None, True), ("", True), (5, True)],
+)
+def test_another_environments_events_do_not_ring(environment: Any, *, rings: bool) -> None:
+    """What happens elsewhere changes nothing here; what names no environment may concern us."""
+    body = told("feature-strategy-update", environment=environment)
+    assert (ring(body, environment="production") is not None) is rings
+    assert ring(body) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "revises"),
+    [
+        ("feature-created", "dark-mode", True),
+        ("feature-environment-enabled", "dark-mode", True),
+        ("feature-strategy-add", "dark-mode", True),
+        ("feature-tagged", "dark-mode", True),
+        ("feature-deleted", "dark-mode", True),
+        ("strategy-order-changed", "dark-mode", True),
+        ("segment-updated", None, True),
+        ("features-imported", None, True),
+        ("segment-created", None, False),
+        ("segment-deleted", None, False),
+        ("project-environment-added", None, False),
+        ("feature-favorited", "dark-mode", False),
+        ("feature-unfavorited", "dark-mode", False),
+        ("feature-link-added", "dark-mode", False),
+        ("change-request-applied", "dark-mode", False),
+        ("change-added", "dark-mode", False),
+        ("feature-created", "", False),
+    ],
+)
+def test_a_revision_is_named_where_the_event_makes_one(
+    kind: str, flag: str | None, *, revises: bool
+) -> None:
+    """Waiting for a number that will never come would be waiting for nothing."""
+    expected = ("revision/42",) if revises else ()
+    assert ring(told(kind, flag=flag), environment="production") == expected
+    assert ring(told(kind, flag=flag)) == expected
+
+
+def test_an_environment_that_may_be_another_names_no_revision() -> None:
+    """Without knowing our environment, an event of some environment may not count for us."""
+    body = told("feature-strategy-add", environment="production")
+    assert ring(body) == ()
+    assert ring(body, environment="production") == ("revision/42",)
+
+
+@pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
+def test_an_odd_number_is_no_revision(number: Any) -> None:
+    """Only a number that Unleash could have counted is waited for."""
+    assert ring({**told("feature-created"), "id": number}) == ()
+
+
+def test_the_delivery_is_the_events_number() -> None:
+    """The log can be matched with Unleash's event log."""
+    body = json.dumps(told("feature-created")).encode()
+    assert PROVIDER.delivery(WebhookRequest({}, body)) == "42"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "revision", "reached"),
+    [
+        ("revision/42", 42, True),
+        ("revision/42", 43, True),
+        ("revision/42", 41, False),
+        ("revision/42", 0, True),
+        ("revision/x", 1, True),
+        ("flag/a@9", 1, True),
+        ("", 1, True),
+    ],
+)
+def test_reaching_a_revision(wanted: str, revision: int, *, reached: bool) -> None:
+    """That revision or a later one; a server that tells none holds nobody up."""
+    assert PROVIDER.reached(wanted, revision, lambda _section, _key: None) is reached
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+class Canned:
+    """An HTTP client with one answer."""
+
+    def __init__(self, document: Any) -> None:
+        self.body = json.dumps(document).encode()
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    def get(self, url: str, headers: Any, *, allow_http: bool = False) -> HttpAnswer:
+        """Answer."""
+        assert allow_http
+        self.asked.append((url, headers))
+        return HttpAnswer(200, {}, self.body)
+
+
+def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> FlagSet:
+    """Fetch a document."""
+    source = Source("prod", "unleash", base_url, Secret("*:p.1"), options, allow_http=True)
+    flag_set = PROVIDER.fetch(source, Canned(document), "").flag_set  # type: ignore[arg-type]
+    assert flag_set is not None
+    return flag_set
+
+
+def document(**parts: Any) -> dict[str, Any]:
+    """Build a small good document."""
+    query = {"environment": "production", "inlineSegmentConstraints": False}
+    meta = {"revisionId": 7, "etag": '"a1:7:v1"', "queryHash": "a1"}
+    good = {"version": 2, "features": [], "query": query, "segments": [], "meta": meta}
+    return good | parts
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://unleash/x",
+        "http://unleash/x/",
+        "http://unleash/x/api",
+        "http://unleash/x/api/",
+        "http://unleash/x/api/client/features",
+    ],
+)
+def test_the_address_and_headers(base_url: str) -> None:
+    """The address may end where an SDK's does, where the browser's does, or whole."""
+    http = Canned(document())
+    source = Source("prod", "unleash", base_url, Secret("*:p.1"), allow_http=True)
+    PROVIDER.fetch(source, http, '"a1:6:v1"')  # type: ignore[arg-type]
+    url, headers = http.asked[0]
+    assert url == "http://unleash/x/api/client/features"
+    assert headers == {
+        "Authorization": "*:p.1",
+        "If-None-Match": '"a1:6:v1"',
+        "Unleash-Client-Spec": "5.2.0",
+        "unleash-appname": "flagstore",
+    }
+
+
+def test_a_base_url_is_required() -> None:
+    """There is no address that would be right for everybody."""
+    with pytest.raises(errors.ConfigurationError, match="credentials/prod"):
+        fetch(document(), "")
+
+
+def test_a_document_becomes_a_flag_set() -> None:
+    """Items stay verbatim; what changes with every event is left out, save for the revision."""
+    flag = {**new_flag("a"), "future": {"x": 1}}
+    flag["strategies"][0]["segments"] = [3]
+    segment = new_segment(3)
+    flag_set = fetch(document(features=[flag], segments=[segment]))
+    assert flag_set.sections == {"flags": {"a": flag}, "segments": {"3": segment}}
+    query = {"environment": "production", "inlineSegmentConstraints": False}
+    assert flag_set.meta == {"version": 2, "query": query, "queryHash": "a1"}
+    assert flag_set.revision == 7
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"revisionId": None}, {"revisionId": "7"}, [], -1])
+def test_a_server_need_not_tell_its_revision(meta: Any) -> None:
+    """Unleash Edge may pass no meta on."""
+    flag_set = fetch({"version": 2, "features": [], "segments": [], "meta": meta})
+    assert (flag_set.revision, dict(flag_set.meta)) == (0, {"version": 2})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"inlineSegmentConstraints": True}, {"environment": None}, {"environment": ""}],
+)
+@pytest.mark.parametrize("options", [{}, {"environment": "production"}])
+def test_an_admin_token_is_refused(query: Any, options: dict[str, str]) -> None:
+    """It is served the default environment's flags; the refusal names the remedy."""
+    remedy = r"'prod'.*backend \(client\) token of the environment.*credentials/prod"
+    with pytest.raises(errors.CredentialsRefusedError, match=remedy) as refused:
+        fetch(document(features=[new_flag("a")], query=query), **options)
+    assert not refused.value.retryable
+
+
+def test_another_environments_token_is_refused() -> None:
+    """A source that names its environment gets no other one's flags; the refusal names both."""
+    assert fetch(document(), environment="production").revision == 7
+    both = r"'production' instead of 'staging'.*credentials/prod"
+    with pytest.raises(errors.CredentialsRefusedError, match=both):
+        fetch(document(), environment="staging")
+
+
+@pytest.mark.parametrize("query", [None, [], "production"])
+def test_a_proxy_need_not_tell_the_query(query: Any) -> None:
+    """Unleash Edge may pass none on: what is not said cannot be compared."""
+    parts = document(query=query)
+    assert fetch(parts, environment="staging").revision == 7
+    del parts["query"]
+    assert fetch(parts, environment="staging").revision == 7
+
+
+def test_inlined_segments_are_fine() -> None:
+    """An older server answers without segments, with their constraints in the strategies."""
+    parts = document(features=[new_flag("a")])
+    del parts["segments"]
+    assert fetch(parts).sections["segments"] == {}
+
+
+def strategies(*listed: Any) -> dict[str, Any]:
+    """Build a document of one feature with these strategies."""
+    return document(features=[{**new_flag("a"), "strategies": list(listed)}])
+
+
+@pytest.mark.parametrize(
+    ("broken", "match"),
+    [
+        ({}, "features"),
+        (document(features=None), "features"),
+        (document(features={}), "features"),
+        (document(features=[None]), "feature without 'name'"),
+        (document(features=[{"strategies": []}]), "feature without 'name'"),
+        (document(features=[{"name": "", "strategies": []}]), "feature without 'name'"),
+        (document(features=[{"name": 7, "strategies": []}]), "feature without 'name'"),
+        (document(features=[{"name": "\ud800", "strategies": []}]), "feature without 'name'"),
+        (document(features=[{"name": "a"}]), "'a' has no list of strategies"),
+        (document(features=[new_flag("a"), new_flag("a")]), "'a' twice"),
+        (document(segments={}), "segments"),
+        (document(segments=None), "segments"),
+        (document(segments=[{"id": None, "constraints": []}]), "segment without 'id'"),
+        (document(segments=[{"id": 1}]), "'1' has no list of constraints"),
+        (document(segments=[new_segment(1), new_segment(1)]), "'1' twice"),
+        (strategies(None), "'a' has a strategy that is none"),
+        (strategies({"name": "default", "segments": "1"}), "'a' has no list of segments"),
+        (strategies({"name": "default", "segments": [1]}), "'a' needs a segment"),
+    ],
+)
+def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
+    """The message names what is missing, and the feature if there is one."""
+    with pytest.raises(errors.MalformedAnswerError, match=match):
+        fetch(broken)
+
+
+def test_a_segment_that_is_named_but_missing_is_malformed() -> None:
+    """It would switch the whole feature off, also where the answer holds no segments at all."""
+    broken = strategies({"name": "default", "segments": [1]})
+    del broken["segments"]
+    with pytest.raises(errors.MalformedAnswerError, match="needs a segment"):
+        fetch(broken)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "regressed"),
+    [
+        ((7, "a"), (6, "a"), True),
+        ((7, "a"), (7, "a"), False),
+        ((7, "a"), (8, "a"), False),
+        ((7, "a"), (6, "b"), False),
+        ((7, "a"), (0, "a"), False),
+        ((0, "a"), (6, "a"), False),
+        ((7, None), (6, None), True),
+    ],
+)
+def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+    """Revisions are compared as long as both count the same thing."""
+
+    def flag_set(revision: int, query: str | None) -> FlagSet:
+        return FlagSet("unleash", {}, {"queryHash": query} if query else {}, revision)
+
+    assert PROVIDER.regressed(flag_set(*old), flag_set(*new)) is regressed
+
+
+def test_members_of_a_segment() -> None:
+    """Every value of every constraint counts, with what it is compared to."""
+    segment = {
+        "constraints": [
+            {"contextName": "userId", "values": ["1", "2"]},
+            {"contextName": "age", "values": [], "value": "18"},
+            None,
+            {"contextName": "x", "values": "odd"},
+        ]
+    }
+    assert PROVIDER.members(segment) == {"userId=1", "userId=2", "age=18"}
+    assert PROVIDER.members(None) == PROVIDER.members({"constraints": 1}) == frozenset()
