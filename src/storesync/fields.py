@@ -1,0 +1,125 @@
+"""Reading the JSON object of one SSM parameter: everything wrong with it is said at once.
+
+Pure. Most of these parameters hold secrets, so messages quote no value but the name of a provider.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flagstore import errors as reader_errors
+from flagstore.layout import check_source
+from storesync import providers
+from storesync.errors import ConfigurationError
+from storesync.model import Secret
+
+if TYPE_CHECKING:
+    from storesync.providers.base import Provider
+
+MIN_SECRET = 16
+"""Characters; a webhook secret is the only thing between the internet and the queue."""
+
+
+class Fields:
+    """One parameter's JSON object; what is wrong with it goes to *problems*."""
+
+    def __init__(
+        self, where: str, text: str | None, known: tuple[str, ...], problems: list[str]
+    ) -> None:
+        self._where = where
+        self._known = known
+        self._problems = problems
+        values = self._parse(text)
+        self._broken = values is None
+        self._values: dict[str, Any] = values or {}
+        for field in sorted(self._values.keys() - set(known)):
+            # Whoever mistakes the place of a secret should not find it in a log.
+            shown = f'"{field}"' if field.isidentifier() and len(field) <= MIN_SECRET else "a field"
+            self.problem(f"{shown} is not known here, only {', '.join(known)}")
+
+    def _parse(self, text: str | None) -> dict[str, Any] | None:
+        if text is None:
+            example = json.dumps(dict.fromkeys(self._known, "…"), ensure_ascii=False)
+            self.problem(f"is missing: create it as a SecureString with {example}")
+            return None
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            self.problem("is not JSON")
+            return None
+        if not isinstance(values, dict):
+            self.problem("must be a JSON object")
+            return None
+        return values
+
+    def problem(self, text: str) -> None:
+        """Add one problem."""
+        self._problems.append(f"{self._where}: {text}")
+
+    def check_name(self, name: str) -> None:
+        """Check the name of the source, which is the last part of the parameter's name."""
+        try:
+            check_source(name)
+        except reader_errors.ConfigurationError as error:
+            self.problem(str(error))
+
+    def provider(self) -> Provider | None:
+        """Return the provider; None where it is missing or unknown."""
+        if self._broken:
+            return None
+        try:
+            return providers.get(self.text("provider"))
+        except ConfigurationError as error:
+            self.problem(f'"provider": {error}')
+            return None
+
+    def text(self, field: str) -> str:
+        """Return a text, without white space at its ends; empty where it is missing."""
+        value = self._values.get(field, "")
+        if isinstance(value, str):
+            return value.strip()
+        self.problem(f'"{field}" must be a text')
+        return ""
+
+    def needed(self, field: str, what: str) -> str:
+        """Return a text that must not be missing; *what* says what it is."""
+        text = self.text(field)
+        wrong = self._broken or not isinstance(self._values.get(field, ""), str)
+        if not (text or wrong):  # what is wrong with it has been said
+            self.problem(f'"{field}" is missing: {what}')
+        return text
+
+    def flag(self, field: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self._values.get(field, default)
+        if isinstance(value, bool):
+            return value
+        self.problem(f'"{field}" must be true or false')
+        return default
+
+    def texts(self, field: str) -> dict[str, str]:
+        """Return an object of texts."""
+        value = self._values.get(field, {})
+        if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+            return value
+        self.problem(f'"{field}" must be an object of texts')
+        return {}
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the webhook's secrets: the current one and, while rotating, the previous."""
+        if self._broken:
+            return ()
+        value = self._values.get("secrets")
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            self.problem(
+                '"secrets" must be a list: the current secret and, while you rotate, the previous'
+            )
+            return ()
+        if not value or any(len(text.strip()) < MIN_SECRET for text in value):
+            self.problem(
+                f'"secrets" must name at least one, each of {MIN_SECRET} characters or more'
+            )
+        if any(text != text.strip() for text in value):
+            self.problem('"secrets" must not begin or end with white space')
+        return tuple(Secret(text) for text in value)

@@ -1,0 +1,228 @@
+"""Sources and their webhooks, from SSM parameters under one prefix.
+
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, allow_http
+``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
+``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
+                                   for WebhookFunction only
+
+Each path is read in one go and kept; an SSM that fails leaves what was read last. A parameter that
+is wrong stops its own source only.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.fields import Fields
+from storesync.model import Hook, Secret, Source
+from storesync.observability import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_ssm import SSMClient
+
+    from storesync.model import Clock
+    from storesync.providers.base import Provider
+
+MAX_AGE_S = 30.0
+"""SSM's default rate is about 40 requests a second for the whole account: a stranger's requests
+must not be able to spend it."""
+RETRY_S = 5.0
+"""Pause after a first reading that failed, and until a missing name is looked for again."""
+
+SOURCE_FIELDS = ("provider", "options", "rows", "allow_http")
+CREDENTIAL_FIELDS = ("key", "base_url")
+HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
+
+log = logger()
+
+
+class Parameters:
+    """The parameters of one path, by name, read at most every 30 s."""
+
+    def __init__(self, client: SSMClient, path: str, clock: Clock) -> None:
+        self.path = path
+        self._client = client
+        self._clock = clock
+        self._lock = Lock()
+        self._values: dict[str, str] | None = None
+        self._tried_at = -inf
+        self._problem = ""
+
+    def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
+        """Return name → text of all parameters of the path, as of *max_age_s* ago or later.
+
+        Raises:
+            ParametersError: if they could never be read.
+        """
+        with self._lock:
+            max_age_s = RETRY_S if self._values is None else max_age_s
+            if self._clock.monotonic() - self._tried_at >= max_age_s:
+                self._tried_at = self._clock.monotonic()
+                self._refresh()
+            if self._values is None:
+                raise ParametersError(self._problem)
+            return self._values
+
+    def _refresh(self) -> None:
+        try:
+            self._values = self._read()
+        except (BotoCoreError, ClientError) as error:
+            self._problem = f"cannot read the parameters under {self.path}: {error}"
+            if self._values is not None:
+                log.warning("going on with the parameters read before", problem=self._problem)
+
+    def _read(self) -> dict[str, str]:
+        pages = self._client.get_paginator("get_parameters_by_path").paginate(
+            Path=self.path, WithDecryption=True
+        )
+        return {
+            parameter["Name"].rpartition("/")[2]: parameter["Value"]
+            for page in pages
+            for parameter in page["Parameters"]
+        }
+
+
+class Sources:
+    """All sources, for SyncFunction."""
+
+    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
+        self._sources = Parameters(client, f"{prefix}/sources", clock)
+        self._credentials = Parameters(client, f"{prefix}/credentials", clock)
+
+    def names(self) -> list[str]:
+        """Return the names of all sources, sorted.
+
+        Raises:
+            ParametersError: if they could never be read.
+        """
+        return sorted(self._sources.values())
+
+    def get(self, name: str, *, fresh: bool = False) -> Source:
+        """Return one source; *fresh* for a person, who may have changed it a moment ago.
+
+        Raises:
+            UnknownSourceError: if there is none of that name.
+            ConfigurationError: names the parameter, everything wrong with it, and the remedy.
+            ParametersError: if the parameters could never be read.
+        """
+        where = f"{self._sources.path}/{name}"
+        text = _newest(self._sources, name, fresh=fresh)
+        if text is None:
+            message = f"no source {name!r}: {where} does not exist"
+            raise UnknownSourceError(message)
+        secret_text = _newest(self._credentials, name, fresh=fresh)
+        return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
+
+
+def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
+    """Return one parameter's text; one that is missing may be newer than the last reading."""
+    text = parameters.values(0.0 if fresh else MAX_AGE_S).get(name)
+    return parameters.values(RETRY_S).get(name) if text is None else text
+
+
+class Hooks:
+    """How webhooks are checked, for WebhookFunction."""
+
+    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
+        self._hooks = Parameters(client, f"{prefix}/webhooks", clock)
+
+    def get(self, name: str) -> Hook:
+        """Return the hook of one source; unknown names cost no call.
+
+        Raises:
+            UnknownSourceError: if there is none of that name.
+            ConfigurationError: names the parameter, everything wrong with it, and the remedy.
+            ParametersError: if the parameters could never be read.
+        """
+        where = f"{self._hooks.path}/{name}"
+        text = self._hooks.values().get(name)
+        if text is None:
+            message = f"no webhook for source {name!r}: {where} does not exist"
+            raise UnknownSourceError(message)
+        return parse_hook(name, where, text)
+
+
+def parse_source(
+    name: str, where: str, text: str, secret_where: str, secret_text: str | None
+) -> Source:
+    """Build a source from its two parameters.
+
+    Raises:
+        ConfigurationError: names the parameters and everything wrong with them; no secret.
+    """
+    problems: list[str] = []
+    public = Fields(where, text, SOURCE_FIELDS, problems)
+    secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
+    public.check_name(name)
+    provider = public.provider()
+    allow_http = public.flag("allow_http", default=False)
+    source = Source(
+        name=name,
+        provider=provider.name if provider else "",
+        base_url=_base_url(secret, provider, allow_http=allow_http),
+        credential=Secret(secret.needed("key", "the provider's server-side SDK key or token")),
+        options=public.texts("options"),
+        rows=public.flag("rows", default=True),
+        allow_http=allow_http,
+    )
+    _check(problems)
+    return source
+
+
+def _base_url(secret: Fields, provider: Provider | None, *, allow_http: bool) -> str:
+    """Return where the key may be sent to: it stands beside the key, so both change together."""
+    if provider is None:
+        return ""
+    if provider.default_base_url:
+        url = secret.text("base_url") or provider.default_base_url
+    else:
+        url = secret.needed("base_url", f"the address of your {provider.title} server")
+    if url.startswith("http://") and not allow_http:
+        secret.problem(
+            '"base_url" is plain http: use https, or say "allow_http": true in the source'
+        )
+    elif url and not url.startswith(("https://", "http://")):
+        secret.problem('"base_url" must start with https://')
+    return url.rstrip("/")
+
+
+def parse_hook(name: str, where: str, text: str) -> Hook:
+    """Build a hook from its parameter.
+
+    Raises:
+        ConfigurationError: names the parameter and everything wrong with it; no secret.
+    """
+    problems: list[str] = []
+    fields = Fields(where, text, HOOK_FIELDS, problems)
+    fields.check_name(name)
+    provider = fields.provider()
+    method = fields.text("method")
+    if provider and not method:
+        method = provider.methods[0]
+    elif provider and method not in provider.methods:
+        fields.problem(f'"method" must be one of {", ".join(provider.methods)}')
+    header = fields.text("header").lower()
+    if method == "header" and not header:
+        fields.problem('"header" is missing: the name of the header that carries the secret')
+    hook = Hook(
+        source=name,
+        provider=provider.name if provider else "",
+        method=method,
+        secrets=fields.secrets(),
+        header=header,
+        options=fields.texts("options"),
+    )
+    _check(problems)
+    return hook
+
+
+def _check(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError("; ".join(problems))

@@ -1,0 +1,294 @@
+"""SyncFunction: turns rings into published flag sets.
+
+Thin: it tells what rang, runs the pipeline for each source, answers the queue, and says in logs
+and metrics what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storesync import providers
+from storesync.budget import Budget, SystemClock, now_ms
+from storesync.errors import (
+    NotSettledError,
+    ProviderError,
+    RefusedSetError,
+    StoreSyncError,
+    UnknownSourceError,
+)
+from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
+from storesync.http import HttpClient
+from storesync.model import Ring
+from storesync.observability import emit, logger
+from storesync.pipeline import Sync
+from storesync.settings import SyncSettings
+from storesync.sources import Sources
+from storesync.stores.dynamodb import DynamoDBStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from storesync.model import Report
+
+RESERVE_S = 2.0
+"""Left for answering the queue, logs and metrics when the function's time runs out."""
+PARALLEL = 8
+"""Sources that are synced at once; each has the whole time budget."""
+TRAILING_SLACK_MS = 5_000
+"""A trailing ring also serves webhooks that came so much later: CDNs keep no exact time."""
+RETRY_S = 10
+"""A failed message is visible again after so long, doubling; not after the queue's time-out."""
+
+log = logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the rings of one source ended: a report, or what failed."""
+
+    source: str
+    report: Report | None = None
+    error: Exception | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether the same rings should come again. Bugs do; refusals and 401 do not."""
+        return self.error is not None and getattr(self.error, "retryable", True)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the provider asked to wait, where it did."""
+        asked = getattr(self.error, "retry_after_s", None) or 0.0
+        return min(asked, MAX_DELAY_S)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what whoever invoked the function by hand reads."""
+        if self.report is None:
+            return {"source": self.source, "outcome": "failed", "error": str(self.error)}
+        report = self.report
+        return {
+            "source": report.source,
+            "outcome": report.outcome,
+            "ticket": report.ticket,
+            "digest": report.digest,
+            "counts": dict(report.counts),
+            "added": len(report.changes.added),
+            "changed": len(report.changes.changed),
+            "removed": len(report.changes.removed),
+            "fetches": report.fetches,
+        }
+
+
+class Syncer:
+    """Runs the pipeline for the sources of this deployment."""
+
+    def __init__(self, settings: SyncSettings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        # One layer of retries: botocore's for throttling, with short time-outs, since the
+        # pipeline knows how much time is left.
+        config = Config(
+            connect_timeout=2,
+            read_timeout=5,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=2 * PARALLEL,
+        )
+        self._table = boto3.client("dynamodb", config=config)
+        self._sqs = boto3.client("sqs", config=config)
+        self._sources = Sources(
+            boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
+        )
+        self._http = HttpClient()
+        self._trailing_due: dict[str, int] = {}
+        """When the last trailing ring of a source is due that this process has left."""
+
+    def schedule(self, seconds: float) -> list[Outcome]:
+        """Ring every source; a source that fails does not stop the others."""
+        rings = [[Ring(name, trigger="schedule")] for name in self._sources.names()]
+        return self._run(rings, seconds)
+
+    def manual(self, manual: Manual, seconds: float) -> Outcome:
+        """Ring one source for a person."""
+        return self._sync([manual.ring], seconds, manual)
+
+    def queue(self, messages: Sequence[Message], seconds: float) -> list[Message]:
+        """Serve a batch of messages: one sync a source. Return the messages that failed."""
+        failed = [message for message in messages if message.ring is None]
+        for message in failed:
+            log.error("a message that is none of ours", message_id=message.id)
+        self._hurry(failed)
+        by_source: dict[str, list[Message]] = {}
+        for message in messages:
+            if message.ring is not None:
+                by_source.setdefault(message.ring.source, []).append(message)
+        rings = [[m.ring for m in group if m.ring] for group in by_source.values()]
+        for outcome, group in zip(self._run(rings, seconds), by_source.values(), strict=True):
+            if outcome.again:
+                failed += group
+                self._hurry(group, outcome.wait_s)
+            elif outcome.report is not None:
+                self._trail(outcome.report, [m.ring for m in group if m.ring])
+        return failed
+
+    def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
+        if len(rings) == 1:
+            return [self._sync(rings[0], seconds)]
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            end = self._clock.monotonic() + seconds
+            return list(
+                pool.map(lambda group: self._sync(group, end - self._clock.monotonic()), rings)
+            )
+
+    def _sync(self, rings: list[Ring], seconds: float, manual: Manual | None = None) -> Outcome:
+        name = rings[0].source
+        budget = Budget(self._clock, random.Random(), seconds)  # noqa: S311 - jitter
+        store = DynamoDBStore(self._table, self._settings.table, budget)
+        try:
+            source = self._sources.get(name, fresh=manual is not None)
+            sync = Sync(
+                source,
+                providers.get(source.provider),
+                store,
+                http=self._http,
+                budget=budget,
+                replicas=self._settings.head_replicas,
+                allow_shrink=manual.allow_shrink if manual else "",
+            )
+            outcome = Outcome(name, report=sync.run(rings))
+        except StoreSyncError as error:
+            outcome = Outcome(name, error=error)
+        except Exception as error:  # a bug: this source's rings come again, others go on
+            log.exception("unexpected", source=name)
+            outcome = Outcome(name, error=error)
+        self._tell(outcome, rings, store)
+        return outcome
+
+    # -- the queue ------------------------------------------------------------------------------
+
+    def _trail(self, report: Report, rings: Iterable[Ring]) -> None:
+        """Leave one delayed ring: providers' CDNs lag behind their webhooks."""
+        rung = [ring for ring in rings if ring.trigger == "webhook"]
+        delay = self._settings.trailing_s
+        if not (rung and delay and report.fetches and self._settings.queue_url):
+            return
+        wanted = tuple({w for ring in rung for w in ring.wanted}) if report.lagging else ()
+        due = now_ms(self._clock) + 1000 * delay
+        last = self._trailing_due.get(report.source, 0)
+        if not report.lagging and due < last + TRAILING_SLACK_MS:
+            return  # one a burst is enough
+        ring = Ring(report.source, wanted, due, "trailing")
+        try:
+            self._sqs.send_message(
+                QueueUrl=self._settings.queue_url,
+                MessageBody=ring_message(ring),
+                DelaySeconds=delay,
+            )
+            self._trailing_due[report.source] = due
+        except (BotoCoreError, ClientError) as error:
+            log.warning("no trailing ring", source=report.source, problem=str(error))
+
+    def _hurry(self, messages: Iterable[Message], at_least_s: float = 0.0) -> None:
+        """Let failed messages come again soon, not after the queue's visibility time-out."""
+        if not self._settings.queue_url:
+            return
+        for message in messages:
+            seconds = max(RETRY_S * 2 ** min(message.receives - 1, 10), ceil(at_least_s))
+            with suppress(BotoCoreError, ClientError):  # then they come later: nothing is lost
+                self._sqs.change_message_visibility(
+                    QueueUrl=self._settings.queue_url,
+                    ReceiptHandle=message.receipt,
+                    VisibilityTimeout=min(seconds, MAX_DELAY_S),
+                )
+
+    # -- saying what happened -------------------------------------------------------------------
+
+    def _tell(self, outcome: Outcome, rings: Sequence[Ring], store: DynamoDBStore) -> None:
+        if outcome.report is not None:
+            self._tell_report(outcome.report, rings, store)
+        elif outcome.error is not None:
+            self._tell_error(outcome, outcome.error, store)
+
+    def _tell_report(self, report: Report, rings: Sequence[Ring], store: DynamoDBStore) -> None:
+        now = now_ms(self._clock)
+        values: dict[str, float] = {
+            "SyncAgeSeconds": max(0.0, (now - report.checked_at) / 1000),
+            "Fetches": report.fetches,
+            "Superseded": report.outcome == "superseded",
+            "Coalesced": report.outcome == "coalesced",
+            "Pinned": report.outcome == "pinned",
+            "UnprocessedRetries": store.resent,
+            "SkippedRows": len(report.skipped_rows),
+            "RowFailures": bool(report.rows_error),
+        }
+        if report.outcome == "published":
+            values |= {f"{name.title()}": number for name, number in report.counts.items()}
+            values |= {
+                "Added": len(report.changes.added),
+                "Changed": len(report.changes.changed),
+                "Removed": len(report.changes.removed),
+            }
+            rung = [ring.sent_at for ring in rings if ring.trigger == "webhook"]
+            if rung:
+                values["RingToPublishSeconds"] = max(0.0, (now - min(rung)) / 1000)
+        log.info(
+            report.outcome,
+            source=report.source,
+            ticket=report.ticket,
+            rings=len(rings),
+            fetches=report.fetches,
+            lagging=report.lagging,
+            rows_error=report.rows_error,
+            skipped_rows=report.skipped_rows,
+        )
+        emit(report.source, values)
+
+    def _tell_error(self, outcome: Outcome, error: Exception, store: DynamoDBStore) -> None:
+        reason = type(error).__name__.removesuffix("Error")
+        log.error("failed", source=outcome.source, reason=reason, problem=str(error))
+        # A name that is no source must not make a metric of its own.
+        source = "" if isinstance(error, UnknownSourceError) else outcome.source
+        emit(source, {"SyncFailures": 1})
+        emit(source, {"Rejected": 1}, reason=reason)
+        if isinstance(error, (ProviderError, RefusedSetError, NotSettledError)):
+            self._tell_age(source, store)
+
+    def _tell_age(self, source: str, store: DynamoDBStore) -> None:
+        """Say how old what readers get has become; not where the store or the time is missing."""
+        with suppress(StoreSyncError):
+            checked_at = store.pulse(source).checked_at
+            if checked_at:
+                age = max(0.0, (now_ms(self._clock) - checked_at) / 1000)
+                emit(source, {"SyncAgeSeconds": age})
+
+
+@cache
+def syncer() -> Syncer:
+    """Return the syncer of this process, made at its first event."""
+    return Syncer(SyncSettings.from_env(os.environ))
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN401 - by event
+    """Handle a batch of the queue, the schedule, or an event given by hand."""
+    log.set_correlation_id(context.aws_request_id)
+    seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
+    parsed = parse(event)
+    if isinstance(parsed, Schedule):
+        return [outcome.to_json() for outcome in syncer().schedule(seconds)]
+    if isinstance(parsed, Manual):
+        return syncer().manual(parsed, seconds).to_json()
+    failed = syncer().queue(parsed, seconds)
+    return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}

@@ -1,0 +1,204 @@
+"""WebhookFunction: the only function that faces the internet.
+
+It checks the signature or secret on the raw bytes and puts one message on the queue. It can
+neither read nor write flags, and holds no provider credential.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storesync import providers
+from storesync.budget import SystemClock, now_ms
+from storesync.errors import (
+    BadRequestError,
+    ConfigurationError,
+    ParametersError,
+    SignatureError,
+    TooLargeError,
+    UnknownSourceError,
+    WebhookError,
+)
+from storesync.events import ring_message
+from storesync.model import Ring, WebhookRequest
+from storesync.observability import emit, logger
+from storesync.settings import WebhookSettings
+from storesync.sources import Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_sqs import SQSClient
+
+MAX_BODY = 6_291_456
+"""Bytes. What API Gateway can hand to a function: real webhooks carry all environments, twice."""
+
+log = logger()
+app = APIGatewayHttpResolver()
+
+
+class Receiver:
+    """Checks webhooks and rings."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        # The function must answer by itself before its time is over, and the provider's patience.
+        config = Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        )
+        self._clock = SystemClock()
+        self._queue_url = settings.queue_url
+        self._hooks = Hooks(
+            boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
+        )
+        self._sqs: SQSClient = boto3.client("sqs", config=config)
+
+    def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
+        """Check one webhook and put one message on the queue; return the status to answer.
+
+        Raises:
+            UnknownSourceError: if there is no such source.
+            WebhookError: if it is not accepted.
+            ConfigurationError: if its parameter is wrong.
+            ParametersError: if the parameters cannot be read.
+        """
+        hook = self._hooks.get(source)
+        provider = providers.get(hook.provider)
+        request = _request(event, token)
+        provider.verify(request, hook)
+        wanted = provider.ring(request, hook)
+        if wanted is None:
+            log.info("acknowledged an event that concerns no flag", source=source)
+            return provider.accepted_status
+        ring = Ring(source, wanted, now_ms(self._clock), "webhook", provider.delivery(request))
+        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=ring_message(ring))
+        log.info("rang", source=source, wanted=wanted, delivery=ring.delivery)
+        emit(source, {"Rings": 1})
+        return provider.accepted_status
+
+
+@cache
+def receiver() -> Receiver:
+    """Return the receiver of this process, made at its first request."""
+    return Receiver(WebhookSettings.from_env(os.environ))
+
+
+@app.post("/webhooks/<source>")
+@app.post("/webhooks/<source>/<token>")
+def webhook(**_matched: str) -> Response[str]:
+    """Receive a webhook; with a token where its secret is carried in the URL.
+
+    Both parts are taken as the gateway decoded them, not from the path, which is never logged.
+    """
+    event = app.context["event"]
+    parameters = _object(event, "pathParameters")
+    source, token = parameters.get("source"), parameters.get("token", "")
+    if not (isinstance(source, str) and isinstance(token, str)):
+        return _answer(404, "not found")
+    return _receive(source, event, token)
+
+
+@app.not_found
+def not_found(_error: NotFoundError) -> Response[str]:
+    """Answer everything that is no webhook: other paths, other methods."""
+    return _answer(404, "not found")
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Handle one request of API Gateway's HTTP API (payload 2.0)."""
+    gateway = _object(event, "requestContext")
+    request_id = gateway.get("requestId")
+    log.set_correlation_id(request_id if isinstance(request_id, str) else "")
+    app.append_context(event=event)  # type: ignore[no-untyped-call] # Powertools types it not
+    return app.resolve(_route_of(event), context)
+
+
+def _route_of(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return as much of an event as the resolver needs: what else is odd is none of its business.
+
+    The stage is the default one, which is not part of the path.
+    """
+    method = _object(_object(event, "requestContext"), "http").get("method")
+    path = event.get("rawPath")
+    known = isinstance(method, str) and isinstance(path, str)
+    return {
+        "rawPath": path if known else "/",
+        "headers": {},
+        "requestContext": {"http": {"method": method if known else "GET"}, "stage": "$default"},
+    }
+
+
+def _receive(source: str, event: Mapping[str, Any], token: str) -> Response[str]:
+    """Turn every outcome into a status; nothing that a stranger sends gives a 5xx."""
+    try:
+        return _answer(receiver().receive(source, event, token))
+    except UnknownSourceError:
+        return _answer(404, "not found")  # says nothing in log and metrics: names cost nothing
+    except WebhookError as error:
+        log.warning("refused a webhook", source=source, status=error.status, reason=str(error))
+        name = "SignatureFailures" if isinstance(error, SignatureError) else "BadRequests"
+        emit(source, {name: 1})
+        return _answer(error.status, str(error))
+    except ConfigurationError as error:
+        _tell("misconfigured", "Misconfigured", source, error)
+        return _answer(503, "not configured")
+    except (ParametersError, BotoCoreError, ClientError) as error:
+        # The provider will hopefully come again; the schedule heals what it does not.
+        _tell("could not ring", "RingFailures", source, error)
+        return _answer(503, "try again")
+
+
+def _tell(what: str, metric: str, source: str, error: Exception) -> None:
+    """Say what is wrong with this deployment; the metric is for an alarm, so it names no source."""
+    log.error(what, source=source, problem=str(error))
+    emit("", {metric: 1})
+
+
+def _request(event: Mapping[str, Any], token: str) -> WebhookRequest:
+    headers = {
+        name.lower(): value
+        for name, value in _object(event, "headers").items()
+        if isinstance(value, str)
+    }
+    body = _body(event)
+    if len(body) > MAX_BODY:
+        message = f"the body is larger than {MAX_BODY} bytes"
+        raise TooLargeError(message)
+    return WebhookRequest(headers, body, token)
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    text = event.get("body") or ""
+    if not isinstance(text, str):
+        message = "the body is not a text"
+        raise BadRequestError(message)
+    if not event.get("isBase64Encoded"):
+        return text.encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        message = "the body is not valid base64"
+        raise BadRequestError(message) from error
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return an object of the event; an empty one where the gateway leaves it out."""
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _answer(status: int, error: str = "") -> Response[str]:
+    body = json.dumps({"error": error} if error else {"ok": True})
+    return Response(status_code=status, content_type="application/json", body=body)

@@ -1,0 +1,169 @@
+"""Fixtures around the two functions, in process: their environment, and what they say."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.deployment import (
+    ENVIRONMENT_CANARY,
+    KEY,
+    Calls,
+    Context,
+    Deployment,
+    Output,
+    ShiftedClock,
+)
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.unleash import UnleashSimulator
+from simulators.unleash import rich_flags as unleash_flags
+from storesync import sync, webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.stand_in import StandIn
+    from simulators.aws import Table
+
+__all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+
+@pytest.fixture(scope="session")
+def noted(aws: StandIn) -> tuple[Any, Calls]:
+    """Give the session that makes the functions' clients, and a listener on all of them."""
+    session, calls = boto3.Session(region_name=aws.region), Calls()
+    calls.attach(session.events)
+    return session, calls
+
+
+@pytest.fixture(autouse=True)
+def calls(noted: tuple[Any, Calls]) -> Calls:
+    """Give what the functions call in this test."""
+    noted[1].clear()
+    return noted[1]
+
+
+class Stdout:
+    """Whatever ``sys.stdout`` is at the moment: the one of pytest changes within a test."""
+
+    def write(self, text: str) -> int:
+        """Write."""
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """Flush."""
+        sys.stdout.flush()
+
+
+@pytest.fixture(autouse=True)
+def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
+    """Give what is printed, at the most talkative level; at the end, no secret may be in it."""
+    log, handler = webhook.log, webhook.log.registered_handler  # the one that all modules share
+    level, stream = log.log_level, handler.stream
+    log.setLevel("DEBUG")
+    handler.stream = Stdout()
+    printed = Output(capsys)
+    yield printed
+    log.setLevel(level)
+    handler.stream = stream
+    printed.check()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
+    """Give the clock of both functions, on which nobody waits."""
+    shifted = ShiftedClock()
+    for function in (webhook, sync):
+        monkeypatch.setattr(function, "SystemClock", lambda: shifted)
+    return shifted
+
+
+@pytest.fixture
+def context() -> Context:
+    """Give what Lambda hands to a handler beside the event."""
+    return Context()
+
+
+@pytest.fixture(scope="session")
+def clients(aws: StandIn) -> dict[str, Any]:
+    """Give the clients with which tests look at a deployment."""
+    return {service: aws.client(service) for service in ("sqs", "ssm", "dynamodb")}
+
+
+@pytest.fixture
+def deployment(
+    aws: StandIn,
+    clients: dict[str, Any],
+    noted: tuple[Any, Calls],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Deployment]:
+    """Give an empty deployment without a table, in which both functions start cold."""
+    name = uuid.uuid4().hex
+    sqs = clients["sqs"]
+    dlq_url = sqs.create_queue(QueueName=f"dlq-{name}")["QueueUrl"]
+    dlq = sqs.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])
+    arn = dlq["Attributes"]["QueueArn"]
+    queue_url = sqs.create_queue(
+        QueueName=f"rings-{name}",
+        Attributes={
+            "VisibilityTimeout": "360",
+            "RedrivePolicy": f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": 5}}',
+        },
+    )["QueueUrl"]
+    given = {
+        **aws.environment,
+        "FLAGSTORE_PARAMETER_PREFIX": f"/flagstore/{name}",
+        "FLAGSTORE_QUEUE_URL": queue_url,
+        "FLAGSTORE_TABLE": f"no-table-{name}",
+        "POWERTOOLS_SERVICE_NAME": "flagstore-test",
+        "SOMETHING_ELSE": ENVIRONMENT_CANARY,
+    }
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", noted[0])
+    _start_cold()
+    yield Deployment(
+        prefix=f"/flagstore/{name}",
+        queue_url=queue_url,
+        dlq_url=dlq_url,
+        clients=clients,
+    )
+    _start_cold()
+    for url in (queue_url, dlq_url):
+        sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def stack(
+    deployment: Deployment, dynamodb_table: Table, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Give an empty deployment with a table."""
+    monkeypatch.setenv("FLAGSTORE_TABLE", dynamodb_table.name)
+    deployment.table = dynamodb_table.name
+    return deployment
+
+
+def _start_cold() -> None:
+    webhook.receiver.cache_clear()
+    sync.syncer.cache_clear()
+
+
+@pytest.fixture
+def launchdarkly() -> Iterator[LaunchDarklySimulator]:
+    """Give a LaunchDarkly with 30 flags."""
+    with LaunchDarklySimulator(*launchdarkly_flags(30), sdk_key=KEY) as provider:
+        yield provider
+
+
+@pytest.fixture
+def unleash() -> Iterator[UnleashSimulator]:
+    """Give an Unleash with 30 flags."""
+    with UnleashSimulator(*unleash_flags(30), token=KEY) as provider:
+        yield provider

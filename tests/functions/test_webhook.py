@@ -1,0 +1,633 @@
+"""WebhookFunction: what is accepted, what is refused and how, and what it costs and says."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from simulators.deployment import (
+    BODY_CANARY,
+    HEADER_CANARY,
+    OLD_SECRET,
+    SECRET,
+    TOKEN,
+    Calls,
+    Context,
+    Deployment,
+    Output,
+    ShiftedClock,
+    request,
+    signature,
+    signed,
+)
+from simulators.launchdarkly import audit_entry
+from simulators.launchdarkly_flags import new_flag
+from simulators.server import compact
+from simulators.unleash import event as unleash_event
+from storesync import webhook
+from tools import make_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALLOWED = {202, 400, 401, 404, 413}
+FORGED = "canary-of-a-stranger-0007"
+EVENTS = make_events.DIRECTORY
+SRC = EVENTS.parent / "src"
+
+
+def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
+    """Write an audit log entry; a flag's says that version 8 is on."""
+    flag = {**new_flag(key), "version": 8}
+    told = audit_entry(
+        kind,
+        key,
+        "updateOn",
+        number=7,
+        date_ms=1_795_000_000_000,
+        project="shop",
+        environment="production",
+        before=flag if kind == "flag" else None,
+        after=flag if kind == "flag" else None,
+    )
+    return compact({**told, "comment": BODY_CANARY, **more})
+
+
+def enabled(environment: str | None = "production") -> bytes:
+    """Write Unleash's event 4711."""
+    told = unleash_event(
+        4711,
+        "feature-environment-enabled",
+        created_at="2026-11-18T11:06:40.000Z",
+        flag="new-checkout",
+        project="default",
+        environment=environment,
+    )
+    return compact({**told, "createdBy": BODY_CANARY})
+
+
+def bearer(body: bytes, secret: str = SECRET) -> dict[str, Any]:
+    """Make a request of Unleash."""
+    return request("unleash", body, {"authorization": f"Bearer {secret}"})
+
+
+def send(event: Any) -> tuple[int, dict[str, Any]]:
+    """Hand an event to the function; return status and the JSON that it answers."""
+    answer = webhook.handler(event, Context())
+    headers = {name.lower(): value for name, value in answer["headers"].items()}
+    assert headers == {"content-type": "application/json"}
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def refuse(event: Any, status: int) -> str:
+    """Hand an event to the function, see it refused, and return the error."""
+    got, body = send(event)
+    assert got == status
+    (error,) = body.values()
+    assert list(body) == ["error"]
+    assert 0 < len(error) < 120
+    return str(error)
+
+
+@pytest.fixture
+def receiving(deployment: Deployment) -> Deployment:
+    """Give a deployment with one webhook of each kind."""
+    options = {"project": "shop", "environment": "production"}
+    deployment.put_hook("prod", "launchdarkly", options=options)
+    deployment.put_hook("unleash", "unleash", options={"environment": "production"})
+    deployment.put_hook("header", "unleash", method="header", header="X-Webhook-Secret")
+    deployment.put_hook("url", "unleash", TOKEN, method="url")
+    return deployment
+
+
+# -- accepted -------------------------------------------------------------------------------------
+
+
+def test_a_signed_webhook_leaves_exactly_one_ring(receiving: Deployment) -> None:
+    """LaunchDarkly gets 202, and the queue one message that says what to reach and when."""
+    before = int(time.time() * 1000)
+    assert send(signed("prod", entry())) == (202, {"ok": True})
+    (ring,) = receiving.rings()
+    assert before <= ring.pop("sent_at") <= int(time.time() * 1000)
+    assert ring == {
+        "source": "prod",
+        "wanted": ["flag/new-checkout@8"],
+        "trigger": "webhook",
+        "delivery": f"{7:024x}",
+    }
+
+
+def test_a_webhook_with_a_secret_leaves_exactly_one_ring(receiving: Deployment) -> None:
+    """Unleash gets 202, and the queue one message with the revision to reach."""
+    assert send(bearer(enabled())) == (202, {"ok": True})
+    (ring,) = receiving.rings()
+    assert ring.pop("sent_at") > 0
+    assert ring == {
+        "source": "unleash",
+        "wanted": ["revision/4711"],
+        "trigger": "webhook",
+        "delivery": "4711",
+    }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        signed("prod", entry(), encode=True),
+        request("prod", entry(), {"X-LD-Signature": signature(entry())}),
+        request("prod", entry(), {"X-lD-SIGNATURE": signature(entry())}, encode=True),
+        request("unleash", enabled(), {"Authorization": SECRET}),
+        request("unleash", "no JSON, from somebody's template", {"authorization": SECRET}),
+        request("unleash", b"\xff\xfe", {"authorization": SECRET}, encode=True),
+        request("header", enabled(), {"x-webhook-secret": SECRET}),
+        request("url", enabled(), token=TOKEN),
+        request("prod", entry(), {"x-ld-signature": signature(entry())}, token="ignored"),
+    ],
+    ids=["base64", "case", "case-base64", "no-bearer", "text", "bytes", "header", "url", "token"],
+)
+def test_every_way_to_send_a_good_webhook_is_accepted(
+    receiving: Deployment, event: dict[str, Any]
+) -> None:
+    """Encodings, header cases and the checks that providers offer all pass."""
+    assert send(event)[0] == 202
+    assert len(receiving.rings()) == 1
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_five_megabytes_are_accepted(receiving: Deployment, *, encode: bool) -> None:
+    """Real webhooks carry all environments, twice: size alone is no reason to lose one."""
+    body = entry(padding="x" * 5_000_000)
+    assert send(signed("prod", body, encode=encode))[0] == 202
+    (ring,) = receiving.rings()
+    assert len(json.dumps(ring)) < 300
+
+
+@pytest.mark.parametrize("kind", ["member", "team", "webhook"])
+def test_unrelated_events_are_acknowledged_without_a_ring(receiving: Deployment, kind: str) -> None:
+    """What concerns no flag is delivered for LaunchDarkly, and costs no sync."""
+    body = entry(kind=kind, accesses=[], target={})
+    assert send(signed("prod", body))[0] == 202
+    assert receiving.waiting()["due"] == 0
+
+
+def test_other_environments_are_acknowledged_without_a_ring(receiving: Deployment) -> None:
+    """An event that names another environment leaves this source alone."""
+    assert send(bearer(enabled("development")))[0] == 202
+    assert receiving.waiting()["due"] == 0
+
+
+# -- refused --------------------------------------------------------------------------------------
+
+NESTED = b"[" * 100_000
+
+REFUSED: list[tuple[str, Any, int]] = [
+    ("forged", signed("prod", entry(), FORGED), 401),
+    ("unsigned", request("prod", entry()), 401),
+    ("empty signature", request("prod", entry(), {"x-ld-signature": ""}), 401),
+    ("odd signature", request("prod", entry(), {"x-ld-signature": "\udcff\u00e9"}), 401),
+    (
+        "two signatures",
+        request("prod", entry(), {"x-ld-signature": f"{signature(entry())},a"}),
+        401,
+    ),
+    ("truncated", {**signed("prod", entry()), "body": entry().decode()[:-1]}, 401),
+    ("no body", {**signed("prod", entry()), "body": None}, 401),
+    ("flag lost", {**signed("prod", entry(), encode=True), "isBase64Encoded": False}, 401),
+    ("not base64", {**signed("prod", entry(), encode=True), "body": "%%%"}, 400),
+    ("not ASCII", {**signed("prod", entry(), encode=True), "body": "\u00e9"}, 400),
+    ("half base64", {**signed("prod", entry(), encode=True), "body": "abc"}, 400),
+    ("not text", {**signed("prod", entry()), "body": 7}, 400),
+    ("not JSON", signed("prod", b"flag=new-checkout"), 400),
+    ("not UTF-8", signed("prod", b"\xff\xfe{}", encode=True), 400),
+    ("nested", signed("prod", NESTED), 400),
+    ("oversized", signed("prod", b'"' + b"x" * webhook.MAX_BODY + b'"'), 413),
+    ("oversized, forged", signed("prod", b"x" * (webhook.MAX_BODY + 1), FORGED, encode=True), 413),
+    ("unknown", signed("staging", entry()), 404),
+    (
+        "wrong method",
+        request("prod", entry(), {"x-ld-signature": signature(entry())}, method="GET"),
+        404,
+    ),
+    ("no secret", request("unleash", enabled()), 401),
+    ("wrong secret", bearer(enabled(), FORGED), 401),
+    ("secret with more", bearer(enabled(), f"{SECRET} "), 401),
+    ("wrong header", request("header", enabled(), {"authorization": SECRET}), 401),
+    ("no token", request("url", enabled()), 401),
+    ("wrong token", request("url", enabled(), token=FORGED), 401),
+    ("token elsewhere", request("url", enabled(), {"authorization": TOKEN}), 401),
+    (
+        "odd token",
+        {**request("url", enabled()), "pathParameters": {"source": "url", "token": []}},
+        404,
+    ),
+    ("no parameters", {**request("url", enabled(), token=TOKEN), "pathParameters": None}, 404),
+    ("nothing", {}, 404),
+]
+
+
+def test_whatever_is_not_good_is_refused(receiving: Deployment, output: Output) -> None:
+    """Every other request gets its 4xx with a short reason, and leaves nothing on the queue."""
+    for name, event, status in REFUSED:
+        error = refuse(event, status)
+        for secret in (SECRET, TOKEN, FORGED, BODY_CANARY):
+            assert secret not in error, name
+    assert receiving.waiting() == {"due": 0, "delayed": 0, "in flight": 0}
+    assert FORGED not in output.text
+
+
+def test_odd_names_are_unknown(receiving: Deployment, output: Output) -> None:
+    """No spelling of a name reaches anything but a parameter of exactly that name."""
+    for name in ("", "Prod", "../prod", "prod/..", "prod ", "prod\n", "%70rod", "ünï", "$", "*"):
+        assert refuse(signed(name, entry()), 404) == "not found"
+    assert refuse(signed("a" * 10_000, entry()), 404) == "not found"
+    assert receiving.waiting()["due"] == 0
+    assert output.text == ""
+
+
+def test_strangers_make_no_metrics(receiving: Deployment, output: Output) -> None:
+    """Dimensions of metrics cost money: only sources that exist ever become one."""
+    for _name, event, _status in REFUSED:
+        send(event)
+    for number in range(20):
+        send(signed(f"stranger-{number}", entry()))
+        send({**request(f"stranger-{number}", b""), "isBase64Encoded": True, "body": "%"})
+    seen = {(name, value) for line in output.metrics for name, value in line.dimensions.items()}
+    sources = {("source", name) for name in ("prod", "unleash", "header", "url")}
+    assert seen == sources | {("service", "flagstore-test")}
+    assert "stranger" not in output.text
+    assert receiving.waiting()["due"] == 0
+
+
+def test_failures_are_counted_by_source(receiving: Deployment, output: Output) -> None:
+    """Rings, forged and malformed webhooks are told apart in the metrics."""
+    send(signed("prod", entry()))
+    send(signed("prod", entry()))
+    send(signed("prod", entry(), FORGED))
+    send(signed("prod", b"no JSON"))
+    send(bearer(enabled(), FORGED))
+    assert output.sums(source="prod") == {"Rings": 2, "SignatureFailures": 1, "BadRequests": 1}
+    assert output.sums(source="unleash") == {"SignatureFailures": 1}
+    assert {unit for line in output.metrics for unit in line.units.values()} == {"Count"}
+    assert len(receiving.rings()) == 2
+
+
+# -- rotation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["launchdarkly", "unleash"])
+def test_every_active_secret_passes_and_no_other(deployment: Deployment, provider: str) -> None:
+    """While a secret is rotated, the current and the previous one are both good."""
+    body = entry() if provider == "launchdarkly" else enabled()
+    for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
+        deployment.put_hook(f"rotating-{number}", provider, *active)
+    for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
+        for used in (SECRET, OLD_SECRET, FORGED):
+            headers = {"x-ld-signature": signature(body, used), "authorization": used}
+            event = request(f"rotating-{number}", body, headers)
+            assert send(event)[0] == (202 if used in active else 401)
+
+
+def test_a_removed_secret_is_refused_soon(receiving: Deployment, clock: ShiftedClock) -> None:
+    """A new secret works, and the old one no longer does, 30 s after the parameter changed."""
+    assert send(signed("prod", entry()))[0] == 202
+    receiving.put_hook("prod", "launchdarkly", "another-secret-of-some-length")
+    clock.advance(29)
+    assert send(signed("prod", entry()))[0] == 202
+    clock.advance(1)
+    assert send(signed("prod", entry()))[0] == 401
+    assert send(signed("prod", entry(), "another-secret-of-some-length"))[0] == 202
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+
+def test_unknown_names_cost_no_call(receiving: Deployment, calls: Calls) -> None:
+    """However often strangers ask for sources that are not there, SSM is asked once."""
+    for number in range(200):
+        refuse(signed(f"stranger-{number}", entry()), 404)
+    assert len(calls.of("GetParametersByPath")) == 1
+    assert [name for name, _ in calls.made] == ["GetParametersByPath"]
+    (asked,) = calls.of("GetParametersByPath")
+    assert asked["Path"] == f"{receiving.prefix}/webhooks"
+
+
+MISCONFIGURED: list[tuple[object, list[str]]] = [
+    ("{not JSON", ["is not JSON"]),
+    ("[" * 3000, ["is not JSON"]),
+    ([SECRET], ["must be a JSON object"]),
+    ({"provider": "launchdarkly"}, ['"secrets" must be a list']),
+    ({"provider": "darkly", "secrets": [SECRET]}, ["'darkly'", "known are launchdarkly"]),
+    (
+        {"provider": "unleash", "secrets": [SECRET], "options": {"environment": 1}},
+        ['"options" must be an object of texts'],
+    ),
+]
+
+
+def test_a_misconfigured_webhook_is_named_and_alone(
+    receiving: Deployment, output: Output, clock: ShiftedClock
+) -> None:
+    """Its provider gets a plain 503; the log names parameter and remedy; other sources work."""
+    for text, problems in MISCONFIGURED:
+        receiving.put("webhooks/broken", text)
+        clock.advance(30)
+        output.forget()
+        assert refuse(signed("broken", entry()), 503) == "not configured"
+        (line,) = output.logs
+        assert line["level"] == "ERROR"
+        for problem in [f"{receiving.prefix}/webhooks/broken", *problems]:
+            assert problem in line["problem"]
+        assert output.sums() == {"Misconfigured": 1}
+        assert send(signed("prod", entry()))[0] == 202
+
+
+def test_a_name_that_is_none_is_named(receiving: Deployment, output: Output) -> None:
+    """A parameter whose name is not a source's name says which names are."""
+    receiving.put_hook("Prod", "launchdarkly")
+    assert refuse(signed("Prod", entry()), 503) == "not configured"
+    assert "'Prod' is no name of a source" in output.logs[0]["problem"]
+
+
+@pytest.mark.parametrize("missing", ["FLAGSTORE_QUEUE_URL", "FLAGSTORE_PARAMETER_PREFIX"])
+def test_a_missing_variable_is_named(
+    receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A function that lacks a setting says which, and recovers when it has it."""
+    with monkeypatch.context() as without:
+        without.delenv(missing)
+        assert refuse(signed("prod", entry()), 503) == "not configured"
+    assert f"{missing} is not set" in output.logs[0]["problem"]
+    assert send(signed("prod", entry()))[0] == 202
+    assert len(receiving.rings()) == 1
+
+
+def test_ssm_down_leaves_what_was_read(
+    receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
+) -> None:
+    """While SSM fails, webhooks are checked with the last parameters, and the log says so."""
+    assert send(signed("prod", entry()))[0] == 202
+    calls.down["ssm"] = "AccessDeniedException"
+    clock.advance(60)
+    output.forget()
+    for _ in range(20):
+        assert send(signed("prod", entry()))[0] == 202
+        assert send(signed("prod", entry(), FORGED))[0] == 401
+    assert len(calls.of("GetParametersByPath")) == 2
+    (warning,) = [line for line in output.logs if "parameters read before" in line["message"]]
+    assert f"{receiving.prefix}/webhooks" in warning["problem"]
+    calls.down.clear()
+    receiving.put_hook("late", "launchdarkly")
+    clock.advance(30)
+    assert send(signed("late", entry()))[0] == 202
+
+
+def test_ssm_down_at_the_start_costs_few_calls(
+    receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
+) -> None:
+    """Without any parameters the answer is 503, SSM is asked every 5 s, and then all is well."""
+    calls.down["ssm"] = "AccessDeniedException"
+    for _ in range(50):
+        assert refuse(signed("prod", entry()), 503) == "try again"
+    assert len(calls.of("GetParametersByPath")) == 1
+    assert output.sums() == {"RingFailures": 50}
+    assert "AccessDenied" in output.logs[0]["problem"]
+    calls.down.clear()
+    clock.advance(5)
+    assert send(signed("prod", entry()))[0] == 202
+    assert len(receiving.rings()) == 1
+
+
+def test_an_unreachable_queue_is_said_and_answered_in_time(
+    receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring that cannot be left is a 503, so that the provider may come again."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
+    started = time.monotonic()
+    assert refuse(signed("prod", entry()), 503) == "try again"
+    assert time.monotonic() - started < 5
+    assert output.logs[-1]["message"] == "could not ring"
+    assert output.sums() == {"RingFailures": 1}
+    assert receiving.waiting()["due"] == 0
+
+
+def test_a_silent_queue_is_given_up_within_the_functions_time(receiving: Deployment) -> None:
+    """Time-outs are short enough that the function answers itself, within its 10 s."""
+    assert send(signed("prod", entry()))[0] == 202
+    for client in (webhook.receiver()._sqs, webhook.receiver()._hooks._hooks._client):
+        config: Any = client.meta.config
+        attempts = config.retries["total_max_attempts"]
+        assert attempts * (config.connect_timeout + config.read_timeout) <= 8
+    assert receiving.rings()
+
+
+# -- secrets in logs ------------------------------------------------------------------------------
+
+
+def test_the_path_is_never_printed(receiving: Deployment, output: Output) -> None:
+    """A token in the path is a secret: neither good nor bad ones are in any line of the log."""
+    headers = {"user-agent": HEADER_CANARY, "cookie": HEADER_CANARY}
+    bad = "canary-bad-token-0008"
+    assert send(request("url", enabled(), headers, token=TOKEN))[0] == 202
+    assert send(request("url", enabled(), headers, token=bad))[0] == 401
+    assert send(request("nobody", enabled(), headers, token=bad))[0] == 404
+    assert send(request("url", enabled(), headers, token=TOKEN, method="GET"))[0] == 404
+    assert send({**request("url", b"", headers, token=bad), "body": "%", "isBase64Encoded": True})
+    assert output.logs
+    assert bad not in output.text
+    assert "/webhooks/url" not in output.text.replace(receiving.prefix, "")
+
+
+def test_odd_texts_of_a_provider_are_printed_as_json(receiving: Deployment, output: Output) -> None:
+    """Half a surrogate pair in a delivery's id stops neither the ring nor the log."""
+    body = entry().replace(f'"_id":"{7:024x}"'.encode(), b'"_id":"\\ud800\\n"')
+    assert send(signed("prod", body))[0] == 202
+    (ring,) = receiving.rings()
+    assert ring["delivery"] == "\ud800\n"
+    assert output.logs[-1]["message"] == "rang"
+
+
+# -- fuzz -----------------------------------------------------------------------------------------
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=20),
+    st.just([]),
+    st.just({}),
+    st.dictionaries(
+        st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text()), max_size=3
+    ),
+)
+PATHS = st.sampled_from(
+    [
+        ("headers",),
+        ("headers", "x-ld-signature"),
+        ("headers", "authorization"),
+        ("headers", "content-type"),
+        ("body",),
+        ("isBase64Encoded",),
+        ("pathParameters",),
+        ("pathParameters", "source"),
+        ("pathParameters", "token"),
+        ("requestContext",),
+        ("requestContext", "http"),
+        ("requestContext", "http", "method"),
+        ("rawPath",),
+        ("version",),
+    ]
+)
+LIKELY = st.sampled_from(
+    [
+        "prod",
+        "unleash",
+        "url",
+        "GET",
+        "POST",
+        SECRET,
+        TOKEN,
+        signature(entry()),
+        signature(entry()).upper(),
+        entry().decode(),
+        enabled().decode(),
+        base64.b64encode(entry()).decode(),
+        True,
+        False,
+    ]
+)
+MUTATIONS = st.one_of(
+    st.tuples(PATHS, st.one_of(ODD, LIKELY)),
+    st.tuples(st.just(("requestContext", "requestId")), ODD),  # the gateway's, and in the log
+)
+BASES: list[Callable[[], dict[str, Any]]] = [
+    lambda: signed("prod", entry()),
+    lambda: signed("prod", entry(), encode=True),
+    lambda: signed("prod", entry(), FORGED),
+    lambda: bearer(enabled()),
+    lambda: request("url", enabled(), token=TOKEN),
+    lambda: request("url", enabled(), token=FORGED),
+]
+
+
+def good(event: dict[str, Any]) -> bool:
+    """Say whether a fuzzed event carries the right secret, in the plainest words."""
+    parameters, body = event["pathParameters"], event.get("body") or ""
+    raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    headers = event.get("headers")
+    headers = {name.lower(): headers[name] for name in headers} if isinstance(headers, dict) else {}
+    if parameters["source"] == "prod":
+        expected = hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()
+        return bool(headers.get("x-ld-signature") == expected)
+    if parameters["source"] == "unleash":
+        return headers.get("authorization") in {SECRET, f"Bearer {SECRET}"}
+    return bool(parameters["source"] == "url" and parameters["token"] == TOKEN)
+
+
+@pytest.fixture
+def fuzzed(receiving: Deployment, monkeypatch: pytest.MonkeyPatch) -> tuple[Deployment, list[str]]:
+    """Give a deployment whose rings are noted instead of sent."""
+    rings: list[str] = []
+
+    def note(**message: str) -> None:
+        rings.append(message["MessageBody"])
+
+    monkeypatch.setattr(webhook.receiver()._sqs, "send_message", note)
+    return receiving, rings
+
+
+def test_mutated_events_never_break_it(fuzzed: tuple[Deployment, list[str]]) -> None:
+    """Of 1,500 odd events, each gets a 2xx or 4xx, and only those with the secret leave a ring."""
+    deployment, rings = fuzzed
+    accepted = []
+
+    @settings(max_examples=1_500, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.sampled_from(BASES),
+        st.lists(MUTATIONS, max_size=3),
+    )
+    @example(BASES[0], [])
+    @example(BASES[1], [])
+    @example(BASES[3], [])
+    @example(BASES[4], [])
+    def fuzz(base: Callable[[], dict[str, Any]], mutations: list[tuple[Any, Any]]) -> None:
+        event = base()
+        for path, value in mutations:
+            target: Any = event
+            for name in path[:-1]:
+                target = target.get(name) if isinstance(target, dict) else None
+            if isinstance(target, dict):
+                target[path[-1]] = value
+        before = len(rings)
+        status, _body = send(event)
+        assert status in ALLOWED
+        left = len(rings) - before
+        assert left <= (status == 202)
+        if status == 202:
+            assert good(event)
+            accepted.append(event)
+
+    fuzz()
+    assert len(accepted) >= 4
+    assert deployment.waiting()["due"] == 0
+
+
+# -- samples, imports -----------------------------------------------------------------------------
+
+OUTCOMES = {
+    "launchdarkly-flag-updated.json": (202, ["flag/new-checkout@8"]),
+    "launchdarkly-forged.json": (401, None),
+    "launchdarkly-segment-updated.json": (202, []),
+    "unleash-duplicate.json": (202, ["revision/4711"]),
+    "unleash-feature-enabled.json": (202, ["revision/4711"]),
+    "unleash-wrong-secret.json": (401, None),
+    # Not requests of API Gateway:
+    "manual-allow-shrink.json": (404, None),
+    "schedule.json": (404, None),
+    "sqs-batch.json": (404, None),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
+def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None:
+    """Each file in events/, given to WebhookFunction, is answered as its page says."""
+    options = {"project": "shop", "environment": "production"}
+    deployment.put_hook("prod", "launchdarkly", make_events.SECRET, options=options)
+    deployment.put_hook("unleash", "unleash", make_events.SECRET, options=options)
+    status, wanted = OUTCOMES[name]
+    assert send(json.loads((EVENTS / name).read_text(encoding="utf-8")))[0] == status
+    rings = deployment.rings()
+    assert [ring["wanted"] for ring in rings] == ([] if wanted is None else [wanted])
+
+
+def test_it_imports_nothing_that_it_does_not_need() -> None:
+    """The function that providers wait for starts without HTTP client, pipeline and store."""
+    unwanted = [
+        "requests",
+        "storesync.http",
+        "storesync.pipeline",
+        "storesync.stores",
+        "hypothesis",
+    ]
+    code = f"import sys, storesync.webhook; print([m for m in {unwanted} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(SRC), "PATH": os.environ["PATH"]},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,342 @@
+"""The two functions in this process, on an emulated AWS endpoint: what they need and what they say.
+
+A deployment has a parameter prefix, a queue, a dead-letter queue and a table of its own. Requests
+and batches are made as API Gateway and the queue's poller hand them over.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from botocore.awsrequest import AWSResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import pytest
+
+# Each is unique, so that a test can look for it in everything that was printed.
+SECRET = "canary-webhook-secret-0001"
+OLD_SECRET = "canary-webhook-secret-0000"
+TOKEN = "canary-token-in-the-path-0002"
+KEY = "canary-provider-key-0003"
+BODY_CANARY = "canary-in-the-body-0004"
+HEADER_CANARY = "canary-in-a-header-0005"
+ENVIRONMENT_CANARY = "canary-in-the-environment-0006"
+CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONMENT_CANARY)
+
+
+class Context:
+    """What Lambda hands to a handler beside the event."""
+
+    aws_request_id = "00000000-0000-4000-8000-00000000cafe"
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._end = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the time that the function may still take."""
+        return int(1000 * (self._end - time.monotonic()))
+
+
+class ShiftedClock:
+    """The machine's clock, further on by what was slept and advanced: nobody waits."""
+
+    def __init__(self) -> None:
+        self._shift = 0.0
+        self._lock = Lock()
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time() + self._shift
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start."""
+        return time.monotonic() + self._shift
+
+    def sleep(self, seconds: float) -> None:
+        """Move on at once."""
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self._shift += seconds
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One line in CloudWatch's embedded metric format."""
+
+    dimensions: dict[str, str]
+    values: dict[str, float]
+    units: dict[str, str]
+
+
+class Output:
+    """Everything that was printed in one test."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+        self._out = ""
+        self._err = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, on both streams."""
+        captured = self._capture.readouterr()
+        self._out += captured.out
+        self._err += captured.err
+        return self._out + self._err
+
+    def forget(self) -> None:
+        """Start anew, after looking for secrets."""
+        self.check()
+        self._out = self._err = ""
+
+    def check(self) -> None:
+        """Fail if a secret was printed, or a line is no JSON by itself."""
+        text = self.text
+        found = [canary for canary in CANARIES if canary in text]
+        assert not found, f"{found} in what was printed"
+        assert not self._err
+        list(self._lines())
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        return [line for line in self._lines() if "_aws" not in line]
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        """The lines that are metrics."""
+        return [_metrics(line) for line in self._lines() if "_aws" in line]
+
+    def sums(self, **dimensions: str) -> dict[str, float]:
+        """Return name → sum of the metrics with at least these dimensions."""
+        sums: dict[str, float] = {}
+        for line in self.metrics:
+            if dimensions.items() <= line.dimensions.items():
+                for name, value in line.values.items():
+                    sums[name] = sums.get(name, 0) + value
+        return sums
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        _ = self.text
+        yield from (json.loads(line) for line in self._out.split("\n") if line)
+
+
+def _metrics(line: Mapping[str, Any]) -> Metrics:
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Flagstore"
+    (names,) = directive["Dimensions"]
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    return Metrics(
+        {name: line[name] for name in names},
+        {name: value for name in units for value in _numbers(line[name])},
+        units,
+    )
+
+
+def _numbers(value: Any) -> list[float]:
+    return value if isinstance(value, list) else [value]
+
+
+class Calls:
+    """Notes every call of an SDK client, and answers those to a service that is down."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, dict[str, Any]]] = []
+        self.down: dict[str, str] = {}
+        """Service → the code of the error that it answers with."""
+
+    def attach(self, events: Any) -> None:
+        """Listen to a session's clients."""
+        events.register("before-parameter-build", self._note)
+        events.register("before-send", self._answer)
+
+    def clear(self) -> None:
+        """Forget all calls, and let all services be up."""
+        self.made.clear()
+        self.down.clear()
+
+    def of(self, operation: str) -> list[dict[str, Any]]:
+        """Return the parameters of all calls of an operation."""
+        return [parameters for name, parameters in self.made if name == operation]
+
+    def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self.made.append((model.name, dict(params)))
+
+    def _answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        service = event_name.split(".")[1]
+        if service not in self.down:
+            return None
+        code = self.down[service]
+        answer = AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, None)
+        answer._content = json.dumps({"__type": code, "message": "simulated"}).encode()
+        return answer
+
+
+@dataclass
+class Deployment:
+    """What one stack has, and what a test reads from it."""
+
+    prefix: str
+    queue_url: str
+    dlq_url: str
+    clients: Mapping[str, Any]
+    table: str = ""
+
+    @property
+    def sqs(self) -> Any:
+        """A client of the queues."""
+        return self.clients["sqs"]
+
+    # -- parameters -----------------------------------------------------------------------------
+
+    def put(self, path: str, value: object) -> None:
+        """Write a parameter; a text as it is, anything else as JSON."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        kind = "String" if path.startswith("sources/") else "SecureString"
+        self.clients["ssm"].put_parameter(
+            Name=f"{self.prefix}/{path}", Value=text, Type=kind, Overwrite=True
+        )
+
+    def remove(self, path: str) -> None:
+        """Delete a parameter."""
+        self.clients["ssm"].delete_parameter(Name=f"{self.prefix}/{path}")
+
+    def put_source(self, name: str, provider: str, url: str, key: str, **more: Any) -> None:
+        """Configure a source of a provider that runs here, over plain http."""
+        self.put(f"sources/{name}", {"provider": provider, "allow_http": True, **more})
+        self.put(f"credentials/{name}", {"key": key, "base_url": url})
+
+    def put_hook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
+        """Configure a webhook."""
+        self.put(f"webhooks/{name}", {"provider": provider, "secrets": secrets or [SECRET], **more})
+
+    # -- the queue ------------------------------------------------------------------------------
+
+    def send(self, *bodies: object) -> None:
+        """Put messages on the queue; a text as it is, anything else as JSON."""
+        for body in bodies:
+            text = body if isinstance(body, str) else json.dumps(body)
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=text)
+
+    def receive(self, url: str = "") -> list[dict[str, Any]]:
+        """Take what is on the queue, as records of an event; it stays in flight."""
+        answer = self.sqs.receive_message(
+            QueueUrl=url or self.queue_url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["All"],
+        )
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+            }
+            for message in answer.get("Messages", [])
+        ]
+
+    def rings(self) -> list[dict[str, Any]]:
+        """Take all rings off the queue that are due."""
+        found = []
+        while records := self.receive():
+            found += [json.loads(record["body"]) for record in records]
+            self.acknowledge(records)
+        return found
+
+    def acknowledge(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Delete messages, as the poller does with those that were served."""
+        for record in records:
+            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=record["receiptHandle"])
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many messages are due, delayed and in flight."""
+        names = {
+            "due": "ApproximateNumberOfMessages",
+            "delayed": "ApproximateNumberOfMessagesDelayed",
+            "in flight": "ApproximateNumberOfMessagesNotVisible",
+        }
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.queue_url, AttributeNames=list(names.values())
+        )
+        return {short: int(answer["Attributes"][name]) for short, name in names.items()}
+
+    # -- the table ------------------------------------------------------------------------------
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return all that is stored but the pulses: what readers and people look at."""
+        items = self.clients["dynamodb"].scan(TableName=self.table)["Items"]
+        kept = [item for item in items if not item["namespace"]["S"].endswith(":$pulse")]
+        return sorted(kept, key=lambda item: (item["namespace"]["S"], item["key"]["S"]))
+
+    def flags(self, source: str, namespace: str = "features") -> set[str]:
+        """Return the keys of a source's flags."""
+        mine = f"{source}:{namespace}"
+        return {item["key"]["S"] for item in self.items() if item["namespace"]["S"] == mine}
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+def request(
+    source: str,
+    body: bytes | str = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    token: str = "",
+    encode: bool = False,
+    method: str = "POST",
+) -> dict[str, Any]:
+    """Make a request as an HTTP API hands it to a function (payload format 2.0)."""
+    raw = body.encode() if isinstance(body, str) else body
+    path = f"/webhooks/{source}" + (f"/{token}" if token else "")
+    route = "POST /webhooks/{source}" + ("/{token}" if token else "")
+    return {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json", **(headers or {})},
+        "pathParameters": {"source": source} | ({"token": token} if token else {}),
+        "requestContext": {
+            "http": {"method": method, "path": path, "sourceIp": "203.0.113.10"},
+            "requestId": "request-1",
+            "routeKey": route,
+            "stage": "$default",
+        },
+        "body": base64.b64encode(raw).decode() if encode else raw.decode(),
+        "isBase64Encoded": encode,
+    }
+
+
+def signature(body: bytes, secret: str = SECRET) -> str:
+    """Sign as LaunchDarkly does."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def signed(source: str, body: bytes, secret: str = SECRET, *, encode: bool = False) -> Any:
+    """Make a request of LaunchDarkly."""
+    return request(source, body, {"x-ld-signature": signature(body, secret)}, encode=encode)
+
+
+def batch(*records: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the event of the queue's poller."""
+    return {"Records": list(records)}
+
+
+def ring(source: str, **more: Any) -> dict[str, Any]:
+    """Make a ring as WebhookFunction writes it."""
+    sent_at = int(time.time() * 1000)
+    return {"source": source, "wanted": [], "sent_at": sent_at, "trigger": "webhook", **more}

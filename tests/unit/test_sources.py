@@ -1,0 +1,401 @@
+"""Sources and webhooks from SSM parameters: how often they are read, what is said about them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulators.clock import FakeClock
+from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.model import Secret, Source
+from storesync.sources import Hooks, Parameters, Sources, parse_hook, parse_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PUBLIC = "/flagstore/sources/prod"
+PRIVATE = "/flagstore/credentials/prod"
+HOOK = "/flagstore/webhooks/prod"
+KEY = "canary-provider-key-0011"
+SECRET = "canary-webhook-secret-0012"
+
+
+class Ssm:
+    """Stands for SSM: parameters by full name, pages of two, and faults on request."""
+
+    def __init__(self, **parameters: object) -> None:
+        self.parameters = {
+            f"/flagstore/{name.replace('__', '/')}": json.dumps(value)
+            for name, value in parameters.items()
+        }
+        self.reads: list[str] = []
+        self.fails = False
+        self.delay_s = 0.0
+
+    def get_paginator(self, operation: str) -> Ssm:
+        """Return itself."""
+        assert operation == "get_parameters_by_path"
+        return self
+
+    def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Yield pages."""
+        path = arguments.pop("Path")
+        assert arguments == {"WithDecryption": True}
+        self.reads.append(path)
+        time.sleep(self.delay_s)
+        if self.fails:
+            error = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+            raise ClientError(error, "GetParametersByPath")
+        found = [
+            {"Name": name, "Value": value}
+            for name, value in self.parameters.items()
+            if name.rpartition("/")[0] == path
+        ]
+        for start in range(0, max(1, len(found)), 2):
+            yield {"Parameters": found[start : start + 2]}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that moves when told."""
+    return FakeClock()
+
+
+def parameters(ssm: Any, clock: FakeClock) -> Parameters:
+    """Make the parameters of the sources."""
+    return Parameters(ssm, "/flagstore/sources", clock)
+
+
+def _parse(text: str | None, *private: str | None) -> object:
+    if private:
+        return parse_source("prod", PUBLIC, text or "", PRIVATE, private[0])
+    return parse_hook("prod", HOOK, text or "")
+
+
+def problems(*texts: object) -> list[str]:
+    """Return what is wrong with a source's two parameters (or one, of a webhook)."""
+    raw = [text if isinstance(text, str) or text is None else json.dumps(text) for text in texts]
+    with pytest.raises(ConfigurationError) as caught:
+        _parse(*raw)
+    assert KEY not in str(caught.value)
+    assert SECRET not in str(caught.value)
+    return str(caught.value).split("; ")
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def test_a_path_is_read_in_one_go_and_kept(clock: FakeClock) -> None:
+    """All pages are read, once in 30 s."""
+    ssm = Ssm(sources__a=1, sources__b=2, sources__c=3, credentials__d=4)
+    read = parameters(ssm, clock)
+    for _ in range(30):
+        assert read.values() == {"a": "1", "b": "2", "c": "3"}
+        clock.advance(0.99)
+    assert len(ssm.reads) == 1
+    ssm.parameters.clear()
+    clock.advance(0.5)
+    assert read.values() == {}
+    assert len(ssm.reads) == 2
+
+
+def test_a_failure_leaves_what_was_read(clock: FakeClock) -> None:
+    """SSM may be down for as long as it likes; it is asked every 30 s."""
+    ssm = Ssm(sources__a=1)
+    read = parameters(ssm, clock)
+    read.values()
+    ssm.fails = True
+    for _ in range(300):
+        assert read.values() == {"a": "1"}
+        clock.advance(1)
+    assert len(ssm.reads) == 10
+
+
+def test_a_first_failure_is_an_error_and_asked_again_soon(clock: FakeClock) -> None:
+    """Without anything to go on with, the error names the path; SSM is asked every 5 s."""
+    ssm = Ssm(sources__a=1)
+    ssm.fails = True
+    read = parameters(ssm, clock)
+    for _ in range(20):
+        with pytest.raises(ParametersError, match=r"under /flagstore/sources: .*Throttling"):
+            read.values()
+        clock.advance(1)
+    assert len(ssm.reads) == 4
+    ssm.fails = False
+    clock.advance(1)
+    assert read.values() == {"a": "1"}
+
+
+def test_threads_that_come_together_cost_one_reading(clock: FakeClock) -> None:
+    """Sources that are synced at once do not each ask SSM."""
+    ssm = Ssm(sources__a=1)
+    ssm.delay_s = 0.02
+    read = parameters(ssm, clock)
+    start = threading.Barrier(8)
+
+    def ask(_: int) -> Any:
+        start.wait()
+        return dict(read.values())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == [{"a": "1"}] * 8
+    assert len(ssm.reads) == 1
+
+
+def test_an_unknown_hook_costs_no_call(clock: FakeClock) -> None:
+    """Strangers' names are answered from what was read."""
+    ssm = Ssm(webhooks__prod={"provider": "launchdarkly", "secrets": [SECRET]})
+    hooks = Hooks(ssm, "/flagstore", clock)
+    for name in ["nobody", "", "prod/..", "Prod"] * 50:
+        with pytest.raises(UnknownSourceError):
+            hooks.get(name)
+    assert hooks.get("prod").secrets == (Secret(SECRET),)
+    assert ssm.reads == ["/flagstore/webhooks"]
+
+
+def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
+    """Both parameters of a source that was added a moment ago are found within 5 s."""
+    ssm = Ssm(sources__a={"provider": "launchdarkly"}, credentials__a={"key": KEY})
+    sources = Sources(ssm, "/flagstore", clock)
+    assert sources.names() == ["a"]
+    assert sources.get("a").credential == Secret(KEY)
+    ssm.parameters["/flagstore/sources/b"] = ssm.parameters["/flagstore/sources/a"]
+    ssm.parameters["/flagstore/credentials/b"] = ssm.parameters["/flagstore/credentials/a"]
+    with pytest.raises(UnknownSourceError, match="/flagstore/sources/b does not exist"):
+        sources.get("b")
+    clock.advance(5)
+    assert sources.get("b").credential == Secret(KEY)
+    assert len(ssm.reads) == 4
+
+
+def test_a_person_reads_anew(clock: FakeClock) -> None:
+    """Fresh means now: both parameters, each in one reading."""
+    ssm = Ssm(sources__a={"provider": "launchdarkly"}, credentials__a={"key": "old"})
+    sources = Sources(ssm, "/flagstore", clock)
+    sources.get("a")
+    ssm.parameters["/flagstore/credentials/a"] = json.dumps({"key": KEY})
+    assert sources.get("a").credential == Secret("old")
+    assert sources.get("a", fresh=True).credential == Secret(KEY)
+    assert len(ssm.reads) == 4
+    with pytest.raises(UnknownSourceError):
+        sources.get("b", fresh=True)
+    assert len(ssm.reads) == 5
+
+
+# -- a source -------------------------------------------------------------------------------------
+
+
+def test_a_source_has_defaults() -> None:
+    """A provider and a key are enough where the provider has one address for all."""
+    source = parse_source(
+        "prod", PUBLIC, '{"provider": "launchdarkly"}', PRIVATE, json.dumps({"key": f" {KEY}\n"})
+    )
+    assert source == Source(
+        name="prod",
+        provider="launchdarkly",
+        base_url="https://sdk.launchdarkly.com",
+        credential=Secret(KEY),
+    )
+    assert KEY not in repr(source)
+
+
+def test_a_source_may_say_everything() -> None:
+    """Options, rows, plain http, and an address of one's own without its last slash."""
+    public = {
+        "provider": "unleash",
+        "options": {"project": "shop"},
+        "rows": False,
+        "allow_http": True,
+    }
+    private = {"key": KEY, "base_url": "http://unleash.internal:4242/"}
+    source = parse_source("prod", PUBLIC, json.dumps(public), PRIVATE, json.dumps(private))
+    assert source == Source(
+        name="prod",
+        provider="unleash",
+        base_url="http://unleash.internal:4242",
+        credential=Secret(KEY),
+        options={"project": "shop"},
+        rows=False,
+        allow_http=True,
+    )
+
+
+LAUNCHDARKLY = {"provider": "launchdarkly"}
+UNLEASH = {"provider": "unleash"}
+MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key or token'
+
+
+@pytest.mark.parametrize(
+    ("public", "private", "expected"),
+    [
+        ("{", {"key": KEY}, [f"{PUBLIC}: is not JSON"]),
+        ("[" * 4096, {"key": KEY}, [f"{PUBLIC}: is not JSON"]),
+        ([], {"key": KEY}, [f"{PUBLIC}: must be a JSON object"]),
+        (LAUNCHDARKLY, KEY, [f"{PRIVATE}: is not JSON"]),
+        (LAUNCHDARKLY, json.dumps(KEY), [f"{PRIVATE}: must be a JSON object"]),
+        (
+            LAUNCHDARKLY,
+            None,
+            [
+                (
+                    f"{PRIVATE}: is missing: create it as a SecureString "
+                    'with {"key": "…", "base_url": "…"}'
+                ),
+            ],
+        ),
+        (LAUNCHDARKLY, {}, [MISSING_KEY]),
+        (LAUNCHDARKLY, {"key": " "}, [MISSING_KEY]),
+        (LAUNCHDARKLY, {"key": None}, [f'{PRIVATE}: "key" must be a text']),
+        (
+            UNLEASH,
+            {"key": KEY},
+            [f'{PRIVATE}: "base_url" is missing: the address of your Unleash server'],
+        ),
+        (UNLEASH, {"key": KEY, "base_url": [KEY]}, [f'{PRIVATE}: "base_url" must be a text']),
+        (
+            UNLEASH,
+            {"key": KEY, "base_url": KEY},
+            [f'{PRIVATE}: "base_url" must start with https://'],
+        ),
+        (
+            UNLEASH,
+            {"key": KEY, "base_url": f"http://{KEY}"},
+            [
+                (
+                    f'{PRIVATE}: "base_url" is plain http: use https, '
+                    'or say "allow_http": true in the source'
+                ),
+            ],
+        ),
+        (
+            {},
+            {"key": KEY},
+            [f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, unleash"],
+        ),
+        (
+            {"provider": 7},
+            {"key": KEY},
+            [
+                f'{PUBLIC}: "provider" must be a text',
+                f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, unleash",
+            ],
+        ),
+        (
+            {**LAUNCHDARKLY, "options": {"a": 1}, "rows": "no", "allow_http": 1, "sdk_key": "x"},
+            {"key": KEY, KEY: KEY},
+            [
+                f'{PUBLIC}: "sdk_key" is not known here, only provider, options, rows, allow_http',
+                f"{PRIVATE}: a field is not known here, only key, base_url",
+                f'{PUBLIC}: "allow_http" must be true or false',
+                f'{PUBLIC}: "options" must be an object of texts',
+                f'{PUBLIC}: "rows" must be true or false',
+            ],
+        ),
+        ("{", None, [f"{PUBLIC}: is not JSON", f"{PRIVATE}: is missing: create it as a "]),
+    ],
+)
+def test_everything_wrong_with_a_source_is_said_at_once(
+    public: object, private: object, expected: list[str]
+) -> None:
+    """Each problem names its parameter and what to do; no secret is quoted."""
+    found = problems(public, private)
+    assert len(found) == len(expected)
+    for problem, start in zip(found, expected, strict=True):
+        assert problem.startswith(start)
+
+
+# -- a webhook ------------------------------------------------------------------------------------
+
+
+def test_a_hook_has_defaults() -> None:
+    """The method is the one that the provider recommends."""
+    for provider, method in (("launchdarkly", "signature"), ("unleash", "authorization")):
+        hook = parse_hook("prod", HOOK, json.dumps({"provider": provider, "secrets": [SECRET]}))
+        assert (hook.provider, hook.method, hook.secrets) == (provider, method, (Secret(SECRET),))
+        assert SECRET not in repr(hook)
+
+
+def test_a_hook_may_say_everything() -> None:
+    """Two secrets while rotating, a header of one's own, and whose events to leave alone."""
+    text = {
+        "provider": "unleash",
+        "method": "header",
+        "header": "X-My-Secret",
+        "secrets": [SECRET, SECRET[::-1]],
+        "options": {"environment": "production"},
+    }
+    hook = parse_hook("prod", HOOK, json.dumps(text))
+    assert (hook.method, hook.header, len(hook.secrets)) == ("header", "x-my-secret", 2)
+    assert hook.options == {"environment": "production"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"secrets": None}, ['"secrets" must be a list']),
+        ({"secrets": SECRET}, ['"secrets" must be a list']),
+        ({"secrets": [SECRET, 7]}, ['"secrets" must be a list']),
+        ({"secrets": []}, ['"secrets" must name at least one, each of 16']),
+        ({"secrets": [SECRET, "short"]}, ['"secrets" must name at least one, each of 16']),
+        ({"secrets": [" " * 16 + "x"]}, ['"secrets" must name', '"secrets" must not begin']),
+        ({"secrets": [f"{SECRET}\n"]}, ['"secrets" must not begin or end with white space']),
+        ({"method": "url"}, ['"method" must be one of signature']),
+        ({"method": []}, ['"method" must be a text']),
+        ({"provider": "unleash", "method": "header"}, ['"header" is missing: the name of the']),
+        ({"provider": "x", "method": "y"}, ["\"provider\": no provider 'x'"]),
+        ({"options": {"environment": ["a"]}}, ['"options" must be an object of texts']),
+        (
+            {"key": KEY, "options": [], "secrets": []},
+            ['"key" is not known here', '"secrets" must name', '"options" must be an object'],
+        ),
+    ],
+)
+def test_everything_wrong_with_a_hook_is_said_at_once(
+    fields: dict[str, object], expected: list[str]
+) -> None:
+    """A check that is weaker than it looks is refused, by name and with the remedy."""
+    found = problems({"provider": "launchdarkly", "secrets": [SECRET], **fields})
+    assert len(found) == len(expected)
+    for problem, start in zip(found, expected, strict=True):
+        assert problem.startswith(f"{HOOK}: {start}")
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=10),
+    st.lists(st.text(max_size=20), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.none() | st.text(max_size=5), max_size=2),
+    st.sampled_from(["launchdarkly", "unleash", "header", "url", "https://x", "http://x"]),
+)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["provider", "options", "rows", "allow_http", "key", "base_url"])
+    | st.sampled_from(["method", "secrets", "header"]),
+    VALUES,
+    max_size=5,
+)
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=20), OBJECTS, OBJECTS | st.none())
+def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) -> None:
+    """Whatever is written there, the outcome is a source or a clear error."""
+    texts = json.dumps(public), None if private is None else json.dumps(private)
+    for parse in (
+        lambda: parse_source(name, PUBLIC, texts[0], PRIVATE, texts[1]),
+        lambda: parse_hook(name, HOOK, texts[0]),
+    ):
+        try:
+            said = f"/flagstore/{parse().provider}"
+        except ConfigurationError as error:
+            said = str(error)
+        assert said.startswith("/flagstore/")
