@@ -34,6 +34,9 @@ ROW_BYTES = 409_600
 SORT_KEY_BYTES = 1_024
 """DynamoDB's limit for a sort key."""
 
+MAX_REPLICAS = 5
+"""Most replicas of the head; all of them are written in one transaction."""
+
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
@@ -86,6 +89,12 @@ def row_namespace(source: str, provider: str, section: str) -> str:
     return f"{source}:{section}"
 
 
+def row_namespaces(source: str) -> tuple[str, ...]:
+    """Return where rows of any provider lie: a source that changes its provider leaves none."""
+    sections = ("features", "flags", "segments", "rule_based_segments", "$inited")
+    return tuple(f"{source}:{section}" for section in sections)
+
+
 def row_marker(source: str, provider: str) -> Key | None:
     """Where a provider's SDKs expect the mark of a store that is complete; None where they don't.
 
@@ -109,14 +118,14 @@ def pieces_namespace(source: str) -> str:
     return f"{source}:$body"
 
 
-def pieces_prefix(ticket: int) -> str:
-    """Return what the keys of all pieces of one ticket start with."""
-    return f"{ticket:012d}/"
+def pieces_prefix(ticket: int, part: int | None = None) -> str:
+    """Return what the keys of all pieces of a ticket's body, or of one large part, start with."""
+    return f"{ticket:012d}/" if part is None else f"{ticket:012d}.{part:04d}/"
 
 
-def piece_key(source: str, ticket: int, number: int) -> Key:
+def piece_key(source: str, ticket: int, number: int, part: int | None = None) -> Key:
     """Where one piece lies, counted from 0."""
-    return Key(pieces_namespace(source), f"{pieces_prefix(ticket)}{number:03d}")
+    return Key(pieces_namespace(source), f"{pieces_prefix(ticket, part)}{number:03d}")
 
 
 class Version(NamedTuple):

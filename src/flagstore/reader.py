@@ -154,6 +154,7 @@ class Client:
         self._checked_at = 0
         self._error: NotLoadedError | None = None
         self._failures = 0
+        self._told_stale = False
         self._patience_s = REFRESH_S
         self._due_wall = self._due_monotonic = 0.0
         self.renew_lock()
@@ -301,7 +302,8 @@ class Client:
         self._checked_at = max(self._checked_at, pulse.checked_at)
 
     def _succeeded(self) -> None:
-        if self._failures and self._snapshot is not None:
+        if self._told_stale:
+            self._told_stale = False
             self._tell("flags of %s are fresh again", self.source)
         self._failures = 0
         self._error = None
@@ -309,7 +311,8 @@ class Client:
         self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
 
     def _failed(self, error: NotLoadedError) -> None:
-        if not self._failures and self._snapshot is not None:
+        if not self._told_stale and self._snapshot is not None:
+            self._told_stale = True
             self._tell("flags of %s are stale: %s", self.source, error)
         self._error = error
         self._failures += 1

@@ -40,6 +40,7 @@ class Patience:
         self._budget = budget
         self._limits = limits
         self._faults = 0
+        self._fault: ProviderError | None = None
         self._waits = 0
         self._settle_until: float | None = None
         self._doubted = ""
@@ -52,6 +53,7 @@ class Patience:
             ProviderError: the same, if no retry helps or the provider asks for too long.
         """
         self._faults += 1
+        self._fault = error
         if not error.retryable or self._faults >= self._limits.faults:
             raise error
         purpose = "waiting for the provider"
@@ -64,6 +66,20 @@ class Patience:
                 self._budget.back_off(self._faults, base_s=0.25, cap_s=5.0, purpose=purpose)
         except OutOfTimeError:
             raise error from None  # the provider's fault is the better story
+
+    def require(self, seconds: float) -> None:
+        """Make sure that there is time to publish what a fetch brings.
+
+        Raises:
+            ProviderError: the last fault, where waiting for the provider took the time.
+            OutOfTimeError: otherwise.
+        """
+        try:
+            self._budget.require(seconds, "publishing")
+        except OutOfTimeError:
+            if self._fault:
+                raise self._fault from None
+            raise
 
     def may_settle(self) -> bool:
         """Wait a moment for a provider that lags; False when the time for that is over."""

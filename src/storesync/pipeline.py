@@ -9,7 +9,7 @@ too. docs/store-layout.md has the argument; the tests run every interleaving of 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,18 @@ class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
     """Draw another ticket and fetch again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What has to follow a completed check."""
+
+    changed: Changes | None
+    """What changed, where the rows are known to show the set before; None: compare them all."""
+    tidy: bool
+    """Pieces may have to expire."""
+    verified: bool
+    """Head and rows have been verified whole when this is done."""
+
+
 class Sync:
     """One sync of one source, for one batch of rings."""
 
@@ -80,7 +92,7 @@ class Sync:
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
         self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
-        self._writer = fingerprint(source)
+        self._writer = fingerprint(source, replicas)
         self._wanted: tuple[str, ...] = ()
         self._fetches = 0
 
@@ -170,7 +182,7 @@ class Sync:
             return self._overtaken(check, lost.pulse)
 
     def _fetch(self, etag: str) -> Answer:
-        self._budget.require(self._limits.publish_s, "publishing")
+        self._patience.require(self._limits.publish_s)
         left = self._budget.remaining() - self._limits.publish_s
         self._fetches += 1
         try:
@@ -235,7 +247,8 @@ class Sync:
         flag_set = new or self._set_of(check.seen)
         if flag_set is None:
             return report  # published anew meanwhile; its publisher does the rows
-        return self._follow(report, flag_set, check.seen.published, None, tidy=True)
+        follow = Following(None, tidy=True, verified=verify)
+        return self._follow(report, flag_set, check.seen.published, follow)
 
     def _publish(
         self, check: Check, new: FlagSet, encoded: Encoded, stored: Stored | None, *, damaged: bool
@@ -257,9 +270,10 @@ class Sync:
             and seen.writer == self._writer
         )
         in_pieces = encoded.size() > layout.INLINE_BYTES or bool(stored and stored.head.pieces)
-        return self._follow(
-            report, new, check.ticket, changed if known else None, tidy=in_pieces or not known
+        follow = Following(
+            changed if known else None, tidy=in_pieces or not known, verified=not known
         )
+        return self._follow(report, new, check.ticket, follow)
 
     def _guard(
         self, check: Check, new: FlagSet, digest: str, stored: Stored | None, changed: Changes
@@ -279,18 +293,16 @@ class Sync:
             self._publisher.refuse(check, digest)
             raise
 
-    def _follow(
-        self, report: Report, new: FlagSet, ticket: int, changed: Changes | None, *, tidy: bool
-    ) -> Report:
+    def _follow(self, report: Report, new: FlagSet, ticket: int, follow: Following) -> Report:
         """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
-        sets = {"verified_at": now_ms(self._clock)} if changed is None else {}
+        sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
         try:
             if self._source.rows:
-                plan = self._publisher.project(ticket, new, changed, sets)
+                plan = self._publisher.project(ticket, new, follow.changed, sets)
                 report = replace(report, skipped_rows=plan.skipped)
             else:
                 self._publisher.note_projected(ticket, sets)
-            if tidy:
+            if follow.tidy:
                 self._publisher.expire(ticket)
         except FenceLostError:
             return report  # something newer is published; its publisher does the rest
@@ -325,10 +337,17 @@ class Sync:
         )
 
 
-def fingerprint(source: Source) -> str:
+def fingerprint(source: Source, replicas: int = 1) -> str:
     """Return the digest of everything beside the provider's content that shapes what is stored.
 
     When it differs from the pulse's, no ETag is sent and the set counts as changed.
     """
-    parts: list[Any] = [LAYOUT, source.provider, source.base_url, dict(source.options), source.rows]
+    parts: list[Any] = [
+        LAYOUT,
+        source.provider,
+        source.base_url,
+        dict(source.options),
+        source.rows,
+        replicas,
+    ]
     return sha256(canonical(parts).encode()).hexdigest()[:16]

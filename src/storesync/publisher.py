@@ -168,6 +168,11 @@ class Publisher:
             Put(head.to_record(layout.head_key(self._source, replica)))
             for replica in range(self._replicas)
         ]
+        if check.seen.writer != writer:  # there may have been more replicas: none may stay behind
+            writes += [
+                Delete(layout.head_key(self._source, replica))
+                for replica in range(self._replicas, layout.MAX_REPLICAS)
+            ]
         writes.append(Put(history))
         writes += [Delete(layout.history_key(self._source, old.ticket)) for old in dropped]
         sets = self._completed(check) | {
@@ -220,7 +225,7 @@ class Publisher:
         if changed is not None:
             plan = rows.plan_changes(self._source, flag_set, changed, ticket)
         else:
-            plan = rows.plan_whole(self._source, flag_set, self._rows(flag_set), ticket)
+            plan = rows.plan_whole(self._source, flag_set, self._rows(), ticket)
         *groups, last = rows.commits(plan.writes)
         for group in groups:
             self._store.commit(self._source, Fence(published=ticket), {}, group)
@@ -238,17 +243,10 @@ class Publisher:
         fence = Fence(published=ticket)
         self._store.commit(self._source, fence, {"projected": ticket, **sets}, writes)
 
-    def _rows(self, flag_set: FlagSet) -> dict[Key, Record]:
-        namespaces = {
-            layout.row_namespace(self._source, flag_set.provider, section)
-            for section in flag_set.sections
-        }
-        marker = layout.row_marker(self._source, flag_set.provider)
-        if marker:
-            namespaces.add(marker.namespace)
+    def _rows(self) -> dict[Key, Record]:
         return {
             Key(namespace, str(record["key"])): record
-            for namespace in namespaces
+            for namespace in layout.row_namespaces(self._source)
             for record in self._store.scan(namespace)
         }
 

@@ -71,12 +71,19 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], ticket:
     rows = [
         record
         for key, record in wanted.items()
-        if key not in present or present[key].get("item") != record["item"]
+        if key not in present or not _shows(present[key], record, ticket)
     ]
     marker = row_marker(source, new.provider)
     gone = [Delete(key) for key in sorted(present.keys() - wanted.keys()) if key != marker]
     mark: list[Write] = [Put(dict(marker._asdict()))] if marker and marker not in present else []
     return _plan(rows, gone, mark)
+
+
+def _shows(present: Record, record: Record, ticket: int) -> bool:
+    """Compare two rows; a version that is only the ticket of a publication does not count."""
+    version = record["version"]
+    same = version == ticket or present.get("version") == version
+    return same and present.get("item") == record["item"]
 
 
 def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> Record:

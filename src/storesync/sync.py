@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 RESERVE_S = 2.0
 """Left for answering the queue, logs and metrics when the function's time runs out."""
-PARALLEL = 8
+PARALLEL = 32
 """Sources that are synced at once; each has the whole time budget."""
 TRAILING_SLACK_MS = 5_000
 """A trailing ring also serves webhooks that came so much later: CDNs keep no exact time."""

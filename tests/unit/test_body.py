@@ -94,7 +94,7 @@ def test_any_json_comes_back_byte_for_byte(
             assert body.text(section, key) is not None
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ITEMS, TEXTS)
 def test_one_flag_is_what_decoding_everything_finds(flags: dict[str, Any], key: str) -> None:
     """Looking one flag up finds it exactly if it is there, whatever its name looks like."""

@@ -1166,3 +1166,62 @@ def test_no_clock_orders_anything(jump_s: float) -> None:
         rig.sync()
         assert rig.pulse().published > before
         assert rig.read() == {"a": -number - 1}
+
+
+# -- what is left behind ------------------------------------------------------------------------
+
+
+def test_fewer_replicas_leave_no_old_head_behind() -> None:
+    """A reader that still looks for a replica that is gone must not find an old one."""
+    rig = Rig()
+    rig.sync(replicas=3)
+    assert head_key("prod", 2) in rig.records
+    rig.clock.advance(10)
+    rig.sync(replicas=1)
+    assert head_key("prod") in rig.records
+    assert head_key("prod", 1) not in rig.records
+    assert head_key("prod", 2) not in rig.records
+
+
+def test_a_source_that_changes_its_provider_leaves_no_rows() -> None:
+    """SDKs of the former provider must not go on reading what nobody updates."""
+    rig = Rig({"a": {"version": 1}})
+    rig.provider.name = "launchdarkly"
+    rig.sync(source=replace(SOURCE, provider="launchdarkly"))
+    assert Key("prod:features", "a") in rig.records
+    assert Key("prod:$inited", "prod:$inited") in rig.records
+    rig.provider.name = "model"
+    rig.clock.advance(10)
+    rig.sync()
+    assert {key.namespace for key in rig.records} == {
+        "prod:$pulse",
+        "prod:$head",
+        "prod:$history",
+        "prod:flags",
+    }
+
+
+def test_finishing_rows_is_not_taken_for_verifying() -> None:
+    """Only a check that read the head as well says that all was verified."""
+    rig = Rig()
+    rig.sync()
+    verified_at = rig.pulse().verified_at
+    rig.pulse_record().pop("projected")
+    rig.clock.advance(10)
+    rig.sync()
+    assert rig.pulse().projected == rig.pulse().published
+    assert rig.pulse().verified_at == verified_at
+
+
+def test_a_provider_that_took_all_the_time_is_named() -> None:
+    """Not the time that ran out, but who took it, is what an operator must know."""
+    rig = Rig()
+
+    def slow() -> None:
+        rig.clock.advance(7)
+        message = "503"
+        raise errors.ProviderUnavailableError(message)
+
+    rig.provider.on_fetch = slow
+    with pytest.raises(errors.ProviderUnavailableError):
+        rig.sync(seconds=16)
