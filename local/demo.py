@@ -1,0 +1,177 @@
+"""What ``make run`` shows once the template is deployed: a webhook, a reader, a change."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local.deploy import function_log
+from local.providers import FLAG, TOGGLE
+from local.screen import say, step, title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.consumer_process import ConsumerProcess
+    from local.deploy import Deployed
+    from local.providers import Provider
+    from local.stand_in import StandIn
+
+SOURCE = "prod"
+PARAMETER_PREFIX = "/flagstore"
+SHOWN_FLAGS = 4
+
+SYNC_WITHIN_S = 30.0
+SEEN_WITHIN_S = 30.0
+POLL_S = 0.05
+# Checks of one source start at least 1 s apart when rings come in a burst; a lone one never waits,
+# and that is the time to show.
+PAUSE_S = 1.2
+NOISE = ("START ", "END ", "REPORT ", '{"_aws"')
+
+
+class DemoError(RuntimeError):
+    """Something did not happen that should have; the text says what was seen instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One provider, one deployed stack.
+
+    Attributes:
+        stand_in: where the stack is.
+        deployed: its parts.
+        provider: the simulated one, started.
+        secret: signs the webhooks.
+
+    """
+
+    stand_in: StandIn
+    deployed: Deployed
+    provider: Provider
+    secret: str
+
+    @property
+    def url(self) -> str:
+        """Where the provider's webhooks go."""
+        return f"{self.deployed.webhook_base_url}/{SOURCE}"
+
+    def configure(self) -> None:
+        """Write the three parameters of the source, and tell the provider where to ring."""
+        ssm = self.stand_in.client("ssm")
+        for path, (kind, content) in self.provider.parameters(self.secret).items():
+            name = f"{PARAMETER_PREFIX}/{path}/{SOURCE}"
+            ssm.put_parameter(Name=name, Type=kind, Value=json.dumps(content), Overwrite=True)
+        self.provider.server.webhook(self.url, self.secret)
+
+    def first_webhook(self) -> None:
+        """Ring once, and once as a stranger."""
+        title(f"The first webhook: at {self.provider.title}, somebody makes the flag {FLAG}")
+        with step("signed webhook to the HTTP API; WebhookFunction starts cold"):
+            self.provider.switch(on=False)
+            status = self._answer()
+            _expect(200 <= status < 300, f"the webhook was answered with {status}", self._log())  # noqa: PLR2004 - HTTP
+        with step("queue, then SyncFunction fetches and publishes, cold too"):
+            report = self._published()
+        say(f"answered with {status}, then {report['message']} as ticket {report['ticket']}")
+        with step("the same from a stranger, signed with another secret"):
+            status = self._forged()
+            _expect(status == 401, f"a forged webhook was answered with {status}", self._log())  # noqa: PLR2004 - HTTP
+        say(f"answered with {status}, and nothing more happened")
+
+    def shown_flags(self) -> list[str]:
+        """Return the flags that the consumer prints."""
+        others = sorted(key for key in self.provider.server.flags() if key != FLAG)
+        return [FLAG, *others[: SHOWN_FLAGS - 1]]
+
+    def change(self, consumer: ConsumerProcess) -> None:
+        """Switch the flag on, and wait until the consumer shows it."""
+        time.sleep(PAUSE_S)
+        title(f"A change: at {self.provider.title}, somebody switches {FLAG} on")
+        with step("from the webhook until the consumer, still running, shows it"):
+            self.provider.switch(on=True)
+            line = consumer.line(SEEN_WITHIN_S)
+            _expect(line.startswith(f"{FLAG}: on"), f"the consumer said {line!r}", self._log())
+            for entry in self._entries():
+                self._expect_content(entry)
+        say(f"consumer | {line}")
+        say("It asks every 0.5 s here, to be seen; unless told so, every 30 s.")
+
+    def explain(self) -> None:
+        """Say what to play with."""
+        aws = self.stand_in
+        title("Yours to play with; the consumer goes on to show changes")
+        say(
+            f"Switch a flag at {self.provider.title}, which rings:\n"
+            f"  curl -X POST {self.provider.server.url}{TOGGLE}{FLAG}\n"
+            f"Ring by hand (the secret is {self.secret}):\n"
+            f"  curl -i {self.url} -d '{self.provider.example}' \\\n"
+            f"    -H '{self.provider.signed(self.secret)}'\n"
+            "Look around with the aws command:\n"
+            f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_DEFAULT_REGION={aws.region} \\\n"
+            f"    AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
+            f" AWS_SECRET_ACCESS_KEY={aws.environment['AWS_SECRET_ACCESS_KEY']}\n"
+            f"  aws dynamodb scan --table-name {self.deployed.table} \\\n"
+            "    --projection-expression '#n, #k' "
+            """--expression-attribute-names '{"#n": "namespace", "#k": "key"}'\n"""
+            f"  aws lambda invoke --function-name {self.deployed.sync_function} \\\n"
+            "    --cli-binary-format raw-in-base64-out --payload "
+            """'{"schedule": true}' /dev/stdout"""
+        )
+        title("Ctrl-C ends it and leaves nothing behind.")
+
+    # -- what is seen ---------------------------------------------------------------------------
+
+    def _answer(self) -> int:
+        self.provider.server.settle()
+        return int(self.provider.server.deliveries[-1].statuses[-1])
+
+    def _forged(self) -> int:
+        name, _, value = self.provider.signed("not-the-webhook-secret").partition(": ")
+        self.provider.server.send(self.url, {name: value}, self.provider.example.encode(), 1)
+        return self._answer()
+
+    def _log(self) -> str:
+        """Return what may explain a failure: the functions' words, the stand-in's complaints."""
+        functions = (self.deployed.webhook_function, self.deployed.sync_function)
+        told = "\n".join(function_log(self.stand_in, name) for name in functions).splitlines()
+        lines = [line for line in told if not line.startswith(NOISE)]
+        complaints = (" ERROR ", " WARNING ")
+        lines += [
+            line
+            for line in self.stand_in.log().splitlines()
+            if any(word in line for word in complaints)
+        ]
+        return "\n".join(lines)
+
+    def _published(self) -> dict[str, Any]:
+        """Wait until SyncFunction says how its first sync ended; it says so once for each."""
+        deadline = time.monotonic() + SYNC_WITHIN_S
+        while time.monotonic() < deadline:
+            for entry in self._entries():
+                self._expect_content(entry)
+                if entry["message"] == "published":
+                    return entry
+            time.sleep(POLL_S)
+        message = f"nothing was published within {SYNC_WITHIN_S:g} s\n{self._log()}"
+        raise DemoError(message)
+
+    def _expect_content(self, entry: dict[str, Any]) -> None:
+        """Take any warning of SyncFunction as a failure: here nothing should go wrong."""
+        fine = entry["level"] == "INFO" and not entry.get("rows_error")
+        _expect(fine, f"SyncFunction: {entry}", self._log())
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        for line in function_log(self.stand_in, self.deployed.sync_function).splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if "level" in entry:
+                    yield entry
+
+
+def _expect(fine: bool, problem: str, log: str) -> None:  # noqa: FBT001 - reads like an assertion
+    if not fine:
+        message = f"{problem}\n{log}"
+        raise DemoError(message)

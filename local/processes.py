@@ -1,0 +1,106 @@
+"""Child processes that serve on a local port: choose the port, wait for it, end them for sure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Linux hands out 32768 and up as the near end of outgoing connections, so a fixed port up there
+# is sometimes taken by somebody's client. Below 20000 live the well-known ones.
+FIRST_PORT = 20_000
+LAST_PORT = 32_767
+POLL_S = 0.01
+
+
+class StartError(RuntimeError):
+    """A child process ended, or stayed silent, before it was ready; the text holds its log."""
+
+
+def exit_on_signals() -> None:
+    """Let the signals of a closed terminal and of a job's end leave through ``finally`` blocks.
+
+    By default they end the interpreter at once, and the processes that it started stay behind.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, below the ephemeral range.
+
+    Random instead of counted up, so that test runs side by side rarely meet; the callers start
+    again with another port when one of them did.
+
+    Raises:
+        OSError: a hundred ports in a row were taken.
+
+    """
+    for _ in range(100):
+        port = random.randint(FIRST_PORT, LAST_PORT)  # noqa: S311 - no secret, any port will do
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # Without this, a port whose last connections are in TIME_WAIT would count as taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = f"no free port between {FIRST_PORT} and {LAST_PORT}"
+    raise OSError(message)
+
+
+def listening(port: int) -> bool:
+    """Whether somebody accepts connections on this port of 127.0.0.1."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    *,
+    process: subprocess.Popen[bytes],
+    within_s: float,
+    log: Callable[[], str],
+    name: str,
+) -> None:
+    """Poll *ready* until it holds.
+
+    Raises:
+        StartError: *process* ended first, or *within_s* seconds passed.
+
+    """
+    deadline = time.monotonic() + within_s
+    while not ready():
+        if process.poll() is not None:
+            message = f"{name} ended with code {process.returncode} before it was ready\n{log()}"
+            raise StartError(message)
+        if time.monotonic() > deadline:
+            message = f"{name} was not ready within {within_s:g} s\n{log()}"
+            raise StartError(message)
+        time.sleep(POLL_S)
+
+
+def stop(process: subprocess.Popen[Any], *, grace_s: float) -> None:
+    """End a process that was started with ``start_new_session=True``, and all its descendants.
+
+    First it is asked (SIGTERM) and has *grace_s* seconds; what is left of its process group is
+    killed afterwards. The group has the process' own id, so nothing else can be hit.
+    """
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,258 @@
+"""An emulated AWS endpoint for one run: ministack on a free local port, with nothing left behind.
+
+::
+
+    with StandIn() as aws:
+        subprocess.run([...], env=aws.child_environment(os.environ))
+        aws.client("sqs").list_queues()
+
+Functions that are deployed to it run as its child processes, under its own interpreter. What
+differs from AWS is listed in ``docs/local.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.config import Config
+
+from local import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_EXECUTABLE = REPOSITORY / ".venv-aws" / "bin" / "ministack"
+DEFAULT_REGION = "eu-west-1"
+MAKE_TARGET = "make .venv-aws"
+
+# The emulator takes these two as the account's root user, also when it checks signatures.
+ACCESS_KEY_ID = "test"
+SECRET_ACCESS_KEY = "test"  # noqa: S105 - a constant of the emulator, opens nothing
+
+START_WITHIN_S = 20.0
+STOP_GRACE_S = 3.0
+REQUEST_TIMEOUT_S = 10.0
+LOG_TAIL_CHARS = 4_000
+START_ATTEMPTS = 3
+
+
+class StandInMissingError(RuntimeError):
+    """The emulator is not installed; the text says which make target installs it."""
+
+
+class StandIn:
+    """A context manager around one emulator process.
+
+    Args:
+        executable: the ``ministack`` command of the virtual environment that it is installed in.
+        region: the region that it answers for.
+        auth: check signatures, and IAM policies of users and of the functions' roles.
+
+    Raises:
+        StandInMissingError: on entering, if *executable* does not exist.
+        local.processes.StartError: on entering, with the log, if it does not come up.
+
+    """
+
+    def __init__(
+        self,
+        executable: Path = DEFAULT_EXECUTABLE,
+        *,
+        region: str = DEFAULT_REGION,
+        auth: bool = False,
+    ) -> None:
+        self.executable = executable
+        self.region = region
+        self.auth = auth
+        self.port = 0
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if not self.executable.exists():
+            message = f"{self.executable} is missing: run `{MAKE_TARGET}` first"
+            raise StandInMissingError(message)
+        # Every file of the emulator goes below here: state, buckets, unpacked functions, log.
+        self._home = tempfile.TemporaryDirectory(
+            prefix="flagstore-stand-in-", ignore_cleanup_errors=True
+        )
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    @property
+    def endpoint(self) -> str:
+        """The base URL of every service, without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The ``AWS_*`` variables that lead SDKs and command line tools here and nowhere else."""
+        nothing = str(self._directory / "no-such-file")
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            # A developer's profiles must not be able to lead a deployment to a real account.
+            "AWS_CONFIG_FILE": nothing,
+            "AWS_SHARED_CREDENTIALS_FILE": nothing,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - see below
+        """Return a boto3 client that leads here whatever this process' environment says."""
+        # Its methods are made at run time, so there is no type to promise.
+        session: Any = boto3.session.Session(
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            region_name=self.region,
+        )
+        direct = Config(proxies={})
+        return session.client(
+            service,
+            endpoint_url=self.endpoint,
+            config=direct if config is None else direct.merge(config),
+        )
+
+    def child_environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """Return *base* for a child process, with every ``AWS_*`` variable of its own replaced.
+
+        Variables such as ``AWS_PROFILE`` or ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` would win
+        over the endpoint, so none is kept; proxies are told to leave this machine alone.
+        """
+        kept = {name: value for name, value in base.items() if not name.startswith("AWS_")}
+        direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1"]))
+        return {**kept, **self.environment, "NO_PROXY": direct, "no_proxy": direct}
+
+    def reset(self) -> None:
+        """Forget everything: tables, queues, stacks, functions.
+
+        Raises:
+            RuntimeError: the emulator did not answer with 200.
+
+        """
+        status, body = self._request("POST", "/_ministack/reset")
+        if status != http.client.OK:
+            message = f"reset answered {status}: {body[:200]!r}\n{self.log()}"
+            raise RuntimeError(message)
+
+    def log(self) -> str:
+        """Return the end of the emulator's log, for messages about failures."""
+        text = (self._directory / "log").read_text(encoding="utf-8", errors="replace")
+        return text[-LOG_TAIL_CHARS:]
+
+    @property
+    def _directory(self) -> Path:
+        if self._home is None:
+            message = "the stand-in is not running: use it as a context manager"
+            raise RuntimeError(message)
+        return Path(self._home.name)
+
+    def _start(self) -> None:
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self.port = processes.free_port()
+            with (self._directory / "log").open("wb") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - a path of ours, no shell
+                    [self.executable],
+                    env=self._own_environment(),
+                    cwd=self._directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    # A group of its own: an interrupt from the terminal reaches us first, and
+                    # the functions' processes can be ended together with their parent.
+                    start_new_session=True,
+                )
+            try:
+                self._wait(self._process)
+            except processes.StartError:
+                # Between choosing a port and binding it, somebody else may have taken it.
+                if attempt == START_ATTEMPTS or "already in use" not in self.log():
+                    raise
+                processes.stop(self._process, grace_s=0)
+            else:
+                return
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        processes.wait_until(
+            self._ready, process=process, within_s=START_WITHIN_S, log=self.log, name="ministack"
+        )
+
+    def _ready(self) -> bool:
+        # The log says that it was this process that got the port, not a neighbour's emulator.
+        if "Running on" not in self.log():
+            return False
+        try:
+            status, _ = self._request("GET", "/_ministack/ready")
+        except OSError:
+            return False
+        return status == http.client.OK
+
+    def _request(
+        self, method: str, path: str, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _own_environment(self) -> dict[str, str]:
+        # Functions inherit this environment, so it is made of what they have in AWS and of the
+        # emulator's settings, and never of the developer's own.
+        home = str(self._directory)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "TZ": ":UTC",
+            "HOME": home,
+            "TMPDIR": home,
+            "STATE_DIR": str(self._directory / "state"),
+            "S3_DATA_DIR": str(self._directory / "s3"),
+            "GATEWAY_PORT": str(self.port),
+            # It would listen on every interface, and it runs whatever is uploaded to it.
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "MINISTACK_REGION": self.region,
+            "AUTH": "true" if self.auth else "false",
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            # It looks for containers of earlier runs to remove; there are none of ours.
+            "DOCKER_HOST": f"unix://{home}/no-docker.sock",
+        }
+
+    def _end(self) -> None:
+        if self._process is not None:
+            # Functions end together with their state, collected by their parent. Killed after it,
+            # they would stay as zombies in a container whose first process collects none.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self._request("POST", "/_ministack/reset", timeout_s=STOP_GRACE_S)
+            processes.stop(self._process, grace_s=STOP_GRACE_S)
+            self._process = None
+        if self._home is not None:
+            self._home.cleanup()
+            self._home = None

@@ -1,0 +1,219 @@
+"""`make run`, as people call it: what it shows, what it leaves behind, how it fails."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import pytest
+
+from local.stand_in import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+WITHIN_S = 240.0
+"""Of a run that has to build first, on a busy machine."""
+END_WITHIN_S = 20.0
+NEEDED = (".venv", ".venv-sam", ".venv-aws")
+CURL = re.compile(r"curl -i (\S+) -d '(.*)' \\\s+-H '([\w-]+): (.*)'")
+
+
+class Run:
+    """A context manager: one run with a temporary folder of its own, and all its processes.
+
+    Args:
+        command: what to run, in the repository.
+        temporary: where it may put temporary files.
+
+    """
+
+    def __init__(self, command: Sequence[str], temporary: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+        self.process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env={**environment, "TMPDIR": str(temporary)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # one group, for what Ctrl-C does in a terminal
+        )
+        self.output = ""
+        self._family = {(self.process.pid, _processes()[self.process.pid][1])}
+        self._readers = [threading.Thread(target=run) for run in (self._read, self._watch)]
+
+    def __enter__(self) -> Self:
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # SIGTERM, not SIGKILL, so that a failing test leaves nothing behind either.
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        for reader in self._readers:
+            reader.join(END_WITHIN_S)
+
+    def wait(self, seconds: float = WITHIN_S) -> int:
+        """Return its exit code, once all that it said has been read."""
+        code = self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(END_WITHIN_S)
+        return code
+
+    def wait_for(self, text: str, seconds: float = WITHIN_S) -> None:
+        """Wait until it has said that."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    def left_behind(self) -> set[int]:
+        """Return which of its processes still run."""
+        now = _processes()
+        return {pid for pid, begun in self._family if pid in now and now[pid][1] == begun}
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        with self.process.stdout as told:
+            while character := told.read(1):  # by lines, a step would show when it is over
+                self.output += character
+
+    def _watch(self) -> None:
+        while self.process.poll() is None:
+            known = {pid for pid, _ in self._family}
+            for pid, (parent, begun) in sorted(_processes().items()):
+                if parent in known:
+                    known.add(pid)
+                    self._family.add((pid, begun))
+            time.sleep(0.2)
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Return all processes: id to parent and start, which tells apart two with the same id."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="],  # noqa: S607 - wherever the system has it
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
+    return {
+        int(pid): (int(parent), begun)
+        for pid, parent, state, begun in lines
+        if not state.startswith("Z")  # ended; its parent is about to notice
+    }
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Return an empty folder for temporary files, where a run can be called."""
+    for environment in NEEDED:
+        if not (REPOSITORY / environment / ".ready").exists():
+            pytest.skip(f"{environment} is missing: run `make setup`")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
+    """One command: deployed, rung, read by another process, changed, seen; then all is gone."""
+    begun = time.monotonic()
+    with Run(["make", "run"], temporary) as run:
+        code = run.wait()
+    print(f"\nmake run: {time.monotonic() - begun:.1f} s\n{run.output}")
+    assert code == 0, run.output
+    for told in (
+        "stand-in for AWS",
+        "sam build",
+        "sam deploy",
+        "LaunchDarkly with 49 flags",
+        "answered with 202, then published",
+        "answered with 401",
+        "consumer | 50 flags, ticket ",
+        "consumer | new-checkout: off",
+        "consumer | new-checkout: on",
+        "All of it worked",
+    ):
+        assert told in run.output
+    assert run.output.index("new-checkout: off") < run.output.index("new-checkout: on")
+    assert len(run.output.splitlines()) < 40
+    assert not run.left_behind()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_kept_run_is_there_to_play_with_until_ctrl_c(temporary: Path) -> None:
+    """What it says to try works: change a flag, ring by hand; then Ctrl-C ends everything."""
+    with Run(["make", "run", "KEEP=1", "PROVIDER=unleash"], temporary) as run:
+        run.wait_for("Ctrl-C ends it")
+        toggle = re.search(r"curl -X POST (\S+)", run.output)
+        by_hand = CURL.search(run.output)
+        assert toggle
+        assert by_hand
+        assert _post(toggle[1], "", {}) == 200
+        run.wait_for("consumer | new-checkout: off, ticket", 20)
+        url, body, name, value = by_hand.groups()
+        assert _post(url, body, {name: value}) == 202
+        assert _post(url, body, {name: "wrong"}) == 401
+        os.killpg(run.process.pid, signal.SIGINT)
+        run.wait(END_WITHIN_S)
+    assert "stopped" in run.output
+    assert "Traceback" not in run.output
+    assert not run.left_behind()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> None:
+    """A job's end (SIGTERM) in the middle ends the emulator as well."""
+    with Run([sys.executable, "-m", "local.run"], temporary) as run:
+        run.wait_for("sam deploy")
+        run.process.terminate()
+        assert run.wait(END_WITHIN_S) == 128 + signal.SIGTERM
+    assert not run.left_behind()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:
+    """Without the emulator: its name, the remedy, the log, and an exit code that is not 0."""
+    for folder in ("local", "tests/simulators"):
+        shutil.copytree(
+            REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "local.run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "make run failed: " in done.stdout
+    assert "ministack is missing: run `make .venv-aws` first" in done.stdout
+    assert ".aws-sam/run.log" in done.stdout
+    assert "StandInMissingError" in (tmp_path / ".aws-sam" / "run.log").read_text("utf-8")
+
+
+def _post(url: str, body: str, headers: dict[str, str]) -> int:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    try:
+        connection.request("POST", parts.path, body.encode(), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()

@@ -1,0 +1,321 @@
+"""Every file of events/ through the built functions, as `sam local invoke -e` would do it.
+
+The functions run under AWS' own Runtime Interface Emulator, which `sam local invoke` puts into its
+container; here it needs none. Around them: the stand-in for AWS, and simulated providers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flagstore
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
+from local.deploy import is_built, using_build
+from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMissingError
+from local.stand_in import REPOSITORY
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.unleash import UnleashSimulator
+from simulators.unleash import rich_flags as unleash_flags
+from tools import make_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from local.lambda_rie import Invocation
+    from local.stand_in import StandIn
+    from simulators.aws import Table
+    from simulators.server import ProviderServer
+
+__all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+pytestmark = [pytest.mark.build, pytest.mark.e2e]
+
+FLAGS = 50
+FUNCTIONS = {
+    "WebhookFunction": "storesync.webhook.handler",
+    "SyncFunction": "storesync.sync.handler",
+}
+UNLEASH_EVENT = 4711
+"""The event that the samples speak of."""
+SIGNED = (
+    "launchdarkly-flag-updated.json",
+    "launchdarkly-segment-updated.json",
+    "unleash-feature-enabled.json",
+    "unleash-duplicate.json",
+)
+FORGED = ("launchdarkly-forged.json", "unleash-wrong-secret.json")
+BY_HAND = ("manual-allow-shrink.json", "schedule.json", "sqs-batch.json")
+
+
+def test_each_sample_has_its_test_here() -> None:
+    """A new file of events/ needs a test that runs it."""
+    assert sorted(SIGNED + FORGED + BY_HAND) == sorted(make_events.events())
+
+
+def load(name: str) -> Any:
+    """Read a sample."""
+    return json.loads((make_events.DIRECTORY / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder with both functions, built from what the sources are now."""
+    folder = tmp_path_factory.mktemp("functions")
+    with using_build(REPOSITORY):
+        if is_built(REPOSITORY):
+            for name in FUNCTIONS:
+                shutil.copytree(REPOSITORY / ".aws-sam" / "build" / name, folder / name)
+    if not any(folder.iterdir()):
+        _build(folder)
+    yield folder
+    shutil.rmtree(folder)  # 50 MB, which pytest would keep for three runs
+
+
+def _build(folder: Path) -> None:
+    """Build with the targets that `sam build` uses."""
+    python = DEFAULT_SAM_ENVIRONMENT / "bin" / "python3.13"
+    if not python.exists():
+        pytest.skip(f"{DEFAULT_SAM_ENVIRONMENT.name} is missing: run `make setup`")
+    for name in FUNCTIONS:
+        (folder / name).mkdir()
+        subprocess.run(
+            ["make", "-C", "src", f"build-{name}", f"PYTHON={python}"],  # noqa: S607
+            env={**os.environ, "ARTIFACTS_DIR": str(folder / name)},
+            cwd=REPOSITORY,
+            check=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Both functions, a queue, a table, and two providers with the sources that samples name."""
+
+    webhook: RuntimeEmulator
+    sync: RuntimeEmulator
+    aws: StandIn
+    table: str
+    queue_url: str
+    launchdarkly: LaunchDarklySimulator
+    unleash: UnleashSimulator
+
+    def provider(self, source: str) -> ProviderServer:
+        """Return the provider of a source."""
+        return self.launchdarkly if source == make_events.LAUNCHDARKLY_SOURCE else self.unleash
+
+    def published(self, source: str) -> flagstore.Snapshot:
+        """Return what a reader that starts now reads."""
+        environ, region = self.aws.environment, self.aws.region
+        with closing(LeanTransport(region, endpoint_of(environ, region), environ)) as transport:
+            store = DynamoDBReader(self.table, transport)
+            return flagstore.Client(source, store=store).snapshot()
+
+    def rings(self) -> list[dict[str, Any]]:
+        """Take what is on the queue, as the poller hands it to SyncFunction."""
+        received = self.aws.client("sqs").receive_message(
+            QueueUrl=self.queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
+        )
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+            }
+            for message in received.get("Messages", [])
+        ]
+
+    def flag_data(self) -> dict[tuple[str, str], Any]:
+        """Return every record but the pulses, which each check moves on."""
+        pages = self.aws.client("dynamodb").get_paginator("scan").paginate(TableName=self.table)
+        return {
+            (item["namespace"]["S"], item["key"]["S"]): item
+            for page in pages
+            for item in page["Items"]
+            if item["key"]["S"] != "pulse"
+        }
+
+
+@pytest.fixture
+def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator[Deployment]:
+    """Run both functions; at the providers, what the samples tell of has happened."""
+    name = uuid.uuid4().hex
+    prefix = f"/{name}"
+    sqs = aws.client("sqs")
+    queue_url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    environment = {
+        **aws.environment,
+        "FLAGSTORE_PARAMETER_PREFIX": prefix,
+        "FLAGSTORE_QUEUE_URL": queue_url,
+        "FLAGSTORE_TABLE": dynamodb_table.name,
+    }
+    with ExitStack() as running:
+        launchdarkly = running.enter_context(_launchdarkly())
+        unleash = running.enter_context(_unleash())
+        _configure(aws, prefix, make_events.LAUNCHDARKLY_SOURCE, "launchdarkly", launchdarkly)
+        _configure(aws, prefix, make_events.UNLEASH_SOURCE, "unleash", unleash)
+        try:
+            functions = {
+                function: running.enter_context(
+                    RuntimeEmulator(artefacts / function, handler, environment)
+                )
+                for function, handler in FUNCTIONS.items()
+            }
+        except RuntimeMissingError as error:
+            pytest.skip(str(error))
+        yield Deployment(
+            webhook=functions["WebhookFunction"],
+            sync=functions["SyncFunction"],
+            aws=aws,
+            table=dynamodb_table.name,
+            queue_url=queue_url,
+            launchdarkly=launchdarkly,
+            unleash=unleash,
+        )
+    sqs.delete_queue(QueueUrl=queue_url)
+
+
+def _launchdarkly() -> LaunchDarklySimulator:
+    provider = LaunchDarklySimulator(*launchdarkly_flags(FLAGS))
+    provider.set_flag("new-checkout", on=False, version=7)
+    provider.set_flag("new-checkout", on=True)
+    return provider
+
+
+def _unleash() -> UnleashSimulator:
+    provider = UnleashSimulator(*unleash_flags(FLAGS))
+    provider.set_flag("new-checkout", enabled=False)
+    provider._event_id = UNLEASH_EVENT - 1
+    assert provider.set_flag("new-checkout", enabled=True) == UNLEASH_EVENT
+    return provider
+
+
+def _configure(
+    aws: StandIn,
+    prefix: str,
+    source: str,
+    provider: str,
+    server: LaunchDarklySimulator | UnleashSimulator,
+) -> None:
+    ssm = aws.client("ssm")
+    contents: dict[str, dict[str, Any]] = {
+        "sources": {"provider": provider, "allow_http": True},
+        "credentials": {"key": server.sdk_key, "base_url": server.url},
+        "webhooks": {"provider": provider, "secrets": [make_events.SECRET]},
+    }
+    for path, content in contents.items():
+        ssm.put_parameter(
+            Name=f"{prefix}/{path}/{source}", Type="SecureString", Value=json.dumps(content)
+        )
+
+
+def answer(invocation: Invocation) -> Any:
+    """Return what a function returned; it raised nothing."""
+    assert invocation.error is None, invocation.log
+    return invocation.payload
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_a_signed_webhook_rings_and_is_synced(deployment: Deployment, name: str) -> None:
+    """WebhookFunction puts one ring on the queue, SyncFunction serves it, a reader sees it."""
+    event = load(name)
+    source = event["pathParameters"]["source"]
+    assert answer(deployment.webhook.invoke(event))["statusCode"] == 202
+    rings = deployment.rings()
+    assert [json.loads(ring["body"])["source"] for ring in rings] == [source]
+    assert answer(deployment.sync.invoke({"Records": rings})) == {"batchItemFailures": []}
+    flags = deployment.published(source)
+    assert len(flags) == FLAGS + 1
+    assert flags["new-checkout"] == deployment.provider(source).newest()["flags"]["new-checkout"]
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_sync_function_takes_a_webhook_event_by_itself(deployment: Deployment, name: str) -> None:
+    """`sam local invoke SyncFunction -e` with a webhook does the whole job, without the queue."""
+    event = load(name)
+    source = event["pathParameters"]["source"]
+    told = answer(deployment.sync.invoke(event))
+    assert (told["source"], told["outcome"], told["fetches"]) == (source, "published", 1)
+    assert told["counts"]["flags"] == FLAGS + 1
+    assert "new-checkout" in deployment.published(source)
+    assert deployment.rings() == []
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> None:
+    """WebhookFunction answers 401 and puts nothing on the queue; nobody asks the provider."""
+    event = load(name)
+    assert answer(deployment.webhook.invoke(event))["statusCode"] == 401
+    assert deployment.rings() == []
+    assert deployment.provider(event["pathParameters"]["source"]).requests == []
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_whoever_may_invoke_sync_function_needs_no_signature(
+    deployment: Deployment, name: str
+) -> None:
+    """SyncFunction checks no signature: the event is a ring, and carries no flag data anyway."""
+    assert answer(deployment.sync.invoke(load(name)))["outcome"] == "published"
+
+
+def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
+    """The second delivery costs one conditional request, and writes no record but the pulse."""
+    first = answer(deployment.sync.invoke(load("unleash-feature-enabled.json")))
+    before = deployment.flag_data()
+    again = answer(deployment.sync.invoke(load("unleash-duplicate.json")))
+    assert (first["outcome"], again["outcome"]) == ("published", "unchanged")
+    assert again["digest"] == first["digest"]
+    assert again["ticket"] > first["ticket"]
+    assert deployment.flag_data() == before
+    _, conditional = deployment.unleash.requests
+    assert "if-none-match" in conditional.headers
+
+
+def test_the_schedule_syncs_every_source(deployment: Deployment) -> None:
+    """One event, both sources published."""
+    told = answer(deployment.sync.invoke(load("schedule.json")))
+    assert {each["source"]: each["outcome"] for each in told} == {
+        make_events.LAUNCHDARKLY_SOURCE: "published",
+        make_events.UNLEASH_SOURCE: "published",
+    }
+
+
+def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment) -> None:
+    """Three messages, two sources, two fetches, no failure."""
+    told = answer(deployment.sync.invoke(load("sqs-batch.json")))
+    assert told == {"batchItemFailures": []}
+    for source in (make_events.LAUNCHDARKLY_SOURCE, make_events.UNLEASH_SOURCE):
+        assert len(deployment.provider(source).requests) == 1
+        assert "new-checkout" in deployment.published(source)
+
+
+def test_a_person_allows_the_very_set_that_was_refused(deployment: Deployment) -> None:
+    """The zeros of the sample allow nothing; the digest that the refusal named does."""
+    event = load("manual-allow-shrink.json")
+    source = event["source"]
+    assert answer(deployment.sync.invoke({"source": source}))["outcome"] == "published"
+    for key in list(deployment.launchdarkly.flags())[: FLAGS // 2]:
+        deployment.launchdarkly.remove_flag(key)
+
+    refused = answer(deployment.sync.invoke(event))
+    assert refused["outcome"] == "failed"
+    named = re.search(r'"allow_shrink": "([0-9a-f]{64})"', refused["error"])
+    assert named
+    assert len(deployment.published(source)) == FLAGS + 1
+
+    allowed = answer(deployment.sync.invoke({**event, "allow_shrink": named[1]}))
+    assert (allowed["outcome"], allowed["removed"]) == ("published", FLAGS // 2)
+    assert len(deployment.published(source)) == FLAGS // 2 + 1
