@@ -1,0 +1,80 @@
+"""One server as a child process of the tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from local.processes import stop, wait_until
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+LOG_LINES = 40
+
+
+class ServerProcess:
+    """One server process: its log, its start and its end."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], log: Path, *, stop_with: signal.Signals
+    ) -> None:
+        self.start_seconds = 0.0
+        self._name = name
+        self._command = [*_dies_with_us(stop_with), *command]
+        self._log = log
+        self._stop_with = stop_with
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ready: Callable[[], bool], **options: Any) -> None:
+        """Start it and wait until *ready*."""
+        begun = time.monotonic()
+        with self._log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the tests, which then end the servers in order.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **options,
+            )
+        wait_until(
+            ready,
+            process=self._process,
+            within_s=START_TIMEOUT_S,
+            log=self.log_tail,
+            name=self._name,
+        )
+        self.start_seconds = time.monotonic() - begun
+
+    def stop(self) -> None:
+        """End it, by its id, and wait for that; do nothing when it wasn't started."""
+        if self._process is not None:
+            self._process.send_signal(self._stop_with)
+            stop(self._process, grace_s=STOP_TIMEOUT_S)
+
+    def show_log(self) -> None:
+        """Write the end of its log to stderr."""
+        sys.stderr.write(f"--- the last that {self._name} logged ---\n{self.log_tail()}\n")
+
+    def log_tail(self, lines: int = LOG_LINES) -> str:
+        """Return the last *lines* that it wrote."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def _dies_with_us(stop_with: signal.Signals) -> list[str]:
+    """Return a command's prefix that ends it when these tests are killed before they clean up.
+
+    Linux only; elsewhere such a server stays until someone ends it.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", stop_with.name.removeprefix("SIG")] if setpriv else []

@@ -1,0 +1,288 @@
+"""The part of Unleash's admin API that the end-to-end tests need.
+
+Flags live in the project `default`. Strategies, constraints and variants are Unleash's own JSON;
+every value inside a strategy's `parameters` is a string.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+type Json = dict[str, Any]
+
+TIMEOUT_S = 10
+
+EVENTS_IN_UI = (
+    "feature-archived",
+    "feature-created",
+    "feature-environment-disabled",
+    "feature-environment-enabled",
+    "feature-metadata-updated",
+    "feature-project-change",
+    "feature-revived",
+    "feature-stale-off",
+    "feature-stale-on",
+    "feature-strategy-add",
+    "feature-strategy-remove",
+    "feature-strategy-update",
+    "feature-tagged",
+    "feature-untagged",
+    "feature-updated",
+    "feature-variants-updated",
+)
+"""The events of the UI's webhook form that change what an SDK is served."""
+
+EVENTS_BY_API_ONLY = (
+    "feature-deleted",
+    "feature-dependencies-removed",
+    "feature-dependency-added",
+    "feature-dependency-removed",
+    "feature-environment-variants-updated",
+    "feature-import",
+    "features-imported",
+    "project-archived",
+    "project-deleted",
+    "project-environment-added",
+    "project-environment-removed",
+    "project-revived",
+    "segment-created",
+    "segment-deleted",
+    "segment-updated",
+    "strategy-order-changed",
+)
+"""The events that change it too, but can be subscribed to through the admin API only."""
+
+EVENTS = EVENTS_IN_UI + EVENTS_BY_API_ONLY
+
+
+class AdminError(RuntimeError):
+    """When the admin API answers with anything but success; `status` is the HTTP status."""
+
+    def __init__(self, call: str, status: int, body: str) -> None:
+        super().__init__(f"{call} answered {status}: {body}")
+        self.status = status
+
+
+def rollout(
+    percent: int = 100,
+    *,
+    group: str = "",
+    constraints: Sequence[Json] = (),
+    segments: Sequence[int] = (),
+    variants: Sequence[Json] = (),
+) -> Json:
+    """Return a `flexibleRollout` strategy, ready for `add_strategy`."""
+    return {
+        "name": "flexibleRollout",
+        "parameters": {"rollout": str(percent), "stickiness": "default", "groupId": group},
+        "constraints": list(constraints),
+        "segments": list(segments),
+        "variants": list(variants),
+    }
+
+
+class Admin:
+    """A client of the admin API; every method raises `AdminError` when the server refuses."""
+
+    def __init__(self, url: str, token: str) -> None:
+        """Talk to the server at *url* with the admin *token*."""
+        self._url = url
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy of the developer's between us and 127.0.0.1
+        self._session.headers["Authorization"] = token
+
+    # Flags
+
+    def create_flag(self, name: str, *, kind: str = "release", description: str = "") -> Json:
+        """Create a flag, off everywhere, and return it; *kind* is for example `kill-switch`."""
+        flag = {"name": name, "type": kind, "description": description}
+        return self._post(_flags(), flag)
+
+    def set_metadata(self, name: str, field: str, value: object) -> None:
+        """Replace one *field* of the flag, such as `stale`, `description` or `impressionData`."""
+        self._call("PATCH", _flags(name), [{"op": "replace", "path": f"/{field}", "value": value}])
+
+    def enable(self, name: str, environment: str = "development") -> None:
+        """Turn the flag on; Unleash adds a 100 % rollout where it has no strategy yet."""
+        self._call("POST", f"{_flags(name)}/environments/{environment}/on")
+
+    def disable(self, name: str, environment: str = "development") -> None:
+        """Turn the flag off."""
+        self._call("POST", f"{_flags(name)}/environments/{environment}/off")
+
+    def enable_all(self, names: Iterable[str], environment: str = "development") -> None:
+        """Turn many flags on in one call, which rings the webhook at least once per flag."""
+        self._call("POST", _bulk(environment, "on"), {"features": list(names)})
+
+    def disable_all(self, names: Iterable[str], environment: str = "development") -> None:
+        """Turn many flags off in one call, which rings the webhook once per flag."""
+        self._call("POST", _bulk(environment, "off"), {"features": list(names)})
+
+    def archive(self, name: str) -> None:
+        """Archive the flag, which takes it out of what SDKs are served."""
+        self._call("DELETE", _flags(name))
+
+    def revive(self, name: str) -> None:
+        """Bring an archived flag back, off everywhere."""
+        self._call("POST", f"/api/admin/archive/revive/{name}")
+
+    def delete(self, name: str) -> None:
+        """Delete an archived flag for good."""
+        self._call("DELETE", f"/api/admin/archive/{name}")
+
+    def add_dependency(
+        self, child: str, parent: str, *, enabled: bool = True, variants: Sequence[str] = ()
+    ) -> None:
+        """Make *child* need *parent* to be on (or off), or to give one of *variants*."""
+        dependency: Json = {"feature": parent, "enabled": enabled}
+        if variants:
+            dependency["variants"] = list(variants)
+        self._call("POST", f"{_flags(child)}/dependencies", dependency)
+
+    def remove_dependency(self, child: str, parent: str) -> None:
+        """Take the dependency away again."""
+        self._call("DELETE", f"{_flags(child)}/dependencies/{parent}")
+
+    # Strategies
+
+    def add_strategy(self, flag: str, strategy: Json, environment: str = "development") -> str:
+        """Add a strategy (see `rollout`) and return its id."""
+        return str(self._post(_strategies(flag, environment), strategy)["id"])
+
+    def update_strategy(
+        self, flag: str, strategy_id: str, strategy: Json, environment: str = "development"
+    ) -> None:
+        """Replace the whole strategy."""
+        self._call("PUT", f"{_strategies(flag, environment)}/{strategy_id}", strategy)
+
+    def remove_strategy(
+        self, flag: str, strategy_id: str, environment: str = "development"
+    ) -> None:
+        """Remove the strategy."""
+        self._call("DELETE", f"{_strategies(flag, environment)}/{strategy_id}")
+
+    def order_strategies(
+        self, flag: str, strategy_ids: Sequence[str], environment: str = "development"
+    ) -> None:
+        """Put the flag's strategies into the order given."""
+        order = [{"id": each, "sortOrder": place} for place, each in enumerate(strategy_ids)]
+        self._call("POST", f"{_strategies(flag, environment)}/set-sort-order", order)
+
+    # Segments
+
+    def create_segment(self, name: str, constraints: Sequence[Json]) -> int:
+        """Create a segment and return its id."""
+        segment = {"name": name, "constraints": list(constraints)}
+        return int(self._post("/api/admin/segments", segment)["id"])
+
+    def update_segment(self, segment_id: int, name: str, constraints: Sequence[Json]) -> None:
+        """Replace the segment's name and constraints."""
+        segment = {"name": name, "constraints": list(constraints)}
+        self._call("PUT", f"/api/admin/segments/{segment_id}", segment)
+
+    def delete_segment(self, segment_id: int) -> None:
+        """Delete a segment that no strategy uses."""
+        self._call("DELETE", f"/api/admin/segments/{segment_id}")
+
+    # Tokens and webhooks
+
+    def create_backend_token(
+        self, name: str, environment: str, projects: Sequence[str] = ("*",)
+    ) -> str:
+        """Create a token for server-side SDKs and return its secret."""
+        token = {
+            "type": "backend",
+            "tokenName": name,
+            "environment": environment,
+            "projects": list(projects),
+        }
+        return str(self._post("/api/admin/api-tokens", token)["secret"])
+
+    def register_webhook(
+        self,
+        url: str,
+        *,
+        authorization: str = "",
+        events: Iterable[str] = EVENTS,
+        custom_headers: Mapping[str, str] | None = None,
+        environments: Sequence[str] = (),
+    ) -> int:
+        """Register a webhook and return the id that `delivery_log` takes.
+
+        A running server may take up to 60 s to hear of it: `UnleashServer.register_webhook` is
+        for tests that won't wait. The server checks no event name: a misspelt one never rings.
+
+        Args:
+            url: Where to POST.
+            authorization: Sent as the `Authorization` header, word for word; empty: no header.
+            events: The event types that ring it.
+            custom_headers: Sent as they are, and may replace `Authorization`.
+            environments: None means all; events without an environment ring it in any case.
+
+        """
+        addon = _webhook(url, authorization, events, custom_headers or {}, environments)
+        return int(self._post("/api/admin/addons", addon)["id"])
+
+    def change_webhook(
+        self, addon_id: int, url: str, *, authorization: str = "", events: Iterable[str] = EVENTS
+    ) -> None:
+        """Replace a webhook; a running server may take up to 60 s to hear of that, too."""
+        addon = _webhook(url, authorization, events, {}, ())
+        self._call("PUT", f"/api/admin/addons/{addon_id}", addon)
+
+    def delivery_log(self, addon_id: int) -> list[Json]:
+        """Return the webhook's deliveries, newest first: `state`, `stateDetails`, `event`, ..."""
+        log = self._call("GET", f"/api/admin/addons/{addon_id}/events")
+        return list(log["integrationEvents"])
+
+    def _post(self, path: str, body: Json) -> Json:
+        return dict(self._call("POST", path, body))
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        answer = self._session.request(method, self._url + path, json=body, timeout=TIMEOUT_S)
+        if not answer.ok:
+            raise AdminError(f"{method} {path}", answer.status_code, answer.text)
+        is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+        return answer.json() if answer.content and is_json else None
+
+
+def _flags(name: str = "") -> str:
+    base = "/api/admin/projects/default/features"
+    return f"{base}/{name}" if name else base
+
+
+def _bulk(environment: str, state: str) -> str:
+    return f"/api/admin/projects/default/bulk_features/environments/{environment}/{state}"
+
+
+def _strategies(flag: str, environment: str) -> str:
+    return f"{_flags(flag)}/environments/{environment}/strategies"
+
+
+def _webhook(
+    url: str,
+    authorization: str,
+    events: Iterable[str],
+    custom_headers: Mapping[str, str],
+    environments: Sequence[str],
+) -> Json:
+    parameters = {"url": url}
+    if authorization:
+        parameters["authorization"] = authorization
+    if custom_headers:
+        parameters["customHeaders"] = json.dumps(dict(custom_headers))
+    return {
+        "provider": "webhook",
+        "enabled": True,
+        "description": "flagstore end-to-end test",
+        "parameters": parameters,
+        "events": list(events),
+        "projects": [],
+        "environments": list(environments),
+    }
