@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local import processes
 from local.repairs import Stack, local_url, repair
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ BUILD_WITHIN_S = 300
 DEPLOY_WITHIN_S = 120
 # sam looks at the stack's events every 5 s unless told otherwise; the stand-in takes less than 1 s.
 POLL_DELAY_S = 0.3
+SAM_GRACE_S = 2.0
 FAILURE_TAIL_CHARS = 6_000
 
 
@@ -255,22 +257,22 @@ def _run(
         with tempfile.TemporaryDirectory(prefix="flagstore-sam-") as folder:
             empty = Path(folder, "samconfig.toml")
             empty.write_text("version = 0.1\n", encoding="utf-8")
-            done = subprocess.run(  # noqa: S603 - a command of ours, no shell
+            with processes.running(
                 [*command, "--config-file", empty],
+                grace_s=SAM_GRACE_S,
                 cwd=repository,
                 env={**environment, "TMPDIR": folder},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=within_s,
-                check=False,
                 text=True,
-            )
+            ) as sam:
+                output, _ = sam.communicate(timeout=within_s)
     except subprocess.TimeoutExpired as error:
         message = f"`{shown}` took more than {within_s:g} s\n{error.output or ''}"
         raise DeployError(message) from error
-    if done.returncode:
-        message = f"`{shown}` failed: {done.returncode}\n{done.stdout[-FAILURE_TAIL_CHARS:]}"
+    if sam.returncode:
+        message = f"`{shown}` failed: {sam.returncode}\n{output[-FAILURE_TAIL_CHARS:]}"
         raise DeployError(message)
 
 

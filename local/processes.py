@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 # Linux hands out 32768 and up as the near end of outgoing connections, so a fixed port up there
 # is sometimes taken by somebody's client. Below 20000 live the well-known ones.
@@ -32,7 +33,43 @@ def exit_on_signals() -> None:
     By default they end the interpreter at once, and the processes that it started stay behind.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+        signal.signal(number, _exit_on_signal)
+
+
+class _Held:
+    """Whether an exit has to wait, and for which signal."""
+
+    holding = False
+    signal = 0
+
+
+def _exit_on_signal(received: int, _frame: object) -> None:
+    if not _Held.holding:
+        sys.exit(128 + received)
+    _Held.signal = received
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    grace_s: float,
+    **options: Any,  # noqa: ANN401 - those of Popen
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a session of its own; it and its descendants end with the block.
+
+    An exit by a signal waits while the process is being started: in the middle of that, nobody
+    would know its id yet.
+    """
+    _Held.holding = True
+    process = subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603 - ours
+    try:
+        _Held.holding = False
+        if _Held.signal:
+            sys.exit(128 + _Held.signal)
+        yield process
+    finally:
+        stop(process, grace_s=grace_s)
 
 
 def free_port() -> int:

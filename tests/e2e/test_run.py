@@ -27,6 +27,7 @@ pytestmark = pytest.mark.e2e
 WITHIN_S = 240.0
 """Of a run that has to build first, on a busy machine."""
 END_WITHIN_S = 20.0
+ENDING_S = 5.0
 NEEDED = (".venv", ".venv-sam", ".venv-aws")
 CURL = re.compile(r"curl -i (\S+) -d '(.*)' \\\s+-H '([\w-]+): (.*)'")
 
@@ -84,7 +85,15 @@ class Run:
             time.sleep(0.05)
 
     def left_behind(self) -> set[int]:
-        """Return which of its processes still run."""
+        """Return which of its processes still run, after a moment for those that are ending."""
+        deadline = time.monotonic() + ENDING_S
+        while left := self._alive():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return left
+
+    def _alive(self) -> set[int]:
         now = _processes()
         return {pid for pid, begun in self._family if pid in now and now[pid][1] == begun}
 
