@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.simulators import launchdarkly, unleash
+from tests.simulators import launchdarkly, split, unleash
 from tests.simulators.launchdarkly_flags import new_flag
 from tests.simulators.server import compact
 
@@ -29,6 +29,7 @@ SECRET = "sample-webhook-secret"  # noqa: S105 - public, for samples only
 FORGED_WITH = "not-the-webhook-secret"
 LAUNCHDARKLY_SOURCE = "prod"
 UNLEASH_SOURCE = "unleash"
+SPLIT_SOURCE = "split"
 PROJECT = "shop"
 ENVIRONMENT = "production"
 SENT_AT_MS = 1_795_000_000_000
@@ -45,6 +46,7 @@ def events() -> dict[str, Any]:
         "launchdarkly-segment-updated.json": _launchdarkly(segment_updated, SECRET, encode=True),
         "manual-allow-shrink.json": {"source": LAUNCHDARKLY_SOURCE, "allow_shrink": "0" * 64},
         "schedule.json": {"schedule": True},
+        "split-flag-changed.json": _split(),
         "sqs-batch.json": _batch(),
         "unleash-duplicate.json": _unleash(enabled, SECRET, request="unleash-2"),
         "unleash-feature-enabled.json": _unleash(enabled, SECRET, request="unleash-1"),
@@ -123,11 +125,30 @@ def _unleash(body: bytes, secret: str, *, request: str) -> dict[str, Any]:
     return _api_gateway(UNLEASH_SOURCE, headers, body, request=request)
 
 
+def _split() -> dict[str, Any]:
+    """Make it from the documented schema: no webhook of Split's has been recorded."""
+    before = {**split.new_flag("new-checkout"), "killed": True, "changeNumber": SENT_AT_MS - 60_000}
+    after = {**before, "killed": False, "changeNumber": SENT_AT_MS}
+    body = compact(split.event(after, environment=ENVIRONMENT, previous=before))
+    headers = {"content-type": "application/json"}
+    return _api_gateway(SPLIT_SOURCE, headers, body, request="split-1", token=SECRET)
+
+
 def _api_gateway(
-    source: str, headers: Mapping[str, str], body: bytes, *, request: str, encode: bool = False
+    source: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    request: str,
+    encode: bool = False,
+    token: str = "",
 ) -> dict[str, Any]:
     """Wrap a webhook as an HTTP API hands it to a function (payload format 2.0)."""
     path, route = f"/webhooks/{source}", "POST /webhooks/{source}"
+    parameters = {"source": source}
+    if token:
+        path, route = f"{path}/{token}", f"{route}/{{token}}"
+        parameters["token"] = token
     domain = "sample.execute-api.eu-west-1.amazonaws.com"
     return {
         "version": "2.0",
@@ -135,7 +156,7 @@ def _api_gateway(
         "rawPath": path,
         "rawQueryString": "",
         "headers": {**headers, "content-length": str(len(body)), "host": domain},
-        "pathParameters": {"source": source},
+        "pathParameters": parameters,
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": "sample",

@@ -7,20 +7,23 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.provider_contract import SECRET, ProviderContract
-from simulators import faults, launchdarkly, unleash
+from contract.fault_table import FAULTS
+from contract.provider_contract import BUSY_S, LIMITS, SECRET, ProviderContract
+from simulators import faults, launchdarkly, split, unleash
 from simulators.server import compact
 from storesync import errors, providers
 from storesync.model import Hook, Secret, WebhookRequest
 from storesync.providers.unleash import Unleash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("CONFORMANCE_DATA", REPOSITORY / ".." / "shared" / "data"))
@@ -152,6 +155,93 @@ class TestUnleash(ProviderContract):
         assert "9" not in self.set_of(server).sections["segments"]
         server.set_segment(9, name="changed")
         assert "9" in self.set_of(server).sections["segments"]
+
+
+class TestSplit(ProviderContract):
+    """Split keeps the contract, with several requests a fetch and no ETag."""
+
+    provider = providers.get("split")
+    options = {"environment": "production"}  # noqa: RUF012 - never changed
+    sample = compact(
+        split.event({**split.new_flag("dark-mode"), "changeNumber": 42}, environment="production")
+    )
+
+    def simulator(self, count: int = 12) -> split.SplitSimulator:
+        """Build a simulator."""
+        return split.SplitSimulator(*split.rich_flags(count))
+
+    def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
+        """Put the secret into the URL, the only place there is."""
+        assert method == "url"
+        return WebhookRequest({"content-type": "application/json"}, body, secret.reveal())
+
+    def webhook_after(self, server: Any, change: Callable[[], object]) -> WebhookRequest:
+        """Take the secret from the URL, as API Gateway does."""
+        request = super().webhook_after(server, change)
+        return replace(request, token=server.deliveries[-1].url.rpartition("/")[2])
+
+    def change(self, server: Any, key: str) -> None:
+        """Kill a flag."""
+        server.set_flag(key, killed=True)
+
+    def damaged(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Break lists, change numbers and items."""
+        for section in ("ff", "rbs"):
+            part = document[section]
+            for wrong in ([], {**part, "d": {}}, {**part, "t": None}, {**part, "s": "-1"}):
+                yield {**document, section: wrong}
+            for item in (None, {"status": "ACTIVE"}, {**part["d"][0], "status": None}):
+                yield {**document, section: {**part, "d": [*part["d"], item]}}
+            odd = {**part["d"][0], "conditions": [{}]}
+            yield {**document, section: {**part, "d": [odd]}}
+        yield {"rbs": document["rbs"]}
+
+    def test_a_fetch_brings_every_item_as_it_is(self, server: Any) -> None:
+        """Flags come back by name, verbatim, and segments as their keys, in requests by threes."""
+        answer = self.fetch(server)
+        sections = answer.flag_set.sections
+        assert answer.flag_set.provider == "split"
+        assert sections["flags"] == server.flags()
+        assert sections["rule_based_segments"] == server.rule_based()
+        assert {name: segment["keys"] for name, segment in sections["segments"].items()} == (
+            server.segments()
+        )
+        assert len(sections["segments"]) == 3
+        assert (answer.etag, answer.flag_set.revision) == ("", server.revision)
+        assert len(server.requests) == 2 + 2 * 3
+
+    def test_an_unchanged_set_is_not_sent_again(self, server: Any) -> None:
+        """There is no ETag: an unchanged set is sent again, and is the same."""
+        first, again = self.fetch(server), self.fetch(server, '"an-etag"')
+        assert again == first
+        assert "if-none-match" not in server.requests[-1].headers
+
+    def test_an_empty_set_is_a_set(self, server: Any) -> None:
+        """Judging a shrinking set is the guard's work, with its own error."""
+        server.faults.append(faults.empty_set())
+        empty: dict[str, Any] = {"flags": {}, "rule_based_segments": {}, "segments": {}}
+        assert self.set_of(server).sections == empty
+
+    @pytest.mark.parametrize("name", FAULTS)
+    @pytest.mark.parametrize("after", [1, 2])
+    def test_a_fault_of_any_request_fails_the_fetch(
+        self, server: Any, name: str, after: int
+    ) -> None:
+        """Neither a second page nor a segment may be missing, and the deadline holds for all."""
+        fault, error, wait = FAULTS[name]
+        server.faults.extend([None] * after + [fault])
+        started = time.monotonic()
+        with pytest.raises(error) as caught:
+            self.fetch(server)
+        assert type(caught.value) is error
+        assert caught.value.retry_after_s == (wait and pytest.approx(wait, abs=1.5))
+        assert time.monotonic() - started < LIMITS.total_s + BUSY_S
+
+    def test_other_environments_do_not_ring(self, server: Any) -> None:
+        """A hook that names another environment leaves this one's changes alone."""
+        key = next(iter(server.flags()))
+        request = self.webhook_after(server, lambda: self.change(server, key))
+        assert self.provider.ring(request, self.hook(environment="another")) is None
 
 
 def test_an_unknown_provider_is_named_with_the_known_ones() -> None:

@@ -35,6 +35,8 @@ class ModelProvider:
     etags: bool = True
     reveals_revision: bool = True
     fetches: int = 0
+    missed: tuple[str, ...] = ()
+    """What the last fetch was told that the one before it had not reached."""
     on_fetch: Callable[[], None] = lambda: None
     """Called before the state is read: a schedule switches here, a test raises faults here."""
 
@@ -54,10 +56,13 @@ class ModelProvider:
         self.revision += 1
         return self.revision
 
-    def fetch(self, _source: Source, _http: object, etag: str) -> Answer:
+    def fetch(
+        self, _source: Source, _http: object, etag: str, *, missed: tuple[str, ...] = ()
+    ) -> Answer:
         """Answer with the state of this moment."""
         self.on_fetch()
         self.fetches += 1
+        self.missed = missed
         mine = f'"{self.revision}"' if self.etags else ""
         if mine and etag == mine:
             return Answer(None, mine)

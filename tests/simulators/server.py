@@ -146,6 +146,10 @@ class ProviderServer:
         self.requests: list[Request] = []
         self.deliveries: list[Delivery] = []
         self.faults: deque[Fault] = deque()
+        self.delivered = range(200, 300)
+        """The statuses that this provider takes for a webhook's delivery."""
+        self.pause_s = 0.0
+        """Seconds between two tries of a webhook."""
         self.lock = threading.RLock()
         self._port = port
         self._server: _Server | None = None
@@ -247,9 +251,9 @@ class ProviderServer:
     # -- webhooks -------------------------------------------------------------------------------
 
     def send(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> None:
-        """Post a webhook in the background, and again while it is not answered with 2xx."""
+        """Post a webhook in the background, and again while it counts as not delivered."""
         delivery = Delivery(url, dict(headers), body)
-        thread = threading.Thread(target=_deliver, args=(delivery, tries), daemon=True)
+        thread = threading.Thread(target=_deliver, args=(self, delivery, tries), daemon=True)
         with self.lock:
             self.deliveries.append(delivery)
             self._sending = [sent for sent in self._sending if sent.is_alive()]
@@ -264,10 +268,12 @@ class ProviderServer:
             thread.join()
 
 
-def _deliver(delivery: Delivery, tries: int) -> None:
-    for _ in range(tries):
+def _deliver(provider: ProviderServer, delivery: Delivery, tries: int) -> None:
+    for number in range(tries):
+        if number:
+            time.sleep(provider.pause_s)
         delivery.statuses.append(_post(delivery))
-        if 200 <= delivery.statuses[-1] < 300:
+        if delivery.statuses[-1] in provider.delivered:
             return
 
 

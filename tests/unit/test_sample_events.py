@@ -29,6 +29,13 @@ HOOKS = {
         (Secret(make_events.SECRET),),
         options={"environment": "production"},
     ),
+    "split": Hook(
+        "split",
+        "split",
+        "url",
+        (Secret(make_events.SECRET),),
+        options={"environment": "production"},
+    ),
 }
 
 
@@ -42,7 +49,9 @@ def received(event: dict[str, Any]) -> tuple[WebhookRequest, Hook]:
     """Turn an API Gateway request into ours, as WebhookFunction does."""
     body = event["body"].encode()
     raw = base64.b64decode(body) if event["isBase64Encoded"] else body
-    return WebhookRequest(event["headers"], raw), HOOKS[event["pathParameters"]["source"]]
+    parameters = event["pathParameters"]
+    token = parameters.get("token", "")
+    return WebhookRequest(event["headers"], raw, token), HOOKS[parameters["source"]]
 
 
 def test_the_generator_writes_exactly_these_files() -> None:
@@ -66,6 +75,7 @@ def test_the_page_lists_each_file_once() -> None:
         ("launchdarkly-segment-updated.json", ()),
         ("unleash-feature-enabled.json", ("revision/4711",)),
         ("unleash-duplicate.json", ("revision/4711",)),
+        ("split-flag-changed.json", ("change/1795000000000",)),
     ],
 )
 def test_good_webhooks_pass_and_ring(name: str, wanted: tuple[str, ...]) -> None:

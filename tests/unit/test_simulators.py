@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simulators import launchdarkly, unleash
+from simulators import launchdarkly, split, unleash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,7 +167,7 @@ def test_unleash_counts_events() -> None:
     assert provider.remove_flag("a", archive=False) == provider.revision
 
 
-@pytest.mark.parametrize("module", [launchdarkly, unleash])
+@pytest.mark.parametrize("module", [launchdarkly, split, unleash])
 def test_rich_flags_repeat(module: Any) -> None:
     """The same seed gives the same flags, and another one gives others."""
     assert module.rich_flags(30) == module.rich_flags(30)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _PROVIDERS = {
     "launchdarkly": "storesync.providers.launchdarkly:LaunchDarkly",
+    "split": "storesync.providers.split:Split",
     "unleash": "storesync.providers.unleash:Unleash",
 }
 

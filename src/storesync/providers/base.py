@@ -46,10 +46,14 @@ class Provider(Protocol):
     def delivery(self, request: WebhookRequest) -> str:
         """Return the provider's id of this delivery, or an empty text."""
 
-    def fetch(self, source: Source, http: HttpClient, etag: str) -> Answer:
+    def fetch(
+        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
+    ) -> Answer:
         """Fetch the full flag set; exactly one attempt, the pipeline repeats.
 
-        An ETag that is not empty is sent along, so that an unchanged set costs little.
+        An ETag that is not empty is sent along, so that an unchanged set costs little. *missed*
+        are the wanted revisions where this sync's last answer had not reached them, for a
+        provider that can be asked past its caches.
 
         Raises:
             ProviderError: one of its subclasses, by what a retry could change.

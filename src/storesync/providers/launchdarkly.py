@@ -82,8 +82,11 @@ class LaunchDarkly:
         identifier = event.get("_id") if isinstance(event, dict) else None
         return identifier[:_MAX_KEY] if isinstance(identifier, str) else ""
 
-    def fetch(self, source: Source, http: HttpClient, etag: str) -> Answer:
+    def fetch(
+        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
+    ) -> Answer:
         """Fetch flags and segments of the environment that the SDK key belongs to."""
+        del missed  # there is no way past its CDN
         query = {"filter": source.options["filter"]} if source.options.get("filter") else {}
         url = common.endpoint(source, self.default_base_url, "/sdk/latest-all", query)
         document, etag = common.fetch_document(

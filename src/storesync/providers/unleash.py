@@ -73,13 +73,16 @@ class Unleash:
         number = _event(request).get("id")
         return str(number) if common.is_version(number) else ""
 
-    def fetch(self, source: Source, http: HttpClient, etag: str) -> Answer:
+    def fetch(
+        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
+    ) -> Answer:
         """Fetch features and segments of the environment that the token belongs to.
 
         Raises:
             CredentialsRefusedError: the token belongs to no environment, or to another one than
                 the source's options name.
         """
+        del missed  # no cache lies in between
         path = "/api/client/features"
         url = common.endpoint(source, self.default_base_url, "", {})
         # People copy the address from their SDK, which wants /api, or from the browser.

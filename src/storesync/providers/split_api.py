@@ -1,0 +1,244 @@
+"""Split's SDK API: flags and segments, page by page, within one deadline and within limits.
+
+Apart from :mod:`storesync.providers.split`, since the function that faces the internet needs
+none of it. The rules are those of Split's own server-side SDKs (python-client: ``api/commons``,
+``sync/split``, ``sync/segment``; go-split-commons: ``service``):
+
+- ``GET /splitChanges?s=1.3&since=-1&rbSince=-1[&sets=a,b][&till=N]``, in this order of
+  parameters, with ``Cache-Control: no-cache``; again with ``since=ff.t`` and ``rbSince=rbs.t``
+  until nothing newer comes. ``till`` only makes the address one that no cache has seen.
+- ``GET /segmentChanges/<name>?since=-1`` likewise, for each segment that a flag refers to.
+- Whatever is not ``ACTIVE``, or no longer in one of the flag sets asked for, is gone.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from storesync.answers import parse_object, raise_for_status
+from storesync.errors import (
+    CredentialsRefusedError,
+    EndpointNotFoundError,
+    MalformedAnswerError,
+    ProviderUnavailableError,
+)
+from storesync.providers import common
+from storesync.providers.split_pages import (
+    BEGINNING,
+    TITLE,
+    apply,
+    is_in,
+    parse,
+    parse_rule_based,
+    parse_segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from storesync.answers import HttpAnswer
+    from storesync.errors import ProviderError
+    from storesync.http import HttpClient
+    from storesync.model import Source
+
+SPEC = "1.3"
+"""The specification of flags that is asked for: with rule-based segments."""
+OLD_SPEC = "1.2"
+"""What an answer in the older shape (``splits``, ``since``, ``till``) follows at the most."""
+
+MAX_PAGES = 100
+"""Pages of one list; a provider that never comes to an end must not be asked for ever."""
+THREADS = 8
+"""Segments that are fetched at once."""
+MAX_KEYS = 500_000
+"""Keys of all segments together. With 36 characters each they take 43 MB (measured: 121 MB for the
+whole process that fetches and publishes them), with 128 characters twice as much."""
+MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+"""Bytes of all answers about segments, inflated: the same for keys of 128 characters."""
+
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 400, 401, 403, 404, 414
+_NOT_MODIFIED = 304
+
+
+class Definitions(NamedTuple):
+    """What ``splitChanges`` holds in the end: items by name, verbatim."""
+
+    flags: dict[str, Any]
+    rule_based: dict[str, Any]
+    till: int
+    """``ff.t``: the change number that the flags have reached; -1 where none was ever made."""
+    spec: str
+
+
+class SplitApi:
+    """The requests of one fetch: together they take no longer than the client may for one."""
+
+    def __init__(self, source: Source, http: HttpClient, default_base_url: str) -> None:
+        self._source = source
+        self._http = http
+        self._default = default_base_url
+        self._end = monotonic() + http.limits.total_s
+        self._lock = Lock()
+        self._bytes = 0
+        self._keys = 0
+
+    def definitions(self, sets: Collection[str], bypass: str) -> Definitions:
+        """Fetch flags and rule-based segments.
+
+        Args:
+            sets: Flag sets, sorted; empty for all flags.
+            bypass: A change number that an earlier answer fell short of, to get past the CDN.
+
+        Raises:
+            ProviderError: one of its subclasses, by what a retry could change.
+        """
+        flags: dict[str, Any] = {}
+        rule_based: dict[str, Any] = {}
+        since = rb_since = BEGINNING
+        size, spec = 0, SPEC
+        for _ in range(MAX_PAGES):
+            query = {"s": SPEC, "since": str(since), "rbSince": str(rb_since)}
+            query |= {"sets": ",".join(sets)} if sets else {}
+            query |= {"till": bypass} if bypass else {}
+            answer = self._get("/splitChanges", query)
+            size += len(answer.body)
+            _check_size(size, self._http.limits.max_body_bytes)
+            document = parse_object(answer, TITLE)
+            if "ff" in document:
+                page = parse(document["ff"], "ff", ("d", "s", "t"), since)
+            else:
+                page, spec = parse(document, "", ("splits", "since", "till"), since), OLD_SPEC
+            rb_page = parse_rule_based(document, rb_since)
+            since, rb_since = page.till, rb_page.till
+            apply(flags, page.items, "flag", lambda flag: is_in(flag, sets))
+            apply(rule_based, rb_page.items, "rule-based segment", lambda _: True)
+            if page.last and rb_page.last:
+                return Definitions(flags, rule_based, since, spec)
+        raise _endless("flags")
+
+    def segments(self, names: Collection[str]) -> dict[str, list[str]]:
+        """Fetch segments, several at once, and return the sorted keys of each.
+
+        Raises:
+            EndpointNotFoundError: they are larger than ``MAX_KEYS`` or ``MAX_SEGMENT_BYTES``.
+            ProviderError: another one of its subclasses, by what a retry could change.
+        """
+        if not names:
+            return {}
+        with ThreadPoolExecutor(min(THREADS, len(names)), "segment") as pool:
+            jobs = {name: pool.submit(self._segment, name) for name in sorted(names)}
+            done, rest = wait(jobs.values(), return_when=FIRST_EXCEPTION)
+            for job in rest:  # none, unless one has failed
+                job.cancel()
+            self._end = monotonic() if rest else self._end
+            for job in done:
+                job.result()
+        return {name: job.result() for name, job in jobs.items()}
+
+    def _segment(self, name: str) -> list[str]:
+        path = f"/segmentChanges/{quote(name, safe='')}"
+        keys: set[str] = set()
+        since = BEGINNING
+        for _ in range(MAX_PAGES):
+            answer = self._get(path, {"since": str(since)}, segment=name)
+            # One by one: eight answers as bytes take little, eight parsed at once may not.
+            with self._lock:
+                self._bytes += len(answer.body)
+                self._check_allowance(self._bytes, MAX_SEGMENT_BYTES, "bytes")
+                document = parse_object(answer, TITLE)
+                del answer
+                page = parse_segment(document, name, since)
+                before = len(keys)
+                keys.update(page.items)
+                keys.difference_update(document.get("removed") or ())
+                self._keys += len(keys) - before
+                self._check_allowance(self._keys, MAX_KEYS, "keys")
+            if page.last:
+                return sorted(keys)
+            since = page.till
+        raise _endless(f"segment {name[:64]!r}")
+
+    def _check_allowance(self, amount: int, limit: int, unit: str) -> None:
+        if amount <= limit:
+            return
+        message = (
+            f"the segments that flags of source {self._source.name!r} refer to hold more than "
+            f"{limit} {unit} together, which is the limit: refer to fewer, or choose flags by "
+            f"the option sets in the SSM parameter <prefix>/sources/{self._source.name}"
+        )
+        raise EndpointNotFoundError(message)
+
+    def _get(self, path: str, query: Mapping[str, str], *, segment: str = "") -> HttpAnswer:
+        """Send one request, with what is left of the time."""
+        url = common.endpoint(self._source, self._default, path, query)
+        headers = {
+            "Authorization": f"Bearer {self._source.credential.reveal()}",
+            "Cache-Control": "no-cache",
+        }
+        left = round(self._end - monotonic(), 2)
+        if left <= 0:
+            total_s = self._http.limits.total_s
+            message = f"{TITLE} did not answer all that belongs to a set within {total_s:g} s"
+            raise ProviderUnavailableError(message)
+        http = self._http.within(left)
+        answer = http.get(url, headers, allow_http=self._source.allow_http)
+        problem = self._explain(answer.status, segment)
+        if problem is not None:
+            raise problem
+        raise_for_status(answer, self._source.name, TITLE)
+        if answer.status == _NOT_MODIFIED:
+            message = f"{TITLE} answered 304 to a request without an ETag"
+            raise MalformedAnswerError(message)
+        return answer
+
+    def _explain(self, status: int, segment: str) -> ProviderError | None:
+        """Return the error of a status that means something of its own here.
+
+        403 is how the API refuses a client-side key, 414 means too many flag sets, and 400 comes
+        from a Split Proxy that does not know the specification yet (java-client, python-client).
+        """
+        name = self._source.name
+        credentials = f"the SSM parameter <prefix>/credentials/{name}"
+        if status == _UNAUTHORIZED:
+            return CredentialsRefusedError(
+                f"{TITLE} refused the SDK key of source {name!r} with 401: write a valid "
+                f"server-side SDK key to {credentials}"
+            )
+        if status == _FORBIDDEN:
+            return CredentialsRefusedError(
+                f"{TITLE} refused the SDK key of source {name!r} with 403, as it does with a "
+                f"client-side key: write a server-side SDK key to {credentials}"
+            )
+        if status == _NOT_FOUND:
+            what = f"segment {segment[:32]!r}" if segment else "flags"
+            return EndpointNotFoundError(
+                f"{TITLE} answered 404 to a request for {what}: check the key (an unknown one is "
+                f"answered so, too) and base_url (an SDK's ends in /api) in {credentials}"
+            )
+        if status == _URI_TOO_LONG:
+            return EndpointNotFoundError(
+                f"{TITLE} answered 414: the option sets names too many flag sets for one request; "
+                f"name fewer in the SSM parameter <prefix>/sources/{name}"
+            )
+        if status == _BAD_REQUEST and self._source.base_url.rstrip("/") not in {"", self._default}:
+            return EndpointNotFoundError(
+                f"the Split Proxy of source {name!r} answered 400, as one does that is too old "
+                f"for spec {SPEC}: update it, or take base_url out of {credentials}"
+            )
+        return None
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        message = f"the answers are larger than {limit} bytes inflated, together"
+        raise MalformedAnswerError(message)
+
+
+def _endless(what: str) -> ProviderUnavailableError:
+    return ProviderUnavailableError(
+        f"{TITLE} has not come to an end of its {what} after {MAX_PAGES} pages"
+    )

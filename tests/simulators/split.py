@@ -1,0 +1,295 @@
+"""A Split (Harness FME) that runs here: the API that server-side SDKs poll, and its webhooks.
+
+::
+
+    with SplitSimulator(*rich_flags(100)) as provider:
+        provider.webhook("http://127.0.0.1:8080/webhooks/split", "sample-webhook-secret")
+        provider.set_flag("new-checkout", killed=True)
+
+It behaves as Split's documentation and the sources of its SDKs say:
+
+- Every change of a flag, a segment or a rule-based segment has a number of its own, and numbers
+  rise. ``splitChanges`` and ``segmentChanges`` tell what changed since one; since -1, all that is
+  there. With ``page_size`` an answer goes only part of the way.
+- A lagging edge of the CDN serves the state of before, also to what is asked after the first
+  page; a ``till`` gets past it.
+- An unknown key is 401; a client-side key (``client_side``) gets flags, but 403 for segments; an
+  address longer than ``max_uri`` is 414.
+- An old proxy (``old_proxy``) refuses spec 1.3 with 400 (``"refuses"``), or answers in the shape
+  before it (``"answers"``).
+- Webhooks are sent for flags only, carry neither signature nor secret beside the URL's, are
+  delivered with a 200 and nothing else, are tried twice, 300 ms apart, and are then lost.
+
+The paths are served with and without ``/api`` before them.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from .server import ProviderServer, Request, compact
+from .split_flags import START, event, new_flag, new_rule_based, rich_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .server import Delivery
+
+__all__ = ["SplitSimulator", "event", "new_flag", "rich_flags"]
+
+_TRIES = 2
+_PAUSE_S = 0.3
+_DELIVERED = range(200, 201)
+_BEGINNING = -1
+
+Answer = tuple[int, bytes, dict[str, str]]
+
+
+class SplitSimulator(ProviderServer):
+    """One environment of a Split project."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any] | None = None,
+        segments: Mapping[str, Iterable[str]] | None = None,
+        rule_based: Mapping[str, Any] | None = None,
+        *,
+        sdk_key: str = "split-server-side-key-of-production-0001",
+        environment: str = "production",
+        page_size: int = 0,
+        port: int = 0,
+    ) -> None:
+        super().__init__(port)
+        self.delivered, self.pause_s = _DELIVERED, _PAUSE_S
+        self.sdk_key = sdk_key
+        self.environment = environment
+        self.page_size = page_size
+        """Flags of one page, and keys of one page of a segment as it is now; 0: all."""
+        self.client_side = False
+        self.old_proxy = ""
+        self.max_uri = 2_000
+        self._webhook = ("", False)
+        self._edge: Any = None
+        self._flags = copy.deepcopy(dict(flags or {}))
+        self._rule_based = copy.deepcopy(dict(rule_based or {}))
+        numbers = [item["changeNumber"] for item in (self._flags | self._rule_based).values()]
+        self._number = max([START, *numbers])
+        self._till = self._rb_till = self._number
+        self._segments: dict[str, tuple[_Change, ...]] = {}
+        for name, keys in (segments or {}).items():
+            self._segments[name] = ()
+            for page in _chunks(list(keys), page_size):
+                self._log(name, page, ())
+        self._publish()
+
+    @property
+    def revision(self) -> int:
+        """The newest change number of a flag."""
+        return int(self.newest()["till"])
+
+    # -- changing flags -------------------------------------------------------------------------
+
+    def set_flag(self, name: str, **fields: Any) -> int:
+        """Change or create a flag, ring, and return its change number."""
+        with self.lock:
+            before = self._flags.get(name)
+            return self._put({**(before or new_flag(name)), "status": "ACTIVE", **fields}, before)
+
+    def remove_flag(self, name: str, *, archive: bool = True) -> int:
+        """Archive or delete a flag: SDKs are told the same."""
+        del archive
+        with self.lock:
+            before = self._flags[name]
+            return self._put({**before, "status": "ARCHIVED"}, before)
+
+    def set_segment(self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> int:
+        """Change or create a segment and return its change number. No webhook tells of it."""
+        with self.lock:
+            self._log(name, add, remove)
+            self._publish()
+            return self._number
+
+    def set_rule_based(self, name: str, **fields: Any) -> int:
+        """Change or create a rule-based segment and return its change number, without a webhook."""
+        with self.lock:
+            self._rb_till = self._next()
+            before = self._rule_based.get(name) or new_rule_based(name)
+            changed = {**before, **fields, "changeNumber": self._rb_till}
+            self._rule_based[name] = copy.deepcopy(changed)
+            self._publish()
+            return self._rb_till
+
+    def flags(self) -> dict[str, Any]:
+        """Return the newest active flags by name."""
+        return _active(self.newest()["flags"])
+
+    def rule_based(self) -> dict[str, Any]:
+        """Return the newest active rule-based segments by name."""
+        return _active(self.newest()["rule_based"])
+
+    def segments(self) -> dict[str, list[str]]:
+        """Return the newest keys of each segment, sorted."""
+        logs = self.newest()["segments"]
+        return {name: sorted(_net(log, _BEGINNING)[0]) for name, log in logs.items()}
+
+    def _put(self, flag: Mapping[str, Any], before: Mapping[str, Any] | None) -> int:
+        self._till = self._next()
+        changed = copy.deepcopy({**flag, "changeNumber": self._till})
+        self._flags[changed["name"]] = changed
+        self._publish()
+        url, compressed = self._webhook
+        if url:
+            told = event(changed, environment=self.environment, previous=before)
+            body = gzip.compress(compact(told)) if compressed else compact(told)
+            headers = {"content-type": "application/json"}
+            headers |= {"content-encoding": "gzip"} if compressed else {}
+            self.send(url, headers, body, _TRIES)
+        return self._till
+
+    def _log(self, name: str, add: Iterable[str], remove: Iterable[str]) -> None:
+        change = (self._next(), tuple(add), tuple(remove))
+        self._segments[name] = (*self._segments.get(name, ()), change)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _publish(self) -> None:
+        self.publish(
+            {
+                "flags": dict(self._flags),
+                "till": self._till,
+                "rule_based": dict(self._rule_based),
+                "rb_till": self._rb_till,
+                "segments": dict(self._segments),
+            }
+        )
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    def webhook(self, url: str, secret: str, *, compressed: bool = False) -> None:
+        """Send a webhook there for every change of a flag, with the secret as its last part."""
+        self._webhook = (f"{url}/{secret}", compressed)
+
+    def send_again(self, delivery: Delivery) -> None:
+        """Deliver once more what was delivered before: deliveries may repeat."""
+        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
+
+    # -- serving --------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Answer:
+        """Serve ``splitChanges`` and ``segmentChanges``."""
+        parts = urlsplit(request.path)
+        path = parts.path.removeprefix("/api")
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        what, _, name = path.removeprefix("/").partition("/")
+        if request.method != "GET" or what not in {"splitChanges", "segmentChanges"}:
+            return 404, b"", {}
+        if request.headers.get("authorization") != f"Bearer {self.sdk_key}":
+            return 401, b"", {}
+        if len(request.path) > self.max_uri:
+            return 414, b"", {}
+        if what == "segmentChanges":
+            return self._segment_changes(unquote(name), query)
+        return self._split_changes(query)
+
+    def _split_changes(self, query: Mapping[str, str]) -> Answer:
+        if self.old_proxy == "refuses" and query.get("s") == "1.3":
+            return 400, b"", {}
+        since, rb_since = int(query["since"]), int(query.get("rbSince", _BEGINNING))
+        with self.lock:
+            state = self._due(since, query)
+        sets = set(query["sets"].split(",")) if "sets" in query else set()
+        ff = self._changes(state["flags"], state["till"], since, sets)
+        rbs = self._changes(state["rule_based"], state["rb_till"], rb_since, set())
+        if self.old_proxy == "answers":
+            old = {"splits": ff["d"], "since": ff["s"], "till": ff["t"]}
+            return 200, compact(old), {}
+        return 200, compact({"ff": ff, "rbs": rbs}), {}
+
+    def _due(self, since: int, query: Mapping[str, str]) -> Any:
+        """Return the state to serve: of a lagging edge, or the newest one."""
+        newest = self.newest()
+        if "till" in query:
+            return newest
+        if since == _BEGINNING:
+            served = self.served()
+            self._edge = None if served is newest else served
+        return self._edge or newest
+
+    def _changes(
+        self, items: Mapping[str, Any], newest: int, since: int, sets: set[str]
+    ) -> dict[str, Any]:
+        """Return what changed since then: archived items only to those who may have them."""
+        changed = sorted(
+            (item for item in items.values() if item["changeNumber"] > since),
+            key=lambda item: item["changeNumber"],
+        )
+        till = max(newest, since)
+        if self.page_size and len(changed) > self.page_size:
+            till = changed[self.page_size - 1]["changeNumber"]
+            changed = [item for item in changed if item["changeNumber"] <= till]
+        if since == _BEGINNING:
+            changed = [item for item in changed if item["status"] == "ACTIVE"]
+            if sets:
+                changed = [item for item in changed if sets & set(item["sets"] or ())]
+        return {"d": changed, "s": since, "t": till}
+
+    def _segment_changes(self, name: str, query: Mapping[str, str]) -> Answer:
+        if self.client_side:
+            return 403, b"", {}
+        since = int(query["since"])
+        with self.lock:
+            log = (self._edge or self.newest())["segments"].get(name, ())
+        due = [change for change in log if change[0] > since]
+        due = due[:1] if self.page_size else due
+        added, removed = _net(due, since)
+        told = {
+            "name": name,
+            "added": list(added),
+            "removed": list(removed),
+            "since": since,
+            "till": due[-1][0] if due else since,
+        }
+        return 200, compact(told), {}
+
+    def document(self) -> bytes:
+        """Return the newest first page of ``splitChanges``."""
+        state = self.newest()
+        ff = self._changes(state["flags"], state["till"], _BEGINNING, set())
+        rbs = self._changes(state["rule_based"], state["rb_till"], _BEGINNING, set())
+        return compact({"ff": ff, "rbs": rbs})
+
+    def empty_document(self) -> bytes:
+        """Return a first page without flags, after which there is nothing newer."""
+        state = self.newest()
+        ff = {"d": [], "s": _BEGINNING, "t": state["till"]}
+        return compact({"ff": ff, "rbs": {"d": [], "s": _BEGINNING, "t": state["rb_till"]}})
+
+
+_Change = tuple[int, tuple[str, ...], tuple[str, ...]]
+"""One change of a segment: its number, the keys added and those removed."""
+
+
+def _net(log: Iterable[_Change], since: int) -> tuple[dict[str, None], dict[str, None]]:
+    """Return the keys that changes add and remove in the end, in order."""
+    added: dict[str, None] = {}
+    removed: dict[str, None] = {}
+    for _number, add, remove in log:
+        for keys, here, there in ((add, added, removed), (remove, removed, added)):
+            for key in keys:
+                here[key] = None
+                there.pop(key, None)
+    return added, {} if since == _BEGINNING else removed
+
+
+def _active(items: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in items.items() if item["status"] == "ACTIVE"}
+
+
+def _chunks(keys: list[str], size: int) -> list[list[str]]:
+    size = size or len(keys) or 1
+    return [keys[at : at + size] for at in range(0, len(keys), size)] or [[]]

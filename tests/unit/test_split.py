@@ -1,0 +1,898 @@
+"""Split: what its webhooks say, how its pages become a set, and where fetching ends."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import os
+import random
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pytest
+
+from flagstore.layout import Key
+from simulators.memory_store import MemoryStore
+from simulators.split import SplitSimulator, event, new_flag, rich_flags
+from simulators.split_flags import in_segment, matcher, new_rule_based, rollout, rule
+from storesync import errors
+from storesync.answers import HttpAnswer
+from storesync.budget import Budget, SystemClock
+from storesync.http import HttpClient, HttpLimits
+from storesync.model import FlagSet, Hook, Ring, Secret, Source, WebhookRequest
+from storesync.pipeline import Sync
+from storesync.providers import split_api
+from storesync.providers.split import MAX_EVENT_BYTES, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from storesync.model import Answer
+
+PROVIDER = Split()
+SECRET = Secret("sample-webhook-secret")
+DATA = Path(
+    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+needs_data = pytest.mark.skipif(
+    not (DATA / "split" / "splitChanges-36-flags.json").exists(),
+    reason="allowed: no answers of Split's own tests (see CONFORMANCE_DATA)",
+)
+
+
+def hook(method: str = "url", **options: str) -> Hook:
+    """Build a hook."""
+    return Hook("prod", "split", method, (SECRET,), options=options)
+
+
+def ring(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body rings."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return PROVIDER.ring(WebhookRequest({}, raw), hook(**options))
+
+
+def told(**fields: Any) -> dict[str, Any]:
+    """Build the event of a change of number 42 in production."""
+    flag = {**new_flag("dark-mode"), "changeNumber": 42}
+    return {**event(flag, environment="production"), **fields}
+
+
+# -- verification -------------------------------------------------------------------------------
+
+
+def test_only_a_secret_in_the_url_passes() -> None:
+    """Nothing is signed, so a header proves nothing."""
+    text = SECRET.reveal()
+    PROVIDER.verify(WebhookRequest({}, b"", text), hook())
+    with pytest.raises(errors.SignatureError, match="URL"):
+        PROVIDER.verify(WebhookRequest({"authorization": text}, text.encode()), hook())
+
+
+@pytest.mark.parametrize("method", ["signature", "authorization", "header"])
+def test_a_hook_that_cannot_work_is_a_configuration_error(method: str) -> None:
+    """A method that Split does not know is named with its parameter."""
+    with pytest.raises(errors.ConfigurationError, match=f"'{method}'.*webhooks/prod.*url"):
+        PROVIDER.verify(WebhookRequest({}, b"", SECRET.reveal()), hook(method))
+
+
+# -- rings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"text",
+        b"\xff",
+        [],
+        None,
+        7,
+        {},
+        b"[" * 100_000,
+        [{"split": "a", "environmentName": "staging"}],
+        {"type": "METRIC_ALERT"},
+        b"\x1f\x8b",
+        gzip.compress(b"[]"),
+        gzip.compress(b"{}")[:-4],
+        gzip.compress(bytes(MAX_EVENT_BYTES + 1)),
+    ],
+)
+def test_any_body_rings(body: Any) -> None:
+    """Whoever knows the secret may ring; what is unreadable, damaged or a bomb says no more."""
+    assert ring(body, environment="production") == ()
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    assert PROVIDER.delivery(WebhookRequest({}, raw)) == ""
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_change_number_is_waited_for(pack: Callable[[bytes], bytes]) -> None:
+    """The event of our environment names what to reach, compressed or not; so does its id."""
+    body = pack(json.dumps(told()).encode())
+    assert ring(body, environment="production") == ("change/42",)
+    assert PROVIDER.delivery(WebhookRequest({}, body)) == "42"
+
+
+@pytest.mark.parametrize(
+    ("environment", "rings"),
+    [("production", True), ("Production", False), ("staging", False), (None, True), ("", True)],
+)
+def test_another_environments_events_do_not_ring(environment: Any, *, rings: bool) -> None:
+    """What happens elsewhere changes nothing here; what names no environment may concern us."""
+    body = told(environmentName=environment)
+    assert (ring(body, environment="production") is not None) is rings
+    assert ring(body) == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"environmentName": None},
+        {"type": "segment"},
+        {"type": None},
+        *({"changeNumber": number} for number in (None, True, -1, 0, 1.5, "42", 2**53)),
+    ],
+)
+def test_only_a_flags_number_in_our_environment_is_waited_for(fields: dict[str, Any]) -> None:
+    """Waiting for a number that our flags will never reach would be waiting for nothing."""
+    assert ring(told(**fields), environment="production") == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "revision", "reached"),
+    [
+        ("change/42", 42, True),
+        ("change/42", 43, True),
+        ("change/42", 41, False),
+        ("change/42", 0, False),
+        ("change/x", 1, True),
+        ("change/-1", 1, True),
+        ("change/" + "9" * 5_000, 1, True),
+        ("revision/9", 1, True),
+    ],
+)
+def test_reaching_a_change(wanted: str, revision: int, *, reached: bool) -> None:
+    """That number or a later one; a notation that is not ours holds nobody up."""
+    assert PROVIDER.reached(wanted, revision, lambda _section, _key: None) is reached
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "regressed"),
+    [
+        ((7, None), (6, None), True),
+        ((7, None), (7, None), False),
+        ((7, None), (8, None), False),
+        ((7, None), (0, None), False),
+        ((0, None), (6, None), False),
+        ((7, ["a"]), (6, ["a"]), True),
+        ((7, ["a"]), (6, ["b"]), False),
+    ],
+)
+def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+    """Change numbers are compared as long as the same flag sets are asked for."""
+
+    def flag_set(revision: int, sets: list[str] | None) -> FlagSet:
+        return FlagSet("split", {}, {"sets": sets} if sets else {}, revision)
+
+    assert PROVIDER.regressed(flag_set(*old), flag_set(*new)) is regressed
+
+
+def test_members_of_a_segment() -> None:
+    """They are its keys."""
+    assert PROVIDER.members({"name": "s", "keys": ["a", "b"]}) == {"a", "b"}
+    assert PROVIDER.members({"keys": "a"}) == PROVIDER.members(None) == frozenset()
+
+
+# -- fetching -----------------------------------------------------------------------------------
+
+
+class Canned:
+    """An HTTP client that answers what a function says, and notes what it was asked."""
+
+    def __init__(self, answer: Callable[[str, dict[str, str]], Any], **limits: Any) -> None:
+        self.limits = HttpLimits(**limits)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.headers: dict[str, str] = {}
+        self._answer = answer
+
+    def within(self, total_s: float) -> Canned:
+        """Stay the same; the time that is left is above zero."""
+        assert total_s > 0
+        return self
+
+    def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpAnswer:
+        """Answer a status or a document."""
+        assert not allow_http
+        self.headers = headers
+        parts = urlsplit(url)
+        asked = unquote(parts.path).removeprefix("/api/"), dict(parse_qsl(parts.query))
+        self.asked.append(asked)
+        answer = self._answer(*asked)
+        if isinstance(answer, int):
+            return HttpAnswer(answer, {}, b"")
+        return HttpAnswer(200, {}, json.dumps(answer).encode())
+
+
+def source(base_url: str = "", **options: str) -> Source:
+    """Build a source."""
+    return Source("prod", "split", base_url, Secret("an-sdk-key"), options)
+
+
+def fetch(client: Canned, base_url: str = "", **options: str) -> FlagSet:
+    """Fetch from canned answers."""
+    answer = PROVIDER.fetch(source(base_url, **options), client, "")  # type: ignore[arg-type]
+    assert answer.flag_set is not None
+    return answer.flag_set
+
+
+def changes(ff: Any, rbs: Any = None) -> dict[str, Any]:
+    """Build an answer of one page."""
+    parts = {"ff": ff, "rbs": rbs}
+    return {
+        name: {"d": part, "s": 7, "t": 7} if isinstance(part, list) else part
+        for name, part in parts.items()
+        if part is not None
+    }
+
+
+def serving(
+    document: Any, segments: dict[str, list[str]] | None = None
+) -> Callable[[str, dict[str, str]], Any]:
+    """Answer with one page of flags, and one of each segment."""
+
+    def answer(path: str, _query: dict[str, str]) -> Any:
+        what, _, name = path.partition("/")
+        if what == "splitChanges":
+            return document
+        return {"name": name, "added": (segments or {}).get(name, []), "since": 5, "till": 5}
+
+    return answer
+
+
+def flag(name: str = "a", **fields: Any) -> dict[str, Any]:
+    """Build a flag."""
+    return {**new_flag(name), **fields}
+
+
+def test_what_is_asked_for() -> None:
+    """Parameters come in the order of the SDKs', and no cache may answer by itself."""
+    urls: list[str] = []
+
+    class Noting(Canned):
+        def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpAnswer:
+            urls.append(url)
+            return super().get(url, headers, allow_http=allow_http)
+
+    uses = flag(conditions=[rule(in_segment("a/b ü"), label="", on=100)], sets=["two"])
+    client = Noting(serving(changes([uses])))
+    PROVIDER.fetch(
+        source(sets=" Two,one,two"),
+        client,  # type: ignore[arg-type]
+        '"etag"',
+        missed=("change/9", "change/10", "revision/99"),
+    )
+    base = "https://sdk.split.io/api"
+    assert urls == [
+        f"{base}/splitChanges?s=1.3&since=-1&rbSince=-1&sets=one%2Ctwo&till=10",
+        f"{base}/segmentChanges/a%2Fb%20%C3%BC?since=-1",
+    ]
+    assert client.headers == {"Authorization": "Bearer an-sdk-key", "Cache-Control": "no-cache"}
+
+
+def test_a_base_url_of_ones_own_is_used() -> None:
+    """A proxy's address replaces Split's."""
+    client = Canned(lambda *_: changes([]))
+    fetch(client, "https://proxy.example/split/api/")
+    assert [path for path, _ in client.asked] == ["/split/api/splitChanges"]
+
+
+@pytest.mark.parametrize("sets", ["a,", ",", "_a", "a b", "ä", "a" * 51, "a;b"])
+def test_flag_sets_that_cannot_be_are_a_configuration_error(sets: str) -> None:
+    """A misspelt set would silently be an empty one."""
+    client = Canned(serving(changes([])))
+    with pytest.raises(errors.ConfigurationError, match=r'"sets".*sources/prod'):
+        fetch(client, sets=sets)
+    assert not client.asked
+
+
+def test_a_page_becomes_a_flag_set() -> None:
+    """Items stay verbatim; what is not active is dropped; segments are sorted keys."""
+    kept = flag(conditions=[rule(in_segment("beta"), label="", on=100)], future={"x": [1.5]})
+    people = new_rule_based("people")
+    document = changes(
+        [kept, flag("old", status="ARCHIVED"), flag("odd", status="PAUSED")],
+        [people, {**new_rule_based("gone"), "status": "ARCHIVED"}],
+    )
+    flag_set = fetch(Canned(serving(document, {"beta": ["b", "ä", "a", "b"]})))
+    assert flag_set.sections == {
+        "flags": {"a": kept},
+        "rule_based_segments": {"people": people},
+        "segments": {"beta": {"name": "beta", "keys": ["a", "b", "ä"]}},
+    }
+    assert flag_set.meta == {"spec": "1.3"}
+    assert flag_set.revision == 7
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"ff": {"d": [new_flag("a")], "s": -1, "t": -1}},
+        {"ff": {"d": [new_flag("a")], "s": -1, "t": -1}, "rbs": None},
+        {"ff": {"d": [new_flag("a")], "s": -1, "t": -1}, "rbs": {"d": None, "s": -1, "t": -1}},
+    ],
+)
+def test_rule_based_segments_may_be_absent(document: Any) -> None:
+    """A server that knows none leaves them out, or says null."""
+    flag_set = fetch(Canned(serving(document)))
+    assert set(flag_set.sections["flags"]) == {"a"}
+    assert flag_set.sections["rule_based_segments"] == {}
+    assert flag_set.revision == 0
+
+
+def test_no_flags_may_be_null() -> None:
+    """An empty list may be null."""
+    assert fetch(Canned(serving({"ff": {"d": None, "s": 3, "t": 3}}))).sections["flags"] == {}
+
+
+def test_a_later_page_replaces_and_removes() -> None:
+    """Pages are told one after the other, until neither list has anything newer."""
+    pages = {
+        ("-1", "-1"): {
+            "ff": {"d": [flag("a"), flag("b"), flag("c", sets=["x"])], "s": -1, "t": 10},
+            "rbs": {"d": [new_rule_based("r")], "s": -1, "t": 5},
+        },
+        ("10", "5"): {
+            "ff": {"d": [flag("a", killed=True), flag("b", status="ARCHIVED")], "s": 10, "t": 12},
+            "rbs": {"d": [], "s": 5, "t": 5},
+        },
+        ("12", "5"): {
+            "ff": {"d": [], "s": 12, "t": 12},
+            "rbs": {"d": [{**new_rule_based("r"), "status": "ARCHIVED"}], "s": 5, "t": 20},
+        },
+        ("12", "20"): changes([], []),
+    }
+    pages["12", "20"]["ff"] |= {"s": 12, "t": 12}
+    pages["12", "20"]["rbs"] |= {"s": 20, "t": 20}
+    client = Canned(lambda _path, query: pages[query["since"], query["rbSince"]])
+    flag_set = fetch(client)
+    assert set(flag_set.sections["flags"]) == {"a", "c"}
+    assert flag_set.sections["flags"]["a"]["killed"] is True
+    assert flag_set.sections["rule_based_segments"] == {}
+    assert (flag_set.revision, len(client.asked)) == (12, 4)
+
+
+def test_a_flag_that_left_the_flag_sets_is_gone() -> None:
+    """A change tells of it, also to those whose sets it is no longer in."""
+    pages = {
+        "-1": {"d": [flag("a", sets=["x"]), flag("b", sets=["x", "y"])], "s": -1, "t": 10},
+        "10": {"d": [flag("a", sets=["z"]), flag("b", sets=None)], "s": 10, "t": 12},
+        "12": {"d": [], "s": 12, "t": 12},
+    }
+    pages["10"]["d"].append(flag("c", sets=["y"]))
+    flag_set = fetch(Canned(lambda _path, query: {"ff": pages[query["since"]]}), sets="x,y")
+    assert set(flag_set.sections["flags"]) == {"c"}
+    assert flag_set.meta == {"spec": "1.3", "sets": ["x", "y"]}
+
+
+def test_an_older_proxys_shape_is_read() -> None:
+    """A proxy before spec 1.3 may answer in its own shape, without rule-based segments."""
+    flag_set = fetch(Canned(lambda *_: {"splits": [new_flag("a")], "since": -1, "till": 9}))
+    assert set(flag_set.sections["flags"]) == {"a"}
+    assert (flag_set.revision, flag_set.meta) == (9, {"spec": "1.2"})
+
+
+def test_a_proxy_that_knows_whole_sets_only_comes_to_an_end() -> None:
+    """Nothing newer than what was asked for is nothing newer, wherever the answer begins."""
+    client = Canned(lambda *_: {"ff": {"d": [new_flag("a")], "s": -1, "t": 9}})
+    assert fetch(client).revision == 9
+    assert len(client.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "match"),
+    [
+        ({}, "'ff'"),
+        ({"ff": None}, "'ff'"),
+        ({"ff": {"d": [], "s": 1}}, "'ff'"),
+        ({"splits": [], "since": 1}, "'ff'"),
+        ({"ff": {"d": {}, "s": 1, "t": 1}}, "'d' that is no list"),
+        ({"ff": {"d": [], "s": True, "t": 1}}, "'s' or 't'"),
+        ({"ff": {"d": [], "s": -2, "t": 1}}, "'s' or 't'"),
+        ({"ff": {"d": [], "s": 1, "t": 2**53}}, "'s' or 't'"),
+        ({"ff": {"d": [], "s": 1, "t": -1.0}}, "'s' or 't'"),
+        (changes([], {"d": [], "s": 1}), "'rbs'"),
+        (changes([None]), "a flag without a name"),
+        (changes([flag("")]), "a flag without a name"),
+        (changes([flag("\ud800")]), "a flag without a name"),
+        (changes([flag(status=None)]), "flag 'a' has no status"),
+        (changes([flag(defaultTreatment=None)]), "flag 'a' has no defaultTreatment"),
+        (changes([flag(conditions=None)]), "flag 'a' has no list of conditions"),
+        (changes([flag(conditions=[None])]), "flag 'a' has no list of conditions"),
+        (changes([flag(conditions=[{}])]), "flag 'a' has no list of matchers"),
+        (changes([flag(conditions=[{"matcherGroup": {"matchers": [1]}}])]), "'a' has no list"),
+        (
+            changes([flag(conditions=[rule(matcher("IN_SEGMENT"), label="", on=100)])]),
+            "flag 'a' has a matcher that names no segment",
+        ),
+        (changes([], [None]), "a rule-based segment without a name"),
+        (changes([], [{"name": "r", "status": "ACTIVE", "conditions": 1}]), "rule-based .* 'r'"),
+        (changes([], [{**new_rule_based("r"), "excluded": []}]), "'excluded'"),
+        (changes([], [{**new_rule_based("r"), "excluded": {"segments": 1}}]), "excluded segments"),
+        (changes([], [{**new_rule_based("r"), "excluded": {"segments": [{}]}}]), "without a name"),
+    ],
+)
+def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
+    """The message names what is missing, and the item if there is one."""
+    with pytest.raises(errors.MalformedAnswerError, match=match):
+        fetch(Canned(serving(broken)))
+
+
+def test_a_page_that_goes_back_is_malformed() -> None:
+    """Change numbers rise; following one back could go round for ever."""
+    pages = {"-1": {"d": [], "s": -1, "t": 10}, "10": {"d": [], "s": 10, "t": 9}}
+    with pytest.raises(errors.MalformedAnswerError, match="no later change number"):
+        fetch(Canned(lambda _path, query: {"ff": pages[query["since"]]}))
+
+
+# -- segments -----------------------------------------------------------------------------------
+
+
+def test_every_segment_that_is_referred_to_is_fetched() -> None:
+    """In flags and in rule-based segments, by matchers and as excluded ones; no other kinds."""
+    large = {"largeSegmentName": "x"}
+    uses = flag(
+        conditions=[
+            rule(in_segment("one"), in_segment("two"), label="", on=100),
+            rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="", on=100),
+            rule(matcher("IN_LARGE_SEGMENT", userDefinedLargeSegmentMatcherData=large), label=""),
+            rollout(on=100),
+        ]
+    )
+    archived = flag("b", status="ARCHIVED", conditions=[rule(in_segment("no"), label="")])
+    people = new_rule_based("r")
+    people["conditions"] = [rule(in_segment("three"), label="")]
+    kinds = ("standard", "rule-based", "large")
+    people["excluded"] = {"segments": [{"name": f"x-{kind}", "type": kind} for kind in kinds]}
+    bare = {"name": "bare", "status": "ACTIVE", "conditions": None, "excluded": {"keys": []}}
+    client = Canned(serving(changes([uses, archived], [people, bare])))
+    segments = fetch(client).sections["segments"]
+    assert list(segments) == ["one", "three", "two", "x-standard"]
+    assert all(segment == {"name": name, "keys": []} for name, segment in segments.items())
+
+
+def in_beta(pages: dict[str, Any], **limits: Any) -> Canned:
+    """Serve a flag that refers to the segment ``beta``, and its pages by ``since``."""
+    uses = changes([flag(conditions=[rule(in_segment("beta"), label="", on=100)])])
+
+    def answer(path: str, query: dict[str, str]) -> Any:
+        return uses if path == "splitChanges" else {"name": "beta", **pages[query["since"]]}
+
+    return Canned(answer, **limits)
+
+
+def test_pages_of_a_segment_are_merged() -> None:
+    """What was removed later is gone, what was added again is there; null is nothing."""
+    pages = {
+        "-1": {"added": ["c", "b", "a"], "removed": [], "since": -1, "till": 5},
+        "5": {"added": ["d", "c"], "removed": ["a", "b"], "since": 5, "till": 8},
+        "8": {"added": ["a"], "removed": None, "since": 8, "till": 9},
+        "9": {"added": None, "since": 9, "till": 9},
+    }
+    segments = fetch(in_beta(pages)).sections["segments"]
+    assert segments == {"beta": {"name": "beta", "keys": ["a", "c", "d"]}}
+
+
+def test_an_equal_segment_stays_the_same() -> None:
+    """Someone was added and removed again: its number rose, its content did not change."""
+    before = {"-1": {"added": ["a"], "removed": [], "since": 5, "till": 5}}
+    after = {"-1": {"added": ["a"], "removed": [], "since": 9, "till": 9}}
+    assert fetch(in_beta(before)) == fetch(in_beta(after))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"name": "gamma", "added": [], "since": 1, "till": 1},
+        {"added": {}, "since": 1, "till": 1},
+        {"added": [], "removed": {}, "since": 1, "till": 1},
+        {"added": [1], "since": 1, "till": 1},
+        {"added": [""], "since": 1, "till": 1},
+        {"added": ["\ud800"], "since": 1, "till": 1},
+        {"added": [], "removed": [None], "since": 1, "till": 1},
+        {"added": [], "since": 1},
+        {"added": [], "since": 1, "till": "1"},
+    ],
+)
+def test_a_segment_that_is_none_is_malformed(page: dict[str, Any]) -> None:
+    """Half a segment must never become one; the message names it."""
+    with pytest.raises(errors.MalformedAnswerError, match="Split"):
+        fetch(in_beta({"-1": page}))
+
+
+def test_segments_are_fetched_side_by_side_and_not_all_at_once() -> None:
+    """A bounded number of requests is under way at a time."""
+    names = [f"s{number:02d}" for number in range(30)]
+    uses = flag(conditions=[rule(*map(in_segment, names), label="", on=100)])
+    page = serving(changes([uses]))
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def answer(path: str, query: dict[str, str]) -> Any:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return page(path, query)
+
+    assert list(fetch(Canned(answer)).sections["segments"]) == names
+    assert 1 < most <= split_api.THREADS
+
+
+def test_the_first_segment_that_fails_ends_the_others() -> None:
+    """What can no longer become a set is not fetched to its end."""
+    names = [f"s{number:02d}" for number in range(100)]
+    uses = flag(conditions=[rule(*map(in_segment, names), label="", on=100)])
+    page = serving(changes([uses]))
+
+    def answer(path: str, query: dict[str, str]) -> Any:
+        time.sleep(0.005)
+        return 503 if path.endswith("/s03") else page(path, query)
+
+    client = Canned(answer)
+    with pytest.raises(errors.ProviderUnavailableError, match="503"):
+        fetch(client)
+    assert len(client.asked) < 40
+
+
+# -- ends ---------------------------------------------------------------------------------------
+
+
+def endless(path: str, query: dict[str, str]) -> Any:
+    """Answer with something newer each time."""
+    since = int(query["since"])
+    if path == "splitChanges":
+        return {"ff": {"d": [], "s": since, "t": since + 1}}
+    return {"name": "beta", "added": [f"k{since}"], "since": since, "till": since + 1}
+
+
+def test_a_provider_without_end_is_left() -> None:
+    """Neither flags nor a segment are followed for ever."""
+    client = Canned(endless)
+    with pytest.raises(errors.ProviderUnavailableError, match="end of its flags"):
+        fetch(client)
+    assert len(client.asked) == split_api.MAX_PAGES
+    uses = serving(changes([flag(conditions=[rule(in_segment("beta"), label="", on=100)])]))
+    client = Canned(lambda path, q: uses(path, q) if path == "splitChanges" else endless(path, q))
+    with pytest.raises(errors.ProviderUnavailableError, match="end of its segment 'beta'"):
+        fetch(client)
+    assert len(client.asked) == split_api.MAX_PAGES + 1
+
+
+def test_all_requests_share_one_deadline() -> None:
+    """A provider whose single answers are quick enough cannot hold a function for long."""
+
+    def slowly(path: str, query: dict[str, str]) -> Any:
+        time.sleep(0.02)
+        return endless(path, query)
+
+    started = time.monotonic()
+    with pytest.raises(errors.ProviderUnavailableError, match=r"within 0\.3 s"):
+        fetch(Canned(slowly, total_s=0.3))
+    assert time.monotonic() - started < 1.3
+
+
+def test_more_keys_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says the limit, how to stay below it, and no retry follows."""
+    monkeypatch.setattr(split_api, "MAX_KEYS", 2)
+    pages = {"-1": {"added": ["a", "b", "c"], "removed": [], "since": 1, "till": 1}}
+    remedy = r"'prod'.*more than 2 keys.*limit.*sets.*sources/prod"
+    with pytest.raises(errors.EndpointNotFoundError, match=remedy) as refused:
+        fetch(in_beta(pages))
+    assert not refused.value.retryable
+    pages["-1"]["added"] = ["a", "b", "b"]
+    assert fetch(in_beta(pages)).sections["segments"]["beta"]["keys"] == ["a", "b"]
+
+
+def test_more_bytes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long keys count by their length; flags by what one answer may hold, over all pages."""
+    monkeypatch.setattr(split_api, "MAX_SEGMENT_BYTES", 100)
+    pages = {"-1": {"added": ["a" * 100], "removed": [], "since": 1, "till": 1}}
+    with pytest.raises(errors.EndpointNotFoundError, match="more than 100 bytes"):
+        fetch(in_beta(pages))
+    with pytest.raises(errors.MalformedAnswerError, match="larger than 500 bytes"):
+        fetch(Canned(endless, max_body_bytes=500))
+
+
+def test_thirty_segments_of_ten_thousand_keys_take_little_memory() -> None:
+    """Their keys are held once: 300,000 texts of 36 characters are 29 MB, without any copy."""
+    names = [f"s{number:02d}" for number in range(30)]
+    uses = changes([flag(conditions=[rule(*map(in_segment, names), label="", on=100)])])
+
+    def answer(path: str, _query: dict[str, str]) -> Any:
+        if path == "splitChanges":
+            return uses
+        name = path.rpartition("/")[2]
+        keys = [f"{name}-{number:032d}" for number in range(10_000)]
+        return {"name": name, "added": keys, "removed": [], "since": 5, "till": 5}
+
+    tracemalloc.start()
+    try:
+        segments = fetch(Canned(answer)).sections["segments"]
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(segment["keys"]) for segment in segments.values()) == 300_000
+    print(f"\n300,000 keys: {kept / 1e6:.0f} MB kept, {peak / 1e6:.0f} MB at most")
+    assert kept < 35e6
+    assert peak < 70e6  # also what eight answers take that this test makes at a time
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simulator() -> Iterator[SplitSimulator]:
+    """Run a simulator."""
+    with SplitSimulator(*rich_flags(20)) as running:
+        yield running
+
+
+def ask(
+    server: SplitSimulator, *, key: str = "", missed: tuple[str, ...] = (), **options: str
+) -> Answer:
+    """Fetch from a simulator."""
+    credential = Secret(key or server.sdk_key)
+    asked = Source("prod", "split", server.url + "/api", credential, options, allow_http=True)
+    return PROVIDER.fetch(asked, HttpClient(HttpLimits(total_s=5)), "", missed=missed)
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "error", "match"),
+    [
+        ({"sdk_key": "another"}, {}, errors.CredentialsRefusedError, r"401.*server-side.*/prod"),
+        (
+            {"client_side": True},
+            {},
+            errors.CredentialsRefusedError,
+            r"403.*client-side.*tials/prod",
+        ),
+        (
+            {"max_uri": 60},
+            {"sets": ",".join("abcdefgh")},
+            errors.EndpointNotFoundError,
+            "414.*option sets.*sources/prod",
+        ),
+        (
+            {"old_proxy": "refuses"},
+            {},
+            errors.EndpointNotFoundError,
+            "Proxy.*'prod'.*400.*spec 1.3.*credentials/prod",
+        ),
+    ],
+)
+def test_each_refusal_has_its_remedy(
+    simulator: SplitSimulator, server: Any, options: Any, error: Any, match: str
+) -> None:
+    """What only a person can put right names the parameter to change, and is not retried."""
+    key = simulator.sdk_key
+    for name, value in server.items():
+        setattr(simulator, name, value)
+    with pytest.raises(error, match=match) as refused:
+        ask(simulator, key=key, **options)
+    assert not refused.value.retryable
+    assert key not in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
+def test_split_itself_has_no_old_proxy() -> None:
+    """A 400 of Split's own address is nobody's old software."""
+    for base_url in ("", "https://sdk.split.io/api"):
+        with pytest.raises(errors.EndpointNotFoundError, match="answered 400: check base_url"):
+            fetch(Canned(lambda *_: 400), base_url)
+
+
+@pytest.mark.parametrize(("path", "named"), [("splitChanges", "flags"), ("", "segment 'beta'")])
+def test_not_found_names_what(path: str, named: str) -> None:
+    """A key that does not exist is answered 404, too, so the message names both remedies."""
+    page = in_beta({})._answer
+    client = Canned(lambda at, q: page(at, q) if at == "splitChanges" and not path else 404)
+    with pytest.raises(errors.EndpointNotFoundError, match=f"{named}.*key.*/api.*ials/prod"):
+        fetch(client)
+
+
+# -- the simulator, and both together -------------------------------------------------------------
+
+
+def test_pages_make_the_same_set_as_one(simulator: SplitSimulator) -> None:
+    """However small the pages are, the set is the same, also after changes."""
+    whole = ask(simulator).flag_set
+    with SplitSimulator(*rich_flags(20), page_size=3) as paging:
+        paged = ask(paging).flag_set
+        assert len(paging.requests) > 25
+        name = next(iter(paging.flags()))
+        assert whole
+        assert paged
+        assert paged.sections == whole.sections
+        paging.set_segment("beta-testers", remove=["user-0"], add=["user-1"])
+        paging.set_rule_based("insiders", status="ARCHIVED")
+        paging.remove_flag(name)
+        later = ask(paging).flag_set
+    assert later
+    assert later.sections["flags"].keys() == whole.sections["flags"].keys() - {name}
+    keys = later.sections["segments"]["beta-testers"]["keys"]
+    assert set(keys) ^ set(whole.sections["segments"]["beta-testers"]["keys"]) == {
+        "user-0",
+        "user-1",
+    }
+    assert set(later.sections["rule_based_segments"]) == {"outsiders"}
+
+
+def test_flag_sets_choose_flags(simulator: SplitSimulator) -> None:
+    """Only flags of the sets asked for are synced."""
+    found = ask(simulator, sets="mobile").flag_set
+    assert found
+    chosen = {name for name, flag in simulator.flags().items() if "mobile" in flag["sets"]}
+    assert set(found.sections["flags"]) == chosen
+    assert 0 < len(chosen) < 20
+
+
+def test_an_old_proxy_that_answers_is_read(simulator: SplitSimulator) -> None:
+    """The same flags come in the older shape."""
+    simulator.old_proxy = "answers"
+    found = ask(simulator).flag_set
+    assert found
+    assert found.sections["flags"] == simulator.flags()
+    assert found.sections["rule_based_segments"] == {}
+
+
+def test_a_lagging_edge_is_passed(simulator: SplitSimulator) -> None:
+    """The edge of the CDN keeps the state of before; ``till`` makes an address it never saw."""
+    simulator.lag(requests=100)
+    number = simulator.set_flag(next(iter(simulator.flags())), killed=True)
+    for missed, reached in (((), False), ((f"change/{number}",), True), ((), False)):
+        flag_set = ask(simulator, missed=missed).flag_set
+        assert flag_set
+        assert (flag_set.revision >= number) is reached
+
+
+def test_a_ring_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSimulator) -> None:
+    """The second attempt of one sync goes past the CDN, so the change is published at once."""
+    asked = Source(
+        "prod", "split", simulator.url, Secret(simulator.sdk_key), rows=True, allow_http=True
+    )
+    records: dict[Key, Any] = {}
+
+    def sync(*wanted: str) -> Any:
+        budget = Budget(SystemClock(), random.Random(1), 30)
+        pipeline = Sync(asked, PROVIDER, MemoryStore(records), http=HttpClient(), budget=budget)
+        return pipeline.run([Ring("prod", wanted, 1, "schedule")])
+
+    assert sync().outcome == "published"
+    assert sync().outcome == "unchanged"
+    simulator.lag(requests=100)
+    name = next(iter(simulator.flags()))
+    number = simulator.set_flag(name, conditions=[rollout(on=1, off=99)])
+    simulator.requests.clear()
+    report = sync(f"change/{number}")
+    assert (report.outcome, report.fetches, report.lagging) == ("published", 2, False)
+    assert report.changes.changed == (f"flags/{name}",)
+    bypassing = [f"till={number}" in request.path for request in simulator.requests]
+    assert bypassing[:2] == [False, False]
+    assert any(bypassing)
+    assert json.loads(records[Key("prod:flags", name)]["item"]) == simulator.flags()[name]
+    assert Key("prod:rule_based_segments", "insiders") in records
+    assert Key("prod:segments", "blocked") in records
+
+
+@pytest.mark.parametrize(("compressed", "header"), [(False, None), (True, "gzip")])
+def test_a_webhook_is_tried_twice_and_says_what_changed(
+    simulator: SplitSimulator, compressed: bool, header: str | None
+) -> None:
+    """Nobody listens: one repetition after a moment, then it is lost."""
+    simulator.webhook("http://127.0.0.1:9/webhooks/split", "a-secret", compressed=compressed)
+    started = time.monotonic()
+    number = simulator.set_flag("new")
+    simulator.settle()
+    (delivery,) = simulator.deliveries
+    assert delivery.statuses == [0, 0]
+    assert time.monotonic() - started >= 0.3
+    assert delivery.url.endswith("/webhooks/split/a-secret")
+    assert delivery.headers.get("content-encoding") == header
+    assert ring(delivery.body, environment="production") == (f"change/{number}",)
+    simulator.set_segment("beta-testers", add=["someone"])
+    simulator.settle()
+    assert len(simulator.deliveries) == 1
+
+
+@pytest.mark.parametrize(("status", "tries"), [(200, 1), (202, 2), (500, 2)])
+def test_only_a_200_is_a_delivery(simulator: SplitSimulator, status: int, tries: int) -> None:
+    """Another success is none for Split, so our function must answer 200."""
+
+    class Answering(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
+            pass
+
+    assert PROVIDER.accepted_status == 200
+    with http.server.HTTPServer(("127.0.0.1", 0), Answering) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever, args=(0.01,))
+        thread.start()
+        simulator.webhook(f"http://127.0.0.1:{receiver.server_port}/webhooks/split", "a-secret")
+        simulator.set_flag("new")
+        simulator.settle()
+        receiver.shutdown()
+        thread.join()
+    assert simulator.deliveries[0].statuses == [status] * tries
+
+
+# -- answers of Split's own tests -----------------------------------------------------------------
+
+
+def named_segments(value: Any) -> set[str]:
+    """Find the names after IN_SEGMENT, and the standard excluded ones, wherever they stand."""
+    if isinstance(value, list):
+        return set().union(*map(named_segments, value))
+    if not isinstance(value, dict):
+        return set()
+    found = set().union(*map(named_segments, value.values()))
+    if value.get("matcherType") == "IN_SEGMENT":
+        found.add(value["userDefinedSegmentMatcherData"]["segmentName"])
+    if value.get("type") == "standard":
+        found.add(value["name"])
+    return found
+
+
+@needs_data
+def test_a_real_shaped_answer_is_a_flag_set() -> None:
+    """36 flags and a rule-based segment pass the checks, whole and verbatim."""
+    path = DATA / "split" / "splitChanges-36-flags.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    done = {"ff": {"d": [], "s": 1457552620999, "t": 1457552620999}}
+    page = serving(document)
+    client = Canned(lambda at, q: done if q["since"] == "1457552620999" else page(at, q))
+    flag_set = fetch(client)
+    assert list(flag_set.sections["flags"].values()) == document["ff"]["d"]
+    assert list(flag_set.sections["rule_based_segments"].values()) == document["rbs"]["d"]
+    assert set(flag_set.sections["segments"]) == named_segments(document)
+    assert len(flag_set.sections["segments"]) == 4
+    assert flag_set.revision == 1457552620999
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, {"MATIAS_TEST", "TEST_MATIAS", "TEST_DOC", "TEST_RULO"}),
+        ({"sets": "set_b"}, {"TEST_MATIAS"}),
+        ({"sets": "set_a,set_c"}, {"MATIAS_TEST"}),
+    ],
+)
+def test_a_sequence_of_answers_ends_where_the_synchronizer_ends(
+    options: dict[str, str], names: set[str]
+) -> None:
+    """Archived flags and flags that left the sets are gone; segments of two pages are whole."""
+    path = DATA / "split" / "sync-tools-responses.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    first, _, second, last = recorded["splitChanges"]
+    by_since = {str(page["ff"]["s"]): page for page in (first, second, last)}
+    pages = {(page["name"], str(page["since"])): page for page in recorded["segmentChanges"]}
+
+    def answer(path: str, query: dict[str, str]) -> Any:
+        what, _, name = path.partition("/")
+        return by_since[query["since"]] if what == "splitChanges" else pages[name, query["since"]]
+
+    flag_set = fetch(Canned(answer), **options)
+    assert set(flag_set.sections["flags"]) == names
+    assert set(flag_set.sections["rule_based_segments"]) == {"test_rule_based_segment"}
+    assert flag_set.sections["segments"]["test_maldo"]["keys"] == ["doc", "rebo", "tony"]
+    assert flag_set.revision == 1619720346272
