@@ -5,6 +5,10 @@ section, one item a line, deflated on its own, so that one flag can be decoded w
 or parsing the rest. The *index* names the first key of each block, where it lies and its digest;
 the head holds the index's digest. So every byte that is read is covered by a digest.
 
+A large segment is no part of the blocks: it has pieces of its own, which the index names. They are
+read when a flag first needs that segment, and carried over from one publication to the next while
+the segment stays the same.
+
 The content digest is another thing: it says whether two flag sets are the same, whatever the
 order of their items and keys.
 """
@@ -23,6 +27,9 @@ from flagstore.layout import PIECE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+LARGE_SECTION = "segments"
+LARGE_BYTES = 32_768
+"""A segment of more JSON bytes is a large part: about 1,000 keys."""
 BLOCK_BYTES = 16_384
 """JSON bytes a block: measured on 1,000 real flags, 16 KB cost 27 % over one single block and
 inflate in 26 µs; 4 KB cost 88 %."""
@@ -52,6 +59,19 @@ def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str,
     return whole.hexdigest()
 
 
+class Part(NamedTuple):
+    """Where a large segment lies, as the index names it."""
+
+    digest: str
+    """Of its content, free of the order of keys: the same segment has the same one."""
+    data_digest: str
+    """Of the bytes of its pieces together."""
+    ticket: int
+    number: int
+    """The ticket that wrote it, and which of that ticket's parts it is."""
+    pieces: int
+
+
 class Encoded(NamedTuple):
     """A flag set, ready to be stored."""
 
@@ -60,6 +80,8 @@ class Encoded(NamedTuple):
     blocks: bytes
     digest: str
     counts: str
+    parts: Mapping[int, bytes]
+    """The large parts that must be written: number → deflated JSON."""
 
     def size(self) -> int:
         """Return the bytes that index and blocks take together."""
@@ -91,23 +113,99 @@ def _short_digest(data: bytes) -> str:
     return sha256(data).hexdigest()[:32]
 
 
-def encode(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> Encoded:
-    """Encode a flag set.
+def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Return the digest of one item's content, free of the order of its keys."""
+    return _short_digest(canonical(item).encode())
+
+
+def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
+    """Say whether an item is kept apart from the blocks."""
+    return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
+
+
+def encode(
+    sections: Mapping[str, Mapping[str, Any]],
+    meta: Mapping[str, Any],
+    *,
+    ticket: int = 0,
+    known: Mapping[str, Part] | None = None,
+    digest: str = "",
+) -> Encoded:
+    """Encode a flag set under a ticket; its content digest may be known already.
+
+    Large segments that are *known*, from what is published now, are named where they lie.
 
     Raises:
         ValueError: for what JSON cannot say (NaN, infinities).
     """
+    large = {
+        key: item
+        for key, item in sections.get(LARGE_SECTION, {}).items()
+        if is_large(LARGE_SECTION, item)
+    }
+    parts, written = _parts(large, ticket, known or {})
     table: dict[str, list[list[Any]]] = {}
     body = bytearray()
     for section in sorted(sections):
+        items = sections[section]
+        if section == LARGE_SECTION and large:
+            items = {key: item for key, item in items.items() if key not in large}
         entries = table.setdefault(section, [])
-        for first, count, block in _blocks(sections[section]):
+        for first, count, block in _blocks(items):
             entries.append([first, len(body), len(block), _short_digest(block), count])
             body += block
-    index = zlib.compress(dumps({"meta": dict(meta), "sections": table}).encode(), 9)
+    named = {"meta": dict(meta), "sections": table, "large": parts}
+    index = zlib.compress(dumps(named).encode(), 9)
     counts = {section: len(items) for section, items in sorted(sections.items())}
-    digest = content_digest(sections, meta)
-    return Encoded(index, sha256(index).hexdigest(), bytes(body), digest, dumps(counts))
+    digest = digest or content_digest(sections, meta)
+    return Encoded(index, sha256(index).hexdigest(), bytes(body), digest, dumps(counts), written)
+
+
+def _parts(
+    large: Mapping[str, Any], ticket: int, known: Mapping[str, Part]
+) -> tuple[dict[str, Part], dict[int, bytes]]:
+    parts: dict[str, Part] = {}
+    written: dict[int, bytes] = {}
+    for key in sorted(large):
+        digest = item_digest(large[key])
+        if key in known and known[key].digest == digest:
+            parts[key] = known[key]
+            continue
+        data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
+        number = len(written)
+        written[number] = data
+        parts[key] = Part(digest, _short_digest(data), ticket, number, len(cut(data)))
+    return parts, written
+
+
+def decode_part(part: Part, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
+    """Return the item of a large part, from the bytes of its pieces.
+
+    Raises:
+        CorruptSnapshotError: if the digest does not match.
+    """
+    if _short_digest(data) != part.data_digest:
+        message = "a large segment does not match its digest, or pieces of it are missing"
+        raise CorruptSnapshotError(message)
+    return json.loads(zlib.decompress(data))
+
+
+def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
+    """Return the index, checked: ``meta``, ``sections``, ``large``.
+
+    Raises:
+        CorruptSnapshotError: if it does not match its digest.
+    """
+    if sha256(index_data).hexdigest() != index_digest:
+        message = "the index does not match the digest in the head"
+        raise CorruptSnapshotError(message)
+    index: dict[str, Any] = json.loads(zlib.decompress(index_data))
+    return index
+
+
+def parts_of(index: Mapping[str, Any]) -> dict[str, Part]:
+    """Return where the large segments lie that an index names, by key."""
+    return {key: Part(*entry) for key, entry in index.get("large", {}).items()}
 
 
 class Body:
@@ -116,7 +214,7 @@ class Body:
     Safe under threads: blocks are only ever added, and each is the same whoever adds it.
     """
 
-    __slots__ = ("_blocks", "_data", "_firsts", "_sections", "meta")
+    __slots__ = ("_blocks", "_data", "_firsts", "_sections", "large", "meta")
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
         """Check every digest, so that nothing corrupt is found later.
@@ -124,12 +222,10 @@ class Body:
         Raises:
             CorruptSnapshotError: if a digest does not match or the body is too short.
         """
-        if sha256(index).hexdigest() != index_digest:
-            message = "the index does not match the digest in the head"
-            raise CorruptSnapshotError(message)
-        parsed = json.loads(zlib.decompress(index))
+        parsed = read_index(index, index_digest)
         self.meta: dict[str, Any] = parsed["meta"]
         self._sections: dict[str, list[list[Any]]] = parsed["sections"]
+        self.large = parts_of(parsed)
         self._firsts = {name: [e[0] for e in entries] for name, entries in self._sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}
@@ -145,7 +241,8 @@ class Body:
 
     def count(self, section: str) -> int:
         """Return the number of items of a section, without decoding any."""
-        return sum(entry[4] for entry in self._sections.get(section, ()))
+        large = len(self.large) if section == LARGE_SECTION else 0
+        return large + sum(int(entry[4]) for entry in self._sections.get(section, ()))
 
     def _block(self, entry: Sequence[Any]) -> str:
         offset: int = entry[1]
@@ -176,15 +273,16 @@ class Body:
         return None if text is None else json.loads(text)
 
     def items(self, section: str) -> dict[str, Any]:
-        """Return all items of a section, decoded afresh, in the order of their keys."""
+        """Return all items of a section but large ones, decoded afresh, in the order of keys."""
         found: dict[str, Any] = {}
         for entry in self._sections.get(section, ()):
             found.update(json.loads(self._block(entry)))
         return found
 
     def keys(self, section: str) -> list[str]:
-        """Return the keys of a section, sorted."""
-        return list(self.items(section))
+        """Return the keys of a section, sorted, those of large items among them."""
+        large = self.large if section == LARGE_SECTION else ()
+        return sorted([*self.items(section), *large])
 
 
 def cut(blocks: bytes) -> list[bytes]:

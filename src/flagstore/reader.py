@@ -13,13 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
-from flagstore.body import Body
+from flagstore.body import LARGE_SECTION, Body, Part, decode_part
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
     FlagNotFoundError,
     NotLoadedError,
     NotPublishedError,
+    StoreUnavailableError,
     UnsupportedLayoutError,
 )
 from flagstore.layout import Head, Key, Pulse, check_source, head_key, pulse_key
@@ -45,8 +46,10 @@ class ReaderStore(Protocol):
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record."""
 
-    def pieces(self, source: str, ticket: int, *, deadline: float) -> list[bytes]:
-        """Return the pieces of a large body, in order."""
+    def pieces(
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None
+    ) -> list[bytes]:
+        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
 
 
 class Info(NamedTuple):
@@ -77,12 +80,15 @@ class Info(NamedTuple):
 class Snapshot:
     """One flag set, for as long as you hold it: a request sees one, whole."""
 
-    __slots__ = ("_body", "head", "source")
+    __slots__ = ("_body", "_load_part", "head", "source")
 
-    def __init__(self, source: str, head: Head, body: Body) -> None:
+    def __init__(
+        self, source: str, head: Head, body: Body, load_part: Callable[[Part], bytes]
+    ) -> None:
         self.source = source
         self.head = head
         self._body = body
+        self._load_part = load_part
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
@@ -108,10 +114,16 @@ class Snapshot:
     def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
         """Return the provider's JSON of one flag or segment.
 
+        A large segment is read from the store when it is first asked for.
+
         Raises:
             FlagNotFoundError: if there is none.
+            NotLoadedError: if a large segment cannot be read now; flags are always in hand.
         """
         text = self._body.text(section, key)
+        if text is None and section == LARGE_SECTION and key in self._body.large:
+            part = self._body.large[key]
+            return decode_part(part, self._load_part(part))
         if text is None:
             message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
             raise FlagNotFoundError(message)
@@ -135,7 +147,7 @@ class Client:
 
         Args:
             source: the name of the source, such as ``prod``.
-            store: where to read from; by default DynamoDB, as the environment says.
+            store: where to read from; by default DynamoDB or Redis, as the environment says.
             ttl_s: seconds between two questions whether there is something new.
             replicas: replicas of the head that the writer keeps (``FLAGSTORE_HEAD_REPLICAS``).
             clock: seconds since the epoch.
@@ -153,6 +165,7 @@ class Client:
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self._error: NotLoadedError | None = None
+        self._parts: dict[str, bytes] = {}
         self._failures = 0
         self._told_stale = False
         self._patience_s = REFRESH_S
@@ -327,6 +340,10 @@ class Client:
     # -- loading --------------------------------------------------------------------------------
 
     def _open(self) -> ReaderStore:
+        if self._store is None and os.environ.get("FLAGSTORE_REDIS_URL"):
+            from flagstore.stores import redis  # noqa: PLC0415 - when used
+
+            self._store = redis.open_reader()
         if self._store is None:
             from flagstore.stores.dynamodb import open_reader  # noqa: PLC0415 - when used
 
@@ -358,7 +375,30 @@ class Client:
         data = head.body
         if number:
             data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
-        return Snapshot(self.source, head, Body(head.index_data, head.index_digest, data))
+        body = Body(head.index_data, head.index_digest, data)
+        # Large segments that are the same stay in hand.
+        still = {part.data_digest for part in body.large.values()}
+        self._parts = {digest: data for digest, data in self._parts.items() if digest in still}
+        return Snapshot(self.source, head, body, self._part)
+
+    def _part(self, part: Part) -> bytes:
+        """Return the bytes of a large segment, kept from the first time on."""
+        data = self._parts.get(part.data_digest)
+        if data is not None:
+            return data
+        if not self._lock.acquire(timeout=FIRST_LOAD_S):
+            message = f"another thread is still reading for {self.source!r}"
+            raise StoreUnavailableError(message)
+        try:
+            deadline = self._monotonic() + FIRST_LOAD_S
+            store = self._open()
+            pieces = store.pieces(self.source, part.ticket, deadline=deadline, part=part.number)
+            data = b"".join(pieces[: part.pieces])
+            decode_part(part, data)  # nothing damaged is kept
+            self._parts[part.data_digest] = data
+        finally:
+            self._lock.release()
+        return data
 
     def _absent(
         self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool

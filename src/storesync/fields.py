@@ -17,6 +17,8 @@ from storesync.model import Secret
 if TYPE_CHECKING:
     from storesync.providers.base import Provider
 
+OPTIONAL = {"store_url"}
+"""Fields that the example of a missing parameter leaves out."""
 MIN_SECRET = 16
 """Characters; a webhook secret is the only thing between the internet and the queue."""
 
@@ -40,7 +42,8 @@ class Fields:
 
     def _parse(self, text: str | None) -> dict[str, Any] | None:
         if text is None:
-            example = json.dumps(dict.fromkeys(self._known, "…"), ensure_ascii=False)
+            needed = [field for field in self._known if field not in OPTIONAL]
+            example = json.dumps(dict.fromkeys(needed, "…"), ensure_ascii=False)
             self.problem(f"is missing: create it as a SecureString with {example}")
             return None
         try:
@@ -89,6 +92,13 @@ class Fields:
         if not (text or wrong):  # what is wrong with it has been said
             self.problem(f'"{field}" is missing: {what}')
         return text
+
+    def one_of(self, field: str, known: tuple[str, ...]) -> str:
+        """Return one of the known words, the first where it is missing."""
+        value = self.text(field) or known[0]
+        if value not in known:
+            self.problem(f'"{field}" must be one of {", ".join(known)}')
+        return value
 
     def flag(self, field: str, *, default: bool) -> bool:
         """Return true or false."""

@@ -40,11 +40,7 @@ def check(
         RefusedSetError: names what is missing, and the digest that a person may allow.
     """
     for when, old in olds:
-        reason = (
-            _emptied(new, old)
-            or _shrunk(new.sections, old.sections)
-            or _segments_shrunk(new.sections, old.sections, members)
-        )
+        reason = _emptied(new, old) or _shrunk(new, old) or _segments_shrunk(new, old, members)
         if reason:
             message = (
                 f"{reason}, compared with {when}; what is published stays. If this is right, "
@@ -54,26 +50,25 @@ def check(
 
 
 def _emptied(new: FlagSet, old: FlagSet) -> str:
-    had = len(old.sections.get("flags", ()))
-    if had and not new.sections.get("flags"):
+    had = len(old.keys("flags"))
+    if had and not new.keys("flags"):
         return f"none of {had} flags is left"
     return ""
 
 
-def _shrunk(new: Sections, old: Sections) -> str:
-    for section, items in old.items():
-        gone = items.keys() - new.get(section, {}).keys()
-        if len(gone) > may_lose(len(items)):
-            return f"{_some(gone)} of {len(items)} {section} are gone"
+def _shrunk(new: FlagSet, old: FlagSet) -> str:
+    for section in old.sections:
+        had = old.keys(section)
+        gone = had - new.keys(section)
+        if len(gone) > may_lose(len(had)):
+            return f"{_some(gone)} of {len(had)} {section} are gone"
     return ""
 
 
-def _segments_shrunk(new: Sections, old: Sections, members: Callable[[Any], frozenset[str]]) -> str:
-    still = new.get("segments", {})
-    for key, segment in old.get("segments", {}).items():
-        if key not in still or still[key] == segment:
-            continue
-        before = members(segment)
+def _segments_shrunk(new: FlagSet, old: FlagSet, members: Callable[[Any], frozenset[str]]) -> str:
+    still = new.sections.get("segments", {})
+    for key in old.differing("segments", still):
+        before = members(old.item("segments", key))
         gone = before - members(still[key])
         if len(gone) > may_lose(len(before)):
             return f"{len(gone)} of {len(before)} members of segment {key!r} are gone"

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flagstore.body import canonical, is_large
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""
@@ -64,6 +67,11 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict)
     """Provider settings that are not secret, such as LaunchDarkly's payload ``filter``."""
     rows: bool = True
+    """Also write one row per flag and segment, beside the snapshot."""
+    store: str = "dynamodb"
+    """``dynamodb`` or ``redis``."""
+    store_url: Secret = field(default_factory=lambda: Secret(""))
+    """Of Redis, with user and password."""
     allow_http: bool = False
     """Permit plain http, for a provider in one's own network or a test."""
 
@@ -120,6 +128,24 @@ class FlagSet:
     """What else belongs to the document and is stable while nothing changes."""
     revision: int = 0
     """The provider's revision of the whole set where it has one, else 0."""
+
+    def keys(self, section: str) -> AbstractSet[str]:
+        """Return the keys of one section."""
+        return self.sections.get(section, {}).keys()
+
+    def item(self, section: str, key: str) -> Json | None:
+        """Return one item."""
+        return self.sections.get(section, {}).get(key)
+
+    def differing(self, section: str, items: Mapping[str, Json]) -> list[str]:
+        """Return the keys that both have and whose content differs, sorted."""
+        mine = self.sections.get(section, {})
+        both = sorted(mine.keys() & items.keys())
+        return [key for key in both if canonical(mine[key]) != canonical(items[key])]
+
+    def is_large(self, section: str, key: str) -> bool:
+        """Say whether an item is kept apart from the others, for its size."""
+        return is_large(section, self.item(section, key))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
-from flagstore.body import Encoded, canonical, encode
+from flagstore.body import canonical, content_digest, encode
 from flagstore.layout import LAYOUT, Pulse
 from storesync import guard, rows
 from storesync.budget import now_ms
@@ -29,9 +29,11 @@ from storesync.errors import (
     RefusedSetError,
     StoreError,
 )
+from storesync.expiry import Expiry
 from storesync.model import Changes, FlagSet, Report
 from storesync.patience import Limits, Patience
-from storesync.publisher import Check, Publisher, Stored
+from storesync.publisher import Check, Publisher
+from storesync.readback import Readback, Stored
 from storesync.retention import day_ago
 
 if TYPE_CHECKING:
@@ -92,8 +94,11 @@ class Sync:
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
         self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
+        self._readback = Readback(source.name, store)
+        self._expiry = Expiry(source.name, store, budget.clock)
         self._writer = fingerprint(source, replicas)
         self._wanted: tuple[str, ...] = ()
+        self._missed: tuple[str, ...] = ()
         self._fetches = 0
 
     def run(self, rings: Sequence[Ring]) -> Report:
@@ -150,7 +155,7 @@ class Sync:
 
         def item(section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
             flag_set = current()
-            return flag_set.sections.get(section, {}).get(key) if flag_set else None
+            return flag_set.item(section, key) if flag_set else None
 
         return all(self._provider.reached(wanted, revision, item) for wanted in self._wanted)
 
@@ -165,7 +170,7 @@ class Sync:
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
         verify = seen.verified_at + VERIFY_MS <= now_ms(self._clock)
-        stored, damaged = self._stored(seen) if verify else (None, False)
+        stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
         fresh = verify or damaged or seen.writer != self._writer
         answer = self._fetch("" if fresh else seen.etag)
@@ -187,7 +192,7 @@ class Sync:
         self._fetches += 1
         try:
             http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
-            return self._provider.fetch(self._source, http, etag)
+            return self._provider.fetch(self._source, http, etag, missed=self._missed)
         except ProviderError as error:
             self._patience.bear(error)
             raise _Again from error
@@ -201,14 +206,24 @@ class Sync:
         if not seen.published:
             return None, False
         with suppress(CorruptStoreError):
-            stored = self._publisher.stored(seen.published)
+            stored = self._readback.stored(seen.published)
             if stored is None or stored.head.digest == seen.digest:
                 return stored, False
         with suppress(CorruptStoreError):
-            kept = self._publisher.version(seen.published)
+            kept = self._readback.version(seen.published)
             if kept.head.digest == seen.digest:
                 return kept, True
         return None, True
+
+    def _verified(self, seen: Pulse) -> tuple[Stored | None, bool]:
+        """Return the same, with all large segments read as well."""
+        stored, damaged = self._stored(seen)
+        try:
+            if stored:
+                self._readback.verify_large(stored)
+        except CorruptStoreError:
+            return stored, True
+        return stored, damaged
 
     def _judge(
         self, check: Check, answer: Answer, stored: Stored | None, *, damaged: bool, verify: bool
@@ -216,22 +231,23 @@ class Sync:
         seen, new = check.seen, answer.flag_set
         lagging = not self._reached(seen, new)
         if lagging and self._patience.may_settle():
+            self._missed = self._wanted
             raise _Again
         if new is None:
             return self._unchanged(check, None, verify=verify, lagging=lagging)
         try:
-            encoded = encode(new.sections, new.meta)
+            digest = content_digest(new.sections, new.meta)
         except (ValueError, RecursionError) as error:
             message = f"{self._provider.title} answered with what JSON cannot say: {error}"
             raise MalformedAnswerError(message) from error
-        if encoded.digest == seen.digest and seen.writer == self._writer and not damaged:
+        if digest == seen.digest and seen.writer == self._writer and not damaged:
             return self._unchanged(check, new, verify=verify, lagging=lagging)
         if stored is None and not damaged:
             stored, damaged = self._stored(seen)
         back = stored is not None and self._provider.regressed(stored.flag_set, new)
-        if back and not self._patience.believes(encoded.digest, self._provider.title):
+        if back and not self._patience.believes(digest, self._provider.title):
             raise _Again
-        report = self._publish(check, new, encoded, stored, damaged=damaged)
+        report = self._publish(check, new, digest, stored, damaged=damaged)
         return replace(report, lagging=lagging)
 
     # -- completing -----------------------------------------------------------------------------
@@ -251,15 +267,18 @@ class Sync:
         return self._follow(report, flag_set, check.seen.published, follow)
 
     def _publish(
-        self, check: Check, new: FlagSet, encoded: Encoded, stored: Stored | None, *, damaged: bool
+        self, check: Check, new: FlagSet, digest: str, stored: Stored | None, *, damaged: bool
     ) -> Report:
         seen = check.seen
         changed = rows.changes(stored.flag_set if stored else None, new)
-        self._guard(check, new, encoded.digest, stored, changed)
+        self._guard(check, new, digest, stored, changed)
+        # Of what is damaged nothing is carried over.
+        parts = stored.flag_set.large if stored and not damaged else {}
+        encoded = encode(new.sections, new.meta, ticket=check.ticket, known=parts, digest=digest)
         self._publisher.publish(check, new, encoded, self._writer, changed)
         report = replace(
             self._report("published", seen, check=check),
-            digest=encoded.digest,
+            digest=digest,
             changes=changed,
             counts={section: len(items) for section, items in new.sections.items()},
         )
@@ -269,7 +288,9 @@ class Sync:
             and seen.published == seen.projected
             and seen.writer == self._writer
         )
-        in_pieces = encoded.size() > layout.INLINE_BYTES or bool(stored and stored.head.pieces)
+        in_pieces = encoded.size() > layout.INLINE_BYTES or bool(
+            encoded.parts or (stored and stored.in_pieces())
+        )
         follow = Following(
             changed if known else None, tidy=in_pieces or not known, verified=not known
         )
@@ -280,13 +301,13 @@ class Sync:
     ) -> None:
         if stored is None or digest == self._allow_shrink:
             return
-        olds = [("now", stored.flag_set)]
+        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
         baseline = day_ago(check.seen.versions(), now_ms(self._clock))
         lost = changed.removed or changed.changed
         if lost and baseline and baseline.ticket != check.seen.published:
             # A damaged history is no reason to refuse: what is published has been compared.
             with suppress(CorruptStoreError):
-                olds.append(("a day ago", self._publisher.version(baseline.ticket).flag_set))
+                olds.append(("a day ago", self._readback.version(baseline.ticket).flag_set))
         try:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         except RefusedSetError:
@@ -303,7 +324,7 @@ class Sync:
             else:
                 self._publisher.note_projected(ticket, sets)
             if follow.tidy:
-                self._publisher.expire(ticket)
+                self._expiry.expire(ticket)
         except FenceLostError:
             return report  # something newer is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:

@@ -10,43 +10,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
-from flagstore.body import Body, cut, dumps
-from flagstore.errors import CorruptSnapshotError
+from flagstore.body import cut, dumps
 from flagstore.layout import Head, Key, Pulse, Version
 from storesync import rows
 from storesync.budget import now_ms
-from storesync.errors import CorruptStoreError, FenceLostError
-from storesync.model import Changes, FlagSet
+from storesync.errors import FenceLostError
+from storesync.expiry import intent
 from storesync.retention import retained
-from storesync.stores.base import Delete, Expire, Fence, Put, Write
+from storesync.stores.base import Delete, Fence, Put, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.body import Encoded
     from flagstore.layout import Record
-    from storesync.model import Clock
+    from storesync.model import Changes, Clock, FlagSet
     from storesync.stores.base import Store
 
-PIECE_TTL_S = 86_400
-"""How long pieces that nothing names any more stay, for readers that still hold an older head."""
-INTENT_TTL_S = 3_600
-"""How long an intent outlives its pieces' expiry: longer than any function can run (15 min)."""
-PIECES_A_COMMIT = 8
-"""DynamoDB counts whole items against the 4 MB of a transaction, also where it only sets a TTL."""
 MAX_NAMES = 200
 """Names that a history record shows of what was added, changed and removed, each."""
 NAMES_BYTES = 20_000
 """Bytes of them, each: beside a body of ``layout.INLINE_BYTES`` there is room for three times that
 in one item."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A flag set as read back from the store, verified by its digests."""
-
-    head: Head
-    flag_set: FlagSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,55 +55,6 @@ class Publisher:
         self._store = store
         self._clock = clock
         self._replicas = replicas
-
-    # -- reading back ---------------------------------------------------------------------------
-
-    def stored(self, ticket: int) -> Stored | None:
-        """Return what is published, if it is (still) the publication of this ticket.
-
-        Raises:
-            CorruptStoreError: if it is missing or does not match its digests.
-        """
-        record = self._store.read(layout.head_key(self._source))
-        found = record.get("ticket") if record else None
-        if isinstance(found, int) and found > ticket:
-            return None  # published anew since the pulse was read: the fence will say so
-        stored = self._load(record, f"the head of ticket {ticket}")
-        if stored.head.ticket != ticket:
-            message = f"the head of ticket {ticket} is that of ticket {stored.head.ticket}"
-            raise CorruptStoreError(message)
-        return stored
-
-    def version(self, ticket: int) -> Stored:
-        """Return one kept publication.
-
-        Raises:
-            CorruptStoreError: if it is missing or does not match its digests.
-        """
-        record = self._store.read(layout.history_key(self._source, ticket))
-        return self._load(record, f"history {ticket}")
-
-    def _load(self, record: Record | None, what: str) -> Stored:
-        if record is None:
-            message = f"{what} is missing"
-            raise CorruptStoreError(message)
-        try:
-            head = Head.from_record(record)
-            body = Body(head.index_data, head.index_digest, self._data(head))
-        except (CorruptSnapshotError, TypeError, ValueError) as error:  # or someone else's record
-            message = f"{what} is corrupt: {error}"
-            raise CorruptStoreError(message) from error
-        sections = {name: body.items(name) for name in body.sections()}
-        return Stored(head, FlagSet(head.provider, sections, body.meta, head.revision))
-
-    def _data(self, head: Head) -> bytes:
-        ticket, number = head.piece_ticket()
-        if not number:
-            return head.body
-        prefix = layout.pieces_prefix(ticket)
-        pieces = list(self._store.scan(layout.pieces_namespace(self._source), prefix))
-        # A piece that was expired after it was gone leaves a stub without a body.
-        return b"".join(bytes(piece.get("body", b"")) for piece in pieces[:number])  # type: ignore[arg-type] # bytes
 
     # -- completing a check ---------------------------------------------------------------------
 
@@ -157,10 +93,14 @@ class Publisher:
             index_digest=encoded.index_digest,
             revision=check.revision,
         )
+        groups = {number: cut(data) for number, data in encoded.parts.items()}
         if encoded.size() <= layout.INLINE_BYTES:
             head = head._replace(body=encoded.blocks)
+            self._put_pieces(ticket, [], groups)
         else:
-            head = head._replace(pieces=dumps([ticket, self._put_pieces(ticket, encoded.blocks)]))
+            pieces = cut(encoded.blocks)
+            head = head._replace(pieces=dumps([ticket, len(pieces)]))
+            self._put_pieces(ticket, pieces, groups)
         kept, dropped = retained([*check.seen.versions(), Version(ticket, now)], now)
         history = head.to_record(layout.history_key(self._source, ticket))
         history["changes"] = _summary(changed)
@@ -195,19 +135,21 @@ class Publisher:
             "refused": None,
         }
 
-    def _put_pieces(self, ticket: int, blocks: bytes) -> int:
-        """Write the pieces of a large body, announced by an intent; return their number."""
-        pieces = cut(blocks)
-        intent = layout.intent_key(self._source, ticket)
-        written_at = int(self._clock.now())
-        self._store.put_all([{**intent._asdict(), "pieces": len(pieces), "written_at": written_at}])
+    def _put_pieces(self, ticket: int, body: list[bytes], parts: dict[int, list[bytes]]) -> None:
+        """Write what does not fit the head, announced by an intent that comes first."""
+        if not (body or parts):
+            return
+        sizes = [len(parts[number]) for number in range(len(parts))]
         self._store.put_all(
-            [
-                {**layout.piece_key(self._source, ticket, number)._asdict(), "body": piece}
-                for number, piece in enumerate(pieces)
-            ]
+            [intent(self._source, ticket, len(body), sizes, int(self._clock.now()))]
         )
-        return len(pieces)
+        for part, pieces in ((None, body), *parts.items()):
+            self._store.put_all(
+                [
+                    {**layout.piece_key(self._source, ticket, number, part)._asdict(), "body": data}
+                    for number, data in enumerate(pieces)
+                ]
+            )
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -249,54 +191,6 @@ class Publisher:
             for namespace in layout.row_namespaces(self._source)
             for record in self._store.scan(namespace)
         }
-
-    # -- expiring pieces ------------------------------------------------------------------------
-
-    def expire(self, published: int) -> None:
-        """Let pieces expire that neither the head nor the kept history names.
-
-        Only older tickets' pieces, and only while this ticket is what is published: then no
-        older ticket can be published any more, and no version be rolled back to but those that
-        are kept.
-
-        Raises:
-            FenceLostError: if something else is published by now; its publisher expires.
-        """
-        intents = [
-            intent
-            for intent in self._store.scan(layout.intents_namespace(self._source))
-            if int(str(intent["key"])) < published
-        ]
-        pulse = self._store.pulse(self._source) if intents else Pulse()
-        if pulse.published != published:
-            return
-        named = self._named_pieces(pulse)
-        for intent in intents:
-            if int(str(intent["key"])) not in named:
-                self._expire_pieces(published, intent)
-
-    def _expire_pieces(self, published: int, intent: Record) -> None:
-        ticket, number = int(str(intent["key"])), int(intent["pieces"])
-        now = int(self._clock.now())
-        fence = Fence(published=published)
-        expiries = [
-            Expire(layout.piece_key(self._source, ticket, piece), now + PIECE_TTL_S)
-            for piece in range(number)
-        ]
-        for at in range(0, number, PIECES_A_COMMIT):
-            self._store.commit(self._source, fence, {}, expiries[at : at + PIECES_A_COMMIT])
-        if int(intent["written_at"]) + INTENT_TTL_S < now:
-            key = layout.intent_key(self._source, ticket)
-            self._store.commit(self._source, fence, {}, [Delete(key)])
-
-    def _named_pieces(self, pulse: Pulse) -> set[int]:
-        keys = [layout.history_key(self._source, version.ticket) for version in pulse.versions()]
-        records = map(self._store.read, [*keys, layout.head_key(self._source)])
-        try:
-            return {Head.from_record(record).piece_ticket()[0] for record in records if record}
-        except (CorruptSnapshotError, TypeError, ValueError) as error:
-            message = f"which pieces are in use cannot be told: {error}"
-            raise CorruptStoreError(message) from error
 
 
 def _summary(changed: Changes) -> str:

@@ -7,9 +7,9 @@ who open the table.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flagstore.body import canonical, dumps
+from flagstore.body import dumps
 from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
 from storesync.model import Changes
 from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
@@ -35,28 +35,28 @@ class RowPlan:
 
 def changes(old: FlagSet | None, new: FlagSet) -> Changes:
     """Compare two flag sets item by item, by content."""
-    before = _flat(old.sections) if old else {}
-    after = _flat(new.sections)
+    before, after = _names(old) if old else set(), _names(new)
+    changed = [
+        f"{section}/{key}"
+        for section, items in new.sections.items()
+        for key in (old.differing(section, items) if old else ())
+    ]
     return Changes(
-        added=tuple(sorted("/".join(name) for name in after.keys() - before.keys())),
-        changed=tuple(
-            sorted(
-                "/".join(name)
-                for name in after.keys() & before.keys()
-                if canonical(after[name]) != canonical(before[name])
-            )
-        ),
-        removed=tuple(sorted("/".join(name) for name in before.keys() - after.keys())),
+        added=tuple(sorted("/".join(name) for name in after - before)),
+        changed=tuple(sorted(changed)),
+        removed=tuple(sorted("/".join(name) for name in before - after)),
     )
 
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before."""
     names = [_split(name) for name in (*changed.added, *changed.changed)]
-    rows = [row(source, new, section, key, ticket) for section, key in _ordered(names)]
+    shown = [name for name in names if _has_row(new, *name)]
+    hidden = [name for name in names if not _has_row(new, *name)]
+    rows = [row(source, new, section, key, ticket) for section, key in _ordered(shown)]
     gone = [
         Delete(Key(row_namespace(source, new.provider, section), key))
-        for section, key in map(_split, changed.removed)
+        for section, key in (*map(_split, changed.removed), *hidden)
         if _is_sort_key(key)
     ]
     return _plan(rows, gone, [])
@@ -65,7 +65,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> Ro
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], ticket: int) -> RowPlan:
     """Plan the rows against all that is there, whoever wrote it."""
     wanted: dict[Key, Record] = {}
-    for section, key in _ordered(_flat(new.sections)):
+    for section, key in _ordered(name for name in _names(new) if _has_row(new, *name)):
         record = row(source, new, section, key, ticket)
         wanted[Key(str(record["namespace"]), str(record["key"]))] = record
     rows = [
@@ -92,7 +92,7 @@ def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> 
     The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the ticket
     that wrote the row.
     """
-    item = flag_set.sections[section][key]
+    item = flag_set.item(section, key)
     own = item.get("version") if isinstance(item, dict) else None
     # An attribute of that name may be anything: no store takes ``true`` or 400 digits as a number.
     if not isinstance(own, int) or isinstance(own, bool) or own not in VERSIONS:
@@ -150,8 +150,13 @@ def _is_sort_key(key: str) -> bool:
         return False
 
 
-def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
-    return {(name, key): item for name, items in sections.items() for key, item in items.items()}
+def _names(flag_set: FlagSet) -> set[tuple[str, str]]:
+    return {(section, key) for section in flag_set.sections for key in flag_set.keys(section)}
+
+
+def _has_row(flag_set: FlagSet, section: str, key: str) -> bool:
+    """Large segments stay out of the rows, except where SDKs read them there."""
+    return flag_set.provider == "launchdarkly" or not flag_set.is_large(section, key)
 
 
 def _split(name: str) -> tuple[str, str]:

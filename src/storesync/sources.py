@@ -36,8 +36,9 @@ must not be able to spend it."""
 RETRY_S = 5.0
 """Pause after a first reading that failed, and until a missing name is looked for again."""
 
-SOURCE_FIELDS = ("provider", "options", "rows", "allow_http")
-CREDENTIAL_FIELDS = ("key", "base_url")
+SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http")
+CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
+STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
 
 log = logger()
@@ -170,8 +171,12 @@ def parse_source(
         credential=Secret(secret.needed("key", "the provider's server-side SDK key or token")),
         options=public.texts("options"),
         rows=public.flag("rows", default=True),
+        store=public.one_of("store", STORES),
+        store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
     )
+    if source.store == "redis":
+        secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
     return source
 

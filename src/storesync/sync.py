@@ -22,20 +22,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from storesync import providers
 from storesync.budget import Budget, SystemClock, now_ms
 from storesync.errors import (
-    NotSettledError,
-    ProviderError,
-    RefusedSetError,
     StoreSyncError,
-    UnknownSourceError,
 )
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
 from storesync.http import HttpClient
 from storesync.model import Ring
-from storesync.observability import emit, logger
+from storesync.observability import logger
 from storesync.pipeline import Sync
+from storesync.reporting import tell_error, tell_report
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
-from storesync.stores.dynamodb import DynamoDBStore
+from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from storesync.model import Report
+    from storesync.stores.opened import OpenStore
 
 RESERVE_S = 2.0
 """Left for answering the queue, logs and metrics when the function's time runs out."""
@@ -107,7 +105,7 @@ class Syncer:
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=2 * PARALLEL,
         )
-        self._table = boto3.client("dynamodb", config=config)
+        self._stores = Stores(boto3.client("dynamodb", config=config), settings.table)
         self._sqs = boto3.client("sqs", config=config)
         self._sources = Sources(
             boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
@@ -156,9 +154,10 @@ class Syncer:
     def _sync(self, rings: list[Ring], seconds: float, manual: Manual | None = None) -> Outcome:
         name = rings[0].source
         budget = Budget(self._clock, random.Random(), seconds)  # noqa: S311 - jitter
-        store = DynamoDBStore(self._table, self._settings.table, budget)
+        store: OpenStore | None = None
         try:
             source = self._sources.get(name, fresh=manual is not None)
+            store = self._stores.open(source, budget)
             sync = Sync(
                 source,
                 providers.get(source.provider),
@@ -174,7 +173,11 @@ class Syncer:
         except Exception as error:  # a bug: this source's rings come again, others go on
             log.exception("unexpected", source=name)
             outcome = Outcome(name, error=error)
-        self._tell(outcome, rings, store)
+        now = now_ms(self._clock)
+        if outcome.report is not None:
+            tell_report(outcome.report, rings, store.resent if store else 0, now)
+        elif outcome.error is not None:
+            tell_error(name, outcome.error, store, now)
         return outcome
 
     # -- the queue ------------------------------------------------------------------------------
@@ -213,66 +216,6 @@ class Syncer:
                     ReceiptHandle=message.receipt,
                     VisibilityTimeout=min(seconds, MAX_DELAY_S),
                 )
-
-    # -- saying what happened -------------------------------------------------------------------
-
-    def _tell(self, outcome: Outcome, rings: Sequence[Ring], store: DynamoDBStore) -> None:
-        if outcome.report is not None:
-            self._tell_report(outcome.report, rings, store)
-        elif outcome.error is not None:
-            self._tell_error(outcome, outcome.error, store)
-
-    def _tell_report(self, report: Report, rings: Sequence[Ring], store: DynamoDBStore) -> None:
-        now = now_ms(self._clock)
-        values: dict[str, float] = {
-            "SyncAgeSeconds": max(0.0, (now - report.checked_at) / 1000),
-            "Fetches": report.fetches,
-            "Superseded": report.outcome == "superseded",
-            "Coalesced": report.outcome == "coalesced",
-            "Pinned": report.outcome == "pinned",
-            "UnprocessedRetries": store.resent,
-            "SkippedRows": len(report.skipped_rows),
-            "RowFailures": bool(report.rows_error),
-        }
-        if report.outcome == "published":
-            values |= {f"{name.title()}": number for name, number in report.counts.items()}
-            values |= {
-                "Added": len(report.changes.added),
-                "Changed": len(report.changes.changed),
-                "Removed": len(report.changes.removed),
-            }
-            rung = [ring.sent_at for ring in rings if ring.trigger == "webhook"]
-            if rung:
-                values["RingToPublishSeconds"] = max(0.0, (now - min(rung)) / 1000)
-        log.info(
-            report.outcome,
-            source=report.source,
-            ticket=report.ticket,
-            rings=len(rings),
-            fetches=report.fetches,
-            lagging=report.lagging,
-            rows_error=report.rows_error,
-            skipped_rows=report.skipped_rows,
-        )
-        emit(report.source, values)
-
-    def _tell_error(self, outcome: Outcome, error: Exception, store: DynamoDBStore) -> None:
-        reason = type(error).__name__.removesuffix("Error")
-        log.error("failed", source=outcome.source, reason=reason, problem=str(error))
-        # A name that is no source must not make a metric of its own.
-        source = "" if isinstance(error, UnknownSourceError) else outcome.source
-        emit(source, {"SyncFailures": 1})
-        emit(source, {"Rejected": 1}, reason=reason)
-        if isinstance(error, (ProviderError, RefusedSetError, NotSettledError)):
-            self._tell_age(source, store)
-
-    def _tell_age(self, source: str, store: DynamoDBStore) -> None:
-        """Say how old what readers get has become; not where the store or the time is missing."""
-        with suppress(StoreSyncError):
-            checked_at = store.pulse(source).checked_at
-            if checked_at:
-                age = max(0.0, (now_ms(self._clock) - checked_at) / 1000)
-                emit(source, {"SyncAgeSeconds": age})
 
 
 @cache

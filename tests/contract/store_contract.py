@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from storesync.stores.base import Store
 
 FLOOR = 1_795_000_000
+LATER = 4_000_000_000
+"""A moment to expire at that no test lives to see: real stores remove what is expired."""
 
 
 def record(namespace: str, key: str, **values: int | str | bytes) -> Record:
@@ -40,12 +42,15 @@ class StoreContract:
         assert ticket == FLOOR + 1
         assert pulse == Pulse(drawn=ticket)
 
-    def test_tickets_grow_by_one_whatever_the_floor(self, store: Store) -> None:
-        """Once there is a counter, the floor no longer counts."""
+    def test_tickets_only_grow_whatever_the_floor(self, store: Store) -> None:
+        """A clock that is behind does not count; one that is ahead may, and takes nothing back."""
         first, _ = store.draw("prod", FLOOR)
         second, _ = store.draw("prod", 5)
         third, _ = store.draw("prod", FLOOR * 2)
-        assert [second, third] == [first + 1, first + 2]
+        fourth, _ = store.draw("prod", FLOOR)
+        assert second == first + 1
+        assert third > second
+        assert fourth == third + 1
 
     def test_drawing_returns_the_pulse_of_that_moment(self, store: Store) -> None:
         """The fence compares with what was seen when drawing."""
@@ -147,12 +152,36 @@ class StoreContract:
         writes = [
             *(Put(record("prod:flags", f"new{n:02}", item="2")) for n in range(33)),
             *(Delete(Key("prod:flags", f"old{n:02}")) for n in range(33)),
-            *(Expire(Key("prod:$body", f"1/{n:03}"), FLOOR) for n in range(33)),
+            *(Expire(Key("prod:$body", f"1/{n:03}"), LATER) for n in range(33)),
         ]
         assert len(writes) == COMMIT_WRITES
         store.commit("prod", Fence(), {"ticket": 1}, writes)
         assert [row["key"] for row in store.scan("prod:flags")] == [f"new{n:02}" for n in range(33)]
-        assert {row["expires_at"] for row in store.scan("prod:$body")} == {FLOOR}
+        assert {row["expires_at"] for row in store.scan("prod:$body")} == {LATER}
+
+    @pytest.mark.parametrize("shift", [-3_600, 3_600])
+    def test_an_expiry_that_is_set_stays(self, store: Store, shift: int) -> None:
+        """Whoever comes later neither lengthens nor shortens it; the record stays as it was."""
+        store.put_all([record("prod:$body", "1/000", body=b"x")])
+        place = Key("prod:$body", "1/000")
+        for at_s in (LATER, LATER + shift):
+            store.commit("prod", Fence(), {"ticket": 1}, [Expire(place, at_s)])
+        assert store.read(place) == record("prod:$body", "1/000", body=b"x", expires_at=LATER)
+
+    def test_a_record_that_is_written_anew_no_longer_expires(self, store: Store) -> None:
+        """Nothing of the record before is left: no attribute, no expiry."""
+        store.put_all([record("prod:$body", "1/000", body=b"x", old=1)])
+        place = Key("prod:$body", "1/000")
+        store.commit("prod", Fence(), {"ticket": 1}, [Expire(place, LATER)])
+        store.put_all([record("prod:$body", "1/000", body=b"y")])
+        assert store.read(place) == record("prod:$body", "1/000", body=b"y")
+
+    def test_a_record_without_attributes_is_there(self, store: Store) -> None:
+        """LaunchDarkly's mark of a complete store is a key and nothing else."""
+        mark = record("prod:$inited", "prod:$inited")
+        store.commit("prod", Fence(), {"ticket": 1}, [Put(mark)])
+        assert store.read(Key("prod:$inited", "prod:$inited")) == mark
+        assert list(store.scan("prod:$inited")) == [mark]
 
     def test_large_records_are_written_and_read_back_whole(self, store: Store) -> None:
         """Twelve pieces of 350 KB: more than one page of a query, in order of keys."""

@@ -10,13 +10,17 @@ import pytest
 from contract.store_contract import StoreContract
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.memory_store import MemoryStore
+from simulators.redis_server import Server, plain_server, redis_server
 from storesync.budget import Budget, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
+from storesync.stores.redis import RedisStore, open_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from storesync.stores.base import Store
 
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 
 class TestMemory(StoreContract):
@@ -36,3 +40,14 @@ class TestDynamoDB(StoreContract):
         """Give a store on a fresh table."""
         budget = Budget(SystemClock(), random.Random(1), 30)
         return DynamoDBStore(dynamodb_table.client, dynamodb_table.name, budget)
+
+
+class TestRedis(StoreContract):
+    """A real server."""
+
+    @pytest.fixture
+    def store(self, redis_server: Server) -> Iterator[Store]:
+        """Give a store on an empty server."""
+        budget = Budget(SystemClock(), random.Random(1), 30)
+        with open_redis(redis_server.url()) as client:
+            yield RedisStore(client, budget)

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.dynamo import Rig
+from faults.redis_rig import RedisRig
 from flagstore import layout
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
+from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 
 if TYPE_CHECKING:
-    from local.stand_in import StandIn
+    from collections.abc import Callable
 
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    type AnyRig = Rig | RedisRig
+
+__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 OLD = {f"flag-{n:03}": {"version": 1, "n": n} for n in range(250)}
 NEW = {f"flag-{n:03}": {"version": 2, "n": -n} for n in range(40, 250)}
@@ -25,13 +29,18 @@ CHANGE = {**dict.fromkeys(OLD), **NEW}
 assert (len(OLD), len(NEW)) == (250, 210)
 
 
-@pytest.fixture
-def rig(aws: StandIn, dynamodb_table: Table) -> Rig:
-    """Give an empty table and an empty provider."""
-    return Rig(aws, dynamodb_table, ModelProvider(), FakeClock())
+@pytest.fixture(params=["dynamodb", "redis"])
+def rig(request: pytest.FixtureRequest) -> AnyRig:
+    """Give an empty store and an empty provider."""
+    give: Callable[[str], Any] = request.getfixturevalue
+    if request.param == "redis":
+        rig = RedisRig(give("redis_server"), ModelProvider())
+        request.addfinalizer(rig.close)  # noqa: PT021 - the other rig has nothing to close
+        return rig
+    return Rig(give("aws"), give("dynamodb_table"), ModelProvider(), FakeClock())
 
 
-def settle(rig: Rig, flags: dict[str, Any]) -> None:
+def settle(rig: AnyRig, flags: dict[str, Any]) -> None:
     """Bring the store to one set, rows included."""
     rig.provider.flags = {}
     rig.provider.change(**flags)
@@ -41,7 +50,7 @@ def settle(rig: Rig, flags: dict[str, Any]) -> None:
             return
 
 
-def rows(rig: Rig) -> dict[str, Any]:
+def rows(rig: AnyRig) -> dict[str, Any]:
     """Return what the rows show."""
     items = rig.items("prod:flags")
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
@@ -49,7 +58,7 @@ def rows(rig: Rig) -> dict[str, Any]:
 
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
-    rig: Rig, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+    rig: AnyRig, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """250 flags become 210; at every kill point exactly one of both, and the next sync heals."""
     if in_pieces:

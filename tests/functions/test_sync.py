@@ -28,6 +28,8 @@ from simulators.deployment import (
 )
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import new_flag, rich_flags
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import errors, sync, webhook
@@ -344,7 +346,7 @@ def test_a_bug_keeps_the_ring_and_stops_nobody(
 ) -> None:
     """Even what nobody thought of ends with the ring on the queue and the others served."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **_named: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("storesync.providers.unleash.Unleash.fetch", broken)
@@ -593,7 +595,8 @@ SAMPLES = {
     "launchdarkly-forged.json": ["prod"],
     "launchdarkly-segment-updated.json": ["prod"],
     "manual-allow-shrink.json": ["prod"],
-    "schedule.json": ["prod", "unleash"],
+    "schedule.json": ["prod", "split", "unleash"],
+    "split-flag-changed.json": ["split"],
     "sqs-batch.json": ["prod", "unleash"],
     "unleash-duplicate.json": ["unleash"],
     "unleash-feature-enabled.json": ["unleash"],
@@ -606,10 +609,14 @@ def test_every_sample_does_its_job(
     stack: Deployment, small: LaunchDarklySimulator, name: str
 ) -> None:
     """Each file in events/, given to SyncFunction, publishes the sources that it names."""
-    with UnleashSimulator(*unleash_flags(5), token=KEY) as unleash:
+    with (
+        UnleashSimulator(*unleash_flags(5), token=KEY) as unleash,
+        SplitSimulator(*split_flags(5), sdk_key=KEY) as split,
+    ):
         stack.put_source("unleash", "unleash", unleash.url, KEY)
+        stack.put_source("split", "split", split.url, KEY)
         answer = invoke(json.loads((EVENTS / name).read_text(encoding="utf-8")))
-    published = [source for source in ("prod", "unleash") if stack.flags(source, "$head")]
+    published = [source for source in ("prod", "split", "unleash") if stack.flags(source, "$head")]
     assert published == SAMPLES[name]
     assert len(small.requests) == ("prod" in published)
     if name == "sqs-batch.json":

@@ -589,6 +589,7 @@ OUTCOMES = {
     "launchdarkly-flag-updated.json": (202, ["flag/new-checkout@8"]),
     "launchdarkly-forged.json": (401, None),
     "launchdarkly-segment-updated.json": (202, []),
+    "split-flag-changed.json": (200, ["change/1795000000000"]),
     "unleash-duplicate.json": (202, ["revision/4711"]),
     "unleash-feature-enabled.json": (202, ["revision/4711"]),
     "unleash-wrong-secret.json": (401, None),
@@ -605,6 +606,7 @@ def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None
     options = {"project": "shop", "environment": "production"}
     deployment.put_hook("prod", "launchdarkly", make_events.SECRET, options=options)
     deployment.put_hook("unleash", "unleash", make_events.SECRET, options=options)
+    deployment.put_hook("split", "split", make_events.SECRET, options=options)
     status, wanted = OUTCOMES[name]
     assert send(json.loads((EVENTS / name).read_text(encoding="utf-8")))[0] == status
     rings = deployment.rings()

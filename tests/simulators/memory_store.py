@@ -72,7 +72,7 @@ class MemoryStore:
         elif isinstance(write, Delete):
             self.records.pop(write.key, None)
         elif isinstance(write, Expire) and write.key in self.records:
-            self.records[write.key] = {**self.records[write.key], "expires_at": write.at_s}
+            self.records[write.key] = {"expires_at": write.at_s, **self.records[write.key]}
 
     def _put(self, record: Record) -> None:
         self.records[Key(str(record["namespace"]), str(record["key"]))] = dict(record)

@@ -42,10 +42,12 @@ class RecordsReader:
             record = self.stale.get(key, record)
         return dict(record) if record else None
 
-    def pieces(self, source: str, ticket: int, *, deadline: float) -> list[bytes]:
+    def pieces(
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None
+    ) -> list[bytes]:
         """Return the pieces of a large body, in order."""
-        self._answer(f"pieces {ticket}", deadline)
-        namespace, prefix = pieces_namespace(source), pieces_prefix(ticket)
+        self._answer(f"pieces {ticket}" if part is None else f"part {ticket}.{part}", deadline)
+        namespace, prefix = pieces_namespace(source), pieces_prefix(ticket, part)
         found = sorted(
             key for key in self.records if key.namespace == namespace and key.key.startswith(prefix)
         )

@@ -1,4 +1,4 @@
-"""A boto3 client of DynamoDB that counts calls, kills the caller, or leaves items unprocessed."""
+"""A client of DynamoDB or Redis that counts calls, kills the caller, or leaves items undone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-OPERATIONS = {"get_item", "query", "update_item", "transact_write_items", "batch_write_item"}
-WRITES = OPERATIONS - {"get_item", "query"}
+WRITES = {"update_item", "transact_write_items", "batch_write_item"}
+OPERATIONS = WRITES | {"get_item", "query", "execute_command"}
+"""Methods of boto3's client, and the one of redis-py's that all commands go through."""
 
 
 class Killed(BaseException):
@@ -30,11 +31,11 @@ class UnreliableClient:
         if name not in OPERATIONS:
             return method
 
-        def call(**arguments: Any) -> Any:
+        def call(*command: Any, **arguments: Any) -> Any:
             number = self.calls.total()
             self.calls[name] += 1
             self._fault(name, "before", number)
-            answer = method(**arguments)
+            answer = method(*command, **arguments)
             self._fault(name, "after", number)
             return answer
 

@@ -48,10 +48,12 @@ class Recording(ModelProvider):
 
     sent: list[str] = field(default_factory=list)
 
-    def fetch(self, source: Source, http: object, etag: str) -> Answer:
+    def fetch(
+        self, source: Source, http: object, etag: str, *, missed: tuple[str, ...] = ()
+    ) -> Answer:
         """Note the ETag and answer."""
         self.sent.append(etag)
-        return super().fetch(source, http, etag)
+        return super().fetch(source, http, etag, missed=missed)
 
 
 class Rig:
@@ -414,6 +416,18 @@ def test_a_wanted_revision_is_waited_for() -> None:
     assert rig.writes() == ["draw", "draw", "draw", "publish", "project"]
     assert rig.clock.slept == [0.2, 0.4]
     assert rig.read() == {"a": 2}
+
+
+def test_a_provider_is_told_what_it_has_not_reached() -> None:
+    """The first fetch is an ordinary one; those that wait may be asked past the caches."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    told: list[tuple[str, ...]] = []
+    rig.provider.on_fetch = lambda: told.append(rig.provider.missed)
+    rig.sync(webhook(rig, "9"), webhook(rig, "1"))
+    assert rig.provider.missed == ("1", "9")
+    assert told[:3] == [(), (), ("1", "9")]
 
 
 def test_waiting_for_a_revision_ends() -> None:

@@ -16,15 +16,14 @@ from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, i
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from storesync.errors import CorruptStoreError, FenceLostError
+from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, PIECES_A_COMMIT, Expiry
 from storesync.model import Changes, FlagSet
 from storesync.publisher import (
-    INTENT_TTL_S,
     MAX_NAMES,
-    PIECE_TTL_S,
-    PIECES_A_COMMIT,
     Check,
     Publisher,
 )
+from storesync.readback import Readback
 from storesync.retention import DAY_MS, KEPT_VERSIONS, THIN_MS, day_ago, retained
 from storesync.rows import record_bytes
 
@@ -45,6 +44,8 @@ class Rig:
         self.store = MemoryStore(step=self.steps.append)
         self.records = self.store.records
         self.publisher = Publisher("prod", self.store, self.clock, replicas=replicas)
+        self.readback = Readback("prod", self.store)
+        self.expiry = Expiry("prod", self.store, self.clock)
 
     def draw(self, etag: str = "", revision: int = 0) -> Check:
         """Draw a ticket for a check that starts now."""
@@ -187,7 +188,7 @@ def test_a_publication_is_one_step() -> None:
     assert pulse.digest == head.digest
     assert pulse.writer == "writer"
     assert pulse.versions() == [Version(ticket, head.published_at)]
-    assert rig.publisher.stored(ticket) is not None
+    assert rig.readback.stored(ticket) is not None
 
 
 def test_etag_and_revision_do_not_outlive_their_check() -> None:
@@ -204,8 +205,8 @@ def test_history_holds_the_whole_set_and_what_changed() -> None:
     rig = Rig()
     first = rig.publish({"a": 1})
     second = rig.publish({"a": 2, "b": 1}, Changes(("flags/b",), ("flags/a",), ("flags/c",)))
-    assert rig.publisher.version(first).flag_set.sections == {"flags": {"a": 1}}
-    assert rig.publisher.version(second).flag_set.sections == {"flags": {"a": 2, "b": 1}}
+    assert rig.readback.version(first).flag_set.sections == {"flags": {"a": 1}}
+    assert rig.readback.version(second).flag_set.sections == {"flags": {"a": 2, "b": 1}}
     record = rig.records[history_key("prod", second)]
     assert json.loads(str(record["changes"])) == {
         "counts": {"added": 1, "changed": 1, "removed": 1},
@@ -356,7 +357,7 @@ def test_a_head_published_anew_is_nobodys_damage() -> None:
     rig = Rig()
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
-    assert rig.publisher.stored(old) is None
+    assert rig.readback.stored(old) is None
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,7 @@ def test_a_damaged_head_is_corrupt(damage: dict[str, Any]) -> None:
     record = {**rig.records[head_key("prod")], **damage}
     rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.publisher.stored(ticket)
+        rig.readback.stored(ticket)
 
 
 def test_a_head_that_is_gone_is_corrupt() -> None:
@@ -391,10 +392,10 @@ def test_a_head_that_is_gone_is_corrupt() -> None:
     ticket = rig.publish({"a": 1})
     del rig.records[head_key("prod")]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.publisher.stored(ticket)
+        rig.readback.stored(ticket)
     del rig.records[history_key("prod", ticket)]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.publisher.version(ticket)
+        rig.readback.version(ticket)
 
 
 # -- pieces -------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ def test_a_large_body_lies_in_pieces() -> None:
     assert head.body == b""
     assert head.piece_ticket() == (ticket, len(pieces))
     assert rig.records[intent_key("prod", ticket)]["pieces"] == len(pieces)
-    stored = rig.publisher.stored(ticket)
+    stored = rig.readback.stored(ticket)
     assert stored is not None
     assert stored.flag_set.sections["flags"] == dict(sorted(flags.items()))
 
@@ -461,7 +462,7 @@ def test_a_damaged_piece_is_corrupt(damage: str) -> None:
         body = {} if damage == "stub" else {"body": b"other"}
         rig.records[key] = {**key._asdict(), "expires_at": 1, **body}
     with pytest.raises(CorruptStoreError):
-        rig.publisher.stored(ticket)
+        rig.readback.stored(ticket)
 
 
 # -- expiring -----------------------------------------------------------------------------------
@@ -471,10 +472,10 @@ def test_what_the_history_keeps_never_expires() -> None:
     """Pieces of kept versions have no TTL, however often pieces are expired."""
     rig = Rig()
     tickets = [rig.publish(large(seed)) for seed in range(3)]
-    rig.publisher.expire(rig.publish({"a": 1}))
+    rig.expiry.expire(rig.publish({"a": 1}))
     for ticket in tickets:
         assert rig.expiries(ticket) == {None}
-        assert rig.publisher.version(ticket).head.ticket == ticket
+        assert rig.readback.version(ticket).head.ticket == ticket
         assert intent_key("prod", ticket) in rig.records
 
 
@@ -484,7 +485,7 @@ def test_what_nothing_names_expires_a_day_later() -> None:
     ticket = rig.publish(large(1))
     rig.drop_history()
     assert rig.expiries(ticket) == {None}
-    rig.publisher.expire(rig.pulse().published)
+    rig.expiry.expire(rig.pulse().published)
     assert rig.expiries(ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     assert intent_key("prod", ticket) not in rig.records
 
@@ -496,12 +497,12 @@ def test_an_abandoned_writer_is_cleaned_up_after() -> None:
     published = rig.publish({"a": 1})
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=check)
-    rig.publisher.expire(published)
+    rig.expiry.expire(published)
     assert rig.expiries(check.ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     # The writer may still be writing: another expiry finds its later pieces.
     assert intent_key("prod", check.ticket) in rig.records
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.publisher.expire(published)
+    rig.expiry.expire(published)
     assert intent_key("prod", check.ticket) not in rig.records
 
 
@@ -517,7 +518,7 @@ def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
             later, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.publisher.expire(published)
+    rig.expiry.expire(published)
     assert rig.expiries(later.ticket) == {None}
     assert intent_key("prod", later.ticket) in rig.records
 
@@ -530,7 +531,7 @@ def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=orphan)
     rig.publish({"a": 2})
-    rig.publisher.expire(old)
+    rig.expiry.expire(old)
     assert rig.expiries(orphan.ticket) == {None}
 
 
@@ -548,7 +549,7 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
             }
 
     with pytest.raises(FenceLostError):
-        Publisher("prod", MemoryStore(rig.records, overtaken), rig.clock).expire(published)
+        Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock).expire(published)
     assert rig.expiries(7) == {None}
 
 
@@ -570,7 +571,7 @@ def test_few_pieces_expire_a_step(pieces: int, commits: int) -> None:
     published = rig.publish({"a": 1})
     put_intent(rig, 7, pieces)
     rig.steps.clear()
-    rig.publisher.expire(published)
+    rig.expiry.expire(published)
     assert rig.steps.count("expire") == commits
     assert rig.expiries(7) == {int(rig.clock.now()) + PIECE_TTL_S}
 
@@ -585,7 +586,7 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
     record = {**rig.records[history_key("prod", first)], **damage}
     rig.records[history_key("prod", first)] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.publisher.expire(published)
+        rig.expiry.expire(published)
     assert rig.expiries(7) == {None}
 
 
@@ -600,11 +601,11 @@ def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, i
     for seed, seconds in steps:
         rig.clock.advance(seconds)
         ticket = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.publisher.expire(ticket)
+        rig.expiry.expire(ticket)
         for version in rig.pulse().versions():
-            owner, _ = rig.publisher.version(version.ticket).head.piece_ticket()
+            owner, _ = rig.readback.version(version.ticket).head.piece_ticket()
             assert not owner or rig.expiries(owner) == {None}
-        assert rig.publisher.stored(ticket) is not None
+        assert rig.readback.stored(ticket) is not None
 
 
 LARGE = {seed: large(seed) for seed in (1, 2, 3)}

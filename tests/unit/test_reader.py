@@ -984,6 +984,8 @@ def test_history_can_be_read_with_the_readers_own_parts() -> None:
     rig = Rig({"a": 1})
     ticket = rig.client.info().ticket
     head = Head.from_record(rig.records[history_key("prod", ticket)])
-    snapshot = Snapshot("prod", head, Body(head.index_data, head.index_digest, head.body))
+    snapshot = Snapshot(
+        "prod", head, Body(head.index_data, head.index_digest, head.body), lambda _: b""
+    )
     assert snapshot["a"] == 1
     assert rig.records[pulse_key("prod")]["published"] == ticket

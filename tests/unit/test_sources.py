@@ -278,22 +278,25 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         (
             {},
             {"key": KEY},
-            [f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, unleash"],
+            [f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash"],
         ),
         (
             {"provider": 7},
             {"key": KEY},
             [
                 f'{PUBLIC}: "provider" must be a text',
-                f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, unleash",
+                f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash",
             ],
         ),
         (
             {**LAUNCHDARKLY, "options": {"a": 1}, "rows": "no", "allow_http": 1, "sdk_key": "x"},
             {"key": KEY, KEY: KEY},
             [
-                f'{PUBLIC}: "sdk_key" is not known here, only provider, options, rows, allow_http',
-                f"{PRIVATE}: a field is not known here, only key, base_url",
+                (
+                    f'{PUBLIC}: "sdk_key" is not known here, '
+                    "only provider, options, rows, store, allow_http"
+                ),
+                f"{PRIVATE}: a field is not known here, only key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',
                 f'{PUBLIC}: "options" must be an object of texts',
                 f'{PUBLIC}: "rows" must be true or false',
@@ -399,3 +402,18 @@ def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) 
         except ConfigurationError as error:
             said = str(error)
         assert said.startswith("/flagstore/")
+
+
+def test_a_source_in_redis_names_its_url_beside_its_key() -> None:
+    """The URL holds a password, so it is a secret; what is missing or unknown is said."""
+    public = '{"provider": "launchdarkly", "store": "redis"}'
+    url = "rediss://sync:pass-word@cache.internal:6379/0"
+    source = parse_source("prod", "/s", public, "/c", json.dumps({"key": KEY, "store_url": url}))
+    assert (source.store, source.store_url.reveal()) == ("redis", url)
+    assert "pass-word" not in repr(source)
+    with pytest.raises(ConfigurationError, match='"store_url" is missing: rediss://'):
+        parse_source("prod", "/s", public, "/c", json.dumps({"key": KEY}))
+    with pytest.raises(ConfigurationError, match='"store" must be one of dynamodb, redis'):
+        parse_source(
+            "prod", "/s", public.replace("redis", "consul"), "/c", json.dumps({"key": KEY})
+        )

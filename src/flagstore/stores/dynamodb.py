@@ -62,8 +62,10 @@ class DynamoDBReader:
         answer = self._transport.call("GetItem", payload, deadline)
         return _record(answer["Item"]) if "Item" in answer else None
 
-    def pieces(self, source: str, ticket: int, *, deadline: float) -> list[bytes]:
-        """Return the pieces of one large body, in order: one Query a megabyte."""
+    def pieces(
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None
+    ) -> list[bytes]:
+        """Return the pieces of a ticket's body or large part, in order: one Query a megabyte."""
         payload: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
@@ -71,7 +73,7 @@ class DynamoDBReader:
             "ExpressionAttributeNames": {"#n": "namespace", "#k": "key"},
             "ExpressionAttributeValues": {
                 ":n": {"S": pieces_namespace(source)},
-                ":p": {"S": pieces_prefix(ticket)},
+                ":p": {"S": pieces_prefix(ticket, part)},
             },
         }
         found: list[bytes] = []

@@ -46,7 +46,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Let one record expire at a time (seconds since the epoch), if it is there."""
+    """Let one record expire at a time (seconds since the epoch), if it is there.
+
+    An expiry that is already set stays as it is: neither put off nor brought forward.
+    """
 
     key: Key
     at_s: int

@@ -193,7 +193,7 @@ class DynamoDBStore:
             "Update": place
             | {
                 # Not conditional: a piece that is already gone leaves a stub that expires too.
-                "UpdateExpression": "SET expires_at = :at",
+                "UpdateExpression": "SET expires_at = if_not_exists(expires_at, :at)",
                 "ExpressionAttributeValues": {":at": {"N": str(write.at_s)}},
             }
         }

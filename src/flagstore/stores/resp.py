@@ -1,0 +1,150 @@
+"""Redis' protocol (RESP2) over one socket, as much of it as a reader needs.
+
+Every operation of the socket ends by a deadline, in ``time.monotonic()`` seconds. Whatever goes
+wrong is an OSError; then the connection is of no use any more.
+
+Source of the rules: Redis, "Redis serialization protocol specification".
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ssl import SSLContext
+    from typing import TypeAlias
+
+    Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
+    Command: TypeAlias = Sequence[str | bytes | int]
+
+CHUNK_BYTES = 262_144
+MAX_LINE_BYTES = 65_536
+MAX_BULK_BYTES = 536_870_912
+"""Redis: no string is longer than 512 MB."""
+
+
+class ErrorReply(str):
+    """What the server answers a command with that it refuses: ``CODE text``."""
+
+    __slots__ = ()
+
+
+class Connection:
+    """One connection to one server."""
+
+    def __init__(self, host: str, port: int, context: SSLContext | None, deadline: float) -> None:
+        """Connect, with TLS where there is a context."""
+        self._buffer = bytearray()
+        self._at = 0
+        self._socket = socket.create_connection((host, port), timeout=left(deadline))
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                self._socket.settimeout(left(deadline))
+                self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
+        """Send commands in one go and return one reply each."""
+        self._socket.settimeout(left(deadline))
+        self._socket.sendall(b"".join(map(encode, commands)))
+        replies = [self._reply(deadline) for _ in commands]
+        if self._at != len(self._buffer):
+            raise _malformed(bytes(self._buffer[self._at :]))
+        self._buffer.clear()
+        self._at = 0
+        return replies
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _reply(self, deadline: float, *, nested: bool = False) -> Reply:
+        line = self._line(deadline)
+        kind, rest = line[:1], line[1:]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return ErrorReply(rest.decode(errors="replace"))
+        number = _whole(rest)
+        if kind == b":":
+            return number
+        if kind == b"$" and number <= MAX_BULK_BYTES:
+            return self._bulk(number, deadline)
+        if kind == b"*" and not nested:
+            if number < 0:
+                return None
+            return [self._reply(deadline, nested=True) for _ in range(number)]
+        raise _malformed(line)
+
+    def _line(self, deadline: float) -> bytes:
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            if len(self._buffer) - self._at > MAX_LINE_BYTES:
+                raise _malformed(b"a line without an end")
+            self._fill(deadline)
+        line = bytes(self._buffer[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _bulk(self, size: int, deadline: float) -> bytes | None:
+        if size < 0:
+            return None
+        end = self._at + size
+        while len(self._buffer) < end + 2:
+            self._fill(deadline)
+        if self._buffer[end : end + 2] != b"\r\n":
+            raise _malformed(b"a string without an end")
+        data = bytes(memoryview(self._buffer)[self._at : end])
+        self._at = end + 2
+        return data
+
+    def _fill(self, deadline: float) -> None:
+        self._socket.settimeout(left(deadline))
+        chunk = self._socket.recv(CHUNK_BYTES)
+        if not chunk:
+            message = "the server closed the connection"
+            raise ConnectionResetError(message)
+        self._buffer += chunk
+
+
+def encode(command: Command) -> bytes:
+    """Write one command."""
+    parts = [
+        part
+        if isinstance(part, bytes)
+        else part.encode()
+        if isinstance(part, str)
+        else b"%d" % part
+        for part in command
+    ]
+    lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
+    return b"".join(lines)
+
+
+def left(deadline: float) -> float:
+    """Return the seconds that are left.
+
+    Raises:
+        TimeoutError: if there are none.
+    """
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        message = "out of time"
+        raise TimeoutError(message)
+    return seconds
+
+
+def _whole(digits: bytes) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise _malformed(digits) from None
+
+
+def _malformed(data: bytes) -> OSError:
+    return OSError(f"an answer that is not Redis': {data[:40]!r}")

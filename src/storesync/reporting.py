@@ -1,0 +1,79 @@
+"""Says in logs and metrics how the sync of one source ended."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from storesync.errors import (
+    NotSettledError,
+    ProviderError,
+    RefusedSetError,
+    StoreSyncError,
+    UnknownSourceError,
+)
+from storesync.observability import emit, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storesync.model import Report, Ring
+    from storesync.stores.base import Store
+
+log = logger()
+
+
+def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int) -> None:
+    """Say how a sync ended that completed; *resent* counts what a store had to be sent again."""
+    values: dict[str, float] = {
+        "SyncAgeSeconds": max(0.0, (now_ms - report.checked_at) / 1000),
+        "Fetches": report.fetches,
+        "Superseded": report.outcome == "superseded",
+        "Coalesced": report.outcome == "coalesced",
+        "Pinned": report.outcome == "pinned",
+        "UnprocessedRetries": resent,
+        "SkippedRows": len(report.skipped_rows),
+        "RowFailures": bool(report.rows_error),
+    }
+    if report.outcome == "published":
+        values |= {_metric(section): number for section, number in report.counts.items()}
+        values |= {
+            "Added": len(report.changes.added),
+            "Changed": len(report.changes.changed),
+            "Removed": len(report.changes.removed),
+        }
+        rung = [ring.sent_at for ring in rings if ring.trigger == "webhook"]
+        if rung:
+            values["RingToPublishSeconds"] = max(0.0, (now_ms - min(rung)) / 1000)
+    log.info(
+        report.outcome,
+        source=report.source,
+        ticket=report.ticket,
+        rings=len(rings),
+        fetches=report.fetches,
+        lagging=report.lagging,
+        rows_error=report.rows_error,
+        skipped_rows=report.skipped_rows,
+    )
+    emit(report.source, values)
+
+
+def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> None:
+    """Say what failed, and how old what readers get has become."""
+    reason = type(error).__name__.removesuffix("Error")
+    log.error("failed", source=name, reason=reason, problem=str(error))
+    # A name that is no source must not make a metric of its own.
+    source = "" if isinstance(error, UnknownSourceError) else name
+    emit(source, {"SyncFailures": 1})
+    emit(source, {"Rejected": 1}, reason=reason)
+    if store and isinstance(error, (ProviderError, RefusedSetError, NotSettledError)):
+        # Not after other errors, where the store or the time is missing.
+        with suppress(StoreSyncError):
+            checked_at = store.pulse(source).checked_at
+            if checked_at:
+                emit(source, {"SyncAgeSeconds": max(0.0, (now_ms - checked_at) / 1000)})
+
+
+def _metric(section: str) -> str:
+    """Name the metric of a section: ``rule_based_segments`` is ``RuleBasedSegments``."""
+    return section.title().replace("_", "")

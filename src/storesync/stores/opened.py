@@ -1,0 +1,42 @@
+"""The store of each source: DynamoDB, or a Redis that the source's credentials name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from storesync.stores.dynamodb import DynamoDBStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from storesync.budget import Budget
+    from storesync.model import Secret, Source
+    from storesync.stores.redis import RedisStore
+    from storesync.stores.redis_client import Server
+
+    OpenStore = DynamoDBStore | RedisStore
+
+
+class Stores:
+    """Opens stores, and keeps their connections between syncs."""
+
+    def __init__(self, table_client: DynamoDBClient, table: str) -> None:
+        self._table_client = table_client
+        self._table = table
+        self._servers: dict[Secret, Server] = {}
+
+    def open(self, source: Source, budget: Budget) -> OpenStore:
+        """Return the store of a source, for one sync.
+
+        Raises:
+            ConfigurationError: if the URL of Redis is none.
+        """
+        if source.store == "dynamodb":
+            return DynamoDBStore(self._table_client, self._table, budget)
+        # 100 ms that a deployment without Redis need not pay.
+        from storesync.stores.redis import RedisStore  # noqa: PLC0415
+        from storesync.stores.redis_client import open_redis  # noqa: PLC0415
+
+        if source.store_url not in self._servers:
+            self._servers[source.store_url] = open_redis(source.store_url.reveal())
+        return RedisStore(self._servers[source.store_url], budget)

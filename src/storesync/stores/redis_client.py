@@ -1,0 +1,255 @@
+"""Calls of Redis: opened from a URL, repeated where that mends, with errors that name a remedy."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from flagstore.stores.redis_layout import URL_SHAPE, index_name, parse_url, without_arguments
+from storesync.errors import ConfigurationError, StoreError
+from storesync.observability import logger
+from storesync.stores.redis_scripts import PROBE, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storesync.budget import Budget
+
+    Argument = str | bytes | int
+
+CONNECT_S = 3.0
+ANSWER_S = 5.0
+REPETITIONS = 6
+"""Within about three seconds; after that the ring comes again by the queue."""
+MENDED = {
+    *("LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN"),
+    *("BUSY", "READONLY", "NOREPLICAS"),
+}
+"""Errors that a repetition may mend: a server that starts, fails over or moves slots."""
+REMEDIES = {
+    "NOAUTH": "put user and password into the URL",
+    "WRONGPASS": "check user and password in the URL",
+    "NOPERM": "give the user the writer's rights in docs/redis.md",
+    "READONLY": "name the primary in the URL, not a replica",
+    "OOM": "its memory is full and nothing was written: give it more",
+    "MISCONF": "it cannot save to its disk: see its log",
+    "WRONGTYPE": "something else writes under flagstore:",
+    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and name the file of its authority",
+}
+_CODE = re.compile(rf"\b({'|'.join((*MENDED, *REMEDIES))})\b")
+
+log = logger()
+
+
+class Client(Protocol):
+    """What is used of a client."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - by command
+        """Call one command."""
+
+    def neighbour(self, host: str, port: int) -> Client:
+        """Return a client of another server of the same cluster; no host: on the same one."""
+
+
+class Server(Redis):
+    """A client of one server, that can open those beside it in a cluster.
+
+    redis-py's client of a cluster needs a right to COMMAND and asks for the whole cluster before
+    it starts; a source has all its keys on one server, which the first answer names.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        super().__init__(**options)
+        self._own_options = options
+        self._neighbours: dict[tuple[str, int], Server] = {}
+
+    def neighbour(self, host: str, port: int) -> Server:
+        """Return a client of another server, entered in the same way, and kept."""
+        place = (host or self._own_options["host"], port)
+        if place not in self._neighbours:
+            options = {**self._own_options, "host": place[0], "port": port}
+            self._neighbours[place] = Server(**options)
+        return self._neighbours[place]
+
+    def close(self) -> None:
+        """Close all connections."""
+        for neighbour in self._neighbours.values():
+            neighbour.close()
+        super().close()
+
+
+def open_redis(url: str, *, ca_file: str = "") -> Server:
+    """Return a client of a server or a cluster; it connects when used. Keep it between syncs.
+
+    It repeats nothing: that is the store's, within its time budget.
+
+    Args:
+        url: ``rediss://user:password@host:port/database``; in no message.
+        ca_file: trust the authorities in this PEM file instead of the system's.
+
+    Raises:
+        ConfigurationError: if the URL or the file is none.
+    """
+    address = parse_url(url)
+    if address is None:
+        message = f"the URL of Redis must be {URL_SHAPE}"
+        raise ConfigurationError(message)
+    if ca_file and not Path(ca_file).is_file():
+        message = f"there is no file {ca_file!r} with the certificate of Redis' authority"
+        raise ConfigurationError(message)
+    tls = {"ssl": True, "ssl_ca_certs": ca_file or None} if address.tls else {}
+    return Server(
+        host=address.host,
+        port=address.port,
+        db=address.database,
+        username=address.user or None,
+        password=address.password or None,
+        socket_connect_timeout=CONNECT_S,
+        socket_timeout=ANSWER_S,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,  # else every connection begins with two commands that say who we are
+        **tls,
+    )
+
+
+class Calls:
+    """Calls commands and scripts for one sync, within its time budget."""
+
+    def __init__(self, client: Client, budget: Budget) -> None:
+        self._client = self._node = client
+        self._budget = budget
+        self.resent = 0
+        """Calls that were sent again."""
+
+    def command(self, purpose: str, *command: Argument) -> Any:  # noqa: ANN401 - by command
+        """Call one command."""
+        return self._repeated(purpose, lambda: self._node.execute_command(*command))
+
+    def script(
+        self, purpose: str, script: Script, keys: list[str], arguments: list[Argument]
+    ) -> Any:  # noqa: ANN401 - by script
+        """Run a script: by its digest, whole where the server does not know it (any more)."""
+        rest = (len(keys), *keys, *arguments)
+
+        def run() -> Any:  # noqa: ANN401 - by script
+            try:
+                return self._node.execute_command("EVALSHA", script.digest, *rest)
+            except NoScriptError:
+                return self._node.execute_command("EVAL", script.source, *rest)
+
+        return self._repeated(purpose, run)
+
+    def check(self, source: str) -> None:
+        """Make sure, once a client and source, that the server is one that can keep flags.
+
+        Raises:
+            StoreError: if it may evict what has no TTL, or the user lacks rights.
+        """
+        checked = _checked.setdefault(self._client, set())
+        if source in checked:
+            return
+        key = f"{index_name(f'{source}:$probe')}:key"
+        self.script("checking the user's rights", PROBE, [key], [])  # where the keys are, from now
+        policy = self._policy()
+        if policy.startswith("allkeys"):
+            message = (
+                f"Redis' maxmemory-policy is {policy}, which may remove flags: set noeviction or "
+                "a volatile one (docs/redis.md)"
+            )
+            raise StoreError(message)
+        if not policy:
+            log.warning("Redis' eviction policy cannot be read; see docs/redis.md", source=source)
+        checked.add(source)
+
+    def _policy(self) -> str:
+        """Return the eviction policy of the server, empty where we may not know it."""
+        for command, name in (
+            (("INFO", "memory"), "maxmemory_policy"),
+            (("CONFIG GET", "maxmemory-policy"), "maxmemory-policy"),
+        ):
+            answer = self._repeated("reading the eviction policy", partial(self._ask, *command))
+            found = answer.get(name) or answer.get(name.encode()) or ""
+            if found:
+                return found.decode() if isinstance(found, bytes) else str(found)
+        return ""
+
+    def _ask(self, *command: str) -> Any:  # noqa: ANN401 - by command
+        try:
+            return self._node.execute_command(*command)
+        except ResponseError:  # no right to it, or a service that does not have it
+            return {}
+
+    def _repeated(self, purpose: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - by command
+        attempt = 0
+        while True:
+            try:
+                return call()
+            except (RedisError, OSError) as error:
+                if attempt == REPETITIONS or not _is_mended(error):
+                    raise _failure(purpose, error) from _cause(error)
+                if self._follow(error):
+                    attempt += 1
+                    continue
+            self.resent += 1
+            self._budget.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=f"{purpose} once more")
+            attempt += 1
+
+    def _follow(self, error: Exception) -> bool:
+        """Turn to where a cluster says that the keys are; otherwise to where we began."""
+        if isinstance(error, MovedError):
+            self._node = self._client.neighbour(error.host, error.port)
+            return True
+        pool = getattr(self._node, "connection_pool", None)
+        if isinstance(error, ReadOnlyError) and pool is not None:
+            pool.disconnect()  # it has become a replica; its name leads to the new primary
+        self._node = self._client
+        return False
+
+
+_checked: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
+"""Sources whose server was checked, by client: a warm function checks once."""
+
+
+def _code(error: Exception) -> str:
+    """Return the word that an error of Redis begins with, or the one that TLS ends with."""
+    status = getattr(error, "status_code", None)
+    if status and status != "ERR":
+        return str(status)
+    match = _CODE.search(str(error))
+    return match[1] if match else ""
+
+
+def _is_mended(error: Exception) -> bool:
+    code = _code(error)
+    unreached = isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError))
+    return code in MENDED or (unreached and code not in REMEDIES)
+
+
+def _failure(purpose: str, error: Exception) -> StoreError:
+    code = _code(error)
+    text = without_arguments(str(error))
+    said = text if text.startswith(code) else f"{code} {text}"
+    remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
+    return StoreError(f"{purpose}: Redis: {said}{remedy}")
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Return the error, unless its text quotes arguments: those of AUTH are a password."""
+    return error if without_arguments(str(error)) == str(error) else None

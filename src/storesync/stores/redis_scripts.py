@@ -1,0 +1,156 @@
+"""The steps of the Redis store: Lua scripts, each of which Redis runs as one atomic step.
+
+What a script writes stays if a later command of it fails, so each first looks at all that could
+fail, and writes then. In order of what could:
+
+- a key of ours that holds another type: looked at first;
+- memory that is full: Redis refuses it at a script's first write, if that can take memory, and
+  later ones no more. So what takes memory comes before what gives it back;
+- rights: :data:`PROBE` tries every command once, on a key of its own.
+
+No ``#!lua`` line, which Redis 6 does not know. Whole numbers are never turned into Lua's, which
+are floating: they are compared as decimal text, or counted by Redis. The exception are moments in
+milliseconds, which fit.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+
+class Script:
+    """A script and the digest that Redis knows it by."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+DRAW = Script("""
+-- KEYS: pulse. ARGV: floor. Returns the pulse.
+-- A replica that takes over may have missed the last ticket. The clock has not, so the counter never
+-- falls behind it, and no ticket is handed out twice.
+redis.call('HSETNX', KEYS[1], 'drawn', ARGV[1])
+local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'drawn'))
+redis.call('HINCRBY', KEYS[1], 'drawn', (behind > 0 and behind or 0) + 1)
+return redis.call('HGETALL', KEYS[1])
+""")
+
+COMMIT = Script("""
+-- KEYS: pulse, then record and index of each write.
+-- ARGV: ticket, published, unpinned_at, each '' where it is no condition;
+--       number of sets, then name and value of each;
+--       number of removals, then their names;
+--       then of each write its kind, the number of its values, its values.
+-- Returns 'OK', or the pulse where the fence does not hold; that changes nothing.
+local pulse = KEYS[1]
+
+local function holds(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+
+for i = 1, #KEYS do
+  if not holds(KEYS[i], (i == 1 or i % 2 == 0) and 'hash' or 'zset') then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i])
+  end
+end
+
+local function number(name)
+  return redis.call('HGET', pulse, name) or '0'
+end
+
+local function lost()
+  if ARGV[1] ~= '' and number('ticket') ~= ARGV[1] then return true end
+  if ARGV[2] ~= '' and number('published') ~= ARGV[2] then return true end
+  if ARGV[3] == '' then return false end
+  return (tonumber(number('pinned')) or math.huge) > tonumber(ARGV[3])
+end
+
+if lost() then return redis.call('HGETALL', pulse) end
+
+local sets_from, sets_to = 5, 4 + 2 * tonumber(ARGV[4])
+local gone_from, gone_to = sets_to + 2, sets_to + 1 + tonumber(ARGV[sets_to + 1])
+
+local function each(step)
+  local at = gone_to + 1
+  for i = 2, #KEYS, 2 do
+    local kind, values = ARGV[at], tonumber(ARGV[at + 1])
+    step(kind, KEYS[i], KEYS[i + 1], at + 2, at + 1 + values)
+    at = at + 2 + values
+  end
+end
+
+-- What takes memory.
+each(function(kind, record, index)
+  if kind == 'put' then
+    redis.call('ZADD', index, 0, string.sub(record, #index + 2))
+  end
+end)
+for i = sets_from, sets_to, 2 do redis.call('HSET', pulse, ARGV[i], ARGV[i + 1]) end
+
+-- From here on Redis refuses nothing any more.
+for i = gone_from, gone_to do redis.call('HDEL', pulse, ARGV[i]) end
+local expiring = {}
+each(function(kind, record, index, from, to)
+  if kind == 'put' then
+    redis.call('DEL', record)
+    for i = from, to, 2 do redis.call('HSET', record, ARGV[i], ARGV[i + 1]) end
+  elseif kind == 'delete' then
+    redis.call('DEL', record)
+    redis.call('ZREM', index, string.sub(record, #index + 2))
+  elseif redis.call('EXISTS', record) == 1 then
+    if redis.call('HSETNX', record, 'expires_at', ARGV[from]) == 1 then
+      redis.call('EXPIREAT', record, ARGV[from])
+    end
+    expiring[index] = true
+  end
+end)
+
+-- What has expired since is still in the index; the oldest come first.
+for index in pairs(expiring) do
+  for _, key in ipairs(redis.call('ZRANGE', index, 0, 999)) do
+    if redis.call('EXISTS', index .. ':' .. key) == 0 then redis.call('ZREM', index, key) end
+  end
+end
+return 'OK'
+""")
+
+SCAN = Script("""
+-- KEYS: index. ARGV: from and to as ZRANGEBYLEX takes them, records at most, bytes that suffice.
+-- Returns key and record by turns; a key that has expired with an empty record.
+local page, bytes = {}, 0
+for _, key in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])) do
+  local record = redis.call('HGETALL', KEYS[1] .. ':' .. key)
+  for i = 2, #record, 2 do bytes = bytes + #record[i] end
+  page[#page + 1] = key
+  page[#page + 1] = record
+  if bytes >= tonumber(ARGV[4]) then break end
+end
+return page
+""")
+
+PROBE = Script("""
+-- KEYS: a key that is there only while this runs. Returns 'OK', or the first command's error.
+local key = KEYS[1]
+local calls = {
+  {'DEL', key}, {'TYPE', key}, {'EXISTS', key}, {'HGET', key, 'a'}, {'HGETALL', key},
+  {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
+  {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1},
+  {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
+  {'ZADD', key, 0, 'a'}
+}
+for _, call in ipairs(calls) do
+  local answer = redis.pcall(unpack(call))
+  if type(answer) == 'table' and answer.err then
+    redis.pcall('DEL', key)
+    local text = answer.err
+    if string.find(text, 'executing the script') or string.find(text, 'ACL failure') then
+      text = 'NOPERM ' .. call[1] .. ': ' .. text
+    end
+    return redis.error_reply(text)
+  end
+end
+redis.call('DEL', key)
+return 'OK'
+""")

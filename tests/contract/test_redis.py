@@ -1,0 +1,707 @@
+"""What is Redis' own: users, TLS, memory, clusters, and the reader on a socket."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
+
+from contract.store_contract import FLOOR, LATER, StoreContract, record
+from flagstore.errors import ConfigurationError as ReaderConfigurationError
+from flagstore.errors import StoreUnavailableError
+from flagstore.layout import Key, Pulse, head_key, piece_key, pulse_key
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
+from simulators.clock import FakeClock
+from simulators.redis_server import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    Server,
+    cluster_servers,
+    make_certificates,
+    plain_server,
+    redis_cluster,
+    redis_server,
+    redis_tls,
+    tls_server,
+)
+from simulators.unreliable import UnreliableClient
+from storesync.budget import Budget, SystemClock
+from storesync.errors import ConfigurationError, FenceLostError, OutOfTimeError, StoreError
+from storesync.stores import redis_client
+from storesync.stores.base import COMMIT_WRITES, Delete, Expire, Fence, Put
+from storesync.stores.redis import RedisStore, open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore.layout import Record
+    from storesync.stores.base import Store
+
+__all__ = [
+    "cluster_servers",
+    "plain_server",
+    "redis_cluster",
+    "redis_server",
+    "redis_tls",
+    "tls_server",
+]
+
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
+PASSWORD = "p/a:s%s@w"
+IN_URL = "p%2Fa:s%25s@w"
+LINES = {
+    line.split()[2]: line.split()[3:]
+    for line in PAGE.read_text().splitlines()
+    if line.startswith("ACL SETUSER")
+}
+RIGHTS = [part for part in LINES["storesync"] if part.startswith("+")]
+
+
+@contextmanager
+def opened(
+    server: Server, user: str = "", password: str = "", *, seconds: float = 30, **options: Any
+) -> Iterator[RedisStore]:
+    """Give a store that a sync would open, and close its connections."""
+    budget = Budget(SystemClock(), random.Random(1), seconds)
+    with open_redis(server.url(user, password), **options) as client:
+        yield RedisStore(client, budget)
+
+
+@contextmanager
+def reading(
+    server: Server,
+    user: str = "",
+    password: str = "",
+    *,
+    ca_file: str = "",
+    host: str = "127.0.0.1",
+) -> Iterator[RedisReader]:
+    """Give a reader, and close its connection."""
+    address = parse_url(server.url(user, password, host))
+    assert address is not None
+    with closing(SocketTransport(address, ca_file)) as transport:
+        yield RedisReader(transport)
+
+
+def soon(seconds: float = 2.0) -> float:
+    """Return a deadline."""
+    return time.monotonic() + seconds
+
+
+def add_user(server: Server, name: str, rules: list[str]) -> None:
+    """Make a user of these rules, with PASSWORD."""
+    given = [f">{PASSWORD}" if rule == ">PASSWORD" else rule for rule in rules]
+    server.admin.execute_command("ACL", "SETUSER", name, "reset", *given)
+
+
+def dump(server: Server) -> dict[bytes, tuple[bytes, int]]:
+    """Return all that is in the database, with its expiry."""
+    keys = server.admin.keys()
+    return {key: (server.admin.dump(key), server.admin.pexpiretime(key)) for key in keys}
+
+
+def publish(store: Store, ticket: int = 1) -> list[Record]:
+    """Write one of everything, and return the records."""
+    records = [
+        record(*head_key("prod"), ticket=ticket, body=b"\x00\xff\r\n" * 50_000, provider="model"),
+        record(*piece_key("prod", ticket, 0), body=b"x"),
+        record("prod:flags", "ключ/🙂:{x}", item='{"a":1}', version=10**15),
+    ]
+    store.put_all(records[1:2])
+    writes = [Put(records[0]), Put(records[2])]
+    store.commit("prod", Fence(), {"ticket": ticket, "published": ticket, "etag": None}, writes)
+    return records
+
+
+def use_all(store: Store) -> None:
+    """Make every step that a sync can make."""
+    ticket, pulse = store.draw("prod", FLOOR)
+    publish(store, ticket)
+    with pytest.raises(FenceLostError):
+        store.commit("prod", Fence(ticket=pulse.ticket), {"ticket": 1})
+    expire = Expire(piece_key("prod", ticket, 0), LATER)
+    store.commit("prod", Fence(published=ticket), {"etag": None}, [expire])
+    assert store.read(head_key("prod")) is not None
+    flags = [row["key"] for row in store.scan("prod:flags")]
+    store.commit("prod", Fence(), {}, [Delete(Key("prod:flags", str(key))) for key in flags])
+    assert store.pulse("prod").published == ticket
+
+
+# -- the database ---------------------------------------------------------------------------------
+
+
+def test_a_flushed_database_hands_out_no_smaller_tickets(redis_server: Server) -> None:
+    """Tickets go on from the clock's seconds, and everything can be published again."""
+    with opened(redis_server) as store:
+        first, _ = store.draw("prod", FLOOR)
+        publish(store, first)
+        redis_server.admin.flushall()
+        redis_server.admin.script_flush()
+        assert store.pulse("prod") == Pulse()
+        again, pulse = store.draw("prod", FLOOR + 60)
+        assert again == FLOOR + 61 > first
+        assert pulse == Pulse(drawn=again)
+        publish(store, again)
+
+
+def test_a_failover_that_lost_a_ticket_hands_it_out_to_nobody_else(redis_server: Server) -> None:
+    """A replica that missed the last ticket goes on from the clock, not from where it stood."""
+    with opened(redis_server) as store:
+        lost, _ = store.draw("prod", FLOOR)
+        redis_server.admin.hset("flagstore:{prod}:$pulse:pulse", "drawn", lost - 1)
+        again, _ = store.draw("prod", FLOOR + 30)
+        assert again > lost
+
+
+def test_nothing_else_in_the_database_is_touched(redis_server: Server) -> None:
+    """Keys of other applications and other sources are the same before and after, bit by bit."""
+    admin = redis_server.admin
+    for name in (
+        "prod",
+        "prod:$pulse",
+        "flagstore",
+        "flagstore:prod:flags",
+        "flagstore:{prod-eu}:x",
+    ):
+        admin.set(name, "text", ex=3_600)
+        admin.hset(f"{name}:hash", "field", "value")
+        admin.zadd(f"{name}:zset", {"a": 1})
+        admin.rpush(f"{name}:list", "a", "b")
+    before = dump(redis_server)
+    with opened(redis_server) as store:
+        use_all(store)
+    after = dump(redis_server)
+    assert {key: after[key] for key in before} == before
+    ours = after.keys() - before.keys()
+    assert {key.split(b":")[:2] == [b"flagstore", b"{prod}"] for key in ours} == {True}
+
+
+def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
+    """Everything else stays for ever; a record that is written anew stays again."""
+    with opened(redis_server) as store:
+        publish(store)
+        expire = Expire(piece_key("prod", 1, 0), LATER)
+        store.commit("prod", Fence(published=1), {}, [expire])
+        expiring = {key: at for key, (_, at) in dump(redis_server).items() if at != -1}
+        assert list(expiring.values()) == [LATER * 1_000]
+        publish(store)
+        assert {at for _, at in dump(redis_server).values()} == {-1}
+
+
+def test_what_has_expired_is_gone_from_scans_and_index(redis_server: Server) -> None:
+    """The server removes the record; the next expiry in its namespace removes its key."""
+    with opened(redis_server) as store:
+        store.put_all([record(*piece_key("prod", n, 0), body=b"x") for n in range(3)])
+        past = [Expire(piece_key("prod", 0, 0), 1)]
+        store.commit("prod", Fence(), {}, past)
+        index = "flagstore:{prod}:$body"
+        assert redis_server.admin.zcard(index) == 2
+        redis_server.admin.delete(f"{index}:{piece_key('prod', 1, 0).key}")
+        assert [row["key"] for row in store.scan("prod:$body")] == [piece_key("prod", 2, 0).key]
+        store.commit("prod", Fence(), {}, [Expire(piece_key("prod", 2, 0), LATER)])
+        assert redis_server.admin.zcard(index) == 1
+
+
+def test_scans_go_on_over_pages(redis_server: Server) -> None:
+    """More records than one page holds, in the order of their bytes."""
+    keys = sorted(f"{number}-{'é' * (number % 3)}" for number in range(350))
+    with opened(redis_server) as store:
+        store.put_all([record("prod:flags", key, item="x") for key in reversed(keys)])
+        assert [row["key"] for row in store.scan("prod:flags")] == keys
+        ones = [key for key in keys if key.startswith("1")]
+        assert [row["key"] for row in store.scan("prod:flags", "1")] == ones
+
+
+@pytest.mark.parametrize("name", ["$pulse:pulse", "flags", "flags:a", "$body:1/000"])
+def test_a_key_of_ours_with_another_type_fails_before_anything_is_written(
+    redis_server: Server, name: str
+) -> None:
+    """A script that would fail midway does not begin."""
+    redis_server.admin.set(f"flagstore:{{prod}}:{name}", "something else")
+    before = dump(redis_server)
+    writes = [
+        Put(record("prod:$head", "1", ticket=1)),
+        Delete(Key("prod:flags", "a")),
+        Expire(Key("prod:$body", "1/000"), LATER),
+    ]
+    refused = pytest.raises(StoreError, match=f"WRONGTYPE .*{re.escape(name)}")
+    with opened(redis_server) as store, refused:
+        store.commit("prod", Fence(), {"ticket": 1}, writes)
+    assert dump(redis_server) == before
+
+
+def test_a_namespace_that_is_none_reaches_no_server(redis_server: Server) -> None:
+    """Names outside of a source's would leave its slot and its rights."""
+    with opened(redis_server) as store:
+        for namespace in ("prod", "prod:", "prod:a:b"):
+            with pytest.raises(ValueError, match="no namespace"):
+                store.read(Key(namespace, "x"))
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused"),
+    [
+        *((f"allkeys-{how}", True) for how in ("lru", "lfu", "random")),
+        *((f"volatile-{how}", False) for how in ("lru", "lfu", "random", "ttl")),
+        ("noeviction", False),
+    ],
+)
+@pytest.mark.parametrize("right", ["+info", "+config|get"])
+def test_a_server_that_may_evict_flags_is_refused(
+    redis_server: Server, policy: str, refused: bool, right: str
+) -> None:
+    """Whether INFO or only CONFIG GET may be asked; nothing was written."""
+    redis_server.admin.config_set("maxmemory-policy", policy)
+    rules = [right if rule == "+info" else rule for rule in LINES["storesync"]]
+    add_user(redis_server, "storesync", rules)
+    with opened(redis_server, "storesync", IN_URL) as store:
+        if not refused:
+            store.draw("prod", FLOOR)
+            return
+        for step in (
+            lambda: store.draw("prod", FLOOR),
+            lambda: store.commit("prod", Fence(), {"ticket": 1}),
+            lambda: store.put_all([record("prod:$body", "1/000", body=b"x")]),
+        ):
+            with pytest.raises(StoreError, match=f"{policy}.*noeviction"):
+                step()
+    assert dump(redis_server) == {}
+
+
+def test_a_policy_that_nobody_may_read_is_said_once(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Managed services may forbid both; then it goes on, with one warning a client and source."""
+    told: list[str] = []
+    monkeypatch.setattr(redis_client.log, "warning", lambda text, **_: told.append(text))
+    rules = [rule for rule in LINES["storesync"] if rule != "+info"]
+    add_user(redis_server, "storesync", rules)
+    with open_redis(redis_server.url("storesync", IN_URL)) as client:
+        for _ in range(3):
+            store = RedisStore(client, Budget(SystemClock(), random.Random(1), 30))
+            store.draw("prod", FLOOR)
+            store.commit("prod", Fence(), {"ticket": 1})
+    assert len(told) == 1
+
+
+def test_full_memory_is_refused_before_anything_is_written(redis_server: Server) -> None:
+    """Whatever comes first in a commit: the database is the same after as before."""
+    old = [record("prod:flags", f"old{n}", item="1") for n in range(3)]
+    deletes = [Delete(Key("prod:flags", f"old{n}")) for n in range(3)]
+    puts = [Put(record("prod:flags", f"old{n}", item="2" * 1_000)) for n in range(3)]
+    with opened(redis_server) as store:
+        store.put_all(old)
+        store.commit("prod", Fence(), {"ticket": 1, "etag": "x"})
+        before = dump(redis_server)
+        redis_server.admin.config_set("maxmemory", 1)
+        for sets, writes in (
+            ({"ticket": 2, "etag": None}, []),
+            ({"ticket": 2, "etag": None}, [*deletes, *puts]),
+            ({"etag": None}, puts),
+            ({}, [*deletes, *puts]),
+            ({"etag": None, "ticket": 2}, deletes),
+        ):
+            with pytest.raises(StoreError, match=r"OOM .*memory is full and nothing was written"):
+                store.commit("prod", Fence(ticket=1), sets, writes)
+            assert dump(redis_server) == before
+        with pytest.raises(StoreError, match="OOM"):
+            store.draw("prod", FLOOR)
+        assert dump(redis_server) == before
+        store.commit("prod", Fence(ticket=1), {}, deletes)
+        assert list(store.scan("prod:flags")) == []
+        redis_server.admin.config_set("maxmemory", 0)
+        store.commit("prod", Fence(ticket=1), {"ticket": 2}, puts)
+
+
+# -- users ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def users(redis_server: Server) -> Server:
+    """Give a server with the users that the page names."""
+    for name, rules in LINES.items():
+        add_user(redis_server, name, rules)
+    return redis_server
+
+
+def test_the_documented_rights_are_enough(users: Server) -> None:
+    """The writer's for every step, the reader's for every read."""
+    with opened(users, "storesync", IN_URL) as store:
+        use_all(store)
+        records = publish(store, 7)
+    with reading(users, "flags-reader", IN_URL) as reader:
+        for wanted in records:
+            key = Key(str(wanted["namespace"]), str(wanted["key"]))
+            assert reader.read(key, consistent=True, deadline=soon()) == wanted
+
+
+@pytest.mark.parametrize("right", [right for right in RIGHTS if right != "+info"])
+def test_a_right_that_is_missing_is_found_before_anything_is_written(
+    redis_server: Server, right: str
+) -> None:
+    """So no script stops midway; and none of the documented rights is one too many."""
+    add_user(redis_server, "storesync", [rule for rule in LINES["storesync"] if rule != right])
+    with opened(redis_server, "storesync", IN_URL) as store:
+        redis_server.admin.script_flush()
+        with pytest.raises(StoreError, match=rf"NOPERM .*(?i:{right[1:]}).*docs/redis\.md"):
+            use_all(store)
+    assert dump(redis_server) == {}
+
+
+def test_users_reach_nothing_else(users: Server) -> None:
+    """Neither another source, nor another application's keys; a reader writes nothing."""
+    users.admin.set("foreign", "x")
+    with opened(users, "storesync", IN_URL) as store:
+        with pytest.raises(StoreError, match="NOPERM"):
+            store.draw("other", FLOOR)
+        for command in (("HGETALL", "foreign"), ("DEL", "foreign"), ("FLUSHALL",), ("KEYS", "*")):
+            with pytest.raises(NoPermissionError):
+                store._calls._client.execute_command(*command)
+    with reading(users, "flags-reader", IN_URL) as reader:
+        with pytest.raises(StoreUnavailableError, match=r"NOPERM.*docs/redis\.md"):
+            reader.read(Key("other:$head", "1"), consistent=False, deadline=soon())
+        own = "flagstore:{prod}:$pulse:pulse"
+        for command in (("HSET", own, "a", "b"), ("DEL", own), ("GET", "foreign")):
+            with pytest.raises(StoreUnavailableError, match="NOPERM"):
+                reader._transport.call([command], soon())
+
+
+@pytest.mark.parametrize(("user", "code"), [("storesync", "WRONGPASS"), ("", "NOAUTH")])
+def test_a_wrong_password_is_named_and_not_shown(
+    redis_tls: Server, user: str, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Writer and reader say what to check; the password is in no text."""
+    secret = "other-secret" if user else ""
+    ca_file = redis_tls.ca_file()
+    with opened(redis_tls, user, secret, ca_file=ca_file) as store:
+        with pytest.raises(StoreError, match=f"{code}.*URL") as failed:
+            store.pulse("prod")
+        shown = [repr(store._calls._client), repr(vars(store)), str(failed.value)]
+        shown += [repr(failed.value), repr(failed.value.__cause__)]
+    with reading(redis_tls, user, secret, ca_file=ca_file) as reader:
+        with pytest.raises(StoreUnavailableError, match=f"{code}.*FLAGSTORE_REDIS_URL") as unread:
+            reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+        shown += [repr(reader), repr(vars(reader._transport)), str(unread.value)]
+    assert all("other-secret" not in text for text in [*shown, caplog.text])
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+def test_tls_is_spoken_and_verified(redis_tls: Server) -> None:
+    """With the server's own authority, for writer and reader."""
+    ca_file = redis_tls.ca_file()
+    with opened(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as store:
+        use_all(store)
+        written = store.read(head_key("prod"))
+    with reading(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as reader:
+        assert reader.read(head_key("prod"), consistent=False, deadline=soon()) == written
+
+
+@pytest.mark.parametrize("case", ["the system's authorities", "another authority", "another name"])
+def test_a_certificate_that_is_not_trusted_is_refused(
+    redis_tls: Server, tmp_path: Path, case: str
+) -> None:
+    """At once, and before user and password are sent."""
+    ca_file = redis_tls.ca_file() if case == "another name" else ""
+    if case == "another authority":
+        ca_file = str(make_certificates(tmp_path).authority)
+    host = "localhost" if case == "another name" else "127.0.0.1"
+    begun = time.monotonic()
+    with open_redis(redis_tls.url(ADMIN, ADMIN_PASSWORD, host), ca_file=ca_file) as client:
+        store = RedisStore(client, Budget(FakeClock(), random.Random(1), 30))
+        with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.*authority"):
+            store.pulse("prod")
+    refused = pytest.raises(StoreUnavailableError, match="FLAGSTORE_REDIS_CA_FILE")
+    with reading(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file, host=host) as reader, refused:
+        reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+    assert time.monotonic() - begun < 1.5
+
+
+def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: Path) -> None:
+    """A file that is missing, or no certificate."""
+    missing = str(tmp_path / "missing.pem")
+    with pytest.raises(ConfigurationError, match=r"missing\.pem"):
+        open_redis(redis_tls.url(), ca_file=missing)
+    text = r"FLAGSTORE_REDIS_CA_FILE.*missing\.pem"
+    refused = pytest.raises(ReaderConfigurationError, match=text)
+    with reading(redis_tls, ca_file=missing) as reader, refused:
+        reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+
+
+def test_without_tls_a_server_with_tls_is_not_reached(redis_tls: Server) -> None:
+    """A URL of the wrong scheme fails within the deadline, without the password."""
+    url = redis_tls.url(ADMIN, ADMIN_PASSWORD).replace("rediss:", "redis:")
+    address = parse_url(url)
+    assert address is not None
+    unavailable = pytest.raises(StoreUnavailableError)
+    with closing(SocketTransport(address)) as transport, unavailable as failed:
+        RedisReader(transport).read(pulse_key("prod"), consistent=False, deadline=soon(0.3))
+    assert ADMIN_PASSWORD not in str(failed.value)
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+def lossy(store: RedisStore, losses: int = 1, only: str = "EVALSHA") -> UnreliableClient:
+    """Lose the answers to the first scripts that the server ran."""
+    client = store._calls._client
+    left = {"losses": losses}
+
+    class Lossy(UnreliableClient):
+        def execute_command(self, *command: Any, **options: Any) -> Any:
+            answer = client.execute_command(*command, **options)
+            if command[0] == only and left["losses"]:
+                left["losses"] -= 1
+                raise RedisConnectionError("lost")
+            return answer
+
+    return Lossy(client)
+
+
+def test_a_publication_whose_answer_was_lost_is_lost_to_itself(redis_server: Server) -> None:
+    """Sent again, it finds its own ticket in the pulse, as with DynamoDB."""
+    with opened(redis_server) as sure:
+        ticket, _ = sure.draw("prod", FLOOR)
+        publish(sure, 1)
+        store = RedisStore(lossy(sure), Budget(FakeClock(), random.Random(1), 30))
+        redis_client._checked[store._calls._client] = {"prod"}
+        head = record(*head_key("prod"), ticket=ticket)
+        with pytest.raises(FenceLostError) as lost:
+            store.commit("prod", Fence(ticket=1), {"ticket": ticket}, [Put(head)])
+        assert lost.value.pulse.ticket == ticket
+        assert store.read(head_key("prod")) == head
+        assert store.resent == 1
+
+
+def test_a_draw_whose_answer_was_lost_draws_again(redis_server: Server) -> None:
+    """A ticket that nobody uses does no harm."""
+    with opened(redis_server) as sure:
+        first, _ = sure.draw("prod", FLOOR)
+        store = RedisStore(lossy(sure), Budget(FakeClock(), random.Random(1), 30))
+        redis_client._checked[store._calls._client] = {"prod"}
+        assert store.draw("prod", FLOOR)[0] == first + 2
+
+
+def test_scripts_that_the_server_forgot_are_sent_whole(redis_server: Server) -> None:
+    """A restart or SCRIPT FLUSH between two steps is not noticed."""
+    with opened(redis_server) as store:
+        for number in range(1, 4):
+            redis_server.admin.script_flush()
+            assert store.draw("prod", FLOOR)[0] == FLOOR + number
+        assert store.resent == 0
+
+
+def test_a_server_that_is_busy_with_a_script_is_waited_for(redis_server: Server) -> None:
+    """BUSY until somebody kills the script; then the step is made, once."""
+    admin = redis_server.admin
+    with opened(redis_server) as store:
+        store.draw("prod", FLOOR)
+        threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]
+        admin.config_set("busy-reply-threshold", 20)
+
+        def spin() -> None:
+            with open_redis(redis_server.url()) as other, pytest.raises(Exception, match="kill"):
+                other.execute_command("EVAL", "while true do end", 0)
+
+        spinning = threading.Thread(target=spin)
+        spinning.start()
+        time.sleep(0.1)
+        killing = threading.Timer(0.3, admin.script_kill)
+        killing.start()
+        try:
+            assert store.draw("prod", FLOOR)[0] == FLOOR + 2
+        finally:
+            killing.join()
+            spinning.join()
+            admin.config_set("busy-reply-threshold", threshold)
+        assert store.resent > 0
+
+
+def test_a_replica_is_named(redis_server: Server) -> None:
+    """READONLY may pass in a failover; where it does not, the remedy is said."""
+    redis_server.admin.execute_command("REPLICAOF", "127.0.0.1", 1)
+    try:
+        with open_redis(redis_server.url()) as client:
+            store = RedisStore(client, Budget(FakeClock(), random.Random(1), 30))
+            with pytest.raises(StoreError, match=r"READONLY .*name the primary"):
+                store.draw("prod", FLOOR)
+    finally:
+        redis_server.admin.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def test_a_server_that_is_gone_takes_no_longer_than_the_budget() -> None:
+    """It is tried some times, within the time that is left."""
+    clock = FakeClock()
+    begun = clock.monotonic()
+    with open_redis("redis://127.0.0.1:1") as client:
+        store = RedisStore(client, Budget(clock, random.Random(1), 30))
+        with pytest.raises(StoreError, match=r"127\.0\.0\.1:1"):
+            store.pulse("prod")
+        store = RedisStore(client, Budget(clock, random.Random(1), 0.05))
+        with pytest.raises(OutOfTimeError):
+            store.pulse("prod")
+    assert clock.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host",
+        "http://user:secret@host",
+        "rediss://user:secret@",
+        "rediss://user:secret@host:secret",
+        "rediss://user:secret@host:0",
+        "rediss://user:secret@host/name",
+        "rediss://user:secret@host:6379/0?ssl_cert_reqs=none",
+    ],
+)
+def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
+    """It holds a password; the message says what shape it should have."""
+    with pytest.raises(ConfigurationError, match="rediss://user:password@host") as failed:
+        open_redis(url)
+    assert "secret" not in str(failed.value)
+    assert failed.value.__context__ is None
+
+
+# -- concurrency ----------------------------------------------------------------------------------
+
+
+def test_readers_see_whole_records_while_writers_race(redis_server: Server) -> None:
+    """Four writers publish a large head each; every read is one writer's, whole."""
+    done = threading.Event()
+    wins: list[int] = []
+
+    def write(letter: int) -> None:
+        with opened(redis_server) as store:
+            for _ in range(40):
+                ticket, seen = store.draw("prod", FLOOR)
+                values: dict[str, Any] = {f"part{n}": bytes([letter]) * 20_000 for n in range(8)}
+                head = record(*head_key("prod"), ticket=ticket, **values)
+                sets = {"ticket": ticket, "published": ticket}
+                try:
+                    store.commit("prod", Fence(ticket=seen.ticket), sets, [Put(head)])
+                    wins.append(ticket)
+                except FenceLostError:
+                    continue
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in b"abcd"]
+    last, reads = 0, 0
+    with reading(redis_server) as reader:
+        for thread in threads:
+            thread.start()
+        while not done.is_set():
+            if not any(thread.is_alive() for thread in threads):
+                done.set()
+            head = reader.read(head_key("prod"), consistent=False, deadline=soon())
+            if head:
+                letters = {bytes(value[:1]) + bytes(value[-1:]) for value in parts_of(head)}
+                assert len(letters) == 1
+                assert int(head["ticket"]) >= last
+                last, reads = int(head["ticket"]), reads + 1
+    for thread in threads:
+        thread.join()
+    assert reads > 5
+    assert last == max(wins)
+
+
+def parts_of(head: Record) -> list[bytes]:
+    """Return the parts of a head that a race wrote."""
+    found = [value for value in head.values() if isinstance(value, bytes)]
+    assert len(found) == 8
+    return found
+
+
+# -- the reader -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
+def test_the_reader_reads_pieces_in_order(redis_server: Server, number: int) -> None:
+    """Of one ticket's body or one of its large parts, and of nothing else."""
+    bodies = [bytes([n]) * 1_000 for n in range(number)]
+    with opened(redis_server) as store:
+        store.put_all([record(*piece_key("prod", 1, n), body=b) for n, b in enumerate(bodies)])
+        store.put_all([record(*piece_key("prod", 1, 0, 3), body=b"part")])
+        store.put_all([record(*piece_key("prod", 11, number), body=b"other")])
+    with reading(redis_server) as reader:
+        assert reader.pieces("prod", 1, deadline=soon()) == bodies
+        assert reader.pieces("prod", 1, part=3, deadline=soon()) == [b"part"]
+        assert reader.pieces("prod", 2, deadline=soon()) == []
+
+
+def test_the_reader_finds_nothing_where_nothing_is(redis_server: Server) -> None:
+    """None, not an empty record."""
+    with reading(redis_server) as reader:
+        assert reader.read(pulse_key("prod"), consistent=True, deadline=soon()) is None
+
+
+def test_another_database_is_selected(redis_server: Server) -> None:
+    """By the number at the end of the URL, for writer and reader."""
+    url = f"{redis_server.url()}/3"
+    with open_redis(url) as client:
+        publish(RedisStore(client, Budget(SystemClock(), random.Random(1), 30)))
+    assert dump(redis_server) == {}
+    address = parse_url(url)
+    assert address is not None
+    with closing(SocketTransport(address)) as transport:
+        reader = RedisReader(transport)
+        assert reader.read(head_key("prod"), consistent=False, deadline=soon()) is not None
+
+
+# -- clusters -------------------------------------------------------------------------------------
+
+
+class TestCluster(StoreContract):
+    """A cluster of three, entered at the first: sources lie on all of them."""
+
+    @pytest.fixture
+    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
+        """Give a store on an empty cluster."""
+        with opened(redis_cluster[0]) as store:
+            yield store
+
+
+def test_each_source_is_on_one_node_wherever_one_enters(redis_cluster: list[Server]) -> None:
+    """Written through any node, read through any node, with the documented rights."""
+    for server in redis_cluster:
+        for name, rules in LINES.items():
+            add_user(server, name, ["~flagstore:*" if "~" in rule else rule for rule in rules])
+    sources = ["prod", "eu", "staging", "dev"]
+    for number, source in enumerate(sources):
+        head = record(*head_key(source), ticket=number)
+        with opened(redis_cluster[number % 3], "storesync", IN_URL) as store:
+            store.commit(source, Fence(), {"ticket": number}, [Put(head)])
+            assert list(store.scan(f"{source}:$head")) == [head]
+        for server in redis_cluster:
+            with reading(server, "flags-reader", IN_URL) as reader:
+                for _ in range(2):
+                    assert reader.read(head_key(source), consistent=False, deadline=soon()) == head
+    holders = [
+        sum(b"{%b}" % s.encode() in key for key in dump(node))
+        for s in sources
+        for node in redis_cluster
+    ]
+    assert sorted(holders) == [0] * 8 + [3] * 4
+    assert sum(bool(node.admin.dbsize()) for node in redis_cluster) > 1
+
+
+def test_one_commit_takes_99_writes_of_a_large_set(redis_cluster: list[Server]) -> None:
+    """As many arguments as a publication's rows can have, across the redirect."""
+    rows = [record("prod:flags", f"f{n:03}", item="x" * 30_000) for n in range(COMMIT_WRITES)]
+    for server in redis_cluster:
+        with opened(server) as store:
+            store.commit("prod", Fence(), {"ticket": 1}, [Put(row) for row in rows])
+            assert list(store.scan("prod:flags")) == rows

@@ -1,0 +1,103 @@
+"""One deployment, several sources: each with its provider and its store, none in another's way."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from flagstore import Client
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
+from simulators import faults
+from simulators.deployment import KEY, Context, Deployment
+from simulators.redis_server import Server, plain_server, redis_server
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
+from storesync import sync
+
+if TYPE_CHECKING:
+    from simulators.deployment import Output
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.unleash import UnleashSimulator
+
+__all__ = ["plain_server", "redis_server"]
+
+
+def invoke(event: Any) -> Any:
+    """Hand an event to the function; return what it returns, as JSON."""
+    return json.loads(json.dumps(sync.handler(event, Context(60.0))))
+
+
+def in_redis(deployment: Deployment, name: str, provider: str, url: str, store_url: str) -> None:
+    """Configure a source that is kept in Redis."""
+    deployment.put_source(name, provider, url, KEY, store="redis")
+    credentials = {"key": KEY, "base_url": url, "store_url": store_url}
+    deployment.put(f"credentials/{name}", credentials)
+
+
+def flags_in_redis(server: Server, source: str) -> set[str]:
+    """Return the flags that a reader finds in Redis."""
+    address = parse_url(server.url())
+    assert address is not None
+    with closing(SocketTransport(address)) as transport:
+        return set(Client(source, store=RedisReader(transport)).keys())
+
+
+def test_each_source_has_its_provider_and_its_store(
+    stack: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    redis_server: Server,
+) -> None:
+    """One ring of the schedule: LaunchDarkly in DynamoDB, Unleash and Split in Redis."""
+    with SplitSimulator(*split_flags(20), sdk_key=KEY) as split:
+        stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+        in_redis(stack, "prod-eu", "unleash", unleash.url, redis_server.url())
+        in_redis(stack, "fme", "split", split.url, redis_server.url())
+        outcomes = {outcome["source"]: outcome for outcome in invoke({"schedule": True})}
+        assert {name: outcome["outcome"] for name, outcome in outcomes.items()} == {
+            "fme": "published",
+            "prod": "published",
+            "prod-eu": "published",
+        }
+        assert stack.flags("prod") == set(launchdarkly.flags())
+        assert flags_in_redis(redis_server, "prod-eu") == set(unleash.flags())
+        assert flags_in_redis(redis_server, "fme") == set(split.flags())
+    # Names that begin alike share nothing.
+    assert not {item["namespace"]["S"] for item in stack.items()} & {"prod-eu:$pulse", "fme:$pulse"}
+
+
+def test_a_broken_store_is_named_and_stops_no_other(
+    stack: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    output: Output,
+) -> None:
+    """A Redis that is not there fails its own source, without its password in any line."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    in_redis(stack, "eu", "unleash", unleash.url, "redis://sync:pass-canary-77@127.0.0.1:1/0")
+    outcomes = {outcome["source"]: outcome for outcome in invoke({"schedule": True})}
+    assert outcomes["prod"]["outcome"] == "published"
+    assert outcomes["eu"]["outcome"] == "failed"
+    assert "pass-canary-77" not in output.text
+    assert "pass-canary-77" not in json.dumps(outcomes)
+
+
+def test_a_source_that_fails_leaves_the_others_fresh(
+    stack: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    redis_server: Server,
+) -> None:
+    """401 of one provider changes nothing for the others, nor for what was published before."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    in_redis(stack, "eu", "unleash", unleash.url, redis_server.url())
+    invoke({"schedule": True})
+    before = flags_in_redis(redis_server, "eu")
+    launchdarkly.remove_flag(next(iter(launchdarkly.flags())))
+    unleash.faults.append(faults.status(401))
+    outcomes = {outcome["source"]: outcome["outcome"] for outcome in invoke({"schedule": True})}
+    assert outcomes == {"prod": "published", "eu": "failed"}
+    assert stack.flags("prod") == set(launchdarkly.flags())
+    assert flags_in_redis(redis_server, "eu") == before

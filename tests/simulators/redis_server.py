@@ -1,0 +1,208 @@
+"""Real Redis servers on this machine: plain, with TLS and users, as a cluster of three.
+
+They bind 127.0.0.1, keep nothing on disk and end with their context. A test module imports the
+fixtures that it uses; a server runs once a session, and each test begins with an empty one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from e2e.server_process import ServerProcess
+from local.processes import StartError, free_port, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "127.0.0.1"
+NODES = 3
+SLOTS = 16_384
+MISSING = "redis-server is not on the PATH; `make setup-e2e` installs it"
+ADMIN = "admin"
+ADMIN_PASSWORD = "tests-own"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files of an authority, and of a server that it signed: 127.0.0.1, not ``localhost``."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server that runs."""
+
+    port: int
+    admin: Redis
+    """A client that may do everything."""
+    certificates: Certificates | None = None
+
+    def url(self, user: str = "", password: str = "", host: str = HOST) -> str:
+        """Return the URL that a user would enter by."""
+        login = f"{user}:{password}@" if user or password else ""
+        return f"redis{'s' if self.certificates else ''}://{login}{host}:{self.port}"
+
+    def ca_file(self) -> str:
+        """Return the file of its authority, empty without TLS."""
+        return str(self.certificates.authority) if self.certificates else ""
+
+    def reset(self) -> None:
+        """Bring it back to what it was when it started."""
+        self.admin.flushall()
+        self.admin.script_flush()
+        for name, value in (("maxmemory", 0), ("maxmemory-policy", "noeviction")):
+            self.admin.config_set(name, value)
+        for name in self.admin.acl_users():
+            if name not in {"default", ADMIN}:
+                self.admin.acl_deluser(name)
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Make an authority and a server's certificate, with the openssl command."""
+    made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    ca_key = folder / "ca.key"
+    fresh = ["openssl", "req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"]
+    fresh += ["-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    commands = [
+        [
+            *(*fresh, "-subj", "/CN=authority", "-keyout", ca_key, "-out", made.authority),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        ],
+        [
+            *(*fresh, "-subj", "/CN=server", "-keyout", made.key, "-out", made.certificate),
+            *("-CA", made.authority, "-CAkey", ca_key),
+            *("-addext", f"subjectAltName=IP:{HOST}"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+        ],
+    ]
+    for command in commands:
+        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return made
+
+
+@contextmanager
+def running(*, tls: bool = False, cluster: bool = False, databases: int = 4) -> Iterator[Server]:
+    """Run one server; with TLS, only the user ADMIN may enter."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip(MISSING)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flagstore-redis-")))
+        certificates = make_certificates(folder) if tls else None
+        for attempt in range(3):
+            port = free_port()
+            options = {"bind": HOST, "dir": folder, "save": "", "databases": databases}
+            options |= _listening(port, certificates, folder)
+            if cluster:
+                options |= {"cluster-enabled": "yes", "cluster-port": free_port()}
+                options |= {"cluster-node-timeout": 2000, "databases": 1}
+            command = [program, *(str(p) for n, v in options.items() for p in (f"--{n}", v))]
+            process = ServerProcess("Redis", command, folder / "log", stop_with=signal.SIGTERM)
+            stack.callback(process.stop)
+            try:
+                process.start(lambda port=port: listening(port))  # type: ignore[misc] # a default binds
+                break
+            except StartError:  # somebody else took the port meanwhile
+                if attempt:
+                    raise
+        login: dict[str, Any] = {"username": ADMIN, "password": ADMIN_PASSWORD} if tls else {}
+        if certificates:
+            login |= {"ssl": True, "ssl_ca_certs": str(certificates.authority)}
+        admin = stack.enter_context(Redis(HOST, port, protocol=2, **login))
+        yield Server(port, admin, certificates)
+
+
+def _listening(port: int, certificates: Certificates | None, folder: Path) -> dict[str, Any]:
+    if certificates is None:
+        return {"port": port}
+    acl = folder / "users.acl"
+    acl.write_text(f"user default off\nuser {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n")
+    return {
+        "port": 0,
+        "tls-port": port,
+        "tls-cert-file": certificates.certificate,
+        "tls-key-file": certificates.key,
+        "tls-ca-cert-file": certificates.authority,
+        "tls-auth-clients": "no",
+        "aclfile": acl,
+    }
+
+
+def join(servers: list[Server]) -> None:
+    """Make one cluster of servers, each with its share of the slots."""
+    first = servers[0]
+    bus = first.admin.config_get("cluster-port")["cluster-port"]
+    for number, server in enumerate(servers):
+        begin, end = SLOTS * number // len(servers), SLOTS * (number + 1) // len(servers) - 1
+        server.admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        server.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", begin, end)
+        server.admin.execute_command("CLUSTER", "MEET", HOST, first.port, bus)
+    deadline = time.monotonic() + 20
+    while not all(_is_whole(server, len(servers)) for server in servers):
+        if time.monotonic() > deadline:
+            raise StartError("the cluster did not come together")
+        time.sleep(0.05)
+
+
+def _is_whole(server: Server, nodes: int) -> bool:
+    state = server.admin.execute_command("CLUSTER INFO")
+    return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == str(nodes)
+
+
+@pytest.fixture(scope="session")
+def plain_server() -> Iterator[Server]:
+    """Run a server for the session, without passwords."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[Server]:
+    """Run a server for the session, with TLS and users."""
+    with running(tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster_servers() -> Iterator[list[Server]]:
+    """Run a cluster for the session."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(cluster=True)) for _ in range(NODES)]
+        join(servers)
+        yield servers
+
+
+@pytest.fixture
+def redis_server(plain_server: Server) -> Server:
+    """Give an empty server."""
+    plain_server.reset()
+    return plain_server
+
+
+@pytest.fixture
+def redis_tls(tls_server: Server) -> Server:
+    """Give an empty server with TLS and users."""
+    tls_server.reset()
+    return tls_server
+
+
+@pytest.fixture
+def redis_cluster(cluster_servers: list[Server]) -> list[Server]:
+    """Give an empty cluster."""
+    for server in cluster_servers:
+        server.reset()
+    return cluster_servers

@@ -1,0 +1,203 @@
+"""Large segments lie outside the body: written once, read when asked for, expired when unused."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.body import LARGE_BYTES
+from flagstore.errors import NotLoadedError, StoreUnavailableError
+from flagstore.layout import pieces_namespace, pulse_key
+from flagstore.reader import Client
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import ModelProvider, NoHttp
+from simulators.reader_store import RecordsReader
+from storesync.budget import Budget
+from storesync.errors import RefusedSetError
+from storesync.model import Ring, Secret, Source
+from storesync.pipeline import Sync
+
+if TYPE_CHECKING:
+    from flagstore.layout import Key, Record
+    from storesync.model import Report
+
+SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
+
+
+def members(count: int, start: int = 0) -> list[str]:
+    """Return keys as people have them: long, and without much in common."""
+    rng = random.Random(start)
+    return [f"{rng.getrandbits(128):032x}" for _ in range(count)]
+
+
+class Rig:
+    """A provider with segments, a store, and readers over it."""
+
+    def __init__(self, **segments: Any) -> None:
+        self.clock = FakeClock()
+        self.provider = ModelProvider(flags={"a": 1}, segments=segments)
+        self.records: dict[Key, Record] = {}
+        self.written: list[str] = []
+
+    def sync(self, seconds: float = 10, allow_shrink: str = "") -> Report:
+        """Run one sync some seconds later."""
+        self.clock.advance(seconds)
+        self.provider.revision += 1
+        self.written.clear()
+        budget = Budget(self.clock, random.Random(1), 60)
+        store = MemoryStore(self.records, self.written.append)
+        return Sync(
+            SOURCE,
+            self.provider,
+            store,
+            http=NoHttp(),  # type: ignore[arg-type]
+            budget=budget,
+            allow_shrink=allow_shrink,
+        ).run([Ring("prod", trigger="schedule")])
+
+    def reader(self) -> tuple[Client, RecordsReader]:
+        """Return a fresh reader and its store."""
+        store = RecordsReader(self.records)
+        return Client("prod", store=store, replicas=1), store
+
+    def pieces(self) -> dict[str, bool]:
+        """Return the keys of all pieces, and whether they expire."""
+        return {
+            key.key: "expires_at" in record
+            for key, record in self.records.items()
+            if key.namespace == pieces_namespace("prod")
+        }
+
+
+def test_a_large_segment_is_read_when_it_is_asked_for_and_then_kept() -> None:
+    """A flag without segments reads none; one that needs a segment reads that one, once."""
+    big, other = members(3_000), members(2_000, 5)
+    rig = Rig(big=big, other=other, small=["x"])
+    rig.sync()
+    flags, store = rig.reader()
+    snapshot = flags.snapshot()
+    assert snapshot["a"] == 1
+    assert snapshot.item("segments", "small") == ["x"]
+    assert len(store.calls) == 1
+    assert snapshot.item("segments", "big") == big
+    assert snapshot.item("segments", "big") == big
+    assert len(store.calls) == 2
+    assert flags.info().counts == {"flags": 1, "segments": 3}
+    assert snapshot.item("segments", "other") == other
+
+
+def test_a_large_segment_that_stays_the_same_is_not_written_again() -> None:
+    """One changed flag beside a large segment costs what it costs without one."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    before = rig.pieces()
+    assert before
+    rig.provider.flags = {"a": 2}
+    assert rig.sync().outcome == "published"
+    assert "put" not in rig.written
+    assert rig.pieces() == before
+    flags, _ = rig.reader()
+    assert flags["a"] == 2
+    assert flags.snapshot().item("segments", "big") == members(3_000)
+
+
+def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
+    """What has the same digest is not read again."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    store = RecordsReader(rig.records)
+    flags = Client("prod", store=store, replicas=1, ttl_s=0)
+    flags.snapshot().item("segments", "big")
+    rig.provider.flags = {"a": 2}
+    rig.sync()
+    store.calls.clear()
+    assert flags["a"] == 2
+    flags.snapshot().item("segments", "big")
+    assert not [call for call in store.calls if call.startswith("part")]
+
+
+def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_history() -> None:
+    """As long as a kept version names it, it stays; then it expires, what is current never does."""
+    rig = Rig(big=members(3_000), steady=members(2_000, 9))
+    rig.sync()
+    for version in range(1, 14):
+        rig.provider.segments = {**rig.provider.segments, "big": members(3_000 + version)}
+        assert rig.sync(90_000).changes.changed == ("segments/big",)
+        pieces = rig.pieces()
+        assert any(pieces.values()) == (version > 9)
+        flags, _ = rig.reader()
+        assert flags.snapshot().item("segments", "big") == members(3_000 + version)
+        assert flags.snapshot().item("segments", "steady") == members(2_000, 9)
+    assert 0 < sum(rig.pieces().values()) < len(rig.pieces())
+
+
+def test_the_hourly_check_repairs_a_lost_large_segment() -> None:
+    """Pieces that somebody removed are written again, by a publication of the same content."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    for key in [key for key in rig.records if key.namespace == pieces_namespace("prod")]:
+        del rig.records[key]
+    flags, _ = rig.reader()
+    with pytest.raises(NotLoadedError):
+        flags.snapshot().item("segments", "big")
+    assert rig.sync().outcome == "unchanged"
+    assert rig.sync(3_700).outcome == "published"
+    flags, _ = rig.reader()
+    assert flags.snapshot().item("segments", "big") == members(3_000)
+
+
+def test_a_store_that_fails_leaves_the_flags_and_the_segments_in_hand() -> None:
+    """A large segment that was never read is the one thing that cannot be had then."""
+    rig = Rig(big=members(3_000), other=members(2_000, 3))
+    rig.sync()
+    flags, store = rig.reader()
+    snapshot = flags.snapshot()
+    snapshot.item("segments", "big")
+
+    def fail(_call: str) -> None:
+        message = "down"
+        raise StoreUnavailableError(message)
+
+    store.on_call = fail
+    assert flags["a"] == 1
+    assert len(snapshot.item("segments", "big")) == 3_000
+    with pytest.raises(StoreUnavailableError):
+        snapshot.item("segments", "other")
+
+
+def test_the_guard_counts_members_of_large_segments() -> None:
+    """A segment that loses most of its members is refused, large or not, until allowed."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    rig.provider.segments = {"big": members(3_000)[:1_500]}
+    with pytest.raises(RefusedSetError, match="1500 of 3000 members of segment 'big'") as refused:
+        rig.sync()
+    assert rig.sync(allow_shrink=refused.value.digest).outcome == "published"
+
+
+def test_large_segments_have_no_rows() -> None:
+    """Rows are for people and SDKs; a segment that grows large loses its row."""
+    rig = Rig(big=["x"])
+    rig.sync()
+    assert "prod:segments" in {key.namespace for key in rig.records}
+    rig.provider.segments = {"big": ["x", *members(3_000)]}
+    rig.sync()
+    assert "prod:segments" not in {key.namespace for key in rig.records}
+    assert not rig.sync(3_700).skipped_rows
+
+
+def test_thirty_segments_of_ten_thousand_keys() -> None:
+    """300,000 keys: the head stays small, a reader of one flag reads nothing else."""
+    rig = Rig(**{f"s{n}": members(10_000, n) for n in range(30)})
+    rig.sync()
+    flags, store = rig.reader()
+    assert flags["a"] == 1
+    assert store.calls == ["head"] or len(store.calls) == 1
+    head = rig.records[next(key for key in rig.records if key.namespace == "prod:$head")]
+    assert sum(len(value) for value in head.values() if isinstance(value, bytes)) < LARGE_BYTES
+    assert flags.snapshot().item("segments", "s7") == members(10_000, 7)
+    assert len(store.calls) == 2
+    assert pulse_key("prod") in rig.records

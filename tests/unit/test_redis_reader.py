@@ -1,0 +1,442 @@
+"""Reading from Redis with nothing but the standard library, against a server that plays it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.errors import ConfigurationError, StoreUnavailableError
+from flagstore.layout import Key
+from flagstore.reader import Client
+from flagstore.stores.redis import IDLE_S, RedisReader, SocketTransport, open_reader
+from flagstore.stores.redis_layout import (
+    Address,
+    index_name,
+    parse_url,
+    record_name,
+    to_field,
+    to_record,
+)
+from flagstore.stores.resp import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = Key("prod:$head", "1")
+FIELDS = [b"ticket", b"7", b"provider", b"smodel", b"body", b"b\x00\r\n\xff", b"digest", b"s"]
+RECORD = {"ticket": 7, "provider": "model", "body": b"\x00\r\n\xff", "digest": ""}
+
+
+def reply(*parts: bytes) -> bytes:
+    """Write an array of strings."""
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
+
+
+HEAD = reply(*FIELDS)
+OK = b"+OK\r\n"
+CUT = b""
+"""Close the connection instead of answering."""
+
+
+class Played:
+    """Answers each batch of bytes that it receives with what is due."""
+
+    def __init__(self) -> None:
+        self.due: list[bytes] = []
+        self.default = HEAD
+        self.received: list[bytes] = []
+        self.connections = 0
+        self.step = 0
+        """Send so many bytes at once, if not 0."""
+        self.pause_s = 0.0
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(1_000_000):
+                    self.received.append(data)
+                    answer = self.due.pop(0) if self.due else self.default
+                    if answer == CUT:
+                        return
+                    for at in range(0, len(answer), self.step or len(answer)):
+                        connection.sendall(answer[at : at + (self.step or len(answer))])
+                        time.sleep(self.pause_s)
+            except OSError:
+                return
+
+
+@pytest.fixture
+def played() -> Iterator[Played]:
+    """Give a server that plays Redis."""
+    with closing(Played()) as server:
+        yield server
+
+
+@pytest.fixture
+def transport(played: Played) -> Iterator[SocketTransport]:
+    """Give a transport to it, without login."""
+    address = Address(
+        tls=False, host="127.0.0.1", port=played.port, user="", password="", database=0
+    )
+    with closing(SocketTransport(address)) as transport:
+        yield transport
+
+
+def read(transport: SocketTransport, seconds: float = 2.0) -> Any:
+    """Read one record."""
+    deadline = time.monotonic() + seconds
+    return RedisReader(transport).read(KEY, consistent=False, deadline=deadline)
+
+
+# -- the protocol ---------------------------------------------------------------------------------
+
+
+def test_a_record_is_one_command(played: Played, transport: SocketTransport) -> None:
+    """HGETALL on the key that the writer uses; the types come back."""
+    assert read(transport) == RECORD
+    assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$24\r\nflagstore:{prod}:$head:1\r\n"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_an_answer_may_come_in_any_pieces(
+    played: Played, transport: SocketTransport, step: int
+) -> None:
+    """However the network cuts it, also within a line's end."""
+    played.step = step
+    assert read(transport) == RECORD
+    assert read(transport) == RECORD
+    assert played.connections == 1
+
+
+def test_a_large_value_is_read_whole(played: Played, transport: SocketTransport) -> None:
+    """Some megabytes, with everything in them that ends lines."""
+    body = b"b" + b"\r\n$-1\x00" * 500_000
+    played.default = reply(b"body", body)
+    assert read(transport) == {"body": body[1:]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"$x\r\n",
+        b"*1\r\n*1\r\n$1\r\na\r\n",
+        b"$999999999999\r\n",
+        b"*2\r\n$1\r\nabc\r\n$1\r\nb\r\n",
+        HEAD + b"+more\r\n",
+        b"x" * 100_000,
+        HEAD[:-1],
+        CUT,
+    ],
+)
+def test_what_is_no_answer_is_an_error_in_time(
+    played: Played, transport: SocketTransport, answer: bytes
+) -> None:
+    """Never a wrong record; the next read begins on a fresh connection."""
+    played.default = answer
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{played.port}"):
+        read(transport, 0.2)
+    assert time.monotonic() - begun < 1
+    played.default = HEAD
+    assert read(transport) == RECORD
+
+
+def test_a_trickle_does_not_outlast_the_deadline(
+    played: Played, transport: SocketTransport
+) -> None:
+    """The deadline is for the whole answer, not for each part of it."""
+    played.step, played.pause_s = 1, 0.05
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        read(transport, 0.3)
+    assert time.monotonic() - begun < 0.6
+    played.step = 0
+
+
+def test_no_server_is_an_error_in_time() -> None:
+    """A port that nobody listens on, a name that nobody has."""
+    for host in ("127.0.0.1", "nowhere.invalid"):
+        address = Address(tls=False, host=host, port=1, user="", password="", database=0)
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match=host):
+            read(SocketTransport(address), 0.2)
+        assert time.monotonic() - begun < 1
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+def test_logging_in_costs_no_round_trip(played: Played) -> None:
+    """User, database and the first command go out together; later ones alone."""
+    address = Address(
+        tls=False, host="127.0.0.1", port=played.port, user="u", password="p", database=3
+    )
+    played.due = [OK + OK + HEAD]
+    with closing(SocketTransport(address)) as transport:
+        assert read(transport) == read(transport) == RECORD
+    command = encode(("HGETALL", "flagstore:{prod}:$head:1"))
+    login = encode(("AUTH", "u", "p")) + encode(("SELECT", 3))
+    assert played.received == [login + command, command]
+
+
+def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
+    """Whatever the commands behind it were answered with; and the next read logs in again."""
+    address = Address(
+        tls=False, host="127.0.0.1", port=played.port, user="", password="p", database=0
+    )
+    played.due = [b"-WRONGPASS invalid\r\n" + HEAD, OK + HEAD]
+    with closing(SocketTransport(address)) as transport:
+        with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
+            read(transport)
+        assert read(transport) == RECORD
+    assert all(batch.startswith(encode(("AUTH", "p"))) for batch in played.received)
+
+
+def test_a_kept_connection_that_was_closed_is_made_anew(
+    played: Played, transport: SocketTransport
+) -> None:
+    """At once: the other end may close what idles."""
+    read(transport)
+    played.due = [CUT]
+    begun = time.monotonic()
+    assert read(transport) == RECORD
+    assert time.monotonic() - begun < 0.1
+    assert played.connections == 2
+
+
+def test_a_connection_that_idled_is_not_used_again(
+    played: Played, transport: SocketTransport
+) -> None:
+    """Lambda may have frozen this process meanwhile."""
+    read(transport)
+    transport._used_at -= IDLE_S
+    read(transport)
+    assert played.connections == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="allowed: this system has no fork")
+def test_a_connection_of_another_process_is_not_used(
+    played: Played, transport: SocketTransport
+) -> None:
+    """Parent and child would read each other's answers."""
+    read(transport)
+    transport._pid -= 1
+    read(transport)
+    assert played.connections == 2
+
+
+# -- errors of the server -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"LOADING Redis is loading the dataset in memory",
+        b"CLUSTERDOWN The cluster is down",
+        b"BUSY Redis is busy running a script",
+        b"ERR max number of clients reached",
+    ],
+)
+def test_what_passes_is_asked_again(
+    played: Played, transport: SocketTransport, error: bytes
+) -> None:
+    """Within the deadline; when it does not pass, the error is what is said."""
+    played.due = [b"-%b\r\n" % error] * 2
+    assert read(transport) == RECORD
+    played.default = b"-%b\r\n" % error
+    with pytest.raises(StoreUnavailableError, match=error.decode()[:20]):
+        read(transport, 0.1)
+
+
+def test_what_does_not_pass_is_said_at_once(played: Played, transport: SocketTransport) -> None:
+    """With a remedy where there is one, and without the arguments that some errors quote."""
+    played.default = b"-ERR unknown command 'AUTH', with args beginning with: 'u' 'secret' \r\n"
+    with pytest.raises(StoreUnavailableError, match="unknown command") as failed:
+        read(transport)
+    assert "secret" not in str(failed.value)
+    played.default = b"-WRONGTYPE Operation against a key\r\n"
+    with pytest.raises(StoreUnavailableError, match="something else writes under flagstore:"):
+        read(transport)
+    assert len(played.received) == 2
+
+
+def test_a_redirect_is_followed_and_kept(played: Played, transport: SocketTransport) -> None:
+    """To the node that a cluster names; when that one fails, back to where it began."""
+    with closing(Played()) as other:
+        played.default = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
+        assert read(transport) == read(transport) == RECORD
+        assert (len(played.received), len(other.received)) == (1, 2)
+    played.default = HEAD
+    assert read(transport) == RECORD
+
+
+def test_a_redirect_without_a_name_means_the_same_host(
+    played: Played, transport: SocketTransport
+) -> None:
+    """A cluster that does not know its own name says so."""
+    played.due = [b"-MOVED 811 :%d\r\n" % played.port]
+    assert read(transport) == RECORD
+
+
+@pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999", b":x%d"])
+def test_redirects_without_end_end_with_the_deadline(
+    played: Played, transport: SocketTransport, place: bytes
+) -> None:
+    """A cluster that cannot agree, or that names no node."""
+    place = place.replace(b"%d", b"%d" % played.port)
+    played.default = b"-MOVED 811 %b\r\n" % place
+    with pytest.raises(StoreUnavailableError, match="MOVED 811"):
+        read(transport, 0.2)
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("redis://h", (False, "h", 6379, "", "", 0)),
+        ("rediss://h:1/", (True, "h", 1, "", "", 0)),
+        ("rediss://u:p@h:6380/15", (True, "h", 6380, "u", "p", 15)),
+        ("rediss://:p@h.example", (True, "h.example", 6379, "", "p", 0)),
+        ("rediss://u:p%40%2F%25@h", (True, "h", 6379, "u", "p@/%", 0)),
+        ("rediss://u:a@b/c:d@h", (True, "h", 6379, "u", "a@b/c:d", 0)),
+        ("redis://[::1]:7000", (False, "::1", 7000, "", "", 0)),
+        ("", None),
+        ("h:6379", None),
+        ("redis://", None),
+        ("redis://h:0", None),
+        ("redis://h:65536", None),
+        ("redis://h/x", None),
+        ("redis://h?x=1", None),
+        ("redis://u@h", None),
+        ("unix:///tmp/x", None),
+    ],
+)
+def test_urls(url: str, wanted: tuple[Any, ...] | None) -> None:
+    """All parts but the host may be left out; special characters may be percent-encoded."""
+    assert parse_url(url) == wanted
+
+
+def test_an_address_does_not_show_its_password() -> None:
+    """Nor its user, in any of its texts."""
+    address = parse_url("rediss://user:secret@host")
+    assert "secret" not in f"{address!r} {address} {address!s}"
+
+
+@pytest.mark.parametrize("url", ["", "rediss://user:secret@host:port", "user:secret@host"])
+def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
+    """It holds a password."""
+    with pytest.raises(ConfigurationError, match="FLAGSTORE_REDIS_URL") as failed:
+        open_reader({"FLAGSTORE_REDIS_URL": url})
+    assert "secret" not in str(failed.value)
+    assert failed.value.__context__ is None
+
+
+def test_the_url_decides_where_a_client_reads(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With FLAGSTORE_REDIS_URL from Redis, whatever else is set."""
+    monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
+    monkeypatch.setenv("FLAGSTORE_REDIS_URL", f"redis://127.0.0.1:{played.port}")
+    client = Client("prod")
+    played.default = b"*0\r\n"
+    with pytest.raises(Exception, match="nothing has been published"):
+        client.snapshot()
+    store: Any = client._store
+    store._transport.close()
+    assert isinstance(store, RedisReader)
+
+
+def test_reading_imports_nothing_heavy(played: Played) -> None:
+    """Neither redis-py nor boto3, nor what only TLS needs."""
+    code = (
+        "import sys, time, flagstore.stores.redis as r\n"
+        f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
+        "from flagstore.layout import head_key\n"
+        "reader.read(head_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
+        "reader._transport.close()\n"
+        "print([m for m in ('redis', 'boto3', 'ssl', 'urllib', 'http') if m in sys.modules])"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# -- names and values -----------------------------------------------------------------------------
+
+
+def test_names_are_one_to_one() -> None:
+    """No record's key is another's, or that of a sorted set."""
+    namespaces = ["a:x", "a:x~1", "a-b:x", "a:$x"]
+    keys = ["", "1", ":", "x:1", "{b}", "ü"]
+    names = [record_name(Key(n, k)) for n in namespaces for k in keys]
+    names += [index_name(namespace) for namespace in namespaces]
+    assert len(set(names)) == len(names)
+    assert record_name(KEY) == "flagstore:{prod}:$head:1"
+
+
+@pytest.mark.parametrize("namespace", ["x", "a:", "a:b:c"])
+def test_what_is_no_namespace_has_no_name(namespace: str) -> None:
+    """It would be ambiguous, or in another slot."""
+    with pytest.raises(ValueError, match="namespace"):
+        index_name(namespace)
+
+
+@pytest.mark.parametrize("source", ["", "A", "a}", "a{b"])
+def test_what_is_no_source_has_no_name(source: str) -> None:
+    """A hash tag ends at the first brace."""
+    with pytest.raises(ConfigurationError):
+        index_name(f"{source}:x")
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**63, "", "s", "1", "ü\r\n", b"", b"s", b"1\xff"])
+def test_values_keep_their_types(value: int | str | bytes) -> None:
+    """A text of digits is no number."""
+    found = to_record([b"name", to_field(value)])
+    assert found == {"name": value}
+    assert type(found["name"]) is type(value)
+
+
+def test_what_we_never_write_is_left_out() -> None:
+    """Somebody else's attributes, or damaged ones."""
+    fields = [b"a", b"1", b"b", b"x", b"c", b"", b"d", b"s\xff", b"\xff", b"1", b"e", b"sok"]
+    assert to_record(fields) == {"a": 1, "e": "ok"}
