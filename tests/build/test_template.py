@@ -88,6 +88,13 @@ def get_att(name: str, attribute: str = "Arn") -> dict[str, list[str]]:
     return {"Fn::GetAtt": [name, attribute]}
 
 
+BOUNDS = {
+    "Number": {"MinValue", "MaxValue"},
+    "String": {"AllowedPattern", "MaxLength"},
+    "CommaDelimitedList": {"AllowedPattern"},  # of each; CloudFormation knows no length of a list
+}
+
+
 # -- parameters and outputs ------------------------------------------------------------------------
 
 
@@ -98,9 +105,7 @@ def test_every_parameter_is_described_and_bounded(template: Template) -> None:
         assert {"Type", "Default", "Description"} <= set(parameter), name
         assert len(parameter["Description"]) > len("a few words"), name
         if "AllowedValues" not in parameter:
-            number = parameter["Type"] == "Number"
-            bounds = {"MinValue", "MaxValue"} if number else {"AllowedPattern", "MaxLength"}
-            assert bounds <= set(parameter), name
+            assert BOUNDS[parameter["Type"]] <= set(parameter), name
 
 
 def test_every_default_is_within_its_own_bounds(template: Template) -> None:
@@ -217,6 +222,22 @@ def test_the_schedule_may_invoke_one_function(template: Template) -> None:
     assert len(statements(template, "ScheduleRole")) == 1
     trust = properties(template, "ScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
     assert all(each["Condition"]["StringEquals"]["aws:SourceAccount"] for each in trust)
+
+
+def test_only_a_sync_function_in_a_vpc_may_make_network_interfaces(template: Template) -> None:
+    """Without subnets there is no VPC and no such right; WebhookFunction never has either."""
+    function = template["Resources"]["SyncFunction"]["Properties"]
+    role = template["Resources"]["SyncRole"]["Properties"]
+    assert function["VpcConfig"]["Fn::If"][0] == role["ManagedPolicyArns"]["Fn::If"][0] == "InVpc"
+    (policy,) = role["ManagedPolicyArns"]["Fn::If"][1]
+    assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
+    others = [
+        name
+        for name, each in template["Resources"].items()
+        if name != "SyncRole" and "ManagedPolicyArns" in each.get("Properties", {})
+    ]
+    assert others == []
+    assert "VpcConfig" not in template["Resources"]["WebhookFunction"]["Properties"]
 
 
 def test_the_reader_policy_reads_this_table_by_key(template: Template) -> None:
