@@ -16,8 +16,9 @@ export AWS_DEFAULT_REGION ?= eu-west-1
 #   .venv-aws      the stand-in for AWS
 #   .venv-lambda   what the Python runtime of AWS Lambda has, and nothing else
 #   .venv-checkov  checks of the template
+#   .venv-sdks     the providers' own SDKs, which read what we wrote
 #   .venv-uv       the installer of the others
-ENVIRONMENTS := .venv .venv-sam .venv-aws .venv-lambda .venv-checkov
+ENVIRONMENTS := .venv .venv-sam .venv-aws .venv-lambda .venv-checkov .venv-sdks
 RUN_ENVIRONMENTS := .venv .venv-sam .venv-aws
 
 ready = $(addsuffix /.ready,$(1))
@@ -32,6 +33,7 @@ install = $(MAKE) --question $(call ready,$(1)) >/dev/null 2>&1 || { \
 .venv-aws/.ready:     requirements := tools/requirements/aws.txt
 .venv-lambda/.ready:  requirements := tools/requirements/lambda.txt
 .venv-checkov/.ready: requirements := tools/requirements/checkov.txt
+.venv-sdks/.ready:    requirements := tools/requirements/sdks.txt
 
 .PHONY: help
 help: ## this list
@@ -49,7 +51,7 @@ setup: ## install everything that tests, checks and `make run` need (once; no ro
 	@echo "Everything is installed. Next: make test, or make run."
 
 .PHONY: setup-e2e
-setup-e2e: ## install what `make e2e-unleash` needs: an Unleash server, PostgreSQL (apt-get, root)
+setup-e2e: ## install real servers and SDKs for Node.js, for tests that need them (apt-get, npm; root)
 	@tools/setup-e2e
 
 # By their names too: `make .venv-sam`.
@@ -66,6 +68,7 @@ $(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
 .venv-aws/.ready: tools/requirements/aws.txt
 .venv-lambda/.ready: tools/requirements/lambda.txt
 .venv-checkov/.ready: tools/requirements/checkov.txt
+.venv-sdks/.ready: tools/requirements/sdks.txt
 
 # Without it the others take longer, no more, so its failure stops nothing.
 .venv-uv/.ready: tools/requirements/uv.txt
@@ -120,7 +123,7 @@ build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes
-	@for file in src/requirements requirements-dev tools/requirements/{sam,aws,lambda,checkov,uv}; do \
+	@for file in src/requirements requirements-dev tools/requirements/{sam,aws,lambda,checkov,sdks,uv}; do \
 	  echo "  $$file.txt"; \
 	  .venv-uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \

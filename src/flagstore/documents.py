@@ -1,13 +1,8 @@
 """A snapshot as the one document that a provider's own SDK takes. Nothing is evaluated here.
 
-::
-
-    class Snapshots(UnleashClient.cache.BaseCache):
-        bootstrapped = True
-
-        def get(self, key, default=None):
-            document = unleash_document(flags.snapshot())
-            return document if key == "/client/features" else default
+``UnleashClient`` takes it from a cache of one's own: a ``BaseCache`` that has ``bootstrapped`` set
+and returns the text for the key ``/client/features``. The client then evaluates without asking a
+server, and needs no ``initialize_client()``. tests/sdks/unleash_python.py has such a cache.
 """
 
 from __future__ import annotations
@@ -36,10 +31,8 @@ def unleash_document(snapshot: Snapshot) -> str:
             f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
         )
         raise ConfigurationError(message)
-    body = snapshot._body  # noqa: SLF001 - the same package
-    document: dict[str, Any] = {
-        name: body.meta[name] for name in ("version", "query") if name in body.meta
-    }
+    meta = snapshot.meta
+    document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
     document["features"] = [snapshot[key] for key in snapshot]
-    document["segments"] = [snapshot.item("segments", key) for key in body.keys("segments")]
+    document["segments"] = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
     return dumps(document)

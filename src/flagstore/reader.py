@@ -90,9 +90,14 @@ class Snapshot:
         self._body = body
         self._load_part = load_part
 
-    def keys(self) -> list[str]:
-        """Return the keys of all flags, sorted."""
-        return self._body.keys("flags")
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What else belongs to the provider's document; the caller's own."""
+        return dict(self._body.meta)
+
+    def keys(self, section: str = "flags") -> list[str]:
+        """Return the keys of all flags, or of another section such as ``segments``, sorted."""
+        return self._body.keys(section)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())

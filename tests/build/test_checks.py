@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 PINNED = [
     "requirements-dev.txt",
     "src/requirements.txt",
-    *(f"tools/requirements/{name}.txt" for name in ("aws", "checkov", "lambda", "sam", "uv")),
+    *(
+        f"tools/requirements/{name}.txt"
+        for name in ("aws", "checkov", "lambda", "sam", "sdks", "uv")
+    ),
 ]
 LINE = re.compile(
     r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==[\w.+]+( ; .+)? \\|    --hash=sha256:\w{64}( \\)?"

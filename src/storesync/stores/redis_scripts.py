@@ -28,8 +28,8 @@ class Script:
 
 DRAW = Script("""
 -- KEYS: pulse. ARGV: floor. Returns the pulse.
--- A replica that takes over may have missed the last ticket. The clock has not, so the counter never
--- falls behind it, and no ticket is handed out twice.
+-- A replica that takes over may have missed the last ticket. The clock has not, so the counter
+-- never falls behind it, and no ticket is handed out twice.
 redis.call('HSETNX', KEYS[1], 'drawn', ARGV[1])
 local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'drawn'))
 redis.call('HINCRBY', KEYS[1], 'drawn', (behind > 0 and behind or 0) + 1)

@@ -1,0 +1,48 @@
+// LaunchDarkly's Node.js SDK at work. It is told what to do on standard input, as JSON: where the
+// flags are (`file`, or `table`, `prefix` and the `store` to read it with), and which `flags` to
+// evaluate for which `contexts`. It prints a line for each context.
+'use strict';
+
+const fs = require('node:fs');
+const ld = require('@launchdarkly/node-server-sdk');
+
+const STORES = {
+  official: (table, prefix) =>
+    require('@launchdarkly/node-server-sdk-dynamodb').DynamoDBFeatureStore(table, { prefix }),
+  ours: (table, prefix) => require('./rows-store.cjs').rowsStore(table, prefix),
+};
+
+function source(task) {
+  if (task.file) {
+    return { updateProcessor: new ld.FileDataSourceFactory({ paths: [task.file] }).getFactory() };
+  }
+  // "LDD": the daemon mode. The SDK reads its store, and asks LaunchDarkly nothing.
+  return { useLdd: true, featureStore: STORES[task.store](task.table, task.prefix) };
+}
+
+async function main() {
+  const task = JSON.parse(fs.readFileSync(0, 'utf8'));
+  const logger = ld.basicLogger({ level: 'error', destination: console.error });
+  const client = ld.init('no-key', {
+    ...source(task),
+    logger,
+    sendEvents: false,
+    diagnosticOptOut: true,
+  });
+  await client.waitForInitialization({ timeout: 10 });
+  for (const context of task.contexts) {
+    const flags = {};
+    for (const flag of task.flags) {
+      const detail = await client.variationDetail(flag, context, 'the default');
+      flags[flag] = [detail.value, detail.variationIndex, detail.reason];
+    }
+    const state = await client.allFlagsState(context, { withReasons: true });
+    console.log(JSON.stringify({ valid: state.valid, flags, all: state.toJSON() }));
+  }
+  client.close();
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});

@@ -1,0 +1,134 @@
+"""A provider, our real pipeline, a table in the stand-in, and the provider's own SDKs beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from storesync import providers
+from storesync.budget import Budget, SystemClock
+from storesync.http import HttpClient
+from storesync.model import Report, Ring, Secret, Source
+from storesync.pipeline import Sync
+from storesync.stores.dynamodb import DynamoDBStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore import Snapshot
+    from local.stand_in import StandIn
+    from simulators.aws import Table
+    from simulators.server import ProviderServer
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
+NODE_FOLDER = HERE / "node"
+SOURCE = "prod"
+TIMEOUT_S = 60
+
+
+@dataclass
+class Rig:
+    """One table and one provider."""
+
+    aws: StandIn
+    table: Table
+    server: ProviderServer
+    provider: str
+
+    def sync(self, client: Any = None) -> Report:
+        """Run one sync, as a ring of the schedule would."""
+        server: Any = self.server
+        source = Source(SOURCE, self.provider, server.url, Secret(server.sdk_key), allow_http=True)
+        budget = Budget(SystemClock(), random.Random(1), TIMEOUT_S)
+        store = DynamoDBStore(client or self.table.client, self.table.name, budget)
+        sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
+        return sync.run([Ring(SOURCE, trigger="schedule")])
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give what a fresh reader reads."""
+        environment = self.aws.environment
+        lean = LeanTransport(environment["AWS_DEFAULT_REGION"], self.aws.endpoint, environment)
+        try:
+            yield Client(SOURCE, store=DynamoDBReader(self.table.name, lean)).snapshot()
+        finally:
+            lean.close()
+
+    def rows(self, prefix: str = SOURCE) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the rows under a prefix that SDKs may read, as DynamoDB has them."""
+        found = {}
+        for section in ("features", "segments", "$inited"):
+            for page in self.table.client.get_paginator("query").paginate(
+                TableName=self.table.name,
+                KeyConditionExpression="namespace = :n",
+                ExpressionAttributeValues={":n": {"S": f"{prefix}:{section}"}},
+            ):
+                found |= {(section, item["key"]["S"]): item for item in page["Items"]}
+        return found
+
+    def python(self, script: str, **task: Any) -> list[str]:
+        """Run a script of this folder among the Python SDKs; one text for each context."""
+        if not PYTHON.exists():
+            pytest.skip(".venv-sdks is missing: run `make setup`")
+        return self._run([str(PYTHON), "-I", str(HERE / script)], task)
+
+    def node(self, script: str, **task: Any) -> list[str]:
+        """Run a script of this folder among the Node.js SDKs; one text for each context."""
+        return self._run([node(), str(NODE_FOLDER / script)], task)
+
+    def _run(self, command: list[str], task: dict[str, Any]) -> list[str]:
+        done = subprocess.run(
+            command,
+            input=json.dumps(task),
+            env=self.aws.child_environment(os.environ),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        # Texts, since 1, 1.0 and true are equal in Python.
+        return [json.dumps(json.loads(line), sort_keys=True) for line in done.stdout.splitlines()]
+
+
+def node(package: str = "") -> str:
+    """Return the command of Node.js, or skip the test where it or the package is missing."""
+    command = shutil.which("node")
+    if command is None or not (NODE_FOLDER / "node_modules").exists():
+        pytest.skip("the SDKs for Node.js are missing: run `make setup-e2e`")
+    if package and not _has(command, package):
+        pytest.skip(
+            f"allowed: {package} is not among the locked packages; to have it tested: "
+            f"npm install --no-save {package}, in {NODE_FOLDER.relative_to(HERE.parents[1])}"
+        )
+    return command
+
+
+def _has(command: str, package: str) -> bool:
+    code = f"require.resolve({json.dumps(package)})"
+    done = subprocess.run([command, "-e", code], cwd=NODE_FOLDER, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def same(ours: list[str], theirs: list[str], contexts: list[Any]) -> None:
+    """Assert that all results are equal; show the first that is not."""
+    assert len(ours) == len(theirs) == len(contexts) > 0
+    for mine, other, context in zip(ours, theirs, contexts, strict=True):
+        if mine != other:
+            assert {"context": context, **json.loads(mine)} == {
+                "context": context,
+                **json.loads(other),
+            }
+        assert mine == other

@@ -1,0 +1,71 @@
+"""The document that is rebuilt from a snapshot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.body import encode
+from flagstore.documents import unleash_document
+from flagstore.errors import ConfigurationError
+from flagstore.reader import Client
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from simulators.unleash_flags import new_flag, new_segment, rich_flags
+from storesync.model import Changes, FlagSet
+from storesync.publisher import Check, Publisher
+
+if TYPE_CHECKING:
+    from flagstore.reader import Snapshot
+
+QUERY = {"environment": "production", "inlineSegmentConstraints": False}
+
+
+def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
+    """Publish a flag set, and return what a reader makes of it."""
+    store = MemoryStore()
+    ticket, seen = store.draw("prod", 1)
+    flag_set = FlagSet(provider, sections, meta)
+    encoded = encode(sections, meta, ticket=ticket)
+    check = Check(ticket, seen, started_at=1, etag="", revision=0)
+    Publisher("prod", store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
+    return Client("prod", store=RecordsReader(store.records)).snapshot()
+
+
+def test_it_holds_every_feature_and_segment_as_the_server_sent_them() -> None:
+    """Features and segments, the version and the query come back; of `meta` there is nothing."""
+    flags, segments = rich_flags(50)
+    meta = {"version": 2, "query": QUERY, "queryHash": "18502bea"}
+    snapshot = publish("unleash", {"flags": flags, "segments": segments}, meta)
+    assert json.loads(unleash_document(snapshot)) == {
+        "version": 2,
+        "query": QUERY,
+        "features": [flags[name] for name in sorted(flags)],
+        "segments": [segments[key] for key in sorted(segments)],
+    }
+
+
+def test_a_large_segment_is_part_of_it() -> None:
+    """A segment that is kept apart from the others is read, and stands among them."""
+    large = new_segment(2)
+    large["constraints"][0]["values"] = [f"user-{number}" for number in range(5_000)]
+    segments = {"1": new_segment(1), "2": large}
+    snapshot = publish("unleash", {"flags": {"a": new_flag("a")}, "segments": segments}, {})
+    assert snapshot._body.large.keys() == {"2"}
+    assert json.loads(unleash_document(snapshot))["segments"] == [segments["1"], large]
+
+
+def test_what_the_server_left_out_stays_out() -> None:
+    """Without a version and a query in the answer there are none in the document."""
+    snapshot = publish("unleash", {"flags": {}, "segments": {}}, {})
+    assert unleash_document(snapshot) == '{"features":[],"segments":[]}'
+
+
+def test_another_providers_flags_make_no_document() -> None:
+    """The error names the source and what it holds."""
+    snapshot = publish("launchdarkly", {"flags": {}, "segments": {}}, {})
+    with pytest.raises(ConfigurationError, match="'prod' holds flags of 'launchdarkly'"):
+        unleash_document(snapshot)
