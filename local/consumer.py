@@ -24,9 +24,10 @@ flags = flagstore.Client(os.environ["FLAGSTORE_SOURCE"], ttl_s=0.5)
 
 
 def state(snapshot: flagstore.Snapshot, key: str) -> str:
-    """Return the switch of a flag: LaunchDarkly calls it ``on``, Unleash ``enabled``."""
+    """Return a flag's switch: LaunchDarkly has ``on``, Unleash ``enabled``, Split ``killed``."""
     flag = snapshot[key]
-    return "on" if flag.get("on", flag.get("enabled")) else "off"
+    on = not flag["killed"] if "killed" in flag else flag.get("on", flag.get("enabled"))
+    return "on" if on else "off"
 
 
 def main(keys: list[str]) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulators import launchdarkly, unleash
+from tests.simulators import launchdarkly, split, unleash
 from tests.simulators.server import ProviderServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tests.simulators.server import Request
 
@@ -24,19 +22,30 @@ class _Toggles(ProviderServer):
     """Lets a person change a flag: ``POST /toggle/<flag>``. No provider has such a thing."""
 
     switch: str
-    """The provider's word for a flag that is on."""
+    """The provider's word for a flag that is on, or for one that is off."""
+    inverted = False
+    """Whether it is the word for off."""
+
+    def is_on(self, flag: Mapping[str, Any]) -> bool:
+        """Say whether a flag is on."""
+        return bool(flag[self.switch]) != self.inverted
+
+    def turn(self, flag: str, *, on: bool) -> None:
+        """Make the flag, or switch it, and ring."""
+        simulator: Any = self  # what the simulators share beyond their base has no type
+        simulator.set_flag(flag, **{self.switch: on != self.inverted})
 
     def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Change the flag and ring, or answer as the provider."""
         if request.method != "POST" or not request.path.startswith(TOGGLE):
             return super().answer(request)
         flag = request.path.removeprefix(TOGGLE)
-        simulator: Any = self  # what both have is not part of their base
+        simulator: Any = self
         known = simulator.flags()
         if flag not in known:
             return 404, b"no such flag\n", {}
-        on = not known[flag][self.switch]
-        simulator.set_flag(flag, **{self.switch: on})
+        on = not self.is_on(known[flag])
+        self.turn(flag, on=on)
         return 200, f"{flag}: {'on' if on else 'off'}\n".encode(), {}
 
 
@@ -48,6 +57,10 @@ class _Unleash(_Toggles, unleash.UnleashSimulator):
     switch = "enabled"
 
 
+class _Split(_Toggles, split.SplitSimulator):
+    switch, inverted = "killed", True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provider:
     """One simulated provider.
@@ -56,28 +69,33 @@ class Provider:
         name: as the parameters have it.
         title: as people have it.
         server: the simulator.
+        base_path: what the base URL has behind the simulator's address.
         source_options: options of the source.
         hook_options: options of the webhook.
         example: a webhook's body, for people who ring by hand.
+        proof: returns what shows that a body comes from the provider: a header, by a secret.
+            Without it, the secret is the last part of the URL.
 
     """
 
     name: str
     title: str
-    server: Any  # either simulator; what they share has no type of its own
-    source_options: Mapping[str, str]
-    hook_options: Mapping[str, str]
+    server: Any  # one of the simulators; what they share has no type of its own
     example: str
+    base_path: str = ""
+    source_options: Mapping[str, str] = field(default_factory=dict)
+    hook_options: Mapping[str, str] = field(default_factory=dict)
+    proof: Callable[[bytes, str], dict[str, str]] | None = None
 
     def switch(self, *, on: bool) -> None:
         """Make the flag, or switch it, and ring."""
-        self.server.set_flag(FLAG, **{self.server.switch: on})
+        self.server.turn(FLAG, on=on)
 
     def parameters(self, secret: str) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return what to configure: path below the prefix to type and content."""
         base = {"provider": self.name}
         source = {**base, "options": dict(self.source_options), "allow_http": True}
-        credential = {"key": self.server.sdk_key, "base_url": self.server.url}
+        credential = {"key": self.server.sdk_key, "base_url": self.server.url + self.base_path}
         hook = {**base, "secrets": [secret], "options": dict(self.hook_options)}
         return {
             "sources": ("String", source),
@@ -85,12 +103,11 @@ class Provider:
             "webhooks": ("SecureString", hook),
         }
 
-    def signed(self, secret: str) -> str:
-        """Return the header that makes :attr:`example` a webhook of this provider."""
-        if self.name == "unleash":
-            return f"authorization: {secret}"
-        signature = hmac.new(secret.encode(), self.example.encode(), hashlib.sha256).hexdigest()
-        return f"x-ld-signature: {signature}"
+    def by_hand(self, url: str, secret: str) -> tuple[str, dict[str, str]]:
+        """Return where to post :attr:`example`, and the headers that it needs, to ring."""
+        if self.proof is None:
+            return f"{url}/{secret}", {}
+        return url, self.proof(self.example.encode(), secret)
 
 
 def _launchdarkly() -> Provider:
@@ -99,9 +116,21 @@ def _launchdarkly() -> Provider:
         name="launchdarkly",
         title="LaunchDarkly",
         server=server,
-        source_options={},
         hook_options={"project": server.project, "environment": server.environment},
         example='{"kind": "flag"}',
+        proof=lambda body, secret: {"x-ld-signature": launchdarkly.sign(body, secret)},
+    )
+
+
+def _split() -> Provider:
+    server = _Split(*split.rich_flags(OTHER_FLAGS))
+    return Provider(
+        name="split",
+        title="Split",
+        server=server,
+        base_path="/api",
+        hook_options={"environment": server.environment},
+        example='{"type": "split"}',
     )
 
 
@@ -114,7 +143,8 @@ def _unleash() -> Provider:
         source_options={"environment": server.environment},
         hook_options={"environment": server.environment},
         example='{"type": "feature-updated"}',
+        proof=lambda _body, secret: {"authorization": secret},
     )
 
 
-PROVIDERS = {"launchdarkly": _launchdarkly, "unleash": _unleash}
+PROVIDERS = {"launchdarkly": _launchdarkly, "split": _split, "unleash": _unleash}

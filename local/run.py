@@ -32,6 +32,7 @@ LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
 CONSUMER_WITHIN_S = 10.0
 CONSUMER_LINES = 3
+WRONG_USAGE = 2
 INTERRUPTED = 130
 
 
@@ -39,8 +40,12 @@ def main() -> int:
     """Run the demonstration and end, or with ``--keep`` stay until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay until Ctrl-C")
-    parser.add_argument("--provider", choices=sorted(PROVIDERS), default="launchdarkly")
+    parser.add_argument("--provider", default="launchdarkly")
     arguments = parser.parse_args()
+    if arguments.provider not in PROVIDERS:
+        known = ", ".join(sorted(PROVIDERS))
+        sys.stderr.write(f"make run: no provider {arguments.provider!r}: known are {known}\n")
+        return WRONG_USAGE
     processes.exit_on_signals()
     try:
         _run(PROVIDERS[arguments.provider](), keep=arguments.keep)

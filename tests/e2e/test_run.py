@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.stand_in import REPOSITORY
+from storesync import providers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ WITHIN_S = 240.0
 END_WITHIN_S = 20.0
 ENDING_S = 5.0
 NEEDED = (".venv", ".venv-sam", ".venv-aws")
-CURL = re.compile(r"curl -i (\S+) -d '(.*)' \\\s+-H '([\w-]+): (.*)'")
+CURL = re.compile(r"curl -i (\S+) -d '(.*)'(?: \\\s+-H '([\w-]+): (.*)')?")
 
 
 class Run:
@@ -166,19 +167,27 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_a_kept_run_is_there_to_play_with_until_ctrl_c(temporary: Path) -> None:
+@pytest.mark.parametrize(("provider", "accepted"), [("unleash", 202), ("split", 200)])
+def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
+    temporary: Path, provider: str, accepted: int
+) -> None:
     """What it says to try works: change a flag, ring by hand; then Ctrl-C ends everything."""
-    with Run(["make", "run", "KEEP=1", "PROVIDER=unleash"], temporary) as run:
+    with Run(["make", "run", "KEEP=1", f"PROVIDER={provider}"], temporary) as run:
         run.wait_for("Ctrl-C ends it")
+        assert f"answered with {accepted}, then published" in run.output
         toggle = re.search(r"curl -X POST (\S+)", run.output)
         by_hand = CURL.search(run.output)
+        secret = re.search(r"the secret is (\w+)", run.output)
         assert toggle
         assert by_hand
+        assert secret
         assert _post(toggle[1], "", {}) == 200
         run.wait_for("consumer | new-checkout: off, ticket", 20)
-        url, body, name, value = by_hand.groups()
-        assert _post(url, body, {name: value}) == 202
-        assert _post(url, body, {name: "wrong"}) == 401
+        url, body, name, value = by_hand.groups("")
+        assert secret[1] in url + value
+        assert _post(url, body, {name: value} if name else {}) == accepted
+        url, value = url.replace(secret[1], "wrong"), value.replace(secret[1], "wrong")
+        assert _post(url, body, {name: value} if name else {}) == 401
         os.killpg(run.process.pid, signal.SIGINT)
         run.wait(END_WITHIN_S)
     assert "stopped" in run.output
@@ -195,6 +204,21 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> Non
         assert run.wait(END_WITHIN_S) == 128 + signal.SIGTERM
     assert not run.left_behind()
     assert list(temporary.iterdir()) == []
+
+
+def test_an_unknown_provider_is_named_with_the_known_ones() -> None:
+    """A misspelt PROVIDER starts nothing and says what there is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local.run", "--provider=unlaesh"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    known = ", ".join(providers.names())
+    assert done.stderr == f"make run: no provider 'unlaesh': known are {known}\n"
 
 
 def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:

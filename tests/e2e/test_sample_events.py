@@ -14,7 +14,7 @@ import subprocess
 import uuid
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -26,12 +26,14 @@ from local.stand_in import REPOSITORY
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from tools import make_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from local.lambda_rie import Invocation
@@ -53,6 +55,7 @@ UNLEASH_EVENT = 4711
 SIGNED = (
     "launchdarkly-flag-updated.json",
     "launchdarkly-segment-updated.json",
+    "split-flag-changed.json",
     "unleash-feature-enabled.json",
     "unleash-duplicate.json",
 )
@@ -68,6 +71,47 @@ def test_each_sample_has_its_test_here() -> None:
 def load(name: str) -> Any:
     """Read a sample."""
     return json.loads((make_events.DIRECTORY / name).read_text(encoding="utf-8"))
+
+
+def _launchdarkly() -> LaunchDarklySimulator:
+    provider = LaunchDarklySimulator(*launchdarkly_flags(FLAGS))
+    provider.set_flag("new-checkout", on=False, version=7)
+    provider.set_flag("new-checkout", on=True)
+    return provider
+
+
+def _split() -> SplitSimulator:
+    provider = SplitSimulator(*split_flags(FLAGS))
+    provider.set_flag("new-checkout", killed=True)
+    provider._number = make_events.SENT_AT_MS - 1
+    assert provider.set_flag("new-checkout", killed=False) == make_events.SENT_AT_MS
+    return provider
+
+
+def _unleash() -> UnleashSimulator:
+    provider = UnleashSimulator(*unleash_flags(FLAGS))
+    provider.set_flag("new-checkout", enabled=False)
+    provider._event_id = UNLEASH_EVENT - 1
+    assert provider.set_flag("new-checkout", enabled=True) == UNLEASH_EVENT
+    return provider
+
+
+class Kind(NamedTuple):
+    """How a source that samples name is made."""
+
+    provider: str
+    simulator: Callable[[], LaunchDarklySimulator | SplitSimulator | UnleashSimulator]
+    """Builds a provider at which what the samples tell of has happened."""
+    accepted: int
+    """The status that the provider takes for a delivery."""
+
+
+HOOK_OPTIONS = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
+SOURCES = {
+    make_events.LAUNCHDARKLY_SOURCE: Kind("launchdarkly", _launchdarkly, 202),
+    make_events.SPLIT_SOURCE: Kind("split", _split, 200),
+    make_events.UNLEASH_SOURCE: Kind("unleash", _unleash, 202),
+}
 
 
 @pytest.fixture(scope="session")
@@ -101,19 +145,15 @@ def _build(folder: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """Both functions, a queue, a table, and two providers with the sources that samples name."""
+    """Both functions, a queue, a table, and a provider for each source that samples name."""
 
     webhook: RuntimeEmulator
     sync: RuntimeEmulator
     aws: StandIn
     table: str
     queue_url: str
-    launchdarkly: LaunchDarklySimulator
-    unleash: UnleashSimulator
-
-    def provider(self, source: str) -> ProviderServer:
-        """Return the provider of a source."""
-        return self.launchdarkly if source == make_events.LAUNCHDARKLY_SOURCE else self.unleash
+    providers: Mapping[str, ProviderServer]
+    """By the names of their sources."""
 
     def published(self, source: str) -> flagstore.Snapshot:
         """Return what a reader that starts now reads."""
@@ -151,7 +191,7 @@ class Deployment:
 
 @pytest.fixture
 def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator[Deployment]:
-    """Run both functions; at the providers, what the samples tell of has happened."""
+    """Run both functions and a simulated provider for each source."""
     name = uuid.uuid4().hex
     prefix = f"/{name}"
     sqs = aws.client("sqs")
@@ -163,10 +203,11 @@ def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator
         "FLAGSTORE_TABLE": dynamodb_table.name,
     }
     with ExitStack() as running:
-        launchdarkly = running.enter_context(_launchdarkly())
-        unleash = running.enter_context(_unleash())
-        _configure(aws, prefix, make_events.LAUNCHDARKLY_SOURCE, "launchdarkly", launchdarkly)
-        _configure(aws, prefix, make_events.UNLEASH_SOURCE, "unleash", unleash)
+        providers: dict[str, ProviderServer] = {}
+        for source, kind in SOURCES.items():
+            simulator = providers[source] = running.enter_context(kind.simulator())
+            credential = {"key": simulator.sdk_key, "base_url": simulator.url}
+            _configure(aws, prefix, source, kind.provider, credential)
         try:
             functions = {
                 function: running.enter_context(
@@ -182,39 +223,20 @@ def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator
             aws=aws,
             table=dynamodb_table.name,
             queue_url=queue_url,
-            launchdarkly=launchdarkly,
-            unleash=unleash,
+            providers=providers,
         )
     sqs.delete_queue(QueueUrl=queue_url)
 
 
-def _launchdarkly() -> LaunchDarklySimulator:
-    provider = LaunchDarklySimulator(*launchdarkly_flags(FLAGS))
-    provider.set_flag("new-checkout", on=False, version=7)
-    provider.set_flag("new-checkout", on=True)
-    return provider
-
-
-def _unleash() -> UnleashSimulator:
-    provider = UnleashSimulator(*unleash_flags(FLAGS))
-    provider.set_flag("new-checkout", enabled=False)
-    provider._event_id = UNLEASH_EVENT - 1
-    assert provider.set_flag("new-checkout", enabled=True) == UNLEASH_EVENT
-    return provider
-
-
 def _configure(
-    aws: StandIn,
-    prefix: str,
-    source: str,
-    provider: str,
-    server: LaunchDarklySimulator | UnleashSimulator,
+    aws: StandIn, prefix: str, source: str, provider: str, credential: Mapping[str, str]
 ) -> None:
     ssm = aws.client("ssm")
-    contents: dict[str, dict[str, Any]] = {
+    hook = {"provider": provider, "secrets": [make_events.SECRET], "options": HOOK_OPTIONS}
+    contents: dict[str, Mapping[str, Any]] = {
         "sources": {"provider": provider, "allow_http": True},
-        "credentials": {"key": server.sdk_key, "base_url": server.url},
-        "webhooks": {"provider": provider, "secrets": [make_events.SECRET]},
+        "credentials": credential,
+        "webhooks": hook,
     }
     for path, content in contents.items():
         ssm.put_parameter(
@@ -233,13 +255,13 @@ def test_a_signed_webhook_rings_and_is_synced(deployment: Deployment, name: str)
     """WebhookFunction puts one ring on the queue, SyncFunction serves it, a reader sees it."""
     event = load(name)
     source = event["pathParameters"]["source"]
-    assert answer(deployment.webhook.invoke(event))["statusCode"] == 202
+    assert answer(deployment.webhook.invoke(event))["statusCode"] == SOURCES[source].accepted
     rings = deployment.rings()
     assert [json.loads(ring["body"])["source"] for ring in rings] == [source]
     assert answer(deployment.sync.invoke({"Records": rings})) == {"batchItemFailures": []}
     flags = deployment.published(source)
     assert len(flags) == FLAGS + 1
-    assert flags["new-checkout"] == deployment.provider(source).newest()["flags"]["new-checkout"]
+    assert flags["new-checkout"] == deployment.providers[source].newest()["flags"]["new-checkout"]
 
 
 @pytest.mark.parametrize("name", SIGNED)
@@ -260,7 +282,7 @@ def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> No
     event = load(name)
     assert answer(deployment.webhook.invoke(event))["statusCode"] == 401
     assert deployment.rings() == []
-    assert deployment.provider(event["pathParameters"]["source"]).requests == []
+    assert deployment.providers[event["pathParameters"]["source"]].requests == []
 
 
 @pytest.mark.parametrize("name", FORGED)
@@ -280,17 +302,15 @@ def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
     assert again["digest"] == first["digest"]
     assert again["ticket"] > first["ticket"]
     assert deployment.flag_data() == before
-    _, conditional = deployment.unleash.requests
+    _, conditional = deployment.providers[make_events.UNLEASH_SOURCE].requests
     assert "if-none-match" in conditional.headers
 
 
 def test_the_schedule_syncs_every_source(deployment: Deployment) -> None:
-    """One event, both sources published."""
+    """One event, all sources published."""
     told = answer(deployment.sync.invoke(load("schedule.json")))
-    assert {each["source"]: each["outcome"] for each in told} == {
-        make_events.LAUNCHDARKLY_SOURCE: "published",
-        make_events.UNLEASH_SOURCE: "published",
-    }
+    outcomes = {each["source"]: each["outcome"] for each in told}
+    assert outcomes == dict.fromkeys(SOURCES, "published")
 
 
 def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment) -> None:
@@ -298,7 +318,7 @@ def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment)
     told = answer(deployment.sync.invoke(load("sqs-batch.json")))
     assert told == {"batchItemFailures": []}
     for source in (make_events.LAUNCHDARKLY_SOURCE, make_events.UNLEASH_SOURCE):
-        assert len(deployment.provider(source).requests) == 1
+        assert len(deployment.providers[source].requests) == 1
         assert "new-checkout" in deployment.published(source)
 
 
@@ -307,8 +327,10 @@ def test_a_person_allows_the_very_set_that_was_refused(deployment: Deployment) -
     event = load("manual-allow-shrink.json")
     source = event["source"]
     assert answer(deployment.sync.invoke({"source": source}))["outcome"] == "published"
-    for key in list(deployment.launchdarkly.flags())[: FLAGS // 2]:
-        deployment.launchdarkly.remove_flag(key)
+    launchdarkly = deployment.providers[source]
+    assert isinstance(launchdarkly, LaunchDarklySimulator)
+    for key in list(launchdarkly.flags())[: FLAGS // 2]:
+        launchdarkly.remove_flag(key)
 
     refused = answer(deployment.sync.invoke(event))
     assert refused["outcome"] == "failed"

@@ -1,0 +1,123 @@
+"""The pages say what the code does: providers, make targets, links and variables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_protocol_members
+
+import pytest
+
+from local.providers import PROVIDERS
+from simulators import faults
+from storesync import providers
+from storesync.providers.base import Provider
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = REPOSITORY / "README.md"
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("events/*.md")]
+)
+NAMES = providers.names()
+CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+MAKE = re.compile(r"\bmake ([a-z.][a-z0-9.-]*)")
+VARIABLE = re.compile(r"\bFLAGSTORE_[A-Z0-9_]+")
+
+
+def read(path: Path) -> str:
+    """Return a file's text."""
+    return path.read_text(encoding="utf-8")
+
+
+def docs(name: str) -> str:
+    """Return the text of a page in docs."""
+    return read(REPOSITORY / "docs" / name)
+
+
+def section(title: str) -> str:
+    """Return what docs/sources.md says about a provider; empty where it has no such section."""
+    found = re.search(rf"^## {title}\b.*?(?=^## |\Z)", docs("sources.md"), re.MULTILINE | re.DOTALL)
+    return found[0] if found else ""
+
+
+def variables(*paths: Path) -> set[str]:
+    """Return the variables that files name."""
+    return {name for path in paths for name in VARIABLE.findall(read(path))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_provider_is_documented(name: str) -> None:
+    """It has a row in README and a section with its methods, its address and its options."""
+    provider = providers.get(name)
+    assert re.search(rf"^\| {provider.title}\b.* \|$", read(README), re.MULTILINE)
+    text = section(provider.title)
+    fields = re.findall(r"^\| `(\w+)`", text, re.MULTILINE)
+    assert fields[:2] == ["key", "base_url"]
+    assert {"method", "options"} <= set(fields)
+    for method in provider.methods:
+        assert f"`{method}`" in text
+    assert provider.default_base_url in text
+    source = read(REPOSITORY / "src" / "storesync" / "providers" / f"{name}.py")
+    options = set(re.findall(r"""options(?:\.get\(|\[)"(\w+)\"""", source))
+    assert options
+    assert {option for option in options if f"`{option}`" not in text} == set()
+
+
+def test_every_provider_can_be_shown() -> None:
+    """`make run` knows all, and the pages name no other."""
+    assert {name: make().name for name, make in PROVIDERS.items()} == {name: name for name in NAMES}
+    assert {name: make().title for name, make in PROVIDERS.items()} == {
+        name: providers.get(name).title for name in NAMES
+    }
+    named = {name for page in PAGES for name in re.findall(r"PROVIDER=(\w+)", read(page))}
+    assert named <= set(NAMES)
+    assert named >= set(NAMES) - {"launchdarkly"}
+
+
+def test_the_page_for_another_provider_names_every_part() -> None:
+    """The members of the protocol, and the faults of the simulators."""
+    page = docs("adding-a-provider.md")
+    played = {
+        name
+        for name, made in vars(faults).items()
+        if getattr(made, "__annotations__", {}).get("return") == "Fault"
+    }
+    assert len(played) > 10
+    missing = {
+        name
+        for name in get_protocol_members(Provider) | played
+        if not re.search(rf"`{name}\b", page)
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_exists(page: Path) -> None:
+    """What a page says to type, `make` knows."""
+    makefile = read(REPOSITORY / "Makefile")
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    environments = re.findall(r"^ENVIRONMENTS := (.*)", makefile, re.MULTILINE)
+    targets.update(environments[0].split())
+    named = {target for code in CODE.findall(read(page)) for target in MAKE.findall(code)}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file, and to a heading where it names one."""
+    for target, heading in LINK.findall(CODE.sub("", read(page))):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)", read(path), re.MULTILINE)
+            assert heading in {
+                re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings
+            }
+
+
+def test_every_variable_is_documented_and_none_is_made_up() -> None:
+    """What the sources read, a page or the template names; what those name, the sources read."""
+    sources = variables(*(REPOSITORY / "src").rglob("*.py"))
+    assert "FLAGSTORE_TABLE" in sources
+    assert variables(*PAGES, REPOSITORY / "template.yaml") == sources
