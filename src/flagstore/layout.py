@@ -162,6 +162,8 @@ class Pulse(NamedTuple):
     """Until when nothing may be published, in milliseconds since the epoch."""
     refused: str = ""
     """The content digest of the set that the guard refused last."""
+    allowed: int = 0
+    """The ticket of the last set that a person allowed against the guard. 0: none."""
     history: str = "[]"
     """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
 

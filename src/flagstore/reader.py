@@ -93,7 +93,8 @@ class Snapshot:
     @property
     def meta(self) -> dict[str, Any]:
         """What else belongs to the provider's document; the caller's own."""
-        return dict(self._body.meta)
+        meta: dict[str, Any] = json.loads(json.dumps(self._body.meta))
+        return meta
 
     def keys(self, section: str = "flags") -> list[str]:
         """Return the keys of all flags, or of another section such as ``segments``, sorted."""
@@ -171,6 +172,7 @@ class Client:
         self._checked_at = 0
         self._error: NotLoadedError | None = None
         self._parts: dict[str, bytes] = {}
+        self._parts_error, self._parts_due = "", 0.0
         self._failures = 0
         self._told_stale = False
         self._patience_s = REFRESH_S
@@ -387,22 +389,40 @@ class Client:
         return Snapshot(self.source, head, body, self._part)
 
     def _part(self, part: Part) -> bytes:
-        """Return the bytes of a large segment, kept from the first time on."""
+        """Return the bytes of a large segment, kept from the first time on.
+
+        Raises:
+            NotLoadedError: one of its subclasses where there is one.
+        """
         data = self._parts.get(part.data_digest)
         if data is not None:
             return data
+        now = self._monotonic()
+        if now < self._parts_due:  # a store that is down is not waited for at every call
+            raise StoreUnavailableError(self._parts_error)
+        deadline = now + FIRST_LOAD_S
         if not self._lock.acquire(timeout=FIRST_LOAD_S):
             message = f"another thread is still reading for {self.source!r}"
             raise StoreUnavailableError(message)
         try:
-            deadline = self._monotonic() + FIRST_LOAD_S
-            store = self._open()
-            pieces = store.pieces(self.source, part.ticket, deadline=deadline, part=part.number)
-            data = b"".join(pieces[: part.pieces])
-            decode_part(part, data)  # nothing damaged is kept
-            self._parts[part.data_digest] = data
+            found = self._parts.get(part.data_digest)  # another thread may have read it meanwhile
+            return found if found is not None else self._read_part(part, deadline)
+        except StoreUnavailableError as error:
+            self._parts_error, self._parts_due = str(error), self._monotonic() + COOL_DOWN_S
+            raise
+        except (NotLoadedError, ConfigurationError):
+            raise
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            raise NotLoadedError(message) from error
         finally:
             self._lock.release()
+
+    def _read_part(self, part: Part, deadline: float) -> bytes:
+        pieces = self._open().pieces(self.source, part.ticket, deadline=deadline, part=part.number)
+        data = b"".join(pieces[: part.pieces])
+        decode_part(part, data)  # nothing damaged is kept
+        self._parts[part.data_digest] = data
         return data
 
     def _absent(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import RefusedSetError
+from storesync.errors import CorruptStoreError, RefusedSetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -68,7 +69,9 @@ def _shrunk(new: FlagSet, old: FlagSet) -> str:
 def _segments_shrunk(new: FlagSet, old: FlagSet, members: Callable[[Any], frozenset[str]]) -> str:
     still = new.sections.get("segments", {})
     for key in old.differing("segments", still):
-        before = members(old.item("segments", key))
+        before: frozenset[str] = frozenset()
+        with suppress(CorruptStoreError):  # a large one whose pieces are lost: what is new heals it
+            before = members(old.item("segments", key))
         gone = before - members(still[key])
         if len(gone) > may_lose(len(before)):
             return f"{len(gone)} of {len(before)} members of segment {key!r} are gone"

@@ -34,7 +34,7 @@ from storesync.model import Changes, FlagSet, Report
 from storesync.patience import Limits, Patience
 from storesync.publisher import Check, Publisher
 from storesync.readback import Readback, Stored
-from storesync.retention import day_ago
+from storesync.retention import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from storesync.http import HttpClient
     from storesync.model import Answer, Ring, Source
     from storesync.providers.base import Provider
+    from storesync.readback import StoredSet
     from storesync.stores.base import Store
 
 MARGIN_MS = 2_000
@@ -244,17 +245,26 @@ class Sync:
             return self._unchanged(check, new, verify=verify, lagging=lagging)
         if stored is None and not damaged:
             stored, damaged = self._stored(seen)
-        back = stored is not None and self._provider.regressed(stored.flag_set, new)
+        back = stored is not None and self._goes_back(stored.flag_set, seen, new)
         if back and not self._patience.believes(digest, self._provider.title):
             raise _Again
-        report = self._publish(check, new, digest, stored, damaged=damaged)
+        report = self._publish(check, new, digest, stored, damaged=damaged, verify=verify)
         return replace(report, lagging=lagging)
+
+    def _goes_back(self, old: StoredSet, seen: Pulse, new: FlagSet) -> bool:
+        if old.provider != new.provider:
+            return False  # their revisions have nothing in common
+        # Later checks may have found the same content at a later revision than the head's.
+        latest = replace(old.with_large(new), revision=max(old.revision, seen.revision))
+        return self._provider.regressed(latest, new)
 
     # -- completing -----------------------------------------------------------------------------
 
     def _unchanged(
         self, check: Check, new: FlagSet | None, *, verify: bool, lagging: bool
     ) -> Report:
+        if check.revision:  # the same content from an instance that lags undoes no later check
+            check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
         trailing_rows = check.seen.projected != check.seen.published
         report = self._report("unchanged", check.seen, check=check, lagging=lagging)
@@ -267,7 +277,14 @@ class Sync:
         return self._follow(report, flag_set, check.seen.published, follow)
 
     def _publish(
-        self, check: Check, new: FlagSet, digest: str, stored: Stored | None, *, damaged: bool
+        self,
+        check: Check,
+        new: FlagSet,
+        digest: str,
+        stored: Stored | None,
+        *,
+        damaged: bool,
+        verify: bool,
     ) -> Report:
         seen = check.seen
         changed = rows.changes(stored.flag_set if stored else None, new)
@@ -275,7 +292,8 @@ class Sync:
         # Of what is damaged nothing is carried over.
         parts = stored.flag_set.large if stored and not damaged else {}
         encoded = encode(new.sections, new.meta, ticket=check.ticket, known=parts, digest=digest)
-        self._publisher.publish(check, new, encoded, self._writer, changed)
+        allowed = digest == self._allow_shrink
+        self._publisher.publish(check, new, encoded, self._writer, changed, allowed=allowed)
         report = replace(
             self._report("published", seen, check=check),
             digest=digest,
@@ -284,7 +302,7 @@ class Sync:
         )
         known = (
             stored
-            and not damaged
+            and not (damaged or verify)
             and seen.published == seen.projected
             and seen.writer == self._writer
         )
@@ -302,12 +320,13 @@ class Sync:
         if stored is None or digest == self._allow_shrink:
             return
         olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
-        baseline = day_ago(check.seen.versions(), now_ms(self._clock))
+        seen = check.seen
+        earlier = baseline(seen.versions(), now_ms(self._clock), seen.allowed)
         lost = changed.removed or changed.changed
-        if lost and baseline and baseline.ticket != check.seen.published:
+        if lost and earlier and earlier[1].ticket != seen.published:
             # A damaged history is no reason to refuse: what is published has been compared.
             with suppress(CorruptStoreError):
-                olds.append(("a day ago", self._readback.version(baseline.ticket).flag_set))
+                olds.append((earlier[0], self._readback.version(earlier[1].ticket).flag_set))
         try:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         except RefusedSetError:

@@ -74,7 +74,14 @@ class Publisher:
             return  # a later check completed; its word counts
 
     def publish(
-        self, check: Check, flag_set: FlagSet, encoded: Encoded, writer: str, changed: Changes
+        self,
+        check: Check,
+        flag_set: FlagSet,
+        encoded: Encoded,
+        writer: str,
+        changed: Changes,
+        *,
+        allowed: bool = False,
     ) -> None:
         """Publish a flag set: readers see all of it from one moment to the next, or none of it.
 
@@ -121,6 +128,8 @@ class Publisher:
             "writer": writer,
             "history": dumps(kept),
         }
+        if allowed:
+            sets["allowed"] = ticket
         self._store.commit(self._source, self._fence(check), sets, writes)
 
     def _fence(self, check: Check) -> Fence:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flagstore import layout
@@ -46,6 +47,15 @@ class StoredSet(FlagSet):
             both = self.large.keys() & items.keys()
             found += [key for key in both if item_digest(items[key]) != self.large[key].digest]
         return sorted(found)
+
+    def with_large(self, new: FlagSet) -> FlagSet:
+        """Return the same with those large items loaded that differ in a new set."""
+        items = new.sections.get(LARGE_SECTION, {})
+        found = dict(self.sections.get(LARGE_SECTION, {}))
+        for key in self.differing(LARGE_SECTION, items):
+            with suppress(CorruptStoreError):  # lost pieces tell nothing
+                found[key] = self.item(LARGE_SECTION, key)
+        return replace(self, sections={**self.sections, LARGE_SECTION: found})
 
     def is_large(self, section: str, key: str) -> bool:
         """Say whether an item is kept apart from the others, for its size."""

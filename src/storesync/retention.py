@@ -32,3 +32,15 @@ def day_ago(versions: list[Version], now_ms: int) -> Version | None:
     """Return the publication that was current a day ago, if there was one."""
     old = [version for version in versions if version.published_at <= now_ms - DAY_MS]
     return old[-1] if old else None
+
+
+def baseline(versions: list[Version], now_ms: int, allowed: int) -> tuple[str, Version] | None:
+    """Return the earlier publication that the guard compares with, and what it is called.
+
+    It is the one that was current a day ago; but none from before the last one that a person
+    allowed (0: none), or every change of the next day would have to be allowed anew.
+    """
+    known = [version for version in versions if version.ticket >= allowed]
+    if old := day_ago(known, now_ms):
+        return "a day ago", old
+    return ("what a person allowed", known[0]) if allowed and known else None

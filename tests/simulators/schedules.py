@@ -250,7 +250,8 @@ class World:
         return frozenset(
             (
                 key.namespace,
-                rank.get(int(key.key.partition("/")[0]), key.key),
+                rank.get(int(key.key[:12]), key.key),
+                key.key[12:],
                 "expires_at" in record,
             )
             for key, record in self.records.items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
+from storesync import providers
 from storesync.budget import Budget
 from storesync.errors import RefusedSetError
 from storesync.model import Ring, Secret, Source
@@ -201,3 +204,72 @@ def test_thirty_segments_of_ten_thousand_keys() -> None:
     assert flags.snapshot().item("segments", "s7") == members(10_000, 7)
     assert len(store.calls) == 2
     assert pulse_key("prod") in rig.records
+
+
+@pytest.mark.parametrize("hours", [0, 2, 24])
+def test_a_change_heals_a_large_segment_whose_pieces_are_lost(hours: int) -> None:
+    """What can no longer be compared, now or against a day ago, does not hold back what is new."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    rig.provider.segments = {"big": [*members(3_000), "x"]}
+    rig.sync(90_000)
+    for key in [key for key in rig.records if key.namespace == pieces_namespace("prod")]:
+        del rig.records[key]
+    rig.provider.segments = {"big": [*members(3_000), "y"]}
+    assert rig.sync(10 + hours * 3_600).outcome == "published"
+    flags, _ = rig.reader()
+    assert flags.snapshot().item("segments", "big") == [*members(3_000), "y"]
+
+
+def test_an_older_version_of_a_large_segment_is_noticed() -> None:
+    """LaunchDarkly numbers items: one that goes back is asked for again, large or not."""
+    rig = Rig()
+    newer = {"big": {"version": 5, "included": members(3_000)}}
+    answers = [{"big": {"version": 4, "included": members(2_999)}}, newer]
+    launchdarkly = providers.get("launchdarkly")
+    rig.provider.regressed = launchdarkly.regressed  # type: ignore[method-assign]
+    rig.provider.members = launchdarkly.members  # type: ignore[method-assign]
+    rig.provider.flags, rig.provider.segments = {"a": {"version": 1}}, newer
+    rig.sync()
+
+    def lag() -> None:
+        rig.provider.revision += 1
+        rig.provider.segments = answers.pop(0)
+
+    rig.provider.on_fetch = lag
+    assert rig.sync().outcome == "unchanged"
+    assert not answers
+
+
+def test_threads_that_need_one_large_segment_read_it_once() -> None:
+    """Whoever waited finds what the other thread has read."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    flags, store = rig.reader()
+    snapshot = flags.snapshot()
+    store.on_call = lambda _call: time.sleep(0.2)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: snapshot.item("segments", "big"), range(8)))
+    assert found == [members(3_000)] * 8
+    assert len(store.calls) == 2
+
+
+def test_a_store_that_is_down_is_not_waited_for_at_every_call() -> None:
+    """One time-out, then none for the cool-down; whatever fails is a NotLoadedError."""
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    clock = FakeClock()
+    store = RecordsReader(rig.records, clock)
+    flags = Client("prod", store=store, replicas=1, clock=clock.now, monotonic=clock.monotonic)
+    snapshot = flags.snapshot()
+    store.latency_s, start = 100, clock.now()
+    for _ in range(5):
+        with pytest.raises(StoreUnavailableError):
+            snapshot.item("segments", "big")
+    assert clock.now() - start <= 2
+    store.latency_s, store.error = 0, KeyError("AWS_ACCESS_KEY_ID")
+    clock.advance(6)
+    with pytest.raises(NotLoadedError, match="AWS_ACCESS_KEY_ID"):
+        snapshot.item("segments", "big")
+    store.error = None
+    assert snapshot.item("segments", "big") == members(3_000)

@@ -28,6 +28,7 @@ from storesync.budget import Budget
 from storesync.model import Ring, Secret, Source
 from storesync.patience import Limits
 from storesync.pipeline import MARGIN_MS, SPACING_MS, VERIFY_MS, Sync, fingerprint
+from storesync.providers import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -1239,3 +1240,56 @@ def test_a_provider_that_took_all_the_time_is_named() -> None:
     rig.provider.on_fetch = slow
     with pytest.raises(errors.ProviderUnavailableError):
         rig.sync(seconds=16)
+
+
+def test_an_answer_older_than_the_last_check_is_not_published() -> None:
+    """A later check found the same content at a later revision: what lies between is old."""
+    rig = Rig({"a": 1}, revision=10, etags=False)
+    rig.sync()
+    rig.provider.on_fetch = answers(rig, (12, {"a": 1}))
+    rig.sync()
+    rig.provider.on_fetch = answers(rig, (9, {"a": 1}))
+    rig.sync()
+    assert rig.pulse().revision == 12
+    rig.provider.on_fetch = answers(rig, (11, {"a": 2}), (12, {"a": 1}))
+    assert rig.sync().outcome == "unchanged"
+    assert rig.read() == {"a": 1}
+
+
+def test_revisions_of_another_provider_are_not_compared() -> None:
+    """LaunchDarkly's items have versions, Split's have none."""
+    rig = Rig({"a": {"name": "a"}})
+    rig.sync()
+    rig.provider.name = "launchdarkly"
+    rig.provider.regressed = get("launchdarkly").regressed  # type: ignore[method-assign]
+    rig.provider.change(a={"version": 1})
+    assert rig.sync(source=replace(SOURCE, provider="launchdarkly")).outcome == "published"
+
+
+def test_after_a_person_allowed_a_set_changes_pass_and_erosion_does_not() -> None:
+    """What is compared with a day ago is nothing from before the set that was allowed."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    rig.clock.advance(90_000)
+    rig.provider.flags, rig.provider.revision = numbered(40), 2
+    with pytest.raises(errors.RefusedSetError) as refused:
+        rig.sync()
+    assert rig.sync(allow_shrink=refused.value.digest).outcome == "published"
+    rig.provider.change(more=1)
+    assert rig.sync().outcome == "published"
+    rig.provider.flags, rig.provider.revision = numbered(30), 4
+    assert rig.sync().outcome == "published"
+    rig.provider.flags, rig.provider.revision = numbered(22), 5
+    with pytest.raises(errors.RefusedSetError, match=r"18 .*of 40 .*what a person allowed"):
+        rig.sync()
+
+
+def test_the_hourly_check_repairs_rows_also_when_it_publishes() -> None:
+    """A source that changes all the time is verified as well."""
+    rig = Rig({"a": 1, "b": 1})
+    rig.sync()
+    rig.records[Key("prod:flags", "b")]["item"] = "damaged"
+    rig.clock.advance(VERIFY_MS / 1000)
+    rig.provider.change(a=2)
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()

@@ -13,6 +13,7 @@ from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key
 from storesync import rows
 from storesync.model import Changes, FlagSet
 from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
+from storesync.stores.dynamodb import from_item
 
 MARK = Key("prod:$inited", "prod:$inited")
 
@@ -303,3 +304,9 @@ def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
         assert sum(map(rows.record_bytes, records)) <= COMMIT_BYTES
     if writes:
         assert all(groups)
+
+
+def test_a_row_with_a_fraction_for_a_version_can_be_read_and_is_written_anew() -> None:
+    """Somebody's number that we never write is left out, as it is from Redis."""
+    record = from_item({"key": {"S": "a"}, "version": {"N": "1.5"}})
+    assert record == {"key": "a"}

@@ -6,7 +6,7 @@ leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with t
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,12 +47,13 @@ def to_attribute(value: Any) -> dict[str, Any]:  # noqa: ANN401 - int, str or by
 
 
 def from_item(item: Mapping[str, Any]) -> Record:
-    """Read a record from typed attributes; types that we never write are left out."""
+    """Read a record from typed attributes; what we never write is left out, fractions as well."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()
         if kind == "N":
-            record[name] = int(value)
+            with suppress(ValueError):
+                record[name] = int(value)
         elif kind in {"S", "B"}:
             record[name] = value
     return record
