@@ -113,9 +113,10 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 # -- Running and building --------------------------------------------------------------------------
 
 .PHONY: run
-run: ## the whole application on this machine: no Docker, no AWS account (KEEP=1: until Ctrl-C)
+run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PROVIDER=split KEEP=1)
 	@$(call install,$(RUN_ENVIRONMENTS))
-	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
+	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
+	  $(if $(STORE),--store=$(STORE))
 
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build

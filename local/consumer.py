@@ -5,6 +5,8 @@ It needs the flagstore layer and a few variables::
     PYTHONPATH=<layer>/python FLAGSTORE_TABLE=<table> FLAGSTORE_SOURCE=prod AWS_REGION=... \
         python consumer.py new-checkout
 
+With ``FLAGSTORE_REDIS_URL`` instead of the table and the region, it reads Redis.
+
 A Lambda function has the credentials and the region already. It keeps ``flags`` at module scope and
 takes one ``snapshot`` for each request; here a loop plays the requests.
 """

@@ -1,7 +1,8 @@
 """Runs ``consumer.py`` with what one of your functions would have, and nothing else.
 
-That is the layer as it was deployed, and a user who may do what FlagReaderPolicy grants. Python
-starts without site-packages, so a dependency of the reader would be missing here.
+That is the layer as it was deployed, and a user who may do what FlagReaderPolicy grants; where the
+flags are in Redis, its URL instead, and nothing of AWS. Python starts without site-packages, so a
+dependency of the reader would be missing here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from local.deploy import Deployed
     from local.stand_in import StandIn
+    from local.stores import Store
 
 CONSUMER = Path(__file__).with_name("consumer.py")
 USER = "a-team-of-yours"
@@ -38,11 +40,12 @@ class ConsumerError(RuntimeError):
 
 
 class ConsumerProcess:
-    """A context manager: on entering it gets the layer and the user ready; ``start`` starts it."""
+    """A context manager: on entering it gets layer and rights ready; ``start`` starts it."""
 
-    def __init__(self, stand_in: StandIn, deployed: Deployed, source: str) -> None:
+    def __init__(self, stand_in: StandIn, deployed: Deployed, store: Store, source: str) -> None:
         self._stand_in = stand_in
         self._deployed = deployed
+        self._store = store
         self._source = source
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._environment: dict[str, str] = {}
@@ -54,11 +57,9 @@ class ConsumerProcess:
         self._home = tempfile.TemporaryDirectory(prefix="flagstore-consumer-")
         self._unpack_layer(Path(self._home.name))
         self._environment = {
-            **self._stand_in.environment,
-            **self._credentials(),
+            **self._access(),
             "PATH": os.defpath,
             "PYTHONPATH": str(Path(self._home.name, "python")),
-            "FLAGSTORE_TABLE": self._deployed.table,
             "FLAGSTORE_SOURCE": self._source,
         }
         return self
@@ -125,6 +126,16 @@ class ConsumerProcess:
             connection.close()
         with zipfile.ZipFile(io.BytesIO(content)) as layer:
             layer.extractall(folder)
+
+    def _access(self) -> dict[str, str]:
+        """Return what leads to the flags, and nowhere else."""
+        if self._store.redis_url:
+            return {"FLAGSTORE_REDIS_URL": self._store.redis_url}
+        return {
+            **self._stand_in.environment,
+            **self._credentials(),
+            "FLAGSTORE_TABLE": self._deployed.table,
+        }
 
     def _credentials(self) -> dict[str, str]:
         iam = self._stand_in.client("iam")

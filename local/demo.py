@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from local.deploy import Deployed
     from local.providers import Provider
     from local.stand_in import StandIn
+    from local.stores import Store
 
 SOURCE = "prod"
 PARAMETER_PREFIX = "/flagstore"
@@ -44,6 +45,7 @@ class Demo:
         stand_in: where the stack is.
         deployed: its parts.
         provider: the simulated one, started.
+        store: where the flags are kept, started.
         secret: signs the webhooks, or comes with them.
 
     """
@@ -51,6 +53,7 @@ class Demo:
     stand_in: StandIn
     deployed: Deployed
     provider: Provider
+    store: Store
     secret: str
 
     @property
@@ -61,7 +64,8 @@ class Demo:
     def configure(self) -> None:
         """Write the three parameters of the source, and tell the provider where to ring."""
         ssm = self.stand_in.client("ssm")
-        for path, (kind, content) in self.provider.parameters(self.secret).items():
+        parameters = self.provider.parameters(self.secret, self.store)
+        for path, (kind, content) in parameters.items():
             name = f"{PARAMETER_PREFIX}/{path}/{SOURCE}"
             ssm.put_parameter(Name=name, Type=kind, Value=json.dumps(content), Overwrite=True)
         self.provider.server.webhook(self.url, self.secret)
@@ -76,7 +80,8 @@ class Demo:
             _expect(delivered, f"the webhook was answered with {status}", self._log())
         with step("queue, then SyncFunction fetches and publishes, cold too"):
             report = self._published()
-        say(f"answered with {status}, then {report['message']} as ticket {report['ticket']}")
+        done = f"{report['message']} to {self.store.title} as ticket {report['ticket']}"
+        say(f"answered with {status}, then {done}")
         with step("the same from a stranger, with another secret"):
             status = self._forged()
             _expect(status == 401, f"a forged webhook was answered with {status}", self._log())  # noqa: PLR2004 - HTTP
@@ -115,14 +120,23 @@ class Demo:
             f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_DEFAULT_REGION={aws.region} \\\n"
             f"    AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
             f" AWS_SECRET_ACCESS_KEY={aws.environment['AWS_SECRET_ACCESS_KEY']}\n"
-            f"  aws dynamodb scan --table-name {self.deployed.table} \\\n"
-            "    --projection-expression '#n, #k' "
-            """--expression-attribute-names '{"#n": "namespace", "#k": "key"}'\n"""
             f"  aws lambda invoke --function-name {self.deployed.sync_function} \\\n"
             "    --cli-binary-format raw-in-base64-out --payload "
             """'{"schedule": true}' /dev/stdout"""
         )
+        say(f"Look at the flags in {self.store.title}:\n{self._look()}")
         title("Ctrl-C ends it and leaves nothing behind.")
+
+    def _look(self) -> str:
+        """Return commands that show what lies in the store."""
+        if self.store.redis_url:
+            command, keys = f"redis-cli -u {self.store.redis_url}", f"flagstore:{{{SOURCE}}}:flags"
+            return f"  {command} ZRANGE '{keys}' 0 -1\n  {command} HGETALL '{keys}:{FLAG}'"
+        return (
+            f"  aws dynamodb scan --table-name {self.deployed.table} \\\n"
+            "    --projection-expression '#n, #k' "
+            """--expression-attribute-names '{"#n": "namespace", "#k": "key"}'"""
+        )
 
     # -- what is seen ---------------------------------------------------------------------------
 

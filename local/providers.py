@@ -11,6 +11,7 @@ from tests.simulators.server import ProviderServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from local.stores import Store
     from tests.simulators.server import Request
 
 FLAG = "new-checkout"
@@ -91,11 +92,16 @@ class Provider:
         """Make the flag, or switch it, and ring."""
         self.server.turn(FLAG, on=on)
 
-    def parameters(self, secret: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    def parameters(self, secret: str, store: Store) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return what to configure: path below the prefix to type and content."""
         base = {"provider": self.name}
-        source = {**base, "options": dict(self.source_options), "allow_http": True}
-        credential = {"key": self.server.sdk_key, "base_url": self.server.url + self.base_path}
+        options = dict(self.source_options)
+        source = {**base, "options": options, "store": store.name, "allow_http": True}
+        credential = {
+            "key": self.server.sdk_key,
+            "base_url": self.server.url + self.base_path,
+            **store.credential(),
+        }
         hook = {**base, "secrets": [secret], "options": dict(self.hook_options)}
         return {
             "sources": ("String", source),

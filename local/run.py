@@ -1,7 +1,7 @@
 """``make run``: the whole application on this machine, with nothing left behind.
 
 It deploys the template to the stand-in for AWS, rings with a simulated provider, and reads the
-flags in another process (``demo``).
+flags in another process (``demo``), from DynamoDB or from Redis.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from local.deploy import build, connect, is_built, sam_deploy
 from local.providers import OTHER_FLAGS, PROVIDERS
 from local.screen import say, step, title
 from local.stand_in import REPOSITORY, StandIn
+from local.stores import STORES, StoreMissingError, check_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
 
     from local.deploy import Deployed
     from local.providers import Provider
+    from local.stores import Store
 
 LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
@@ -41,14 +44,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay until Ctrl-C")
     parser.add_argument("--provider", default="launchdarkly")
+    parser.add_argument("--store", default="dynamodb")
     arguments = parser.parse_args()
-    if arguments.provider not in PROVIDERS:
-        known = ", ".join(sorted(PROVIDERS))
-        sys.stderr.write(f"make run: no provider {arguments.provider!r}: known are {known}\n")
+    problem = (
+        _unknown("provider", arguments.provider, PROVIDERS)
+        or _unknown("store", arguments.store, STORES)
+        or _missing(arguments.store)
+    )
+    if problem:
+        sys.stderr.write(f"make run: {problem}\n")
         return WRONG_USAGE
     processes.exit_on_signals()
     try:
-        _run(PROVIDERS[arguments.provider](), keep=arguments.keep)
+        _run(PROVIDERS[arguments.provider](), STORES[arguments.store](), keep=arguments.keep)
     except KeyboardInterrupt:
         say("\nstopped")
         return 0 if arguments.keep else INTERRUPTED
@@ -57,17 +65,30 @@ def main() -> int:
     return 0
 
 
-def _run(provider: Provider, *, keep: bool) -> None:
+def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+    return "" if name in known else f"no {kind} {name!r}: known are {', '.join(sorted(known))}"
+
+
+def _missing(store: str) -> str:
+    try:
+        check_installed(store)
+    except StoreMissingError as error:
+        return str(error)
+    return ""
+
+
+def _run(provider: Provider, opened: AbstractContextManager[Store], *, keep: bool) -> None:
     begun = time.monotonic()
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
-    with _stand_in() as stand_in:
+    with opened as store, _stand_in() as stand_in:
         deployed = _deploy(stand_in)
         with provider.server:
             demo = Demo(
                 stand_in=stand_in,
                 deployed=deployed,
                 provider=provider,
+                store=store,
                 secret=secrets.token_hex(16),
             )
             with step(f"{provider.title} with {OTHER_FLAGS} flags, three SSM parameters"):
@@ -105,8 +126,9 @@ def _deploy(stand_in: StandIn) -> Deployed:
 
 
 def _consume(demo: Demo, begun: float, *, keep: bool) -> None:
-    title("A consumer: another process, with the deployed layer and FlagReaderPolicy, no more")
-    with ConsumerProcess(demo.stand_in, demo.deployed, SOURCE) as consumer:
+    access = "the URL of Redis" if demo.store.redis_url else "FlagReaderPolicy"
+    title(f"A consumer: another process, with the deployed layer and {access}, no more")
+    with ConsumerProcess(demo.stand_in, demo.deployed, demo.store, SOURCE) as consumer:
         with step("from the start of the process to the flags"):
             consumer.start(demo.shown_flags())
             lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]

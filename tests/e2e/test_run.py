@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.stand_in import REPOSITORY
-from storesync import providers
+from simulators.redis_server import MISSING
+from storesync import providers, sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
         "sam build",
         "sam deploy",
         "LaunchDarkly with 49 flags",
-        "answered with 202, then published",
+        "answered with 202, then published to DynamoDB",
         "answered with 401",
         "consumer | 50 flags, ticket ",
         "consumer | new-checkout: off",
@@ -196,6 +197,31 @@ def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> None:
+    """The consumer has the URL of Redis and nothing of AWS; the server and its files go too."""
+    if shutil.which("redis-server") is None:
+        pytest.skip(MISSING)
+    with Run(["make", "run", "STORE=redis", "PROVIDER=unleash"], temporary) as run:
+        code = run.wait()
+    print(f"\n{run.output}")
+    assert code == 0, run.output
+    for told in (
+        "redis-server on 127.0.0.1",
+        "Unleash with 49 flags",
+        "answered with 202, then published to Redis",
+        "with the deployed layer and the URL of Redis, no more",
+        "consumer | 50 flags, ticket ",
+        "consumer | new-checkout: off",
+        "consumer | new-checkout: on",
+        "All of it worked",
+    ):
+        assert told in run.output
+    assert "DynamoDB" not in run.output
+    assert len(run.output.splitlines()) < 40
+    assert not run.left_behind()
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> None:
     """A job's end (SIGTERM) in the middle ends the emulator as well."""
     with Run([sys.executable, "-m", "local.run"], temporary) as run:
@@ -206,19 +232,30 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> Non
     assert list(temporary.iterdir()) == []
 
 
-def test_an_unknown_provider_is_named_with_the_known_ones() -> None:
-    """A misspelt PROVIDER starts nothing and says what there is."""
-    done = subprocess.run(
-        [sys.executable, "-m", "local.run", "--provider=unlaesh"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+@pytest.mark.parametrize(
+    ("kind", "name", "known"),
+    [
+        ("provider", "unlaesh", sorted(providers.names())),
+        ("store", "rdeis", sorted(sources.STORES)),
+    ],
+    ids=["provider", "store"],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    kind: str, name: str, known: list[str]
+) -> None:
+    """A misspelt PROVIDER or STORE starts nothing and says what there is."""
+    told = f"make run: no {kind} {name!r}: known are {', '.join(known)}\n"
+    assert _refused(f"--{kind}={name}") == (2, "", told)
+
+
+def test_without_a_redis_server_it_says_what_to_install(tmp_path: Path) -> None:
+    """STORE=redis starts nothing where there is none."""
+    code, output, errors = _refused("--store=redis", PATH=str(tmp_path))
+    assert (code, output) == (2, "")
+    assert errors == (
+        "make run: STORE=redis needs redis-server, which is not on the PATH: "
+        "run `make setup-e2e`, or install your distribution's redis-server\n"
     )
-    assert (done.returncode, done.stdout) == (2, "")
-    known = ", ".join(providers.names())
-    assert done.stderr == f"make run: no provider 'unlaesh': known are {known}\n"
 
 
 def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:
@@ -240,6 +277,20 @@ def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) 
     assert "ministack is missing: run `make .venv-aws` first" in done.stdout
     assert ".aws-sam/run.log" in done.stdout
     assert "StandInMissingError" in (tmp_path / ".aws-sam" / "run.log").read_text("utf-8")
+
+
+def _refused(argument: str, **environment: str) -> tuple[int, str, str]:
+    """Return exit code, output and errors of a run that ends before it starts anything."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local.run", argument],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def _post(url: str, body: str, headers: dict[str, str]) -> int:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
-from e2e.server_process import ServerProcess
 from local.processes import StartError, free_port, listening
+from tests.e2e.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

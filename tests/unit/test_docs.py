@@ -9,8 +9,9 @@ from typing import get_protocol_members
 import pytest
 
 from local.providers import PROVIDERS
+from local.stores import STORES
 from simulators import faults
-from storesync import providers
+from storesync import providers, sources
 from storesync.providers.base import Provider
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,6 +74,13 @@ def test_every_provider_can_be_shown() -> None:
     named = {name for page in PAGES for name in re.findall(r"PROVIDER=(\w+)", read(page))}
     assert named <= set(NAMES)
     assert named >= set(NAMES) - {"launchdarkly"}
+
+
+def test_every_store_can_be_shown() -> None:
+    """`make run` knows all, and the pages name no other."""
+    assert set(STORES) == set(sources.STORES)
+    named = {name for page in PAGES for name in re.findall(r"STORE=(\w+)", read(page))}
+    assert named == set(STORES) - {"dynamodb"}
 
 
 def test_the_page_for_another_provider_names_every_part() -> None:

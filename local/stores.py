@@ -1,0 +1,77 @@
+"""Where ``make run`` keeps the flags: in the stand-in's DynamoDB, or in a real Redis server."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local.screen import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+REDIS_SERVER = "redis-server"
+
+
+class StoreMissingError(RuntimeError):
+    """The store's server is not installed; the text says what to install."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """One store that runs.
+
+    Attributes:
+        name: as the ``sources`` parameter has it.
+        title: as people have it.
+        redis_url: where Redis is; empty for DynamoDB.
+
+    """
+
+    name: str
+    title: str
+    redis_url: str = ""
+
+    def credential(self) -> dict[str, str]:
+        """Return what the ``credentials`` parameter needs to write here."""
+        return {"store_url": self.redis_url} if self.redis_url else {}
+
+
+@contextmanager
+def _dynamodb() -> Iterator[Store]:
+    yield Store(name="dynamodb", title="DynamoDB")
+
+
+@contextmanager
+def _redis() -> Iterator[Store]:
+    # It brings pytest along, which nobody waits for who did not ask for Redis.
+    from tests.simulators import redis_server  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        with step(f"{REDIS_SERVER} on 127.0.0.1"):
+            server = stack.enter_context(redis_server.running())
+        yield Store(name="redis", title="Redis", redis_url=server.url())
+
+
+STORES: dict[str, Callable[[], AbstractContextManager[Store]]] = {
+    "dynamodb": _dynamodb,
+    "redis": _redis,
+}
+
+
+def check_installed(name: str) -> None:
+    """See that a store can be started.
+
+    Raises:
+        StoreMissingError: its server is not on the PATH.
+
+    """
+    if name == "redis" and shutil.which(REDIS_SERVER) is None:
+        message = (
+            f"STORE=redis needs {REDIS_SERVER}, which is not on the PATH: "
+            f"run `make setup-e2e`, or install your distribution's {REDIS_SERVER}"
+        )
+        raise StoreMissingError(message)
