@@ -21,7 +21,8 @@ from flagstore.errors import (
     StoreUnavailableError,
     UnsupportedLayoutError,
 )
-from flagstore.reader import Client, Info, Snapshot, client
+from flagstore.reader import Client, client
+from flagstore.snapshot import Info, Snapshot
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,7 @@ from flagstore.body import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from flagstore.reader import Snapshot
+    from flagstore.snapshot import Snapshot
 
 
 def unleash_document(snapshot: Snapshot) -> str:

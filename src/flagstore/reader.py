@@ -10,130 +10,32 @@ import json
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from flagstore.body import LARGE_SECTION, Body, Part, decode_part
+from flagstore.body import Body
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
-    FlagNotFoundError,
     NotLoadedError,
     NotPublishedError,
-    StoreUnavailableError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Head, Key, Pulse, check_source, head_key, pulse_key
+from flagstore.layout import Head, Pulse, check_source, head_key, pulse_key
+from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S, LargeParts
+from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flagstore.body import Part
     from flagstore.layout import Record
+    from flagstore.parts import ReaderStore
 
 TTL_S = 30.0
-FIRST_LOAD_S = 2.0
-"""All that a first load may take."""
 REFRESH_S = 0.25
 """All that a refresh may take while there is a flag set in hand."""
-COOL_DOWN_S = 5.0
-"""After a failure nothing is asked for so long, doubling up to the next."""
 MAX_COOL_DOWN_S = 60.0
-
-
-class ReaderStore(Protocol):
-    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds."""
-
-    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
-
-    def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
-
-
-class Info(NamedTuple):
-    """What is known of the flag set in hand."""
-
-    source: str
-    provider: str
-    ticket: int
-    """Grows with every publication."""
-    digest: str
-    """SHA-256 of the content in hex."""
-    counts: dict[str, int]
-    """Section (``flags``, ``segments``) → number of items."""
-    revision: int
-    """The provider's revision where it has one, else 0."""
-    published_at: float
-    """Seconds since the epoch."""
-    checked_at: float
-    """When the provider was last asked, as far as this process knows; seconds since the epoch."""
-    age_s: float
-    """Seconds since then."""
-    stale: bool
-    """Whether the last refresh failed."""
-    error: str
-    """Why, if it did."""
-
-
-class Snapshot:
-    """One flag set, for as long as you hold it: a request sees one, whole."""
-
-    __slots__ = ("_body", "_load_part", "head", "source")
-
-    def __init__(
-        self, source: str, head: Head, body: Body, load_part: Callable[[Part], bytes]
-    ) -> None:
-        self.source = source
-        self.head = head
-        self._body = body
-        self._load_part = load_part
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What else belongs to the provider's document; the caller's own."""
-        meta: dict[str, Any] = json.loads(json.dumps(self._body.meta))
-        return meta
-
-    def keys(self, section: str = "flags") -> list[str]:
-        """Return the keys of all flags, or of another section such as ``segments``, sorted."""
-        return self._body.keys(section)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return self._body.count("flags")
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._body.text("flags", key) is not None
-
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
-
-        Raises:
-            FlagNotFoundError: if there is no such flag.
-        """
-        return self.item("flags", key)
-
-    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag or segment.
-
-        A large segment is read from the store when it is first asked for.
-
-        Raises:
-            FlagNotFoundError: if there is none.
-            NotLoadedError: if a large segment cannot be read now; flags are always in hand.
-        """
-        text = self._body.text(section, key)
-        if text is None and section == LARGE_SECTION and key in self._body.large:
-            part = self._body.large[key]
-            return decode_part(part, self._load_part(part))
-        if text is None:
-            message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
-            raise FlagNotFoundError(message)
-        return json.loads(text)
 
 
 class Client:
@@ -171,8 +73,7 @@ class Client:
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self._error: NotLoadedError | None = None
-        self._parts: dict[str, bytes] = {}
-        self._parts_error, self._parts_due = "", 0.0
+        self._parts = LargeParts(self.source, monotonic)
         self._failures = 0
         self._told_stale = False
         self._patience_s = REFRESH_S
@@ -383,47 +284,13 @@ class Client:
         if number:
             data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
         body = Body(head.index_data, head.index_digest, data)
-        # Large segments that are the same stay in hand.
-        still = {part.data_digest for part in body.large.values()}
-        self._parts = {digest: data for digest, data in self._parts.items() if digest in still}
+        self._parts.keep(body)
         return Snapshot(self.source, head, body, self._part)
 
     def _part(self, part: Part) -> bytes:
-        """Return the bytes of a large segment, kept from the first time on.
-
-        Raises:
-            NotLoadedError: one of its subclasses where there is one.
-        """
-        data = self._parts.get(part.data_digest)
-        if data is not None:
-            return data
-        now = self._monotonic()
-        if now < self._parts_due:  # a store that is down is not waited for at every call
-            raise StoreUnavailableError(self._parts_error)
-        deadline = now + FIRST_LOAD_S
-        if not self._lock.acquire(timeout=FIRST_LOAD_S):
-            message = f"another thread is still reading for {self.source!r}"
-            raise StoreUnavailableError(message)
-        try:
-            found = self._parts.get(part.data_digest)  # another thread may have read it meanwhile
-            return found if found is not None else self._read_part(part, deadline)
-        except StoreUnavailableError as error:
-            self._parts_error, self._parts_due = str(error), self._monotonic() + COOL_DOWN_S
-            raise
-        except (NotLoadedError, ConfigurationError):
-            raise
-        except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            raise NotLoadedError(message) from error
-        finally:
-            self._lock.release()
-
-    def _read_part(self, part: Part, deadline: float) -> bytes:
-        pieces = self._open().pieces(self.source, part.ticket, deadline=deadline, part=part.number)
-        data = b"".join(pieces[: part.pieces])
-        decode_part(part, data)  # nothing damaged is kept
-        self._parts[part.data_digest] = data
-        return data
+        """Return the bytes of a large segment, kept from the first time on."""
+        deadline = self._monotonic() + FIRST_LOAD_S
+        return self._parts.get(part, self._lock, self._open, deadline)
 
     def _absent(
         self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from flagstore.layout import row_namespace
-from flagstore.reader import Client, Snapshot
+from flagstore.reader import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
@@ -29,6 +29,8 @@ from .unleash_server import UnleashServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from flagstore.snapshot import Snapshot
 
     type Seen = Callable[[Snapshot], bool]
 

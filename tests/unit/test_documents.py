@@ -19,7 +19,7 @@ from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
-    from flagstore.reader import Snapshot
+    from flagstore.snapshot import Snapshot
 
 QUERY = {"environment": "production", "inlineSegmentConstraints": False}
 

@@ -1,0 +1,98 @@
+"""One flag set in hand: what is in it, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.body import LARGE_SECTION, Body, Part, decode_part
+from flagstore.errors import FlagNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flagstore.layout import Head
+
+
+class Info(NamedTuple):
+    """What is known of the flag set in hand."""
+
+    source: str
+    provider: str
+    ticket: int
+    """Grows with every publication."""
+    digest: str
+    """SHA-256 of the content in hex."""
+    counts: dict[str, int]
+    """Section (``flags``, ``segments``) → number of items."""
+    revision: int
+    """The provider's revision where it has one, else 0."""
+    published_at: float
+    """Seconds since the epoch."""
+    checked_at: float
+    """When the provider was last asked, as far as this process knows; seconds since the epoch."""
+    age_s: float
+    """Seconds since then."""
+    stale: bool
+    """Whether the last refresh failed."""
+    error: str
+    """Why, if it did."""
+
+
+class Snapshot:
+    """One flag set, for as long as you hold it: a request sees one, whole."""
+
+    __slots__ = ("_body", "_load_part", "head", "source")
+
+    def __init__(
+        self, source: str, head: Head, body: Body, load_part: Callable[[Part], bytes]
+    ) -> None:
+        self.source = source
+        self.head = head
+        self._body = body
+        self._load_part = load_part
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What else belongs to the provider's document; the caller's own."""
+        meta: dict[str, Any] = json.loads(json.dumps(self._body.meta))
+        return meta
+
+    def keys(self, section: str = "flags") -> list[str]:
+        """Return the keys of all flags, or of another section such as ``segments``, sorted."""
+        return self._body.keys(section)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return self._body.count("flags")
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._body.text("flags", key) is not None
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
+
+        Raises:
+            FlagNotFoundError: if there is no such flag.
+        """
+        return self.item("flags", key)
+
+    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        """Return the provider's JSON of one flag or segment.
+
+        A large segment is read from the store when it is first asked for.
+
+        Raises:
+            FlagNotFoundError: if there is none.
+            NotLoadedError: if a large segment cannot be read now; flags are always in hand.
+        """
+        text = self._body.text(section, key)
+        if text is None and section == LARGE_SECTION and key in self._body.large:
+            part = self._body.large[key]
+            return decode_part(part, self._load_part(part))
+        if text is None:
+            message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
+            raise FlagNotFoundError(message)
+        return json.loads(text)
