@@ -1,8 +1,9 @@
 """LaunchDarkly's Python SDK at work, in an environment of its own.
 
 It is told what to do on standard input, as JSON: where the flags are (``document``, or ``table``
-and ``prefix``), and which ``flags`` to evaluate for which ``contexts``. It prints a line for each
-context. Told to ``write``, it writes the document into the table and evaluates nothing.
+or the URL ``redis``, and ``prefix``), and which ``flags`` to evaluate for which ``contexts``. It
+prints a line for each context. Told to ``write``, it writes the document there and evaluates
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from ldclient import Config, Context, LDClient
 from ldclient.feature_store import InMemoryFeatureStore
-from ldclient.integrations import DynamoDB
+from ldclient.integrations import DynamoDB, Redis
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
 
@@ -24,6 +25,8 @@ def main() -> None:
     store: Any = InMemoryFeatureStore()
     if task.get("table"):
         store = DynamoDB.new_feature_store(task["table"], prefix=task["prefix"])
+    if task.get("redis"):
+        store = Redis.new_feature_store(task["redis"], prefix=task["prefix"])
     if document:
         store.init({SEGMENTS: document["segments"], FEATURES: document["flags"]})
     if task.get("write"):

@@ -1,4 +1,4 @@
-"""A provider, our real pipeline, a table in the stand-in, and the provider's own SDKs beside it."""
+"""A provider, our real pipeline, a table or a Redis, and the provider's own SDKs beside it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from storesync.http import HttpClient
 from storesync.model import Report, Ring, Secret, Source
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import DynamoDBStore
+from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flagstore import Snapshot
     from local.stand_in import StandIn
     from simulators.aws import Table
+    from simulators.redis_server import Server as RedisServer
     from simulators.server import ProviderServer
 
 HERE = Path(__file__).parent
@@ -38,8 +40,40 @@ SOURCE = "prod"
 TIMEOUT_S = 60
 
 
+class Scripts:
+    """Runs the scripts of this folder, which say on a line for each context what an SDK says."""
+
+    def environment(self) -> dict[str, str]:
+        """Return what the scripts find in their environment."""
+        return dict(os.environ)
+
+    def python(self, script: str, **task: Any) -> list[str]:
+        """Run a script among the Python SDKs; one text for each context."""
+        if not PYTHON.exists():
+            pytest.skip(".venv-sdks is missing: run `make setup`")
+        return self._run([str(PYTHON), "-I", str(HERE / script)], task)
+
+    def node(self, script: str, **task: Any) -> list[str]:
+        """Run a script among the Node.js SDKs; one text for each context."""
+        return self._run([node(), str(NODE_FOLDER / script)], task)
+
+    def _run(self, command: list[str], task: dict[str, Any]) -> list[str]:
+        done = subprocess.run(
+            command,
+            input=json.dumps(task),
+            env=self.environment(),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        # Texts, since 1, 1.0 and true are equal in Python.
+        return [json.dumps(json.loads(line), sort_keys=True) for line in done.stdout.splitlines()]
+
+
 @dataclass
-class Rig:
+class Rig(Scripts):
     """One table and one provider."""
 
     aws: StandIn
@@ -47,11 +81,17 @@ class Rig:
     server: ProviderServer
     provider: str
 
+    def environment(self) -> dict[str, str]:
+        """Let the scripts find the table."""
+        return self.aws.child_environment(os.environ)
+
+    def place(self) -> dict[str, str]:
+        """Return where the scripts find the rows."""
+        return {"table": self.table.name, "prefix": SOURCE}
+
     def sync(self, client: Any = None) -> Report:
         """Run one sync, as a ring of the schedule would."""
-        server: Any = self.server
-        source = Source(SOURCE, self.provider, server.url, Secret(server.sdk_key), allow_http=True)
-        budget = Budget(SystemClock(), random.Random(1), TIMEOUT_S)
+        source, budget = _source(self.server, self.provider), _budget()
         store = DynamoDBStore(client or self.table.client, self.table.name, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
@@ -78,29 +118,39 @@ class Rig:
                 found |= {(section, item["key"]["S"]): item for item in page["Items"]}
         return found
 
-    def python(self, script: str, **task: Any) -> list[str]:
-        """Run a script of this folder among the Python SDKs; one text for each context."""
-        if not PYTHON.exists():
-            pytest.skip(".venv-sdks is missing: run `make setup`")
-        return self._run([str(PYTHON), "-I", str(HERE / script)], task)
 
-    def node(self, script: str, **task: Any) -> list[str]:
-        """Run a script of this folder among the Node.js SDKs; one text for each context."""
-        return self._run([node(), str(NODE_FOLDER / script)], task)
+@dataclass
+class RedisRig(Scripts):
+    """One Redis and one provider. Rows lie where the sync function would have put them."""
 
-    def _run(self, command: list[str], task: dict[str, Any]) -> list[str]:
-        done = subprocess.run(
-            command,
-            input=json.dumps(task),
-            env=self.aws.child_environment(os.environ),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        # Texts, since 1, 1.0 and true are equal in Python.
-        return [json.dumps(json.loads(line), sort_keys=True) for line in done.stdout.splitlines()]
+    redis: RedisServer
+    server: ProviderServer
+    provider: str
+    login: str = ""
+    """User and password of the SDKs, as ``user:password``."""
+
+    def place(self) -> dict[str, str]:
+        """Return where the scripts find the rows."""
+        user, _, password = self.login.partition(":")
+        return {"redis": self.redis.url(user, password), "prefix": f"{{{SOURCE}}}"}
+
+    def sync(self) -> Report:
+        """Run one sync, as a ring of the schedule would."""
+        stored = {"store": "redis", "store_url": Secret(self.redis.url())}
+        source, budget = _source(self.server, self.provider, **stored), _budget()
+        no_table: Any = None
+        store = Stores(no_table, "").open(source, budget)
+        sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
+        return sync.run([Ring(SOURCE, trigger="schedule")])
+
+
+def _source(server: Any, provider: str, **options: Any) -> Source:
+    key = Secret(server.sdk_key)
+    return Source(SOURCE, provider, server.url, key, allow_http=True, **options)
+
+
+def _budget() -> Budget:
+    return Budget(SystemClock(), random.Random(1), TIMEOUT_S)
 
 
 def node(package: str = "") -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from sdks import launchdarkly_set
 from sdks.launchdarkly_set import ALIKE, GONE, MAIN, NAMED_IN_ADVANCE, RULES
-from sdks.rig import SOURCE, Rig, node, same
+from sdks.rig import SOURCE, RedisRig, Rig, node, same
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 
@@ -35,7 +35,7 @@ def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[Rig]:
         yield Rig(aws, dynamodb_table, server, "launchdarkly")
 
 
-def change(rig: Rig) -> None:
+def change(rig: Rig | RedisRig) -> None:
     """Change a flag and a segment, delete and archive flags, delete a segment; publish that."""
     server: Any = rig.server
     server.set_flag(MAIN, fallthrough={"variation": 2})
@@ -51,25 +51,25 @@ def change(rig: Rig) -> None:
     }
 
 
-def answer(rig: Rig) -> dict[str, Any]:
+def answer(rig: Rig | RedisRig) -> dict[str, Any]:
     """Return what LaunchDarkly answers."""
     document: dict[str, Any] = json.loads(rig.server.document())
     return document
 
 
-def python_sdk(rig: Rig) -> list[str]:
+def python_sdk(rig: Rig | RedisRig) -> list[str]:
     """Compare the Python SDK on our rows with the one on the provider's answer."""
     task = {"flags": FLAGS, "contexts": CONTEXTS}
-    published = rig.python(SCRIPT, **task, table=rig.table.name, prefix=SOURCE)
+    published = rig.python(SCRIPT, **task, **rig.place())
     same(published, rig.python(SCRIPT, **task, document=answer(rig)), CONTEXTS)
     return published
 
 
-def node_sdk(rig: Rig, store: str, file: Path) -> list[str]:
+def node_sdk(rig: Rig | RedisRig, store: str, file: Path) -> list[str]:
     """Compare the Node.js SDK on our rows with the one on the provider's answer."""
     script, task = "launchdarkly.cjs", {"flags": FLAGS, "contexts": CONTEXTS}
     file.write_bytes(rig.server.document())
-    published = rig.node(script, **task, table=rig.table.name, prefix=SOURCE, store=store)
+    published = rig.node(script, **task, **rig.place(), store=store)
     same(published, rig.node(script, **task, file=str(file)), CONTEXTS)
     return published
 

@@ -7,6 +7,8 @@ cluster all of it is in one slot, so that one script can change several keys at 
 - the keys of a namespace are the members of a sorted set, ``flagstore:{prod}:$head``, all of score
   0, which Redis keeps in the order of their bytes;
 - in a hash a whole number is in decimal, a text is ``s`` and its UTF-8, bytes are ``b`` and them.
+
+Only rows of LaunchDarkly, which this library does not read, lie elsewhere: where its SDKs do.
 """
 
 from __future__ import annotations

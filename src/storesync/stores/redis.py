@@ -1,7 +1,8 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Where records lie says :mod:`flagstore.stores.redis_layout`. Nothing outside of
-``flagstore:{<source>}:`` is read or written, and no command walks over the database.
+Where records lie says :mod:`flagstore.stores.redis_layout`, and where LaunchDarkly's rows lie
+:mod:`storesync.stores.redis_rows`. Nothing outside of ``flagstore:{<source>}:`` is read or
+written, but for those rows; no command walks over the database.
 
 A script that is sent again because its answer was lost finds its own ticket in the pulse and
 loses the fence to itself, as with DynamoDB.
@@ -17,6 +18,16 @@ from flagstore.stores.redis_layout import index_name, record_name, to_field, to_
 from storesync.errors import FenceLostError
 from storesync.stores.base import Delete, Fence, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis
+from storesync.stores.redis_rows import (
+    NOTED,
+    is_marker,
+    is_native,
+    leave,
+    marker_of,
+    native_action,
+    native_name,
+    to_row,
+)
 from storesync.stores.redis_scripts import COMMIT, DRAW, SCAN
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from storesync.budget import Budget
     from storesync.stores.base import Sets
     from storesync.stores.redis_client import Argument
+    from storesync.stores.redis_rows import Action
 
 __all__ = ["RedisStore", "open_redis"]
 
@@ -35,10 +47,17 @@ SCAN_BYTES = 1_000_000
 
 
 class RedisStore:
-    """Flag sets in one database. One instance serves one sync: it knows its time budget."""
+    """Flag sets in one database. One instance serves one sync: it knows its time budget.
 
-    def __init__(self, client: Client, budget: Budget) -> None:
+    With ``native_rows``, LaunchDarkly's rows are in LaunchDarkly's layout. Then each of them lies
+    there only: what is left of it among ours goes with the write. Without, what the pulse says was
+    there goes when other rows are complete.
+    """
+
+    def __init__(self, client: Client, budget: Budget, *, native_rows: bool = False) -> None:
         self._calls = Calls(client, budget)
+        self._native = native_rows
+        self._leaves = False
 
     @property
     def resent(self) -> int:
@@ -49,6 +68,8 @@ class RedisStore:
 
     def read(self, key: Key) -> Record | None:
         """Return one record."""
+        if self._is_native(key.namespace):
+            return next((row for row in self._rows(key.namespace) if row["key"] == key.key), None)
         fields = self._hash(f"reading {key.namespace}", key)
         return to_record(fields) if fields else None
 
@@ -57,7 +78,20 @@ class RedisStore:
         return _pulse(self._hash("reading the pulse", layout.pulse_key(source)))
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
-        """Yield the records of one namespace, in order of keys, page by page."""
+        """Yield the records of one namespace, in order of keys, page by page.
+
+        Rows that are among ours and belong into LaunchDarkly's layout follow as bare keys: what
+        compares rows writes them anew where they belong, or removes them.
+        """
+        if not self._is_native(namespace):
+            yield from self._scan(namespace, prefix)
+            return
+        yield from (row for row in self._rows(namespace) if str(row["key"]).startswith(prefix))
+        if not is_marker(namespace):
+            for row in self._scan(namespace, prefix):
+                yield {"namespace": namespace, "key": row["key"]}
+
+    def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
         start = b"[" + prefix.encode()
         end = b"(" + prefix.encode() + b"\xff"  # no UTF-8 has such a byte
         while True:
@@ -72,6 +106,22 @@ class RedisStore:
             yield from (to_record(fields) for fields in page[1::2] if fields)
             start = b"(" + page[-2]
 
+    def _rows(self, namespace: str) -> list[Record]:
+        """Return LaunchDarkly's rows. HSCAN may repeat a field, and has no order."""
+        name, purpose = native_name(namespace), f"reading {namespace}"
+        if is_marker(namespace):
+            return [marker_of(namespace)] * int(self._calls.command(purpose, "EXISTS", name))
+        found: dict[bytes, bytes] = {}
+        cursor = None
+        while cursor != 0:
+            command = ("HSCAN", name, cursor or 0, "COUNT", SCAN_RECORDS)
+            cursor, page = self._calls.command(purpose, *command)
+            found |= page
+        return [to_row(namespace, field, value) for field, value in sorted(found.items())]
+
+    def _is_native(self, namespace: str) -> bool:
+        return self._native and is_native(namespace)
+
     def _hash(self, purpose: str, key: Key) -> list[bytes]:
         found: dict[bytes, bytes] = self._calls.command(purpose, "HGETALL", record_name(key))
         return [part for field in found.items() for part in field]
@@ -80,24 +130,32 @@ class RedisStore:
 
     def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
         """Draw the next ticket: one script that returns the whole pulse."""
-        self._calls.check(source)
+        self._check(source)
         key = record_name(layout.pulse_key(source))
-        pulse = _pulse(self._calls.script("drawing a ticket", DRAW, [key], [floor]))
+        fields = self._calls.script("drawing a ticket", DRAW, [key], [floor])
+        self._leaves = not self._native and NOTED.encode() in fields[::2]
+        pulse = _pulse(fields)
         return pulse.drawn, pulse
 
     def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
         """Do it in one script."""
-        self._calls.check(source)
-        keys = [record_name(layout.pulse_key(source))]
+        self._check(source)
+        actions = [action for write in writes for action in self._actions(write)]
+        put = [_key(write) for write in writes if isinstance(write, Put)]
+        if any(self._is_native(key.namespace) for key in put):
+            sets = {**sets, NOTED: 1}
+        elif self._leaves and "projected" in sets:
+            sets = {**sets, NOTED: None}
+            actions += leave(source)
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
         conditions = (fence.ticket, fence.published, fence.unpinned_at)
         arguments: list[Argument] = ["" if part is None else part for part in conditions]
         arguments += [len(changed), *_fields(changed), len(removed), *removed]
-        for write in writes:
-            key, action = _action(write)
-            keys += [record_name(key), index_name(key.namespace)]
-            arguments += action
+        keys = [record_name(layout.pulse_key(source))]
+        for names, values in actions:
+            keys += names
+            arguments += values
         purpose = "publishing" if writes else "completing a check"
         answer = self._calls.script(purpose, COMMIT, keys, arguments)
         if isinstance(answer, list):
@@ -109,16 +167,31 @@ class RedisStore:
             source = str(record["namespace"]).partition(":")[0]
             self.commit(source, Fence(), {}, [Put(record)])
 
+    def _check(self, source: str) -> None:
+        self._calls.check(source, native_name(f"{source}:$probe") if self._native else "")
 
-def _action(write: Write) -> tuple[Key, list[Argument]]:
+    def _actions(self, write: Write) -> list[Action]:
+        if isinstance(write, Put | Delete) and self._is_native(_key(write).namespace):
+            return [native_action(write), _action(Delete(_key(write)))]
+        return [_action(write)]
+
+
+def _key(write: Write) -> Key:
+    if isinstance(write, Put):
+        return Key(str(write.record["namespace"]), str(write.record["key"]))
+    return write.key
+
+
+def _action(write: Write) -> Action:
     """Return where a write goes, and its arguments: kind, number of values, values."""
+    key = _key(write)
+    keys = [record_name(key), index_name(key.namespace)]
     if isinstance(write, Put):
         fields = _fields(write.record)
-        key = Key(str(write.record["namespace"]), str(write.record["key"]))
-        return key, ["put", len(fields), *fields]
+        return keys, ["put", len(fields), *fields]
     if isinstance(write, Delete):
-        return write.key, ["delete", 0]
-    return write.key, ["expire", 1, write.at_s]
+        return keys, ["delete", 0]
+    return keys, ["expire", 1, write.at_s]
 
 
 def _fields(values: Record) -> list[bytes]:

@@ -49,7 +49,7 @@ REMEDIES = {
     "READONLY": "name the primary in the URL, not a replica",
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
-    "WRONGTYPE": "something else writes under flagstore:",
+    "WRONGTYPE": "something else writes to a key of ours (docs/redis.md)",
     "CERTIFICATE_VERIFY_FAILED": "check the host's name, and name the file of its authority",
 }
 _CODE = re.compile(rf"\b({'|'.join((*MENDED, *REMEDIES))})\b")
@@ -124,6 +124,7 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
         socket_timeout=ANSWER_S,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        encoding_errors="surrogateescape",  # what is not UTF-8 is somebody's field, to be removed
         driver_info=None,  # else every connection begins with two commands that say who we are
         **tls,
     )
@@ -156,17 +157,21 @@ class Calls:
 
         return self._repeated(purpose, run)
 
-    def check(self, source: str) -> None:
+    def check(self, source: str, beside: str = "") -> None:
         """Make sure, once a client and source, that the server is one that can keep flags.
+
+        Args:
+            source: the source, whose keys are tried.
+            beside: one more key to try, of the same slot.
 
         Raises:
             StoreError: if it may evict what has no TTL, or the user lacks rights.
         """
         checked = _checked.setdefault(self._client, set())
-        if source in checked:
+        if (beside or source) in checked:
             return
-        key = f"{index_name(f'{source}:$probe')}:key"
-        self.script("checking the user's rights", PROBE, [key], [])  # where the keys are, from now
+        keys = [f"{index_name(f'{source}:$probe')}:key", *([beside] if beside else [])]
+        self.script("checking the user's rights", PROBE, keys, [])  # where the keys are, from now
         policy = self._policy()
         if policy.startswith("allkeys"):
             message = (
@@ -176,7 +181,7 @@ class Calls:
             raise StoreError(message)
         if not policy:
             log.warning("Redis' eviction policy cannot be read; see docs/redis.md", source=source)
-        checked.add(source)
+        checked.add(beside or source)
 
     def _policy(self) -> str:
         """Return the eviction policy of the server, empty where we may not know it."""

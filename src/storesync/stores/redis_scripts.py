@@ -37,7 +37,7 @@ return redis.call('HGETALL', KEYS[1])
 """)
 
 COMMIT = Script("""
--- KEYS: pulse, then record and index of each write.
+-- KEYS: pulse, then of each write record and index, or twice a key of LaunchDarkly's layout.
 -- ARGV: ticket, published, unpinned_at, each '' where it is no condition;
 --       number of sets, then name and value of each;
 --       number of removals, then their names;
@@ -45,16 +45,34 @@ COMMIT = Script("""
 -- Returns 'OK', or the pulse where the fence does not hold; that changes nothing.
 local pulse = KEYS[1]
 
+local sets_from, sets_to = 5, 4 + 2 * tonumber(ARGV[4])
+local gone_from, gone_to = sets_to + 2, sets_to + 1 + tonumber(ARGV[sets_to + 1])
+
+local function each(step)
+  local at = gone_to + 1
+  for i = 2, #KEYS, 2 do
+    local kind, values = ARGV[at], tonumber(ARGV[at + 1])
+    step(kind, KEYS[i], KEYS[i + 1], at + 2, at + 1 + values)
+    at = at + 2 + values
+  end
+end
+
 local function holds(key, kind)
   local found = redis.call('TYPE', key).ok
   return found == kind or found == 'none'
 end
 
-for i = 1, #KEYS do
-  if not holds(KEYS[i], (i == 1 or i % 2 == 0) and 'hash' or 'zset') then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[i])
-  end
-end
+local types = {
+  put = {'hash', 'zset'}, delete = {'hash', 'zset'}, expire = {'hash', 'zset'},
+  field = {'hash', 'hash'}, unfield = {'hash', 'hash'}, unhash = {'hash', 'hash'},
+  mark = {'string', 'string'}, unmark = {'string', 'string'}
+}
+local wrong = not holds(pulse, 'hash') and pulse or nil
+each(function(kind, first, second)
+  if not holds(first, types[kind][1]) then wrong = wrong or first end
+  if not holds(second, types[kind][2]) then wrong = wrong or second end
+end)
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 
 local function number(name)
   return redis.call('HGET', pulse, name) or '0'
@@ -69,22 +87,14 @@ end
 
 if lost() then return redis.call('HGETALL', pulse) end
 
-local sets_from, sets_to = 5, 4 + 2 * tonumber(ARGV[4])
-local gone_from, gone_to = sets_to + 2, sets_to + 1 + tonumber(ARGV[sets_to + 1])
-
-local function each(step)
-  local at = gone_to + 1
-  for i = 2, #KEYS, 2 do
-    local kind, values = ARGV[at], tonumber(ARGV[at + 1])
-    step(kind, KEYS[i], KEYS[i + 1], at + 2, at + 1 + values)
-    at = at + 2 + values
-  end
-end
-
 -- What takes memory.
-each(function(kind, record, index)
+each(function(kind, record, index, from)
   if kind == 'put' then
     redis.call('ZADD', index, 0, string.sub(record, #index + 2))
+  elseif kind == 'field' then
+    redis.call('HSET', record, ARGV[from], ARGV[from + 1])
+  elseif kind == 'mark' then
+    redis.call('SET', record, '')
   end
 end)
 for i = sets_from, sets_to, 2 do redis.call('HSET', pulse, ARGV[i], ARGV[i + 1]) end
@@ -99,7 +109,11 @@ each(function(kind, record, index, from, to)
   elseif kind == 'delete' then
     redis.call('DEL', record)
     redis.call('ZREM', index, string.sub(record, #index + 2))
-  elseif redis.call('EXISTS', record) == 1 then
+  elseif kind == 'unfield' then
+    redis.call('HDEL', record, ARGV[from])
+  elseif kind == 'unhash' or kind == 'unmark' then
+    redis.call('DEL', record)
+  elseif kind == 'expire' and redis.call('EXISTS', record) == 1 then
     if redis.call('HSETNX', record, 'expires_at', ARGV[from]) == 1 then
       redis.call('EXPIREAT', record, ARGV[from])
     end
@@ -131,26 +145,26 @@ return page
 """)
 
 PROBE = Script("""
--- KEYS: a key that is there only while this runs. Returns 'OK', or the first command's error.
-local key = KEYS[1]
-local calls = {
+-- KEYS: keys that are there only while this runs. Returns 'OK', or the first command's error.
+local function calls_of(key) return {
   {'DEL', key}, {'TYPE', key}, {'EXISTS', key}, {'HGET', key, 'a'}, {'HGETALL', key},
   {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
-  {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1},
+  {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1}, {'HSCAN', key, 0},
   {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
-  {'ZADD', key, 0, 'a'}
-}
-for _, call in ipairs(calls) do
-  local answer = redis.pcall(unpack(call))
-  if type(answer) == 'table' and answer.err then
-    redis.pcall('DEL', key)
-    local text = answer.err
-    if string.find(text, 'executing the script') or string.find(text, 'ACL failure') then
-      text = 'NOPERM ' .. call[1] .. ': ' .. text
+  {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key}
+} end
+for _, key in ipairs(KEYS) do
+  for _, call in ipairs(calls_of(key)) do
+    local answer = redis.pcall(unpack(call))
+    if type(answer) == 'table' and answer.err then
+      redis.pcall('DEL', key)
+      local text = answer.err
+      if string.find(text, 'executing the script') or string.find(text, 'ACL failure') then
+        text = 'NOPERM ' .. call[1] .. ': ' .. text
+      end
+      return redis.error_reply(text)
     end
-    return redis.error_reply(text)
   end
 end
-redis.call('DEL', key)
 return 'OK'
 """)

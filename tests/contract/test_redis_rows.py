@@ -1,0 +1,378 @@
+"""LaunchDarkly's rows in Redis: the layout that its SDKs read, and nothing else beside it."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.store_contract import FLOOR, StoreContract, record
+from contract.test_redis import IN_URL, LINES, add_user, dump
+from flagstore.layout import Key, row_marker, row_namespaces
+from simulators.clock import FakeClock
+from simulators.provider import ModelProvider, NoHttp
+from simulators.redis_server import (
+    Server,
+    cluster_servers,
+    plain_server,
+    redis_cluster,
+    redis_server,
+)
+from storesync.budget import Budget, SystemClock
+from storesync.errors import StoreError
+from storesync.model import FlagSet, Report, Ring, Secret, Source
+from storesync.pipeline import Sync
+from storesync.rows import plan_whole
+from storesync.stores.base import Delete, Fence, Put
+from storesync.stores.opened import Stores
+from storesync.stores.redis import RedisStore, open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storesync.stores.base import Store
+
+__all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
+
+FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
+HOUR_S = 3_601.0
+FLAGS = {
+    "a": {"key": "a", "version": 3, "on": True, "name": "ü 🙂"},
+    "b": {"key": "b", "version": 10**12, "variations": [1, 1.0, None]},
+}
+SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
+
+
+@contextmanager
+def opened(
+    server: Server, user: str = "", password: str = "", *, native: bool = True
+) -> Iterator[RedisStore]:
+    """Give a store as a sync of a LaunchDarkly source would open it."""
+    budget = Budget(SystemClock(), random.Random(1), 30)
+    with open_redis(server.url(user, password)) as client:
+        yield RedisStore(client, budget, native_rows=native)
+
+
+class Rig:
+    """One source, whose provider may change."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.clock = FakeClock(1_795_000_000.0)
+        self.provider = ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
+        no_table: Any = None
+        self.stores = Stores(no_table, "")
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in self.stores._servers.values():
+            client.close()
+
+    def store(self) -> Any:
+        """Return the store that the sync function would open."""
+        url = Secret(self.server.url())
+        source = Source("prod", self.provider.name, "", Secret("k"), store="redis", store_url=url)
+        budget = Budget(self.clock, random.Random(1), 60.0)
+        return source, budget, self.stores.open(source, budget)
+
+    def sync(self, *, step_s: float = 10.0) -> Report:
+        """Run one sync, some seconds after the last one."""
+        self.clock.advance(step_s)
+        source, budget, store = self.store()
+        sync = Sync(source, self.provider, store, http=NoHttp(), budget=budget)  # type: ignore[arg-type] # asks nothing
+        report = sync.run([Ring("prod", trigger="schedule")])
+        assert report.rows_error == ""
+        return report
+
+    def rows(self) -> dict[bytes, Any]:
+        """Return all keys that LaunchDarkly's SDKs would read."""
+        admin = self.server.admin
+        reads: dict[bytes, Any] = {b"hash": admin.hgetall, b"string": admin.get}
+        keys: Any = admin.keys("{prod}:*")
+        return {key: reads[bytes(admin.type(key))](key) for key in keys}  # type: ignore[arg-type] # not awaitable
+
+    def ours(self) -> set[bytes]:
+        """Return the keys of rows in our own layout."""
+        keys: Any = self.server.admin.keys("flagstore:{prod}:*")
+        return {key for key in keys if not key.startswith(b"flagstore:{prod}:$")}
+
+
+@pytest.fixture
+def rig(redis_server: Server) -> Iterator[Rig]:
+    """Give an empty server and a LaunchDarkly source."""
+    with closing(Rig(redis_server)) as rig:
+        yield rig
+
+
+def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
+    """Return a hash as LaunchDarkly's SDKs read it."""
+    return {
+        key.encode(): json.dumps(item, separators=(",", ":")).encode()
+        for key, item in items.items()
+    }
+
+
+def wanted(rig: Rig) -> dict[bytes, Any]:
+    """Return all keys that must be there."""
+    hashes = {FEATURES: lines(rig.provider.flags), SEGMENTS: lines(rig.provider.segments)}
+    return {name: items for name, items in hashes.items() if items} | {MARKER: b""}
+
+
+# -- the layout -----------------------------------------------------------------------------------
+
+
+class TestNative(StoreContract):
+    """A store that keeps LaunchDarkly's layout does all that others do."""
+
+    @pytest.fixture
+    def store(self, redis_server: Server) -> Iterator[Store]:
+        """Give a store on an empty server."""
+        with opened(redis_server) as store:
+            yield store
+
+
+class TestNativeCluster(StoreContract):
+    """So does one on a cluster: the hash tag brings the rows to the source's node."""
+
+    @pytest.fixture
+    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
+        """Give a store on an empty cluster."""
+        with opened(redis_cluster[0]) as store:
+            yield store
+
+    def test_rows_lie_beside_the_pulse(self, store: Store, redis_cluster: list[Server]) -> None:
+        """One script wrote both, and the records come back."""
+        row = record("prod:features", "a", item='{"version":2}', version=2)
+        store.commit("prod", Fence(), {"ticket": 1}, [Put(row)])
+        assert list(store.scan("prod:features")) == [row]
+        (node,) = [server for server in redis_cluster if server.admin.dbsize()]
+        assert dump(node).keys() == {FEATURES, b"flagstore:{prod}:$pulse:pulse"}
+
+
+def test_rows_lie_where_launchdarklys_sdks_read_them(rig: Rig) -> None:
+    """Byte for byte: keys, types, fields, values; without TTL, and none of them in our layout."""
+    rig.sync()
+    assert rig.rows() == {
+        FEATURES: {
+            b"a": b'{"key":"a","version":3,"on":true,"name":"\\u00fc \\ud83d\\ude42"}',
+            b"b": b'{"key":"b","version":1000000000000,"variations":[1,1.0,null]}',
+        },
+        SEGMENTS: {b"s": b'{"key":"s","version":7,"included":["x"]}'},
+        MARKER: b"",
+    }
+    assert rig.rows() == wanted(rig)
+    assert rig.ours() == set()
+    assert {at for _, at in dump(rig.server).values()} == {-1}
+
+
+def test_records_come_back_as_they_were_put(redis_server: Server) -> None:
+    """In order of keys, each with its version; the mark without any; page by page."""
+    rows = [
+        record(
+            "prod:features", f"{n:04}é", item=json.dumps({"version": n, "x": "y" * 99}), version=n
+        )
+        for n in range(500)
+    ]
+    marker = record("prod:$inited", "prod:$inited")
+    with opened(redis_server) as store:
+        assert store.read(Key("prod:$inited", "prod:$inited")) is None
+        for at in range(0, 500, 99):
+            store.commit("prod", Fence(), {}, [Put(row) for row in rows[at : at + 99]])
+        store.commit("prod", Fence(), {}, [Put(marker)])
+        assert list(store.scan("prod:features")) == rows
+        assert list(store.scan("prod:features", "004")) == rows[40:50]
+        assert store.read(Key("prod:features", "0007é")) == rows[7]
+        assert store.read(Key("prod:features", "none")) is None
+        assert list(store.scan("prod:$inited")) == [marker]
+        store.commit("prod", Fence(), {}, [Delete(Key("prod:$inited", "prod:$inited"))])
+        assert list(store.scan("prod:$inited")) == []
+
+
+def test_the_mark_comes_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a set of several commits: as long as rows are missing, it is not there."""
+    rig.provider.flags = {f"f{n}": {"key": f"f{n}", "version": 1} for n in range(250)}
+    seen: list[tuple[Any, Any]] = []
+    commit = RedisStore.commit
+
+    def watched(self: RedisStore, *args: Any) -> None:
+        commit(self, *args)
+        seen.append((rig.server.admin.hlen("{prod}:features"), rig.server.admin.exists(MARKER)))
+
+    monkeypatch.setattr(RedisStore, "commit", watched)
+    rig.sync()
+    partial = [marked for number, marked in seen if 0 < number < 250]
+    assert partial
+    assert not any(partial)
+    assert seen[-1] == (250, 1)
+
+
+def test_only_what_changed_is_written(rig: Rig) -> None:
+    """Between two hourly checks, rows of other flags are not touched."""
+    rig.sync()
+    rig.server.admin.hset("{prod}:features", "b", "left alone")
+    rig.provider.change(a={"key": "a", "version": 4})
+    rig.sync()
+    expected = lines({"a": {"key": "a", "version": 4}}) | {b"b": b"left alone"}
+    assert rig.rows()[FEATURES] == expected
+
+
+def test_removed_rows_are_gone(rig: Rig) -> None:
+    """No tombstones; a hash without fields disappears, the mark stays."""
+    rig.sync()
+    rig.provider.segments.clear()
+    rig.provider.change(a=None)
+    rig.sync()
+    assert rig.rows() == wanted(rig)
+    assert rig.rows().keys() == {FEATURES, MARKER}
+
+
+# -- the hourly check -----------------------------------------------------------------------------
+
+
+def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
+    """Rows that are changed, missing or too many, in any bytes, and a mark that is missing."""
+    rig.sync()
+    admin = rig.server.admin
+    admin.hset("{prod}:features", "a", '{"key":"a","version":3,"on":false}')
+    admin.hdel("{prod}:features", "b")
+    for field in (b"more", b"\xff\xfe", b""):
+        admin.hset("{prod}:features", field, b"\xff not JSON")
+    admin.hset("{prod}:segments", "s", "[" * 100_000)
+    admin.delete(MARKER)
+    rig.sync()
+    assert rig.rows() != wanted(rig)
+    rig.sync(step_s=HOUR_S)
+    assert rig.rows() == wanted(rig)
+
+
+def test_the_hourly_check_finds_nothing_where_all_is_right(rig: Rig) -> None:
+    """What is scanned compares equal to what is wanted, the mark included."""
+    rig.provider.flags["without"] = {"key": "without", "version": True}
+    rig.sync()
+    _, _, store = rig.store()
+    flag_set = FlagSet("launchdarkly", {"flags": rig.provider.flags, "segments": SEGMENT})
+    present = {
+        Key(name, str(row["key"])): row
+        for name in row_namespaces("prod")
+        for row in store.scan(name)
+    }
+    assert row_marker("prod", "launchdarkly") in present
+    assert plan_whole("prod", flag_set, present, store.pulse("prod").published).writes == ()
+
+
+# -- another provider -----------------------------------------------------------------------------
+
+
+def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> None:
+    """Nor does one that comes to it leave any in our layout; sections of one name included."""
+    rig.sync()
+    rig.provider.name = "model"
+    rig.provider.revision += 1
+    rig.sync()
+    assert rig.rows() == {}
+    assert {b"flagstore:{prod}:flags:a", b"flagstore:{prod}:segments:s"} <= rig.ours()
+    rig.provider.name = "launchdarkly"
+    rig.provider.segments["t"] = rig.provider.segments.pop("s")
+    rig.provider.revision += 1
+    rig.sync()
+    assert rig.rows() == wanted(rig)
+    assert rig.ours() == set()
+
+
+def test_rows_of_launchdarkly_in_our_layout_move(rig: Rig) -> None:
+    """A row lies in one place: what lies among ours goes as it is written where it belongs."""
+    with opened(rig.server, native=False) as store:
+        store.put_all(
+            [
+                *(record("prod:features", key, item="x", version=1) for key in ("a", "gone")),
+                record("prod:segments", "s", item="x", version=1),
+                record("prod:$inited", "prod:$inited"),
+            ]
+        )
+    assert rig.ours()
+    rig.sync()
+    assert rig.rows() == wanted(rig)
+    assert dump(rig.server).keys() & {b"flagstore:{prod}:$inited"} == set()
+    assert rig.ours() == set()
+
+
+def test_keys_of_other_applications_stay_as_they_are(rig: Rig) -> None:
+    """Beside LaunchDarkly's rows; and at their very keys, where the source never had any."""
+    admin = rig.server.admin
+    for name in ("prod:features", "{prod}:other", "{prod-eu}:features", "launchdarkly:features"):
+        admin.hset(name, "field", "value")
+    before = dump(rig.server)
+    rig.sync()
+    rig.provider.name = "model"
+    rig.sync(step_s=HOUR_S)
+    after = dump(rig.server)
+    assert {key: after[key] for key in before} == before
+    admin.flushall()
+    for key in (FEATURES, SEGMENTS, MARKER):
+        admin.rpush(key.decode(), "theirs")
+    before = dump(rig.server)
+    for _ in range(2):
+        rig.provider.change(a={"key": "a", "version": rig.provider.revision})
+        rig.sync(step_s=HOUR_S)
+    after = dump(rig.server)
+    assert {key: after[key] for key in before} == before
+
+
+# -- what fails, fails before anything is written -------------------------------------------------
+
+WRITES = [
+    Put(record("prod:$head", "1", ticket=1)),
+    Put(record("prod:features", "a", item="{}", version=1)),
+    Delete(Key("prod:segments", "s")),
+    Put(record("prod:$inited", "prod:$inited")),
+]
+
+
+@pytest.mark.parametrize("key", [FEATURES, SEGMENTS, MARKER])
+def test_a_key_with_another_type_is_named(redis_server: Server, key: bytes) -> None:
+    """It is somebody else's; nothing is written, and it stays."""
+    redis_server.admin.zadd(key, {"theirs": 1})
+    before = dump(redis_server)
+    with opened(redis_server) as store, pytest.raises(StoreError, match="WRONGTYPE") as failed:
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+    assert key.decode() in str(failed.value)
+    assert dump(redis_server) == before
+
+
+def test_full_memory_is_refused(redis_server: Server) -> None:
+    """Whatever order the writes have; removals alone go on."""
+    with opened(redis_server) as store:
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        before = dump(redis_server)
+        redis_server.admin.config_set("maxmemory", 1)
+        for writes in (WRITES, WRITES[1:], WRITES[2:]):
+            with pytest.raises(StoreError, match="OOM"):
+                store.commit("prod", Fence(), {}, writes)
+            assert dump(redis_server) == before
+        store.commit("prod", Fence(), {}, [Delete(Key("prod:features", "a"))])
+        assert FEATURES not in dump(redis_server)
+
+
+def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> None:
+    """Without a right to LaunchDarkly's keys nothing is written; other sources need none."""
+    rules = LINES["storesync"]
+    add_user(redis_server, "storesync", rules)
+    add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}:*"])
+    refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
+    with opened(redis_server, "less", IN_URL) as store, refused:
+        store.draw("prod", FLOOR)
+    assert dump(redis_server) == {}
+    with opened(redis_server, "less", IN_URL, native=False) as store:
+        store.draw("prod", FLOOR)
+        store.commit("prod", Fence(), {"projected": 1}, WRITES)
+    redis_server.admin.flushall()
+    with opened(redis_server, "storesync", IN_URL) as store:
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        assert [row["key"] for row in store.scan("prod:features")] == ["a"]
+    with opened(redis_server, "storesync", IN_URL, native=False) as store:
+        store.draw("prod", FLOOR)
+        store.commit("prod", Fence(), {"projected": 1})
+    assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
