@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from storesync.errors import CorruptStoreError, RefusedSetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from storesync.model import FlagSet
-
-    Sections = Mapping[str, Mapping[str, Any]]
 
 MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3

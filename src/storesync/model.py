@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""
 
-Sections = "Mapping[str, Mapping[str, Json]]"
-"""Section name (``flags``, ``segments``, …) → key → the provider's JSON of that item."""
-
 
 class Secret:
     """A text that never shows itself in logs, tracebacks or ``repr``."""
