@@ -1,0 +1,1 @@
+"""What each provider's flags say of a context: pure Python, no I/O, one module a provider."""
