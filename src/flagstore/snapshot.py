@@ -37,6 +37,8 @@ class Info(NamedTuple):
     """Whether the last refresh failed."""
     error: str
     """Why, if it did."""
+    hook_errors: int = 0
+    """How often ``on_evaluation`` raised."""
 
 
 class Snapshot:

@@ -28,7 +28,8 @@ from flagstore.errors import (
     UnsupportedLayoutError,
 )
 from flagstore.layout import Head, Key, head_key, history_key, piece_key, pulse_key
-from flagstore.reader import REFRESH_S, TTL_S, Client
+from flagstore.loading import REFRESH_S, TTL_S
+from flagstore.reader import Client
 from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
