@@ -1,7 +1,7 @@
 """Read from DynamoDB: one signed request over a kept connection, standard library only.
 
-Credentials come from the Lambda environment. Everything else (profiles, SSO, containers) is
-boto3's: it is imported only when the environment has no keys.
+Keys come from the Lambda environment or a container's endpoint. Everything else (profiles, SSO) is
+boto3's: it is imported only where there is neither.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Key, pieces_namespace, pieces_prefix
+from flagstore.stores.credentials import EnvironmentKeys, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from http.client import HTTPConnection
 
     from flagstore.layout import Record
-    from flagstore.stores.sigv4 import Credentials
+    from flagstore.stores.credentials import CredentialSource
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
@@ -31,6 +32,11 @@ RETRIED_CODES = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "InternalServerError",
+}
+KEYS_REFUSED = {
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
 }
 
 
@@ -97,11 +103,11 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
         message = "set FLAGSTORE_TABLE to the name of the table (output TableName of the stack)"
         raise ConfigurationError(message)
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
-    keys = environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY")
-    if keys and not region:
+    lean = find(environ) is not None
+    if lean and not region:
         message = "set AWS_REGION to the region of the table"
         raise ConfigurationError(message)
-    if keys:
+    if lean:
         return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
     return DynamoDBReader(table, BotoTransport())
 
@@ -126,7 +132,7 @@ class LeanTransport:
         self._region = region
         self._scheme, _, rest = endpoint.partition("://")
         self._host = rest.partition("/")[0]
-        self._environ = environ
+        self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
         self._connection: HTTPConnection | None = None
         self._used_at = 0.0
         self._pid = 0
@@ -167,6 +173,8 @@ class LeanTransport:
         if status == OK:
             return ""
         code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
+        if code in KEYS_REFUSED and self._keys.refused():
+            return code  # they may be those of another time: a snapshot keeps what it knew
         if status == REFUSED and code not in RETRIED_CODES:
             text = answer.get("message") or answer.get("Message") or ""
             message = f"DynamoDB refused: {code}: {text}"
@@ -182,7 +190,7 @@ class LeanTransport:
 
     def _once(self, operation: str, body: bytes, deadline: float) -> tuple[int, dict[str, Any]]:
         connection = self._connection or self._connect(deadline)
-        headers = self._signed(operation, body)
+        headers = self._signed(operation, body, deadline)
         if connection.sock is not None:
             connection.sock.settimeout(_left(deadline))
         connection.request("POST", "/", body, headers)
@@ -212,11 +220,11 @@ class LeanTransport:
         self._pid = os.getpid()
         return self._connection
 
-    def _signed(self, operation: str, body: bytes) -> dict[str, str]:
+    def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:
         from flagstore.stores.sigv4 import sign  # noqa: PLC0415 - with the connection
 
         return sign(
-            self._credentials(),
+            self._keys.current(deadline),
             region=self._region,
             service="dynamodb",
             host=self._host,
@@ -226,16 +234,6 @@ class LeanTransport:
                 "x-amz-target": f"DynamoDB_20120810.{operation}",
             },
             body=body,
-        )
-
-    def _credentials(self) -> Credentials:
-        from flagstore.stores.sigv4 import Credentials  # noqa: PLC0415 - with the connection
-
-        # Read at every call: they may be rotated under a process that lives long.
-        return Credentials(
-            self._environ["AWS_ACCESS_KEY_ID"],
-            self._environ["AWS_SECRET_ACCESS_KEY"],
-            self._environ.get("AWS_SESSION_TOKEN", ""),
         )
 
     def close(self) -> None:
