@@ -37,6 +37,7 @@ class Client(Flags):
         ttl_s: float = TTL_S,
         max_age_s: float | None = None,
         defaults_until_loaded: bool = False,
+        bootstrap: str = "",
         on_evaluation: Hook | None = None,
         app_name: str = "",
         environment: str = "",
@@ -56,6 +57,8 @@ class Client(Flags):
                 ever.
             defaults_until_loaded: give defaults while nothing could be loaded yet, instead of
                 raising :class:`NotLoadedError`.
+            bootstrap: path of a file with flags for as long as nothing could be loaded
+                (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
             on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
                 context; what it raises is counted (``info().hook_errors``) and otherwise ignored.
             app_name: Unleash: what rules on ``appName`` compare with (``FLAGSTORE_APP_NAME``; the
@@ -79,6 +82,7 @@ class Client(Flags):
             replicas=replicas,
             clock=clock,
             monotonic=monotonic,
+            bootstrap=bootstrap or os.environ.get("FLAGSTORE_BOOTSTRAP", ""),
         )
         self.source = source
         self._clock = clock
