@@ -88,6 +88,14 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
 	.venv/bin/pytest -m campaign -s tests/faults
 
+.PHONY: differential
+differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
+	.venv/bin/pytest -m campaign -s tests/differential
+
+.PHONY: conformance-data
+conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
+	.venv/bin/python tools/conformance_data.py .conformance-data
+
 .PHONY: lint
 lint: .venv/.ready ## ruff and mypy
 	.venv/bin/ruff check
