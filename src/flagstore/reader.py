@@ -220,6 +220,17 @@ class Client(Flags):
             self._hook_errors += 1
 
 
+class _Nameless(Client):
+    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
+        raise ConfigurationError(message)
+
+
 class Override:
     """Undoes an override at the end of a ``with`` statement."""
 
@@ -280,17 +291,17 @@ def client(source: str | None = None, **options: Any) -> Client:  # noqa: ANN401
     """Return the client of a source; the same one for the same name. Reads nothing yet.
 
     Args:
-        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says.
+        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says. Where that says
+            nothing either, the first use of the client raises :class:`ConfigurationError`.
         options: as of :class:`Client`, for the first call with this name.
 
     Raises:
-        ConfigurationError: if there is no name, or one that cannot be that of a source, or the
-            client has been made with other options.
+        ConfigurationError: if the name cannot be that of a source, or the client has been made
+            with other options.
     """
     name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
     if not name:
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
+        return _Nameless()
     with _clients_lock:
         if name not in _clients:
             _clients[name] = Client(name, **options), options
