@@ -14,6 +14,7 @@ from simulators.deployment import (
     CANARIES,
     HEADER_CANARY,
     KEY,
+    MAX_RECEIVES,
     SECRET,
     TOKEN,
     Calls,
@@ -167,13 +168,13 @@ def test_a_providers_retry_after_is_kept(
     assert pauses == [120, 900]
 
 
-def test_after_five_failures_a_ring_is_a_dead_letter(
+def test_after_its_last_failure_a_ring_is_a_dead_letter(
     prod: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What never succeeds ends where an alarm looks, and not in a loop."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     prod.send("no JSON")
-    for _ in range(5):
+    for _ in range(MAX_RECEIVES):
         assert serve_waiting(prod) == ["no JSON"]
     assert prod.receive() == []
     (dead,) = prod.receive(prod.dlq_url)
