@@ -110,7 +110,6 @@ class Syncer:
         self._sources = Sources(
             boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
         )
-        self._http = HttpClient()
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
 
@@ -162,7 +161,7 @@ class Syncer:
                 source,
                 providers.get(source.provider),
                 store,
-                http=self._http,
+                http=HttpClient(allow_private=source.allow_private),
                 budget=budget,
                 replicas=self._settings.head_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
