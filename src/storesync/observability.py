@@ -21,6 +21,9 @@ UNITS = {
     "RingToPublishSeconds": MetricUnit.Seconds,
 }
 
+TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures"})
+"""Metrics that are also written without their source, as the sum of all: alarms know no sources."""
+
 
 def logger() -> Logger:
     """Return the functions' logger; the level is POWERTOOLS_LOG_LEVEL."""
@@ -46,8 +49,21 @@ def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
         metrics.add_dimension(name=name, value=text)
     for name, number in values.items():
         metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=number)
-    line = json.dumps(metrics.serialize_metric_set(), separators=(",", ":"))
+    document: Any = metrics.serialize_metric_set()
+    if source:
+        _add_totals(document["_aws"]["CloudWatchMetrics"])
+    line = json.dumps(document, separators=(",", ":"))
     # One call, unlike print's two: sources are synced in parallel, and a line that is not JSON by
     # itself is no metric.
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _add_totals(directives: list[dict[str, Any]]) -> None:
+    """Let CloudWatch make a second metric, without the source, of what alarms look at."""
+    (own,) = directives
+    (names,) = own["Dimensions"]
+    totals = [metric for metric in own["Metrics"] if metric["Name"] in TOTALS]
+    if totals:
+        others = [name for name in names if name != "source"]
+        directives.append({**own, "Dimensions": [others], "Metrics": totals})

@@ -10,7 +10,7 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from storesync.http import HttpClient
 from storesync.model import Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
-from storesync.reporting import tell_error, tell_report
+from storesync.reporting import tell_error, tell_report, tell_schedule
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
@@ -61,6 +61,8 @@ class Outcome:
     source: str
     report: Report | None = None
     error: Exception | None = None
+    age_s: float | None = None
+    """Of the last good check, where it is known."""
 
     @property
     def again(self) -> bool:
@@ -116,7 +118,9 @@ class Syncer:
     def schedule(self, seconds: float) -> list[Outcome]:
         """Ring every source; a source that fails does not stop the others."""
         rings = [[Ring(name, trigger="schedule")] for name in self._sources.names()]
-        return self._run(rings, seconds)
+        outcomes = self._run(rings, seconds)
+        tell_schedule([outcome.age_s for outcome in outcomes])
+        return outcomes
 
     def manual(self, manual: Manual, seconds: float) -> Outcome:
         """Ring one source for a person."""
@@ -172,12 +176,12 @@ class Syncer:
         except Exception as error:  # a bug: this source's rings come again, others go on
             log.exception("unexpected", source=name)
             outcome = Outcome(name, error=error)
-        now = now_ms(self._clock)
+        now, age_s = now_ms(self._clock), None
         if outcome.report is not None:
-            tell_report(outcome.report, rings, store.resent if store else 0, now)
+            age_s = tell_report(outcome.report, rings, store.resent if store else 0, now)
         elif outcome.error is not None:
-            tell_error(name, outcome.error, store, now)
-        return outcome
+            age_s = tell_error(name, outcome.error, store, now)
+        return replace(outcome, age_s=age_s)
 
     # -- the queue ------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 14
+MOST_PARAMETERS = 15
 PARAMETER_PATH = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
 PARAMETER_PATHS = [
     f"{PARAMETER_PATH}${{ParameterPrefix}}/{kind}/*"
@@ -295,7 +295,7 @@ def test_bounds_of_parameters_are_those_of_the_code(template: Template) -> None:
         name: template["Parameters"][value["Ref"]]
         for name, value in variables.items()
         if value.__class__ is dict
-        and template["Parameters"].get(value["Ref"], {}).get("Type") == "Number"
+        and template["Parameters"].get(value.get("Ref"), {}).get("Type") == "Number"
     }
     assert numbers
     for bound in ("MinValue", "MaxValue"):

@@ -121,6 +121,11 @@ class Output:
         """The lines that are metrics."""
         return [_metrics(line) for line in self._lines() if "_aws" in line]
 
+    @property
+    def emf(self) -> list[dict[str, Any]]:
+        """The lines that are metrics, as CloudWatch reads them."""
+        return [line for line in self._lines() if "_aws" in line]
+
     def sums(self, **dimensions: str) -> dict[str, float]:
         """Return name → sum of the metrics with at least these dimensions."""
         sums: dict[str, float] = {}
@@ -136,7 +141,7 @@ class Output:
 
 
 def _metrics(line: Mapping[str, Any]) -> Metrics:
-    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    directive = line["_aws"]["CloudWatchMetrics"][0]  # a second one has totals, for alarms
     assert directive["Namespace"] == "Flagstore"
     (names,) = directive["Dimensions"]
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
