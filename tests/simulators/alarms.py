@@ -1,7 +1,7 @@
 """CloudWatch's part: metrics out of log lines, and the alarms of the template evaluated on them.
 
-It knows what the template uses: one metric and a statistic, or a sum of metrics by ``FILL``; M of
-N periods; what missing data mean. Periods end at the moment of the question, while CloudWatch's
+It knows what the template uses: one metric and a statistic, M of N periods, what missing data
+mean. Periods end at the moment of the question, while CloudWatch's
 begin at full minutes.
 """
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 STATISTICS = {"Sum": sum, "Maximum": max, "Minimum": min}
 OPERATORS = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operator.lt}
-TERM = re.compile(r"FILL\((\w+), (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -107,24 +106,22 @@ class Alarm:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = properties
-        self._metrics = properties.get("Metrics", ())
-        self.period_s = self._period()
+        self.period_s = int(properties["Period"])
+        self._count = int(properties["EvaluationPeriods"])
 
     @property
     def span_s(self) -> int:
         """Seconds that it looks back."""
-        return int(self.period_s * self._properties["EvaluationPeriods"])
+        return self.period_s * self._count
 
     def rings(self, told: Sequence[Point], now_s: float) -> bool:
         """Say whether it is in ALARM."""
-        count = self._properties["EvaluationPeriods"]
-        needed = self._properties.get("DatapointsToAlarm", count)
         breaching = 0
-        for number in range(count):
+        for number in range(self._count):
             end = now_s - number * self.period_s
             within = [p for p in told if end - self.period_s < p.time_s <= end]
             breaching += self._breaches(self._datum(within))
-        return breaching >= needed
+        return breaching >= self._properties.get("DatapointsToAlarm", self._count)
 
     def _breaches(self, datum: float | None) -> bool:
         if datum is None:
@@ -132,41 +129,15 @@ class Alarm:
         compare = OPERATORS[self._properties["ComparisonOperator"]]
         return bool(compare(datum, self._properties["Threshold"]))
 
-    def _datum(self, within: Sequence[Point]) -> float | None:
-        if not self._metrics:
-            return _statistic(self._properties, self._properties["Statistic"], within)
-        values = {
-            each["Id"]: _statistic(each["MetricStat"]["Metric"], each["MetricStat"]["Stat"], within)
-            for each in self._metrics
-            if "MetricStat" in each
-        }
-        (expression,) = (each["Expression"] for each in self._metrics if "Expression" in each)
-        terms = [TERM.fullmatch(term) for term in expression.split(" + ")]
-        if all(value is None for value in values.values()):
-            return None
-        total = 0.0
-        for term in terms:
-            assert term, expression
-            value = values[term[1]]
-            total += float(term[2]) if value is None else value
-        return total
-
-    def _period(self) -> int:
-        if not self._metrics:
-            return int(self._properties["Period"])
-        (period,) = {each["MetricStat"]["Period"] for each in self._metrics if "MetricStat" in each}
-        return int(period)
-
-
-def _statistic(metric: Mapping[str, Any], statistic: str, told: Iterable[Point]) -> float | None:
-    wanted = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
-    values = [
-        point.value
-        for point in told
-        if (point.namespace, point.name, point.dimensions)
-        == (metric["Namespace"], metric["MetricName"], wanted)
-    ]
-    return float(STATISTICS[statistic](values)) if values else None
+    def _datum(self, within: Iterable[Point]) -> float | None:
+        metric = self._properties["Namespace"], self._properties["MetricName"]
+        dimensions = {each["Name"]: each["Value"] for each in self._properties["Dimensions"]}
+        values = [
+            point.value
+            for point in within
+            if (point.namespace, point.name) == metric and point.dimensions == dimensions
+        ]
+        return float(STATISTICS[self._properties["Statistic"]](values)) if values else None
 
 
 def _listed(value: Any) -> list[Any]:

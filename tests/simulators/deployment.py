@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.awsrequest import AWSResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pytest
 
@@ -163,6 +163,8 @@ class Calls:
         self.made: list[tuple[str, dict[str, Any]]] = []
         self.down: dict[str, str] = {}
         """Service → the code of the error that it answers with."""
+        self.slow: dict[str, Callable[[], None]] = {}
+        """Service → what lets time pass at each of its calls."""
 
     def attach(self, events: Any) -> None:
         """Listen to a session's clients."""
@@ -173,6 +175,7 @@ class Calls:
         """Forget all calls, and let all services be up."""
         self.made.clear()
         self.down.clear()
+        self.slow.clear()
 
     def of(self, operation: str) -> list[dict[str, Any]]:
         """Return the parameters of all calls of an operation."""
@@ -183,6 +186,7 @@ class Calls:
 
     def _answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
         service = event_name.split(".")[1]
+        self.slow.get(service, lambda: None)()
         if service not in self.down:
             return None
         code = self.down[service]
