@@ -441,10 +441,10 @@ def test_the_dashboard_shows_what_is_said(
                 assert metric[3] in {*NAMES.values()}
     launchdarkly.set_flag("one-more")
     world.clock.advance(10)
-    body_ = b'{"kind": "flag"}'
-    world.invoke("webhook", signed("prod", body_))
+    entry = b'{"kind": "flag"}'
+    world.invoke("webhook", signed("prod", entry))
     world.invoke("sync", batch(*world.deployment.receive()))
-    world.invoke("webhook", signed("prod", body_, FORGED))
+    world.invoke("webhook", signed("prod", entry, FORGED))
     world.invoke("webhook", signed("prod", b"no JSON"))
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
