@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from storesync.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,7 +36,7 @@ def logger() -> Logger:
 def _line(record: Any) -> str:  # noqa: ANN401 - whatever is logged
     """Write a record. Half a surrogate pair, which JSON can carry but UTF-8 not, loses no line."""
     text = json.dumps(record, separators=(",", ":"), default=str, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return redact(text).encode("utf-8", "backslashreplace").decode()
 
 
 def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:

@@ -22,6 +22,7 @@ from storesync.errors import ConfigurationError, ParametersError, UnknownSourceE
 from storesync.fields import Fields
 from storesync.model import Hook, Secret, Source
 from storesync.observability import logger
+from storesync.redaction import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +181,8 @@ def parse_source(
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
+    conceal(source.credential.reveal())
+    conceal(source.store_url.reveal())
     return source
 
 
@@ -227,6 +230,8 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
         options=fields.texts("options"),
     )
     _check(problems)
+    for each in hook.secrets:
+        conceal(each.reveal())
     return hook
 
 

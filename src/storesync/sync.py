@@ -29,6 +29,7 @@ from storesync.http import HttpClient
 from storesync.model import Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
+from storesync.redaction import redact
 from storesync.reporting import tell_error, tell_report, tell_schedule
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
@@ -78,7 +79,7 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Return what whoever invoked the function by hand reads."""
         if self.report is None:
-            return {"source": self.source, "outcome": "failed", "error": str(self.error)}
+            return {"source": self.source, "outcome": "failed", "error": redact(str(self.error))}
         report = self.report
         return {
             "source": report.source,
