@@ -95,6 +95,7 @@ class Receiving:
         monkeypatch.setattr(webhook.log.registered_handler, "stream", printed)
         monkeypatch.setattr("sys.stdout", printed)
         monkeypatch.setattr(webhook.log._logger, "level", 10)  # DEBUG
+        monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
 
     def send(self, event: Any) -> tuple[int, str]:
         """Hand an event to the function; return status and body of its answer."""
