@@ -194,7 +194,7 @@ def rung(stack: Deployment, recorder: Recorder) -> None:
 
 def read() -> None:
     """Read in a process that never read, a set in pieces, and its age."""
-    client = flagstore.client("prod")
+    client = flagstore.Client("prod")
     assert client.keys()
     assert client.info().ticket
 
