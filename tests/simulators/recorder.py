@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm", "AmazonSQS": "sqs"}
+KEY = re.compile(r"Credential=(\w+)/")
 HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
@@ -22,6 +24,9 @@ class Call:
     """One call of an API with JSON, and its answer."""
 
     who: str
+    """As the recorder was told."""
+    key: str
+    """The id of the access key that signed it."""
     service: str
     operation: str
     sent: dict[str, Any]
@@ -32,11 +37,11 @@ class Recorder:
     """A context manager: a server on 127.0.0.1 in front of another one.
 
     Args:
-        port: of the stand-in.
+        port: returns the port of the stand-in, which may start later.
 
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: Callable[[], int]) -> None:
         self.calls: list[Call] = []
         self.who = ""
         self._port = port
@@ -82,8 +87,8 @@ class Recorder:
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         sent = handler.rfile.read(int(handler.headers.get("content-length", 0)))
-        target = handler.headers["x-amz-target"]
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        target = handler.headers.get("x-amz-target", "")
+        connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=30)
         try:
             connection.request("POST", handler.path, sent, dict(handler.headers.items()))
             response = connection.getresponse()
@@ -91,8 +96,10 @@ class Recorder:
         finally:
             connection.close()
         service, _, operation = target.partition(".")
-        answer = json.loads(body or b"{}")
-        self.calls.append(Call(self.who, SERVICES[service], operation, json.loads(sent), answer))
+        if service in SERVICES:  # not what the stand-in asks itself
+            key = KEY.findall(handler.headers.get("authorization", ""))
+            told = json.loads(sent), json.loads(body or b"{}")
+            self.calls.append(Call(self.who, "".join(key), SERVICES[service], operation, *told))
         handler.send_response(response.status)
         for name, value in response.getheaders():
             if name.lower() not in HOP:
