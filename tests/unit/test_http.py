@@ -340,9 +340,10 @@ def test_the_next_address_is_tried(
 ) -> None:
     """Of several addresses of a name, one that refuses connections does not stop the others."""
     name = "several.example.com"
-    resolving(monkeypatch, name, ["127.0.0.2", "127.0.0.1"])
+    asked = resolving(monkeypatch, name, ["127.0.0.2", "127.0.0.1"])
     url = server.url.replace("127.0.0.1", name) + "/sdk/latest-all"
     assert LOCAL.get(url, HEADERS, allow_http=True).body == server.document()
+    assert asked == [name]
 
 
 @pytest.mark.parametrize("value", ["canary\n", "canary\r\nX: y", " canary", "canary\x00", "canaré"])
