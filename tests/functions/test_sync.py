@@ -303,6 +303,19 @@ def test_what_is_no_digest_is_said(value: object) -> None:
 # -- what must be repeated ------------------------------------------------------------------------
 
 
+def test_a_private_provider_needs_to_be_allowed(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """Without "allow_private" nothing is sent, and the answer says what to do; with it, it is."""
+    credential = {"key": KEY, "base_url": launchdarkly.url.replace("http:", "https:")}
+    prod.put("credentials/prod", credential)
+    prod.put("sources/prod", {"provider": "launchdarkly"})
+    assert "allow_private" in invoke({"source": "prod"})["error"]
+    assert output.sums(source="prod", reason="Configuration") == {"Rejected": 1}
+    prod.put("sources/prod", {"provider": "launchdarkly", "allow_private": True})
+    assert "TLS failed" in invoke({"source": "prod"})["error"]  # it was connected to
+
+
 def test_ssm_down_at_the_start_loses_no_ring(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
