@@ -36,10 +36,17 @@ TEXTS = [
     "user",
     "a.c",
 ]
-NUMBERS = [0, 1, 2, 3, -1, 99, 1.0, 1.5, 2.0, -0.0, 0.1 + 0.2, 0.3, 2**53, 2**53 + 1, 1e300]
+NUMBERS = [0, 1, 2, 3, -1, 99, 1.0, 1.5, 2.0, -0.0, 0.1 + 0.2, 0.3, 1e300]
+NUMBERS += [2**53, 2**53 + 1, 2**53 + 1, 2.0**53] * 2  # no float has the odd ones
 DATES = [
     *("2017-12-06T00:00:00Z", "2017-12-06T00:00:00.000-07:00", "2017-12-06T07:00:00.000Z"),
-    *("2017-12-06T07:00:00.001z", "2017-12-06 07:00:00+00:00", "20171206T070000Z"),
+    *(
+        "2017-12-06T07:00:00.001z",
+        "2017-12-06T07:00:00z",
+        "2017-12-06T06:59:59z",
+        "2017-12-06 07:00:00+00:00",
+        "20171206T070000Z",
+    ),
     *("2017-12-06T07:00Z", "2017-12-06T07:00:00,5Z", "2017-W49-3T07:00:00Z"),
     *("2017-12-06T07:00:00", "2017-12-06", "2017-12-06T25:00:00Z", "2017-12-06T07:00:60Z"),
     *("2017-12-06T07:00:00Z\n", "1512543600000", "2017-12-06T07:00:00.1234567Z"),
@@ -48,7 +55,7 @@ DATES = [
 VERSIONS = [
     *("2.0.0", "2", "2.0", "2.0.1", "2.1.0", "10.0.0", "2.0.0-rc.1", "2.0.0-rc.2", "2.0.0-rc.10"),
     *("2.0.0-rc", "2-rc1", "2.0-rc.1", "2.0.0+build", "2+build", "2.0.0-rc.1+b.1", "v2", "02.0.0"),
-    *("2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-9", "2.0.0-10"),
+    *["2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-9", "2.0.0-10"] * 9,
     *("2.0.0.0", "2.", "", "2.0.0-", "2.0.0-01", "2.0.0-1a", "2.0.0-1", "2.0.0-a..b", "2\nx", " 2"),
     *("2.0.0-é", "٢.0.0", "2.0.0\n", "2.0.0-A", "2.0.0-a", "2.0.0--", "2.0.0+", "2.0.0+a_b"),
 ]
@@ -190,7 +197,7 @@ class Maker:
         self.random.shuffle(made["mixed"])
         made["nested"] = {subject: self.value(subject) for subject in ("text", "number", "any")}
         made["nested"]["deep"] = {"date": self.value("date")}
-        if self.chance(40):
+        if self.chance(75):
             made |= {"/slash": self.value("text"), "til~de": self.value("number")}
             made["til~1de"] = self.value("text")
         if self.chance(20):
@@ -302,7 +309,7 @@ class Maker:
         made: dict[str, Any] = {
             "key": key,
             "version": self.draw(one_of([1, 2, 30])),
-            "on": not self.chance(8),
+            "on": not self.chance(14),
             "salt": self.draw(one_of(["salt", "é", "", None])),
             "variations": [self.draw(VALUES) for _ in range(3)],
             "offVariation": self.draw(one_of([0, 1, 2, 0, 1, 2, 0, 1, 2, None, None, 3])),
@@ -316,7 +323,7 @@ class Maker:
                 "targets": self.targets(kinds=False),
                 "contextTargets": self.targets(kinds=True),
             }
-        if self.chance(20):
+        if self.chance(28):
             made["prerequisites"] = [
                 {"key": self.draw(ONE_FLAG), "variation": self.draw(one_of([0, 1, 2, 1]))}
                 for _ in range(self.draw(between(1, 2)))
@@ -328,7 +335,12 @@ class Maker:
         rules = []
         for operator, subject in SUBJECTS.items():
             wanted = ONE_PATTERN if operator == "matches" else ONE_OF[subject]
-            clause = {"op": operator, "attribute": "mixed", "values": self.draw(some(wanted, 2, 1))}
+            attribute = "mixed" if self.chance(50) else subject
+            clause = {
+                "op": operator,
+                "attribute": attribute,
+                "values": self.draw(some(wanted, 2, 1)),
+            }
             seldom = {"op": "in", "attribute": "key", "values": self.draw(some(ONE_KEY, 2))}
             clauses = [clause | {"negate": self.chance(40)}, seldom]
             rules.append({"id": operator, "variation": len(rules) % 3, "clauses": clauses})
@@ -351,7 +363,7 @@ class Maker:
             rule = {"clauses": [self.clause() for _ in range(self.draw(one_of([1, 1, 2, 0])))]}
             if self.chance(40):
                 rule |= self.placing("rolloutContextKind")
-                rule["weight"] = self.draw(one_of([0, 50_000, 100_000, 1, -1, None]))
+                rule["weight"] = self.draw(one_of([0, 0, 0, 50_000, 100_000, 1, -1, None]))
             made["rules"].append(rule)
         if self.chance(4):
             made |= {"unbounded": True, "generation": self.draw(one_of([None, 1]))}
