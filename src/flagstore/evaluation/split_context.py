@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 MAX_KEY = 250
 """Characters that a key may have."""
-KEYS = ("key", "targetingKey", "targeting_key")
-"""What the matching key may be called; the first that is there counts."""
-BUCKETING_KEYS = ("bucketingKey", "bucketing_key")
 
 _MASK = 0xFFFFFFFF
 _NO_SEED = -1 << 33
@@ -34,7 +31,7 @@ class Context:
 
     __slots__ = ("buckets", "data", "folded", "key", "mixed", "path", "text", "values")
 
-    def __init__(self, key: str, text: str, values: dict[str | None, Any]) -> None:
+    def __init__(self, key: str, text: str, values: dict[Any, Any]) -> None:
         self.key = key
         self.text = text
         """What is hashed: the bucketing key, or the key."""
@@ -119,29 +116,27 @@ def legacy_bucket(context: Context, seed: int) -> int:
 def context_of(given: Mapping[str, Any]) -> Context:
     """Take the keys out of what a caller gives; the rest are attributes.
 
+    The matching key is ``key``, ``targetingKey`` or ``targeting_key``, the first that is not None;
+    the bucketing key ``bucketingKey`` or ``bucketing_key``. None of these is an attribute.
+
     Raises:
         ContextError: there is no key, or none that the SDK takes.
     """
     try:
-        values: dict[str | None, Any] = dict(given)  # type: ignore[arg-type] # keys are texts
+        values: dict[Any, Any] = dict(given)
     except (TypeError, ValueError) as error:
         raise ContextError(CONTEXT_INVALID, "the context must be a mapping") from error
-    key = _taken(values, KEYS)
-    bucketing = _taken(values, BUCKETING_KEYS)
+    take = values.pop
+    key, second, third = take("key", None), take("targetingKey", None), take("targeting_key", None)
+    bucketing, other = take("bucketingKey", None), take("bucketing_key", None)
     if key is None:
-        raise ContextError(KEY_MISSING, "the context has no key")
+        key = third if second is None else second
+        if key is None:
+            raise ContextError(KEY_MISSING, "the context has no key")
     key = _checked(key, "key")
+    if bucketing is None:
+        bucketing = other
     return Context(key, key if bucketing is None else _checked(bucketing, "bucketingKey"), values)
-
-
-def _taken(values: dict[str | None, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401
-    found = None
-    for name in names:
-        if name in values:
-            value = values.pop(name)
-            if found is None:
-                found = value
-    return found
 
 
 def _checked(key: object, name: str) -> str:
