@@ -262,6 +262,8 @@ def _steps(
                 Hash(flag.raw.get("trafficAllocationSeed"), flag.raw.get("algo")), allocation
             )
             left_out = flag.default(NOT_IN_ROLLOUT, "not in split")
+            if flag.treatment is None:
+                left_out = flag.default(FALLTHROUGH, DEFAULT_RULE)
             steps.append((outside, left_out, _constant(left_out)))
         outcome, pick = flag.pick(condition, index)
         if condition.match is always:

@@ -246,10 +246,8 @@ def _set(test: Callable[[frozenset[Any], set[Any]], bool]) -> Any:  # noqa: ANN4
 
 def _number(data: Any, field: str, step: int) -> Any:  # noqa: ANN401
     """Return a rule's number; a date's milliseconds as the seconds at the start of its step."""
-    if data["dataType"] == "NUMBER":
+    if not _IS_DATE[data["dataType"]]:
         return data[field]
-    if data["dataType"] != "DATETIME":
-        raise ValueError(data["dataType"])
     seconds = data[field] / 1000
     return seconds - seconds % step
 
@@ -258,7 +256,7 @@ def _compared(step: int, test: Callable[[Any, Any], bool]) -> Any:  # noqa: ANN4
     def build(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
         data = raw["unaryNumericMatcherData"]
         wanted = _number(data, "value", step)
-        date = data["dataType"] == "DATETIME"
+        date = _IS_DATE[data["dataType"]]
 
         def match(context: Context) -> bool:
             value = context.values.get(name)
@@ -274,7 +272,7 @@ def _compared(step: int, test: Callable[[Any, Any], bool]) -> Any:  # noqa: ANN4
 def _between(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
     data = raw["betweenMatcherData"]
     low, high = _number(data, "start", _MINUTE), _number(data, "end", _MINUTE)
-    date = data["dataType"] == "DATETIME"
+    date = _IS_DATE[data["dataType"]]
 
     def match(context: Context) -> bool:
         value = context.values.get(name)
@@ -329,6 +327,7 @@ def _version_listed(raw: Any, name: str | None, _links: Links) -> Match:  # noqa
 
 
 _MINUTE, _DAY = 60, 86_400
+_IS_DATE = {"NUMBER": False, "DATETIME": True}
 
 _BUILDERS: dict[str, Callable[[Any, str | None, Links], Match]] = {
     "ALL_KEYS": _all_keys,
