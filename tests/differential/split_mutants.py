@@ -100,7 +100,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "any-prerequisite-is-enough",
         COMPILER,
         "if treatment(context) not in wanted:",
-        "if treatment(context) in wanted:\n                return decide(context)\n            else:",
+        "if treatment(context) in wanted:\n                return decide(context)\n"
+        "            else:",
     ),
     Mutant(
         "kill-comes-second",
@@ -124,7 +125,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "missing-rule-based-segment-is-empty",
         ENGINE,
         "within(context: Context) -> bool:\n            node = find()\n",
-        "within(context: Context) -> bool:\n            if self._engine.nodes[(_RULE_BASED, name)] is None:\n                return False\n            node = find()\n",
+        "within(context: Context) -> bool:\n"
+        "            if self._engine.nodes[(_RULE_BASED, name)] is None:\n"
+        "                return False\n            node = find()\n",
     ),
     Mutant(
         "excluded-keys-are-forgotten",
@@ -155,7 +158,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "missing-attribute-is-not-negated",
         MATCHERS,
         "        return lambda context: not match(context)",
-        "        return lambda context: context.values.get(name) is not None and not match(context)",
+        "        return lambda context: (\n"
+        "            context.values.get(name) is not None and not match(context)\n        )",
     ),
     Mutant(
         "empty-attribute-is-the-key",
@@ -173,7 +177,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "floats-are-numbers",
         MATCHERS,
         "isinstance(value, (bool, float)):\n        return None",
-        "isinstance(value, bool):\n        return None\n    if isinstance(value, float):\n        return int(value) if value == value and abs(value) < 1e300 else None",
+        "isinstance(value, bool):\n        return None\n"
+        "    if isinstance(value, float):\n"
+        "        return int(value) if abs(value) < 1e300 else None",
     ),
     Mutant(
         "bools-are-numbers",
