@@ -7,8 +7,9 @@ does the SDK's Redis storage, the one that reads what a store holds. Labels are 
 evaluator returns them.
 
 Left out, and counted: keys beyond the basic multilingual plane that the legacy hash is asked for
-(the published files win over the SDK). Not generated: lists of words that mix texts with others
-(the SDK goes through them in an order that changes from run to run).
+(the published files win over the SDK), and circles that the SDK leaves by chance. Not generated:
+lists of words that mix texts with others (the SDK goes through them in an order that changes from
+run to run).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 import queue
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from splitio.engine.evaluator import Evaluator
 from splitio.models import rule_based_segments, segments, splits
 from splitio.models.fallback_config import FallbackTreatmentCalculator
 from splitio.models.grammar.matchers.base import Matcher
+from splitio.models.grammar.matchers.rule_based_segment import RuleBasedSegmentMatcher
 from splitio.storage.inmemmory import InMemorySegmentStorage
 
 from differential.campaign import Tally, run
@@ -133,11 +136,32 @@ SEEN: list[tuple[str, str]] = []
 """Matchers that the SDK got to since the last case, with what they looked at."""
 
 
+DEPTH = SimpleNamespace(now=0, most=0)
+"""How many matchers and exclusions the SDK was within, one in another, since the last case."""
+FOREVER = 40
+"""More than any flag here leads to: the SDK goes round in circles."""
+
+
+@contextmanager
+def deeper() -> Iterator[None]:
+    """Count one more level."""
+    DEPTH.now += 1
+    DEPTH.most = max(DEPTH.most, DEPTH.now)
+    try:
+        yield
+    finally:
+        DEPTH.now -= 1
+
+
 def watch() -> None:
     """Have the SDK's matchers tell what they look at."""
     plain = Matcher.evaluate
 
     def evaluate(self: Any, key: Any, attributes: Any = None, context: Any = None) -> Any:
+        with deeper():
+            return looked_at(self, key, attributes, context)
+
+    def looked_at(self: Any, key: Any, attributes: Any, context: Any) -> Any:
         if self._matcher_type in WHOLE or self._attribute_name is None:
             kind = "key"
         else:
@@ -148,7 +172,13 @@ def watch() -> None:
         SEEN.append((self._matcher_type, kind))
         return plain(self, key, attributes, context)
 
+    def excludes(self: Any, *arguments: Any) -> Any:
+        with deeper():
+            return plain_exclusions(self, *arguments)
+
     Matcher.evaluate = evaluate
+    plain_exclusions = RuleBasedSegmentMatcher._match_dep_rb_segments
+    RuleBasedSegmentMatcher._match_dep_rb_segments = excludes
 
 
 # -- both ------------------------------------------------------------------------------------------
@@ -176,6 +206,15 @@ def legacy_hash_of_astral_key(flags: Mapping[str, Any], key: Any, bucketing: Any
     """Say whether the SDK's legacy hash may differ from the published files' for some flag."""
     legacy = any(flag.get("algo") != 2 for flag in flags.values())
     return legacy and is_astral(key if bucketing is None else bucketing)
+
+
+def recursion_cut_short(theirs: tuple[Any, Any, str]) -> bool:
+    """Say whether the SDK went round in circles, and yet came out of it.
+
+    Its reading of versions takes a RecursionError for a version that is none: what it says then
+    depends on the depth of the stack.
+    """
+    return DEPTH.most > FOREVER and theirs[2] != "exception"
 
 
 def outcome_class(treatment: Any, label: str) -> str:
@@ -229,7 +268,11 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
         if bucketing is not None:
             given["bucketingKey"] = bucketing
         for name in names_of(number):
+            DEPTH.most = 0
             theirs = sdk.evaluate(name, key, bucketing, attributes)
+            if recursion_cut_short(theirs):
+                tally.excluded["recursion_cut_short"] += 1
+                continue
             count(theirs, tally)
             mine = ours_of(ours, name, given)
             # The SDK has no label where it does not look for a flag.

@@ -5,7 +5,7 @@ What is made up from a seed is drawn evenly, so that rare things are met as ofte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from differential.split_contexts import (
     KEYS,
@@ -122,7 +122,7 @@ def matcher(draw: Random, kind: str, after: int = 0) -> dict[str, Any]:
     chance = draw.randint(0, 9)
     if chance == 0:
         attribute = draw.choice([*TEXTS, ""])
-    elif chance <= 2:
+    elif chance == 1:
         attribute = None
     selector = {"trafficType": "user", "attribute": attribute}
     if attribute is None and draw.random() < 0.5:
@@ -226,12 +226,22 @@ def another(draw: Random, after: int) -> str:
 
 
 def flag(draw: Random, number: int, first: int) -> Any:
-    """Make up a flag, with three kinds of matchers from the first on, each in a condition."""
+    """Make up a flag with four kinds of matchers, each in a condition.
+
+    All flags have each kind twice; the second time it looks at the key more often.
+    """
     name = FLAGS[number]
-    kinds = [[KINDS[(first + 3 * number + at) % len(KINDS)]] for at in range(3)]
+    places = range(4 * number, 4 * number + 4)
+    conditions = []
+    for place in draw.sample(places, len(places)):
+        kinds = [KINDS[(first + place) % len(KINDS)]]
+        kinds += [draw.choice(KINDS)] if draw.random() < 0.2 else []
+        made_one = condition(draw, kinds, number)
+        if place >= len(KINDS) and draw.random() < 0.5:
+            made_one["matcherGroup"]["matchers"][0]["keySelector"] = None
+        conditions.append(made_one)
     if draw.random() < 0.5:
-        kinds[pick(draw, 0, 1)].append(draw.choice(KINDS))
-    kinds += [["ALL_KEYS"]] if draw.random() < 0.5 else []
+        conditions.append(condition(draw, ["ALL_KEYS"], number))
     made: dict[str, Any] = {
         "name": name,
         "trafficTypeName": "user",
@@ -240,7 +250,7 @@ def flag(draw: Random, number: int, first: int) -> Any:
         "killed": draw.randint(0, 14) == 0,
         "defaultTreatment": pick(draw, "off", "off", "off", "on", "a", "control"),
         "changeNumber": draw.randint(1, 2**41),
-        "conditions": [condition(draw, each, number) for each in kinds],
+        "conditions": conditions,
         "algo": pick(draw, 1, 2, 2, None),
         "trafficAllocation": pick(draw, None, 100, 100, 100, 100, 99, 50, 1, 0),
         "trafficAllocationSeed": pick(draw, *[5, -7, -2094556730] * 3, None),
@@ -269,7 +279,7 @@ def rule_based(draw: Random, name: str) -> dict[str, Any]:
         {"name": pick(draw, *SEGMENTS, "s9"), "type": pick(draw, "standard", "standard", "large")}
         if draw.random() < 0.5
         else {"name": pick(draw, *RULE_BASED * 5, "r9"), "type": "rule-based"}
-        for _ in range(pick(draw, 0, 0, 1, 2))
+        for _ in range(pick(draw, 0, 1, 1, 2))
     ]
     made: dict[str, Any] = {
         "name": name,
@@ -279,7 +289,8 @@ def rule_based(draw: Random, name: str) -> dict[str, Any]:
         "conditions": [condition(draw, [kind], 8, parts=False) for kind in kinds],
         "excluded": pick(
             draw,
-            {"keys": some(draw, KEYS[:8]), "segments": excluded},
+            {"keys": some(draw, KEYS[:8], 6), "segments": excluded},
+            {"keys": some(draw, KEYS[:8], 6), "segments": excluded},
             {"keys": None, "segments": excluded},
             {"keys": some(draw, KEYS[:8]), "segments": None},
             None,
@@ -295,9 +306,18 @@ def rule_based(draw: Random, name: str) -> dict[str, Any]:
     return made
 
 
-def made_up(
-    draw: Random,
-) -> tuple[dict[str, dict[str, Any]], list[tuple[Any, Any, dict[str, Any]]]]:
+class Case(NamedTuple):
+    """A flag set by sections, and contexts as key, bucketing key and attributes."""
+
+    sections: dict[str, dict[str, Any]]
+    contexts: list[tuple[Any, Any, dict[str, Any]]]
+
+    def __repr__(self) -> str:
+        # Hypothesis writes down each that it has made.
+        return "Case(…)"
+
+
+def made_up(draw: Random) -> Case:
     """Make up a flag set, and contexts for it."""
     first = draw.randint(0, len(KINDS) - 1)
     flags = {name: flag(draw, number, first) for number, name in enumerate(FLAGS)}
@@ -310,4 +330,4 @@ def made_up(
         "rule_based_segments": {name: rule_based(draw, name) for name in RULE_BASED},
         "segments": {name: {"name": name, "keys": sorted(keys)} for name, keys in SEGMENTS.items()},
     }
-    return sections, contexts(draw)
+    return Case(sections, contexts(draw))

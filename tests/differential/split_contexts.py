@@ -99,7 +99,7 @@ def contexts(draw: Random) -> list[tuple[Any, Any, dict[str, Any]]]:
                 attributes[name] = value_of(draw, kind, name)
         odd = draw.randint(0, 24)
         key = draw.choice(KEYS if odd else ODD_KEYS)
-        if odd > 12:
+        if odd > 17:
             key = f"user-{draw.randint(0, 9_999)}"
         bucketing = pick(draw, None, None, None, None, "b-1", "b-2", "é", "😀", 7)
         if odd == 1:
