@@ -109,7 +109,7 @@ class Sdk:
             destroyed=False,
         )
         fallback = FallbackTreatmentCalculator(None)
-        self._client = Client(factory, ignored, None, True, fallback)  # noqa: FBT003 - its signature
+        self._client = Client(factory, ignored, None, True, fallback)
         self._evaluator = self._client._evaluator = Watched(None, fallback)
         self._evaluator._splitter = self._client._splitter
 
