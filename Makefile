@@ -112,6 +112,11 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back
 	@$(call install,$(ENVIRONMENTS))
 	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
 
+.PHONY: e2e-deploy
+e2e-deploy: ## deploy, update and roll back on the stand-in for AWS; `sam local`, `sam publish`: two minutes
+	@$(call install,$(ENVIRONMENTS))
+	.venv/bin/pytest -m "campaign or not campaign" --durations=5 tests/e2e/test_deploy.py
+
 .PHONY: validate
 validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks in template.yaml
 	.venv-sam/bin/sam validate --lint
@@ -139,6 +144,14 @@ run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PR
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
 	PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+
+.PHONY: dist
+dist: .venv/.ready .venv-sam/.ready ## build wheel, layer and functions into dist, the same bytes everywhere
+	.venv/bin/python tools/dist.py
+
+.PHONY: check-dist
+check-dist: .venv/.ready .venv-sam/.ready ## build them again elsewhere, and compare with dist/SHA256SUMS
+	.venv/bin/python tools/dist.py --check
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes
