@@ -68,7 +68,9 @@ def checkout(home: Path, folder: Path = REPOSITORY) -> Path:
     """Copy a template with its sources, to be built where nobody else builds."""
     ignore = shutil.ignore_patterns("__pycache__", ".*_cache")
     shutil.copytree(folder / "src", home / "src", ignore=ignore)
-    shutil.copy(folder / "template.yaml", home)
+    for name in ("template.yaml", "LICENSE", "README.md"):
+        if (folder / name).exists():  # the example has no licence of its own
+            shutil.copy(folder / name, home)
     (home / ".venv-sam").symlink_to(REPOSITORY / ".venv-sam")
     return home
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from local.deploy import Deployed
 
-pytestmark = [pytest.mark.build, pytest.mark.e2e]
+pytestmark = [pytest.mark.build, pytest.mark.e2e, pytest.mark.campaign]
 
 CHANGED = {"ReconcileMinutes": "1", "LogLevel": "DEBUG"}
 SCHEDULE_WITHIN_S = 120.0
