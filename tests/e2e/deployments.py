@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import boto3
+
 from local.deploy import Deployed, build, connect, function_log, sam_deploy
 from local.repairs import Stack, repair
 from local.stand_in import REPOSITORY, StandIn
@@ -185,6 +187,27 @@ class Life:
             for page in pages.paginate(TableName=deployed.table, ConsistentRead=True)
             for item in page["Items"]
         )
+
+    def reader(self, deployed: Deployed) -> tuple[Any, Any]:
+        """Return clients of DynamoDB for a user with FlagReaderPolicy: a right and a wrong one.
+
+        The wrong one knows the user's key, and not the secret that belongs to it.
+        """
+        iam = self.aws.client("iam")
+        iam.create_user(UserName="somebody")
+        iam.attach_user_policy(UserName="somebody", PolicyArn=deployed.reader_policy_arn)
+        made = iam.create_access_key(UserName="somebody")["AccessKey"]
+        right, wrong = (
+            boto3.client(
+                "dynamodb",
+                endpoint_url=self.aws.endpoint,
+                region_name=self.aws.region,
+                aws_access_key_id=made["AccessKeyId"],
+                aws_secret_access_key=secret,
+            )
+            for secret in (made["SecretAccessKey"], "guessed")
+        )
+        return right, wrong
 
     def log(self, deployed: Deployed) -> str:
         """Return what the functions said."""

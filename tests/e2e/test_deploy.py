@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local.deploy import build
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
@@ -176,6 +177,18 @@ def test_a_stranger_is_turned_away(life: Life, first: Stage) -> None:
         life.provider.send(f"{base}/{path}", {"x-ld-signature": "0" * 64}, b"{}", 1)
         life.provider.settle()
         assert life.provider.deliveries[-1].statuses == [status], path
+
+
+def test_signatures_and_rights_are_checked(life: Life, first: Stage) -> None:
+    """What passes here is signed and allowed: a reader may read, not write, and not unsigned."""
+    table = first.seen.deployed.table
+    key = {"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}}
+    right, wrong = life.reader(first.seen.deployed)
+    assert right.get_item(TableName=table, Key=key)["Item"]
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        right.put_item(TableName=table, Item=key)
+    with pytest.raises(ClientError, match="InvalidSignatureException"):
+        wrong.get_item(TableName=table, Key=key)
 
 
 def test_an_update_changes_code_and_parameters(first: Stage, updated: Stage) -> None:
