@@ -113,7 +113,7 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back
 	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
 
 .PHONY: e2e-deploy
-e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS; sam local: some four minutes
+e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS; sam local: some five minutes
 	@$(call install,$(ENVIRONMENTS))
 	.venv/bin/pytest -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
 	  tests/e2e/test_sam_local.py
