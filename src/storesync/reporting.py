@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from flagstore.body import dumps
 from storesync.errors import (
     NotSettledError,
     ProviderError,
@@ -13,12 +14,16 @@ from storesync.errors import (
     UnknownSourceError,
 )
 from storesync.observability import emit, logger
+from storesync.stores.base import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storesync.model import Report, Ring
     from storesync.stores.base import Store
+
+ERROR_CHARS = 200
+"""Of a message that the pulse keeps, which stays below 1 KB with it."""
 
 log = logger()
 
@@ -69,9 +74,12 @@ def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) ->
     if store and isinstance(error, (ProviderError, RefusedSetError, NotSettledError)):
         # Not after other errors, where the store or the time is missing.
         with suppress(StoreSyncError):
-            checked_at = store.pulse(source).checked_at
-            if checked_at:
-                emit(source, {"SyncAgeSeconds": max(0.0, (now_ms - checked_at) / 1000)})
+            pulse = store.pulse(source)
+            if pulse.checked_at:
+                emit(source, {"SyncAgeSeconds": max(0.0, (now_ms - pulse.checked_at) / 1000)})
+            # For whoever asks for the status; the next check that completes takes it away.
+            note = dumps([now_ms, reason, str(error)[:ERROR_CHARS]])
+            store.commit(source, Fence(ticket=pulse.ticket), {"error": note})
 
 
 def _metric(section: str) -> str:
