@@ -34,7 +34,6 @@ from storesync.model import Changes, FlagSet, Report
 from storesync.patience import Limits, Patience
 from storesync.publisher import Check, Publisher
 from storesync.readback import Readback, Stored
-from storesync.retention import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -319,14 +318,11 @@ class Sync:
     ) -> None:
         if stored is None or digest == self._allow_shrink:
             return
-        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
-        seen = check.seen
-        earlier = baseline(seen.versions(), now_ms(self._clock), seen.allowed)
+        # Where nothing was lost now, an earlier set is not worth reading.
         lost = changed.removed or changed.changed
-        if lost and earlier and earlier[1].ticket != seen.published:
-            # A damaged history is no reason to refuse: what is published has been compared.
-            with suppress(CorruptStoreError):
-                olds.append((earlier[0], self._readback.version(earlier[1].ticket).flag_set))
+        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
+        if lost:
+            olds = self._readback.baselines(check.seen, stored, now_ms(self._clock))
         try:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         except RefusedSetError:
