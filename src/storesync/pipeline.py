@@ -83,6 +83,7 @@ class Sync:
         limits: Limits | None = None,
         replicas: int = 1,
         allow_shrink: str = "",
+        verify: bool = False,
     ) -> None:
         self._source = source
         self._provider = provider
@@ -93,6 +94,7 @@ class Sync:
         self._limits = limits or Limits()
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
+        self._verify = verify
         self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
         self._readback = Readback(source.name, store)
         self._expiry = Expiry(source.name, store, budget.clock)
@@ -169,7 +171,7 @@ class Sync:
         ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
-        verify = seen.verified_at + VERIFY_MS <= now_ms(self._clock)
+        verify = self._verify or seen.verified_at + VERIFY_MS <= now_ms(self._clock)
         stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
         fresh = verify or damaged or seen.writer != self._writer

@@ -110,7 +110,7 @@ def test_get_shows_segments(rig: Rig, prod: LaunchDarklySimulator) -> None:
         (("rollback", "prod", "--to", "5", "--for", "tomorrow"), 2, "or forever"),
         (("rollback", "prod"), 2, "--to"),
         (("allow", "prod", "--yes"), 9, "has nothing against"),
-        (("sync", "prod", "--dry-run", "--remote"), 2, "leave out --remote"),
+        (("sync", "prod", "--dry-run", "--remote"), 2, "exclude each other"),
         (("sync", "prod", "--remote"), 4, "FLAGSTORE_SYNC_FUNCTION"),
         (("nonsense",), 2, "No such command"),
     ],
@@ -246,7 +246,22 @@ def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklyS
     shown = rig.run("doctor", "--no-probe")
     assert shown.code == 10
     assert "problem  store: the head of ticket" in shown.out
-    assert "do: `storesync sync prod`" in shown.out
+    assert "do: `storesync sync prod --verify`" in shown.out
+
+
+def test_what_doctor_finds_damaged_can_be_mended(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """At once, not with the check of every hour."""
+    del prod
+    row = rig.record(Key("prod:features", "new-checkout"))
+    head = rig.record(head_key("prod"))
+    assert row
+    assert head
+    rig.put({**row, "item": "{}"})
+    rig.put({**head, "body": b"damaged"})
+    assert rig.json("sync", "prod")["sources"][0]["outcome"] == "unchanged"
+    assert rig.run("doctor", "--no-probe").code == 10
+    assert rig.json("sync", "prod", "--verify")["sources"][0]["outcome"] == "published"
+    assert rig.run("doctor", "--no-probe").code == 0
 
 
 def test_doctor_knows_a_webhook_secret_that_differs(rig: Rig, prod: LaunchDarklySimulator) -> None:

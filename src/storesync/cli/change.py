@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,16 +31,19 @@ FOREVER = "forever"
 @command(storesync, "sync")
 @click.argument("names", metavar="[SOURCE]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+@click.option("--verify", is_flag=True, help="Read back everything, and mend what is damaged.")
 @click.option("--remote", is_flag=True, help="Let SyncFunction do it, not this machine.")
-def sync(operator: Operator, *, names: tuple[str, ...], dry_run: bool, remote: bool) -> int:
+def sync(
+    operator: Operator, *, names: tuple[str, ...], dry_run: bool, verify: bool, remote: bool
+) -> int:
     """Fetch and publish now.
 
     From this machine, and for all sources unless some are named.
     """
-    if dry_run and remote:
-        message = "--dry-run looks from this machine: leave out --remote"
+    if dry_run + verify + remote > 1:
+        message = "--dry-run, --verify and --remote exclude each other"
         raise click.UsageError(message)
-    step = _dry_run if dry_run else _remote if remote else _sync
+    step = _dry_run if dry_run else _remote if remote else partial(_sync, verify=verify)
     found = []
     code = 0
     for name in operator.names(names):
@@ -61,7 +65,9 @@ def sync(operator: Operator, *, names: tuple[str, ...], dry_run: bool, remote: b
     return code
 
 
-def _sync(operator: Operator, name: str, *, allow_shrink: str = "") -> dict[str, Any]:
+def _sync(
+    operator: Operator, name: str, *, allow_shrink: str = "", verify: bool = False
+) -> dict[str, Any]:
     source = operator.source(name)
     provider = operator.provider(source)
     operator.screen.progress(f"{name}: fetching from {provider.title}, and publishing")
@@ -73,6 +79,7 @@ def _sync(operator: Operator, name: str, *, allow_shrink: str = "") -> dict[str,
         budget=operator.budget(),
         replicas=operator.deployment.replicas,
         allow_shrink=allow_shrink,
+        verify=verify,
     )
     return report_json(work.run([Ring(name, trigger="manual")]))
 
@@ -136,7 +143,7 @@ def _remote(operator: Operator, name: str) -> dict[str, Any]:
 
 
 def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
-    headers = ("SOURCE", "OUTCOME", "ADDED", "CHANGED", "REMOVED", "TICKET", "DIGEST")
+    headers = ("SOURCE", "OUTCOME", "ADDED", "CHANGED", "REMOVED", "VERSION", "DIGEST")
     lines = [
         (
             each["source"],

@@ -143,7 +143,7 @@ def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
     if not pulse.published:
         yield Finding(SKIPPED, "store", "nothing is published")
         return
-    remedy = f"`storesync sync {name}` mends it within the hour; if pinned, roll back again"
+    remedy = f"`storesync sync {name} --verify` mends it; while pinned, roll back again"
     try:
         stored = readback.stored(pulse.published)
         if stored is None:

@@ -104,7 +104,7 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
     (
         errors.CorruptStoreError,
         Exit.UNREACHABLE,
-        "`storesync sync SOURCE` publishes anew what is damaged",
+        "`storesync sync SOURCE --verify` publishes anew what is damaged",
     ),
     (
         errors.StoreError,

@@ -137,7 +137,7 @@ def _depth(operator: Operator, url: str) -> dict[str, int]:
 
 
 def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterator[str]:
-    headers = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "TICKET", "STATE")
+    headers = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
     if not found:
         yield "no sources yet: `storesync source add NAME` makes one"
     else:
