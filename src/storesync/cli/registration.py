@@ -64,10 +64,7 @@ class Registrar:
 
     def __init__(self, api_url: str, token: str) -> None:
         self._api_url = api_url.rstrip("/")
-        self._session = requests.Session()
-        self._session.trust_env = False  # a .netrc would replace the token
-        # Two calls a minute apart: a connection that is kept is more often dead than alive.
-        self._session.headers.update({"Authorization": token, "Connection": "close"})
+        self._token = token
 
     def find(self, base: str, hook: Hook) -> dict[str, Any] | None:
         """Return the webhook as the provider has it; None if there is none.
@@ -110,13 +107,17 @@ class Registrar:
     def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         host = urlsplit(self._api_url).hostname
         try:
-            answer = self._session.request(
-                method,
-                self._api_url + path,
-                json=body,
-                timeout=TIMEOUT_S,
-                allow_redirects=False,
-            )
+            # A fresh connection each: one that the server has closed meanwhile cannot be told.
+            with requests.Session() as session:
+                session.trust_env = False  # a .netrc would replace the token
+                answer = session.request(
+                    method,
+                    self._api_url + path,
+                    json=body,
+                    headers={"Authorization": self._token},
+                    timeout=TIMEOUT_S,
+                    allow_redirects=False,
+                )
             if answer.status_code in {401, 403}:
                 what = f"{host} answered {answer.status_code}: the token may not manage webhooks"
                 raise Problem(Exit.PROVIDER, what, "use an admin token, or make it by the clicks")
