@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -359,6 +361,21 @@ def test_the_command_in_a_process_of_its_own(rig: Rig, prod: LaunchDarklySimulat
     done = process(rig, "get", "prod", "nope", "--json")
     assert (done.returncode, done.stdout) == (3, "")
     assert json.loads(done.stderr)["error"]["code"] == 3
+
+
+def test_the_command_in_a_clone(rig: Rig) -> None:
+    """tools/storesync finds its packages from any folder, also through a link."""
+    link = rig.folder / "storesync"
+    link.symlink_to(REPOSITORY / "tools" / "storesync")
+    done = subprocess.run(
+        [link, "status", "--stack", "none"],
+        env={"PATH": os.environ["PATH"], **rig.environ},
+        cwd=rig.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "no stack 'none'" in done.stderr) == (3, True)
 
 
 # -- small parts ----------------------------------------------------------------------------------
