@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from storesync.stores.base import Store
 
 ERROR_CHARS = 200
-"""Of a message that the pulse keeps, which stays below 1 KB with it."""
+"""Of a message that the pulse keeps, which has to stay small."""
 
 log = logger()
 
