@@ -21,6 +21,7 @@ from flagstore.errors import (
     StoreUnavailableError,
     UnsupportedLayoutError,
 )
+from flagstore.flags import ContextFlags, Detail, Flags
 from flagstore.reader import Client, client
 from flagstore.snapshot import Info, Snapshot
 
@@ -29,8 +30,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Client",
     "ConfigurationError",
+    "ContextFlags",
     "CorruptSnapshotError",
+    "Detail",
     "FlagNotFoundError",
+    "Flags",
     "FlagstoreError",
     "Info",
     "NotLoadedError",

@@ -1,8 +1,4 @@
-"""The reader: one flag set in memory, checked at the call, never older than the one before.
-
-No thread, no file and no work between invocations: Lambda freezes a process that waits. Whether
-there is something new is asked when flags are read, at most once in a TTL.
-"""
+"""The client of one source: where its flags come from, and what people ask of them."""
 
 from __future__ import annotations
 
@@ -11,42 +7,41 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
-from flagstore.body import Body
-from flagstore.errors import (
-    ConfigurationError,
-    CorruptSnapshotError,
-    NotLoadedError,
-    NotPublishedError,
-    UnsupportedLayoutError,
-)
-from flagstore.layout import Head, Pulse, check_source, head_key, pulse_key
-from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S, LargeParts
-from flagstore.snapshot import Info, Snapshot
+from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
+from flagstore.evaluation import open_engine
+from flagstore.evaluation.base import NOT_LOADED, TOO_OLD, UNSUPPORTED, Settings
+from flagstore.flags import Flags, State
+from flagstore.loading import TTL_S, Loader
+from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.body import Part
-    from flagstore.layout import Record
+    from flagstore.evaluation.base import Engine
+    from flagstore.flags import Detail
     from flagstore.parts import ReaderStore
+    from flagstore.snapshot import Info, Snapshot
 
-TTL_S = 30.0
-REFRESH_S = 0.25
-"""All that a refresh may take while there is a flag set in hand."""
-MAX_COOL_DOWN_S = 60.0
+    Hook = Callable[[Detail, str], object]
 
 
-class Client:
+class Client(Flags):
     """Reads the flags of one source. Safe under threads and after a fork."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each may be left out
         self,
         source: str,
         *,
         store: ReaderStore | None = None,
         ttl_s: float = TTL_S,
+        max_age_s: float | None = None,
+        defaults_until_loaded: bool = False,
+        bootstrap: str = "",
+        on_evaluation: Hook | None = None,
+        app_name: str = "",
+        environment: str = "",
+        strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] | None = None,
         replicas: int | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -57,35 +52,51 @@ class Client:
             source: the name of the source, such as ``prod``.
             store: where to read from; by default DynamoDB or Redis, as the environment says.
             ttl_s: seconds between two questions whether there is something new.
+            max_age_s: flags that the store has not confirmed for so many seconds are no longer
+                used, and defaults are given; by default a lost store is served from memory for
+                ever.
+            defaults_until_loaded: give defaults while nothing could be loaded yet, instead of
+                raising :class:`NotLoadedError`.
+            bootstrap: path of a file with flags for as long as nothing could be loaded
+                (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
+            on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
+                context; what it raises is counted (``info().hook_errors``) and otherwise ignored.
+            app_name: Unleash: what rules on ``appName`` compare with (``FLAGSTORE_APP_NAME``; the
+                source's option ``app_name``).
+            environment: Unleash: the same for ``environment`` (``FLAGSTORE_ENVIRONMENT``; the
+                source's option ``environment``).
+            strategies: Unleash: custom strategies by name, each a function of its parameters and
+                the context.
             replicas: replicas of the head that the writer keeps (``FLAGSTORE_HEAD_REPLICAS``).
             clock: seconds since the epoch.
             monotonic: seconds that never go back, and that deadlines are measured in.
 
         Raises:
-            ConfigurationError: if the name cannot be that of a source.
+            ConfigurationError: if the name cannot be that of a source, or ``FLAGSTORE_OVERRIDES``
+                is no JSON object.
         """
-        self.source = check_source(source)
-        self._store = store
-        self._ttl_s = ttl_s
-        self._replicas = replicas
+        self._loader = Loader(
+            source,
+            store=store,
+            ttl_s=ttl_s,
+            replicas=replicas,
+            clock=clock,
+            monotonic=monotonic,
+            bootstrap=bootstrap or os.environ.get("FLAGSTORE_BOOTSTRAP", ""),
+        )
+        self.source = source
         self._clock = clock
-        self._monotonic = monotonic
-        self._snapshot: Snapshot | None = None
-        self._checked_at = 0
-        self._error: NotLoadedError | None = None
-        self._parts = LargeParts(self.source, monotonic)
-        self._failures = 0
-        self._told_stale = False
-        self._patience_s = REFRESH_S
-        self._due_wall = self._due_monotonic = 0.0
-        self.renew_lock()
-        _known.add(self)
+        self._max_age_s = max_age_s
+        self._defaults_until_loaded = defaults_until_loaded
+        self._on_evaluation = on_evaluation
+        self._hook_errors = 0
+        self._app_name = app_name
+        self._environment = environment
+        self._strategies = strategies or {}
+        self._overrides = _overrides(os.environ.get("FLAGSTORE_OVERRIDES", ""))
+        self._made: tuple[Snapshot, Engine | None] | None = None
 
-    def renew_lock(self) -> None:
-        """Make the lock anew: a fork may have copied it while another thread held it."""
-        self._lock = threading.Lock()
-
-    # -- the surface ----------------------------------------------------------------------------
+    # -- what is in the flag set -----------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return one whole flag set: hold it for a request, and nothing changes under it.
@@ -96,16 +107,7 @@ class Client:
         Raises:
             NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
         """
-        current = self._snapshot
-        if current is None:
-            return self._first()
-        if self._is_due() and self._lock.acquire(blocking=False):
-            try:
-                if self._is_due():
-                    self._refresh(current)
-            finally:
-                self._lock.release()
-        return self._snapshot or current
+        return self._loader.snapshot()
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
@@ -135,222 +137,195 @@ class Client:
         The head does not say when the provider was last asked, the pulse does: where it has not
         been read yet, this reads it (one small read).
         """
-        snapshot = self.snapshot()
-        if not self._checked_at and not self._failures:
-            with self._lock:
-                # Another thread may have asked meanwhile, with or without success.
-                if not self._checked_at and not self._failures:
-                    self._refresh(snapshot)
-            snapshot = self._snapshot or snapshot
-        head = snapshot.head
-        checked_at = max(self._checked_at, head.published_at) / 1000
-        return Info(
-            source=self.source,
-            provider=head.provider,
-            ticket=head.ticket,
-            digest=head.digest,
-            counts=json.loads(head.counts),
-            revision=head.revision,
-            published_at=head.published_at / 1000,
-            checked_at=checked_at,
-            age_s=max(0.0, self._clock() - checked_at),
-            stale=self._failures > 0,
-            error=str(self._error or ""),
-        )
+        return self._loader.info()._replace(hook_errors=self._hook_errors)
 
-    # -- freshness ------------------------------------------------------------------------------
+    # -- what it says -----------------------------------------------------------------------------
 
-    def _is_due(self) -> bool:
-        """Either clock may say so: one jumps when it is set, the other may stop in a freeze."""
-        return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
+    def override(self, values: Mapping[str, Any]) -> Override:
+        """Give flags other values from now on, or for as long as a ``with`` statement runs.
 
-    def _ask_again_in(self, seconds: float) -> None:
-        self._due_wall = self._clock() + seconds
-        self._due_monotonic = self._monotonic() + seconds
-
-    def _first(self) -> Snapshot:
-        deadline = self._monotonic() + FIRST_LOAD_S
-        if not self._lock.acquire(timeout=FIRST_LOAD_S):
-            message = f"another thread is still loading {self.source!r}"
-            raise NotLoadedError(message)
-        try:
-            if self._snapshot is not None:
-                return self._snapshot
-            return self._first_load(deadline)
-        finally:
-            self._lock.release()
-
-    def _first_load(self, deadline: float) -> Snapshot:
-        if self._error is not None and not self._is_due():
-            raise self._error.with_traceback(None)
-        try:
-            snapshot = self._load(deadline, newer_than=0)
-        except NotLoadedError as error:
-            self._failed(error)
-            raise
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            failure = NotLoadedError(f"{type(error).__name__}: {error}")
-            self._failed(failure)
-            raise failure from error
-        self._snapshot = snapshot
-        self._succeeded()
-        return snapshot
-
-    def _refresh(self, current: Snapshot) -> None:
-        """Ask whether there is something new, and load it. Never raises."""
-        try:
-            self._ask(current, self._monotonic() + self._patience_s)
-        except NotLoadedError as error:
-            # A set that is too large for this deadline must not stay out for ever.
-            self._patience_s = min(2 * self._patience_s, FIRST_LOAD_S)
-            self._failed(error)
-        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
-        else:
-            self._patience_s = REFRESH_S
-            self._succeeded()
-
-    def _ask(self, current: Snapshot, deadline: float) -> None:
-        record = self._open().read(pulse_key(self.source), consistent=False, deadline=deadline)
-        pulse = Pulse.from_record(record or {})
-        if not pulse.published:
-            message = f"the store no longer holds anything for {self.source!r}"
-            raise NotPublishedError(message)
-        if pulse.published > current.head.ticket:
-            self._snapshot = self._load(deadline, newer_than=pulse.published - 1)
-        self._checked_at = max(self._checked_at, pulse.checked_at)
-
-    def _succeeded(self) -> None:
-        if self._told_stale:
-            self._told_stale = False
-            self._tell("flags of %s are fresh again", self.source)
-        self._failures = 0
-        self._error = None
-        # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
-        self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
-
-    def _failed(self, error: NotLoadedError) -> None:
-        if not self._told_stale and self._snapshot is not None:
-            self._told_stale = True
-            self._tell("flags of %s are stale: %s", self.source, error)
-        self._error = error
-        self._failures += 1
-        self._ask_again_in(min(COOL_DOWN_S * 2.0 ** (self._failures - 1), MAX_COOL_DOWN_S))
-
-    @staticmethod
-    def _tell(text: str, *values: object) -> None:
-        import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
-
-        logging.getLogger("flagstore").warning(text, *values)
-
-    # -- loading --------------------------------------------------------------------------------
-
-    def _open(self) -> ReaderStore:
-        if self._store is None and os.environ.get("FLAGSTORE_REDIS_URL"):
-            from flagstore.stores import redis  # noqa: PLC0415 - when used
-
-            self._store = redis.open_reader()
-        if self._store is None:
-            from flagstore.stores.dynamodb import open_reader  # noqa: PLC0415 - when used
-
-            self._store = open_reader()
-        return self._store
-
-    def _load(self, deadline: float, *, newer_than: int) -> Snapshot:
-        """Load the head and its body; what is not newer, or torn, once more consistently.
-
-        Raises:
-            NotLoadedError: one of its subclasses.
+        They win over the flag set, and are there without one, for every context of this client.
+        What was asked for before stays as it is.
         """
+        undo = Override(self, self._overrides)
+        self._overrides = {**self._overrides, **values}
+        return undo
+
+    def _state(self) -> State:
         try:
-            return self._load_once(deadline, newer_than, consistent=False)
-        except (CorruptSnapshotError, NotPublishedError):
-            return self._load_once(deadline, newer_than, consistent=True)
-
-    def _load_once(self, deadline: float, newer_than: int, *, consistent: bool) -> Snapshot:
-        store = self._open()
-        # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
-        replica = 0 if consistent else self._replica()
-        record = store.read(
-            head_key(self.source, replica), consistent=consistent, deadline=deadline
-        )
-        if record is None or int(record.get("ticket", 0)) <= newer_than:
-            raise self._absent(store, deadline, record, consistent=consistent)
-        head = Head.from_record(record)
-        ticket, number = head.piece_ticket()
-        data = head.body
-        if number:
-            data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
-        body = Body(head.index_data, head.index_digest, data)
-        self._parts.keep(body)
-        return Snapshot(self.source, head, body, self._part)
-
-    def _part(self, part: Part) -> bytes:
-        """Return the bytes of a large segment, kept from the first time on."""
-        deadline = self._monotonic() + FIRST_LOAD_S
-        return self._parts.get(part, self._lock, self._open, deadline)
-
-    def _absent(
-        self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool
-    ) -> NotLoadedError:
-        if record is not None:
-            return NotPublishedError(f"the head of {self.source!r} is behind its pulse")
-        if consistent:
-            pulse = store.read(pulse_key(self.source), consistent=True, deadline=deadline)
-            if pulse and Pulse.from_record(pulse).published:
-                return UnsupportedLayoutError(
-                    f"the flags of {self.source!r} are published in another layout than this "
-                    "reader's: update the flagstore layer or wheel"
-                )
-        return NotPublishedError(
-            f"nothing has been published for source {self.source!r}: check the name, and that "
-            "SyncFunction has run (its log says why not)"
+            snapshot = self._loader.snapshot()
+        except NotLoadedError:
+            if not self._defaults_until_loaded:
+                raise
+            return self._without_flags(NOT_LOADED)
+        age_s = self._loader.age_s()
+        if self._max_age_s is not None and age_s > self._max_age_s:
+            return self._without_flags(TOO_OLD, age_s)
+        return State(
+            self._engine(snapshot),
+            BY_PROVIDER.get(snapshot.head.provider, PLAIN),
+            keys=snapshot.keys,
+            overrides=self._overrides,
+            on_evaluation=self._report if self._on_evaluation else None,
+            error=UNSUPPORTED,
+            age_s=age_s,
+            stale=self._loader.stale,
         )
 
-    def _replica(self) -> int:
-        if self._replicas is None:
-            self._replicas = _positive(os.environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
-        return os.urandom(1)[0] % self._replicas
+    def _without_flags(self, error: str, age_s: float = 0.0) -> State:
+        return State(
+            None,
+            PLAIN,
+            keys=tuple,
+            overrides=self._overrides,
+            on_evaluation=self._report if self._on_evaluation else None,
+            error=error,
+            age_s=age_s,
+            stale=True,
+        )
+
+    def _engine(self, snapshot: Snapshot) -> Engine | None:
+        """Return the engine of a flag set, made once; two threads may make the same at once."""
+        made = self._made
+        if made is None or made[0] is not snapshot:
+            made = self._made = (snapshot, self._open_engine(snapshot))
+        return made[1]
+
+    def _open_engine(self, snapshot: Snapshot) -> Engine | None:
+        told = snapshot.meta.get("context")
+        told = told if isinstance(told, dict) else {}
+        settings = Settings(
+            now=self._clock,
+            random=_random,
+            app_name=self._app_name
+            or os.environ.get("FLAGSTORE_APP_NAME")
+            or str(told.get("appName", "")),
+            environment=self._environment
+            or os.environ.get("FLAGSTORE_ENVIRONMENT")
+            or str(told.get("environment", "")),
+            host_name=os.environ.get("hostname") or _host_name(),  # noqa: SIM112 - Unleash's own
+            strategies=self._strategies,
+        )
+        try:
+            return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+            name = type(error).__name__
+            # Without the exception's text: nothing of a flag set belongs into a log.
+            logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
+            return None
+
+    def _report(self, detail: Detail, key: str) -> None:
+        try:
+            self._on_evaluation(detail, key)  # type: ignore[misc] # only called where there is one
+        except Exception as error:  # noqa: BLE001 - somebody's hook must not break their request
+            if not self._hook_errors:
+                import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+                name = type(error).__name__
+                logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
+            self._hook_errors += 1
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        message = f"FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 on, not {text!r}"
+class _Nameless(Client):
+    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
         raise ConfigurationError(message)
-    return int(text)
 
 
-_known: WeakSet[Client] = WeakSet()
-_clients: dict[str, Client] = {}
+class Override:
+    """Undoes an override at the end of a ``with`` statement."""
+
+    __slots__ = ("_before", "_client")
+
+    def __init__(self, client: Client, before: Mapping[str, Any]) -> None:
+        self._client = client
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._client._overrides = dict(self._before)  # noqa: SLF001 - of this module
+
+
+class _SnapshotItems:
+    """A snapshot as an engine reads it."""
+
+    __slots__ = ("_snapshot", "meta")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.meta = snapshot.meta
+
+    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        try:
+            return self._snapshot.item(section, key)
+        except FlagNotFoundError:
+            return None
+
+
+def _random() -> float:
+    # From the system: clones of one SnapStart image share Python's, whose import costs besides.
+    return int.from_bytes(os.urandom(6), "big") / 2**48
+
+
+def _host_name() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text or "{}")
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'
+        raise ConfigurationError(message)
+    return values
+
+
+_clients: dict[str, tuple[Client, dict[str, Any]]] = {}
 _clients_lock = threading.Lock()
 
 
-def client(source: str | None = None) -> Client:
+def client(source: str | None = None, **options: Any) -> Client:  # noqa: ANN401 - as of Client
     """Return the client of a source; the same one for the same name. Reads nothing yet.
 
     Args:
-        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says.
+        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says. Where that says
+            nothing either, the first use of the client raises :class:`ConfigurationError`.
+        options: as of :class:`Client`, for the first call with this name.
 
     Raises:
-        ConfigurationError: if there is no name, or one that cannot be that of a source.
+        ConfigurationError: if the name cannot be that of a source, or the client has been made
+            with other options.
     """
     name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
     if not name:
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
+        return _Nameless()
     with _clients_lock:
         if name not in _clients:
-            _clients[name] = Client(name)
-        return _clients[name]
+            _clients[name] = Client(name, **options), options
+        made, given = _clients[name]
+    if options and options != given:
+        message = (
+            f"the client of {name!r} has been made with other options: give them where it is "
+            "first asked for, or make one of your own with flagstore.Client"
+        )
+        raise ConfigurationError(message)
+    return made
 
 
 def _after_fork() -> None:
     global _clients_lock  # noqa: PLW0603 - the parent's may be held for ever
     _clients_lock = threading.Lock()
-    for known in _known:
-        known.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -37,6 +37,8 @@ class Info(NamedTuple):
     """Whether the last refresh failed."""
     error: str
     """Why, if it did."""
+    hook_errors: int = 0
+    """How often ``on_evaluation`` raised."""
 
 
 class Snapshot:
@@ -96,3 +98,18 @@ class Snapshot:
             message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
             raise FlagNotFoundError(message)
         return json.loads(text)
+
+    def export(self) -> dict[str, Any]:
+        """Return all of it, large segments included, as a file of flags holds it.
+
+        Raises:
+            NotLoadedError: if a large segment cannot be read now.
+        """
+        return {
+            "provider": self.head.provider,
+            "meta": self.meta,
+            "sections": {
+                section: {key: self.item(section, key) for key in self.keys(section)}
+                for section in self._body.sections()
+            },
+        }

@@ -379,7 +379,7 @@ def test_the_url_decides_where_a_client_reads(
     played.default = b"*0\r\n"
     with pytest.raises(Exception, match="nothing has been published"):
         client.snapshot()
-    store: Any = client._store
+    store: Any = client._loader._store
     store._transport.close()
     assert isinstance(store, RedisReader)
 

@@ -230,6 +230,15 @@ def test_a_base_url_is_required() -> None:
         fetch(document(), "")
 
 
+def test_a_source_carries_what_an_sdk_is_configured_with() -> None:
+    """Readers find the source's app_name and environment beside the flags, if it has them."""
+    query = {"environment": "production"}
+    given = {"app_name": "shop", "environment": "production"}
+    flag_set = fetch(document(features=[new_flag("a")], query=query), **given)
+    assert flag_set.meta["context"] == {"appName": "shop", "environment": "production"}
+    assert "context" not in fetch(document(features=[new_flag("a")], query=query)).meta
+
+
 def test_a_document_becomes_a_flag_set() -> None:
     """Items stay verbatim; what changes with every event is left out, save for the revision."""
     flag = {**new_flag("a"), "future": {"x": 1}}

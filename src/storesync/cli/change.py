@@ -75,7 +75,7 @@ def _sync(
         source,
         provider,
         operator.open(source),
-        http=operator.http,
+        http=operator.http(source),
         budget=operator.budget(),
         replicas=operator.deployment.replicas,
         allow_shrink=allow_shrink,

@@ -43,7 +43,6 @@ class Operator:
     ) -> None:
         self.screen = screen
         self.clock = SystemClock()
-        self.http = HttpClient()
         self._stack, self._profile, self._region = stack, profile, region
 
     @cached_property
@@ -120,6 +119,10 @@ class Operator:
     def provider(self, source: Source) -> Provider:
         """Return a source's provider."""
         return providers.get(source.provider)
+
+    def http(self, source: Source) -> HttpClient:
+        """Return the client that a source's provider is asked with."""
+        return HttpClient(allow_private=source.allow_private)
 
     def open(self, source: Source) -> OpenStore:
         """Return the store of a source."""

@@ -41,7 +41,7 @@ def fetch(operator: Operator, source: Source) -> FlagSet:
     """
     provider = operator.provider(source)
     operator.screen.progress(f"fetching from {provider.title}")
-    answer = provider.fetch(source, operator.http, "")
+    answer = provider.fetch(source, operator.http(source), "")
     if answer.flag_set is None:  # no ETag was sent
         raise Problem(Exit.PROVIDER, f"{provider.title} says that nothing has changed")
     return answer.flag_set

@@ -92,7 +92,7 @@ class Unleash:
         )
         if document is None:
             return Answer(None, etag)
-        flag_set = _flag_set(document)
+        flag_set = _flag_set(document, source.options)
         _check_environment(source, flag_set.meta.get("query"))
         return Answer(flag_set, etag)
 
@@ -148,7 +148,7 @@ def _revises(event: Mapping[str, Any]) -> bool:
     return isinstance(feature, str) and bool(feature) and not _NOT_REVISED_BY.search(kind)
 
 
-def _flag_set(document: Mapping[str, Any]) -> FlagSet:
+def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSet:
     segments = _by_name(document.get("segments", []), "id", "segment", "constraints")
     flags = _by_name(document.get("features"), "name", "feature", "strategies")
     for name, flag in flags.items():
@@ -160,6 +160,11 @@ def _flag_set(document: Mapping[str, Any]) -> FlagSet:
     meta = {key: document[key] for key in ("version", "query") if key in document}
     if "queryHash" in told:
         meta["queryHash"] = told["queryHash"]
+    # What an SDK is configured with, for readers that evaluate; no part of the SDKs' document.
+    names = {"app_name": "appName", "environment": "environment"}
+    context = {theirs: options[ours] for ours, theirs in names.items() if options.get(ours)}
+    if context:
+        meta["context"] = context
     # Neither the ETag nor the revision: both change with events that change no flag.
     return FlagSet(
         Unleash.name,

@@ -1,0 +1,334 @@
+"""Loading: one flag set in memory, checked when it is asked for, never older than the one before.
+
+No thread, no file and no work between invocations: Lambda freezes a process that waits. Whether
+there is something new is asked when flags are read, at most once in a TTL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from flagstore.body import Body
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    NotLoadedError,
+    NotPublishedError,
+    UnsupportedLayoutError,
+)
+from flagstore.layout import Head, Pulse, check_source, head_key, pulse_key
+from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S, LargeParts
+from flagstore.snapshot import Info, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flagstore.body import Part
+    from flagstore.layout import Record
+    from flagstore.parts import ReaderStore
+
+TTL_S = 30.0
+REFRESH_S = 0.25
+"""All that a refresh may take while there is a flag set in hand."""
+MAX_COOL_DOWN_S = 60.0
+
+
+class Loader:
+    """Holds the flag set of one source. Safe under threads and after a fork."""
+
+    def __init__(  # noqa: PLR0913 - what a client is made with
+        self,
+        source: str,
+        *,
+        store: ReaderStore | None,
+        ttl_s: float,
+        replicas: int | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        bootstrap: str = "",
+    ) -> None:
+        """Make one; nothing is read yet. Arguments as of :class:`flagstore.Client`."""
+        self.source = check_source(source)
+        self._store = store
+        self._ttl_s = ttl_s
+        self._replicas = replicas
+        self._clock = clock
+        self._monotonic = monotonic
+        self._bootstrap = bootstrap
+        self._snapshot: Snapshot | None = None
+        self._checked_at = 0
+        self._error: NotLoadedError | None = None
+        self._parts = LargeParts(self.source, monotonic)
+        self._failures = 0
+        self._told_stale = False
+        self._patience_s = REFRESH_S
+        self._due_wall = self._due_monotonic = 0.0
+        self._heard_wall = self._heard_monotonic = 0.0
+        self.renew_lock()
+        _known.add(self)
+
+    def renew_lock(self) -> None:
+        """Make the lock anew: a fork may have copied it while another thread held it."""
+        self._lock = threading.Lock()
+
+    def snapshot(self) -> Snapshot:
+        """Return one whole flag set: hold it for a request, and nothing changes under it.
+
+        Asks at most once in a TTL whether there is something new. Once loaded, never raises: a
+        store that fails leaves the last known good flag set, and :meth:`info` says so.
+
+        Raises:
+            NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
+        """
+        current = self._snapshot
+        if current is None:
+            return self._first()
+        if self._is_due() and self._lock.acquire(blocking=False):
+            try:
+                if self._is_due():
+                    self._refresh(current)
+            finally:
+                self._lock.release()
+        return self._snapshot or current
+
+    @property
+    def stale(self) -> bool:
+        """Whether the last attempt to hear from the store failed."""
+        return self._failures > 0
+
+    def age_s(self) -> float:
+        """Return the seconds since the store last said that the flag set in hand is current.
+
+        By the clock that says more: one is set back, the other stops while Lambda freezes us.
+        """
+        wall = self._clock() - self._heard_wall
+        monotonic = self._monotonic() - self._heard_monotonic
+        return max(wall, monotonic, 0.0)
+
+    def info(self) -> Info:
+        """Return what is known of the flag set in hand, its age first of all.
+
+        The head does not say when the provider was last asked, the pulse does: where it has not
+        been read yet, this reads it (one small read).
+        """
+        snapshot = self.snapshot()
+        if not self._checked_at and not self._failures:
+            with self._lock:
+                # Another thread may have asked meanwhile, with or without success.
+                if not self._checked_at and not self._failures:
+                    self._refresh(snapshot)
+            snapshot = self._snapshot or snapshot
+        head = snapshot.head
+        checked_at = max(self._checked_at, head.published_at) / 1000
+        return Info(
+            source=self.source,
+            provider=head.provider,
+            ticket=head.ticket,
+            digest=head.digest,
+            counts=json.loads(head.counts),
+            revision=head.revision,
+            published_at=head.published_at / 1000,
+            checked_at=checked_at,
+            age_s=max(0.0, self._clock() - checked_at),
+            stale=self._failures > 0,
+            error=str(self._error or ""),
+        )
+
+    # -- freshness ------------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        """Either clock may say so: one jumps when it is set, the other may stop in a freeze."""
+        return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
+
+    def _ask_again_in(self, seconds: float) -> None:
+        self._due_wall = self._clock() + seconds
+        self._due_monotonic = self._monotonic() + seconds
+
+    def _first(self) -> Snapshot:
+        deadline = self._monotonic() + FIRST_LOAD_S
+        if not self._lock.acquire(timeout=FIRST_LOAD_S):
+            message = f"another thread is still loading {self.source!r}"
+            raise NotLoadedError(message)
+        try:
+            if self._snapshot is not None:
+                return self._snapshot
+            return self._first_load(deadline)
+        finally:
+            self._lock.release()
+
+    def _first_load(self, deadline: float) -> Snapshot:
+        if self._error is not None and not self._is_due():
+            raise self._error.with_traceback(None)
+        try:
+            snapshot = self._load(deadline, newer_than=0)
+        except NotLoadedError as error:
+            return self._first_failed(error)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a flag client raises errors of its own
+            return self._first_failed(NotLoadedError(f"{type(error).__name__}: {error}"), error)
+        self._snapshot = snapshot
+        self._succeeded()
+        return snapshot
+
+    def _first_failed(self, error: NotLoadedError, cause: Exception | None = None) -> Snapshot:
+        """Return the flags of the bootstrap file, if there is one.
+
+        Raises:
+            NotLoadedError: there is none, or it is as bad.
+        """
+        if self._bootstrap:
+            from flagstore.stores.file import snapshot_of  # noqa: PLC0415 - rarely used
+
+            try:
+                self._snapshot = snapshot_of(self._bootstrap, self.source)
+            except (CorruptSnapshotError, OSError) as broken:
+                error = NotLoadedError(f"{error}; and the bootstrap file failed: {broken}")
+        self._failed(error)
+        if self._snapshot is None:
+            raise error from cause
+        return self._snapshot
+
+    def _refresh(self, current: Snapshot) -> None:
+        """Ask whether there is something new, and load it. Never raises."""
+        try:
+            self._ask(current, self._monotonic() + self._patience_s)
+        except NotLoadedError as error:
+            # A set that is too large for this deadline must not stay out for ever.
+            self._patience_s = min(2 * self._patience_s, FIRST_LOAD_S)
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
+        else:
+            self._patience_s = REFRESH_S
+            self._succeeded()
+
+    def _ask(self, current: Snapshot, deadline: float) -> None:
+        record = self._open().read(pulse_key(self.source), consistent=False, deadline=deadline)
+        pulse = Pulse.from_record(record or {})
+        if not pulse.published:
+            message = f"the store no longer holds anything for {self.source!r}"
+            raise NotPublishedError(message)
+        if pulse.published > current.head.ticket:
+            self._snapshot = self._load(deadline, newer_than=pulse.published - 1)
+        self._checked_at = max(self._checked_at, pulse.checked_at)
+
+    def _succeeded(self) -> None:
+        if self._told_stale:
+            self._told_stale = False
+            self._tell("flags of %s are fresh again", self.source)
+        self._failures = 0
+        self._error = None
+        self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
+        # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
+        self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
+
+    def _failed(self, error: NotLoadedError) -> None:
+        if not self._told_stale and self._snapshot is not None:
+            self._told_stale = True
+            self._tell("flags of %s are stale: %s", self.source, error)
+        self._error = error
+        self._failures += 1
+        self._ask_again_in(min(COOL_DOWN_S * 2.0 ** (self._failures - 1), MAX_COOL_DOWN_S))
+
+    @staticmethod
+    def _tell(text: str, *values: object) -> None:
+        import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+        logging.getLogger("flagstore").warning(text, *values)
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def _open(self) -> ReaderStore:
+        if self._store is None and os.environ.get("FLAGSTORE_FILE"):
+            from flagstore.stores.file import FileReader  # noqa: PLC0415 - when used
+
+            self._store = FileReader(os.environ["FLAGSTORE_FILE"], self._clock)
+        if self._store is None and os.environ.get("FLAGSTORE_REDIS_URL"):
+            from flagstore.stores import redis  # noqa: PLC0415 - when used
+
+            self._store = redis.open_reader()
+        if self._store is None:
+            from flagstore.stores.dynamodb import open_reader  # noqa: PLC0415 - when used
+
+            self._store = open_reader()
+        return self._store
+
+    def _load(self, deadline: float, *, newer_than: int) -> Snapshot:
+        """Load the head and its body; what is not newer, or torn, once more consistently.
+
+        Raises:
+            NotLoadedError: one of its subclasses.
+        """
+        try:
+            return self._load_once(deadline, newer_than, consistent=False)
+        except (CorruptSnapshotError, NotPublishedError):
+            return self._load_once(deadline, newer_than, consistent=True)
+
+    def _load_once(self, deadline: float, newer_than: int, *, consistent: bool) -> Snapshot:
+        store = self._open()
+        # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
+        replica = 0 if consistent else self._replica()
+        record = store.read(
+            head_key(self.source, replica), consistent=consistent, deadline=deadline
+        )
+        if record is None or int(record.get("ticket", 0)) <= newer_than:
+            raise self._absent(store, deadline, record, consistent=consistent)
+        head = Head.from_record(record)
+        ticket, number = head.piece_ticket()
+        data = head.body
+        if number:
+            data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
+        body = Body(head.index_data, head.index_digest, data)
+        self._parts.keep(body)
+        return Snapshot(self.source, head, body, self._part)
+
+    def _part(self, part: Part) -> bytes:
+        """Return the bytes of a large segment, kept from the first time on."""
+        deadline = self._monotonic() + FIRST_LOAD_S
+        return self._parts.get(part, self._lock, self._open, deadline)
+
+    def _absent(
+        self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool
+    ) -> NotLoadedError:
+        if record is not None:
+            return NotPublishedError(f"the head of {self.source!r} is behind its pulse")
+        if consistent:
+            pulse = store.read(pulse_key(self.source), consistent=True, deadline=deadline)
+            if pulse and Pulse.from_record(pulse).published:
+                return UnsupportedLayoutError(
+                    f"the flags of {self.source!r} are published in another layout than this "
+                    "reader's: update the flagstore layer or wheel"
+                )
+        return NotPublishedError(
+            f"nothing has been published for source {self.source!r}: check the name, and that "
+            "SyncFunction has run (its log says why not)"
+        )
+
+    def _replica(self) -> int:
+        if self._replicas is None:
+            self._replicas = _positive(os.environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+        return os.urandom(1)[0] % self._replicas
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 on, not {text!r}"
+        raise ConfigurationError(message)
+    return int(text)
+
+
+_known: WeakSet[Loader] = WeakSet()
+
+
+def _after_fork() -> None:
+    for known in _known:
+        known.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

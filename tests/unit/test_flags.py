@@ -1,0 +1,225 @@
+"""What people call: enabled, value, detail and all, with a context bound or as an argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_type
+
+import pytest
+
+from flagstore.evaluation.base import (
+    CONTEXT_INVALID,
+    ERROR,
+    EXCEPTION,
+    FALLTHROUGH,
+    FLAG_NOT_FOUND,
+    NOT_LOADED,
+    OVERRIDE,
+    RULE_MATCH,
+    WRONG_TYPE,
+    ContextError,
+    Outcome,
+)
+from flagstore.flags import Detail, Flags, State, context_key
+from flagstore.typed import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FLAGS = {
+    "on": Outcome(True, 0, FALLTHROUGH, version=4),
+    "color": Outcome("blue", 1, RULE_MATCH, rule="r-1", rule_index=2, in_experiment=True),
+    "shape": Outcome({"sides": [3, 4]}, 0, FALLTHROUGH, config={"type": "json", "value": "{}"}),
+}
+
+
+class Engine:
+    """Says the same for every context but one that is refused."""
+
+    def context(self, given: Mapping[str, Any]) -> Any:
+        """Refuse a context that says so."""
+        if given.get("bad"):
+            raise ContextError(CONTEXT_INVALID, "bad")
+        if given.get("broken"):
+            message = "secret-of-a-user"
+            raise RuntimeError(message)
+        return given
+
+    def evaluate(self, key: str, context: Any) -> Outcome:
+        """Look it up, or break."""
+        del context
+        if key == "breaks":
+            message = "secret-of-a-user"
+            raise RuntimeError(message)
+        return FLAGS.get(key) or Outcome(error=FLAG_NOT_FOUND)
+
+
+class OneState(Flags):
+    """Flags that stay."""
+
+    def __init__(self, **known: Any) -> None:
+        self.told: list[tuple[Detail, str]] = []
+        self._given = State(
+            known.pop("engine", Engine()),
+            PLAIN,
+            keys=lambda: FLAGS,
+            overrides=known.pop("overrides", {}),
+            on_evaluation=known.pop("on_evaluation", None),
+            **known,
+        )
+
+    def _state(self) -> State:
+        return self._given
+
+
+def test_the_same_answers_both_ways() -> None:
+    """With the context as an argument, and bound to it."""
+    flags = OneState(age_s=1.5, stale=True)
+    user = flags.for_context({"key": "ada"})
+    for key, default in (("on", False), ("color", "red"), ("shape", {}), ("never", 3)):
+        assert flags.value(key, {"key": "ada"}, default=default) == user.value(key, default=default)
+        assert flags.detail(key, {"key": "ada"}, default=default) == user.detail(
+            key, default=default
+        )
+    assert flags.enabled("on", {"key": "ada"}) is user.enabled("on") is True
+    assert flags.all({"key": "ada"}) == user.all()
+
+
+def test_a_detail_says_all_that_is_known() -> None:
+    """Value, variant, reason, rule, version, age; nothing of it is left out."""
+    flags = OneState(age_s=1.5, stale=True)
+    assert flags.detail("color", {"key": "ada"}, default="red") == Detail(
+        key="color",
+        value="blue",
+        enabled=False,
+        variant=1,
+        reason=RULE_MATCH,
+        error="",
+        rule="r-1",
+        rule_index=2,
+        config=None,
+        version=None,
+        in_experiment=True,
+        age_s=1.5,
+        stale=True,
+    )
+    on = flags.detail("on", {"key": "ada"})
+    assert (on.value, on.enabled, on.version) == (True, True, 4)
+
+
+def test_the_default_comes_with_its_reason() -> None:
+    """Missing flags, wrong types: the caller's default, the error's word, reason ERROR."""
+    flags = OneState()
+    missing = flags.detail("never", {"key": "ada"}, default="red")
+    assert (missing.value, missing.reason, missing.error) == ("red", ERROR, FLAG_NOT_FOUND)
+    assert missing.variant is None
+    wrong = flags.detail("color", {"key": "ada"}, default=3)
+    assert (wrong.value, wrong.reason, wrong.error) == (3, ERROR, WRONG_TYPE)
+    assert flags.enabled("color", {"key": "ada"}) is False
+    assert flags.enabled("color", {"key": "ada"}, default=True) is True
+    assert flags.enabled("never", {"key": "ada"}, default=True) is True
+
+
+@pytest.mark.parametrize(
+    ("context", "error"), [({"bad": 1}, CONTEXT_INVALID), ({"broken": 1}, EXCEPTION)]
+)
+def test_a_context_that_is_refused_gives_defaults(
+    context: dict[str, int], error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For every flag, with the reason; nothing is raised, and nothing of the context is logged."""
+    flags = OneState()
+    detail = flags.detail("on", context, default="red")
+    assert (detail.value, detail.error, detail.enabled) == ("red", error, False)
+    assert flags.enabled("on", context, default=True) is True
+    assert flags.value("on", context, default="red") == "red"
+    assert {d.error for d in flags.all(context).values()} == {error}
+    assert "secret-of-a-user" not in caplog.text
+
+
+def test_a_fault_of_ours_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged by its type alone: texts of exceptions may quote a context."""
+    user = OneState().for_context({"key": "ada"})
+    detail = user.detail("breaks", default="red")
+    assert (detail.value, detail.error, detail.reason) == ("red", EXCEPTION, ERROR)
+    assert user.value("breaks", default="red") == "red"
+    assert user.enabled("breaks", default=True) is True
+    assert "RuntimeError" in caplog.text
+    assert "secret-of-a-user" not in caplog.text
+
+
+def test_values_are_the_callers_own() -> None:
+    """Changing what came back changes no flag, wherever it came from."""
+    flags = OneState(overrides={"mine": [1]})
+    user = flags.for_context({"key": "ada"})
+    for _ in range(2):
+        shape = user.value("shape", default={"sides": [0]})
+        assert shape == {"sides": [3, 4]}
+        shape["sides"].clear()
+        detail = user.detail("shape")
+        assert detail.config == {"type": "json", "value": "{}"}
+        detail.value.clear()
+        detail.config.clear()
+        everything = user.all()
+        assert everything["mine"].value == [1]
+        everything["shape"].value["sides"].clear()
+        everything["mine"].value.clear()
+
+
+def test_overrides_win() -> None:
+    """Over the flag set, over a context that is refused, and where there is no flag set."""
+    for flags in (
+        OneState(overrides={"on": False, "new": "x"}),
+        OneState(overrides={"on": False, "new": "x"}, engine=None, error=NOT_LOADED),
+    ):
+        for context in ({"key": "ada"}, {"bad": 1}):
+            assert flags.enabled("on", context, default=True) is False
+            detail = flags.detail("new", context, default="y")
+            assert (detail.value, detail.reason, detail.error) == ("x", OVERRIDE, "")
+            assert flags.all(context)["new"].value == "x"
+    assert OneState(engine=None).all({}) == {}
+    assert OneState(engine=None).detail("on", {}, default=1).error == NOT_LOADED
+
+
+def test_a_hook_is_told_each_evaluation_once() -> None:
+    """With its detail and the context's key; `all` tells nothing."""
+    told: list[tuple[Detail, str]] = []
+    flags = OneState(on_evaluation=lambda detail, key: told.append((detail, key)))
+    user = flags.for_context({"targetingKey": "ada"})
+    assert user.enabled("on") is True
+    assert user.value("color", default="red") == "blue"
+    detail = user.detail("never", default=1)
+    user.all()
+    assert [(d.key, d.value, key) for d, key in told] == [
+        ("on", True, "ada"),
+        ("color", "blue", "ada"),
+        ("never", 1, "ada"),
+    ]
+    assert told[2][0] == detail
+    assert told[0][0].enabled
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"key": "a"}, "a"),
+        ({"targetingKey": "a"}, "a"),
+        ({"targeting_key": "a"}, "a"),
+        ({"userId": 7}, "7"),
+        ({"key": None, "userId": "a"}, "a"),
+        ({"kind": "multi", "user": {"key": "a"}}, ""),
+        ({}, ""),
+    ],
+)
+def test_where_the_key_of_a_context_is(given: dict[str, Any], key: str) -> None:
+    """Under any of the names that the providers and OpenFeature give it."""
+    assert context_key(given) == key
+
+
+def test_types_follow_the_default() -> None:
+    """What a checker of types sees: the type of the default."""
+    user = OneState().for_context({"key": "ada"})
+    assert_type(user.value("on", default=True), bool)
+    assert_type(user.value("color", default="red"), str)
+    assert_type(user.value("never", default=1), int)
+    assert_type(user.value("never", default=1.5), float)
+    assert_type(user.value("shape", default={}), dict[str, Any])
+    assert_type(user.value("never", default=[]), list[Any])

@@ -1,0 +1,174 @@
+"""From an engine's outcome to the type of the caller's default."""
+
+from __future__ import annotations
+
+import enum
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from flagstore.evaluation.base import (
+    ABSENT,
+    FALLTHROUGH,
+    FLAG_NOT_FOUND,
+    MALFORMED_FLAG,
+    NO_VALUE,
+    OFF,
+    WRONG_TYPE,
+    Outcome,
+)
+from flagstore.typed import BY_PROVIDER, PLAIN, own
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+SPLIT, UNLEASH = BY_PROVIDER["split"], BY_PROVIDER["unleash"]
+
+PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
+    # value, default, answer, error
+    ("blue", "red", "blue", ""),
+    ("blue", Color.RED, "blue", ""),
+    ("blue", None, "blue", ""),
+    (True, False, True, ""),
+    (3, 1, 3, ""),
+    (3, 1.5, 3, ""),
+    (3.5, 1.5, 3.5, ""),
+    ({"a": [1]}, {}, {"a": [1]}, ""),
+    ([1, 2], [], [1, 2], ""),
+    (None, None, None, ""),
+    # the wrong type is the default, and said
+    (True, 1, 1, WRONG_TYPE),
+    (True, 1.0, 1.0, WRONG_TYPE),
+    (1, False, False, WRONG_TYPE),
+    (3.5, 1, 1, WRONG_TYPE),
+    (3.0, 1, 1, WRONG_TYPE),
+    ("3", 1, 1, WRONG_TYPE),
+    (None, "red", "red", WRONG_TYPE),
+    ({}, [], [], WRONG_TYPE),
+    (3, Decimal(1), Decimal(1), WRONG_TYPE),
+    ([1], (1,), (1,), WRONG_TYPE),
+]
+
+
+@pytest.mark.parametrize(("value", "default", "answer", "error"), PLAIN_TABLE)
+def test_any_json_has_the_defaults_type(value: Any, default: Any, answer: Any, error: str) -> None:
+    """An int passes for a float, a bool for no number; the wrong type is the default."""
+    found = PLAIN.value(Outcome(value, 0, FALLTHROUGH), default)
+    assert found == (answer, error)
+    assert type(found[0]) is type(answer)
+
+
+@pytest.mark.parametrize("provider", sorted(BY_PROVIDER))
+def test_no_value_is_the_default_with_the_engines_error(provider: str) -> None:
+    """Whatever the type; a flag that is off without a value is no error."""
+    for default in (True, "red", 1, 1.5, {"a": 1}, [1], None):
+        conversion = BY_PROVIDER[provider]
+        assert conversion.value(Outcome(error=FLAG_NOT_FOUND), default) == (default, FLAG_NOT_FOUND)
+        assert conversion.value(Outcome(ABSENT, reason=OFF), default) == (default, "")
+    for truth in (True, False):
+        assert conversion.on(Outcome(error=FLAG_NOT_FOUND), truth) == (truth, FLAG_NOT_FOUND)
+        assert conversion.on(Outcome(ABSENT, reason=OFF), truth) == (truth, "")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_only_true_and_false_say_whether_a_flag_is_on(*, default: bool) -> None:
+    """LaunchDarkly: a text or number is neither, so the default."""
+    assert PLAIN.on(Outcome(True), default) == (True, "")
+    assert PLAIN.on(Outcome(False), default) == (False, "")
+    for value in ("true", "on", 1, 0, None, {}, []):
+        assert PLAIN.on(Outcome(value), default) == (default, WRONG_TYPE)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "truth"),
+    [("on", True), ("ON", True), ("True", True), ("off", False), ("FALSE", False)],
+)
+def test_treatments_that_are_truths(treatment: str, *, truth: bool) -> None:
+    """Split: on and true, off and false, in any case; for `enabled` and for a bool default."""
+    outcome = Outcome(treatment, treatment)
+    assert SPLIT.on(outcome, not truth) == (truth, "")
+    assert SPLIT.value(outcome, not truth) == (truth, "")
+    assert SPLIT.value(outcome, "x") == (treatment, "")
+
+
+@pytest.mark.parametrize(
+    ("treatment", "config", "default", "answer", "error"),
+    [
+        ("v1", None, "x", "v1", ""),
+        ("v1", None, None, "v1", ""),
+        ("v1", None, True, True, WRONG_TYPE),
+        ("12", None, 1, 12, ""),
+        ("12", None, 1.5, 12, ""),
+        ("1.5", None, 0.1, 1.5, ""),
+        ("1.5", None, 1, 1, WRONG_TYPE),
+        ("true", None, 1, 1, WRONG_TYPE),
+        ("NaN", None, 1.5, 1.5, WRONG_TYPE),
+        ("v1", '{"color":"blue"}', {}, {"color": "blue"}, ""),
+        ("v1", "[1,2]", [], [1, 2], ""),
+        ("v1", "[1,2]", {}, {}, WRONG_TYPE),
+        ("v1", "{damaged", {"d": 1}, {"d": 1}, WRONG_TYPE),
+        ("v1", None, {"d": 1}, {"d": 1}, WRONG_TYPE),
+        ('{"a":1}', None, {}, {"a": 1}, ""),
+        ("12", '{"n":3}', 1, 12, ""),
+    ],
+)
+def test_treatments_and_configurations(
+    treatment: str, config: str | None, default: Any, answer: Any, error: str
+) -> None:
+    """Split: text and number from the treatment, an object or list from its configuration."""
+    found = SPLIT.value(Outcome(treatment, treatment, config=config), default)
+    assert found == (answer, error)
+    assert type(found[0]) is type(answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "default", "answer", "error"),
+    [
+        ("string", "blue", "x", "blue", ""),
+        ("csv", "a,b", "x", "a,b", ""),
+        ("number", "12", 1, 12, ""),
+        ("number", "1.5", 1.0, 1.5, ""),
+        ("number", "12", "x", "x", WRONG_TYPE),
+        ("number", "twelve", 1, 1, MALFORMED_FLAG),
+        ("number", "true", 1, 1, MALFORMED_FLAG),
+        ("json", '{"a":[1]}', {}, {"a": [1]}, ""),
+        ("json", '{"a":1}', None, {"a": 1}, ""),
+        ("json", "{damaged", {"d": 1}, {"d": 1}, MALFORMED_FLAG),
+        ("string", "blue", 1, 1, WRONG_TYPE),
+        ("string", "blue", True, True, ""),
+    ],
+)
+def test_payloads_by_their_type(
+    kind: str, text: str, default: Any, answer: Any, error: str
+) -> None:
+    """Unleash: a payload is text, number or JSON as it says; a bool default is the toggle."""
+    outcome = Outcome(True, "blue", config={"type": kind, "value": text})
+    found = UNLEASH.value(outcome, default)
+    assert found == (answer, error)
+    assert type(found[0]) is type(answer)
+
+
+def test_a_feature_without_a_payload_has_no_value() -> None:
+    """Unleash: not the variant's name, nor `disabled`; off is no error, on without a value is."""
+    assert UNLEASH.value(Outcome(True, "blue"), "x") == ("x", NO_VALUE)
+    assert UNLEASH.value(Outcome(True), "x") == ("x", NO_VALUE)
+    assert UNLEASH.value(Outcome(True), None) == (None, "")
+    assert UNLEASH.value(Outcome(False, reason=OFF), "x") == ("x", "")
+    assert UNLEASH.value(Outcome(False, reason=OFF), True) == (False, "")
+    assert UNLEASH.on(Outcome(False, reason=OFF), True) == (False, "")
+
+
+def test_what_comes_back_is_the_callers_own() -> None:
+    """Objects and lists are copied at every depth."""
+    value = {"a": [{"b": [1, "x", None, 1.5, True]}]}
+    copy = own(value)
+    assert copy == value
+    copy["a"][0]["b"].append(2)
+    assert json.dumps(value) == '{"a": [{"b": [1, "x", null, 1.5, true]}]}'
+    found: Any = PLAIN.value(Outcome(value, 0), {})[0]
+    found["a"].clear()
+    assert value["a"]
