@@ -92,6 +92,18 @@ def test_get_shows_the_flag_as_readers_get_it(rig: Rig, prod: LaunchDarklySimula
     assert "from prod (launchdarkly in dynamodb)" in rig.run("get", "prod", "new-checkout").out
 
 
+def test_get_says_what_a_context_gets_and_why(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """By the same evaluation as in an application."""
+    prod.set_flag("new-checkout", on=True)
+    rig.json("sync")
+    arguments = ("get", "prod", "new-checkout", "--context")
+    detail = rig.json(*arguments, '{"key": "ada"}')["detail"]
+    assert (detail["value"], detail["variant"], detail["reason"]) == (True, 0, "FALLTHROUGH")
+    shown = rig.run(*arguments, '{"key": "ada"}').out
+    assert "value: true, enabled: true, variant: 0\nwhy: FALLTHROUGH" in shown
+    assert rig.run(*arguments, "ada").code == 2
+
+
 def test_get_shows_segments(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """By the name of their section."""
     key = next(iter(prod.newest()["segments"]))

@@ -18,6 +18,7 @@ from storesync.rollback import kept_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flagstore.flags import Detail
     from flagstore.layout import Pulse
     from flagstore.snapshot import Info
     from storesync.cli.operating import Operator
@@ -28,20 +29,52 @@ if TYPE_CHECKING:
 # -- get ------------------------------------------------------------------------------------------
 
 
+def _context(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        message = """write it as JSON, such as '{"key": "ada"}'"""
+        raise click.BadParameter(message)
+    return found
+
+
 @command(storesync, "get")
 @click.argument("name", metavar="SOURCE")
 @click.argument("flag", metavar="FLAG")
 @click.option("--section", default="flags", show_default=True, help="Or segments, for example.")
-def get(operator: Operator, *, name: str, flag: str, section: str) -> None:
-    """Show a flag as readers get it, and where it comes from."""
+@click.option("--context", callback=_context, help="JSON: evaluate the flag for it, too.")
+def get(
+    operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
+) -> None:
+    """Show a flag as readers get it, and where it comes from.
+
+    With --context, such as '{"key": "ada"}', also its value for that context, and why.
+    """
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
     info = flags.info()
     origin = _origin(source, info)
-    operator.screen.result(
-        {"key": flag, "item": item, "origin": origin}, _get_lines(item, origin, info)
-    )
+    data = {"key": flag, "item": item, "origin": origin}
+    lines = list(_get_lines(item, origin, info))
+    if context is not None:
+        detail = flags.detail(flag, context)
+        data["detail"] = detail._asdict()
+        lines += _detail_lines(detail)
+    operator.screen.result(data, lines)
+
+
+def _detail_lines(detail: Detail) -> Iterator[str]:
+    value = json.dumps(detail.value, ensure_ascii=False)
+    yield f"value: {value}, enabled: {json.dumps(detail.enabled)}, variant: {detail.variant}"
+    why = [detail.reason, detail.rule, detail.error]
+    yield f"why: {', '.join(word for word in why if word)}"
 
 
 def _origin(source: Source, info: Info) -> dict[str, Any]:
