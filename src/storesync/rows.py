@@ -57,7 +57,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> Ro
     gone = [
         Delete(Key(row_namespace(source, new.provider, section), key))
         for section, key in (*map(_split, changed.removed), *hidden)
-        if _is_sort_key(key)
+        if is_sort_key(key)
     ]
     return _plan(rows, gone, [])
 
@@ -140,10 +140,11 @@ def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowP
 
 
 def _fits(record: Record) -> bool:
-    return _is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
+    return is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
 
 
-def _is_sort_key(key: str) -> bool:
+def is_sort_key(key: str) -> bool:
+    """Say whether a text can name a row."""
     try:
         return 0 < len(key.encode()) <= SORT_KEY_BYTES
     except UnicodeEncodeError:  # a lone surrogate: JSON can name it, no store can

@@ -39,6 +39,7 @@ __all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
 
 FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
 HOUR_S = 3_601.0
+LAUNCHDARKLY = "launchdarkly"
 FLAGS = {
     "a": {"key": "a", "version": 3, "on": True, "name": "ü 🙂"},
     "b": {"key": "b", "version": 10**12, "variations": [1, 1.0, None]},
@@ -48,12 +49,12 @@ SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
 
 @contextmanager
 def opened(
-    server: Server, user: str = "", password: str = "", *, native: bool = True
+    server: Server, user: str = "", password: str = "", *, native: str = LAUNCHDARKLY
 ) -> Iterator[RedisStore]:
     """Give a store as a sync of a LaunchDarkly source would open it."""
     budget = Budget(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password)) as client:
-        yield RedisStore(client, budget, native_rows=native)
+        yield RedisStore(client, budget, native=native)
 
 
 class Rig:
@@ -284,7 +285,7 @@ def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> Non
 
 def test_rows_of_launchdarkly_in_our_layout_move(rig: Rig) -> None:
     """A row lies in one place: what lies among ours goes as it is written where it belongs."""
-    with opened(rig.server, native=False) as store:
+    with opened(rig.server, native="") as store:
         store.put_all(
             [
                 *(record("prod:features", key, item="x", version=1) for key in ("a", "gone")),
@@ -365,14 +366,14 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
     with opened(redis_server, "less", IN_URL) as store, refused:
         store.draw("prod", FLOOR)
     assert dump(redis_server) == {}
-    with opened(redis_server, "less", IN_URL, native=False) as store:
+    with opened(redis_server, "less", IN_URL, native="") as store:
         store.draw("prod", FLOOR)
         store.commit("prod", Fence(), {"projected": 1}, WRITES)
     redis_server.admin.flushall()
     with opened(redis_server, "storesync", IN_URL) as store:
         store.commit("prod", Fence(), {"ticket": 1}, WRITES)
         assert [row["key"] for row in store.scan("prod:features")] == ["a"]
-    with opened(redis_server, "storesync", IN_URL, native=False) as store:
+    with opened(redis_server, "storesync", IN_URL, native="") as store:
         store.draw("prod", FLOOR)
         store.commit("prod", Fence(), {"projected": 1})
     assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
