@@ -60,10 +60,10 @@ def opened(
 class Rig:
     """One source, whose provider may change."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, provider: ModelProvider | None = None) -> None:
         self.server = server
         self.clock = FakeClock(1_795_000_000.0)
-        self.provider = ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
+        self.provider = provider or ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
         no_table: Any = None
         self.stores = Stores(no_table, "")
 
@@ -79,13 +79,14 @@ class Rig:
         budget = Budget(self.clock, random.Random(1), 60.0)
         return source, budget, self.stores.open(source, budget)
 
-    def sync(self, *, step_s: float = 10.0) -> Report:
+    def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
         """Run one sync, some seconds after the last one."""
         self.clock.advance(step_s)
         source, budget, store = self.store()
         sync = Sync(source, self.provider, store, http=NoHttp(), budget=budget)  # type: ignore[arg-type] # asks nothing
         report = sync.run([Ring("prod", trigger="schedule")])
-        assert report.rows_error == ""
+        assert rows_error in report.rows_error
+        assert bool(rows_error) == bool(report.rows_error), report.rows_error
         return report
 
     def rows(self) -> dict[bytes, Any]:
