@@ -122,8 +122,8 @@ def _plan(
     skipped = []
     made = derived(new)
     for key, section, name in sorted(wanted, key=lambda row: (_rank(row[0]), row[0])):
-        if not is_sort_key(name or key):
-            skipped.append(f"{section or 'SPLITIO'}/{name or key}")
+        if not is_sort_key(name if section else key):
+            skipped.append(f"{section}/{name}" if section else key)
             continue
         item = shown(section, new.item(section, name)) if section else made[key]
         if present.get(key) != _digest(item):
