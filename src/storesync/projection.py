@@ -50,18 +50,22 @@ class Projection:
 
     def plan(self, new: FlagSet, changed: Changes | None, scan: Scan, ticket: int) -> RowPlan:
         """Plan what must be written: from what changed, or compared with all that is there."""
-        whole = changed is None
-        plans = [self._document(new, scan, ticket, whole=whole)]
-        if self.rows:
-            plans.insert(0, self._rows(new, changed, scan, ticket))
+        plans = []
+        if self.rows and changed is not None:
+            plans.append(self._changed(new, changed, scan, ticket))
+        elif self.rows:
+            plans.append(self._whole(new, scan, ticket))
+        plans.append(self._document(new, scan, ticket, whole=changed is None))
+        if changed is None and self.in_redis and self.native != "split":
+            # Its SDKs would go on reading them.
+            left = scan(layout.split_namespace(self.source))
+            plans.append(RowPlan(tuple(Delete(_key(row)) for row in left), ()))
         return RowPlan(
             tuple(write for plan in plans for write in plan.writes),
             tuple(name for plan in plans for name in plan.skipped),
         )
 
-    def _rows(self, new: FlagSet, changed: Changes | None, scan: Scan, ticket: int) -> RowPlan:
-        if changed is None:
-            return self._whole(new, scan, ticket)
+    def _changed(self, new: FlagSet, changed: Changes, scan: Scan, ticket: int) -> RowPlan:
         if self.native != "split":
             return rows.plan_changes(self.source, new, changed, ticket)
         namespace = layout.split_namespace(self.source)
@@ -69,17 +73,15 @@ class Projection:
         return split_rows.plan_changes(self.source, new, changed, present, ticket)
 
     def _whole(self, new: FlagSet, scan: Scan, ticket: int) -> RowPlan:
-        """Plan the rows in one layout, then the removal of what is left in another."""
-        others = layout.row_namespaces(self.source)
-        namespace = layout.split_namespace(self.source)
-        if self.native == "split":
-            plan = split_rows.plan_whole(self.source, new, scan(namespace), ticket)
-            gone = [_key(row) for name in others for row in scan(name)]
-        else:
-            present = {_key(row): row for name in others for row in scan(name)}
-            plan = rows.plan_whole(self.source, new, present, ticket)
-            gone = [_key(row) for row in scan(namespace)] if self.in_redis else []
-        return RowPlan((*plan.writes, *map(Delete, gone)), plan.skipped)
+        """Plan the rows; of a Split source, then the removal of those that lie where ours do."""
+        present = {
+            _key(row): row for name in layout.row_namespaces(self.source) for row in scan(name)
+        }
+        if self.native != "split":
+            return rows.plan_whole(self.source, new, present, ticket)
+        there = scan(layout.split_namespace(self.source))
+        plan = split_rows.plan_whole(self.source, new, there, ticket)
+        return RowPlan((*plan.writes, *map(Delete, present)), plan.skipped)
 
     def _document(self, new: FlagSet, scan: Scan, ticket: int, *, whole: bool) -> RowPlan:
         """Plan the document: whole, where it is not what is there; else it has changed."""

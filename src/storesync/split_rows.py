@@ -55,10 +55,7 @@ def plan_changes(
         ticket: of the publication.
     """
     names = [_split(name) for name in (*changed.added, *changed.changed)]
-    wanted = [
-        *((SECTIONS[section] + key, section, key) for section, key in names),
-        *((key, "", "") for key in derived(new)),
-    ]
+    wanted = [(SECTIONS[section] + key, section, key) for section, key in names]
     gone = [SECTIONS[section] + key for section, key in map(_split, changed.removed)]
     return _plan(source, new, wanted, gone, _digests(present), ticket)
 
@@ -66,8 +63,7 @@ def plan_changes(
 def plan_whole(source: str, new: FlagSet, present: Iterable[Record], ticket: int) -> RowPlan:
     """Plan the rows against all that is there. Of what is there only digests are kept at hand."""
     wanted = [
-        *((prefix + key, name, key) for name, prefix in SECTIONS.items() for key in new.keys(name)),
-        *((key, "", "") for key in derived(new)),
+        (prefix + key, name, key) for name, prefix in SECTIONS.items() for key in new.keys(name)
     ]
     return _plan(source, new, wanted, [], _digests(present), ticket)
 
@@ -117,10 +113,14 @@ def _plan(
     present: Mapping[str, bytes],
     ticket: int,
 ) -> RowPlan:
-    """Plan rows, given as key, section and key there, unless they are present already."""
+    """Plan rows, given as key, section and key there, and what is made from all flags.
+
+    What is present already is not written.
+    """
+    made = derived(new)
+    wanted = [*wanted, *((key, "", "") for key in made)]
     writes: list[Write] = []
     skipped = []
-    made = derived(new)
     for key, section, name in sorted(wanted, key=lambda row: (_rank(row[0]), row[0])):
         if not is_sort_key(name if section else key):
             skipped.append(f"{section}/{name}" if section else key)

@@ -66,6 +66,7 @@ class Rig:
         self.provider = provider or ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
         no_table: Any = None
         self.stores = Stores(no_table, "")
+        self.rows_kept = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -75,7 +76,8 @@ class Rig:
     def store(self) -> Any:
         """Return the store that the sync function would open."""
         url = Secret(self.server.url())
-        source = Source("prod", self.provider.name, "", Secret("k"), store="redis", store_url=url)
+        options: Any = {"store": "redis", "store_url": url, "rows": self.rows_kept}
+        source = Source("prod", self.provider.name, "", Secret("k"), **options)
         budget = Budget(self.clock, random.Random(1), 60.0)
         return source, budget, self.stores.open(source, budget)
 

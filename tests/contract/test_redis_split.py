@@ -399,6 +399,16 @@ def test_a_source_that_leaves_split_leaves_no_rows_of_it(rig: Rig, other: str) -
     assert rig.rows() == {}
 
 
+def test_a_source_that_leaves_split_and_its_rows_leaves_none(rig: Rig) -> None:
+    """Without rows of its own a source removes those that Split's SDKs would go on reading."""
+    rig.sync()
+    rig.provider.name = "model"
+    rig.rows_kept = False
+    rig.sync()
+    assert rows(rig) == {}
+    assert rig.ours() == set()
+
+
 def test_rows_of_split_in_our_layout_move(rig: Rig) -> None:
     """Those of a version before, large or small."""
     with opened(rig.server, native="") as store:
