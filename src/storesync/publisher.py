@@ -183,7 +183,7 @@ class Publisher:
             FenceLostError: if something else is published by now; its publisher does the rows.
         """
         plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
-        *groups, last = rows.commits(plan.writes)
+        *groups, last = rows.commits(plan.writes, self._projection.commit_bytes())
         for group in groups:
             self._store.commit(self._source, Fence(published=ticket), {}, group)
         self._note_projected(ticket, sets, last)

@@ -105,13 +105,13 @@ def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> 
     }
 
 
-def commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
-    """Group writes into as many as one commit takes; always at least one group."""
+def commits(writes: Iterable[Write], limit: int = COMMIT_BYTES) -> Iterator[list[Write]]:
+    """Group writes into as many as one commit takes, or fewer; always at least one group."""
     group: list[Write] = []
     size = 0
     for write in writes:
         cost = record_bytes(write.record) if isinstance(write, Put) else 0
-        if group and (len(group) >= COMMIT_WRITES or size + cost > COMMIT_BYTES):
+        if group and (len(group) >= COMMIT_WRITES or size + cost > limit):
             yield group
             group, size = [], 0
         group.append(write)

@@ -138,17 +138,18 @@ each(function(kind, record, index, from, to)
   elseif kind == 'unfield' then
     redis.call('HDEL', record, ARGV[from])
   elseif kind == 'set' then
-    redis.call('DEL', record)
+    redis.call('UNLINK', record)
     add(record, from + 1, to)
   elseif kind == 'part' then
     if ARGV[from + 1] == '0' then redis.call('DEL', record) end
     add(record, from + 2, to)
     redis.call('EXPIRE', record, 3600)
   elseif kind == 'whole' then
+    redis.call('UNLINK', record) -- else half a million members are freed before anybody is served
     redis.call('RENAME', ARGV[from], record)
     redis.call('PERSIST', record)
   elseif kind == 'untext' or kind == 'unset' then
-    redis.call('DEL', record)
+    redis.call('UNLINK', record)
     redis.call('ZREM', index, ARGV[from])
   elseif kind == 'unhash' or kind == 'unmark' then
     redis.call('DEL', record)
@@ -192,7 +193,7 @@ local function calls_of(key) return {
   {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
   {'MGET', key}, {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key},
   {'SSCAN', key, 0}, {'SCARD', key}, {'SADD', key, 'a'}, {'EXPIRE', key, 60},
-  {'RENAME', key, key}, {'PERSIST', key}, {'DEL', key}
+  {'RENAME', key, key}, {'PERSIST', key}, {'UNLINK', key}
 } end
 for _, key in ipairs(KEYS) do
   for _, call in ipairs(calls_of(key)) do
