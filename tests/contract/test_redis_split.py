@@ -181,11 +181,13 @@ def test_a_selector_without_a_name_becomes_null_and_nothing_else_changes(rig: Ri
     rule_based = new_rule_based("r")
     rule_based["conditions"][0]["matcherGroup"]["matchers"] = [unnamed]
     rig.provider.rule_based["r"] = rule_based  # type: ignore[attr-defined] # Split's model
-    flag = {**new_flag("a"), "attribute": "", "conditions": [rule(unnamed, label="x", on=100)]}
+    other = matcher("WHITELIST", "country", whitelistMatcherData={"whitelist": ["DE"]})
+    flag = {**new_flag("a"), "attribute": ""}
+    flag["conditions"] = [rule(unnamed, other, label="x", on=100)]
     rig.provider.change(a=flag)
     rig.sync()
     found = rows(rig)
-    assert found["split.a"] == text({**flag, "conditions": [rule(named, label="x", on=100)]})
+    assert found["split.a"] == text({**flag, "conditions": [rule(named, other, label="x", on=100)]})
     assert json.loads(found["rbsegment.r"])["conditions"][0]["matcherGroup"]["matchers"] == [named]
     assert rig.sync(step_s=HOUR_S).outcome == "unchanged"
     assert rows(rig) == found
@@ -479,6 +481,17 @@ def test_a_set_without_all_its_members_is_refused(redis_server: Server, writes: 
         with pytest.raises(StoreError, match="parts are missing"):
             store.commit("prod", Fence(), {"ticket": 1}, [WRITES[0], *writes])
         assert dump(redis_server) == before
+
+
+def test_parts_that_somebody_left_do_not_count(redis_server: Server) -> None:
+    """The first part begins anew, in a commit with the others or in one of its own."""
+    old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
+    with opened(redis_server, native=SPLIT) as store:
+        for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
+            store.commit("prod", Fence(), {}, [Put(old)])
+            for writes in steps:
+                store.commit("prod", Fence(), {}, writes)
+            assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}
 
 
 def test_full_memory_is_refused(redis_server: Server) -> None:
