@@ -214,9 +214,9 @@ def _iso(now: float) -> str:
     """Return a time as UnleashClient gives the current one."""
     from time import gmtime  # noqa: PLC0415 - few flags look at the clock
 
-    seconds, fraction = divmod(now, 1)
+    seconds, microseconds = divmod(round(now * 1_000_000), 1_000_000)
     time = gmtime(seconds)
-    micros = f".{int(fraction * 1_000_000):06d}" if int(fraction * 1_000_000) else ""
+    micros = f".{microseconds:06d}" if microseconds else ""
     return (
         f"{time.tm_year:04d}-{time.tm_mon:02d}-{time.tm_mday:02d}T"
         f"{time.tm_hour:02d}:{time.tm_min:02d}:{time.tm_sec:02d}{micros}+00:00"

@@ -145,8 +145,8 @@ def date(text: str) -> tuple[int, int] | None:
 
 def instant(now: float) -> tuple[int, int]:
     """Return seconds since the epoch as a date is read: in microseconds, as the SDK tells it."""
-    seconds, fraction = divmod(now, 1)
-    return int(seconds), int(fraction * 1_000_000) * 1000
+    seconds, microseconds = divmod(round(now * 1_000_000), 1_000_000)
+    return seconds, microseconds * 1000
 
 
 def _plain_date(text: str) -> Fields | None:

@@ -31,7 +31,8 @@ _COMPARISONS = {
     "SEMVER_LT": "<",
     "SEMVER_LTE": "<=",
 }
-_BREAKING = (",", "]", ")", "and", "or")
+_WORDS = ("and", "or", ")")
+_BREAKING = (",", "]", *_WORDS)
 """How what follows a closed value goes on in the engine's language."""
 
 
@@ -249,7 +250,7 @@ def _ordinal(name: str, value: str, comparison: str) -> Predicate:
         read, fits = literals.ordinal(value, comparison)
     except literals.NotLiteralError as error:
         rest = error.args[0].lstrip(" \t")
-        if rest.startswith(_BREAKING):
+        if rest.startswith(_WORDS):
             raise UnsupportedError("a value with words of the engine's language") from None
         raise OffError("a value that is no date, version or number") from None
 
@@ -280,7 +281,7 @@ def _regex(name: str, value: Any, ignore_case: bool) -> Predicate:  # noqa: ANN4
         return lambda _: False
     except regex.UnsupportedPatternError as error:
         # It may be that another rule matches first.
-        return _unsupported(f"a regular expression: {error}")
+        return _unsupported(name, f"a regular expression: {error}")
     found_in = pattern.found
 
     def check(context: Mapping[str, Any]) -> bool:
@@ -290,8 +291,10 @@ def _regex(name: str, value: Any, ignore_case: bool) -> Predicate:  # noqa: ANN4
     return check
 
 
-def _unsupported(why: str) -> Predicate:
-    def check(_: Mapping[str, Any]) -> bool:
+def _unsupported(name: str, why: str) -> Predicate:
+    def check(context: Mapping[str, Any]) -> bool:
+        if context[name] is None:
+            return False
         raise UnsupportedError(why)
 
     return check

@@ -301,12 +301,16 @@ class _Parser:
             what, self._at = classes.escape(self._text, self._at, "i" in self._flags)
             return what if callable(what) else classes.literal(what, "i" in self._flags)
         self._at += 2
-        if char == "b" and self._text.startswith("{", self._at):
+        inside = self._text[self._at + 1 : self._at + 2]
+        # Else it is a repetition.
+        if char == "b" and self._text.startswith("{", self._at) and not inside.isdigit():
             for name in _BOUNDARIES:
                 if self._text.startswith(f"{{{name}}}", self._at):
                     self._at += len(name) + 2
                     return (_LOOK, name)
-            raise UnsupportedPatternError("a word boundary of its own kind")
+            if inside.isspace():
+                raise UnsupportedPatternError("white space in a word boundary")
+            raise InvalidPatternError("a word boundary that does not exist")
         return (_LOOK, _ESCAPED_LOOKS[char])
 
     def _group(self) -> Any:  # noqa: ANN401 - a node, or none for flags alone
