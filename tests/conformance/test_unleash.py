@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import pytest
 
 from flagstore.evaluation.base import Settings
 from flagstore.evaluation.unleash import engine
+from sdks import unleash_set
 
 if TYPE_CHECKING:
     from flagstore.evaluation.unleash import UnleashEngine
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 SPECIFICATIONS = (
     Path(__file__).parents[1]
     / "sdks/node/node_modules/@unleash/client-specification/specifications"
+)
+SDKS = Path(__file__).parents[1] / "sdks"
+PYTHON = Path(__file__).parents[2] / ".venv-sdks" / "bin" / "python"
+DATA = Path(
+    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
 )
 NAMES = (
     json.loads((SPECIFICATIONS / "index.json").read_text(encoding="utf-8"))
@@ -44,6 +52,7 @@ class Set:
         }
 
     def item(self, section: str, key: str) -> Any:
+        """Return a flag or a segment."""
         return self._sections[section].get(key)
 
 
@@ -70,6 +79,7 @@ def whole(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluator(name: str) -> UnleashEngine:
+    """Make an engine of ours for a file of the specification."""
     settings = Settings(now=time.time, random=lambda: 0.5, host_name="testing")
     return engine(Set(DOCUMENTS[name]["state"]), settings)
 
@@ -114,3 +124,35 @@ def test_the_specification_is_whole() -> None:
     kinds = [len(document.get("tests", [])) for document in DOCUMENTS.values()]
     variants = [len(document.get("variantTests", [])) for document in DOCUMENTS.values()]
     assert (sum(kinds), sum(variants)) == (227, 52)
+
+
+@pytest.mark.parametrize("name", ["features-1000-real", "features-production"])
+def test_real_flags_are_as_in_the_official_client(name: str, tmp_path: Path) -> None:
+    """Each flag that a server sent is the same for each context, with its variant."""
+    file = DATA / "unleash" / f"{name}.json"
+    if not file.exists():
+        pytest.skip("allowed: the shared data is not here")
+    if not PYTHON.exists():
+        pytest.skip(".venv-sdks is missing: run `make setup`")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    flags = [feature["name"] for feature in document["features"]]
+    contexts = unleash_set.contexts(6)
+    task = {"document": json.dumps(document), "flags": flags, "contexts": contexts}
+    done = subprocess.run(
+        [str(PYTHON), "-I", str(SDKS / "unleash_python.py")],
+        input=json.dumps(task),
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
+    )
+    settings = Settings(time.time, lambda: 0.5, app_name="shop", environment="production")
+    ours = engine(Set(document), settings)
+    for context, line in zip(contexts, done.stdout.splitlines(), strict=True):
+        made = ours.context(context)
+        for flag, (enabled, variant) in json.loads(line)["flags"].items():
+            outcome = ours.evaluate(flag, made)
+            given = {"name": outcome.variant or "disabled", "payload": outcome.config}
+            wanted = {"name": variant["name"], "payload": variant.get("payload")}
+            assert (outcome.value, given) == (enabled, wanted), (flag, context)

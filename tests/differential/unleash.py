@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cache
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +20,9 @@ from UnleashClient._context import _ContextEnricher
 from UnleashClient.config import UnleashConfig
 from yggdrasil_engine.engine import UnleashEngine
 
-from differential import campaign, unleash_values as values
-from flagstore.evaluation.base import UNSUPPORTED, ContextError, Settings
+from differential import campaign
+from differential import unleash_values as values
+from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, Outcome, Settings
 from flagstore.evaluation.unleash import engine
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class Set(NamedTuple):
         return "a set"  # Hypothesis would write all of it
 
     def item(self, section: str, key: str) -> Any:
+        """Return a flag or a segment."""
         return (self.flags if section == "flags" else self.segments).get(key)
 
 
@@ -62,6 +66,7 @@ class Custom:
     """A custom strategy, for both sides."""
 
     def apply(self, parameters: dict[str, Any], context: dict[str, Any]) -> bool:
+        """Say whether the context's country is the parameter's."""
         return parameters.get("country", "") == context["properties"].get("country")
 
 
@@ -107,6 +112,7 @@ def put(context: dict[str, Any], field: str, value: Any, r: Random) -> None:
 
 
 def a_constraint(r: Random, operator: str) -> dict[str, Any]:
+    """Make a constraint on any field."""
     found = values.constraint(r, operator)
     found["contextName"] = r.choice(values.FIELDS)
     return found
@@ -116,19 +122,16 @@ def a_strategy(r: Random, name: str, group: str) -> dict[str, Any]:
     """Make a strategy without constraints."""
     percentage = str(r.choice([0, 1, 2, 10, 25, 50, 75, 90, 98, 99, 100, 50, 50]))
     if r.random() < 0.04:
-        percentage = r.choice(["101", "1000", "-1", " 5", "+50", "007", "5.0", "", "٥", "9" * 25])
+        percentage = r.choice(values.ODD_PERCENTAGES)
     parameters: dict[str, str] = {}
     if name == "flexibleRollout":
         parameters = {"rollout": percentage, "stickiness": r.choice(ROLLOUTS), "groupId": group}
-        for left_out in ("rollout", "stickiness", "groupId"):
-            if r.random() < 0.08:
-                del parameters[left_out]
     elif name.startswith("gradualRollout"):
         parameters = {"percentage": percentage, "groupId": group}
-        if r.random() < 0.05:
-            del parameters[r.choice(["percentage", "groupId"])]
     elif name == "userWithId":
-        parameters = {"userIds": r.choice([", ", ",", " ,\u2003"]).join(values.some(r, values.WORDS))}
+        parameters = {
+            "userIds": r.choice([", ", ",", " ,\u2003"]).join(values.some(r, values.WORDS))
+        }
     elif name == "remoteAddress":
         parameters = {"IPs": r.choice([",", ", "]).join(values.some(r, values.NETWORKS))}
     elif name == "applicationHostname":
@@ -136,10 +139,13 @@ def a_strategy(r: Random, name: str, group: str) -> dict[str, Any]:
         parameters = {"hostNames": ", ".join(values.some(r, names))}
     elif name == "custom":
         parameters = {"country": r.choice(values.WORDS)}
+    if "Rollout" in name and r.random() < 0.2:
+        del parameters[r.choice([*parameters])]
     return {"name": name, "parameters": parameters}
 
 
 def some_variants(r: Random, kind: str) -> list[dict[str, Any]]:
+    """Make variants of a strategy or of a flag."""
     weights = r.choice([(500, 500), (1, 999), (1000,), (333, 333, 334), (0, 1000), (100, 200, 700)])
     if kind == "odd-weights":
         weights = r.choice([(1, 1), (7, 11, 13), (0, 0, 3), (-5, 10), (2**31 - 1, 2**31 - 1, 9)])
@@ -164,11 +170,15 @@ def a_flag(r: Random, name: str, segments: list[int], names: list[str]) -> dict[
     """Make a flag of everything at once."""
     flag: dict[str, Any] = {"name": name, "enabled": r.random() < 0.93, "strategies": []}
     for _ in range(r.choice([0, 1, 1, 2, 3])):
-        strategy = a_strategy(r, r.choice([*OTHERS, *["flexibleRollout"] * 6]), r.choice(["g", name]))
+        strategy = a_strategy(
+            r, r.choice([*OTHERS, *["flexibleRollout"] * 6]), r.choice(["g", name])
+        )
         operators = [r.choice(values.OPERATORS) for _ in range(r.choice([0, 0, 1, 1, 2, 3]))]
         strategy["constraints"] = [a_constraint(r, operator) for operator in operators]
         if r.random() < 0.25:
-            listed = [r.choice([*segments, *segments, *segments, 99]) for _ in range(r.choice([1, 2]))]
+            listed = [
+                r.choice([*segments, *segments, *segments, 99]) for _ in range(r.choice([1, 2]))
+            ]
             strategy["segments"] = listed
         if r.random() < 0.4:
             strategy["variants"] = some_variants(r, "strategy")
@@ -182,6 +192,7 @@ def a_flag(r: Random, name: str, segments: list[int], names: list[str]) -> dict[
 
 
 def a_dependency(r: Random, parent: str) -> dict[str, Any]:
+    """Make a dependency on a parent."""
     found: dict[str, Any] = {"feature": parent}
     if r.random() < 0.5:
         found["enabled"] = r.random() < 0.7
@@ -194,6 +205,7 @@ def a_dependency(r: Random, parent: str) -> dict[str, Any]:
 
 
 def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str) -> None:
+    """Add a flag of one constraint, in its strategy or in a segment."""
     constraint = a_constraint(r, operator)
     if r.random() < 0.7:
         constraint["contextName"] = r.choice(["number", "country", "x y", "é", "seen"])
@@ -213,6 +225,7 @@ def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str)
 
 
 def a_strategy_probe(r: Random, made: Set, name: str, strategy: str, stickiness: str) -> None:
+    """Add a flag of one strategy."""
     one = a_strategy(r, strategy, r.choice(["g", name, "é"]))
     if stickiness:
         one["parameters"]["stickiness"] = stickiness
@@ -225,6 +238,7 @@ def a_strategy_probe(r: Random, made: Set, name: str, strategy: str, stickiness:
 
 
 def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+    """Add a flag that is on, with variants."""
     strategy: dict[str, Any] = {"name": "default", "parameters": {}}
     flag: dict[str, Any] = {"name": name, "enabled": True, "strategies": [strategy]}
     made.flags[name] = flag
@@ -233,7 +247,8 @@ def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
         if kind == "strategy-sticky":
             # The variants' own is not looked at.
             strategy["variants"][0]["stickiness"] = r.choice(ROLLOUTS)
-            strategy["parameters"] = {"stickiness": r.choice(ROLLOUTS), "groupId": "g"}
+            stickiness = r.choice(["userId", "userId", "default", "sessionId", "country"])
+            strategy["parameters"] = {"stickiness": stickiness, "groupId": "g"}
     else:
         flag["variants"] = some_variants(r, kind)
         if r.random() < 0.3:
@@ -245,6 +260,7 @@ def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
 
 
 def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+    """Add a flag with a parent of its own."""
     parent: dict[str, Any] = {"name": f"{name}-parent", "enabled": True, "strategies": []}
     dependency: dict[str, Any] = {"feature": parent["name"]}
     if kind == "on":
@@ -275,7 +291,10 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
             a_strategy(r, "custom", "g"),
         ]
     made.flags[parent["name"]] = parent
-    own = [a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g"), {"name": "default"}]
+    own = [
+        a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g"),
+        {"name": "default"},
+    ]
     made.flags[name] = {
         "name": name,
         "enabled": True,
@@ -290,11 +309,22 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
 
 ALL_PROBES: list[tuple[Any, str, str]] = [
     *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.kinds(name)),
+    *[(an_operator_probe, "REGEX", "fit")] * 10,  # a language of its own
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
     *((a_variant_probe, kind, "") for kind in VARIANTS),
     *((a_dependency_probe, kind, "") for kind in DEPENDENCIES),
 ]
+
+
+_SETS = count()
+
+
+@cache
+def first_probe(number: int) -> int:
+    """Go on where the last set ended, so that each probe is made as often as the others."""
+    del number  # a set that is made again has the same
+    return next(_SETS) * PROBES % len(ALL_PROBES)
 
 
 def a_set(number: int) -> Set:
@@ -305,7 +335,7 @@ def a_set(number: int) -> Set:
         constraints = [a_constraint(r, r.choice(values.OPERATORS)) for _ in range(r.randrange(3))]
         made.segments[str(segment)] = {"id": segment, "constraints": constraints}
     made.segments["0"] = {"id": 0, "constraints": []}
-    first = r.randrange(len(ALL_PROBES))
+    first = first_probe(number)
     for index in range(PROBES):
         probe, what, kind = ALL_PROBES[(first + index) % len(ALL_PROBES)]
         probe(r, made, f"probe-{index}", what, kind)
@@ -398,6 +428,14 @@ def theirs(official: UnleashEngine, name: str, context: dict[str, Any]) -> Any:
     return toggle.is_enabled, variant.feature_enabled, variant.name, variant.payload
 
 
+def said(outcome: Outcome, flag: dict[str, Any] | None) -> Any:
+    """Return ours in the same words, or the error where there is no value."""
+    if outcome.value is ABSENT:
+        return outcome.error if flag else "none"
+    on = outcome.value is True
+    return on, on, outcome.variant or "disabled", outcome.config
+
+
 def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate each case on both sides."""
     official = UnleashEngine()
@@ -427,20 +465,15 @@ def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
         except ContextError:
             given: Any = "none"
         else:
-            on = outcome.value is True
-            given = (on, on, outcome.variant or "disabled", outcome.config)
-            if name not in made.flags:
-                given = "none"
-            elif outcome.error == UNSUPPORTED:
-                given = "unsupported"
+            given = said(outcome, made.flags.get(name))
         assert json.dumps(context, default=str) == before, "the context was changed"
         if draws_lots(made, name, enriched):
             tally.excluded["draws_lots"] += 1
             continue
-        if given == "unsupported" and rust_only(made, name):
+        if given == UNSUPPORTED and rust_only(made, name):
             tally.excluded["rust_only"] += 1
             continue
-        if given == "unsupported" and breaks_off(made, name):
+        if given == UNSUPPORTED and breaks_off(made, name):
             tally.excluded["breaks_off"] += 1
             continue
         if reached and expected != "none":
@@ -471,7 +504,9 @@ def what(made: Set, name: str, context: dict[str, Any]) -> str:
     flag = made.flags.get(name, {})
     parents = [made.flags.get(one["feature"]) for one in flag.get("dependencies", ())]
     segments = [
-        made.segments.get(str(one)) for s in flag.get("strategies", ()) for one in s.get("segments", ())
+        made.segments.get(str(one))
+        for s in flag.get("strategies", ())
+        for one in s.get("segments", ())
     ]
     return f"{context!r}\n flag: {flag!r}\n parents: {parents!r}\n segments: {segments!r}"
 

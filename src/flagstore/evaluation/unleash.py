@@ -15,7 +15,9 @@ from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
 from flagstore.evaluation.base import ABSENT, ContextError, Outcome
-from flagstore.evaluation.unleash_strategies import TIME_PROPERTY, Flag, compile_flag
+from flagstore.evaluation.unleash_flags import compile_flag
+from flagstore.evaluation.unleash_strategies import Flag
+from flagstore.evaluation.unleash_variants import TIME_PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
