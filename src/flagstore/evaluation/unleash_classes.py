@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flagstore.evaluation.unleash_operators import WHITE_SPACE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,12 +19,6 @@ class InvalidPatternError(Exception):
 class UnsupportedPatternError(Exception):
     """The pattern cannot be matched as Rust does here."""
 
-
-WHITE_SPACE = (
-    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
-    "\u200a\u2028\u2029\u202f\u205f\u3000"
-)
-"""Unicode's White_Space: ``str.isspace`` has four control characters more."""
 
 _CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 _HEX_DIGITS = {"x": 2, "u": 4, "U": 8}

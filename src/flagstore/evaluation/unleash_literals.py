@@ -12,7 +12,7 @@ from functools import cache
 from operator import eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.evaluation.unleash_classes import WHITE_SPACE
+from flagstore.evaluation.unleash_operators import WHITE_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     Predicate = Callable[[Mapping[str, Any]], bool]
     """What a rule says of a context, which gives None for what it does not have."""
 
+WHITE_SPACE = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""Unicode's White_Space: ``str.isspace`` has four control characters more."""
+
 _COMPARISONS = {
     "NUM_EQ": "==",
     "NUM_GT": ">",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
 from flagstore.evaluation.base import Outcome
-from flagstore.evaluation.unleash_classes import WHITE_SPACE
 from flagstore.evaluation.unleash_murmur import murmur3_32
 from flagstore.evaluation.unleash_variants import Lots, draw, of_flag, of_strategy
 
@@ -134,7 +133,7 @@ class Flag:
     def _user_ids(self, parameters: Mapping[str, str]) -> Predicate | None:
         if "userIds" not in parameters:
             return never
-        names = [name.strip(WHITE_SPACE) for name in parameters["userIds"].split(",")]
+        names = [name.strip(operators.WHITE_SPACE) for name in parameters["userIds"].split(",")]
         return operators.members("userId", names)
 
     def _rollout_by_user(self, parameters: Mapping[str, str]) -> Predicate | None:
@@ -175,14 +174,16 @@ class Flag:
     def _addresses(self, parameters: Mapping[str, str]) -> Predicate | None:
         if "IPs" not in parameters:
             return never
-        listed = [part.strip(WHITE_SPACE) for part in parameters["IPs"].split(",")]
+        listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
         for part in listed:
             operators.check_quotable(part)
         return operators.in_networks("remoteAddress", listed)
 
     def _host_names(self, parameters: Mapping[str, str]) -> Predicate | None:
         """Compare with the host's name; one that is not known is none of those listed."""
-        listed = [part.strip(WHITE_SPACE) for part in parameters.get("hostNames", "").split(",")]
+        listed = [
+            part.strip(operators.WHITE_SPACE) for part in parameters.get("hostNames", "").split(",")
+        ]
         for part in listed:
             operators.check_quotable(part)
         own = self._settings.host_name
