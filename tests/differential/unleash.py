@@ -272,8 +272,8 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
         where = r.choice([parent, {}])
         where["variants"] = some_variants(r, "feature")
         parent["strategies"] = [{"name": "default", "variants": some_variants(r, "strategy")}]
-        parent["enabled"] = r.random() < 0.8
-        dependency = a_dependency(r, parent["name"])
+        parent["enabled"] = r.random() < 0.6
+        dependency = a_dependency(r, parent["name"]) | {"enabled": r.random() < 0.6}
     elif kind == "missing":
         dependency["feature"] = "never-there"
         dependency["enabled"] = r.random() < 0.5
@@ -313,7 +313,7 @@ ALL_PROBES: list[tuple[Any, str, str]] = [
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
     *((a_variant_probe, kind, "") for kind in VARIANTS),
-    *((a_dependency_probe, kind, "") for kind in DEPENDENCIES),
+    *((a_dependency_probe, kind, "") for kind in (*DEPENDENCIES, *["variants"] * 3)),
 ]
 
 

@@ -215,7 +215,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "names-that-are-not-trimmed",
         _STRATEGIES,
-        "[name.strip(WHITE_SPACE) for name in",
+        "[name.strip(operators.WHITE_SPACE) for name in",
         "[name for name in",
     ),
     Mutant(

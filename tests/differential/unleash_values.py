@@ -259,13 +259,17 @@ def given(r: Random, constraint: dict[str, Any], kind: str) -> Any:
     value = r.choice(listed)
     operator = constraint["operator"]
     if operator == "REGEX":
-        subject = "".join(r.choice(_SUBJECT) for _ in range(r.randrange(7)))
+        length = r.choice([0, 1, 1, 2, 3, 4, 5, 6])
+        subject = "".join(r.choice(_SUBJECT) for _ in range(length))
         return subject + r.choice(["", "", "", "\n"])
+    if operator.startswith("DATE") and r.random() < 0.3:
+        return f"{value[:19]}.000000001{value[-1:]}"
     if operator == "IN_CIDR":
         return value.partition("/")[0]
     if operator.startswith("STR"):
         value = r.choice(["", "x"]) + value + r.choice(["", "x"])
-    return value if r.random() < 0.8 else r.choice([value.upper(), value.lower()])
+    same = 0.4 if constraint.get("caseInsensitive") else 0.8
+    return value if r.random() < same else r.choice([value.upper(), value.lower()])
 
 
 def _pattern(r: Random) -> str:
@@ -275,6 +279,8 @@ def _pattern(r: Random) -> str:
         return r.choice(sorted(RUST_ONLY))
     if chance < 0.12:
         return r.choice(REFUSED)
+    if chance < 0.25:
+        return f"^{r.choice(ATOMS)}$"
     return _expression(r, 2)
 
 

@@ -1,8 +1,10 @@
 """Evaluates Unleash's feature toggles as its Python SDK does. Pure.
 
 That is UnleashClient 6.9.1, which turns what a caller gives into texts, over yggdrasil-engine
-2.0.0, in all that shows: the traps are in docs/evaluation.md. Where the two would refuse the whole
-document, or where the answer depends on the Rust language, the flag's outcome is an error.
+2.0.0, in all that shows, in what seems wrong as well: a parent's rollouts without a group are those
+of the child; a strategy on host names never matches, unless a host name is set here; custom
+strategies after one on host names have the result of the one before. Where the two would refuse the
+whole document, and where the answer cannot be told, the flag's outcome has no value and an error.
 
 Each flag is compiled into functions and ready-made outcomes when it is first asked for.
 """

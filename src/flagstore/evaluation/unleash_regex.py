@@ -29,8 +29,10 @@ _MAX_INSTRUCTIONS = 4_000
 """Rust allows 10 MB; what is larger than this here might be larger than that."""
 _MAX_WIDE = 60
 """Instructions for characters beyond ASCII, which are the large ones in Rust."""
-_MAX_STEPS = 20_000
-"""Transitions that are kept: some megabytes."""
+_MAX_WORK = 50_000
+"""Nodes that are visited to make the instructions, also of what matches nothing."""
+_MAX_KEPT = 200_000
+"""Transitions, and instructions in states, that are kept: some ten megabytes."""
 
 # Nodes: a predicate of a character, or a tuple of what it is and its parts.
 _CAT, _ALT, _REPEAT, _LOOK = "cat", "alt", "repeat", "look"
@@ -50,11 +52,12 @@ class Pattern:
         UnsupportedPatternError: it cannot be matched as Rust does here.
     """
 
-    __slots__ = ("_looks", "_program", "_start", "_states", "_steps")
+    __slots__ = ("_kept", "_looks", "_program", "_start", "_states", "_work")
 
     def __init__(self, text: str, *, ignore_case: bool) -> None:
         node = _Parser(text, ignore_case=ignore_case).parse()
         self._program: list[tuple[str, Any, int]] = []
+        self._work = 0
         wide = self._emit(node)
         self._add("found", None)
         if wide > _MAX_WIDE:
@@ -64,8 +67,6 @@ class Pattern:
 
     def found(self, text: str) -> bool:
         """Say whether a text has it anywhere."""
-        if self._steps > _MAX_STEPS:
-            self._reset()
         state = self._start
         for char in text:
             following = state.get(char)
@@ -86,12 +87,13 @@ class Pattern:
         # and what kind of character came before.
         self._start: dict[Any, Any] = {None: ((0,), "")}
         self._states: dict[Any, dict[Any, Any]] = {}
-        self._steps = 0
+        self._kept = 0
 
     def _step(self, state: dict[Any, Any], char: str) -> dict[Any, Any]:
         """Return the state after a character, or after the end (``""``), and keep it."""
         places, before = state[None]
-        self._steps += 1
+        if self._kept > _MAX_KEPT:
+            self._reset()
         following = set()
         for place in self._closure(places, before, char):
             kind, what, after = self._program[place]
@@ -103,8 +105,10 @@ class Pattern:
         # It may begin anywhere.
         key = (tuple(sorted(following | {0})), self._kind(char))
         result = self._states.get(key)
+        self._kept += 1
         if result is None:
             result = self._states[key] = {None: key}
+            self._kept += len(key[0])
         state[char] = result
         return result
 
@@ -147,6 +151,9 @@ class Pattern:
 
     def _emit(self, node: Any) -> int:  # noqa: ANN401 - a node
         """Append what matches a node; returns how many wide instructions it has."""
+        self._work += 1
+        if self._work > _MAX_WORK:
+            raise UnsupportedPatternError("too large")
         if callable(node):
             self._add("char", node)
             return 0 if getattr(node, "narrow", False) else 1
