@@ -255,7 +255,8 @@ def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
             flag["strategies"] = []
     for _ in range(CONTEXTS):
         context = a_context(r)
-        context["userId"] = r.choice([*values.WORDS, str(r.randrange(1_000))])
+        context["userId"] = r.choice([*values.WORDS, "", "", str(r.randrange(1_000))])
+        context.setdefault("sessionId", "s")
         made.cases.append(Case(name, context, f"variants/{kind}"))
 
 
@@ -309,7 +310,10 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
 
 ALL_PROBES: list[tuple[Any, str, str]] = [
     *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.kinds(name)),
-    *[(an_operator_probe, "REGEX", "fit")] * 10,  # a language of its own
+    # Languages of their own.
+    *[(an_operator_probe, "REGEX", "fit")] * 14,
+    *[(an_operator_probe, "IN_CIDR", "odd-address")] * 4,
+    *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
     *((a_variant_probe, kind, "") for kind in VARIANTS),

@@ -107,7 +107,8 @@ REFUSED = (
 ODD_PERCENTAGES = ("101", "1000", "-1", " 5", "+50", "007", "5.0", "", "\u0665", "9" * 25)
 RUST_ONLY = frozenset(("\\p{Greek}", "(?x) a b", "(?-u)a", "\\w{300}", "(?R)a$", "\\p{Alphabetic}"))
 
-_SUBJECT = "abcxABCKks\u017f\u212aé\u03011 .\n_-@ß²\u0663\u03c3\u03a3\u03c2\u200d"
+_CLASSES = ("\\w", "\\w", "\\W", "\\W", "\\d", "\\s", "\\b.\\b", "\\B.")
+_SUBJECT = "abcxABCKks\u017f\u212aé\u0301\u0300\u093e1 .\n_-@ß²\u0663\u03c3\u03a3\u03c2\u200d"
 
 KINDS: dict[str, tuple[str, ...]] = {
     "IN": ("fit", "text", "unicode", "missing", "int", "bool", "none"),
@@ -279,8 +280,8 @@ def _pattern(r: Random) -> str:
         return r.choice(sorted(RUST_ONLY))
     if chance < 0.12:
         return r.choice(REFUSED)
-    if chance < 0.25:
-        return f"^{r.choice(ATOMS)}$"
+    if chance < 0.3:
+        return f"^{r.choice([*ATOMS, *_CLASSES])}$"
     return _expression(r, 2)
 
 
