@@ -13,6 +13,8 @@ from flagstore.body import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flagstore.snapshot import Snapshot
 
 
@@ -31,8 +33,12 @@ def unleash_document(snapshot: Snapshot) -> str:
             f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
         )
         raise ConfigurationError(message)
-    meta = snapshot.meta
+    features = [snapshot[key] for key in snapshot]
+    segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
+    return unleash_text(snapshot.meta, features, segments)
+
+
+def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
+    """Return the same from a set's parts: features and segments in order of their keys."""
     document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
-    document["features"] = [snapshot[key] for key in snapshot]
-    document["segments"] = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
-    return dumps(document)
+    return dumps({**document, "features": features, "segments": segments})

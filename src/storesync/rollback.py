@@ -22,6 +22,7 @@ from storesync.errors import (
     StoreError,
 )
 from storesync.model import Report
+from storesync.projection import Projection
 from storesync.publisher import Publisher
 from storesync.readback import Readback
 from storesync.stores.base import Delete, Fence, Write
@@ -75,7 +76,9 @@ def roll_back(
         NotSettledError: if other checks completed first, every time.
         StoreError: the store failed; what readers see is whole.
     """
-    publisher = Publisher(source.name, store, clock, replicas=replicas)
+    publisher = Publisher(
+        source.name, store, clock, replicas=replicas, projection=Projection.of(source)
+    )
     for _ in range(ATTEMPTS):
         ticket, seen = store.draw(source.name, int(clock.now()))
         kept = kept_version(source.name, store, seen, to)
@@ -94,7 +97,7 @@ def roll_back(
             changes=changed,
             checked_at=seen.checked_at,
         )
-        return _with_rows(source, publisher, kept, report)
+        return _with_rows(publisher, kept, report)
     raise _overtaken(source.name)
 
 
@@ -106,12 +109,9 @@ def _changes(source: str, store: Store, seen: Pulse, kept: Stored) -> Changes:
     return rows.changes(current.flag_set if current else None, kept.flag_set)
 
 
-def _with_rows(source: Source, publisher: Publisher, kept: Stored, report: Report) -> Report:
+def _with_rows(publisher: Publisher, kept: Stored, report: Report) -> Report:
     """Let the rows follow. While the pin holds no check does it, so a failure is said."""
     try:
-        if not source.rows:
-            publisher.note_projected(report.ticket, {})
-            return report
         plan = publisher.project(report.ticket, kept.flag_set, None, {})
     except FenceLostError:
         return report  # something newer is published; its publisher does the rows
@@ -178,6 +178,8 @@ def _purge(source: str, store: Store, ticket: int) -> None:
     """Delete history, pieces and rows, unless the source comes back meanwhile."""
     namespaces = (
         *layout.row_namespaces(source),
+        layout.split_namespace(source),
+        layout.document_key(source).namespace,
         layout.history_namespace(source),
         layout.pieces_namespace(source),
         layout.intents_namespace(source),

@@ -51,13 +51,15 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         return
     server: Server = request.getfixturevalue("redis_server")
     with open_redis(server.url()) as client:
-        yield RedisStore(client, budget(), native_rows=True)
+        yield RedisStore(client, budget(), native="launchdarkly")
 
 
 class Rig:
     """One source in a store."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        in_redis = isinstance(store, RedisStore)
+        self.source = replace(SOURCE, store="redis" if in_redis else "dynamodb")
         monkeypatch.setattr(layout, "INLINE_BYTES", 0)  # pieces in any case
         self.store = store
         self.clock = FakeClock()
@@ -69,7 +71,7 @@ class Rig:
         self.clock.advance(60)
         time = Budget(self.clock, random.Random(1), 60)
         http: Any = NoHttp()
-        report = Sync(SOURCE, self.provider, self.store, http=http, budget=time).run(
+        report = Sync(self.source, self.provider, self.store, http=http, budget=time).run(
             [Ring("prod", trigger="schedule")]
         )
         assert report.rows_error == ""
@@ -100,7 +102,7 @@ def test_rolling_back_and_on_again(rig: Rig) -> None:
     rig.sync(f0=None)
     assert rig.read() == (149, 4_000)
     until = int((rig.clock.now() + 3_600) * 1000)
-    report = roll_back(SOURCE, rig.store, rig.clock, to=first, pinned_until=until)
+    report = roll_back(rig.source, rig.store, rig.clock, to=first, pinned_until=until)
     assert report.rows_error == ""
     assert rig.read() == (150, 5_000)
     assert "f0" in rig.rows()
@@ -139,7 +141,7 @@ def test_a_rollback_without_rows_leaves_them_alone(rig: Rig) -> None:
     """As a sync of such a source does."""
     first = rig.sync().ticket
     rig.sync(f0=None)
-    source = replace(SOURCE, rows=False)
+    source = replace(rig.source, rows=False)
     until = int((rig.clock.now() + 60) * 1000)
     roll_back(source, rig.store, rig.clock, to=first, pinned_until=until)
     assert "f0" not in rig.rows()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from flagstore import Client
 from flagstore.evaluation.base import FALLTHROUGH, OVERRIDE, UNSUPPORTED
 from flagstore.loading import TTL_S
@@ -15,6 +13,8 @@ from simulators.clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from flagstore.flags import Detail
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from flagstore import layout
-from flagstore.layout import Key
-from storesync import rows
 from storesync.cli import guidance, parameters
 from storesync.cli.preview import fetch
 from storesync.cli.problems import judge
@@ -19,6 +17,7 @@ from storesync.cli.screen import span
 from storesync.cli.signing import harmless, proof
 from storesync.cli.status import problems_of
 from storesync.errors import CorruptStoreError
+from storesync.projection import Projection
 from storesync.readback import Readback
 
 if TYPE_CHECKING:
@@ -158,20 +157,14 @@ def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
         record = store.read(layout.head_key(name, number)) or {}
         if record.get("ticket") != pulse.published:
             yield Finding(PROBLEM, "store", f"replica {number} of the head is another one", remedy)
-    if not source.rows:
-        yield Finding(SKIPPED, "rows", "switched off for this source")
-        return
-    present = {
-        Key(namespace, str(record["key"])): record
-        for namespace in layout.row_namespaces(name)
-        for record in store.scan(namespace)
-    }
-    plan = rows.plan_whole(name, stored.flag_set, present, pulse.published)
+    plan = Projection.of(source).plan(stored.flag_set, None, store.scan, pulse.published)
     if plan.writes:
         what = f"{len(plan.writes)} rows differ from the head"
         yield Finding(PROBLEM, "rows", what, remedy)
+    elif source.rows:
+        yield Finding(OK, "rows", "show what is published")
     else:
-        yield Finding(OK, "rows", f"{len(present)} rows show what is published")
+        yield Finding(SKIPPED, "rows", "switched off for this source")
 
 
 def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[Finding]:
