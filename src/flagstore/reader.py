@@ -203,7 +203,6 @@ class Client(Flags):
             environment=self._environment
             or os.environ.get("FLAGSTORE_ENVIRONMENT")
             or str(told.get("environment", "")),
-            host_name=os.environ.get("hostname") or _host_name(),  # noqa: SIM112 - Unleash's own
             strategies=self._strategies,
         )
         try:
@@ -274,10 +273,6 @@ class _SnapshotItems:
 def _random() -> float:
     # From the system: clones of one SnapStart image share Python's, whose import costs besides.
     return int.from_bytes(os.urandom(6), "big") / 2**48
-
-
-def _host_name() -> str:
-    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 def _overrides(text: str) -> dict[str, Any]:

@@ -105,8 +105,6 @@ class Settings(NamedTuple):
     """Unleash: what rules on ``appName`` compare with."""
     environment: str = ""
     """Unleash: what rules on ``environment`` compare with."""
-    host_name: str = ""
-    """Unleash: what the strategy ``applicationHostname`` compares with."""
     strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] = {}
     """Unleash: custom strategies by name, each a function of its parameters and the context."""
 
