@@ -2,7 +2,7 @@
 
 ``UnleashClient`` takes it from a cache of one's own: a ``BaseCache`` that has ``bootstrapped`` set
 and returns the text for the key ``/client/features``. The client then evaluates without asking a
-server, and needs no ``initialize_client()``. tests/sdks/unleash_python.py has such a cache.
+server, and needs no ``initialize_client()``. :mod:`flagstore.adapters.unleash` has such a cache.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def unleash_document(snapshot: Snapshot) -> str:
         raise ConfigurationError(message)
     meta = snapshot.meta
     document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
+    # Segments first: where a large one cannot be read now, the work on the others is spared.
+    segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
     document["features"] = [snapshot[key] for key in snapshot]
-    document["segments"] = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
+    document["segments"] = segments
     return dumps(document)
