@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -287,6 +291,16 @@ def test_the_words_are_all_there_are() -> None:
     assert words == {*REASONS, *ERRORS}
 
 
+def test_the_page_has_every_word() -> None:
+    """Its tables of reasons and codes are those of the code."""
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", page, re.MULTILINE)
+    told = {(word, theirs) for theirs, ours in rows for word in re.findall(r"`([A-Z_]+)`", ours)}
+    expected = {(word, str(reason)) for word, reason in REASONS.items()}
+    expected |= {(word, str(code)) for word, (code, _) in ERRORS.items()}
+    assert told == expected | {(base.OVERRIDE, "STALE")}  # as the exception that it is
+
+
 def test_flag_metadata_says_what_is_known() -> None:
     """Texts, numbers and truths only: a payload is JSON; what is unknown is left out."""
     payload = {"type": "json", "value": "{}"}
@@ -382,3 +396,20 @@ def test_the_engine_gets_the_context_and_nobody_changes_the_callers() -> None:
     assert part == {"targetingKey": "ada"}
     found = FlagstoreProvider(flags).resolve_boolean_details("yes", False)
     assert found.error_code is ErrorCode.TARGETING_KEY_MISSING
+
+
+def test_nothing_is_imported_that_is_not_used() -> None:
+    """The reader imports no adapter, and the package of adapters no SDK."""
+    sources = str(Path(base.__file__).parents[2])
+    for module, names in {
+        "flagstore": ("flagstore.adapters", "openfeature"),
+        "flagstore.adapters": ("flagstore.adapters.openfeature", "openfeature", "asyncio"),
+        "flagstore.adapters.openfeature": ("flagstore.adapters.split", "flagstore.stores"),
+        "flagstore.adapters.split": ("splitio", "openfeature", "flagstore.adapters.openfeature"),
+    }.items():
+        code = f"import sys; sys.path.insert(0, {sources!r}); import {module}"
+        code += f"; print([name for name in {names!r} if name in sys.modules])"
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=True
+        )
+        assert done.stdout == "[]\n", module

@@ -4,7 +4,7 @@
 
     from openfeature import api
 
-    api.set_provider(FlagstoreProvider(flagstore.client("prod")))
+    api.set_provider_and_wait(FlagstoreProvider(flagstore.client("prod")))
 
 It has no thread, which Lambda would freeze: that flags became stale, are fresh again or changed is
 noticed, and told to event handlers, by the first evaluation that could see it. Reasons and error
