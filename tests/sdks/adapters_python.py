@@ -87,6 +87,7 @@ def launchdarkly() -> dict[str, Any]:
         rig.down(down=False)
         rig.publish({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
         said["up"] = [store.initialized, store.is_available()]
+        said["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
         for _ in range(2):
             got = client.variation("json", ada, None)
             detail = client.variation_detail("json", ada, None).value
@@ -96,7 +97,7 @@ def launchdarkly() -> dict[str, Any]:
                 changed["limits"][1]["deep"] = "corrupt"
                 changed["limits"].append("corrupt")
         model = store.get(FEATURES, "json")
-        said["kept"] = [store.get(FEATURES, "json") is model, store.all(FEATURES)["json"] is model]
+        said["kept"] += [store.get(FEATURES, "json") is model, store.all(FEATURES)["json"] is model]
         store.all(FEATURES).clear()
         said["all kept"] = sorted(store.all(FEATURES)), sorted(store.all(SEGMENTS))
         store.init({FEATURES: {}})

@@ -29,7 +29,7 @@ def test_launchdarklys_store() -> None:
     assert said["up"] == [True, True]
     value = {"limits": [1, {"deep": 2}]}
     assert said["values"] == [[value] * 3] * 2, "a caller has changed a flag"
-    assert said["kept"] == [True, True]
+    assert said["kept"] == [True, True, True]
     assert said["all kept"] == [["json"], ["s"]]
     assert said["written"] == value
     assert said["changed"] == [value]

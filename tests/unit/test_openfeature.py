@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
@@ -25,7 +27,7 @@ from flagstore.flags import Flags, State
 from flagstore.typed import BY_PROVIDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from openfeature.flag_evaluation import FlagResolutionDetails
 
@@ -172,13 +174,15 @@ def test_a_value_of_another_type_is_none(kind: str, key: str, default: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "default"),
-    [("boolean", 1), ("string", 1), ("integer", True), ("integer", 1.0), ("float", True),
-     ("float", HUGE), ("object", "text"), ("object", 1), ("object", None), ("string", None)],
+    ("kind", "key", "default"),
+    [("boolean", "yes", 1), ("string", "text", 1), ("integer", "number", True),
+     ("integer", "number", 1.0), ("float", "part", True), ("float", "part", HUGE),
+     ("object", "object", "text"), ("object", "object", 1), ("object", "object", None),
+     ("string", "text", None)],
 )  # fmt: skip
-def test_a_default_of_another_type_is_a_mistake(kind: str, default: Any) -> None:
+def test_a_default_of_another_type_is_a_mistake(kind: str, key: str, default: Any) -> None:
     """It comes back with TYPE_MISMATCH; which type was meant is not guessed."""
-    found = resolve(JSON, kind, "yes", default)
+    found = resolve(JSON, kind, key, default)
     assert found.value is default
     assert found.error_code is ErrorCode.TYPE_MISMATCH
 
@@ -384,6 +388,58 @@ MOMENT = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - without a zone, that is 
 def test_contexts(given: EvaluationContext | None, expected: dict[str, Any]) -> None:
     """The targeting key wins, kinds stay apart, and everything becomes JSON."""
     assert context_of(given) == expected
+
+
+def test_a_time_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the process runs."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert context_of(EvaluationContext(attributes={"at": MOMENT})) == {
+            "at": "2026-03-01T12:30:00Z"
+        }
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+class Failing(Fixed):
+    """Flags of a store that has been lost, which somebody finds out in the middle of a call."""
+
+    def __init__(self) -> None:
+        super().__init__(yes=on(True))
+        self.word = ""
+        self.on_question: list[Callable[[], None]] = []
+
+    def trouble(self) -> str:
+        """Say what is wrong, and let others act meanwhile."""
+        while self.on_question:
+            self.on_question.pop()()
+        return self.word
+
+
+def test_a_provider_that_was_shut_down_tells_nothing() -> None:
+    """Neither afterwards, nor if that happens while it looks what there is to tell."""
+    told: list[ProviderEvent] = []
+    flags = Failing()
+    provider = FlagstoreProvider(flags)
+    provider.attach(lambda _provider, event, _details: told.append(event))
+
+    def evaluate(word: str) -> list[ProviderEvent]:
+        flags.word = word
+        assert provider.resolve_boolean_details("yes", False, ADA).value is True
+        heard = list(told)
+        told.clear()
+        return heard
+
+    assert evaluate(base.STALE) == []  # nor before it was initialized
+    provider.initialize(EvaluationContext())
+    assert evaluate(base.STALE) == [ProviderEvent.PROVIDER_STALE]
+    provider.shutdown()
+    assert evaluate("") == []
+    provider.initialize(EvaluationContext())
+    flags.on_question.append(provider.shutdown)
+    assert evaluate(base.STALE) == []
 
 
 def test_the_engine_gets_the_context_and_nobody_changes_the_callers() -> None:
