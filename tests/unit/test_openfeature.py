@@ -460,7 +460,11 @@ def test_nothing_is_imported_that_is_not_used() -> None:
     for module, names in {
         "flagstore": ("flagstore.adapters", "openfeature"),
         "flagstore.adapters": ("flagstore.adapters.openfeature", "openfeature", "asyncio"),
-        "flagstore.adapters.openfeature": ("flagstore.adapters.split", "flagstore.stores"),
+        "flagstore.adapters.openfeature": (
+            "flagstore.adapters.split",
+            "flagstore.stores",
+            "asyncio",
+        ),
         "flagstore.adapters.split": ("splitio", "openfeature", "flagstore.adapters.openfeature"),
     }.items():
         code = f"import sys; sys.path.insert(0, {sources!r}); import {module}"
