@@ -88,6 +88,14 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
 	.venv/bin/pytest -m campaign -s tests/faults
 
+.PHONY: differential
+differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
+	.venv/bin/pytest -m campaign -s tests/differential
+
+.PHONY: conformance-data
+conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
+	.venv/bin/python tools/conformance_data.py .conformance-data
+
 .PHONY: lint
 lint: .venv/.ready ## ruff and mypy
 	.venv/bin/ruff check
@@ -109,6 +117,16 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	.venv-sam/bin/sam validate --lint
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download \
 	  --compact --quiet
+
+# -- Benchmarks -----------------------------------------------------------------------------------
+
+.PHONY: bench-cold
+bench-cold: .venv/.ready .venv-aws/.ready .venv-sdks/.ready ## fresh process to first flag, beside LaunchDarkly's SDK and boto3
+	PYTHONPATH=src:tests:. .venv/bin/python -m bench.cold
+
+.PHONY: bench-warm
+bench-warm: .venv/.ready .venv-sdks/.ready ## warm evaluations, beside the providers' own engines
+	PYTHONPATH=src:. .venv/bin/python -m bench.warm
 
 # -- Running and building --------------------------------------------------------------------------
 

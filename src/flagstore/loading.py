@@ -40,7 +40,7 @@ MAX_COOL_DOWN_S = 60.0
 class Loader:
     """Holds the flag set of one source. Safe under threads and after a fork."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a client is made with
         self,
         source: str,
         *,
@@ -49,6 +49,7 @@ class Loader:
         replicas: int | None,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        bootstrap: str = "",
     ) -> None:
         """Make one; nothing is read yet. Arguments as of :class:`flagstore.Client`."""
         self.source = check_source(source)
@@ -57,6 +58,7 @@ class Loader:
         self._replicas = replicas
         self._clock = clock
         self._monotonic = monotonic
+        self._bootstrap = bootstrap
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self._error: NotLoadedError | None = None
@@ -177,17 +179,32 @@ class Loader:
         try:
             snapshot = self._load(deadline, newer_than=0)
         except NotLoadedError as error:
-            self._failed(error)
-            raise
+            return self._first_failed(error)
         except ConfigurationError:
             raise
-        except Exception as error:
-            failure = NotLoadedError(f"{type(error).__name__}: {error}")
-            self._failed(failure)
-            raise failure from error
+        except Exception as error:  # noqa: BLE001 - a flag client raises errors of its own
+            return self._first_failed(NotLoadedError(f"{type(error).__name__}: {error}"), error)
         self._snapshot = snapshot
         self._succeeded()
         return snapshot
+
+    def _first_failed(self, error: NotLoadedError, cause: Exception | None = None) -> Snapshot:
+        """Return the flags of the bootstrap file, if there is one.
+
+        Raises:
+            NotLoadedError: there is none, or it is as bad.
+        """
+        if self._bootstrap:
+            from flagstore.stores.file import snapshot_of  # noqa: PLC0415 - rarely used
+
+            try:
+                self._snapshot = snapshot_of(self._bootstrap, self.source)
+            except (CorruptSnapshotError, OSError) as broken:
+                error = NotLoadedError(f"{error}; and the bootstrap file failed: {broken}")
+        self._failed(error)
+        if self._snapshot is None:
+            raise error from cause
+        return self._snapshot
 
     def _refresh(self, current: Snapshot) -> None:
         """Ask whether there is something new, and load it. Never raises."""
@@ -240,6 +257,10 @@ class Loader:
     # -- loading --------------------------------------------------------------------------------
 
     def _open(self) -> ReaderStore:
+        if self._store is None and os.environ.get("FLAGSTORE_FILE"):
+            from flagstore.stores.file import FileReader  # noqa: PLC0415 - when used
+
+            self._store = FileReader(os.environ["FLAGSTORE_FILE"], self._clock)
         if self._store is None and os.environ.get("FLAGSTORE_REDIS_URL"):
             from flagstore.stores import redis  # noqa: PLC0415 - when used
 

@@ -37,6 +37,7 @@ class Client(Flags):
         ttl_s: float = TTL_S,
         max_age_s: float | None = None,
         defaults_until_loaded: bool = False,
+        bootstrap: str = "",
         on_evaluation: Hook | None = None,
         app_name: str = "",
         environment: str = "",
@@ -56,6 +57,8 @@ class Client(Flags):
                 ever.
             defaults_until_loaded: give defaults while nothing could be loaded yet, instead of
                 raising :class:`NotLoadedError`.
+            bootstrap: path of a file with flags for as long as nothing could be loaded
+                (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
             on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
                 context; what it raises is counted (``info().hook_errors``) and otherwise ignored.
             app_name: Unleash: what rules on ``appName`` compare with (``FLAGSTORE_APP_NAME``; the
@@ -79,6 +82,7 @@ class Client(Flags):
             replicas=replicas,
             clock=clock,
             monotonic=monotonic,
+            bootstrap=bootstrap or os.environ.get("FLAGSTORE_BOOTSTRAP", ""),
         )
         self.source = source
         self._clock = clock
@@ -239,6 +243,17 @@ class Client(Flags):
             self._hook_errors += 1
 
 
+class _Nameless(Client):
+    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
+        raise ConfigurationError(message)
+
+
 class Override:
     """Undoes an override at the end of a ``with`` statement."""
 
@@ -299,17 +314,17 @@ def client(source: str | None = None, **options: Any) -> Client:  # noqa: ANN401
     """Return the client of a source; the same one for the same name. Reads nothing yet.
 
     Args:
-        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says.
+        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says. Where that says
+            nothing either, the first use of the client raises :class:`ConfigurationError`.
         options: as of :class:`Client`, for the first call with this name.
 
     Raises:
-        ConfigurationError: if there is no name, or one that cannot be that of a source, or the
-            client has been made with other options.
+        ConfigurationError: if the name cannot be that of a source, or the client has been made
+            with other options.
     """
     name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
     if not name:
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
+        return _Nameless()
     with _clients_lock:
         if name not in _clients:
             _clients[name] = Client(name, **options), options

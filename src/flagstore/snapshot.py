@@ -109,3 +109,18 @@ class Snapshot:
             message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
             raise FlagNotFoundError(message)
         return json.loads(text)
+
+    def export(self) -> dict[str, Any]:
+        """Return all of it, large segments included, as a file of flags holds it.
+
+        Raises:
+            NotLoadedError: if a large segment cannot be read now.
+        """
+        return {
+            "provider": self.head.provider,
+            "meta": self.meta,
+            "sections": {
+                section: {key: self.item(section, key) for key in self.keys(section)}
+                for section in self._body.sections()
+            },
+        }

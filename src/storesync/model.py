@@ -70,7 +70,9 @@ class Source:
     store_url: Secret = field(default_factory=lambda: Secret(""))
     """Of Redis, with user and password."""
     allow_http: bool = False
-    """Permit plain http, for a provider in one's own network or a test."""
+    """Permit plain http, for a provider in one's own network; private addresses, too."""
+    allow_private: bool = False
+    """Permit private addresses, for a provider in one's own network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Sources and their webhooks, from SSM parameters under one prefix.
 
-``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, allow_http
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, store,
+                                   allow_http, allow_private
 ``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
@@ -21,6 +22,7 @@ from storesync.errors import ConfigurationError, ParametersError, UnknownSourceE
 from storesync.fields import Fields
 from storesync.model import Hook, Secret, Source
 from storesync.observability import logger
+from storesync.redaction import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +38,7 @@ must not be able to spend it."""
 RETRY_S = 5.0
 """Pause after a first reading that failed, and until a missing name is looked for again."""
 
-SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http")
+SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http", "allow_private")
 CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
@@ -174,10 +176,13 @@ def parse_source(
         store=public.one_of("store", STORES),
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
+        allow_private=public.flag("allow_private", default=False),
     )
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
+    conceal(source.credential.reveal())
+    conceal(source.store_url.reveal())
     return source
 
 
@@ -225,6 +230,8 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
         options=fields.texts("options"),
     )
     _check(problems)
+    for each in hook.secrets:
+        conceal(each.reveal())
     return hook
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from data import DATA
 from faults.dynamo import Rig
 from faults.test_partial_writes import large
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
-
-DATA = Path(
-    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
-)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from contract.fault_table import FAULTS
 from contract.provider_contract import BUSY_S, LIMITS, SECRET, ProviderContract
+from data import DATA
 from simulators import faults, launchdarkly, split, unleash
 from simulators.server import compact
 from storesync import errors, providers
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("CONFORMANCE_DATA", REPOSITORY / ".." / "shared" / "data"))
 RECORDED = sorted((DATA / "unleash" / "webhooks").glob("*/*.json"))
 
 

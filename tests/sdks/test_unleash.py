@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from data import DATA
 from flagstore.documents import unleash_document
 from sdks import unleash_set
 from sdks.rig import Rig, same
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
-DATA = Path(
-    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
-)
 SCRIPT = "unleash_python.py"
 CONTEXTS = unleash_set.contexts(200)
 

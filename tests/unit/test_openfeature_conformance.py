@@ -32,7 +32,8 @@ from flagstore.evaluation.base import (
     ContextError,
     Outcome,
 )
-from flagstore.reader import Client
+from flagstore.reader import Client, client
+from flagstore.testing import FakeFlags
 from storesync.model import Changes, FlagSet
 from unit.test_reader import DOWN, EXPIRED_S, HEAD, PULSE, Rig
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.base import Engine
     from flagstore.snapshot import Snapshot
+
+pytest_plugins = ["flagstore.pytest_plugin"]
 
 TESTED: dict[str, str] = {}
 """Requirement → the test of it."""
@@ -346,6 +349,54 @@ def test_a_wrong_setting_is_the_end(stage: Stage) -> None:
     assert stage.calls() == []
     found = resolve(stage.provider, "string")
     assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
+
+
+def test_a_client_without_a_name_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out when it is used: also by a provider that was never registered, in each way."""
+    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
+    provider = FlagstoreProvider(client())
+    found = resolve(provider, "string")
+    assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
+    with pytest.raises(ProviderFatalError, match="FLAGSTORE_SOURCE"):
+        api.set_provider_and_wait(provider, "shop")
+    assert resolve(provider, "string") == found
+    assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
+
+
+def test_defaults_until_loaded_are_not_flags() -> None:
+    """A client that gives defaults meanwhile does not make the provider ready."""
+    stage = Stage(FLAGS, defaults_until_loaded=True)
+    stage.store.error = DOWN
+    with pytest.raises(ProviderNotReadyError, match="no flags have been loaded yet"):
+        api.set_provider_and_wait(stage.provider, "shop")
+    features = stage.listen(api.get_client("shop"))
+    stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    details = features.get_string_details("color", "red")
+    assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
+    stage.store.error = None
+    stage.expire()
+    assert features.get_string_value("color", "red") == "blue"
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+
+
+def test_other_sources_of_flags_are_ready_at_once() -> None:
+    """Those of a test, for one, which also reach a client that was made before."""
+    fake = FakeFlags({"color": "green"})
+    api.set_provider_and_wait(FlagstoreProvider(fake), "fake")
+    assert api.get_client("fake").get_string_value("color", "red", ADA) == "green"
+    assert [key for _, key in fake.evaluated] == ["ada"]
+
+
+def test_a_fixture_for_peoples_tests_makes_clients_ready(fake_flags: FakeFlags) -> None:
+    """The provider of a client at module scope has what the test says, and reads nothing."""
+    stage = Stage()
+    fake_flags["color"] = "green"
+    features = stage.ready()
+    details = features.get_string_details("color", "red", ADA)
+    assert (details.value, details.reason) == ("green", Reason.STATIC)
+    assert asyncio.run(features.get_string_value_async("color", "red", ADA)) == "green"
+    stage.wait_for()
+    assert stage.store.calls == []
 
 
 @requirement("2.5.1", "2.5.2", "2.5.3", "1.1.2.3", "1.6.1", "1.7.6")

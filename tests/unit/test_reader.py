@@ -923,10 +923,12 @@ def test_without_a_name_the_environment_says_which(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_no_name_at_all_names_the_remedy(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
-    """Both ways to give one."""
+    """Both ways to give one; where it is used, so that a module can be imported without."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
-    with pytest.raises(ConfigurationError, match=r'client\("prod"\), or set FLAGSTORE_SOURCE'):
-        flagstore.client(name)
+    nameless = flagstore.client(name)
+    for use in (nameless.keys, nameless.snapshot, nameless.info, lambda: nameless.enabled("a")):
+        with pytest.raises(ConfigurationError, match=r'client\("prod"\), or set FLAGSTORE_SOURCE'):
+            use()
 
 
 @pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])

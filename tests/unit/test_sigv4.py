@@ -12,7 +12,8 @@ import botocore.awsrequest
 import botocore.credentials
 import pytest
 
-from flagstore.stores.sigv4 import Credentials, sign
+from flagstore.stores.credentials import Credentials
+from flagstore.stores.sigv4 import sign
 
 REQUESTS = 2_000
 REGIONS = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "ap-southeast-7", "local"]

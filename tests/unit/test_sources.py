@@ -214,6 +214,7 @@ def test_a_source_may_say_everything() -> None:
         "options": {"project": "shop"},
         "rows": False,
         "allow_http": True,
+        "allow_private": True,
     }
     private = {"key": KEY, "base_url": "http://unleash.internal:4242/"}
     source = parse_source("prod", PUBLIC, json.dumps(public), PRIVATE, json.dumps(private))
@@ -225,6 +226,7 @@ def test_a_source_may_say_everything() -> None:
         options={"project": "shop"},
         rows=False,
         allow_http=True,
+        allow_private=True,
     )
 
 
@@ -294,7 +296,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f'{PUBLIC}: "sdk_key" is not known here, '
-                    "only provider, options, rows, store, allow_http"
+                    "only provider, options, rows, store, allow_http, allow_private"
                 ),
                 f"{PRIVATE}: a field is not known here, only key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import http.server
 import json
-import os
 import random
 import threading
 import time
 import tracemalloc
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from data import DATA
 from flagstore.layout import Key
 from simulators.memory_store import MemoryStore
 from simulators.split import SplitSimulator, event, new_flag, rich_flags
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
 
 PROVIDER = Split()
 SECRET = Secret("sample-webhook-secret")
-DATA = Path(
-    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
-)
 needs_data = pytest.mark.skipif(
     not (DATA / "split" / "splitChanges-36-flags.json").exists(),
     reason="allowed: no answers of Split's own tests (see CONFORMANCE_DATA)",

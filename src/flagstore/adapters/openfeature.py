@@ -36,7 +36,6 @@ from flagstore.adapters.openfeature_terms import (
 )
 from flagstore.errors import ConfigurationError, NotLoadedError
 from flagstore.evaluation import base
-from flagstore.reader import Client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +53,9 @@ STATUSES = {
     base.STALE: ProviderStatus.STALE,
 }
 """What is wrong with the flags in hand → the provider's status. Anything else is ERROR."""
+
+SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
+"""Before, after and instead of anything that there could be to tell."""
 
 
 class FlagstoreProvider(AbstractProvider):
@@ -85,11 +87,10 @@ class FlagstoreProvider(AbstractProvider):
             ProviderNotReadyError: nothing could be loaded yet; evaluations try again.
         """
         del evaluation_context
-        status = ProviderStatus.FATAL
+        status, seen = ProviderStatus.FATAL, None
         try:
-            if isinstance(self._flags, Client):
-                self._flags.snapshot()
-            status = ProviderStatus.READY
+            self._load()
+            status, seen = ProviderStatus.READY, self._flags.in_hand()
         except ConfigurationError as error:
             raise ProviderFatalError(str(error)) from error
         except NotLoadedError as error:
@@ -97,7 +98,12 @@ class FlagstoreProvider(AbstractProvider):
             raise ProviderNotReadyError(str(error)) from error
         finally:
             with self._lock:
-                self._status, self._seen = status, self._flags.in_hand()
+                self._status, self._seen = status, seen
+
+    def _load(self) -> None:
+        self._flags.for_context(None)
+        if self._flags.trouble() == base.NOT_LOADED:  # and the client gives defaults until then
+            raise NotLoadedError(error_of(base.NOT_LOADED)[1])
 
     def shutdown(self) -> None:
         """Forget what was told to handlers. The client is the caller's, and stays as it is."""
@@ -106,14 +112,14 @@ class FlagstoreProvider(AbstractProvider):
 
     def _notice(self) -> None:
         """Tell handlers what has become of the flags since they were last told; reads nothing."""
-        if self._status is ProviderStatus.NOT_READY or self._news() == (self._status, self._seen):
+        if self._status in SILENT or self._news() == (self._status, self._seen):
             return
         with self._lock:  # once, and in order
             self._tell_news(*self._news())
 
     def _tell_news(self, status: ProviderStatus, seen: Snapshot | None) -> None:
         before, earlier = self._status, self._seen
-        if before is ProviderStatus.NOT_READY:  # shut down meanwhile
+        if before in SILENT:  # shut down meanwhile
             return
         self._status, self._seen = status, seen
         if status is not before:
@@ -243,7 +249,11 @@ class FlagstoreProvider(AbstractProvider):
         given: EvaluationContext | None,
         kind: type,
     ) -> FlagResolutionDetails[Any]:
-        if self._flags.may_wait():
+        try:
+            waits = self._flags.may_wait()
+        except ConfigurationError:
+            waits = False  # and what is missing is said below
+        if waits:
             import asyncio  # noqa: PLC0415 - 15 ms that nobody else needs; a loop has it already
 
             return await asyncio.to_thread(self._resolve, key, default, given, kind)

@@ -1,7 +1,7 @@
 """Read from DynamoDB: one signed request over a kept connection, standard library only.
 
-Credentials come from the Lambda environment. Everything else (profiles, SSO, containers) is
-boto3's: it is imported only when the environment has no keys.
+Keys come from the Lambda environment or a container's endpoint. Everything else (profiles, SSO) is
+boto3's: it is imported only where there is neither.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Key, pieces_namespace, pieces_prefix
+from flagstore.stores.credentials import EnvironmentKeys, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from http.client import HTTPConnection
 
     from flagstore.layout import Record
-    from flagstore.stores.sigv4 import Credentials
+    from flagstore.stores.credentials import CredentialSource
+    from flagstore.stores.http import Connection
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
@@ -31,6 +32,11 @@ RETRIED_CODES = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "InternalServerError",
+}
+KEYS_REFUSED = {
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
 }
 
 
@@ -97,11 +103,11 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
         message = "set FLAGSTORE_TABLE to the name of the table (output TableName of the stack)"
         raise ConfigurationError(message)
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
-    keys = environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY")
-    if keys and not region:
+    lean = find(environ) is not None
+    if lean and not region:
         message = "set AWS_REGION to the region of the table"
         raise ConfigurationError(message)
-    if keys:
+    if lean:
         return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
     return DynamoDBReader(table, BotoTransport())
 
@@ -117,7 +123,7 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
 
 
 class LeanTransport:
-    """DynamoDB over ``http.client``, signed by hand, on one kept connection.
+    """DynamoDB over HTTP by hand, signed by hand, on one kept connection.
 
     Used by one thread at a time: the reader's refresh holds a lock.
     """
@@ -126,8 +132,8 @@ class LeanTransport:
         self._region = region
         self._scheme, _, rest = endpoint.partition("://")
         self._host = rest.partition("/")[0]
-        self._environ = environ
-        self._connection: HTTPConnection | None = None
+        self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
+        self._connection: Connection | None = None
         self._used_at = 0.0
         self._pid = 0
 
@@ -143,9 +149,6 @@ class LeanTransport:
                 self.close()
                 if reused:
                     continue  # the other end closed a kept connection: once more, on a fresh one
-                problem = f"{type(error).__name__}: {error}"
-            except _http_exceptions() as error:
-                self.close()
                 problem = f"{type(error).__name__}: {error}"
             else:
                 problem = self._problem(status, answer)
@@ -167,6 +170,8 @@ class LeanTransport:
         if status == OK:
             return ""
         code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
+        if code in KEYS_REFUSED and self._keys.refused():
+            return code  # they may be those of another time: a snapshot keeps what it knew
         if status == REFUSED and code not in RETRIED_CODES:
             text = answer.get("message") or answer.get("Message") or ""
             message = f"DynamoDB refused: {code}: {text}"
@@ -181,42 +186,31 @@ class LeanTransport:
         return self._connection is not None
 
     def _once(self, operation: str, body: bytes, deadline: float) -> tuple[int, dict[str, Any]]:
+        headers = self._signed(operation, body, deadline)
         connection = self._connection or self._connect(deadline)
-        headers = self._signed(operation, body)
-        if connection.sock is not None:
-            connection.sock.settimeout(_left(deadline))
-        connection.request("POST", "/", body, headers)
-        connection.sock.settimeout(_left(deadline))
-        response = connection.getresponse()
-        parts = []
-        while chunk := response.read1():
-            parts.append(chunk)
-            if connection.sock is not None:
-                connection.sock.settimeout(_left(deadline))
+        status, content = connection.request("POST", "/", headers, body, deadline)
         self._used_at = time.monotonic()
-        if response.will_close:
+        if connection.closed:
             self.close()
         try:
             # Only failures may come without a body: an empty 200 is one that was cut off.
-            empty = b"" if response.status == OK else b"{}"
-            return response.status, json.loads(b"".join(parts) or empty)
+            return status, json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
-            message = f"an answer that is no JSON (HTTP {response.status})"
+            message = f"an answer that is no JSON (HTTP {status})"
             raise OSError(message) from error
 
-    def _connect(self, deadline: float) -> HTTPConnection:
-        from http import client  # noqa: PLC0415 - 12 ms that an unused reader need not pay
+    def _connect(self, deadline: float) -> Connection:
+        from flagstore.stores.http import Connection  # noqa: PLC0415 - imports socket
 
-        kind = client.HTTPSConnection if self._scheme == "https" else client.HTTPConnection
-        self._connection = kind(self._host, timeout=_left(deadline))
+        self._connection = Connection(self._scheme, self._host, deadline)
         self._pid = os.getpid()
         return self._connection
 
-    def _signed(self, operation: str, body: bytes) -> dict[str, str]:
+    def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:
         from flagstore.stores.sigv4 import sign  # noqa: PLC0415 - with the connection
 
         return sign(
-            self._credentials(),
+            self._keys.current(deadline),
             region=self._region,
             service="dynamodb",
             host=self._host,
@@ -226,16 +220,6 @@ class LeanTransport:
                 "x-amz-target": f"DynamoDB_20120810.{operation}",
             },
             body=body,
-        )
-
-    def _credentials(self) -> Credentials:
-        from flagstore.stores.sigv4 import Credentials  # noqa: PLC0415 - with the connection
-
-        # Read at every call: they may be rotated under a process that lives long.
-        return Credentials(
-            self._environ["AWS_ACCESS_KEY_ID"],
-            self._environ["AWS_SECRET_ACCESS_KEY"],
-            self._environ.get("AWS_SESSION_TOKEN", ""),
         )
 
     def close(self) -> None:
@@ -268,7 +252,8 @@ class BotoTransport:
         import boto3  # noqa: PLC0415 - heavy, and rarely needed
         from botocore.config import Config  # noqa: PLC0415
 
-        left = _left(deadline)
+        # Not the module's: botocore has time-outs of its own.
+        left = max(deadline - time.monotonic(), 0.001)
         config = Config(connect_timeout=left, read_timeout=left, retries={"total_max_attempts": 2})
         return boto3.client("dynamodb", config=config)
 
@@ -281,20 +266,6 @@ def _boto_exceptions() -> tuple[type[Exception], ...]:
         message = "no AWS keys in the environment; install boto3 for other credentials"
         raise ConfigurationError(message) from error
     return BotoCoreError, ClientError
-
-
-def _http_exceptions() -> type[Exception]:
-    from http.client import HTTPException  # noqa: PLC0415 - imported by then
-
-    return HTTPException
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
-    return left
 
 
 def _record(item: Mapping[str, Any]) -> Record:

@@ -10,21 +10,12 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-class Credentials(NamedTuple):
-    """What requests are signed with. Never logged: ``repr`` hides the secrets."""
-
-    access_key: str
-    secret_key: str
-    token: str = ""
-
-    def __repr__(self) -> str:
-        return f"Credentials({self.access_key[:4]}…)"
+    from flagstore.stores.credentials import Credentials
 
 
 def sign(  # noqa: PLR0913 - the parts of a request, keyword-only

@@ -1,0 +1,21 @@
+"""A function of a shop, which asks its flags what a customer's checkout looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flagstore
+
+flags = flagstore.client()  # module scope, as boto3.client; nothing is read yet
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer for one customer: ``{"user": "ada", "plan": "pro"}``."""
+    user = flags.for_context({"key": event["user"], "plan": event.get("plan", "free")})
+    if not user.enabled("new-checkout"):
+        return {"checkout": "classic"}
+    return {
+        "checkout": "new",
+        "button": user.value("button-color", default="green"),
+        "payment_methods": user.value("payment-methods", default=["card"]),
+    }

@@ -1,0 +1,191 @@
+"""Operators of LaunchDarkly's clauses, each made into a test of one value. Pure.
+
+A test says whether a value is what a clause asks for, by any of the clause's values.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Test = Callable[[Any], bool]
+
+
+def _never(value: Any) -> bool:  # noqa: ANN401, ARG001 - a Test
+    return False
+
+
+def compile_test(operator: str, values: list[Any]) -> Test:
+    """Return the test of an operator against any of a clause's values."""
+    if operator in _MAKERS:
+        return _MAKERS[operator](values)
+    if operator in ("before", "after"):
+        from flagstore.evaluation.launchdarkly_dates import parse  # noqa: PLC0415 - imports datetime
+
+        return _limit([parse(value) for value in values], parse, above=operator == "after")
+    if operator in ("semVerEqual", "semVerLessThan", "semVerGreaterThan"):
+        return _version(operator, values)
+    return _never
+
+
+def _in(values: list[Any]) -> Test:
+    texts = frozenset(value for value in values if type(value) is str)
+    others = [(value, isinstance(value, bool)) for value in values if type(value) is not str]
+
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        if type(value) is str:
+            return value in texts
+        # Python takes True for 1; here they are of two types.
+        is_bool = isinstance(value, bool)
+        for other, other_is_bool in others:
+            if is_bool is other_is_bool and value == other:
+                return True
+        return isinstance(value, str) and value in texts
+
+    return test
+
+
+def _starts(values: list[Any]) -> Test:
+    texts = tuple(value for value in values if isinstance(value, str))
+    return lambda value: isinstance(value, str) and value.startswith(texts)
+
+
+def _ends(values: list[Any]) -> Test:
+    texts = tuple(value for value in values if isinstance(value, str))
+    return lambda value: isinstance(value, str) and value.endswith(texts)
+
+
+def _contains(values: list[Any]) -> Test:
+    texts = tuple(value for value in values if isinstance(value, str))
+
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        if isinstance(value, str):
+            for text in texts:
+                if text in value:
+                    return True
+        return False
+
+    return test
+
+
+def _matches(values: list[Any]) -> Test:
+    patterns: list[re.Pattern[str]] | None = None
+
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        nonlocal patterns
+        if patterns is None:
+            # To compile one takes longer than the whole flag, and many calls never get here.
+            patterns = [found for found in map(_pattern, values) if found is not None]
+        if isinstance(value, str):
+            for pattern in patterns:
+                if pattern.search(value) is not None:
+                    return True
+        return False
+
+    return test
+
+
+def _pattern(value: Any) -> re.Pattern[str] | None:  # noqa: ANN401 - provider JSON
+    """Compile a regular expression; None if it is none, and matches nothing."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return re.compile(value)
+    except Exception:  # noqa: BLE001 - re raises more than re.error, as RecursionError
+        return None
+
+
+def _limit(limits: list[Any], parse: Callable[[Any], Any], *, above: bool) -> Test:
+    """Return a test for more, or less, than any of the limits: than the most lenient of them."""
+    known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
+    if not known:
+        return _never
+    limit = min(known) if above else max(known)
+
+    def more(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        parsed = parse(value)
+        return parsed is not None and parsed > limit
+
+    def less(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        parsed = parse(value)
+        return parsed is not None and parsed < limit
+
+    return more if above else less
+
+
+def number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
+    """Return a number as a float; None for all else, truth values and texts among them.
+
+    Raises:
+        OverflowError: there is no float as large.
+    """
+    kind = type(value)
+    if kind is float or kind is int:
+        return float(value)
+    if kind in (str, bool, list, dict) or value is None:
+        return None
+    from numbers import Number  # noqa: PLC0415 - nearly never needed
+
+    known = isinstance(value, Number) and not isinstance(value, bool)
+    return float(value) if known else None
+
+
+def _less(values: list[Any]) -> Test:
+    return _limit([number(value) for value in values], number, above=False)
+
+
+def _more(values: list[Any]) -> Test:
+    return _limit([number(value) for value in values], number, above=True)
+
+
+def _at_most(values: list[Any]) -> Test:
+    return _up_to([number(value) for value in values], above=False)
+
+
+def _at_least(values: list[Any]) -> Test:
+    return _up_to([number(value) for value in values], above=True)
+
+
+def _up_to(limits: list[float | None], *, above: bool) -> Test:
+    """Return a test for at least, or at most, any of the limits."""
+    known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
+    if not known:
+        return _never
+    limit = min(known) if above else max(known)
+
+    def at_least(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        given = number(value)
+        return given is not None and given >= limit
+
+    def at_most(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        given = number(value)
+        return given is not None and given <= limit
+
+    return at_least if above else at_most
+
+
+def _version(operator: str, values: list[Any]) -> Test:
+    from flagstore.evaluation.launchdarkly_semver import parse  # noqa: PLC0415 - seldom needed
+
+    versions = [parse(value) for value in values]
+    if operator != "semVerEqual":
+        return _limit(versions, parse, above=operator == "semVerGreaterThan")
+    known = frozenset(version for version in versions if version is not None)
+    return lambda value: parse(value) in known
+
+
+_MAKERS: dict[str, Callable[[list[Any]], Test]] = {
+    "in": _in,
+    "startsWith": _starts,
+    "endsWith": _ends,
+    "contains": _contains,
+    "matches": _matches,
+    "lessThan": _less,
+    "lessThanOrEqual": _at_most,
+    "greaterThan": _more,
+    "greaterThanOrEqual": _at_least,
+}
+"""Operators whose tests need nothing that is not here."""

@@ -1,0 +1,185 @@
+"""Read flags from a file, with their rules: for tests, for local runs, and where all else fails.
+
+A file holds what a provider's SDK gets from its provider, or what :meth:`Snapshot.export` gives:
+
+==============  ===================================================================================
+ours            ``{"provider": "split", "meta": {…}, "sections": {"flags": {…}, …}}``
+LaunchDarkly    ``{"flags": {key: {…}}, "segments": {key: {…}}}``, or ``flagValues`` as in the data
+                files of its SDKs: ``{"flagValues": {"new-checkout": true}}``
+Split           ``{"ff": {"d": […]}, "rbs": {"d": […]}, "segments": {"beta": ["ada", "bob"]}}``
+Unleash         ``{"features": […], "segments": […]}``
+==============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.body import Body, encode
+from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
+from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
+from flagstore.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flagstore.body import Part
+    from flagstore.layout import Record
+
+    Sections = dict[str, dict[str, Any]]
+
+
+class Document(NamedTuple):
+    """One flag set as it is in a file."""
+
+    provider: str
+    sections: Sections
+    meta: dict[str, Any]
+
+
+class FileReader:
+    """A file as a store, read anew when it has changed: :class:`flagstore.parts.ReaderStore`."""
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+        self._head: Head | None = None
+        self._parts: Mapping[int, bytes] = {}
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
+        """Return the pulse or the head."""
+        del consistent, deadline
+        head = self._current()
+        source = key.namespace.partition(":")[0]
+        if key == pulse_key(source):
+            now = int(self._clock() * 1000)
+            pulse = Pulse(head.ticket, head.ticket, head.ticket, head.digest, checked_at=now)
+            return {**key._asdict(), **pulse._asdict()}
+        return head.to_record(key) if key == head_key(source) else None
+
+    def pieces(
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None
+    ) -> list[bytes]:
+        """Return a large segment; bodies are never in pieces here."""
+        del source, ticket, deadline
+        return [] if part is None else [self._parts[part]]
+
+    def _current(self) -> Head:
+        try:
+            stat = os.stat(self._path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
+            seen = (stat.st_mtime_ns, stat.st_size)
+            if self._head is None or seen != self._seen:
+                before = self._head.ticket if self._head else 0
+                # A number that grows, also where the file's time goes back.
+                ticket = max(before + 1, int(self._clock() * 1000))
+                self._head, self._parts = _head(load(self._path), ticket, stat.st_mtime_ns)
+                self._seen = seen
+        except OSError as error:
+            message = f"cannot read the flags in {self._path}: {error.strerror}"
+            raise StoreUnavailableError(message) from error
+        return self._head
+
+
+def load(path: str) -> Document:
+    """Read a file.
+
+    Raises:
+        CorruptSnapshotError: it is none of the documents above; says what is wrong.
+        OSError: it cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs a cold start 6 ms
+        text = file.read()
+    try:
+        return document(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        message = (
+            f"{path} holds no flags that are known here ({type(error).__name__}: {error}): it must "
+            "be a snapshot that was exported, or a document of LaunchDarkly's, Split's or Unleash's"
+        )
+        raise CorruptSnapshotError(message) from error
+
+
+def document(content: dict[str, Any]) -> Document:
+    """Tell whose document it is, and take it apart.
+
+    Raises:
+        ValueError: it is nobody's; or KeyError, TypeError where something in it is missing.
+    """
+    if "provider" in content and "sections" in content:
+        return Document(content["provider"], dict(content["sections"]), content.get("meta") or {})
+    if "features" in content:
+        meta: dict[str, Any] = {
+            name: content[name] for name in ("version", "query") if name in content
+        }
+        flags = {feature["name"]: feature for feature in content["features"]}
+        segments = {str(segment["id"]): segment for segment in content.get("segments") or ()}
+        return Document("unleash", {"flags": flags, "segments": segments}, meta)
+    if "ff" in content:
+        return Document("split", _split(content), {})
+    if "flags" in content or "flagValues" in content:
+        values = content.get("flagValues") or {}
+        flags = {key: _always(key, value) for key, value in values.items()}
+        flags.update(content.get("flags") or {})
+        segments = dict(content.get("segments") or {})
+        return Document("launchdarkly", {"flags": flags, "segments": segments}, {})
+    message = f"it has {', '.join(sorted(content)[:8]) or 'nothing'}"
+    raise ValueError(message)
+
+
+def snapshot_of(path: str, source: str) -> Snapshot:
+    """Return a file's flag set as a snapshot that is older than any in a store.
+
+    Raises:
+        CorruptSnapshotError: as of :func:`load`.
+        OSError: it cannot be read.
+    """
+    stat = os.stat(path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
+    head, parts = _head(load(path), 0, stat.st_mtime_ns)
+
+    def part(wanted: Part) -> bytes:
+        return parts[wanted.number]
+
+    return Snapshot(source, head, Body(head.index_data, head.index_digest, head.body), part)
+
+
+def _head(found: Document, ticket: int, changed_ns: int) -> tuple[Head, Mapping[int, bytes]]:
+    encoded = encode(found.sections, found.meta, ticket=ticket)
+    head = Head(
+        ticket=ticket,
+        provider=found.provider,
+        digest=encoded.digest,
+        counts=encoded.counts,
+        published_at=changed_ns // 1_000_000,
+        index_data=encoded.index_data,
+        index_digest=encoded.index_digest,
+        body=encoded.blocks,
+    )
+    return head, encoded.parts
+
+
+def _split(content: dict[str, Any]) -> Sections:
+    def active(part: str) -> dict[str, Any]:
+        items = (content.get(part) or {}).get("d") or ()
+        return {item["name"]: item for item in items if item.get("status") == "ACTIVE"}
+
+    segments = (content.get("segments") or {}).items()
+    return {
+        "flags": active("ff"),
+        "rule_based_segments": active("rbs"),
+        "segments": {name: {"name": name, "keys": sorted(set(keys))} for name, keys in segments},
+    }
+
+
+def _always(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """Return a flag of LaunchDarkly's that has one value for everybody."""
+    return {
+        "key": key,
+        "version": 1,
+        "on": True,
+        "variations": [value],
+        "fallthrough": {"variation": 0},
+    }

@@ -1,0 +1,88 @@
+"""For people's own tests: flags that say what the test wants, without a store.
+
+::
+
+    from flagstore.testing import FakeFlags
+
+    flags = FakeFlags({"new-checkout": True, "button-color": "blue"})
+    assert flags.enabled("new-checkout", {"key": "ada"})
+
+It has the surface of a client, so code that is given its flags can be given these. For code that
+makes its client at module scope there is a pytest fixture, ``fake_flags``, which comes with the
+wheel: every client in the process then answers from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, Outcome
+from flagstore.flags import Flags, State
+from flagstore.typed import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flagstore.flags import Detail
+
+
+class FakeFlags(Flags):
+    """Flags with the values that a test gives them; all others are the caller's default."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        """Begin with some values.
+
+        Args:
+            values: by key; a function is given the context and returns the value for it.
+        """
+        self._values = dict(values or {})
+        self.evaluated: list[tuple[Detail, str]] = []
+        """What was asked for, in order: the detail, and the key of the context."""
+
+    def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+        self._values[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._values))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def keys(self) -> list[str]:
+        """Return the keys of all flags, sorted."""
+        return sorted(self._values)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Give several flags other values."""
+        self._values.update(values)
+
+    def _state(self) -> State:
+        return State(
+            _FakeEngine(dict(self._values)),
+            PLAIN,
+            keys=self.keys,
+            overrides={},
+            on_evaluation=lambda detail, key: self.evaluated.append((detail, key)),
+        )
+
+
+class _FakeEngine:
+    """Evaluates a dictionary. See :class:`flagstore.evaluation.base.Engine`."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as of Engine
+        return given
+
+    def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - as of Engine
+        if key not in self._values:
+            return Outcome(error=FLAG_NOT_FOUND)
+        value = self._values[key]
+        return Outcome(value(context) if callable(value) else value, reason=OVERRIDE)

@@ -1,0 +1,89 @@
+"""The example: a template that deploys, tests that need nothing, flags that it reads."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.build.tooling import REPOSITORY, run, sam_environment, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLE = REPOSITORY / "examples" / "consumer"
+NO_NETWORK = """
+import socket
+
+
+def refuse(*_):
+    raise AssertionError("a test went to the network")
+
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads a template's short forms, such as !Sub, as their text."""
+
+
+Loader.add_multi_constructor("!", lambda _loader, _suffix, node: node.value)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from the sources, without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(
+        *(tool(".venv", "python"), "-m", "hatchling", "build", "--target", "wheel"),
+        *("--directory", str(folder)),
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.build
+def test_the_examples_tests_need_no_aws_and_no_network(wheel: Path, tmp_path: Path) -> None:
+    """They pass with the installed wheel, where there is no variable and nothing to connect to."""
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    (tmp_path / "no_network.py").write_text(NO_NETWORK)
+    environment = {
+        "PYTHONPATH": f"{EXAMPLE / 'src'}:{installed}:{tmp_path}",
+        "PATH": "/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = run(
+        *(tool(".venv", "python"), "-m", "pytest", "-q", "-c", "/dev/null"),
+        *("-p", "no_network", "-p", "no:cacheprovider", EXAMPLE / "tests"),
+        cwd=tmp_path,
+        environment=environment,
+    )
+    assert "2 passed" in done.stdout
+
+
+@pytest.mark.build
+def test_sam_finds_nothing_in_the_examples_template() -> None:
+    """`sam validate --lint` passes."""
+    done = run(
+        tool(".venv-sam", "sam"), "validate", "--lint", cwd=EXAMPLE, environment=sam_environment()
+    )
+    assert "is a valid SAM Template" in done.stdout
+
+
+def test_the_example_may_read_one_source_and_no_more() -> None:
+    """GetItem and Query, on keys of its source, which a request must name; never Scan."""
+    template = yaml.load((EXAMPLE / "template.yaml").read_text(), Loader)  # noqa: S506 - a safe one
+    function = template["Resources"]["CheckoutFunction"]["Properties"]
+    (policy,) = function["Policies"]
+    (statement,) = policy["Statement"]
+    assert statement["Action"] == ["dynamodb:GetItem", "dynamodb:Query"]
+    assert statement["Condition"] == {
+        "ForAllValues:StringLike": {"dynamodb:LeadingKeys": "${FlagSource}:*"},
+        "Null": {"dynamodb:LeadingKeys": "false"},
+    }
+    assert statement["Resource"].endswith(":table/${FlagTable}")

@@ -1,0 +1,180 @@
+"""The evaluation suites that LaunchDarkly runs against its own SDKs, case by case.
+
+The suites are data that does not ship with the project. They are read as LaunchDarkly's harness
+reads them: names in angle brackets stand for parameters, parameters make several cases of one
+suite, and the items of a flag set are completed, as a server does it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from flagstore.evaluation.base import ABSENT, ContextError, Settings
+from flagstore.evaluation.launchdarkly import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = Path(
+    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+FOLDER = DATA / "launchdarkly" / "server-side-eval"
+if not FOLDER.exists():
+    pytest.skip(
+        "allowed: LaunchDarkly's suites are not here; CONFORMANCE_DATA names the folder",
+        allow_module_level=True,
+    )
+
+NOT_APPLICABLE = {
+    f"errors-wrong-type: {name}": "an engine is not asked for a type: the reader's surface is"
+    for name in (
+        *("want bool, got number", "want bool, got string", "want int, got bool"),
+        *("want int, got string", "want string, got bool", "want string, got number"),
+    )
+}
+ZERO = {bool: False, int: 0, float: 0, str: ""}
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars: ``on`` is a text, and so is a date."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile("^(?:true|false)$") if tag.endswith(":bool") else pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith(":timestamp")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def filled(item: Any, values: dict[str, Any]) -> Any:
+    """Return an item of a suite with its ``<NAME>``s filled in, in keys and inside of texts too."""
+    if isinstance(item, dict):
+        return {filled(key, values): filled(value, values) for key, value in item.items()}
+    if isinstance(item, list):
+        return [filled(value, values) for value in item]
+    if not isinstance(item, str):
+        return item
+    whole = re.fullmatch("<([^<>]+)>", item)
+    if whole and whole[1] in values:
+        return values[whole[1]]
+
+    def text(found: re.Match[str]) -> str:
+        value = values.get(found[1], found[0])
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return re.sub("<([^<>]+)>", text, item)
+
+
+def rows(parameters: list[Any] | None) -> Iterator[dict[str, Any]]:
+    """Return what parameters may be: one of a list, or one of each list, in all combinations."""
+    if not parameters:
+        yield {}
+    elif isinstance(parameters[0], list):
+        for row in itertools.product(*parameters):
+            yield {name: value for part in row for name, value in part.items()}
+    else:
+        yield from parameters
+
+
+def completed(sdk_data: dict[str, Any]) -> dict[str, Any]:
+    """Return a flag set whose items have all that a server sends, and that the suites leave out."""
+    for section in sdk_data.values():
+        for key, item in section.items():
+            item |= {"key": key, "version": item.get("version", 1)}
+            for rule in item.get("rules", []):
+                rule.setdefault("clauses", [])
+                for clause in rule["clauses"]:
+                    clause.setdefault("attribute", "")
+                    clause.setdefault("values", [])
+            for name in ("targets", "contextTargets", "includedContexts", "excludedContexts"):
+                for target in item.get(name, []):
+                    target.setdefault("values", [])
+    return sdk_data
+
+
+def default(case: dict[str, Any], flags: dict[str, Any]) -> Any:
+    """Return the caller's default; without one, it is the zero of the first variation's type."""
+    if "default" in case:
+        return case["default"]
+    variations = flags.get(case["flagKey"], {}).get("variations") or [None]
+    return ZERO.get(type(variations[0]))
+
+
+def cases() -> Iterator[Any]:
+    """Return (flag set, case) of each case of all suites."""
+    for file in sorted(FOLDER.glob("*.yml")):
+        suite = yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+        constants = suite.get("constants", {})
+        for row in rows(suite.get("parameters")):
+            values = {**constants, **filled(row, constants)}
+            # A second time: what was filled in may have names in it.
+            whole = filled(
+                filled({k: v for k, v in suite.items() if k != "parameters"}, values), values
+            )
+            for case in whole["evaluations"]:
+                title = f"{file.stem}: {case.get('name', whole['name'])}"
+                reason = NOT_APPLICABLE.get(title)
+                marks = [pytest.mark.skip(f"allowed: {reason}")] if reason else []
+                yield pytest.param(whole["sdkData"], case, id=title, marks=marks)
+
+
+CASES = list(cases())
+
+
+class Items:
+    """A flag set of a suite."""
+
+    meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
+
+    def __init__(self, sdk_data: dict[str, Any]) -> None:
+        self._sections = sdk_data
+
+    def item(self, section: str, key: str) -> Any:
+        """Return the JSON of a flag or segment, or None."""
+        return self._sections.get(section, {}).get(key)
+
+
+def answer(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
+    """Return what our engine says of a case, as the suites put it."""
+    ours = engine(Items(sdk_data), Settings(now=float, random=float))
+    fallback = default(case, sdk_data.get("flags", {}))
+    try:
+        context = ours.context(case["context"])
+    except ContextError:
+        return {"value": fallback, "reason": {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}}
+    outcome = ours.evaluate(case["flagKey"], context)
+    reason: dict[str, Any] = {"kind": outcome.reason}
+    if outcome.error:
+        reason["errorKind"] = outcome.error
+    if outcome.rule_index is not None:
+        reason |= {"ruleIndex": outcome.rule_index, "ruleId": outcome.rule}
+    elif outcome.rule:
+        reason["prerequisiteKey"] = outcome.rule
+    if outcome.in_experiment:
+        reason["inExperiment"] = True
+    said = {"value": fallback if outcome.value is ABSENT else outcome.value, "reason": reason}
+    return said if outcome.variant is None else said | {"variationIndex": outcome.variant}
+
+
+@pytest.mark.parametrize(("sdk_data", "case"), CASES)
+def test_a_case(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
+    """Value, variation and reason are those that LaunchDarkly expects of its SDKs."""
+    assert answer(completed(sdk_data), case) == case["expect"]
+
+
+def test_all_of_them_are_here() -> None:
+    """The loader loses no case, and none is left out that is not listed."""
+    assert len(list(FOLDER.glob("*.yml"))) == 18
+    assert len(CASES) == 404
+    assert sum(bool(case.marks) for case in CASES) == len(NOT_APPLICABLE)

@@ -1,0 +1,256 @@
+"""LaunchDarkly: the official SDK's client and our engine over the same sets and contexts.
+
+Both sides get the same JSON. The reference is the client itself over its in-memory store, but what
+the SDK refuses to decode is refused when it is read, as its stores outside of memory do it, not
+with the whole set: it says EXCEPTION then, where ours says MALFORMED_FLAG.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+from ldclient import Config, Context, LDClient
+from ldclient.feature_store import InMemoryFeatureStore
+from ldclient.impl import evaluator, evaluator_common, operators
+from ldclient.versioned_data_kind import FEATURES, SEGMENTS
+
+from differential.campaign import Tally, run
+from differential.launchdarkly_sets import make
+from flagstore.evaluation.base import ABSENT, ContextError, Outcome, Settings
+from flagstore.evaluation.launchdarkly import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT = "the caller's default"
+
+
+class RefusedError(Exception):
+    """Raised where the SDK gets to an item that it cannot decode."""
+
+
+class Store(InMemoryFeatureStore):
+    """The SDK's store, which says of an item that it cannot be decoded when it is asked for."""
+
+    def fill(self, flags: dict[str, Any], segments: dict[str, Any]) -> None:
+        """Take a flag set."""
+        self.refused: set[Any] = set()
+        self.met_refused = False
+        decoded: dict[Any, dict[str, Any]] = {}
+        for kind, items in ((FEATURES, flags), (SEGMENTS, segments)):
+            decoded[kind] = {}
+            for key, item in items.items():
+                try:
+                    decoded[kind][key] = kind.decode(item)
+                except Exception:  # noqa: BLE001 - it does not say which
+                    self.refused.add((kind.namespace, key))
+        self.init(decoded)
+
+    def get(self, kind: Any, key: str, callback: Any = lambda item: item) -> Any:
+        """Return an item, or raise for one that was refused."""
+        if (kind.namespace, key) in self.refused:
+            self.met_refused = True
+            raise RefusedError(key)
+        return super().get(kind, key, callback)
+
+
+STORE = Store()
+CLIENT = LDClient(Config("sdk-key", feature_store=STORE, use_ldd=True, send_events=False))
+reached_unbounded = False
+
+
+def watch(tally: Tally) -> None:
+    """Let the SDK's evaluator count which operators it gets to with which types of values."""
+    match = getattr(evaluator_common._match_single_context_value, "watched", None)
+    match = match or evaluator_common._match_single_context_value
+    big = evaluator.Evaluator._big_segment_match_context
+    simple = evaluator.Evaluator._segment_matches_context
+
+    def watched(clause: Any, value: Any) -> bool:
+        if clause.values:
+            name = clause.op if operators.ops.get(clause.op) else "unknown"
+            tally.reached[f"{name}/{type(value).__name__}"] += 1
+        return match(clause, value)
+
+    def watched_segment(self: Any, *arguments: Any) -> bool:
+        tally.reached["segmentMatch/segment"] += 1
+        return simple(self, *arguments)
+
+    def watched_big(self: Any, *arguments: Any) -> bool:
+        global reached_unbounded  # noqa: PLW0603 - the evaluator has no room for it
+        reached_unbounded = True
+        return big(self, *arguments)
+
+    evaluator_common._match_single_context_value = watched
+    evaluator._match_single_context_value = watched
+    evaluator.Evaluator._segment_matches_context = watched_segment
+    evaluator.Evaluator._big_segment_match_context = watched_big
+
+
+class Set:
+    """The same flag set as our engine reads it."""
+
+    meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
+
+    def __init__(self, flags: dict[str, Any], segments: dict[str, Any]) -> None:
+        self.sections = {"flags": flags, "segments": segments}
+
+    def item(self, section: str, key: str) -> Any:
+        """Return the JSON of a flag or segment, or None."""
+        return self.sections[section].get(key)
+
+
+def with_kind(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a context as the SDK wants it: with a kind, which for ours may be missing."""
+    return given if given.get("kind") is not None else {**given, "kind": "user"}
+
+
+def theirs(key: str, context: Context) -> tuple[Any, ...]:
+    """Return what the SDK says, with MALFORMED_FLAG where it could not decode what it needed."""
+    STORE.met_refused = False
+    detail = CLIENT.variation_detail(key, context, DEFAULT)
+    reason = dict(detail.reason)
+    if STORE.met_refused:
+        reason = {"kind": "ERROR", "errorKind": "MALFORMED_FLAG"}
+    if reason["kind"] == "RULE_MATCH":
+        reason["ruleId"] = reason["ruleId"] or ""
+    return repr(detail.value), detail.variation_index, reason
+
+
+def said(outcome: Outcome) -> tuple[Any, ...]:
+    """Return an outcome of ours in the SDK's words."""
+    reason: dict[str, Any] = {"kind": outcome.reason}
+    if outcome.reason == "RULE_MATCH":
+        reason |= {"ruleIndex": outcome.rule_index, "ruleId": outcome.rule}
+    elif outcome.reason == "PREREQUISITE_FAILED":
+        reason["prerequisiteKey"] = outcome.rule
+    elif outcome.reason == "ERROR":
+        reason["errorKind"] = outcome.error
+    if outcome.in_experiment:
+        reason["inExperiment"] = True
+    value = DEFAULT if outcome.value is ABSENT else outcome.value
+    return repr(value), outcome.variant, reason
+
+
+def evaluate(over: Any, key: str, given: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what our engine says."""
+    try:
+        context = over.context(given)
+    except ContextError:
+        return repr(DEFAULT), None, {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}
+    return said(over.evaluate(key, context))
+
+
+def name_of(answer: tuple[Any, ...]) -> str:
+    """Return what the tally calls an answer of the SDK."""
+    value, _, reason = answer
+    kind: str = reason["kind"]
+    if kind == "OFF" and value == repr(DEFAULT):
+        return "default"
+    if kind == "FALLTHROUGH":
+        return "fallthrough"
+    return f"{kind}/{reason['errorKind']}" if kind == "ERROR" else kind
+
+
+def is_unbounded_segment() -> bool:
+    """Return whether the SDK got to a big segment: it goes on then, and ours does not guess."""
+    return reached_unbounded
+
+
+def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+    """Evaluate all flags of a set for all contexts on both sides."""
+    global reached_unbounded  # noqa: PLW0603 - see watch
+    flags, segments, contexts = case
+    STORE.fill(flags, segments)
+    ours = engine(Set(flags, segments), Settings(now=float, random=float))
+    for given in contexts:
+        context = Context.from_dict(with_kind(given))
+        before = repr(given)
+        for key in flags if contexts.index(given) else [*flags, "gone"]:
+            reached_unbounded = False
+            expected = theirs(key, context)
+            if is_unbounded_segment():
+                tally.excluded["is_unbounded_segment"] += 1
+                continue
+            tally.outcomes[name_of(expected)] += 1
+            answer = evaluate(ours, key, given)
+            if answer == expected:
+                yield key, expected, answer
+            else:
+                yield smallest(key, given, flags, segments), expected, answer
+        assert repr(given) == before, "the caller's context was changed"
+
+
+def differs(case: dict[str, Any]) -> bool:
+    """Return whether both sides say different things of a case."""
+    global reached_unbounded  # noqa: PLW0603 - see watch
+    reached_unbounded = False
+    try:
+        STORE.fill(case["flags"], case["segments"])
+        expected = theirs(case["key"], Context.from_dict(with_kind(case["given"])))
+        ours = engine(Set(case["flags"], case["segments"]), Settings(now=float, random=float))
+        return not reached_unbounded and evaluate(ours, case["key"], case["given"]) != expected
+    except (KeyError, TypeError, AttributeError):
+        return False  # not a case any more
+
+
+SMALLEST: list[Any] = []
+MOST_TRIES = 3_000
+
+
+def smallest(key: str, given: Any, flags: Any, segments: Any) -> Any:
+    """Return a case without all that its difference does not need, the first time.
+
+    Hypothesis cannot do it, as it knows only the seed. It tries other seeds then: they are not
+    made small again, which would take minutes.
+    """
+    case = {"key": key, "given": given, "flags": flags, "segments": segments}
+    if SMALLEST or "--no-shrink" in sys.argv:
+        return SMALLEST or case
+    SMALLEST.append(case := copy.deepcopy(case))
+    places: list[tuple[Any, Any]] = []
+    found, tries = -1, 0
+    while found != len(places) and tries < MOST_TRIES:
+        found = len(places)
+        places.clear()
+        _walk(case, places)
+        for holder, name in reversed(places):
+            tries += 1
+            kept = holder.pop(name)
+            if not differs(case):
+                if isinstance(holder, list):
+                    holder.insert(name, kept)
+                else:
+                    holder[name] = kept
+    return SMALLEST
+
+
+def _walk(item: Any, places: list[tuple[Any, Any]]) -> None:
+    """Add where something is."""
+    for name, value in item.items() if isinstance(item, dict) else enumerate(item):
+        places.append((item, name))
+        if isinstance(value, (dict, list)):
+            _walk(value, places)
+
+
+def main() -> None:
+    """Run a campaign."""
+    logging.disable(logging.CRITICAL)
+    watching: list[Tally] = []
+
+    def watched(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+        if not watching:
+            watching.append(tally)
+            watch(tally)
+        return compare(case, tally)
+
+    # Hypothesis says where each starts, and no more: what it mutates is too much of the same.
+    run(st.randoms(use_true_random=True).map(make), watched)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Keys for AWS without boto3: from the environment, and from the endpoint that SnapStart uses."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.errors import StoreUnavailableError
+from flagstore.stores.credentials import (
+    EARLY_S,
+    ContainerKeys,
+    Credentials,
+    EnvironmentKeys,
+    find,
+)
+from flagstore.stores.dynamodb import LeanTransport, open_reader
+from simulators.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOUR_S = 3_600
+FULL, RELATIVE = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+TOKEN, TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+
+
+class Endpoint(http.server.ThreadingHTTPServer):
+    """Plays the endpoint of a container: other keys at every call, valid for an hour."""
+
+    daemon_threads = True
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.calls: list[tuple[str, str]] = []
+        self.broken: bytes | None = None
+        self.status = 200
+        super().__init__(("127.0.0.1", 0), Connection)
+
+    @property
+    def uri(self) -> str:
+        """Return its address, as Lambda gives it."""
+        return f"http://127.0.0.1:{self.server_port}/2021-04-23/credentials"
+
+    def answer(self) -> bytes:
+        """Return what it says now."""
+        if self.broken is not None:
+            return self.broken
+        expires = time.gmtime(self.clock.now() + HOUR_S)
+        keys = {
+            "AccessKeyId": f"AKID{len(self.calls)}",
+            "SecretAccessKey": "container-secret",
+            "Token": "container-token",
+            "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", expires),
+        }
+        return json.dumps(keys).encode()
+
+
+class Connection(http.server.BaseHTTPRequestHandler):
+    """One call."""
+
+    server: Endpoint
+
+    def do_GET(self) -> None:
+        """Note it and answer."""
+        self.server.calls.append((self.path, self.headers.get("Authorization", "")))
+        body = self.server.answer()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that only the test moves."""
+    return FakeClock()
+
+
+@pytest.fixture
+def endpoint(clock: FakeClock) -> Iterator[Endpoint]:
+    """Run an endpoint."""
+    with Endpoint(clock) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def keys_of(endpoint: Endpoint, **environ: str) -> ContainerKeys:
+    """Return what asks an endpoint."""
+    return ContainerKeys(endpoint.uri, environ, endpoint.clock.now)
+
+
+def soon() -> float:
+    """Return a deadline."""
+    return time.monotonic() + 2
+
+
+def test_keys_are_asked_for_once_in_their_life(endpoint: Endpoint, clock: FakeClock) -> None:
+    """Kept until five minutes before they expire, then others, by the wall clock."""
+    keys = keys_of(endpoint, **{TOKEN: "the-token"})
+    first = keys.current(soon())
+    assert first == Credentials("AKID1", "container-secret", "container-token")
+    clock.advance(HOUR_S - EARLY_S - 2)
+    assert keys.current(soon()) is first
+    clock.advance(3)
+    assert keys.current(soon()).access_key == "AKID2"
+    assert endpoint.calls == [("/2021-04-23/credentials", "the-token")] * 2
+
+
+def test_a_token_in_a_file_is_read_at_every_call(endpoint: Endpoint, tmp_path: Path) -> None:
+    """EKS rotates it."""
+    file = tmp_path / "token"
+    keys = keys_of(endpoint, **{TOKEN_FILE: str(file), TOKEN: "not-this-one"})
+    for token in ("one", "two"):
+        file.write_text(f"{token}\n")
+        keys.refused()
+        keys.current(soon())
+    assert [token for _, token in endpoint.calls] == ["one", "two"]
+
+
+def test_an_endpoint_that_fails_costs_nothing_while_the_keys_are_good(
+    endpoint: Endpoint, clock: FakeClock
+) -> None:
+    """Then it is a typed error, which names the address and quotes no answer."""
+    keys = keys_of(endpoint)
+    first = keys.current(soon())
+    for body, status in ((b"secret", 200), (b"secret", 500), (b"[]", 200), (b'{"Token": 1}', 200)):
+        endpoint.broken, endpoint.status = body, status
+        keys.current(soon())
+        clock.advance(HOUR_S - EARLY_S + 1)
+        assert keys.current(soon()) is first
+        clock.advance(EARLY_S)
+        with pytest.raises(StoreUnavailableError, match="no keys from http://127") as failed:
+            keys.current(soon())
+        assert "secret" not in str(failed.value)
+        clock.advance(-HOUR_S - 1)
+
+
+def test_without_time_nothing_is_asked(endpoint: Endpoint) -> None:
+    """The deadline of a read holds for its keys as well."""
+    with pytest.raises(StoreUnavailableError, match="TimeoutError"):
+        keys_of(endpoint).current(time.monotonic() - 1)
+    assert endpoint.calls == []
+
+
+def test_keys_that_were_refused_are_fetched_anew(endpoint: Endpoint) -> None:
+    """Once they are told to be refused; those of the environment cannot be had otherwise."""
+    keys = keys_of(endpoint)
+    assert not keys.refused()
+    keys.current(soon())
+    assert keys.refused()
+    assert keys.current(soon()).access_key == "AKID2"
+    environment = EnvironmentKeys({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
+    assert environment.current(soon()) == Credentials("a", "b", "")
+    assert not environment.refused()
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        (
+            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", FULL: "http://x"},
+            "EnvironmentKeys",
+        ),
+        ({FULL: "http://127.0.0.1:9001/2021-04-23/credentials"}, "ContainerKeys"),
+        ({FULL: "http://localhost/x"}, "ContainerKeys"),
+        ({FULL: "http://[::1]:80/x"}, "ContainerKeys"),
+        ({FULL: "http://169.254.170.23/v1/credentials"}, "ContainerKeys"),
+        ({FULL: "https://keys.example.com/x"}, "ContainerKeys"),
+        ({RELATIVE: "/v2/credentials/1"}, "ContainerKeys"),
+        ({FULL: "http://keys.example.com/x"}, "NoneType"),
+        ({FULL: "http://127.0.0.1.example.com/x"}, "NoneType"),
+        ({FULL: "file:///etc/passwd"}, "NoneType"),
+        ({"AWS_ACCESS_KEY_ID": "a"}, "NoneType"),
+        ({"AWS_PROFILE": "mine"}, "NoneType"),
+        ({}, "NoneType"),
+    ],
+)
+def test_where_keys_are_found(environ: dict[str, str], kind: str) -> None:
+    """In the environment first; an endpoint without TLS only on this machine or a container's."""
+    assert type(find(environ)).__name__ == kind
+
+
+def test_a_snapstart_function_takes_the_lean_path(endpoint: Endpoint) -> None:
+    """An endpoint of a container is enough, and nothing is asked of it before it is needed."""
+    environ = {FULL: endpoint.uri, "FLAGSTORE_TABLE": "flags", "AWS_REGION": "eu-west-1"}
+    transport: Any = open_reader(environ)._transport
+    assert isinstance(transport, LeanTransport)
+    assert endpoint.calls == []
+
+
+def test_secrets_do_not_show() -> None:
+    """Not even in a traceback's locals."""
+    assert "the-secret" not in repr(Credentials("AKID", "the-secret", "the-secret"))

@@ -1,0 +1,194 @@
+"""A file of flags: as a store of its own, and as what there is until the store answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client
+from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
+from flagstore.loading import TTL_S
+from flagstore.stores.file import FileReader, document, snapshot_of
+from simulators.clock import FakeClock
+from simulators.reader_store import RecordsReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXPIRED_S = 1.2 * TTL_S
+LARGE = {"name": "beta", "keys": [f"user-{number}" for number in range(5_000)]}
+OURS = {
+    "provider": "split",
+    "meta": {"spec": "1.3"},
+    "sections": {"flags": {"a": {"name": "a"}}, "segments": {"beta": LARGE}},
+}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that only the test moves."""
+    return FakeClock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Give a file with our own document."""
+    path = tmp_path / "flags.json"
+    path.write_text(json.dumps(OURS))
+    return path
+
+
+def client(path: Path, clock: FakeClock) -> Client:
+    """Return a client of a file."""
+    store = FileReader(str(path), clock.now)
+    return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic)
+
+
+def test_a_snapshot_that_was_exported_reads_the_same(
+    file: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Flags, segments however large, and what else belongs to the document."""
+    flags = client(file, clock)
+    assert flags.keys() == ["a"]
+    assert flags.snapshot().item("segments", "beta") == LARGE
+    assert flags.info().provider == "split"
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(flags.snapshot().export()))
+    assert json.loads(again.read_text()) == OURS
+    assert client(again, clock).info().digest == flags.info().digest
+
+
+def test_a_file_that_changes_is_read_anew(file: Path, clock: FakeClock) -> None:
+    """After the TTL, also where its time goes back; a damaged one leaves the flags in hand."""
+    flags = client(file, clock)
+    assert flags.keys() == ["a"]
+    for number, text in enumerate(['{"flagValues":{"b":1}}', '{"flagValues":{"ccc":1}}']):
+        file.write_text(text)
+        os.utime(file, (1_000 - number, 1_000 - number))
+        clock.advance(EXPIRED_S)
+        assert flags.keys() == list(json.loads(text)["flagValues"])
+    file.write_text("{damaged")
+    clock.advance(EXPIRED_S)
+    assert flags.keys() == ["ccc"]
+    assert flags.info().stale
+    assert "flags.json" in flags.info().error
+
+
+def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAGSTORE_FILE, before any table or Redis."""
+    monkeypatch.setenv("FLAGSTORE_FILE", str(file))
+    monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
+    monkeypatch.setenv("FLAGSTORE_REDIS_URL", "redis://127.0.0.1:1")
+    assert Client("prod").keys() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "provider", "names"),
+    [
+        ({"flags": {"a": {"key": "a"}}}, "launchdarkly", {"flags": ["a"], "segments": []}),
+        (
+            {"flagValues": {"v": 1}, "segments": {"s": {"key": "s"}}},
+            "launchdarkly",
+            {"flags": ["v"], "segments": ["s"]},
+        ),
+        (
+            {
+                "ff": {
+                    "d": [{"name": "a", "status": "ACTIVE"}, {"name": "b", "status": "ARCHIVED"}]
+                },
+                "segments": {"beta": ["u"]},
+            },
+            "split",
+            {"flags": ["a"], "rule_based_segments": [], "segments": ["beta"]},
+        ),
+        (
+            {"ff": {"d": []}, "rbs": {"d": [{"name": "r", "status": "ACTIVE"}]}},
+            "split",
+            {"flags": [], "rule_based_segments": ["r"], "segments": []},
+        ),
+        (
+            {"version": 2, "features": [{"name": "f"}], "segments": [{"id": 3}]},
+            "unleash",
+            {"flags": ["f"], "segments": ["3"]},
+        ),
+        (OURS, "split", {"flags": ["a"], "segments": ["beta"]}),
+    ],
+)
+def test_the_documents_of_providers(
+    content: dict[str, Any], provider: str, names: dict[str, list[str]]
+) -> None:
+    """Each is known by its shape."""
+    found = document(content)
+    assert found.provider == provider
+    assert {section: sorted(items) for section, items in found.sections.items()} == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "null", '{"features": 3}', '{"ff": {"d": [{}]}, "x": 1}', '"x"', "[" * 99_999],
+)
+def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: str) -> None:
+    """A typed error that names the file and what it may hold."""
+    path = tmp_path / "flags.json"
+    path.write_text(text)
+    if text == '{"ff": {"d": [{}]}, "x": 1}':
+        assert client(path, clock).keys() == []
+        return
+    with pytest.raises(CorruptSnapshotError, match=r"flags\.json holds no flags that are known"):
+        client(path, clock).keys()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, clock: FakeClock) -> None:
+    """A typed error, as of any store."""
+    with pytest.raises(StoreUnavailableError, match=r"never\.json: No such file"):
+        client(tmp_path / "never.json", clock).keys()
+
+
+def test_a_bootstrap_serves_until_the_store_answers(file: Path, clock: FakeClock) -> None:
+    """It is stale from the first, the store is asked again, and replaces it."""
+    records: Any = {}
+    store = RecordsReader(records, clock)
+    flags = Client(
+        "prod",
+        store=store,
+        bootstrap=str(file),
+        replicas=1,
+        clock=clock.now,
+        monotonic=clock.monotonic,
+    )
+    assert flags.keys() == ["a"]
+    assert flags.snapshot().item("segments", "beta") == LARGE
+    assert flags.info().stale
+    assert "nothing has been published" in flags.info().error
+    other = FileReader(str(file), clock.now)
+    file.write_text('{"flagValues":{"b":1}}')
+    for key in list(_keys()):
+        record = other.read(key, consistent=True, deadline=0)
+        assert record
+        records[key] = record
+    clock.advance(EXPIRED_S)
+    assert flags.keys() == ["b"]
+    assert not flags.info().stale
+
+
+def test_a_bootstrap_that_is_bad_too_says_both(tmp_path: Path, clock: FakeClock) -> None:
+    """Why the store gave nothing, and why the file did not."""
+    missing = str(tmp_path / "never.json")
+    store = RecordsReader({}, clock)
+    flags = Client("prod", store=store, bootstrap=missing, clock=clock.now)
+    with pytest.raises(NotLoadedError, match=r"nothing has been published.*bootstrap.*never\.json"):
+        flags.snapshot()
+
+
+def test_a_bootstrap_is_older_than_anything(file: Path) -> None:
+    """Its ticket is lower than that of any publication."""
+    assert snapshot_of(str(file), "prod").head.ticket == 0
+
+
+def _keys() -> list[Any]:
+    from flagstore.layout import head_key, pulse_key  # noqa: PLC0415 - only here
+
+    return [head_key("prod"), pulse_key("prod")]

@@ -1,0 +1,135 @@
+"""What people's own tests use: fakes, overrides, and the pytest fixture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import flagstore
+from flagstore import Client, ConfigurationError, NotLoadedError
+from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE
+from flagstore.testing import FakeFlags
+from simulators.clock import FakeClock
+from simulators.reader_store import RecordsReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytest_plugins = ["flagstore.pytest_plugin"]
+
+
+def nothing_published(**options: bool) -> Client:
+    """Return a client whose store holds nothing."""
+    clock = FakeClock()
+    store = RecordsReader({}, clock)
+    return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic, **options)  # type: ignore[arg-type] # one option
+
+
+def test_a_fake_has_the_surface_of_a_client() -> None:
+    """Values that the test gives; what it gives none is the caller's default."""
+    flags = FakeFlags({"new-checkout": True, "color": "blue"})
+    user = flags.for_context({"key": "ada"})
+    assert user.enabled("new-checkout")
+    assert user.value("color", default="red") == "blue"
+    assert user.value("never", default="red") == "red"
+    detail = user.detail("color", default="red")
+    assert (detail.value, detail.reason, detail.error) == ("blue", OVERRIDE, "")
+    assert user.detail("never", default=1).error == FLAG_NOT_FOUND
+    assert flags.all({"key": "ada"}).keys() == {"color", "new-checkout"}
+    assert flags.keys() == list(flags) == ["color", "new-checkout"]
+    assert len(flags) == 2
+    assert "color" in flags
+    flags["color"] = "green"
+    del flags["new-checkout"]
+    flags.update({"size": 3})
+    assert flags.value("color", {}, default="red") == "green"
+    assert not flags.enabled("new-checkout", {})
+    assert flags.value("size", {}, default=1) == 3
+
+
+def test_a_fake_can_depend_on_the_context() -> None:
+    """A function is given the context."""
+
+    def is_pro(context: Mapping[str, object]) -> bool:
+        return context.get("plan") == "pro"
+
+    flags = FakeFlags({"beta": is_pro})
+    assert flags.enabled("beta", {"key": "a", "plan": "pro"})
+    assert not flags.enabled("beta", {"key": "a"})
+
+
+def test_a_fake_remembers_what_was_asked() -> None:
+    """In order, with the context's key."""
+    flags = FakeFlags({"a": True})
+    flags.enabled("a", {"key": "ada"})
+    flags.value("b", {"key": "bob"}, default=3)
+    assert [(detail.key, detail.value, key) for detail, key in flags.evaluated] == [
+        ("a", True, "ada"),
+        ("b", 3, "bob"),
+    ]
+
+
+class TestFixture:
+    def test_every_client_answers_from_it(self, fake_flags: FakeFlags) -> None:
+        """Also one that was made before, at module scope; nothing is read."""
+        fake_flags["new-checkout"] = True
+        assert MODULE_SCOPE.enabled("new-checkout", {"key": "ada"})
+        assert Client("other").value("never", {"key": "ada"}, default="red") == "red"
+        assert MODULE_SCOPE.keys() == ["new-checkout"]
+        assert fake_flags.evaluated[0][0].key == "new-checkout"
+
+    def test_it_ends_with_the_test(self) -> None:
+        """The client reads its store again."""
+        with pytest.raises(NotLoadedError):
+            nothing_published().enabled("new-checkout")
+
+
+MODULE_SCOPE = Client("prod")
+
+
+def test_overrides_end_with_their_block() -> None:
+    """They need no store, and what was asked for before stays as it is."""
+    flags = nothing_published(defaults_until_loaded=True)
+    with flags.override({"a": True}):
+        held = flags.for_context({"key": "ada"})
+        with flags.override({"a": False, "b": "x"}):
+            assert not flags.enabled("a")
+            assert flags.value("b", default="y") == "x"
+            assert held.enabled("a")
+        assert flags.enabled("a")
+        assert flags.value("b", default="y") == "y"
+    assert not flags.enabled("a")
+    flags.override({"a": True})
+    assert flags.enabled("a")
+
+
+def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAGSTORE_OVERRIDES, a JSON object; what is none is said when the client is made."""
+    monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": true, "b": {"c": 1}}')
+    flags = nothing_published(defaults_until_loaded=True)
+    assert flags.enabled("a")
+    assert flags.value("b", default={}) == {"c": 1}
+    for text in ("a=true", "[]", '"a"', "1"):
+        monkeypatch.setenv("FLAGSTORE_OVERRIDES", text)
+        with pytest.raises(ConfigurationError, match="FLAGSTORE_OVERRIDES must be a JSON object"):
+            Client("prod")
+
+
+def test_before_the_first_load_it_is_an_error_or_the_default() -> None:
+    """As the client was told; either says why."""
+    with pytest.raises(NotLoadedError):
+        nothing_published().enabled("a")
+    flags = nothing_published(defaults_until_loaded=True)
+    detail = flags.detail("a", {"key": "ada"}, default="red")
+    assert (detail.value, detail.error, detail.stale) == ("red", "NOT_LOADED", True)
+    assert flags.all({"key": "ada"}) == {}
+
+
+def test_options_belong_to_the_first_call() -> None:
+    """The same client for the same name; other options later are refused, not ignored."""
+    made = flagstore.client("first-call", ttl_s=5.0)
+    assert flagstore.client("first-call") is made
+    assert flagstore.client("first-call", ttl_s=5.0) is made
+    with pytest.raises(ConfigurationError, match="made with other options"):
+        flagstore.client("first-call", ttl_s=6.0)
