@@ -299,8 +299,7 @@ class FlagstoreProvider(AbstractProvider):
         detail = flags.detail(key, default=probe)
         if detail.error == base.WRONG_TYPE and isinstance(probe, (dict, list)):
             # A structure is asked for, and to OpenFeature a list is one as well.
-            other = flags.detail(key, default=[] if isinstance(probe, dict) else {})
-            return detail if other.error else other
+            return flags.detail(key, default=[] if isinstance(probe, dict) else {})
         return detail
 
     def _failed(
