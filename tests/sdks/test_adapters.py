@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
-LAUNCHDARKLY, SPLIT, UNLEASH = "launchdarkly_python.py", "split_python.py", "unleash_python.py"
+LAUNCHDARKLY, SPLIT, UNLEASH = "launchdarkly_python.py", "split_adapter_python.py", "unleash_python.py"
 HEAD, PIECES, PART = f"read {SOURCE}:$head", "pieces", "part"
 
 
