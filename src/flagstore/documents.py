@@ -13,6 +13,8 @@ from flagstore.body import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flagstore.snapshot import Snapshot
 
 
@@ -31,10 +33,13 @@ def unleash_document(snapshot: Snapshot) -> str:
             f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
         )
         raise ConfigurationError(message)
-    meta = snapshot.meta
-    document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
     # Segments first: where a large one cannot be read now, the work on the others is spared.
     segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
-    document["features"] = [snapshot[key] for key in snapshot]
-    document["segments"] = segments
-    return dumps(document)
+    features = [snapshot[key] for key in snapshot]
+    return unleash_text(snapshot.meta, features, segments)
+
+
+def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
+    """Return the same from a set's parts: features and segments in order of their keys."""
+    document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
+    return dumps({**document, "features": features, "segments": segments})

@@ -14,6 +14,7 @@ from flagstore.evaluation.base import (
     EXCEPTION,
     NOT_LOADED,
     OVERRIDE,
+    WRONG_TYPE,
     ContextError,
     Outcome,
 )
@@ -225,7 +226,7 @@ class ContextFlags:
             key,
             value,
             on,
-            None if held is ABSENT else variant,
+            None if held is ABSENT or error == WRONG_TYPE else variant,
             ERROR if error else reason,
             error,
             rule,

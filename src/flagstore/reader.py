@@ -229,7 +229,15 @@ class Client(Flags):
             host_name=os.environ.get("hostname") or _host_name(),  # noqa: SIM112 - Unleash's own
             strategies=self._strategies,
         )
-        return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+        try:
+            return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+            name = type(error).__name__
+            # Without the exception's text: nothing of a flag set belongs into a log.
+            logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
+            return None
 
     def _report(self, detail: Detail, key: str) -> None:
         try:

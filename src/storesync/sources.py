@@ -1,6 +1,6 @@
 """Sources and their webhooks, from SSM parameters under one prefix.
 
-``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, store,
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
                                    allow_http, allow_private
 ``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
@@ -38,7 +38,15 @@ must not be able to spend it."""
 RETRY_S = 5.0
 """Pause after a first reading that failed, and until a missing name is looked for again."""
 
-SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http", "allow_private")
+SOURCE_FIELDS = (
+    "provider",
+    "options",
+    "rows",
+    "document",
+    "store",
+    "allow_http",
+    "allow_private",
+)
 CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
@@ -177,7 +185,13 @@ def parse_source(
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
         allow_private=public.flag("allow_private", default=False),
+        document=public.flag("document", default=False),
     )
+    if source.document and provider and provider.name != "unleash":
+        public.problem(
+            '"document" is for Unleash only, whose SDKs take all flags as one document: '
+            f"leave it out for {provider.title}"
+        )
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)

@@ -16,6 +16,8 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
 from storesync import providers
 from storesync.budget import Budget, SystemClock
 from storesync.http import HttpClient
@@ -100,9 +102,9 @@ class Rig(Scripts):
         """Return where the scripts find the rows."""
         return {"table": self.table.name, "prefix": SOURCE}
 
-    def sync(self, client: Any = None) -> Report:
-        """Run one sync, as a ring of the schedule would."""
-        source, budget = _source(self.server, self.provider), _budget()
+    def sync(self, client: Any = None, **options: Any) -> Report:
+        """Run one sync, as a ring of the schedule would; options are the source's."""
+        source, budget = _source(self.server, self.provider, **options), _budget()
         store = DynamoDBStore(client or self.table.client, self.table.name, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
@@ -145,14 +147,22 @@ class RedisRig(Scripts):
         user, _, password = self.login.partition(":")
         return {"redis": self.redis.url(user, password), "prefix": f"{{{SOURCE}}}"}
 
-    def sync(self) -> Report:
-        """Run one sync, as a ring of the schedule would."""
-        stored = {"store": "redis", "store_url": Secret(self.redis.url())}
+    def sync(self, **options: Any) -> Report:
+        """Run one sync, as a ring of the schedule would; options are the source's."""
+        stored = {"store": "redis", "store_url": Secret(self.redis.url()), **options}
         source, budget = _source(self.server, self.provider, **stored), _budget()
         no_table: Any = None
         store = Stores(no_table, "").open(source, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give what a fresh reader reads."""
+        address = parse_url(self.redis.url())
+        assert address is not None
+        with contextlib.closing(SocketTransport(address)) as transport:
+            yield Client(SOURCE, store=RedisReader(transport)).snapshot()
 
 
 def _source(server: Any, provider: str, **options: Any) -> Source:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
-LAUNCHDARKLY, SPLIT, UNLEASH = "launchdarkly_python.py", "split_adapter_python.py", "unleash_python.py"
+LAUNCHDARKLY, UNLEASH = "launchdarkly_python.py", "unleash_python.py"
+SPLIT = "split_adapter_python.py"
 HEAD, PIECES, PART = f"read {SOURCE}:$head", "pieces", "part"
 
 
