@@ -62,6 +62,8 @@ NOT_LOADED = "NOT_LOADED"
 """Nothing has been read from the store yet, and the caller asked for defaults until then."""
 TOO_OLD = "TOO_OLD"
 """The store has not been heard from for longer than the caller's ``max_age_s``."""
+STALE = "STALE"
+"""No error: the last attempt to hear from the store failed, and what is in hand is used."""
 EXCEPTION = "EXCEPTION"
 """A fault of ours; the log has it."""
 
