@@ -2,7 +2,7 @@
 
 ``UnleashClient`` takes it from a cache of one's own: a ``BaseCache`` that has ``bootstrapped`` set
 and returns the text for the key ``/client/features``. The client then evaluates without asking a
-server, and needs no ``initialize_client()``. tests/sdks/unleash_python.py has such a cache.
+server, and needs no ``initialize_client()``. :mod:`flagstore.adapters.unleash` has such a cache.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def unleash_document(snapshot: Snapshot) -> str:
             f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
         )
         raise ConfigurationError(message)
-    features = [snapshot[key] for key in snapshot]
+    # Segments first: where a large one cannot be read now, the work on the others is spared.
     segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
+    features = [snapshot[key] for key in snapshot]
     return unleash_text(snapshot.meta, features, segments)
 
 

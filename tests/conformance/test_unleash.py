@@ -80,7 +80,7 @@ def whole(state: dict[str, Any]) -> dict[str, Any]:
 
 def evaluator(name: str) -> UnleashEngine:
     """Make an engine of ours for a file of the specification."""
-    settings = Settings(now=time.time, random=lambda: 0.5, host_name="testing")
+    settings = Settings(now=time.time, random=lambda: 0.5)
     return engine(Set(DOCUMENTS[name]["state"]), settings)
 
 

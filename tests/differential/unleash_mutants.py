@@ -12,14 +12,14 @@ _OPERATORS = "unleash_operators.py"
 _LITERALS = "unleash_literals.py"
 _REGEX = "unleash_regex.py"
 _CLASSES = "unleash_classes.py"
-_MURMUR = "unleash_murmur.py"
+_MURMUR = "murmur3.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a-rollout-one-percent-too-large",
         _STRATEGIES,
-        "value is not None and murmur3_32(prefix + value.encode(), 0) % _ALL < percentage",
-        "value is not None and murmur3_32(prefix + value.encode(), 0) % _ALL <= percentage",
+        "value is not None and murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage",
+        "value is not None and murmur3_32(mixed(prefix + value.encode()), 0) % _ALL <= percentage",
     ),
     Mutant(
         "default-stickiness-by-the-session-only",
@@ -39,8 +39,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "SEED: Final = 86_028_157",
         "SEED: Final = 0",
     ),
-    Mutant("the-tail-of-a-hash", _MURMUR, "    if tail:", "    if len(tail) > 1:"),
-    Mutant("the-length-of-a-hash", _MURMUR, "value ^= length", "value ^= blocks"),
+    Mutant("the-rest-of-a-hash", _MURMUR, "value ^= rest ^ length", "value ^= length"),
+    Mutant("the-length-of-a-hash", _MURMUR, "value ^= rest ^ length", "value ^= rest"),
     Mutant("variants-one-too-far", _VARIANTS, "if bound >= target:", "if bound > target:"),
     Mutant(
         "overrides-after-weights",

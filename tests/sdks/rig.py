@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
 NODE_FOLDER = HERE / "node"
+MODULES = [str(HERE), str(HERE.parents[1] / "src")]
+"""Where scripts find our adapters, and what counts their reads."""
 SOURCE = "prod"
 TIMEOUT_S = 60
 
@@ -85,7 +87,16 @@ class Rig(Scripts):
 
     def environment(self) -> dict[str, str]:
         """Let the scripts find the table."""
-        return self.aws.child_environment(os.environ)
+        known = self.aws.child_environment(os.environ)
+        return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_HEAD_REPLICAS": "1"}
+
+    def adapted(self, script: str, **task: Any) -> tuple[list[str], list[str]]:
+        """Run a script among the Python SDKs on our adapter.
+
+        Returns one text for each context, and what was read of the table for all of them.
+        """
+        *lines, calls = self.python(script, **task, snapshot=SOURCE, path=MODULES)
+        return lines, json.loads(calls)
 
     def place(self) -> dict[str, str]:
         """Return where the scripts find the rows."""

@@ -11,8 +11,8 @@ import pytest
 from flagstore.errors import NotPublishedError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, ContextError, Outcome, Settings
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash import UnleashEngine, engine
-from flagstore.evaluation.unleash_murmur import murmur3_32
 from flagstore.evaluation.unleash_regex import (
     InvalidPatternError,
     Pattern,
@@ -80,7 +80,7 @@ def test_a_rollout_by_lot_hashes_a_number_from_1_to_9999(drawn: float, stickines
     """A draw stands for 1 + floor(9999 r), which is hashed with the group as a user would be."""
     number = min(9999, 1 + int(9999 * drawn))
     for percentage in range(101):
-        on = murmur3_32(f"g:{number}".encode(), 0) % 100 + 1 <= percentage
+        on = murmur3_32(mixed(f"g:{number}".encode()), 0) % 100 + 1 <= percentage
         one = ask(flag("f", rollout(percentage, stickiness)), of=settings(lambda: drawn))
         assert one.value is on
 
@@ -304,13 +304,10 @@ def test_a_custom_strategy_that_fails_is_an_outcome(caplog: pytest.LogCaptureFix
     assert "mine" in caplog.text
 
 
-def test_a_host_name_is_compared_where_it_is_given() -> None:
-    """The official Python engine never knows its host; other SDKs do, so it can be set."""
-    given = flag("f", {"name": "applicationHostname", "parameters": {"hostNames": "a, Host"}})
-    assert ask(given).value is False
-    assert ask(given, of=settings(host_name="hOST")).value is True
-    empty = flag("f", {"name": "applicationHostname", "parameters": {}})
-    assert ask(empty).value is False
+def test_a_host_name_is_that_of_nobody() -> None:
+    """The official Python engine does not know its host's name; SDKs of other languages do."""
+    for names in ({"hostNames": "a, Host"}, {}):
+        assert ask(flag("f", {"name": "applicationHostname", "parameters": names})).value is False
 
 
 # -- contexts --------------------------------------------------------------------------------------
@@ -428,12 +425,12 @@ def test_the_time_is_that_of_the_question() -> None:
 )
 def test_murmur_has_the_published_values(text: str, seed: int, expected: int) -> None:
     """MurmurHash3, x86, 32 bits."""
-    assert murmur3_32(text.encode(), seed) == expected
+    assert murmur3_32(mixed(text.encode()), seed) == expected
 
 
 def test_murmur_takes_texts_of_any_length() -> None:
     """Lengths beyond what is prepared are hashed alike, each to a number of its own."""
-    found = {murmur3_32(b"x" * length, 0) for length in range(400)}
+    found = {murmur3_32(mixed(b"x" * length), 0) for length in range(400)}
     assert len(found) == 400
     assert all(0 <= value < 1 << 32 for value in found)
 

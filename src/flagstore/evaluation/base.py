@@ -62,6 +62,8 @@ NOT_LOADED = "NOT_LOADED"
 """Nothing has been read from the store yet, and the caller asked for defaults until then."""
 TOO_OLD = "TOO_OLD"
 """The store has not been heard from for longer than the caller's ``max_age_s``."""
+STALE = "STALE"
+"""No error: the last attempt to hear from the store failed, and what is in hand is used."""
 EXCEPTION = "EXCEPTION"
 """A fault of ours; the log has it."""
 
@@ -105,8 +107,6 @@ class Settings(NamedTuple):
     """Unleash: what rules on ``appName`` compare with."""
     environment: str = ""
     """Unleash: what rules on ``environment`` compare with."""
-    host_name: str = ""
-    """Unleash: what the strategy ``applicationHostname`` compares with."""
     strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] = {}
     """Unleash: custom strategies by name, each a function of its parameters and the context."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
 from flagstore.evaluation.base import Outcome
-from flagstore.evaluation.unleash_murmur import murmur3_32
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash_variants import Lots, draw, of_flag, of_strategy
 
 if TYPE_CHECKING:
@@ -180,15 +180,10 @@ class Flag:
         return operators.in_networks("remoteAddress", listed)
 
     def _host_names(self, parameters: Mapping[str, str]) -> Predicate | None:
-        """Compare with the host's name; one that is not known is none of those listed."""
-        listed = [
-            part.strip(operators.WHITE_SPACE) for part in parameters.get("hostNames", "").split(",")
-        ]
-        for part in listed:
-            operators.check_quotable(part)
-        own = self._settings.host_name
-        found = own != "" and own.lower() in {part.lower() for part in listed}
-        return None if found else never
+        """Match nobody: the official Python engine does not know its host's name."""
+        for part in parameters.get("hostNames", "").split(","):
+            operators.check_quotable(part.strip(operators.WHITE_SPACE))
+        return never
 
     def _custom_rule(self, number: int) -> Predicate | None:
         """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
@@ -246,7 +241,9 @@ def _rollout(group: str, field: str, percentage: int) -> Predicate | None:
 
     def check(context: Mapping[str, Any]) -> bool:
         value = context[field]
-        return value is not None and murmur3_32(prefix + value.encode(), 0) % _ALL < percentage
+        return (
+            value is not None and murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
+        )
 
     return check
 
@@ -265,7 +262,7 @@ def _rollout_by_default(
             value = context["sessionId"]
             if value is None:
                 value = str(draw(random, _STICKY_DRAWS))
-        return murmur3_32(prefix + value.encode(), 0) % _ALL < percentage
+        return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
 
     return check
 
@@ -278,6 +275,6 @@ def _rollout_by_draw(group: str, percentage: int, random: Callable[[], float]) -
 
     def check(_: Mapping[str, Any]) -> bool:
         value = str(draw(random, _STICKY_DRAWS))
-        return murmur3_32(prefix + value.encode(), 0) % _ALL < percentage
+        return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
 
     return check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.evaluation.unleash_murmur import murmur3_32
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash_operators import text
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _pick(group: str, stickiness: str | None, total: int, lots: Lots) -> Pick:
                 seed = context["sessionId"]
                 if seed is None:
                     return draw(random, total)
-            return murmur3_32(prefix + seed.encode(), SEED) % total + 1
+            return murmur3_32(mixed(prefix + seed.encode()), SEED) % total + 1
 
         return pick_by_default
     field = TIME_PROPERTY if stickiness == "currentTime" else text(stickiness)
@@ -144,6 +144,6 @@ def _pick(group: str, stickiness: str | None, total: int, lots: Lots) -> Pick:
         seed = context[field]
         if seed is None:
             return draw(random, total)
-        return murmur3_32(prefix + seed.encode(), SEED) % total + 1
+        return murmur3_32(mixed(prefix + seed.encode()), SEED) % total + 1
 
     return pick
