@@ -78,19 +78,22 @@ $(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
 
 # -- Checks ----------------------------------------------------------------------------------------
 
+# Two files at a time: half of the time is waiting for servers and other processes.
+PYTEST := .venv/bin/pytest --numprocesses=2 --dist=loadfile
+
 .PHONY: test
 test: ## all checks and tests; says what was skipped and why
 	@$(call install,$(ENVIRONMENTS))
 	@$(MAKE) lint
-	.venv/bin/pytest
+	$(PYTEST)
 
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
-	.venv/bin/pytest -m campaign -s tests/faults
+	$(PYTEST) -m campaign tests/faults
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
-	.venv/bin/pytest -m campaign -s tests/differential
+	$(PYTEST) --dist=worksteal -m campaign tests/differential
 
 .PHONY: conformance-data
 conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
