@@ -1,4 +1,4 @@
-"""The only way out: one HTTP GET, within a deadline that holds and within caps.
+"""The only way out: one HTTP request, within a deadline that holds and within caps.
 
 Only the function that syncs imports this module, since ``requests`` costs 70 ms.
 
@@ -89,7 +89,7 @@ class HttpLimits:
 
 
 class HttpClient:
-    """One GET at a time, or several from several threads: nothing is shared between exchanges."""
+    """One request at a time, or several from several threads: exchanges share nothing."""
 
     def __init__(
         self, limits: HttpLimits | None = None, *, now: Callable[[], float] = time.time
@@ -111,12 +111,23 @@ class HttpClient:
             EndpointNotFoundError: a redirect.
             MalformedAnswerError: a body that cannot be inflated or is larger than the caps.
         """
+        return self._send(url, headers, None, allow_http=allow_http)
+
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
+    ) -> HttpAnswer:
+        """Send one POST likewise, for a provider that wants a session before it answers."""
+        return self._send(url, headers, body, allow_http=allow_http)
+
+    def _send(
+        self, url: str, headers: Mapping[str, str], body: bytes | None, *, allow_http: bool
+    ) -> HttpAnswer:
         host = _check_url(url, allow_http=allow_http)
         _check_headers(headers)
-        exchange = _Exchange(url, headers, host, self.limits, self._now)
+        exchange = _Exchange(url, headers, body, host, self.limits, self._now)
         if self.limits.total_s <= 0:
             raise exchange.too_late()
-        thread = threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True)
+        thread = threading.Thread(target=exchange.run, name=f"to {host}", daemon=True)
         thread.start()
         try:
             return exchange.outcome.result(timeout=self.limits.total_s)
@@ -133,13 +144,14 @@ class _Exchange:
         self,
         url: str,
         headers: Mapping[str, str],
+        body: bytes | None,
         host: str,
         limits: HttpLimits,
         now: Callable[[], float],
     ) -> None:
         self.guard = Guard()
         self.outcome: Future[HttpAnswer] = Future()
-        self._url, self._headers, self._host = url, headers, host
+        self._url, self._headers, self._sent, self._host = url, headers, body, host
         self._limits, self._now = limits, now
 
     def run(self) -> None:
@@ -167,8 +179,10 @@ class _Exchange:
             session.trust_env = False
             session.mount("https://", GuardedAdapter(self.guard))
             session.mount("http://", GuardedAdapter(self.guard))
-            with session.get(
+            with session.request(
+                "GET" if self._sent is None else "POST",
                 self._url,
+                data=self._sent,
                 headers=self._all_headers(),
                 timeout=(self._limits.connect_s, self._limits.read_s),
                 allow_redirects=False,

@@ -328,7 +328,7 @@ MISCONFIGURED: list[tuple[object, list[str]]] = [
     ("[" * 3000, ["is not JSON"]),
     ([SECRET], ["must be a JSON object"]),
     ({"provider": "launchdarkly"}, ['"secrets" must be a list']),
-    ({"provider": "darkly", "secrets": [SECRET]}, ["'darkly'", "known are launchdarkly"]),
+    ({"provider": "darkly", "secrets": [SECRET]}, ["'darkly'", "known are appconfig, launchdarkly"]),
     (
         {"provider": "unleash", "secrets": [SECRET], "options": {"environment": 1}},
         ['"options" must be an object of texts'],
