@@ -31,6 +31,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -54,7 +55,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Play the next fault, or let the provider answer."""
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers)
+        length = headers.get("content-length", "")
+        body_in = self.rfile.read(int(length)) if length.isdecimal() else b""
+        request = Request(self.command, self.path, headers, body_in)
         fault = self.server.provider.note(request)
         # One request a connection, as for our client, so a broken one never meets the next.
         self.close_connection = True

@@ -225,7 +225,7 @@ def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) ->
     if live is None:
         message = (
             f"no deployment of profile {settings.profile!r} of source {source.name!r} is "
-            f"{' or '.join(sorted(settings.live))} yet: deploy it"
+            f"{' or '.join(sorted(settings.live)).lower()} yet: wait for it, or deploy it"
         )
         raise EndpointNotFoundError(message)
     version = str(live.get("ConfigurationVersion"))
@@ -249,7 +249,7 @@ def _flag_set(
     if settings.form == FREEFORM:
         flags, definitions = dict(document), {}
     else:
-        if document.get("version") != "1" or not document.keys() & {"flags", "values"}:
+        if document.get("version") != "1" or not _is_whole(document):
             message = (
                 "AWS AppConfig: this is no document of feature flags. Is the profile freeform? "
                 f'Then the source needs the option "format": "{FREEFORM}"'
@@ -267,6 +267,11 @@ def _flag_set(
     }
     sections = {"flags": flags, "definitions": definitions}
     return FlagSet(AppConfig.name, sections, meta, revision)
+
+
+def _is_whole(document: Mapping[str, Any]) -> bool:
+    """Say whether a document has sections of flags, or, without any flag, nothing else either."""
+    return bool(document.keys() & {"flags", "values"}) or len(document) == 1
 
 
 def _objects(document: Mapping[str, Any], section: str) -> dict[str, Any]:
