@@ -26,7 +26,7 @@ flags = flagstore.Client(os.environ["FLAGSTORE_SOURCE"], ttl_s=0.5)
 
 
 def state(snapshot: flagstore.Snapshot, key: str) -> str:
-    """Return a flag's switch: LaunchDarkly has ``on``, Unleash ``enabled``, Split ``killed``."""
+    """Return a flag's switch: LaunchDarkly has ``on``, Split ``killed``, the others ``enabled``."""
     flag = snapshot[key]
     on = not flag["killed"] if "killed" in flag else flag.get("on", flag.get("enabled"))
     return "on" if on else "off"

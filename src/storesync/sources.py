@@ -209,7 +209,7 @@ def _key(secret: Fields, *, keyless: bool) -> str:
     if not keyless:
         return secret.needed("key", "the provider's server-side SDK key or token")
     if secret.text("key"):
-        secret.problem('"key" is not used: this provider takes the role of SyncFunction; remove it')
+        secret.problem('"key" is not used: this provider takes the role of SyncFunction, so remove it')
     return ""
 
 
