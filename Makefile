@@ -118,6 +118,16 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download \
 	  --compact --quiet
 
+# -- Benchmarks -----------------------------------------------------------------------------------
+
+.PHONY: bench-cold
+bench-cold: .venv/.ready .venv-aws/.ready .venv-sdks/.ready ## fresh process to first flag, beside LaunchDarkly's SDK and boto3
+	PYTHONPATH=src:tests:. .venv/bin/python -m bench.cold
+
+.PHONY: bench-warm
+bench-warm: .venv/.ready .venv-sdks/.ready ## warm evaluations, beside the providers' own engines
+	PYTHONPATH=src:. .venv/bin/python -m bench.warm
+
 # -- Running and building --------------------------------------------------------------------------
 
 .PHONY: run

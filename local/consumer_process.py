@@ -109,9 +109,11 @@ class ConsumerProcess:
             return None
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            self._said.append(line.rstrip())
-            self._lines.put(line.rstrip())
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        with process.stdout as said:
+            for line in said:
+                self._said.append(line.rstrip())
+                self._lines.put(line.rstrip())
         self._lines.put(None)
 
     def _unpack_layer(self, folder: Path) -> None:

@@ -161,8 +161,19 @@ class Demo:
     def _look(self) -> str:
         """Return commands that show what lies in the store."""
         if self.store.redis_url:
-            command, keys = f"redis-cli -u {self.store.redis_url}", f"flagstore:{{{SOURCE}}}:flags"
-            return f"  {command} ZRANGE '{keys}' 0 -1\n  {command} HGETALL '{keys}:{FLAG}'"
+            command, ours = f"redis-cli -u {self.store.redis_url}", f"flagstore:{{{SOURCE}}}"
+            looks = {
+                "launchdarkly": (
+                    f"HKEYS '{{{SOURCE}}}:features'",
+                    f"HGET '{{{SOURCE}}}:features' {FLAG}",
+                ),
+                "split": (
+                    f"ZRANGE '{ours}:SPLITIO' 0 -1",
+                    f"GET '{{{SOURCE}}}.SPLITIO.split.{FLAG}'",
+                ),
+                "unleash": (f"ZRANGE '{ours}:flags' 0 -1", f"HGETALL '{ours}:flags:{FLAG}'"),
+            }
+            return "\n".join(f"  {command} {look}" for look in looks[self.provider.name])
         return (
             f"  aws dynamodb scan --table-name {self.deployed.table} \\\n"
             "    --projection-expression '#n, #k' "

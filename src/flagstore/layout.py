@@ -102,6 +102,16 @@ def row_namespaces(source: str) -> tuple[str, ...]:
     return tuple(f"{source}:{section}" for section in sections)
 
 
+def split_namespace(source: str) -> str:
+    """Where a store that has Split's own layout (Redis) keeps the rows of a Split source."""
+    return f"{source}:SPLITIO"
+
+
+def document_key(source: str) -> Key:
+    """Where the whole set lies once more as the one document that a provider's SDK takes."""
+    return Key(f"{source}:document", "features")
+
+
 def row_marker(source: str, provider: str) -> Key | None:
     """Where a provider's SDKs expect the mark of a store that is complete; None where they don't.
 

@@ -12,6 +12,8 @@ What ``requests`` leaves open is closed here:
 - With ``trust_env`` it replaces the ``Authorization`` header by what a ``.netrc`` says, and sends
   everything through whatever proxy the environment names. Off.
 - It follows redirects, also to other hosts. Off: a redirect is an error.
+- It connects to whatever a name resolves to. Here each address is checked before the connection,
+  and the connection goes to an address that was checked (:mod:`storesync.addresses`).
 
 Connections are not kept: a Lambda function is frozen between two syncs, and a connection that
 slept is more often dead than alive. A request that is never repeated on a fresh connection is
@@ -27,12 +29,14 @@ import time
 import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
 
+from storesync.addresses import check_address
 from storesync.answers import HttpAnswer, etag, parse_object, raise_for_status, retry_after_s
 from storesync.errors import (
     ConfigurationError,
@@ -92,21 +96,30 @@ class HttpClient:
     """One request at a time, or several from several threads: exchanges share nothing."""
 
     def __init__(
-        self, limits: HttpLimits | None = None, *, now: Callable[[], float] = time.time
+        self,
+        limits: HttpLimits | None = None,
+        *,
+        allow_private: bool = False,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or HttpLimits()
+        self._allow_private = allow_private
         self._now = now
 
     def within(self, total_s: float) -> HttpClient:
         """Return a client that ends at the latest after *total_s*, and never later than this."""
         total_s = min(total_s, self.limits.total_s)
-        return HttpClient(replace(self.limits, total_s=total_s), now=self._now)
+        limits = replace(self.limits, total_s=total_s)
+        return HttpClient(limits, allow_private=self._allow_private, now=self._now)
 
     def get(self, url: str, headers: Mapping[str, str], *, allow_http: bool = False) -> HttpAnswer:
         """Send one GET, with no repetition and no redirect.
 
+        Plain http is for servers in one's own network, so *allow_http* allows these as well.
+
         Raises:
-            ConfigurationError: the URL or a header cannot be sent.
+            ConfigurationError: the URL or a header cannot be sent, or the host's address is one
+                that no provider has, or a private one without *allow_private* or *allow_http*.
             ProviderUnavailableError: no complete answer within the deadline.
             EndpointNotFoundError: a redirect.
             MalformedAnswerError: a body that cannot be inflated or is larger than the caps.
@@ -124,7 +137,9 @@ class HttpClient:
     ) -> HttpAnswer:
         host = _check_url(url, allow_http=allow_http)
         _check_headers(headers)
-        exchange = _Exchange(url, headers, body, host, self.limits, self._now)
+        check = partial(check_address, allow_private=self._allow_private or allow_http)
+        request = _Request(url, headers, body, host)
+        exchange = _Exchange(request, check, self.limits, self._now)
         if self.limits.total_s <= 0:
             raise exchange.too_late()
         thread = threading.Thread(target=exchange.run, name=f"to {host}", daemon=True)
@@ -137,22 +152,30 @@ class HttpClient:
             exchange.guard.end()
 
 
+class _Request(NamedTuple):
+    """What is sent, and to which host."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    """None: a GET."""
+    host: str
+
+
 class _Exchange:
     """One request and its answer, run in a thread of its own."""
 
     def __init__(
         self,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        host: str,
+        request: _Request,
+        check: Callable[[str, str], None],
         limits: HttpLimits,
         now: Callable[[], float],
     ) -> None:
         self.guard = Guard()
         self.outcome: Future[HttpAnswer] = Future()
-        self._url, self._headers, self._sent, self._host = url, headers, body, host
-        self._limits, self._now = limits, now
+        self._request, self._host = request, request.host
+        self._check, self._limits, self._now = check, limits, now
 
     def run(self) -> None:
         """Fill the outcome, with whatever happens."""
@@ -177,12 +200,12 @@ class _Exchange:
     def _answer(self) -> HttpAnswer:
         with requests.Session() as session:
             session.trust_env = False
-            session.mount("https://", GuardedAdapter(self.guard))
-            session.mount("http://", GuardedAdapter(self.guard))
+            session.mount("https://", GuardedAdapter(self.guard, self._check))
+            session.mount("http://", GuardedAdapter(self.guard, self._check))
             with session.request(
-                "GET" if self._sent is None else "POST",
-                self._url,
-                data=self._sent,
+                "GET" if self._request.body is None else "POST",
+                self._request.url,
+                data=self._request.body,
                 headers=self._all_headers(),
                 timeout=(self._limits.connect_s, self._limits.read_s),
                 allow_redirects=False,
@@ -197,7 +220,7 @@ class _Exchange:
             "Accept-Encoding": "gzip",
             "Connection": "close",
         }
-        return own | dict(self._headers)
+        return own | dict(self._request.headers)
 
     def _read(self, response: requests.Response) -> HttpAnswer:
         received_at = self._now()

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
+NATIVE = {"launchdarkly", "split"}
+"""Providers whose SDKs read Redis, in a layout that is published."""
+
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""
 
@@ -70,7 +73,16 @@ class Source:
     store_url: Secret = field(default_factory=lambda: Secret(""))
     """Of Redis, with user and password."""
     allow_http: bool = False
-    """Permit plain http, for a provider in one's own network or a test."""
+    """Permit plain http, for a provider in one's own network; private addresses, too."""
+    allow_private: bool = False
+    """Permit private addresses, for a provider in one's own network."""
+    document: bool = False
+    """Also write the whole set as the one document that the provider's SDK takes (Unleash)."""
+
+    @property
+    def native_rows(self) -> str:
+        """The provider whose SDKs' own layout the rows have in Redis; empty where it is ours."""
+        return self.provider if self.store == "redis" and self.provider in NATIVE else ""
 
 
 @dataclass(frozen=True, slots=True)

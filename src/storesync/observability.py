@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from storesync.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,6 +23,9 @@ UNITS = {
     "RingToPublishSeconds": MetricUnit.Seconds,
 }
 
+TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures"})
+"""Metrics that are also written without their source, as the sum of all: alarms know no sources."""
+
 
 def logger() -> Logger:
     """Return the functions' logger; the level is POWERTOOLS_LOG_LEVEL."""
@@ -31,7 +36,7 @@ def logger() -> Logger:
 def _line(record: Any) -> str:  # noqa: ANN401 - whatever is logged
     """Write a record. Half a surrogate pair, which JSON can carry but UTF-8 not, loses no line."""
     text = json.dumps(record, separators=(",", ":"), default=str, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return redact(text).encode("utf-8", "backslashreplace").decode()
 
 
 def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
@@ -46,8 +51,21 @@ def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
         metrics.add_dimension(name=name, value=text)
     for name, number in values.items():
         metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=number)
-    line = json.dumps(metrics.serialize_metric_set(), separators=(",", ":"))
+    document: Any = metrics.serialize_metric_set()
+    if source:
+        _add_totals(document["_aws"]["CloudWatchMetrics"])
+    line = json.dumps(document, separators=(",", ":"))
     # One call, unlike print's two: sources are synced in parallel, and a line that is not JSON by
     # itself is no metric.
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _add_totals(directives: list[dict[str, Any]]) -> None:
+    """Let CloudWatch make a second metric, without the source, of what alarms look at."""
+    (own,) = directives
+    (names,) = own["Dimensions"]
+    totals = [metric for metric in own["Metrics"] if metric["Name"] in TOTALS]
+    if totals:
+        others = [name for name in names if name != "source"]
+        directives.append({**own, "Dimensions": [others], "Metrics": totals})

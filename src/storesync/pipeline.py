@@ -32,6 +32,7 @@ from storesync.errors import (
 from storesync.expiry import Expiry
 from storesync.model import Changes, FlagSet, Report
 from storesync.patience import Limits, Patience
+from storesync.projection import Projection
 from storesync.publisher import Check, Publisher
 from storesync.readback import Readback, Stored
 from storesync.retention import baseline
@@ -94,7 +95,10 @@ class Sync:
         self._limits = limits or Limits()
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
-        self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
+        projection = Projection.of(source)
+        self._publisher = Publisher(
+            source.name, store, budget.clock, replicas=replicas, projection=projection
+        )
         self._readback = Readback(source.name, store)
         self._expiry = Expiry(source.name, store, budget.clock)
         self._writer = fingerprint(source, replicas)
@@ -337,11 +341,8 @@ class Sync:
         """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
         sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
         try:
-            if self._source.rows:
-                plan = self._publisher.project(ticket, new, follow.changed, sets)
-                report = replace(report, skipped_rows=plan.skipped)
-            else:
-                self._publisher.note_projected(ticket, sets)
+            plan = self._publisher.project(ticket, new, follow.changed, sets)
+            report = replace(report, skipped_rows=plan.skipped)
             if follow.tidy:
                 self._expiry.expire(ticket)
         except FenceLostError:
@@ -382,6 +383,8 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
 
     When it differs from the pulse's, no ETag is sent and the set counts as changed.
     """
+    projections = [source.native_rows] if source.native_rows else []
+    projections += ["document"] if source.document else []
     parts: list[Any] = [
         LAYOUT,
         source.provider,
@@ -389,5 +392,6 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
         dict(source.options),
         source.rows,
         replicas,
+        *projections,
     ]
     return sha256(canonical(parts).encode()).hexdigest()[:16]

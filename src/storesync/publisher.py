@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.body import cut, dumps
-from flagstore.layout import Head, Key, Pulse, Version
+from flagstore.layout import Head, Pulse, Version
 from storesync import rows
 from storesync.budget import now_ms
 from storesync.errors import FenceLostError
 from storesync.expiry import intent
+from storesync.projection import Projection
 from storesync.retention import retained
 from storesync.stores.base import Delete, Fence, Put, Write
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.body import Encoded
-    from flagstore.layout import Record
     from storesync.model import Changes, Clock, FlagSet
     from storesync.stores.base import Store
 
@@ -50,8 +50,17 @@ class Check:
 class Publisher:
     """Publishes one source's flag sets into one store."""
 
-    def __init__(self, source: str, store: Store, clock: Clock, *, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        source: str,
+        store: Store,
+        clock: Clock,
+        *,
+        replicas: int = 1,
+        projection: Projection | None = None,
+    ) -> None:
         self._source = source
+        self._projection = projection or Projection(source)
         self._store = store
         self._clock = clock
         self._replicas = replicas
@@ -173,17 +182,14 @@ class Publisher:
         Raises:
             FenceLostError: if something else is published by now; its publisher does the rows.
         """
-        if changed is not None:
-            plan = rows.plan_changes(self._source, flag_set, changed, ticket)
-        else:
-            plan = rows.plan_whole(self._source, flag_set, self._rows(), ticket)
-        *groups, last = rows.commits(plan.writes)
+        plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
+        *groups, last = rows.commits(plan.writes, self._projection.commit_bytes())
         for group in groups:
             self._store.commit(self._source, Fence(published=ticket), {}, group)
-        self.note_projected(ticket, sets, last)
+        self._note_projected(ticket, sets, last)
         return plan
 
-    def note_projected(
+    def _note_projected(
         self, ticket: int, sets: dict[str, Any], writes: Sequence[Write] = ()
     ) -> None:
         """Note in the pulse that the rows show this ticket, together with the last writes.
@@ -193,13 +199,6 @@ class Publisher:
         """
         fence = Fence(published=ticket)
         self._store.commit(self._source, fence, {"projected": ticket, **sets}, writes)
-
-    def _rows(self) -> dict[Key, Record]:
-        return {
-            Key(namespace, str(record["key"])): record
-            for namespace in layout.row_namespaces(self._source)
-            for record in self._store.scan(namespace)
-        }
 
 
 def _summary(changed: Changes) -> str:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from storesync.errors import (
-    NotSettledError,
-    ProviderError,
-    RefusedSetError,
-    StoreSyncError,
-    UnknownSourceError,
-)
+from storesync.errors import OutOfTimeError, StoreError, StoreSyncError, UnknownSourceError
 from storesync.observability import emit, logger
 
 if TYPE_CHECKING:
@@ -20,13 +14,19 @@ if TYPE_CHECKING:
     from storesync.model import Report, Ring
     from storesync.stores.base import Store
 
+_MISSING = (StoreError, OutOfTimeError)
+
 log = logger()
 
 
-def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int) -> None:
-    """Say how a sync ended that completed; *resent* counts what a store had to be sent again."""
+def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int) -> float:
+    """Say how a sync ended that completed; *resent* counts what a store had to be sent again.
+
+    Return the age of the last good check in seconds, as do the others.
+    """
+    age_s = max(0.0, (now_ms - report.checked_at) / 1000)
     values: dict[str, float] = {
-        "SyncAgeSeconds": max(0.0, (now_ms - report.checked_at) / 1000),
+        "SyncAgeSeconds": age_s,
         "Fetches": report.fetches,
         "Superseded": report.outcome == "superseded",
         "Coalesced": report.outcome == "coalesced",
@@ -56,22 +56,36 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
         skipped_rows=report.skipped_rows,
     )
     emit(report.source, values)
+    return age_s
 
 
-def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> None:
-    """Say what failed, and how old what readers get has become."""
+def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> float | None:
+    """Say what failed, and how old what readers get has become, where that can be known."""
     reason = type(error).__name__.removesuffix("Error")
     log.error("failed", source=name, reason=reason, problem=str(error))
     # A name that is no source must not make a metric of its own.
     source = "" if isinstance(error, UnknownSourceError) else name
     emit(source, {"SyncFailures": 1})
     emit(source, {"Rejected": 1}, reason=reason)
-    if store and isinstance(error, (ProviderError, RefusedSetError, NotSettledError)):
-        # Not after other errors, where the store or the time is missing.
+    # Not after other errors, where the store or the time is missing.
+    if store and isinstance(error, StoreSyncError) and not isinstance(error, _MISSING):
         with suppress(StoreSyncError):
             checked_at = store.pulse(source).checked_at
             if checked_at:
-                emit(source, {"SyncAgeSeconds": max(0.0, (now_ms - checked_at) / 1000)})
+                age_s = max(0.0, (now_ms - checked_at) / 1000)
+                emit(source, {"SyncAgeSeconds": age_s})
+                return age_s
+    return None
+
+
+def tell_schedule(ages_s: Sequence[float | None]) -> None:
+    """Say the age of the stalest source, for an alarm that also rings when this is not said.
+
+    Where nothing is configured, nothing is stale.
+    """
+    known = [age_s for age_s in ages_s if age_s is not None]
+    if known or not ages_s:
+        emit("", {"SyncAgeSeconds": max(known, default=0.0)})
 
 
 def _metric(section: str) -> str:

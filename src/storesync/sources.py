@@ -1,7 +1,8 @@
 """Sources and their webhooks, from SSM parameters under one prefix.
 
-``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, allow_http
-``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only;
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
+                                   allow_http, allow_private
+``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
                                    not needed where a provider takes the function's own credentials
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
@@ -23,6 +24,7 @@ from storesync.errors import ConfigurationError, ParametersError, UnknownSourceE
 from storesync.fields import Fields
 from storesync.model import Hook, Secret, Source
 from storesync.observability import logger
+from storesync.redaction import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +40,15 @@ must not be able to spend it."""
 RETRY_S = 5.0
 """Pause after a first reading that failed, and until a missing name is looked for again."""
 
-SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http")
+SOURCE_FIELDS = (
+    "provider",
+    "options",
+    "rows",
+    "document",
+    "store",
+    "allow_http",
+    "allow_private",
+)
 CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
@@ -198,10 +208,19 @@ def parse_source(
         store=store,
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
+        allow_private=public.flag("allow_private", default=False),
+        document=public.flag("document", default=False),
     )
+    if source.document and provider and provider.name != "unleash":
+        public.problem(
+            '"document" is for Unleash only, whose SDKs take all flags as one document: '
+            f"leave it out for {provider.title}"
+        )
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
+    conceal(source.credential.reveal())
+    conceal(source.store_url.reveal())
     return source
 
 
@@ -209,7 +228,9 @@ def _key(secret: Fields, *, keyless: bool) -> str:
     if not keyless:
         return secret.needed("key", "the provider's server-side SDK key or token")
     if secret.text("key"):
-        secret.problem('"key" is not used: this provider takes the role of SyncFunction, so remove it')
+        secret.problem(
+            '"key" is not used: this provider takes the role of SyncFunction, so remove it'
+        )
     return ""
 
 
@@ -259,6 +280,8 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
         options=fields.texts("options"),
     )
     _check(problems)
+    for each in hook.secrets:
+        conceal(each.reveal())
     return hook
 
 

@@ -10,7 +10,7 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ from storesync.http import HttpClient
 from storesync.model import Notice, Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
-from storesync.reporting import tell_error, tell_report
+from storesync.redaction import redact
+from storesync.reporting import tell_error, tell_report, tell_schedule
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
@@ -61,6 +62,8 @@ class Outcome:
     source: str
     report: Report | None = None
     error: Exception | None = None
+    age_s: float | None = None
+    """Of the last good check, where it is known."""
 
     @property
     def again(self) -> bool:
@@ -76,7 +79,7 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Return what whoever invoked the function by hand reads."""
         if self.report is None:
-            return {"source": self.source, "outcome": "failed", "error": str(self.error)}
+            return {"source": self.source, "outcome": "failed", "error": redact(str(self.error))}
         report = self.report
         return {
             "source": report.source,
@@ -110,14 +113,15 @@ class Syncer:
         self._sources = Sources(
             boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
         )
-        self._http = HttpClient()
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
 
     def schedule(self, seconds: float) -> list[Outcome]:
         """Ring every source; a source that fails does not stop the others."""
         rings = [[Ring(name, trigger="schedule")] for name in self._sources.names()]
-        return self._run(rings, seconds)
+        outcomes = self._run(rings, seconds)
+        tell_schedule([outcome.age_s for outcome in outcomes])
+        return outcomes
 
     def manual(self, manual: Manual, seconds: float) -> Outcome:
         """Ring one source for a person."""
@@ -190,7 +194,7 @@ class Syncer:
                 source,
                 providers.get(source.provider),
                 store,
-                http=self._http,
+                http=HttpClient(allow_private=source.allow_private),
                 budget=budget,
                 replicas=self._settings.head_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
@@ -201,12 +205,12 @@ class Syncer:
         except Exception as error:  # a bug: this source's rings come again, others go on
             log.exception("unexpected", source=name)
             outcome = Outcome(name, error=error)
-        now = now_ms(self._clock)
+        now, age_s = now_ms(self._clock), None
         if outcome.report is not None:
-            tell_report(outcome.report, rings, store.resent if store else 0, now)
+            age_s = tell_report(outcome.report, rings, store.resent if store else 0, now)
         elif outcome.error is not None:
-            tell_error(name, outcome.error, store, now)
-        return outcome
+            age_s = tell_error(name, outcome.error, store, now)
+        return replace(outcome, age_s=age_s)
 
     # -- the queue ------------------------------------------------------------------------------
 

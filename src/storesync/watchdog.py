@@ -1,12 +1,16 @@
-"""Ending an HTTP exchange from outside, in whatever state it is."""
+"""Ending an HTTP exchange from outside, in whatever state it is; and where it may lead to."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests.adapters
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Guard:
@@ -51,22 +55,56 @@ class Guard:
 
 
 class GuardedAdapter(requests.adapters.HTTPAdapter):
-    """Hands every new connection to a guard before TLS or the request begin."""
+    """Hands every new connection to a guard before TLS or the request begin.
 
-    def __init__(self, guard: Guard) -> None:
+    Args:
+        guard: watches over the connection.
+        check: raises for a host and an address of it that must not be connected to.
+    """
+
+    def __init__(self, guard: Guard, check: Callable[[str, str], None]) -> None:
         self._guard = guard
+        self._check = check
         super().__init__(max_retries=0)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Return the pool that ``requests`` would use, with guarded connections."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _guarded(pool.ConnectionCls, self._guard)
+        pool.ConnectionCls = _guarded(pool.ConnectionCls, self._guard, self._check)
         return pool
 
 
-def _guarded(base: Any, guard: Guard) -> Any:  # noqa: ANN401 - urllib3's classes differ by scheme
+def _guarded(
+    base: Any,  # noqa: ANN401 - urllib3's classes differ by scheme
+    guard: Guard,
+    check: Callable[[str, str], None],
+) -> Any:  # noqa: ANN401 - the same
     class Guarded(base):  # type: ignore[misc]
+        _dns_host: str
+
         def _new_conn(self) -> socket.socket:
-            return guard.adopt(super()._new_conn())
+            """Connect to one of the addresses that were checked: nothing is resolved twice."""
+            name = self._dns_host
+            addresses = self._addresses()
+            for address in addresses:
+                check(name, address)
+            try:
+                for address in addresses[:-1]:
+                    self._dns_host = address
+                    try:
+                        return guard.adopt(super()._new_conn())
+                    except (NewConnectionError, ConnectTimeoutError):
+                        continue
+                self._dns_host = addresses[-1]
+                return guard.adopt(super()._new_conn())
+            finally:
+                self._dns_host = name  # which the certificate must be for
+
+        def _addresses(self) -> list[str]:
+            try:
+                found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+            except socket.gaierror as error:
+                raise NameResolutionError(self.host, self, error) from error
+            return list(dict.fromkeys(str(each[4][0]) for each in found))
 
     return Guarded

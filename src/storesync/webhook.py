@@ -158,6 +158,11 @@ def _receive(source: str, event: Mapping[str, Any], token: str) -> Response[str]
         # The provider will hopefully come again; the schedule heals what it does not.
         _tell("could not ring", "RingFailures", source, error)
         return _answer(503, "try again")
+    except Exception:
+        # A bug. Lambda prints what is raised, as it is: not what may quote a request.
+        log.exception("unexpected", source=source)
+        message = "unexpected: the line before has the traceback"
+        raise RuntimeError(message) from None
 
 
 def _tell(what: str, metric: str, source: str, error: Exception) -> None:

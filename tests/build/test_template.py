@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from storesync.events import Schedule, parse
+from simulators.deployment import MAX_RECEIVES
+from storesync import sync
+from storesync.events import MAX_DELAY_S, Schedule, parse
 from storesync.settings import SyncSettings, WebhookSettings
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 15
+MOST_PARAMETERS = 16
 PARAMETER_PATH = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
 PARAMETER_PATHS = [
     f"{PARAMETER_PATH}${{ParameterPrefix}}/{kind}/*"
@@ -379,7 +381,7 @@ def test_bounds_of_parameters_are_those_of_the_code(template: Template) -> None:
         name: template["Parameters"][value["Ref"]]
         for name, value in variables.items()
         if value.__class__ is dict
-        and template["Parameters"].get(value["Ref"], {}).get("Type") == "Number"
+        and template["Parameters"].get(value.get("Ref"), {}).get("Type") == "Number"
     }
     assert numbers
     for bound in ("MinValue", "MaxValue"):
@@ -470,13 +472,15 @@ def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template)
     }
 
 
-def test_a_ring_that_fails_five_times_is_kept_for_two_weeks(template: Template) -> None:
+def test_a_ring_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
     """Both queues are encrypted, and what cannot be processed waits for a person."""
     queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
-    assert queue["RedrivePolicy"] == {
-        "deadLetterTargetArn": get_att("DeadLetterQueue"),
-        "maxReceiveCount": 5,
-    }
+    redrive = queue["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == get_att("DeadLetterQueue")
+    assert redrive["maxReceiveCount"] == MAX_RECEIVES
+    # Between the first attempt and the last one.
+    pauses = [min(sync.RETRY_S * 2**n, MAX_DELAY_S) for n in range(redrive["maxReceiveCount"] - 1)]
+    assert 30 * 60 < sum(pauses) < 60 * 60
     assert dead["MessageRetentionPeriod"] == 14 * 24 * 60 * 60
     assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
 

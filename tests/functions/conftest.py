@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.deployment import (
     ENVIRONMENT_CANARY,
     KEY,
+    MAX_RECEIVES,
     Calls,
     Context,
     Deployment,
@@ -115,7 +117,9 @@ def deployment(
         QueueName=f"rings-{name}",
         Attributes={
             "VisibilityTimeout": "360",
-            "RedrivePolicy": f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": 5}}',
+            "RedrivePolicy": json.dumps(
+                {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES}
+            ),
         },
     )["QueueUrl"]
     given = {

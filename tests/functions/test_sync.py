@@ -14,6 +14,7 @@ from simulators.deployment import (
     CANARIES,
     HEADER_CANARY,
     KEY,
+    MAX_RECEIVES,
     SECRET,
     TOKEN,
     Calls,
@@ -169,13 +170,13 @@ def test_a_providers_retry_after_is_kept(
     assert pauses == [120, 900]
 
 
-def test_after_five_failures_a_ring_is_a_dead_letter(
+def test_after_its_last_failure_a_ring_is_a_dead_letter(
     prod: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What never succeeds ends where an alarm looks, and not in a loop."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     prod.send("no JSON")
-    for _ in range(5):
+    for _ in range(MAX_RECEIVES):
         assert serve_waiting(prod) == ["no JSON"]
     assert prod.receive() == []
     (dead,) = prod.receive(prod.dlq_url)
@@ -302,6 +303,19 @@ def test_what_is_no_digest_is_said(value: object) -> None:
 
 
 # -- what must be repeated ------------------------------------------------------------------------
+
+
+def test_a_private_provider_needs_to_be_allowed(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """Without "allow_private" nothing is sent, and the answer says what to do; with it, it is."""
+    credential = {"key": KEY, "base_url": launchdarkly.url.replace("http:", "https:")}
+    prod.put("credentials/prod", credential)
+    prod.put("sources/prod", {"provider": "launchdarkly"})
+    assert "allow_private" in invoke({"source": "prod"})["error"]
+    assert output.sums(source="prod", reason="Configuration") == {"Rejected": 1}
+    prod.put("sources/prod", {"provider": "launchdarkly", "allow_private": True})
+    assert "TLS failed" in invoke({"source": "prod"})["error"]  # it was connected to
 
 
 def test_ssm_down_at_the_start_loses_no_ring(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.awsrequest import AWSResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pytest
 
@@ -30,6 +30,8 @@ KEY = "canary-provider-key-0003"
 BODY_CANARY = "canary-in-the-body-0004"
 HEADER_CANARY = "canary-in-a-header-0005"
 ENVIRONMENT_CANARY = "canary-in-the-environment-0006"
+MAX_RECEIVES = 9
+"""As in the template."""
 CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONMENT_CANARY)
 
 
@@ -119,6 +121,11 @@ class Output:
         """The lines that are metrics."""
         return [_metrics(line) for line in self._lines() if "_aws" in line]
 
+    @property
+    def emf(self) -> list[dict[str, Any]]:
+        """The lines that are metrics, as CloudWatch reads them."""
+        return [line for line in self._lines() if "_aws" in line]
+
     def sums(self, **dimensions: str) -> dict[str, float]:
         """Return name → sum of the metrics with at least these dimensions."""
         sums: dict[str, float] = {}
@@ -134,7 +141,7 @@ class Output:
 
 
 def _metrics(line: Mapping[str, Any]) -> Metrics:
-    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    directive = line["_aws"]["CloudWatchMetrics"][0]  # a second one has totals, for alarms
     assert directive["Namespace"] == "Flagstore"
     (names,) = directive["Dimensions"]
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
@@ -156,6 +163,8 @@ class Calls:
         self.made: list[tuple[str, dict[str, Any]]] = []
         self.down: dict[str, str] = {}
         """Service → the code of the error that it answers with."""
+        self.slow: dict[str, Callable[[], None]] = {}
+        """Service → what lets time pass at each of its calls."""
 
     def attach(self, events: Any) -> None:
         """Listen to a session's clients."""
@@ -166,6 +175,7 @@ class Calls:
         """Forget all calls, and let all services be up."""
         self.made.clear()
         self.down.clear()
+        self.slow.clear()
 
     def of(self, operation: str) -> list[dict[str, Any]]:
         """Return the parameters of all calls of an operation."""
@@ -176,6 +186,7 @@ class Calls:
 
     def _answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
         service = event_name.split(".")[1]
+        self.slow.get(service, lambda: None)()
         if service not in self.down:
             return None
         code = self.down[service]

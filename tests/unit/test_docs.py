@@ -23,6 +23,7 @@ NAMES = providers.names()
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 MAKE = re.compile(r"\bmake ([a-z.][a-z0-9.-]*)")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 VARIABLE = re.compile(r"\bFLAGSTORE_[A-Z0-9_]+")
 
 
@@ -98,6 +99,20 @@ def test_the_page_for_another_provider_names_every_part() -> None:
         if not re.search(rf"`{name}\b", page)
     }
     assert missing == set()
+
+
+def test_every_threat_has_tests_that_exist() -> None:
+    """Each row of the threat model names what is done, and tests by file and name."""
+    text = read(REPOSITORY / "SECURITY.md").partition("## Threats")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 20
+    for threat, done, tests in rows:
+        assert threat
+        assert done
+        named = TEST.findall(tests)
+        assert named, threat
+        for path, name in named:
+            assert f"def {name}(" in read(REPOSITORY / path), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

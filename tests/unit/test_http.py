@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests.adapters
@@ -30,6 +30,7 @@ IN_TIME_S = 1.4
 """The deadline, and a second for a machine that is busy with other things."""
 SECRET = "sdk-canary-71f0"
 HEADERS = {"Authorization": SECRET}
+LOCAL = HttpClient(QUICK, allow_private=True)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_the_deadline_holds_in_a_handshake() -> None:
     with dripping_tls() as port:
         started = time.monotonic()
         with pytest.raises(errors.ProviderUnavailableError, match="within"):
-            HttpClient(QUICK).get(f"https://127.0.0.1:{port}/", HEADERS)
+            LOCAL.get(f"https://127.0.0.1:{port}/", HEADERS)
         assert time.monotonic() - started < IN_TIME_S
         assert not lingering(1.0)
 
@@ -269,6 +270,82 @@ def test_an_address_that_must_not_be_called_is_a_configuration_error(url: str) -
     assert "canary" not in str(caught.value)
 
 
+def resolving(monkeypatch: pytest.MonkeyPatch, name: str, *answers: list[str]) -> list[str]:
+    """Let a name lead to these addresses, others at each question; return what is asked."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def answer(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        if host != name:
+            return resolve(host, port, *args, **kwargs)
+        addresses = answers[min(len(asked), len(answers) - 1)]
+        asked.append(host)
+        return [each for a in addresses for each in resolve(a, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
+
+
+def test_a_private_address_is_not_even_connected_to(
+    server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By address or by name, over https too: an error that says what to do, and no connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        port = listener.getsockname()[1]
+        resolving(monkeypatch, "flags.example.com", ["127.0.0.1"])
+        for host in ("127.0.0.1", "localhost", "flags.example.com"):
+            with pytest.raises(errors.ConfigurationError, match="allow_private") as caught:
+                HttpClient(QUICK).get(f"https://{host}:{port}/?canary", HEADERS)
+            assert "canary" not in str(caught.value)
+            assert host in str(caught.value)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    client = HttpClient(allow_private=True).within(5)
+    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
+        client.get(server.url.replace("http:", "https:"), HEADERS)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "169.254.170.2", "0.0.0.1", "224.0.0.1"])
+def test_no_permission_opens_the_way_to_metadata(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Where the credentials of a machine are told, no source leads to, by name or by address."""
+    resolving(monkeypatch, "flags.example.com", [address])
+    for host in (address, "flags.example.com"):
+        with pytest.raises(errors.ConfigurationError, match="no provider can be"):
+            LOCAL.get(f"http://{host}/latest/meta-data/", HEADERS, allow_http=True)
+
+
+def test_a_name_that_changes_its_address_gains_nothing(
+    server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is resolved once, all its answers are checked, and one of those is connected to."""
+    name = "rebinding.example.com"
+    url = server.url.replace("127.0.0.1", name) + "/sdk/latest-all"
+    asked = resolving(monkeypatch, name, ["127.0.0.1"], ["169.254.169.254"])
+    assert LOCAL.get(url, HEADERS, allow_http=True).body == server.document()
+    assert asked == [name]
+    assert server.requests[-1].headers["host"].startswith(name)
+    with pytest.raises(errors.ConfigurationError, match="no provider can be"):
+        LOCAL.get(url, HEADERS, allow_http=True)
+    resolving(monkeypatch, "mixed.example.com", ["127.0.0.1", "169.254.169.254"])
+    with pytest.raises(errors.ConfigurationError, match="no provider can be"):
+        LOCAL.get(url.replace(name, "mixed.example.com"), HEADERS, allow_http=True)
+    assert len(server.requests) == 1
+
+
+def test_the_next_address_is_tried(
+    server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several addresses of a name, one that refuses connections does not stop the others."""
+    name = "several.example.com"
+    asked = resolving(monkeypatch, name, ["127.0.0.2", "127.0.0.1"])
+    url = server.url.replace("127.0.0.1", name) + "/sdk/latest-all"
+    assert LOCAL.get(url, HEADERS, allow_http=True).body == server.document()
+    assert asked == [name]
+
+
 @pytest.mark.parametrize("value", ["canary\n", "canary\r\nX: y", " canary", "canary\x00", "canaré"])
 def test_a_header_that_cannot_be_sent_is_not_quoted(
     server: LaunchDarklySimulator, value: str
@@ -329,7 +406,8 @@ def test_certificates_are_verified(
     tls_server: LaunchDarklySimulator, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a certificate that is trusted, and for that very address, no key is sent."""
-    client, url = HttpClient(HttpLimits(total_s=5)), tls_server.url + "/sdk/latest-all"
+    client = HttpClient(HttpLimits(total_s=5), allow_private=True)
+    url = tls_server.url + "/sdk/latest-all"
     with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
         client.get(url, HEADERS)
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
@@ -355,7 +433,7 @@ def test_the_deadline_holds_over_tls(
     tls_server.faults.append(fault())
     started = time.monotonic()
     with pytest.raises(errors.ProviderUnavailableError, match="within"):
-        HttpClient(QUICK).get(tls_server.url, HEADERS)
+        LOCAL.get(tls_server.url, HEADERS)
     assert time.monotonic() - started < IN_TIME_S
     assert not lingering(1.0)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import storesync
+from storesync import signature
 from storesync.model import Secret
 from storesync.signature import hmac_sha256_matches, secret_matches
 
@@ -101,3 +105,17 @@ def test_nothing_forged_passes_and_nothing_raises(
         for s in secrets
     ]
     assert hmac_sha256_matches(body, text, active) == right
+
+
+def test_no_secret_is_compared_elsewhere() -> None:
+    """Nothing in the writer compares what a secret reveals but one module, in constant time."""
+    found = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in sorted(Path(storesync.__file__).parent.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare) and "reveal()" in ast.unparse(node)
+    ]
+    assert found == []
+    source = Path(signature.__file__).read_text(encoding="utf-8")
+    assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare)]
+    assert source.count("hmac.compare_digest(") == 2

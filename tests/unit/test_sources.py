@@ -213,7 +213,9 @@ def test_a_source_may_say_everything() -> None:
         "provider": "unleash",
         "options": {"project": "shop"},
         "rows": False,
+        "document": True,
         "allow_http": True,
+        "allow_private": True,
     }
     private = {"key": KEY, "base_url": "http://unleash.internal:4242/"}
     source = parse_source("prod", PUBLIC, json.dumps(public), PRIVATE, json.dumps(private))
@@ -225,6 +227,8 @@ def test_a_source_may_say_everything() -> None:
         options={"project": "shop"},
         rows=False,
         allow_http=True,
+        allow_private=True,
+        document=True,
     )
 
 
@@ -277,6 +281,21 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (LAUNCHDARKLY, {}, [MISSING_KEY]),
         (LAUNCHDARKLY, {"key": " "}, [MISSING_KEY]),
+        (
+            {**LAUNCHDARKLY, "document": True},
+            {"key": KEY},
+            [
+                (
+                    f'{PUBLIC}: "document" is for Unleash only, whose SDKs take all flags as one '
+                    "document: leave it out for LaunchDarkly"
+                ),
+            ],
+        ),
+        (
+            {**UNLEASH, "document": "x"},
+            {"key": KEY, "base_url": "https://x"},
+            [f'{PUBLIC}: "document" must be true or false'],
+        ),
         (LAUNCHDARKLY, {"key": None}, [f'{PRIVATE}: "key" must be a text']),
         (
             UNLEASH,
@@ -302,16 +321,14 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         (
             {},
             {"key": KEY},
-            [
-                f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split, unleash"
-            ],
+            [f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split"],
         ),
         (
             {"provider": 7},
             {"key": KEY},
             [
                 f'{PUBLIC}: "provider" must be a text',
-                f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split, unleash",
+                f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split",
             ],
         ),
         (
@@ -320,7 +337,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f'{PUBLIC}: "sdk_key" is not known here, '
-                    "only provider, options, rows, store, allow_http"
+                    "only provider, options, rows, document, store, allow_http, allow_private"
                 ),
                 f"{PRIVATE}: a field is not known here, only key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',
@@ -407,7 +424,7 @@ VALUES = st.one_of(
     st.sampled_from(["launchdarkly", "unleash", "header", "url", "https://x", "http://x"]),
 )
 OBJECTS = st.dictionaries(
-    st.sampled_from(["provider", "options", "rows", "allow_http", "key", "base_url"])
+    st.sampled_from(["provider", "options", "rows", "document", "allow_http", "key", "base_url"])
     | st.sampled_from(["method", "secrets", "header"]),
     VALUES,
     max_size=5,

@@ -7,10 +7,11 @@ same; turning that into the type that a caller asked for is not its business.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol
 
 
 class Absent:
@@ -61,6 +62,8 @@ NOT_LOADED = "NOT_LOADED"
 """Nothing has been read from the store yet, and the caller asked for defaults until then."""
 TOO_OLD = "TOO_OLD"
 """The store has not been heard from for longer than the caller's ``max_age_s``."""
+STALE = "STALE"
+"""No error: the last attempt to hear from the store failed, and what is in hand is used."""
 EXCEPTION = "EXCEPTION"
 """A fault of ours; the log has it."""
 
@@ -95,23 +98,6 @@ class ContextError(Exception):
     """A context that no flag can be evaluated for; ``args`` are the error's word and its text."""
 
 
-class Items(Protocol):
-    """The flag set as an engine reads it."""
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        """What else belongs to the provider's document."""
-
-    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag or segment, which must not be changed; or None.
-
-        An engine asks for each once and keeps what it made of it.
-
-        Raises:
-            NotLoadedError: a large segment cannot be read now.
-        """
-
-
 class Settings(NamedTuple):
     """What an engine knows besides the flag set and the context."""
 
@@ -123,24 +109,41 @@ class Settings(NamedTuple):
     """Unleash: what rules on ``appName`` compare with."""
     environment: str = ""
     """Unleash: what rules on ``environment`` compare with."""
-    host_name: str = ""
-    """Unleash: what the strategy ``applicationHostname`` compares with."""
     strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] = {}
     """Unleash: custom strategies by name, each a function of its parameters and the context."""
 
 
-class Engine(Protocol):
-    """One provider's way of evaluating, over one flag set.
+if TYPE_CHECKING:
+    # Not made at run time: each would cost a cold start a fifth of a millisecond.
 
-    Safe under threads: two may make the same thing at once, never half of it.
-    """
+    class Items(Protocol):
+        """The flag set as an engine reads it."""
 
-    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the engine's own
-        """Turn a caller's context into the engine's own; the caller's is not changed.
+        @property
+        def meta(self) -> Mapping[str, Any]:
+            """What else belongs to the provider's document."""
 
-        Raises:
-            ContextError: no flag can be evaluated for it.
+        def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+            """Return the JSON of one flag or segment, which must not be changed; or None.
+
+            An engine asks for each once and keeps what it made of it.
+
+            Raises:
+                NotLoadedError: a large segment cannot be read now.
+            """
+
+    class Engine(Protocol):
+        """One provider's way of evaluating, over one flag set.
+
+        Safe under threads: two may make the same thing at once, never half of it.
         """
 
-    def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - the engine's own
-        """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
+        def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the engine's own
+            """Turn a caller's context into the engine's own; the caller's is not changed.
+
+            Raises:
+                ContextError: no flag can be evaluated for it.
+            """
+
+        def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - the engine's own
+            """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""

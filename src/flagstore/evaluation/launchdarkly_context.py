@@ -82,7 +82,8 @@ def _single(attributes: dict[str, Any], kind: Any) -> dict[str, Any]:  # noqa: A
     attributes["kind"] = kind
     if not isinstance(attributes.setdefault("anonymous", False), bool):
         raise ContextError(CONTEXT_INVALID, "anonymous is true or false")
-    if not isinstance(attributes.get("name", ""), str | None):
+    name = attributes.get("name")
+    if name is not None and not isinstance(name, str):
         raise ContextError(CONTEXT_INVALID, "the name of a context is a text")
     if "" in attributes:
         raise ContextError(CONTEXT_INVALID, "an attribute has no name")

@@ -112,7 +112,7 @@ class ContainerKeys:
             return self._kept
         try:
             self._fetch(deadline)
-        except (OSError, ValueError, KeyError, TypeError, _http_exceptions()) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             if self._kept is None or self._expires <= self._utc(0):
                 # The address is no secret; what was answered may hold some.
                 message = f"no keys from {self._uri}: {type(error).__name__}"
@@ -128,24 +128,20 @@ class ContainerKeys:
         return had
 
     def _fetch(self, deadline: float) -> None:
-        from http import client  # noqa: PLC0415 - with the connection
+        from flagstore.stores.http import Connection  # noqa: PLC0415 - imports socket
 
         scheme, _, rest = self._uri.partition("://")
         host, _, path = rest.partition("/")
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        kind = client.HTTPSConnection if scheme == "https" else client.HTTPConnection
-        connection = kind(host, timeout=left)
+        connection = Connection(scheme, host, deadline)
         try:
-            connection.request("GET", f"/{path}", headers=self._authorization())
-            response = connection.getresponse()
-            if response.status != OK:
-                message = f"HTTP {response.status}"
-                raise OSError(message)
-            answer = json.loads(response.read())
+            authorization = self._authorization()
+            status, body = connection.request("GET", f"/{path}", authorization, b"", deadline)
         finally:
             connection.close()
+        if status != OK:
+            message = f"HTTP {status}"
+            raise OSError(message)
+        answer = json.loads(body)
         keys = Credentials(
             str(answer["AccessKeyId"]), str(answer["SecretAccessKey"]), str(answer["Token"])
         )
@@ -162,9 +158,3 @@ class ContainerKeys:
     def _utc(self, later_s: float) -> str:
         """Return a moment as ``Expiration`` has it: such texts are in the order of time."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + later_s))
-
-
-def _http_exceptions() -> type[Exception]:
-    from http.client import HTTPException  # noqa: PLC0415 - imported by then
-
-    return HTTPException

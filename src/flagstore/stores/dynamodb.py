@@ -18,10 +18,10 @@ from flagstore.stores.credentials import EnvironmentKeys, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from http.client import HTTPConnection
 
     from flagstore.layout import Record
     from flagstore.stores.credentials import CredentialSource
+    from flagstore.stores.http import Connection
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
@@ -123,7 +123,7 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
 
 
 class LeanTransport:
-    """DynamoDB over ``http.client``, signed by hand, on one kept connection.
+    """DynamoDB over HTTP by hand, signed by hand, on one kept connection.
 
     Used by one thread at a time: the reader's refresh holds a lock.
     """
@@ -133,7 +133,7 @@ class LeanTransport:
         self._scheme, _, rest = endpoint.partition("://")
         self._host = rest.partition("/")[0]
         self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
-        self._connection: HTTPConnection | None = None
+        self._connection: Connection | None = None
         self._used_at = 0.0
         self._pid = 0
 
@@ -149,9 +149,6 @@ class LeanTransport:
                 self.close()
                 if reused:
                     continue  # the other end closed a kept connection: once more, on a fresh one
-                problem = f"{type(error).__name__}: {error}"
-            except _http_exceptions() as error:
-                self.close()
                 problem = f"{type(error).__name__}: {error}"
             else:
                 problem = self._problem(status, answer)
@@ -189,34 +186,23 @@ class LeanTransport:
         return self._connection is not None
 
     def _once(self, operation: str, body: bytes, deadline: float) -> tuple[int, dict[str, Any]]:
-        connection = self._connection or self._connect(deadline)
         headers = self._signed(operation, body, deadline)
-        if connection.sock is not None:
-            connection.sock.settimeout(_left(deadline))
-        connection.request("POST", "/", body, headers)
-        connection.sock.settimeout(_left(deadline))
-        response = connection.getresponse()
-        parts = []
-        while chunk := response.read1():
-            parts.append(chunk)
-            if connection.sock is not None:
-                connection.sock.settimeout(_left(deadline))
+        connection = self._connection or self._connect(deadline)
+        status, content = connection.request("POST", "/", headers, body, deadline)
         self._used_at = time.monotonic()
-        if response.will_close:
+        if connection.closed:
             self.close()
         try:
             # Only failures may come without a body: an empty 200 is one that was cut off.
-            empty = b"" if response.status == OK else b"{}"
-            return response.status, json.loads(b"".join(parts) or empty)
+            return status, json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
-            message = f"an answer that is no JSON (HTTP {response.status})"
+            message = f"an answer that is no JSON (HTTP {status})"
             raise OSError(message) from error
 
-    def _connect(self, deadline: float) -> HTTPConnection:
-        from http import client  # noqa: PLC0415 - 12 ms that an unused reader need not pay
+    def _connect(self, deadline: float) -> Connection:
+        from flagstore.stores.http import Connection  # noqa: PLC0415 - imports socket
 
-        kind = client.HTTPSConnection if self._scheme == "https" else client.HTTPConnection
-        self._connection = kind(self._host, timeout=_left(deadline))
+        self._connection = Connection(self._scheme, self._host, deadline)
         self._pid = os.getpid()
         return self._connection
 
@@ -266,7 +252,8 @@ class BotoTransport:
         import boto3  # noqa: PLC0415 - heavy, and rarely needed
         from botocore.config import Config  # noqa: PLC0415
 
-        left = _left(deadline)
+        # Not the module's: botocore has time-outs of its own.
+        left = max(deadline - time.monotonic(), 0.001)
         config = Config(connect_timeout=left, read_timeout=left, retries={"total_max_attempts": 2})
         return boto3.client("dynamodb", config=config)
 
@@ -279,20 +266,6 @@ def _boto_exceptions() -> tuple[type[Exception], ...]:
         message = "no AWS keys in the environment; install boto3 for other credentials"
         raise ConfigurationError(message) from error
     return BotoCoreError, ClientError
-
-
-def _http_exceptions() -> type[Exception]:
-    from http.client import HTTPException  # noqa: PLC0415 - imported by then
-
-    return HTTPException
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
-    return left
 
 
 def _record(item: Mapping[str, Any]) -> Record:

@@ -1,0 +1,12 @@
+"""Reads an item with all flags, compressed, through boto3; evaluates nothing."""
+
+import json
+import os
+import zlib
+
+import boto3
+
+client = boto3.client("dynamodb")
+key = {"namespace": {"S": "bench"}, "key": {"S": "all"}}
+item = client.get_item(TableName=os.environ["FLAGSTORE_TABLE"], Key=key)["Item"]
+json.loads(zlib.decompress(item["body"]["B"]))

@@ -1,0 +1,1 @@
+"""Warm evaluations, each engine beside its provider's own."""

@@ -1,0 +1,38 @@
+"""How old a function's flags are, as a line for its log that CloudWatch makes a metric of."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flagstore.snapshot import Info
+
+NAMESPACE = "Flagstore"
+
+
+def line(info: Info, *, now_s: float | None = None) -> str:
+    """Return one line in CloudWatch's embedded format, to be printed as it is.
+
+    Metrics: ``ReaderAgeSeconds``, and ``ReaderStale`` (1 if the last refresh failed); dimension:
+    the source. The stack's dashboard shows the first.
+
+    Args:
+        info: of a client.
+        now_s: seconds since the epoch; the clock's if left out.
+
+    """
+    now_s = time.time() if now_s is None else now_s
+    metrics = [
+        {"Name": "ReaderAgeSeconds", "Unit": "Seconds"},
+        {"Name": "ReaderStale", "Unit": "Count"},
+    ]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}
+    document = {
+        "_aws": {"Timestamp": int(now_s * 1000), "CloudWatchMetrics": [directive]},
+        "source": info.source,
+        "ReaderAgeSeconds": info.age_s,
+        "ReaderStale": int(info.stale),
+    }
+    return json.dumps(document, separators=(",", ":"))

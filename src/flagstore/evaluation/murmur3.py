@@ -1,0 +1,37 @@
+"""MurmurHash3, 32 bits for x86, over bytes. Pure.
+
+What is done with the bytes alone comes first and is done once: one context is hashed with a seed
+for each flag. The algorithm and its constants are public domain (Austin Appleby, 2011).
+"""
+
+from __future__ import annotations
+
+_MASK = 0xFFFFFFFF
+
+
+def mixed(data: bytes) -> tuple[tuple[int, ...], int, int]:
+    """Return what :func:`murmur3_32` needs: mixed blocks of 4 bytes, the mixed rest, the length."""
+    length = len(data)
+    number = int.from_bytes(data, "little")
+    blocks = []
+    for _ in range(length >> 2):
+        # What is above 32 bits is cut off once: it does not reach the lower ones.
+        block = (number & _MASK) * 0xCC9E2D51 & _MASK
+        blocks.append((block << 15 | block >> 17) * 0x1B873593 & _MASK)
+        number >>= 32
+    # No rest is the number 0, which stays 0.
+    rest = number * 0xCC9E2D51 & _MASK
+    return tuple(blocks), (rest << 15 | rest >> 17) * 0x1B873593 & _MASK, length
+
+
+def murmur3_32(prepared: tuple[tuple[int, ...], int, int], seed: int) -> int:
+    """Return the hash, unsigned; the seed is taken modulo 2**32."""
+    blocks, rest, length = prepared
+    value = seed & _MASK
+    for block in blocks:
+        value ^= block
+        value = ((value << 13 | value >> 19) * 5 + 0xE6546B64) & _MASK
+    value ^= rest ^ length
+    value = (value ^ value >> 16) * 0x85EBCA6B & _MASK
+    value = (value ^ value >> 13) * 0xC2B2AE35 & _MASK
+    return value ^ value >> 16

@@ -1,0 +1,49 @@
+"""Secrets are blotted out of what is printed and answered, wherever they come from.
+
+No message of ours quotes one. This is for the others: the text of an exception of a library, or
+of a bug, may hold a URL, a header or a whole request.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+BLOT: Final = "***"
+MIN_CHARS: Final = 8
+"""Shorter texts would blot out words, and are no secrets."""
+MAX_KNOWN: Final = 4_000
+"""Texts that are kept: several of each source and each rotation, in a process of some hours."""
+
+_known: dict[str, None] = {}
+
+
+def conceal(secret: str) -> None:
+    """Let no line and no answer hold this text, nor the password in it if it is a URL."""
+    for text in (secret, _password(secret)):
+        if len(text) >= MIN_CHARS:
+            for form in (text, _as_json(text), quote(text), quote(text, safe="")):
+                _known.setdefault(form)
+    while len(_known) > MAX_KNOWN:
+        _known.pop(next(iter(_known)))
+
+
+def redact(text: str) -> str:
+    """Return a text without the secrets that were concealed."""
+    for secret in list(_known):  # other threads may conceal more meanwhile
+        if secret in text:
+            text = text.replace(secret, BLOT)
+    return text
+
+
+def _as_json(text: str) -> str:
+    """Return a text as it stands within a line of the log."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _password(text: str) -> str:
+    try:
+        return unquote(urlsplit(text).password or "")
+    except ValueError:
+        return ""

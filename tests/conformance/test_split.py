@@ -1,0 +1,220 @@
+"""What Split publishes for its SDKs to be tested with: hashes, matchers and whole answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.published_split import (
+    CONFIG,
+    KEY,
+    ONLY_JAVASCRIPT,
+    PUBLISHED,
+    SEGMENTS,
+    WITHOUT_DATA_TYPE,
+)
+from data import needed
+from flagstore.evaluation.base import ABSENT, Settings
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
+from flagstore.evaluation.split import engine
+from flagstore.evaluation.split_context import Hash, context_of
+from simulators import split_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MURMUR, LEGACY = 2, 1
+
+
+def text(name: str) -> str:
+    """Return a published file."""
+    return needed(f"split/{name}").read_text(encoding="utf-8")
+
+
+def rows(name: str) -> Iterator[list[str]]:
+    """Return the rows of a file, without a remark at its top."""
+    # Not splitlines(): keys hold other ends of lines.
+    for line in text(name).split("\n"):
+        if line and not line.startswith("#"):
+            yield line.split(",")
+
+
+def hashes(name: str) -> Iterator[tuple[str, str, int, int]]:
+    """Return seed, key, hash and bucket of each row; a key may hold commas."""
+    for seed, *key, hashed, expected in rows(name):
+        yield seed, ",".join(key), int(hashed), int(expected)
+
+
+def bucket(key: str, seed: str, algorithm: int) -> int:
+    """Return the bucket of a key."""
+    hashed = Hash(int(seed), algorithm)
+    return hashed.bucket(context_of({"key": key}), hashed.seed)
+
+
+class Items:
+    """A flag set in memory."""
+
+    def __init__(self, **sections: dict[str, Any]) -> None:
+        self.meta: dict[str, Any] = {}
+        self._sections = sections
+
+    def item(self, section: str, key: str) -> Any:
+        """Return a definition, or None."""
+        return self._sections.get(section, {}).get(key)
+
+
+def evaluated(items: Items, name: str, **context: Any) -> Any:
+    """Evaluate one flag; returns the treatment, ``control`` where there is none."""
+    ours = engine(items, Settings(lambda: 0.0, lambda: 0.5))
+    outcome = ours.evaluate(name, ours.context(context))
+    return "control" if outcome.value is ABSENT else outcome.value
+
+
+def matches(kind: str, value: str, **data: Any) -> bool:
+    """Say whether one matcher matches an attribute."""
+    flag = split_flags.new_flag("f")
+    matcher = split_flags.matcher(kind, "attribute", **data)
+    flag["conditions"] = [split_flags.rule(matcher, label="it", on=100)]
+    return bool(evaluated(Items(flags={"f": flag}), "f", key="k", attribute=value) == "on")
+
+
+def test_murmur_hashes_and_buckets() -> None:
+    """Hash and bucket of every row, with seeds of either sign."""
+    count = 0
+    for seed, key, hashed, expected in hashes("murmur3.csv"):
+        assert murmur3_32(mixed(key.encode()), int(seed)) == hashed
+        assert bucket(key, seed, MURMUR) == expected
+        count += 1
+    assert count == 4_000
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("legacy-hash.csv", 3_999), ("legacy-hash-non-ascii.csv", 1_999)]
+)
+def test_legacy_buckets(name: str, size: int) -> None:
+    """The older bucket of every row, also of keys beyond the basic multilingual plane."""
+    count = 0
+    for seed, key, _, expected in hashes(name):
+        assert bucket(key, seed, LEGACY) == expected, key
+        count += 1
+    assert count == size
+
+
+def test_regular_expressions() -> None:
+    """Every expression says of its text what the file says."""
+    count = 0
+    for line in text("regex.txt").splitlines():
+        pattern, value, expected = line.rsplit("#", 2) if line.count("#") > 1 else ("", "", "")
+        if expected:
+            assert matches("MATCHES_STRING", value, stringMatcherData=pattern) is (
+                expected == "true"
+            ), line
+            count += 1
+    assert count == 145
+
+
+def test_valid_versions() -> None:
+    """Each pair is in order, whichever way it is asked."""
+    pairs = list(rows("valid-semantic-versions.csv"))[1:]
+    for high, low in pairs:
+        assert matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", high, stringMatcherData=low)
+        assert not matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", low, stringMatcherData=high)
+        assert matches("LESS_THAN_OR_EQUAL_TO_SEMVER", low, stringMatcherData=high)
+        assert not matches("LESS_THAN_OR_EQUAL_TO_SEMVER", high, stringMatcherData=low)
+        assert matches("EQUAL_TO_SEMVER", high, stringMatcherData=high)
+    assert len(pairs) == 24
+
+
+def test_invalid_versions() -> None:
+    """What is no version matches nothing, as an attribute or in a rule."""
+    invalid = text("invalid-semantic-versions.csv").splitlines()[1:]
+    for version in invalid:
+        assert not matches("EQUAL_TO_SEMVER", version, stringMatcherData=version), version
+        assert not matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", version, stringMatcherData="0.0.0")
+        assert not matches("IN_LIST_SEMVER", version, whitelistMatcherData={"whitelist": [version]})
+    assert len(invalid) == 27
+
+
+def test_versions_between() -> None:
+    """Each version is between two others, or is not."""
+    cases = list(rows("between-semver.csv"))[1:]
+    for low, version, high, expected in cases:
+        ends = {"start": low, "end": high}
+        assert matches("BETWEEN_SEMVER", version, betweenStringMatcherData=ends) is (
+            expected == "true"
+        )
+    assert len(cases) == 17
+
+
+def test_equal_versions() -> None:
+    """Metadata and pre-releases tell versions apart."""
+    cases = list(rows("equal-to-semver.csv"))[1:]
+    for one, other, expected in cases:
+        assert matches("EQUAL_TO_SEMVER", one, stringMatcherData=other) is (expected == "true")
+        listed = {"whitelist": ["9.9.9", other]}
+        assert matches("IN_LIST_SEMVER", one, whitelistMatcherData=listed) is (expected == "true")
+    assert len(cases) == 6
+
+
+@pytest.fixture(scope="module")
+def published() -> Items:
+    """Return the 36 flags, with the change numbers that an answer of Split's API has."""
+    answer = json.loads(text("splitChanges-36-flags.json"))
+    return Items(
+        flags={flag["name"]: {"changeNumber": 0, **flag} for flag in answer["ff"]["d"]},
+        rule_based_segments={each["name"]: each for each in answer["rbs"]["d"]},
+        segments={name: {"name": name, "keys": keys} for name, keys in SEGMENTS.items()},
+    )
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row[0]}-{row[-1]}")
+def test_published_evaluations(published: Items, row: tuple[Any, ...]) -> None:
+    """Each asserted evaluation, or what the Python SDK says where it disagrees."""
+    name, attributes, expected, key = (*row, KEY)[:4]
+    if name in WITHOUT_DATA_TYPE:
+        expected = "control"
+    elif attributes.keys() <= {"attr"}:
+        expected = ONLY_JAVASCRIPT.get((name, attributes.get("attr")), expected)
+    assert evaluated(published, name, key=key, **attributes) == expected
+
+
+def test_a_published_configuration(published: Items) -> None:
+    """A treatment comes with its configuration as a text, and another with none."""
+    ours = engine(published, Settings(lambda: 0.0, lambda: 0.5))
+    context = ours.context({"key": "a_key"})
+    assert ours.evaluate("split_with_config", context).config == CONFIG
+    context = ours.context({"key": "a_key", "group": "value_without_config"})
+    assert ours.evaluate("split_with_config", context).config is None
+
+
+def test_a_large_segment_is_unsupported(published: Items) -> None:
+    """A flag that asks for a large segment is not evaluated, as in every server-side SDK."""
+    assert evaluated(published, "in_large_segment", key=KEY) == "control"
+
+
+def test_answers_of_the_sync_tools() -> None:
+    """Every flag of the recorded answers evaluates: to a treatment that it has."""
+    answers = json.loads(text("sync-tools-responses.json"))
+    flags: dict[str, Any] = {}
+    rule_based: dict[str, Any] = {}
+    for answer in answers["splitChanges"]:
+        flags.update((flag["name"], flag) for flag in answer["ff"]["d"])
+        rule_based.update((each["name"], each) for each in answer.get("rbs", {}).get("d") or ())
+    keys: dict[str, set[str]] = {}
+    for page in answers["segmentChanges"]:
+        keys[page["name"]] = keys.get(page["name"], set()) | set(page["added"])
+        keys[page["name"]] -= set(page["removed"])
+    items = Items(
+        flags=flags,
+        rule_based_segments=rule_based,
+        segments={name: {"name": name, "keys": sorted(found)} for name, found in keys.items()},
+    )
+    assert len(flags) == 5
+    for name, flag in flags.items():
+        known = {flag["defaultTreatment"]} | {
+            part["treatment"] for each in flag["conditions"] for part in each["partitions"]
+        }
+        said = {evaluated(items, name, key=f"user-{number}") for number in range(100)}
+        assert said <= known, name

@@ -1,0 +1,293 @@
+"""Split: our engine beside splitio_client's client, over flag sets and contexts made up.
+
+The reference is ``Client.get_treatment_with_config`` with its own input validation, its evaluation
+data and its evaluator. Definitions come from storages that parse them when they are asked for, by
+the SDK's own parsers, and take a ValueError or TypeError for a definition that is not there: so
+does the SDK's Redis storage, the one that reads what a store holds. Labels are read where the
+evaluator returns them.
+
+Left out, and counted: keys beyond the basic multilingual plane that the legacy hash is asked for
+(the published files win over the SDK), and circles that the SDK leaves by chance. Not generated:
+lists of words that mix texts with others (the SDK goes through them in an order that changes from
+run to run).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import queue
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+from splitio.client.client import Client
+from splitio.client.key import Key
+from splitio.engine.evaluator import Evaluator
+from splitio.models import rule_based_segments, segments, splits
+from splitio.models.fallback_config import FallbackTreatmentCalculator
+from splitio.models.grammar.matchers.base import Matcher
+from splitio.models.grammar.matchers.rule_based_segment import RuleBasedSegmentMatcher
+from splitio.storage.inmemmory import InMemorySegmentStorage
+
+from differential.campaign import Tally, run
+from differential.split_cases import FLAGS, KINDS, REACHED, WHOLE, made_up
+from flagstore.evaluation.base import ABSENT, ContextError, Settings
+from flagstore.evaluation.split import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CONTROL = "control"
+SETTINGS = Settings(now=lambda: 0.0, random=lambda: 0.5)
+
+# -- the SDK ---------------------------------------------------------------------------------------
+
+
+class Parsed:
+    """A storage that parses a definition when it is asked for, as the SDK's Redis storage does."""
+
+    def __init__(self, raw: Mapping[str, Any], parse: Callable[[Any], Any]) -> None:
+        self._raw = raw
+        self._parse = parse
+        self._made: dict[str, Any] = {}
+
+    def fetch_many(self, names: list[str]) -> dict[str, Any]:
+        """Return definitions by name, None for what is not there."""
+        return {name: self._one(name) for name in names}
+
+    def _one(self, name: str) -> Any:
+        if name not in self._made:
+            raw = self._raw.get(name)
+            try:
+                self._made[name] = None if raw is None else self._parse(copy.deepcopy(raw))
+            except (ValueError, TypeError):
+                self._made[name] = None
+        return self._made[name]
+
+
+class Watched(Evaluator):
+    """The SDK's evaluator; remembers what it said last."""
+
+    said: Any = None
+
+    def eval_with_context(self, *arguments: Any) -> Any:
+        """Evaluate, as ever."""
+        try:
+            self.said = super().eval_with_context(*arguments)
+        except Exception:
+            self.said = None
+            raise
+        return self.said
+
+
+class Sdk:
+    """The SDK's client over a flag set."""
+
+    def __init__(self, sections: dict[str, dict[str, Any]]) -> None:
+        known = InMemorySegmentStorage(queue.Queue())
+        for name, segment in sections["segments"].items():
+            known.put(segments.Segment(name, segment["keys"], 1))
+        stores = {
+            "splits": Parsed(sections["flags"], splits.from_raw),
+            "segments": known,
+            "rule_based_segments": Parsed(
+                sections["rule_based_segments"], rule_based_segments.from_raw
+            ),
+            "events": None,
+        }
+        ignored = SimpleNamespace(
+            record_exception=lambda *_: None, record_treatment_stats=lambda *_: None
+        )
+        factory = SimpleNamespace(
+            _get_storage=stores.get,
+            _telemetry_evaluation_producer=ignored,
+            _telemetry_init_producer=ignored,
+            _waiting_fork=lambda: False,
+            ready=True,
+            destroyed=False,
+        )
+        fallback = FallbackTreatmentCalculator(None)
+        self._client = Client(factory, ignored, None, True, fallback)
+        self._evaluator = self._client._evaluator = Watched(None, fallback)
+        self._evaluator._splitter = self._client._splitter
+
+    def evaluate(
+        self, name: Any, key: Any, bucketing: Any, attributes: dict[str, Any]
+    ) -> tuple[Any, Any, str]:
+        """Return treatment, configuration and label; where there is none, why."""
+        self._evaluator.said = "nothing"
+        given = key if bucketing is None else Key(key, bucketing)
+        treatment, config = self._client.get_treatment_with_config(given, name, attributes)
+        said = self._evaluator.said
+        if said == "nothing":
+            # It was not asked: the input is invalid, or definitions could not be read.
+            return treatment, config, "exception"
+        if said is None or said["treatment"] != treatment:
+            return treatment, config, "exception"
+        label = said["impression"]["label"]
+        if label is not None and not isinstance(label, str):
+            label = "exception"
+        return treatment, config, label or ""
+
+
+SEEN: list[tuple[str, str]] = []
+"""Matchers that the SDK got to since the last case, with what they looked at."""
+
+
+DEPTH = SimpleNamespace(now=0, most=0)
+"""How many matchers and exclusions the SDK was within, one in another, since the last case."""
+FOREVER = 40
+"""More than any flag here leads to: the SDK goes round in circles."""
+
+
+@contextmanager
+def deeper() -> Iterator[None]:
+    """Count one more level."""
+    DEPTH.now += 1
+    DEPTH.most = max(DEPTH.most, DEPTH.now)
+    try:
+        yield
+    finally:
+        DEPTH.now -= 1
+
+
+def watch() -> None:
+    """Have the SDK's matchers tell what they look at."""
+    plain = Matcher.evaluate
+
+    def evaluate(self: Any, key: Any, attributes: Any = None, context: Any = None) -> Any:
+        with deeper():
+            return looked_at(self, key, attributes, context)
+
+    def looked_at(self: Any, key: Any, attributes: Any, context: Any) -> Any:
+        if self._matcher_type in WHOLE or self._attribute_name is None:
+            kind = "key"
+        else:
+            value = self._get_matcher_input(key, attributes)
+            kind = type(value).__name__
+            if kind not in {"str", "int", "float", "bool", "list", "dict", "NoneType"}:
+                kind = "other"
+        SEEN.append((self._matcher_type, kind))
+        return plain(self, key, attributes, context)
+
+    def excludes(self: Any, *arguments: Any) -> Any:
+        with deeper():
+            return plain_exclusions(self, *arguments)
+
+    Matcher.evaluate = evaluate
+    plain_exclusions = RuleBasedSegmentMatcher._match_dep_rb_segments
+    RuleBasedSegmentMatcher._match_dep_rb_segments = excludes
+
+
+# -- both ------------------------------------------------------------------------------------------
+
+
+class Items:
+    """A flag set as an engine reads it."""
+
+    meta: Mapping[str, Any] = {}
+
+    def __init__(self, sections: dict[str, dict[str, Any]]) -> None:
+        self._sections = sections
+
+    def item(self, section: str, key: str) -> Any:
+        """Return a definition."""
+        return self._sections[section].get(key)
+
+
+def is_astral(key: Any) -> bool:
+    """Say whether a key is beyond the basic multilingual plane."""
+    return isinstance(key, str) and any(unit > "\uffff" for unit in key)
+
+
+def legacy_hash_of_astral_key(flags: Mapping[str, Any], key: Any, bucketing: Any) -> bool:
+    """Say whether the SDK's legacy hash may differ from the published files' for some flag."""
+    legacy = any(flag.get("algo") != 2 for flag in flags.values())
+    return legacy and is_astral(key if bucketing is None else bucketing)
+
+
+def recursion_cut_short(theirs: tuple[Any, Any, str]) -> bool:
+    """Say whether the SDK went round in circles, and yet came out of it.
+
+    Its reading of versions takes a RecursionError for a version that is none: what it says then
+    depends on the depth of the stack.
+    """
+    return DEPTH.most > FOREVER and theirs[2] != "exception"
+
+
+def outcome_class(treatment: Any, label: str) -> str:
+    """Return what is counted for an evaluation."""
+    if label in {"definition not found", "exception"}:
+        return "default"
+    if label == "default rule":
+        return "fallthrough"
+    if treatment == CONTROL:
+        return f"control, {label}" if label.startswith("targeting") else "control"
+    return label if label in {"killed", "not in split", "prerequisites not met"} else "condition"
+
+
+def ours_of(ours: Any, name: Any, given: dict[str, Any]) -> tuple[Any, Any, str]:
+    """Evaluate with our engine; returns what is compared."""
+    before = dict(given)
+    try:
+        context = ours.context(given)
+    except ContextError:
+        return CONTROL, None, "exception"
+    assert given.keys() == before.keys()
+    outcome = ours.evaluate(name, context)
+    again = ours.evaluate(name, context)
+    assert again == outcome, "not the same twice"
+    if outcome.value is ABSENT:
+        assert outcome.error
+        return CONTROL, outcome.config, outcome.rule
+    assert not outcome.error
+    return outcome.value, outcome.config, outcome.rule
+
+
+def names_of(number: int) -> list[Any]:
+    """Return what flags are asked for: all, in some contexts with a name that is none."""
+    names: list[Any] = [*FLAGS] if number % 3 else [*FLAGS[1:], f" {FLAGS[0]}\t"]
+    return names if number else [*names, "f99", "  ", None]
+
+
+def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+    """Evaluate each flag of a set for each context, on both sides."""
+    for name in REACHED:
+        # One that is never reached is to be missed.
+        tally.reached[name] += 0
+    sections, contexts = case
+    flags = sections["flags"]
+    sdk, ours = Sdk(sections), engine(Items(copy.deepcopy(sections)), SETTINGS)
+    for number, (key, bucketing, attributes) in enumerate(contexts):
+        if legacy_hash_of_astral_key(flags, key, bucketing):
+            tally.excluded["legacy_hash_of_astral_key"] += len(FLAGS)
+            continue
+        given = {"key": key, **attributes}
+        if bucketing is not None:
+            given["bucketingKey"] = bucketing
+        for name in names_of(number):
+            DEPTH.most = 0
+            theirs = sdk.evaluate(name, key, bucketing, attributes)
+            if recursion_cut_short(theirs):
+                tally.excluded["recursion_cut_short"] += 1
+                continue
+            count(theirs, tally)
+            mine = ours_of(ours, name, given)
+            # The SDK has no label where it does not look for a flag.
+            compared = 3 if isinstance(name, str) and name.strip() else 2
+            yield (name, given, flags.get(name)), theirs[:compared], mine[:compared]
+
+
+def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
+    """Count what the SDK came to, and what it looked at for that."""
+    tally.reached.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
+    SEEN.clear()
+    tally.outcomes[outcome_class(theirs[0], theirs[2])] += 1
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    watch()
+    run(st.builds(made_up, st.randoms(use_true_random=True)), compare)

@@ -1,0 +1,333 @@
+"""Flag sets and contexts for Split, made up so that each matcher meets each type of value.
+
+What is made up from a seed is drawn evenly, so that rare things are met as often as planned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from differential.split_contexts import (
+    KEYS,
+    NUMBERS,
+    SECONDS,
+    TEXTS,
+    VERSIONS,
+    WORDS,
+    contexts,
+    pick,
+    some,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+FITTING = {
+    "WHITELIST": "word",
+    "STARTS_WITH": "word",
+    "ENDS_WITH": "word",
+    "CONTAINS_STRING": "word",
+    "MATCHES_STRING": "word",
+    "EQUAL_TO_BOOLEAN": "truth",
+    "EQUAL_TO_SET": "set",
+    "CONTAINS_ALL_OF_SET": "set",
+    "CONTAINS_ANY_OF_SET": "set",
+    "PART_OF_SET": "set",
+    "EQUAL_TO": "number",
+    "GREATER_THAN_OR_EQUAL_TO": "number",
+    "LESS_THAN_OR_EQUAL_TO": "number",
+    "BETWEEN": "number",
+    "EQUAL_TO_SEMVER": "version",
+    "GREATER_THAN_OR_EQUAL_TO_SEMVER": "version",
+    "LESS_THAN_OR_EQUAL_TO_SEMVER": "version",
+    "BETWEEN_SEMVER": "version",
+    "IN_LIST_SEMVER": "version",
+    "IN_SEGMENT": "word",
+}
+"""Matchers that look at an attribute, and the one that suits them."""
+WHOLE = ("ALL_KEYS", "IN_SPLIT_TREATMENT", "IN_RULE_BASED_SEGMENT")
+KINDS = (*FITTING, *WHOLE)
+FLAGS = [f"f{number}" for number in range(12)]
+RULE_BASED = ["r0", "r1", "r2", "r3"]
+SEGMENTS = {"s0": ["a", "user-1", "ключ", "\U0001d4b3"], "s1": ["b", "ab", "5", "user-2"], "s2": []}
+TREATMENTS = ["on", "off", "a", "b", "control"]
+PATTERNS = ["a", "^a", "b$", "^(a|b)$", "[0-9]", "", r"\d", "(?i)A", "é", "^.$", "a(?=b)", r"^\w+$"]
+REACHED = [
+    f"{kind}/{name}"
+    for kind in FITTING
+    for name in ("key", "str", "int", "float", "bool", "list", "dict", "NoneType", "other")
+] + [f"{kind}/key" for kind in WHOLE]
+
+
+def dated(draw: Random, step: int) -> int:
+    """Draw milliseconds near the seconds that contexts have."""
+    return 1000 * (draw.choice(SECONDS) + pick(draw, 0, 0, 1, -1, step, -step)) + pick(
+        draw, 0, 0, 1, 999
+    )
+
+
+def data_of(draw: Random, kind: str, after: int) -> tuple[dict[str, Any], str | None]:  # noqa: PLR0911 - one each
+    """Make up a matcher's data; returns it with the attribute that it suits."""
+    attribute = FITTING.get(kind)
+    if kind == "IN_SEGMENT":
+        return {
+            "userDefinedSegmentMatcherData": {"segmentName": pick(draw, *SEGMENTS, "s9")}
+        }, attribute
+    if kind == "IN_RULE_BASED_SEGMENT":
+        name = pick(draw, *RULE_BASED * 5, "r9", None)
+        return {"userDefinedSegmentMatcherData": {"segmentName": name}}, None
+    if kind == "IN_SPLIT_TREATMENT":
+        data = {"split": another(draw, after), "treatments": some(draw, TREATMENTS, 4)}
+        return {"dependencyMatcherData": data}, None
+    if kind == "EQUAL_TO_BOOLEAN":
+        return {"booleanMatcherData": draw.random() < 0.5}, attribute
+    if kind == "MATCHES_STRING":
+        return {"stringMatcherData": draw.choice(PATTERNS)}, attribute
+    if kind == "BETWEEN_SEMVER":
+        low, high = pick(draw, *VERSIONS, "1.0"), pick(draw, *VERSIONS, *VERSIONS, "2.0.0")
+        return {"betweenStringMatcherData": {"start": low, "end": high}}, attribute
+    if kind == "IN_LIST_SEMVER":
+        return {
+            "whitelistMatcherData": {"whitelist": some(draw, [*VERSIONS, "1.0", ""], 5)}
+        }, attribute
+    if kind.endswith("SEMVER"):
+        return {"stringMatcherData": pick(draw, *VERSIONS, *VERSIONS, "1.0")}, attribute
+    if kind in {"EQUAL_TO", "GREATER_THAN_OR_EQUAL_TO", "LESS_THAN_OR_EQUAL_TO", "BETWEEN"}:
+        return numeric(draw, kind)
+    words = ["a", "b", "c", "x", ""] if kind.endswith("OF_SET") or kind == "EQUAL_TO_SET" else WORDS
+    extra = ["[]", "1", "true", "5.0"] if kind == "WHITELIST" else []
+    return {"whitelistMatcherData": {"whitelist": some(draw, words + extra, 4)}}, attribute
+
+
+def numeric(draw: Random, kind: str) -> tuple[dict[str, Any], str]:
+    """Make up the data of a matcher of numbers or dates."""
+    date = draw.random() < 0.5
+    step = 86_400 if kind == "EQUAL_TO" else 60
+
+    def number() -> int:
+        return dated(draw, step) if date else pick(draw, *NUMBERS)
+
+    data = {"dataType": "DATETIME" if date else "NUMBER"}
+    attribute = "date" if date else "number"
+    if kind == "BETWEEN":
+        low, high = sorted((number(), number()))
+        return {"betweenMatcherData": {**data, "start": low, "end": high}}, attribute
+    return {"unaryNumericMatcherData": {**data, "value": number()}}, attribute
+
+
+def matcher(draw: Random, kind: str, after: int = 0) -> dict[str, Any]:
+    """Make up a matcher."""
+    data, attribute = data_of(draw, kind, after)
+    chance = draw.randint(0, 9)
+    if chance == 0:
+        attribute = draw.choice([*TEXTS, ""])
+    elif chance == 1:
+        attribute = None
+    selector = {"trafficType": "user", "attribute": attribute}
+    if attribute is None and draw.random() < 0.5:
+        selector = pick(draw, None, {"trafficType": "user"})
+    negate = draw.randint(0, 3) == 0
+    return {"matcherType": kind, "negate": negate, "keySelector": selector, **data}
+
+
+PARTITIONS: list[list[tuple[str, float]]] = [
+    [("on", 100)],
+    [("on", 100), ("off", 0)],
+    [("on", 0), ("off", 100)],
+    [("on", 50), ("off", 50)],
+    [("on", 1), ("off", 99)],
+    [("a", 33), ("b", 33), ("on", 34)],
+    [("a", 10), ("b", 20)],
+    [("on", 99)],
+    [("on", 33.5), ("off", 66.5)],
+    [("a", 60), ("b", 60)],
+    [("control", 100)],
+    [("control", 50), ("on", 50)],
+    [],
+]
+
+
+def condition(
+    draw: Random, kinds: list[str], after: int = 0, *, parts: bool = True
+) -> dict[str, Any]:
+    """Make up a condition, with a matcher of each of the kinds."""
+    made: dict[str, Any] = {
+        "matcherGroup": {
+            "combiner": "AND",
+            "matchers": [matcher(draw, kind, after) for kind in kinds],
+        }
+    }
+    if draw.randint(0, 9):
+        made["conditionType"] = pick(draw, "ROLLOUT", "ROLLOUT", "WHITELIST")
+    if parts:
+        chosen = draw.choice(PARTITIONS + PARTITIONS[:6] * 2)
+        made["partitions"] = [{"treatment": name, "size": size} for name, size in chosen]
+        made["label"] = pick(draw, "rule one", "rule two", "in segment all", None, "default rule")
+    return made
+
+
+def damage(draw: Random, flag: dict[str, Any]) -> None:
+    """Break a flag in one way."""
+    first = flag["conditions"][0] if flag["conditions"] else condition(draw, ["ALL_KEYS"])
+    flag["conditions"][:1] = [first]
+    group = first["matcherGroup"]
+    group["matchers"][:1] = group["matchers"][:1] or [matcher(draw, "ALL_KEYS")]
+    one = group["matchers"][0]
+    ways: list[Callable[[], Any]] = [
+        lambda: flag.pop(pick(draw, "seed", "status", "killed", "conditions", "defaultTreatment")),
+        lambda: flag.pop(pick(draw, "changeNumber", "trafficTypeName")),
+        lambda: flag.update(seed=pick(draw, None, "1", 1.5)),
+        lambda: flag.update(conditions=None),
+        lambda: flag.update(trafficAllocation=pick(draw, *("50", -1, 101, 50.5, True))),
+        lambda: flag.update(configurations=pick(draw, ["on"], "on", [], "")),
+        lambda: flag.update(prerequisites=pick(draw, [{"n": "f0"}], 5, [{"n": "f0", "ts": None}])),
+        lambda: flag.update(defaultTreatment=pick(draw, None, 5)),
+        lambda: flag.update(algo=pick(draw, "2", 3, 2.0, [])),
+        lambda: flag.update(sets=pick(draw, 5, ["a"], None)),
+        lambda: one.pop(pick(draw, "negate", "matcherType")),
+        lambda: one.update(negate=pick(draw, None, 1, 0, "true")),
+        lambda: one.update(keySelector=pick(draw, [], "attribute", 5)),
+        lambda: one.update(matcherType="WHITELIST", whitelistMatcherData=None),
+        lambda: one.update(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [None, 5]}),
+        lambda: one.update(matcherType="MATCHES_STRING", stringMatcherData=pick(draw, "(", None)),
+        lambda: one.update(matcherType="EQUAL_TO_SEMVER", stringMatcherData=pick(draw, None, 1)),
+        lambda: one.update(matcherType="BETWEEN", betweenMatcherData={"dataType": "X"}),
+        lambda: one.update(
+            matcherType="BETWEEN",
+            betweenMatcherData={"dataType": "NUMBER", "start": None, "end": 5},
+        ),
+        lambda: one.update(
+            matcherType="EQUAL_TO",
+            unaryNumericMatcherData={"dataType": pick(draw, "NUMBER", "DATETIME"), "value": None},
+        ),
+        lambda: one.update(matcherType="EQUAL_TO_BOOLEAN", booleanMatcherData=pick(draw, None, 1)),
+        lambda: one.update(
+            matcherType="IN_SPLIT_TREATMENT",
+            dependencyMatcherData={
+                "split": pick(draw, None, [], 5),
+                "treatments": pick(draw, None, "on"),
+            },
+        ),
+        lambda: group.update(combiner=pick(draw, "OR", None)),
+        lambda: first.update(conditionType=pick(draw, "OTHER", None)),
+        lambda: first.update(label=pick(draw, 5, ["x"])),
+        lambda: first.update(partitions=pick(draw, None, [{"treatment": "on", "size": 101}])),
+        lambda: first.update(partitions=[{"treatment": None, "size": 100}]),
+        lambda: first.update(partitions=[{"treatment": "on"}]),
+    ]
+    draw.choice(ways)()
+
+
+def another(draw: Random, after: int) -> str:
+    """Draw a flag to depend on: mostly a later one, or each set would be a tangle of cycles."""
+    later = FLAGS[after + 1 :] or ["f99"]
+    return str(pick(draw, *later, *later, *later, *FLAGS[:3], "f99"))
+
+
+def flag(draw: Random, number: int, first: int) -> Any:
+    """Make up a flag with four kinds of matchers, each in a condition.
+
+    All flags have each kind twice; the second time it looks at the key more often.
+    """
+    name = FLAGS[number]
+    places = range(4 * number, 4 * number + 4)
+    conditions = []
+    for place in draw.sample(places, len(places)):
+        kinds = [KINDS[(first + place) % len(KINDS)]]
+        kinds += [draw.choice(KINDS)] if draw.random() < 0.2 else []
+        made_one = condition(draw, kinds, number)
+        if place >= len(KINDS) and draw.random() < 0.5:
+            made_one["matcherGroup"]["matchers"][0]["keySelector"] = None
+        conditions.append(made_one)
+    if draw.random() < 0.5:
+        conditions.append(condition(draw, ["ALL_KEYS"], number))
+    made: dict[str, Any] = {
+        "name": name,
+        "trafficTypeName": "user",
+        "status": pick(draw, "ACTIVE", "ACTIVE", "ARCHIVED", "?"),
+        "seed": pick(draw, 1, -1, 467569525, -2094556730, 2**31 - 1, 0),
+        "killed": draw.randint(0, 14) == 0,
+        "defaultTreatment": pick(draw, "off", "off", "off", "on", "a", "control"),
+        "changeNumber": draw.randint(1, 2**41),
+        "conditions": conditions,
+        "algo": pick(draw, 1, 2, 2, None),
+        "trafficAllocation": pick(draw, None, 100, 100, 100, 100, 99, 50, 1, 0),
+        "trafficAllocationSeed": pick(draw, *[5, -7, -2094556730] * 3, None),
+        "configurations": pick(draw, None, {}, {"on": '{"x": 1}', "off": "[]", "control": "1"}),
+        "prerequisites": [],
+    }
+    if draw.randint(0, 7) == 0:
+        made["prerequisites"] = [
+            {"n": another(draw, number), "ts": draw.sample(TREATMENTS, 3)}
+            for _ in range(pick(draw, 1, 2))
+        ]
+    unusual = draw.randint(0, 29)
+    if unusual == 0:
+        damage(draw, made)
+    elif unusual == 1:
+        strange = {"matcherType": pick(draw, "IN_LARGE_SEGMENT", "NEW", None), "negate": False}
+        at = draw.choice(made["conditions"])
+        at["matcherGroup"]["matchers"].insert(pick(draw, 0, 1), strange)
+    return made
+
+
+def rule_based(draw: Random, name: str) -> dict[str, Any]:
+    """Make up a rule-based segment."""
+    kinds = draw.choices(KINDS, k=draw.randint(1, 2))
+    excluded = [
+        {"name": pick(draw, *SEGMENTS, "s9"), "type": pick(draw, "standard", "standard", "large")}
+        if draw.random() < 0.5
+        else {"name": pick(draw, *RULE_BASED * 5, "r9"), "type": "rule-based"}
+        for _ in range(pick(draw, 0, 1, 1, 2))
+    ]
+    made: dict[str, Any] = {
+        "name": name,
+        "changeNumber": 5,
+        "status": "ACTIVE",
+        "trafficTypeName": "user",
+        "conditions": [condition(draw, [kind], 8, parts=False) for kind in kinds],
+        "excluded": pick(
+            draw,
+            {"keys": some(draw, KEYS[:8], 6), "segments": excluded},
+            {"keys": some(draw, KEYS[:8], 6), "segments": excluded},
+            {"keys": None, "segments": excluded},
+            {"keys": some(draw, KEYS[:8]), "segments": None},
+            None,
+        ),
+    }
+    unusual = draw.randint(0, 39)
+    if unusual == 0:
+        made.pop(pick(draw, "status", "conditions", "trafficTypeName"))
+    elif unusual == 1:
+        made["conditions"][0]["matcherGroup"]["matchers"][0]["matcherType"] = "IN_LARGE_SEGMENT"
+    elif unusual == 2:
+        made["excluded"] = pick(draw, {"keys": "user-1"}, {"keys": 5}, {"segments": 5}, [])
+    return made
+
+
+class Case(NamedTuple):
+    """A flag set by sections, and contexts as key, bucketing key and attributes."""
+
+    sections: dict[str, dict[str, Any]]
+    contexts: list[tuple[Any, Any, dict[str, Any]]]
+
+    def __repr__(self) -> str:
+        # Hypothesis writes down each that it has made.
+        return "Case(…)"
+
+
+def made_up(draw: Random) -> Case:
+    """Make up a flag set, and contexts for it."""
+    first = draw.randint(0, len(KINDS) - 1)
+    flags = {name: flag(draw, number, first) for number, name in enumerate(FLAGS)}
+    if draw.random() < 0.3:
+        # The legacy hash of some keys is left out; the other is to meet them as well.
+        for each in flags.values():
+            each["algo"] = 2
+    sections = {
+        "flags": flags,
+        "rule_based_segments": {name: rule_based(draw, name) for name in RULE_BASED},
+        "segments": {name: {"name": name, "keys": sorted(keys)} for name, keys in SEGMENTS.items()},
+    }
+    return Case(sections, contexts(draw))

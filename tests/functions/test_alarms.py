@@ -1,0 +1,457 @@
+"""Every alarm of the template, driven by a real fault: it rings, and no longer once that is mended.
+
+What the functions print is what CloudWatch would make metrics of; AWS' own metrics are counted
+where the functions and queues are run. Time is the functions' clock, on which nobody waits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import uuid
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import emf
+from flagstore.snapshot import Info
+from local.stand_in import REPOSITORY
+from simulators import faults
+from simulators.alarms import Alarm, Point, Stack, points
+from simulators.aws import ONE_TRY
+from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
+from simulators.template import read_template
+from storesync import sync, webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.stand_in import StandIn
+    from simulators.deployment import Deployment, Output, ShiftedClock
+    from simulators.launchdarkly import LaunchDarklySimulator
+
+TEMPLATE = read_template()
+ALARMS = [
+    name
+    for name, resource in TEMPLATE["Resources"].items()
+    if resource["Type"] == "AWS::CloudWatch::Alarm"
+]
+NAMES = {
+    "AWS::Region": "eu-west-1",
+    "AWS::StackName": "some-stack",
+    "DeadLetterQueue.QueueName": "dead",
+    "Queue.QueueName": "rings",
+    "SyncFunction": "sync",
+    "WebhookFunction": "webhook",
+}
+STACK = Stack(TEMPLATE, NAMES)
+SCHEDULE_S = 60 * int(TEMPLATE["Parameters"]["ReconcileMinutes"]["Default"])
+FORGED = "canary-of-a-stranger-0008"
+ORDER = ["service", "source", "reason"]
+AWS_METRICS = [
+    ["AWS/SQS", "ApproximateAgeOfOldestMessage"],
+    ["AWS/SQS", "ApproximateNumberOfMessagesVisible"],
+    ["AWS/Lambda", "Errors"],
+    ["AWS/Lambda", "Throttles"],
+    ["AWS/Lambda", "Duration"],
+]
+
+
+class World:
+    """The two functions, run as Lambda runs them, and what CloudWatch knows of them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        clock: ShiftedClock,
+        output: Output,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.deployment = deployment
+        self.clock = clock
+        self.told: list[Point] = []
+        self._output = output
+        self._monkeypatch = monkeypatch
+        self._read = 0
+
+    def schedule(self, rounds: int = 1) -> None:
+        """Let the schedule pass so often, and look at the queue of dead letters each time."""
+        for _ in range(rounds):
+            self.clock.advance(SCHEDULE_S)
+            self.invoke("sync", {"schedule": True})
+            self.count_dead_letters()
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """Run a function; what it prints are metrics, and so are its end and its duration."""
+        handler = {"sync": sync, "webhook": webhook}[function].handler
+        begun, answer = self.clock.monotonic(), None
+        with self._monkeypatch.context() as environment:
+            environment.setenv("POWERTOOLS_SERVICE_NAME", service(function))
+            try:
+                answer = handler(event, Context())
+            except Exception:  # noqa: BLE001 - as Lambda does
+                self.note("AWS/Lambda", "Errors", {"FunctionName": function}, 1)
+        duration = 1000 * (self.clock.monotonic() - begun)
+        self.note("AWS/Lambda", "Duration", {"FunctionName": function}, duration)
+        lines = self._output.emf
+        for line in lines[self._read :]:
+            self.told += points(line, self.clock.now())
+        self._read = len(lines)
+        return answer
+
+    def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
+        """Note a metric of AWS' own."""
+        self.told.append(Point(namespace, name, dimensions, self.clock.now(), value))
+
+    def count_dead_letters(self) -> None:
+        """Note what SQS says of the queue of dead letters."""
+        name = "ApproximateNumberOfMessages"
+        answer = self.deployment.sqs.get_queue_attributes(
+            QueueUrl=self.deployment.dlq_url, AttributeNames=[name]
+        )
+        count = int(answer["Attributes"][name])
+        self.note("AWS/SQS", f"{name}Visible", {"QueueName": "dead"}, count)
+
+    def rings(self, alarm: str) -> bool:
+        """Say whether an alarm is on."""
+        return made(alarm).rings(self.told, self.clock.now())
+
+    def ringing(self) -> set[str]:
+        """Return the alarms that are on."""
+        return {name for name in ALARMS if self.rings(name)}
+
+
+def service(function: str) -> str:
+    """Return the variable that the template gives to a function."""
+    properties = TEMPLATE["Resources"][f"{function.capitalize()}Function"]["Properties"]
+    return str(STACK.value(properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]))
+
+
+def made(alarm: str) -> Alarm:
+    """Return an alarm as it is deployed."""
+    return Alarm(STACK.value(TEMPLATE["Resources"][alarm]["Properties"]))
+
+
+@pytest.fixture
+def world(
+    stack: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    clock: ShiftedClock,
+    output: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """Give a deployment with one source, which all is well with."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    stack.put_hook("prod", "launchdarkly")
+    healthy = World(stack, clock, output, monkeypatch)
+    healthy.schedule(4)
+    assert healthy.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 202
+    assert len(stack.rings()) == 1
+    assert healthy.ringing() == set()
+    return healthy
+
+
+def mended(world: World, *alarms: str) -> None:
+    """See that alarms go off when all is well again for as long as they look back."""
+    rounds = max(made(alarm).span_s for alarm in alarms) // SCHEDULE_S + 1
+    world.schedule(rounds)
+    assert world.ringing() == set()
+
+
+DRIVEN: set[str] = set()
+
+
+def drives(*alarms: str) -> Callable[[Any], Any]:
+    """Note which alarms a test drives."""
+    DRIVEN.update(alarms)
+    return lambda test: test
+
+
+@drives("FreshnessAlarm", "SyncFailureAlarm")
+def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """The age of the last good check rings after three schedules, whatever the other sources do."""
+    world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
+    world.deployment.put("sources/prod", {"provider": "launchdarkly", "allow_http": True})
+    world.deployment.put("credentials/prod", {"key": KEY, "base_url": "http://127.0.0.1:1"})
+    world.clock.advance(30)
+    world.schedule(2)
+    assert not world.rings("FreshnessAlarm")
+    world.schedule(2)
+    assert world.rings("FreshnessAlarm")
+    world.schedule(2)
+    assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
+    world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    world.clock.advance(30)
+    mended(world, "FreshnessAlarm", "SyncFailureAlarm")
+
+
+@drives("FreshnessAlarm")
+def test_a_schedule_that_stops(world: World) -> None:
+    """No check at all is an alarm too, though webhooks still come."""
+    world.clock.advance(2 * SCHEDULE_S)
+    world.invoke("sync", {"source": "prod"})
+    assert world.ringing() == {"FreshnessAlarm"}
+    mended(world, "FreshnessAlarm")
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_deployment_without_sources(world: World) -> None:
+    """Where nothing is configured, nothing rings."""
+    world.deployment.remove("sources/prod")
+    world.clock.advance(30)
+    world.schedule(4)
+    assert world.ringing() == set()
+
+
+@drives("SyncFailureAlarm")
+def test_a_source_that_is_misconfigured(world: World) -> None:
+    """A source whose age cannot be known rings by its failures; one that heals at once does not."""
+    world.deployment.put("sources/other", {"provider": "launchdarkly"})
+    world.clock.advance(30)
+    world.schedule(1)
+    assert not world.rings("SyncFailureAlarm")
+    world.schedule(5)
+    assert world.ringing() == {"SyncFailureAlarm"}
+    world.deployment.remove("sources/other")
+    world.clock.advance(30)
+    mended(world, "SyncFailureAlarm")
+
+
+@drives("RefusedSetAlarm")
+def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """The guard's refusal rings at the first time."""
+    launchdarkly.faults.append(faults.empty_set())
+    world.schedule()
+    assert world.ringing() == {"RefusedSetAlarm"}
+    mended(world, "RefusedSetAlarm")
+
+
+@drives("RefusedCredentialsAlarm")
+def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """A 401 of the provider rings at the first time."""
+    launchdarkly.faults.append(faults.status(401))
+    world.schedule()
+    assert world.ringing() == {"RefusedCredentialsAlarm"}
+    mended(world, "RefusedCredentialsAlarm")
+
+
+@drives("DeadLetterAlarm")
+def test_a_ring_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the queue gives up rings until somebody has taken it away."""
+    monkeypatch.setattr(sync, "RETRY_S", 0)
+    world.deployment.send("no JSON")
+    for _ in range(MAX_RECEIVES):
+        (record,) = world.deployment.receive()
+        failed = world.invoke("sync", batch(record))["batchItemFailures"]
+        assert [each["itemIdentifier"] for each in failed] == [record["messageId"]]
+        assert not world.rings("DeadLetterAlarm")
+    assert world.deployment.receive() == []
+    world.schedule()
+    assert world.ringing() == {"DeadLetterAlarm"}
+    world.deployment.sqs.purge_queue(QueueUrl=world.deployment.dlq_url)
+    mended(world, "DeadLetterAlarm")
+
+
+@drives("SignatureAlarm")
+def test_webhooks_that_are_forged(world: World) -> None:
+    """A third wrong signature within a quarter of an hour rings; unknown sources never do."""
+    for _ in range(50):
+        world.invoke("webhook", signed("stranger", b"{}", FORGED))
+    for _ in range(2):
+        assert world.invoke("webhook", signed("prod", b"{}", FORGED))["statusCode"] == 401
+    assert world.ringing() == set()
+    world.invoke("webhook", request("prod", b"{}"))
+    assert world.ringing() == {"SignatureAlarm"}
+    mended(world, "SignatureAlarm")
+
+
+@drives("MisconfiguredAlarm")
+def test_a_webhook_that_is_misconfigured(world: World) -> None:
+    """A parameter that nothing can be checked with rings when a webhook needs it."""
+    world.deployment.put("webhooks/prod", "{no JSON")
+    world.clock.advance(30)
+    assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 503
+    assert world.ringing() == {"MisconfiguredAlarm"}
+    mended(world, "MisconfiguredAlarm")
+
+
+@drives("RingFailureAlarm")
+def test_a_queue_that_takes_nothing(world: World, calls: Calls) -> None:
+    """A webhook that was good, and could not be queued, rings."""
+    calls.down["sqs"] = "AccessDeniedException"
+    assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
+    calls.down.clear()
+    assert world.ringing() == {"RingFailureAlarm"}
+    mended(world, "RingFailureAlarm")
+
+
+@drives("SyncErrorAlarm")
+def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invocation that ends with an error, here for want of a variable, rings."""
+    with monkeypatch.context() as without:
+        without.delenv("FLAGSTORE_TABLE")
+        sync.syncer.cache_clear()
+        world.invoke("sync", batch())
+        world.invoke("sync", {"source": "prod"})
+    assert world.ringing() == {"SyncErrorAlarm"}
+    mended(world, "SyncErrorAlarm")
+
+
+@drives("WebhookErrorAlarm")
+def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the receiver rings: nothing that strangers send does."""
+
+    def bug(_event: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(webhook, "_route_of", bug)
+        world.invoke("webhook", signed("prod", b"{}"))
+    assert world.ringing() == {"WebhookErrorAlarm"}
+    mended(world, "WebhookErrorAlarm")
+
+
+@drives("SyncThrottleAlarm", "WebhookThrottleAlarm")
+@pytest.mark.parametrize("function", ["sync", "webhook"])
+def test_a_function_without_concurrency(world: World, aws: StandIn, function: str) -> None:
+    """An invocation that Lambda refuses rings."""
+    assert throttled(aws)
+    world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
+    (alarm,) = world.ringing()
+    assert alarm == f"{function.capitalize()}ThrottleAlarm"
+    mended(world, alarm)
+
+
+@drives("SyncDurationAlarm")
+def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
+    """A run that takes more than 80 % of its time-out rings, before one is cut off."""
+    calls.slow["dynamodb"] = lambda: world.clock.advance(25)
+    assert world.invoke("sync", {"source": "prod"})["outcome"] == "unchanged"
+    calls.slow.clear()
+    assert world.ringing() == {"SyncDurationAlarm"}
+    mended(world, "SyncDurationAlarm")
+
+
+def throttled(aws: StandIn) -> bool:
+    """Say whether Lambda refuses a function whose reserved concurrency is used up."""
+    client, name = aws.client("lambda", ONE_TRY), f"none-{uuid.uuid4().hex}"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("nothing.py", "def handler(event, context): ...")
+    client.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Role="arn:aws:iam::000000000000:role/none",
+        Handler="nothing.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    try:
+        client.invoke(FunctionName=name)
+    except client.exceptions.TooManyRequestsException:
+        return True
+    finally:
+        client.delete_function(FunctionName=name)
+    return False
+
+
+def test_every_alarm_is_driven() -> None:
+    """No alarm is without a test here."""
+    assert set(ALARMS) == DRIVEN
+
+
+def test_every_alarm_has_its_section_in_the_runbook() -> None:
+    """The description names a heading of docs/runbook.md, and each of these belongs to an alarm."""
+    page = (REPOSITORY / "docs" / "runbook.md").read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", text).lower().replace(" ", "-"): body
+        for text, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", page, re.MULTILINE)
+    }
+    named: dict[str, list[str]] = {}
+    for name in ALARMS:
+        description = TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"]
+        (anchor,) = re.findall(r"docs/runbook\.md#([\w-]+)", description)
+        named.setdefault(anchor, []).append(name)
+    for anchor, alarms in named.items():
+        for alarm in alarms:
+            assert f"`{alarm}`" in headings[anchor], alarm
+    assert set(re.findall(r"`(\w+Alarm)`", page)) == set(ALARMS)
+
+
+def test_alarms_tell_the_topic_where_there_is_one() -> None:
+    """Without AlarmTopicArn they have no action, with it that one, on and off."""
+    topic = "arn:aws:sns:eu-west-1:123456789012:on-call"
+    told = Stack(TEMPLATE, {"AlarmTopicArn": topic, **NAMES})
+    for name in ALARMS:
+        properties = TEMPLATE["Resources"][name]["Properties"]
+        for actions in ("AlarmActions", "OKActions"):
+            assert STACK.value(properties)[actions] is None
+            assert told.value(properties)[actions] == [topic]
+
+
+@pytest.mark.parametrize("minutes", TEMPLATE["Parameters"]["ReconcileMinutes"]["AllowedValues"])
+def test_alarms_fit_every_schedule(minutes: int) -> None:
+    """Two schedules are in a period, the oldest check may be three, and CloudWatch accepts it."""
+    stack = Stack(TEMPLATE, {"ReconcileMinutes": str(minutes), **NAMES})
+    for name in ALARMS:
+        properties = stack.value(TEMPLATE["Resources"][name]["Properties"])
+        alarm = Alarm(properties)
+        assert alarm.period_s % 60 == 0
+        assert alarm.span_s <= (86_400 if alarm.period_s < 3600 else 7 * 86_400)
+    freshness = stack.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
+    assert freshness["Period"] == 2 * 60 * minutes
+    assert freshness["Threshold"] == 3 * 60 * minutes
+
+
+def test_long_runs_are_80_percent_of_every_timeout() -> None:
+    """The alarm rings before a run is cut off, at whatever time-out."""
+    timeouts = TEMPLATE["Parameters"]["SyncTimeout"]["AllowedValues"]
+    assert TEMPLATE["Mappings"]["LongRunOfSyncTimeout"] == {
+        str(timeout): {"Milliseconds": 800 * timeout} for timeout in timeouts
+    }
+
+
+HELD = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
+
+# -- the dashboard --------------------------------------------------------------------------------
+
+SEARCH = re.compile(
+    r"SEARCH\('\{Flagstore,([\w,]+)\} MetricName=\"(\w+)\"(?: service=\"(.*)\")?', "
+)
+
+
+def test_the_dashboard_shows_what_is_said(
+    world: World, launchdarkly: LaunchDarklySimulator
+) -> None:
+    """Each metric that it asks for is one that the functions, a reader or AWS write."""
+    body = json.loads(
+        STACK.value(TEMPLATE["Resources"]["Dashboard"]["Properties"])["DashboardBody"]
+    )
+    asked: set[tuple[str, str, str]] = set()
+    for widget in body["widgets"]:
+        assert widget["x"] + widget["width"] <= 24
+        for metric in widget["properties"]["metrics"]:
+            if isinstance(metric[0], dict):
+                (found,) = SEARCH.findall(metric[0]["expression"])
+                asked.add((found[0], found[1], found[2]))
+            else:
+                assert metric[:2] in AWS_METRICS
+                assert metric[3] in {*NAMES.values()}
+    launchdarkly.set_flag("one-more")
+    world.clock.advance(10)
+    entry = b'{"kind": "flag"}'
+    world.invoke("webhook", signed("prod", entry))
+    world.invoke("sync", batch(*world.deployment.receive()))
+    world.invoke("webhook", signed("prod", entry, FORGED))
+    world.invoke("webhook", signed("prod", b"no JSON"))
+    launchdarkly.faults.append(faults.status(401))
+    world.schedule()
+    world.told += points(json.loads(emf.line(HELD)), 0)
+    told = {
+        (",".join(sorted(p.dimensions, key=ORDER.index)), p.name, p.dimensions.get("service", ""))
+        for p in world.told
+        if p.namespace == "Flagstore"
+    }
+    assert asked <= told

@@ -1,0 +1,171 @@
+"""No secret leaves the functions by another way than the one that it is for.
+
+Canaries are in the environment, headers, cookies, queries, URLs, bodies, answers and exceptions,
+the log is at DEBUG; nothing that is printed, queued, stored or answered holds one.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simulators import faults
+from simulators.deployment import (
+    BODY_CANARY,
+    CANARIES,
+    HEADER_CANARY,
+    KEY,
+    MAX_RECEIVES,
+    OLD_SECRET,
+    SECRET,
+    TOKEN,
+    Context,
+    batch,
+    request,
+    signed,
+)
+from storesync import providers, sync, webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simulators.deployment import Calls, Deployment, Output
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.unleash import UnleashSimulator
+
+BODY = json.dumps({"kind": "flag", "comment": BODY_CANARY, "_id": "delivery-1"}).encode()
+
+
+def clean(value: object) -> None:
+    """See that a value holds no canary, however it is written."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    assert not [canary for canary in CANARIES if canary in text], text[:400]
+
+
+@pytest.fixture
+def both(
+    stack: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator, calls: Calls
+) -> Iterator[Deployment]:
+    """Give a deployment with two sources; at the end, look at all messages and at the table."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    stack.put_source("unleash", "unleash", unleash.url, KEY)
+    stack.put_hook("prod", "launchdarkly", SECRET, OLD_SECRET)
+    stack.put_hook("unleash", "unleash", TOKEN, method="url")
+    yield stack
+    for call in calls.of("SendMessage"):
+        clean(call)
+    for record in [*stack.receive(), *stack.receive(stack.dlq_url)]:
+        clean(record)
+    clean(stack.items())
+
+
+def send(event: dict[str, Any]) -> int:
+    """Hand a webhook to the function, with canaries wherever a stranger can put them."""
+    event["headers"] |= {"cookie": HEADER_CANARY, "x-forwarded-for": HEADER_CANARY}
+    event |= {"rawQueryString": f"key={HEADER_CANARY}", "cookies": [HEADER_CANARY]}
+    event["queryStringParameters"] = {"key": HEADER_CANARY}
+    answer = webhook.handler(event, Context())
+    clean(answer)
+    return int(answer["statusCode"])
+
+
+def invoke(event: Any) -> Any:
+    """Hand an event to SyncFunction."""
+    answer = sync.handler(event, Context())
+    clean(answer)
+    return answer
+
+
+def test_webhooks(both: Deployment, output: Output) -> None:
+    """Good, forged and broken ones, with every secret in the wrong place too."""
+    assert send(signed("prod", BODY)) == 202
+    assert send(signed("prod", BODY, OLD_SECRET)) == 202
+    assert send(request("unleash", BODY, token=TOKEN)) == 202
+    for wrong in (SECRET, OLD_SECRET, KEY):
+        assert send(request("unleash", BODY, token=wrong)) == 401
+        assert send(request("prod", BODY, {"x-ld-signature": wrong})) == 401
+        assert send(request("prod", wrong, {"authorization": wrong})) == 401
+        assert send(signed(wrong, BODY)) == 404
+    assert send(signed("prod", BODY_CANARY.encode())) == 400
+    assert send({**signed("prod", BODY), "body": BODY_CANARY, "isBase64Encoded": True}) == 400
+    assert len(both.rings()) == 3
+    assert len(output.logs) > 10
+
+
+ANSWERS: list[Callable[[], faults.Fault]] = [
+    lambda: faults.body(json.dumps({"flags": {KEY: KEY}, "segments": BODY_CANARY}).encode()),
+    lambda: faults.body(f"<html>{BODY_CANARY} {KEY}</html>".encode()),
+    lambda: faults.redirect(f"https://{TOKEN}@169.254.169.254/{SECRET}"),
+    lambda: faults.status(401),
+    lambda: faults.status(429, retry_after=KEY),
+    lambda: faults.status(503, retry_after=KEY),
+    faults.reset,
+    faults.malformed_json,
+]
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_answers_of_providers(
+    both: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    output: Output,
+    fault: Callable[[], faults.Fault],
+) -> None:
+    """Whatever a provider answers, neither it nor the key is repeated."""
+    for provider in (launchdarkly, unleash):
+        provider.faults.extend(fault() for _ in range(4))
+    for outcome in invoke({"schedule": True}):
+        assert outcome["outcome"] == "failed"
+    assert send(signed("prod", BODY)) == 202
+    launchdarkly.faults.extend(fault() for _ in range(4))
+    invoke(batch(*both.receive()))
+    assert [line for line in output.logs if line["message"] == "failed"]
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("text", [KEY, f"https://user:{KEY}@host/{KEY}?key={KEY}", f'a\n{KEY}"\\'])
+def test_exceptions_of_the_sync(monkeypatch: pytest.MonkeyPatch, output: Output, text: str) -> None:
+    """A bug whose message quotes the key is logged with its traceback, and without the key."""
+
+    def bug(*_: object, **__: object) -> None:
+        raise KeyError(text) from ValueError(text)
+
+    monkeypatch.setattr(providers.get("launchdarkly"), "fetch", bug)
+    assert invoke({"source": "prod"})["outcome"] == "failed"
+    (line,) = [line for line in output.logs if line["message"] == "unexpected"]
+    assert "KeyError" in line["exception"]
+    assert "***" in line["exception"]
+
+
+@pytest.mark.usefixtures("both")
+def test_exceptions_of_the_receiver(monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
+    """What a bug raises is printed by Lambda itself, so it says nothing; the log has the rest."""
+
+    def bug(*_: object) -> None:
+        raise KeyError(SECRET)
+
+    monkeypatch.setattr(providers.get("launchdarkly"), "verify", bug)
+    with pytest.raises(RuntimeError, match="unexpected") as caught:
+        webhook.handler(signed("prod", BODY), Context())
+    clean("".join(traceback.format_exception(caught.value)))
+    (line,) = output.logs
+    assert "***" in line["exception"]
+
+
+def test_dead_letters(
+    both: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook whose ring fails for good leaves a message that holds nothing of it."""
+    monkeypatch.setattr(sync, "RETRY_S", 0)
+    assert send(signed("prod", BODY)) == 202
+    for _ in range(MAX_RECEIVES):
+        launchdarkly.faults.extend(faults.status(503) for _ in range(4))
+        assert invoke(batch(*both.receive()))["batchItemFailures"]
+    assert both.receive() == []
+    (dead,) = both.receive(both.dlq_url)
+    clean(dead)
+    assert set(json.loads(dead["body"])) == {"source", "wanted", "sent_at", "trigger", "delivery"}

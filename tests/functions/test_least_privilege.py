@@ -1,0 +1,143 @@
+"""The rights in the template are those that are used: no call without one, none without a call.
+
+Both functions and the reader do all that they can do, over the wire; their calls are held against
+the policies of the template by the rules of IAM: an action and a resource in one statement.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+import flagstore
+from flagstore.stores.dynamodb import open_reader
+from simulators import faults
+from simulators.deployment import KEY, Context, Deployment, batch, signed
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.launchdarkly_flags import rich_flags
+from simulators.recorder import Recorder
+from simulators.rights import BY_AWS, POLICIES, QUEUE, TABLE, Use, grants, uses
+from storesync import sync, webhook
+from storesync.pipeline import VERIFY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.stand_in import StandIn
+    from simulators.deployment import ShiftedClock
+
+
+@pytest.fixture
+def recorded(
+    stack: Deployment, aws: StandIn, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Recorder]:
+    """Give all calls of a deployment's life: published, changed, shrunk, grown, failed, read."""
+    flags, segments = rich_flags(150)  # more rows than one transaction takes
+    with (
+        LaunchDarklySimulator(flags, segments, sdk_key=KEY) as provider,
+        Recorder(lambda: aws.port) as recorder,
+    ):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(region_name=aws.region))
+        stack.put_source("prod", "launchdarkly", provider.url, KEY)
+        stack.put_hook("prod", "launchdarkly")
+        life(stack, provider, recorder, clock)
+        yield recorder
+
+
+def life(
+    stack: Deployment, provider: LaunchDarklySimulator, recorder: Recorder, clock: ShiftedClock
+) -> None:
+    """Let a source go through what can happen to it."""
+    rung(stack, recorder)
+    keys = sorted(provider.flags())
+    provider.set_flag(keys[0], on=False)
+    provider.remove_flag(keys[1])
+    rung(stack, recorder)
+    noise = random.Random(7)
+    for number in range(5):  # too much for one item, even compressed
+        provider.set_flag(f"large-{number}", note=noise.randbytes(90_000).hex())
+    rung(stack, recorder)
+    with recorder.calling("reader"):
+        read()
+    for number in range(5):
+        provider.remove_flag(f"large-{number}")
+    rung(stack, recorder)
+    clock.advance(VERIFY_MS / 1000 + 10)
+    rung(stack, recorder)
+    provider.faults.extend([faults.status(503)] * 4)
+    rung(stack, recorder)
+    with recorder.calling("sync"):
+        sync.handler({"schedule": True}, Context())
+
+
+def rung(stack: Deployment, recorder: Recorder) -> None:
+    """Let a webhook come, and its ring be served."""
+    body = json.dumps({"kind": "flag"}).encode()
+    with recorder.calling("webhook"):
+        assert webhook.handler(signed("prod", body), Context())["statusCode"] == 202
+    records = stack.receive()
+    assert records
+    with recorder.calling("sync"):
+        sync.handler(batch(*records), Context())
+    stack.acknowledge(records)
+
+
+def read() -> None:
+    """Read in a process that never read, a set in pieces, and its age."""
+    store = open_reader()
+    client = flagstore.Client("prod", store=store)
+    assert client.keys()
+    assert client.info().ticket
+    store._transport.close()
+
+
+def test_every_call_is_allowed(recorded: Recorder) -> None:
+    """No call of a function or of the reader needs a right that the template lacks."""
+    for who in POLICIES:
+        allowed = grants(who)
+        needed = {use for call in recorded.of(who) for use in uses(call)}
+        assert needed
+        assert not [use for use in needed if not any(each.allows(use) for each in allowed)], who
+
+
+def test_every_right_is_used(recorded: Recorder) -> None:
+    """No right in the template is one that no call needs, but for those that AWS itself uses."""
+    for who in POLICIES:
+        needed = {use for call in recorded.of(who) for use in uses(call)}
+        idle = [each for each in grants(who) if not any(each.allows(use) for use in needed)]
+        assert {each.action for each in idle} == BY_AWS[who], who
+
+
+def test_nobody_may_do_what_another_does(recorded: Recorder) -> None:
+    """The receiver touches neither table nor credentials, the sync no webhook secret."""
+    needed = {who: {use for call in recorded.of(who) for use in uses(call)} for who in POLICIES}
+    may = {who: grants(who) for who in POLICIES}
+
+    def allowed(who: str, whose: str) -> set[str]:
+        return {
+            f"{use.action} {use.resource.rpartition(':')[2]}"
+            for use in needed[whose]
+            if any(each.allows(use) for each in may[who])
+        }
+
+    assert allowed("webhook", "sync") == {f"sqs:SendMessage {QUEUE}"}
+    assert allowed("webhook", "reader") == set()
+    assert allowed("sync", "webhook") == {f"sqs:SendMessage {QUEUE}"}
+    assert allowed("reader", "webhook") == set()
+    assert allowed("reader", "sync") == {
+        f"dynamodb:{name} {TABLE}" for name in ("GetItem", "Query")
+    }
+
+
+def test_a_request_without_keys_is_refused_to_readers() -> None:
+    """The reader's condition lets through what names its partition keys, and nothing else."""
+    assert all(
+        grant.allows(Use(grant.action, grant.resource))
+        and not grant.allows(Use(grant.action, grant.resource, keyed=False))
+        for grant in grants("reader")
+    )

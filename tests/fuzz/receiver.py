@@ -1,0 +1,103 @@
+"""The whole WebhookFunction in memory, for campaigns: parameters and queue are Python objects.
+
+Everything that it prints goes to :class:`Printed`, which fails on a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from botocore.exceptions import ClientError
+
+from simulators.deployment import Context, ShiftedClock
+from storesync import webhook
+from storesync.settings import WebhookSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+PREFIX = "/flagstore"
+
+
+class Parameters:
+    """SSM, as far as the receiver knows it."""
+
+    def __init__(self) -> None:
+        self.hooks: dict[str, Any] = {}
+        self.down = False
+        self.reads = 0
+
+    def get_paginator(self, name: str) -> Self:
+        """Return what pages."""
+        assert name == "get_parameters_by_path"
+        return self
+
+    def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Yield one page."""
+        assert asked == {"Path": f"{PREFIX}/webhooks", "WithDecryption": True}
+        self.reads += 1
+        if self.down:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "GetParametersByPath")
+        yield {
+            "Parameters": [
+                {"Name": f"{PREFIX}/webhooks/{name}", "Value": json.dumps(hook)}
+                for name, hook in self.hooks.items()
+            ]
+        }
+
+
+class Queue:
+    """SQS, as far as the receiver knows it."""
+
+    def __init__(self) -> None:
+        self.rings: list[str] = []
+
+    def send_message(self, **message: str) -> None:
+        """Take a message."""
+        self.rings.append(message["MessageBody"])
+
+
+class Printed:
+    """A stream that looks into each line, and keeps none."""
+
+    def __init__(self, *canaries: str) -> None:
+        self.lines = 0
+        self._canaries = canaries
+
+    def write(self, text: str) -> int:
+        """See that a line is JSON and holds no secret."""
+        for line in text.splitlines():
+            self.lines += 1
+            json.loads(line)
+        for canary in self._canaries:
+            assert canary not in text, f"a secret in what was printed: {text[:400]}"
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+class Receiving:
+    """A receiver with its parameters, its queue and its clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, printed: Printed) -> None:
+        self.parameters, self.queue, self.clock = Parameters(), Queue(), ShiftedClock()
+        self.printed = printed
+        made = {"ssm": self.parameters, "sqs": self.queue}
+        with monkeypatch.context() as patched:
+            patched.setattr(webhook.boto3, "client", lambda service, **_: made[service])
+            patched.setattr(webhook, "SystemClock", lambda: self.clock)
+            receiver = webhook.Receiver(WebhookSettings(PREFIX, "https://queue"))
+        monkeypatch.setattr(webhook, "receiver", lambda: receiver)
+        monkeypatch.setattr(webhook.log.registered_handler, "stream", printed)
+        monkeypatch.setattr("sys.stdout", printed)
+        monkeypatch.setattr(webhook.log._logger, "level", 10)  # DEBUG
+        monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
+
+    def send(self, event: Any) -> tuple[int, str]:
+        """Hand an event to the function; return status and body of its answer."""
+        answer = webhook.handler(event, Context())
+        return answer["statusCode"], answer["body"]

@@ -1,0 +1,185 @@
+"""Nothing forged is accepted, and nothing that a stranger sends is an error of ours.
+
+A dose runs with every `make test`; 100,000 events for each provider are marked ``campaign``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract import test_providers as contracts  # its classes by name would run here again
+from fuzz.mutated import mutated
+from fuzz.receiver import Printed, Receiving
+from simulators.deployment import request
+from storesync import providers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOSE, WHOLE = 2_000, 100_000
+CURRENT, PREVIOUS = "canary-current-secret-01", "canary-previous-secret-02"
+STRANGERS = "strangers-own-secret-03"
+HEADER = "X-Hook-Key"
+SAMPLES = {
+    "launchdarkly": contracts.TestLaunchDarkly.sample,
+    "split": contracts.TestSplit.sample,
+    "unleash": contracts.TestUnleash.sample,
+}
+METHODS = {name: providers.get(name).methods for name in SAMPLES}
+REFUSED = {400, 401, 404, 413}
+
+
+def signed(provider: str, method: str, secret: str, *, encode: bool = False) -> dict[str, Any]:
+    """Make the request of a provider that has this secret."""
+    body, source = SAMPLES[provider], f"{provider}-{method}"
+    headers: dict[str, str] = {}
+    if method == "signature":
+        headers["X-LD-Signature"] = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    elif method == "authorization":
+        headers["Authorization"] = secret
+    elif method == "header":
+        headers[HEADER] = secret
+    return request(source, body, headers, token=secret if method == "url" else "", encode=encode)
+
+
+def receiving(monkeypatch: pytest.MonkeyPatch, *secrets: str) -> Receiving:
+    """Start a receiver with a source for every method of every provider."""
+    receiver = Receiving(monkeypatch, Printed(CURRENT, PREVIOUS, STRANGERS))
+    receiver.parameters.hooks = hooks(*secrets)
+    return receiver
+
+
+def hooks(*secrets: str) -> dict[str, Any]:
+    """Write the parameters of a source for every method of every provider."""
+    return {
+        f"{provider}-{method}": {
+            "provider": provider,
+            "method": method,
+            "secrets": list(secrets),
+            "header": HEADER if method == "header" else "",
+        }
+        for provider, methods in METHODS.items()
+        for method in methods
+    }
+
+
+def is_good(event: Mapping[str, Any], secrets: tuple[str, ...]) -> bool:
+    """Say whether an event carries a secret, by nothing of ours and in the plainest words."""
+    source, token = (event["pathParameters"].get(name) for name in ("source", "token"))
+    given = event.get("headers")
+    pairs = given.items() if isinstance(given, dict) else ()
+    headers = {name.lower(): value for name, value in pairs if isinstance(value, str)}
+    method = source.partition("-")[2]
+    if method == "url":
+        return token in secrets
+    if method == "header":
+        return headers.get(HEADER.lower()) in secrets
+    if method == "authorization":
+        accepted = [*secrets, *(f"Bearer {secret}" for secret in secrets)]
+        return headers.get("authorization") in accepted
+    text = event.get("body") or ""
+    raw = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode()
+    return headers.get("x-ld-signature") in [
+        hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest() for secret in secrets
+    ]
+
+
+def fuzz(receiver: Receiving, provider: str, count: int, seed: int) -> Counter[int]:
+    """Send so many events; return how they were answered."""
+    chance, answered = random.Random(seed), Counter[int]()
+    secrets = (CURRENT, PREVIOUS)
+    for _ in range(count):
+        method = chance.choice(METHODS[provider])
+        signer = chance.choice([CURRENT, CURRENT, PREVIOUS, STRANGERS, ""])
+        base = signed(provider, method, signer, encode=chance.random() < 0.3)
+        event = mutated(base, chance)
+        before = len(receiver.queue.rings)
+        status, body = receiver.send(event)
+        answered[status] += 1
+        left = len(receiver.queue.rings) - before
+        assert isinstance(json.loads(body), dict)
+        for secret in (CURRENT, PREVIOUS, STRANGERS):
+            assert secret not in body
+        if status == providers.get(provider).accepted_status:
+            assert is_good(event, secrets), repr(event)[:1500]
+            assert left <= 1
+        else:
+            assert status in REFUSED, repr(event)[:1500]
+            assert left == 0, event
+        if event == base:  # what is good is not turned away either
+            accepted = status == providers.get(provider).accepted_status
+            assert accepted == (signer in secrets), event
+    return answered
+
+
+@pytest.mark.parametrize(
+    "count", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+@pytest.mark.parametrize("provider", METHODS)
+def test_nothing_forged_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, provider: str, count: int
+) -> None:
+    """Each mutated webhook is accepted with the secret or refused with 4xx, and nothing raises."""
+    receiver = receiving(monkeypatch, CURRENT, PREVIOUS)
+    answered = fuzz(receiver, provider, count, seed=11)
+    lines, rings = receiver.printed.lines, len(receiver.queue.rings)
+    monkeypatch.undo()
+    print(f"\n{provider}: {count} events, {lines} lines, {rings} rings, {dict(answered)}")
+    # A fuzzer that only ever meets one answer proves nothing.
+    assert answered[providers.get(provider).accepted_status] > count / 20
+    assert answered[401] > count / 5
+    assert answered[404] > count / 50
+    assert answered[400] > count / 200
+    assert answered[413] > 0
+    assert lines > count / 2
+    for secret in (CURRENT, PREVIOUS, STRANGERS):
+        assert not [ring for ring in receiver.queue.rings if secret in ring]
+
+
+def test_every_provider_that_rings_is_fuzzed() -> None:
+    """A new provider whose webhooks are checked comes with a sample."""
+    assert set(METHODS) == {name for name in providers.names() if providers.get(name).methods}
+
+
+# -- rotation -------------------------------------------------------------------------------------
+
+OLD, BOTH, NEW = (PREVIOUS,), (CURRENT, PREVIOUS), (CURRENT,)
+
+
+@pytest.mark.parametrize("state", ["cached", "read", "ssm-down"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(OLD, BOTH), (BOTH, NEW), (OLD, NEW), (NEW, BOTH)],
+    ids=["add", "remove", "at-once", "back"],
+)
+@pytest.mark.parametrize(
+    ("provider", "method"),
+    [(provider, method) for provider, methods in METHODS.items() for method in methods],
+)
+def test_a_secret_is_good_exactly_while_it_is_active(
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    method: str,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    state: str,
+) -> None:
+    """A change of the secrets holds after 30 s; with SSM down, what was read stays; none else."""
+    receiver = receiving(monkeypatch, *before)
+    receiver.send(signed(provider, method, CURRENT))
+    receiver.parameters.hooks = hooks(*after)
+    receiver.parameters.down = state == "ssm-down"
+    receiver.clock.advance({"cached": 29, "read": 30, "ssm-down": 600}[state])
+    active = after if state == "read" else before
+    for secret in (CURRENT, PREVIOUS, STRANGERS, ""):
+        status, _ = receiver.send(signed(provider, method, secret))
+        good = providers.get(provider).accepted_status
+        assert status == (good if secret in active else 401), secret

@@ -1,0 +1,109 @@
+"""Between a client and the stand-in for AWS: passes everything on, and notes who called what."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm", "AmazonSQS": "sqs"}
+KEY = re.compile(r"Credential=(\w+)/")
+HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an API with JSON, and its answer."""
+
+    who: str
+    """As the recorder was told."""
+    key: str
+    """The id of the access key that signed it."""
+    service: str
+    operation: str
+    sent: dict[str, Any]
+    answer: dict[str, Any]
+
+
+class Recorder:
+    """A context manager: a server on 127.0.0.1 in front of another one.
+
+    Args:
+        port: returns the port of the stand-in, which may start later.
+
+    """
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        self.calls: list[Call] = []
+        self.who = ""
+        self._port = port
+        recorder = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                recorder._pass_on(self)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def url(self) -> str:
+        """Where clients call."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @contextmanager
+    def calling(self, who: str) -> Iterator[None]:
+        """Note what is called meanwhile as calls of somebody."""
+        self.who = who
+        yield
+        self.who = ""
+
+    def of(self, who: str) -> list[Call]:
+        """Return the calls of somebody."""
+        return [call for call in self.calls if call.who == who]
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        sent = handler.rfile.read(int(handler.headers.get("content-length", 0)))
+        target = handler.headers.get("x-amz-target", "")
+        connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=30)
+        try:
+            connection.request("POST", handler.path, sent, dict(handler.headers.items()))
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        service, _, operation = target.partition(".")
+        if service in SERVICES:  # not what the stand-in asks itself
+            key = KEY.findall(handler.headers.get("authorization", ""))
+            told = json.loads(sent), json.loads(body or b"{}")
+            self.calls.append(Call(self.who, "".join(key), SERVICES[service], operation, *told))
+        handler.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in HOP:
+                handler.send_header(name, value)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)

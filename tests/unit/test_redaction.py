@@ -1,0 +1,56 @@
+"""Blotting out secrets in what is printed and answered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from storesync import redaction
+from storesync.redaction import conceal, redact
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test without secrets."""
+    monkeypatch.setattr(redaction, "_known", {})
+
+
+def test_a_concealed_text_is_blotted_out() -> None:
+    """Wherever it stands in a text, and no matter how often."""
+    conceal("canary-secret")
+    assert redact("a canary-secret and canary-secrets") == "a *** and ***s"
+
+
+@pytest.mark.parametrize(
+    "secret", ['quote"and\\backslash', "line\nbreak-secret", "umläut-secret", "a/b c?d&e=f-secret"]
+)
+def test_every_form_of_it_is_blotted_out(secret: str) -> None:
+    """As it is, within JSON, and as part of a URL."""
+    conceal(secret)
+    line = json.dumps({"text": f"<{secret}>"}, ensure_ascii=False)
+    assert json.loads(redact(line)) == {"text": "<***>"}
+    assert redact(secret) == "***"
+
+
+def test_the_password_of_a_url_is_blotted_out_alone() -> None:
+    """A library quotes the parts of a URL, decoded."""
+    conceal("rediss://sync:pass%2Fword-1@cache.internal:6379/0")
+    assert redact("AUTH pass/word-1 refused") == "AUTH *** refused"
+    assert redact("cache.internal") == "cache.internal"
+
+
+@pytest.mark.parametrize("text", ["", "short", "http://[::1"])
+def test_what_is_no_secret_blots_nothing_else(text: str) -> None:
+    """Short texts are parts of words, and a broken URL is no error."""
+    conceal(text)
+    assert redact("short words, and http") == "short words, and http"
+
+
+def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that sees many secrets forgets the oldest."""
+    monkeypatch.setattr(redaction, "MAX_KNOWN", 10)
+    for number in range(100):
+        conceal(f"secret-{number:04}")
+    assert redact("secret-0099") == "***"
+    assert len(redaction._known) == 10

@@ -1,0 +1,236 @@
+"""HTTP by hand: what is understood, what is refused, and that TLS is verified."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flagstore.stores.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class Wire:
+    """A server that reads one request a connection and answers with these bytes."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.requests: list[bytes] = []
+        self.step = 0
+        """Bytes that are sent at once, with a pause after them; 0: all."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def host(self) -> str:
+        """Return its address."""
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self.requests.append(connection.recv(65_536))
+                step = self.step or len(self.answer) or 1
+                for at in range(0, len(self.answer), step):
+                    try:
+                        connection.sendall(self.answer[at : at + step])
+                    except OSError:
+                        break
+                    time.sleep(0.001 if self.step else 0)
+
+    def close(self) -> None:
+        """Stop."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """Run one."""
+    server = Wire()
+    yield server
+    server.close()
+
+
+def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
+    """Ask once; returns status, body, and whether the connection is closed now."""
+    deadline = time.monotonic() + 5
+    connection = Connection("http", wire.host, deadline)
+    try:
+        status, body = connection.request("POST", "/path", headers, b"body", deadline)
+        return status, body, connection.closed
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("step", [0, 1, 7])
+@pytest.mark.parametrize(
+    ("answer", "status", "body", "closed"),
+    [
+        (OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", False),
+        (OK + b"content-length:5\r\n\r\nhello", 200, b"hello", False),
+        (OK + b"Content-Length: 0\r\n\r\n", 200, b"", False),
+        (OK + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello", 200, b"hello", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", True),
+        (b"HTTP/1.1 503\r\nContent-Length: 2\r\n\r\nno", 503, b"no", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", 200, b"hi", False),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=1\r\n world\r\n0\r\n\r\n",
+            200,
+            b"hello world",
+            False,
+        ),
+        (
+            OK + b"Transfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+            200,
+            b"0123456789",
+            False,
+        ),
+    ],
+)
+def test_answers_that_are_understood(
+    wire: Wire, answer: bytes, status: int, body: bytes, step: int, *, closed: bool
+) -> None:
+    """In one piece or byte by byte: lengths, chunks, announcements, and who closes."""
+    wire.answer, wire.step = answer, step
+    assert ask(wire) == (status, body, closed)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 \xb2\xb2\xb2 OK\r\n\r\n",
+        OK + b"\r\nall until the end",
+        OK + b"Content-Length: 9\r\n\r\nhello",
+        OK + b"Content-Length: -1\r\n\r\n",
+        OK + b"Content-Length: +5\r\n\r\nhello",
+        OK + b"Content-Length: five\r\n\r\nhello",
+        OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
+        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_HEAD_BYTES),
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 2 * MAX_HEAD_BYTES,
+        OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
+    ],
+)
+def test_answers_that_are_refused(wire: Wire, answer: bytes) -> None:
+    """Cut off, too long, no HTTP, of no known length: an error, and the connection is closed."""
+    wire.answer = answer
+    deadline = time.monotonic() + 5
+    connection = Connection("http", wire.host, deadline)
+    with pytest.raises(ConnectionError):
+        connection.request("POST", "/", {}, b"", deadline)
+    assert connection.closed
+
+
+def test_a_request_is_what_http_asks_for(wire: Wire) -> None:
+    """One request line, a host, a length, the headers as given, the body."""
+    wire.answer = OK + b"Content-Length: 0\r\n\r\n"
+    ask(wire, **{"x-amz-date": "20261121T000000Z"})
+    assert wire.requests == [
+        f"POST /path HTTP/1.1\r\nhost: {wire.host}\r\nx-amz-date: 20261121T000000Z\r\n"
+        "content-length: 4\r\n\r\nbody".encode()
+    ]
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: y", "a\nx: y", "a\rx"])
+def test_no_header_smuggles_another(wire: Wire, value: str) -> None:
+    """A line end in a value, such as in a token from the environment, is refused unsent."""
+    with pytest.raises(ConnectionError, match="line end"):
+        ask(wire, **{"x-amz-security-token": value})
+    assert b"x: y" not in b"".join(wire.requests)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a certificate for 127.0.0.1, and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("allowed: no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = (
+        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 "
+        f"-subj /CN=flags -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+    """Says hello."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class Tls(http.server.ThreadingHTTPServer):
+    """Serves https, and takes a handshake that fails as it comes."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a client that refuses the certificate is what is tested."""
+
+
+@pytest.fixture
+def tls_port(certificate: Path) -> Iterator[int]:
+    """Run a server with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Tls(("127.0.0.1", 0), Hello) as server:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_tls_is_verified(tls_port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that nobody vouches for, or for another name, ends the connection unused."""
+    deadline = time.monotonic() + 10
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Connection("https", f"127.0.0.1:{tls_port}", deadline)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Connection("https", f"localhost:{tls_port}", deadline)
+    connection = Connection("https", f"127.0.0.1:{tls_port}", deadline)
+    assert connection.request("GET", "/", {}, b"", deadline) == (200, b"hello")
+    assert connection.request("GET", "/", {}, b"", deadline) == (200, b"hello")
+    connection.close()
