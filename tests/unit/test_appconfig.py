@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+import flagstore
 from simulators import appconfig_flags, faults
 from simulators.appconfig import ACCOUNT, AppConfigSimulator
 from simulators.appconfig_flags import BadRequestError, document, multi_variant, rich_flags
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
 from storesync import errors
 from storesync.budget import Budget
 from storesync.http import HttpClient
@@ -592,23 +594,24 @@ def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulat
 
 
 def big() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return flags whose document has nearly 2 MB, rules and texts of their greatest sizes."""
+    """Return flags whose document has nearly 2 MB, with content that hardly deflates."""
+    rng = random.Random(7)
     values: dict[str, Any] = {}
     for number in range(100):
-        rule = '(in $userId ["' + '", "'.join(f"u{at:010d}" for at in range(1_000)) + '"])'
-        assert 14_000 < len(rule) <= appconfig_flags.MAX_RULE_CHARS
+        rule = '(in $userId ["' + '", "'.join(rng.randbytes(6).hex() for _ in range(950)) + '"])'
+        assert 15_000 < len(rule) <= appconfig_flags.MAX_RULE_CHARS
         values[f"big-{number:03d}"] = multi_variant(rule)
-    for number in range(270):
-        values[f"text-{number:03d}"] = {"enabled": True, "greeting": "é" * 500}
+    for number in range(250):
+        values[f"text-{number:03d}"] = {"enabled": True, "greeting": rng.randbytes(512).hex()}
     return values, {key: appconfig_flags.definition() for key in values}
 
 
 def test_a_document_of_two_megabytes_is_published_and_read() -> None:
-    """As large as AppConfig takes it: it is fetched, stored in pieces and read back verbatim."""
+    """As large as AppConfig takes it: fetched, stored in pieces, read back, and evaluated."""
     values, definitions = big()
     with AppConfigSimulator(values, definitions) as server:
         size = len(server.versions[1])
-        assert 1_900_000 < size <= appconfig_flags.MAX_DOCUMENT_BYTES
+        assert 1_800_000 < size <= appconfig_flags.MAX_DOCUMENT_BYTES
         with pytest.raises(BadRequestError, match="TooLarge"):
             server.put(b" " * (appconfig_flags.MAX_DOCUMENT_BYTES + 1))
         store = MemoryStore()
@@ -617,7 +620,15 @@ def test_a_document_of_two_megabytes_is_published_and_read() -> None:
         assert (report.outcome, report.skipped_rows) == ("published", ())
         stored = Readback("prod", store).stored(store.pulse("prod").published)
         assert stored
+        assert stored.in_pieces()
         assert stored.flag_set.sections["flags"] == values
+        reader = RecordsReader(store.records)
+        flags = flagstore.Client("prod", store=reader)
+        rule = values["big-042"]["_variants"][0]["rule"]
+        assert flags.value("big-042", {"userId": rule.split('"')[1]}, default={}) == {"limit": 0}
+        assert not flags.enabled("big-042", {"userId": "nobody"})
+        assert flags.value("text-007", default={}) == {"greeting": values["text-007"]["greeting"]}
+        assert len(reader.calls) == 2  # the head, and the pieces
         server.set_flag("text-000", enabled=False)
         changed = sync(server, store, ring(server.events[-1]))
         assert changed.changes.changed == ("flags/text-000",)
