@@ -11,7 +11,7 @@ export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= eu-west-1
 
 # Virtual environments, each for one thing, since their pins do not get along with each other:
-#   .venv          tests, checks, and the command line of `make run`
+#   .venv          tests, checks, and the command lines: `make run`, tools/storesync
 #   .venv-sam      the sam command
 #   .venv-aws      the stand-in for AWS
 #   .venv-lambda   what the Python runtime of AWS Lambda has, and nothing else
@@ -135,6 +135,10 @@ run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PR
 	@$(call install,$(RUN_ENVIRONMENTS))
 	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
 	  $(if $(STORE),--store=$(STORE))
+
+.PHONY: cli
+cli: .venv/.ready ## install the command line for operators: tools/storesync (docs/cli.md)
+	@tools/storesync --help
 
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build

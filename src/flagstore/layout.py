@@ -73,9 +73,14 @@ def head_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     return Key(f"{source}:$head{suffix}", str(layout))
 
 
+def history_namespace(source: str) -> str:
+    """Where publications are kept."""
+    return f"{source}:$history"
+
+
 def history_key(source: str, ticket: int) -> Key:
     """Where one publication is kept, body included."""
-    return Key(f"{source}:$history", f"{ticket:012d}")
+    return Key(history_namespace(source), f"{ticket:012d}")
 
 
 def row_namespace(source: str, provider: str, section: str) -> str:
@@ -177,6 +182,10 @@ class Pulse(NamedTuple):
     """The ticket that the rows show."""
     pinned: int = 0
     """Until when nothing may be published, in milliseconds since the epoch."""
+    removed: int = 0
+    """When the source was removed, in milliseconds since the epoch. 0: it was not."""
+    error: str = ""
+    """JSON ``[at_ms, reason, text]`` of the last check that failed; empty once one completes."""
     refused: str = ""
     """The content digest of the set that the guard refused last."""
     allowed: int = 0

@@ -35,7 +35,6 @@ from storesync.patience import Limits, Patience
 from storesync.projection import Projection
 from storesync.publisher import Check, Publisher
 from storesync.readback import Readback, Stored
-from storesync.retention import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +84,7 @@ class Sync:
         limits: Limits | None = None,
         replicas: int = 1,
         allow_shrink: str = "",
+        verify: bool = False,
     ) -> None:
         self._source = source
         self._provider = provider
@@ -95,6 +95,7 @@ class Sync:
         self._limits = limits or Limits()
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
+        self._verify = verify
         projection = Projection.of(source)
         self._publisher = Publisher(
             source.name, store, budget.clock, replicas=replicas, projection=projection
@@ -174,7 +175,7 @@ class Sync:
         ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
-        verify = seen.verified_at + VERIFY_MS <= now_ms(self._clock)
+        verify = self._verify or seen.verified_at + VERIFY_MS <= now_ms(self._clock)
         stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
         fresh = verify or damaged or seen.writer != self._writer
@@ -323,14 +324,11 @@ class Sync:
     ) -> None:
         if stored is None or digest == self._allow_shrink:
             return
-        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
-        seen = check.seen
-        earlier = baseline(seen.versions(), now_ms(self._clock), seen.allowed)
+        # Where nothing was lost now, an earlier set is not worth reading.
         lost = changed.removed or changed.changed
-        if lost and earlier and earlier[1].ticket != seen.published:
-            # A damaged history is no reason to refuse: what is published has been compared.
-            with suppress(CorruptStoreError):
-                olds.append((earlier[0], self._readback.version(earlier[1].ticket).flag_set))
+        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
+        if lost:
+            olds = self._readback.baselines(check.seen, stored, now_ms(self._clock))
         try:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         except RefusedSetError:
@@ -358,7 +356,9 @@ class Sync:
             return self._report("published" if published else "unchanged", pulse, check=check)
         if pulse.is_pinned(now_ms(self._clock)):
             return self._report("pinned", pulse)
-        if pulse.ticket > check.ticket and self._reached(pulse):
+        # After a pin that has ended, the later ticket may be that of a rollback: no fetch.
+        rolled_back = pulse.pinned != check.seen.pinned
+        if pulse.ticket > check.ticket and not rolled_back and self._reached(pulse):
             return self._report("superseded", pulse)
         # The check that won drew before me: it may not have seen what rang me.
         self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")

@@ -66,7 +66,7 @@ class Parameters:
         self._lock = Lock()
         self._values: dict[str, str] | None = None
         self._tried_at = -inf
-        self._problem = ""
+        self._problem: Exception | None = None
 
     def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
         """Return name → text of all parameters of the path, as of *max_age_s* ago or later.
@@ -80,16 +80,18 @@ class Parameters:
                 self._tried_at = self._clock.monotonic()
                 self._refresh()
             if self._values is None:
-                raise ParametersError(self._problem)
+                message = f"cannot read the parameters under {self.path}: {self._problem}"
+                raise ParametersError(message) from self._problem
             return self._values
 
     def _refresh(self) -> None:
         try:
             self._values = self._read()
         except (BotoCoreError, ClientError) as error:
-            self._problem = f"cannot read the parameters under {self.path}: {error}"
+            self._problem = error
             if self._values is not None:
-                log.warning("going on with the parameters read before", problem=self._problem)
+                problem = f"cannot read the parameters under {self.path}: {error}"
+                log.warning("going on with the parameters read before", problem=problem)
 
     def _read(self) -> dict[str, str]:
         pages = self._client.get_paginator("get_parameters_by_path").paginate(

@@ -36,9 +36,11 @@ from storesync.sources import Sources
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
     from storesync.model import Report
     from storesync.stores.opened import OpenStore
@@ -97,7 +99,15 @@ class Outcome:
 class Syncer:
     """Runs the pipeline for the sources of this deployment."""
 
-    def __init__(self, settings: SyncSettings) -> None:
+    def __init__(
+        self,
+        settings: SyncSettings,
+        *,
+        ssm: SSMClient | None = None,
+        sqs: SQSClient | None = None,
+        stores: Stores | None = None,
+    ) -> None:
+        """Make a syncer, on AWS except for what is given."""
         self._settings = settings
         self._clock = SystemClock()
         # One layer of retries: botocore's for throttling, with short time-outs, since the
@@ -108,11 +118,10 @@ class Syncer:
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=2 * PARALLEL,
         )
-        self._stores = Stores(boto3.client("dynamodb", config=config), settings.table)
-        self._sqs = boto3.client("sqs", config=config)
-        self._sources = Sources(
-            boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
-        )
+        self._stores = stores or Stores(boto3.client("dynamodb", config=config), settings.table)
+        self._sqs = sqs or boto3.client("sqs", config=config)
+        ssm = ssm or boto3.client("ssm", config=config)
+        self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
 
@@ -260,12 +269,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN4
     """Handle a batch of the queue, the schedule, an event of AWS, or one given by hand."""
     log.set_correlation_id(context.aws_request_id)
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
+    return answer(syncer, event, seconds)
+
+
+def answer(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  # noqa: ANN401 - by event
+    """Let a syncer do what an event asks for, and return what whoever sent it reads."""
     parsed = parse(event)
     if isinstance(parsed, Schedule):
-        return [outcome.to_json() for outcome in syncer().schedule(seconds)]
+        return [outcome.to_json() for outcome in make().schedule(seconds)]
     if isinstance(parsed, Manual):
-        return syncer().manual(parsed, seconds).to_json()
+        return make().manual(parsed, seconds).to_json()
     if isinstance(parsed, Notice):
-        return [outcome.to_json() for outcome in syncer().notice(parsed, seconds)]
-    failed = syncer().queue(parsed, seconds)
+        return [outcome.to_json() for outcome in make().notice(parsed, seconds)]
+    failed = make().queue(parsed, seconds)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}

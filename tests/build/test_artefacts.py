@@ -127,6 +127,15 @@ def test_both_functions_hold_the_same(build: Build) -> None:
     }
 
 
+def test_the_command_line_is_in_no_artefact(build: Build) -> None:
+    """It and what it needs are for people's machines; the functions work without."""
+    for name in ARTEFACTS:
+        assert [each for each in files(build.artefact(name)) if "storesync/cli/" in each] == []
+        assert not list(build.artefact(name).rglob("click"))
+    shipped = {each for each in files(build.source / "storesync") if each.endswith(".py")}
+    assert any(each.startswith("cli/") for each in shipped)
+
+
 def test_the_reader_is_one_and_the_same_everywhere(build: Build) -> None:
     """Writer and readers cannot disagree on the layout: all copies of flagstore are its source."""
     source = {

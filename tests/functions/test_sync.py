@@ -846,3 +846,28 @@ def test_no_secret_is_printed(
         assert not [canary for canary in CANARIES if canary in json.dumps(answer)]
     assert len(output.logs) > 30
     output.check()
+
+
+# -- what a person finds afterwards -------------------------------------------------------------
+
+
+def test_the_reason_of_a_failure_stays_in_the_pulse_until_a_check_completes(
+    stack: Deployment, launchdarkly: LaunchDarklySimulator, context: Context
+) -> None:
+    """So that a status needs no logs; readers see nothing of it."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    launchdarkly.sdk_key = "renewed-key"
+    sync.handler({"source": "prod"}, context)
+    at, reason, text = json.loads(pulse_of(stack)["error"]["S"])
+    assert abs(at / 1000 - time.time()) < 60
+    assert reason == "CredentialsRefused"
+    assert "401" in text
+    launchdarkly.sdk_key = KEY
+    sync.handler({"source": "prod"}, context)
+    assert "error" not in pulse_of(stack)
+
+
+def pulse_of(stack: Deployment) -> Any:
+    """Return the item of the source's pulse."""
+    key = {"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}}
+    return stack.clients["dynamodb"].get_item(TableName=stack.table, Key=key)["Item"]
