@@ -11,7 +11,7 @@ export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= eu-west-1
 
 # Virtual environments, each for one thing, since their pins do not get along with each other:
-#   .venv          tests, checks, and the command line of `make run`
+#   .venv          tests, checks, and the command lines: `make run`, tools/storesync
 #   .venv-sam      the sam command
 #   .venv-aws      the stand-in for AWS
 #   .venv-lambda   what the Python runtime of AWS Lambda has, and nothing else
@@ -78,19 +78,22 @@ $(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
 
 # -- Checks ----------------------------------------------------------------------------------------
 
+# Two files at a time: half of the time is waiting for servers and other processes.
+PYTEST := .venv/bin/pytest --numprocesses=2 --dist=loadfile
+
 .PHONY: test
 test: ## all checks and tests; says what was skipped and why
 	@$(call install,$(ENVIRONMENTS))
 	@$(MAKE) lint
-	.venv/bin/pytest
+	$(PYTEST)
 
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
-	.venv/bin/pytest -m campaign -s tests/faults
+	$(PYTEST) -m campaign tests/faults
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
-	.venv/bin/pytest -m campaign -s tests/differential
+	$(PYTEST) --dist=worksteal -m campaign tests/differential
 
 .PHONY: conformance-data
 conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
@@ -141,6 +144,10 @@ run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PR
 	@$(call install,$(RUN_ENVIRONMENTS))
 	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
 	  $(if $(STORE),--store=$(STORE))
+
+.PHONY: cli
+cli: .venv/.ready ## install the command line for operators: tools/storesync (docs/cli.md)
+	@tools/storesync --help
 
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build

@@ -279,6 +279,28 @@ class Body:
             found.update(json.loads(self._block(entry)))
         return found
 
+    def differing(self, other: Body, section: str) -> set[str]:
+        """Return the keys of a section that another body has otherwise, or only one of both has.
+
+        Blocks that both have are not decoded.
+        """
+        mine, theirs = self._sections.get(section, ()), other._sections.get(section, ())
+        shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
+        here, there = self._besides(section, shared), other._besides(section, shared)
+        if section == LARGE_SECTION:
+            here |= {key: part.digest for key, part in self.large.items()}
+            there |= {key: part.digest for key, part in other.large.items()}
+        return {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
+
+    def _besides(self, section: str, digests: set[str]) -> dict[str, str]:
+        """Return the items of the other blocks as text: in Python 1, 1.0 and True are equal."""
+        found: dict[str, str] = {}
+        for entry in self._sections.get(section, ()):
+            if entry[3] not in digests:
+                block = json.loads(self._block(entry))
+                found.update((key, dumps(item)) for key, item in block.items())
+        return found
+
     def keys(self, section: str) -> list[str]:
         """Return the keys of a section, sorted, those of large items among them."""
         large = self.large if section == LARGE_SECTION else ()

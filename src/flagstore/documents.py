@@ -2,7 +2,7 @@
 
 ``UnleashClient`` takes it from a cache of one's own: a ``BaseCache`` that has ``bootstrapped`` set
 and returns the text for the key ``/client/features``. The client then evaluates without asking a
-server, and needs no ``initialize_client()``. tests/sdks/unleash_python.py has such a cache.
+server, and needs no ``initialize_client()``. :mod:`flagstore.adapters.unleash` has such a cache.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from flagstore.body import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flagstore.snapshot import Snapshot
 
 
@@ -31,8 +33,13 @@ def unleash_document(snapshot: Snapshot) -> str:
             f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
         )
         raise ConfigurationError(message)
-    meta = snapshot.meta
+    # Segments first: where a large one cannot be read now, the work on the others is spared.
+    segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
+    features = [snapshot[key] for key in snapshot]
+    return unleash_text(snapshot.meta, features, segments)
+
+
+def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
+    """Return the same from a set's parts: features and segments in order of their keys."""
     document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
-    document["features"] = [snapshot[key] for key in snapshot]
-    document["segments"] = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
-    return dumps(document)
+    return dumps({**document, "features": features, "segments": segments})

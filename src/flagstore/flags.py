@@ -14,6 +14,7 @@ from flagstore.evaluation.base import (
     EXCEPTION,
     NOT_LOADED,
     OVERRIDE,
+    WRONG_TYPE,
     ContextError,
     Outcome,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from flagstore.evaluation.base import Engine
+    from flagstore.snapshot import Snapshot
     from flagstore.typed import Conversion
 
     JsonObject = dict[str, Any]
@@ -224,7 +226,7 @@ class ContextFlags:
             key,
             value,
             on,
-            None if held is ABSENT else variant,
+            None if held is ABSENT or error == WRONG_TYPE else variant,
             ERROR if error else reason,
             error,
             rule,
@@ -245,6 +247,18 @@ class Flags:
 
     def _state(self) -> State:
         raise NotImplementedError
+
+    def in_hand(self) -> Snapshot | None:
+        """Return the flag set in hand, if these flags come from one; reads nothing."""
+        return None
+
+    def may_wait(self) -> bool:
+        """Say whether the next call may wait for a store: an event loop asks in a thread then."""
+        return False
+
+    def trouble(self) -> str:
+        """Say in a word what is wrong with all of the flags; empty if nothing."""
+        return ""
 
     def for_context(self, context: Context) -> ContextFlags:
         """Return the flags as one context sees them: one flag set, for as long as you hold it."""

@@ -73,9 +73,14 @@ def head_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     return Key(f"{source}:$head{suffix}", str(layout))
 
 
+def history_namespace(source: str) -> str:
+    """Where publications are kept."""
+    return f"{source}:$history"
+
+
 def history_key(source: str, ticket: int) -> Key:
     """Where one publication is kept, body included."""
-    return Key(f"{source}:$history", f"{ticket:012d}")
+    return Key(history_namespace(source), f"{ticket:012d}")
 
 
 def row_namespace(source: str, provider: str, section: str) -> str:
@@ -91,8 +96,25 @@ def row_namespace(source: str, provider: str, section: str) -> str:
 
 def row_namespaces(source: str) -> tuple[str, ...]:
     """Return where rows of any provider lie: a source that changes its provider leaves none."""
-    sections = ("features", "flags", "segments", "rule_based_segments", "$inited")
+    sections = (
+        "features",
+        "flags",
+        "segments",
+        "rule_based_segments",
+        "definitions",
+        "$inited",
+    )
     return tuple(f"{source}:{section}" for section in sections)
+
+
+def split_namespace(source: str) -> str:
+    """Where a store that has Split's own layout (Redis) keeps the rows of a Split source."""
+    return f"{source}:SPLITIO"
+
+
+def document_key(source: str) -> Key:
+    """Where the whole set lies once more as the one document that a provider's SDK takes."""
+    return Key(f"{source}:document", "features")
 
 
 def row_marker(source: str, provider: str) -> Key | None:
@@ -160,6 +182,10 @@ class Pulse(NamedTuple):
     """The ticket that the rows show."""
     pinned: int = 0
     """Until when nothing may be published, in milliseconds since the epoch."""
+    removed: int = 0
+    """When the source was removed, in milliseconds since the epoch. 0: it was not."""
+    error: str = ""
+    """JSON ``[at_ms, reason, text]`` of the last check that failed; empty once one completes."""
     refused: str = ""
     """The content digest of the set that the guard refused last."""
     allowed: int = 0

@@ -96,6 +96,19 @@ class Loader:
         return self._snapshot or current
 
     @property
+    def in_hand(self) -> Snapshot | None:
+        """The flag set in hand, without asking the store for anything; None before there is one."""
+        return self._snapshot
+
+    def may_wait(self) -> bool:
+        """Say whether the next question may wait for the store.
+
+        It does if nothing is loaded yet, if it is time to ask for something new, or if a large
+        segment is needed that has not been read yet.
+        """
+        return self._is_due() or self._parts.lacks_some()
+
+    @property
     def stale(self) -> bool:
         """Whether the last attempt to hear from the store failed."""
         return self._failures > 0

@@ -39,12 +39,17 @@ class LargeParts:
         self._source = source
         self._monotonic = monotonic
         self._data: dict[str, bytes] = {}
+        self._wanted: set[str] = set()
         self._error, self._due = "", 0.0
 
     def keep(self, body: Body) -> None:
         """Keep those that a new flag set still has."""
-        still = {part.data_digest for part in body.large.values()}
+        self._wanted = still = {part.data_digest for part in body.large.values()}
         self._data = {digest: data for digest, data in self._data.items() if digest in still}
+
+    def lacks_some(self) -> bool:
+        """Say whether the flag set has large segments that have not been read yet."""
+        return not self._wanted <= self._data.keys()
 
     def get(
         self,

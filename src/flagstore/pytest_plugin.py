@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flagstore.flags import Flags
 from flagstore.reader import Client
 from flagstore.testing import FakeFlags
 
@@ -20,4 +21,6 @@ def fake_flags() -> Iterator[FakeFlags]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda _: flags._state())  # noqa: SLF001 - of this package
         patch.setattr(Client, "keys", lambda _: flags.keys())
+        for name in ("in_hand", "may_wait", "trouble"):  # nothing is wrong, and nothing to wait for
+            patch.setattr(Client, name, getattr(Flags, name))
         yield flags

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
 from flagstore.evaluation import open_engine
-from flagstore.evaluation.base import NOT_LOADED, TOO_OLD, UNSUPPORTED, Settings
+from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, Settings
 from flagstore.flags import Flags, State
 from flagstore.loading import TTL_S, Loader
 from flagstore.typed import BY_PROVIDER, PLAIN
@@ -139,6 +139,29 @@ class Client(Flags):
         """
         return self._loader.info()._replace(hook_errors=self._hook_errors)
 
+    def in_hand(self) -> Snapshot | None:
+        """Return the flag set in hand, without reading anything; None before there is one."""
+        return self._loader.in_hand
+
+    def may_wait(self) -> bool:
+        """Say whether the next call may wait for the store, for 2 s at most; reads nothing.
+
+        An event loop asks in a thread then, and may ask in its own otherwise.
+        """
+        return self._loader.may_wait()
+
+    def trouble(self) -> str:
+        """Say what is wrong with the flags in hand; reads nothing.
+
+        ``NOT_LOADED``, ``TOO_OLD`` (``max_age_s``: defaults are given), ``STALE`` (the last attempt
+        to hear from the store failed) or, if all is well, nothing.
+        """
+        if self._loader.in_hand is None:
+            return NOT_LOADED
+        if self._max_age_s is not None and self._loader.age_s() > self._max_age_s:
+            return TOO_OLD
+        return STALE if self._loader.stale else ""
+
     # -- what it says -----------------------------------------------------------------------------
 
     def override(self, values: Mapping[str, Any]) -> Override:
@@ -203,10 +226,17 @@ class Client(Flags):
             environment=self._environment
             or os.environ.get("FLAGSTORE_ENVIRONMENT")
             or str(told.get("environment", "")),
-            host_name=os.environ.get("hostname") or _host_name(),  # noqa: SIM112 - Unleash's own
             strategies=self._strategies,
         )
-        return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+        try:
+            return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+            name = type(error).__name__
+            # Without the exception's text: nothing of a flag set belongs into a log.
+            logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
+            return None
 
     def _report(self, detail: Detail, key: str) -> None:
         try:
@@ -266,10 +296,6 @@ class _SnapshotItems:
 def _random() -> float:
     # From the system: clones of one SnapStart image share Python's, whose import costs besides.
     return int.from_bytes(os.urandom(6), "big") / 2**48
-
-
-def _host_name() -> str:
-    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 def _overrides(text: str) -> dict[str, Any]:

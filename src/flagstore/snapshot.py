@@ -64,6 +64,17 @@ class Snapshot:
         """Return the keys of all flags, or of another section such as ``segments``, sorted."""
         return self._body.keys(section)
 
+    def changed_since(self, earlier: Snapshot) -> list[str] | None:
+        """Return the keys of the flags that changed, came or went since an earlier set, sorted.
+
+        None if segments changed, or what else belongs to the document: that may touch any flag.
+        """
+        mine, theirs = self._body, earlier._body
+        others = {*mine.sections(), *theirs.sections()} - {"flags"}
+        if mine.meta != theirs.meta or any(mine.differing(theirs, name) for name in others):
+            return None
+        return sorted(mine.differing(theirs, "flags"))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 

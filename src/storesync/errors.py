@@ -19,6 +19,7 @@
     ├── StoreError                the store failed
     │   ├── FenceLostError        another check completed first: not a failure
     │   └── CorruptStoreError     what the store holds does not match its digests
+    ├── NotKeptError              the history does not hold this version (any more)
     ├── OutOfTimeError            the time budget ended first: the ring comes again
     └── NotSettledError           overlapping checks won every time: the ring comes again
 """
@@ -128,6 +129,10 @@ class FenceLostError(StoreError):
 
 class CorruptStoreError(StoreError):
     """What the store holds does not match its digests, or pieces of it are missing."""
+
+
+class NotKeptError(StoreSyncError):
+    """The history does not hold this version, or no longer; lists those that it holds."""
 
 
 class OutOfTimeError(StoreSyncError):

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
+NATIVE = {"launchdarkly", "split"}
+"""Providers whose SDKs read Redis, in a layout that is published."""
+
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""
 
@@ -73,6 +76,13 @@ class Source:
     """Permit plain http, for a provider in one's own network; private addresses, too."""
     allow_private: bool = False
     """Permit private addresses, for a provider in one's own network."""
+    document: bool = False
+    """Also write the whole set as the one document that the provider's SDK takes (Unleash)."""
+
+    @property
+    def native_rows(self) -> str:
+        """The provider whose SDKs' own layout the rows have in Redis; empty where it is ours."""
+        return self.provider if self.store == "redis" and self.provider in NATIVE else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,18 @@ class Ring:
     """``webhook``, ``trailing``, ``schedule`` or ``manual``."""
     delivery: str = ""
     """The provider's delivery id where it has one, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an event of AWS says to sources of one provider that sends no webhooks."""
+
+    provider: str
+    about: Mapping[str, tuple[str, ...]]
+    """Which sources: those where each of these options has one of its values."""
+    wanted: tuple[str, ...] | None = ()
+    """Revisions to reach; None: nothing that concerns flags, acknowledged without a ring."""
+    delivery: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,9 @@ from storesync.errors import (
 from storesync.expiry import Expiry
 from storesync.model import Changes, FlagSet, Report
 from storesync.patience import Limits, Patience
+from storesync.projection import Projection
 from storesync.publisher import Check, Publisher
 from storesync.readback import Readback, Stored
-from storesync.retention import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,7 @@ class Sync:
         limits: Limits | None = None,
         replicas: int = 1,
         allow_shrink: str = "",
+        verify: bool = False,
     ) -> None:
         self._source = source
         self._provider = provider
@@ -94,7 +95,11 @@ class Sync:
         self._limits = limits or Limits()
         self._patience = Patience(budget, self._limits)
         self._allow_shrink = allow_shrink
-        self._publisher = Publisher(source.name, store, budget.clock, replicas=replicas)
+        self._verify = verify
+        projection = Projection.of(source)
+        self._publisher = Publisher(
+            source.name, store, budget.clock, replicas=replicas, projection=projection
+        )
         self._readback = Readback(source.name, store)
         self._expiry = Expiry(source.name, store, budget.clock)
         self._writer = fingerprint(source, replicas)
@@ -170,7 +175,7 @@ class Sync:
         ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
-        verify = seen.verified_at + VERIFY_MS <= now_ms(self._clock)
+        verify = self._verify or seen.verified_at + VERIFY_MS <= now_ms(self._clock)
         stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
         fresh = verify or damaged or seen.writer != self._writer
@@ -319,14 +324,11 @@ class Sync:
     ) -> None:
         if stored is None or digest == self._allow_shrink:
             return
-        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
-        seen = check.seen
-        earlier = baseline(seen.versions(), now_ms(self._clock), seen.allowed)
+        # Where nothing was lost now, an earlier set is not worth reading.
         lost = changed.removed or changed.changed
-        if lost and earlier and earlier[1].ticket != seen.published:
-            # A damaged history is no reason to refuse: what is published has been compared.
-            with suppress(CorruptStoreError):
-                olds.append((earlier[0], self._readback.version(earlier[1].ticket).flag_set))
+        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
+        if lost:
+            olds = self._readback.baselines(check.seen, stored, now_ms(self._clock))
         try:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         except RefusedSetError:
@@ -337,11 +339,8 @@ class Sync:
         """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
         sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
         try:
-            if self._source.rows:
-                plan = self._publisher.project(ticket, new, follow.changed, sets)
-                report = replace(report, skipped_rows=plan.skipped)
-            else:
-                self._publisher.note_projected(ticket, sets)
+            plan = self._publisher.project(ticket, new, follow.changed, sets)
+            report = replace(report, skipped_rows=plan.skipped)
             if follow.tidy:
                 self._expiry.expire(ticket)
         except FenceLostError:
@@ -357,7 +356,9 @@ class Sync:
             return self._report("published" if published else "unchanged", pulse, check=check)
         if pulse.is_pinned(now_ms(self._clock)):
             return self._report("pinned", pulse)
-        if pulse.ticket > check.ticket and self._reached(pulse):
+        # After a pin that has ended, the later ticket may be that of a rollback: no fetch.
+        rolled_back = pulse.pinned != check.seen.pinned
+        if pulse.ticket > check.ticket and not rolled_back and self._reached(pulse):
             return self._report("superseded", pulse)
         # The check that won drew before me: it may not have seen what rang me.
         self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")
@@ -382,6 +383,8 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
 
     When it differs from the pulse's, no ETag is sent and the set counts as changed.
     """
+    projections = [source.native_rows] if source.native_rows else []
+    projections += ["document"] if source.document else []
     parts: list[Any] = [
         LAYOUT,
         source.provider,
@@ -389,5 +392,6 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
         dict(source.options),
         source.rows,
         replicas,
+        *projections,
     ]
     return sha256(canonical(parts).encode()).hexdigest()[:16]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.body import cut, dumps
-from flagstore.layout import Head, Key, Pulse, Version
+from flagstore.layout import Head, Pulse, Version
 from storesync import rows
 from storesync.budget import now_ms
 from storesync.errors import FenceLostError
 from storesync.expiry import intent
+from storesync.projection import Projection
 from storesync.retention import retained
 from storesync.stores.base import Delete, Fence, Put, Write
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.body import Encoded
-    from flagstore.layout import Record
     from storesync.model import Changes, Clock, FlagSet
     from storesync.stores.base import Store
 
@@ -50,8 +50,17 @@ class Check:
 class Publisher:
     """Publishes one source's flag sets into one store."""
 
-    def __init__(self, source: str, store: Store, clock: Clock, *, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        source: str,
+        store: Store,
+        clock: Clock,
+        *,
+        replicas: int = 1,
+        projection: Projection | None = None,
+    ) -> None:
         self._source = source
+        self._projection = projection or Projection(source)
         self._store = store
         self._clock = clock
         self._replicas = replicas
@@ -108,29 +117,57 @@ class Publisher:
             pieces = cut(encoded.blocks)
             head = head._replace(pieces=dumps([ticket, len(pieces)]))
             self._put_pieces(ticket, pieces, groups)
-        kept, dropped = retained([*check.seen.versions(), Version(ticket, now)], now)
+        sets = self._completed(check) | {"writer": writer}
+        if allowed:
+            sets["allowed"] = ticket
+        # There may have been more replicas: none may stay behind.
+        others = self._other_replicas() if check.seen.writer != writer else []
+        self._put_head(self._fence(check), check.seen, head, changed, sets, others)
+
+    def restore(
+        self, ticket: int, seen: Pulse, kept: Head, changed: Changes, pinned_until: int
+    ) -> None:
+        """Publish a kept version once more, under a new ticket, and pin it (milliseconds).
+
+        A pin that is there already does not hold this back: whoever rolls back further means it.
+        The revision stays that of the last check, or what comes after the pin could be taken for
+        something older. Without ETag and writer, the check after the pin fetches and publishes.
+
+        Raises:
+            FenceLostError: if another check completed first.
+        """
+        head = kept._replace(ticket=ticket, published_at=now_ms(self._clock))
+        sets = {"ticket": ticket, "pinned": pinned_until, "etag": None, "writer": None}
+        fence = Fence(ticket=seen.ticket)
+        self._put_head(fence, seen, head, changed, sets, self._other_replicas())
+
+    def _put_head(
+        self,
+        fence: Fence,
+        seen: Pulse,
+        head: Head,
+        changed: Changes,
+        sets: dict[str, Any],
+        writes: list[Write],
+    ) -> None:
+        """Let pulse, head, its replicas and the history move in one step."""
+        ticket, now = head.ticket, head.published_at
+        kept, dropped = retained([*seen.versions(), Version(ticket, now)], now)
         history = head.to_record(layout.history_key(self._source, ticket))
         history["changes"] = _summary(changed)
-        writes: list[Write] = [
+        heads: list[Write] = [
             Put(head.to_record(layout.head_key(self._source, replica)))
             for replica in range(self._replicas)
         ]
-        if check.seen.writer != writer:  # there may have been more replicas: none may stay behind
-            writes += [
-                Delete(layout.head_key(self._source, replica))
-                for replica in range(self._replicas, layout.MAX_REPLICAS)
-            ]
-        writes.append(Put(history))
-        writes += [Delete(layout.history_key(self._source, old.ticket)) for old in dropped]
-        sets = self._completed(check) | {
-            "published": ticket,
-            "digest": encoded.digest,
-            "writer": writer,
-            "history": dumps(kept),
-        }
-        if allowed:
-            sets["allowed"] = ticket
-        self._store.commit(self._source, self._fence(check), sets, writes)
+        old = [Delete(layout.history_key(self._source, version.ticket)) for version in dropped]
+        sets = sets | {"published": ticket, "digest": head.digest, "history": dumps(kept)}
+        self._store.commit(self._source, fence, sets, [*heads, *writes, Put(history), *old])
+
+    def _other_replicas(self) -> list[Write]:
+        return [
+            Delete(layout.head_key(self._source, replica))
+            for replica in range(self._replicas, layout.MAX_REPLICAS)
+        ]
 
     def _fence(self, check: Check) -> Fence:
         return Fence(ticket=check.seen.ticket, unpinned_at=now_ms(self._clock))
@@ -142,6 +179,7 @@ class Publisher:
             "etag": check.etag or None,
             "revision": check.revision or None,
             "refused": None,
+            "error": None,
         }
 
     def _put_pieces(self, ticket: int, body: list[bytes], parts: dict[int, list[bytes]]) -> None:
@@ -173,17 +211,14 @@ class Publisher:
         Raises:
             FenceLostError: if something else is published by now; its publisher does the rows.
         """
-        if changed is not None:
-            plan = rows.plan_changes(self._source, flag_set, changed, ticket)
-        else:
-            plan = rows.plan_whole(self._source, flag_set, self._rows(), ticket)
-        *groups, last = rows.commits(plan.writes)
+        plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
+        *groups, last = rows.commits(plan.writes, self._projection.commit_bytes())
         for group in groups:
             self._store.commit(self._source, Fence(published=ticket), {}, group)
-        self.note_projected(ticket, sets, last)
+        self._note_projected(ticket, sets, last)
         return plan
 
-    def note_projected(
+    def _note_projected(
         self, ticket: int, sets: dict[str, Any], writes: Sequence[Write] = ()
     ) -> None:
         """Note in the pulse that the rows show this ticket, together with the last writes.
@@ -193,13 +228,6 @@ class Publisher:
         """
         fence = Fence(published=ticket)
         self._store.commit(self._source, fence, {"projected": ticket, **sets}, writes)
-
-    def _rows(self) -> dict[Key, Record]:
-        return {
-            Key(namespace, str(record["key"])): record
-            for namespace in layout.row_namespaces(self._source)
-            for record in self._store.scan(namespace)
-        }
 
 
 def _summary(changed: Changes) -> str:

@@ -12,12 +12,13 @@ from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import Head
 from storesync.errors import CorruptStoreError
 from storesync.model import FlagSet
+from storesync.retention import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from flagstore.layout import Record
+    from flagstore.layout import Pulse, Record
     from storesync.model import Json
     from storesync.stores.base import Store
 
@@ -105,6 +106,16 @@ class Readback:
         """
         record = self._store.read(layout.history_key(self._source, ticket))
         return self._load(record, f"history {ticket}")
+
+    def baselines(self, seen: Pulse, stored: Stored, now_ms: int) -> list[tuple[str, FlagSet]]:
+        """Return what the guard compares a new set with, each named for its message."""
+        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
+        earlier = baseline(seen.versions(), now_ms, seen.allowed)
+        if earlier and earlier[1].ticket != seen.published:
+            # A damaged history is no reason to refuse: what is published has been compared.
+            with suppress(CorruptStoreError):
+                olds.append((earlier[0], self.version(earlier[1].ticket).flag_set))
+        return olds
 
     def _load(self, record: Record | None, what: str) -> Stored:
         if record is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from flagstore.body import dumps
 from storesync.errors import OutOfTimeError, StoreError, StoreSyncError, UnknownSourceError
 from storesync.observability import emit, logger
+from storesync.stores.base import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from storesync.model import Report, Ring
     from storesync.stores.base import Store
 
+ERROR_CHARS = 200
+"""Of a message that the pulse keeps, which has to stay small."""
 _MISSING = (StoreError, OutOfTimeError)
 
 log = logger()
@@ -70,9 +74,13 @@ def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) ->
     # Not after other errors, where the store or the time is missing.
     if store and isinstance(error, StoreSyncError) and not isinstance(error, _MISSING):
         with suppress(StoreSyncError):
-            checked_at = store.pulse(source).checked_at
-            if checked_at:
-                age_s = max(0.0, (now_ms - checked_at) / 1000)
+            pulse = store.pulse(source)
+            # For whoever asks for the status; the next check that completes takes it away.
+            note = dumps([now_ms, reason, str(error)[:ERROR_CHARS]])
+            with suppress(StoreSyncError):
+                store.commit(source, Fence(ticket=pulse.ticket), {"error": note})
+            if pulse.checked_at:
+                age_s = max(0.0, (now_ms - pulse.checked_at) / 1000)
                 emit(source, {"SyncAgeSeconds": age_s})
                 return age_s
     return None

@@ -57,7 +57,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> Ro
     gone = [
         Delete(Key(row_namespace(source, new.provider, section), key))
         for section, key in (*map(_split, changed.removed), *hidden)
-        if _is_sort_key(key)
+        if is_sort_key(key)
     ]
     return _plan(rows, gone, [])
 
@@ -105,13 +105,13 @@ def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> 
     }
 
 
-def commits(writes: Iterable[Write]) -> Iterator[list[Write]]:
-    """Group writes into as many as one commit takes; always at least one group."""
+def commits(writes: Iterable[Write], limit: int = COMMIT_BYTES) -> Iterator[list[Write]]:
+    """Group writes into as many as one commit takes, or fewer; always at least one group."""
     group: list[Write] = []
     size = 0
     for write in writes:
         cost = record_bytes(write.record) if isinstance(write, Put) else 0
-        if group and (len(group) >= COMMIT_WRITES or size + cost > COMMIT_BYTES):
+        if group and (len(group) >= COMMIT_WRITES or size + cost > limit):
             yield group
             group, size = [], 0
         group.append(write)
@@ -140,10 +140,11 @@ def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowP
 
 
 def _fits(record: Record) -> bool:
-    return _is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
+    return is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
 
 
-def _is_sort_key(key: str) -> bool:
+def is_sort_key(key: str) -> bool:
+    """Say whether a text can name a row."""
     try:
         return 0 < len(key.encode()) <= SORT_KEY_BYTES
     except UnicodeEncodeError:  # a lone surrogate: JSON can name it, no store can

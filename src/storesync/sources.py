@@ -1,8 +1,9 @@
 """Sources and their webhooks, from SSM parameters under one prefix.
 
-``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, store,
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
                                    allow_http, allow_private
 ``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
+                                   not needed where a provider takes the function's own credentials
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
 
@@ -12,6 +13,7 @@ is wrong stops its own source only.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ssm import SSMClient
 
-    from storesync.model import Clock
+    from storesync.model import Clock, Notice
     from storesync.providers.base import Provider
 
 MAX_AGE_S = 30.0
@@ -38,7 +40,15 @@ must not be able to spend it."""
 RETRY_S = 5.0
 """Pause after a first reading that failed, and until a missing name is looked for again."""
 
-SOURCE_FIELDS = ("provider", "options", "rows", "store", "allow_http", "allow_private")
+SOURCE_FIELDS = (
+    "provider",
+    "options",
+    "rows",
+    "document",
+    "store",
+    "allow_http",
+    "allow_private",
+)
 CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
@@ -56,7 +66,7 @@ class Parameters:
         self._lock = Lock()
         self._values: dict[str, str] | None = None
         self._tried_at = -inf
-        self._problem = ""
+        self._problem: Exception | None = None
 
     def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
         """Return name → text of all parameters of the path, as of *max_age_s* ago or later.
@@ -70,16 +80,18 @@ class Parameters:
                 self._tried_at = self._clock.monotonic()
                 self._refresh()
             if self._values is None:
-                raise ParametersError(self._problem)
+                message = f"cannot read the parameters under {self.path}: {self._problem}"
+                raise ParametersError(message) from self._problem
             return self._values
 
     def _refresh(self) -> None:
         try:
             self._values = self._read()
         except (BotoCoreError, ClientError) as error:
-            self._problem = f"cannot read the parameters under {self.path}: {error}"
+            self._problem = error
             if self._values is not None:
-                log.warning("going on with the parameters read before", problem=self._problem)
+                problem = f"cannot read the parameters under {self.path}: {error}"
+                log.warning("going on with the parameters read before", problem=problem)
 
     def _read(self) -> dict[str, str]:
         pages = self._client.get_paginator("get_parameters_by_path").paginate(
@@ -123,6 +135,24 @@ class Sources:
         secret_text = _newest(self._credentials, name, fresh=fresh)
         return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
 
+    def concerned(self, notice: Notice) -> list[str]:
+        """Return the names of the sources that an event is about, sorted.
+
+        A source whose parameters are wrong is none of them; the schedule says so.
+
+        Raises:
+            ParametersError: if the parameters could never be read.
+        """
+        found = []
+        for name in self.names():
+            with suppress(ConfigurationError):
+                source = self.get(name)
+                ours = source.provider == notice.provider and all(
+                    source.options.get(option) in named for option, named in notice.about.items()
+                )
+                found += [name] if ours else []
+        return found
+
 
 def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
     """Return one parameter's text; one that is missing may be newer than the last reading."""
@@ -162,28 +192,48 @@ def parse_source(
     """
     problems: list[str] = []
     public = Fields(where, text, SOURCE_FIELDS, problems)
-    secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     public.check_name(name)
     provider = public.provider()
+    store = public.one_of("store", STORES)
+    keyless = provider is not None and not provider.needs_key
+    if secret_text is None and keyless and store == STORES[0]:
+        secret_text = "{}"  # noqa: S105 - an empty object
+    secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     allow_http = public.flag("allow_http", default=False)
     source = Source(
         name=name,
         provider=provider.name if provider else "",
         base_url=_base_url(secret, provider, allow_http=allow_http),
-        credential=Secret(secret.needed("key", "the provider's server-side SDK key or token")),
+        credential=Secret(_key(secret, keyless=keyless)),
         options=public.texts("options"),
         rows=public.flag("rows", default=True),
-        store=public.one_of("store", STORES),
+        store=store,
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
         allow_private=public.flag("allow_private", default=False),
+        document=public.flag("document", default=False),
     )
+    if source.document and provider and provider.name != "unleash":
+        public.problem(
+            '"document" is for Unleash only, whose SDKs take all flags as one document: '
+            f"leave it out for {provider.title}"
+        )
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
     conceal(source.credential.reveal())
     conceal(source.store_url.reveal())
     return source
+
+
+def _key(secret: Fields, *, keyless: bool) -> str:
+    if not keyless:
+        return secret.needed("key", "the provider's server-side SDK key or token")
+    if secret.text("key"):
+        secret.problem(
+            '"key" is not used: this provider takes the role of SyncFunction, so remove it'
+        )
+    return ""
 
 
 def _base_url(secret: Fields, provider: Provider | None, *, allow_http: bool) -> str:
@@ -214,7 +264,9 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
     fields.check_name(name)
     provider = fields.provider()
     method = fields.text("method")
-    if provider and not method:
+    if provider and not provider.methods:
+        fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
+    elif provider and not method:
         method = provider.methods[0]
     elif provider and method not in provider.methods:
         fields.problem(f'"method" must be one of {", ".join(provider.methods)}')

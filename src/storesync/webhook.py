@@ -35,11 +35,12 @@ from storesync.settings import WebhookSettings
 from storesync.sources import Hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aws_lambda_powertools.event_handler.exceptions import NotFoundError
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 MAX_BODY = 6_291_456
 """Bytes. What API Gateway can hand to a function: real webhooks carry all environments, twice."""
@@ -51,7 +52,14 @@ app = APIGatewayHttpResolver()
 class Receiver:
     """Checks webhooks and rings."""
 
-    def __init__(self, settings: WebhookSettings) -> None:
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        *,
+        ssm: SSMClient | None = None,
+        sqs: SQSClient | None = None,
+    ) -> None:
+        """Make a receiver, on AWS except for what is given."""
         # The function must answer by itself before its time is over, and the provider's patience.
         config = Config(
             connect_timeout=1,
@@ -60,10 +68,9 @@ class Receiver:
         )
         self._clock = SystemClock()
         self._queue_url = settings.queue_url
-        self._hooks = Hooks(
-            boto3.client("ssm", config=config), settings.parameter_prefix, self._clock
-        )
-        self._sqs: SQSClient = boto3.client("sqs", config=config)
+        ssm = ssm or boto3.client("ssm", config=config)
+        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock)
+        self._sqs = sqs or boto3.client("sqs", config=config)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Check one webhook and put one message on the queue; return the status to answer.
@@ -121,7 +128,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     gateway = _object(event, "requestContext")
     request_id = gateway.get("requestId")
     log.set_correlation_id(request_id if isinstance(request_id, str) else "")
-    app.append_context(event=event)  # type: ignore[no-untyped-call] # Powertools types it not
+    return answer(receiver, event, context)
+
+
+def answer(
+    make: Callable[[], Receiver], event: dict[str, Any], context: LambdaContext
+) -> dict[str, Any]:
+    """Let a receiver answer a request."""
+    app.append_context(event=event, receiver=make)  # type: ignore[no-untyped-call] # Powertools types it not
     return app.resolve(_route_of(event), context)
 
 
@@ -143,7 +157,7 @@ def _route_of(event: Mapping[str, Any]) -> dict[str, Any]:
 def _receive(source: str, event: Mapping[str, Any], token: str) -> Response[str]:
     """Turn every outcome into a status; nothing that a stranger sends gives a 5xx."""
     try:
-        return _answer(receiver().receive(source, event, token))
+        return _answer(app.context["receiver"]().receive(source, event, token))
     except UnknownSourceError:
         return _answer(404, "not found")  # says nothing in log and metrics: names cost nothing
     except WebhookError as error:

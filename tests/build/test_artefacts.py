@@ -127,6 +127,15 @@ def test_both_functions_hold_the_same(build: Build) -> None:
     }
 
 
+def test_the_command_line_is_in_no_artefact(build: Build) -> None:
+    """It and what it needs are for people's machines; the functions work without."""
+    for name in ARTEFACTS:
+        assert [each for each in files(build.artefact(name)) if "storesync/cli/" in each] == []
+        assert not list(build.artefact(name).rglob("click"))
+    shipped = {each for each in files(build.source / "storesync") if each.endswith(".py")}
+    assert any(each.startswith("cli/") for each in shipped)
+
+
 def test_the_reader_is_one_and_the_same_everywhere(build: Build) -> None:
     """Writer and readers cannot disagree on the layout: all copies of flagstore are its source."""
     source = {
@@ -268,7 +277,7 @@ def test_an_older_time_stamp_changes_nothing(build: Build, tmp_path: Path) -> No
 
 
 def test_the_wheel_holds_the_reader_alone(tmp_path: Path) -> None:
-    """`pip install flagstore` brings flagstore, its type marker and no dependency."""
+    """`pip install flagstore` brings flagstore, its type marker and no dependency but by extras."""
     copy_sources(tmp_path)
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path)
@@ -289,6 +298,8 @@ def test_the_wheel_holds_the_reader_alone(tmp_path: Path) -> None:
     assert packed == source
     assert "flagstore/py.typed" in packed
     assert wheel.name.endswith("-py3-none-any.whl")
-    needs = re.findall(rb"^Requires-Dist: (.*)", metadata, re.MULTILINE)
-    assert [need for need in needs if b"extra ==" not in need] == []
+    needed = re.findall(rb"^Requires-Dist: .*?(?:; extra == '(\w+)')?$", metadata, re.MULTILINE)
+    adapters = {path.stem for path in (tmp_path / "src" / "flagstore" / "adapters").glob("*.py")}
+    extras = adapters - {"__init__", "openfeature_terms"}
+    assert sorted(name.decode() for name in needed) == sorted(extras)
     assert b"Requires-Python: >=3.11" in metadata

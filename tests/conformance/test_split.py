@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +15,7 @@ from conformance.published_split import (
     SEGMENTS,
     WITHOUT_DATA_TYPE,
 )
+from data import needed
 from flagstore.evaluation.base import ABSENT, Settings
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.split import engine
@@ -26,19 +25,12 @@ from simulators import split_flags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATA = (
-    Path(os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    / "split"
-)
 MURMUR, LEGACY = 2, 1
 
 
 def text(name: str) -> str:
     """Return a published file."""
-    file = DATA / name
-    if not file.exists():
-        pytest.skip(f"allowed: {name} is not here; CONFORMANCE_DATA names the folder")
-    return file.read_text(encoding="utf-8")
+    return needed(f"split/{name}").read_text(encoding="utf-8")
 
 
 def rows(name: str) -> Iterator[list[str]]:

@@ -39,6 +39,7 @@ __all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
 
 FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
 HOUR_S = 3_601.0
+LAUNCHDARKLY = "launchdarkly"
 FLAGS = {
     "a": {"key": "a", "version": 3, "on": True, "name": "ü 🙂"},
     "b": {"key": "b", "version": 10**12, "variations": [1, 1.0, None]},
@@ -48,23 +49,24 @@ SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
 
 @contextmanager
 def opened(
-    server: Server, user: str = "", password: str = "", *, native: bool = True
+    server: Server, user: str = "", password: str = "", *, native: str = LAUNCHDARKLY
 ) -> Iterator[RedisStore]:
     """Give a store as a sync of a LaunchDarkly source would open it."""
     budget = Budget(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password)) as client:
-        yield RedisStore(client, budget, native_rows=native)
+        yield RedisStore(client, budget, native=native)
 
 
 class Rig:
     """One source, whose provider may change."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, provider: ModelProvider | None = None) -> None:
         self.server = server
         self.clock = FakeClock(1_795_000_000.0)
-        self.provider = ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
+        self.provider = provider or ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
         no_table: Any = None
         self.stores = Stores(no_table, "")
+        self.rows_kept = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -74,17 +76,19 @@ class Rig:
     def store(self) -> Any:
         """Return the store that the sync function would open."""
         url = Secret(self.server.url())
-        source = Source("prod", self.provider.name, "", Secret("k"), store="redis", store_url=url)
+        options: Any = {"store": "redis", "store_url": url, "rows": self.rows_kept}
+        source = Source("prod", self.provider.name, "", Secret("k"), **options)
         budget = Budget(self.clock, random.Random(1), 60.0)
         return source, budget, self.stores.open(source, budget)
 
-    def sync(self, *, step_s: float = 10.0) -> Report:
+    def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
         """Run one sync, some seconds after the last one."""
         self.clock.advance(step_s)
         source, budget, store = self.store()
         sync = Sync(source, self.provider, store, http=NoHttp(), budget=budget)  # type: ignore[arg-type] # asks nothing
         report = sync.run([Ring("prod", trigger="schedule")])
-        assert report.rows_error == ""
+        assert rows_error in report.rows_error
+        assert bool(rows_error) == bool(report.rows_error), report.rows_error
         return report
 
     def rows(self) -> dict[bytes, Any]:
@@ -284,7 +288,7 @@ def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> Non
 
 def test_rows_of_launchdarkly_in_our_layout_move(rig: Rig) -> None:
     """A row lies in one place: what lies among ours goes as it is written where it belongs."""
-    with opened(rig.server, native=False) as store:
+    with opened(rig.server, native="") as store:
         store.put_all(
             [
                 *(record("prod:features", key, item="x", version=1) for key in ("a", "gone")),
@@ -365,14 +369,14 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
     with opened(redis_server, "less", IN_URL) as store, refused:
         store.draw("prod", FLOOR)
     assert dump(redis_server) == {}
-    with opened(redis_server, "less", IN_URL, native=False) as store:
+    with opened(redis_server, "less", IN_URL, native="") as store:
         store.draw("prod", FLOOR)
         store.commit("prod", Fence(), {"projected": 1}, WRITES)
     redis_server.admin.flushall()
     with opened(redis_server, "storesync", IN_URL) as store:
         store.commit("prod", Fence(), {"ticket": 1}, WRITES)
         assert [row["key"] for row in store.scan("prod:features")] == ["a"]
-    with opened(redis_server, "storesync", IN_URL, native=False) as store:
+    with opened(redis_server, "storesync", IN_URL, native="") as store:
         store.draw("prod", FLOOR)
         store.commit("prod", Fence(), {"projected": 1})
     assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)

@@ -75,6 +75,7 @@ def run(
         deadline=None,
         phases=phases,
         print_blob=False,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
     @given(cases)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import loads
 from queue import Empty, Queue
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 import requests
+
+from storesync.cli.registration import Registrar
+from storesync.model import Hook, Secret
 
 from . import unleash_server
 from .postgres_server import PostgresServer
@@ -199,6 +203,26 @@ def test_webhook_rings_for_what_the_ui_does_not_offer(server: UnleashServer, adm
         )
 
     assert seen <= set(EVENTS)
+
+
+def test_the_command_line_registers_at_a_real_server(server: UnleashServer, admin: Admin) -> None:
+    """`source add --register` makes one webhook with every event, finds it, and changes that."""
+    base = "http://127.0.0.1:9/webhooks"
+    registrar = Registrar(server.url, server.admin_token)
+    hook = Hook("registered", "unleash", "authorization", (Secret(AUTHORIZATION),))
+    assert registrar.find(base, hook) is None
+    before = len(admin.webhooks())
+    assert registrar.register(base, hook) == "made"
+    header = replace(
+        hook, method="header", header="x-secret", options={"environment": "production"}
+    )
+    assert registrar.register(base, header) == "changed"
+    there = registrar.find(base, hook)
+    assert there is not None
+    assert there["enabled"]
+    assert set(there["events"]) == set(EVENTS)
+    assert there["environments"] == ["production"]
+    assert len(admin.webhooks()) == before + 1
 
 
 def test_every_event_is_one_that_the_server_knows() -> None:

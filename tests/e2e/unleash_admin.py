@@ -236,6 +236,10 @@ class Admin:
         addon = _webhook(url, authorization, events, {}, ())
         self._call("PUT", f"/api/admin/addons/{addon_id}", addon)
 
+    def webhooks(self) -> list[Json]:
+        """Return all webhooks; their secrets are masked."""
+        return list(self._call("GET", "/api/admin/addons")["addons"])
+
     def delivery_log(self, addon_id: int) -> list[Json]:
         """Return the webhook's deliveries, newest first: `state`, `stateDetails`, `event`, ..."""
         log = self._call("GET", f"/api/admin/addons/{addon_id}/events")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from simulators.provider import ModelProvider
     from simulators.redis_server import Server
+    from storesync.model import Source
 
 
 def real_now() -> FakeClock:
@@ -52,14 +53,18 @@ class RedisRig:
     def store(self, client: Any = None, budget: Budget | None = None) -> RedisStore:
         """Return a store as one sync would use it."""
         budget = budget or Budget(self.clock, random.Random(1), 60.0)
-        return RedisStore(client or self.table.client, budget)
+        return RedisStore(client or self.table.client, budget, native=self.source().native_rows)
+
+    def source(self) -> Source:
+        """Return the source, as its provider's name makes it."""
+        return replace(SOURCE, provider=self.provider.name, store="redis")
 
     def sync(self, client: Any = None, *, seconds: float = 60.0, step_s: float = 10.0) -> Report:
         """Run one sync, as a ring of the schedule would, some seconds after the last one."""
         self.clock.advance(step_s)
         budget = Budget(self.clock, random.Random(1), seconds)
         store = self.store(client, budget)
-        sync = Sync(SOURCE, self.provider, store, http=NoHttp(), budget=budget)
+        sync = Sync(self.source(), self.provider, store, http=NoHttp(), budget=budget)
         return sync.run([Ring("prod", trigger="schedule")])
 
     @contextmanager

@@ -15,6 +15,7 @@ from flagstore.layout import Pulse
 from simulators.provider import ModelProvider
 from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
 from storesync import retention
+from storesync.rollback import roll_back, unpin
 from storesync.stores.base import Fence
 
 if TYPE_CHECKING:
@@ -94,6 +95,52 @@ def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None
         world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
 
     states, _ = explore(make, pinned)
+    print(f"{states} states")
+    assert states > 100
+
+
+def rolled_back(world: World, *, then: bool = False) -> None:
+    """Roll back to the first version, pinned for an hour; *then* unpin and sync, as its ring."""
+    first = world.pulse().versions()[0].ticket
+    until = int(world.clock.now() * 1000) + 3_600_000
+    roll_back(SOURCE, world.store(), world.clock, to=first, pinned_until=until)
+    if then:
+        unpin(SOURCE.name, world.store(), world.clock)
+        world.sync()
+
+
+def test_a_rollback_holds_against_every_interleaving() -> None:
+    """Whatever syncs are under way, the old version is what readers and rows show in the end."""
+
+    def make() -> World:
+        world = changes(values=(2, 1))
+        world.add("rollback", lambda: rolled_back(world))
+        return world
+
+    def held(world: World) -> None:
+        world.hold(content(world) == {"a": 1}, "the rollback is lost")
+        world.hold(rows(world) == {"a": "1"}, "the rows are wrong")
+        world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+
+    states, _ = explore(make, held)
+    print(f"{states} states")
+    assert states > 100
+
+
+@pytest.mark.parametrize(
+    "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
+)
+def test_after_a_pin_every_interleaving_ends_at_the_providers_state(
+    values: tuple[int, ...],
+) -> None:
+    """Rolled back, unpinned and rung, among syncs under way: nothing of the rollback is left."""
+
+    def make() -> World:
+        world = changes(values=values)
+        world.add("rollback", lambda: rolled_back(world, then=True))
+        return world
+
+    states, _ = explore(make, in_sync)
     print(f"{states} states")
     assert states > 100
 

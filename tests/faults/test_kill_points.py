@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,8 @@ from simulators.unreliable import Killed, UnreliableClient, kill_at
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simulators.redis_server import Server
+
     type AnyRig = Rig | RedisRig
 
 __all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
@@ -29,12 +32,13 @@ CHANGE = {**dict.fromkeys(OLD), **NEW}
 assert (len(OLD), len(NEW)) == (250, 210)
 
 
-@pytest.fixture(params=["dynamodb", "redis"])
+@pytest.fixture(params=["dynamodb", "redis", "redis-launchdarkly"])
 def rig(request: pytest.FixtureRequest) -> AnyRig:
     """Give an empty store and an empty provider."""
     give: Callable[[str], Any] = request.getfixturevalue
-    if request.param == "redis":
-        rig = RedisRig(give("redis_server"), ModelProvider())
+    store, _, name = request.param.partition("-")
+    if store == "redis":
+        rig = RedisRig(give("redis_server"), ModelProvider(name=name or "model"))
         request.addfinalizer(rig.close)  # noqa: PT021 - the other rig has nothing to close
         return rig
     return Rig(give("aws"), give("dynamodb_table"), ModelProvider(), FakeClock())
@@ -52,7 +56,8 @@ def settle(rig: AnyRig, flags: dict[str, Any]) -> None:
 
 def rows(rig: AnyRig) -> dict[str, Any]:
     """Return what the rows show."""
-    items = rig.items("prod:flags")
+    section = "features" if rig.provider.name == "launchdarkly" else "flags"
+    items = rig.items(f"prod:{section}")
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
 
 
@@ -86,3 +91,86 @@ def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
             assert rows(rig) == NEW, f"rows {moment} call {number}"
     assert min(seen.values()) > 0, seen
     print(f"{2 * calls} kill points: {seen['old']} saw the old set, {seen['new']} the new one")
+
+
+# -- Split's layout -------------------------------------------------------------------------------
+
+
+def split_set(*names: str, version: int) -> dict[str, Any]:
+    """Return a set of Split: flags that say their version and are in a flag set."""
+    return {
+        name: {"name": name, "version": version, "sets": ["all"], "trafficTypeName": "user"}
+        for name in names
+    }
+
+
+OLD_SPLIT = split_set(*(f"flag-{n:03}" for n in range(150)), version=1)
+NEW_SPLIT = split_set(*(f"flag-{n:03}" for n in range(20, 150)), version=2)
+OLD_KEYS = [f"user-{n:04}" for n in range(300)]
+NEW_KEYS = [f"user-{n:04}" for n in range(10, 320)]
+
+
+def splits_rows(rig: RedisRig) -> dict[str, Any]:
+    """Return what Split's SDKs read: texts, and sets as sorted lists."""
+    admin: Any = rig.server.admin
+    found: dict[str, Any] = {}
+    for key in admin.keys("{prod}.SPLITIO.*"):
+        name = key.decode().partition(".SPLITIO.")[2]
+        is_set = admin.type(key) == b"set"
+        members = sorted(admin.smembers(key)) if is_set else admin.get(key)
+        found[name] = [item.decode() for item in members] if is_set else json.loads(members)
+    return found
+
+
+def expected(flags: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    """Return what they must read of a set."""
+    rows = {f"split.{name}": flag for name, flag in flags.items()}
+    made = {"flagSet.all": sorted(flags), "trafficType.user": len(flags)}
+    return {**rows, **made, "segment.many": keys}
+
+
+def settle_split(rig: RedisRig, flags: dict[str, Any], keys: list[str]) -> None:
+    """Bring the store to one set of Split, rows included."""
+    rig.provider.segments = {"many": {"name": "many", "keys": keys}}
+    settle(rig, flags)
+
+
+def test_rows_of_split_are_old_or_new_each_at_every_kill_point(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment in parts, 150 flags, a flag set: none is half of anything; the next sync heals."""
+    monkeypatch.setattr("storesync.split_rows.PART_BYTES", 1_000)
+    monkeypatch.setattr("storesync.projection.REDIS_BYTES", 6_000)
+    old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)
+    seen: dict[str, int] = {"old": 0, "new": 0, "between": 0}
+    with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:
+
+        def change() -> None:
+            rig.provider.segments = {"many": {"name": "many", "keys": NEW_KEYS}}
+            rig.provider.change(**(dict.fromkeys(OLD_SPLIT) | NEW_SPLIT))
+
+        settle_split(rig, OLD_SPLIT, OLD_KEYS)
+        undisturbed = UnreliableClient(rig.table.client)
+        change()
+        rig.sync(undisturbed)
+        calls = undisturbed.calls.total()
+        assert calls >= 10
+        for number in range(calls):
+            for moment in ("before", "after"):
+                settle_split(rig, OLD_SPLIT, OLD_KEYS)
+                assert splits_rows(rig) == old
+                change()
+                with pytest.raises(Killed):
+                    rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+                assert rig.read() in (OLD_SPLIT, NEW_SPLIT)
+                found = splits_rows(rig)
+                for name, item in found.items():
+                    assert item in (old.get(name), new.get(name)), f"{moment} call {number}: {name}"
+                kind = "old" if found == old else "new" if found == new else "between"
+                seen[kind] += 1
+                rig.sync()
+                assert splits_rows(rig) == new, f"rows {moment} call {number}"
+                ours: Any = redis_server.admin.keys("flagstore:{prod}:SPLITIO*")
+                assert ours == [b"flagstore:{prod}:SPLITIO"]
+    assert min(seen.values()) > 0, seen
+    print(f"{2 * calls} kill points: {seen}")

@@ -3,7 +3,8 @@
 It is told what to do on standard input, as JSON: where the flags are (``document``, or ``table``
 or the URL ``redis``, and ``prefix``), and which ``flags`` to evaluate for which ``contexts``. It
 prints a line for each context. Told to ``write``, it writes the document there and evaluates
-nothing.
+nothing. Told the ``snapshot`` of a source, it reads that through our adapter, on the ``path`` of
+our modules, and prints at the end what was read of the table.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def main() -> None:
         store = DynamoDB.new_feature_store(task["table"], prefix=task["prefix"])
     if task.get("redis"):
         store = Redis.new_feature_store(task["redis"], prefix=task["prefix"])
+    calls: list[str] = []
+    if task.get("snapshot"):
+        store, calls = _adapter(task)
     if document:
         store.init({SEGMENTS: document["segments"], FEATURES: document["flags"]})
     if task.get("write"):
@@ -37,6 +41,18 @@ def main() -> None:
     ) as client:
         for given in task["contexts"]:
             print(json.dumps(_results(client, Context.from_dict(given), task["flags"])))
+    if task.get("snapshot"):
+        print(json.dumps(calls))
+
+
+def _adapter(task: dict[str, Any]) -> tuple[Any, list[str]]:
+    sys.path += task["path"]
+    from snapshot_client import counted_client  # noqa: PLC0415 - it is there from now on
+
+    from flagstore.adapters.launchdarkly import SnapshotFeatureStore  # noqa: PLC0415
+
+    client, calls = counted_client(task["snapshot"])
+    return SnapshotFeatureStore(client), calls
 
 
 def _results(client: LDClient, context: Context, flags: list[str]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
 from storesync import providers
 from storesync.budget import Budget, SystemClock
 from storesync.http import HttpClient
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
 NODE_FOLDER = HERE / "node"
+MODULES = [str(HERE), str(HERE.parents[1] / "src")]
+"""Where scripts find our adapters, and what counts their reads."""
 SOURCE = "prod"
 TIMEOUT_S = 60
 
@@ -83,15 +87,24 @@ class Rig(Scripts):
 
     def environment(self) -> dict[str, str]:
         """Let the scripts find the table."""
-        return self.aws.child_environment(os.environ)
+        known = self.aws.child_environment(os.environ)
+        return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_HEAD_REPLICAS": "1"}
+
+    def adapted(self, script: str, **task: Any) -> tuple[list[str], list[str]]:
+        """Run a script among the Python SDKs on our adapter.
+
+        Returns one text for each context, and what was read of the table for all of them.
+        """
+        *lines, calls = self.python(script, **task, snapshot=SOURCE, path=MODULES)
+        return lines, json.loads(calls)
 
     def place(self) -> dict[str, str]:
         """Return where the scripts find the rows."""
         return {"table": self.table.name, "prefix": SOURCE}
 
-    def sync(self, client: Any = None) -> Report:
-        """Run one sync, as a ring of the schedule would."""
-        source, budget = _source(self.server, self.provider), _budget()
+    def sync(self, client: Any = None, **options: Any) -> Report:
+        """Run one sync, as a ring of the schedule would; options are the source's."""
+        source, budget = _source(self.server, self.provider, **options), _budget()
         store = DynamoDBStore(client or self.table.client, self.table.name, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
@@ -134,14 +147,22 @@ class RedisRig(Scripts):
         user, _, password = self.login.partition(":")
         return {"redis": self.redis.url(user, password), "prefix": f"{{{SOURCE}}}"}
 
-    def sync(self) -> Report:
-        """Run one sync, as a ring of the schedule would."""
-        stored = {"store": "redis", "store_url": Secret(self.redis.url())}
+    def sync(self, **options: Any) -> Report:
+        """Run one sync, as a ring of the schedule would; options are the source's."""
+        stored = {"store": "redis", "store_url": Secret(self.redis.url()), **options}
         source, budget = _source(self.server, self.provider, **stored), _budget()
         no_table: Any = None
         store = Stores(no_table, "").open(source, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give what a fresh reader reads."""
+        address = parse_url(self.redis.url())
+        assert address is not None
+        with contextlib.closing(SocketTransport(address)) as transport:
+            yield Client(SOURCE, store=RedisReader(transport)).snapshot()
 
 
 def _source(server: Any, provider: str, **options: Any) -> Source:

@@ -31,6 +31,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -54,7 +55,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Play the next fault, or let the provider answer."""
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers)
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        request = Request(self.command, self.path, headers, body)
         fault = self.server.provider.note(request)
         # One request a connection, as for our client, so a broken one never meets the next.
         self.close_connection = True
@@ -66,7 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body, extra = gzip.compress(body, 1), {**extra, "Content-Encoding": "gzip"}
         self.reply(status, body, {"Content-Type": "application/json", **extra})
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+    do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a whole answer."""

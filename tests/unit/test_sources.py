@@ -213,6 +213,7 @@ def test_a_source_may_say_everything() -> None:
         "provider": "unleash",
         "options": {"project": "shop"},
         "rows": False,
+        "document": True,
         "allow_http": True,
         "allow_private": True,
     }
@@ -227,7 +228,32 @@ def test_a_source_may_say_everything() -> None:
         rows=False,
         allow_http=True,
         allow_private=True,
+        document=True,
     )
+
+
+APPCONFIG = {"provider": "appconfig"}
+
+
+def test_a_source_without_a_key_needs_no_credentials() -> None:
+    """AppConfig takes the function's own role: the second parameter is only for an address."""
+    source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, None)
+    assert source.credential == Secret("")
+    assert source.base_url == "https://appconfig.{region}.amazonaws.com"
+    private = json.dumps({"base_url": "https://appconfig.cn-north-1.amazonaws.com.cn"})
+    source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, private)
+    assert source.base_url == "https://appconfig.cn-north-1.amazonaws.com.cn"
+    assert problems(APPCONFIG, {"key": KEY}) == [
+        f'{PRIVATE}: "key" is not used: this provider takes the role of SyncFunction, so remove it'
+    ]
+    (missing,) = problems({**APPCONFIG, "store": "redis"}, None)
+    assert missing.startswith(f"{PRIVATE}: is missing")
+
+
+def test_a_provider_without_webhooks_has_no_hook() -> None:
+    """The parameter cannot work, so it says so instead of waiting for ever."""
+    (problem,) = problems({**APPCONFIG, "secrets": [SECRET]})
+    assert problem == f"{HOOK}: AWS AppConfig sends no webhooks: remove this parameter"
 
 
 LAUNCHDARKLY = {"provider": "launchdarkly"}
@@ -255,6 +281,21 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (LAUNCHDARKLY, {}, [MISSING_KEY]),
         (LAUNCHDARKLY, {"key": " "}, [MISSING_KEY]),
+        (
+            {**LAUNCHDARKLY, "document": True},
+            {"key": KEY},
+            [
+                (
+                    f'{PUBLIC}: "document" is for Unleash only, whose SDKs take all flags as one '
+                    "document: leave it out for LaunchDarkly"
+                ),
+            ],
+        ),
+        (
+            {**UNLEASH, "document": "x"},
+            {"key": KEY, "base_url": "https://x"},
+            [f'{PUBLIC}: "document" must be true or false'],
+        ),
         (LAUNCHDARKLY, {"key": None}, [f'{PRIVATE}: "key" must be a text']),
         (
             UNLEASH,
@@ -280,14 +321,14 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         (
             {},
             {"key": KEY},
-            [f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash"],
+            [f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split"],
         ),
         (
             {"provider": 7},
             {"key": KEY},
             [
                 f'{PUBLIC}: "provider" must be a text',
-                f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash",
+                f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split",
             ],
         ),
         (
@@ -296,7 +337,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f'{PUBLIC}: "sdk_key" is not known here, '
-                    "only provider, options, rows, store, allow_http, allow_private"
+                    "only provider, options, rows, document, store, allow_http, allow_private"
                 ),
                 f"{PRIVATE}: a field is not known here, only key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',
@@ -383,7 +424,7 @@ VALUES = st.one_of(
     st.sampled_from(["launchdarkly", "unleash", "header", "url", "https://x", "http://x"]),
 )
 OBJECTS = st.dictionaries(
-    st.sampled_from(["provider", "options", "rows", "allow_http", "key", "base_url"])
+    st.sampled_from(["provider", "options", "rows", "document", "allow_http", "key", "base_url"])
     | st.sampled_from(["method", "secrets", "header"]),
     VALUES,
     max_size=5,

@@ -8,7 +8,8 @@ cluster all of it is in one slot, so that one script can change several keys at 
   0, which Redis keeps in the order of their bytes;
 - in a hash a whole number is in decimal, a text is ``s`` and its UTF-8, bytes are ``b`` and them.
 
-Only rows of LaunchDarkly, which this library does not read, lie elsewhere: where its SDKs do.
+Only what this library does not read lies otherwise: rows of LaunchDarkly and Split, where their
+SDKs read them, and documents, which are plain texts.
 """
 
 from __future__ import annotations

@@ -39,5 +39,4 @@ class Stores:
 
         if source.store_url not in self._servers:
             self._servers[source.store_url] = open_redis(source.store_url.reveal())
-        native_rows = source.provider == "launchdarkly"  # its SDKs read them
-        return RedisStore(self._servers[source.store_url], budget, native_rows=native_rows)
+        return RedisStore(self._servers[source.store_url], budget, native=source.native_rows)

@@ -1,8 +1,9 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Where records lie says :mod:`flagstore.stores.redis_layout`, and where LaunchDarkly's rows lie
-:mod:`storesync.stores.redis_rows`. Nothing outside of ``flagstore:{<source>}:`` is read or
-written, but for those rows; no command walks over the database.
+Where records lie says :mod:`flagstore.stores.redis_layout`, where LaunchDarkly's rows lie
+:mod:`storesync.stores.redis_rows`, and where Split's lie :mod:`storesync.stores.redis_plain`.
+Nothing outside of ``flagstore:{<source>}:`` is read or written, but for those rows; no command
+walks over the database.
 
 A script that is sent again because its answer was lost finds its own ticket in the pulse and
 loses the fence to itself, as with DynamoDB.
@@ -18,6 +19,13 @@ from flagstore.stores.redis_layout import index_name, record_name, to_field, to_
 from storesync.errors import FenceLostError
 from storesync.stores.base import Delete, Fence, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis
+from storesync.stores.redis_plain import (
+    between,
+    is_plain,
+    plain_actions,
+    plain_name,
+    read_plain,
+)
 from storesync.stores.redis_rows import (
     NOTED,
     is_marker,
@@ -49,14 +57,16 @@ SCAN_BYTES = 1_000_000
 class RedisStore:
     """Flag sets in one database. One instance serves one sync: it knows its time budget.
 
-    With ``native_rows``, LaunchDarkly's rows are in LaunchDarkly's layout. Then each of them lies
-    there only: what is left of it among ours goes with the write. Without, what the pulse says was
-    there goes when other rows are complete.
+    With ``native="launchdarkly"``, its rows are in its layout. Then each of them lies there only:
+    what is left of it among ours goes with the write. Without, what the pulse says was there goes
+    when other rows are complete. Split's rows have a namespace of their own, so ``native="split"``
+    only has the rights to their keys checked.
     """
 
-    def __init__(self, client: Client, budget: Budget, *, native_rows: bool = False) -> None:
+    def __init__(self, client: Client, budget: Budget, *, native: str = "") -> None:
         self._calls = Calls(client, budget)
-        self._native = native_rows
+        self._layout = native
+        self._native = native == "launchdarkly"
         self._leaves = False
 
     @property
@@ -68,6 +78,9 @@ class RedisStore:
 
     def read(self, key: Key) -> Record | None:
         """Return one record."""
+        if is_plain(key.namespace):
+            found = read_plain(self._calls, key.namespace, key.key)
+            return next((row for row in found if row["key"] == key.key), None)
         if self._is_native(key.namespace):
             return next((row for row in self._rows(key.namespace) if row["key"] == key.key), None)
         fields = self._hash(f"reading {key.namespace}", key)
@@ -83,6 +96,9 @@ class RedisStore:
         Rows that are among ours and belong into LaunchDarkly's layout follow as bare keys: what
         compares rows writes them anew where they belong, or removes them.
         """
+        if is_plain(namespace):
+            yield from read_plain(self._calls, namespace, prefix)
+            return
         if not self._is_native(namespace):
             yield from self._scan(namespace, prefix)
             return
@@ -92,8 +108,7 @@ class RedisStore:
                 yield {"namespace": namespace, "key": row["key"]}
 
     def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
-        start = b"[" + prefix.encode()
-        end = b"(" + prefix.encode() + b"\xff"  # no UTF-8 has such a byte
+        start, end = between(prefix)
         while True:
             page: list[Any] = self._calls.script(
                 f"reading {namespace}",
@@ -168,9 +183,15 @@ class RedisStore:
             self.commit(source, Fence(), {}, [Put(record)])
 
     def _check(self, source: str) -> None:
-        self._calls.check(source, native_name(f"{source}:$probe") if self._native else "")
+        beside = {
+            "launchdarkly": native_name(f"{source}:$probe"),
+            "split": plain_name(Key(layout.split_namespace(source), "$probe")),
+        }
+        self._calls.check(source, beside.get(self._layout, ""))
 
     def _actions(self, write: Write) -> list[Action]:
+        if isinstance(write, Put | Delete) and is_plain(_key(write).namespace):
+            return plain_actions(write)
         if isinstance(write, Put | Delete) and self._is_native(_key(write).namespace):
             return [native_action(write), _action(Delete(_key(write)))]
         return [_action(write)]

@@ -65,7 +65,9 @@ end
 local types = {
   put = {'hash', 'zset'}, delete = {'hash', 'zset'}, expire = {'hash', 'zset'},
   field = {'hash', 'hash'}, unfield = {'hash', 'hash'}, unhash = {'hash', 'hash'},
-  mark = {'string', 'string'}, unmark = {'string', 'string'}
+  mark = {'string', 'string'}, unmark = {'string', 'string'},
+  text = {'string', 'zset'}, untext = {'string', 'zset'},
+  set = {'set', 'zset'}, part = {'set', 'zset'}, whole = {'set', 'zset'}, unset = {'set', 'zset'}
 }
 local wrong = not holds(pulse, 'hash') and pulse or nil
 each(function(kind, first, second)
@@ -73,6 +75,25 @@ each(function(kind, first, second)
   if not holds(second, types[kind][2]) then wrong = wrong or second end
 end)
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
+
+-- A set in parts is renamed only with all its members; else the next check puts it together anew.
+local together = {}
+each(function(kind, record, _, from, to)
+  if kind == 'part' then
+    local first = ARGV[from + 1] == '0'
+    local before = first and 0 or together[record] or redis.call('SCARD', record)
+    together[record] = before + to - from - 1
+  elseif kind == 'whole' and together[ARGV[from]] ~= tonumber(ARGV[from + 1]) then
+    wrong = record
+  end
+end)
+if wrong then return redis.error_reply('ERR parts are missing of ' .. wrong) end
+
+local function add(key, from, to)
+  for i = from, to, 1000 do
+    redis.call('SADD', key, unpack(ARGV, i, math.min(i + 999, to)))
+  end
+end
 
 local function number(name)
   return redis.call('HGET', pulse, name) or '0'
@@ -95,6 +116,11 @@ each(function(kind, record, index, from)
     redis.call('HSET', record, ARGV[from], ARGV[from + 1])
   elseif kind == 'mark' then
     redis.call('SET', record, '')
+  elseif kind == 'text' then
+    redis.call('ZADD', index, 0, ARGV[from])
+    redis.call('SET', record, ARGV[from + 1])
+  elseif kind == 'set' or kind == 'part' then
+    redis.call('ZADD', index, 0, ARGV[from])
   end
 end)
 for i = sets_from, sets_to, 2 do redis.call('HSET', pulse, ARGV[i], ARGV[i + 1]) end
@@ -111,6 +137,20 @@ each(function(kind, record, index, from, to)
     redis.call('ZREM', index, string.sub(record, #index + 2))
   elseif kind == 'unfield' then
     redis.call('HDEL', record, ARGV[from])
+  elseif kind == 'set' then
+    redis.call('UNLINK', record)
+    add(record, from + 1, to)
+  elseif kind == 'part' then
+    if ARGV[from + 1] == '0' then redis.call('DEL', record) end
+    add(record, from + 2, to)
+    redis.call('EXPIRE', record, 3600)
+  elseif kind == 'whole' then
+    redis.call('UNLINK', record) -- else half a million members are freed before anybody is served
+    redis.call('RENAME', ARGV[from], record)
+    redis.call('PERSIST', record)
+  elseif kind == 'untext' or kind == 'unset' then
+    redis.call('UNLINK', record)
+    redis.call('ZREM', index, ARGV[from])
   elseif kind == 'unhash' or kind == 'unmark' then
     redis.call('DEL', record)
   elseif kind == 'expire' and redis.call('EXISTS', record) == 1 then
@@ -151,7 +191,9 @@ local function calls_of(key) return {
   {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
   {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1}, {'HSCAN', key, 0},
   {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
-  {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key}
+  {'MGET', key}, {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key},
+  {'SSCAN', key, 0}, {'SCARD', key}, {'SADD', key, 'a'}, {'EXPIRE', key, 60},
+  {'RENAME', key, key}, {'PERSIST', key}, {'UNLINK', key}
 } end
 for _, key in ipairs(KEYS) do
   for _, call in ipairs(calls_of(key)) do

@@ -1,0 +1,168 @@
+"""LaunchDarkly's own SDK on one read of the store. ``flagstore[launchdarkly]``.
+
+::
+
+    from ldclient import Config, LDClient
+
+    store = SnapshotFeatureStore(flagstore.client("prod"))
+    config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
+    ld = LDClient(config, start_wait=0)
+
+In daemon mode (``use_ldd``) the SDK asks its store for a flag at each evaluation and LaunchDarkly
+for nothing. Its own stores answer with one read of DynamoDB or Redis each, this one from the flag
+set in memory. The store is asked whether there is something new as :class:`flagstore.Client` does,
+so two questions of one evaluation (a flag, its prerequisite) may fall on either side of a change,
+as with LaunchDarkly's stores.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ldclient.interfaces import (  # type: ignore[import-not-found] # an extra, not here for checks
+    DiagnosticDescription,
+    FeatureStore,
+)
+
+from flagstore.adapters import check_provider
+from flagstore.errors import FlagNotFoundError, FlagstoreError
+from flagstore.typed import own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from flagstore.reader import Client
+    from flagstore.snapshot import Snapshot
+
+SECTIONS = {"features": "flags", "segments": "segments"}
+"""LaunchDarkly's name of a kind of data → ours."""
+
+_LOG = logging.getLogger("flagstore")
+
+
+class SnapshotFeatureStore(
+    FeatureStore,  # type: ignore[misc] # see above
+    DiagnosticDescription,  # type: ignore[misc]
+):
+    """A feature store that answers from the client's flag set, and writes nothing.
+
+    Flags and segments are decoded into the SDK's own objects when they are first asked for, once
+    a flag set. Values of flags are the caller's own: changing one changes no flag. Safe under
+    threads.
+    """
+
+    def __init__(self, client: Client) -> None:
+        """Make the store of a client; nothing is read yet."""
+        self._client = client
+        self._decoded: tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]] | None = None
+
+    def get(self, kind: Any, key: str, callback: Callable[[Any], Any] = lambda item: item) -> Any:  # noqa: ANN401 - the SDK's own
+        """Return what *callback* makes of a flag or segment, or of None.
+
+        Raises:
+            NotLoadedError: nothing could be loaded yet, or a large segment cannot be read now; the
+                SDK then gives the default, with the reason ``EXCEPTION``.
+            ConfigurationError: the flags are another provider's.
+        """
+        snapshot, items, _ = self._current()
+        place = (kind.namespace, key)
+        item = items.get(place)
+        if item is None:
+            item = _decode(snapshot, kind, key)
+            if item is not None:
+                items[place] = item
+        return callback(item)
+
+    def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:  # noqa: ANN401 - the SDK's own
+        """Return what *callback* makes of all flags or segments, by key; raises as :meth:`get`.
+
+        One that the SDK cannot read is left out, and logged: the others are not lost with it.
+        """
+        snapshot, items, whole = self._current()
+        namespace = kind.namespace
+        if namespace not in whole:
+            whole[namespace] = dict(self._all(snapshot, kind, items))
+        return callback(dict(whole[namespace]))
+
+    @staticmethod
+    def _all(
+        snapshot: Snapshot,
+        kind: Any,  # noqa: ANN401 - the SDK's own
+        items: dict[tuple[str, str], Any],
+    ) -> Iterator[tuple[str, Any]]:
+        for key in snapshot.keys(SECTIONS[kind.namespace]):
+            place = (kind.namespace, key)
+            try:
+                item = items.get(place) or _decode(snapshot, kind, key)
+            except (ValueError, TypeError) as error:
+                _LOG.warning("%s %r is malformed: %s", kind.namespace, key, error)
+                continue
+            if item is not None:
+                items[place] = item
+                yield key, item
+
+    def _current(self) -> tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]]:
+        """Return the flag set with what has been decoded of it."""
+        snapshot = self._client.snapshot()
+        decoded = self._decoded
+        if decoded is None or decoded[0] is not snapshot:
+            check_provider(snapshot, "launchdarkly", "LaunchDarkly")
+            decoded = self._decoded = (snapshot, {}, {})
+        return decoded
+
+    @property
+    def initialized(self) -> bool:
+        """Whether there is a flag set; where there is none yet, this tries to load it."""
+        try:
+            self._current()
+        except FlagstoreError:
+            return False
+        return True
+
+    def init(self, all_data: Mapping[Any, Mapping[str, Any]]) -> None:
+        """Write nothing: the sync function does that."""
+
+    def upsert(self, kind: Any, item: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's own
+        """Write nothing."""
+
+    def delete(self, kind: Any, key: str, version: int) -> None:  # noqa: ANN401 - the SDK's own
+        """Write nothing."""
+
+    def is_monitoring_enabled(self) -> bool:
+        """Say that nobody needs to watch the store: the SDK would start a thread for that."""
+        return False
+
+    def is_available(self) -> bool:
+        """Say whether the store answered the last time; reads nothing."""
+        return not self._client.trouble()
+
+    def describe_configuration(self, config: Any) -> str:  # noqa: ANN401 - the SDK's own
+        """Return the name of the store in the SDK's diagnostics."""
+        del config
+        return "flagstore"
+
+
+class _Variations(list[Any]):
+    """The values of a flag, each given out as a copy: what it holds nobody can change."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - as of list
+        return own(super().__getitem__(index))
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(own, super().__iter__())
+
+
+def _decode(snapshot: Snapshot, kind: Any, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+    try:
+        item = snapshot.item(SECTIONS[kind.namespace], key)
+    except FlagNotFoundError:
+        return None
+    if item.get("deleted"):
+        return None
+    values = item.get("variations")
+    if isinstance(values, list) and any(isinstance(value, (dict, list)) for value in values):
+        item["variations"] = _Variations(values)
+    return kind.decode(item)

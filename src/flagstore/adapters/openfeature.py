@@ -1,0 +1,312 @@
+"""An OpenFeature provider: flags by the interface that is no vendor's. ``flagstore[openfeature]``.
+
+::
+
+    from openfeature import api
+
+    api.set_provider_and_wait(FlagstoreProvider(flagstore.client("prod")))
+
+It has no thread, which Lambda would freeze: that flags became stale, are fresh again or changed is
+noticed, and told to event handlers, by the first evaluation that could see it. Reasons and error
+codes are listed in :mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
+
+``reason``
+    Why, in a word of :mod:`flagstore.evaluation.base`.
+``rule``, ``rule_index``, ``version``, ``config``, ``in_experiment``, ``age_s``, ``stale``
+    As of :class:`flagstore.Detail`; left out where there is none. ``config`` is a text: where it is
+    an object (the payload of an Unleash variant), as JSON.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
+from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
+
+from flagstore.adapters.openfeature_terms import (
+    context_of,
+    error_of,
+    metadata_of,
+    probe_of,
+    reason_of,
+)
+from flagstore.errors import ConfigurationError, NotLoadedError
+from flagstore.evaluation import base
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from openfeature.evaluation_context import EvaluationContext
+    from openfeature.flag_evaluation import FlagValueType
+
+    from flagstore.flags import Detail, Flags
+    from flagstore.snapshot import Snapshot
+
+    Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+
+STATUSES = {
+    "": ProviderStatus.READY,
+    base.STALE: ProviderStatus.STALE,
+}
+"""What is wrong with the flags in hand → the provider's status. Anything else is ERROR."""
+
+SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
+"""Before, after and instead of anything that there could be to tell."""
+
+
+class FlagstoreProvider(AbstractProvider):
+    """Resolves flags of a client, a file or any other :class:`flagstore.Flags`.
+
+    Safe under threads. The ``*_async`` methods wait for the store in a thread, so that the event
+    loop does not; whatever is answered from memory is answered at once.
+    """
+
+    def __init__(self, flags: Flags) -> None:
+        """Wrap *flags*; nothing is read yet."""
+        super().__init__()
+        self._flags = flags
+        self._status = ProviderStatus.NOT_READY
+        self._seen: Snapshot | None = None
+        self._lock = threading.Lock()
+
+    def get_metadata(self) -> Metadata:
+        """Return the provider's name."""
+        return Metadata(name="flagstore")
+
+    # -- life cycle and events --------------------------------------------------------------------
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:
+        """Load the flag set.
+
+        Raises:
+            ProviderFatalError: a setting is missing or wrong; nothing will be evaluated.
+            ProviderNotReadyError: nothing could be loaded yet; evaluations try again.
+        """
+        del evaluation_context
+        status, seen = ProviderStatus.FATAL, None
+        try:
+            self._load()
+            status, seen = ProviderStatus.READY, self._flags.in_hand()
+        except ConfigurationError as error:
+            raise ProviderFatalError(str(error)) from error
+        except NotLoadedError as error:
+            status = ProviderStatus.ERROR
+            raise ProviderNotReadyError(str(error)) from error
+        finally:
+            with self._lock:
+                self._status, self._seen = status, seen
+
+    def _load(self) -> None:
+        self._flags.for_context(None)
+        if self._flags.trouble() == base.NOT_LOADED:  # and the client gives defaults until then
+            raise NotLoadedError(error_of(base.NOT_LOADED)[1])
+
+    def shutdown(self) -> None:
+        """Forget what was told to handlers. The client is the caller's, and stays as it is."""
+        with self._lock:
+            self._status, self._seen = ProviderStatus.NOT_READY, None
+
+    def _notice(self) -> None:
+        """Tell handlers what has become of the flags since they were last told; reads nothing."""
+        if self._status in SILENT or self._news() == (self._status, self._seen):
+            return
+        with self._lock:  # once, and in order
+            self._tell_news(*self._news())
+
+    def _tell_news(self, status: ProviderStatus, seen: Snapshot | None) -> None:
+        before, earlier = self._status, self._seen
+        if before in SILENT:  # shut down meanwhile
+            return
+        self._status, self._seen = status, seen
+        if status is not before:
+            self._tell_status(status)
+        if seen is not None and earlier is not None and seen is not earlier:
+            self._tell_changes(earlier, seen)
+
+    def _news(self) -> tuple[ProviderStatus, Snapshot | None]:
+        status = STATUSES.get(self._flags.trouble(), ProviderStatus.ERROR)
+        return status, self._flags.in_hand()
+
+    def _tell_status(self, status: ProviderStatus) -> None:
+        if status is ProviderStatus.READY:
+            self.emit_provider_ready(ProviderEventDetails(message="the flags are fresh"))
+        elif status is ProviderStatus.STALE:
+            self.emit_provider_stale(
+                ProviderEventDetails(message="the store cannot be read; flags in hand are used")
+            )
+        else:
+            code, message = error_of(self._flags.trouble())
+            self.emit_provider_error(ProviderEventDetails(message=message, error_code=code))
+
+    def _tell_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
+        self.emit_provider_configuration_changed(
+            ProviderEventDetails(
+                flags_changed=seen.changed_since(earlier),
+                metadata={"ticket": seen.head.ticket, "digest": seen.head.digest},
+            )
+        )
+
+    # -- resolution -------------------------------------------------------------------------------
+
+    def resolve_boolean_details(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """Resolve a truth: LaunchDarkly's boolean, Split's on and off, Unleash's toggle."""
+        return self._resolve(flag_key, default_value, evaluation_context, bool)
+
+    async def resolve_boolean_details_async(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """Resolve a truth."""
+        return await self._resolve_async(flag_key, default_value, evaluation_context, bool)
+
+    def resolve_string_details(
+        self,
+        flag_key: str,
+        default_value: str,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[str]:
+        """Resolve a text."""
+        return self._resolve(flag_key, default_value, evaluation_context, str)
+
+    async def resolve_string_details_async(
+        self,
+        flag_key: str,
+        default_value: str,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[str]:
+        """Resolve a text."""
+        return await self._resolve_async(flag_key, default_value, evaluation_context, str)
+
+    def resolve_integer_details(
+        self,
+        flag_key: str,
+        default_value: int,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[int]:
+        """Resolve a whole number; a bool is none."""
+        return self._resolve(flag_key, default_value, evaluation_context, int)
+
+    async def resolve_integer_details_async(
+        self,
+        flag_key: str,
+        default_value: int,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[int]:
+        """Resolve a whole number."""
+        return await self._resolve_async(flag_key, default_value, evaluation_context, int)
+
+    def resolve_float_details(
+        self,
+        flag_key: str,
+        default_value: float,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[float]:
+        """Resolve a number; a whole one becomes a float."""
+        return self._resolve(flag_key, default_value, evaluation_context, float)
+
+    async def resolve_float_details_async(
+        self,
+        flag_key: str,
+        default_value: float,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[float]:
+        """Resolve a number."""
+        return await self._resolve_async(flag_key, default_value, evaluation_context, float)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: Structure,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Structure]:
+        """Resolve an object or a list, whichever the flag has."""
+        return self._resolve(flag_key, default_value, evaluation_context, dict)
+
+    async def resolve_object_details_async(
+        self,
+        flag_key: str,
+        default_value: Structure,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Structure]:
+        """Resolve an object or a list."""
+        return await self._resolve_async(flag_key, default_value, evaluation_context, dict)
+
+    async def _resolve_async(
+        self,
+        key: str,
+        default: Any,  # noqa: ANN401 - any JSON
+        given: EvaluationContext | None,
+        kind: type,
+    ) -> FlagResolutionDetails[Any]:
+        try:
+            waits = self._flags.may_wait()
+        except ConfigurationError:
+            waits = False  # and what is missing is said below
+        if waits:
+            import asyncio  # noqa: PLC0415 - 15 ms that nobody else needs; a loop has it already
+
+            return await asyncio.to_thread(self._resolve, key, default, given, kind)
+        return self._resolve(key, default, given, kind)
+
+    def _resolve(
+        self,
+        key: str,
+        default: Any,  # noqa: ANN401 - any JSON
+        given: EvaluationContext | None,
+        kind: type,
+    ) -> FlagResolutionDetails[Any]:
+        try:
+            probe = probe_of(default, kind)
+            detail = self._detail(key, given, probe)
+            value = float(detail.value) if kind is float else detail.value
+        except NotLoadedError as error:
+            return self._failed(default, ErrorCode.PROVIDER_NOT_READY, str(error))
+        except ConfigurationError as error:
+            return self._failed(default, ErrorCode.PROVIDER_FATAL, str(error))
+        except (TypeError, OverflowError) as error:  # a whole number may be too large for a float
+            return self._failed(default, ErrorCode.TYPE_MISMATCH, str(error))
+        self._notice()
+        if detail.error:
+            code, message = error_of(detail.error)
+            return FlagResolutionDetails(
+                default, code, f"{key!r}: {message}", Reason.ERROR, None, metadata_of(detail)
+            )
+        return FlagResolutionDetails(
+            default if kind is dict and value is probe else value,
+            reason=reason_of(detail),
+            variant=None if detail.variant is None else str(detail.variant),
+            flag_metadata=metadata_of(detail),
+        )
+
+    def _detail(
+        self,
+        key: str,
+        given: EvaluationContext | None,
+        probe: Any,  # noqa: ANN401 - any JSON
+    ) -> Detail:
+        flags = self._flags.for_context(context_of(given))
+        detail = flags.detail(key, default=probe)
+        if detail.error == base.WRONG_TYPE and isinstance(probe, (dict, list)):
+            # A structure is asked for, and to OpenFeature a list is one as well.
+            return flags.detail(key, default=[] if isinstance(probe, dict) else {})
+        return detail
+
+    def _failed(
+        self,
+        default: Any,  # noqa: ANN401 - any JSON
+        code: ErrorCode,
+        message: str,
+    ) -> FlagResolutionDetails[Any]:
+        self._notice()
+        return FlagResolutionDetails(default, code, message, Reason.ERROR)

@@ -1,0 +1,191 @@
+"""Split's own SDK on one read of the store. ``flagstore[split]``.
+
+::
+
+    from splitio import get_factory
+
+    wrapper = SnapshotWrapper(flagstore.client("prod"))
+    config = {"storageType": "pluggable", "storageWrapper": wrapper, "impressionsMode": "none"}
+    split = get_factory("no-key", config=config).client()
+
+With pluggable storage the SDK asks its wrapper for flags, rule-based segments and the membership of
+keys at each evaluation, and Split for nothing; this wrapper answers from the flag set in memory.
+The keys are those of Split's Redis layout; ``storagePrefix`` may be any, and need not be.
+
+What the SDK writes (impressions, events, telemetry) is dropped: nobody would read it. Whoever wants
+impressions gives the SDK an ``impressionListener``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flagstore.adapters import check_provider
+from flagstore.errors import FlagNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flagstore.reader import Client
+    from flagstore.snapshot import Snapshot
+
+ROOT = "SPLITIO."
+SECTIONS = {"split": "flags", "rbsegment": "rule_based_segments", "segment": "segments"}
+"""The word after the root of a key → the section of a flag set."""
+
+
+class SnapshotWrapper:
+    """A storage wrapper that answers from the client's flag set, and writes nothing.
+
+    What it returns is the caller's own. Where nothing could be loaded yet its methods raise
+    :class:`flagstore.NotLoadedError`, and where a large segment cannot be read now; the SDK logs
+    that, and answers ``control``, or takes the key as no member of the segment.
+    """
+
+    def __init__(self, client: Client) -> None:
+        """Make the wrapper of a client; nothing is read yet."""
+        self._client = client
+        self._view: _View | None = None
+
+    def get(self, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+        """Return a flag or rule-based segment as it is in Split's answer, a counter, or None."""
+        return self._current().get(key)
+
+    def get_many(self, keys: Iterable[str]) -> list[Any]:
+        """Return what there is of these, without what there is not."""
+        view = self._current()
+        found = (view.get(key) for key in keys)
+        return [item for item in found if item is not None]
+
+    def get_keys_by_prefix(self, prefix: str) -> list[str]:
+        """Return the keys of all flags, segments or rule-based segments, sorted."""
+        return self._current().keys(prefix)
+
+    def item_contains(self, key: str, item: str) -> bool:
+        """Say whether a segment has a key."""
+        return item in self._current().members(key)
+
+    def get_items(self, key: str) -> set[str]:
+        """Return the keys of a segment."""
+        return set(self._current().members(key))
+
+    def get_items_count(self, key: str) -> int:
+        """Return how many keys a segment has."""
+        return len(self._current().members(key))
+
+    def _current(self) -> _View:
+        snapshot = self._client.snapshot()
+        view = self._view
+        if view is None or view.snapshot is not snapshot:
+            check_provider(snapshot, "split", "Split")
+            view = self._view = _View(snapshot)
+        return view
+
+    # -- what the SDK writes is dropped -----------------------------------------------------------
+
+    def set(self, key: str, value: object) -> None:
+        """Drop it."""
+
+    def delete(self, key: str) -> None:
+        """Drop it."""
+
+    def add_items(self, key: str, items: object) -> None:
+        """Drop it."""
+
+    def remove_items(self, key: str, items: object) -> None:
+        """Drop it."""
+
+    def expire(self, key: str, seconds: int) -> None:
+        """Drop it."""
+
+    def push_items(self, key: str, *items: object) -> int:
+        """Drop them; the SDK wants to know how long the queue is."""
+        del key, items
+        return 0
+
+    def increment(self, key: str, by: int) -> int:
+        """Drop it; the SDK wants to know the sum."""
+        del key, by
+        return 0
+
+    def decrement(self, key: str, by: int) -> int:
+        """Drop it; the SDK wants to know the sum."""
+        del key, by
+        return 0
+
+
+class _View:
+    """One flag set as the SDK's keys name it; what takes work is made once, when it is needed."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._members: dict[str, frozenset[str]] = {}
+        self._sets: dict[str, list[str]] | None = None
+        self._traffic_types: dict[str, int] = {}
+
+    def get(self, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+        kind, _, name = key.partition(ROOT)[2].partition(".")
+        if kind in {"split", "rbsegment"}:
+            return self._item(SECTIONS[kind], name)
+        if kind in {"splits", "rbsegments"} or (kind == "segment" and name.endswith(".till")):
+            return self.snapshot.head.revision
+        if kind == "flagSet":
+            return list(self._flag_sets().get(name, ())) or None
+        if kind == "trafficType":
+            self._flag_sets()
+            return self._traffic_types.get(name)
+        return None
+
+    def keys(self, prefix: str) -> list[str]:
+        before, root, rest = prefix.partition(ROOT)
+        kind, _, start = rest.partition(".")
+        section = SECTIONS.get(kind)
+        if section is None:
+            return []
+        names = self.snapshot.keys(section)
+        return [f"{before}{root}{kind}.{name}" for name in names if name.startswith(start)]
+
+    def members(self, key: str) -> frozenset[str]:
+        name = key.partition(f"{ROOT}segment.")[2]
+        members = self._members.get(name)
+        if members is None:
+            try:
+                found = self.snapshot.item("segments", name)["keys"]
+            except FlagNotFoundError:
+                return frozenset()  # and nothing is kept of names that somebody makes up
+            members = self._members[name] = frozenset(found)
+        return members
+
+    def _item(self, section: str, name: str) -> Any:  # noqa: ANN401 - provider JSON
+        try:
+            item = self.snapshot.item(section, name)
+        except FlagNotFoundError:
+            return None
+        for selector in _selectors(item):
+            # To the SDK it would be an attribute of that name; to Split's others it is none.
+            if selector.get("attribute") == "":
+                selector["attribute"] = None
+        return item
+
+    def _flag_sets(self) -> dict[str, list[str]]:
+        """Return the names of the flags of each flag set, and count those of each traffic type."""
+        sets = self._sets
+        if sets is None:
+            sets = {}
+            counts: dict[str, int] = {}
+            for name in self.snapshot:
+                flag = self.snapshot[name]
+                for flag_set in flag.get("sets") or ():
+                    sets.setdefault(flag_set, []).append(name)
+                traffic_type = flag.get("trafficTypeName")
+                counts[traffic_type] = counts.get(traffic_type, 0) + 1
+            self._traffic_types, self._sets = counts, sets
+        return sets
+
+
+def _selectors(item: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - provider JSON
+    for condition in item.get("conditions") or ():
+        for matcher in (condition.get("matcherGroup") or {}).get("matchers") or ():
+            selector = matcher.get("keySelector")
+            if isinstance(selector, dict):
+                yield selector

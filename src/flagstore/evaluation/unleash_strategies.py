@@ -1,0 +1,280 @@
+"""Unleash's strategies, compiled into functions. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from flagstore.evaluation import base
+from flagstore.evaluation import unleash_operators as operators
+from flagstore.evaluation.base import Outcome
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
+from flagstore.evaluation.unleash_variants import Lots, draw, of_flag, of_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.unleash_operators import Predicate
+    from flagstore.evaluation.unleash_variants import Chooser
+
+    Rule = tuple[Predicate | None, Outcome | Chooser]
+    """When it is on, none for always, and what it then is."""
+
+_STICKY_DRAWS: Final = 9_999
+_PERCENT_DRAWS: Final = 99
+_ALL = 100
+_MAX_USIZE: Final = (1 << 64) - 1
+_STANDARD = frozenset(
+    (
+        *("default", "userWithId", "gradualRolloutUserId", "gradualRolloutSessionId"),
+        *("gradualRolloutRandom", "flexibleRollout", "remoteAddress"),
+    )
+)
+"""What the SDK's Python half does not count as a custom strategy; its Rust half knows
+``applicationHostname``, too, and numbers custom strategies without it."""
+
+CRASHED: Final = Outcome()
+"""In place of a parent's variant, where choosing it makes the official engine panic."""
+
+
+class Flag:
+    """What a flag is compiled from.
+
+    A parent is compiled for each child: it is evaluated with the child's name as the group of its
+    rollouts, and with the results of the child's custom strategies.
+    """
+
+    __slots__ = ("_custom", "_lots", "_segments", "_settings", "child", "given", "items")
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        child: Mapping[str, Any],
+        items: Items,
+        settings: Settings,
+        segments: dict[str, list[Predicate]],
+    ) -> None:
+        self.given = given
+        self.child = child
+        self.items = items
+        self._settings = settings
+        self._segments = segments
+        self._lots = Lots(settings.random, None if given is child else CRASHED)
+        self._custom = [
+            strategy
+            for strategy in child.get("strategies") or ()
+            if strategy["name"] not in _STANDARD
+        ]
+
+    def parent(self, given: Mapping[str, Any]) -> Flag:
+        """Return what a parent of this one is compiled from."""
+        return Flag(given, self.given, self.items, self._settings, self._segments)
+
+    def rules(self) -> list[Rule]:
+        """Compile the strategies in their order.
+
+        Raises:
+            OffError, UnsupportedError: as of constraints.
+        """
+        rules: list[Rule] = []
+        customs = 0
+        for index, strategy in enumerate(self.given.get("strategies") or ()):
+            custom = strategy["name"] not in _RULES
+            customs += custom
+            plain = Outcome(
+                value=True, reason=base.RULE_MATCH, rule=strategy["name"], rule_index=index
+            )
+            result = of_strategy(self.given, strategy, plain, self._lots)
+            try:
+                own = self._custom_rule(customs) if custom else self._own_rule(strategy)
+                checks = [operators.constraint(one) for one in strategy.get("constraints") or ()]
+                for identifier in strategy.get("segments") or ():
+                    checks += self._segment(identifier)
+            except operators.InjectionError:
+                if operators.may_inject((self.given, self._used_segments())):
+                    raise operators.UnsupportedError("quotes") from None
+                raise operators.OffError("a text that ends before its end") from None
+            # Constraints first: they take less time than hashes.
+            rules.append((operators.every(checks if own is None else [*checks, own]), result))
+        return rules
+
+    def fallback(self, reason: str) -> Outcome | Chooser:
+        """Compile the flag's own variants, for where no strategy has any."""
+        return of_flag(self.given, Outcome(value=True, reason=reason), self._lots)
+
+    def _used_segments(self) -> list[Any]:
+        return [
+            self.items.item("segments", str(identifier))
+            for strategy in self.given["strategies"]
+            for identifier in strategy.get("segments") or ()
+        ]
+
+    def _segment(self, identifier: object) -> list[Predicate]:
+        """Return a segment's constraints, compiled once for all flags."""
+        name = str(identifier)
+        found = self._segments.get(name)
+        if found is None:
+            segment = self.items.item("segments", name)
+            if segment is None:
+                raise operators.OffError(f"the segment {name[:32]} is not there")
+            found = [operators.constraint(one) for one in segment["constraints"]]
+            self._segments[name] = found
+        return found
+
+    # -- strategies --------------------------------------------------------------------------------
+
+    def _own_rule(self, strategy: Mapping[str, Any]) -> Predicate | None:
+        """Compile what a strategy itself says; none if it is always on."""
+        parameters = strategy.get("parameters") or {}
+        for value in parameters.values():
+            operators.text(value)
+        return _RULES[strategy["name"]](self, parameters)
+
+    def _user_ids(self, parameters: Mapping[str, str]) -> Predicate | None:
+        if "userIds" not in parameters:
+            return never
+        names = [name.strip(operators.WHITE_SPACE) for name in parameters["userIds"].split(",")]
+        return operators.members("userId", names)
+
+    def _rollout_by_user(self, parameters: Mapping[str, str]) -> Predicate | None:
+        return self._rollout_by("userId", parameters)
+
+    def _rollout_by_session(self, parameters: Mapping[str, str]) -> Predicate | None:
+        return self._rollout_by("sessionId", parameters)
+
+    def _rollout_by(self, field: str, parameters: Mapping[str, str]) -> Predicate | None:
+        percentage = _unsigned(parameters.get("percentage"))
+        if percentage is None or "groupId" not in parameters:
+            return never
+        operators.check_quotable(parameters["groupId"])
+        return _rollout(parameters["groupId"], field, percentage)
+
+    def _rollout_by_lot(self, parameters: Mapping[str, str]) -> Predicate | None:
+        percentage = _unsigned(parameters.get("percentage"))
+        if percentage is None:
+            return never
+        random = self._settings.random
+        return lambda _: draw(random, _PERCENT_DRAWS) < percentage
+
+    def _flexible_rollout(self, parameters: Mapping[str, str]) -> Predicate | None:
+        percentage = _unsigned(parameters.get("rollout"))
+        if percentage is None:
+            return never
+        stickiness = parameters.get("stickiness", "default")
+        group = parameters.get("groupId", self.child["name"])
+        if "groupId" in parameters:
+            operators.check_quotable(group)
+        if stickiness == "random":
+            return _rollout_by_draw(group, _percent(percentage), self._settings.random)
+        if stickiness == "default":
+            return _rollout_by_default(group, _percent(percentage), self._settings.random)
+        operators.check_quotable(stickiness)
+        return _rollout(group, stickiness, percentage)
+
+    def _addresses(self, parameters: Mapping[str, str]) -> Predicate | None:
+        if "IPs" not in parameters:
+            return never
+        listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
+        for part in listed:
+            operators.check_quotable(part)
+        return operators.in_networks("remoteAddress", listed)
+
+    def _host_names(self, parameters: Mapping[str, str]) -> Predicate | None:
+        """Match nobody: the official Python engine does not know its host's name."""
+        for part in parameters.get("hostNames", "").split(","):
+            operators.check_quotable(part.strip(operators.WHITE_SPACE))
+        return never
+
+    def _custom_rule(self, number: int) -> Predicate | None:
+        """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
+        if number > len(self._custom):
+            return never
+        strategy = self._custom[number - 1]
+        function = self._settings.strategies.get(strategy["name"])
+        if function is None:
+            return never
+        parameters = strategy.get("parameters") or {}
+        return lambda context: function(dict(parameters), context.official()) is True  # type: ignore[attr-defined] # a Context
+
+
+_RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
+    "default": lambda *_: None,
+    "userWithId": Flag._user_ids,  # noqa: SLF001 - of the class above
+    "gradualRolloutUserId": Flag._rollout_by_user,  # noqa: SLF001
+    "gradualRolloutSessionId": Flag._rollout_by_session,  # noqa: SLF001
+    "gradualRolloutRandom": Flag._rollout_by_lot,  # noqa: SLF001
+    "flexibleRollout": Flag._flexible_rollout,  # noqa: SLF001
+    "remoteAddress": Flag._addresses,  # noqa: SLF001
+    "applicationHostname": Flag._host_names,  # noqa: SLF001
+}
+
+
+def never(_: Mapping[str, Any]) -> bool:
+    """Say no to each context."""
+    return False
+
+
+def _unsigned(text: str | None) -> int | None:
+    """Read a percentage as Rust reads an usize."""
+    digits = (text or "").removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > len(str(_MAX_USIZE)) or int(digits) > _MAX_USIZE:
+        return None
+    return int(digits)
+
+
+def _percent(percentage: int) -> int:
+    if percentage > _ALL:
+        raise operators.OffError("more than 100 %")
+    return percentage
+
+
+def _rollout(group: str, field: str, percentage: int) -> Predicate | None:
+    """Decide by a field; no one is in without it."""
+    if _percent(percentage) == 0:
+        return never
+    if percentage == _ALL:
+        return lambda context: context[field] is not None
+    prefix = f"{group}:".encode()
+
+    def check(context: Mapping[str, Any]) -> bool:
+        value = context[field]
+        return (
+            value is not None and murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
+        )
+
+    return check
+
+
+def _rollout_by_default(
+    group: str, percentage: int, random: Callable[[], float]
+) -> Predicate | None:
+    """Decide by the user, else by the session, else by lot."""
+    if percentage in (0, _ALL):
+        return never if percentage == 0 else None
+    prefix = f"{group}:".encode()
+
+    def check(context: Mapping[str, Any]) -> bool:
+        value = context["userId"]
+        if value is None:
+            value = context["sessionId"]
+            if value is None:
+                value = str(draw(random, _STICKY_DRAWS))
+        return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
+
+    return check
+
+
+def _rollout_by_draw(group: str, percentage: int, random: Callable[[], float]) -> Predicate | None:
+    """Decide by lot."""
+    if percentage in (0, _ALL):
+        return never if percentage == 0 else None
+    prefix = f"{group}:".encode()
+
+    def check(_: Mapping[str, Any]) -> bool:
+        value = str(draw(random, _STICKY_DRAWS))
+        return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
+
+    return check

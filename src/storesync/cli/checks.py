@@ -1,0 +1,238 @@
+"""What `doctor` looks at: each check yields findings, and what to do about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from flagstore import layout
+from storesync.cli import guidance, parameters
+from storesync.cli.preview import fetch
+from storesync.cli.problems import judge
+from storesync.cli.registration import UNLEASH_EVENTS, Registrar, api_url
+from storesync.cli.screen import span
+from storesync.cli.signing import harmless, proof
+from storesync.cli.status import problems_of
+from storesync.errors import CorruptStoreError
+from storesync.projection import Projection
+from storesync.readback import Readback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from storesync.cli.operating import Operator
+    from storesync.model import Hook, Source
+
+OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
+SKEW_S = 2.0
+"""By how much two machines' clocks may differ; see ``pipeline.MARGIN_MS``."""
+PROBE_S = 15.0
+KEYS = {"namespace": "HASH", "key": "RANGE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: str
+    check: str
+    what: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return what ``--json`` prints."""
+        found = {"level": self.level, "check": self.check, "what": self.what}
+        return found | ({"remedy": self.remedy} if self.remedy else {})
+
+
+def guarded(check: str, work: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Run one check; what it cannot do is a finding, too."""
+    try:
+        return list(work())
+    except Exception as error:
+        problem = judge(error)
+        if problem is None:
+            raise
+        return [Finding(PROBLEM, check, problem.what, problem.remedy)]
+
+
+# -- the deployment -------------------------------------------------------------------------------
+
+
+def credentials(operator: Operator) -> Iterator[Finding]:
+    """Who asks, and whether this machine's clock agrees with AWS'."""
+    answer = operator.aws("sts").get_caller_identity()
+    yield Finding(OK, "credentials", f"{answer['Arn']}")
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if not date:
+        yield Finding(SKIPPED, "clock", "AWS did not say what time it is")
+        return
+    # The header counts whole seconds, so half of one is added.
+    skew = operator.clock.now() - parsedate_to_datetime(date).timestamp() - 0.5
+    if abs(skew) > SKEW_S:
+        what = f"this machine's clock is {span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+        yield Finding(WARNING, "clock", what, "set it by NTP: rings and pins carry its time")
+    else:
+        yield Finding(OK, "clock", "agrees with AWS")
+
+
+def table(operator: Operator) -> Iterator[Finding]:
+    """Whether the table is ours, and expires what is to expire."""
+    name = operator.deployment.table
+    found = operator.aws("dynamodb").describe_table(TableName=name)["Table"]
+    keys = {key["AttributeName"]: key["KeyType"] for key in found["KeySchema"]}
+    if keys != KEYS:
+        what = f"{name} has the keys {', '.join(keys)}"
+        yield Finding(PROBLEM, "table", what, "it is not flagstore's: check FLAGSTORE_TABLE")
+        return
+    ttl = operator.aws("dynamodb").describe_time_to_live(TableName=name)
+    described = ttl["TimeToLiveDescription"]
+    if described.get("AttributeName") != "expires_at":
+        remedy = "switch TTL on, for expires_at: old pieces of large sets stay for ever"
+        yield Finding(WARNING, "table", f"{name} expires nothing", remedy)
+    else:
+        yield Finding(OK, "table", name)
+
+
+def queues(operator: Operator) -> Iterator[Finding]:
+    """Whether rings wait, or have failed."""
+    for check, url in (
+        ("queue", operator.deployment.queue_url),
+        ("dead letters", operator.deployment.dlq_url),
+    ):
+        if not url:
+            yield Finding(SKIPPED, check, "not known: name the stack with --stack")
+            continue
+        name = "ApproximateNumberOfMessages"
+        answer = operator.aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        number = int(answer["Attributes"][name])
+        if number and check == "dead letters":
+            remedy = "the log of SyncFunction says why; then redrive or purge that queue"
+            yield Finding(PROBLEM, check, f"{number} rings failed five times", remedy)
+        else:
+            yield Finding(OK, check, f"{number} waiting")
+
+
+# -- a source -------------------------------------------------------------------------------------
+
+
+def of_provider(operator: Operator, source: Source) -> Iterator[Finding]:
+    """Whether the key opens the provider's flags, from here."""
+    flag_set = fetch(operator, source)
+    told = ", ".join(f"{len(flag_set.keys(name))} {name}" for name in flag_set.sections)
+    yield Finding(OK, "provider", f"{told} from {source.base_url}")
+
+
+def of_state(operator: Operator, source: Source) -> Iterator[Finding]:
+    """Whether it is kept in sync: what `status` shows."""
+    pulse = operator.open(source).pulse(source.name)
+    found = list(problems_of(pulse, operator.now_ms()))
+    yield from (Finding(PROBLEM, "sync", text) for text in found)
+    if not found:
+        yield Finding(OK, "sync", f"version {pulse.published} is published")
+
+
+def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
+    """Whether head, body and rows are whole: every digest is checked, every row compared."""
+    store, name = operator.open(source), source.name
+    readback, pulse = Readback(name, store), store.pulse(name)
+    if not pulse.published:
+        yield Finding(SKIPPED, "store", "nothing is published")
+        return
+    remedy = f"`storesync sync {name} --verify` mends it; while pinned, roll back again"
+    try:
+        stored = readback.stored(pulse.published)
+        if stored is None:
+            yield Finding(SKIPPED, "store", "published anew meanwhile: look again")
+            return
+        readback.verify_large(stored)
+    except CorruptStoreError as error:
+        yield Finding(PROBLEM, "store", str(error), remedy)
+        return
+    yield Finding(OK, "store", f"head and body match their digests ({len(stored.head.body)} bytes)")
+    for number in range(1, operator.deployment.replicas):
+        record = store.read(layout.head_key(name, number)) or {}
+        if record.get("ticket") != pulse.published:
+            yield Finding(PROBLEM, "store", f"replica {number} of the head is another one", remedy)
+    plan = Projection.of(source).plan(stored.flag_set, None, store.scan, pulse.published)
+    if plan.writes:
+        what = f"{len(plan.writes)} rows differ from the head"
+        yield Finding(PROBLEM, "rows", what, remedy)
+    elif source.rows:
+        yield Finding(OK, "rows", "show what is published")
+    else:
+        yield Finding(SKIPPED, "rows", "switched off for this source")
+
+
+def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[Finding]:
+    """Whether a webhook that is rightly signed gets through, all the way to WebhookFunction."""
+    texts = parameters.read(operator, source.name)
+    provider = operator.provider(source)
+    if not provider.methods:
+        return
+    hook = texts.hook(operator.deployment.prefix, source.name)
+    base = operator.deployment.webhook_base_url
+    if not (probe and base):
+        why = "the URL is not known: name the stack with --stack" if probe else "not asked to"
+        yield Finding(SKIPPED, "webhook", why)
+        return
+    status = _probe(base, hook)
+    if status == provider.accepted_status:
+        yield Finding(OK, "webhook", f"a signed one was accepted ({status})")
+        return
+    remedies = {
+        0: "is this the right --region? is the stack deployed whole?",
+        401: "the secret was changed just now? WebhookFunction sees it within 30 s",
+        404: "WebhookFunction does not know this source: look again in 30 s, then at its log",
+    }
+    what = f"a signed one was answered {status}" if status else "its URL does not answer"
+    yield Finding(PROBLEM, "webhook", what, remedies.get(status, "see WebhookFunction's log"))
+
+
+def _probe(base: str, hook: Hook) -> int:
+    body = harmless(hook)
+    headers, _token = proof(hook, body)
+    headers = {"content-type": "application/json", **headers}
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            url = guidance.webhook_url(base, hook)
+            answer = session.post(url, body, headers=headers, timeout=PROBE_S)
+    except requests.RequestException:
+        return 0
+    return answer.status_code
+
+
+def of_registration(operator: Operator, source: Source, token: str, api: str) -> Iterator[Finding]:
+    """Whether the provider has the webhook, switched on, with all that it should send."""
+    check = "registration"
+    if not guidance.guide(source.provider).registers:
+        return
+    if not token:
+        what = "not looked at: give a token with --admin-token-file"
+        yield Finding(SKIPPED, check, what)
+        return
+    hook = parameters.read(operator, source.name).hook(operator.deployment.prefix, source.name)
+    base = operator.deployment.needs("webhook_base_url", "the URL of webhooks")
+    there = Registrar(api or api_url(source.provider, source.base_url), token).find(base, hook)
+    remedy = f"`storesync source add {source.name} --replace --register --admin-token-file FILE`"
+    if there is None:
+        yield Finding(PROBLEM, check, f"{source.provider} has no webhook of ours", remedy)
+    elif not there.get("enabled", there.get("on", False)):
+        yield Finding(PROBLEM, check, "the webhook is switched off", remedy)
+    elif missing := _missing(there):
+        what = f"the webhook leaves out {', '.join(missing[:5])}"
+        yield Finding(WARNING, check, what, remedy)
+    else:
+        yield Finding(OK, check, "the webhook is there, switched on")
+
+
+def _missing(there: dict[str, Any]) -> list[str]:
+    """Return the events that a webhook of Unleash leaves out, or LaunchDarkly's policy."""
+    if "events" in there:
+        return sorted(set(UNLEASH_EVENTS) - set(there["events"]))
+    told = str(there.get("statements", "segment/"))
+    return [] if "segment/" in told else ["segments"]

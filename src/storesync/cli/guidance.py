@@ -1,0 +1,144 @@
+"""What each provider needs from a person: what to ask, and what to click. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from storesync.model import Hook
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing to ask when a source is added."""
+
+    option: str
+    text: str
+    of_source: bool = False
+    of_hook: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """One provider."""
+
+    key: str
+    """What its key is called there."""
+    questions: tuple[Question, ...]
+    clicks: tuple[str, ...]
+    """What to do in its console; ``{url}``, ``{secret}`` and the options are filled in."""
+    registers: bool = False
+    """Whether its API can make the webhook; see :mod:`storesync.cli.registration`."""
+    notes: tuple[str, ...] = ()
+    """What a person has to know who makes it a source."""
+
+
+_UNKNOWN = Guide(
+    key="server-side key or token",
+    questions=(),
+    clicks=("Let it send its webhook to {url}", "docs/sources.md has the details"),
+)
+
+_GUIDES = {
+    "appconfig": Guide(
+        key="",
+        questions=tuple(
+            Question(option, f"Id of the {text}", of_source=True, of_hook=False)
+            for option, text in (
+                ("application", "application"),
+                ("environment", "environment"),
+                ("profile", "configuration profile"),
+            )
+        ),
+        clicks=(),
+        notes=(
+            "a gradual deployment becomes 0 -> 100 % here: all readers get it when it is complete",
+            "with --option live=baking an alarm's rollback comes after everybody has it",
+            "rights and events: deploy with AppConfigProfile=<application>/<environment>/<profile>",
+            "docs/appconfig.md says more",
+        ),
+    ),
+    "launchdarkly": Guide(
+        key="SDK key of the environment (sdk-…)",
+        questions=(
+            Question("project", "Key of the project (recommended; empty: any)"),
+            Question("environment", "Key of the environment (recommended; empty: any)"),
+        ),
+        clicks=(
+            "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks, Add",
+            "URL: {url}",
+            "Tick 'Sign this webhook', secret: {secret}",
+            "Policy (the default leaves segments out): {policy}",
+            "Save, and switch it on",
+        ),
+        registers=True,
+    ),
+    "split": Guide(
+        key="server-side SDK key of the environment",
+        questions=(Question("environment", "Name of the environment (recommended; empty: any)"),),
+        clicks=(
+            "In Harness: FME Settings, Integrations, Webhooks",
+            "In the classic console: Admin settings, Integrations, Outgoing webhook (Audit log)",
+            "Choose the project, and tick the environment {environment}",
+            "URL, which carries the secret: {url}",
+            "Save. Split rings for flags only: segments come with the schedule",
+        ),
+    ),
+    "unleash": Guide(
+        key="backend (client) token of the environment",
+        questions=(
+            Question("environment", "Name of the environment (empty: any)", of_source=True),
+        ),
+        clicks=(
+            "In Unleash: Integrations, Webhook",
+            "URL: {url}",
+            "{proof}",
+            "Tick all events",
+            "The form does not offer those of segments and dependencies: --register does it all",
+            "Save. Unleash takes up to a minute to notice",
+        ),
+        registers=True,
+    ),
+}
+
+
+def guide(provider: str) -> Guide:
+    """Return what is known of a provider; something general for one that is not known here."""
+    return _GUIDES.get(provider, _UNKNOWN)
+
+
+def webhook_url(base: str, hook: Hook) -> str:
+    """Return where the provider has to send its webhooks; may hold the secret."""
+    secret = f"/{hook.secrets[0].reveal()}" if hook.method == "url" else ""
+    return f"{base}/{hook.source}{secret}"
+
+
+def clicks(base: str, hook: Hook) -> list[str]:
+    """Return what to do in the provider's console, step by step. Holds the secret."""
+    secret = hook.secrets[0].reveal()
+    proofs = {
+        "authorization": f"Authorization: {secret}",
+        "header": f'Extra HTTP headers: {{"{hook.header}": "{secret}"}}',
+        "url": "Authorization: leave it empty, the URL carries the secret",
+    }
+    known = {
+        "url": webhook_url(base, hook),
+        "secret": secret,
+        "environment": hook.options.get("environment", "that the key belongs to"),
+        "policy": json.dumps(policy(hook.options)),
+        "proof": proofs.get(hook.method, ""),
+    }
+    return [text.format_map(known) for text in guide(hook.provider).clicks]
+
+
+def policy(options: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return LaunchDarkly's policy for the flags and segments of an environment."""
+    where = f"proj/{options.get('project') or '*'}:env/{options.get('environment') or '*'}"
+    return [
+        {"effect": "allow", "actions": ["*"], "resources": [f"{where}:{kind}/*"]}
+        for kind in ("flag", "segment")
+    ]

@@ -1,0 +1,198 @@
+"""Commands that only look: get, history, diff."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flagstore import layout
+from storesync.cli import differences, preview
+from storesync.cli.app import command, storesync
+from storesync.cli.problems import Exit, Problem
+from storesync.cli.screen import moment, short, span, table
+from storesync.cli.status import pin_text
+from storesync.rollback import kept_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore.flags import Detail
+    from flagstore.layout import Pulse
+    from flagstore.snapshot import Info
+    from storesync.cli.operating import Operator
+    from storesync.model import FlagSet, Source
+    from storesync.stores.base import Store
+
+
+# -- get ------------------------------------------------------------------------------------------
+
+
+def _context(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        message = """write it as JSON, such as '{"key": "ada"}'"""
+        raise click.BadParameter(message)
+    return found
+
+
+@command(storesync, "get")
+@click.argument("name", metavar="SOURCE")
+@click.argument("flag", metavar="FLAG")
+@click.option("--section", default="flags", show_default=True, help="Or segments, for example.")
+@click.option("--context", callback=_context, help="JSON: evaluate the flag for it, too.")
+def get(
+    operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
+) -> None:
+    """Show a flag as readers get it, and where it comes from.
+
+    With --context, such as '{"key": "ada"}', also its value for that context, and why.
+    """
+    source = operator.source(name)
+    flags = operator.reader(source)
+    item = flags.snapshot().item(section, flag)
+    info = flags.info()
+    origin = _origin(source, info)
+    data = {"key": flag, "item": item, "origin": origin}
+    lines = list(_get_lines(item, origin, info))
+    if context is not None:
+        detail = flags.detail(flag, context)
+        data["detail"] = detail._asdict()
+        lines += _detail_lines(detail)
+    operator.screen.result(data, lines)
+
+
+def _detail_lines(detail: Detail) -> Iterator[str]:
+    value = json.dumps(detail.value, ensure_ascii=False)
+    yield f"value: {value}, enabled: {json.dumps(detail.enabled)}, variant: {detail.variant}"
+    why = [detail.reason, detail.rule, detail.error]
+    yield f"why: {', '.join(word for word in why if word)}"
+
+
+def _origin(source: Source, info: Info) -> dict[str, Any]:
+    return {
+        "source": info.source,
+        "provider": info.provider,
+        "store": source.store,
+        "ticket": info.ticket,
+        "digest": info.digest,
+        "published_at": int(info.published_at * 1000),
+        "checked_at": int(info.checked_at * 1000),
+        "age_s": info.age_s,
+    }
+
+
+def _get_lines(item: Any, origin: dict[str, Any], info: Info) -> Iterator[str]:  # noqa: ANN401 - JSON
+    yield json.dumps(item, indent=2, ensure_ascii=False)
+    yield (
+        f"from {origin['source']} ({origin['provider']} in {origin['store']}), version "
+        f"{info.ticket} of {moment(origin['published_at'])}, checked {span(info.age_s)} ago"
+    )
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+@command(storesync, "history")
+@click.argument("name", metavar="SOURCE")
+def history(operator: Operator, *, name: str) -> None:
+    """List the versions that are kept.
+
+    The newest comes first; each can be rolled back to.
+    """
+    source = operator.source(name)
+    store = operator.open(source)
+    pulse = store.pulse(name)
+    operator.screen.progress("reading the history")
+    found = [_version(store, name, version.ticket, pulse) for version in reversed(pulse.versions())]
+    now = operator.now_ms()
+    pinned = pulse.pinned if pulse.is_pinned(now) else None
+    data = {"source": name, "versions": found, "pinned_until": pinned}
+    operator.screen.result(data, _history_lines(found, pulse, now))
+
+
+def _version(store: Store, name: str, ticket: int, pulse: Pulse) -> dict[str, Any]:
+    record = store.read(layout.history_key(name, ticket)) or {}
+    return {
+        "ticket": ticket,
+        "published_at": record.get("published_at"),
+        "provider": record.get("provider"),
+        "digest": record.get("digest", ""),
+        "counts": json.loads(str(record.get("counts", "{}"))),
+        "changes": json.loads(str(record.get("changes", "{}"))),
+        "current": ticket == pulse.published,
+        "allowed": ticket == pulse.allowed,
+    }
+
+
+def _history_lines(found: list[dict[str, Any]], pulse: Pulse, now: int) -> Iterator[str]:
+    if not found:
+        yield "nothing has been published yet"
+        return
+    headers = ("VERSION", "PUBLISHED", "FLAGS", "ADDED", "CHANGED", "REMOVED", "DIGEST", "")
+    lines = []
+    for each in found:
+        counts = each["changes"].get("counts", {})
+        marks = [word for word in ("current", "allowed") if each[word]]
+        lines.append(
+            (
+                each["ticket"],
+                moment(int(each["published_at"])) if each["published_at"] else "?",
+                each["counts"].get("flags", ""),
+                *(counts.get(word, "") for word in ("added", "changed", "removed")),
+                short(each["digest"]),
+                ", ".join(marks),
+            )
+        )
+    yield from table(headers, lines)
+    if pulse.is_pinned(now):
+        yield pin_text(pulse.pinned, now)
+
+
+# -- diff -----------------------------------------------------------------------------------------
+
+
+@command(storesync, "diff")
+@click.argument("name", metavar="SOURCE")
+@click.option("--from", "old", type=int, metavar="VERSION", help="Default: what is published.")
+@click.option("--to", "new", type=int, metavar="VERSION", help="Default: what the provider has.")
+@click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
+def diff(
+    operator: Operator, *, name: str, old: int | None, new: int | None, exit_code: bool
+) -> int:
+    """Compare the store with the provider, or versions.
+
+    Field by field: added, removed, changed. With --from alone: that version with what is published.
+    """
+    source = operator.source(name)
+    store = operator.open(source)
+    pulse = store.pulse(name)
+    if old is not None and new is None:
+        new = pulse.published
+    before = _set(source, store, pulse, pulse.published if old is None else old)
+    after = preview.fetch(operator, source) if new is None else _set(source, store, pulse, new)
+    operator.screen.progress("comparing")
+    changes = differences.compare(before, after)
+    data = {
+        "source": name,
+        "from": old or pulse.published,
+        "to": "provider" if new is None else new,
+        **differences.to_json(before, after, changes),
+    }
+    operator.screen.result(data, differences.lines(before, after, changes))
+    return Exit.FINDINGS if exit_code and changes else Exit.OK
+
+
+def _set(source: Source, store: Store, pulse: Pulse, ticket: int) -> FlagSet:
+    if not pulse.published:
+        what, remedy = f"nothing is published for {source.name!r}", "`storesync sync` publishes"
+        raise Problem(Exit.NOT_FOUND, what, remedy)
+    return kept_version(source.name, store, pulse, ticket).flag_set

@@ -1,0 +1,118 @@
+"""A store in memory with the atomic steps of the real ones, for `invoke` and for models in tests.
+
+The very pipeline and publisher of production run on it; only the storage is a dict. Before each
+step it calls ``step(name)``, where a scheduler of a test can switch to another sync, or kill this
+one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flagstore.layout import Key, Pulse, pulse_key
+from storesync.errors import FenceLostError
+from storesync.stores.base import Delete, Expire, Fence, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flagstore.layout import Record
+    from storesync.stores.base import Sets, Write
+
+
+def no_step(_name: str) -> None:
+    """Do nothing between the steps."""
+
+
+class MemoryStore:
+    """Implements :class:`storesync.stores.base.Store` on a dict that several instances share."""
+
+    def __init__(
+        self,
+        records: dict[Key, Record] | None = None,
+        step: Callable[[str], None] = no_step,
+    ) -> None:
+        self.records = {} if records is None else records
+        self._step = step
+        self.resent = 0
+        """As the other stores count; this one never sends anything again."""
+
+    def pulse(self, source: str) -> Pulse:
+        """Return the pulse."""
+        return Pulse.from_record(self.read(pulse_key(source)) or {})
+
+    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
+        """Draw the next ticket."""
+        self._step("draw")
+        key = pulse_key(source)
+        record = dict(self.records.get(key, key._asdict()))
+        record["drawn"] = int(record.get("drawn", floor)) + 1
+        self.records[key] = record
+        return int(record["drawn"]), Pulse.from_record(record)
+
+    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+        """Hold the fence against the pulse, then do everything at once."""
+        self._step(_name_of(fence, sets, writes))
+        key = pulse_key(source)
+        record = dict(self.records.get(key, key._asdict()))
+        pulse = Pulse.from_record(record)
+        if not _holds(fence, pulse):
+            raise FenceLostError(pulse)
+        for name, value in sets.items():
+            if value is None:
+                record.pop(name, None)
+            else:
+                record[name] = value
+        if sets:
+            self.records[key] = record
+        for write in writes:
+            self._write(write)
+
+    def _write(self, write: Write) -> None:
+        if isinstance(write, Put):
+            self._put(write.record)
+        elif isinstance(write, Delete):
+            self.records.pop(write.key, None)
+        elif isinstance(write, Expire) and write.key in self.records:
+            self.records[write.key] = {"expires_at": write.at_s, **self.records[write.key]}
+
+    def _put(self, record: Record) -> None:
+        self.records[Key(str(record["namespace"]), str(record["key"]))] = dict(record)
+
+    def put_all(self, records: Sequence[Record]) -> None:
+        """Write one by one: a crash can come in between."""
+        for record in records:
+            self._step("put")
+            self._put(record)
+
+    def read(self, key: Key) -> Record | None:
+        """Return one record."""
+        self._step("read")
+        record = self.records.get(key)
+        return None if record is None else dict(record)
+
+    def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Yield the records of a namespace in order of keys."""
+        self._step("read")
+        for key in sorted(self.records):
+            if key.namespace == namespace and key.key.startswith(prefix):
+                yield dict(self.records[key])
+
+
+def _holds(fence: Fence, pulse: Pulse) -> bool:
+    return (
+        (fence.ticket is None or fence.ticket == pulse.ticket)
+        and (fence.published is None or fence.published == pulse.published)
+        and (fence.unpinned_at is None or not pulse.is_pinned(fence.unpinned_at))
+    )
+
+
+def _name_of(fence: Fence, sets: Sets, writes: Sequence[Write]) -> str:
+    """Name a commit by what it does, for the schedules that a failing test prints."""
+    if "published" in sets:
+        return "publish"
+    if "ticket" in sets:
+        return "heartbeat"
+    if fence.published is not None:
+        return "expire" if any(isinstance(write, Expire) for write in writes) else "project"
+    return "pin"

@@ -1,0 +1,166 @@
+"""What all commands work with: AWS, the deployment, its sources, and their stores."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from flagstore import errors as reader_errors
+from flagstore.layout import check_source, pieces_namespace, pieces_prefix
+from flagstore.reader import Client
+from storesync import providers
+from storesync.budget import Budget, SystemClock, now_ms
+from storesync.cli.deployment import Deployment, find
+from storesync.cli.problems import Exit, Problem
+from storesync.events import ring_message
+from storesync.http import HttpClient
+from storesync.model import Ring
+from storesync.sources import Sources
+from storesync.stores.opened import Stores
+
+if TYPE_CHECKING:
+    from flagstore.layout import Key, Record
+    from storesync.cli.screen import Screen
+    from storesync.model import Source
+    from storesync.providers.base import Provider
+    from storesync.stores.base import Store
+    from storesync.stores.opened import OpenStore
+
+SECONDS = 60.0
+"""What one step of a command may take; SyncFunction has as long."""
+
+
+class Operator:
+    """One run of one command."""
+
+    def __init__(
+        self, screen: Screen, stack: str | None, profile: str | None, region: str | None
+    ) -> None:
+        self.screen = screen
+        self.clock = SystemClock()
+        self._stack, self._profile, self._region = stack, profile, region
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        return boto3.Session(profile_name=self._profile, region_name=self._region)
+
+    @cache  # noqa: B019 - one operator lives as long as the process
+    def aws(self, service: str) -> Any:  # noqa: ANN401 - one type each
+        """Return a client of one service."""
+        config = Config(
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        )
+        return self._session.client(service, config=config)  # type: ignore[call-overload] # any name
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """Where everything is."""
+        self.screen.progress("looking for the deployment")
+        return find(self._stack, os.environ, lambda: self.aws("cloudformation"))
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources that are configured."""
+        prefix = self.deployment.prefix
+        self.screen.progress(f"reading the parameters under {prefix}")
+        return Sources(self.aws("ssm"), prefix, self.clock)
+
+    @cached_property
+    def _stores(self) -> Stores:
+        return Stores(self.aws("dynamodb"), self.deployment.table)
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the epoch."""
+        return now_ms(self.clock)
+
+    def budget(self, seconds: float = SECONDS) -> Budget:
+        """Return the time for one step."""
+        return Budget(self.clock, random.Random(), seconds)  # noqa: S311 - jitter
+
+    def source(self, name: str) -> Source:
+        """Return one source.
+
+        Raises:
+            Problem: if there is none of that name; says which there are.
+            ConfigurationError: if a parameter of it is wrong.
+        """
+        check_name(name)
+        names = self.sources.names()
+        if name not in names:
+            known = f"there are {', '.join(names)}" if names else "there is none yet"
+            remedy = f"`storesync source add {name}` makes it; {known}"
+            what = f"no source {name!r} in {self.deployment.name}"
+            raise Problem(Exit.NOT_FOUND, what, remedy)
+        return self.sources.get(name)
+
+    def ring(self, name: str) -> bool:
+        """Put a ring for a source on the queue; say whether the queue is known."""
+        url = self.deployment.queue_url
+        if url:
+            message = ring_message(Ring(name, sent_at=self.now_ms(), trigger="webhook"))
+            self.aws("sqs").send_message(QueueUrl=url, MessageBody=message)
+        return bool(url)
+
+    def names(self, given: tuple[str, ...]) -> list[str]:
+        """Return the sources that are meant: those given, all without any."""
+        for name in given:
+            check_name(name)
+            if name not in self.sources.names():
+                self.source(name)
+        return list(given) or self.sources.names()
+
+    def provider(self, source: Source) -> Provider:
+        """Return a source's provider."""
+        return providers.get(source.provider)
+
+    def http(self, source: Source) -> HttpClient:
+        """Return the client that a source's provider is asked with."""
+        return HttpClient(allow_private=source.allow_private)
+
+    def open(self, source: Source) -> OpenStore:
+        """Return the store of a source."""
+        return self._stores.open(source, self.budget())
+
+    def reader(self, source: Source) -> Client:
+        """Return a reader of a source, as an application has one."""
+        replicas = self.deployment.replicas
+        return Client(source.name, store=ReaderOver(self.open(source)), replicas=replicas)
+
+
+class ReaderOver:
+    """Lets the reader read from an operator's store, whichever it is. All reads are consistent."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
+        """Return one record."""
+        del consistent, deadline  # the store has its own budget
+        return self._store.read(key)
+
+    def pieces(
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None
+    ) -> list[bytes]:
+        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
+        del deadline
+        found = self._store.scan(pieces_namespace(source), pieces_prefix(ticket, part))
+        return [bytes(piece.get("body", b"")) for piece in found]  # type: ignore[arg-type] # bytes
+
+
+def check_name(name: str) -> None:
+    """See that a name can be that of a source.
+
+    Raises:
+        Problem: if not.
+    """
+    try:
+        check_source(name)
+    except reader_errors.ConfigurationError as error:
+        raise Problem(Exit.USAGE, str(error)) from None

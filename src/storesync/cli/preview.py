@@ -1,0 +1,76 @@
+"""What a sync would do, found out without writing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flagstore.body import content_digest
+from storesync import guard, rows
+from storesync.cli.problems import Exit, Problem
+from storesync.errors import CorruptStoreError, RefusedSetError
+from storesync.readback import Readback, Stored
+
+if TYPE_CHECKING:
+    from flagstore.layout import Pulse
+    from storesync.cli.operating import Operator
+    from storesync.model import Changes, FlagSet, Source
+    from storesync.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is published, what the provider has, and what the guard says of that."""
+
+    source: Source
+    pulse: Pulse
+    stored: Stored | None
+    """None: nothing is published, or what is published is damaged."""
+    new: FlagSet
+    digest: str
+    changes: Changes
+    refusal: str
+    """Why the guard would refuse; empty if it would not."""
+
+
+def fetch(operator: Operator, source: Source) -> FlagSet:
+    """Fetch the provider's set.
+
+    Raises:
+        ProviderError: it gave no usable answer.
+    """
+    provider = operator.provider(source)
+    operator.screen.progress(f"fetching from {provider.title}")
+    answer = provider.fetch(source, operator.http(source), "")
+    if answer.flag_set is None:  # no ETag was sent
+        raise Problem(Exit.PROVIDER, f"{provider.title} says that nothing has changed")
+    return answer.flag_set
+
+
+def published(source: Source, store: Store, pulse: Pulse) -> Stored | None:
+    """Return what is published; None where that is nothing, or damaged."""
+    if not pulse.published:
+        return None
+    try:
+        return Readback(source.name, store).stored(pulse.published)
+    except CorruptStoreError:
+        return None
+
+
+def preview(operator: Operator, source: Source) -> Preview:
+    """Find out what a sync would do."""
+    store = operator.open(source)
+    pulse = store.pulse(source.name)
+    stored = published(source, store, pulse)
+    new = fetch(operator, source)
+    operator.screen.progress("comparing")
+    digest = content_digest(new.sections, new.meta)
+    refusal = ""
+    if stored:
+        olds = Readback(source.name, store).baselines(pulse, stored, operator.now_ms())
+        try:
+            guard.check(new, olds, digest=digest, members=operator.provider(source).members)
+        except RefusedSetError as error:
+            refusal = str(error).partition("; what is published stays")[0]
+    changes = rows.changes(stored.flag_set if stored else None, new)
+    return Preview(source, pulse, stored, new, digest, changes, refusal)

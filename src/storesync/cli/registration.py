@@ -1,0 +1,174 @@
+"""Makes the webhook at the provider, through its API, with a token that a person gives for once.
+
+Unleash: ``/api/admin/addons``; its server takes every event's name, its dashboard offers only some.
+LaunchDarkly: ``/api/v2/webhooks`` (LaunchDarkly API docs: webhooks).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+
+from storesync.cli.guidance import policy, webhook_url
+from storesync.cli.problems import Exit, Problem
+
+if TYPE_CHECKING:
+    from storesync.model import Hook
+
+TIMEOUT_S = 15.0
+SUCCESS = range(200, 300)
+"""No redirect is followed: it would carry the token elsewhere."""
+UNLEASH_EVENTS = (
+    "feature-archived",
+    "feature-created",
+    "feature-deleted",
+    "feature-dependencies-removed",
+    "feature-dependency-added",
+    "feature-dependency-removed",
+    "feature-environment-disabled",
+    "feature-environment-enabled",
+    "feature-environment-variants-updated",
+    "feature-import",
+    "feature-metadata-updated",
+    "feature-project-change",
+    "feature-revived",
+    "feature-stale-off",
+    "feature-stale-on",
+    "feature-strategy-add",
+    "feature-strategy-remove",
+    "feature-strategy-update",
+    "feature-tagged",
+    "feature-untagged",
+    "feature-updated",
+    "feature-variants-updated",
+    "features-imported",
+    "project-archived",
+    "project-deleted",
+    "project-environment-added",
+    "project-environment-removed",
+    "project-revived",
+    "segment-created",
+    "segment-deleted",
+    "segment-updated",
+    "strategy-order-changed",
+)
+"""Every event that changes what an SDK is served."""
+
+
+class Registrar:
+    """One provider's API, for the webhook of one source."""
+
+    def __init__(self, api_url: str, token: str) -> None:
+        self._api_url = api_url.rstrip("/")
+        self._token = token
+
+    def find(self, base: str, hook: Hook) -> dict[str, Any] | None:
+        """Return the webhook as the provider has it; None if there is none.
+
+        Raises:
+            Problem: the API refused.
+        """
+        if hook.provider == "unleash":
+            # It shows no URLs, so the description says which one is ours.
+            addons = self._call("GET", "/api/admin/addons").get("addons", [])
+            mine = _description(base, hook)
+            return next((each for each in addons if each.get("description") == mine), None)
+        items = self._call("GET", "/api/v2/webhooks").get("items", [])
+        url = webhook_url(base, hook)
+        return next((each for each in items if each.get("url") == url), None)
+
+    def register(self, base: str, hook: Hook) -> str:
+        """Make the webhook, or bring the one that is there up to date; say which.
+
+        Raises:
+            Problem: the API refused.
+        """
+        there = self.find(base, hook)
+        if hook.provider == "unleash":
+            addon = _addon(base, hook)
+            if there:
+                self._call("PUT", f"/api/admin/addons/{there['id']}", addon)
+            else:
+                self._call("POST", "/api/admin/addons", addon)
+        else:
+            secret, statements = hook.secrets[0].reveal(), policy(hook.options)
+            if there:
+                values = {"on": True, "secret": secret, "statements": statements}
+                patch = [{"op": "add", "path": f"/{k}", "value": v} for k, v in values.items()]
+                self._call("PATCH", f"/api/v2/webhooks/{there['_id']}", patch)
+            else:
+                self._call("POST", "/api/v2/webhooks", _webhook(base, hook))
+        return "changed" if there else "made"
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        host = urlsplit(self._api_url).hostname
+        try:
+            # A fresh connection each: one that the server has closed meanwhile cannot be told.
+            with requests.Session() as session:
+                session.trust_env = False  # a .netrc would replace the token
+                answer = session.request(
+                    method,
+                    self._api_url + path,
+                    json=body,
+                    headers={"Authorization": self._token},
+                    timeout=TIMEOUT_S,
+                    allow_redirects=False,
+                )
+            if answer.status_code in {401, 403}:
+                what = f"{host} answered {answer.status_code}: the token may not manage webhooks"
+                raise Problem(Exit.PROVIDER, what, "use an admin token, or make it by the clicks")
+            if answer.status_code not in SUCCESS:
+                what = f"{host} answered {answer.status_code} to {method} {path}"
+                raise Problem(Exit.PROVIDER, what, "check --api-url, or make it by the clicks")
+            return answer.json() if answer.content else {}
+        except (requests.RequestException, ValueError) as error:
+            what = f"no usable answer from {host}: {type(error).__name__}"
+            raise Problem(
+                Exit.PROVIDER, what, "check --api-url, or make it by the clicks"
+            ) from None
+
+
+def api_url(provider: str, base_url: str) -> str:
+    """Return where a provider's own API is, by where its flags are; empty if not known."""
+    if provider == "unleash":
+        return re.sub(r"/+api(/.*)?$", "", base_url)
+    found = re.fullmatch(r"https://sdk\.((eu\.)?launchdarkly\.(com|us))", base_url)
+    return f"https://app.{found[1]}" if found else ""
+
+
+def _description(base: str, hook: Hook) -> str:
+    return f"flagstore: {base}/{hook.source}"
+
+
+def _addon(base: str, hook: Hook) -> dict[str, Any]:
+    secret = hook.secrets[0].reveal()
+    proof = {
+        "authorization": {"authorization": secret},
+        "header": {"customHeaders": json.dumps({hook.header: secret})},
+    }.get(hook.method, {})
+    environment = hook.options.get("environment")
+    return {
+        "provider": "webhook",
+        "enabled": True,
+        "description": _description(base, hook),
+        "parameters": {"url": webhook_url(base, hook), **proof},
+        "events": list(UNLEASH_EVENTS),
+        "projects": [],
+        "environments": [environment] if environment else [],
+    }
+
+
+def _webhook(base: str, hook: Hook) -> dict[str, Any]:
+    return {
+        "name": f"flagstore: {hook.source}",
+        "url": webhook_url(base, hook),
+        "on": True,
+        "sign": True,
+        "secret": hook.secrets[0].reveal(),
+        "statements": policy(hook.options),
+        "tags": ["flagstore"],
+    }

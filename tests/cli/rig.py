@@ -1,0 +1,193 @@
+"""A deployment in the stand-in, a provider that runs here, and the command line around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from click.testing import CliRunner
+
+from flagstore.layout import Key, Pulse, pulse_key
+from simulators.deployment import Context, request
+from storesync import webhook
+from storesync.cli.app import load
+from storesync.settings import WebhookSettings
+from storesync.stores.dynamodb import from_item, to_item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore.layout import Record
+    from local.stand_in import StandIn
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """The error on stderr."""
+        return json.loads(self.err)["error"]
+
+
+@dataclass
+class Rig:
+    """One deployment: its parts, and what people do to it."""
+
+    aws: StandIn
+    folder: Path
+    environ: dict[str, str]
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def prefix(self) -> str:
+        """Of the parameters."""
+        return self.environ["FLAGSTORE_PARAMETER_PREFIX"]
+
+    def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
+        """Run a command in this process, with a stdin that nobody sits at."""
+        environ: dict[str, str | None] = dict.fromkeys(os.environ, None)
+        environ |= {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        environ |= {**self.environ, **(env or {})}
+        result = CliRunner().invoke(load(), arguments, env=environ, catch_exceptions=False)
+        # The gateway is in this process, too: its function's metrics are none of the command's.
+        lines = result.stdout.splitlines(keepends=True)
+        out = "".join(line for line in lines if not line.startswith('{"_aws"'))
+        return Done(result.exit_code, out, result.stderr)
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Run a command with ``--json``, and return what it printed."""
+        done = self.run(*arguments, "--json")
+        assert done.code == code, done
+        return done.json
+
+    def file(self, name: str, text: str) -> str:
+        """Write a file, and return its path."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def add(self, name: str, provider: Any, *more: str) -> Done:
+        """Add a source of a provider that runs here."""
+        kind = type(provider).__name__.removesuffix("Simulator").lower()
+        return self.run(
+            *("source", "add", name, "--provider", kind),
+            *("--key-file", self.file("key", provider.sdk_key)),
+            *("--base-url", provider.url, "--allow-http"),
+            *more,
+        )
+
+    def parameter(self, path: str) -> Any:
+        """Return a parameter's value, parsed."""
+        ssm = self.aws.client("ssm")
+        answer = ssm.get_parameter(Name=f"{self.prefix}/{path}", WithDecryption=True)
+        return json.loads(answer["Parameter"]["Value"])
+
+    def put_parameter(self, path: str, value: object) -> None:
+        """Write a parameter."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        self.aws.client("ssm").put_parameter(
+            Name=f"{self.prefix}/{path}", Value=text, Type="SecureString", Overwrite=True
+        )
+
+    def parameters(self) -> set[str]:
+        """Return the names of all parameters below the prefix."""
+        answer = self.aws.client("ssm").get_parameters_by_path(Path=self.prefix, Recursive=True)
+        return {each["Name"].removeprefix(self.prefix + "/") for each in answer["Parameters"]}
+
+    def rings(self) -> list[Any]:
+        """Take the rings off the queue."""
+        sqs, url = self.aws.client("sqs"), self.environ["FLAGSTORE_QUEUE_URL"]
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in found:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in found]
+
+    # -- the table ------------------------------------------------------------------------------
+
+    def record(self, key: Key) -> Record | None:
+        """Return one record."""
+        answer = self.aws.client("dynamodb").get_item(
+            TableName=self.environ["FLAGSTORE_TABLE"], Key=to_item(key._asdict())
+        )
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+    def put(self, record: Record) -> None:
+        """Write one record."""
+        self.aws.client("dynamodb").put_item(
+            TableName=self.environ["FLAGSTORE_TABLE"], Item=to_item(record)
+        )
+
+    def pulse(self, name: str = "prod") -> Pulse:
+        """Return a source's pulse."""
+        return Pulse.from_record(self.record(pulse_key(name)) or {})
+
+    def change_pulse(self, name: str = "prod", **values: Any) -> None:
+        """Change a pulse behind everybody's back."""
+        self.put({**(self.record(pulse_key(name)) or {}), **values})
+
+    # -- the HTTP API ---------------------------------------------------------------------------
+
+    @contextmanager
+    def gateway(self) -> Iterator[str]:
+        """Serve webhooks as the HTTP API does, by the very function; gives their base URL."""
+        clients = {service: self.aws.client(service) for service in ("ssm", "sqs")}
+        settings = WebhookSettings(self.prefix, self.environ["FLAGSTORE_QUEUE_URL"])
+        receiver = webhook.Receiver(settings, **clients)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                _, _, source, *token = self.path.split("/")
+                event = request(source, body, headers, token="".join(token))
+                context: Any = Context()
+                answer = webhook.answer(lambda: receiver, event, context)
+                self.send_response(answer["statusCode"])
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/webhooks"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def process(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as people do: a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "storesync.cli", *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "src"), **rig.environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,407 @@
+"""Commands that change what is published: sync, allow, rollback, unpin, invoke."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from storesync.cli.problems import Exit, Problem, judge
+from storesync.cli.screen import seconds_of, span, table
+from tests.cli.rig import REPOSITORY, process
+
+if TYPE_CHECKING:
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.unleash import UnleashSimulator
+    from tests.cli.rig import Rig
+
+
+def outcome(rig: Rig, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """Sync, and return how the one source ended."""
+    found: dict[str, Any] = rig.json("sync", *arguments, code=code)["sources"][0]
+    return found
+
+
+# -- sync -----------------------------------------------------------------------------------------
+
+
+def test_sync_publishes_what_the_provider_has(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """And says what changed; a second time there is nothing to do."""
+    prod.set_flag("new-checkout", on=True)
+    done = outcome(rig, "prod")
+    assert (done["outcome"], done["changed"]) == ("published", 1)
+    assert outcome(rig, "prod")["outcome"] == "unchanged"
+    assert rig.json("get", "prod", "new-checkout")["item"]["on"] is True
+
+
+def test_a_dry_run_writes_nothing(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Not even a ticket is drawn."""
+    assert outcome(rig, "--dry-run")["outcome"] == "unchanged"
+    prod.set_flag("new-checkout", on=True)
+    before = rig.pulse()
+    done = outcome(rig, "prod", "--dry-run")
+    assert (done["outcome"], done["names"]["changed"]) == (
+        "would be published",
+        ["flags/new-checkout"],
+    )
+    assert rig.pulse() == before
+    assert "~ flags/new-checkout" in rig.run("sync", "--dry-run").out
+
+
+def test_a_failing_source_stops_no_other(
+    rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
+) -> None:
+    """The others are synced; the exit code is that of the failure."""
+    assert rig.add("u", unleash).code == 0
+    prod.sdk_key = "revoked"
+    done = rig.run("sync", "--json")
+    assert done.code == 7
+    assert [each["outcome"] for each in done.json["sources"]] == ["failed", "published"]
+    assert done.error["kind"] == "provider"
+    assert "--replace" in done.error["remedy"]
+
+
+def test_sync_leaves_it_to_the_function(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """With --remote; a function that is not there is named."""
+    del prod
+    done = rig.run("sync", "--remote", env={"FLAGSTORE_SYNC_FUNCTION": "no-such-function"})
+    assert (done.code, "no-such-function" in done.err) == (3, True)
+
+
+# -- allow ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shrunk(prod: LaunchDarklySimulator) -> LaunchDarklySimulator:
+    """Give a provider that has lost most of its flags."""
+    for key in list(prod.flags())[3:]:
+        prod.remove_flag(key)
+    return prod
+
+
+def test_a_set_that_shrank_is_refused_until_it_is_allowed(
+    rig: Rig, shrunk: LaunchDarklySimulator
+) -> None:
+    """The refusal says what to do; allowing shows what is lost, and asks."""
+    done = rig.run("sync", "prod")
+    assert (done.code, "storesync allow" in done.err) == (8, True)
+    assert outcome(rig, "--dry-run", code=8)["outcome"] == "would be refused"
+    assert rig.run("allow", "prod").code == 2
+    done = rig.run("allow", "prod", "--yes")
+    assert done.code == 0, done
+    assert done.err.count("- flags/") == 28
+    assert rig.json("status")["sources"][0]["counts"]["flags"] == len(shrunk.flags()) == 3
+    assert rig.json("history", "prod")["versions"][0]["allowed"]
+
+
+def test_only_the_very_set_is_allowed(rig: Rig, shrunk: LaunchDarklySimulator) -> None:
+    """If the provider has another one by now, nothing is done until that one is named."""
+    assert rig.run("sync", "prod").code == 8
+    shrunk.remove_flag(next(iter(shrunk.flags())))
+    done = rig.run("allow", "prod", "--yes")
+    assert done.code == 9
+    digest = outcome(rig, "--dry-run", code=8)["digest"]
+    assert digest[:12] in done.err
+    assert rig.run("allow", "prod", digest[:11], "--yes").code == 9
+    assert rig.run("allow", "prod", digest[:12], "--yes").code == 0
+
+
+def test_a_set_that_was_never_refused_has_to_be_named(
+    rig: Rig, shrunk: LaunchDarklySimulator
+) -> None:
+    """Whoever allows has seen a refusal, or the digest."""
+    del shrunk
+    assert rig.run("allow", "prod", "--yes").code == 9
+
+
+# -- rollback, unpin ------------------------------------------------------------------------------
+
+
+def test_a_rollback_pins_for_an_hour(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """It shows what changes, asks, and tells until when; it shows in every status."""
+    first = str(rig.pulse().published)
+    prod.set_flag("new-checkout", on=True)
+    outcome(rig)
+    assert rig.run("rollback", "prod", "--to", first).code == 2
+    done = rig.run("rollback", "prod", "--to", first, "--yes")
+    assert done.code == 0, done
+    assert "    on: true → false" in done.err
+    assert "storesync unpin prod" in done.out
+    left = rig.pulse().pinned / 1000 - time.time()
+    assert 3_500 < left <= 3_600
+    assert rig.json("get", "prod", "new-checkout")["item"]["on"] is False
+    assert rig.json("status")["sources"][0]["state"] == "pinned"
+    assert "pinned until" in rig.run("history", "prod").out
+    assert outcome(rig, code=9)["outcome"] == "pinned"
+    assert outcome(rig, "--dry-run", code=9)["outcome"] == "would be held back by a pin"
+
+
+def test_a_pin_can_last_as_long_as_is_said(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """A time, or for ever."""
+    del prod
+    first = str(rig.pulse().published)
+    rig.json("rollback", "prod", "--to", first, "--for", "2d", "--yes")
+    assert rig.pulse().pinned / 1000 - time.time() > 2 * 86_400 - 100
+    rig.json("rollback", "prod", "--to", first, "--for", "forever", "--yes")
+    assert "until somebody unpins it" in rig.run("status").out
+
+
+def test_unpin_ends_the_pin_and_rings(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """The ring brings what the provider has; a second time there is nothing to do."""
+    first = str(rig.pulse().published)
+    prod.set_flag("new-checkout", on=True)
+    outcome(rig)
+    rig.json("rollback", "prod", "--to", first, "--yes")
+    done = rig.json("unpin", "prod")
+    assert (done["was_pinned"], done["rang"]) == (True, True)
+    assert [ring["source"] for ring in rig.rings()] == ["prod"]
+    assert outcome(rig)["outcome"] == "published"
+    assert rig.json("get", "prod", "new-checkout")["item"]["on"] is True
+    assert rig.json("unpin", "prod") == {"source": "prod", "was_pinned": False, "rang": False}
+    assert rig.rings() == []
+
+
+def test_without_a_queue_unpin_says_how_to_go_on(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Nobody was rung."""
+    del prod
+    del rig.environ["FLAGSTORE_QUEUE_URL"]
+    rig.json("rollback", "prod", "--to", str(rig.pulse().published), "--yes")
+    assert "storesync sync prod" in rig.run("unpin", "prod").out
+
+
+# -- invoke ---------------------------------------------------------------------------------------
+
+SECRET = "sample-webhook-secret"
+
+
+def config(rig: Rig, provider: LaunchDarklySimulator, **more: Any) -> str:
+    """Write the sources of an invocation."""
+    values = {
+        "sources": {"prod": {"provider": "launchdarkly", "allow_http": True}},
+        "credentials": {"prod": {"key": provider.sdk_key, "base_url": provider.url}},
+        "webhooks": {
+            "prod": {
+                "provider": "launchdarkly",
+                "secrets": [SECRET],
+                "options": {"project": "shop", "environment": "production"},
+            }
+        },
+    }
+    return rig.file("sources.json", json.dumps(values | more))
+
+
+def sample(name: str) -> str:
+    """Return the path of a sample event."""
+    return str(REPOSITORY / "events" / name)
+
+
+NOTHING: dict[str, str | None] = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "FLAGSTORE_TABLE": None}
+
+
+def test_invoke_goes_the_whole_way_without_aws(
+    rig: Rig, launchdarkly: LaunchDarklySimulator
+) -> None:
+    """Webhook, ring, fetch, publication: both functions' own code, and AWS is out of reach."""
+    launchdarkly.set_flag("new-checkout", on=True, version=8)
+    arguments = ("invoke", sample("launchdarkly-flag-updated.json"), "--json", "--config")
+    done = rig.run(*arguments, config(rig, launchdarkly), env=NOTHING)
+    assert done.code == 0, done
+    assert done.json["webhook"]["status"] == 202
+    assert done.json["rings"][0]["wanted"] == ["flag/new-checkout@8"]
+    assert done.json["sync"] == {"batchItemFailures": []}
+    assert done.json["published"]["prod"]["ticket"] > 0
+
+
+def test_invoke_signs_if_asked(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """A forged event is refused; signed with the source's secret it is accepted."""
+    path, given = sample("launchdarkly-forged.json"), config(rig, launchdarkly)
+    launchdarkly.set_flag("new-checkout", on=True, version=8)
+    done = rig.run("invoke", path, "--config", given, env=NOTHING)
+    assert (done.code, "answered 401" in done.out, done.err) == (8, True, "")
+    done = rig.run(
+        "invoke", path, "--config", given, "--sign", "--function", "webhook", env=NOTHING
+    )
+    assert (done.code, "answered 202" in done.out) == (0, True)
+    assert "to reach flag/new-checkout@8" in done.out
+
+
+@pytest.mark.parametrize("name", ["unleash-wrong-secret.json", "split-flag-changed.json"])
+@pytest.mark.parametrize("method", ["", "url"])
+def test_invoke_signs_for_every_provider(
+    rig: Rig, launchdarkly: LaunchDarklySimulator, name: str, method: str
+) -> None:
+    """The secret goes where that provider has it."""
+    provider = name.partition("-")[0]
+    hook = {"provider": provider, "secrets": ["another-secret-of-mine"], "method": method}
+    given = config(rig, launchdarkly, webhooks={provider: hook})
+    arguments = ("invoke", sample(name), "--config", given, "--function", "webhook")
+    assert rig.run(*arguments, env=NOTHING).code == 8
+    assert rig.run(*arguments, "--sign", env=NOTHING).code == 0
+
+
+def test_invoke_takes_every_other_event(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """The schedule, a ring by hand, and a webhook straight to SyncFunction."""
+    given = config(rig, launchdarkly)
+    arguments = ("--config", given, "--json")
+    done = rig.run("invoke", sample("schedule.json"), *arguments, env=NOTHING)
+    assert done.json["sync"][0]["outcome"] == "published"
+    by_hand = rig.file("ring.json", '{"source": "prod"}')
+    done = rig.run("invoke", by_hand, *arguments, "--verbose", env=NOTHING)
+    assert done.json["sync"]["outcome"] == "published"
+    assert '"Flags":[30.0]' in done.err
+    straight = (sample("launchdarkly-forged.json"), *arguments, "--function", "sync")
+    assert rig.run("invoke", *straight, env=NOTHING).json["sync"]["outcome"] == "published"
+
+
+def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """A refused key, and events that cannot be."""
+    given = config(rig, launchdarkly)
+    launchdarkly.sdk_key = "revoked"
+    path = sample("launchdarkly-flag-updated.json")
+    assert rig.run("invoke", path, "--config", given, env=NOTHING).code == 7
+    by_hand = rig.file("ring.json", '{"source": "prod"}')
+    assert rig.run("invoke", by_hand, "--config", given, env=NOTHING).code == 7
+    for text, options in (
+        ("{", ()),
+        ("[]", ()),
+        ("{}", ()),
+        ('{"schedule": true}', ("--sign",)),
+        ('{"schedule": true}', ("--function", "webhook")),
+    ):
+        event = rig.file("event.json", text)
+        assert rig.run("invoke", event, "--config", given, *options, env=NOTHING).code == 2
+
+
+# -- what goes wrong outside ----------------------------------------------------------------------
+
+
+def test_aws_out_of_reach(rig: Rig) -> None:
+    """Says so, with what to look at."""
+    done = rig.run("status", env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    assert (done.code, "cannot be reached" in done.err) == (6, True)
+
+
+def test_no_credentials(rig: Rig) -> None:
+    """Says how to get some."""
+    none = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    done = rig.run("status", env=none)
+    assert (done.code, "sign in to AWS" in done.err) == (5, True)
+    done = rig.run("status", "--profile", "nobody")
+    assert (done.code, "nobody" in done.err) == (5, True)
+
+
+def test_no_region(rig: Rig) -> None:
+    """Says which option and variable name one."""
+    none = {"AWS_REGION": None, "AWS_DEFAULT_REGION": None}
+    done = rig.run("status", env=none)
+    assert (done.code, "--region" in done.err) == (4, True)
+
+
+def test_a_table_that_is_not_there(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """The store is named as what is missing."""
+    del prod
+    done = rig.run("history", "prod", env={"FLAGSTORE_TABLE": "no-such-table"})
+    assert (done.code, "FLAGSTORE_TABLE" in done.err) == (3, True)
+
+
+def test_a_redis_out_of_reach(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """A store that cannot be reached from this machine is said to be so."""
+    url = rig.file("url", "redis://127.0.0.1:1/0")
+    more = ("--store", "redis", "--store-url-file", url, "--no-check")
+    done = rig.add("r", prod, *more)
+    assert (done.code, "reached from here" in done.err) == (6, True)
+
+
+def aws_error(code: str, operation: str = "GetItem") -> Exception:
+    """Return what botocore raises when AWS answers with that code."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("AccessDeniedException", Exit.DENIED),
+        ("ExpiredTokenException", Exit.DENIED),
+        ("UnrecognizedClientException", Exit.DENIED),
+        ("ResourceNotFoundException", Exit.NOT_FOUND),
+        ("ThrottlingException", Exit.UNREACHABLE),
+        ("InternalServerError", Exit.UNREACHABLE),
+    ],
+)
+def test_every_answer_of_aws_has_its_exit_code(code: str, exit_code: Exit) -> None:
+    """With the operation, so that whoever grants rights knows which; and with what to do."""
+    problem = judge(aws_error(code))
+    assert isinstance(problem, Problem)
+    assert problem.code is exit_code
+    assert problem.remedy
+    if code == "AccessDeniedException":
+        assert "GetItem" in problem.what
+
+
+def test_a_fault_of_ours_is_no_problem_of_the_persons() -> None:
+    """It ends with its traceback and 1, not with a remedy."""
+    assert judge(KeyError("x")) is None
+
+
+# -- as people run it -----------------------------------------------------------------------------
+
+
+def test_the_command_in_a_process_of_its_own(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Exit code, result on stdout, errors on stderr, also as JSON."""
+    del prod
+    done = process(rig, "status", "--json")
+    assert (done.returncode, json.loads(done.stdout)["sources"][0]["state"]) == (0, "ok")
+    assert done.stderr == ""
+    done = process(rig, "get", "prod", "nope", "--json")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert json.loads(done.stderr)["error"]["code"] == 3
+
+
+def test_the_command_in_a_clone(rig: Rig) -> None:
+    """tools/storesync finds its packages from any folder, also through a link."""
+    link = rig.folder / "storesync"
+    link.symlink_to(REPOSITORY / "tools" / "storesync")
+    done = subprocess.run(
+        [link, "status", "--stack", "none"],
+        env={"PATH": os.environ["PATH"], **rig.environ},
+        cwd=rig.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "no stack 'none'" in done.stderr) == (3, True)
+
+
+# -- small parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (5_400, "90 min"), (7_200, "2 h"), (200_000, "2 d")],
+)
+def test_spans_are_short(seconds: float, text: str) -> None:
+    """One number and one unit."""
+    assert span(seconds) == text
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1w"])
+def test_what_is_no_time(text: str) -> None:
+    """Is refused with how to write one."""
+    with pytest.raises(ValueError, match="30m, 1h or 2d"):
+        seconds_of(text)
+
+
+def test_tables_are_as_wide_as_they_need_to_be() -> None:
+    """Numbers stand to the right, texts to the left, and no line ends with spaces."""
+    assert table(("NAME", "N"), [("a", 1), ("bcdef", 100)]) == [
+        "NAME     N",
+        "─────  ───",
+        "a        1",
+        "bcdef  100",
+    ]

@@ -1,0 +1,161 @@
+"""docs/cli.md: every example is run, in the page's order, and shows what the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from storesync.cli.app import load
+from storesync.cli.problems import Exit
+from tests.cli.rig import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from tests.cli.rig import Rig
+
+PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^## (?P<title>.*?)$|^```console\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+SECRET = "sample-webhook-secret"
+VERSION = re.compile(r"\b179\d{7}\b")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One command of the page, and what it shows."""
+
+    title: str
+    command: str
+    shown: str
+
+    @property
+    def code(self) -> int:
+        """The exit code that the page says; 0 where it says none."""
+        found = re.search(r"# exits with (\d+)", self.command)
+        return int(found[1]) if found else 0
+
+    def arguments(self, versions: list[int]) -> list[str]:
+        """Return the arguments, with the versions that there are for those of the page."""
+        written = sorted({int(number) for number in VERSION.findall("\n".join(commands()))})
+        there = dict(zip(map(str, written), map(str, versions), strict=False))
+        words = shlex.split(self.command, comments=True)
+        return [there.get(word, word) for word in words[1:]]
+
+
+def commands() -> list[str]:
+    """Return all commands of the page."""
+    return re.findall(r"^\$ (storesync .*)$", PAGE, re.MULTILINE)
+
+
+def examples() -> Iterator[Example]:
+    """Yield all examples in order."""
+    title = ""
+    for found in BLOCK.finditer(PAGE):
+        title = found["title"] or title
+        for part in re.split(r"^\$ ", found["text"] or "", flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            yield Example(title, command, shown)
+
+
+def every_command(group: click.Group, path: str = "storesync") -> Iterator[str]:
+    """Yield the names of all commands."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}"
+
+
+def plain(text: str) -> str:
+    """Return a text without what differs from run to run: numbers, widths, digests, secrets."""
+    text = re.sub(r"\b[\w-]{43}\b(?=\n)", "SECRET", text)
+    text = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12}\b", "DIGEST", text)
+    text = re.sub(r"\b\d+ (s|min|h)\b", "SPAN", re.sub(r"─+", "─", text))
+    return re.sub(r" +", " ", re.sub(r"\d+", "0", text)).strip()
+
+
+def prepare(title: str, provider: LaunchDarklySimulator) -> None:
+    """Let happen at the provider what an example is about."""
+    if title == "diff":
+        provider.set_flag("dark-mode", on=True)
+        provider.set_flag("new-checkout")
+    if title == "allow":
+        for key in list(provider.flags())[20:]:
+            provider.remove_flag(key)
+
+
+def test_every_example_shows_what_the_page_says(
+    rig: Rig, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other on one deployment, but for numbers and digests."""
+    monkeypatch.chdir(rig.folder)
+    shutil.copytree(REPOSITORY / "events", rig.folder / "events")
+    launchdarkly.set_flag("dark-mode", on=False)
+    rig.file("key.txt", launchdarkly.sdk_key)
+    here = ("--base-url", launchdarkly.url, "--allow-http")
+    config = {
+        "sources": {"prod": {"provider": "launchdarkly", "allow_http": True}},
+        "credentials": {"prod": {"key": launchdarkly.sdk_key, "base_url": launchdarkly.url}},
+        "webhooks": {"prod": {"provider": "launchdarkly", "secrets": [SECRET]}},
+    }
+    rig.file("sources.json", json.dumps(config))
+    titles: set[str] = set()
+    wrong = []
+    with rig.gateway() as url:
+        rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = url
+        known = {
+            url: "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/webhooks",
+            launchdarkly.url: "https://sdk.launchdarkly.com",
+            rig.environ["FLAGSTORE_TABLE"]: "flagstore-Table-1A2B3C4D5E6F7",
+            "the environment": "stack flagstore",
+        }
+        for example in examples():
+            if example.title not in titles:
+                titles.add(example.title)
+                prepare(example.title, launchdarkly)
+            versions = [version.ticket for version in rig.pulse().versions()]
+            more = here if example.command.startswith("storesync source add") else ()
+            done = rig.run(*example.arguments(versions), *more)
+            shown = done.err + done.out
+            for real, written in known.items():
+                shown = shown.replace(real, written)
+            if (done.code, plain(shown)) != (example.code, plain(example.shown)):
+                wrong.append(f"$ {example.command}\n{shown}(exit code {done.code})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_command_has_an_example_and_help() -> None:
+    """And the page names no command that there is not."""
+    known = set(every_command(load()))
+    assert {name for name in known if not any(c.startswith(name) for c in commands())} == set()
+    assert {c for c in commands() if not any(c.startswith(name) for name in known)} == set()
+
+
+def test_every_option_has_help(rig: Rig) -> None:
+    """``--help`` says what each command does, and each of its options."""
+    for name in every_command(load()):
+        done = rig.run(*name.split()[1:], "--help")
+        assert done.code == 0
+        assert "--json" in done.out
+        command: click.Command = load()
+        for word in name.split()[1:]:
+            assert isinstance(command, click.Group)
+            command = command.commands[word]
+        assert command.help
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        assert [each.name for each in options if not each.help] == []
+
+
+def test_the_page_has_every_exit_code() -> None:
+    """One row each."""
+    rows = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)
+    assert [int(code) for code in rows] == [int(code) for code in Exit]

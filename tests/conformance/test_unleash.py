@@ -1,0 +1,158 @@
+"""Unleash's own specification of its SDKs, case by case.
+
+`@unleash/client-specification` 6.1.0, installed by `make setup-e2e`: 227 toggles and 52 variants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.evaluation.base import Settings
+from flagstore.evaluation.unleash import engine
+from sdks import unleash_set
+
+if TYPE_CHECKING:
+    from flagstore.evaluation.unleash import UnleashEngine
+
+SPECIFICATIONS = (
+    Path(__file__).parents[1]
+    / "sdks/node/node_modules/@unleash/client-specification/specifications"
+)
+SDKS = Path(__file__).parents[1] / "sdks"
+PYTHON = Path(__file__).parents[2] / ".venv-sdks" / "bin" / "python"
+DATA = Path(
+    os.environ.get("CONFORMANCE_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+NAMES = (
+    json.loads((SPECIFICATIONS / "index.json").read_text(encoding="utf-8"))
+    if SPECIFICATIONS.exists()
+    else []
+)
+DOCUMENTS = {
+    name: json.loads((SPECIFICATIONS / name).read_text(encoding="utf-8")) for name in NAMES
+}
+
+
+class Set:
+    """A flag set as an engine reads it."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        state = whole(state)
+        self.meta = {"version": state.get("version")}
+        self._sections = {
+            "flags": {feature["name"]: feature for feature in state["features"]},
+            "segments": {str(segment["id"]): segment for segment in state.get("segments", [])},
+        }
+
+    def item(self, section: str, key: str) -> Any:
+        """Return a flag or a segment."""
+        return self._sections[section].get(key)
+
+
+def whole(state: dict[str, Any]) -> dict[str, Any]:
+    """Apply the events of a delta, which a server without deltas never sends."""
+    if "events" not in state:
+        return state
+    features: dict[str, Any] = {}
+    segments: dict[int, Any] = {}
+    for event in state["events"]:
+        if event["type"] == "hydration":
+            features = {feature["name"]: feature for feature in event["features"]}
+            segments = {segment["id"]: segment for segment in event["segments"]}
+        elif event["type"] == "feature-updated":
+            features[event["feature"]["name"]] = event["feature"]
+        elif event["type"] == "feature-removed":
+            features.pop(event["featureName"], None)
+        elif event["type"] == "segment-updated":
+            segments[event["segment"]["id"]] = event["segment"]
+        else:
+            assert event["type"] == "segment-removed"
+            segments.pop(event["segmentId"], None)
+    return {"features": [*features.values()], "segments": [*segments.values()]}
+
+
+def evaluator(name: str) -> UnleashEngine:
+    """Make an engine of ours for a file of the specification."""
+    settings = Settings(now=time.time, random=lambda: 0.5)
+    return engine(Set(DOCUMENTS[name]["state"]), settings)
+
+
+def cases(kind: str) -> list[Any]:
+    """List (file, case) of all files; one that cannot run says what to do."""
+    found = [
+        pytest.param(name, case, id=f"{name.removesuffix('.json')}-{number}")
+        for name, document in DOCUMENTS.items()
+        for number, case in enumerate(document.get(kind, []))
+    ]
+    reason = "the specification is missing: run `make setup-e2e`"
+    return found or [pytest.param("", {}, marks=pytest.mark.skip(reason=reason))]
+
+
+@pytest.mark.parametrize(("name", "case"), cases("tests"))
+def test_a_toggle_is_as_specified(name: str, case: dict[str, Any]) -> None:
+    """A toggle is on or off as the specification says."""
+    ours = evaluator(name)
+    outcome = ours.evaluate(case["toggleName"], ours.context(case["context"]))
+    # Of an unknown toggle the specification wants what a caller's default is.
+    assert (outcome.value is True) == case["expectedResult"], case["description"]
+
+
+@pytest.mark.parametrize(("name", "case"), cases("variantTests"))
+def test_a_variant_is_as_specified(name: str, case: dict[str, Any]) -> None:
+    """A variant, its payload and whether its toggle is on are as the specification says."""
+    ours = evaluator(name)
+    outcome = ours.evaluate(case["toggleName"], ours.context(case["context"]))
+    given = {"name": outcome.variant or "disabled", "enabled": outcome.variant is not None}
+    if outcome.config is not None:
+        given["payload"] = outcome.config
+    given["feature_enabled"] = outcome.value is True
+    wanted = dict(case["expectedResult"])
+    wanted["feature_enabled"] = wanted.pop("featureEnabled", wanted.get("feature_enabled"))
+    assert given == wanted, case["description"]
+
+
+@pytest.mark.skipif(not NAMES, reason="the specification is missing: run `make setup-e2e`")
+def test_the_specification_is_whole() -> None:
+    """All 279 cases of version 6.1.0 are there."""
+    kinds = [len(document.get("tests", [])) for document in DOCUMENTS.values()]
+    variants = [len(document.get("variantTests", [])) for document in DOCUMENTS.values()]
+    assert (sum(kinds), sum(variants)) == (227, 52)
+
+
+@pytest.mark.parametrize("name", ["features-1000-real", "features-production"])
+def test_real_flags_are_as_in_the_official_client(name: str, tmp_path: Path) -> None:
+    """Each flag that a server sent is the same for each context, with its variant."""
+    file = DATA / "unleash" / f"{name}.json"
+    if not file.exists():
+        pytest.skip("allowed: the shared data is not here")
+    if not PYTHON.exists():
+        pytest.skip(".venv-sdks is missing: run `make setup`")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    flags = [feature["name"] for feature in document["features"]]
+    contexts = unleash_set.contexts(6)
+    task = {"document": json.dumps(document), "flags": flags, "contexts": contexts}
+    done = subprocess.run(
+        [str(PYTHON), "-I", str(SDKS / "unleash_python.py")],
+        input=json.dumps(task),
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
+    )
+    settings = Settings(time.time, lambda: 0.5, app_name="shop", environment="production")
+    ours = engine(Set(document), settings)
+    for context, line in zip(contexts, done.stdout.splitlines(), strict=True):
+        made = ours.context(context)
+        for flag, (enabled, variant) in json.loads(line)["flags"].items():
+            outcome = ours.evaluate(flag, made)
+            given = {"name": outcome.variant or "disabled", "payload": outcome.config}
+            wanted = {"name": variant["name"], "payload": variant.get("payload")}
+            assert (outcome.value, given) == (enabled, wanted), (flag, context)

@@ -1,0 +1,529 @@
+"""Split's rows in Redis: the layout that its SDKs read, and nothing else beside it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.store_contract import FLOOR, StoreContract, record
+from contract.test_redis import IN_URL, LINES, add_user, dump
+from contract.test_redis_rows import HOUR_S, Rig, opened
+from flagstore.layout import Key
+from simulators.provider import ModelProvider
+from simulators.redis_server import (
+    Server,
+    cluster_servers,
+    plain_server,
+    redis_cluster,
+    redis_server,
+)
+from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
+from simulators.unreliable import Killed
+from storesync.errors import StoreError
+from storesync.model import Answer, FlagSet
+from storesync.stores.base import Delete, Fence, Put
+from storesync.stores.redis import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storesync.stores.base import Store
+
+__all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
+
+SPLIT = "split"
+MANY = [f"{number:036d}" for number in range(40_000)]
+ODD = "beta testers: {ü}/中 🙂.till"
+
+
+@dataclass
+class SplitModel(ModelProvider):
+    """A model of Split: it has rule-based segments as well."""
+
+    name: str = SPLIT
+    rule_based: dict[str, Any] = field(default_factory=dict)
+    sets: list[str] = field(default_factory=list)
+
+    def fetch(self, *args: Any, **options: Any) -> Answer:
+        """Answer with the state of this moment."""
+        answer = super().fetch(*args, **options)
+        if answer.flag_set is None or self.name != SPLIT:
+            return answer
+        sections = {**answer.flag_set.sections, "rule_based_segments": dict(self.rule_based)}
+        meta = {"sets": self.sets} if self.sets else {}
+        return Answer(FlagSet(SPLIT, sections, meta, self.revision), answer.etag)
+
+
+def segment(name: str, *keys: str) -> dict[str, Any]:
+    """Return a segment as the provider's module makes it."""
+    return {name: {"name": name, "keys": sorted(keys)}}
+
+
+def model() -> SplitModel:
+    """Return a Split with one of everything."""
+    a, b = new_flag("a"), {**new_flag("b c:d"), "trafficTypeName": "account"}
+    a |= {"sets": ["back", "front"], "conditions": [rule(in_segment(ODD), label="in", on=100)]}
+    b |= {"sets": ["back"], "unknown": [1.0, None, "ü"]}
+    segments = segment(ODD, "user-1", "ключ 🙂", "") | segment("empty")
+    return SplitModel({"a": a, "b c:d": b}, segments, rule_based={"r": new_rule_based("r")})
+
+
+@pytest.fixture
+def rig(redis_server: Server) -> Iterator[Rig]:
+    """Give an empty server and a Split source."""
+    with closing(Rig(redis_server, model())) as rig:
+        yield rig
+
+
+def rows(rig: Rig) -> dict[str, Any]:
+    """Return all that Split's SDKs would read, by what follows the prefix."""
+    admin = rig.server.admin
+    reads: dict[bytes, Any] = {b"set": admin.smembers, b"string": admin.get}
+    keys: Any = admin.keys("{prod}.SPLITIO.*")
+    found = {key: reads[bytes(admin.type(key))](key) for key in keys}  # type: ignore[arg-type] # not awaitable
+    return {key.decode().removeprefix("{prod}.SPLITIO."): value for key, value in found.items()}
+
+
+def text(item: Any) -> bytes:
+    """Return an item as Split's SDKs read it."""
+    return json.dumps(item, separators=(",", ":")).encode()
+
+
+def wanted(provider: Any) -> dict[str, Any]:
+    """Return all that must be there."""
+    found: dict[str, Any] = {f"split.{name}": text(flag) for name, flag in provider.flags.items()}
+    found |= {f"rbsegment.{name}": text(item) for name, item in provider.rule_based.items()}
+    for name, item in provider.segments.items():
+        if item["keys"]:
+            found[f"segment.{name}"] = {key.encode() for key in item["keys"]}
+    types: dict[str, int] = {}
+    for name, flag in provider.flags.items():
+        for flag_set in flag["sets"]:
+            found.setdefault(f"flagSet.{flag_set}", set()).add(name.encode())
+        types[flag["trafficTypeName"]] = types.get(flag["trafficTypeName"], 0) + 1
+    return found | {f"trafficType.{name}": b"%d" % count for name, count in types.items()}
+
+
+def left(rig: Rig) -> set[bytes]:
+    """Return the keys of ours that hold rows, or parts of them."""
+    return {key for key in rig.ours() if key != b"flagstore:{prod}:SPLITIO"}
+
+
+# -- the layout -----------------------------------------------------------------------------------
+
+
+class TestSplit(StoreContract):
+    """A store that keeps Split's layout does all that others do."""
+
+    @pytest.fixture
+    def store(self, redis_server: Server) -> Iterator[Store]:
+        """Give a store on an empty server."""
+        with opened(redis_server, native=SPLIT) as store:
+            yield store
+
+
+class TestSplitCluster(StoreContract):
+    """So does one on a cluster: the hash tag brings the rows to the source's node."""
+
+    @pytest.fixture
+    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
+        """Give a store on an empty cluster."""
+        with opened(redis_cluster[0], native=SPLIT) as store:
+            yield store
+
+    def test_rows_lie_beside_the_pulse(self, store: Store, redis_cluster: list[Server]) -> None:
+        """One script wrote all, large sets too, and the records come back."""
+        small = [
+            record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
+            record("prod:SPLITIO", "split.f", item='{"name":"f"}'),
+        ]
+        parts = [
+            record("prod:SPLITIO", "segment.t", item=item, part=n, parts=2, members=3)
+            for n, item in enumerate(('["a","b"]', '["c"]'))
+        ]
+        store.commit("prod", Fence(), {"ticket": 1}, [Put(row) for row in small])
+        store.commit("prod", Fence(), {}, [Put(row) for row in parts])
+        large = record("prod:SPLITIO", "segment.t", item='["a","b","c"]')
+        assert list(store.scan("prod:SPLITIO")) == [small[0], large, small[1]]
+        assert store.read(Key("prod:SPLITIO", "segment.t")) == large
+        (node,) = [server for server in redis_cluster if server.admin.dbsize()]
+        assert b"{prod}.SPLITIO.segment.t" in dump(node)
+
+
+def test_rows_lie_where_splits_sdks_read_them(rig: Rig) -> None:
+    """Byte for byte: keys, types, values; without TTL, and none of them in our layout."""
+    rig.sync()
+    found = rows(rig)
+    assert found == wanted(rig.provider)
+    assert found.keys() == {
+        "split.a",
+        "split.b c:d",
+        "rbsegment.r",
+        f"segment.{ODD}",
+        "flagSet.back",
+        "flagSet.front",
+        "trafficType.user",
+        "trafficType.account",
+    }
+    assert b'"unknown":[1.0,null,"\\u00fc"]' in found["split.b c:d"]
+    assert left(rig) == set()
+    assert {at for _, at in dump(rig.server).values()} == {-1}
+
+
+def test_a_selector_without_a_name_becomes_null_and_nothing_else_changes(rig: Rig) -> None:
+    """In flags and in rule-based segments; a value that looks like one stays."""
+    unnamed = matcher("WHITELIST", "", whitelistMatcherData={"whitelist": ['"attribute":""', ""]})
+    named = {**unnamed, "keySelector": {"trafficType": "user", "attribute": None}}
+    rule_based = new_rule_based("r")
+    rule_based["conditions"][0]["matcherGroup"]["matchers"] = [unnamed]
+    rig.provider.rule_based["r"] = rule_based  # type: ignore[attr-defined] # Split's model
+    other = matcher("WHITELIST", "country", whitelistMatcherData={"whitelist": ["DE"]})
+    flag = {**new_flag("a"), "attribute": ""}
+    flag["conditions"] = [rule(unnamed, other, label="x", on=100)]
+    rig.provider.change(a=flag)
+    rig.sync()
+    found = rows(rig)
+    assert found["split.a"] == text({**flag, "conditions": [rule(named, other, label="x", on=100)]})
+    assert json.loads(found["rbsegment.r"])["conditions"][0]["matcherGroup"]["matchers"] == [named]
+    assert rig.sync(step_s=HOUR_S).outcome == "unchanged"
+    assert rows(rig) == found
+
+
+def test_only_sets_that_are_fetched_whole_are_shown(rig: Rig) -> None:
+    """Of a source with the option ``sets``, other sets would lack flags."""
+    rig.provider.sets = ["front"]  # type: ignore[attr-defined] # Split's model
+    rig.sync()
+    assert {name for name in rows(rig) if name.startswith("flagSet.")} == {"flagSet.front"}
+
+
+# -- what a sync writes ---------------------------------------------------------------------------
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
+    """Call a function after each commit, with what it wrote."""
+    commit = RedisStore.commit
+
+    def watched(self: RedisStore, *args: Any) -> None:
+        commit(self, *args)
+        seen(args[3] if len(args) > 3 else ())
+
+    monkeypatch.setattr(RedisStore, "commit", watched)
+
+
+def test_only_what_changed_is_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One changed flag is one row; an unchanged check, hourly or not, writes none."""
+    rig.sync()
+    written: list[str] = []
+
+    def note(writes: Any) -> None:
+        written.extend(
+            write.record["key"]
+            for write in writes
+            if isinstance(write, Put) and write.record["namespace"] == "prod:SPLITIO"
+        )
+
+    watch(monkeypatch, note)
+    rig.sync()
+    rig.sync(step_s=HOUR_S)
+    assert written == []
+    rig.provider.change(a={**rig.provider.flags["a"], "killed": True})
+    rig.sync()
+    assert written == ["split.a"]
+    assert rows(rig) == wanted(rig.provider)
+
+
+def test_what_is_referred_to_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments, rule-based segments, flags, flag sets; what goes, goes the other way round."""
+    seen: list[str] = []
+
+    def note(writes: Any) -> None:
+        keys = [write.record if isinstance(write, Put) else write.key._asdict() for write in writes]
+        seen.extend(key["key"] for key in keys if key["namespace"] == "prod:SPLITIO")
+
+    watch(monkeypatch, note)
+    rig.sync()
+    order = [name.partition(".")[0] for name in seen]
+    kinds = ["segment", "rbsegment", "split", "flagSet", "trafficType"]
+    assert list(dict.fromkeys(order)) == kinds
+    seen.clear()
+    rig.provider.flags = {"n": {"name": "n"}}
+    rig.provider.segments.clear()
+    rig.provider.rule_based.clear()  # type: ignore[attr-defined] # Split's model
+    rig.provider.change()
+    rig.sync()
+    gone = [name.partition(".")[0] for name in seen if name != "split.n"]
+    assert list(dict.fromkeys(gone)) == kinds[::-1]
+    assert rows(rig).keys() == {"split.n"}
+
+
+def test_removed_rows_are_gone(rig: Rig) -> None:
+    """Of flags, and of all that was made from them; a segment that is empty now has no key."""
+    rig.sync()
+    rig.provider.segments |= segment(ODD)
+    rig.provider.change(a=None)
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig).keys() == {"split.b c:d", "rbsegment.r", "flagSet.back", "trafficType.account"}
+
+
+# -- large segments -------------------------------------------------------------------------------
+
+
+def test_a_large_segment_changes_from_one_moment_to_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40,000 keys take several commits; after each of them all old or all new ones are there."""
+    sizes: list[Any] = []
+    name = "{prod}.SPLITIO.segment.many"
+    watch(monkeypatch, lambda _writes: sizes.append(rig.server.admin.scard(name)))
+    monkeypatch.setattr("storesync.projection.REDIS_BYTES", 600_000)
+    rig.provider.segments |= segment("many", *MANY)
+    rig.sync()
+    assert set(sizes) == {0, 40_000}
+    sizes.clear()
+    rig.provider.segments |= segment("many", *MANY[10:], "new")
+    rig.provider.change()
+    rig.sync()
+    assert set(sizes) == {40_000, 39_991}
+    assert sizes.count(40_000) > 2  # parts that nobody saw
+    assert rows(rig) == wanted(rig.provider)
+    assert left(rig) == set()
+    assert {at for _, at in dump(rig.server).values()} == {-1}
+
+
+def test_ten_thousand_keys_take_one_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them changes: they are replaced in the commit that notes the rows."""
+    rig.provider.segments |= segment("many", *MANY[:10_000])
+    rig.sync()
+    commits: list[int] = []
+    watch(monkeypatch, lambda writes: commits.append(len(writes)))
+    rig.provider.segments |= segment("many", *MANY[1:10_000])
+    rig.provider.change()
+    rig.sync()
+    assert commits[-1] == 1
+    assert rows(rig) == wanted(rig.provider)
+
+
+def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync dies between two parts; the next one begins anew."""
+    rig.provider.segments |= segment("many", *MANY)
+    monkeypatch.setattr("storesync.projection.REDIS_BYTES", 600_000)
+
+    def die(writes: Any) -> None:
+        if any(isinstance(write, Put) and "part" in write.record for write in writes):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        watch(patch, die)
+        with pytest.raises(Killed):
+            rig.sync()
+    assert "segment.many" not in rows(rig)
+    (part,) = left(rig)
+    assert 0 < rig.server.admin.ttl(part) <= 3_600  # type: ignore[operator] # not awaitable
+    rig.provider.segments |= segment("many", *MANY[5:])
+    rig.provider.change()
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+    assert left(rig) == set()
+
+
+def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may evict what expires: then the old set stays, and the next check puts it together."""
+    monkeypatch.setattr("storesync.projection.REDIS_BYTES", 600_000)
+    rig.provider.segments |= segment("many", *MANY[:20_000])
+    rig.sync()
+    before = rows(rig)
+    rig.provider.segments |= segment("many", *MANY)
+    rig.provider.change()
+    with monkeypatch.context() as patch:
+        watch(patch, lambda _writes: rig.server.admin.delete(*left(rig), "none"))
+        rig.sync(rows_error="parts are missing of {prod}.SPLITIO.segment.many")
+    assert rows(rig) == before
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+
+
+# -- the hourly check -----------------------------------------------------------------------------
+
+
+def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
+    """Rows that are changed or missing, members in any bytes, and the list of our keys."""
+    rig.sync()
+    admin = rig.server.admin
+    admin.set("{prod}.SPLITIO.split.a", b"\xff not JSON")
+    admin.delete("{prod}.SPLITIO.split.b c:d")
+    admin.sadd(f"{{prod}}.SPLITIO.segment.{ODD}", b"\xff\xfe", "more")
+    admin.sadd("{prod}.SPLITIO.segment.empty", "more")
+    admin.srem("{prod}.SPLITIO.flagSet.back", "a")
+    admin.set("{prod}.SPLITIO.trafficType.user", "7")
+    rig.sync()
+    assert rows(rig) != wanted(rig.provider)
+    rig.sync(step_s=HOUR_S)
+    assert rows(rig) == wanted(rig.provider)
+    admin.delete("flagstore:{prod}:SPLITIO", "{prod}.SPLITIO.split.a")
+    rig.sync(step_s=HOUR_S)
+    assert rows(rig) == wanted(rig.provider)
+    rig.provider.change(a=None)
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+
+
+# -- another provider, other keys -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["model", "launchdarkly"])
+def test_a_source_that_leaves_split_leaves_no_rows_of_it(rig: Rig, other: str) -> None:
+    """Nor does one that comes to it leave any in the other's layout."""
+    rig.sync()
+    rig.provider.name = other
+    rig.provider.revision += 1
+    rig.sync()
+    assert rows(rig) == {}
+    assert not rig.server.admin.exists("flagstore:{prod}:SPLITIO")
+    native = rig.rows().keys()
+    assert native == (
+        {b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"}
+        if other == "launchdarkly"
+        else set()
+    )
+    assert (b"flagstore:{prod}:flags:a" in rig.ours()) == (other == "model")
+    rig.provider.name = SPLIT
+    rig.provider.revision += 1
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+    assert left(rig) == set()
+    assert rig.rows() == {}
+
+
+def test_a_source_that_leaves_split_and_its_rows_leaves_none(rig: Rig) -> None:
+    """Without rows of its own a source removes those that Split's SDKs would go on reading."""
+    rig.sync()
+    rig.provider.name = "model"
+    rig.rows_kept = False
+    rig.sync()
+    assert rows(rig) == {}
+    assert rig.ours() == set()
+
+
+def test_rows_of_split_in_our_layout_move(rig: Rig) -> None:
+    """Those of a version before, large or small."""
+    with opened(rig.server, native="") as store:
+        sections = ("flags", "segments", "rule_based_segments")
+        store.put_all([record(f"prod:{section}", "a", item="x") for section in sections])
+    rig.sync()
+    assert rows(rig) == wanted(rig.provider)
+    assert left(rig) == set()
+
+
+def test_keys_that_we_did_not_write_stay_as_they_are(rig: Rig) -> None:
+    """What SDKs write under the prefix, and what others have beside it."""
+    admin = rig.server.admin
+    for name in ("impressions", "events", "uniquekeys"):
+        admin.rpush(f"{{prod}}.SPLITIO.{name}", "theirs")
+    for name in ("telemetry.init", "telemetry.latencies", "impressions.count"):
+        admin.hset(f"{{prod}}.SPLITIO.{name}", "field", "value")
+    for name in ("SPLITIO.split.a", "prod.SPLITIO.split.a", "{prod-eu}.SPLITIO.split.a"):
+        admin.set(name, "theirs")
+    before = dump(rig.server)
+    rig.sync()
+    rig.provider.change(a=None)
+    rig.sync(step_s=HOUR_S)
+    rig.provider.name = "model"
+    rig.sync(step_s=HOUR_S)
+    after = dump(rig.server)
+    assert {key: after[key] for key in before} == before
+    assert not {key for key in after.keys() - before.keys() if key.startswith(b"{prod}")}
+
+
+# -- what fails, fails before anything is written -------------------------------------------------
+
+PARTS = [
+    Put(record("prod:SPLITIO", "segment.t", item='["a"]', part=0, parts=2, members=2)),
+    Put(record("prod:SPLITIO", "segment.t", item='["b"]', part=1, parts=2, members=2)),
+]
+WRITES = [
+    Put(record("prod:$head", "1", ticket=1)),
+    Put(record("prod:SPLITIO", "segment.s", item='["a"]')),
+    *PARTS,
+    Put(record("prod:SPLITIO", "split.f", item="{}")),
+    Delete(Key("prod:SPLITIO", "flagSet.x")),
+    Delete(Key("prod:SPLITIO", "trafficType.y")),
+]
+
+
+@pytest.mark.parametrize(
+    "name", ["segment.s", "segment.t", "split.f", "flagSet.x", "trafficType.y"]
+)
+def test_a_key_with_another_type_is_named(redis_server: Server, name: str) -> None:
+    """It is somebody else's; nothing is written, and it stays."""
+    redis_server.admin.zadd(f"{{prod}}.SPLITIO.{name}", {"theirs": 1})
+    before = dump(redis_server)
+    with (
+        opened(redis_server, native=SPLIT) as store,
+        pytest.raises(StoreError, match="WRONGTYPE") as failed,
+    ):
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+    assert name in str(failed.value)
+    assert dump(redis_server) == before
+
+
+@pytest.mark.parametrize("writes", [PARTS[1:], [PARTS[0], PARTS[0], PARTS[1], PARTS[1]]])
+def test_a_set_without_all_its_members_is_refused(redis_server: Server, writes: Any) -> None:
+    """Nothing of that commit is written; nor is it where members came twice."""
+    with opened(redis_server, native=SPLIT) as store:
+        before = dump(redis_server)
+        with pytest.raises(StoreError, match="parts are missing"):
+            store.commit("prod", Fence(), {"ticket": 1}, [WRITES[0], *writes])
+        assert dump(redis_server) == before
+
+
+def test_parts_that_somebody_left_do_not_count(redis_server: Server) -> None:
+    """The first part begins anew, in a commit with the others or in one of its own."""
+    old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
+    with opened(redis_server, native=SPLIT) as store:
+        for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
+            store.commit("prod", Fence(), {}, [Put(old)])
+            for writes in steps:
+                store.commit("prod", Fence(), {}, writes)
+            assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}
+
+
+def test_full_memory_is_refused(redis_server: Server) -> None:
+    """Whatever order the writes have; removals alone go on."""
+    with opened(redis_server, native=SPLIT) as store:
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        before = dump(redis_server)
+        redis_server.admin.config_set("maxmemory", 1)
+        for writes in (WRITES, WRITES[1:], WRITES[2:], WRITES[4:], PARTS[:1]):
+            with pytest.raises(StoreError, match="OOM"):
+                store.commit("prod", Fence(), {}, writes)
+            assert dump(redis_server) == before
+        gone = [Delete(Key("prod:SPLITIO", name)) for name in ("segment.s", "segment.t", "split.f")]
+        store.commit("prod", Fence(), {}, gone)
+        assert not [key for key in dump(redis_server) if b"SPLITIO" in key]
+
+
+def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> None:
+    """Without a right to Split's keys nothing is written; other sources need none."""
+    rules = LINES["storesync"]
+    add_user(redis_server, "storesync", rules)
+    add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}.SPLITIO.*"])
+    refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
+    with opened(redis_server, "less", IN_URL, native=SPLIT) as store, refused:
+        store.draw("prod", FLOOR)
+    assert dump(redis_server) == {}
+    with opened(redis_server, "storesync", IN_URL, native=SPLIT) as store:
+        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        names = [str(row["key"]) for row in store.scan("prod:SPLITIO")]
+        assert names == ["segment.s", "segment.t", "split.f"]
+    redis_server.admin.flushall()
+    for native in ("", "launchdarkly"):
+        with opened(redis_server, "less", IN_URL, native=native) as store:
+            store.draw("prod", FLOOR)
+            assert list(store.scan("prod:SPLITIO")) == []

@@ -1,0 +1,147 @@
+"""What a person does to a source works in every store: roll back, unpin, remove, bring back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import layout
+from flagstore.layout import Key
+from flagstore.reader import Client
+from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.clock import FakeClock
+from simulators.provider import ModelProvider, NoHttp
+from simulators.redis_server import Server, plain_server, redis_server
+from storesync.budget import Budget, SystemClock
+from storesync.cli.operating import ReaderOver
+from storesync.model import Report, Ring, Secret, Source
+from storesync.pipeline import Sync
+from storesync.rollback import bury, revive, roll_back, unpin
+from storesync.stores.dynamodb import DynamoDBStore
+from storesync.stores.redis import RedisStore, open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storesync.stores.base import Store
+
+__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+BIG = {f"f{n}": {"key": f"f{n}", "version": 1, "x": "y" * 50} for n in range(150)}
+SEGMENTS = {
+    "large": {"key": "large", "version": 1, "included": [f"user-{n}" for n in range(5_000)]},
+}
+SOURCE = Source("prod", "launchdarkly", "https://model.example", Secret("k"))
+
+
+def budget() -> Budget:
+    """Return time enough."""
+    return Budget(SystemClock(), random.Random(1), 60)
+
+
+@pytest.fixture(params=["dynamodb", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Give an empty store, with LaunchDarkly's rows in its own layout."""
+    if request.param == "dynamodb":
+        table: Table = request.getfixturevalue("dynamodb_table")
+        yield DynamoDBStore(table.client, table.name, budget())
+        return
+    server: Server = request.getfixturevalue("redis_server")
+    with open_redis(server.url()) as client:
+        yield RedisStore(client, budget(), native="launchdarkly")
+
+
+class Rig:
+    """One source in a store."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        in_redis = isinstance(store, RedisStore)
+        self.source = replace(SOURCE, store="redis" if in_redis else "dynamodb")
+        monkeypatch.setattr(layout, "INLINE_BYTES", 0)  # pieces in any case
+        self.store = store
+        self.clock = FakeClock()
+        self.provider = ModelProvider(dict(BIG), dict(SEGMENTS), name="launchdarkly")
+
+    def sync(self, **flags: Any) -> Report:
+        """Change flags, and run one sync."""
+        self.provider.change(**flags)
+        self.clock.advance(60)
+        time = Budget(self.clock, random.Random(1), 60)
+        http: Any = NoHttp()
+        report = Sync(self.source, self.provider, self.store, http=http, budget=time).run(
+            [Ring("prod", trigger="schedule")]
+        )
+        assert report.rows_error == ""
+        return report
+
+    def rows(self) -> dict[str, Any]:
+        """Return the rows by key."""
+        found = self.store.scan("prod:features")
+        return {str(row["key"]): row["version"] for row in found}
+
+    def read(self) -> tuple[int, int]:
+        """Return how many flags a cold reader gets, and how many members of the segment."""
+        client = Client("prod", store=ReaderOver(self.store))
+        return len(client), len(client.snapshot().item("segments", "large")["included"])
+
+
+@pytest.fixture
+def rig(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Give a source that was published twice."""
+    return Rig(store, monkeypatch)
+
+
+def test_rolling_back_and_on_again(rig: Rig) -> None:
+    """Head, pieces, large segments and rows follow; after the pin the provider's set comes."""
+    first = rig.sync().ticket
+    fewer = [f"user-{n}" for n in range(4_000)]
+    rig.provider.segments = {"large": {**SEGMENTS["large"], "included": fewer, "version": 2}}
+    rig.sync(f0=None)
+    assert rig.read() == (149, 4_000)
+    until = int((rig.clock.now() + 3_600) * 1000)
+    report = roll_back(rig.source, rig.store, rig.clock, to=first, pinned_until=until)
+    assert report.rows_error == ""
+    assert rig.read() == (150, 5_000)
+    assert "f0" in rig.rows()
+    assert rig.sync(f1=None).outcome == "pinned"
+    assert unpin("prod", rig.store, rig.clock)
+    assert rig.sync().outcome == "published"
+    assert rig.read() == (148, 4_000)
+    assert rig.rows().keys() == rig.provider.flags.keys()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_removing_and_bringing_back(rig: Rig, purge: bool) -> None:
+    """A purge leaves nothing but the pulse, LaunchDarkly's rows and mark neither."""
+    rig.sync()
+    ticket = bury("prod", rig.store, rig.clock, purge=purge)
+    if purge:
+        names = (
+            *layout.row_namespaces("prod"),
+            layout.history_namespace("prod"),
+            layout.pieces_namespace("prod"),
+            layout.intents_namespace("prod"),
+        )
+        assert [record for name in names for record in rig.store.scan(name)] == []
+        assert rig.store.read(layout.head_key("prod")) is None
+        assert rig.store.read(Key("prod:$inited", "prod:$inited")) is None
+    else:
+        assert rig.read() == (150, 5_000)
+    assert rig.sync().outcome == "pinned"
+    assert revive("prod", rig.store)
+    report = rig.sync(f0=None)
+    assert (report.outcome, report.ticket > ticket) == ("published", True)
+    assert rig.read() == (149, 5_000)
+
+
+def test_a_rollback_without_rows_leaves_them_alone(rig: Rig) -> None:
+    """As a sync of such a source does."""
+    first = rig.sync().ticket
+    rig.sync(f0=None)
+    source = replace(rig.source, rows=False)
+    until = int((rig.clock.now() + 60) * 1000)
+    roll_back(source, rig.store, rig.clock, to=first, pinned_until=until)
+    assert "f0" not in rig.rows()

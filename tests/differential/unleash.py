@@ -1,0 +1,521 @@
+"""Unleash: UnleashClient's context and the official engine against ours. Run by test_differential.
+
+Half of the cases are *probes*: a flag of one strategy, one constraint or one dependency, which the
+reference cannot pass by, so each counts as reached. The others are flags of everything at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypothesis import strategies as st
+from UnleashClient._context import _ContextEnricher
+from UnleashClient.config import UnleashConfig
+from yggdrasil_engine.engine import UnleashEngine
+
+from differential import campaign
+from differential import unleash_values as values
+from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, Outcome, Settings
+from flagstore.evaluation.unleash import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APP, ENVIRONMENT = "shop", "production"
+PROBES, CONTEXTS = 45, 2
+WHOLE, WHOLE_CONTEXTS = 12, 4
+DEPENDENCIES = ("on", "off", "variants", "missing", "nested", "disabled", "of-its-group")
+VARIANTS = ("strategy", "strategy-sticky", "feature", "feature-sticky", "override", "odd-weights")
+ROLLOUTS = ("default", "userId", "sessionId", "remoteAddress", "currentTime", "country", "random")
+OTHERS = (
+    *("userWithId", "gradualRolloutUserId", "gradualRolloutSessionId", "gradualRolloutRandom"),
+    *("remoteAddress", "applicationHostname", "custom", "unknown-custom", "default"),
+)
+
+
+class Case(NamedTuple):
+    flag: str
+    context: dict[str, Any]
+    reached: str = ""
+
+
+class Set(NamedTuple):
+    """A flag set as the server sends it, also as an engine of ours reads it."""
+
+    flags: dict[str, Any]
+    segments: dict[str, Any]
+    cases: list[Case]
+    meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return "a set"  # Hypothesis would write all of it
+
+    def item(self, section: str, key: str) -> Any:
+        """Return a flag or a segment."""
+        return (self.flags if section == "flags" else self.segments).get(key)
+
+
+class Custom:
+    """A custom strategy, for both sides."""
+
+    def apply(self, parameters: dict[str, Any], context: dict[str, Any]) -> bool:
+        """Say whether the context's country is the parameter's."""
+        return parameters.get("country", "") == context["properties"].get("country")
+
+
+# -- generators ------------------------------------------------------------------------------------
+
+
+def a_context(r: Random) -> dict[str, Any]:
+    """Make a caller's context of some of the fields, a few of them odd."""
+    context: dict[str, Any] = {}
+    if r.random() < 0.85:
+        context["userId"] = r.choice([*values.WORDS, str(r.randrange(10_000)), r.randrange(500)])
+    if r.random() < 0.6:
+        context["sessionId"] = r.choice([*values.WORDS, str(r.randrange(10_000))])
+    if r.random() < 0.4:
+        context["remoteAddress"] = values.address(r)
+    if r.random() < 0.15:
+        context["currentTime"] = r.choice([values.date(r), values.odd_date(r), datetime.now(UTC)])
+    if r.random() < 0.15:
+        context["environment"] = r.choice([ENVIRONMENT, "development", None])
+    if r.random() < 0.1:
+        context["appName"] = r.choice([APP, "other"])
+    properties: dict[str, Any] = {}
+    for name in ("country", "age", "version", "seen", "number", "userId", "currentTime"):
+        if r.random() < 0.3:
+            where = properties if name in ("userId", "currentTime") or r.random() < 0.6 else context
+            where[name] = values.of_any_kind(r)
+    if properties or r.random() < 0.5:
+        context["properties"] = properties
+    return context
+
+
+def put(context: dict[str, Any], field: str, value: Any, r: Random) -> None:
+    """Give a field a value, or none, wherever a caller may give it."""
+    properties = dict(context.get("properties", {}))
+    context.pop(field, None)
+    properties.pop(field, None)
+    if value is not values.MISSING:
+        if r.random() < 0.5:
+            properties[field] = value
+        else:
+            context[field] = value
+    context["properties"] = properties
+
+
+def a_constraint(r: Random, operator: str) -> dict[str, Any]:
+    """Make a constraint on any field."""
+    found = values.constraint(r, operator)
+    found["contextName"] = r.choice(values.FIELDS)
+    return found
+
+
+def a_strategy(r: Random, name: str, group: str) -> dict[str, Any]:
+    """Make a strategy without constraints."""
+    percentage = str(r.choice([0, 1, 2, 10, 25, 50, 75, 90, 98, 99, 100, 50, 50]))
+    if r.random() < 0.04:
+        percentage = r.choice(values.ODD_PERCENTAGES)
+    parameters: dict[str, str] = {}
+    if name == "flexibleRollout":
+        parameters = {"rollout": percentage, "stickiness": r.choice(ROLLOUTS), "groupId": group}
+    elif name.startswith("gradualRollout"):
+        parameters = {"percentage": percentage, "groupId": group}
+    elif name == "userWithId":
+        parameters = {
+            "userIds": r.choice([", ", ",", " ,\u2003"]).join(values.some(r, values.WORDS))
+        }
+    elif name == "remoteAddress":
+        parameters = {"IPs": r.choice([",", ", "]).join(values.some(r, values.NETWORKS))}
+    elif name == "applicationHostname":
+        names = ["host-a.example", "HOST-A.EXAMPLE", "other", "", "host"]
+        parameters = {"hostNames": ", ".join(values.some(r, names))}
+    elif name == "custom":
+        parameters = {"country": r.choice(values.WORDS)}
+    if "Rollout" in name and r.random() < 0.2:
+        del parameters[r.choice([*parameters])]
+    return {"name": name, "parameters": parameters}
+
+
+def some_variants(r: Random, kind: str) -> list[dict[str, Any]]:
+    """Make variants of a strategy or of a flag."""
+    weights = r.choice([(500, 500), (1, 999), (1000,), (333, 333, 334), (0, 1000), (100, 200, 700)])
+    if kind == "odd-weights":
+        weights = r.choice([(1, 1), (7, 11, 13), (0, 0, 3), (-5, 10), (2**31 - 1, 2**31 - 1, 9)])
+    found: list[dict[str, Any]] = []
+    for index, weight in enumerate(weights):
+        variant: dict[str, Any] = {"name": f"v{index}", "weight": weight}
+        if r.random() < 0.5:
+            variant["payload"] = {"type": r.choice(["string", "json"]), "value": f"p{index}"}
+        found.append(variant)
+    if kind == "feature-sticky":
+        found[0]["stickiness"] = r.choice([*ROLLOUTS, "environment", "appName", "none-such"])
+        found[-1].setdefault("stickiness", "default")
+    if kind == "override":
+        for variant in found[r.randrange(len(found)) :]:
+            field = r.choice(["userId", "sessionId", "country", "environment", "currentTime"])
+            listed = [str(one) for one in values.some(r, [*values.WORDS, ENVIRONMENT, "None"])]
+            variant["overrides"] = [{"contextName": field, "values": listed}]
+    return found
+
+
+def a_flag(r: Random, name: str, segments: list[int], names: list[str]) -> dict[str, Any]:
+    """Make a flag of everything at once."""
+    flag: dict[str, Any] = {"name": name, "enabled": r.random() < 0.93, "strategies": []}
+    for _ in range(r.choice([0, 1, 1, 2, 3])):
+        strategy = a_strategy(
+            r, r.choice([*OTHERS, *["flexibleRollout"] * 6]), r.choice(["g", name])
+        )
+        operators = [r.choice(values.OPERATORS) for _ in range(r.choice([0, 0, 1, 1, 2, 3]))]
+        strategy["constraints"] = [a_constraint(r, operator) for operator in operators]
+        if r.random() < 0.25:
+            listed = [
+                r.choice([*segments, *segments, *segments, 99]) for _ in range(r.choice([1, 2]))
+            ]
+            strategy["segments"] = listed
+        if r.random() < 0.4:
+            strategy["variants"] = some_variants(r, "strategy")
+        flag["strategies"].append(strategy)
+    if r.random() < 0.4:
+        flag["variants"] = some_variants(r, r.choice(["feature", "feature-sticky", "override"]))
+    if r.random() < 0.3:
+        listed = [r.choice([*names, "never-there"]) for _ in range(r.choice([1, 1, 2]))]
+        flag["dependencies"] = [a_dependency(r, parent) for parent in listed]
+    return flag
+
+
+def a_dependency(r: Random, parent: str) -> dict[str, Any]:
+    """Make a dependency on a parent."""
+    found: dict[str, Any] = {"feature": parent}
+    if r.random() < 0.5:
+        found["enabled"] = r.random() < 0.7
+    if r.random() < 0.5:
+        found["variants"] = values.some(r, ["v0", "v1", "disabled"]) if r.random() < 0.9 else []
+    return found
+
+
+# -- probes ----------------------------------------------------------------------------------------
+
+
+def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str) -> None:
+    """Add a flag of one constraint, in its strategy or in a segment."""
+    constraint = a_constraint(r, operator)
+    if r.random() < 0.7:
+        constraint["contextName"] = r.choice(["number", "country", "x y", "é", "seen"])
+    field = constraint["contextName"]
+    strategy: dict[str, Any] = {"name": "default"}
+    if r.random() < 0.3:
+        segment = len(made.segments)
+        made.segments[str(segment)] = {"id": segment, "constraints": [constraint]}
+        strategy["segments"] = [segment]
+    else:
+        strategy["constraints"] = [constraint]
+    made.flags[name] = {"name": name, "enabled": True, "strategies": [strategy]}
+    for _ in range(CONTEXTS):
+        context = a_context(r)
+        put(context, field, values.given(r, constraint, kind), r)
+        made.cases.append(Case(name, context, f"{operator}/{kind}"))
+
+
+def a_strategy_probe(r: Random, made: Set, name: str, strategy: str, stickiness: str) -> None:
+    """Add a flag of one strategy."""
+    one = a_strategy(r, strategy, r.choice(["g", name, "é"]))
+    if stickiness:
+        one["parameters"]["stickiness"] = stickiness
+    made.flags[name] = {"name": name, "enabled": True, "strategies": [one]}
+    for _ in range(CONTEXTS):
+        context = a_context(r)
+        if r.random() < 0.8:
+            context.update(userId=str(r.randrange(1_000)), country=r.choice(values.WORDS))
+        made.cases.append(Case(name, context, "/".join(filter(None, (strategy, stickiness)))))
+
+
+def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+    """Add a flag that is on, with variants."""
+    strategy: dict[str, Any] = {"name": "default", "parameters": {}}
+    flag: dict[str, Any] = {"name": name, "enabled": True, "strategies": [strategy]}
+    made.flags[name] = flag
+    if kind.startswith("strategy"):
+        strategy["variants"] = some_variants(r, kind)
+        if kind == "strategy-sticky":
+            # The variants' own is not looked at.
+            strategy["variants"][0]["stickiness"] = r.choice(ROLLOUTS)
+            stickiness = r.choice(["userId", "userId", "default", "sessionId", "country"])
+            strategy["parameters"] = {"stickiness": stickiness, "groupId": "g"}
+    else:
+        flag["variants"] = some_variants(r, kind)
+        if r.random() < 0.3:
+            flag["strategies"] = []
+    for _ in range(CONTEXTS):
+        context = a_context(r)
+        context["userId"] = r.choice([*values.WORDS, "", "", str(r.randrange(1_000))])
+        context.setdefault("sessionId", "s")
+        made.cases.append(Case(name, context, f"variants/{kind}"))
+
+
+def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+    """Add a flag with a parent of its own."""
+    parent: dict[str, Any] = {"name": f"{name}-parent", "enabled": True, "strategies": []}
+    dependency: dict[str, Any] = {"feature": parent["name"]}
+    if kind == "on":
+        parent["strategies"] = [a_strategy(r, "userWithId", "g")]
+    elif kind == "off":
+        parent["strategies"] = [a_strategy(r, "userWithId", "g")]
+        dependency["enabled"] = False
+    elif kind == "variants":
+        where = r.choice([parent, {}])
+        where["variants"] = some_variants(r, "feature")
+        parent["strategies"] = [{"name": "default", "variants": some_variants(r, "strategy")}]
+        parent["enabled"] = r.random() < 0.6
+        dependency = a_dependency(r, parent["name"]) | {"enabled": r.random() < 0.6}
+    elif kind == "missing":
+        dependency["feature"] = "never-there"
+        dependency["enabled"] = r.random() < 0.5
+    elif kind == "nested":
+        parent["dependencies"] = [{"feature": f"{name}-grand"}]
+        made.flags[f"{name}-grand"] = parent | {"name": f"{name}-grand", "dependencies": []}
+        dependency["enabled"] = r.random() < 0.5
+    elif kind == "disabled":
+        parent["enabled"] = False
+        dependency["enabled"] = r.random() < 0.5
+    else:
+        rollout = {"rollout": "50", "stickiness": "userId"}
+        parent["strategies"] = [
+            {"name": "flexibleRollout", "parameters": rollout},
+            a_strategy(r, "custom", "g"),
+        ]
+    made.flags[parent["name"]] = parent
+    own = [
+        a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g"),
+        {"name": "default"},
+    ]
+    made.flags[name] = {
+        "name": name,
+        "enabled": True,
+        "strategies": own[r.randrange(2) :],
+        "dependencies": [dependency],
+    }
+    for _ in range(CONTEXTS):
+        context = a_context(r)
+        context["userId"] = r.choice([*values.WORDS, str(r.randrange(1_000))])
+        made.cases.append(Case(name, context, f"dependency/{kind}"))
+
+
+ALL_PROBES: list[tuple[Any, str, str]] = [
+    *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.kinds(name)),
+    # Languages of their own.
+    *[(an_operator_probe, "REGEX", "fit")] * 14,
+    *[(an_operator_probe, "IN_CIDR", "odd-address")] * 4,
+    *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
+    *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
+    *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
+    *((a_variant_probe, kind, "") for kind in VARIANTS),
+    *((a_dependency_probe, kind, "") for kind in (*DEPENDENCIES, *["variants"] * 3)),
+]
+
+
+_SETS = count()
+
+
+@cache
+def first_probe(number: int) -> int:
+    """Go on where the last set ended, so that each probe is made as often as the others."""
+    del number  # a set that is made again has the same
+    return next(_SETS) * PROBES % len(ALL_PROBES)
+
+
+def a_set(number: int) -> Set:
+    """Make a flag set and the cases that it is for."""
+    r = Random(number)
+    made = Set({}, {}, [], {"query": {"environment": ENVIRONMENT}})
+    for segment in range(1, 4):
+        constraints = [a_constraint(r, r.choice(values.OPERATORS)) for _ in range(r.randrange(3))]
+        made.segments[str(segment)] = {"id": segment, "constraints": constraints}
+    made.segments["0"] = {"id": 0, "constraints": []}
+    first = first_probe(number)
+    for index in range(PROBES):
+        probe, what, kind = ALL_PROBES[(first + index) % len(ALL_PROBES)]
+        probe(r, made, f"probe-{index}", what, kind)
+    names = [f"flag-{index}" for index in range(WHOLE)]
+    for name in names:
+        made.flags[name] = a_flag(r, name, [0, 1, 2, 3], names)
+        made.cases.extend(Case(name, a_context(r)) for _ in range(WHOLE_CONTEXTS))
+    made.cases.append(Case("never-there", a_context(r)))
+    context: dict[str, Any] = a_context(r)
+    made.cases.append(Case("probe-0", context | r.choice([{"userId": "\ud800"}, {"context": "x"}])))
+    return made
+
+
+# -- exclusions ------------------------------------------------------------------------------------
+
+
+def family(made: Set, name: str) -> list[dict[str, Any]]:
+    """Return a flag and its parents, as far as they are there; theirs do not count."""
+    flag = made.flags.get(name, {})
+    names = [name, *(one["feature"] for one in flag.get("dependencies", ()))]
+    return [made.flags[one] for one in names if one in made.flags]
+
+
+def draws_lots(made: Set, name: str, context: dict[str, Any]) -> bool:
+    """Say whether a flag or one of its parents may be decided by lot for an enriched context."""
+    keys = []
+    for flag in family(made, name):
+        for strategy in flag["strategies"]:
+            stickiness = strategy.get("parameters", {}).get("stickiness", "default")
+            if strategy["name"] == "gradualRolloutRandom":
+                return True
+            if strategy["name"] == "flexibleRollout" and stickiness in ("default", "random"):
+                keys.append(stickiness)
+            if strategy.get("variants"):
+                keys.append(stickiness)
+        if flag.get("variants"):
+            keys.append(flag["variants"][0].get("stickiness", "default"))
+    return any(not sticks(key, context) for key in keys)
+
+
+def sticks(stickiness: str, context: dict[str, Any]) -> bool:
+    """Say whether a context has what a choice sticks to."""
+    top = {**context["properties"], **context}
+    if stickiness == "default":
+        return "userId" in top or "sessionId" in top
+    if stickiness == "random":
+        return False
+    if stickiness == "currentTime":
+        # Where there is one it is a property's.
+        return "currentTime" in context["properties"]
+    return stickiness in top
+
+
+def rust_only(made: Set, name: str) -> bool:
+    """Say whether a flag or a parent has a regular expression that only Rust reads."""
+    for flag in family(made, name):
+        for strategy in flag["strategies"]:
+            listed = [*strategy.get("constraints", ())]
+            for segment in strategy.get("segments", ()):
+                listed += made.segments.get(str(segment), {"constraints": []})["constraints"]
+            if any(one.get("value") in values.RUST_ONLY for one in listed):
+                return True
+    return False
+
+
+def breaks_off(made: Set, name: str) -> bool:
+    """Say whether a flag or a parent has a text that its last backslash lets go on in the next.
+
+    The official engine nearly always takes such a flag for off, and ours says so only where no
+    text could go on from there.
+    """
+    listed = [made.segments, *family(made, name)]
+    return '\\\\"' in json.dumps(listed)
+
+
+# -- both sides ------------------------------------------------------------------------------------
+
+ENRICHER = _ContextEnricher(
+    UnleashConfig(url="http://127.0.0.1", app_name=APP, environment=ENVIRONMENT)
+)
+
+
+def theirs(official: UnleashEngine, name: str, context: dict[str, Any]) -> Any:
+    """Ask the official engine as UnleashClient does."""
+    toggle = official.is_enabled(name, context)
+    found = official.get_variant(name, context)
+    if not toggle.is_found:
+        return "none"
+    variant = found.variant
+    return toggle.is_enabled, variant.feature_enabled, variant.name, variant.payload
+
+
+def said(outcome: Outcome, flag: dict[str, Any] | None) -> Any:
+    """Return ours in the same words, or the error where there is no value."""
+    if outcome.value is ABSENT:
+        return outcome.error if flag else "none"
+    on = outcome.value is True
+    return on, on, outcome.variant or "disabled", outcome.config
+
+
+def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
+    """Evaluate each case on both sides."""
+    official = UnleashEngine()
+    official.register_custom_strategies({"custom": Custom()})
+    document = {
+        "version": 2,
+        "features": [*made.flags.values()],
+        "segments": [*made.segments.values()],
+    }
+    official.take_state(json.dumps(document))
+    settings = Settings(
+        now=lambda: clock,
+        random=lambda: 0.5,
+        app_name=APP,
+        strategies={"custom": Custom().apply},
+    )
+    clock = 0.0
+    ours = engine(made, settings)
+    for name, context, reached in made.cases:
+        before = json.dumps(context, default=str)
+        enriched = ENRICHER.build(context)
+        if "currentTime" not in context:
+            clock = datetime.fromisoformat(enriched["currentTime"]).timestamp()
+        expected = theirs(official, name, enriched)
+        try:
+            outcome = ours.evaluate(name, ours.context(context))
+        except ContextError:
+            given: Any = "none"
+        else:
+            given = said(outcome, made.flags.get(name))
+        assert json.dumps(context, default=str) == before, "the context was changed"
+        if draws_lots(made, name, enriched):
+            tally.excluded["draws_lots"] += 1
+            continue
+        if given == UNSUPPORTED and rust_only(made, name):
+            tally.excluded["rust_only"] += 1
+            continue
+        if given == UNSUPPORTED and breaks_off(made, name):
+            tally.excluded["breaks_off"] += 1
+            continue
+        if reached and expected != "none":
+            tally.reached[reached] += 1
+        tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
+        yield what(made, name, context), expected, given
+
+
+def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
+    """Name the reference's outcome."""
+    if flag is None or expected == "none" or not flag["enabled"]:
+        return "default"
+    on, _, variant, _ = expected
+    if variant != "disabled":
+        return "variant"
+    if not on:
+        return "off"
+    plain = [one for one in flag["strategies"] if one["name"] == "default"]
+    if not flag["strategies"] or any(
+        not one.get("constraints") and not one.get("segments") for one in plain
+    ):
+        return "fallthrough"
+    return "on"
+
+
+def what(made: Set, name: str, context: dict[str, Any]) -> str:
+    """Describe a case, with all that it depends on."""
+    flag = made.flags.get(name, {})
+    parents = [made.flags.get(one["feature"]) for one in flag.get("dependencies", ())]
+    segments = [
+        made.segments.get(str(one))
+        for s in flag.get("strategies", ())
+        for one in s.get("segments", ())
+    ]
+    return f"{context!r}\n flag: {flag!r}\n parents: {parents!r}\n segments: {segments!r}"
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    sys.setrecursionlimit(5_000)
+    campaign.run(st.integers(0, 2**60).map(a_set), compare)

@@ -1,0 +1,182 @@
+"""Our adapters at work among the Python SDKs, on a store in memory that a script can change.
+
+It is told on standard input, as JSON, which ``scene`` to play, and the ``path`` of our modules. It
+prints what happened as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from typing import Any
+
+TASK = json.load(sys.stdin)
+sys.path += TASK["path"]
+
+from flagstore import Client  # noqa: E402 - it is there from now on
+from flagstore.body import encode  # noqa: E402
+from flagstore.errors import FlagstoreError, StoreUnavailableError  # noqa: E402
+from simulators import launchdarkly_flags, unleash_flags  # noqa: E402
+from simulators.clock import FakeClock  # noqa: E402
+from simulators.memory_store import MemoryStore  # noqa: E402
+from simulators.reader_store import RecordsReader  # noqa: E402
+from storesync.model import Changes, FlagSet  # noqa: E402
+from storesync.publisher import Check, Publisher  # noqa: E402
+
+EXPIRED_S = 40
+LARGE = [f"user-{number}" for number in range(5_000)]
+
+
+class Rig:
+    """A source that is published, and its client."""
+
+    def __init__(self, provider: str) -> None:
+        self.clock = FakeClock()
+        self.provider = provider
+        self.store = MemoryStore()
+        self.reader = RecordsReader(self.store.records, self.clock)
+        self.client = Client(
+            "prod", store=self.reader, clock=self.clock.now, monotonic=self.clock.monotonic
+        )
+
+    def publish(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
+        """Publish these, and let the TTL pass."""
+        ticket, seen = self.store.draw("prod", 1)
+        sections = {"flags": flags, "segments": segments or {}}
+        meta = {"version": 2}  # without it Unleash's engine knows no feature
+        encoded = encode(sections, meta, ticket=ticket)
+        check = Check(ticket, seen, started_at=1, etag="", revision=0)
+        flag_set = FlagSet(self.provider, sections, meta)
+        Publisher("prod", self.store, self.clock).publish(
+            check, flag_set, encoded, "writer", Changes()
+        )
+        self.clock.advance(EXPIRED_S)
+
+    def down(self, *, down: bool) -> None:
+        """Let the store fail, or answer again."""
+        self.reader.error = StoreUnavailableError("the store is down") if down else None
+        self.clock.advance(EXPIRED_S * 3)
+
+
+def launchdarkly() -> dict[str, Any]:
+    """Change values that came back; publish; fail; get what is malformed."""
+    from ldclient import Config, Context, LDClient  # noqa: PLC0415 - of this scene
+    from ldclient.versioned_data_kind import FEATURES, SEGMENTS  # noqa: PLC0415
+
+    from flagstore.adapters.launchdarkly import SnapshotFeatureStore  # noqa: PLC0415
+
+    rig = Rig("launchdarkly")
+    store = SnapshotFeatureStore(rig.client)
+    value = {"limits": [1, {"deep": 2}]}
+    flag = {
+        **launchdarkly_flags.new_flag("json"),
+        "variations": [value, [value], "text"],
+        "offVariation": 1,
+        "fallthrough": {"variation": 0},
+    }
+    said: dict[str, Any] = {}
+    ada = Context.create("ada")
+    config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
+    rig.down(down=True)
+    with LDClient(config, start_wait=0) as client:
+        detail = client.variation_detail("json", ada, "default")
+        said["down"] = [detail.value, detail.reason, store.initialized, store.is_available()]
+        said["all down"] = client.all_flags_state(ada).valid
+        rig.down(down=False)
+        rig.publish({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
+        said["up"] = [store.initialized, store.is_available()]
+        said["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
+        for _ in range(2):
+            got = client.variation("json", ada, None)
+            detail = client.variation_detail("json", ada, None).value
+            every = client.all_flags_state(ada).to_values_map()["json"]
+            said.setdefault("values", []).append(json.loads(json.dumps([got, detail, every])))
+            for changed in (got, detail, every):
+                changed["limits"][1]["deep"] = "corrupt"
+                changed["limits"].append("corrupt")
+        model = store.get(FEATURES, "json")
+        said["kept"] += [store.get(FEATURES, "json") is model, store.all(FEATURES)["json"] is model]
+        store.all(FEATURES).clear()
+        said["all kept"] = sorted(store.all(FEATURES)), sorted(store.all(SEGMENTS))
+        store.init({FEATURES: {}})
+        store.upsert(FEATURES, {**flag, "on": False, "version": 99})
+        store.delete(FEATURES, "json", 99)
+        said["written"] = client.variation("json", ada, None)
+        gone = {**flag, "key": "gone", "deleted": True}
+        rig.publish({"json": {**flag, "on": False}, "bad": {"key": "bad"}, "gone": gone})
+        said["changed"] = client.variation("json", ada, None)
+        said["missing"] = [store.get(FEATURES, "gone"), store.get(FEATURES, "never")]
+        detail = client.variation_detail("bad", ada, "default")
+        said["malformed"] = [detail.value, detail.reason]
+        state = client.all_flags_state(ada)
+        said["all but malformed"] = [state.valid, sorted(state.to_values_map())]
+    other = Rig("unleash")
+    other.publish({"json": flag})
+    said["other"] = _error(lambda: SnapshotFeatureStore(other.client).get(FEATURES, "json"))
+    said["threads"] = [thread.name for thread in threading.enumerate()]
+    return said
+
+
+def unleash() -> dict[str, Any]:
+    """Fail at first; publish twice; fail again; try a cache of one's own."""
+    from UnleashClient.constants import FEATURES_URL  # noqa: PLC0415 - of this scene
+
+    from flagstore.adapters.unleash import SnapshotCache, SnapshotClient  # noqa: PLC0415
+
+    rig = Rig("unleash")
+    said: dict[str, Any] = {}
+    rig.down(down=True)
+    client = SnapshotClient(rig.client, "shop", environment="production")
+    ada = {"userId": "user-1"}
+    said["down"] = [
+        client.is_enabled("a", ada),
+        client.is_enabled("a", ada, lambda _name, _context: True),
+        client.get_variant("a", ada)["name"],
+        client.feature_definitions(),
+        _error(client.refresh),
+    ]
+    rig.down(down=False)
+    feature = unleash_flags.new_flag("a")
+    large = unleash_flags.new_segment(1)
+    large["constraints"][0]["values"] = LARGE
+    rig.publish({"a": feature}, {"1": large})
+    said["up"] = [client.is_enabled("a", ada), client.refresh(), client.is_initialized]
+    rig.publish({"a": {**feature, "enabled": False}}, {"1": large})
+    said["changed"] = [client.refresh(), client.refresh(), client.is_enabled("a", ada)]
+    rig.publish({"a": feature, "b": feature | {"name": "b"}}, {"1": large})
+    said["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
+    rig.down(down=True)
+    said["stale"] = client.is_enabled("a", ada)
+    said["parts"] = len([call for call in rig.reader.calls if "part" in call])
+    cache = SnapshotCache(rig.client)
+    document = cache.get(FEATURES_URL)
+    cache.set(FEATURES_URL, "{}")
+    cache.mset({"etag": "x"})
+    said["cache"] = [
+        cache.get(FEATURES_URL) is document,
+        cache.get("etag"),
+        cache.get("never", 5),
+        [cache.exists(key) for key in (FEATURES_URL, "etag", "never")],
+    ]
+    cache.destroy()
+    said["destroyed"] = [cache.get("etag"), cache.get(FEATURES_URL) is document]
+    client.destroy()
+    other = Rig("split")
+    other.publish({"a": feature})
+    said["other"] = _error(SnapshotClient(other.client, "shop").refresh)
+    said["threads"] = [thread.name for thread in threading.enumerate()]
+    return said
+
+
+def _error(call: Any) -> str:
+    try:
+        call()
+    except FlagstoreError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+logging.disable()
+print(json.dumps({"launchdarkly": launchdarkly, "unleash": unleash}[TASK["scene"]]()))

@@ -1,0 +1,147 @@
+"""A client's answers: from the flag set that the store holds, by the engine of its provider."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flagstore import Client
+from flagstore.evaluation.base import FALLTHROUGH, OVERRIDE, UNSUPPORTED
+from flagstore.loading import TTL_S
+from flagstore.stores.file import FileReader
+from simulators.clock import FakeClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from flagstore.flags import Detail
+
+EXPIRED_S = 1.2 * TTL_S
+
+
+class Rig:
+    """A file that plays the store, and a client."""
+
+    def __init__(self, folder: Path, document: dict[str, Any], **options: Any) -> None:
+        self.file = folder / "flags.json"
+        self.clock = FakeClock()
+        self.publish(document)
+        self.client = Client(
+            "prod",
+            store=FileReader(str(self.file), self.clock.now),
+            clock=self.clock.now,
+            monotonic=self.clock.monotonic,
+            **options,
+        )
+
+    def publish(self, document: dict[str, Any]) -> None:
+        """Let the store hold this."""
+        self.file.write_text(json.dumps(document))
+
+
+def test_a_request_sees_one_flag_set(tmp_path: Path) -> None:
+    """What was bound to a context stays; the next one sees what is new."""
+    rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 1}})
+    user = rig.client.for_context({"key": "ada"})
+    assert user.value("a", default=0) == 1
+    rig.publish({"flagValues": {"a": 22, "b": 22}})
+    rig.clock.advance(EXPIRED_S)
+    assert rig.client.value("a", {"key": "ada"}, default=0) == 22
+    assert user.value("b", default=0) == 1
+    assert rig.client.value("b", {"key": "ada"}, default=0) == 22
+
+
+def test_an_engine_is_made_once_a_flag_set(tmp_path: Path) -> None:
+    """Flags stay compiled from request to request."""
+    rig = Rig(tmp_path, {"flagValues": {"a": 1}})
+    first = rig.client._state().engine
+    rig.clock.advance(EXPIRED_S)
+    assert rig.client._state().engine is first
+    rig.publish({"flagValues": {"a": 22}})
+    rig.clock.advance(EXPIRED_S)
+    assert rig.client._state().engine is not first
+
+
+def test_a_provider_that_this_reader_does_not_know(tmp_path: Path) -> None:
+    """Defaults that say so; the JSON is there all the same."""
+    document = {"provider": "next", "sections": {"flags": {"a": {"x": 1}}}}
+    rig = Rig(tmp_path, document)
+    detail = rig.client.detail("a", {"key": "ada"}, default="red")
+    assert (detail.value, detail.error) == ("red", UNSUPPORTED)
+    assert rig.client["a"] == {"x": 1}
+
+
+def test_an_engine_that_cannot_be_made_gives_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is raised into a caller after the first load."""
+    rig = Rig(tmp_path, {"flagValues": {"a": 1}})
+
+    def broken(*_: object) -> None:
+        message = "secret"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("flagstore.reader.open_engine", broken)
+    assert rig.client.value("a", {"key": "ada"}, default=7) == 7
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_hook_that_raises_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The request goes on; one warning."""
+    told: list[Detail] = []
+
+    def hook(detail: Detail, key: str) -> None:
+        told.append(detail)
+        raise RuntimeError(key)
+
+    rig = Rig(tmp_path, {"flagValues": {"a": 1}}, on_evaluation=hook)
+    for _ in range(3):
+        assert rig.client.value("a", {"key": "secret-ada"}, default=0) == 1
+    assert [detail.reason for detail in told] == [FALLTHROUGH] * 3
+    assert rig.client.info().hook_errors == 3
+    assert len(caplog.records) == 1
+    assert "secret-ada" not in caplog.text
+
+
+def test_overrides_win_over_the_flag_set(tmp_path: Path) -> None:
+    """For as long as they are there; other flags are the store's."""
+    rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 2}})
+    with rig.client.override({"a": 9, "new": True}):
+        assert rig.client.detail("a", {"key": "ada"}, default=0).reason == OVERRIDE
+        assert rig.client.value("b", {"key": "ada"}, default=0) == 2
+        assert rig.client.all({"key": "ada"}).keys() == {"a", "b", "new"}
+    assert rig.client.value("a", {"key": "ada"}, default=0) == 1
+
+
+def test_engines_get_what_the_snapshot_holds(tmp_path: Path) -> None:
+    """Segments, small and large, through the same look-up."""
+    keys = [f"user-{number}" for number in range(5_000)]
+    segments = {
+        name: {"key": name, "version": 1, "included": members, "salt": "s"}
+        for name, members in {"small": keys[:5], "large": keys}.items()
+    }
+    flags = {
+        name: {
+            "key": name,
+            "version": 1,
+            "on": True,
+            "variations": [False, True],
+            "fallthrough": {"variation": 0},
+            "rules": [
+                {
+                    "id": "r",
+                    "variation": 1,
+                    "clauses": [{"attribute": "", "op": "segmentMatch", "values": [name]}],
+                }
+            ],
+        }
+        for name in segments
+    }
+    rig = Rig(tmp_path, {"flags": flags, "segments": segments})
+    assert rig.client.snapshot()._body.large.keys() == {"large"}
+    for name, member in (("small", "user-3"), ("large", "user-4321")):
+        assert rig.client.enabled(name, {"key": member})
+        assert not rig.client.enabled(name, {"key": "nobody"})

@@ -1,0 +1,475 @@
+"""The OpenFeature provider by its own methods: types, reasons, errors, contexts, metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEvent
+from openfeature.exception import ErrorCode
+from openfeature.flag_evaluation import Reason
+
+from flagstore.adapters.openfeature import FlagstoreProvider
+from flagstore.adapters.openfeature_terms import ERRORS, REASONS, context_of
+from flagstore.evaluation import base
+from flagstore.evaluation.base import ABSENT, ContextError, Outcome
+from flagstore.flags import Flags, State
+from flagstore.typed import BY_PROVIDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from openfeature.flag_evaluation import FlagResolutionDetails
+
+KINDS = ("boolean", "string", "integer", "float", "object")
+ADA = EvaluationContext("ada")
+HUGE = 10**400
+NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
+
+
+class Engine:
+    """Says what it was told to say of each flag."""
+
+    def __init__(self, outcomes: Mapping[str, Outcome]) -> None:
+        self.outcomes = outcomes
+        self.contexts: list[Mapping[str, Any]] = []
+
+    def context(self, given: Mapping[str, Any]) -> Any:
+        """Refuse a context without a key, as some providers do."""
+        self.contexts.append(given)
+        if given.get("key") is None:
+            raise ContextError(base.KEY_MISSING, "no key")
+        return given
+
+    def evaluate(self, key: str, context: Any) -> Outcome:
+        """Look it up."""
+        del context
+        return self.outcomes.get(key) or Outcome(error=base.FLAG_NOT_FOUND)
+
+
+class Fixed(Flags):
+    """Flags that stay, in the manner of a provider."""
+
+    def __init__(self, provider: str = "launchdarkly", **outcomes: Outcome) -> None:
+        self.engine = Engine(outcomes)
+        self.known: dict[str, Any] = {"overrides": {}}
+        self._conversion = BY_PROVIDER[provider]
+
+    def _state(self) -> State:
+        return State(self.engine, self._conversion, keys=lambda: (), **self.known)
+
+
+def resolve(flags: Flags, kind: str, key: str, default: Any) -> FlagResolutionDetails[Any]:
+    """Resolve a flag in both ways, which must agree."""
+    provider = FlagstoreProvider(flags)
+    found = getattr(provider, f"resolve_{kind}_details")(key, default, ADA)
+    later = getattr(provider, f"resolve_{kind}_details_async")(key, default, ADA)
+    assert asyncio.run(later) == found
+    return found  # type: ignore[no-any-return] # of a method by its name
+
+
+def on(value: Any, variant: str | int | None = 0, **fields: Any) -> Outcome:
+    """Return what an engine says of a flag that has a value."""
+    return Outcome(value, variant, base.FALLTHROUGH, **fields)
+
+
+PAYLOADS = {"text": ("string", "grün"), "number": ("number", "2"), "json": ("json", '{"a": [1]}')}
+UNLEASH = Fixed(
+    "unleash",
+    off=Outcome(False, reason=base.OFF),
+    plain=on(True, None),
+    **{name: on(True, name, config={"type": t, "value": v}) for name, (t, v) in PAYLOADS.items()},
+)
+SPLIT = Fixed(
+    "split",
+    yes=on("on", "on"),
+    no=on("OFF", "OFF"),
+    number=on("7", "7"),
+    part=on("0.5", "0.5"),
+    configured=on("blue", "blue", config='{"limit": 5}'),
+    listed=on("[1]", "[1]"),
+)
+JSON = Fixed(
+    "launchdarkly",
+    yes=on(True),
+    text=on("grün"),
+    number=on(7),
+    part=on(0.5),
+    huge=on(HUGE),
+    object=on({"a": [1]}),
+    list=on([1, {"b": None}]),
+    null=on(None),
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "key", "default", "value"),
+    [
+        (JSON, "boolean", "yes", False, True),
+        (JSON, "string", "text", "x", "grün"),
+        (JSON, "integer", "number", 0, 7),
+        (JSON, "float", "part", 0.0, 0.5),
+        (JSON, "float", "number", 0.0, 7.0),
+        (JSON, "object", "object", {}, {"a": [1]}),
+        (JSON, "object", "list", [], [1, {"b": None}]),
+        (SPLIT, "boolean", "yes", False, True),
+        (SPLIT, "boolean", "no", True, False),
+        (SPLIT, "string", "yes", "x", "on"),
+        (SPLIT, "integer", "number", 0, 7),
+        (SPLIT, "float", "part", 0.0, 0.5),
+        (SPLIT, "float", "number", 0.0, 7.0),
+        (SPLIT, "object", "configured", {}, {"limit": 5}),
+        (SPLIT, "object", "listed", [], [1]),
+        (UNLEASH, "boolean", "plain", False, True),
+        (UNLEASH, "boolean", "off", True, False),
+        (UNLEASH, "string", "text", "x", "grün"),
+        (UNLEASH, "integer", "number", 0, 2),
+        (UNLEASH, "float", "number", 0.0, 2.0),
+        (UNLEASH, "object", "json", {}, {"a": [1]}),
+    ],
+)
+def test_each_type_of_each_provider(
+    flags: Fixed, kind: str, key: str, default: Any, value: Any
+) -> None:
+    """A value of the type that is asked for, exactly: no 1 for true, no int for a float."""
+    found = resolve(flags, kind, key, default)
+    assert (found.value, type(found.value)) == (value, type(value))
+    assert (found.error_code, found.error_message) == (None, None)
+    assert found.reason in {Reason.DEFAULT, Reason.DISABLED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "default"),
+    [
+        ("boolean", "number", True),
+        ("boolean", "text", True),
+        ("string", "number", "x"),
+        ("integer", "yes", 3),
+        ("integer", "part", 3),
+        ("float", "yes", 3.0),
+        ("float", "huge", 3.0),
+        ("float", "text", 3.0),
+        ("object", "text", {"x": 1}),
+        ("object", "null", {"x": 1}),
+        ("string", "null", "x"),
+    ],
+)
+def test_a_value_of_another_type_is_none(kind: str, key: str, default: Any) -> None:
+    """The default, and TYPE_MISMATCH with a message; a truth is no number."""
+    found = resolve(JSON, kind, key, default)
+    assert found.value is default
+    assert (found.error_code, found.reason) == (ErrorCode.TYPE_MISMATCH, Reason.ERROR)
+    assert found.error_message
+    assert found.variant is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "default"),
+    [("boolean", "yes", 1), ("string", "text", 1), ("integer", "number", True),
+     ("integer", "number", 1.0), ("float", "part", True), ("float", "part", HUGE),
+     ("object", "object", "text"), ("object", "object", 1), ("object", "object", None),
+     ("string", "text", None)],
+)  # fmt: skip
+def test_a_default_of_another_type_is_a_mistake(kind: str, key: str, default: Any) -> None:
+    """It comes back with TYPE_MISMATCH; which type was meant is not guessed."""
+    found = resolve(JSON, kind, key, default)
+    assert found.value is default
+    assert found.error_code is ErrorCode.TYPE_MISMATCH
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "default", "value"),
+    [
+        ("string", "text", Color.RED, "grün"),
+        ("integer", "number", Level.LOW, 7),
+        ("float", "part", 1, 0.5),
+        ("object", "object", MappingProxyType({"x": 1}), {"a": [1]}),
+        ("object", "list", (1,), [1, {"b": None}]),
+        ("object", "list", {}, [1, {"b": None}]),
+        ("object", "object", [], {"a": [1]}),
+    ],
+)
+def test_a_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value: Any) -> None:
+    """Enums, read-only mappings, tuples; and a structure is an object or a list, as it comes."""
+    found = resolve(JSON, kind, key, default)
+    assert (found.value, found.error_code) == (value, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [("string", "x"), ("integer", 3), ("float", 0.5), ("object", {"x": 1}), ("object", (1,))],
+)
+def test_no_value_is_the_default_without_an_error(kind: str, default: Any) -> None:
+    """A flag that is off and says nothing for that: DISABLED, and no variant."""
+    flags = Fixed(none=Outcome(ABSENT, None, base.OFF))
+    found = resolve(flags, kind, "none", default)
+    assert (found.value, type(found.value)) == (default, type(default))
+    assert (found.reason, found.variant) == (Reason.DISABLED, None)
+    assert found.error_code is None
+
+
+def test_every_reason_has_its_word() -> None:
+    """Each of ours, one of OpenFeature's, with ours in the metadata; a new one passes as it is."""
+    outcomes = {word: Outcome(True, 0, word) for word in (*REASONS, "NEW_WORD")}
+    flags = Fixed(**outcomes)
+    told = {}
+    for word in outcomes:
+        found = resolve(flags, "boolean", word, False)
+        told[word] = found.reason
+        assert found.flag_metadata["reason"] == word
+    assert told == {
+        "OFF": "DISABLED",
+        "FALLTHROUGH": "DEFAULT",
+        "NO_MATCH": "DEFAULT",
+        "PREREQUISITE_FAILED": "DEFAULT",
+        "TARGET_MATCH": "TARGETING_MATCH",
+        "RULE_MATCH": "TARGETING_MATCH",
+        "NOT_IN_ROLLOUT": "SPLIT",
+        "OVERRIDE": "STATIC",
+        "ERROR": "ERROR",
+        "NEW_WORD": "NEW_WORD",
+    }
+
+
+def test_experiments_overrides_and_stale_flags_have_reasons_of_their_own() -> None:
+    """SPLIT for an experiment, STALE over both, and STATIC for what no store can make stale."""
+    flags = Fixed(tried=on(True, in_experiment=True))
+    assert resolve(flags, "boolean", "tried", False).reason == Reason.SPLIT
+    flags.known = {"overrides": {"mine": True}, "stale": True, "age_s": 61.5}
+    found = resolve(flags, "boolean", "tried", False)
+    assert found.reason == Reason.STALE
+    assert found.flag_metadata["reason"] == base.FALLTHROUGH
+    assert (found.flag_metadata["stale"], found.flag_metadata["age_s"]) == (True, 61.5)
+    assert resolve(flags, "boolean", "mine", False).reason == Reason.STATIC
+    assert resolve(flags, "boolean", "never", False).reason == Reason.ERROR
+
+
+def test_every_error_has_its_code() -> None:
+    """Each of our words, and one that nobody knows yet; the default comes back."""
+    outcomes = {word: Outcome(error=word) for word in (*ERRORS, "NEW_WORD")}
+    flags = Fixed(**outcomes)
+    told = {}
+    for word in outcomes:
+        found = resolve(flags, "string", word, "x")
+        told[word] = str(found.error_code)
+        assert (found.value, found.reason) == ("x", Reason.ERROR)
+        assert found.error_message
+        assert word in found.error_message
+    assert told == {
+        "FLAG_NOT_FOUND": "FLAG_NOT_FOUND",
+        "MALFORMED_FLAG": "PARSE_ERROR",
+        "WRONG_TYPE": "TYPE_MISMATCH",
+        "NO_VALUE": "TYPE_MISMATCH",
+        "KEY_MISSING": "TARGETING_KEY_MISSING",
+        "CONTEXT_INVALID": "INVALID_CONTEXT",
+        "NOT_LOADED": "PROVIDER_NOT_READY",
+        "TOO_OLD": "GENERAL",
+        "UNSUPPORTED": "GENERAL",
+        "SEGMENT_UNAVAILABLE": "GENERAL",
+        "EXCEPTION": "GENERAL",
+        "NEW_WORD": "GENERAL",
+    }
+
+
+def test_the_words_are_all_there_are() -> None:
+    """A word that the engines get needs a place in the tables."""
+    words = {name for name in vars(base) if name.isupper() and name not in NO_WORDS}
+    assert words == {*REASONS, *ERRORS}
+
+
+def test_the_page_has_every_word() -> None:
+    """Its tables of reasons and codes are those of the code."""
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", page, re.MULTILINE)
+    told = {(word, theirs) for theirs, ours in rows for word in re.findall(r"`([A-Z_]+)`", ours)}
+    expected = {(word, str(reason)) for word, reason in REASONS.items()}
+    expected |= {(word, str(code)) for word, (code, _) in ERRORS.items()}
+    assert told == expected | {(base.OVERRIDE, "STALE")}  # as the exception that it is
+
+
+def test_flag_metadata_says_what_is_known() -> None:
+    """Texts, numbers and truths only: a payload is JSON; what is unknown is left out."""
+    payload = {"type": "json", "value": "{}"}
+    flags = Fixed(
+        full=Outcome(
+            "blue", 1, base.RULE_MATCH, rule="r-1", rule_index=0, config=payload, version=4
+        ),
+        text=on("blue", "blue", config="{}"),
+    )
+    found = resolve(flags, "string", "full", "x")
+    assert found.variant == "1"
+    assert found.flag_metadata == {
+        "reason": base.RULE_MATCH,
+        "rule": "r-1",
+        "rule_index": 0,
+        "version": 4,
+        "config": '{"type": "json", "value": "{}"}',
+        "in_experiment": False,
+        "age_s": 0.0,
+        "stale": False,
+    }
+    found = resolve(flags, "string", "text", "x")
+    assert found.flag_metadata.keys() == {"reason", "config", "in_experiment", "age_s", "stale"}
+    assert found.flag_metadata["config"] == "{}"
+
+
+def test_values_are_the_callers_own() -> None:
+    """Changing what came back changes no flag."""
+    for _ in range(2):
+        value = resolve(JSON, "object", "object", {}).value
+        assert value == {"a": [1]}
+        value["a"].clear()
+
+
+MOMENT = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - without a zone, that is the point
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, {}),
+        (EvaluationContext(), {}),
+        (EvaluationContext("ada", {"plan": "team"}), {"plan": "team", "key": "ada"}),
+        (EvaluationContext("ada", {"key": "bob"}), {"key": "ada"}),
+        (EvaluationContext(None, {"key": "bob"}), {"key": "bob"}),
+        (EvaluationContext("", {"key": "bob"}), {"key": ""}),
+        (EvaluationContext("o-1", {"kind": "org"}), {"kind": "org", "key": "o-1"}),
+        (
+            EvaluationContext(
+                "ada",
+                {
+                    "kind": "multi",
+                    "user": {"targetingKey": "ada", "key": "bob", "plan": "team"},
+                    "org": {"key": "o-1"},
+                    "wrong": 3,
+                },
+            ),
+            {
+                "kind": "multi",
+                "user": {"key": "ada", "plan": "team"},
+                "org": {"key": "o-1"},
+                "wrong": 3,
+            },
+        ),
+        (
+            EvaluationContext(
+                attributes={
+                    "tags": ("a", MappingProxyType({"b": [MOMENT]})),
+                    "utc": MOMENT.replace(tzinfo=UTC),
+                    "cet": MOMENT.replace(tzinfo=timezone(timedelta(hours=1))),
+                }
+            ),
+            {
+                "tags": ["a", {"b": ["2026-03-01T12:30:00Z"]}],
+                "utc": "2026-03-01T12:30:00Z",
+                "cet": "2026-03-01T11:30:00Z",
+            },
+        ),
+    ],
+)
+def test_contexts(given: EvaluationContext | None, expected: dict[str, Any]) -> None:
+    """The targeting key wins, kinds stay apart, and everything becomes JSON."""
+    assert context_of(given) == expected
+
+
+def test_a_time_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the process runs."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert context_of(EvaluationContext(attributes={"at": MOMENT})) == {
+            "at": "2026-03-01T12:30:00Z"
+        }
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+class Failing(Fixed):
+    """Flags of a store that has been lost, which somebody finds out in the middle of a call."""
+
+    def __init__(self) -> None:
+        super().__init__(yes=on(True))
+        self.word = ""
+        self.on_question: list[Callable[[], None]] = []
+
+    def trouble(self) -> str:
+        """Say what is wrong, and let others act meanwhile."""
+        while self.on_question:
+            self.on_question.pop()()
+        return self.word
+
+
+def test_a_provider_that_was_shut_down_tells_nothing() -> None:
+    """Neither afterwards, nor if that happens while it looks what there is to tell."""
+    told: list[ProviderEvent] = []
+    flags = Failing()
+    provider = FlagstoreProvider(flags)
+    provider.attach(lambda _provider, event, _details: told.append(event))
+
+    def evaluate(word: str) -> list[ProviderEvent]:
+        flags.word = word
+        assert provider.resolve_boolean_details("yes", False, ADA).value is True
+        heard = list(told)
+        told.clear()
+        return heard
+
+    assert evaluate(base.STALE) == []  # nor before it was initialized
+    provider.initialize(EvaluationContext())
+    assert evaluate(base.STALE) == [ProviderEvent.PROVIDER_STALE]
+    provider.shutdown()
+    assert evaluate("") == []
+    provider.initialize(EvaluationContext())
+    flags.on_question.append(provider.shutdown)
+    assert evaluate(base.STALE) == []
+
+
+def test_the_engine_gets_the_context_and_nobody_changes_the_callers() -> None:
+    """A targeting key, the attributes beside it; the context that was given is as it was."""
+    flags = Fixed(yes=on(True))
+    part = {"targetingKey": "ada"}
+    given = EvaluationContext("bob", {"kind": "multi", "user": part})
+    FlagstoreProvider(flags).resolve_boolean_details("yes", False, given)
+    assert flags.engine.contexts == [{"kind": "multi", "user": {"key": "ada"}}]
+    assert part == {"targetingKey": "ada"}
+    found = FlagstoreProvider(flags).resolve_boolean_details("yes", False)
+    assert found.error_code is ErrorCode.TARGETING_KEY_MISSING
+
+
+def test_nothing_is_imported_that_is_not_used() -> None:
+    """The reader imports no adapter, and the package of adapters no SDK."""
+    sources = str(Path(base.__file__).parents[2])
+    for module, names in {
+        "flagstore": ("flagstore.adapters", "openfeature"),
+        "flagstore.adapters": ("flagstore.adapters.openfeature", "openfeature", "asyncio"),
+        "flagstore.adapters.openfeature": (
+            "flagstore.adapters.split",
+            "flagstore.stores",
+            "asyncio",
+        ),
+        "flagstore.adapters.split": ("splitio", "openfeature", "flagstore.adapters.openfeature"),
+    }.items():
+        code = f"import sys; sys.path.insert(0, {sources!r}); import {module}"
+        code += f"; print([name for name in {names!r} if name in sys.modules])"
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=True
+        )
+        assert done.stdout == "[]\n", module

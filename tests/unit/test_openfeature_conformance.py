@@ -1,0 +1,601 @@
+"""What OpenFeature's specification asks of a provider, requirement by requirement.
+
+The numbers are those of the specification of August 2026, sections 2 (providers) and 5 (events),
+and of other sections where a provider has a part in them. Each is a test here, or is named with the
+reason why it is not ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openfeature import api
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import EventDetails, ProviderEvent
+from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
+from openfeature.provider import ProviderStatus
+
+from flagstore.adapters.openfeature import FlagstoreProvider
+from flagstore.body import encode
+from flagstore.errors import ConfigurationError
+from flagstore.evaluation.base import (
+    CONTEXT_INVALID,
+    FALLTHROUGH,
+    FLAG_NOT_FOUND,
+    RULE_MATCH,
+    ContextError,
+    Outcome,
+)
+from flagstore.reader import Client, client
+from flagstore.testing import FakeFlags
+from storesync.model import Changes, FlagSet
+from unit.test_reader import DOWN, EXPIRED_S, HEAD, PULSE, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from openfeature.client import OpenFeatureClient
+
+    from flagstore.evaluation.base import Engine
+    from flagstore.snapshot import Snapshot
+
+pytest_plugins = ["flagstore.pytest_plugin"]
+
+TESTED: dict[str, str] = {}
+"""Requirement → the test of it."""
+NOT_OURS = {
+    "2.2.8.1": "the resolution details are the SDK's type; mypy checks our use of its argument",
+    "2.4.3": "a client serves any number of domains, so the provider is not domain-scoped",
+    "2.4.4": "the same",
+    "2.6.1": "for static contexts, as in browsers",
+    "2.8.2": "SDK 0.10.0 emits PROVIDER_READY itself when initialize returns; twice would be wrong",
+    "2.8.3": "SDK 0.10.0 emits PROVIDER_ERROR itself when initialize raises; twice would be wrong",
+    "2.8.4": "for static contexts",
+    "2.8.5.1": "the provider has an initialize function",
+    "5.2.1": "the SDK's",
+    "5.2.2": "the SDK's",
+    "5.2.4": "the SDK's",
+    "5.2.5": "the SDK's",
+    "5.2.6": "the SDK's",
+    "5.2.7": "the SDK's",
+    "5.3.4.1": "for static contexts",
+    "5.3.4.2": "for static contexts",
+    "5.3.4.3": "for static contexts",
+}
+ALL = [
+    "2.1.1", "2.2.1", "2.2.2.1", "2.2.3", "2.2.4", "2.2.5", "2.2.6", "2.2.7", "2.2.8.1", "2.2.9",
+    "2.2.10", "2.3.1", "2.3.2", "2.3.3", "2.4.1", "2.4.2.1", "2.4.3", "2.4.4", "2.5.1", "2.5.2",
+    "2.5.3", "2.6.1", "2.7.1", "2.8.1", "2.8.2", "2.8.3", "2.8.4", "2.8.5.1", "5.1.1", "5.1.2",
+    "5.1.3", "5.1.4", "5.1.5", "5.2.1", "5.2.2", "5.2.3", "5.2.4", "5.2.5", "5.2.6", "5.2.7",
+    "5.3.1", "5.3.2", "5.3.3", "5.3.4.1", "5.3.4.2", "5.3.4.3", "5.3.5",
+]  # fmt: skip
+ELSEWHERE = [
+    "1.1.2.2", "1.1.2.3", "1.1.2.4", "1.3.4", "1.4.10", "1.4.12", "1.4.14", "1.6.1", "1.7.1",
+    "1.7.3", "1.7.4", "1.7.5", "1.7.6", "3.1.1", "3.1.2", "6.1.4",
+]  # fmt: skip
+"""Requirements on the SDK that hold only if the provider does its part."""
+ADA = EvaluationContext("ada")
+FLAGS: dict[str, Any] = {
+    "on": {"value": True, "variant": 0, "reason": FALLTHROUGH, "version": 4},
+    "color": {"value": "blue", "variant": 1, "reason": RULE_MATCH, "rule": "r-1"},
+    "seats": {"value": 7, "variant": 0, "reason": FALLTHROUGH},
+    "ratio": {"value": 0.5, "variant": 0, "reason": FALLTHROUGH},
+    "limits": {"value": {"a": [1]}, "variant": 0, "reason": FALLTHROUGH},
+}
+KINDS: dict[str, tuple[str, Any, Any]] = {
+    "boolean": ("on", False, True),
+    "string": ("color", "red", "blue"),
+    "integer": ("seats", 0, 7),
+    "float": ("ratio", 0.0, 0.5),
+    "object": ("limits", {}, {"a": [1]}),
+}
+WAIT_S = 10
+
+
+def requirement[**P](*numbers: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Note which requirements a test is for."""
+
+    def noted(test: Callable[P, None]) -> Callable[P, None]:
+        TESTED.update(dict.fromkeys(numbers, test.__name__))
+        return test
+
+    return noted
+
+
+class Told:
+    """An engine that says of a flag what the flag itself says."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def context(self, given: Mapping[str, Any]) -> Any:
+        """Refuse a context that says so."""
+        if given.get("bad"):
+            raise ContextError(CONTEXT_INVALID, "bad")
+        return given
+
+    def evaluate(self, key: str, context: Any) -> Outcome:
+        """Look it up."""
+        del context
+        if key not in self._snapshot:
+            return Outcome(error=FLAG_NOT_FOUND)
+        return Outcome(**self._snapshot[key])
+
+
+class Evaluating(Client):
+    """A client whose flags say what is to be said of them."""
+
+    def _open_engine(self, snapshot: Snapshot) -> Engine | None:
+        return Told(snapshot)
+
+
+class Stage(Rig):
+    """A store, a client, a provider, and what its handlers are told."""
+
+    def __init__(self, flags: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(flags)
+        self.flags = Evaluating(
+            "prod",
+            store=self.store,
+            clock=self.wall.now,
+            monotonic=self.mono.monotonic,
+            **options,
+        )
+        self.provider = FlagstoreProvider(self.flags)
+        self.events: list[tuple[ProviderEvent, EventDetails, ProviderStatus]] = []
+        self.statuses: list[ProviderStatus] = []
+        """Those that a client had when its handlers ran, of the last events waited for."""
+        self.heard = threading.Condition()
+
+    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
+        """Publish these flags, large segments among the sections too."""
+        check = self._draw()
+        flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
+        encoded = encode(flag_set.sections, {}, ticket=check.ticket)
+        self._publisher().publish(check, flag_set, encoded, "writer", Changes())
+        return check.ticket
+
+    def listen(self, client: OpenFeatureClient) -> OpenFeatureClient:
+        """Note all events of a client, with the status that it has meanwhile."""
+        for event in ProviderEvent:
+            client.add_handler(event, lambda told, event=event: self._hear(client, event, told))
+        return client
+
+    def _hear(self, client: OpenFeatureClient, event: ProviderEvent, told: EventDetails) -> None:
+        with self.heard:
+            self.events.append((event, told, client.get_provider_status()))
+            self.heard.notify_all()
+
+    def wait_for(self, *events: ProviderEvent) -> list[EventDetails]:
+        """Wait until these and no others have been heard of, since the last time."""
+        with self.heard:
+            self.heard.wait_for(lambda: len(self.events) >= len(events), WAIT_S)
+        time.sleep(0.02)  # for those that should not come
+        with self.heard:
+            told, self.events = self.events, []
+        self.statuses = [status for _, _, status in told]
+        # Each has its handler run in a pool of threads, in any order.
+        assert sorted(event.name for event, _, _ in told) == sorted(e.name for e in events)
+        return [next(d for event, d, _ in told if event is wanted) for wanted in events]
+
+    def ready(self, domain: str = "shop") -> OpenFeatureClient:
+        """Register the provider, and wait until it is ready."""
+        api.set_provider_and_wait(self.provider, domain)
+        client = self.listen(api.get_client(domain))
+        self.wait_for(ProviderEvent.PROVIDER_READY)
+        self.calls()
+        return client
+
+    def expire(self) -> None:
+        """Let the TTL pass."""
+        self.advance(EXPIRED_S)
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered() -> Iterator[None]:
+    """Leave no provider, handler or context behind."""
+    yield
+    api.shutdown()
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Give a store with flags, and nothing read yet."""
+    return Stage(FLAGS)
+
+
+def resolve(provider: FlagstoreProvider, kind: str, key: str = "") -> FlagResolutionDetails[Any]:
+    """Resolve the flag that has this type, or another one."""
+    name, default, _ = KINDS[kind]
+    found: FlagResolutionDetails[Any] = getattr(provider, f"resolve_{kind}_details")(
+        key or name, default, ADA
+    )
+    return found
+
+
+def test_every_requirement_is_tested_or_is_not_ours() -> None:
+    """None is forgotten, none is in both lists, and none is made up."""
+    assert set(TESTED) | set(NOT_OURS) == {*ALL, *ELSEWHERE}
+    assert not set(TESTED) & set(NOT_OURS)
+
+
+@requirement("2.1.1")
+def test_the_provider_has_a_name(stage: Stage) -> None:
+    """It identifies the implementation, not the source."""
+    assert stage.provider.get_metadata().name == "flagstore"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@requirement("2.2.1", "2.2.2.1", "2.2.3", "2.2.6", "2.3.2", "1.3.4")
+def test_flags_of_each_type_are_resolved(stage: Stage, kind: str) -> None:
+    """By key, default and context, which may be left out: a value, no error code, no message."""
+    stage.provider.initialize(EvaluationContext())
+    key, default, value = KINDS[kind]
+    found = resolve(stage.provider, kind)
+    assert (found.value, type(found.value)) == (value, type(value))
+    assert (found.error_code, found.error_message) == (None, None)
+    method = getattr(stage.provider, f"resolve_{kind}_details")
+    assert method(flag_key=key, default_value=default) == found
+    client = stage.ready()
+    assert getattr(client, f"get_{kind}_value")(key, default) == value
+
+
+@requirement("2.2.4", "2.2.5")
+def test_variant_and_reason_are_said(stage: Stage) -> None:
+    """The variant as a text, the reason as one of OpenFeature's."""
+    found = resolve(stage.provider, "string")
+    assert (found.variant, found.reason) == ("1", Reason.TARGETING_MATCH)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@requirement("2.2.7", "2.3.3", "1.4.10")
+def test_an_error_has_a_code_and_a_message(stage: Stage, kind: str) -> None:
+    """And the client gives the default, without an exception."""
+    found = resolve(stage.provider, kind, "never")
+    assert found.error_code is ErrorCode.FLAG_NOT_FOUND
+    assert found.error_message == "'never': there is no such flag"
+    assert found.value is KINDS[kind][1]
+    client = stage.ready()
+    details = getattr(client, f"get_{kind}_details")("never", KINDS[kind][1])
+    assert (details.value, details.error_code) == (KINDS[kind][1], ErrorCode.FLAG_NOT_FOUND)
+
+
+@requirement("2.2.9", "2.2.10", "1.4.14")
+def test_flag_metadata_are_texts_numbers_and_truths(stage: Stage) -> None:
+    """They reach the application, for a value as for an error."""
+    client = stage.ready()
+    for key in ("on", "color", "never"):
+        metadata = client.get_boolean_details(key, False).flag_metadata
+        assert metadata["stale"] is False
+        assert {type(name) for name in metadata} == {str}
+        assert {type(value) for value in metadata.values()} <= {bool, str, int, float}
+    assert client.get_boolean_details("on", False).flag_metadata["version"] == 4
+
+
+@requirement("2.3.1")
+def test_the_provider_has_no_hooks_of_its_own(stage: Stage) -> None:
+    """The mechanism is there, and empty."""
+    assert stage.provider.get_provider_hooks() == []
+
+
+@requirement("2.4.1", "1.1.2.2", "1.1.2.4", "1.7.3", "5.3.1", "5.3.3")
+def test_initialization_loads_the_flags(stage: Stage) -> None:
+    """Nothing is read before, one read is enough, and a handler that comes late is told."""
+    assert stage.calls() == []
+    api.set_provider_and_wait(stage.provider, "shop")
+    assert stage.calls() == [HEAD]
+    client = stage.listen(api.get_client("shop"))
+    assert client.get_provider_status() is ProviderStatus.READY
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+    assert client.get_string_value("color", "red", ADA) == "blue"
+    assert stage.calls() == []
+
+
+@requirement("1.7.1")
+def test_initialization_need_not_be_waited_for(stage: Stage) -> None:
+    """Until it has ended, evaluations give defaults and say why."""
+    held = threading.Event()
+    stage.store.on_call = lambda _call: held.wait(WAIT_S) and None
+    client = stage.listen(api.get_client("shop"))
+    stage.wait_for(ProviderEvent.PROVIDER_READY)  # the SDK's own provider
+    api.set_provider(stage.provider, "shop")
+    assert client.get_provider_status() is ProviderStatus.NOT_READY
+    details = client.get_string_details("color", "red", ADA)
+    assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
+    held.set()
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+    assert client.get_string_value("color", "red", ADA) == "blue"
+
+
+@requirement("2.4.2.1", "1.7.4", "5.1.4", "5.1.5", "5.3.2")
+def test_a_failed_initialization_is_not_the_end(stage: Stage) -> None:
+    """It raises, with a code and a message; evaluations try again, and one succeeds and says so."""
+    stage.store.error = DOWN
+    client = stage.listen(api.get_client("shop"))
+    stage.wait_for(ProviderEvent.PROVIDER_READY)  # the SDK's own provider
+    with pytest.raises(ProviderNotReadyError, match="the store is down"):
+        api.set_provider_and_wait(stage.provider, "shop")
+    (told,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    assert "the store is down" in str(told.message)
+    assert told.error_code is ErrorCode.PROVIDER_NOT_READY
+    assert client.get_provider_status() is ProviderStatus.ERROR
+    details = client.get_string_details("color", "red", ADA)
+    assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
+    assert details.reason == Reason.ERROR
+    stage.wait_for()
+    stage.store.error = None
+    stage.expire()
+    assert client.get_string_value("color", "red", ADA) == "blue"
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+    assert client.get_provider_status() is ProviderStatus.READY
+
+
+@requirement("1.7.5")
+def test_a_wrong_setting_is_the_end(stage: Stage) -> None:
+    """FATAL: nothing is evaluated, the store is not asked, the message says what to set."""
+    stage.store.error = ConfigurationError("set FLAGSTORE_TABLE")
+    with pytest.raises(ProviderFatalError, match="set FLAGSTORE_TABLE"):
+        api.set_provider_and_wait(stage.provider, "shop")
+    client = api.get_client("shop")
+    assert client.get_provider_status() is ProviderStatus.FATAL
+    stage.calls()
+    assert client.get_string_details("color", "red").error_code is ErrorCode.PROVIDER_FATAL
+    assert stage.calls() == []
+    found = resolve(stage.provider, "string")
+    assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
+
+
+def test_a_client_without_a_name_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out when it is used: also by a provider that was never registered, in each way."""
+    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
+    provider = FlagstoreProvider(client())
+    found = resolve(provider, "string")
+    assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
+    with pytest.raises(ProviderFatalError, match="FLAGSTORE_SOURCE"):
+        api.set_provider_and_wait(provider, "shop")
+    assert resolve(provider, "string") == found
+    assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
+
+
+def test_defaults_until_loaded_are_not_flags() -> None:
+    """A client that gives defaults meanwhile does not make the provider ready."""
+    stage = Stage(FLAGS, defaults_until_loaded=True)
+    stage.store.error = DOWN
+    with pytest.raises(ProviderNotReadyError, match="no flags have been loaded yet"):
+        api.set_provider_and_wait(stage.provider, "shop")
+    features = stage.listen(api.get_client("shop"))
+    stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    details = features.get_string_details("color", "red")
+    assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
+    stage.store.error = None
+    stage.expire()
+    assert features.get_string_value("color", "red") == "blue"
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+
+
+def test_other_sources_of_flags_are_ready_at_once() -> None:
+    """Those of a test, for one, which also reach a client that was made before."""
+    fake = FakeFlags({"color": "green"})
+    api.set_provider_and_wait(FlagstoreProvider(fake), "fake")
+    assert api.get_client("fake").get_string_value("color", "red", ADA) == "green"
+    assert [key for _, key in fake.evaluated] == ["ada"]
+
+
+def test_a_fixture_for_peoples_tests_makes_clients_ready(fake_flags: FakeFlags) -> None:
+    """The provider of a client at module scope has what the test says, and reads nothing."""
+    stage = Stage()
+    fake_flags["color"] = "green"
+    features = stage.ready()
+    details = features.get_string_details("color", "red", ADA)
+    assert (details.value, details.reason) == ("green", Reason.STATIC)
+    assert asyncio.run(features.get_string_value_async("color", "red", ADA)) == "green"
+    stage.wait_for()
+    assert stage.store.calls == []
+
+
+@requirement("2.5.1", "2.5.2", "2.5.3", "1.1.2.3", "1.6.1", "1.7.6")
+def test_a_provider_can_be_shut_down_and_used_again(stage: Stage) -> None:
+    """Twice as well; it tells nothing any more until it is registered again. The client stays."""
+    client = stage.ready()
+    api.clear_providers()
+    stage.provider.shutdown()
+    stage.provider.shutdown()
+    assert client.get_provider_status() is ProviderStatus.READY  # of the SDK's own provider
+    stage.store.error = DOWN
+    stage.expire()
+    assert resolve(stage.provider, "string").value == "blue"
+    stage.wait_for()
+    stage.store.error = None
+    stage.expire()
+    assert stage.ready().get_string_value("color", "red") == "blue"
+
+
+@requirement("2.7.1", "6.1.4")
+def test_tracking_does_nothing(stage: Stage) -> None:
+    """No provider's events are ours to send."""
+    stage.ready().track("bought", ADA)
+    assert stage.calls() == []
+
+
+@requirement("2.8.1", "5.1.1", "5.1.2", "5.2.3", "5.3.5")
+def test_stale_flags_are_told_and_fresh_ones_again(stage: Stage) -> None:
+    """By the evaluation that notices, once each; the status is changed when a handler runs."""
+    client = stage.ready()
+    stage.store.error = DOWN
+    for _ in range(3):
+        stage.expire()
+        details = client.get_string_details("color", "red", ADA)
+        assert (details.value, details.reason) == ("blue", Reason.STALE)
+        assert details.flag_metadata["reason"] == RULE_MATCH
+    (told,) = stage.wait_for(ProviderEvent.PROVIDER_STALE)
+    assert stage.statuses == [ProviderStatus.STALE]
+    assert told.provider_name == "flagstore"
+    assert told.message
+    assert client.get_provider_status() is ProviderStatus.STALE
+    stage.store.error = None
+    stage.advance(100)
+    assert client.get_string_details("color", "red", ADA).reason == Reason.TARGETING_MATCH
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+    assert client.get_provider_status() is ProviderStatus.READY
+
+
+def test_flags_that_are_too_old_are_an_error() -> None:
+    """With `max_age_s`: status ERROR, defaults with a code, an event with both; then well again."""
+    stage = Stage(FLAGS, max_age_s=60.0)
+    client = stage.ready()
+    stage.store.error = DOWN
+    stage.expire()
+    assert client.get_string_value("color", "red") == "blue"
+    stage.wait_for(ProviderEvent.PROVIDER_STALE)
+    stage.expire()
+    details = client.get_string_details("color", "red")
+    assert (details.value, details.error_code) == ("red", ErrorCode.GENERAL)
+    (told,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    assert (told.message, told.error_code) == (
+        "the flags are older than max_age_s",
+        ErrorCode.GENERAL,
+    )
+    stage.store.error = None
+    stage.advance(100)
+    assert client.get_string_value("color", "red") == "blue"
+    stage.wait_for(ProviderEvent.PROVIDER_READY)
+
+
+def test_a_change_is_told_with_the_flags_that_changed(stage: Stage) -> None:
+    """Those that came, went or are otherwise; 1 is not true. No word where nothing changed."""
+    client = stage.ready()
+    stage.expire()
+    client.get_boolean_value("on", False)
+    stage.wait_for()
+    flags = {key: dict(flag) for key, flag in FLAGS.items() if key != "ratio"}
+    flags["on"]["value"] = 1
+    flags["new"] = flags["seats"]
+    ticket = stage.publish(flags)
+    client.get_boolean_value("on", False)
+    stage.wait_for()
+    stage.expire()
+    client.get_boolean_value("on", False)
+    (told,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
+    assert told.flags_changed == ["new", "on", "ratio"]
+    assert told.metadata["ticket"] == ticket
+    assert client.get_provider_status() is ProviderStatus.READY
+
+
+def test_a_change_of_segments_may_touch_any_flag(stage: Stage) -> None:
+    """The event then names no flags, rather than too few."""
+    client = stage.ready()
+    stage.publish(FLAGS, segments={"beta": {"included": ["ada"]}})
+    stage.expire()
+    client.get_boolean_value("on", False)
+    (told,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
+    assert told.flags_changed is None
+
+
+def test_a_store_that_is_back_with_new_flags_says_both(stage: Stage) -> None:
+    """READY for the status, CONFIGURATION_CHANGED for the flags."""
+    client = stage.ready()
+    stage.store.error = DOWN
+    stage.expire()
+    client.get_boolean_value("on", False)
+    stage.wait_for(ProviderEvent.PROVIDER_STALE)
+    stage.store.error = None
+    stage.publish({"on": FLAGS["on"]})
+    stage.advance(100)
+    client.get_boolean_value("on", False)
+    stage.wait_for(ProviderEvent.PROVIDER_READY, ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
+
+
+@requirement("5.1.3")
+def test_clients_of_other_providers_are_told_nothing(stage: Stage) -> None:
+    """Two sources under two domains: the handlers of one hear of its own events only."""
+    other = Stage(FLAGS)
+    other.ready("other")
+    client = stage.ready()
+    stage.store.error = DOWN
+    stage.expire()
+    client.get_boolean_value("on", False)
+    stage.wait_for(ProviderEvent.PROVIDER_STALE)
+    other.wait_for()
+
+
+@requirement("3.1.1", "3.1.2")
+def test_the_context_reaches_the_flags(stage: Stage) -> None:
+    """What is given in the API, the client and the call, merged; a bad one is an error."""
+    client = stage.ready()
+    client.context = EvaluationContext("ada", {"bad": 1})
+    details = client.get_string_details("color", "red")
+    assert (details.value, details.error_code) == ("red", ErrorCode.INVALID_CONTEXT)
+    good = EvaluationContext(attributes={"bad": 0})
+    assert client.get_string_value("color", "red", good) == "blue"
+
+
+@requirement("1.4.12")
+def test_the_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
+    """Where the store must be asked, another task goes on meanwhile; each type of flag."""
+    client = stage.ready()
+
+    async def evaluate(kind: str) -> None:
+        key, default, value = KINDS[kind]
+        going_on, seen = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def hold(_call: str) -> None:
+            loop.call_soon_threadsafe(going_on.set)
+            assert seen.wait(WAIT_S), "the loop waits for the store"
+
+        stage.store.on_call = hold
+        later = asyncio.ensure_future(getattr(client, f"get_{kind}_value_async")(key, default))
+        await asyncio.wait_for(going_on.wait(), WAIT_S)
+        seen.set()
+        assert await later == value
+
+    for kind in KINDS:
+        stage.expire()
+        asyncio.run(evaluate(kind))
+        assert stage.calls() == [PULSE]
+
+
+class NoThreads(ThreadPoolExecutor):
+    """Stands where the loop's pool of threads would be; nobody may ask it for one."""
+
+    def submit(self, *_call: Any, **_named: Any) -> Any:
+        """Refuse."""
+        message = "a thread was asked for"
+        raise AssertionError(message)
+
+
+def test_what_is_in_memory_is_answered_in_the_loops_own_thread(stage: Stage) -> None:
+    """No thread is asked for where nothing needs to be read."""
+    stage.ready()
+
+    async def evaluate() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(NoThreads())
+        for kind, (key, default, value) in KINDS.items():
+            method = getattr(stage.provider, f"resolve_{kind}_details_async")
+            assert (await method(key, default, ADA)).value == value
+
+    asyncio.run(evaluate())
+
+
+def test_the_loop_does_not_wait_for_a_large_segment() -> None:
+    """A flag may need one that has not been read yet, so a thread is asked until it has been."""
+    large = {"large": {"included": [f"user-{number}" for number in range(5_000)]}}
+    stage = Stage()
+    stage.publish(FLAGS, segments=large)
+    assert stage.flags.may_wait()
+    snapshot = stage.flags.snapshot()
+    assert stage.flags.may_wait()
+    snapshot.item("segments", "large")
+    assert not stage.flags.may_wait()
+    stage.publish({"on": FLAGS["on"]})
+    stage.expire()
+    assert stage.flags.may_wait()
+    stage.flags.snapshot()
+    assert not stage.flags.may_wait()

@@ -1,0 +1,228 @@
+"""Split's storage wrapper over a snapshot: keys, what is the caller's own, what is dropped."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.adapters.split import SnapshotWrapper
+from flagstore.body import encode
+from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
+from flagstore.reader import Client
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from simulators.split_flags import matcher, new_flag, new_rule_based, rule
+from storesync.model import Changes, FlagSet
+from storesync.publisher import Check, Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REVISION = 1_750_000_000_123
+METHODS = {
+    "get": 1, "get_items": 1, "get_many": 1, "set": 2, "push_items": 2, "delete": 1,
+    "increment": 2, "decrement": 2, "get_keys_by_prefix": 1, "add_items": 2, "remove_items": 2,
+    "item_contains": 2, "get_items_count": 1, "expire": 2,
+}  # fmt: skip
+"""What splitio_client 10.7.0 asks of a wrapper, with how many arguments at least."""
+LARGE = [f"user-{number}" for number in range(5_000)]
+
+
+class Rig:
+    """A source that is published, and the wrapper of its client."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore()
+        self.reader = RecordsReader(self.store.records, self.clock)
+        client = Client(
+            "prod", store=self.reader, clock=self.clock.now, monotonic=self.clock.monotonic
+        )
+        self.wrapper = SnapshotWrapper(client)
+
+    def publish(self, flags: list[dict[str, Any]], provider: str = "split") -> None:
+        """Publish these flags with the same segments, and let the TTL pass."""
+        sections: dict[str, dict[str, Any]] = {
+            "flags": {flag["name"]: flag for flag in flags},
+            "rule_based_segments": {"insiders": new_rule_based("insiders")},
+            "segments": {
+                "beta": {"name": "beta", "keys": ["ada", "bob"]},
+                "beta.till": {"name": "beta.till", "keys": ["eve"]},
+                "large": {"name": "large", "keys": LARGE},
+            },
+        }
+        ticket, seen = self.store.draw("prod", 1)
+        flag_set = FlagSet(provider, sections, {}, REVISION)
+        encoded = encode(sections, {}, ticket=ticket)
+        check = Check(ticket, seen, started_at=1, etag="", revision=REVISION)
+        publisher = Publisher("prod", self.store, self.clock)
+        publisher.publish(check, flag_set, encoded, "writer", Changes())
+        self.clock.advance(40)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """Give a source with three flags."""
+    rig = Rig()
+    sets = {"a": ["x", "y"], "b": ["x"], "till": []}
+    rig.publish([{**new_flag(name), "sets": named} for name, named in sets.items()])
+    return rig
+
+
+def test_the_wrapper_has_what_the_sdk_asks_for(rig: Rig) -> None:
+    """Bound methods, all of them, with enough arguments: otherwise no factory is made."""
+    methods = dict(inspect.getmembers(rig.wrapper, predicate=inspect.ismethod))
+    for name, count in METHODS.items():
+        assert len(inspect.signature(methods[name]).parameters) >= count, name
+
+
+@pytest.mark.parametrize("prefix", ["", "my.prefix.", "SPLIT."])
+def test_every_key_of_the_layout_is_answered(rig: Rig, prefix: str) -> None:
+    """Flags, segments of both kinds, flag sets, traffic types and change numbers; else None."""
+    get = rig.wrapper.get
+    root = f"{prefix}SPLITIO."
+    assert get(f"{root}split.a") == {**new_flag("a"), "sets": ["x", "y"]}
+    assert get(f"{root}split.till")["name"] == "till"
+    assert get(f"{root}rbsegment.insiders") == new_rule_based("insiders")
+    assert get(f"{root}flagSet.x") == ["a", "b"]
+    assert get(f"{root}trafficType.user") == 3
+    for key in ("splits.till", "rbsegments.till", "segment.beta.till"):
+        assert get(f"{root}{key}") == REVISION
+    missing = ("split.c", "split.A", "rbsegment.beta", "flagSet.z", "trafficType.org", "hash")
+    for key in missing:
+        assert get(f"{root}{key}") is None
+    assert get("something-else") is None
+    wanted = [f"{root}{key}" for key in ("split.a", *missing, "flagSet.y")]
+    assert rig.wrapper.get_many(wanted) == [get(f"{root}split.a"), ["a"]]
+    assert rig.wrapper.get_many([]) == []
+    keys = rig.wrapper.get_keys_by_prefix
+    assert keys(f"{root}split.") == [f"{root}split.{name}" for name in ("a", "b", "till")]
+    assert keys(f"{root}split.a") == [f"{root}split.a"]
+    assert keys(f"{root}rbsegment.") == [f"{root}rbsegment.insiders"]
+    assert keys(f"{root}segment.") == [f"{root}segment.{n}" for n in ("beta", "beta.till", "large")]
+    assert keys(f"{root}flagSet.") == keys("something-else") == []
+
+
+def test_members_of_segments(rig: Rig) -> None:
+    """Also of one whose name looks like a change number's, and of one that is not there."""
+    wrapper = rig.wrapper
+    for prefix in ("", "p."):
+        key = f"{prefix}SPLITIO.segment."
+        assert wrapper.item_contains(f"{key}beta", "ada")
+        assert not wrapper.item_contains(f"{key}beta", "eve")
+        assert wrapper.item_contains(f"{key}beta.till", "eve")
+        assert not wrapper.item_contains(f"{key}never", "ada")
+        assert wrapper.get_items(f"{key}beta") == {"ada", "bob"}
+        assert wrapper.get_items_count(f"{key}large") == len(LARGE)
+        assert wrapper.get_items_count(f"{key}never") == 0
+
+
+def test_the_store_is_read_once(rig: Rig) -> None:
+    """One head, one large segment, whatever is asked how often; one pulse in a TTL after that."""
+    for _ in range(3):
+        rig.wrapper.get_many(["SPLITIO.split.a", "SPLITIO.flagSet.x"])
+        rig.wrapper.item_contains("SPLITIO.segment.large", "ada")
+    assert [call.split()[0] for call in rig.reader.calls] == ["read", "part"]
+    view = rig.wrapper._current()
+    assert view.members("SPLITIO.segment.large") is view.members("p.SPLITIO.segment.large")
+    rig.clock.advance(40)
+    rig.wrapper.get("SPLITIO.split.a")
+    rig.wrapper.item_contains("SPLITIO.segment.large", "ada")
+    assert len(rig.reader.calls) == 3
+
+
+def test_changes_show_when_they_are_due(rig: Rig) -> None:
+    """Flags, flag sets and counters are those of the new flag set."""
+    assert rig.wrapper.get("SPLITIO.flagSet.x") == ["a", "b"]
+    rig.publish([{**new_flag("c"), "sets": ["x"], "trafficTypeName": "org"}])
+    assert rig.wrapper.get("SPLITIO.flagSet.x") == ["c"]
+    assert rig.wrapper.get("SPLITIO.trafficType.user") is None
+    assert rig.wrapper.get("SPLITIO.split.a") is None
+
+
+def test_what_comes_back_is_the_callers_own(rig: Rig) -> None:
+    """Changing it changes no flag, no flag set and no segment."""
+    for _ in range(2):
+        flag = rig.wrapper.get("SPLITIO.split.a")
+        assert flag["sets"] == ["x", "y"]
+        flag["sets"].clear()
+        flag["conditions"][0]["partitions"].clear()
+        named = rig.wrapper.get("SPLITIO.flagSet.x")
+        assert named == ["a", "b"]
+        named.clear()
+        members = rig.wrapper.get_items("SPLITIO.segment.beta")
+        assert members == {"ada", "bob"}
+        members.clear()
+
+
+def test_an_attribute_without_a_name_is_none(rig: Rig) -> None:
+    """An empty name is null to Split's other SDKs, and an attribute to the Python one."""
+    listed = {"whitelist": ["ada"]}
+    matchers = [matcher("WHITELIST", name, whitelistMatcherData=listed) for name in ("", "plan")]
+    flag = {**new_flag("a"), "conditions": [rule(*matchers, label="listed", on=100)]}
+    rig.publish([flag])
+    group = rig.wrapper.get("SPLITIO.split.a")["conditions"][0]["matcherGroup"]
+    assert [one["keySelector"]["attribute"] for one in group["matchers"]] == [None, "plan"]
+
+
+@pytest.mark.parametrize(
+    "conditions", [None, [], [{}], [{"matcherGroup": None}], [{"matcherGroup": {"matchers": [{}]}}]]
+)
+def test_a_flag_without_selectors_passes_as_it_is(rig: Rig, conditions: Any) -> None:
+    """What is wrong with it, the SDK says."""
+    flag = {**new_flag("a"), "conditions": conditions}
+    rig.publish([flag])
+    assert rig.wrapper.get("SPLITIO.split.a") == flag
+
+
+def test_what_the_sdk_writes_is_dropped(rig: Rig) -> None:
+    """Numbers come back where the SDK counts, and nothing has changed afterwards."""
+    wrapper, key = rig.wrapper, "SPLITIO.split.a"
+    before = wrapper.get(key)
+    wrapper.set(key, {})
+    wrapper.delete(key)
+    wrapper.add_items("SPLITIO.segment.beta", ["eve"])
+    wrapper.remove_items("SPLITIO.segment.beta", ["ada"])
+    wrapper.expire(key, 5)
+    counted = (
+        wrapper.push_items("q"),
+        wrapper.push_items("q", "1", "2"),
+        wrapper.increment("c", 1),
+    )
+    assert (*counted, wrapper.decrement("c", 1)) == (0, 0, 0, 0)
+    assert wrapper.get(key) == before
+    assert wrapper.get_items("SPLITIO.segment.beta") == {"ada", "bob"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda wrapper: wrapper.get("SPLITIO.split.a"),
+        lambda wrapper: wrapper.get_many(["SPLITIO.split.a"]),
+        lambda wrapper: wrapper.item_contains("SPLITIO.segment.large", "ada"),
+        lambda wrapper: wrapper.get_keys_by_prefix("SPLITIO.split."),
+    ],
+)
+def test_nothing_loaded_is_an_error_not_an_empty_set(ask: Callable[[Any], Any]) -> None:
+    """The SDK answers `control` then; so it does for the flags of another provider."""
+    rig = Rig()
+    with pytest.raises(NotLoadedError):
+        ask(rig.wrapper)
+    rig = Rig()
+    rig.publish([new_flag("a")], provider="unleash")
+    with pytest.raises(ConfigurationError, match="holds flags of 'unleash', not Split's"):
+        ask(rig.wrapper)
+
+
+def test_a_large_segment_that_cannot_be_read_is_asked_for_again(rig: Rig) -> None:
+    """Nobody is said to be outside of it for good."""
+    rig.wrapper.get("SPLITIO.split.a")
+    rig.reader.error = StoreUnavailableError("the store is down")
+    with pytest.raises(NotLoadedError):
+        rig.wrapper.item_contains("SPLITIO.segment.large", "user-1")
+    rig.reader.error = None
+    rig.clock.advance(10)
+    assert rig.wrapper.item_contains("SPLITIO.segment.large", "user-1")
