@@ -118,7 +118,7 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back
 .PHONY: e2e-deploy
 e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS; sam local: some five minutes
 	@$(call install,$(ENVIRONMENTS))
-	.venv/bin/pytest -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
+	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
 	  tests/e2e/test_sam_local.py
 
 .PHONY: validate

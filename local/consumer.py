@@ -25,7 +25,6 @@ import flagstore  # noqa: E402 - counted in the time that is shown
 flags = flagstore.Client(os.environ["FLAGSTORE_SOURCE"], ttl_s=0.5)
 
 
-<<<<<<< HEAD
 SOMEBODY = {"key": "ada", "email": "ada@example.com"}
 
 
@@ -34,13 +33,6 @@ def shown(user: flagstore.ContextFlags, key: str) -> str:
     detail = user.detail(key)
     value = detail.enabled if detail.value is None else detail.value
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-=======
-def state(snapshot: flagstore.Snapshot, key: str) -> str:
-    """Return a flag's switch: LaunchDarkly has ``on``, Split ``killed``, the others ``enabled``."""
-    flag = snapshot[key]
-    on = not flag["killed"] if "killed" in flag else flag.get("on", flag.get("enabled"))
-    return "on" if on else "off"
->>>>>>> w-appconfig
 
 
 def main(keys: list[str]) -> None:

@@ -20,12 +20,13 @@ import pytest
 from local.deploy import build
 from local.lambda_rie import DEFAULT_PYTHON
 from local.stand_in import REPOSITORY
+from simulators.appconfig import AppConfigSimulator
 from simulators.aws import aws, dynamodb
 from tools import make_events
 
 from .containers import ARCHITECTURE, Engine, NoEngineError, Relay, invoke
 from .deployments import checkout
-from .test_sample_events import BY_HAND, FORGED, HOOK_OPTIONS, SIGNED, SOURCES, load
+from .test_sample_events import BY_HAND, FORGED, HOOK_OPTIONS, SIGNED, SOURCES, TOLD, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,11 @@ def local(
         for source, kind in SOURCES.items():
             provider = running.enter_context(kind.simulator())
             relay = running.enter_context(Relay(address, int(provider.url.rpartition(":")[2])))
-            _configure(aws, name, source, kind.provider, provider.sdk_key, relay.url(provider.url))
+            # AppConfig takes the function's own credentials, those of the stand-in's root user.
+            key = "" if isinstance(provider, AppConfigSimulator) else provider.sdk_key
+            credential = {"key": key, "base_url": relay.url(provider.url)}
+            options = getattr(provider, "options", {})
+            _configure(aws, f"{name}/{{}}/{source}", kind.provider, credential, options)
         variables = {
             "AWS_ENDPOINT_URL": to_aws.url(aws.endpoint),
             "FLAGSTORE_PARAMETER_PREFIX": f"/{name}",
@@ -142,20 +147,26 @@ def _table(dynamodb: Any, name: str) -> str:
     return name
 
 
-def _configure(aws: StandIn, prefix: str, source: str, provider: str, key: str, url: str) -> None:
+def _configure(
+    aws: StandIn,
+    path: str,
+    provider: str,
+    credential: dict[str, str],
+    options: dict[str, str],
+) -> None:
+    source = {"provider": provider, "allow_http": True, "allow_private": True, "options": options}
     contents: dict[str, dict[str, Any]] = {
-        "sources": {"provider": provider, "allow_http": True, "allow_private": True},
-        "credentials": {"key": key, "base_url": url},
+        "sources": source,
+        "credentials": credential,
         "webhooks": {
             "provider": provider,
             "secrets": [make_events.SECRET],
             "options": HOOK_OPTIONS,
         },
     }
-    ssm = aws.client("ssm")
-    for path, content in contents.items():
-        ssm.put_parameter(
-            Name=f"/{prefix}/{path}/{source}", Type="SecureString", Value=json.dumps(content)
+    for kind, content in contents.items():
+        aws.client("ssm").put_parameter(
+            Name=f"/{path.format(kind)}", Type="SecureString", Value=json.dumps(content)
         )
 
 
@@ -174,15 +185,16 @@ def test_a_strangers_webhook_is_refused(local: Local, name: str) -> None:
     assert local.rings() == []
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", BY_HAND + TOLD)
 def test_sync_function_takes_what_is_no_webhook(local: Local, name: str) -> None:
-    """The schedule, a batch of rings and a person's event: fetched, and every source is there."""
+    """The schedule, rings from the queue, a person's event, AWS' own: every source is there."""
     told = local.invoke("SyncFunction", name)
-    if name == "sqs-batch.json":
+    if name in {"sqs-batch.json", "appconfig-sqs.json"}:
         assert told == {"batchItemFailures": []}
     else:
         reports = told if isinstance(told, list) else [told]
-        sources = set(SOURCES) if name == "schedule.json" else {load(name)["source"]}
+        sources = {make_events.APPCONFIG_SOURCE} if name in TOLD else {load(name).get("source")}
+        sources = set(SOURCES) if name == "schedule.json" else sources
         assert {report["source"] for report in reports} == sources
         assert {report["outcome"] for report in reports} <= {"published", "unchanged"}
 
