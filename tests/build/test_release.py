@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READER = "flagstore/"
-SIZES = {"flagstore-": 200, "flagstore-layer-": 400, "storesync-": 10 * 1024}
-"""In KiB, the most that each artefact may have."""
+SIZES = {"flagstore-": 200, "flagstore-layer-": 512, "storesync-": 10 * 1024}
+"""In KiB, the most that each artefact may have: a quarter more than four providers' engines take."""
 
 # AWS' reference of the repository's CreateApplication, and what sam takes of it.
 SAR_TEXTS = {
