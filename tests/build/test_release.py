@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READER = "flagstore/"
 SIZES = {"flagstore-": 200, "flagstore-layer-": 512, "storesync-": 10 * 1024}
-"""In KiB, the most that each artefact may have: a quarter more than four providers' engines take."""
+"""In KiB, the most that each artefact may have: a quarter more than four engines take."""
 
 # AWS' reference of the repository's CreateApplication, and what sam takes of it.
 SAR_TEXTS = {
