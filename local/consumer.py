@@ -31,8 +31,9 @@ SOMEBODY = {"key": "ada", "email": "ada@example.com"}
 def shown(user: flagstore.ContextFlags, key: str) -> str:
     """Return what a flag says for somebody: on, off, or another value."""
     detail = user.detail(key)
-    value = detail.enabled if detail.value is None else detail.value
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    # AppConfig's values are attributes, and most of Unleash's features have no payload.
+    value = detail.value if isinstance(detail.value, str | bool) else detail.enabled
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def main(keys: list[str]) -> None:
