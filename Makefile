@@ -116,10 +116,15 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back
 	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
 
 .PHONY: e2e-deploy
-e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS; sam local: some five minutes
+e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS: some two minutes
 	@$(call install,$(ENVIRONMENTS))
-	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
-	  tests/e2e/test_sam_local.py
+	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py
+
+.PHONY: e2e-sam-local
+e2e-sam-local: ## the real `sam local invoke` with every sample event, in containers (installs podman; root)
+	@$(call install,$(ENVIRONMENTS))
+	@tools/setup-e2e --containers
+	.venv/bin/pytest -m campaign tests/e2e/test_sam_local.py
 
 .PHONY: validate
 validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks in template.yaml

@@ -21,6 +21,7 @@ import subprocess
 import tarfile
 import threading
 from contextlib import ExitStack, closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ARCHITECTURE = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
-IMAGE = f"public.ecr.aws/lambda/python:3.13-{ARCHITECTURE}"
-"""The name under which `sam local` looks for AWS' image, before it would ask the registry."""
 
+REPOSITORY = Path(__file__).parents[2]
 COMMANDS = ("/bin/sh", "/bin/mv", "/bin/chmod")
 FOLDERS = ("dev", "etc", "opt", "proc", "sys", "tmp", "var/task")
 LEFT_OUT = {"__pycache__", "ensurepip", "idlelib", "pip", "site-packages", "test", "tkinter"}
@@ -124,10 +124,10 @@ class Engine:
     def _start(self) -> None:
         image = self._home / "image.tar"
         write_image(image)
-        self._podman("import", "--change", "ENV PATH=/bin", str(image), IMAGE)
+        self._podman("import", "--change", "ENV PATH=/bin", str(image), image_name())
         image.unlink()
         # Says whether a container runs at all; the first one also makes the bridge.
-        self._podman("run", "--rm", IMAGE, "/bin/sh", "-c", "exit 0")
+        self._podman("run", "--rm", image_name(), "/bin/sh", "-c", "exit 0")
         log = self._running.enter_context((self._home / "service.log").open("wb"))
         service = self._running.enter_context(
             processes.running(
@@ -202,6 +202,18 @@ def _linked(programs: Iterable[Path]) -> set[Path]:
         told = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout  # noqa: S607 - the system's
         found |= {Path(name) for name in LINKED.findall(told)}
     return found
+
+
+@cache
+def image_name() -> str:
+    """Return the name under which `sam local` looks for AWS' image, before it asks a registry."""
+    code = (
+        "from samcli.local.docker.lambda_image import LambdaImage\n"
+        "print(LambdaImage._INVOKE_REPO_PREFIX)"
+    )
+    python = REPOSITORY / ".venv-sam" / "bin" / "python"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
+    return f"{told.strip()}/python:3.13-{ARCHITECTURE}"
 
 
 class Relay:
