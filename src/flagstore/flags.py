@@ -239,7 +239,10 @@ class ContextFlags:
         )
 
     def _key(self) -> str:
-        return context_key(self._given)
+        try:
+            return context_key(self._given)
+        except Exception:  # noqa: BLE001 - no mapping, or a key without a text: the detail says so
+            return ""
 
 
 class Flags:
