@@ -303,7 +303,8 @@ def test_an_attribute_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
     class Trap:
         def __iter__(self) -> Any:
-            raise LookupError("".join(("cau", "ght")))
+            text = "caught"
+            raise LookupError(text)
 
     one = matcher("PART_OF_SET", "trap", whitelistMatcherData={"whitelist": ["a"]})
     ours = made(flag(conditions=[rule(one, label="x", on=100)]))

@@ -302,6 +302,9 @@ def test_a_connection_that_idled_is_not_used_again(
     transport._used_at -= IDLE_S
     reader.read(KEY, consistent=False, deadline=soon())
     assert table.connections == 2
+    transport._used_wall -= IDLE_S  # a freeze may have stopped the other clock
+    reader.read(KEY, consistent=False, deadline=soon())
+    assert table.connections == 3
 
 
 def test_a_kept_connection_that_was_closed_costs_nothing(
@@ -546,6 +549,24 @@ def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> 
     assert one == other
 
 
+CANONICAL = (
+    "The request signature we calculated does not match the signature you provided. Check it.\n\n"
+    "The Canonical String for this request should have been\n'POST\n/\n\n"
+    "host:dynamodb.eu-west-1.amazonaws.com\nx-amz-security-token:secret-token\n'"
+)
+
+
+def test_what_aws_says_of_a_signature_shows_no_token(
+    monkeypatch: pytest.MonkeyPatch, table: Table, reader: DynamoDBReader
+) -> None:
+    """Its answer quotes the request with the session token, which belongs into no log."""
+    table.default = fault("InvalidSignatureException", 400, CANONICAL)
+    for one in (reader, boto(monkeypatch, table)):
+        with pytest.raises(StoreUnavailableError, match="does not match the signature") as caught:
+            one.read(KEY, consistent=True, deadline=soon())
+        assert "secret-token" not in str(caught.value)
+
+
 def test_boto3s_errors_are_ours(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
     """Refusals are typed, and carry the code."""
     table.default = fault("AccessDeniedException", 400, "no")
@@ -575,6 +596,20 @@ def test_what_is_missing_is_named(missing: str) -> None:
 def test_the_endpoint_follows_awss_variables(environ: dict[str, str], endpoint: str) -> None:
     """The service's own variable first, then the general one, then AWS itself."""
     assert endpoint_of(environ, "eu-west-1") == endpoint
+
+
+def test_tls_is_not_lost_to_capitals() -> None:
+    """A scheme may be written in any case."""
+    endpoint = endpoint_of({"AWS_ENDPOINT_URL": "HTTPS://dynamodb.example"}, "eu-west-1")
+    assert endpoint == "https://dynamodb.example"
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:8000", "dynamodb.example", "https://", "ftp://a"])
+def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
+    """Nothing is sent to where nobody meant."""
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be https://"):
+            open_reader({**ENVIRON, name: endpoint})
 
 
 def test_china_has_a_domain_of_its_own() -> None:

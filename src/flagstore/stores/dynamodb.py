@@ -113,13 +113,21 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
 
 
 def endpoint_of(environ: Mapping[str, str], region: str) -> str:
-    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know."""
+    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know.
+
+    Raises:
+        ConfigurationError: if it is no ``https://`` or ``http://`` with a host.
+    """
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return (
-        environ.get("AWS_ENDPOINT_URL_DYNAMODB")
-        or environ.get("AWS_ENDPOINT_URL")
-        or f"https://dynamodb.{region}.{suffix}"
-    )
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+        if given := environ.get(name):
+            scheme, _, rest = given.partition("://")
+            scheme = scheme.lower()  # HTTPS:// in capitals is no reason to do without TLS
+            if scheme not in ("https", "http") or not rest.partition("/")[0]:
+                message = f"{name} must be https://… or http://…, with a host"
+                raise ConfigurationError(message)
+            return f"{scheme}://{rest}"
+    return f"https://dynamodb.{region}.{suffix}"
 
 
 class LeanTransport:
@@ -134,7 +142,7 @@ class LeanTransport:
         self._host = rest.partition("/")[0]
         self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
         self._connection: Connection | None = None
-        self._used_at = 0.0
+        self._used_at = self._used_wall = 0.0
         self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
@@ -173,14 +181,16 @@ class LeanTransport:
         if code in KEYS_REFUSED and self._keys.refused():
             return code  # they may be those of another time: a snapshot keeps what it knew
         if status == REFUSED and code not in RETRIED_CODES:
-            text = answer.get("message") or answer.get("Message") or ""
+            text = _public(str(answer.get("message") or answer.get("Message") or ""))
             message = f"DynamoDB refused: {code}: {text}"
             raise StoreUnavailableError(message)
         return code
 
     def _is_warm(self) -> bool:
         """Say whether there is a connection to use again; one of another process never is."""
-        warm = self._pid == os.getpid() and time.monotonic() - self._used_at < IDLE_S
+        # By both clocks: the monotonic one may stop while Lambda freezes us.
+        idled = max(time.monotonic() - self._used_at, time.time() - self._used_wall)
+        warm = self._pid == os.getpid() and idled < IDLE_S
         if not warm:
             self.close()
         return self._connection is not None
@@ -189,7 +199,7 @@ class LeanTransport:
         headers = self._signed(operation, body, deadline)
         connection = self._connection or self._connect(deadline)
         status, content = connection.request("POST", "/", headers, body, deadline)
-        self._used_at = time.monotonic()
+        self._used_at, self._used_wall = time.monotonic(), time.time()
         if connection.closed:
             self.close()
         try:
@@ -244,7 +254,7 @@ class BotoTransport:
                 self._client = self._make(deadline)
             answer: dict[str, Any] = getattr(self._client, method)(**payload)
         except failures as error:
-            message = f"{operation} through boto3: {error}"
+            message = f"{operation} through boto3: {_public(str(error))}"
             raise StoreUnavailableError(message) from error
         return answer
 
@@ -266,6 +276,11 @@ def _boto_exceptions() -> tuple[type[Exception], ...]:
         message = "no AWS keys in the environment; install boto3 for other credentials"
         raise ConfigurationError(message) from error
     return BotoCoreError, ClientError
+
+
+def _public(text: str) -> str:
+    """Return the first line of what AWS says: about a signature, the session token is in others."""
+    return text.partition("\n")[0][:500]
 
 
 def _record(item: Mapping[str, Any]) -> Record:
