@@ -94,6 +94,7 @@ class Client(Flags):
         self._environment = environment
         self._strategies = strategies or {}
         self._overrides = _overrides(os.environ.get("FLAGSTORE_OVERRIDES", ""))
+        self._layers = (self._overrides,)
         self._made: tuple[Snapshot, Engine | None] | None = None
 
     # -- what is in the flag set -----------------------------------------------------------------
@@ -168,11 +169,19 @@ class Client(Flags):
         """Give flags other values from now on, or for as long as a ``with`` statement runs.
 
         They win over the flag set, and are there without one, for every context of this client.
-        What was asked for before stays as it is.
+        What was asked for before stays as it is. Where several overlap, also in other threads or
+        tasks, the latest wins, and each takes back its own values alone.
         """
-        undo = Override(self, self._overrides)
-        self._overrides = {**self._overrides, **values}
-        return undo
+        layer = dict(values)
+        with _clients_lock:
+            self._layers = (*self._layers, layer)
+            self._overrides = {**self._overrides, **layer}
+        return Override(self, layer)
+
+    def _take_back(self, layer: dict[str, Any]) -> None:
+        with _clients_lock:
+            self._layers = tuple(one for one in self._layers if one is not layer)
+            self._overrides = {key: one[key] for one in self._layers for key in one}
 
     def _state(self) -> State:
         try:
@@ -257,6 +266,8 @@ class _Nameless(Client):
         pass
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
+            raise AttributeError(name)
         message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
         raise ConfigurationError(message)
 
@@ -264,17 +275,17 @@ class _Nameless(Client):
 class Override:
     """Undoes an override at the end of a ``with`` statement."""
 
-    __slots__ = ("_before", "_client")
+    __slots__ = ("_client", "_layer")
 
-    def __init__(self, client: Client, before: Mapping[str, Any]) -> None:
+    def __init__(self, client: Client, layer: dict[str, Any]) -> None:
         self._client = client
-        self._before = before
+        self._layer = layer
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
-        self._client._overrides = dict(self._before)  # noqa: SLF001 - of this module
+        self._client._take_back(self._layer)  # noqa: SLF001 - of this module
 
 
 class _SnapshotItems:

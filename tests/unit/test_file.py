@@ -183,6 +183,31 @@ def test_a_bootstrap_that_is_bad_too_says_both(tmp_path: Path, clock: FakeClock)
         flags.snapshot()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xfe{",
+        b'{"flagValues": {"a": NaN}}',
+        b'{"provider": "split", "sections": {"flags": [1]}}',
+        b'{"provider": "split", "sections": 5}',
+    ],
+)
+def test_whatever_a_bootstrap_holds_the_error_is_typed(
+    tmp_path: Path, clock: FakeClock, data: bytes
+) -> None:
+    """As without the file: one family of errors, a pause, and defaults for who asked for them."""
+    path = tmp_path / "flags.json"
+    path.write_bytes(data)
+    store = RecordsReader({}, clock)
+    clocks = {"clock": clock.now, "monotonic": clock.monotonic}
+    flags = Client("prod", store=store, bootstrap=str(path), **clocks)
+    for _ in range(2):
+        with pytest.raises(NotLoadedError, match=r"nothing has been published.*bootstrap"):
+            flags.snapshot()
+    lenient = Client("prod", store=store, bootstrap=str(path), defaults_until_loaded=True, **clocks)
+    assert lenient.detail("a", default=5).error == "NOT_LOADED"
+
+
 def test_a_bootstrap_is_older_than_anything(file: Path) -> None:
     """Its ticket is lower than that of any publication."""
     assert snapshot_of(str(file), "prod").head.ticket == 0

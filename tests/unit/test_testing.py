@@ -104,6 +104,22 @@ def test_overrides_end_with_their_block() -> None:
     assert flags.enabled("a")
 
 
+def test_overrides_that_overlap_take_back_their_own() -> None:
+    """As in two threads: one that ends takes nothing from the other, and leaves nothing behind."""
+    flags = nothing_published(defaults_until_loaded=True)
+    one, other = flags.override({"a": True, "c": 1}), flags.override({"b": True, "c": 2})
+    with other:
+        with one:
+            flags.override({"d": True})  # from now on
+        assert not flags.enabled("a")
+        assert flags.enabled("b")
+        assert flags.value("c", default=0) == 2
+    assert not flags.enabled("a")
+    assert not flags.enabled("b")
+    assert flags.value("c", default=0) == 0
+    assert flags.enabled("d")
+
+
 def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """FLAGSTORE_OVERRIDES, a JSON object; what is none is said when the client is made."""
     monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": true, "b": {"c": 1}}')
