@@ -16,7 +16,7 @@ from flagstore.loading import TTL_S, Loader
 from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
@@ -94,7 +94,7 @@ class Client(Flags):
         self._environment = environment
         self._strategies = strategies or {}
         self._overrides = _overrides(os.environ.get("FLAGSTORE_OVERRIDES", ""))
-        self._layers = (self._overrides,)
+        self._layers: tuple[dict[str, Any], ...] = (self._overrides,)  # the environment's first
         self._made: tuple[Snapshot, Engine | None] | None = None
 
     # -- what is in the flag set -----------------------------------------------------------------
@@ -181,7 +181,7 @@ class Client(Flags):
     def _take_back(self, layer: dict[str, Any]) -> None:
         with _clients_lock:
             self._layers = tuple(one for one in self._layers if one is not layer)
-            self._overrides = {key: one[key] for one in self._layers for key in one}
+            self._overrides = merged(self._layers)
 
     def _state(self) -> State:
         try:
@@ -302,6 +302,11 @@ class _SnapshotItems:
             return self._snapshot.item(section, key)
         except FlagNotFoundError:
             return None
+
+
+def merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of overrides of which the latest wins."""
+    return {key: layer[key] for layer in layers for key in layer}
 
 
 def _random() -> float:
