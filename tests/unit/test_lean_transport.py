@@ -567,6 +567,43 @@ def test_what_aws_says_of_a_signature_shows_no_token(
         assert "secret-token" not in str(caught.value)
 
 
+def test_boto3_keeps_the_deadline_of_each_read(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """A refresh has a quarter of a second, whatever the first load was given."""
+    reader = boto(monkeypatch, table)
+    assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+    table.default = hang
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        reader.read(KEY, consistent=True, deadline=begun + 0.25)
+    assert time.monotonic() - begun < 1
+
+
+def test_boto3_asks_twice_where_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """A connection that ends, and a table that is busy, may be better the second time."""
+    reader = boto(monkeypatch, table)
+    for play in (hang_up, fault("ThrottlingException"), raw(500)):
+        table.due = [play]
+        assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+
+
+def test_boto3_uses_no_connection_of_another_process(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """Parent and child would read each other's answers."""
+    transport = BotoTransport()
+    boto(monkeypatch, table)  # for the environment
+    reader = DynamoDBReader("flags", transport)
+    for connections in (1, 1, 2):
+        if connections == 2:
+            transport._pid -= 1
+        assert reader.read(KEY, consistent=True, deadline=soon()) is not None
+        assert table.connections == connections
+
+
 def test_boto3s_errors_are_ours(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
     """Refusals are typed, and carry the code."""
     table.default = fault("AccessDeniedException", 400, "no")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
+BOTO_S = (0.2, 0.45, 0.95, 1.9)
+"""Time-outs of boto3's clients, in seconds: what a refresh has, and twice as much each time."""
 OK = 200
 REFUSED = 400
 RETRIED_CODES = {
@@ -243,29 +245,48 @@ class BotoTransport:
     """DynamoDB through boto3, for credentials that are not in the environment."""
 
     def __init__(self) -> None:
-        self._client: Any = None
+        self._clients: dict[float, Any] = {}
+        """By time-out: botocore's belong to a client, and a refresh has less time than a load."""
+        self._session: Any = None
+        self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation; botocore repeats, within its own time-outs."""
+        """Call one operation, twice if there is time; no wait is longer than what is left."""
         method = {"GetItem": "get_item", "Query": "query"}[operation]
         failures = _boto_exceptions()
-        try:
-            if self._client is None:
-                self._client = self._make(deadline)
-            answer: dict[str, Any] = getattr(self._client, method)(**payload)
-        except failures as error:
-            message = f"{operation} through boto3: {_public(str(error))}"
-            raise StoreUnavailableError(message) from error
-        return answer
+        again = True
+        while True:
+            try:
+                answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+            except failures as error:
+                if again and deadline - time.monotonic() >= min(BOTO_S):
+                    again = False
+                    continue
+                message = f"{operation} through boto3: {_public(str(error))}"
+                raise StoreUnavailableError(message) from error
+            return answer
 
-    def _make(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+    def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        left = deadline - time.monotonic()
+        if self._pid != os.getpid():  # parent and child would read each other's answers
+            self._clients, self._session, self._pid = {}, None, os.getpid()
+        # The longest that is in time; what is left of a quarter of a second is less than that.
+        seconds = max((seconds for seconds in BOTO_S if seconds <= left), default=min(BOTO_S))
+        if seconds not in self._clients:
+            self._clients[seconds] = self._make(seconds)
+        return self._clients[seconds]
+
+    def _make(self, seconds: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
         import boto3  # noqa: PLC0415 - heavy, and rarely needed
         from botocore.config import Config  # noqa: PLC0415
 
+        if self._session is None:  # which looks for credentials, and keeps them for all clients
+            self._session = boto3.Session()
         # Not the module's: botocore has time-outs of its own.
-        left = max(deadline - time.monotonic(), 0.001)
-        config = Config(connect_timeout=left, read_timeout=left, retries={"total_max_attempts": 2})
-        return boto3.client("dynamodb", config=config)
+        config = Config(
+            connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
+        )
+        return self._session.client("dynamodb", config=config)
 
 
 def _boto_exceptions() -> tuple[type[Exception], ...]:
