@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from flagstore.body import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Head, Key, head_key, piece_key
 from flagstore.reader import Client
+from flagstore.stores import http as lean_http
+from flagstore.stores import resp
 from flagstore.stores.dynamodb import (
     IDLE_S,
     BotoTransport,
@@ -289,6 +292,52 @@ def test_a_connection_is_kept(table: Table, reader: DynamoDBReader) -> None:
     for _ in range(5):
         reader.read(KEY, consistent=False, deadline=soon())
     assert (len(table.requests), table.connections) == (5, 1)
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[str, int]]:
+    """Give an address that swallows packets: nobody accepts there, and the queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        address: tuple[str, int] = listener.getsockname()
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        yield address
+
+
+def test_an_address_that_swallows_packets_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, table: Table, silent: tuple[str, int]
+) -> None:
+    """As where one zone of an endpoint is lost: the next address answers before the deadline."""
+    known = ("127.0.0.1", table.server_port)
+
+    def resolve(*_: object, **__: object) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (silent, silent, known)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with closing(LeanTransport("eu-west-1", "http://zones.example", ENVIRON)) as transport:
+        reader = DynamoDBReader("flags", transport)
+        assert reader.read(KEY, consistent=False, deadline=soon(0.6)) is not None
+
+
+def test_addresses_that_swallow_packets_do_not_outlast_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, silent: tuple[str, int]
+) -> None:
+    """All of them together have the time of one."""
+    found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", silent)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found] * 4)
+    begun = time.monotonic()
+    for connect in (
+        lambda: lean_http.Connection("http", "zones.example", begun + 0.3),
+        lambda: resp.Connection("zones.example", 6379, None, begun + 0.6),
+    ):
+        with pytest.raises(TimeoutError):
+            connect()
+    assert time.monotonic() - begun < 1
 
 
 def test_a_connection_that_idled_is_not_used_again(
