@@ -192,7 +192,7 @@ class ContextFlags:
         """Return the detail of every flag, by key, sorted; no hook is told of it."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
-        return {key: self._evaluate(key, None) for key in sorted(keys)}
+        return {key: self._evaluate(key, None) for key in sorted(keys, key=str)}
 
     def _evaluate(self, key: str, default: Any) -> Detail:  # noqa: ANN401 - any JSON
         try:

@@ -55,7 +55,7 @@ class Loader:
         self.source = check_source(source)
         self._store = store
         self._ttl_s = ttl_s
-        self._replicas = replicas
+        self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
         self._monotonic = monotonic
         self._bootstrap = bootstrap
@@ -332,13 +332,14 @@ class Loader:
 
     def _replica(self) -> int:
         if self._replicas is None:
-            self._replicas = _positive(os.environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+            name = "FLAGSTORE_HEAD_REPLICAS"
+            self._replicas = _positive(os.environ.get(name) or "1", name)
         return os.urandom(1)[0] % self._replicas
 
 
-def _positive(text: str) -> int:
+def _positive(text: str, name: str) -> int:
     if not text.isdecimal() or not int(text):
-        message = f"FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 on, not {text!r}"
+        message = f"{name} must be a whole number from 1 on, not {text!r}"
         raise ConfigurationError(message)
     return int(text)
 

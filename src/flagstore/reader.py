@@ -72,9 +72,12 @@ class Client(Flags):
             monotonic: seconds that never go back, and that deadlines are measured in.
 
         Raises:
-            ConfigurationError: if the name cannot be that of a source, or ``FLAGSTORE_OVERRIDES``
-                is no JSON object.
+            ConfigurationError: if the name cannot be that of a source, a number is none, or
+                ``FLAGSTORE_OVERRIDES`` is no JSON object.
         """
+        _check_seconds("ttl_s", ttl_s)
+        if max_age_s is not None:
+            _check_seconds("max_age_s", max_age_s)
         self._loader = Loader(
             source,
             store=store,
@@ -304,6 +307,13 @@ class _SnapshotItems:
             return None
 
 
+def _check_seconds(name: str, value: object) -> None:
+    """Refuse what a variable holds and nobody made a number of, before it fails at every read."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        message = f"{name} must be a number of seconds from 0 on, not {value!r}"
+        raise ConfigurationError(message)
+
+
 def merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the values of overrides of which the latest wins."""
     return {key: layer[key] for layer in layers for key in layer}
@@ -317,7 +327,7 @@ def _random() -> float:
 def _overrides(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'

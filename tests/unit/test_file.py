@@ -128,7 +128,17 @@ def test_the_documents_of_providers(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"features": 3}', '{"ff": {"d": [{}]}, "x": 1}', '"x"', "[" * 99_999],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"provider": [], "sections": {}}',
+        '{"features": 3}',
+        '{"ff": {"d": [{}]}, "x": 1}',
+        '"x"',
+        "[" * 99_999,
+    ],
 )
 def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: str) -> None:
     """A typed error that names the file and what it may hold."""
@@ -139,6 +149,13 @@ def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: st
         return
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json holds no flags that are known"):
         client(path, clock).keys()
+
+
+def test_a_file_may_begin_with_a_mark(tmp_path: Path, clock: FakeClock) -> None:
+    """Editors and shells on Windows put one before UTF-8."""
+    path = tmp_path / "flags.json"
+    path.write_bytes(b'\xef\xbb\xbf{"flagValues": {"a": 1}}')
+    assert client(path, clock).keys() == ["a"]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, clock: FakeClock) -> None:

@@ -982,6 +982,34 @@ def test_python_may_look_at_a_client_without_a_name(monkeypatch: pytest.MonkeyPa
     assert not hasattr(flagstore.client(), "__wrapped__")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl_s": "30"},
+        {"ttl_s": None},
+        {"ttl_s": True},
+        {"ttl_s": float("nan")},
+        {"max_age_s": "60"},
+        {"max_age_s": -1},
+        {"replicas": 0},
+        {"replicas": 1.5},
+    ],
+)
+def test_a_number_that_is_none_is_named(options: dict[str, Any]) -> None:
+    """When the client is made, and not by a TypeError at every read."""
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(options))} must be a"):
+        Client("prod", **options)
+
+
+@pytest.mark.parametrize("key", [5, None, ("a",), b"a"])
+def test_what_is_no_text_names_no_flag(key: Any) -> None:
+    """A KeyError as for any flag that is not there."""
+    client = Rig({"a": 1}).client
+    assert key not in client
+    with pytest.raises(FlagNotFoundError):
+        client[key]
+
+
 @pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])
 def test_a_wrong_name_is_refused_before_any_read(name: str) -> None:
     """Before it could reach a key, and so that it is not cached."""

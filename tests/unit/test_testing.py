@@ -145,6 +145,13 @@ def test_overrides_that_overlap_take_back_their_own() -> None:
     assert flags.enabled("d")
 
 
+def test_an_override_of_an_odd_key_breaks_nothing() -> None:
+    """It is there under that key, between the others."""
+    flags = nothing_published(defaults_until_loaded=True)
+    flags.override({5: 1, "a": 2, None: 3})  # type: ignore[dict-item] # on purpose
+    assert flags.all({"key": "ada"}).keys() == {5, "a", None}
+
+
 def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """FLAGSTORE_OVERRIDES, a JSON object; what is none is said when the client is made."""
     monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": true, "b": {"c": 1}}')
