@@ -192,7 +192,7 @@ class ContextFlags:
         """Return the detail of every flag, by key, sorted; no hook is told of it."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
-        return {key: self._evaluate(key, None) for key in sorted(keys)}
+        return {key: self._evaluate(key, None) for key in sorted(keys, key=str)}
 
     def _evaluate(self, key: str, default: Any) -> Detail:  # noqa: ANN401 - any JSON
         try:
@@ -239,7 +239,10 @@ class ContextFlags:
         )
 
     def _key(self) -> str:
-        return context_key(self._given)
+        try:
+            return context_key(self._given)
+        except Exception:  # noqa: BLE001 - no mapping, or a key without a text: the detail says so
+            return ""
 
 
 class Flags:

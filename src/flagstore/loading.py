@@ -55,7 +55,7 @@ class Loader:
         self.source = check_source(source)
         self._store = store
         self._ttl_s = ttl_s
-        self._replicas = replicas
+        self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
         self._monotonic = monotonic
         self._bootstrap = bootstrap
@@ -130,10 +130,14 @@ class Loader:
         """
         snapshot = self.snapshot()
         if not self._checked_at and not self._failures:
-            with self._lock:
-                # Another thread may have asked meanwhile, with or without success.
-                if not self._checked_at and not self._failures:
-                    self._refresh(snapshot)
+            # Not for ever: a log handler that asks may run in the thread that holds it.
+            if self._lock.acquire(timeout=FIRST_LOAD_S):
+                try:
+                    # Another thread may have asked meanwhile, with or without success.
+                    if not self._checked_at and not self._failures:
+                        self._refresh(snapshot)
+                finally:
+                    self._lock.release()
             snapshot = self._snapshot or snapshot
         head = snapshot.head
         checked_at = max(self._checked_at, head.published_at) / 1000
@@ -199,8 +203,9 @@ class Loader:
 
             try:
                 self._snapshot = snapshot_of(self._bootstrap, self.source)
-            except (CorruptSnapshotError, OSError) as broken:
-                error = NotLoadedError(f"{error}; and the bootstrap file failed: {broken}")
+            except Exception as broken:  # noqa: BLE001 - whatever somebody's file holds
+                said = f"{type(broken).__name__}: {broken}"
+                error = NotLoadedError(f"{error}; and the bootstrap file failed: {said}")
         self._failed(error)
         if self._snapshot is None:
             raise error from cause
@@ -231,25 +236,28 @@ class Loader:
         self._checked_at = max(self._checked_at, pulse.checked_at)
 
     def _succeeded(self) -> None:
-        if self._told_stale:
-            self._told_stale = False
-            self._tell("flags of %s are fresh again", self.source)
         self._failures = 0
         self._error = None
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
         # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
         self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
+        if self._told_stale:
+            self._told_stale = False
+            self._tell("flags of %s are fresh again", self.source)
 
     def _failed(self, error: NotLoadedError) -> None:
+        self._error = error
+        self._failures += 1
+        # Capped before it grows: after 1,024 doublings, a day of trouble, there is no such float.
+        doublings = min(self._failures - 1, 10)
+        self._ask_again_in(min(COOL_DOWN_S * 2.0**doublings, MAX_COOL_DOWN_S))
         if not self._told_stale and self._snapshot is not None:
             self._told_stale = True
             self._tell("flags of %s are stale: %s", self.source, error)
-        self._error = error
-        self._failures += 1
-        self._ask_again_in(min(COOL_DOWN_S * 2.0 ** (self._failures - 1), MAX_COOL_DOWN_S))
 
     @staticmethod
     def _tell(text: str, *values: object) -> None:
+        # Last of all: a handler may ask this client how old its flags are, under the lock.
         import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
         logging.getLogger("flagstore").warning(text, *values)
@@ -324,13 +332,14 @@ class Loader:
 
     def _replica(self) -> int:
         if self._replicas is None:
-            self._replicas = _positive(os.environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+            name = "FLAGSTORE_HEAD_REPLICAS"
+            self._replicas = _positive(os.environ.get(name) or "1", name)
         return os.urandom(1)[0] % self._replicas
 
 
-def _positive(text: str) -> int:
+def _positive(text: str, name: str) -> int:
     if not text.isdecimal() or not int(text):
-        message = f"FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 on, not {text!r}"
+        message = f"{name} must be a whole number from 1 on, not {text!r}"
         raise ConfigurationError(message)
     return int(text)
 

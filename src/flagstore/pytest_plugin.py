@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from flagstore.errors import NotLoadedError
 from flagstore.flags import Flags
-from flagstore.reader import Client
+from flagstore.reader import Client, merged
 from flagstore.testing import FakeFlags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flagstore.flags import State
 
 
 @pytest.fixture
@@ -19,8 +22,24 @@ def fake_flags() -> Iterator[FakeFlags]:
     """Let every client in this process answer from flags that the test sets; nothing is read."""
     flags = FakeFlags()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Client, "_state", lambda _: flags._state())  # noqa: SLF001 - of this package
-        patch.setattr(Client, "keys", lambda _: flags.keys())
+        patch.setattr(Client, "_state", lambda client: _state(flags, client))
+        patch.setattr(Client, "snapshot", _refuse)
+        for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
+            answer = getattr(FakeFlags, name)
+            patch.setattr(Client, name, lambda _, *given, answer=answer: answer(flags, *given))
         for name in ("in_hand", "may_wait", "trouble"):  # nothing is wrong, and nothing to wait for
             patch.setattr(Client, name, getattr(Flags, name))
         yield flags
+
+
+def _state(flags: FakeFlags, client: Client) -> State:
+    """Answer from the fake, but for what the client itself overrides; not in the environment."""
+    state = flags._state()  # noqa: SLF001 - of this package
+    state.overrides = merged(vars(client).get("_layers", ())[1:])  # without a name it has none
+    return state
+
+
+def _refuse(_: Client) -> NoReturn:
+    """Read no store in the place of a fake, which has values and no flag set."""
+    message = "fake_flags has no flag set: the provider's JSON is read from a store or a file"
+    raise NotLoadedError(message)

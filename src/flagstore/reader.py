@@ -16,7 +16,7 @@ from flagstore.loading import TTL_S, Loader
 from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
@@ -72,9 +72,12 @@ class Client(Flags):
             monotonic: seconds that never go back, and that deadlines are measured in.
 
         Raises:
-            ConfigurationError: if the name cannot be that of a source, or ``FLAGSTORE_OVERRIDES``
-                is no JSON object.
+            ConfigurationError: if the name cannot be that of a source, a number is none, or
+                ``FLAGSTORE_OVERRIDES`` is no JSON object.
         """
+        _check_seconds("ttl_s", ttl_s)
+        if max_age_s is not None:
+            _check_seconds("max_age_s", max_age_s)
         self._loader = Loader(
             source,
             store=store,
@@ -94,6 +97,7 @@ class Client(Flags):
         self._environment = environment
         self._strategies = strategies or {}
         self._overrides = _overrides(os.environ.get("FLAGSTORE_OVERRIDES", ""))
+        self._layers: tuple[dict[str, Any], ...] = (self._overrides,)  # the environment's first
         self._made: tuple[Snapshot, Engine | None] | None = None
 
     # -- what is in the flag set -----------------------------------------------------------------
@@ -168,11 +172,19 @@ class Client(Flags):
         """Give flags other values from now on, or for as long as a ``with`` statement runs.
 
         They win over the flag set, and are there without one, for every context of this client.
-        What was asked for before stays as it is.
+        What was asked for before stays as it is. Where several overlap, also in other threads or
+        tasks, the latest wins, and each takes back its own values alone.
         """
-        undo = Override(self, self._overrides)
-        self._overrides = {**self._overrides, **values}
-        return undo
+        layer = dict(values)
+        with _clients_lock:
+            self._layers = (*self._layers, layer)
+            self._overrides = {**self._overrides, **layer}
+        return Override(self, layer)
+
+    def _take_back(self, layer: dict[str, Any]) -> None:
+        with _clients_lock:
+            self._layers = tuple(one for one in self._layers if one is not layer)
+            self._overrides = merged(self._layers)
 
     def _state(self) -> State:
         try:
@@ -257,6 +269,8 @@ class _Nameless(Client):
         pass
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
+            raise AttributeError(name)
         message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
         raise ConfigurationError(message)
 
@@ -264,17 +278,17 @@ class _Nameless(Client):
 class Override:
     """Undoes an override at the end of a ``with`` statement."""
 
-    __slots__ = ("_before", "_client")
+    __slots__ = ("_client", "_layer")
 
-    def __init__(self, client: Client, before: Mapping[str, Any]) -> None:
+    def __init__(self, client: Client, layer: dict[str, Any]) -> None:
         self._client = client
-        self._before = before
+        self._layer = layer
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
-        self._client._overrides = dict(self._before)  # noqa: SLF001 - of this module
+        self._client._take_back(self._layer)  # noqa: SLF001 - of this module
 
 
 class _SnapshotItems:
@@ -293,6 +307,18 @@ class _SnapshotItems:
             return None
 
 
+def _check_seconds(name: str, value: object) -> None:
+    """Refuse what a variable holds and nobody made a number of, before it fails at every read."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        message = f"{name} must be a number of seconds from 0 on, not {value!r}"
+        raise ConfigurationError(message)
+
+
+def merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of overrides of which the latest wins."""
+    return {key: layer[key] for layer in layers for key in layer}
+
+
 def _random() -> float:
     # From the system: clones of one SnapStart image share Python's, whose import costs besides.
     return int.from_bytes(os.urandom(6), "big") / 2**48
@@ -301,7 +327,7 @@ def _random() -> float:
 def _overrides(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'

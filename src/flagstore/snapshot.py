@@ -101,7 +101,7 @@ class Snapshot:
             FlagNotFoundError: if there is none.
             NotLoadedError: if a large segment cannot be read now; flags are always in hand.
         """
-        text = self._body.text(section, key)
+        text = self._body.text(section, key) if isinstance(key, str) else None
         if text is None and section == LARGE_SECTION and key in self._body.large:
             part = self._body.large[key]
             return decode_part(part, self._load_part(part))

@@ -14,10 +14,12 @@ wheel: every client in the process then answers from it.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, Outcome
 from flagstore.flags import Flags, State
+from flagstore.snapshot import Info
 from flagstore.typed import PLAIN
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ class FakeFlags(Flags):
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
         return sorted(self._values)
+
+    def info(self) -> Info:
+        """Return what a client says of flags that are fresh, for code that prints their age."""
+        now = time.time()
+        counts = {"flags": len(self._values)}
+        return Info("fake", "fake", 1, "", counts, 0, now, now, 0.0, stale=False, error="")
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Give several flags other values."""

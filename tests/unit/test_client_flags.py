@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from flagstore import Client
-from flagstore.evaluation.base import FALLTHROUGH, OVERRIDE, UNSUPPORTED
+from flagstore.evaluation.base import FALLTHROUGH, FLAG_NOT_FOUND, OVERRIDE, UNSUPPORTED
 from flagstore.loading import TTL_S
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from flagstore.flags import Detail
 
@@ -145,3 +145,80 @@ def test_engines_get_what_the_snapshot_holds(tmp_path: Path) -> None:
     for name, member in (("small", "user-3"), ("large", "user-4321")):
         assert rig.client.enabled(name, {"key": member})
         assert not rig.client.enabled(name, {"key": "nobody"})
+
+
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "launchdarkly": {"flagValues": {"a": True}},
+    "split": {
+        "ff": {
+            "d": [
+                {
+                    "name": "a",
+                    "status": "ACTIVE",
+                    "defaultTreatment": "off",
+                    "seed": 1,
+                    "trafficAllocation": 100,
+                    "conditions": [],
+                }
+            ]
+        }
+    },
+    "unleash": {"features": [{"name": "a", "enabled": True, "strategies": []}]},
+}
+
+
+class Unprintable:
+    """Somebody's object that says no text of itself."""
+
+    def __str__(self) -> str:
+        message = "secret-of-a-user"
+        raise RuntimeError(message)
+
+
+ODD_CONTEXTS: list[Any] = [
+    "ada",
+    b"ada",
+    7,
+    True,
+    ["ada"],
+    [("key", "ada")],
+    object(),
+    {"key": Unprintable()},
+    {"key": 10**5_000},
+    {"userId": Unprintable(), "a": {1, 2}},
+    {1: 2, None: 3},
+]
+
+
+@pytest.mark.parametrize("provider", DOCUMENTS)
+def test_an_odd_context_never_raises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str
+) -> None:
+    """Whatever it is, with a hook as without; the hook is told an empty key where there is none."""
+    told: list[str] = []
+    plain = Rig(tmp_path, DOCUMENTS[provider]).client
+    hooked = Rig(
+        tmp_path, DOCUMENTS[provider], on_evaluation=lambda _, key: told.append(key)
+    ).client
+    for context in ODD_CONTEXTS:
+        for client in (plain, hooked):
+            assert isinstance(client.enabled("a", context), bool)
+            assert client.value("a", context, default=5) == 5
+            assert client.detail("a", context, default=5).value == 5
+            assert client.all(context).keys() == {"a"}
+    assert len(told) == 3 * len(ODD_CONTEXTS)
+    assert hooked.info().hook_errors == 0
+    assert "secret-of-a-user" not in caplog.text
+
+
+@pytest.mark.parametrize("provider", DOCUMENTS)
+@pytest.mark.parametrize("key", [None, 7, b"a", ["a"], {}, ("a",)])
+def test_an_odd_key_is_no_flag(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str, key: Any
+) -> None:
+    """What is no text names no flag, and is nothing to log at every call."""
+    client = Rig(tmp_path, DOCUMENTS[provider]).client
+    detail = client.detail(key, {"key": "ada"}, default=5)
+    assert (detail.value, detail.error) == (5, FLAG_NOT_FOUND)
+    assert client.enabled(key, {"key": "ada"}) is False
+    assert not caplog.records

@@ -469,3 +469,27 @@ def test_patterns_that_rust_refuses_are_refused(pattern: str) -> None:
     """Look-around and back-references do not exist there."""
     with pytest.raises(InvalidPatternError):
         Pattern(pattern, ignore_case=True)
+
+
+def test_a_custom_strategy_that_breaks_tells_no_log_of_the_context(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log has where it broke; what the exception says may quote a user."""
+
+    def apply(_parameters: dict[str, Any], context: Any) -> bool:
+        raise LookupError(context["userId"])
+
+    ours = engine(Set(flag("f", {"name": "mine"})), settings(strategies={"mine": apply}))
+    assert ours.evaluate("f", ours.context({"key": "secret-of-a-user"})).error == base.EXCEPTION
+    assert "flag 'f' was not evaluated: LookupError" in caplog.text
+    assert "in apply" in caplog.text
+    assert "secret-of-a-user" not in caplog.text
+
+
+def test_nothing_is_kept_of_flags_that_are_not_there() -> None:
+    """A name that callers make up for each user takes no memory."""
+    ours = engine(Set(flag("f")), settings())
+    context = ours.context({"key": "ada"})
+    for name in ("f", "never", "f"):
+        ours.evaluate(name, context)
+    assert list(ours._evaluators) == ["f"]

@@ -133,7 +133,17 @@ def test_the_documents_of_providers(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"features": 3}', '{"ff": {"d": [{}]}, "x": 1}', '"x"', "[" * 99_999],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"provider": [], "sections": {}}',
+        '{"features": 3}',
+        '{"ff": {"d": [{}]}, "x": 1}',
+        '"x"',
+        "[" * 99_999,
+    ],
 )
 def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: str) -> None:
     """A typed error that names the file and what it may hold."""
@@ -144,6 +154,13 @@ def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: st
         return
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json holds no flags that are known"):
         client(path, clock).keys()
+
+
+def test_a_file_may_begin_with_a_mark(tmp_path: Path, clock: FakeClock) -> None:
+    """Editors and shells on Windows put one before UTF-8."""
+    path = tmp_path / "flags.json"
+    path.write_bytes(b'\xef\xbb\xbf{"flagValues": {"a": 1}}')
+    assert client(path, clock).keys() == ["a"]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, clock: FakeClock) -> None:
@@ -186,6 +203,31 @@ def test_a_bootstrap_that_is_bad_too_says_both(tmp_path: Path, clock: FakeClock)
     flags = Client("prod", store=store, bootstrap=missing, clock=clock.now)
     with pytest.raises(NotLoadedError, match=r"nothing has been published.*bootstrap.*never\.json"):
         flags.snapshot()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xfe{",
+        b'{"flagValues": {"a": NaN}}',
+        b'{"provider": "split", "sections": {"flags": [1]}}',
+        b'{"provider": "split", "sections": 5}',
+    ],
+)
+def test_whatever_a_bootstrap_holds_the_error_is_typed(
+    tmp_path: Path, clock: FakeClock, data: bytes
+) -> None:
+    """As without the file: one family of errors, a pause, and defaults for who asked for them."""
+    path = tmp_path / "flags.json"
+    path.write_bytes(data)
+    store = RecordsReader({}, clock)
+    clocks = {"clock": clock.now, "monotonic": clock.monotonic}
+    flags = Client("prod", store=store, bootstrap=str(path), **clocks)
+    for _ in range(2):
+        with pytest.raises(NotLoadedError, match=r"nothing has been published.*bootstrap"):
+            flags.snapshot()
+    lenient = Client("prod", store=store, bootstrap=str(path), defaults_until_loaded=True, **clocks)
+    assert lenient.detail("a", default=5).error == "NOT_LOADED"
 
 
 def test_a_bootstrap_is_older_than_anything(file: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from flagstore.body import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Head, Key, head_key, piece_key
 from flagstore.reader import Client
+from flagstore.stores import http as lean_http
+from flagstore.stores import resp
 from flagstore.stores.dynamodb import (
     IDLE_S,
     BotoTransport,
@@ -291,6 +294,52 @@ def test_a_connection_is_kept(table: Table, reader: DynamoDBReader) -> None:
     assert (len(table.requests), table.connections) == (5, 1)
 
 
+@pytest.fixture
+def silent() -> Iterator[tuple[str, int]]:
+    """Give an address that swallows packets: nobody accepts there, and the queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        address: tuple[str, int] = listener.getsockname()
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        yield address
+
+
+def test_an_address_that_swallows_packets_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, table: Table, silent: tuple[str, int]
+) -> None:
+    """As where one zone of an endpoint is lost: the next address answers before the deadline."""
+    known = ("127.0.0.1", table.server_port)
+
+    def resolve(*_: object, **__: object) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (silent, silent, known)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with closing(LeanTransport("eu-west-1", "http://zones.example", ENVIRON)) as transport:
+        reader = DynamoDBReader("flags", transport)
+        assert reader.read(KEY, consistent=False, deadline=soon(0.6)) is not None
+
+
+def test_addresses_that_swallow_packets_do_not_outlast_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, silent: tuple[str, int]
+) -> None:
+    """All of them together have the time of one."""
+    found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", silent)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found] * 4)
+    begun = time.monotonic()
+    for connect in (
+        lambda: lean_http.Connection("http", "zones.example", begun + 0.3),
+        lambda: resp.Connection("zones.example", 6379, None, begun + 0.6),
+    ):
+        with pytest.raises(TimeoutError):
+            connect()
+    assert time.monotonic() - begun < 1
+
+
 def test_a_connection_that_idled_is_not_used_again(
     table: Table, reader: DynamoDBReader, transport: LeanTransport
 ) -> None:
@@ -302,6 +351,9 @@ def test_a_connection_that_idled_is_not_used_again(
     transport._used_at -= IDLE_S
     reader.read(KEY, consistent=False, deadline=soon())
     assert table.connections == 2
+    transport._used_wall -= IDLE_S  # a freeze may have stopped the other clock
+    reader.read(KEY, consistent=False, deadline=soon())
+    assert table.connections == 3
 
 
 def test_a_kept_connection_that_was_closed_costs_nothing(
@@ -546,6 +598,61 @@ def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> 
     assert one == other
 
 
+CANONICAL = (
+    "The request signature we calculated does not match the signature you provided. Check it.\n\n"
+    "The Canonical String for this request should have been\n'POST\n/\n\n"
+    "host:dynamodb.eu-west-1.amazonaws.com\nx-amz-security-token:secret-token\n'"
+)
+
+
+def test_what_aws_says_of_a_signature_shows_no_token(
+    monkeypatch: pytest.MonkeyPatch, table: Table, reader: DynamoDBReader
+) -> None:
+    """Its answer quotes the request with the session token, which belongs into no log."""
+    table.default = fault("InvalidSignatureException", 400, CANONICAL)
+    for one in (reader, boto(monkeypatch, table)):
+        with pytest.raises(StoreUnavailableError, match="does not match the signature") as caught:
+            one.read(KEY, consistent=True, deadline=soon())
+        assert "secret-token" not in str(caught.value)
+
+
+def test_boto3_keeps_the_deadline_of_each_read(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """A refresh has a quarter of a second, whatever the first load was given."""
+    reader = boto(monkeypatch, table)
+    assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+    table.default = hang
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        reader.read(KEY, consistent=True, deadline=begun + 0.25)
+    assert time.monotonic() - begun < 1
+
+
+def test_boto3_asks_twice_where_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """A connection that ends, and a table that is busy, may be better the second time."""
+    reader = boto(monkeypatch, table)
+    for play in (hang_up, fault("ThrottlingException"), raw(500)):
+        table.due = [play]
+        assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+
+
+def test_boto3_uses_no_connection_of_another_process(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """Parent and child would read each other's answers."""
+    transport = BotoTransport()
+    boto(monkeypatch, table)  # for the environment
+    reader = DynamoDBReader("flags", transport)
+    for connections in (1, 1, 2):
+        if connections == 2:
+            transport._pid -= 1
+        assert reader.read(KEY, consistent=True, deadline=soon()) is not None
+        assert table.connections == connections
+
+
 def test_boto3s_errors_are_ours(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
     """Refusals are typed, and carry the code."""
     table.default = fault("AccessDeniedException", 400, "no")
@@ -575,6 +682,20 @@ def test_what_is_missing_is_named(missing: str) -> None:
 def test_the_endpoint_follows_awss_variables(environ: dict[str, str], endpoint: str) -> None:
     """The service's own variable first, then the general one, then AWS itself."""
     assert endpoint_of(environ, "eu-west-1") == endpoint
+
+
+def test_tls_is_not_lost_to_capitals() -> None:
+    """A scheme may be written in any case."""
+    endpoint = endpoint_of({"AWS_ENDPOINT_URL": "HTTPS://dynamodb.example"}, "eu-west-1")
+    assert endpoint == "https://dynamodb.example"
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:8000", "dynamodb.example", "https://", "ftp://a"])
+def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
+    """Nothing is sent to where nobody meant."""
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be https://"):
+            open_reader({**ENVIRON, name: endpoint})
 
 
 def test_china_has_a_domain_of_its_own() -> None:

@@ -764,6 +764,51 @@ def test_there_is_one_warning_for_each_change_of_state(
     assert warnings_of() == ["flagstore WARNING flags of prod are fresh again"]
 
 
+def test_trouble_may_last_for_days() -> None:
+    """However often the store was asked in vain, nothing is raised and it has peace in between."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    cold = Rig({"a": 1})
+    rig.store.error = cold.store.error = DOWN
+    for _ in range(1_100):
+        rig.advance(61)
+        assert rig.client["a"] == 1
+        cold.advance(61)
+        with pytest.raises(NotLoadedError):
+            cold.client.snapshot()
+    asked = len(rig.store.calls)
+    rig.client.snapshot()
+    assert len(rig.store.calls) == asked
+
+
+def test_a_log_handler_may_ask_how_old_the_flags_are() -> None:
+    """It is called by the thread that reads, and neither waits for itself nor sees half of it."""
+    rig = Rig({"a": 1})
+    seen: list[Any] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            del record
+            seen.append(rig.client.info())
+
+    handler = Handler()
+    logging.getLogger("flagstore").addHandler(handler)
+    try:
+        rig.client.snapshot()
+        rig.store.error = DOWN
+        rig.advance(EXPIRED_S)
+        thread = threading.Thread(target=rig.client.snapshot, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        rig.store.error = None
+        rig.advance(EXPIRED_S)
+        rig.client.snapshot()
+    finally:
+        logging.getLogger("flagstore").removeHandler(handler)
+    assert [(info.stale, info.error) for info in seen] == [(True, str(DOWN)), (False, "")]
+
+
 # -- threads and processes ----------------------------------------------------------------------
 
 
@@ -929,6 +974,40 @@ def test_no_name_at_all_names_the_remedy(monkeypatch: pytest.MonkeyPatch, name: 
     for use in (nameless.keys, nameless.snapshot, nameless.info, lambda: nameless.enabled("a")):
         with pytest.raises(ConfigurationError, match=r'client\("prod"\), or set FLAGSTORE_SOURCE'):
             use()
+
+
+def test_python_may_look_at_a_client_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools for tests ask every object in a module what it has, as ``hasattr`` does."""
+    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
+    assert not hasattr(flagstore.client(), "__wrapped__")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl_s": "30"},
+        {"ttl_s": None},
+        {"ttl_s": True},
+        {"ttl_s": float("nan")},
+        {"max_age_s": "60"},
+        {"max_age_s": -1},
+        {"replicas": 0},
+        {"replicas": 1.5},
+    ],
+)
+def test_a_number_that_is_none_is_named(options: dict[str, Any]) -> None:
+    """When the client is made, and not by a TypeError at every read."""
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(options))} must be a"):
+        Client("prod", **options)
+
+
+@pytest.mark.parametrize("key", [5, None, ("a",), b"a"])
+def test_what_is_no_text_names_no_flag(key: Any) -> None:
+    """A KeyError as for any flag that is not there."""
+    client = Rig({"a": 1}).client
+    assert key not in client
+    with pytest.raises(FlagNotFoundError):
+        client[key]
 
 
 @pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,8 @@ class Played:
         self.step = 0
         """Send so many bytes at once, if not 0."""
         self.pause_s = 0.0
+        self.think_s = 0.0
+        """Wait so long before the next answer, once."""
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -91,6 +94,8 @@ class Played:
                 while data := connection.recv(1_000_000):
                     self.received.append(data)
                     answer = self.due.pop(0) if self.due else self.default
+                    thinking, self.think_s = self.think_s, 0.0
+                    time.sleep(thinking)
                     if answer == CUT:
                         return
                     for at in range(0, len(answer), self.step or len(answer)):
@@ -248,6 +253,41 @@ def test_a_connection_that_idled_is_not_used_again(
     transport._used_at -= IDLE_S
     read(transport)
     assert played.connections == 2
+
+
+def test_a_freeze_that_stops_the_monotonic_clock_is_idling_too(
+    played: Played, transport: SocketTransport
+) -> None:
+    """The clock on the wall has gone on."""
+    read(transport)
+    transport._used_wall -= IDLE_S
+    read(transport)
+    assert played.connections == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
+def test_a_read_that_a_signal_ends_leaves_its_answer_to_nobody(
+    played: Played, transport: SocketTransport
+) -> None:
+    """As a time limit that raises from a signal: the next read gets its own answer."""
+
+    class TimeLimit(BaseException):
+        pass
+
+    def end(*_: object) -> None:
+        raise TimeLimit
+
+    read(transport)
+    played.due, played.think_s = [reply(b"ticket", b"1")], 0.2
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeLimit):
+            read(transport)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert read(transport) == RECORD
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="allowed: this system has no fork")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import flagstore
-from flagstore import Client, ConfigurationError, NotLoadedError
+from flagstore import Client, ConfigurationError, NotLoadedError, emf
 from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE
 from flagstore.testing import FakeFlags
 from simulators.clock import FakeClock
@@ -79,6 +79,31 @@ class TestFixture:
         assert MODULE_SCOPE.keys() == ["new-checkout"]
         assert fake_flags.evaluated[0][0].key == "new-checkout"
 
+    def test_whatever_else_a_client_is_asked_reads_nothing(self, fake_flags: FakeFlags) -> None:
+        """What there is comes from the fake, and a flag set there is not; no store is opened."""
+        fake_flags["a"] = True
+        for flags in (Client("other"), flagstore.client("")):
+            assert "a" in flags
+            assert "b" not in flags
+            assert list(flags) == ["a"]
+            assert len(flags) == 1
+            assert '"ReaderStale":0' in emf.line(flags.info())
+            for read in (flags.snapshot, lambda flags=flags: flags["a"]):
+                with pytest.raises(NotLoadedError, match="fake_flags has no flag set"):
+                    read()
+
+    def test_what_a_client_overrides_wins(
+        self, fake_flags: FakeFlags, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As it does over the flags of a store; a shell's are not for tests."""
+        monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": "theirs"}')
+        fake_flags["a"] = True
+        flags = Client("other")
+        with flags.override({"a": False, "b": "x"}):
+            assert not flags.enabled("a")
+            assert flags.value("b", default="y") == "x"
+        assert flags.enabled("a")
+
     def test_it_ends_with_the_test(self) -> None:
         """The client reads its store again."""
         with pytest.raises(NotLoadedError):
@@ -102,6 +127,29 @@ def test_overrides_end_with_their_block() -> None:
     assert not flags.enabled("a")
     flags.override({"a": True})
     assert flags.enabled("a")
+
+
+def test_overrides_that_overlap_take_back_their_own() -> None:
+    """As in two threads: one that ends takes nothing from the other, and leaves nothing behind."""
+    flags = nothing_published(defaults_until_loaded=True)
+    one, other = flags.override({"a": True, "c": 1}), flags.override({"b": True, "c": 2})
+    with other:
+        with one:
+            flags.override({"d": True})  # from now on
+        assert not flags.enabled("a")
+        assert flags.enabled("b")
+        assert flags.value("c", default=0) == 2
+    assert not flags.enabled("a")
+    assert not flags.enabled("b")
+    assert flags.value("c", default=0) == 0
+    assert flags.enabled("d")
+
+
+def test_an_override_of_an_odd_key_breaks_nothing() -> None:
+    """It is there under that key, between the others."""
+    flags = nothing_published(defaults_until_loaded=True)
+    flags.override({5: 1, "a": 2, None: 3})  # type: ignore[dict-item] # on purpose
+    assert flags.all({"key": "ada"}).keys() == {5, "a", None}
 
 
 def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,16 @@ class ContextError(Exception):
     """A context that no flag can be evaluated for; ``args`` are the error's word and its text."""
 
 
+def log_fault(key: str, error: Exception) -> None:
+    """Log where an evaluation broke; not the exception's text, which may quote the context."""
+    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+    import traceback  # noqa: PLC0415 - the same
+
+    where = "".join(traceback.format_tb(error.__traceback__))
+    name = type(error).__name__
+    logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)
+
+
 class Settings(NamedTuple):
     """What an engine knows besides the flag set and the context."""
 

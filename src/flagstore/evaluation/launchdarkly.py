@@ -22,6 +22,7 @@ from flagstore.evaluation.base import (
     NOT_LOADED,
     SEGMENT_UNAVAILABLE,
     Outcome,
+    log_fault,
 )
 from flagstore.evaluation.launchdarkly_context import make_context
 from flagstore.evaluation.launchdarkly_fields import MalformedError, StopError
@@ -61,7 +62,9 @@ class LaunchDarklyEngine:
         except NotLoadedError:
             return Outcome(reason=ERROR, error=NOT_LOADED)
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
-            _log(key, error)
+            if not isinstance(key, str):
+                return _NOT_FOUND
+            log_fault(key, error)
             return Outcome(reason=ERROR, error=EXCEPTION, version=flag.version if flag else None)
 
     def _flag(self, key: str) -> Flag | None:
@@ -118,13 +121,3 @@ def engine(items: Items, settings: Settings) -> LaunchDarklyEngine:  # noqa: ARG
 def _malformed(context: Context, path: Path) -> Any:  # noqa: ANN401, ARG001 - stands in for two
     """Stop the evaluation that got here: what should be here cannot be used."""
     raise StopError(MALFORMED_FLAG)
-
-
-def _log(key: str, error: Exception) -> None:
-    """Log where an evaluation broke; not the exception's text, which may quote the context."""
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
-    import traceback  # noqa: PLC0415 - the same
-
-    where = "".join(traceback.format_tb(error.__traceback__))
-    name = type(error).__name__
-    logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)

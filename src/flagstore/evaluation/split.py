@@ -21,6 +21,7 @@ from flagstore.evaluation.base import (
     MALFORMED_FLAG,
     SEGMENT_UNAVAILABLE,
     Outcome,
+    log_fault,
 )
 from flagstore.evaluation.split_compiler import CONTROL, compile_flag, compile_rule_based
 from flagstore.evaluation.split_context import DamagedError, context_of
@@ -313,9 +314,7 @@ def _failed(key: object, error: Exception) -> Outcome:
     # Half a character to hash, or an attribute that contains itself.
     if isinstance(error, ValueError):
         return _BAD_CONTEXT
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
-
-    logging.getLogger("flagstore").error("flag %s was not evaluated", key, exc_info=error)
+    log_fault(key, error)
     return _FAULT
 
 

@@ -136,23 +136,29 @@ class UnleashEngine:
         try:
             evaluator = self._evaluators.get(key)
             if evaluator is None:
-                evaluator = self._evaluators[key] = self._evaluator(key)
+                evaluator = self._evaluator(key)
+                if evaluator is None:
+                    return _NOT_FOUND
+                self._evaluators[key] = evaluator
             return evaluator(context)
         except operators.UnsupportedError:
             return _UNSUPPORTED
         except NotLoadedError:
             return _SEGMENT_UNAVAILABLE
-        except Exception:
-            import logging  # noqa: PLC0415 - never in a good run
-
-            logging.getLogger("flagstore").exception("a flag could not be evaluated")
+        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
+            if not isinstance(key, str):
+                return _NOT_FOUND
+            base.log_fault(key, error)
             return _EXCEPTION
 
-    def _evaluator(self, key: str) -> Callable[[Any], Outcome]:
-        """Compile a flag into what evaluates it."""
+    def _evaluator(self, key: str) -> Callable[[Any], Outcome] | None:
+        """Compile a flag into what evaluates it; None for a name that no flag has.
+
+        Nothing is kept of such a name: callers make them up.
+        """
         given = self._items.item("flags", key)
         if given is None:
-            return lambda _: _NOT_FOUND
+            return None
         try:
             return compile_flag(self._flag(given, given))
         except operators.OffError:

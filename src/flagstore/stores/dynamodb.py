@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
+BOTO_S = (0.2, 0.45, 0.95, 1.9)
+"""Time-outs of boto3's clients, in seconds: what a refresh has, and twice as much each time."""
 OK = 200
 REFUSED = 400
 RETRIED_CODES = {
@@ -113,13 +115,21 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
 
 
 def endpoint_of(environ: Mapping[str, str], region: str) -> str:
-    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know."""
+    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know.
+
+    Raises:
+        ConfigurationError: if it is no ``https://`` or ``http://`` with a host.
+    """
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return (
-        environ.get("AWS_ENDPOINT_URL_DYNAMODB")
-        or environ.get("AWS_ENDPOINT_URL")
-        or f"https://dynamodb.{region}.{suffix}"
-    )
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+        if given := environ.get(name):
+            scheme, _, rest = given.partition("://")
+            scheme = scheme.lower()  # HTTPS:// in capitals is no reason to do without TLS
+            if scheme not in ("https", "http") or not rest.partition("/")[0]:
+                message = f"{name} must be https://… or http://…, with a host"
+                raise ConfigurationError(message)
+            return f"{scheme}://{rest}"
+    return f"https://dynamodb.{region}.{suffix}"
 
 
 class LeanTransport:
@@ -134,7 +144,7 @@ class LeanTransport:
         self._host = rest.partition("/")[0]
         self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
         self._connection: Connection | None = None
-        self._used_at = 0.0
+        self._used_at = self._used_wall = 0.0
         self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
@@ -173,14 +183,16 @@ class LeanTransport:
         if code in KEYS_REFUSED and self._keys.refused():
             return code  # they may be those of another time: a snapshot keeps what it knew
         if status == REFUSED and code not in RETRIED_CODES:
-            text = answer.get("message") or answer.get("Message") or ""
+            text = _public(str(answer.get("message") or answer.get("Message") or ""))
             message = f"DynamoDB refused: {code}: {text}"
             raise StoreUnavailableError(message)
         return code
 
     def _is_warm(self) -> bool:
         """Say whether there is a connection to use again; one of another process never is."""
-        warm = self._pid == os.getpid() and time.monotonic() - self._used_at < IDLE_S
+        # By both clocks: the monotonic one may stop while Lambda freezes us.
+        idled = max(time.monotonic() - self._used_at, time.time() - self._used_wall)
+        warm = self._pid == os.getpid() and idled < IDLE_S
         if not warm:
             self.close()
         return self._connection is not None
@@ -189,7 +201,7 @@ class LeanTransport:
         headers = self._signed(operation, body, deadline)
         connection = self._connection or self._connect(deadline)
         status, content = connection.request("POST", "/", headers, body, deadline)
-        self._used_at = time.monotonic()
+        self._used_at, self._used_wall = time.monotonic(), time.time()
         if connection.closed:
             self.close()
         try:
@@ -233,29 +245,48 @@ class BotoTransport:
     """DynamoDB through boto3, for credentials that are not in the environment."""
 
     def __init__(self) -> None:
-        self._client: Any = None
+        self._clients: dict[float, Any] = {}
+        """By time-out: botocore's belong to a client, and a refresh has less time than a load."""
+        self._session: Any = None
+        self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation; botocore repeats, within its own time-outs."""
+        """Call one operation, twice if there is time; no wait is longer than what is left."""
         method = {"GetItem": "get_item", "Query": "query"}[operation]
         failures = _boto_exceptions()
-        try:
-            if self._client is None:
-                self._client = self._make(deadline)
-            answer: dict[str, Any] = getattr(self._client, method)(**payload)
-        except failures as error:
-            message = f"{operation} through boto3: {error}"
-            raise StoreUnavailableError(message) from error
-        return answer
+        again = True
+        while True:
+            try:
+                answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+            except failures as error:
+                if again and deadline - time.monotonic() >= min(BOTO_S):
+                    again = False
+                    continue
+                message = f"{operation} through boto3: {_public(str(error))}"
+                raise StoreUnavailableError(message) from error
+            return answer
 
-    def _make(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+    def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        left = deadline - time.monotonic()
+        if self._pid != os.getpid():  # parent and child would read each other's answers
+            self._clients, self._session, self._pid = {}, None, os.getpid()
+        # The longest that is in time; what is left of a quarter of a second is less than that.
+        seconds = max((seconds for seconds in BOTO_S if seconds <= left), default=min(BOTO_S))
+        if seconds not in self._clients:
+            self._clients[seconds] = self._make(seconds)
+        return self._clients[seconds]
+
+    def _make(self, seconds: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
         import boto3  # noqa: PLC0415 - heavy, and rarely needed
         from botocore.config import Config  # noqa: PLC0415
 
+        if self._session is None:  # which looks for credentials, and keeps them for all clients
+            self._session = boto3.Session()
         # Not the module's: botocore has time-outs of its own.
-        left = max(deadline - time.monotonic(), 0.001)
-        config = Config(connect_timeout=left, read_timeout=left, retries={"total_max_attempts": 2})
-        return boto3.client("dynamodb", config=config)
+        config = Config(
+            connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
+        )
+        return self._session.client("dynamodb", config=config)
 
 
 def _boto_exceptions() -> tuple[type[Exception], ...]:
@@ -266,6 +297,11 @@ def _boto_exceptions() -> tuple[type[Exception], ...]:
         message = "no AWS keys in the environment; install boto3 for other credentials"
         raise ConfigurationError(message) from error
     return BotoCoreError, ClientError
+
+
+def _public(text: str) -> str:
+    """Return the first line of what AWS says: about a signature, the session token is in others."""
+    return text.partition("\n")[0][:500]
 
 
 def _record(item: Mapping[str, Any]) -> Record:

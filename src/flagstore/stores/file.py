@@ -92,7 +92,8 @@ def load(path: str) -> Document:
         CorruptSnapshotError: it is none of the documents above; says what is wrong.
         OSError: it cannot be read.
     """
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs a cold start 6 ms
+    # With or without a mark at the beginning, which editors on Windows put there.
+    with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs a cold start 6 ms
         text = file.read()
     try:
         return document(json.loads(text))
@@ -110,7 +111,7 @@ def document(content: dict[str, Any]) -> Document:
     Raises:
         ValueError: it is nobody's; or KeyError, TypeError where something in it is missing.
     """
-    if "provider" in content and "sections" in content:
+    if isinstance(content.get("provider"), str) and "sections" in content:
         return Document(content["provider"], dict(content["sections"]), content.get("meta") or {})
     if "features" in content:
         meta: dict[str, Any] = {

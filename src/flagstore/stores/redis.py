@@ -113,7 +113,7 @@ class SocketTransport:
         self._node = address
         """Where to connect: in a cluster, the node that served the last call."""
         self._connection: Connection | None = None
-        self._used_at = 0.0
+        self._used_at = self._used_wall = 0.0
         self._pid = 0
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
@@ -159,8 +159,13 @@ class SocketTransport:
             self._pid = os.getpid()
             tls = self._tls() if self._address.tls else None
             self._connection = Connection(self._node.host, self._node.port, tls, deadline)
-        replies = self._connection.exchange([*login, *commands], deadline)
-        self._used_at = time.monotonic()
+        try:
+            replies = self._connection.exchange([*login, *commands], deadline)
+        except BaseException:
+            # Also what a signal raises here: the next read would get the replies to this one.
+            self.close()
+            raise
+        self._used_at, self._used_wall = time.monotonic(), time.time()
         first, rest = replies[: len(login)], replies[len(login) :]
         if any(isinstance(reply, ErrorReply) for reply in first):
             self.close()
@@ -213,7 +218,9 @@ class SocketTransport:
 
     def _is_warm(self) -> bool:
         """Say whether there is a connection to use again; one of another process never is."""
-        warm = self._pid == os.getpid() and time.monotonic() - self._used_at < IDLE_S
+        # By both clocks: the monotonic one may stop while Lambda freezes us.
+        idled = max(time.monotonic() - self._used_at, time.time() - self._used_wall)
+        warm = self._pid == os.getpid() and idled < IDLE_S
         if not warm:
             self.close()
         return self._connection is not None

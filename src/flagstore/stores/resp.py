@@ -9,8 +9,9 @@ Source of the rules: Redis, "Redis serialization protocol specification".
 from __future__ import annotations
 
 import socket
-import time
 from typing import TYPE_CHECKING
+
+from flagstore.stores.http import connect, left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Connection:
         """Connect, with TLS where there is a context."""
         self._buffer = bytearray()
         self._at = 0
-        self._socket = socket.create_connection((host, port), timeout=left(deadline))
+        self._socket = connect(host, port, deadline)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
@@ -124,19 +125,6 @@ def encode(command: Command) -> bytes:
     ]
     lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
     return b"".join(lines)
-
-
-def left(deadline: float) -> float:
-    """Return the seconds that are left.
-
-    Raises:
-        TimeoutError: if there are none.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
-    return seconds
 
 
 def _whole(digits: bytes) -> int:
