@@ -125,3 +125,19 @@ def test_any_number_of_flags_costs_one_call(rig: Rig) -> None:
     assert len(user.all()) == 503
     assert transport.calls == ["GetItem"]
     transport.close()
+
+
+def test_the_sync_function_starts_without_the_store_that_it_may_not_use() -> None:
+    """redis-py costs a cold start a tenth of a second; most deployments have no Redis."""
+    code = (
+        "import sys, storesync.sync; print([m for m in ('redis', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(SOURCES), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
