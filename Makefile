@@ -123,12 +123,12 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
 
 .PHONY: bench
-bench: ## every measurement beside its peer, into docs/benchmarks.md: half an hour on a quiet machine
+bench: ## every measurement beside its peer, into docs/benchmarks.md: some 20 minutes on a quiet machine
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench-quick
-bench-quick: ## a taste of it in some six minutes, on the screen only (ONLY="P1 P3" for some parts)
+bench-quick: ## a taste of it in some ten minutes, on the screen only (ONLY="P1 P3" for some parts)
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) --quick $(if $(ONLY),--only $(ONLY))
 
