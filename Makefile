@@ -78,19 +78,22 @@ $(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
 
 # -- Checks ----------------------------------------------------------------------------------------
 
+# Two files at a time: half of the time is waiting for servers and other processes.
+PYTEST := .venv/bin/pytest --numprocesses=2 --dist=loadfile
+
 .PHONY: test
 test: ## all checks and tests; says what was skipped and why
 	@$(call install,$(ENVIRONMENTS))
 	@$(MAKE) lint
-	.venv/bin/pytest
+	$(PYTEST)
 
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
-	.venv/bin/pytest -m campaign -s tests/faults
+	$(PYTEST) -m campaign tests/faults
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
-	.venv/bin/pytest -m campaign -s tests/differential
+	$(PYTEST) --dist=worksteal -m campaign tests/differential
 
 .PHONY: conformance-data
 conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
@@ -111,6 +114,12 @@ format: .venv/.ready ## write the code the way that ruff wants it
 e2e-unleash: ## from a real Unleash server to a flag that is read back
 	@$(call install,$(ENVIRONMENTS))
 	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
+
+.PHONY: e2e-deploy
+e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS; sam local: some five minutes
+	@$(call install,$(ENVIRONMENTS))
+	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
+	  tests/e2e/test_sam_local.py
 
 .PHONY: validate
 validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks in template.yaml
@@ -147,6 +156,14 @@ cli: .venv/.ready ## install the command line for operators: tools/storesync (do
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
 	PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+
+.PHONY: dist
+dist: .venv/.ready .venv-sam/.ready ## build wheel, layer and functions into dist, the same bytes everywhere
+	.venv/bin/python tools/dist.py
+
+.PHONY: check-dist
+check-dist: .venv/.ready .venv-sam/.ready ## build them again elsewhere, and compare with dist/SHA256SUMS
+	.venv/bin/python tools/dist.py --check
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes

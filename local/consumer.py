@@ -8,7 +8,7 @@ It needs the flagstore layer and a few variables::
 With ``FLAGSTORE_REDIS_URL`` instead of the table and the region, it reads Redis.
 
 A Lambda function has the credentials and the region already. It keeps ``flags`` at module scope and
-takes one ``snapshot`` for each request; here a loop plays the requests.
+asks them for one context in each request; here a loop plays the requests.
 """
 
 from __future__ import annotations
@@ -25,28 +25,33 @@ import flagstore  # noqa: E402 - counted in the time that is shown
 flags = flagstore.Client(os.environ["FLAGSTORE_SOURCE"], ttl_s=0.5)
 
 
-def state(snapshot: flagstore.Snapshot, key: str) -> str:
-    """Return a flag's switch: LaunchDarkly has ``on``, Unleash ``enabled``, Split ``killed``."""
-    flag = snapshot[key]
-    on = not flag["killed"] if "killed" in flag else flag.get("on", flag.get("enabled"))
-    return "on" if on else "off"
+SOMEBODY = {"key": "ada", "email": "ada@example.com"}
+
+
+def shown(user: flagstore.ContextFlags, key: str) -> str:
+    """Return what a flag says for somebody: on, off, or another value."""
+    detail = user.detail(key)
+    # AppConfig's values are attributes, and most of Unleash's features have no payload.
+    value = detail.value if isinstance(detail.value, str | bool) else detail.enabled
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def main(keys: list[str]) -> None:
     """Show some flags, and every change of them until somebody ends this process."""
-    snapshot = flags.snapshot()
+    user = flags.for_context(SOMEBODY)
+    known = {key: shown(user, key) for key in keys}
     took_ms = 1000 * (time.perf_counter() - BEGUN)
     info = flags.info()
-    print(f"{len(snapshot)} flags, ticket {info.ticket}, checked {info.age_s:.1f} s ago")
-    print(f"import and read: {took_ms:.0f} ms")
-    shown = {key: state(snapshot, key) for key in keys}
-    print(*(f"{key}: {value}" for key, value in shown.items()), sep=", ", flush=True)
+    print(f"{len(flags)} flags, ticket {info.ticket}, checked {info.age_s:.1f} s ago")
+    print(f"import, read and evaluate: {took_ms:.0f} ms")
+    print(*(f"{key}: {value}" for key, value in known.items()), sep=", ", flush=True)
     while True:
-        snapshot = flags.snapshot()
+        user = flags.for_context(SOMEBODY)
         for key in keys:
-            if key in snapshot and state(snapshot, key) != shown[key]:
-                shown[key] = state(snapshot, key)
-                print(f"{key}: {shown[key]}, ticket {flags.info().ticket}", flush=True)
+            value = shown(user, key)
+            if value != known[key]:
+                known[key] = value
+                print(f"{key}: {value}, ticket {flags.info().ticket}", flush=True)
         time.sleep(0.02)
 
 

@@ -62,13 +62,35 @@ class Demo:
         return f"{self.deployed.webhook_base_url}/{SOURCE}"
 
     def configure(self) -> None:
-        """Write the three parameters of the source, and tell the provider where to ring."""
+        """Write the parameters of the source, and tell the provider where to ring."""
         ssm = self.stand_in.client("ssm")
         parameters = self.provider.parameters(self.secret, self.store)
         for path, (kind, content) in parameters.items():
             name = f"{PARAMETER_PREFIX}/{path}/{SOURCE}"
             ssm.put_parameter(Name=name, Type=kind, Value=json.dumps(content), Overwrite=True)
-        self.provider.server.webhook(self.url, self.secret)
+        if self.provider.webhooks:
+            self.provider.server.webhook(self.url, self.secret)
+        else:
+            self.provider.server.listeners.append(self._put)
+
+    def _put(self, event: dict[str, Any]) -> None:
+        """Put an event on the queue, as the rule of the template does: nobody may send it here."""
+        if "Start" not in event["detail-type"]:
+            body = json.dumps(event)
+            self.stand_in.client("sqs").send_message(
+                QueueUrl=self.deployed.queue_url, MessageBody=body
+            )
+
+    def first_ring(self) -> None:
+        """Let the provider ring once."""
+        if self.provider.webhooks:
+            self.first_webhook()
+            return
+        title(f"The first event: at {self.provider.title}, somebody deploys the flag {FLAG}")
+        with step("event to the queue, then SyncFunction fetches and publishes, cold"):
+            self.provider.switch(on=False)
+            report = self._published()
+        say(f"{report['message']} to {self.store.title} as ticket {report['ticket']}")
 
     def first_webhook(self) -> None:
         """Ring once, and once as a stranger."""
@@ -96,7 +118,8 @@ class Demo:
         """Switch the flag on, and wait until the consumer shows it."""
         time.sleep(PAUSE_S)
         title(f"A change: at {self.provider.title}, somebody switches {FLAG} on")
-        with step("from the webhook until the consumer, still running, shows it"):
+        rung = "webhook" if self.provider.webhooks else "event"
+        with step(f"from the {rung} until the consumer, still running, shows it"):
             self.provider.switch(on=True)
             line = consumer.line(SEEN_WITHIN_S)
             _expect(line.startswith(f"{FLAG}: on"), f"the consumer said {line!r}", self._log())
@@ -108,14 +131,11 @@ class Demo:
     def explain(self) -> None:
         """Say what to play with."""
         aws = self.stand_in
-        url, headers = self.provider.by_hand(self.url, self.secret)
-        header = "".join(f" \\\n    -H '{name}: {value}'" for name, value in headers.items())
         title("Yours to play with; the consumer goes on to show changes")
         say(
             f"Switch a flag at {self.provider.title}, which rings:\n"
             f"  curl -X POST {self.provider.server.url}{TOGGLE}{FLAG}\n"
-            f"Ring by hand (the secret is {self.secret}):\n"
-            f"  curl -i {url} -d '{self.provider.example}'{header}\n"
+            f"{self._by_hand()}"
             "Look around with the aws command:\n"
             f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_DEFAULT_REGION={aws.region} \\\n"
             f"    AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
@@ -126,6 +146,17 @@ class Demo:
         )
         say(f"Look at the flags in {self.store.title}:\n{self._look()}")
         title("Ctrl-C ends it and leaves nothing behind.")
+
+    def _by_hand(self) -> str:
+        """Return how to ring by hand; an event of AppConfig is in events/."""
+        if not self.provider.webhooks:
+            return ""
+        url, headers = self.provider.by_hand(self.url, self.secret)
+        header = "".join(f" \\\n    -H '{name}: {value}'" for name, value in headers.items())
+        return (
+            f"Ring by hand (the secret is {self.secret}):\n"
+            f"  curl -i {url} -d '{self.provider.example}'{header}\n"
+        )
 
     def _look(self) -> str:
         """Return commands that show what lies in the store."""

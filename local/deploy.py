@@ -128,8 +128,14 @@ def build(repository: Path) -> None:
         (repository / BUILD_STAMP).write_text(inputs, encoding="ascii")
 
 
-def sam_deploy(repository: Path, stand_in: StandIn, *, parameters: Mapping[str, str]) -> None:
-    """Run ``sam deploy`` of what was built.
+def sam_deploy(
+    repository: Path,
+    stand_in: StandIn,
+    *,
+    parameters: Mapping[str, str],
+    stack_name: str = STACK_NAME,
+) -> None:
+    """Run ``sam deploy`` of what was built; parameters that are not named keep their values.
 
     Raises:
         DeployError: with the command's output.
@@ -140,7 +146,7 @@ def sam_deploy(repository: Path, stand_in: StandIn, *, parameters: Mapping[str, 
     with using_build(repository):
         _run(
             [
-                *(sam, "deploy", "--stack-name", STACK_NAME),
+                *(sam, "deploy", "--stack-name", stack_name),
                 *("--region", stand_in.region),
                 *("--resolve-s3", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"),
                 *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),

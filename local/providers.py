@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulators import launchdarkly, split, unleash
+from tests.simulators import appconfig, launchdarkly, split, unleash
 from tests.simulators.server import ProviderServer
 
 if TYPE_CHECKING:
@@ -62,6 +62,16 @@ class _Split(_Toggles, split.SplitSimulator):
     switch, inverted = "killed", True
 
 
+class _AppConfig(_Toggles, appconfig.AppConfigSimulator):
+    switch = "enabled"
+    checks_signatures = False
+    """The stand-in makes up the credentials of the function's role."""
+
+    def is_on(self, flag: Mapping[str, Any]) -> bool:
+        """Say whether a flag is on; one with variants has nothing to switch."""
+        return bool(flag.get(self.switch))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provider:
     """One simulated provider.
@@ -76,6 +86,7 @@ class Provider:
         example: a webhook's body, for people who ring by hand.
         proof: returns what shows that a body comes from the provider: a header, by a secret.
             Without it, the secret is the last part of the URL.
+        webhooks: whether it has any; else its events are put on the queue.
 
     """
 
@@ -87,6 +98,7 @@ class Provider:
     source_options: Mapping[str, str] = field(default_factory=dict)
     hook_options: Mapping[str, str] = field(default_factory=dict)
     proof: Callable[[bytes, str], dict[str, str]] | None = None
+    webhooks: bool = True
 
     def switch(self, *, on: bool) -> None:
         """Make the flag, or switch it, and ring."""
@@ -97,11 +109,10 @@ class Provider:
         base = {"provider": self.name}
         options = dict(self.source_options)
         source = {**base, "options": options, "store": store.name, "allow_http": True}
-        credential = {
-            "key": self.server.sdk_key,
-            "base_url": self.server.url + self.base_path,
-            **store.credential(),
-        }
+        credential = {"base_url": self.server.url + self.base_path, **store.credential()}
+        if not self.webhooks:
+            return {"sources": ("String", source), "credentials": ("SecureString", credential)}
+        credential["key"] = self.server.sdk_key
         hook = {**base, "secrets": [secret], "options": dict(self.hook_options)}
         return {
             "sources": ("String", source),
@@ -114,6 +125,18 @@ class Provider:
         if self.proof is None:
             return f"{url}/{secret}", {}
         return url, self.proof(self.example.encode(), secret)
+
+
+def _appconfig() -> Provider:
+    server = _AppConfig(*appconfig.rich_flags(OTHER_FLAGS))
+    return Provider(
+        name="appconfig",
+        title="AWS AppConfig",
+        server=server,
+        source_options=server.options,
+        example="",
+        webhooks=False,
+    )
 
 
 def _launchdarkly() -> Provider:
@@ -153,4 +176,9 @@ def _unleash() -> Provider:
     )
 
 
-PROVIDERS = {"launchdarkly": _launchdarkly, "split": _split, "unleash": _unleash}
+PROVIDERS = {
+    "appconfig": _appconfig,
+    "launchdarkly": _launchdarkly,
+    "split": _split,
+    "unleash": _unleash,
+}

@@ -174,23 +174,39 @@ def _allow_reading_paths(stack: Stack) -> None:
 
 
 def _allow_leading_keys(stack: Stack) -> None:
-    """Drop conditions on ``dynamodb:LeadingKeys`` from managed policies.
+    """Drop conditions on ``dynamodb:LeadingKeys`` from managed policies and those of roles.
 
     The stand-in knows no such key of a request, so what AWS grants, it would refuse.
     """
     iam = stack.stand_in.client("iam")
-    for kind, arn in stack.resources.values():
-        if kind != "AWS::IAM::ManagedPolicy":
-            continue
-        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        found = iam.get_policy_version(PolicyArn=arn, VersionId=version)
-        document = found["PolicyVersion"]["Document"]
-        if LEADING_KEYS in json.dumps(document):
-            for statement in document["Statement"]:
-                _drop_leading_keys(statement)
-            iam.create_policy_version(
-                PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True
-            )
+    for kind, physical in stack.resources.values():
+        if kind == "AWS::IAM::ManagedPolicy":
+            _rewrite_managed(iam, physical)
+        elif kind == "AWS::IAM::Role":
+            _rewrite_inline(iam, physical)
+
+
+def _rewrite_managed(iam: Any, arn: str) -> None:  # noqa: ANN401 - as StandIn.client
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    found = iam.get_policy_version(PolicyArn=arn, VersionId=version)
+    if rewritten := _without_leading_keys(found["PolicyVersion"]["Document"]):
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=rewritten, SetAsDefault=True)
+
+
+def _rewrite_inline(iam: Any, role: str) -> None:  # noqa: ANN401 - as StandIn.client
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        found = iam.get_role_policy(RoleName=role, PolicyName=name)
+        if rewritten := _without_leading_keys(found["PolicyDocument"]):
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=rewritten)
+
+
+def _without_leading_keys(document: dict[str, Any]) -> str:
+    """Return the policy as text, without these conditions; empty if it has none."""
+    if LEADING_KEYS not in json.dumps(document):
+        return ""
+    for statement in document["Statement"]:
+        _drop_leading_keys(statement)
+    return json.dumps(document)
 
 
 def _drop_leading_keys(statement: dict[str, Any]) -> None:

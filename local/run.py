@@ -91,9 +91,9 @@ def _run(provider: Provider, opened: AbstractContextManager[Store], *, keep: boo
                 store=store,
                 secret=secrets.token_hex(16),
             )
-            with step(f"{provider.title} with {OTHER_FLAGS} flags, three SSM parameters"):
+            with step(f"{provider.title} with {OTHER_FLAGS} flags, its SSM parameters"):
                 demo.configure()
-            demo.first_webhook()
+            demo.first_ring()
             _consume(demo, begun, keep=keep)
     title("Ended; nothing is left running.")
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.simulators import launchdarkly, split, unleash
+from tests.simulators import appconfig_flags, launchdarkly, split, unleash
 from tests.simulators.launchdarkly_flags import new_flag
 from tests.simulators.server import compact
 
@@ -30,6 +30,14 @@ FORGED_WITH = "not-the-webhook-secret"
 LAUNCHDARKLY_SOURCE = "prod"
 UNLEASH_SOURCE = "unleash"
 SPLIT_SOURCE = "split"
+APPCONFIG_SOURCE = "appconfig"
+APPCONFIG_IDS = {
+    "Application": ("ba8toh7", "Shop"),
+    "Environment": ("pgil2o7", "production"),
+    "ConfigurationProfile": ("ga3tqep", "flags"),
+}
+APPCONFIG_DEPLOYMENT = 3
+"""The deployment that the samples speak of."""
 PROJECT = "shop"
 ENVIRONMENT = "production"
 SENT_AT_MS = 1_795_000_000_000
@@ -41,6 +49,10 @@ def events() -> dict[str, Any]:
     flag_updated, segment_updated = _flag_updated(), _segment_updated()
     enabled = _unleash_body(4711, "feature-environment-enabled", "new-checkout")
     return {
+        "appconfig-deployment-complete.json": _appconfig("OnDeploymentComplete"),
+        "appconfig-rolled-back.json": _appconfig("OnDeploymentRolledBack"),
+        "appconfig-sns.json": _appconfig_sns(),
+        "appconfig-sqs.json": _appconfig_sqs(),
         "launchdarkly-flag-updated.json": _launchdarkly(flag_updated, SECRET),
         "launchdarkly-forged.json": _launchdarkly(flag_updated, FORGED_WITH),
         "launchdarkly-segment-updated.json": _launchdarkly(segment_updated, SECRET, encode=True),
@@ -134,6 +146,45 @@ def _split() -> dict[str, Any]:
     return _api_gateway(SPLIT_SOURCE, headers, body, request="split-1", token=SECRET)
 
 
+def _appconfig_event(kind: str) -> dict[str, Any]:
+    return appconfig_flags.event(kind, APPCONFIG_DEPLOYMENT, version=2, ids=APPCONFIG_IDS)
+
+
+def _appconfig(kind: str) -> dict[str, Any]:
+    return appconfig_flags.over_eventbridge(
+        _appconfig_event(kind),
+        delivery="00000000-0000-4000-8000-000000000003",
+        account=ACCOUNT,
+        region="eu-west-1",
+        time="2026-11-18T11:06:40Z",
+    )
+
+
+def _appconfig_sqs() -> dict[str, Any]:
+    """Three messages as they may lie on the queue: from EventBridge, the SQS extension, and SNS."""
+    told = _appconfig_event("OnDeploymentComplete")
+    bodies = (
+        _appconfig("OnDeploymentComplete"),
+        told,
+        appconfig_flags.over_sns(told, account=ACCOUNT, region="eu-west-1"),
+    )
+    return {
+        "Records": [
+            _message(number, json.dumps(body, separators=(",", ":")))
+            for number, body in enumerate(bodies, 1)
+        ]
+    }
+
+
+def _appconfig_sns() -> dict[str, Any]:
+    """One message as SNS hands it to a function."""
+    told = _appconfig_event("OnDeploymentComplete")
+    envelope = appconfig_flags.over_sns(told, account=ACCOUNT, region="eu-west-1")
+    arn = f"{envelope['TopicArn']}:00000000-0000-4000-8000-000000000002"
+    record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": arn}
+    return {"Records": [{**record, "Sns": envelope}]}
+
+
 def _api_gateway(
     source: str,
     headers: Mapping[str, str],
@@ -198,7 +249,10 @@ def _record(number: int, source: str, wanted: list[str], delivery: str) -> dict[
         "trigger": "webhook",
         "delivery": delivery,
     }
-    body = json.dumps(ring, separators=(",", ":"))
+    return _message(number, json.dumps(ring, separators=(",", ":")))
+
+
+def _message(number: int, body: str) -> dict[str, Any]:
     return {
         "messageId": f"00000000-0000-4000-8000-{number:012d}",
         "receiptHandle": f"sample-receipt-{number}",

@@ -96,7 +96,14 @@ def row_namespace(source: str, provider: str, section: str) -> str:
 
 def row_namespaces(source: str) -> tuple[str, ...]:
     """Return where rows of any provider lie: a source that changes its provider leaves none."""
-    sections = ("features", "flags", "segments", "rule_based_segments", "$inited")
+    sections = (
+        "features",
+        "flags",
+        "segments",
+        "rule_based_segments",
+        "definitions",
+        "$inited",
+    )
     return tuple(f"{source}:{section}" for section in sections)
 
 

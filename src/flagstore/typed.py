@@ -118,6 +118,23 @@ def unleash_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - a
     return (default, MALFORMED_FLAG) if value is ABSENT else fit(value, default)
 
 
+def appconfig_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any JSON
+    """Read the attributes of a flag that is on; for a truth, whether it is on.
+
+    A flag of a freeform profile is what it is.
+    """
+    on = outcome.config
+    if on is None or default.__class__ is bool:
+        return plain_value(outcome if on is None else outcome._replace(value=on), default)
+    return fit(outcome.value, default, outcome.error) if on else (default, outcome.error)
+
+
+def appconfig_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
+    """Take ``enabled``; of a freeform profile, true and false."""
+    on = outcome.config
+    return plain_on(outcome if on is None else outcome._replace(value=on), default)
+
+
 def _payload(payload: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
     kind, text = payload.get("type"), payload.get("value")
     if kind not in {"number", "json"}:
@@ -138,6 +155,7 @@ def _loads(text: Any) -> Any:  # noqa: ANN401 - any JSON
 PLAIN = Conversion(plain_value, plain_on)
 BY_PROVIDER = {
     "launchdarkly": PLAIN,
+    "appconfig": Conversion(appconfig_value, appconfig_on),
     "split": Conversion(split_value, split_on),
     "unleash": Conversion(unleash_value, plain_on),
 }

@@ -1,6 +1,8 @@
 """What can invoke SyncFunction, told apart by shape. Pure.
 
-- the queue: ``{"Records": [...]}``, each body a ring as :func:`ring_message` writes it
+- the queue: ``{"Records": [...]}``, each body a ring as :func:`ring_message` writes it, or an
+  event of AWS that a provider knows (:meth:`~storesync.providers.base.Provider.notice`)
+- such an event itself, from EventBridge or SNS
 - the schedule: ``{"schedule": true}``, a ring for every source
 - a person: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
 - a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
@@ -14,8 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from storesync import providers
 from storesync.errors import BadRequestError
-from storesync.model import Ring
+from storesync.model import Notice, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +38,11 @@ class Message:
     receives: int
     """How often it has been received, this time included."""
     ring: Ring | None
-    """None: not a message of ours."""
+    """None: no ring of ours."""
+    notice: Notice | None = None
+    """What it says instead; None as well: not a message of ours."""
+    queued_at: int = 0
+    """When it was sent, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Schedule:
     """A ring for every source."""
 
 
-Event = tuple[Message, ...] | Manual | Schedule
+Event = tuple[Message, ...] | Manual | Schedule | Notice
 
 
 def ring_message(ring: Ring) -> str:
@@ -76,6 +83,9 @@ def parse(event: object) -> Event:
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
+    notice = _notice(fields)
+    if notice is not None:
+        return notice
     if isinstance(records, list) and records:
         return tuple(_message(_object(record)) for record in records)
     if fields.get("schedule") is True:
@@ -102,19 +112,40 @@ def _digest(value: object) -> str:
 
 def _message(record: Mapping[str, Any]) -> Message:
     attributes = _object(record.get("attributes"))
+    queued_at = _number(attributes.get("SentTimestamp"))
+    body = _json(record.get("body"))
+    notice = _notice(body)
     return Message(
         id=str(record.get("messageId", "")),
         receipt=str(record.get("receiptHandle", "")),
         receives=max(1, _number(attributes.get("ApproximateReceiveCount"))),
-        ring=_ring(record.get("body"), _number(attributes.get("SentTimestamp"))),
+        ring=_ring(body, queued_at) if notice is None else None,
+        notice=notice,
+        queued_at=queued_at,
     )
 
 
-def _ring(body: object, queued_at: int) -> Ring | None:
+def _notice(event: Mapping[str, Any]) -> Notice | None:
+    """Read an event of AWS, out of the envelope of SNS where it has one.
+
+    SNS invokes a function with exactly one record; on a queue it writes the same message alone.
+    """
+    records = event.get("Records")
+    first = records[0] if isinstance(records, list) and records else None
+    envelope = _object(_object(first).get("Sns")) or event
+    message = envelope.get("Message")
+    return providers.notice(_json(message) if isinstance(message, str) else event)
+
+
+def _json(text: object) -> Mapping[str, Any]:
+    """Read a JSON object; an empty one where it is none."""
     try:
-        fields = _object(json.loads(body)) if isinstance(body, str) else {}
+        return _object(json.loads(text)) if isinstance(text, str) else {}
     except (ValueError, RecursionError):
-        return None
+        return {}
+
+
+def _ring(fields: Mapping[str, Any], queued_at: int) -> Ring | None:
     source, wanted, sent_at = fields.get("source"), fields.get("wanted"), fields.get("sent_at")
     if not isinstance(source, str):
         return None

@@ -1,4 +1,4 @@
-"""The only way out: one HTTP GET, within a deadline that holds and within caps.
+"""The only way out: one HTTP request, within a deadline that holds and within caps.
 
 Only the function that syncs imports this module, since ``requests`` costs 70 ms.
 
@@ -30,7 +30,7 @@ import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -93,7 +93,7 @@ class HttpLimits:
 
 
 class HttpClient:
-    """One GET at a time, or several from several threads: nothing is shared between exchanges."""
+    """One request at a time, or several from several threads: exchanges share nothing."""
 
     def __init__(
         self,
@@ -124,13 +124,25 @@ class HttpClient:
             EndpointNotFoundError: a redirect.
             MalformedAnswerError: a body that cannot be inflated or is larger than the caps.
         """
+        return self._send(url, headers, None, allow_http=allow_http)
+
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
+    ) -> HttpAnswer:
+        """Send one POST likewise, for a provider that wants a session before it answers."""
+        return self._send(url, headers, body, allow_http=allow_http)
+
+    def _send(
+        self, url: str, headers: Mapping[str, str], body: bytes | None, *, allow_http: bool
+    ) -> HttpAnswer:
         host = _check_url(url, allow_http=allow_http)
         _check_headers(headers)
         check = partial(check_address, allow_private=self._allow_private or allow_http)
-        exchange = _Exchange(url, headers, host, check, self.limits, self._now)
+        request = _Request(url, headers, body, host)
+        exchange = _Exchange(request, check, self.limits, self._now)
         if self.limits.total_s <= 0:
             raise exchange.too_late()
-        thread = threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True)
+        thread = threading.Thread(target=exchange.run, name=f"to {host}", daemon=True)
         thread.start()
         try:
             return exchange.outcome.result(timeout=self.limits.total_s)
@@ -140,21 +152,29 @@ class HttpClient:
             exchange.guard.end()
 
 
+class _Request(NamedTuple):
+    """What is sent, and to which host."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    """None: a GET."""
+    host: str
+
+
 class _Exchange:
     """One request and its answer, run in a thread of its own."""
 
     def __init__(
         self,
-        url: str,
-        headers: Mapping[str, str],
-        host: str,
+        request: _Request,
         check: Callable[[str, str], None],
         limits: HttpLimits,
         now: Callable[[], float],
     ) -> None:
         self.guard = Guard()
         self.outcome: Future[HttpAnswer] = Future()
-        self._url, self._headers, self._host = url, headers, host
+        self._request, self._host = request, request.host
         self._check, self._limits, self._now = check, limits, now
 
     def run(self) -> None:
@@ -182,8 +202,10 @@ class _Exchange:
             session.trust_env = False
             session.mount("https://", GuardedAdapter(self.guard, self._check))
             session.mount("http://", GuardedAdapter(self.guard, self._check))
-            with session.get(
-                self._url,
+            with session.request(
+                "GET" if self._request.body is None else "POST",
+                self._request.url,
+                data=self._request.body,
                 headers=self._all_headers(),
                 timeout=(self._limits.connect_s, self._limits.read_s),
                 allow_redirects=False,
@@ -198,7 +220,7 @@ class _Exchange:
             "Accept-Encoding": "gzip",
             "Connection": "close",
         }
-        return own | dict(self._headers)
+        return own | dict(self._request.headers)
 
     def _read(self, response: requests.Response) -> HttpAnswer:
         received_at = self._now()

@@ -127,6 +127,18 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What an event of AWS says to sources of one provider that sends no webhooks."""
+
+    provider: str
+    about: Mapping[str, tuple[str, ...]]
+    """Which sources: those where each of these options has one of its values."""
+    wanted: tuple[str, ...] | None = ()
+    """Revisions to reach; None: nothing that concerns flags, acknowledged without a ring."""
+    delivery: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FlagSet:
     """Everything that the provider's SDK would hold for one environment."""
 

@@ -3,6 +3,7 @@
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
                                    allow_http, allow_private
 ``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
+                                   not needed where a provider takes the function's own credentials
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
 
@@ -12,6 +13,7 @@ is wrong stops its own source only.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ssm import SSMClient
 
-    from storesync.model import Clock
+    from storesync.model import Clock, Notice
     from storesync.providers.base import Provider
 
 MAX_AGE_S = 30.0
@@ -133,6 +135,24 @@ class Sources:
         secret_text = _newest(self._credentials, name, fresh=fresh)
         return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
 
+    def concerned(self, notice: Notice) -> list[str]:
+        """Return the names of the sources that an event is about, sorted.
+
+        A source whose parameters are wrong is none of them; the schedule says so.
+
+        Raises:
+            ParametersError: if the parameters could never be read.
+        """
+        found = []
+        for name in self.names():
+            with suppress(ConfigurationError):
+                source = self.get(name)
+                ours = source.provider == notice.provider and all(
+                    source.options.get(option) in named for option, named in notice.about.items()
+                )
+                found += [name] if ours else []
+        return found
+
 
 def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
     """Return one parameter's text; one that is missing may be newer than the last reading."""
@@ -172,18 +192,22 @@ def parse_source(
     """
     problems: list[str] = []
     public = Fields(where, text, SOURCE_FIELDS, problems)
-    secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     public.check_name(name)
     provider = public.provider()
+    store = public.one_of("store", STORES)
+    keyless = provider is not None and not provider.needs_key
+    if secret_text is None and keyless and store == STORES[0]:
+        secret_text = "{}"  # noqa: S105 - an empty object
+    secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     allow_http = public.flag("allow_http", default=False)
     source = Source(
         name=name,
         provider=provider.name if provider else "",
         base_url=_base_url(secret, provider, allow_http=allow_http),
-        credential=Secret(secret.needed("key", "the provider's server-side SDK key or token")),
+        credential=Secret(_key(secret, keyless=keyless)),
         options=public.texts("options"),
         rows=public.flag("rows", default=True),
-        store=public.one_of("store", STORES),
+        store=store,
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
         allow_private=public.flag("allow_private", default=False),
@@ -200,6 +224,16 @@ def parse_source(
     conceal(source.credential.reveal())
     conceal(source.store_url.reveal())
     return source
+
+
+def _key(secret: Fields, *, keyless: bool) -> str:
+    if not keyless:
+        return secret.needed("key", "the provider's server-side SDK key or token")
+    if secret.text("key"):
+        secret.problem(
+            '"key" is not used: this provider takes the role of SyncFunction, so remove it'
+        )
+    return ""
 
 
 def _base_url(secret: Fields, provider: Provider | None, *, allow_http: bool) -> str:
@@ -230,7 +264,9 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
     fields.check_name(name)
     provider = fields.provider()
     method = fields.text("method")
-    if provider and not method:
+    if provider and not provider.methods:
+        fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
+    elif provider and not method:
         method = provider.methods[0]
     elif provider and method not in provider.methods:
         fields.problem(f'"method" must be one of {", ".join(provider.methods)}')

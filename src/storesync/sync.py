@@ -26,7 +26,7 @@ from storesync.errors import (
 )
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
 from storesync.http import HttpClient
-from storesync.model import Ring
+from storesync.model import Notice, Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
 from storesync.redaction import redact
@@ -136,24 +136,52 @@ class Syncer:
         """Ring one source for a person."""
         return self._sync([manual.ring], seconds, manual)
 
+    def notice(self, notice: Notice, seconds: float) -> list[Outcome]:
+        """Ring the sources that an event of AWS is about."""
+        rings = [[ring] for ring in self._rings_of(notice, now_ms(self._clock))]
+        return self._run(rings, seconds)
+
     def queue(self, messages: Sequence[Message], seconds: float) -> list[Message]:
         """Serve a batch of messages: one sync a source. Return the messages that failed."""
-        failed = [message for message in messages if message.ring is None]
-        for message in failed:
-            log.error("a message that is none of ours", message_id=message.id)
-        self._hurry(failed)
-        by_source: dict[str, list[Message]] = {}
+        failed: list[Message] = []
+        by_source: dict[str, list[tuple[Message, Ring]]] = {}
         for message in messages:
-            if message.ring is not None:
-                by_source.setdefault(message.ring.source, []).append(message)
-        rings = [[m.ring for m in group if m.ring] for group in by_source.values()]
-        for outcome, group in zip(self._run(rings, seconds), by_source.values(), strict=True):
+            rings = self._rings(message)
+            if rings is None:
+                failed.append(message)
+            for ring in rings or ():
+                by_source.setdefault(ring.source, []).append((message, ring))
+        self._hurry(failed)
+        groups = list(by_source.values())
+        rung = [[ring for _, ring in group] for group in groups]
+        for outcome, group, rings in zip(self._run(rung, seconds), groups, rung, strict=True):
             if outcome.again:
-                failed += group
-                self._hurry(group, outcome.wait_s)
+                again = [message for message, _ in group if message not in failed]
+                failed += again
+                self._hurry(again, outcome.wait_s)
             elif outcome.report is not None:
-                self._trail(outcome.report, [m.ring for m in group if m.ring])
+                self._trail(outcome.report, rings)
         return failed
+
+    def _rings(self, message: Message) -> list[Ring] | None:
+        """Return what a message rings; None if it is none of ours, or nobody can tell now."""
+        if message.ring is not None:
+            return [message.ring]
+        if message.notice is None:
+            log.error("a message that is none of ours", message_id=message.id)
+            return None
+        try:
+            return self._rings_of(message.notice, message.queued_at)
+        except StoreSyncError as error:
+            log.warning("cannot tell what an event is about", problem=str(error))
+            return None
+
+    def _rings_of(self, notice: Notice, sent_at: int) -> list[Ring]:
+        wanted = notice.wanted
+        names = [] if wanted is None else self._sources.concerned(notice)
+        if not names:
+            log.info("acknowledged an event that concerns no flag", about=notice.about)
+        return [Ring(name, wanted or (), sent_at, "webhook", notice.delivery) for name in names]
 
     def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
         if len(rings) == 1:
@@ -238,7 +266,7 @@ def syncer() -> Syncer:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN401 - by event
-    """Handle a batch of the queue, the schedule, or an event given by hand."""
+    """Handle a batch of the queue, the schedule, an event of AWS, or one given by hand."""
     log.set_correlation_id(context.aws_request_id)
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
     return answer(syncer, event, seconds)
@@ -251,5 +279,7 @@ def answer(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  #
         return [outcome.to_json() for outcome in make().schedule(seconds)]
     if isinstance(parsed, Manual):
         return make().manual(parsed, seconds).to_json()
+    if isinstance(parsed, Notice):
+        return [outcome.to_json() for outcome in make().notice(parsed, seconds)]
     failed = make().queue(parsed, seconds)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}

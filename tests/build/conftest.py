@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -24,25 +25,30 @@ def template() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Build]]:
-    """Build the same sources twice: in other folders, and by users with other settings."""
+    """Build the same sources twice: in other folders, by users with other settings.
+
+    The second is built from elsewhere, with the template's path: `sam build` works from any folder.
+    """
     homes = [
         tmp_path_factory.mktemp("first"),
         tmp_path_factory.mktemp("a-second-one-with-another-name"),
     ]
     copy_sources(homes[0])
     shutil.copytree(homes[0], homes[1], dirs_exist_ok=True)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
 
-    def sam_build(home: Path, umask: int, seed: str) -> None:
+    def sam_build(home: Path, cwd: Path, umask: int, seed: str) -> None:
         run(
             *(tool(".venv-sam", "sam"), "build", "--parallel", "--no-cached"),
-            *("--build-dir", home / "out"),
-            cwd=home,
+            *("--template-file", os.path.relpath(home / "template.yaml", cwd)),
+            *("--build-dir", os.path.relpath(home / "out", cwd)),
+            cwd=cwd,
             environment=sam_environment(PYTHONHASHSEED=seed),
             umask=umask,
         )
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(sam_build, homes, (0o022, 0o077), ("1", "2")))
+        list(pool.map(sam_build, homes, (homes[0], elsewhere), (0o022, 0o077), ("1", "2")))
     yield [Build(home) for home in homes]
     for home in homes:  # 60 MB each, which pytest would keep for three runs
         shutil.rmtree(home)

@@ -109,7 +109,7 @@ def code_of(compiled: Path) -> CodeType:
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_two_builds_are_the_same_bytes(builds: Sequence[Build], name: str) -> None:
-    """Neither folder, time, umask nor hash seed of the builder shows in what is deployed."""
+    """Neither folder, working directory, time, umask nor hash seed shows in what is deployed."""
     first, second = (files(build.artefact(name)) for build in builds)
     assert sorted(first) == sorted(second)
     assert [each for each in first if first[each].read_bytes() != second[each].read_bytes()] == []

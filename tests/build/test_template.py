@@ -20,12 +20,23 @@ if TYPE_CHECKING:
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 15
+MOST_PARAMETERS = 16
 PARAMETER_PATH = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
 PARAMETER_PATHS = [
     f"{PARAMETER_PATH}${{ParameterPrefix}}/{kind}/*"
     for kind in ("credentials", "sources", "webhooks")
 ]
+VERSIONS = (
+    "arn:${AWS::Partition}:appconfig:${AWS::Region}:${AWS::AccountId}:application/${Application}"
+    "/configurationprofile/${Profile}/hostedconfigurationversion/*"
+)
+APPCONFIG = {
+    "AppConfigPolicy",
+    "AppConfigNotifications",
+    "AppConfigRule",
+    "AppConfigMayRing",
+    "AppConfigMayLeaveDeadLetters",
+}
 
 
 def resources(template: Template, kind: str) -> dict[str, Any]:
@@ -57,7 +68,7 @@ def statements(template: Template, name: str) -> list[dict[str, Any]]:
 
 def all_statements(template: Template) -> Iterator[dict[str, Any]]:
     """Yield every statement of every policy in the template."""
-    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"):
         for name in resources(template, kind):
             yield from statements(template, name)
 
@@ -165,10 +176,13 @@ def test_outputs_are_described(template: Template) -> None:
 # -- rights ----------------------------------------------------------------------------------------
 
 
-def test_the_only_wildcards_are_the_three_parameter_paths(template: Template) -> None:
-    """No policy allows an action, or a resource, that it does not name, but for the sources."""
+def test_the_only_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
+    """No policy allows an action, or a resource, that it does not name, but for the sources.
+
+    Versions of an AppConfig profile are not known in advance; the profile is named.
+    """
     found = [text for each in all_statements(template) for text in texts(each) if "*" in text]
-    assert sorted(found) == PARAMETER_PATHS
+    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS])
 
 
 def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
@@ -216,6 +230,78 @@ def test_sync_may_do_on_the_table_what_publishing_takes(template: Template) -> N
                      "ChangeMessageVisibility", "SendMessage")
     }  # fmt: skip
     assert "webhooks" not in " ".join(texts(statements(template, "SyncRole")))
+
+
+def test_appconfig_is_all_or_nothing(template: Template) -> None:
+    """Without a profile none of its resources is made, and nothing else looks at the parameter."""
+    conditional = {
+        name
+        for name, each in template["Resources"].items()
+        if each.get("Condition") == "FromAppConfig"
+    }
+    using = {
+        name
+        for name, each in template["Resources"].items()
+        if {"AppConfigProfile", "FromAppConfig"} & set(texts(each))
+    }
+    assert conditional == APPCONFIG
+    assert using <= APPCONFIG
+    assert properties(template, "AppConfigPolicy")["Roles"] == [{"Ref": "SyncRole"}]
+
+
+@pytest.mark.parametrize(
+    ("profile", "accepted"),
+    [("", True), ("ba8toh7/pgil2o7/ga3tqep", True), ("ba8toh7/pgil2o7", False),
+     ("ba8toh7/pgil2o7/*", False), ("a/b/c/d", False), ("Shop/production/flags", False)],
+)  # fmt: skip
+def test_a_profile_cannot_widen_a_policy(
+    template: Template, profile: str, *, accepted: bool
+) -> None:
+    """What is put into the ARNs of policies is three ids."""
+    pattern = template["Parameters"]["AppConfigProfile"]["AllowedPattern"]
+    assert bool(re.search(pattern, profile)) is accepted
+
+
+@pytest.mark.parametrize(
+    ("policy", "queue"),
+    [("AppConfigMayRing", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
+)
+def test_only_the_rule_may_send_to_the_queues(template: Template, policy: str, queue: str) -> None:
+    """Events reach the queue, and what cannot be delivered the dead letters; of that rule alone."""
+    found = properties(template, policy)
+    assert found["Queues"] == [{"Ref": queue}]
+    (statement,) = found["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Resource"] == get_att(queue)
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": get_att("AppConfigRule")}}
+
+
+def test_deployments_that_change_what_is_live_ring(template: Template) -> None:
+    """Of the profile alone; a rollback in both of its spellings; the start and the steps do not."""
+    rule = properties(template, "AppConfigRule")
+    (target,) = rule["Targets"]
+    assert target["Arn"] == get_att("Queue")
+    assert target["DeadLetterConfig"]["Arn"] == get_att("DeadLetterQueue")
+    pattern = rule["EventPattern"]
+    assert pattern["source"] == ["aws.appconfig"]
+    ids = [pattern["detail"][what]["Id"] for what in
+           ("Application", "Environment", "ConfigurationProfile")]  # fmt: skip
+    assert ids == [
+        [{"Fn::Select": [index, {"Fn::Split": ["/", {"Ref": "AppConfigProfile"}]}]}]
+        for index in range(3)
+    ]
+
+    def rings(words: str) -> bool:
+        return any(
+            words.startswith(each["prefix"]) if isinstance(each, dict) else words == each
+            for each in pattern["detail-type"]
+        )
+
+    for words in ("Complete", "Baking", "Rollback", "Rolled Back", "Reverted"):
+        assert rings(f"On Deployment {words}")
+    for words in ("Start", "Step"):
+        assert not rings(f"On Deployment {words}")
 
 
 def test_the_schedule_may_invoke_one_function(template: Template) -> None:

@@ -77,7 +77,7 @@ def every_command(group: click.Group, path: str = "storesync") -> Iterator[str]:
 
 def plain(text: str) -> str:
     """Return a text without what differs from run to run: numbers, widths, digests, secrets."""
-    text = re.sub(r"\b[\w-]{43}\b(?=\n)", "SECRET", text)
+    text = re.sub(r"(?<![\w-])[\w-]{43}(?=\n)", "SECRET", text)
     text = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12}\b", "DIGEST", text)
     text = re.sub(r"\b\d+ (s|min|h)\b", "SPAN", re.sub(r"─+", "─", text))
     return re.sub(r" +", " ", re.sub(r"\d+", "0", text)).strip()

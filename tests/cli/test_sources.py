@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.layout import head_key
+from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from simulators.appconfig import AppConfigSimulator, rich_flags
 from storesync import providers
 from storesync.cli.guidance import clicks, guide
 from storesync.cli.registration import UNLEASH_EVENTS
@@ -50,6 +52,28 @@ def test_adding_says_what_to_click(rig: Rig, launchdarkly: LaunchDarklySimulator
     assert "URL: https://hooks.example/webhooks/prod" in done.out
     assert f"secret: {secret}" in done.out
     assert "proj/shop:env/production:segment/*" in done.out
+
+
+def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) -> None:
+    """It needs neither key nor webhook; without an address of its own it has one parameter."""
+    with AppConfigSimulator(
+        *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    ) as server:
+        options = [f"--option={name}={text}" for name, text in server.options.items()]
+        address = ("--base-url", server.url, "--allow-http")
+        done = rig.run("source", "add", "shop", "--provider", "appconfig", *options, *address)
+    assert done.code == 0, done
+    assert "it can be read from here: 5 flags" in done.out
+    assert "a gradual deployment becomes 0 -> 100 % here" in done.out
+    assert "AppConfigProfile=" in done.out
+    assert "webhook" not in done.out
+    assert rig.parameters() == {"sources/shop", "credentials/shop"}
+    named = ("source", "add", "plain", "--provider", "appconfig", *options, "--no-check")
+    assert rig.run(*named).code == 0
+    assert rig.parameters() == {"sources/shop", "credentials/shop", "sources/plain"}
+    missing = rig.run("source", "add", "bare", "--provider", "appconfig")
+    assert missing.code != 0
+    assert '"application" is missing' in missing.err
 
 
 def test_the_key_is_never_printed(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:

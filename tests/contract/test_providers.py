@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.fault_table import FAULTS
-from contract.provider_contract import BUSY_S, LIMITS, SECRET, ProviderContract
+from contract.provider_contract import BUSY_S, CANARY, LIMITS, SECRET, ProviderContract
 from data import DATA
-from simulators import faults, launchdarkly, split, unleash
+from simulators import appconfig, appconfig_flags, faults, launchdarkly, split, unleash
 from simulators.server import compact
 from storesync import errors, providers
-from storesync.model import Hook, Secret, WebhookRequest
+from storesync.model import Hook, Secret, Source, WebhookRequest
 from storesync.providers.unleash import Unleash
 
 if TYPE_CHECKING:
@@ -242,6 +242,167 @@ class TestSplit(ProviderContract):
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
         assert self.provider.ring(request, self.hook(environment="another")) is None
+
+
+class TestAppConfig(ProviderContract):
+    """AppConfig keeps the contract, without webhooks and keys, and with two requests a fetch."""
+
+    provider = providers.get("appconfig")
+    options = {}  # noqa: RUF012 - never changed
+    sample = compact(
+        appconfig_flags.event(
+            "OnDeploymentComplete",
+            42,
+            version=7,
+            ids={
+                "Application": ("ba8toh7", "Shop"),
+                "Environment": ("pgil2o7", "production"),
+                "ConfigurationProfile": ("ga3tqep", "flags"),
+            },
+        )
+    )
+
+    def simulator(self, count: int = 12) -> appconfig.AppConfigSimulator:
+        """Build a simulator."""
+        return appconfig.AppConfigSimulator(*appconfig.rich_flags(count))
+
+    @pytest.fixture(autouse=True)
+    def role(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+        """Give the role that the simulator knows."""
+        for name, value in self.simulator().environ.items():
+            monkeypatch.setenv(name, value)
+        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+            monkeypatch.delenv(name, raising=False)
+        return monkeypatch
+
+    def source(self, server: Any, **changes: Any) -> Source:
+        """Build a source without a key."""
+        source = super().source(server, credential=Secret(""), options=server.options)
+        return replace(source, **changes)
+
+    def wanted_after(
+        self, server: Any, change: Callable[[], object], **_options: str
+    ) -> tuple[str, ...] | None:
+        """Take the event that the change makes."""
+        change()
+        notice = self.provider.notice(server.events[-1])
+        assert notice
+        return notice.wanted
+
+    def change(self, server: Any, key: str) -> None:
+        """Change a flag."""
+        server.set_flag(key, enabled=True, limit=99)
+
+    def damaged(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Break the list of deployments."""
+        (item, *_) = document["Items"]
+        yield {}
+        for items in (None, {}, [None], [{**item, "State": None}]):
+            yield {"Items": items}
+        for number in (None, "1", True, -1):
+            yield {"Items": [{**item, "DeploymentNumber": number}]}
+
+    def test_no_webhook_passes(self) -> None:
+        """Whatever comes to the webhook's address is a stranger's, and rings nothing."""
+        request = WebhookRequest({}, self.sample, SECRET.reveal())
+        for method in ("signature", "authorization", "header", "url"):
+            with pytest.raises(errors.SignatureError, match="no webhooks"):
+                self.provider.verify(request, self.hook(method))
+        assert self.provider.ring(request, self.hook("url")) is None
+
+    def hook(self, method: str = "url", *secrets: Secret, **options: str) -> Hook:
+        """Build a hook, which nobody would."""
+        return super().hook(method or "url", *secrets, **options)
+
+    def test_nothing_forged_passes_and_nothing_else_is_raised(self) -> None:
+        """There is no method that anything could pass by."""
+        assert self.provider.methods == ()
+
+    def test_a_simulated_webhook_passes_and_rings(self, server: Any) -> None:
+        """The event after a change names its sources, by id and name, and what to reach."""
+        key = next(iter(server.flags()))
+        wanted = self.wanted_after(server, lambda: self.change(server, key))
+        assert wanted == ("complete/2",)
+        notice = self.provider.notice(server.events[-1])
+        assert notice
+        assert notice.delivery == server.events[-1]["id"]
+        assert notice.about == {
+            "application": ("ba8toh7", "Shop"),
+            "environment": ("pgil2o7", "production"),
+            "profile": ("ga3tqep", "flags"),
+        }
+
+    def test_a_fetch_brings_every_item_as_it_is(self, server: Any) -> None:
+        """Values come back verbatim with their rules, definitions beside them, in two requests."""
+        answer = self.fetch(server)
+        sections = answer.flag_set.sections
+        stored = json.loads(server.versions[1])
+        assert sections == {"flags": stored["values"], "definitions": stored["flags"]}
+        assert sections["flags"] == server.flags()
+        assert any("rule" in v for f in sections["flags"].values() for v in f.get("_variants", ()))
+        assert (answer.flag_set.revision, len(server.requests)) == (12, 2)
+        assert answer.etag
+
+    def test_an_unchanged_set_is_not_sent_again(self, server: Any) -> None:
+        """With its ETag, the same set costs one list of deployments and no document."""
+        super().test_an_unchanged_set_is_not_sent_again(server)
+        assert len(server.requests) == 2 + 1 + 2
+
+    def test_an_empty_set_is_a_set(self, server: Any) -> None:
+        """Judging a shrinking set is the guard's work, with its own error."""
+        server.roll_out(server.put({"version": "1"}))
+        assert self.set_of(server).sections == {"flags": {}, "definitions": {}}
+
+    @pytest.mark.parametrize("name", FAULTS)
+    def test_a_fault_of_the_document_fails_the_fetch(self, server: Any, name: str) -> None:
+        """The second request has the faults of the first, and the deadline holds for both."""
+        fault, error, wait = FAULTS[name]
+        server.faults.extend([None, fault])
+        started = time.monotonic()
+        with pytest.raises(error) as caught:
+            self.fetch(server)
+        assert type(caught.value) is error
+        assert caught.value.retry_after_s == (wait and pytest.approx(wait, abs=1.5))
+        assert time.monotonic() - started < LIMITS.total_s + BUSY_S
+        assert len(str(caught.value)) < 250
+
+    def test_refused_credentials_name_the_source(
+        self, server: Any, role: pytest.MonkeyPatch
+    ) -> None:
+        """A role of somebody else's, and one with a wrong secret, are refused by AWS."""
+        for name in server.environ:
+            role.setenv(name, CANARY)
+            with pytest.raises(errors.CredentialsRefusedError, match="'prod'") as caught:
+                self.fetch(server)
+            assert CANARY not in str(caught.value)
+
+    def test_a_key_that_cannot_be_sent_is_a_configuration_error(
+        self, server: Any, role: pytest.MonkeyPatch
+    ) -> None:
+        """Neither a key with a line break is sent, nor one that is quoted in a message."""
+        role.setenv("AWS_ACCESS_KEY_ID", CANARY + "\n")
+        with pytest.raises(errors.ConfigurationError, match="Authorization") as caught:
+            self.fetch(server)
+        assert CANARY not in str(caught.value)
+
+    def test_damaged_hosted_documents_are_malformed(self, server: Any) -> None:
+        """JSON that is no document of feature flags never becomes a set, whoever deployed it."""
+        good = server.current()
+        for part in (
+            {"version": "2"}, {"version": None}, {"values": []}, {"values": {"a": 1}},
+            {"flags": {"a": None}}, {"values": {"": {}}}, {"values": {"\ud800": {}}},
+        ):  # fmt: skip
+            server.roll_out(server.put_unchecked(json.dumps({**good, **part}).encode()))
+            with pytest.raises(errors.MalformedAnswerError):
+                self.fetch(server)
+        server.roll_out(server.put_unchecked(b'{"featureEnabled": true}'))
+        with pytest.raises(errors.MalformedAnswerError, match="freeform"):
+            self.fetch(server)
+
+    def test_members_of_segments_are_named(self, server: Any) -> None:
+        """There are no segments."""
+        assert "segments" not in self.set_of(server).sections
+        assert self.provider.members({"keys": ["a"]}) == frozenset()
 
 
 def test_an_unknown_provider_is_named_with_the_known_ones() -> None:

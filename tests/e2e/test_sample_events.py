@@ -22,7 +22,9 @@ import flagstore
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
 from local.deploy import is_built, using_build
 from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMissingError
-from local.stand_in import REPOSITORY
+from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
+from simulators.appconfig import AppConfigSimulator
+from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
@@ -60,17 +62,33 @@ SIGNED = (
     "unleash-duplicate.json",
 )
 FORGED = ("launchdarkly-forged.json", "unleash-wrong-secret.json")
+TOLD = (
+    "appconfig-deployment-complete.json",
+    "appconfig-rolled-back.json",
+    "appconfig-sns.json",
+    "appconfig-sqs.json",
+)
 BY_HAND = ("manual-allow-shrink.json", "schedule.json", "sqs-batch.json")
 
 
 def test_each_sample_has_its_test_here() -> None:
     """A new file of events/ needs a test that runs it."""
-    assert sorted(SIGNED + FORGED + BY_HAND) == sorted(make_events.events())
+    assert sorted(SIGNED + FORGED + TOLD + BY_HAND) == sorted(make_events.events())
 
 
 def load(name: str) -> Any:
     """Read a sample."""
     return json.loads((make_events.DIRECTORY / name).read_text(encoding="utf-8"))
+
+
+def _appconfig() -> AppConfigSimulator:
+    # The function's own credentials are those of the stand-in's root user.
+    provider = AppConfigSimulator(
+        *appconfig_flags(FLAGS), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    )
+    provider.set_flag("new-checkout", enabled=False)
+    assert provider.set_flag("new-checkout", enabled=True) == make_events.APPCONFIG_DEPLOYMENT
+    return provider
 
 
 def _launchdarkly() -> LaunchDarklySimulator:
@@ -100,7 +118,9 @@ class Kind(NamedTuple):
     """How a source that samples name is made."""
 
     provider: str
-    simulator: Callable[[], LaunchDarklySimulator | SplitSimulator | UnleashSimulator]
+    simulator: Callable[
+        [], AppConfigSimulator | LaunchDarklySimulator | SplitSimulator | UnleashSimulator
+    ]
     """Builds a provider at which what the samples tell of has happened."""
     accepted: int
     """The status that the provider takes for a delivery."""
@@ -108,6 +128,7 @@ class Kind(NamedTuple):
 
 HOOK_OPTIONS = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
 SOURCES = {
+    make_events.APPCONFIG_SOURCE: Kind("appconfig", _appconfig, 0),
     make_events.LAUNCHDARKLY_SOURCE: Kind("launchdarkly", _launchdarkly, 202),
     make_events.SPLIT_SOURCE: Kind("split", _split, 200),
     make_events.UNLEASH_SOURCE: Kind("unleash", _unleash, 202),
@@ -207,7 +228,10 @@ def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator
         for source, kind in SOURCES.items():
             simulator = providers[source] = running.enter_context(kind.simulator())
             credential = {"key": simulator.sdk_key, "base_url": simulator.url}
-            _configure(aws, prefix, source, kind.provider, credential)
+            if isinstance(simulator, AppConfigSimulator):
+                credential["key"] = ""
+            options = getattr(simulator, "options", {})
+            _configure(aws, prefix, source, kind.provider, credential, options)
         try:
             functions = {
                 function: running.enter_context(
@@ -229,12 +253,17 @@ def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator
 
 
 def _configure(
-    aws: StandIn, prefix: str, source: str, provider: str, credential: Mapping[str, str]
+    aws: StandIn,
+    prefix: str,
+    source: str,
+    provider: str,
+    credential: Mapping[str, str],
+    options: Mapping[str, str],
 ) -> None:
     ssm = aws.client("ssm")
     hook = {"provider": provider, "secrets": [make_events.SECRET], "options": HOOK_OPTIONS}
     contents: dict[str, Mapping[str, Any]] = {
-        "sources": {"provider": provider, "allow_http": True},
+        "sources": {"provider": provider, "allow_http": True, "options": options},
         "credentials": credential,
         "webhooks": hook,
     }
@@ -274,6 +303,22 @@ def test_sync_function_takes_a_webhook_event_by_itself(deployment: Deployment, n
     assert told["counts"]["flags"] == FLAGS + 1
     assert "new-checkout" in deployment.published(source)
     assert deployment.rings() == []
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_an_event_of_aws_rings_its_source(deployment: Deployment, name: str) -> None:
+    """SyncFunction takes it from the queue, from EventBridge and from SNS, and a reader sees it."""
+    told = answer(deployment.sync.invoke(load(name)))
+    source = make_events.APPCONFIG_SOURCE
+    if name == "appconfig-sqs.json":
+        assert told == {"batchItemFailures": []}
+    else:
+        assert [(each["source"], each["outcome"]) for each in told] == [(source, "published")]
+    # The rollback of a deployment that here is complete is waited for, and not found.
+    assert len(deployment.providers[source].requests) == 2 or name == "appconfig-rolled-back.json"
+    flags = deployment.published(source)
+    assert len(flags) == FLAGS + 1
+    assert flags["new-checkout"] == {"enabled": True}
 
 
 @pytest.mark.parametrize("name", FORGED)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from simulators.appconfig import AppConfigSimulator
+from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.deployment import (
     ENVIRONMENT_CANARY,
@@ -171,3 +173,24 @@ def unleash() -> Iterator[UnleashSimulator]:
     """Give an Unleash with 30 flags."""
     with UnleashSimulator(*unleash_flags(30), token=KEY) as provider:
         yield provider
+
+
+@pytest.fixture
+def appconfig(aws: StandIn) -> Iterator[AppConfigSimulator]:
+    """Give an AppConfig that knows the functions' role, at its deployment 3."""
+    with appconfig_at_three(aws) as provider:
+        yield provider
+
+
+def appconfig_at_three(aws: StandIn) -> AppConfigSimulator:
+    """Build an AppConfig at what the samples tell of."""
+    given = aws.environment
+    provider = AppConfigSimulator(
+        *appconfig_flags(5),
+        access_key=given["AWS_ACCESS_KEY_ID"],
+        secret_key=given["AWS_SECRET_ACCESS_KEY"],
+        region=aws.region,
+    )
+    provider.set_flag("new-checkout", enabled=False)
+    provider.set_flag("new-checkout", enabled=True)
+    return provider

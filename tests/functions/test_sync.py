@@ -39,6 +39,8 @@ from tools import make_events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simulators.appconfig import AppConfigSimulator
+
 EVENTS = make_events.DIRECTORY
 DOWN = 4
 """Fetches that fail before a ring is given back."""
@@ -605,11 +607,15 @@ def test_an_unknown_event_says_what_is_known(event: Any) -> None:
 
 
 SAMPLES = {
+    "appconfig-deployment-complete.json": ["appconfig"],
+    "appconfig-rolled-back.json": ["appconfig"],
+    "appconfig-sns.json": ["appconfig"],
+    "appconfig-sqs.json": ["appconfig"],
     "launchdarkly-flag-updated.json": ["prod"],
     "launchdarkly-forged.json": ["prod"],
     "launchdarkly-segment-updated.json": ["prod"],
     "manual-allow-shrink.json": ["prod"],
-    "schedule.json": ["prod", "split", "unleash"],
+    "schedule.json": ["appconfig", "prod", "split", "unleash"],
     "split-flag-changed.json": ["split"],
     "sqs-batch.json": ["prod", "unleash"],
     "unleash-duplicate.json": ["unleash"],
@@ -620,7 +626,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
 def test_every_sample_does_its_job(
-    stack: Deployment, small: LaunchDarklySimulator, name: str
+    stack: Deployment, small: LaunchDarklySimulator, appconfig: AppConfigSimulator, name: str
 ) -> None:
     """Each file in events/, given to SyncFunction, publishes the sources that it names."""
     with (
@@ -629,17 +635,86 @@ def test_every_sample_does_its_job(
     ):
         stack.put_source("unleash", "unleash", unleash.url, KEY)
         stack.put_source("split", "split", split.url, KEY)
+        stack.put_source("appconfig", "appconfig", appconfig.url, "", options=appconfig.options)
         answer = invoke(json.loads((EVENTS / name).read_text(encoding="utf-8")))
-    published = [source for source in ("prod", "split", "unleash") if stack.flags(source, "$head")]
+    published = [
+        source
+        for source in ("appconfig", "prod", "split", "unleash")
+        if stack.flags(source, "$head")
+    ]
     assert published == SAMPLES[name]
     assert len(small.requests) == ("prod" in published)
-    if name == "sqs-batch.json":
+    if "sqs" in name:
         assert answer == {"batchItemFailures": []}
     else:
         outcomes = answer if isinstance(answer, list) else [answer]
         assert [(o["source"], o["outcome"]) for o in outcomes] == [
             (source, "published") for source in published
         ]
+
+
+# -- events of AWS --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(stack: Deployment, appconfig: AppConfigSimulator) -> Deployment:
+    """Give a deployment that keeps an AppConfig profile in sync."""
+    stack.put_source("shop", "appconfig", appconfig.url, "", options=appconfig.options)
+    return stack
+
+
+def test_an_event_on_the_queue_rings_its_sources_and_leaves_a_trailing_ring(
+    shop: Deployment, appconfig: AppConfigSimulator, calls: Calls
+) -> None:
+    """EventBridge writes it there; it is served as a ring of ours would be."""
+    appconfig.set_flag("new-checkout", enabled=False)
+    assert serve(shop, appconfig.events[-1]) == []
+    assert shop.flags("shop", "flags") == set(appconfig.flags())
+    assert shop.flags("shop", "definitions") == set(appconfig.flags())
+    assert [(each["source"], each["trigger"]) for each in trailing(calls)] == [("shop", "trailing")]
+
+
+def test_an_event_twice_costs_one_check(shop: Deployment, appconfig: AppConfigSimulator) -> None:
+    """Both come in one batch, or the second is older than the check that served the first."""
+    event = appconfig.events[-1]
+    assert serve(shop, event, event, event) == []
+    assert len(appconfig.requests) == 2
+
+
+def test_an_event_rings_every_source_that_it_is_about_and_no_other(
+    shop: Deployment, appconfig: AppConfigSimulator, small: LaunchDarklySimulator
+) -> None:
+    """Two sources of one profile, by ids or by names; not another profile's, nor a broken one."""
+    options = appconfig.options
+    shop.put_source("twin", "appconfig", appconfig.url, "", options={**options, "live": "baking"})
+    other = {**options, "profile": "0ther99"}
+    shop.put_source("other", "appconfig", appconfig.url, "", options=other)
+    shop.put("sources/broken", {"provider": "appconfig", "rows": "?"})
+    assert serve(shop, appconfig.events[-1]) == []
+    for name, has in (("shop", True), ("twin", True), ("other", False), ("prod", False)):
+        assert bool(shop.flags(name, "$head")) is has
+    assert not small.requests
+
+
+def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
+    shop: Deployment, appconfig: AppConfigSimulator
+) -> None:
+    """The start of a deployment, and another profile's, are no failures; what is no event is."""
+    started = next(event for event in appconfig.events if "Start" in event["detail-type"])
+    ids = {"Id": "0ther99", "Name": "others"}
+    others = {**started, "detail": {**appconfig.events[-1]["detail"], "ConfigurationProfile": ids}}
+    assert serve(shop, started, others) == []
+    assert not appconfig.requests
+    assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
+
+
+def test_an_event_of_a_source_that_fails_comes_again(
+    shop: Deployment, appconfig: AppConfigSimulator
+) -> None:
+    """One message may ring two sources: it comes again if either of them failed, once."""
+    shop.put_source("twin", "appconfig", appconfig.url, "", options=appconfig.options)
+    appconfig.faults.extend([faults.status(503)] * 2 * DOWN)
+    assert len(serve(shop, appconfig.events[-1])) == 1
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"])

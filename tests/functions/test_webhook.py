@@ -328,7 +328,10 @@ MISCONFIGURED: list[tuple[object, list[str]]] = [
     ("[" * 3000, ["is not JSON"]),
     ([SECRET], ["must be a JSON object"]),
     ({"provider": "launchdarkly"}, ['"secrets" must be a list']),
-    ({"provider": "darkly", "secrets": [SECRET]}, ["'darkly'", "known are launchdarkly"]),
+    (
+        {"provider": "darkly", "secrets": [SECRET]},
+        ["'darkly'", "known are appconfig, launchdarkly"],
+    ),
     (
         {"provider": "unleash", "secrets": [SECRET], "options": {"environment": 1}},
         ['"options" must be an object of texts'],
@@ -594,6 +597,10 @@ OUTCOMES = {
     "unleash-feature-enabled.json": (202, ["revision/4711"]),
     "unleash-wrong-secret.json": (401, None),
     # Not requests of API Gateway:
+    "appconfig-deployment-complete.json": (404, None),
+    "appconfig-rolled-back.json": (404, None),
+    "appconfig-sns.json": (404, None),
+    "appconfig-sqs.json": (404, None),
     "manual-allow-shrink.json": (404, None),
     "schedule.json": (404, None),
     "sqs-batch.json": (404, None),

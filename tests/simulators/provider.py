@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from storesync.model import Answer, FlagSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Hook, Notice, Source, WebhookRequest
 
 
 class NoHttp:
@@ -45,6 +45,7 @@ class ModelProvider:
     methods: tuple[str, ...] = ("url",)
     accepted_status: int = 202
     default_base_url: str = ""
+    needs_key: bool = True
 
     def change(self, **flags: Any) -> int:
         """Set flags (None removes one) and return the new revision."""
@@ -88,6 +89,10 @@ class ModelProvider:
     def ring(self, _request: WebhookRequest, _hook: Hook) -> tuple[str, ...]:
         """Ring without a revision."""
         return ()
+
+    def notice(self, _event: Mapping[str, Any]) -> Notice | None:
+        """Have no events of AWS."""
+        return None
 
     def delivery(self, _request: WebhookRequest) -> str:
         """Have no delivery ids."""

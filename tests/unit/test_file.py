@@ -114,6 +114,11 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
             "unleash",
             {"flags": ["f"], "segments": ["3"]},
         ),
+        (
+            {"version": "1", "flags": {"f": {"name": "f"}}, "values": {"f": {"enabled": True}}},
+            "appconfig",
+            {"flags": ["f"], "definitions": ["f"]},
+        ),
         (OURS, "split", {"flags": ["a"], "segments": ["beta"]}),
     ],
 )

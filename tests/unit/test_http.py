@@ -77,6 +77,22 @@ def test_a_good_answer_is_read_whole(server: LaunchDarklySimulator) -> None:
     assert sent["connection"] == "close"
 
 
+def test_a_post_sends_its_body_once(server: LaunchDarklySimulator) -> None:
+    """It keeps the same deadline as a GET, and is not repeated either."""
+    client = HttpClient(QUICK)
+    sent = {"Authorization": server.sdk_key, "Content-Type": "application/json"}
+    answer = client.post(server.url + "/x", sent, b'{"a": 1}', allow_http=True)
+    (request,) = server.requests
+    assert (request.method, request.path, request.body) == ("POST", "/x", b'{"a": 1}')
+    assert request.headers["content-type"] == "application/json"
+    assert answer.status == 404
+    server.faults.append(faults.silence())
+    with pytest.raises(errors.ProviderUnavailableError):
+        client.post(server.url + "/x", sent, b"", allow_http=True)
+    assert len(server.requests) == 2
+    assert server.requests[-1].method == "POST"
+
+
 def test_not_modified_is_an_answer(server: LaunchDarklySimulator) -> None:
     """304 is no redirect and no failure."""
     client = HttpClient()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from storesync import errors, events, providers
-from storesync.model import Hook, Secret, WebhookRequest
+from storesync.model import Hook, Notice, Secret, WebhookRequest
 from tools import make_events
 
 FILES = sorted(path.name for path in make_events.DIRECTORY.glob("*.json"))
@@ -108,6 +108,15 @@ def test_sync_function_understands_every_sample(name: str) -> None:
     event = events.parse(load(name))
     if name == "schedule.json":
         assert event == events.Schedule()
+    elif name == "appconfig-sqs.json":
+        assert isinstance(event, tuple)
+        notices = [message.notice for message in event]
+        assert [notice.wanted for notice in notices if notice] == [("complete/3",)] * 3
+    elif name.startswith("appconfig-"):
+        assert isinstance(event, Notice)
+        undone = name == "appconfig-rolled-back.json"
+        assert event.wanted == (("undone/3",) if undone else ("complete/3",))
+        assert all(event.about.values())
     elif name == "sqs-batch.json":
         assert isinstance(event, tuple)
         rings = [message.ring for message in event]

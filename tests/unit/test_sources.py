@@ -232,6 +232,30 @@ def test_a_source_may_say_everything() -> None:
     )
 
 
+APPCONFIG = {"provider": "appconfig"}
+
+
+def test_a_source_without_a_key_needs_no_credentials() -> None:
+    """AppConfig takes the function's own role: the second parameter is only for an address."""
+    source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, None)
+    assert source.credential == Secret("")
+    assert source.base_url == "https://appconfig.{region}.amazonaws.com"
+    private = json.dumps({"base_url": "https://appconfig.cn-north-1.amazonaws.com.cn"})
+    source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, private)
+    assert source.base_url == "https://appconfig.cn-north-1.amazonaws.com.cn"
+    assert problems(APPCONFIG, {"key": KEY}) == [
+        f'{PRIVATE}: "key" is not used: this provider takes the role of SyncFunction, so remove it'
+    ]
+    (missing,) = problems({**APPCONFIG, "store": "redis"}, None)
+    assert missing.startswith(f"{PRIVATE}: is missing")
+
+
+def test_a_provider_without_webhooks_has_no_hook() -> None:
+    """The parameter cannot work, so it says so instead of waiting for ever."""
+    (problem,) = problems({**APPCONFIG, "secrets": [SECRET]})
+    assert problem == f"{HOOK}: AWS AppConfig sends no webhooks: remove this parameter"
+
+
 LAUNCHDARKLY = {"provider": "launchdarkly"}
 UNLEASH = {"provider": "unleash"}
 MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key or token'
@@ -297,14 +321,14 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         (
             {},
             {"key": KEY},
-            [f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash"],
+            [f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split"],
         ),
         (
             {"provider": 7},
             {"key": KEY},
             [
                 f'{PUBLIC}: "provider" must be a text',
-                f"{PUBLIC}: \"provider\": no provider '': known are launchdarkly, split, unleash",
+                f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split",
             ],
         ),
         (

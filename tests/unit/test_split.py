@@ -93,9 +93,9 @@ def test_a_hook_that_cannot_work_is_a_configuration_error(method: str) -> None:
         [{"split": "a", "environmentName": "staging"}],
         {"type": "METRIC_ALERT"},
         b"\x1f\x8b",
-        gzip.compress(b"[]"),
-        gzip.compress(b"{}")[:-4],
-        gzip.compress(bytes(MAX_EVENT_BYTES + 1)),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(b"{}", mtime=0)[:-4],
+        gzip.compress(bytes(MAX_EVENT_BYTES + 1), mtime=0),
     ],
 )
 def test_any_body_rings(body: Any) -> None:

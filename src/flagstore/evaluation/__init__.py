@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flagstore.evaluation.base import Engine, Items, Settings
 
-ENGINES: tuple[str, ...] = ("launchdarkly", "split", "unleash")
+ENGINES: tuple[str, ...] = ("appconfig", "launchdarkly", "split", "unleash")
 """Providers that have a module of their name here, with a function ``engine``."""
 
 

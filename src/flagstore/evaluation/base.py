@@ -72,20 +72,22 @@ class Outcome(NamedTuple):
     """What an engine says of one flag. Made once and shared: what it holds must not be changed."""
 
     value: Any = ABSENT
-    """LaunchDarkly: the variation's value. Split: the treatment. Unleash: whether it is on."""
+    """LaunchDarkly: the variation's value. Split: the treatment. Unleash: whether it is on.
+    AppConfig: the attributes, none while it is off."""
     variant: str | int | None = None
-    """LaunchDarkly: the variation's index. Split: the treatment. Unleash: the variant's name, none
-    where there is none (``disabled``)."""
+    """LaunchDarkly: the variation's index. Split: the treatment. Unleash and AppConfig: the
+    variant's name, none where there is none (Unleash: ``disabled``)."""
     reason: str = ERROR
     error: str = ""
     rule: str = ""
     """LaunchDarkly: the rule's id, or the prerequisite's key. Split: the label. Unleash: the name
     of the strategy."""
     rule_index: int | None = None
-    """Which rule, condition or strategy it was, from 0 on."""
+    """Which rule, condition, strategy or variant it was, from 0 on."""
     config: Any = None
     """Split: the treatment's configuration, a text. Unleash: the variant's payload
-    (``{"type": "json", "value": "{…}"}``)."""
+    (``{"type": "json", "value": "{…}"}``). AppConfig: whether it is on; None in a freeform
+    profile, whose flags may be any JSON."""
     version: int | None = None
     """LaunchDarkly: the flag's version. Split: its change number."""
     in_experiment: bool = False

@@ -8,6 +8,7 @@ LaunchDarkly    ``{"flags": {key: {…}}, "segments": {key: {…}}}``, or ``flag
                 files of its SDKs: ``{"flagValues": {"new-checkout": true}}``
 Split           ``{"ff": {"d": […]}, "rbs": {"d": […]}, "segments": {"beta": ["ada", "bob"]}}``
 Unleash         ``{"features": […], "segments": […]}``
+AppConfig       ``{"version": "1", "flags": {…}, "values": {…}}``
 ==============  ===================================================================================
 """
 
@@ -98,7 +99,7 @@ def load(path: str) -> Document:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = (
             f"{path} holds no flags that are known here ({type(error).__name__}: {error}): it must "
-            "be a snapshot that was exported, or a document of LaunchDarkly's, Split's or Unleash's"
+            "be a snapshot that was exported, or a document of one of the providers"
         )
         raise CorruptSnapshotError(message) from error
 
@@ -120,6 +121,9 @@ def document(content: dict[str, Any]) -> Document:
         return Document("unleash", {"flags": flags, "segments": segments}, meta)
     if "ff" in content:
         return Document("split", _split(content), {})
+    if "values" in content:
+        sections = {"flags": dict(content["values"]), "definitions": dict(content["flags"])}
+        return Document("appconfig", sections, {"format": "feature-flags"})
     if "flags" in content or "flagValues" in content:
         values = content.get("flagValues") or {}
         flags = {key: _always(key, value) for key, value in values.items()}

@@ -58,7 +58,7 @@ def ask(given: Given, before: Texts, *, lively: bool) -> Given:
     provider, about = providers.get(str(name)), guide(str(name))
     if not (given.base_url or known.get("base_url") or provider.default_base_url):
         missing.append(("base_url", "--base-url", f"Address of your {provider.title} server"))
-    if not (given.key or known.get("key")):
+    if provider.needs_key and not (given.key or known.get("key")):
         missing.append(("key", "--key-file", about.key[0].upper() + about.key[1:]))
     store = given.store or before.values("sources").get("store")
     if store == "redis" and not (given.store_url or known.get("store_url")):
@@ -106,7 +106,9 @@ def compose(given: Given, before: Texts) -> Texts:
     new_credential = credential | _filled(
         key=given.key, base_url=given.base_url, store_url=given.store_url
     )
-    return Texts(_text(new_source), _text(new_credential), _hook(given, hook))
+    needed = new_credential or providers.get(str(given.provider)).needs_key
+    credentials = _text(new_credential) if needed else ""
+    return Texts(_text(new_source), credentials, _hook(given, hook))
 
 
 def _hook(given: Given, before: dict[str, Any]) -> str:

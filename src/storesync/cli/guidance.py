@@ -33,6 +33,8 @@ class Guide:
     """What to do in its console; ``{url}``, ``{secret}`` and the options are filled in."""
     registers: bool = False
     """Whether its API can make the webhook; see :mod:`storesync.cli.registration`."""
+    notes: tuple[str, ...] = ()
+    """What a person has to know who makes it a source."""
 
 
 _UNKNOWN = Guide(
@@ -42,6 +44,24 @@ _UNKNOWN = Guide(
 )
 
 _GUIDES = {
+    "appconfig": Guide(
+        key="",
+        questions=tuple(
+            Question(option, f"Id of the {text}", of_source=True, of_hook=False)
+            for option, text in (
+                ("application", "application"),
+                ("environment", "environment"),
+                ("profile", "configuration profile"),
+            )
+        ),
+        clicks=(),
+        notes=(
+            "a gradual deployment becomes 0 -> 100 % here: all readers get it when it is complete",
+            "with --option live=baking an alarm's rollback comes after everybody has it",
+            "rights and events: deploy with AppConfigProfile=<application>/<environment>/<profile>",
+            "docs/appconfig.md says more",
+        ),
+    ),
     "launchdarkly": Guide(
         key="SDK key of the environment (sdk-…)",
         questions=(

@@ -13,7 +13,7 @@ from flagstore.layout import Pulse, pulse_key
 from storesync.cli.app import command, storesync
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.signing import signed
-from storesync.events import Manual, Schedule, parse
+from storesync.events import Manual, parse
 from storesync.observability import logger
 from storesync.sources import parse_hook
 
@@ -103,7 +103,8 @@ def _published(records: Any, event: object) -> dict[str, Any]:  # noqa: ANN401 -
     parsed = parse(event)
     if isinstance(parsed, Manual):
         names = {parsed.ring.source}
-    elif isinstance(parsed, Schedule):
+    elif not isinstance(parsed, tuple) or any(message.notice for message in parsed):
+        # The schedule, or an event of AWS, which names no source.
         names = {key.namespace.partition(":")[0] for key in records}
     else:
         names = {message.ring.source for message in parsed if message.ring}

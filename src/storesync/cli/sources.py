@@ -87,7 +87,7 @@ def add(
 ) -> None:
     """Configure a source: asks for what is needed, tries the key, and says what to click.
 
-    Writes the three parameters of docs/sources.md. With --replace, what is not given stays.
+    Writes the parameters of docs/sources.md. With --replace, what is not given stays.
     """
     check_name(name)
     before = parameters.read(operator, name)
@@ -119,6 +119,7 @@ def add(
         "webhook_url": guidance.webhook_url(base, hook) if hook else None,
         "webhook": done or None,
         "clicks": guidance.clicks(base, hook) if hook and not done else [],
+        "notes": list(guidance.guide(made.provider).notes),
     }
     operator.screen.result(data, _add_lines(data))
 
@@ -144,7 +145,8 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
     name = data["source"]
     if data["counts"]:
         told = ", ".join(f"{number} {section}" for section, number in data["counts"].items())
-        yield f"the key works: {told}"
+        keyed = providers.get(data["provider"]).needs_key
+        yield f"{'the key works' if keyed else 'it can be read from here'}: {told}"
     yield f"source {name} is configured" + (
         ", and was rung: `storesync status` shows when it is published"
         if data["rang"]
@@ -155,6 +157,7 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
     elif data["clicks"]:
         yield "now the webhook, once:"
         yield from (f"  {number}. {text}" for number, text in enumerate(data["clicks"], 1))
+    yield from (f"note: {text}" for text in data["notes"])
 
 
 @command(source, "list")

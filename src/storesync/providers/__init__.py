@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from storesync.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from storesync.model import Notice
     from storesync.providers.base import Provider
 
 _PROVIDERS = {
+    "appconfig": "storesync.providers.appconfig:AppConfig",
     "launchdarkly": "storesync.providers.launchdarkly:LaunchDarkly",
     "split": "storesync.providers.split:Split",
     "unleash": "storesync.providers.unleash:Unleash",
@@ -36,3 +40,9 @@ def get(name: str) -> Provider:
         message = f"no provider {name[:64]!r}: known are {', '.join(names())}"
         raise ConfigurationError(message) from None
     return cast("Provider", getattr(import_module(module), attribute)())
+
+
+def notice(event: Mapping[str, Any]) -> Notice | None:
+    """Return what an event of AWS says to the sources of some provider; None if it is no such."""
+    found = (get(name).notice(event) for name in names())
+    return next((each for each in found if each), None)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Answer, FlagSet, Hook, Source, WebhookRequest
+    from storesync.model import Answer, FlagSet, Hook, Notice, Source, WebhookRequest
 
 
 class Provider(Protocol):
@@ -24,11 +24,15 @@ class Provider(Protocol):
     title: str
     """As its makers write it, for messages."""
     methods: tuple[str, ...]
-    """The webhook checks that this provider's webhooks can pass, the recommended one first."""
+    """The webhook checks that this provider's webhooks can pass, the recommended one first; none
+    where it sends no webhooks."""
     accepted_status: int
     """The HTTP status that this provider counts as delivered."""
     default_base_url: str
     """Used when the credentials name none; empty where there is no sensible default."""
+    needs_key: bool
+    """Whether its sources have a key in their credentials; False: the function's own AWS
+    credentials do."""
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
         """Raise :class:`~storesync.errors.SignatureError` unless the request passes the hook."""
@@ -45,6 +49,13 @@ class Provider(Protocol):
 
     def delivery(self, request: WebhookRequest) -> str:
         """Return the provider's id of this delivery, or an empty text."""
+
+    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+        """Read an event of AWS: what it says to which sources, or None if it is not ours.
+
+        It comes from the queue or from whoever invokes SyncFunction, as EventBridge, SQS or SNS
+        carry it, without SNS' envelope.
+        """
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Hook, Notice, Source, WebhookRequest
 
 SIGNATURE_HEADER = "x-ld-signature"
 _MAX_KEY = 256
@@ -40,6 +40,7 @@ class LaunchDarkly:
     methods = ("signature",)
     accepted_status = 202
     default_base_url = "https://sdk.launchdarkly.com"
+    needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
         """Check ``X-LD-Signature``: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
@@ -81,6 +82,11 @@ class LaunchDarkly:
             return ""
         identifier = event.get("_id") if isinstance(event, dict) else None
         return identifier[:_MAX_KEY] if isinstance(identifier, str) else ""
+
+    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+        """Return None: no event of AWS tells of LaunchDarkly."""
+        del event
+        return None
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()

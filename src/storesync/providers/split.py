@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Hook, Notice, Source, WebhookRequest
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 """What a compressed webhook may inflate to: as much as API Gateway takes uncompressed."""
@@ -59,6 +59,7 @@ class Split:
     methods = ("url",)
     accepted_status = 200
     default_base_url = "https://sdk.split.io/api"
+    needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
         """Compare the secret in the URL: Split signs nothing, and its form takes only a URL."""
@@ -85,6 +86,11 @@ class Split:
         """Return the change number; Split has no id of a delivery."""
         number = _event(request).get("changeNumber")
         return str(number) if common.is_version(number) else ""
+
+    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+        """Return None: no event of AWS tells of Split."""
+        del event
+        return None
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()

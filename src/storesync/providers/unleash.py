@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Hook, Notice, Source, WebhookRequest
 
 CLIENT_SPEC = "5.2.0"
 """From 4.2.0 on the server sends segments apart instead of copying them into every strategy."""
@@ -35,6 +35,7 @@ class Unleash:
     methods = ("authorization", "header", "url")
     accepted_status = 202
     default_base_url = ""
+    needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
         """Compare the secret; Unleash signs nothing.
@@ -72,6 +73,11 @@ class Unleash:
         """Return the event's number; Unleash has no id of a delivery."""
         number = _event(request).get("id")
         return str(number) if common.is_version(number) else ""
+
+    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+        """Return None: no event of AWS tells of Unleash."""
+        del event
+        return None
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()

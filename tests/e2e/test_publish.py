@@ -1,0 +1,146 @@
+"""What the Serverless Application Repository would get: `sam package`, then `sam publish`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import yaml
+
+import flagstore
+from local import deploy
+from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.build, pytest.mark.e2e, pytest.mark.campaign]
+
+WITHIN_S = 120.0
+BUILT = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
+ENDPOINT = "AWS_ENDPOINT_URL_SERVERLESSAPPLICATIONREPOSITORY"
+
+
+class Loader(yaml.SafeLoader):
+    """Reads a template's short forms, such as !Sub, as their text."""
+
+
+Loader.add_multi_constructor("!", lambda _loader, _suffix, node: node.value)
+
+
+@dataclass
+class Repository:
+    """A context manager: answers as the repository of applications does to a new one.
+
+    The stand-in has no such service. Attributes:
+        asked: method, path and body of each request.
+
+    """
+
+    asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                asked.append((self.command, self.path, json.loads(body)))
+                answer = json.dumps({"applicationId": "arn:aws:serverlessrepo:::flagstore"})
+                self.send_response(201)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+
+@pytest.fixture(scope="module")
+def published(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[StandIn, Repository]]:
+    """Build, package and publish, as docs/releasing.md has it."""
+    sam = REPOSITORY / ".venv-sam" / "bin" / "sam"
+    for needed in (DEFAULT_EXECUTABLE, sam):
+        if not needed.exists():
+            pytest.skip(f"{needed.name} is missing: run `make setup`")
+    packaged = tmp_path_factory.mktemp("packaged") / "packaged.yaml"
+    deploy.build(REPOSITORY)
+    with StandIn(auth=True) as aws, Repository() as repository:
+        aws.client("s3").create_bucket(
+            Bucket="releases", CreateBucketConfiguration={"LocationConstraint": aws.region}
+        )
+        environment = {
+            **aws.child_environment(os.environ),
+            **deploy._sam_settings(sam),
+            ENDPOINT: repository.url,
+        }
+
+        def run(*arguments: str | Path) -> None:
+            deploy._run(
+                [sam, *arguments], repository=REPOSITORY, environment=environment, within_s=WITHIN_S
+            )
+
+        with deploy.using_build(REPOSITORY):
+            run(
+                *("package", "--s3-bucket", "releases", "--output-template-file", packaged),
+                *("--template-file", BUILT, "--region", aws.region),
+            )
+        run("publish", "--template", packaged, "--region", aws.region)
+        yield aws, repository
+
+
+def test_the_repository_is_asked_once_for_this_version(
+    published: tuple[StandIn, Repository],
+) -> None:
+    """`sam publish` sends one new application, with the name, version and licence of this one."""
+    ((method, path, sent),) = published[1].asked
+    assert (method, path) == ("POST", "/applications")
+    assert (sent["name"], sent["spdxLicenseId"]) == ("flagstore", "Apache-2.0")
+    assert sent["semanticVersion"] == flagstore.__version__
+    assert "launchdarkly" in sent["labels"]
+    assert not {"homePageUrl", "sourceCodeUrl"} & set(sent)
+
+
+def test_licence_readme_and_code_are_uploaded(published: tuple[StandIn, Repository]) -> None:
+    """What the published template names is in the bucket: the licence, the readme, three zips."""
+    aws, repository = published
+    ((_, _, sent),) = repository.asked
+    for field_name, name in (("licenseUrl", "LICENSE"), ("readmeUrl", "README.md")):
+        assert _object(aws, sent[field_name]) == (REPOSITORY / name).read_bytes()
+    resources = yaml.load(sent["templateBody"], Loader)["Resources"]  # noqa: S506 - a safe one
+    packed = {
+        name: str(resource["Properties"].get("CodeUri") or resource["Properties"].get("ContentUri"))
+        for name, resource in resources.items()
+        if resource["Type"].startswith("AWS::Serverless::")
+        and {"CodeUri", "ContentUri"} & set(resource["Properties"])
+    }
+    assert set(packed) == {"WebhookFunction", "SyncFunction", "FlagstoreLayer"}
+    assert all(_object(aws, uri).startswith(b"PK") for uri in packed.values())
+
+
+def _object(aws: StandIn, uri: str) -> bytes:
+    """Return an object of the bucket by its s3:// or https:// address."""
+    key = uri.rpartition("/")[2]
+    body: bytes = aws.client("s3").get_object(Bucket="releases", Key=key)["Body"].read()
+    return body

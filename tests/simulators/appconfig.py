@@ -1,0 +1,444 @@
+"""An AWS AppConfig that runs here: one environment, both planes, and events of deployments.
+
+::
+
+    with AppConfigSimulator(*rich_flags(100)) as provider:
+        provider.listeners.append(queue.put)
+        provider.set_flag("new-checkout", enabled=False)       # a version, deployed at once
+        number = provider.deploy(provider.put(document))       # a gradual deployment begins
+        provider.bake(number), provider.complete(number)
+
+It behaves as the API's models and the user guide say (``appconfig_flags`` has the documents):
+
+- Versions have numbers that rise, and are never written again. A deployment is ``DEPLOYING``, then
+  ``BAKING``, then ``COMPLETE``; one that is stopped or that an alarm ends is ``ROLLED_BACK``; one
+  that was complete and is stopped with ``Allow-Revert`` is ``REVERTED``. Then the version before is
+  served again. ``serves`` keeps account of that by itself, without looking at states.
+- Deployments are listed from the highest number down, those of other profiles among them.
+- Events come for what the AWS-authored extension tells: start, complete and rolled back. A revert
+  has no event of its own, and with ``tells_all`` baking and steps have one.
+- The data plane gives each token once, refuses it when it is used again, older than 24 h, or
+  earlier than the interval allows; an unchanged configuration is an empty body; in a gradual
+  deployment some sessions get the new version and some the old one.
+- Requests must be signed; ``denied`` has actions that the role may not call, and ``allows`` decides
+  by action and resource.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, unquote
+
+from .appconfig_auth import refusal
+from .appconfig_flags import (
+    MAX_DOCUMENT_BYTES,
+    check,
+    definition,
+    document,
+    event,
+    over_eventbridge,
+    retrieved,
+    rich_flags,
+)
+from .server import ProviderServer, Request, compact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["AppConfigSimulator", "rich_flags"]
+
+ACCOUNT = "123456789012"
+TOKEN_LIFE_S = 24 * 3600
+_UNDOABLE = {"DEPLOYING", "BAKING"}
+_KINDS = {
+    "DEPLOYING": "OnDeploymentStart",
+    "BAKING": "OnDeploymentBaking",
+    "COMPLETE": "OnDeploymentComplete",
+    "ROLLED_BACK": "OnDeploymentRolledBack",
+}
+_TOLD = {"DEPLOYING", "COMPLETE", "ROLLED_BACK"}
+_LIST = re.compile(r"/applications/([^/]+)/environments/([^/]+)/deployments")
+_GET = re.compile(
+    r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
+)
+Answer = tuple[int, bytes, dict[str, str]]
+
+
+class Token(NamedTuple):
+    """What a token of the data plane stands for."""
+
+    session: str
+    since: float
+    wait_s: int
+    seen: int
+    """The version that the session has; 0: none."""
+
+
+class AppConfigSimulator(ProviderServer):
+    """One environment of an application, and a profile in it."""
+
+    checks_signatures = True
+    """False: whoever asks is served, where nobody knows the credentials of a function's role."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any] | None = None,
+        definitions: Mapping[str, Any] | None = None,
+        *,
+        access_key: str = "AKIDAPPCONFIG00001",
+        secret_key: str = "appconfig-secret-access-key-0001",  # noqa: S107
+        region: str = "eu-west-1",
+        freeform: bool = False,
+        port: int = 0,
+    ) -> None:
+        super().__init__(port)
+        self.access_key, self.sdk_key = access_key, secret_key
+        self.region = region
+        self.freeform = freeform
+        self.ids = {
+            "Application": ("ba8toh7", "Shop"),
+            "Environment": ("pgil2o7", "production"),
+            "ConfigurationProfile": ("ga3tqep", "flags"),
+        }
+        self.page_size = 50
+        self.max_document = MAX_DOCUMENT_BYTES
+        self.denied: set[str] = set()
+        self.allows: Callable[[str, list[str]], bool] = lambda _action, _arns: True
+        self.tells_all = False
+        self.listeners: list[Callable[[dict[str, Any]], object]] = []
+        self.events: list[dict[str, Any]] = []
+        """All events as EventBridge carries them, the newest last."""
+        self.clock_s = 0.0
+        """Added to the clock that tokens age by."""
+        self.serves = 0
+        """The version that everybody is served who is in no gradual deployment."""
+        self._before: dict[int, int] = {}
+        self._values = copy.deepcopy(dict(flags or {}))
+        self._definitions = copy.deepcopy(dict(definitions or {}))
+        self.versions: dict[int, bytes] = {}
+        self._deployments: list[dict[str, Any]] = []
+        self._tokens: dict[str, Token] = {}
+        self._count = 0
+        self._deploy_at_once()
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of a source that reads this profile."""
+        named = zip(("application", "environment", "profile"), self.ids.values(), strict=True)
+        found = {option: each[0] for option, each in named}
+        return {**found, "region": self.region, **({"format": "freeform"} if self.freeform else {})}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that a function's role comes in."""
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.sdk_key}
+
+    # -- changing flags -------------------------------------------------------------------------
+
+    def set_flag(self, key: str, **fields: Any) -> int:
+        """Change or create a flag, deploy it to everybody, and return the deployment's number."""
+        with self.lock:
+            value = {**self._values.get(key, {"enabled": False}), **copy.deepcopy(fields)}
+            if "_variants" in fields:
+                value = copy.deepcopy(fields)
+            self._values[key] = value
+            self._definitions.setdefault(key, definition(key))
+            return self._deploy_at_once()
+
+    def remove_flag(self, key: str, *, archive: bool = True) -> int:
+        """Delete a flag and deploy that."""
+        del archive
+        with self.lock:
+            del self._values[key]
+            self._definitions.pop(key, None)
+            return self._deploy_at_once()
+
+    def flags(self) -> dict[str, Any]:
+        """Return the flags that are served, by key."""
+        return dict(self.newest()["flags"])
+
+    def put(self, content: bytes | Mapping[str, Any]) -> int:
+        """Store a version and return its number.
+
+        Raises:
+            BadRequestError: AppConfig does not take it.
+        """
+        raw = content if isinstance(content, bytes) else compact(content)
+        check(raw, freeform=self.freeform, limit=self.max_document)
+        return self.put_unchecked(raw)
+
+    def put_unchecked(self, content: bytes) -> int:
+        """Store a version, whatever it is."""
+        with self.lock:
+            self.versions[len(self.versions) + 1] = content
+            return len(self.versions)
+
+    def current(self) -> dict[str, Any]:
+        """Return the document of the flags as they are now."""
+        return self._values if self.freeform else document(self._values, self._definitions)
+
+    def _deploy_at_once(self) -> int:
+        return self.roll_out(self.put(self.current()))
+
+    # -- deployments ----------------------------------------------------------------------------
+
+    def roll_out(self, version: int) -> int:
+        """Deploy a version to everybody without baking, and return the deployment's number."""
+        number = self.deploy(version)
+        self.complete(number)
+        return number
+
+    def deploy(self, version: int) -> int:
+        """Begin a gradual deployment and return its number."""
+        with self.lock:
+            number = len(self._deployments) + 1
+            assert version in self.versions
+            assert not self.in_progress(), "one at a time"
+            self._before[number] = self.serves
+            self._deployments.append(
+                {
+                    "DeploymentNumber": number,
+                    "ConfigurationProfileId": self.ids["ConfigurationProfile"][0],
+                    "ConfigurationName": self.ids["ConfigurationProfile"][1],
+                    "ConfigurationVersion": str(version),
+                    "GrowthType": "LINEAR",
+                    "PercentageComplete": 0.0,
+                }
+            )
+            self._to(number, "DEPLOYING", percentage=10.0)
+            return number
+
+    def deploy_others(self, count: int) -> None:
+        """Deploy another profile to the same environment, so often."""
+        with self.lock:
+            for _ in range(count):
+                number = len(self._deployments) + 1
+                self._deployments.append(
+                    {
+                        "DeploymentNumber": number,
+                        "ConfigurationProfileId": "0ther99",
+                        "ConfigurationName": "others",
+                        "ConfigurationVersion": "1",
+                        "State": "COMPLETE",
+                        "PercentageComplete": 100.0,
+                    }
+                )
+            self._publish()
+
+    def in_progress(self) -> int:
+        """Return the number of the deployment that is not at its end; 0 if there is none."""
+        last = self._deployments[-1] if self._deployments else {}
+        return int(last["DeploymentNumber"]) if last.get("State") in _UNDOABLE else 0
+
+    def step(self, number: int, percentage: float) -> None:
+        """Let a deployment reach so many."""
+        self._to(number, "DEPLOYING", percentage=percentage, kind="OnDeploymentStep")
+
+    def bake(self, number: int) -> None:
+        """Let a deployment reach everybody, and wait for alarms."""
+        with self.lock:
+            self._to(number, "BAKING", percentage=100.0)
+
+    def complete(self, number: int) -> None:
+        """End a deployment."""
+        with self.lock:
+            self.serves = int(self._find(number)["ConfigurationVersion"])
+            self._to(number, "COMPLETE", percentage=100.0)
+
+    def stop_deployment(self, number: int, *, allow_revert: bool = False) -> None:
+        """Stop a deployment, as a person or an alarm does; or take a complete one back."""
+        with self.lock:
+            state = self._find(number)["State"]
+            assert state in _UNDOABLE or (state == "COMPLETE" and allow_revert)
+            self.serves = self._before[number]
+            self._to(number, "ROLLED_BACK" if state in _UNDOABLE else "REVERTED", percentage=0.0)
+
+    def may_revert(self) -> int:
+        """Return the number of the deployment that is live and can be taken back; 0 for none."""
+        if self.in_progress():
+            return 0
+        live = [d for d in self._deployments if d["State"] == "COMPLETE" and self._is_mine(d)]
+        number = int(live[-1]["DeploymentNumber"]) if live else 0
+        return number if number and self._before.get(number) else 0
+
+    def _is_mine(self, deployment: Mapping[str, Any]) -> bool:
+        mine: str = self.ids["ConfigurationProfile"][0]
+        return bool(deployment["ConfigurationProfileId"] == mine)
+
+    def _find(self, number: int) -> dict[str, Any]:
+        return self._deployments[number - 1]
+
+    def _to(self, number: int, state: str, *, percentage: float, kind: str = "") -> None:
+        with self.lock:
+            changed = {**self._find(number), "State": state, "PercentageComplete": percentage}
+            self._deployments[number - 1] = changed
+            self._publish()
+            kind = kind or _KINDS.get(state, "")
+            if (
+                kind
+                and (state in _TOLD or self.tells_all)
+                and (kind != "OnDeploymentStep" or self.tells_all)
+            ):
+                self._tell(kind, number, int(changed["ConfigurationVersion"]))
+
+    def _tell(self, kind: str, number: int, version: int) -> None:
+        self._count += 1
+        told = event(
+            kind, number, version=version, ids=self.ids, invocation=f"inv{self._count:04d}"
+        )
+        self.events.append(
+            over_eventbridge(
+                told,
+                delivery=f"00000000-0000-4000-9000-{self._count:012d}",
+                account=ACCOUNT,
+                region=self.region,
+                time="2026-11-18T11:06:40Z",
+            )
+        )
+        for listener in self.listeners:
+            listener(copy.deepcopy(self.events[-1]))
+
+    def _publish(self) -> None:
+        content = self.versions.get(self.serves, b"{}")
+        try:
+            stored = json.loads(content)
+        except ValueError:
+            stored = {}
+        flags = stored if self.freeform else stored.get("values", {})
+        self.publish({"flags": flags, "deployments": tuple(self._deployments)})
+
+    # -- serving --------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Answer:
+        """Serve either plane."""
+        error = refusal(request, self.access_key, self.sdk_key, (self.region, "appconfig"))
+        if error and self.checks_signatures:
+            return _error(403, error)
+        path, _, query = request.path.partition("?")
+        given = {name: values[0] for name, values in parse_qs(query).items()}
+        with self.lock:
+            if found := _LIST.fullmatch(path):
+                return self._list(unquote(found[1]), unquote(found[2]), given)
+            if found := _GET.fullmatch(path):
+                return self._get(unquote(found[1]), unquote(found[2]), int(found[3]))
+            if (request.method, path) == ("POST", "/configurationsessions"):
+                return self._start(json.loads(request.body))
+            if path == "/configuration":
+                return self._latest(given.get("configuration_token", ""))
+        return _error(404, "UnknownOperationException")
+
+    def _forbidden(self, action: str, *resources: str) -> bool:
+        arn = f"arn:aws:appconfig:{self.region}:{ACCOUNT}:application/{self.ids['Application'][0]}"
+        arns = [arn + resource for resource in resources]
+        return action in self.denied or not self.allows(f"appconfig:{action}", arns)
+
+    def _list(self, application: str, environment: str, query: Mapping[str, str]) -> Answer:
+        if self._forbidden("ListDeployments", "", f"/environment/{self.ids['Environment'][0]}"):
+            return _error(403, "AccessDeniedException")
+        if application != self.ids["Application"][0] or environment != self.ids["Environment"][0]:
+            return _error(404, "ResourceNotFoundException")
+        begin = int(query.get("next_token", 0))
+        size = min(int(query.get("max_results", 50)), self.page_size)
+        # A later page is of the state that the first one was of.
+        state = self.served() if not begin else self.newest()
+        items = list(reversed(state["deployments"]))
+        page: dict[str, Any] = {"Items": items[begin : begin + size]}
+        if begin + size < len(items):
+            page["NextToken"] = str(begin + size)
+        return 200, compact(page), {}
+
+    def _get(self, application: str, profile: str, number: int) -> Answer:
+        mine = f"/configurationprofile/{self.ids['ConfigurationProfile'][0]}"
+        version = f"{mine}/hostedconfigurationversion/{number}"
+        if self._forbidden("GetHostedConfigurationVersion", "", mine, version):
+            return _error(403, "AccessDeniedException")
+        known = (self.ids["Application"][0], self.ids["ConfigurationProfile"][0])
+        if (application, profile) != known or number not in self.versions:
+            return _error(404, "ResourceNotFoundException")
+        headers = {
+            "Application-Id": application,
+            "Configuration-Profile-Id": profile,
+            "Version-Number": str(number),
+            "Content-Type": "application/json",
+        }
+        return 200, self.versions[number], headers
+
+    def _start(self, wanted: Mapping[str, Any]) -> Answer:
+        if self._forbidden("StartConfigurationSession", self._configuration()):
+            return _error(403, "AccessDeniedException")
+        named = ("ApplicationIdentifier", "EnvironmentIdentifier", "ConfigurationProfileIdentifier")
+        for field, each in zip(named, self.ids.values(), strict=True):
+            if wanted.get(field) not in each:
+                return _error(404, "ResourceNotFoundException")
+        wait_s = int(wanted.get("RequiredMinimumPollIntervalInSeconds", 60))
+        token = self._token(f"session-{len(self._tokens)}", wait_s, seen=0)
+        return 201, compact({"InitialConfigurationToken": token}), {}
+
+    def _configuration(self) -> str:
+        environment, profile = self.ids["Environment"][0], self.ids["ConfigurationProfile"][0]
+        return f"/environment/{environment}/configuration/{profile}"
+
+    def _token(self, session: str, wait_s: int, *, seen: int) -> str:
+        token = f"{hashlib.sha256(f'{session}/{len(self._tokens)}'.encode()).hexdigest()}+/="
+        self._tokens[token] = Token(session, self._now(), wait_s, seen)
+        return token
+
+    def _now(self) -> float:
+        return time.monotonic() + self.clock_s
+
+    def _latest(self, token: str) -> Answer:
+        if self._forbidden("GetLatestConfiguration", self._configuration()):
+            return _error(403, "AccessDeniedException")
+        known = self._tokens.get(token)
+        problem = ""
+        if known is None or known.wait_s < 0:
+            problem = "Corrupted"
+        elif self._now() - known.since > TOKEN_LIFE_S:
+            problem = "Expired"
+        elif known.seen and self._now() - known.since < known.wait_s:
+            problem = "PollIntervalNotSatisfied"
+        if problem or known is None:
+            return _error(400, "BadRequestException", problem)
+        self._tokens[token] = known._replace(wait_s=-1)  # good for one call
+        version = self._served_to(known.session)
+        if not version:
+            return _error(404, "ResourceNotFoundException")
+        headers = {
+            "Next-Poll-Configuration-Token": self._token(known.session, known.wait_s, seen=version),
+            "Next-Poll-Interval-In-Seconds": str(known.wait_s),
+        }
+        if version == known.seen:
+            return 200, b"", headers
+        stored = json.loads(self.versions[version])
+        return 200, compact(stored if self.freeform else retrieved(stored)), headers
+
+    def _served_to(self, session: str) -> int:
+        """Return the version for a session: a gradual deployment has reached some."""
+        number = self.in_progress()
+        slot = int(hashlib.sha256(session.encode()).hexdigest(), 16) % 100
+        if number and slot < self._find(number)["PercentageComplete"]:
+            return int(self._find(number)["ConfigurationVersion"])
+        return self.serves
+
+    def document(self) -> bytes:
+        """Return the newest first page of deployments."""
+        return compact({"Items": list(reversed(self.newest()["deployments"]))[: self.page_size]})
+
+    def empty_document(self) -> bytes:
+        """Return a page without deployments."""
+        return compact({"Items": []})
+
+
+def _error(status: int, kind: str, problem: str = "") -> Answer:
+    body: dict[str, Any] = {"Message": kind}
+    if problem:
+        body |= {
+            "Reason": "InvalidParameters",
+            "Details": {"InvalidParameters": {"configuration_token": {"Problem": problem}}},
+        }
+    return status, compact(body), {"x-amzn-ErrorType": f"{kind}:http://internal.amazon.com/"}

@@ -1,0 +1,199 @@
+"""Documents of feature flags as AppConfig keeps and serves them, and events of deployments.
+
+Sources: AWS AppConfig user guide, "type reference for AWS.AppConfig.FeatureFlags", "Understanding
+AWS AppConfig extensions" and "Quotas"; for what the data plane makes of variants, see
+``retrieved``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_DOCUMENT_BYTES = 2 * 1024 * 1024
+"""The quota as it is at first; AWS raises it to 4 MB when asked."""
+MAX_VARIANTS = 32
+MAX_ATTRIBUTES = 25
+MAX_RULE_CHARS = 16_384
+MAX_TEXT_CHARS = 1_024
+
+_KEY = re.compile(r"[a-z][a-zA-Z\d_-]{0,63}")
+_TEAMS = ("checkout", "search", "profil", "billing")
+
+
+class BadRequestError(Exception):
+    """AppConfig would answer 400, or 413 for what is too large."""
+
+
+def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return values and definitions: flags that are on and off, with attributes or variants."""
+    values: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
+    for number in range(count):
+        key = f"{_TEAMS[number % len(_TEAMS)]}-flag-{number:04d}"
+        definitions[key] = definition(f"Flag {number} für alle 🚩")
+        values[key] = {"enabled": number % 3 > 0, "limit": number, "greeting": "grüezi 👋"}
+        if number % 4 == 3:
+            values[key] = multi_variant(
+                f'(ends_with $email "@team{number}.example")',
+                f'(and (eq $country "CH") (split by::$userId pct::{number % 100} seed::"s"))',
+            )
+    return values, definitions
+
+
+def definition(name: str = "") -> dict[str, Any]:
+    """Return what a document says about a flag beside its value."""
+    return {
+        "name": name or "A flag",
+        "attributes": {
+            "limit": {"constraints": {"type": "number", "required": False}},
+            "greeting": {"constraints": {"type": "string"}},
+        },
+    }
+
+
+def multi_variant(*rules: str) -> dict[str, Any]:
+    """Return a value with a variant for each rule, and a default one that is off."""
+    chosen = [
+        {
+            "name": f"Variant {number}",
+            "enabled": True,
+            "rule": rule,
+            "attributeValues": {"limit": number},
+        }
+        for number, rule in enumerate(rules)
+    ]
+    return {"_variants": [*chosen, {"name": "Default", "enabled": False}]}
+
+
+def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document as it is stored."""
+    return {"version": "1", "flags": dict(definitions), "values": dict(values)}
+
+
+def check(content: bytes, *, freeform: bool, limit: int = MAX_DOCUMENT_BYTES) -> None:
+    """Refuse what AppConfig does not take.
+
+    Raises:
+        BadRequestError: says what is wrong.
+    """
+    if len(content) > limit:
+        message = "PayloadTooLargeException"
+        raise BadRequestError(message)
+    if freeform:
+        return
+    found = json.loads(content)
+    _expect(found.get("version") == "1", "version")
+    _expect(found.keys() <= {"version", "flags", "values"}, "unknown sections")
+    for key, each in found.get("flags", {}).items():
+        _expect(_KEY.fullmatch(key), f"key {key!r}")
+        _expect(len(each.get("attributes", {})) <= MAX_ATTRIBUTES, "attributes")
+    for key, value in found.get("values", {}).items():
+        _expect(key in found.get("flags", {}), f"{key!r} is not defined")
+        if "_variants" in value:
+            _check_variants(value)
+        else:
+            _expect(all(map(_fits, value.values())), "text too long")
+
+
+def _check_variants(value: Mapping[str, Any]) -> None:
+    _expect(value.keys() <= {"_variants", "_createdAt", "_updatedAt"}, "beside variants")
+    variants = value["_variants"]
+    _expect(0 < len(variants) <= MAX_VARIANTS, "number of variants")
+    _expect(len({each["name"] for each in variants}) == len(variants), "names of variants")
+    for at, each in enumerate(variants):
+        rule = each.get("rule", "")
+        _expect(bool(rule) == (at < len(variants) - 1), "the last variant alone has no rule")
+        _expect(len(rule) <= MAX_RULE_CHARS, "rule too long")
+        _expect(len(each.get("attributeValues", {})) <= MAX_ATTRIBUTES, "attributes")
+
+
+def _fits(value: object) -> bool:
+    return not isinstance(value, str) or len(value) <= MAX_TEXT_CHARS
+
+
+def _expect(fine: object, problem: str) -> None:
+    if not fine:
+        raise BadRequestError(problem)
+
+
+def retrieved(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the data plane gives without the agent's own format: no definitions, no rules.
+
+    Attributes of flags that are off are left out (AWS: "Retrieving feature flags"). Of variants
+    there is the default one, with its name: AWS says so for the agent without a context, and only
+    third parties' emulators for the API itself.
+    """
+    return {key: _retrieved(value) for key, value in stored.get("values", {}).items()}
+
+
+def _retrieved(value: Mapping[str, Any]) -> dict[str, Any]:
+    if "_variants" in value:
+        default = value["_variants"][-1]
+        attributes = default.get("attributeValues", {}) if default["enabled"] else {}
+        return {"_variant": default["name"], "enabled": default["enabled"], **attributes}
+    shown = {name: each for name, each in value.items() if not name.startswith("_")}
+    return shown if value["enabled"] else {"enabled": False}
+
+
+def event(
+    kind: str,
+    number: int,
+    *,
+    version: int,
+    ids: Mapping[str, tuple[str, str]],
+    invocation: str = "5tfjcig",
+) -> dict[str, Any]:
+    """Return what the extension of AppConfig puts on a queue or topic: *kind* as in its ``Type``.
+
+    *ids* has id and name of ``Application``, ``Environment`` and ``ConfigurationProfile``.
+    """
+    return {
+        "InvocationId": invocation,
+        "Parameters": {},
+        **{what: {"Id": each[0], "Name": each[1]} for what, each in ids.items()},
+        "Description": None,
+        "DeploymentNumber": str(number),
+        "ConfigurationVersion": str(version),
+        "Type": kind,
+    }
+
+
+_TITLES = {"OnDeploymentRolledBack": "On Deployment Rollback"}
+"""What EventBridge's own page calls it; the others are the type in words."""
+
+
+def over_eventbridge(
+    told: Mapping[str, Any], *, delivery: str, account: str, region: str, time: str
+) -> dict[str, Any]:
+    """Return the same event as EventBridge carries it: there a deployment's number is a number."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(told["Type"]))
+    return {
+        "version": "0",
+        "id": delivery,
+        "detail-type": _TITLES.get(str(told["Type"]), words),
+        "source": "aws.appconfig",
+        "account": account,
+        "time": time,
+        "region": region,
+        "resources": [f"arn:aws:appconfig:{region}:{account}:extensionassociation/z763ff5"],
+        "detail": {
+            **{name: value for name, value in told.items() if name != "Description"},
+            "DeploymentNumber": int(told["DeploymentNumber"]),
+        },
+    }
+
+
+def over_sns(told: Mapping[str, Any], *, account: str, region: str) -> dict[str, Any]:
+    """Return the same event as SNS puts it on a queue that subscribes."""
+    return {
+        "Type": "Notification",
+        "MessageId": "00000000-0000-4000-8000-000000000001",
+        "TopicArn": f"arn:aws:sns:{region}:{account}:deployments",
+        "Message": json.dumps(told),
+        "MessageAttributes": {"MessageType": {"Type": "String", "Value": "OnDeploymentStart"}},
+    }

@@ -1,0 +1,634 @@
+"""AppConfig: which version is live, what its events ring, its planes, its rights, its sizes."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+import flagstore
+from simulators import appconfig_flags, faults
+from simulators.appconfig import ACCOUNT, AppConfigSimulator
+from simulators.appconfig_flags import BadRequestError, document, multi_variant, rich_flags
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from storesync import errors
+from storesync.budget import Budget
+from storesync.http import HttpClient
+from storesync.model import Ring, Secret, Source
+from storesync.pipeline import Sync
+from storesync.providers import appconfig_api
+from storesync.providers.appconfig import AppConfig, options
+from storesync.readback import Readback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storesync.model import Answer, FlagSet, Report
+
+PROVIDER = AppConfig()
+TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
+
+
+@pytest.fixture(autouse=True)
+def role(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give the role that the simulator knows."""
+    for name, value in AppConfigSimulator().environ.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def server() -> Iterator[AppConfigSimulator]:
+    """Run an AppConfig with a few flags."""
+    with AppConfigSimulator(*rich_flags(4)) as running:
+        yield running
+
+
+def source(server: AppConfigSimulator, **options: str) -> Source:
+    """Build the source of a simulator's profile; an empty option is left out."""
+    given = {name: text for name, text in {**server.options, **options}.items() if text}
+    return Source("prod", "appconfig", server.url, Secret(""), given, allow_http=True)
+
+
+def fetch(server: AppConfigSimulator, etag: str = "", **options: str) -> Answer:
+    """Fetch once."""
+    return PROVIDER.fetch(source(server, **options), HttpClient(), etag)
+
+
+def set_of(server: AppConfigSimulator, **options: str) -> FlagSet:
+    """Fetch a whole set."""
+    flag_set = fetch(server, **options).flag_set
+    assert flag_set
+    return flag_set
+
+
+def limit(flag_set: FlagSet) -> int:
+    """Return what tells one version of :func:`numbered` from another."""
+    found: int = flag_set.sections["flags"]["flag"]["limit"]
+    return found
+
+
+def numbered(number: int) -> dict[str, Any]:
+    """Return a document that differs from others by a number."""
+    value = {"enabled": True, "limit": number}
+    return document({"flag": value}, {"flag": appconfig_flags.definition()})
+
+
+START = ({"flag": {"enabled": True, "limit": 9}}, {"flag": appconfig_flags.definition()})
+
+
+@pytest.fixture
+def plain() -> Iterator[AppConfigSimulator]:
+    """Run an AppConfig that serves document 1, as version 2."""
+    with AppConfigSimulator(*START) as running:
+        running.roll_out(running.put(numbered(1)))
+        yield running
+
+
+# -- which version is live ------------------------------------------------------------------------
+
+
+def test_a_gradual_deployment_is_there_when_it_is_complete(plain: AppConfigSimulator) -> None:
+    """Neither its steps nor, by default, its baking makes it live here."""
+    number = plain.deploy(plain.put(numbered(2)))
+    assert limit(set_of(plain)) == 1
+    plain.step(number, 60.0)
+    assert limit(set_of(plain)) == 1
+    plain.bake(number)
+    assert limit(set_of(plain)) == 1
+    assert limit(set_of(plain, live="baking")) == 2
+    plain.complete(number)
+    assert limit(set_of(plain)) == limit(set_of(plain, live="baking")) == 2
+
+
+@pytest.mark.parametrize("baking", [False, True])
+def test_what_is_stopped_leaves_what_was_there(plain: AppConfigSimulator, *, baking: bool) -> None:
+    """An alarm or a person ends a deployment: the version before is live, and none goes back."""
+    number = plain.deploy(plain.put(numbered(2)))
+    if baking:
+        plain.bake(number)
+    during = set_of(plain, live="baking")
+    plain.stop_deployment(number)
+    after = set_of(plain, live="baking")
+    assert limit(after) == limit(set_of(plain)) == 1
+    assert after.revision > during.revision
+    assert not PROVIDER.regressed(during, after)
+
+
+def test_a_revert_brings_the_version_before(plain: AppConfigSimulator) -> None:
+    """A deployment that is taken back may have no event; its revision rises all the same."""
+    number = plain.roll_out(plain.put(numbered(2)))
+    before = set_of(plain)
+    plain.stop_deployment(number, allow_revert=True)
+    after = set_of(plain)
+    assert (limit(before), limit(after)) == (2, 1)
+    assert after.revision > before.revision
+
+
+def test_an_old_version_that_is_deployed_again_is_live(plain: AppConfigSimulator) -> None:
+    """A person rolls back by deploying an earlier version: the deployment counts."""
+    plain.roll_out(plain.put(numbered(2)))
+    plain.roll_out(2)
+    assert limit(set_of(plain)) == 1
+
+
+def test_other_profiles_of_the_environment_are_passed_over(plain: AppConfigSimulator) -> None:
+    """Their deployments are in the same list, page after page, up to a limit that says so."""
+    plain.page_size = 20
+    plain.deploy_others(75)
+    found = set_of(plain)
+    assert (limit(found), found.revision) == (1, 22)
+    assert len(plain.requests) == 4 + 1
+    plain.page_size = 1
+    with pytest.raises(errors.EndpointNotFoundError, match="environment of its own"):
+        fetch(plain)
+
+
+def test_nothing_live_is_an_error_that_says_what_to_do(plain: AppConfigSimulator) -> None:
+    """A first deployment that has not ended, and one that never began, are told apart."""
+    with AppConfigSimulator() as fresh:
+        fresh._deployments.clear()
+        fresh.deploy(fresh.put(numbered(1)))
+        with pytest.raises(errors.EndpointNotFoundError, match="is complete yet"):
+            fetch(fresh)
+    with pytest.raises(errors.EndpointNotFoundError, match="never deployed"):
+        fetch(plain, profile="another")
+
+
+def test_what_changes_no_document_costs_no_document(plain: AppConfigSimulator) -> None:
+    """With its ETag, one list; a step of a deployment changes nothing, its start the revision."""
+    etag = fetch(plain).etag
+    assert fetch(plain, etag).flag_set is None
+    number = plain.deploy(plain.put(numbered(2)))
+    started = fetch(plain, etag)
+    assert started.flag_set
+    plain.step(number, 50.0)
+    assert fetch(plain, started.etag).flag_set is None
+
+
+# -- every order of events ------------------------------------------------------------------------
+
+
+def sync(server: AppConfigSimulator, store: MemoryStore, *rings: Ring, **options: str) -> Report:
+    """Run the pipeline."""
+    budget = Budget(FakeClock(), random.Random(1), 30)
+    run = Sync(source(server, **options), PROVIDER, store, http=HttpClient(), budget=budget)
+    return run.run(rings)
+
+
+def published(store: MemoryStore) -> int:
+    """Return which document readers see."""
+    pulse = store.pulse("prod")
+    stored = Readback("prod", store).stored(pulse.published)
+    assert stored
+    found: int = stored.flag_set.sections["flags"]["flag"]["limit"]
+    return found
+
+
+def ring(event: dict[str, Any]) -> Ring:
+    """Turn an event into a ring, as SyncFunction does."""
+    notice = PROVIDER.notice(event)
+    assert notice
+    now = int(FakeClock().now() * 1000)
+    return Ring("prod", notice.wanted or (), now, delivery=notice.delivery)
+
+
+def act(rng: random.Random, server: AppConfigSimulator) -> None:
+    """Do one of the things that people and alarms do."""
+    number = server.in_progress()
+    if not number:
+        revertible = server.may_revert()
+        if revertible and rng.random() < 0.3:
+            server.stop_deployment(revertible, allow_revert=True)
+        else:
+            # Documents repeat: with ones that are always new, going back would not be seen.
+            begun = server.deploy(server.put(numbered(rng.randint(1, 3))))
+            if rng.random() < 0.3:
+                server.complete(begun)
+        return
+    if rng.random() < 0.25:
+        server.stop_deployment(number)
+    elif server._find(number)["State"] == "DEPLOYING":
+        rng.choice([lambda: server.step(number, 70.0), lambda: server.bake(number)])()
+    else:
+        server.complete(number)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_store_ends_at_what_appconfig_serves(seed: int) -> None:
+    """Whatever is deployed, stopped and reverted, whatever of its events is lost, late or doubled.
+
+    The simulator says what it serves from its own account; the schedule comes at the end, as it
+    does every five minutes.
+    """
+    rng = random.Random(seed)
+    store = MemoryStore()
+    with AppConfigSimulator(*START) as server:
+        server.tells_all = rng.random() < 0.5
+        waiting: list[dict[str, Any]] = []
+        server.listeners.append(waiting.append)
+        for _ in range(12):
+            act(rng, server)
+            rng.shuffle(waiting)
+            for event in waiting[: rng.randint(0, len(waiting))]:
+                if rng.random() < 0.7:
+                    waiting.remove(event)
+                if rng.random() < 0.7:
+                    sync(server, store, ring(event))
+        sync(server, store, Ring("prod", trigger="schedule"))
+        assert (
+            published(store)
+            == json.loads(server.versions[server.serves])["values"]["flag"]["limit"]
+        )
+
+
+def test_an_event_is_waited_for(plain: AppConfigSimulator) -> None:
+    """The list may lag behind the event: the check asks again instead of taking the old version."""
+    store = MemoryStore()
+    sync(plain, store, Ring("prod", trigger="schedule"))
+    plain.lag(requests=1)
+    plain.roll_out(plain.put(numbered(2)))
+    report = sync(plain, store, ring(plain.events[-1]))
+    assert (report.fetches, report.lagging, published(store)) == (2, False, 2)
+
+
+def test_a_rollback_costs_no_second_look(plain: AppConfigSimulator) -> None:
+    """Going back to an earlier version is no earlier state of AppConfig: it is believed at once."""
+    store = MemoryStore()
+    number = plain.deploy(plain.put(numbered(2)))
+    plain.bake(number)
+    sync(plain, store, Ring("prod", trigger="schedule"), live="baking")
+    assert published(store) == 2
+    plain.stop_deployment(number)
+    report = sync(plain, store, ring(plain.events[-1]), live="baking")
+    assert (report.fetches, published(store)) == (1, 1)
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+TOLD = appconfig_flags.event(
+    "OnDeploymentComplete", 7, version=3, ids=AppConfigSimulator().ids, invocation="inv"
+)
+
+
+def kinds() -> Iterator[tuple[dict[str, Any], tuple[str, ...] | None]]:
+    """Yield what may be told, and what it rings."""
+    for kind, wanted in (
+        ("OnDeploymentComplete", ("complete/7",)),
+        ("OnDeploymentBaking", ("baking/7",)),
+        ("OnDeploymentRolledBack", ("undone/7",)),
+        ("OnDeploymentRollback", ("undone/7",)),
+        ("OnDeploymentReverted", ("undone/7",)),
+        ("OnDeploymentSomethingNew", ()),
+        ("OnDeploymentStart", None),
+        ("OnDeploymentStep", None),
+    ):
+        yield {**TOLD, "Type": kind}, wanted
+
+
+def test_events_ring_in_every_shape_and_spelling() -> None:
+    """EventBridge writes the number as a number, SQS as a text; the start rings nothing."""
+    for told, wanted in kinds():
+        carried = appconfig_flags.over_eventbridge(
+            told, delivery="id", account=ACCOUNT, region="eu-west-1", time=""
+        )
+        bare = {**carried, "detail": {k: v for k, v in carried["detail"].items() if k != "Type"}}
+        for event, delivery in ((told, "inv"), (carried, "id"), (bare, "id")):
+            notice = PROVIDER.notice(event)
+            assert notice
+            assert (notice.wanted, notice.delivery) == (wanted, delivery)
+            assert notice.about["profile"] == ("ga3tqep", "flags")
+
+
+def test_both_of_eventbridges_words_for_a_rollback_ring() -> None:
+    """The reference of events says Rollback, the names of types say Rolled Back."""
+    told = {**TOLD, "Type": ""}
+    for words in ("On Deployment Rollback", "On Deployment Rolled Back"):
+        event = {"source": "aws.appconfig", "detail-type": words, "detail": told}
+        notice = PROVIDER.notice(event)
+        assert notice
+        assert notice.wanted == ("undone/7",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Type": "PreStartDeployment"}, {"Type": None}, {"Type": 7}, {"Application": None},
+        {"Environment": {}}, {"ConfigurationProfile": {"Id": 7}},
+    ],
+)  # fmt: skip
+def test_what_is_no_event_of_a_deployment_is_left_alone(change: dict[str, Any]) -> None:
+    """It may be a ring of ours, or a stranger's message."""
+    assert PROVIDER.notice({**TOLD, **change}) is None
+    assert PROVIDER.notice({"source": "aws.ec2", "detail": TOLD}) is None
+    assert PROVIDER.notice({"source": "aws.appconfig", "detail": None}) is None
+
+
+@pytest.mark.parametrize("number", [None, "x", "9" * 13, -1, [], "٣"])
+def test_an_odd_number_of_a_deployment_rings_without_one(number: Any) -> None:
+    """What cannot be waited for is fetched all the same."""
+    notice = PROVIDER.notice({**TOLD, "DeploymentNumber": number})
+    assert notice
+    assert notice.wanted == ()
+
+
+# -- the data plane -------------------------------------------------------------------------------
+
+
+def test_without_the_right_to_the_document_nothing_is_taken_for_it(
+    server: AppConfigSimulator,
+) -> None:
+    """A refusal names the action; the data plane is asked only by a source that says so."""
+    for action in ("ListDeployments", "GetHostedConfigurationVersion"):
+        server.denied = {action}
+        with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} .*'prod'"):
+            fetch(server)
+        assert not any("configurationsessions" in each.path for each in server.requests)
+
+
+def test_the_data_plane_is_a_fallback_without_rules(
+    server: AppConfigSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It brings the default variants, says in the set that it did, and warns."""
+    server.denied = {"ListDeployments"}
+    answer = fetch(server, fallback="data-plane")
+    assert answer.flag_set
+    assert answer.etag == ""
+    assert answer.flag_set.revision == 0
+    assert answer.flag_set.meta["plane"] == "data"
+    assert answer.flag_set.sections["definitions"] == {}
+    assert answer.flag_set.sections["flags"] == appconfig_flags.retrieved(server.current())
+    assert "billing-flag-0003" in answer.flag_set.sections["flags"]
+    assert "rule" not in json.dumps(dict(answer.flag_set.sections))
+    assert PROVIDER.reached("complete/99", 0, lambda _section, _key: None)
+    assert "rules of variants" in caplog.text
+    server.denied = set()
+    assert set_of(server, fallback="data-plane").meta["plane"] == "control"
+
+
+def test_the_fallback_has_its_own_refusals(server: AppConfigSimulator) -> None:
+    """Each of its two requests may be refused, too."""
+    for action in ("StartConfigurationSession", "GetLatestConfiguration"):
+        server.denied = {"ListDeployments", action}
+        with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} "):
+            fetch(server, fallback="data-plane")
+
+
+def test_each_fetch_has_a_session_of_its_own(server: AppConfigSimulator) -> None:
+    """Tokens are good once, so none is kept; the first answer of a session is never empty."""
+    server.denied = {"ListDeployments"}
+    assert set_of(server, fallback="data-plane") == set_of(server, fallback="data-plane")
+    posted = [each for each in server.requests if each.method == "POST"]
+    assert len(posted) == 2
+
+
+def test_an_unavailable_appconfig_is_no_reason_to_do_without_rules(
+    server: AppConfigSimulator,
+) -> None:
+    """Only a final refusal leads to the fallback."""
+    server.faults.append(faults.status(503))
+    with pytest.raises(errors.ProviderUnavailableError):
+        fetch(server, fallback="data-plane")
+    assert len(server.requests) == 1
+
+
+def test_the_tokens_of_the_simulator_keep_the_documented_rules(server: AppConfigSimulator) -> None:
+    """Once, within a day, not before the interval; an unchanged configuration is empty."""
+    api = appconfig_api.AppConfigApi(
+        source(server), HttpClient(), checked(server), PROVIDER.default_base_url
+    )
+    started = api._send(f"{server.url}/configurationsessions", json.dumps(
+        {"ApplicationIdentifier": "Shop", "EnvironmentIdentifier": "pgil2o7",
+         "ConfigurationProfileIdentifier": "flags", "RequiredMinimumPollIntervalInSeconds": 15}
+    ).encode())  # fmt: skip
+    token = json.loads(started.body)["InitialConfigurationToken"]
+
+    def latest(token: str) -> Any:
+        return api._send(f"{server.url}/configuration?configuration_token={_quoted(token)}")
+
+    first = latest(token)
+    assert (first.status, bool(first.body)) == (200, True)
+    assert latest(token).status == 400
+    following = first.headers["next-poll-configuration-token"]
+    assert latest(following).status == 400  # too early
+    server.clock_s += 16
+    again = latest(following)
+    assert (again.status, again.body) == (200, b"")
+    server.clock_s += 25 * 3600
+    assert latest(again.headers["next-poll-configuration-token"]).status == 400
+
+
+def _quoted(token: str) -> str:
+    return token.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+
+
+def checked(server: AppConfigSimulator) -> Any:
+    """Return the checked options."""
+    return options(source(server))
+
+
+# -- freeform, options, region --------------------------------------------------------------------
+
+
+def test_each_top_level_key_of_a_freeform_profile_is_a_flag() -> None:
+    """Any JSON is a value, also one that looks like rules."""
+    content = {"featureEnabled": True, "limit": 5, "nested": {"_variants": [1]}, "text": "ä"}
+    with AppConfigSimulator(freeform=True) as server:
+        server.roll_out(server.put(content))
+        found = set_of(server)
+        assert found.sections == {"flags": content, "definitions": {}}
+        assert found.meta["format"] == "freeform"
+        server.roll_out(server.put(b"a: yaml"))
+        with pytest.raises(errors.MalformedAnswerError):
+            fetch(server)
+
+
+def test_options_are_checked_at_once() -> None:
+    """All that is missing or wrong is named, with the parameter; nothing is sent."""
+    bad = Source(
+        "prod", "appconfig", "https://127.0.0.1:1", Secret(""),
+        {"region": "x/y", "live": "now", "format": "yaml", "fallback": "yes"},
+    )  # fmt: skip
+    with pytest.raises(errors.ConfigurationError) as caught:
+        PROVIDER.fetch(bad, HttpClient(), "")
+    for word in ("sources/prod", "application", "environment", "profile", "region", "live",
+                 "format", "fallback"):  # fmt: skip
+        assert word in str(caught.value)
+
+
+def test_a_version_that_is_not_in_appconfigs_store_needs_the_fallback(
+    plain: AppConfigSimulator,
+) -> None:
+    """A profile that lives in S3 has no document to read; the message says what does."""
+    plain._deployments[-1]["ConfigurationVersion"] = "s3-version-id"
+    plain._publish()
+    with pytest.raises(errors.EndpointNotFoundError, match='"fallback" to "data-plane"'):
+        fetch(plain)
+
+
+def test_the_region_is_the_options_or_the_functions(
+    server: AppConfigSimulator, role: pytest.MonkeyPatch
+) -> None:
+    """Requests are signed for it; without any, the message asks for the option."""
+    role.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(errors.ConfigurationError, match='"region"'):
+        fetch(server, region="")
+    role.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert fetch(server, region="").flag_set
+    with pytest.raises(errors.CredentialsRefusedError, match="InvalidSignature"):
+        fetch(server, region="us-east-1")
+
+
+def test_each_plane_has_its_own_host() -> None:
+    """Of the default address, and of one that names another domain."""
+    for base, control, data in (
+        (PROVIDER.default_base_url, "https://appconfig.eu-west-1.amazonaws.com",
+         "https://appconfigdata.eu-west-1.amazonaws.com"),
+        ("https://appconfig.cn-north-1.amazonaws.com.cn",
+         "https://appconfig.cn-north-1.amazonaws.com.cn",
+         "https://appconfigdata.cn-north-1.amazonaws.com.cn"),
+        ("https://stand.in", "https://stand.in", "https://stand.in"),
+    ):  # fmt: skip
+        given = {"application": "a", "environment": "b", "profile": "c", "region": "eu-west-1"}
+        one = Source("prod", "appconfig", base, Secret(""), given)
+        api = appconfig_api.AppConfigApi(one, HttpClient(), options(one), "")
+        assert (api._control, api._data) == (control, data)
+
+
+def test_names_with_spaces_are_signed_as_they_are_sent(server: AppConfigSimulator) -> None:
+    """The path of a signed request is encoded twice in what is signed, and once on the wire."""
+    server.ids["Application"] = ("my app/ä+1", "Shop")
+    assert fetch(server).flag_set
+
+
+# -- rights ---------------------------------------------------------------------------------------
+
+
+class _Cloud(yaml.SafeLoader):
+    """Reads CloudFormation's short forms as their long ones."""
+
+
+def _tag(loader: _Cloud, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {suffix: value}
+
+
+_Cloud.add_multi_constructor("!", _tag)  # type: ignore[no-untyped-call] # of types-PyYAML
+
+
+def granted() -> set[tuple[str, str]]:
+    """Return actions and resources of the template's policy, for the simulator's profile."""
+    template = yaml.load(TEMPLATE.read_text(encoding="utf-8"), _Cloud)  # noqa: S506 - a SafeLoader
+    statements = template["Resources"]["AppConfigPolicy"]["Properties"]["PolicyDocument"][
+        "Statement"
+    ]
+    ids = AppConfigSimulator().ids
+    values = {
+        "AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::AccountId": ACCOUNT,
+        "Application": ids["Application"][0], "Environment": ids["Environment"][0],
+        "Profile": ids["ConfigurationProfile"][0],
+    }  # fmt: skip
+    found = set()
+    for each in statements:
+        assert each["Effect"] == "Allow"
+        actions = each["Action"] if isinstance(each["Action"], list) else [each["Action"]]
+        listed = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
+        for resource in listed:
+            text, split = resource["Sub"]
+            assert split == {
+                name: {"Select": [index, {"Split": ["/", {"Ref": "AppConfigProfile"}]}]}
+                for index, name in enumerate(("Application", "Environment", "Profile"))
+                if f"${{{name}}}" in text
+            }
+            arn = re.sub(r"\$\{([\w:]+)\}", lambda match: values[match[1]], text)
+            found |= {(action, arn) for action in actions}
+    return found
+
+
+def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulator) -> None:
+    """With the policy both planes answer; without any one of its rights, one of them does not."""
+    rights = granted()
+
+    def allows(action: str, arns: list[str]) -> bool:
+        return all(
+            any(
+                action == each and re.fullmatch(re.escape(arn).replace(r"\*", "[^/]*"), wanted)
+                for each, arn in rights
+            )
+            for wanted in arns
+        )
+
+    server.allows = allows
+
+    def works() -> bool:
+        try:
+            control = set_of(server).meta["plane"] == "control"
+            appconfig_api.AppConfigApi(source(server), HttpClient(), checked(server), "").latest()
+        except errors.CredentialsRefusedError:
+            return False
+        return control
+
+    assert works()
+    for right in sorted(rights):
+        rights.remove(right)
+        assert not works(), right
+        rights.add(right)
+    assert len(rights) == 7
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+def big() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return flags whose document has nearly 2 MB, with content that hardly deflates."""
+    rng = random.Random(7)
+    values: dict[str, Any] = {}
+    for number in range(100):
+        rule = '(in $userId ["' + '", "'.join(rng.randbytes(6).hex() for _ in range(950)) + '"])'
+        assert 15_000 < len(rule) <= appconfig_flags.MAX_RULE_CHARS
+        values[f"big-{number:03d}"] = multi_variant(rule)
+    for number in range(250):
+        values[f"text-{number:03d}"] = {"enabled": True, "greeting": rng.randbytes(512).hex()}
+    return values, {key: appconfig_flags.definition() for key in values}
+
+
+def test_a_document_of_two_megabytes_is_published_and_read() -> None:
+    """As large as AppConfig takes it: fetched, stored in pieces, read back, and evaluated."""
+    values, definitions = big()
+    with AppConfigSimulator(values, definitions) as server:
+        size = len(server.versions[1])
+        assert 1_800_000 < size <= appconfig_flags.MAX_DOCUMENT_BYTES
+        with pytest.raises(BadRequestError, match="TooLarge"):
+            server.put(b" " * (appconfig_flags.MAX_DOCUMENT_BYTES + 1))
+        store = MemoryStore()
+        report = sync(server, store, Ring("prod", trigger="schedule"))
+        assert report.counts == {"flags": len(values), "definitions": len(values)}
+        assert (report.outcome, report.skipped_rows) == ("published", ())
+        stored = Readback("prod", store).stored(store.pulse("prod").published)
+        assert stored
+        assert stored.in_pieces()
+        assert stored.flag_set.sections["flags"] == values
+        reader = RecordsReader(store.records)
+        flags = flagstore.Client("prod", store=reader)
+        rule = values["big-042"]["_variants"][0]["rule"]
+        assert flags.value("big-042", {"userId": rule.split('"')[1]}, default={}) == {"limit": 0}
+        assert not flags.enabled("big-042", {"userId": "nobody"})
+        assert flags.value("text-007", default={}) == {"greeting": values["text-007"]["greeting"]}
+        assert len(reader.calls) == 2  # the head, and the pieces
+        server.set_flag("text-000", enabled=False)
+        changed = sync(server, store, ring(server.events[-1]))
+        assert changed.changes.changed == ("flags/text-000",)
