@@ -134,13 +134,17 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 
 # -- Benchmarks -----------------------------------------------------------------------------------
 
-.PHONY: bench-cold
-bench-cold: .venv/.ready .venv-aws/.ready .venv-sdks/.ready ## fresh process to first flag, beside LaunchDarkly's SDK and boto3
-	PYTHONPATH=src:tests:. .venv/bin/python -m bench.cold
+BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
 
-.PHONY: bench-warm
-bench-warm: .venv/.ready .venv-sdks/.ready ## warm evaluations, beside the providers' own engines
-	PYTHONPATH=src:. .venv/bin/python -m bench.warm
+.PHONY: bench
+bench: ## every measurement beside its peer, into docs/benchmarks.md: some 20 minutes on a quiet machine
+	@$(call install,$(ENVIRONMENTS))
+	$(BENCH) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-quick
+bench-quick: ## a taste of it in some ten minutes, on the screen only (ONLY="P1 P3" for some parts)
+	@$(call install,$(ENVIRONMENTS))
+	$(BENCH) --quick $(if $(ONLY),--only $(ONLY))
 
 # -- Running and building --------------------------------------------------------------------------
 
@@ -178,7 +182,7 @@ lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with 
 .PHONY: clean
 clean: ## remove what was built, and caches; the virtual environments stay
 	rm -rf .aws-sam dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
-	find src tests local tools -name node_modules -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	find src tests local tools bench -name node_modules -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: clean ## remove the virtual environments as well

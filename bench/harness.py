@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READERS = Path(__file__).parent / "readers"
 SDKS = REPOSITORY / ".venv-sdks"
 PYTHON = SDKS / "bin" / "python"
-TIMEOUT_S = 60
+TIMEOUT_S = 120
+PEERS = (
+    *("launchdarkly-server-sdk", "splitio_client", "UnleashClient", "yggdrasil-engine"),
+    *("boto3", "redis"),
+)
+
+
+@dataclass(frozen=True)
+class Dose:
+    """How much is measured: ``make bench`` takes all of it, ``make bench-quick`` a taste."""
+
+    rounds: int
+    """Counted pairs of whole processes."""
+    sizes: tuple[int, ...]
+    """Numbers of flags in P5."""
+    publish_flags: int
+    """Number of flags in P4."""
+    quick: bool
+
+
+FULL = Dose(15, (10, 100, 1_000, 10_000), 5_000, quick=False)
+QUICK = Dose(7, (10, 100, 1_000), 1_000, quick=True)
 
 
 @dataclass(frozen=True)
@@ -25,23 +50,33 @@ class Case:
     script: str
     """In ``bench/readers``."""
     packages: Path
-    """Where its third-party packages are."""
+    """Where its packages are."""
     environment: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
 
-    def run(self, shared: dict[str, str]) -> tuple[float, str]:
-        """Run it once; returns wall time from start to end in ms, and what it printed."""
-        # Without site: no .pth files, which a Lambda function has not either.
-        command = [str(PYTHON), "-S", str(READERS / self.script), *self.arguments]
-        environment = {
-            **shared,
+    def command(self) -> list[str]:
+        """Return the command: without site, so no .pth files, which a function has not either."""
+        return [str(PYTHON), "-S", str(READERS / self.script), *self.arguments]
+
+    def variables(self) -> dict[str, str]:
+        """Return its environment: nothing of ours, and no .pyc written in passing."""
+        return {
+            "PATH": os.defpath,
             "PYTHONPATH": str(self.packages),
             "PYTHONDONTWRITEBYTECODE": "1",
             **self.environment,
         }
+
+    def run(self) -> tuple[float, str]:
+        """Run it once; returns wall time from start to end in ms, and what it printed."""
         begun = time.perf_counter()
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+            self.command(),
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
         )
         took = (time.perf_counter() - begun) * 1000
         if done.returncode:
@@ -50,48 +85,60 @@ class Case:
             raise RuntimeError(message)
         return took, done.stdout.strip()
 
-
-@dataclass
-class Figures:
-    """What the runs of one case took, in ms."""
-
-    times: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Return the median."""
-        return statistics.median(self.times)
-
-    @property
-    def spread(self) -> str:
-        """Return the smallest and the largest."""
-        return f"{min(self.times):.0f}-{max(self.times):.0f}"
+    def told(self) -> Any:
+        """Run it once; returns the JSON in its last line."""
+        return json.loads(self.run()[1].splitlines()[-1])
 
 
-def in_turn(cases: list[Case], rounds: int, shared: dict[str, str]) -> dict[str, Figures]:
+def in_turn(cases: Sequence[Case], rounds: int, *, same: bool = True) -> dict[str, list[float]]:
     """Run all cases once a round; the first round only warms the disk, and is not counted.
 
     Every case must print the same in all rounds, and all cases the same as the first one does,
-    apart from those that print nothing.
+    apart from those that print nothing: who is fast with another answer has measured nothing.
+    Cases that read different flag sets are not the *same*.
     """
-    figures = {case.name: Figures() for case in cases}
+    times: dict[str, list[float]] = {case.name: [] for case in cases}
     said: set[str] = set()
     for number in range(rounds + 1):
-        for case in cases:
-            took, output = case.run(shared)
+        for case in turned(cases, number):
+            took, output = case.run()
             if output:
                 said.add(output)
             if number:
-                figures[case.name].times.append(took)
-    if len(said) > 1:
+                times[case.name].append(took)
+    if same and len(said) > 1:
         message = f"the cases disagree: {sorted(said)}"
         raise RuntimeError(message)
-    return figures
+    return times
 
 
-def ratios(ours: Figures, peer: Figures) -> float:
-    """Return the median of the rounds' ratios: a round's runs follow each other."""
-    return statistics.median(a / b for a, b in zip(ours.times, peer.times, strict=True))
+def turned(cases: Sequence[Case], number: int) -> Sequence[Case]:
+    """Return the order of a round: every other one backwards, so that nobody is always first."""
+    return cases if number % 2 else cases[::-1]
+
+
+def steps(case: Case, counter: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
+    """Run a script that names each step once it is done, and waits; yields what was counted.
+
+    The script prints a line per step and reads one before it goes on.
+    """
+    process = subprocess.Popen(
+        case.command(),
+        env=case.variables(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    with process:
+        for line in process.stdout:
+            yield line.strip(), counter()
+            process.stdin.write("\n")
+            process.stdin.flush()
+    if process.returncode:
+        message = f"{case.name} failed"
+        raise RuntimeError(message)
 
 
 def machine() -> str:
@@ -102,4 +149,16 @@ def machine() -> str:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     version = ".".join(map(str, sys.version_info[:3]))
-    return f"{os.cpu_count()} cores {name}, Python {version}"
+    return f"{os.cpu_count()} cores {name}, {os.uname().sysname}, Python {version}"
+
+
+def peers() -> str:
+    """Return the versions of what we are measured against."""
+    code = (
+        "import sys, importlib.metadata as m; "
+        "print(*[f'{n} {m.version(n)}' for n in sys.argv[1:]], sep=', ')"
+    )
+    done = subprocess.run(
+        [str(PYTHON), "-c", code, *PEERS], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

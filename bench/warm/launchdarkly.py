@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ldclient import Config, Context, LDClient
 from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
-from bench.warm.pairs import Flags, compare
-from flagstore.evaluation.base import Settings
-from flagstore.evaluation.launchdarkly import engine
-from flagstore.flags import ContextFlags, State
-from flagstore.typed import BY_PROVIDER
+from bench.warm.pairs import Ours, compare
 
 
 def flag(key: str, **more: Any) -> dict[str, Any]:
@@ -57,34 +52,48 @@ FLAGS = {
 SEGMENT_LIST = {"beta": {"key": "beta", "version": 1, "included": ["ada", "bob"], "salt": "s"}}
 
 
+DETAILED = {
+    "variants of JSON": flag(
+        "variants of JSON",
+        variations=[{"limit": 10, "tags": ["a", "b"]}, {"limit": 0, "tags": []}],
+        fallthrough={"rollout": {"variations": HALF}},
+    ),
+    "prerequisite and segment": flag(
+        "prerequisite and segment",
+        prerequisites=[{"key": "rule", "variation": 1}, {"key": "segment", "variation": 1}],
+        rules=[{"id": "s", "variation": 1, "clauses": [clause("", "segmentMatch", "beta")]}],
+    ),
+}
+PERSON = {"key": "ada", "plan": "pro", "age": 5}
+
+
 def main() -> None:
     """Compare."""
+    flags = {**FLAGS, **DETAILED}
     store = InMemoryFeatureStore()
-    store.init({FEATURES: FLAGS, SEGMENTS: SEGMENT_LIST})
+    store.init({FEATURES: flags, SEGMENTS: SEGMENT_LIST})
     client = LDClient(
         Config("k", feature_store=store, use_ldd=True, send_events=False), start_wait=0
     )
-    context = Context.from_dict({"kind": "user", "key": "ada", "plan": "pro", "age": 5})
-    settings = Settings(time.time, lambda: 0.5)
-    state = State(
-        engine(Flags({"flags": FLAGS, "segments": SEGMENT_LIST}), settings),
-        BY_PROVIDER["launchdarkly"],
-        keys=lambda: FLAGS,
-        overrides={},
+    given = {"kind": "user", **PERSON}
+    context = Context.from_dict(given)
+    ours = Ours("launchdarkly", {"flags": flags, "segments": SEGMENT_LIST})
+    user = ours.of(PERSON)
+    for key in flags:
+        theirs, mine = client.variation_detail(key, context, None), user.detail(key)
+        assert (theirs.value, theirs.variation_index) == (mine.value, mine.variant), key
+    pairs: dict[str, Any] = {
+        key: (
+            lambda key=key: client.variation_detail(key, context, None),
+            lambda key=key: user.detail(key),
+        )
+        for key in flags
+    }
+    pairs["rule, a new context each time"] = (
+        lambda: client.variation_detail("rule", Context.from_dict(given), None),
+        lambda: ours.of(PERSON).detail("rule"),
     )
-    user = ContextFlags(state, {"key": "ada", "plan": "pro", "age": 5})
-    for key in FLAGS:
-        theirs, ours = client.variation_detail(key, context, "z"), user.detail(key, default="z")
-        assert (theirs.value, theirs.variation_index) == (ours.value, ours.variant), key
-    compare(
-        {
-            key: (
-                lambda key=key: client.variation_detail(key, context, "z"),  # type: ignore[misc]
-                lambda key=key: user.detail(key, default="z"),  # type: ignore[misc]
-            )
-            for key in FLAGS
-        }
-    )
+    compare(pairs)
     client.close()
 
 

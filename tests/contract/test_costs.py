@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.units import CountingClient
 from data import DATA
 from faults.dynamo import Rig
 from faults.test_partial_writes import large
@@ -54,6 +55,22 @@ def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> 
     assert rig.sync(client).changes.changed
     assert client.writes() == 3
     assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
+
+
+def test_further_changes_cost_their_rows_and_no_request(rig: Rig) -> None:
+    """One change writes head and history; each one beyond it a row of up to 2 KB, no more."""
+    rig.provider = ModelProvider(flags=thousand())
+    rig.sync()
+    costs = []
+    for count in (1, 50):
+        changed = list(rig.provider.flags)[:count]
+        rig.provider.change(**{key: {"name": key, "count": count} for key in changed})
+        client = CountingClient(rig.table.client)
+        assert len(rig.sync(client).changes.changed) == count
+        costs.append((client.requests(), client.write_units))
+    (requests, units), (more_requests, more_units) = costs
+    assert requests == more_requests
+    assert more_units - units <= 4 * 49
 
 
 def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: Rig) -> None:

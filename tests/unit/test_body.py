@@ -12,7 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flagstore.body import BLOCK_BYTES, Body, Encoded, canonical, content_digest, cut, encode
+from flagstore.body import (
+    BLOCK_BYTES,
+    KEPT_BLOCKS,
+    Body,
+    Encoded,
+    canonical,
+    content_digest,
+    cut,
+    encode,
+)
 from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import PIECE_BYTES
 
@@ -381,3 +390,16 @@ def test_encoding_the_same_twice_gives_the_same_bytes() -> None:
     flags = many(10)
     assert encode({"flags": flags}, {}) == encode({"flags": dict(reversed(flags.items()))}, {})
     assert zlib.decompress(encode({"flags": flags}, {}).blocks).startswith(b'{\n"flag-0000":')
+
+
+def test_a_large_set_is_not_kept_as_text() -> None:
+    """What an engine has made its own of need not stay inflated; what was let go is read again."""
+    odd = ['a":b', "line\nend", "grün", "}", ""]
+    flags = {f"flag-{n:05}": {"text": "x" * BLOCK_BYTES, "n": n} for n in range(KEPT_BLOCKS + 9)}
+    flags |= {key: {"n": key} for key in odd}
+    encoded = encode({"flags": flags}, {})
+    body = Body(encoded.index_data, encoded.index_digest, encoded.blocks)
+    for _ in range(2):
+        assert body.keys("flags") == sorted(flags)
+        assert all(body.get("flags", key) == flag for key, flag in flags.items())
+        assert 0 < len(body._blocks) <= KEPT_BLOCKS

@@ -1,0 +1,1 @@
+"""One module a part of the table, each with ``measure(dose)``."""

@@ -1,0 +1,60 @@
+"""P3: warm evaluations, beside each provider's own engine for Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from bench.harness import PYTHON, REPOSITORY
+from bench.results import Part
+from flagstore.evaluation import ENGINES
+
+if TYPE_CHECKING:
+    from bench.harness import Dose
+
+PEERS = {
+    "launchdarkly": "LaunchDarkly's SDK, variation_detail",
+    "split": "Split's SDK, get_treatment_with_config",
+    "unleash": "Unleash's engine (yggdrasil)",
+}
+SIMPLE = ("simple", "off", "killed", "target")
+MOST, MOST_SIMPLE = 0.5, 1 / 1.3
+"""Of the peer's time: twice as fast, 1.3 times as fast."""
+
+
+def measure(dose: Dose) -> Part:
+    """Measure."""
+    part = Part("Warm evaluations, one `detail` each")
+    for provider, peer in PEERS.items():
+        if provider not in ENGINES:
+            part.notes.append(f"{provider}: its engine is not there yet.")
+            continue
+        pairs: dict[str, list[list[float]]] = {}
+        for _ in range(dose.rounds):
+            for name, found in _once(provider).items():
+                pairs.setdefault(name, []).append(found)
+        plotted = {}
+        for name, found in pairs.items():
+            work, _, bare = name.partition(": ")
+            theirs, ours = zip(*found, strict=True)
+            most = round(MOST_SIMPLE if work in SIMPLE else MOST, 2)
+            # What no user calls is shown, and judges nothing.
+            beside = f"{peer.partition(',')[0]}, {bare}" if bare else peer
+            goal = None if bare else most
+            part.timed(f"{provider}: {work}", beside, ours, theirs, most=goal, unit="µs")
+            plotted |= {f"flagstore: {name}": ours, f"theirs: {name}": theirs}
+        part.bars(f"Warm evaluation, {provider}", "µs", plotted)
+    return part
+
+
+def _once(provider: str) -> dict[str, list[float]]:
+    """Run both sides in turn in a fresh process; returns theirs and ours in µs by name."""
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"}
+    command = [str(PYTHON), "-m", f"bench.warm.{provider}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return found

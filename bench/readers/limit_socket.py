@@ -1,0 +1,49 @@
+"""A lower limit: the same signed GetItem over a bare socket, which no HTTP library slows down."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import socket
+import time
+import zlib
+
+environ = os.environ
+region = environ["AWS_DEFAULT_REGION"]
+host = environ["AWS_ENDPOINT_URL"].partition("://")[2]
+key = {"namespace": {"S": "bench"}, "key": {"S": "all"}}
+body = json.dumps({"TableName": environ["FLAGSTORE_TABLE"], "Key": key}).encode()
+now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+headers = {
+    "content-type": "application/x-amz-json-1.0",
+    "host": host,
+    "x-amz-date": now,
+    "x-amz-target": "DynamoDB_20120810.GetItem",
+}
+names = ";".join(sorted(headers))
+lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+canonical = f"POST\n/\n\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
+scope = f"{now[:8]}/{region}/dynamodb/aws4_request"
+digest = hashlib.sha256(canonical.encode()).hexdigest()
+signing = ("AWS4" + environ["AWS_SECRET_ACCESS_KEY"]).encode()
+for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}"):
+    signing = hmac.digest(signing, part.encode(), "sha256")
+headers["authorization"] = (
+    f"AWS4-HMAC-SHA256 Credential={environ['AWS_ACCESS_KEY_ID']}/{scope}, "
+    f"SignedHeaders={names}, Signature={signing.hex()}"
+)
+lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+name, _, port = host.partition(":")
+with socket.create_connection((name, int(port)), timeout=5) as connection:
+    head = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65_536)
+    head, _, answer = answer.partition(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    while len(answer) < size:
+        answer += connection.recv(65_536)
+item = json.loads(answer)["Item"]
+json.loads(zlib.decompress(base64.b64decode(item["body"]["B"])))

@@ -1,0 +1,131 @@
+"""What is measured on: stores that run here, filled by our own pipeline; compiled packages."""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import py_compile
+import shutil
+import uuid
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from bench.harness import REPOSITORY, SDKS
+from sdks.rig import SOURCE, RedisRig, Rig, _budget, _source
+from simulators import launchdarkly, split, unleash
+from simulators.aws import Table
+from storesync import providers
+from storesync.http import HttpClient
+from storesync.model import Ring
+from storesync.pipeline import Sync
+from storesync.stores.dynamodb import DynamoDBStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from local.stand_in import StandIn
+    from simulators.redis_server import Server
+
+SITE = next((SDKS / "lib").glob("python3.*")) / "site-packages"
+MAKERS: dict[str, Any] = {
+    "launchdarkly": (launchdarkly.LaunchDarklySimulator, launchdarkly.rich_flags),
+    "split": (split.SplitSimulator, split.rich_flags),
+    "unleash": (unleash.UnleashSimulator, unleash.rich_flags),
+}
+RULED: dict[str, Callable[[Any], bool]] = {
+    "launchdarkly": lambda flag: flag["on"] and flag["rules"],
+    "split": lambda flag: not flag["killed"] and len(flag["conditions"]) > 1,
+    "unleash": lambda flag: flag["enabled"] and any(s["constraints"] for s in flag["strategies"]),
+}
+
+
+@contextlib.contextmanager
+def provider(name: str, count: int) -> Iterator[tuple[Any, str]]:
+    """Run a provider with so many flags; gives the server and a flag that is on and has rules."""
+    simulator, rich_flags = MAKERS[name]
+    made = rich_flags(count)
+    with simulator(*made) as server:
+        yield server, next(key for key, flag in sorted(made[0].items()) if RULED[name](flag))
+
+
+def new_table(aws: StandIn) -> Table:
+    """Make an empty table of the store's schema."""
+    client = aws.client("dynamodb")
+    name = f"bench-{uuid.uuid4().hex}"
+    attributes = [{"AttributeName": key, "AttributeType": "S"} for key in ("namespace", "key")]
+    schema = [
+        {"AttributeName": "namespace", "KeyType": "HASH"},
+        {"AttributeName": "key", "KeyType": "RANGE"},
+    ]
+    client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=schema,
+        AttributeDefinitions=attributes,
+    )
+    return Table(name=name, client=client)
+
+
+def publish(aws: StandIn, name: str, count: int) -> tuple[str, str]:
+    """Publish so many flags with our own pipeline; returns the table and a flag with rules.
+
+    Beside it lies what a plain client of boto3 would read: an item with all flags, compressed.
+    """
+    table = new_table(aws)
+    with provider(name, count) as (server, flag):
+        sync(aws, table, server, name)
+        # Split has no document of all flags.
+        whole = b"" if name == "split" else zlib.compress(server.document())
+    plain: dict[str, Any] = {"namespace": {"S": "bench"}, "key": {"S": "all"}}
+    if 0 < len(whole) < 400_000:  # noqa: PLR2004 - what an item may hold
+        table.client.put_item(TableName=table.name, Item={**plain, "body": {"B": whole}})
+    return table.name, flag
+
+
+def sync(
+    aws: StandIn, table: Table, server: Any, name: str, *, client: Any = None, rows: bool = True
+) -> None:
+    """Run one sync, through a client of boto3's that may count."""
+    rig = Rig(aws, table, server, name)
+    if rows:
+        _done(rig.sync(client))
+        return
+    source, budget = _source(server, name, rows=False), _budget()
+    store = DynamoDBStore(client or table.client, table.name, budget)
+    run = Sync(source, providers.get(name), store, http=HttpClient(), budget=budget).run
+    _done(run([Ring(SOURCE, trigger="schedule")]))
+
+
+def publish_redis(redis: Server, name: str, count: int) -> str:
+    """Publish so many flags into Redis; returns a flag with rules."""
+    with provider(name, count) as (server, flag):
+        _done(RedisRig(redis, server, name).sync())
+    return flag
+
+
+def _done(report: Any) -> None:
+    if report.outcome not in {"published", "unchanged"}:
+        raise RuntimeError(report)
+
+
+def ours(folder: Path, *, compiled: bool) -> Path:
+    """Copy flagstore as the layer ships it, with compiled files; or without, as plain sources."""
+    copy = folder / ("ours" if compiled else "ours-source")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "src" / "flagstore", copy / "flagstore", ignore=ignored)
+    if compiled:
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(copy, quiet=1, invalidation_mode=mode)
+    return copy
+
+
+def theirs(folder: Path, *, compiled: bool) -> Path:
+    """Return the peers' packages, with compiled files, or as the stock builder ships them."""
+    if compiled:
+        return SITE
+    copy = folder / "peers-source"
+    if not copy.exists():
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SITE, copy, ignore=ignored, symlinks=True)
+    return copy

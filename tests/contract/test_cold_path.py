@@ -1,0 +1,143 @@
+"""What a first flag costs that is not time: modules imported, and calls of the store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from sdks.rig import SOURCE, Rig
+from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local.stand_in import StandIn
+
+__all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+SOURCES = Path(__file__).parents[2] / "src"
+PERSON = {"key": "ada", "plan": "team", "country": "DE"}
+NEEDY = "needs-much"
+FIRST_FLAG = """
+import json, sys
+before = set(sys.modules)
+import flagstore
+detail = flagstore.client("prod").detail(sys.argv[1], json.loads(sys.argv[2]))
+assert not detail.error, detail
+print(*sorted(set(sys.modules) - before))
+"""
+OURS = {
+    "flagstore",
+    "flagstore.body",
+    "flagstore.errors",
+    "flagstore.evaluation",
+    "flagstore.evaluation.base",
+    "flagstore.evaluation.launchdarkly",
+    "flagstore.evaluation.launchdarkly_context",
+    "flagstore.evaluation.launchdarkly_fields",
+    "flagstore.evaluation.launchdarkly_flags",
+    "flagstore.flags",
+    "flagstore.layout",
+    "flagstore.loading",
+    "flagstore.parts",
+    "flagstore.reader",
+    "flagstore.snapshot",
+    "flagstore.stores",
+    "flagstore.stores.credentials",
+    "flagstore.stores.dynamodb",
+    "flagstore.stores.http",
+    "flagstore.stores.sigv4",
+    "flagstore.typed",
+}
+"""Up to a flag without rules: what rules, segments and dates need is imported with them."""
+MOST_OTHERS = 40
+"""Modules of the standard library beside json's; 38 with Python 3.13."""
+
+
+class CountingTransport(LeanTransport):
+    """Notes each operation."""
+
+    def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
+        super().__init__(region, endpoint, environ)
+        self.calls: list[str] = []
+
+    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """Call one operation."""
+        self.calls.append(operation)
+        return super().call(operation, payload, deadline)
+
+
+@pytest.fixture
+def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[Rig]:
+    """Give 500 flags that are published, one that needs others and segments among them."""
+    flags, segments = rich_flags(500)
+    with LaunchDarklySimulator(flags, segments) as server:
+        server.set_flag("plain")
+        server.set_flag("needed", prerequisites=[{"key": "plain", "variation": 0}])
+        clauses = [{"attribute": "", "op": "segmentMatch", "values": sorted(segments)}]
+        rules = [{"id": "r", "variation": 1, "clauses": clauses}]
+        needs = [{"key": "needed", "variation": 0}]
+        server.set_flag(NEEDY, prerequisites=needs, rules=rules)
+        made = Rig(aws, dynamodb_table, server, "launchdarkly")
+        assert made.sync().outcome == "published"
+        yield made
+
+
+def test_the_first_flag_imports_what_it_needs_and_no_more(rig: Rig) -> None:
+    """Each module on this path was weighed: a new one has to earn its place in this list."""
+    environment = {
+        **rig.aws.child_environment({"PATH": os.defpath}),
+        "FLAGSTORE_TABLE": rig.table.name,
+        "PYTHONPATH": str(SOURCES),
+    }
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", FIRST_FLAG, "plain", '{"key": "ada"}'],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert {name for name in loaded if name.startswith("flagstore")} == OURS
+    others = {name for name in loaded if not name.startswith("flagstore")}
+    assert not others & {"boto3", "dataclasses", "email", "http", "inspect", "logging", "ssl"}
+    assert len(others) <= MOST_OTHERS, sorted(others)
+
+
+def test_any_number_of_flags_costs_one_call(rig: Rig) -> None:
+    """Fifty flags, one with prerequisites and segments, then all: nothing more is asked for."""
+    environment = rig.aws.environment
+    transport = CountingTransport(environment["AWS_DEFAULT_REGION"], rig.aws.endpoint, environment)
+    flags = Client(SOURCE, store=DynamoDBReader(rig.table.name, transport))
+    user = flags.for_context(PERSON)
+    for key in [*flags.keys()[:50], NEEDY]:
+        assert not user.detail(key).error
+    assert len(user.all()) == 503
+    assert transport.calls == ["GetItem"]
+    transport.close()
+
+
+def test_the_sync_function_starts_without_the_store_that_it_may_not_use() -> None:
+    """redis-py costs a cold start a tenth of a second; most deployments have no Redis."""
+    code = (
+        "import sys, storesync.sync; print([m for m in ('redis', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(SOURCES), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
