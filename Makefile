@@ -88,6 +88,15 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
 	.venv/bin/pytest -m campaign -s tests/faults
 
+.PHONY: torture
+torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about half an hour
+	@$(call install,$(ENVIRONMENTS))
+	PYTHONPATH=tests:src:. .venv/bin/python -m torture
+
+.PHONY: mutants
+mutants: .venv/.ready ## plant small faults into guard, signature, layout and pipeline; tests must notice 90 %
+	PYTHONPATH=tests:src:. .venv/bin/python -m mutation
+
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
 	.venv/bin/pytest -m campaign -s tests/differential
@@ -139,6 +148,10 @@ run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PR
 .PHONY: build
 build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
 	PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
+
+.PHONY: sbom
+sbom: .venv/.ready ## what is deployed, as CycloneDX: dist/sbom.json
+	.venv/bin/python tools/sbom.py dist/sbom.json
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes

@@ -45,7 +45,7 @@ def store(rig: AnyRig, budget: Budget | None = None, client: Any = None) -> AnyS
     return DynamoDBStore(client or rig.table.client, rig.table.name, budget)
 
 
-def sync(  # noqa: PLR0913 - what a test wants to be different, each by its name
+def sync(
     rig: AnyRig,
     *,
     clock: Clock | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.dynamo import CountingTransport, Rig
+from faults.dynamo import CountingTransport
 from faults.redis_rig import RedisRig
 from flagstore import Client, layout
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
@@ -88,6 +88,8 @@ class Reading:
     shift_s: float = 0.0
     last: int = 0
     stale: int = 0
+    allowed: float = 0.0
+    """Reads after which it waits for the writer, which would get no time otherwise."""
     error: BaseException | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -110,6 +112,8 @@ class Reading:
         )
         snapshot = None
         for _ in range(COLD):
+            while self.reads > self.allowed and not self.stop.wait(0.002):
+                pass
             self.shift_s += 61  # past every TTL and pause
             found = client.snapshot()
             self.reads += 1
@@ -144,6 +148,8 @@ def test_readers_during_publications(
     try:
         while generation <= publications or sum(each.reads for each in readers) < wanted:
             generation += 1
+            for each in readers:
+                each.allowed = 1.1 * wanted * generation / publications / READERS
             # Every other set lies in pieces.
             monkeypatch.setattr(layout, "INLINE_BYTES", 300_000 if generation % 2 else 0)
             any_rig.provider.flags = {}

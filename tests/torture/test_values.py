@@ -159,9 +159,7 @@ def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) ->
     with closing(transport_of(any_rig)) as transport:
         clock = any_rig.clock
         newer = Renamed(store_of(any_rig, transport))
-        client = Client(
-            "prod", store=newer, replicas=1, clock=clock.now, monotonic=clock.monotonic
-        )
+        client = Client("prod", store=newer, replicas=1, clock=clock.now, monotonic=clock.monotonic)
         if loaded:
             write(any_rig, Put(head(any_rig) | {"key": "2"}))
             assert client["a"] == 1

@@ -22,8 +22,6 @@ from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, S
 from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torture.rigs import AnyRig
 
 __all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
