@@ -2,7 +2,8 @@
 
 One process of pytest a promise; what a test measured is what it prints, and the rows of the
 comparison are properties in its report. With RESUME=1, promises whose tests have passed in a run
-before are not tried again: their reports are kept in .torture.
+before are not tried again: their reports are kept in .torture. With DOSE=1, the others are tried
+with the smaller numbers of `make test`, and their rows say so.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ class Outcome:
     compared: list[list[str]] = field(default_factory=list)
     seconds: float = 0.0
     failures: str = ""
+    dose: bool = False
+    """Tried with smaller numbers."""
 
     def row(self, promise: Promise) -> Row:
         """Return the row of the table."""
         number = f"{self.counts['passed']} cases"
+        number += " (a smaller dose)" if self.dose else ""
         number += f", {self.counts['skipped']} skipped" if self.counts["skipped"] else ""
         number += f", **{self.counts['failed']} failed**" if self.counts["failed"] else ""
         return Row(promise, "; ".join([number, *self.figures]), self.seconds)
@@ -52,7 +56,11 @@ def run(promise: Promise) -> Outcome:
     if os.environ.get("RESUME") and report.exists():
         return read(report)
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "", f"--junitxml={report}"]
+    dose = bool(os.environ.get("DOSE"))
+    if dose:
+        report = report.with_suffix(".dose.xml")
+    marked = "not campaign" if dose else ""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marked, f"--junitxml={report}"]
     command += ["-o", "junit_logging=system-out", "-p", "no:cacheprovider", *promise.tests]
     done = subprocess.run(
         command,
@@ -62,7 +70,9 @@ def run(promise: Promise) -> Outcome:
         encoding="utf-8",
         check=False,
     )
-    outcome = read(report) if report.exists() else Outcome()
+    if dose and report.exists() and " deselected" not in done.stdout:  # there is no larger one
+        dose, report = False, report.rename(REPORTS / f"{promise.number}.xml")
+    outcome = read(report, dose=dose) if report.exists() else Outcome()
     if done.returncode:
         outcome.counts["failed"] += not outcome.counts["failed"]
         report.unlink(missing_ok=True)
@@ -72,10 +82,11 @@ def run(promise: Promise) -> Outcome:
     return outcome
 
 
-def read(report: Path) -> Outcome:
+def read(report: Path, *, dose: bool = False) -> Outcome:
     """Read pytest's report of one run."""
     root = ET.parse(report).getroot()  # noqa: S314 - our own
-    outcome = Outcome(seconds=sum(float(each.get("time", "0")) for each in root.iter("testsuite")))
+    seconds = sum(float(each.get("time", "0")) for each in root.iter("testsuite"))
+    outcome = Outcome(seconds=seconds, dose=dose)
     for case in root.iter("testcase"):
         kinds = {child.tag for child in case}
         failed = kinds & {"failure", "error"}
@@ -84,7 +95,7 @@ def read(report: Path) -> Outcome:
         for child in case.iter("property"):
             if child.get("name") == "side by side":
                 outcome.compared.append(json.loads(child.get("value", "")))
-        if kind == "passed" and "dose" not in str(case.get("name")):
+        if kind == "passed" and (dose or "dose" not in str(case.get("name"))):
             outcome.figures += figures(case.findtext("system-out") or "")
     return outcome
 

@@ -23,7 +23,8 @@ def check(a: int, b: "str | None" = None) -> bool:
     if a < LIMIT and b is not None:
         message = f"{a} is too little"
         raise ValueError(message)
-    for value in [each for each in (a, 7) if each]:
+    kept = [x for x in (a, 7) if x]
+    for value in kept:
         note(value)
         continue
     return not a or a == 2 * LIMIT
@@ -40,10 +41,8 @@ def check(a: int, b: "str | None" = None) -> bool:
         "if a < LIMIT and b is not None: -> if a < LIMIT and b is None:",
         "if a < LIMIT and b is not None: -> if not (a < LIMIT and b is not None):",
         "raise ValueError(message) -> pass",
-        "for value in [each for each in (a, 7) if each]: -> "
-        "for value in [each for each in (a, 7)]:",
-        "for value in [each for each in (a, 7) if each]: -> "
-        "for value in [each for each in (a, 8) if each]:",
+        "kept = [x for x in (a, 7) if x] -> kept = [x for x in (a, 7)]",
+        "kept = [x for x in (a, 7) if x] -> kept = [x for x in (a, 8) if x]",
         "note(value) -> pass",
         "return not a or a == 2 * LIMIT -> return not a and a == 2 * LIMIT",
         "return not a or a == 2 * LIMIT -> return not not a or a == 2 * LIMIT",
