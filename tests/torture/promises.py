@@ -182,7 +182,7 @@ PROMISES = (
         "T21",
         "Function, layer and wheel hold the same flagstore; a package with another hash stops "
         "the build",
-        ("tests/build/test_artefacts.py", "tests/build/test_sbom.py"),
+        ("tests/build/test_artefacts.py", "tests/build/test_strays.py", "tests/build/test_sbom.py"),
     ),
     Promise(
         "T25",
