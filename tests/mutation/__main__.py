@@ -38,7 +38,11 @@ TARGETS = {
     "storesync/guard.py": ["tests/unit/test_guard.py"],
     "storesync/signature.py": ["tests/unit/test_signature.py"],
     "flagstore/layout.py": ["tests/unit/test_layout.py", "tests/unit/test_publisher.py"],
-    "storesync/pipeline.py": ["tests/unit/test_pipeline.py"],
+    "storesync/pipeline.py": [
+        "tests/unit/test_pipeline_details.py",
+        "tests/unit/test_pipeline.py",
+        "tests/unit/test_large_segments.py",
+    ],
     "storesync/publisher.py": ["tests/unit/test_publisher.py", "tests/unit/test_pipeline.py"],
     "storesync/retention.py": ["tests/unit/test_publisher.py", "tests/unit/test_pipeline.py"],
     "storesync/patience.py": ["tests/unit/test_pipeline.py"],
