@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torture.page import Row, Versions, write
+from torture.page import SMALLER, Row, Versions, write
 from torture.promises import PROMISES, Promise
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ class Outcome:
     def row(self, promise: Promise) -> Row:
         """Return the row of the table."""
         number = f"{self.counts['passed']} cases"
-        number += " (a smaller dose)" if self.dose else ""
+        number += f" {SMALLER}" if self.dose else ""
         number += f", {self.counts['skipped']} skipped" if self.counts["skipped"] else ""
         number += f", **{self.counts['failed']} failed**" if self.counts["failed"] else ""
         return Row(promise, "; ".join([number, *self.figures]), self.seconds)
@@ -102,9 +102,11 @@ def read(report: Path, *, dose: bool = False) -> Outcome:
 
 
 def figures(printed: str) -> list[str]:
-    """Return the lines that tell a figure; logs and pytest's own headings do not."""
+    """Return the lines that tell a figure; logs, paths and pytest's headings do not."""
     lines = (line.strip() for line in printed.splitlines())
-    return [line for line in lines if line and line[0] not in "{[-" and any(map(str.isdigit, line))]
+    return [
+        line for line in lines if line and line[0] not in "{[-/" and any(map(str.isdigit, line))
+    ]
 
 
 def main() -> int:

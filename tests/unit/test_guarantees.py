@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torture.page import BEGIN, COMPARED, END, Row, Versions, cell, render, tests_of
+from torture.page import BEGIN, COMPARED, END, Row, Versions, cell, named_tests, render
 from torture.promises import PROMISES, Promise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def test_the_page_has_a_row_for_each_promise() -> None:
     for row, promise in zip(ROWS, PROMISES, strict=True):
         _, text, tests, reached, seconds = re.split(r"(?<!\\) \| ", row)
         assert text == cell(promise.text)
-        assert tests == tests_of(promise)
+        assert tests == named_tests(promise)
         assert re.match(r"[1-9]\d* cases", reached), row
         assert "failed" not in reached
         assert re.fullmatch(r"\d+ \|", seconds)
