@@ -43,9 +43,6 @@ TARGETS = {
         "tests/unit/test_pipeline.py",
         "tests/unit/test_large_segments.py",
     ],
-    "storesync/publisher.py": ["tests/unit/test_publisher.py", "tests/unit/test_pipeline.py"],
-    "storesync/retention.py": ["tests/unit/test_publisher.py", "tests/unit/test_pipeline.py"],
-    "storesync/patience.py": ["tests/unit/test_pipeline.py"],
 }
 
 
