@@ -6,7 +6,6 @@ fault that no test notices has survived; survivors.md judges each.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import time
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 
 import boto3  # noqa: F401 - for the forks, as are the next ones
@@ -60,8 +59,7 @@ def attempt(mutant: Mutant, limit_s: float) -> bool:
 @cache
 def folder() -> Path:
     """Return this process's own copy of the sources."""
-    copy = Path(mkdtemp(prefix="mutants-"))
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy = Path(mkdtemp(dir=os.environ["MUTANTS"]))
     shutil.copytree(SRC, copy, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     return copy
 
@@ -123,7 +121,10 @@ def main() -> int:
     chosen = [name for name in TARGETS if not sys.argv[1:] or Path(name).stem in sys.argv[1:]]
     shares: dict[str, float] = {}
     os.chdir(REPOSITORY)
-    with get_context("fork").Pool(JOBS) as pool:
+    # Processes of a pool end without cleaning up: their copies go with this one's folder.
+    with TemporaryDirectory(prefix="mutants-") as home:
+        os.environ["MUTANTS"] = home
+        pool = get_context("fork").Pool(JOBS)
         for module in chosen:
             shares[module] = judge(module, pool)
         pool.close()
