@@ -91,6 +91,15 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
 	$(PYTEST) -m campaign tests/faults
 
+.PHONY: torture
+torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about half an hour
+	@$(call install,$(ENVIRONMENTS))
+	PYTHONPATH=tests:src:. .venv/bin/python -m torture
+
+.PHONY: mutants
+mutants: .venv/.ready ## plant small faults into guard, signature, layout and pipeline; tests must notice 90 %
+	PYTHONPATH=tests:src:. .venv/bin/python -m mutation
+
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
 	$(PYTEST) --dist=worksteal -m campaign tests/differential
@@ -169,6 +178,10 @@ dist: .venv/.ready .venv-sam/.ready ## build wheel, layer and functions into dis
 .PHONY: check-dist
 check-dist: .venv/.ready .venv-sam/.ready ## build them again elsewhere, and compare with dist/SHA256SUMS
 	.venv/bin/python tools/dist.py --check
+
+.PHONY: sbom
+sbom: .venv/.ready ## what is deployed, as CycloneDX: dist/sbom.json
+	.venv/bin/python tools/sbom.py dist/sbom.json
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAMESPACE = "Flagstore"
-SERVICE = "flagstore"
+SERVICE = "storesync"
 
 UNITS = {
     "SyncAgeSeconds": MetricUnit.Seconds,

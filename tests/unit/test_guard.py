@@ -171,5 +171,23 @@ def test_the_message_names_flags_digest_and_remedy() -> None:
 
 def test_the_message_of_an_empty_set_says_so() -> None:
     """None of so many is left."""
-    with pytest.raises(RefusedSetError, match="none of 100 flags is left"):
+    with pytest.raises(RefusedSetError, match=r"^none of 100 flags is left, compared with now;"):
         check(flag_set({}), now=flag_set(numbered(100)))
+
+
+def test_a_message_names_at_most_five() -> None:
+    """Five are all named, of six the last is left out."""
+    new, old = FlagSet("model", {"flags": {"a": 1}}), flag_set({"a": 1}, more=numbered(12))
+    with pytest.raises(RefusedSetError, match=r"^12 \(.*, flag-004, …\) of 12 more are gone, "):
+        check(new, now=old)
+    assert guard._some([*"abcde"]) == "5 (a, b, c, d, e)"
+    assert guard._some([*"fedcba"]) == "6 (a, b, c, d, e, …)"
+
+
+def test_the_message_of_a_segment_is_whole() -> None:
+    """How many members, of how many, of which segment."""
+    old = flag_set({"a": 1}, segments={"beta": list(numbered(50))})
+    new = flag_set({"a": 1}, segments={"beta": []})
+    text = "^50 of 50 members of segment 'beta' are gone, compared with now;"
+    with pytest.raises(RefusedSetError, match=text):
+        check(new, now=old)

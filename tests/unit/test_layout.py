@@ -252,3 +252,38 @@ def test_a_head_names_its_pieces() -> None:
     """Which ticket wrote the pieces, and how many there are; none is (0, 0)."""
     assert HEAD.piece_ticket() == (0, 0)
     assert HEAD._replace(pieces="[7,3]").piece_ticket() == (7, 3)
+
+
+# -- what is written down ------------------------------------------------------------------------
+
+
+def test_the_limits_are_those_of_dynamodb_and_of_the_page() -> None:
+    """An item has 400 KB, a sort key 1 KB; head and pieces stay below with room for the rest."""
+    assert (layout.ROW_BYTES, layout.SORT_KEY_BYTES) == (400 * 1024, 1024)
+    assert (layout.INLINE_BYTES, layout.PIECE_BYTES) == (300_000, 350_000)
+    assert layout.MAX_REPLICAS == 5
+
+
+def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
+    """All that a source may have left is looked for, whichever provider it had."""
+    assert layout.row_namespaces("prod") == (
+        "prod:features",
+        "prod:flags",
+        "prod:segments",
+        "prod:rule_based_segments",
+        "prod:$inited",
+    )
+
+
+def test_pieces_of_a_large_part_have_keys_of_their_own() -> None:
+    """Ticket, part and number, each with its zeros."""
+    assert layout.pieces_prefix(12, 3) == "000000000012.0003/"
+    assert layout.piece_key("prod", 12, 7, 3) == ("prod:$body", "000000000012.0003/007")
+
+
+def test_what_a_record_does_not_say_is_nothing() -> None:
+    """Attributes that are missing are zero, empty, or an empty list."""
+    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, "", 0, "[]"]
+    assert list(Pulse.from_record({})) == nothing
+    head = Head(7, "p", "d", "{}", 1, b"i", "x")
+    assert (head.revision, head.body, head.pieces) == (0, b"", "")

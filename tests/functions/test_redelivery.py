@@ -1,0 +1,60 @@
+"""A ring that fails comes again, ends as a dead letter, and heals when it is redriven."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simulators import faults
+from simulators.deployment import KEY, MAX_RECEIVES, Context, batch, ring
+from storesync import sync
+
+if TYPE_CHECKING:
+    from simulators.deployment import Deployment
+    from simulators.launchdarkly import LaunchDarklySimulator
+
+FAULTS_A_RUN = 4
+"""Fetches that fail before a ring is given back."""
+
+
+def receive_and_serve(stack: Deployment) -> int:
+    """Hand over what is on the queue as the poller does; return how many messages failed."""
+    records = stack.receive()
+    assert records
+    answer = json.loads(json.dumps(sync.handler(batch(*records), Context())))
+    failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+    stack.acknowledge(record for record in records if record["messageId"] not in failed)
+    return len(failed)
+
+
+def redrive(stack: Deployment) -> None:
+    """Move dead letters back, as StartMessageMoveTask does."""
+    for record in stack.receive(stack.dlq_url):
+        stack.send(record["body"])
+        stack.sqs.delete_message(QueueUrl=stack.dlq_url, ReceiptHandle=record["receiptHandle"])
+
+
+@pytest.mark.parametrize("times", range(1, MAX_RECEIVES + 1))
+def test_a_ring_that_fails_so_many_times(
+    stack: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Up to eight failures heal by themselves; after the ninth it waits for a redrive."""
+    monkeypatch.setattr(sync, "RETRY_S", 0)
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    launchdarkly.faults.extend(faults.status(503) for _ in range(FAULTS_A_RUN * times))
+    message: Any = ring("prod")
+    stack.send(message)
+    for _ in range(times):
+        assert receive_and_serve(stack) == 1
+        assert not stack.flags("prod")
+    if times == MAX_RECEIVES:
+        assert stack.receive() == []
+        redrive(stack)
+    assert receive_and_serve(stack) == 0
+    assert stack.flags("prod") == set(launchdarkly.flags())
+    assert stack.receive(stack.dlq_url) == []

@@ -1,0 +1,154 @@
+"""LaunchDarkly's DynamoDB feature store under the faults that our own store is tested with.
+
+It runs among the Python SDKs, with their boto3. Standard input has the ``table`` and one
+``task``; it prints one JSON object. What goes wrong is planted into the client of boto3 that the
+store makes, never into the store.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import boto3
+from ldclient.integrations import DynamoDB
+from ldclient.versioned_data_kind import FEATURES, SEGMENTS
+
+REAL = boto3.client
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class Planted:
+    """A client of DynamoDB whose batches are cut short, or that dies before or after a call."""
+
+    def __init__(self, client: Any, share: float, kill_at: int, rng: random.Random) -> None:
+        self._client, self._share, self._rng = client, share, rng
+        self._kill_at = kill_at
+        self.moments = 0
+        self.forgotten = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
+        """Write some of it, and say which not, as DynamoDB does."""
+        self._moment()
+        ((table, requests),) = RequestItems.items()
+        kept = [request for request in requests if self._rng.random() >= self._share]
+        left = [request for request in requests if request not in kept]
+        self.forgotten += len(left)
+        if kept:
+            self._client.batch_write_item(RequestItems={table: kept})
+        self._moment()
+        return {"UnprocessedItems": {table: left} if left else {}}
+
+    def _moment(self) -> None:
+        if self.moments == self._kill_at:
+            raise Killed
+        self.moments += 1
+
+
+def flags(start: int, end: int, version: int) -> dict[str, Any]:
+    """Return so many flags of one version."""
+    return {
+        f"flag-{n:04}": {"key": f"flag-{n:04}", "version": version, "n": n * version}
+        for n in range(start, end)
+    }
+
+
+def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int = -1) -> Any:
+    """Open a store of its own, without its cache, and the planted client in it."""
+    planted = Planted(REAL("dynamodb"), share, kill_at, random.Random(7))
+    boto3.client = lambda *_, **__: planted
+    return DynamoDB.new_feature_store(task["table"], prefix=prefix), planted
+
+
+def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
+    """Return what a fresh reader sees, and whether it takes the store for complete."""
+    opened, _ = store(task, prefix)
+    # Some versions hand out their own type of flag: what was written is enough.
+    found = opened.all(FEATURES, lambda found: found)
+    plain = {
+        key: flag if isinstance(flag, dict) else flag.to_json_dict() for key, flag in found.items()
+    }
+    written = ("key", "version", "n")
+    content = {key: {name: flag[name] for name in written} for key, flag in plain.items()}
+    return content, opened.initialized
+
+
+def init(opened: Any, content: dict[str, Any]) -> str:
+    """Write a full set; returns the name of what was raised."""
+    try:
+        opened.init({FEATURES: content, SEGMENTS: {}})
+    except Killed:
+        return "Killed"
+    except Exception as error:  # noqa: BLE001 - whatever it is, is the result
+        return type(error).__name__
+    return ""
+
+
+def unprocessed(task: dict[str, Any]) -> dict[str, Any]:
+    """Write 1,000 flags, a share of all items left unprocessed."""
+    opened, planted = store(task, "u", share=task["share"])
+    raised = init(opened, flags(0, 1_000, 1))
+    found, initialized = seen(task, "u")
+    return {
+        "stored": len(found),
+        "raised": raised,
+        "initialized": initialized,
+        "forgotten": planted.forgotten,
+    }
+
+
+def killed(task: dict[str, Any]) -> dict[str, Any]:
+    """Kill the step from 250 flags to 210 at every moment; count what readers then see."""
+    old, new = flags(0, 250, 1), flags(40, 250, 2)
+    counts = {"points": 0, "old": 0, "new": 0, "mixed": 0, "mixed and initialized": 0}
+    dry, planted = store(task, "dry")
+    init(dry, old)
+    dry, planted = store(task, "dry")
+    init(dry, new)
+    for moment in range(planted.moments):
+        prefix = f"k{moment}"
+        init(store(task, prefix)[0], old)
+        assert init(store(task, prefix, kill_at=moment)[0], new) == "Killed"
+        found, initialized = seen(task, prefix)
+        kind = "old" if found == old else "new" if found == new else "mixed"
+        counts["points"] += 1
+        counts[kind] += 1
+        counts["mixed and initialized"] += kind == "mixed" and initialized
+    return counts
+
+
+def older(task: dict[str, Any]) -> dict[str, Any]:
+    """Write a full set, then an older one, as a slower process would."""
+    init(store(task, "o")[0], flags(0, 100, 2))
+    raised = init(store(task, "o")[0], flags(0, 100, 1))
+    found, _ = seen(task, "o")
+    return {"raised": raised, "version": max(flag["version"] for flag in found.values())}
+
+
+def shrunk(task: dict[str, Any]) -> dict[str, Any]:
+    """Write 100 flags, then fewer of them."""
+    init(store(task, "e")[0], flags(0, 100, 1))
+    raised = init(store(task, "e")[0], flags(0, task["left"], 2))
+    found, initialized = seen(task, "e")
+    return {"raised": raised, "stored": len(found), "initialized": initialized}
+
+
+TASKS = {each.__name__: each for each in (unprocessed, killed, older, shrunk)}
+
+
+def main() -> None:
+    """Do what standard input says."""
+    task = json.load(sys.stdin)
+    print(json.dumps(TASKS[task["task"]](task) | {"sdk": version("launchdarkly-server-sdk")}))
+
+
+main()

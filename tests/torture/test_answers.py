@@ -1,0 +1,207 @@
+"""Answers of providers that are damaged at random: never half a set, and never a bug.
+
+The real pipeline fetches from a simulator without a socket; what the simulator answers is mutated.
+What is accepted has to be whole: it is read back, and every flag of it is evaluated.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from flagstore import Client
+from simulators.clock import FakeClock
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.launchdarkly_flags import rich_flags as launchdarkly_flags
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from simulators.server import Request
+from simulators.split import SplitSimulator
+from simulators.split_flags import rich_flags as split_flags
+from simulators.unleash import UnleashSimulator
+from simulators.unleash_flags import rich_flags as unleash_flags
+from storesync import providers
+from storesync.answers import HttpAnswer
+from storesync.budget import Budget
+from storesync.errors import StoreSyncError
+from storesync.http import HttpLimits
+from storesync.model import Ring, Secret, Source
+from storesync.patience import Limits
+from storesync.pipeline import Sync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FLAGS = 12
+DOSE, WHOLE = 300, 50_000
+SIMULATORS: dict[str, Callable[[], Any]] = {
+    "launchdarkly": lambda: LaunchDarklySimulator(*launchdarkly_flags(FLAGS)),
+    "split": lambda: SplitSimulator(*split_flags(FLAGS)),
+    "unleash": lambda: UnleashSimulator(*unleash_flags(FLAGS)),
+}
+SHARES = {"": 0.0, "launchdarkly": 0.9, "unleash": 0.9, "split": 0.15}
+"""How many answers are damaged: Split's set takes many requests."""
+ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", [], {}, [[]]]
+ODD += [{"": None}, ["a", 1, None], 2**53 + 1, -0.0, "a" * 300]
+
+
+class MutatingHttp:
+    """Asks a simulator in this process, and damages one of its answers."""
+
+    def __init__(self, server: Any, rng: random.Random, provider: str = "") -> None:
+        self.limits = HttpLimits()
+        self._server, self._rng, self._provider = server, rng, provider
+
+    def within(self, _total_s: float) -> MutatingHttp:
+        """Be as patient as before."""
+        return self
+
+    def get(self, url: str, headers: Mapping[str, str], **_: Any) -> HttpAnswer:
+        """Answer at once."""
+        parts = urlsplit(url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        # Without its ETag, since a 304 has nothing to damage.
+        sent = {name.lower(): text for name, text in headers.items() if name != "If-None-Match"}
+        status, body, answered = self._server.answer(Request("GET", path, sent))
+        lower = {name.lower(): value for name, value in answered.items()}
+        if self._rng.random() < SHARES[self._provider]:
+            body = mutate(body, self._rng)
+        return HttpAnswer(status, lower, body)
+
+
+def mutate(body: bytes, rng: random.Random) -> bytes:
+    """Damage bytes, or values of the document by its grammar."""
+    if rng.random() < 0.4:
+        return bytes_mutated(body, rng)
+    document = json.loads(body)
+    for _ in range(rng.choice([1, 1, 1, 2, 5])):
+        document = value_mutated(document, rng)
+    return json.dumps(document).encode("utf-8", "surrogatepass")
+
+
+def bytes_mutated(body: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, double or insert bytes."""
+    at, end = sorted(rng.randrange(len(body) + 1) for _ in range(2))
+    return rng.choice(
+        [
+            body[:at],
+            body[at:],
+            body[:at] + body[end:],
+            body[:end] + body[at:],
+            body[:at] + rng.randbytes(rng.randrange(1, 4)) + body[at:],
+            body[:at] + bytes([rng.randrange(256)]) + body[at + 1 :],
+            body[:at] + rng.choice([b"{", b"}", b"]", b",", b'"', b"NaN", b"1e999"]) + body[at:],
+        ]
+    )
+
+
+def value_mutated(document: Any, rng: random.Random) -> Any:
+    """Replace, remove, rename or double one value somewhere in a document."""
+    document = copy.deepcopy(document)
+    places: list[tuple[Any, Any]] = []
+    walk(document, places)
+    if not places:
+        return rng.choice(ODD)
+    parent, key = rng.choice(places)
+    what = rng.randrange(5)
+    if what == 0:
+        del parent[key]
+    elif what == 1 and isinstance(parent, dict):
+        parent[rng.choice(["", "key", "x" * 70, "\ud800", str(key) + " "])] = parent.pop(key)
+    elif what == 2:
+        other, name = rng.choice(places)
+        parent[key] = copy.deepcopy(other[name])
+    elif what == 3 and isinstance(parent, list):
+        parent.insert(rng.randrange(len(parent) + 1), copy.deepcopy(parent[key]))
+    else:
+        parent[key] = copy.deepcopy(rng.choice(ODD))
+    return document
+
+
+def walk(value: Any, places: list[tuple[Any, Any]]) -> None:
+    """Note every value that lies in a container, and the container."""
+    if not isinstance(value, dict | list):
+        return
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        places.append((value, key))
+        walk(inner, places)
+
+
+class Fuzz:
+    """One provider's simulator, and a store that begins with its good set."""
+
+    def __init__(self, provider: str, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.server = SIMULATORS[provider]()
+        self.source = Source(
+            "prod", provider, "http://127.0.0.1:9", Secret(self.server.sdk_key), allow_http=True
+        )
+        self.clock = FakeClock()
+        self.good: dict[Any, Any] = {}
+        good = MutatingHttp(self.server, random.Random(0))
+        assert self.run(good, self.good) == "published"
+        self.outcomes: Counter[str] = Counter()
+
+    def run(self, http: Any, records: dict[Any, Any]) -> str:
+        """Run one sync."""
+        budget = Budget(self.clock, random.Random(1), 60)
+        sync = Sync(
+            self.source,
+            providers.get(self.source.provider),
+            MemoryStore(records),
+            http=http,
+            budget=budget,
+            limits=Limits(faults=1),
+        )
+        return sync.run([Ring("prod", trigger="schedule")]).outcome
+
+    def once(self) -> None:
+        """Answer with something damaged; hold what is stored then."""
+        records = dict(self.good)
+        try:
+            outcome = self.run(MutatingHttp(self.server, self.rng, self.source.provider), records)
+        except StoreSyncError as error:
+            outcome = type(error).__name__
+            changed = [
+                key
+                for key in records
+                if records[key] != self.good.get(key) and "$pulse" not in key.namespace
+            ]
+            assert not changed, changed
+        self.outcomes[outcome] += 1
+        if outcome == "published":
+            self.evaluate(records)
+
+    def evaluate(self, records: dict[Any, Any]) -> None:
+        """Read what was published as a function would, and evaluate all of it."""
+        client = Client("prod", store=RecordsReader(records), replicas=1)
+        snapshot = client.snapshot()
+        for key in list(snapshot.keys()):
+            json.dumps(snapshot[key])
+            detail = client.detail(key, {"key": "ada", "userId": "ada"}, default="the default")
+            assert isinstance(detail.reason, str)
+
+
+@pytest.mark.parametrize(
+    "count", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+@pytest.mark.parametrize("provider", SIMULATORS)
+def test_damaged_answers(provider: str, count: int) -> None:
+    """Published whole and evaluated without an exception, or refused with an error of ours."""
+    fuzz = Fuzz(provider, seed=14)
+    for number in range(count):
+        try:
+            fuzz.once()
+        except Exception as error:
+            error.add_note(f"{provider}, case {number}")
+            raise
+    seen = fuzz.outcomes
+    assert seen["published"] > 0.05 * count, seen
+    assert seen["MalformedAnswerError"] > 0.1 * count, seen
+    print(f"{provider}: {count:,} answers: {dict(seen)}; 0 untyped, 0 torn")

@@ -1,0 +1,77 @@
+"""Clocks that are wrong by minutes and jump: tickets order everything, no clock does."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from greenlet import getcurrent
+
+from faults.test_interleavings import content, in_sync
+from faults.test_races import Race
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.clock import FakeClock
+from simulators.redis_server import plain_server, redis_server
+from torture.rigs import any_rig, replace, settle, store, sync
+
+if TYPE_CHECKING:
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+SKEW_S = 600.0
+
+
+class WrongClocks(FakeClock):
+    """Every machine has a clock of its own, off by up to ten minutes, which may jump."""
+
+    def __init__(self, now: float = 1_795_000_000.0) -> None:
+        super().__init__(now)
+        self._rng = random.Random(27)
+        self._skews: dict[int, float] = {}
+
+    def now(self) -> float:
+        """Seconds since the epoch, as the machine has it that asks."""
+        machine = id(getcurrent())
+        if machine not in self._skews or self._rng.random() < 0.02:
+            self._skews[machine] = self._rng.choice([-1, 0, 1]) * self._rng.uniform(0, SKEW_S)
+        return super().now() + self._skews[machine]
+
+
+@pytest.mark.parametrize(
+    "races", [100, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_races_between_machines_with_wrong_clocks(
+    races: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlapping syncs and crashes, ten minutes apart by their clocks: the final state wins."""
+    monkeypatch.setattr("faults.test_races.FakeClock", WrongClocks)
+    for seed in range(races):
+        world = Race(seed).run()
+        in_sync(world)
+        world.hold(content(world) == world.provider.flags, f"seed {seed}")
+    print(f"{races:,} races with clocks off by up to {SKEW_S:.0f} s: 0 stale, 0 lost")
+
+
+@pytest.mark.parametrize(
+    "seeds", [2, pytest.param(50, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
+    """Tickets grow and each change is published at once, wherever the clock stands."""
+    settle(any_rig, {"a": 0})
+    last = store(any_rig).pulse("prod").published
+    base = any_rig.clock.now()
+    syncs = 0
+    for seed in range(seeds):
+        rng = random.Random(seed)
+        for _ in range(10):
+            replace(any_rig, {"a": rng.randrange(1_000_000)})
+            clock = FakeClock(base + rng.uniform(-SKEW_S, SKEW_S))
+            assert sync(any_rig, clock=clock).outcome == "published"
+            pulse = store(any_rig).pulse("prod")
+            assert pulse.published > last
+            last = pulse.published
+            assert any_rig.read() == any_rig.provider.flags
+            syncs += 1
+    print(f"{syncs} publications, each by a clock off by up to {SKEW_S:.0f} s: all seen at once")

@@ -1,0 +1,229 @@
+"""Readers while sets are published: whole sets only, in order; and five hundred at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults.dynamo import CountingTransport
+from faults.redis_rig import RedisRig
+from flagstore import Client, layout
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.redis_server import plain_server, redis_server
+from torture.rigs import any_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+READERS = 4
+COLD = 25
+"""Every so many reads a reader starts anew."""
+DOSE, WHOLE = (25, 1_000), (500, 100_000)
+"""Publications, and the reads that there are at least beside them."""
+HERD = 500
+
+
+def content(generation: int) -> dict[str, Any]:
+    """Return the set of one generation: each flag names it, and their number differs."""
+    return {f"flag-{n:02}": {"generation": generation} for n in range(30 + generation % 5)}
+
+
+class RedisTransport(SocketTransport):
+    """Counts what a reader asks Redis for."""
+
+    def __init__(self, rig: RedisRig) -> None:
+        address = parse_url(rig.server.url())
+        assert address is not None
+        super().__init__(address)
+        self.calls: list[str] = []
+
+    def call(self, commands: Any, deadline: float) -> Any:
+        """Pass the call on."""
+        self.calls.append(str(commands))
+        return super().call(commands, deadline)
+
+
+def transport_of(rig: AnyRig) -> CountingTransport | RedisTransport:
+    """Return a connection to the rig's store."""
+    if isinstance(rig, RedisRig):
+        return RedisTransport(rig)
+    environment = rig.aws.environment
+    region = environment["AWS_DEFAULT_REGION"]
+    return CountingTransport(LeanTransport(region, rig.aws.endpoint, environment))
+
+
+def store_of(rig: AnyRig, transport: Any) -> Any:
+    """Return the reader's store over a connection."""
+    if isinstance(rig, RedisRig):
+        return RedisReader(transport)
+    return DynamoDBReader(rig.table.name, transport)
+
+
+@contextmanager
+def connected(rig: AnyRig) -> Iterator[Any]:
+    """Give a connection."""
+    with closing(transport_of(rig)) as transport:
+        yield transport
+
+
+@dataclass
+class Reading:
+    """One thread that reads as fast as it can, and holds every set against its generation."""
+
+    rig: AnyRig
+    reads: int = 0
+    sets: int = 0
+    shift_s: float = 0.0
+    last: int = 0
+    stale: int = 0
+    allowed: float = 0.0
+    """Reads after which it waits for the writer, which would get no time otherwise."""
+    error: BaseException | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Read until told to stop; what is raised is kept."""
+        try:
+            with connected(self.rig) as transport:
+                while not self.stop.is_set():
+                    self._some(store_of(self.rig, transport))
+        except BaseException as error:  # noqa: BLE001 - the main thread judges it
+            self.error = error
+
+    def _some(self, store: Any) -> None:
+        client = Client(
+            "prod",
+            store=store,
+            replicas=1,
+            clock=lambda: time.time() + self.shift_s,
+            monotonic=lambda: time.monotonic() + self.shift_s,
+        )
+        snapshot = None
+        for _ in range(COLD):
+            while self.reads > self.allowed and not self.stop.wait(0.002):
+                pass
+            self.shift_s += 61  # past every TTL and pause
+            found = client.snapshot()
+            self.reads += 1
+            self.stale += bool(client.info().error)
+            if found is snapshot:
+                continue
+            snapshot = found
+            flags = {key: found[key] for key in found.keys()}  # noqa: SIM118 - the surface
+            generation = flags["flag-00"]["generation"]
+            assert flags == content(generation), "a mixed or partial set"
+            assert generation >= self.last, f"{generation} after {self.last}"
+            self.last = generation
+            self.sets += 1
+
+
+@pytest.mark.parametrize(
+    "size", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_readers_during_publications(
+    any_rig: AnyRig, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four readers, each often starting anew, see whole sets only and never an older one."""
+    publications, wanted = size
+    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 200)
+    generation = 1
+    any_rig.provider.change(**content(generation))
+    any_rig.sync()
+    readers = [Reading(any_rig) for _ in range(READERS)]
+    threads = [threading.Thread(target=each.run) for each in readers]
+    for thread in threads:
+        thread.start()
+    try:
+        while generation <= publications or sum(each.reads for each in readers) < wanted:
+            generation += 1
+            for each in readers:
+                each.allowed = 1.1 * wanted * generation / publications / READERS
+            # Every other set lies in pieces.
+            monkeypatch.setattr(layout, "INLINE_BYTES", 300_000 if generation % 2 else 0)
+            any_rig.provider.flags = {}
+            any_rig.provider.change(**content(generation))
+            assert any_rig.sync().outcome == "published"
+            assert not [each.error for each in readers if each.error]
+    finally:
+        for each in readers:
+            each.stop.set()
+        for thread in threads:
+            thread.join()
+    assert [each.error for each in readers] == [None] * READERS
+    reads, sets = sum(r.reads for r in readers), sum(r.sets for r in readers)
+    stale = sum(r.stale for r in readers)
+    assert reads >= wanted
+    assert sets >= min(publications, 100)
+    assert stale < 0.1 * reads
+    print(
+        f"{generation} publications, {reads:,} reads, {sets:,} of them brought another set: "
+        f"0 mixed, 0 older, 0 exceptions"
+    )
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_herd_of_cold_and_expired_readers(
+    any_rig: AnyRig, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred threads of one process: one load while cold, one question when expired."""
+    if in_pieces:
+        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    any_rig.provider.change(**content(1))
+    any_rig.sync()
+    shift = {"s": 0.0}
+    with connected(any_rig) as transport:
+        client = Client(
+            "prod",
+            store=store_of(any_rig, transport),
+            replicas=1,
+            clock=lambda: time.time() + shift["s"],
+            monotonic=lambda: time.monotonic() + shift["s"],
+        )
+        assert together(HERD, lambda: client["flag-00"]) == [{"generation": 1}] * HERD
+        cold = len(transport.calls)
+        shift["s"] += 61
+        assert together(HERD, lambda: client["flag-00"]) == [{"generation": 1}] * HERD
+        expired = len(transport.calls) - cold
+        any_rig.provider.change(**content(2))
+        any_rig.sync()
+        shift["s"] += 61
+        seen = together(HERD, lambda: client["flag-00"]["generation"])
+        assert set(seen) <= {1, 2}
+        assert client["flag-00"] == {"generation": 2}
+        changed = len(transport.calls) - cold - expired
+    assert cold == 1 + in_pieces
+    assert expired == 1
+    assert changed == 2 + in_pieces
+    print(f"{HERD} threads: {cold} calls cold, {expired} expired, {changed} after a change")
+
+
+def together(count: int, work: Callable[[], Any]) -> list[Any]:
+    """Run it in so many threads at once and return what each returned or raised."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = []
+
+    def run() -> None:
+        barrier.wait()
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - a result as well
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return results

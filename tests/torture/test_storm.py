@@ -1,0 +1,139 @@
+"""A storm of webhooks for four environments, some forged and some lost; and why not FIFO."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+import pytest
+
+from faults import test_burst
+from faults.test_burst import START, Burst
+from faults.test_interleavings import content
+from simulators.schedules import SOURCE
+from storesync import providers
+from storesync.errors import SignatureError
+from storesync.model import Hook, Ring, Secret, WebhookRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOST, FORGED = 0.1, 0.05
+TICK_S = 300.0
+ENVIRONMENTS = 4
+SECRET = Secret("storms-own-secret-00000000")
+HOOK = Hook("prod", "launchdarkly", "signature", (SECRET,), "", {})
+
+
+class Storm(Burst):
+    """A burst of which some webhooks never arrive, and some come from a stranger."""
+
+    def __init__(self, seed: int, seconds: float) -> None:
+        self.counts: Counter[str] = Counter()
+        super().__init__(seed, seconds)
+        self.simulation.start(self._tick, START + TICK_S)
+
+    def _arrive(self) -> None:
+        self.counts["sent"] += 1
+        if self.rng.random() < FORGED:
+            self.counts["forged"] += 1
+            if not accepted(self.rng.randbytes(24).hex().encode(), forged=True):
+                return
+            self.counts["forged and accepted"] += 1
+        if self.rng.random() < LOST:
+            self.counts["lost"] += 1
+            return
+        assert accepted(b'{"kind":"flag"}', forged=False)
+        super()._arrive()
+
+    def _tick(self) -> None:
+        """Ring as the schedule does, whatever was lost before."""
+        self._serve([Ring(SOURCE.name, trigger="schedule")])
+
+
+def accepted(body: bytes, *, forged: bool) -> bool:
+    """Let the real check judge a webhook."""
+    secret = b"a stranger's" if forged else SECRET.reveal().encode()
+    signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
+    try:
+        request = WebhookRequest({"x-ld-signature": signature}, body, "")
+        providers.get("launchdarkly").verify(request, HOOK)
+    except SignatureError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("seeds", "webhooks", "seconds"),
+    [(1, 1_000, 5.0), pytest.param(5, 2_500, 10.0, marks=pytest.mark.campaign)],
+    ids=["dose", "all"],
+)
+def test_a_storm_ends_at_the_providers_state(
+    seeds: int, webhooks: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 % twice, 10 % lost, 5 % forged, shuffled: few fetches, and the tick finds what is lost."""
+    monkeypatch.setattr(test_burst, "WEBHOOKS", webhooks)
+    total: Counter[str] = Counter()
+    lags: list[float] = []
+    for seed in range(seeds * ENVIRONMENTS):
+        storm = Storm(seed, seconds)
+        lags += storm.run()
+        assert content(storm.world()) == storm.provider.flags
+        assert not storm.queue
+        total += storm.counts
+        total["fetches"] += storm.provider.fetches
+        assert storm.provider.fetches <= 0.03 * webhooks
+    assert total["forged"] > 0
+    assert total["lost"] > 0
+    assert total["forged and accepted"] == 0
+    lags.sort()
+    print(
+        f"{total['sent']:,} deliveries ({total['forged']:,} forged, 0 accepted; {total['lost']:,} "
+        f"lost), {total['fetches']:,} fetches; ring to store median {lags[len(lags) // 2]:.2f} s, "
+        f"99 % {lags[int(len(lags) * 0.99)]:.2f} s, worst {lags[-1]:.2f} s (virtual time)"
+    )
+
+
+# -- why the queue is no FIFO queue ----------------------------------------------------------------
+
+
+class Queue:
+    """A queue; as FIFO it drops what has a deduplication id that it has seen in five minutes."""
+
+    def __init__(self, *, fifo: bool) -> None:
+        self._fifo = fifo
+        self._seen: dict[str, float] = {}
+        self.messages: deque[str] = deque()
+
+    def send(self, message: str, now: float) -> None:
+        """Take a message, or drop it: the id is remembered after the message is gone, too."""
+        last = self._seen.get(message, float("-inf"))
+        if self._fifo and now - last < 300:
+            return
+        self._seen[message] = now
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_deduplication_by_a_fifo_queue_would_lose_the_last_ring(fifo: bool) -> None:
+    """A change a minute after another: with a constant id of the environment it is lost."""
+    provider, store = {"flag": 0}, {"flag": 0}
+    queue = Queue(fifo=fifo)
+
+    def serve() -> None:
+        while queue.messages:
+            queue.messages.popleft()
+            store.update(json.loads(json.dumps(provider)))
+
+    steps: list[tuple[float, Callable[[], None]]] = [
+        (0.0, lambda: provider.update(flag=1)),
+        (60.0, lambda: provider.update(flag=2)),
+    ]
+    for now, change in steps:
+        change()
+        queue.send("prod", now)
+        serve()
+    assert (store == provider) is not fifo

@@ -1,0 +1,204 @@
+"""Any JSON and any layout: what is written is what is read, or a clear error."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults.redis_rig import RedisRig
+from flagstore import Client, layout
+from flagstore.errors import NotLoadedError, UnsupportedLayoutError
+from flagstore.layout import Key
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.redis_server import plain_server, redis_server
+from storesync.stores.base import Delete, Fence, Put
+from torture.rigs import any_rig, replace, settle, store
+from torture.test_readers import store_of, transport_of
+
+if TYPE_CHECKING:
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+A_SET = 50
+"""Values of one published set."""
+NUMBERS = [0, -1, 2**53 + 1, -(2**63), 10**40, 0.1, -0.0, 1e308, 5e-324, 1.0, 1e16]
+TEXTS = ["", " ", "\0", "\x7f", '"', "\\", "\n", "é", "e\u0301", "東京", "\U0001f6a9", "\u2028"]
+TEXTS += ["\ud800", "null", "__proto__", "$pulse", "x" * 5_000, "\ufeff", "a/b:c~d{e}"]
+
+
+class Values:
+    """Makes JSON of every kind."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+
+    def value(self, depth: int = 4) -> Any:
+        """Return any JSON; now and then a hundred levels deep, or very long."""
+        rng = self.rng
+        kind = rng.randrange(10 if depth else 6)
+        if kind < 3:
+            return rng.choice([None, True, False, rng.choice(NUMBERS), rng.uniform(-1e9, 1e9)])
+        if kind < 6:
+            return self.text()
+        if kind < 7 and rng.random() < 0.05:
+            return self.deep(100)
+        if kind < 8:
+            return [self.value(depth - 1) for _ in range(rng.randrange(5))]
+        return {self.text(): self.value(depth - 1) for _ in range(rng.randrange(5))}
+
+    def text(self) -> str:
+        """Return a text of odd parts."""
+        return "".join(self.rng.choices(TEXTS, k=self.rng.choice([1, 1, 2, 3])))
+
+    def deep(self, levels: int) -> Any:
+        """Return lists in objects in lists."""
+        inner: Any = self.text()
+        for level in range(levels):
+            inner = [inner] if level % 2 else {"": inner}
+        return inner
+
+    def large(self) -> Any:
+        """Return more than an item of DynamoDB can hold, also deflated."""
+        return {"rules": [self.rng.randbytes(40).hex() for _ in range(20_000)]}
+
+
+@pytest.mark.parametrize(
+    "cases", [100, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_any_json_comes_back(
+    any_rig: AnyRig, cases: int, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte as canonical JSON, in one item or in pieces, with one flag of 1.6 MB."""
+    if in_pieces:
+        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    values = Values(15)
+    keys = sorted({f"{values.text()[:200]}#{n}" for n in range(A_SET)})
+    read = 0
+    for number in range(-(-cases // A_SET)):
+        flags = {key: values.value() for key in keys}
+        if number % 20 == 0:
+            flags["large"] = values.large()
+        replace(any_rig, flags)
+        report = any_rig.sync()
+        assert report.outcome == "published"
+        assert texts(any_rig.read()) == texts(flags)
+        read += len(flags)
+    any_rig.sync()
+    print(f"{read:,} values, 0 changed")
+
+
+def texts(flags: dict[str, Any]) -> dict[str, str]:
+    """Write each flag as JSON: 1, 1.0, true and -0.0 are four things."""
+    return {key: json.dumps(flag, sort_keys=True) for key, flag in flags.items()}
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+
+
+def head(rig: AnyRig) -> dict[str, Any]:
+    """Return the head's record."""
+    found = store(rig).read(layout.head_key("prod"))
+    assert found is not None
+    return dict(found)
+
+
+def write(rig: AnyRig, *writes: Put | Delete, **pulse: Any) -> None:
+    """Write as a writer of another version would."""
+    opened = store(rig)
+    opened.commit("prod", Fence(published=opened.pulse("prod").published), pulse, writes)
+
+
+def moved(rig: AnyRig, number: int) -> Put:
+    """Return the head's record as one of another layout, which this reader could not decode."""
+    record = head(rig) | {"key": str(number), "index_data": b"of another layout"}
+    return Put(record)
+
+
+def test_what_a_newer_writer_adds_disturbs_nobody(any_rig: AnyRig) -> None:
+    """Attributes that this version does not know, and heads of other layouts, are left alone."""
+    settle(any_rig, {"a": 1})
+    more = Put(head(any_rig) | {"compression": "zstd", "epoch": 7})
+    write(any_rig, more, moved(any_rig, 2), layouts="[1, 2]", epoch=7)
+    assert any_rig.read() == {"a": 1}
+    replace(any_rig, {"a": 2})
+    assert any_rig.sync().outcome == "published"
+    assert any_rig.read() == {"a": 2}
+
+
+def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
+    """Only a newer layout is published: loaded readers keep theirs, new ones say what to do."""
+    settle(any_rig, {"a": 1})
+    with closing(transport_of(any_rig)) as transport:
+        clock = any_rig.clock
+        made = {"clock": clock.now, "monotonic": clock.monotonic, "replicas": 1}
+        loaded = Client("prod", store=store_of(any_rig, transport), **made)
+        assert loaded["a"] == 1
+        later = store(any_rig).pulse("prod").published + 1
+        old = layout.head_key("prod")
+        write(any_rig, moved(any_rig, 2), Delete(old), published=later, ticket=later)
+        for _ in range(3):
+            clock.advance(61)
+            assert loaded["a"] == 1
+            assert "another layout" in loaded.info().error
+        cold = Client("prod", store=store_of(any_rig, transport), **made)
+        with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer"):
+            cold.snapshot()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
+    """It finds no head of its layout: a clear error, or its last known good, and no rubbish."""
+    settle(any_rig, {"a": 1})
+    pretended = head(any_rig)["ticket"]
+    with closing(transport_of(any_rig)) as transport:
+        clock = any_rig.clock
+        newer = Renamed(store_of(any_rig, transport))
+        client = Client("prod", store=newer, replicas=1, clock=clock.now, monotonic=clock.monotonic)
+        if loaded:
+            write(any_rig, Put(head(any_rig) | {"key": "2"}))
+            assert client["a"] == 1
+            write(any_rig, Delete(Key("prod:$head", "2")))
+            replace(any_rig, {"a": 2})
+            any_rig.sync()
+            assert store(any_rig).pulse("prod").published > pretended
+            clock.advance(61)
+            assert client["a"] == 1
+            assert client.info().error
+        else:
+            with pytest.raises(NotLoadedError):
+                client.snapshot()
+    assert any_rig.read()["a"] in {1, 2}
+
+
+class Renamed:
+    """Reads heads of layout 2 where layout 1 is asked for: a reader of the next version."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Any:
+        """Read one record."""
+        if key == layout.head_key("prod"):
+            key = layout.head_key("prod", layout=2)
+        return self._inner.read(key, consistent=consistent, deadline=deadline)
+
+    def pieces(self, *arguments: Any, **more: Any) -> Any:
+        """Read pieces."""
+        return self._inner.pieces(*arguments, **more)
+
+
+def test_a_source_has_one_head_for_each_layout(any_rig: AnyRig) -> None:
+    """A writer that publishes again touches no head of a layout that it does not write."""
+    settle(any_rig, {"a": 1})
+    write(any_rig, moved(any_rig, 2))
+    before = store(any_rig).read(Key("prod:$head", "2"))
+    replace(any_rig, {"a": 2})
+    any_rig.sync()
+    assert store(any_rig).read(Key("prod:$head", "2")) == before
+    assert isinstance(any_rig, RedisRig) or len(any_rig.items("prod:$head")) == 2

@@ -1,0 +1,292 @@
+"""Writes that are throttled, cut off by the function's time, raced and refused; on both stores."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from flagstore import layout
+from flagstore.body import content_digest
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.redis_server import plain_server, redis_server
+from simulators.unreliable import ForgetfulClient, UnreliableClient
+from storesync.budget import SystemClock
+from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
+from torture.rigs import any_rig, replace, settle, store, sync
+
+if TYPE_CHECKING:
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+campaign = pytest.mark.campaign
+
+
+def numbered(count: int, value: int = 0) -> dict[str, Any]:
+    """Return so many flags."""
+    return {f"flag-{n:04}": {"n": n, "value": value} for n in range(count)}
+
+
+# -- throttled and unprocessed writes -------------------------------------------------------------
+
+THROTTLED = {
+    "transact_write_items": "TransactionCanceledException",
+    "batch_write_item": "ProvisionedThroughputExceededException",
+    "update_item": "ProvisionedThroughputExceededException",
+}
+"""What DynamoDB says after boto3 has given up trying again, by operation."""
+
+
+class ThrottledClient(ForgetfulClient):
+    """Leaves a share of items unprocessed, and refuses the same share of other writes.
+
+    Of Redis, a share of all connections breaks, half of them after the server did what it was
+    asked.
+    """
+
+    def __init__(self, client: Any, share: float, rng: random.Random) -> None:
+        super().__init__(client, share, rng)
+        self._fault = self._throttle
+        self.refused = 0
+
+    def _throttle(self, operation: str, moment: str, _number: int) -> None:
+        if operation == "execute_command":
+            if self._rng.random() < self._share / 2:
+                self.refused += 1
+                raise RedisConnectionError("broken")
+        elif operation in THROTTLED and moment == "before" and self._rng.random() < self._share:
+            self.refused += 1
+            answer: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
+            answer["CancellationReasons"] = [
+                {"Code": self._rng.choice(["ThrottlingError", "TransactionConflict"])}
+            ]
+            raise ClientError(answer, operation)
+
+
+@pytest.mark.parametrize("runs", [3, pytest.param(100, marks=campaign)], ids=["dose", "all"])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 1.0])
+def test_throttled_writes_lose_nothing(
+    any_rig: AnyRig, share: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 flags in pieces: published whole, or a typed error in time and all as it was."""
+    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 250)
+    settle(any_rig, numbered(1_000))
+    seen = any_rig.read()
+    outcomes: Counter[str] = Counter()
+    troubles = 0
+    for run in range(runs):
+        client = ThrottledClient(any_rig.table.client, share, random.Random(run))
+        changed = {f"flag-{(run * 20 + n) % 1_000:04}": {"run": run, "n": n} for n in range(20)}
+        any_rig.provider.change(**changed)
+        any_rig.clock.advance(10)
+        begun = any_rig.clock.monotonic()
+        for _ in range(9):  # as often as the queue hands a ring out
+            try:
+                outcomes[sync(any_rig, client=client, seconds=30, seed=run).outcome] += 1
+            except StoreSyncError as error:
+                outcomes[type(error).__name__] += 1
+                found = any_rig.read()
+                assert found in (seen, any_rig.provider.flags), "a mix"
+            else:
+                break
+        assert any_rig.clock.monotonic() - begun <= 9 * 30
+        troubles += client.forgotten + client.refused
+        if share == 1.0:
+            assert any_rig.read() == seen
+        any_rig.sync()  # without faults: the next tick of the schedule
+        seen = any_rig.read()
+        assert seen == any_rig.provider.flags
+    assert troubles > 0
+    assert bool(outcomes["published"]) == (share < 1)
+    print(f"{share:.0%}: {runs} runs, {troubles:,} writes refused or left undone; 0 lost")
+
+
+# -- the function's time ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=campaign)], ids=["dose", "all"])
+def test_time_that_runs_out_at_any_stage_changes_nothing_half(
+    any_rig: AnyRig, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From every call on, little or no time is left, and maybe the store fails from there on."""
+    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 120)
+    old, new = numbered(24, 1), numbered(20, 2)
+    settle(any_rig, old)
+    undisturbed = UnreliableClient(any_rig.table.client)
+    replace(any_rig, new)
+    any_rig.sync(undisturbed)
+    stages = undisturbed.calls.total()
+    seen: Counter[str] = Counter()
+    rng = random.Random(5)
+    for stage in range(-1, stages):  # -1: during the fetch
+        for time_ in range(times):
+            settle(any_rig, old)
+            replace(any_rig, new)
+            any_rig.clock.advance(10)
+            left = rng.choice([0.0, 0.05, 0.5, 2.0])
+            cut = Cut(any_rig, stage, left, fails=bool((stage + time_) % 2))
+            any_rig.provider.on_fetch = cut.fetching
+            try:
+                seen[sync(any_rig, client=cut.client, seconds=60, seed=time_).outcome] += 1
+            except StoreSyncError as error:
+                seen[type(error).__name__] += 1
+            any_rig.provider.on_fetch = lambda: None
+            assert cut.waited() <= left, "slept past the end"
+            assert any_rig.read() in (old, new), "a mix"
+            assert any_rig.sync().outcome in {"published", "unchanged"}
+            assert any_rig.read() == new
+    assert seen["OutOfTimeError"] > 0
+    cases = (stages + 1) * times
+    print(f"{stages + 1} stages x {times}: {cases} runs, 0 mixes; {dict(seen)}")
+
+
+class Cut:
+    """Takes the time away at one stage, and maybe lets all calls fail from there on."""
+
+    def __init__(self, rig: AnyRig, stage: int, left: float, *, fails: bool) -> None:
+        self._rig, self._stage, self._left, self._fails = rig, stage, left, fails
+        self._end = rig.clock.monotonic() + 60
+        self._slept: int | None = None
+        self.client = UnreliableClient(rig.table.client, self._call)
+
+    def fetching(self) -> None:
+        """Take the time during the fetch, where that is the stage."""
+        if self._stage < 0:
+            self._take()
+
+    def _call(self, operation: str, moment: str, number: int) -> None:
+        if number != self._stage and not (self._fails and self._slept is not None):
+            return
+        if moment == "before":
+            self._take()
+            if self._fails and operation == "execute_command":
+                raise RedisConnectionError("broken")
+            if self._fails and operation in THROTTLED:
+                answer: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
+                answer["CancellationReasons"] = [{"Code": "ThrottlingError"}]
+                raise ClientError(answer, operation)
+
+    def _take(self) -> None:
+        if self._slept is None:
+            clock = self._rig.clock
+            self._slept = len(clock.slept)
+            clock.advance(max(0.0, self._end - self._left - clock.monotonic()))
+
+    def waited(self) -> float:
+        """Return the seconds that were slept after the time was taken."""
+        return sum(self._rig.clock.slept[self._slept or 0 :])
+
+
+# -- concurrent writers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("races", [25, pytest.param(1_000, marks=campaign)], ids=["dose", "all"])
+def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int) -> None:
+    """Two to eight syncs at once in threads, each after a change: none wins with an older set."""
+    settle(any_rig, {"a": 0, "b": 0})
+    any_rig.provider.reveals_revision = False
+    rng = random.Random(9)
+    any_rig.provider.on_fetch = lambda: time.sleep(rng.uniform(0, 0.004))
+    changing = threading.Lock()
+    again: Counter[str] = Counter()
+    errors: list[BaseException] = []
+
+    def work(value: int) -> None:
+        with changing:
+            any_rig.provider.change(a=value, b=value)
+        try:
+            while True:
+                try:
+                    sync(any_rig, clock=SystemClock(), seconds=30)
+                except NotSettledError as error:  # the ring comes again
+                    again[type(error).__name__] += 1
+                else:
+                    return
+        except BaseException as error:  # noqa: BLE001 - the main thread judges it
+            errors.append(error)
+
+    syncs = 0
+    for race in range(races):
+        threads = [
+            # Few values, so that they repeat: with new values a faulty fence can't be seen.
+            threading.Thread(target=work, args=(rng.choice((0, 1, 2)),))
+            for _ in range(rng.randint(2, 8))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not errors, errors[0]
+        assert any_rig.read() == any_rig.provider.flags, f"race {race}"
+        syncs += len(threads)
+    print(f"{races:,} races, {syncs:,} syncs, {again.total()} overtaken too often: 0 stale, 0 lost")
+
+
+# -- sets that shrink ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("had", "left", "refused"),
+    [
+        (0, 0, False),  # a first publication is whatever it is
+        (0, 3, False),
+        (100, 100, False),
+        (100, 70, False),
+        (100, 69, True),
+        (100, 0, True),
+        (12, 2, False),
+        (12, 1, True),
+        (1, 0, True),
+    ],
+)
+def test_a_shrinking_set_waits_for_a_person(
+    any_rig: AnyRig, had: int, left: int, refused: bool
+) -> None:
+    """Refused beyond max(10, 30 %), readers keep theirs, until that very set is allowed."""
+    if had:
+        settle(any_rig, numbered(had))
+    replace(any_rig, numbered(left))
+    if not refused:
+        assert any_rig.sync().outcome in {"published", "unchanged"}
+        assert any_rig.read() == numbered(left)
+        return
+    for _ in range(2):
+        with pytest.raises(RefusedSetError):
+            any_rig.sync()
+        assert any_rig.read() == numbered(had)
+    other = content_digest({"flags": numbered(left + 1), "segments": {}}, {})
+    with pytest.raises(RefusedSetError) as caught:
+        sync(any_rig, allow_shrink=other)
+    assert any_rig.read() == numbered(had)
+    assert sync(any_rig, allow_shrink=caught.value.digest).outcome == "published"
+    assert any_rig.read() == numbered(left)
+
+
+def test_a_refusal_is_noted_where_everybody_looks(any_rig: AnyRig) -> None:
+    """The pulse names the refused digest until a later check completes."""
+    settle(any_rig, numbered(100))
+    replace(any_rig, {})
+    with pytest.raises(RefusedSetError) as caught:
+        any_rig.sync()
+    assert store(any_rig).pulse("prod").refused == caught.value.digest
+    replace(any_rig, numbered(99))
+    assert any_rig.sync().outcome == "published"
+    assert store(any_rig).pulse("prod").refused == ""
+
+
+def test_a_budget_that_is_over_begins_nothing(any_rig: AnyRig) -> None:
+    """Without time there is an error, and nothing is fetched."""
+    settle(any_rig, numbered(3))
+    before = any_rig.provider.fetches
+    with pytest.raises(OutOfTimeError):
+        sync(any_rig, seconds=0.5)
+    assert any_rig.provider.fetches == before

@@ -1,0 +1,146 @@
+"""Details of the pipeline that planted faults had survived: see tests/mutation."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore.layout import head_key
+from simulators.memory_store import MemoryStore
+from simulators.provider import ModelProvider, NoHttp
+from storesync import pipeline
+from storesync.budget import Budget
+from storesync.errors import RefusedSetError
+from storesync.pipeline import Sync, fingerprint
+from unit.test_pipeline import SCHEDULE, SOURCE, Rig, once, webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ByItem(ModelProvider):
+    """A provider whose revisions are those of its flags, as LaunchDarkly's are."""
+
+    def reached(self, wanted: str, _revision: int, item: Callable[[str, str], Any]) -> bool:
+        """Wanted is a flag and its value."""
+        key, _, value = wanted.partition("=")
+        return bool(item("flags", key) == int(value))
+
+
+def test_what_is_published_is_asked_for_the_wanted_item() -> None:
+    """A ring that a check has served is told by the flag itself, in the store and in the answer."""
+    rig = Rig()
+    rig.provider = ByItem(flags={"a": 1, "b": 1})  # type: ignore[assignment]
+    rig.provider.sent = []
+    rig.sync()
+    rig.clock.advance(60)
+    assert rig.sync(webhook(rig, "a=1", ago_s=63)).outcome == "coalesced"
+    assert rig.sync(webhook(rig, "a=2", ago_s=63)).lagging
+    rig.provider.change(a=2)
+    report = rig.sync(webhook(rig, "a=2"))
+    assert (report.outcome, report.lagging) == ("published", False)
+
+
+def test_an_answer_without_an_etag_clears_the_one_before() -> None:
+    """The old ETag would belong to other flags."""
+    rig = Rig()
+    rig.sync()
+    assert rig.pulse().etag
+    rig.provider.etags = False
+    rig.provider.change(a=2)
+    rig.sync()
+    assert rig.pulse().etag == ""
+
+
+def test_without_a_word_there_is_one_head_and_nothing_is_allowed() -> None:
+    """A sync that is told neither replicas nor a digest."""
+    rig = Rig()
+    rng = random.Random(1)
+    store, budget = MemoryStore(rig.records), Budget(rig.clock, rng, 60)
+    Sync(SOURCE, rig.provider, store, http=NoHttp(), budget=budget).run([SCHEDULE])
+    assert head_key("prod") in rig.records
+    assert head_key("prod", 1) not in rig.records
+
+
+def test_a_coalesced_ring_does_not_lag() -> None:
+    """What needs no fetch leaves nothing to wait for."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    report = rig.sync(webhook(rig, ago_s=63))
+    assert (report.outcome, report.lagging) == ("coalesced", False)
+
+
+def test_the_margins_are_those_of_the_page() -> None:
+    """Two seconds between clocks, one between checks, an hour between verifications."""
+    margins = (pipeline.MARGIN_MS, pipeline.SPACING_MS, pipeline.VERIFY_MS)
+    assert margins == (2_000, 1_000, 3_600_000)
+
+
+def test_the_fingerprint_is_short() -> None:
+    """The pulse stays small."""
+    assert len(fingerprint(SOURCE, 1)) == 16
+
+
+def test_a_burst_waits_to_the_millisecond() -> None:
+    """Right after a check, the whole second."""
+    rig = Rig()
+    rig.sync()
+    rig.sync(webhook(rig))
+    assert rig.clock.slept == [1.0]
+
+
+class Limited(NoHttp):
+    """Notes how long a fetch may take."""
+
+    given: list[float]
+
+    def within(self, total_s: float) -> NoHttp:
+        """Note it."""
+        self.given = [*getattr(self, "given", []), total_s]
+        return self
+
+
+@pytest.mark.parametrize("seconds", [300.0, 12.0])
+def test_a_fetch_may_take_what_publishing_does_not_need(seconds: float) -> None:
+    """Ten seconds, or less where the budget is short: time to publish is kept."""
+    rig, http = Rig(), Limited()
+    budget = Budget(rig.clock, random.Random(1), seconds)
+    limits = pipeline.Limits()
+    Sync(SOURCE, rig.provider, rig.store(), http=http, budget=budget).run([SCHEDULE])
+    left = seconds - limits.publish_s
+    assert http.given == [pytest.approx(min(limits.fetch_s, left))]
+
+
+def test_a_refusal_says_what_it_was_compared_with() -> None:
+    """With what is published now."""
+    rig = Rig({f"f{n}": n for n in range(20)})
+    rig.sync()
+    rig.provider.flags = {}
+    rig.provider.change()
+    with pytest.raises(RefusedSetError, match="compared with now;"):
+        rig.sync()
+
+
+def test_who_was_overtaken_draws_again_after_a_moment() -> None:
+    """At most a twentieth of a second, by chance, so that two do not meet again."""
+    rig = Rig()
+    rig.sync()
+    rig.clock.advance(60)
+    rig.provider.reveals_revision = False
+
+    def other() -> None:
+        rig.provider.change(a=2)
+        budget = Budget(rig.clock, random.Random(2), 60)
+        Sync(SOURCE, rig.provider, MemoryStore(rig.records), http=NoHttp(), budget=budget).run(
+            [SCHEDULE]
+        )
+        rig.provider.change(a=3)
+
+    rig.provider.on_fetch = once(other)
+    assert rig.sync(webhook(rig, "9")).outcome in {"published", "unchanged"}
+    assert rig.clock.slept
+    assert all(0 < slept < 10 for slept in rig.clock.slept)
+    assert rig.in_sync()

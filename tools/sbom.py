@@ -1,0 +1,101 @@
+"""Writes the bill of materials of what is deployed: CycloneDX 1.6, from the hash-pinned lock.
+
+`make sbom` writes dist/sbom.json. It has no time and no random serial number, so that the same
+sources give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+LOCK = REPOSITORY / "src" / "requirements.txt"
+VERSION = REPOSITORY / "src" / "flagstore" / "__init__.py"
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
+_VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def pins(lock: str) -> dict[str, tuple[str, list[str]]]:
+    """Return name → version and SHA-256 digests of a lock file."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    name = ""
+    for line in lock.splitlines():
+        if pin := _PIN.match(line):
+            name = pin[1]
+            found[name] = (pin[2], [])
+        found.get(name, ("", []))[1].extend(_HASH.findall(line))
+    return found
+
+
+def version() -> str:
+    """Return flagstore's version."""
+    found = _VERSION.search(VERSION.read_text(encoding="utf-8"))
+    if found is None:
+        message = f"{VERSION} has no __version__"
+        raise ValueError(message)
+    return found[1]
+
+
+def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
+    """Describe one package. Its digests are those of its files in the index, any of which fits."""
+    purl = f"pkg:pypi/{name}@{pinned}"
+    files = "https://pypi.org/simple/"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": pinned,
+        "purl": purl,
+        "externalReferences": [
+            {
+                "type": "distribution",
+                "url": f"{files}{name}/",
+                "hashes": [{"alg": "SHA-256", "content": digest} for digest in digests],
+            }
+        ],
+    }
+
+
+def bill(lock: str) -> dict[str, Any]:
+    """Return the document."""
+    own = f"pkg:pypi/flagstore@{version()}"
+    packages = [component(name, *pinned) for name, pinned in sorted(pins(lock).items())]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": own,
+                "name": "flagstore",
+                "version": version(),
+                "purl": own,
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            }
+        },
+        "components": packages,
+        "dependencies": [{"ref": own, "dependsOn": [package["bom-ref"] for package in packages]}],
+    }
+
+
+def main() -> int:
+    """Write it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path)
+    file: Path = parser.parse_args().file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    document = bill(LOCK.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(f"{file}: {len(document['components'])} packages")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
