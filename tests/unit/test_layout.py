@@ -271,6 +271,7 @@ def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
         "prod:flags",
         "prod:segments",
         "prod:rule_based_segments",
+        "prod:definitions",
         "prod:$inited",
     )
 
@@ -283,7 +284,7 @@ def test_pieces_of_a_large_part_have_keys_of_their_own() -> None:
 
 def test_what_a_record_does_not_say_is_nothing() -> None:
     """Attributes that are missing are zero, empty, or an empty list."""
-    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, "", 0, "[]"]
+    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, 0, "", "", 0, "[]"]
     assert list(Pulse.from_record({})) == nothing
     head = Head(7, "p", "d", "{}", 1, b"i", "x")
     assert (head.revision, head.body, head.pieces) == (0, b"", "")
