@@ -81,7 +81,13 @@ def roll_back(
     )
     for _ in range(ATTEMPTS):
         ticket, seen = store.draw(source.name, int(clock.now()))
-        kept = kept_version(source.name, store, seen, to)
+        try:
+            kept = kept_version(source.name, store, seen, to)
+        except CorruptStoreError:
+            # Publications meanwhile may have let it go; then the next attempt says so.
+            if to in {version.ticket for version in store.pulse(source.name).versions()}:
+                raise
+            continue
         changed = _changes(source.name, store, seen, kept)
         try:
             publisher.restore(ticket, seen, kept.head, changed, pinned_until)

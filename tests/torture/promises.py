@@ -190,6 +190,11 @@ PROMISES = (
         ("tests/functions/test_redelivery.py",),
     ),
     Promise(
+        "T26",
+        "A rollback among syncs that overlap keeps what it pinned until it is unpinned",
+        ("tests/torture/test_rollback.py",),
+    ),
+    Promise(
         "T27",
         "Clocks that are ten minutes off and jump order nothing",
         ("tests/torture/test_clocks.py",),

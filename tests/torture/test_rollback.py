@@ -1,0 +1,93 @@
+"""T26: a rollback in the middle of syncs that overlap keeps what it pinned, until the unpin."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flagstore.layout import Pulse, pulse_key
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.redis_server import plain_server, redis_server
+from storesync.budget import SystemClock
+from storesync.errors import NotKeptError, NotSettledError
+from storesync.rollback import roll_back, unpin
+from torture.rigs import SOURCE, any_rig, settle, store, sync
+
+if TYPE_CHECKING:
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+HOUR_MS = 3_600_000
+
+
+def pulse(rig: AnyRig) -> Pulse:
+    """Return the pulse as it is now."""
+    return Pulse.from_record(store(rig).read(pulse_key("prod")) or {})
+
+
+@pytest.mark.parametrize(
+    "rollbacks", [10, pytest.param(200, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks: int) -> None:
+    """Four threads sync changes all along: from the rollback to the unpin nobody publishes.
+
+    Tickets only grow, and what comes after the unpin is the provider's state.
+    """
+    rng = random.Random(26)
+    settle(any_rig, {"a": 0, "b": 0})
+    any_rig.provider.reveals_revision = False
+    any_rig.provider.on_fetch = lambda: time.sleep(rng.uniform(0, 0.004))
+    clock = SystemClock()
+    errors: list[BaseException] = []
+    repeated = 0
+
+    def work(stop: threading.Event, value: int) -> None:
+        try:
+            while not stop.is_set():
+                value += 1
+                any_rig.provider.change(a=value, b=value)
+                try:
+                    sync(any_rig, clock=clock, seconds=30)
+                except NotSettledError:
+                    continue  # the ring comes again
+        except BaseException as error:  # noqa: BLE001 - the main thread judges it
+            errors.append(error)
+
+    for number in range(rollbacks):
+        before = pulse(any_rig)
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=work, args=(stop, 1_000 * number + 100 * worker))
+            for worker in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0, 0.05))
+        until = int(clock.now() * 1000) + HOUR_MS
+        while True:
+            try:
+                seen = pulse(any_rig)
+                to = rng.choice(seen.versions()).ticket
+                report = roll_back(SOURCE, store(any_rig), clock, to=to, pinned_until=until)
+                break
+            except (NotSettledError, NotKeptError):  # a person looks again, and tries again
+                repeated += 1
+        kept = any_rig.read()
+        time.sleep(0.05)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert not errors, errors[0]
+        pinned = pulse(any_rig)
+        assert (pinned.published, pinned.pinned) == (report.ticket, until), f"rollback {number}"
+        assert pinned.ticket >= report.ticket > seen.published >= before.published
+        assert (pinned.digest, any_rig.read()) == (report.digest, kept)
+        assert unpin("prod", store(any_rig), clock)
+        assert sync(any_rig, clock=clock).outcome in {"published", "unchanged"}
+        assert any_rig.read() == any_rig.provider.flags
+    print(f"{rollbacks} rollbacks, {repeated} of them tried again: all kept until unpinned")
