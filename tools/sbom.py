@@ -45,7 +45,6 @@ def version() -> str:
 def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
     """Describe one package. Its digests are those of its files in the index, any of which fits."""
     purl = f"pkg:pypi/{name}@{pinned}"
-    files = "https://pypi.org/simple/"
     return {
         "type": "library",
         "bom-ref": purl,
@@ -55,7 +54,7 @@ def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
         "externalReferences": [
             {
                 "type": "distribution",
-                "url": f"{files}{name}/",
+                "url": purl,
                 "hashes": [{"alg": "SHA-256", "content": digest} for digest in digests],
             }
         ],
