@@ -23,7 +23,7 @@ UNITS = {
     "RingToPublishSeconds": MetricUnit.Seconds,
 }
 
-TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures"})
+TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})
 """Metrics that are also written without their source, as the sum of all: alarms know no sources."""
 
 

@@ -228,6 +228,21 @@ def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimula
     mended(world, "RefusedSetAlarm")
 
 
+@drives("PinnedAlarm")
+def test_a_source_that_is_pinned(world: World) -> None:
+    """A pin rings from the first check that it holds back, until it is over."""
+    until = int((world.clock.now() + 2.5 * SCHEDULE_S) * 1000)
+    world.deployment.clients["dynamodb"].update_item(
+        TableName=world.deployment.table,
+        Key={"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}},
+        UpdateExpression="SET pinned = :until",
+        ExpressionAttributeValues={":until": {"N": str(until)}},
+    )
+    world.schedule(2)
+    assert world.rings("PinnedAlarm")
+    mended(world, "PinnedAlarm")
+
+
 @drives("RefusedCredentialsAlarm")
 def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """A 401 of the provider rings at the first time."""
