@@ -89,7 +89,7 @@ test: ## all checks and tests; says what was skipped and why
 
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
-	$(PYTEST) -m campaign tests/faults
+	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: torture
 torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about half an hour
