@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import zlib
 from bisect import bisect_right
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
@@ -26,6 +25,7 @@ from flagstore.layout import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from hashlib import _Hash as HASH
 
 LARGE_SECTION = "segments"
 LARGE_BYTES = 32_768
@@ -58,7 +58,7 @@ def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
 
 def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
     """Return the digest of a flag set's content, free of the order of items and keys."""
-    whole = sha256(canonical(dict(meta)).encode())
+    whole = _sha256(canonical(dict(meta)).encode())
     for section in sorted(sections):
         items = sections[section]
         for key in sorted(items):
@@ -115,9 +115,15 @@ def _deflate(lines: Sequence[str]) -> bytes:
     return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
 
 
+def _sha256(data: bytes) -> HASH:
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL: 3 ms that an import need not pay
+
+    return sha256(data)
+
+
 def _short_digest(data: bytes) -> str:
     """Return 128 bits of SHA-256 in hex: they cover chance, and an index of 300 blocks is read."""
-    return sha256(data).hexdigest()[:32]
+    return _sha256(data).hexdigest()[:32]
 
 
 def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
@@ -165,7 +171,7 @@ def encode(
     index = zlib.compress(dumps(named).encode(), 9)
     counts = {section: len(items) for section, items in sorted(sections.items())}
     digest = digest or content_digest(sections, meta)
-    return Encoded(index, sha256(index).hexdigest(), bytes(body), digest, dumps(counts), written)
+    return Encoded(index, _sha256(index).hexdigest(), bytes(body), digest, dumps(counts), written)
 
 
 def _parts(
@@ -203,7 +209,7 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
     Raises:
         CorruptSnapshotError: if it does not match its digest.
     """
-    if sha256(index_data).hexdigest() != index_digest:
+    if _sha256(index_data).hexdigest() != index_digest:
         message = "the index does not match the digest in the head"
         raise CorruptSnapshotError(message)
     index: dict[str, Any] = json.loads(zlib.decompress(index_data))

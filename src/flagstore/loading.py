@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -73,7 +73,7 @@ class Loader:
 
     def renew_lock(self) -> None:
         """Make the lock anew: a fork may have copied it while another thread held it."""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def snapshot(self) -> Snapshot:
         """Return one whole flag set: hold it for a request, and nothing changes under it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
+from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
@@ -336,7 +336,7 @@ def _overrides(text: str) -> dict[str, Any]:
 
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}
-_clients_lock = threading.Lock()
+_clients_lock = allocate_lock()
 
 
 def client(source: str | None = None, **options: Any) -> Client:  # noqa: ANN401 - as of Client
@@ -369,7 +369,7 @@ def client(source: str | None = None, **options: Any) -> Client:  # noqa: ANN401
 
 def _after_fork() -> None:
     global _clients_lock  # noqa: PLW0603 - the parent's may be held for ever
-    _clients_lock = threading.Lock()
+    _clients_lock = allocate_lock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
