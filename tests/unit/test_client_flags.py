@@ -148,6 +148,11 @@ def test_engines_get_what_the_snapshot_holds(tmp_path: Path) -> None:
 
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
+    "appconfig": {
+        "version": "1",
+        "flags": {"a": {"name": "a"}},
+        "values": {"a": {"enabled": True}},
+    },
     "launchdarkly": {"flagValues": {"a": True}},
     "split": {
         "ff": {

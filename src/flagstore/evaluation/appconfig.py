@@ -26,6 +26,7 @@ from flagstore.evaluation.base import (
     UNSUPPORTED,
     ContextError,
     Outcome,
+    log_fault,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class AppConfigEngine:
                 flag = self._flags[key] = _freeform(item) if self._freeform else _compiled(item)
             return flag(context)
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
-            _log(key, error)
+            if not isinstance(key, str):
+                return _NOT_FOUND
+            log_fault(key, error)
             return Outcome(reason=ERROR, error=EXCEPTION)
 
 
@@ -163,13 +166,3 @@ def _multi_variant(variants: Any) -> Flag:  # noqa: ANN401 - provider JSON
         return _UNSUPPORTED
 
     return flag
-
-
-def _log(key: str, error: Exception) -> None:
-    """Log where an evaluation broke; not the exception's text, which may quote the context."""
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
-    import traceback  # noqa: PLC0415 - the same
-
-    where = "".join(traceback.format_tb(error.__traceback__))
-    name = type(error).__name__
-    logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)
