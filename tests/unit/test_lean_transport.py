@@ -21,9 +21,9 @@ from flagstore.layout import Head, Key, head_key, piece_key
 from flagstore.reader import Client
 from flagstore.stores import http as lean_http
 from flagstore.stores import resp
+from flagstore.stores.boto import BotoTransport
 from flagstore.stores.dynamodb import (
     IDLE_S,
-    BotoTransport,
     DynamoDBReader,
     LeanTransport,
     endpoint_of,
