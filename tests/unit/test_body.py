@@ -12,16 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flagstore.body import (
-    BLOCK_BYTES,
-    KEPT_BLOCKS,
-    Body,
-    Encoded,
-    canonical,
-    content_digest,
-    cut,
-    encode,
-)
+from flagstore.body import KEPT_BLOCKS, Body, cut
+from flagstore.encoding import BLOCK_BYTES, Encoded, canonical, content_digest, encode
 from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import PIECE_BYTES
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Head, Key, head_key, piece_key
 from flagstore.reader import Client

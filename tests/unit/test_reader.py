@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore.body import Body, encode
+from flagstore.body import Body
+from flagstore.encoding import encode
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,

@@ -19,7 +19,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.body import Body, encode
+from flagstore.body import Body
+from flagstore.encoding import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
 from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
 from flagstore.snapshot import Snapshot
