@@ -170,11 +170,6 @@ class Body:
         start += len(label)
         return block[start : block.index("\n", start)].removesuffix(",")
 
-    def get(self, section: str, key: str) -> Any | None:  # noqa: ANN401 - provider JSON
-        """Return one item, decoded afresh: changing it changes nothing else. None if absent."""
-        text = self.text(section, key)
-        return None if text is None else json.loads(text)
-
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section but large ones, decoded afresh, in the order of keys."""
         found: dict[str, Any] = {}
