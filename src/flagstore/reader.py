@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
     from flagstore.overrides import Override, Overrides
-    from flagstore.parts import ReaderStore
     from flagstore.snapshot import Info, Snapshot
+    from flagstore.stores import ReaderStore
 
     Hook = Callable[[Detail, str], object]
 

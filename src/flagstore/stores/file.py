@@ -43,7 +43,7 @@ class Document(NamedTuple):
 
 
 class FileReader:
-    """A file as a store, read anew when it has changed: :class:`flagstore.parts.ReaderStore`."""
+    """A file as a store, read anew when it has changed: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
