@@ -263,19 +263,6 @@ class Client(Flags):
             self._hook_errors += 1
 
 
-class _Nameless(Client):
-    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
-            raise AttributeError(name)
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
-
-
 class _SnapshotItems:
     """A snapshot as an engine reads it."""
 
@@ -302,6 +289,19 @@ def _check_seconds(name: str, value: object) -> None:
 def _random() -> float:
     # From the system: clones of one SnapStart image share Python's, whose import costs besides.
     return int.from_bytes(os.urandom(6), "big") / 2**48
+
+
+class _Nameless(Client):
+    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
+            raise AttributeError(name)
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
+        raise ConfigurationError(message)
 
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}
