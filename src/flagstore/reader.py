@@ -228,7 +228,9 @@ class Client(Flags):
         return made[1]
 
     def _open_engine(self, snapshot: Snapshot) -> Engine | None:
-        told = snapshot.meta.get("context")
+        """Return an engine, told by the client, the environment or the source who asks."""
+        items = _SnapshotItems(snapshot)
+        told = items.meta.get("context")
         told = told if isinstance(told, dict) else {}
         settings = Settings(
             now=self._clock,
@@ -242,7 +244,7 @@ class Client(Flags):
             strategies=self._strategies,
         )
         try:
-            return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+            return open_engine(snapshot.head.provider, items, settings)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
