@@ -40,7 +40,7 @@ class Guide:
 _UNKNOWN = Guide(
     key="server-side key or token",
     questions=(),
-    clicks=("Let it send its webhook to {url}", "docs/sources.md has the details"),
+    clicks=("Let it send its webhook to {url}", "docs/webhooks.md has the details"),
 )
 
 _GUIDES = {
