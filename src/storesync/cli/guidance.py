@@ -69,11 +69,11 @@ _GUIDES = {
             Question("environment", "Key of the environment (recommended; empty: any)"),
         ),
         clicks=(
-            "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks, Add",
+            "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks: add one",
             "URL: {url}",
             "Tick 'Sign this webhook', secret: {secret}",
             "Policy (the default leaves segments out): {policy}",
-            "Save, and switch it on",
+            "Accept the terms, save, and see that it is switched on",
         ),
         registers=True,
     ),
