@@ -349,6 +349,33 @@ def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
     mended(world, "SyncDurationAlarm")
 
 
+@drives("FreshnessAlarm", "SyncFailureAlarm")
+def test_a_store_that_is_down(world: World, calls: Calls) -> None:
+    """Without the store no age is known: freshness rings in a period, failures after three."""
+    calls.down["dynamodb"] = "AccessDeniedException"
+    world.schedule(2)
+    assert world.ringing() == {"FreshnessAlarm"}
+    world.schedule(4)
+    assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
+    calls.down.clear()
+    mended(world, "FreshnessAlarm", "SyncFailureAlarm")
+
+
+@drives("FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
+def test_parameters_that_cannot_be_read_at_the_start(world: World, calls: Calls) -> None:
+    """Processes that know their parameters go on; new ones ring, and read them when they can."""
+    calls.down["ssm"] = "AccessDeniedException"
+    world.schedule(4)
+    assert world.ringing() == set()
+    sync.syncer.cache_clear()
+    webhook.receiver.cache_clear()
+    world.schedule(2)
+    assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
+    assert world.ringing() == {"FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm"}
+    calls.down.clear()
+    mended(world, "FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
+
+
 def throttled(aws: StandIn) -> bool:
     """Say whether Lambda refuses a function whose reserved concurrency is used up."""
     client, name = aws.client("lambda", ONE_TRY), f"none-{uuid.uuid4().hex}"
