@@ -228,10 +228,10 @@ def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimula
     mended(world, "RefusedSetAlarm")
 
 
-@drives("PinnedAlarm")
+@drives("PinnedAlarm", "FreshnessAlarm")
 def test_a_source_that_is_pinned(world: World) -> None:
-    """A pin rings from the first check that it holds back, until it is over."""
-    until = int((world.clock.now() + 2.5 * SCHEDULE_S) * 1000)
+    """A pin rings from the first check that it holds back, and by the age that it leads to."""
+    until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
     world.deployment.clients["dynamodb"].update_item(
         TableName=world.deployment.table,
         Key={"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}},
@@ -239,8 +239,10 @@ def test_a_source_that_is_pinned(world: World) -> None:
         ExpressionAttributeValues={":until": {"N": str(until)}},
     )
     world.schedule(2)
-    assert world.rings("PinnedAlarm")
-    mended(world, "PinnedAlarm")
+    assert world.ringing() == {"PinnedAlarm"}
+    world.schedule(2)
+    assert world.ringing() == {"PinnedAlarm", "FreshnessAlarm"}
+    mended(world, "PinnedAlarm", "FreshnessAlarm")
 
 
 @drives("RefusedCredentialsAlarm")
