@@ -11,6 +11,7 @@ from flagstore.loading import TTL_S
 from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES
 from tools.figures_cost import measured
 from tools.markdown import table
+from tools.storm import storm
 
 PARTITION_READS = 3_000
 """Read units a second of one partition (AWS: "Best practices for designing partition keys")."""
@@ -23,6 +24,9 @@ HEAD_BYTES = 500
 SIZES = (10_000, 50_000, 100_000, 200_000, INLINE_BYTES)
 LARGER = (INLINE_BYTES + 1, 500_000, 800_000, 2_000_000)
 REPLICAS = (1, 2, 3, MAX_REPLICAS)
+STORM = 1_000
+"""Environments that Lambda starts at once, for one function."""
+STORM_HEADS = (1, 2, MAX_REPLICAS)
 
 
 def head_reads(body: int) -> float:
@@ -58,6 +62,7 @@ def tables() -> dict[str, str]:
     return {
         "capacity-heads": _heads(),
         "capacity-pieces": _pieces(),
+        "capacity-storm": _storm(),
         "capacity-flags": _flags(),
         "capacity-writes": _writes(),
         "capacity-limits": _limits(),
@@ -99,6 +104,19 @@ def _pieces() -> str:
     ]
     heads = ("compressed set", "pieces", "read units of them", "cold/s", "warm")
     return table(heads, rows, right=True)
+
+
+def _storm() -> str:
+    rows = []
+    for size in SIZES:
+        row = [_kb(size)]
+        for heads in STORM_HEADS:
+            end = storm(STORM, head_reads(size), heads=heads, rate=PARTITION_READS)
+            row += [f"{end.at_first:,}", f"{end.all_after_s:.0f} s"]
+        rows.append(row)
+    heads_of = [f"{heads} head{'s' * (heads > 1)}" for heads in STORM_HEADS]
+    columns = [text for head in heads_of for text in (f"{head}: in time", "all after")]
+    return table(("compressed set", *columns), rows, right=True)
 
 
 def _flags() -> str:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import json
 import random
 import re
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench import cost
 from bench.parts.p8_cost import measured as counted
+from flagstore import Client, NotLoadedError
+from flagstore.errors import StoreUnavailableError
 from flagstore.layout import INLINE_BYTES, Version
 from flagstore.loading import TTL_S
+from flagstore.parts import FIRST_LOAD_S
 from simulators.aws import aws
+from simulators.clock import FakeClock
 from simulators.template import read_template
 from storesync.model import Changes, Report, Ring
 from storesync.reporting import tell_report, tell_schedule
@@ -27,6 +33,7 @@ from tools.figures_capacity import HEAD_BYTES, cold_readers, head_reads
 from tools.figures_cost import measured
 from tools.figures_propagation import JITTER, deployed, pauses, waits_at_most
 from tools.markdown import marks, replaced
+from tools.storm import attempts, storm
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
@@ -187,3 +194,41 @@ def test_a_set_beyond_a_head_serves_fewer_whatever_the_replicas() -> None:
     assert above < 0.51 * below
     assert cold_readers(INLINE_BYTES + 1, 5) == above
     assert cold_readers(INLINE_BYTES, 5) >= 5 * below
+
+
+def test_a_storm_is_over_when_all_have_flags() -> None:
+    """As many in time as there are units for; more heads help; a reader alone never waits."""
+    alone = storm(1, 37, heads=1, rate=3_000)
+    assert (alone.at_first, alone.all_after_s) == (1, 0.0)
+    one, five = (storm(1_000, 37, heads=heads, rate=3_000) for heads in (1, 5))
+    # The bucket begins full, and is filled for two seconds more.
+    assert 0.9 * 3 * 3_000 / 37 <= one.at_first <= 3 * 3_000 / 37 + 1
+    assert one.all_after_s >= (1_000 - 3_000 / 37) * 37 / 3_000
+    assert five.at_first > 3 * one.at_first
+    assert five.all_after_s < one.all_after_s
+
+
+def test_the_storms_readers_wait_as_the_real_ones_do() -> None:
+    """Between two loads that fail, the model waits as a reader whose store refuses at once."""
+    clock = FakeClock()
+    asked: list[float] = []
+
+    class Refusing:
+        def read(self, _key: object, *, consistent: bool, deadline: float) -> None:  # noqa: ARG002
+            asked.append(clock.monotonic())
+            message = "throttled"
+            raise StoreUnavailableError(message)
+
+    store: Any = Refusing()
+    flags = Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic)
+    while len(asked) < 7:
+        with suppress(NotLoadedError):
+            flags.snapshot()
+        clock.advance(0.25)
+    begun: dict[int, float] = {}
+    for now, load in islice(attempts(random.Random(1)), 100):
+        begun.setdefault(load, now)
+    for load, (before, after) in enumerate(pairwise(asked)):
+        modelled = begun[load + 1] - begun[load]
+        assert after - before <= modelled + 0.25
+        assert modelled <= after - before + FIRST_LOAD_S
