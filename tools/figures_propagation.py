@@ -205,7 +205,7 @@ def _measured() -> str:
         [
             "constant",
             "reader: after a failure it asks no more for",
-            f"{COOL_DOWN_S:g} s, doubling to {MAX_COOL_DOWN_S:g} s",
+            f"{COOL_DOWN_S:g} to {1.5 * COOL_DOWN_S:g} s, doubling to {MAX_COOL_DOWN_S:g} s",
         ],
     ]
     return table(("from", "part", "figure"), rows)

@@ -78,5 +78,5 @@ def attempts(rng: random.Random) -> Iterator[tuple[float, int]]:
                 break
             now += pause
             attempt += 1
-        now += min(COOL_DOWN_S * 2**load, MAX_COOL_DOWN_S)
+        now += min(COOL_DOWN_S * 2**load * rng.uniform(1, 1.5), MAX_COOL_DOWN_S)
         load += 1

@@ -31,7 +31,8 @@ FIRST_LOAD_S = 2.0
 REFRESH_S = 0.25
 """All that a refresh may take while there is a flag set in hand."""
 COOL_DOWN_S = 5.0
-"""After a failure nothing is asked for so long, and twice as long after each further one."""
+"""After a failure nothing is asked for so long, or up to half of it more, and twice as long after
+each further one."""
 MAX_COOL_DOWN_S = 60.0
 
 
@@ -232,8 +233,7 @@ class Loader:
         self._failures = 0
         self._error = None
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
-        # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
-        self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
+        self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
         if self._told_stale:
             self._told_stale = False
             self._tell("flags of %s are fresh again", self.source)
@@ -243,7 +243,9 @@ class Loader:
         self._failures += 1
         # Capped before it grows: after 1,024 doublings, a day of trouble, there is no such float.
         doublings = min(self._failures - 1, 10)
-        self._ask_again_in(min(COOL_DOWN_S * 2.0**doublings, MAX_COOL_DOWN_S))
+        pause = COOL_DOWN_S * 2.0**doublings
+        # Who was throttled together must not come back together.
+        self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
         if not self._told_stale and self._snapshot is not None:
             self._told_stale = True
             self._tell("flags of %s are stale: %s", self.source, error)
@@ -280,6 +282,11 @@ class Loader:
 
             self._parts = LargeParts(self.source, self._monotonic)
         return self._parts
+
+
+def _between(least: float, most: float) -> float:
+    """Draw one from the system's randomness: clones of one SnapStart image share Python's."""
+    return least + (most - least) * os.urandom(1)[0] / 255
 
 
 _known: WeakSet[Loader] = WeakSet()
