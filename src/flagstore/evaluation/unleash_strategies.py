@@ -91,7 +91,9 @@ class Flag:
                 for identifier in strategy.get("segments") or ():
                     checks += self._segment(identifier)
             except operators.InjectionError:
-                if operators.may_inject((self.given, self._used_segments())):
+                from flagstore.evaluation.unleash_injection import may_inject  # noqa: PLC0415 - rare
+
+                if may_inject((self.given, self._used_segments())):
                     raise operators.UnsupportedError("quotes") from None
                 raise operators.OffError("a text that ends before its end") from None
             # Constraints first: they take less time than hashes.
@@ -177,7 +179,9 @@ class Flag:
         listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
         for part in listed:
             operators.check_quotable(part)
-        return operators.in_networks("remoteAddress", listed)
+        from flagstore.evaluation.unleash_addresses import in_networks  # noqa: PLC0415 - seldom
+
+        return in_networks("remoteAddress", listed)
 
     def _host_names(self, parameters: Mapping[str, str]) -> Predicate | None:
         """Match nobody: the official Python engine does not know its host's name."""
