@@ -5,7 +5,7 @@ from __future__ import annotations
 from differential.mutants import Mutant
 
 CONTEXT, COMPILER, MATCHERS = "split_context.py", "split_compiler.py", "split_matchers.py"
-ENGINE, MURMUR = "split.py", "murmur3.py"
+ENGINE, SEMVER, MURMUR = "split.py", "split_semver.py", "murmur3.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("murmur-forgets-the-length", MURMUR, "value ^= rest ^ length", "value ^= rest"),
@@ -234,15 +234,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "metadata-does-not-count",
-        MATCHERS,
-        "value[0] == wanted[0]",
-        "compare_versions(value, wanted) == 0",
+        SEMVER,
+        "value.normal == wanted.normal",
+        "_compare(value, wanted) == 0",
     ),
     Mutant(
         "pre-releases-as-texts",
-        MATCHERS,
+        SEMVER,
         "if mine.isnumeric() and theirs.isnumeric():",
         "if False:",
     ),
-    Mutant("pre-release-is-newer", MATCHERS, "not minus, pre\n", "bool(minus), pre\n"),
+    Mutant("pre-release-is-newer", SEMVER, "patch, not minus)", "patch, bool(minus))"),
 )
