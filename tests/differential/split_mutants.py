@@ -5,7 +5,8 @@ from __future__ import annotations
 from differential.mutants import Mutant
 
 CONTEXT, COMPILER, MATCHERS = "split_context.py", "split_compiler.py", "split_matchers.py"
-ENGINE, SEMVER, MURMUR = "split.py", "split_semver.py", "murmur3.py"
+ENGINE, RULE_BASED = "split.py", "split_rule_based.py"
+SEMVER, MURMUR = "split_semver.py", "murmur3.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("murmur-forgets-the-length", MURMUR, "value ^= rest ^ length", "value ^= rest"),
@@ -57,8 +58,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "allocation-by-the-flags-seed",
         COMPILER,
-        'Hash(flag.raw.get("trafficAllocationSeed"), flag.raw.get("algo"))',
-        'Hash(flag.raw["seed"], flag.raw.get("algo"))',
+        'Hash(outcomes.raw.get("trafficAllocationSeed"), outcomes.raw.get("algo"))',
+        'Hash(outcomes.raw["seed"], outcomes.raw.get("algo"))',
     ),
     Mutant(
         "allocation-before-whitelists",
@@ -137,13 +138,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "search-goes-on-after-excluded-keys",
-        ENGINE,
+        RULE_BASED,
         "            if context.key in other.keys:\n                return False\n",
         "            if context.key in other.keys:\n                continue\n",
     ),
     Mutant(
         "cycles-are-not-noticed-in-segments",
-        ENGINE,
+        RULE_BASED,
         'self.shuts_out = lambda context: shuts_out(context.within(("excluded", name)))',
         "self.shuts_out = lambda context: False",
     ),

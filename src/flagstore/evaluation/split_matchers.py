@@ -10,30 +10,30 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from flagstore.evaluation.split_context import Context
 
     Match = Callable[[Context], Any]
 
+    class Links(Protocol):
+        """What matchers of one flag look up elsewhere in the flag set."""
 
-class Links(Protocol):
-    """What matchers of one flag look up elsewhere in the flag set."""
+        def treatment(self, flag: str) -> Callable[[Context], Any]:
+            """Return what gives another flag's treatment; ``control`` where there is none."""
 
-    def treatment(self, flag: str) -> Callable[[Context], Any]:
-        """Return what evaluates another flag; its treatment, ``control`` where there is none."""
+        def segment(self, name: str) -> Match:
+            """Return what says whether a context's key is in a segment."""
 
-    def segment(self, name: str) -> Match:
-        """Return what says whether a context's key is in a segment."""
+        def rule_based(self, name: str) -> Match:
+            """Return what says whether a context is in a rule-based segment."""
 
-    def rule_based(self, name: str) -> Match:
-        """Return what says whether a context is in a rule-based segment."""
-
-    def forget(self) -> None:
-        """Take back what was asked for: it will not be needed."""
+        def forget(self) -> None:
+            """Take back what was asked for: it will not be needed."""
 
 
 class UnsupportedError(Exception):
@@ -45,7 +45,7 @@ def always(_context: Context) -> bool:
     return True
 
 
-def compiled(raw: Any, links: Links) -> Match:  # noqa: ANN401 - provider JSON
+def compile_matcher(raw: Any, links: Links) -> Match:  # noqa: ANN401 - provider JSON
     """Compile one matcher of a condition.
 
     Raises:
