@@ -60,7 +60,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "tuple-is-one-value", _CLAUSES, "isinstance(value, (list, tuple))", "type(value) is list"
     ),
-    Mutant("kind-is-an-attribute", _CLAUSES, 'if path == ("kind",):', 'if path == ("kind", ""):'),
+    Mutant("kind-is-an-attribute", _CLAUSES, 'if names == ("kind",):', 'if names == ("kind", ""):'),
     Mutant("literal-slash-is-a-path", _FIELDS, "if not kind or not text", "if not text"),
     Mutant(
         "escapes-the-wrong-way-round",

@@ -1,4 +1,7 @@
-"""Clauses of LaunchDarkly's rules, compiled. Pure; imported when a flag first has a rule."""
+"""Clauses of LaunchDarkly's rules, compiled. Pure; imported when a flag first has a rule.
+
+As ``_clause_matches_context`` in launchdarkly-server-sdk 9.18 for Python.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from flagstore.evaluation.launchdarkly_operators import compile_test
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
+    from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path, Reference
     from flagstore.evaluation.launchdarkly_operators import Test
 
 
@@ -41,20 +44,20 @@ def compile_clauses(
 
 def _compile_clause(clause: dict[str, Any], segment: Callable[[str], Matcher | None]) -> Matcher:
     kind = optional(clause, "contextKind", str)
-    path = reference(required(clause, "attribute", str), kind)
+    names = reference(required(clause, "attribute", str), kind)
     negate = optional(clause, "negate", bool) is True
     operator = required(clause, "op", str)
     values = required(clause, "values", list)
     if operator == "segmentMatch":
         return _in_segments(values, segment, negate=negate)
     test = compile_test(operator, values)
-    if path == ("kind",):
+    if names == ("kind",):
         return _on_kinds(test, negate=negate)
-    if len(path) == 1:
+    if len(names) == 1:
         if operator == "in" and all(type(value) is str for value in values):
-            return _in_texts(kind or USER, path[0], frozenset(values), test, negate=negate)
-        return _on_attribute(kind or USER, path[0], test, negate=negate)
-    return _on_path(kind or USER, path, test, negate=negate)
+            return _in_texts(kind or USER, names[0], frozenset(values), test, negate=negate)
+        return _on_attribute(kind or USER, names[0], test, negate=negate)
+    return _on_reference(kind or USER, names, test, negate=negate)
 
 
 def _in_segments(
@@ -109,7 +112,7 @@ def _on_attribute(kind: str, name: str, test: Test, *, negate: bool) -> Matcher:
     return matches
 
 
-def _on_path(kind: str, names: Path, test: Test, *, negate: bool) -> Matcher:
+def _on_reference(kind: str, names: Reference, test: Test, *, negate: bool) -> Matcher:
     def matches(context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
         attributes = context.get(kind)
         if attributes is None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Evaluate = Callable[[Context, Path], Outcome]
     Choose = Callable[[Context], Outcome]
     Rule = tuple[Matcher | None, Outcome | None, Choose | None]
-    """Whether it matches (always, if None), and what it gives: one outcome, or one by lot."""
+    """Whether it matches (always, if None), and what it gives: one outcome, or one by a rollout."""
     Targets = list[tuple[str, dict[str, Outcome]]]
     """Kind of context and, by its key, what it gets."""
     Prerequisite = tuple[str, int, Outcome]
@@ -271,10 +271,10 @@ def _compile_choice(
         return flag.outcome(variation, reason, rule, rule_index), None
     if outside is None:
         outside = index
-    return None, _by_lot(bucket, steps, flag.outcome(outside, reason, rule, rule_index))
+    return None, _by_bucket(bucket, steps, flag.outcome(outside, reason, rule, rule_index))
 
 
-def _by_lot(
+def _by_bucket(
     bucket: Callable[[Context], float], steps: list[tuple[float, Outcome]], outside: Outcome
 ) -> Choose:
     last = steps[-1][1]
@@ -295,6 +295,8 @@ def compile_bucket(
     prefix: str, data: dict[str, Any], kind_name: str, *, by_key: bool = False
 ) -> Callable[[Context], float]:
     """Return what places a context between 0 and 1, or at -1 if it has none of the kind.
+
+    By SHA-1, as each of the provider's SDKs: a context is in the same bucket everywhere.
 
     Args:
         prefix: what is hashed before the value.
