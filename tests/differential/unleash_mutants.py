@@ -59,8 +59,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "variants-of-a-strategy-by-their-own-stickiness",
         _VARIANTS,
-        '_pick(group, parameters.get("stickiness"), total, lots)',
-        '_pick(group, variants[0].get("stickiness"), total, lots)',
+        '_pick(group, parameters.get("stickiness"), total, choice)',
+        '_pick(group, variants[0].get("stickiness"), total, choice)',
     ),
     Mutant(
         "weights-without-a-sign",

@@ -132,7 +132,7 @@ class UnleashEngine:
         context[name] = value
 
     def evaluate(self, key: str, context: Context) -> Outcome:
-        """Evaluate one flag and choose its variant, by one draw where it is decided by lot."""
+        """Evaluate one flag and choose its variant, by one draw where that is random."""
         try:
             evaluator = self._evaluators.get(key)
             if evaluator is None:
