@@ -8,7 +8,8 @@
 
 It has no thread, which Lambda would freeze: that flags became stale, are fresh again or changed is
 noticed, and told to event handlers, by the first evaluation that could see it. Reasons and error
-codes are listed in :mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
+codes, those of OpenFeature's specification (openfeature-sdk 0.10), are listed in
+:mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
 
 ``reason``
     Why, in a word of :mod:`flagstore.evaluation.base`.
@@ -55,7 +56,7 @@ STATUSES = {
 """What is wrong with the flags in hand → the provider's status. Anything else is ERROR."""
 
 SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
-"""Before, after and instead of anything that there could be to tell."""
+"""Before, after and instead of anything that there could be to tell to event handlers."""
 
 
 class FlagstoreProvider(AbstractProvider):
@@ -158,7 +159,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a truth: LaunchDarkly's boolean, Split's on and off, Unleash's toggle."""
+        """Resolve a boolean: LaunchDarkly's, Split's on and off, whether Unleash's flag is on."""
         return self._resolve(flag_key, default_value, evaluation_context, bool)
 
     async def resolve_boolean_details_async(
@@ -167,7 +168,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a truth."""
+        """Resolve a boolean."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, bool)
 
     def resolve_string_details(
@@ -176,7 +177,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: str,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[str]:
-        """Resolve a text."""
+        """Resolve a string."""
         return self._resolve(flag_key, default_value, evaluation_context, str)
 
     async def resolve_string_details_async(
@@ -185,7 +186,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: str,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[str]:
-        """Resolve a text."""
+        """Resolve a string."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, str)
 
     def resolve_integer_details(
@@ -194,7 +195,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: int,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
-        """Resolve a whole number; a bool is none."""
+        """Resolve an integer; a boolean is none."""
         return self._resolve(flag_key, default_value, evaluation_context, int)
 
     async def resolve_integer_details_async(
@@ -203,7 +204,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: int,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
-        """Resolve a whole number."""
+        """Resolve an integer."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, int)
 
     def resolve_float_details(
@@ -212,7 +213,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: float,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
-        """Resolve a number; a whole one becomes a float."""
+        """Resolve a float; an integer becomes one."""
         return self._resolve(flag_key, default_value, evaluation_context, float)
 
     async def resolve_float_details_async(
@@ -221,7 +222,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: float,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
-        """Resolve a number."""
+        """Resolve a float."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, float)
 
     def resolve_object_details(

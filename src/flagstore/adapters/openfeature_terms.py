@@ -1,4 +1,7 @@
-"""OpenFeature's terms and ours: contexts, defaults, reasons, error codes, flag metadata. Pure."""
+"""OpenFeature's terms and ours: contexts, defaults, reasons, error codes, flag metadata. Pure.
+
+Source: OpenFeature's specification, "Types and Data Structures" and "Evaluation Context".
+"""
 
 from __future__ import annotations
 
