@@ -65,7 +65,7 @@ def _always(result: Outcome | Evaluate) -> Evaluate:
 
 
 def _first_of(rules: list[Rule]) -> Evaluate:
-    pairs = tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
+    pairs = _pairs(rules)
 
     def evaluate(context: Mapping[str, Any]) -> Outcome:
         for rule, result in pairs:
@@ -74,6 +74,11 @@ def _first_of(rules: list[Rule]) -> Evaluate:
         return _NO_MATCH
 
     return evaluate
+
+
+def _pairs(rules: list[Rule]) -> tuple[tuple[Predicate, Evaluate], ...]:
+    """Return when each rule is on and what it then is, both as functions."""
+    return tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
 
 
 def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, Outcome]:
@@ -93,7 +98,7 @@ def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, O
         always = not rules
     except operators.OffError:
         rules, always = [], False
-    pairs = tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
+    pairs = _pairs(rules)
     otherwise = _always(parent.fallback(base.FALLTHROUGH))
 
     def satisfied(context: Mapping[str, Any]) -> bool:
