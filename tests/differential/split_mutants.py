@@ -24,8 +24,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "legacy-by-bytes",
         CONTEXT,
-        'context.text.encode("utf-16-le", "surrogatepass")',
-        'b"".join(bytes((x, 0)) for x in context.text.encode(errors="replace"))',
+        'context.bucketing_key.encode("utf-16-le", "surrogatepass")',
+        'b"".join(bytes((x, 0)) for x in context.bucketing_key.encode(errors="replace"))',
     ),
     Mutant(
         "no-algorithm-is-murmur",
@@ -34,7 +34,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.murmur = algorithm != 1",
     ),
     Mutant(
-        "matching-key-is-hashed", CONTEXT, "self.data = text.encode()", "self.data = key.encode()"
+        "matching-key-is-hashed",
+        CONTEXT,
+        "self.encoded = bucketing_key.encode()",
+        "self.encoded = key.encode()",
     ),
     Mutant(
         "key-is-trimmed",

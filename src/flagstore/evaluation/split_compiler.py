@@ -174,7 +174,7 @@ class _Outcomes:
 
         def everybody(context: Context) -> Outcome:
             # The SDK hashes all the same, and fails on a key that has no bytes.
-            return picked(context) if context.data is None else only
+            return picked(context) if context.encoded is None else only
 
         return None, everybody
 
