@@ -24,6 +24,8 @@ from storesync.sources import Sources
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from flagstore.layout import Key, Record
     from storesync.cli.screen import Screen
     from storesync.model import Source
@@ -43,11 +45,12 @@ class Operator:
     ) -> None:
         self.screen = screen
         self.clock = SystemClock()
-        self._stack, self._profile, self._region = stack, profile, region
+        self._stack = stack
+        _choose(os.environ, profile, region)
 
     @cached_property
     def _session(self) -> boto3.Session:
-        return boto3.Session(profile_name=self._profile, region_name=self._region)
+        return boto3.Session()
 
     @cache  # noqa: B019 - one operator lives as long as the process
     def aws(self, service: str) -> Any:  # noqa: ANN401 - one type each
@@ -152,6 +155,22 @@ class ReaderOver:
         del deadline
         found = self._store.scan(pieces_namespace(source), pieces_prefix(ticket, part))
         return [bytes(piece.get("body", b"")) for piece in found]  # type: ignore[arg-type] # bytes
+
+
+def _choose(environ: MutableMapping[str, str], profile: str | None, region: str | None) -> None:
+    """Let every session of this process have the profile and region that a person chose.
+
+    AppConfig's requests are signed by a session of their own, as in SyncFunction. A profile that is
+    named goes before keys in variables, and ``AWS_REGION`` before ``AWS_DEFAULT_REGION``, as with
+    the AWS command line; boto3 by itself does not know ``AWS_REGION``.
+    """
+    region = region or environ.get("AWS_REGION")
+    if region:
+        environ["AWS_DEFAULT_REGION"] = region
+    if profile:
+        environ["AWS_PROFILE"] = profile
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            environ.pop(name, None)
 
 
 def check_name(name: str) -> None:
