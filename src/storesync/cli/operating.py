@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from storesync.stores.opened import OpenStore
 
 SECONDS = 60.0
-"""What one step of a command may take; SyncFunction has as long."""
+"""What one step of a command may take; SyncFunction has as long, unless it is told otherwise."""
+RUN_SECONDS = 310.0
+"""How long an answer of SyncFunction is waited for: the longest ``SyncTimeout``, and a start."""
 
 
 class Operator:
@@ -55,10 +57,12 @@ class Operator:
     @cache  # noqa: B019 - one operator lives as long as the process
     def aws(self, service: str) -> Any:  # noqa: ANN401 - one type each
         """Return a client of one service."""
+        # A function that runs is waited for, and never started once more meanwhile.
+        runs = service == "lambda"
         config = Config(
             connect_timeout=3,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            read_timeout=RUN_SECONDS if runs else 10,
+            retries={"mode": "standard", "total_max_attempts": 1 if runs else 3},
         )
         return self._session.client(service, config=config)  # type: ignore[call-overload] # any name
 
