@@ -106,6 +106,15 @@ def test_nobody_to_ask(rig: Rig) -> None:
     assert rig.run("source", "add", "u").code == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00"])
+def test_a_file_without_a_secret(rig: Rig, content: bytes) -> None:
+    """It is named as what is wrong, and is not taken as an option that was left out."""
+    file = rig.folder / "key"
+    file.write_bytes(content)
+    done = rig.run("source", "add", "prod", "--provider", "launchdarkly", "--key-file", str(file))
+    assert (done.code, "'--key-file'" in done.err, str(file) in done.err) == (2, True, True)
+
+
 @pytest.mark.parametrize("name", ["Prod", "-x", "a" * 49])
 def test_a_name_that_cannot_be_one(rig: Rig, name: str) -> None:
     """It is refused before anything is asked or read."""

@@ -39,8 +39,22 @@ def _pairs(
 
 
 def secret_text(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
-    """Read a secret from a file: a command line can be seen by everybody on the machine."""
-    return file.read().strip() if file else ""
+    """Read a secret from a file: a command line can be seen by everybody on the machine.
+
+    Raises:
+        click.BadParameter: the file holds none, as where two options name the same stdin.
+    """
+    if file is None:
+        return ""
+    try:
+        with file:
+            text = file.read().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        message = f"{file.name} is empty, or holds no text"
+        raise click.BadParameter(message)
+    return text
 
 
 _FILE = click.File("r")
