@@ -16,7 +16,9 @@ from flagstore.layout import head_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from storesync import providers
+from storesync.cli.adding import Given, compose
 from storesync.cli.guidance import clicks, guide
+from storesync.cli.parameters import Texts
 from storesync.cli.registration import UNLEASH_EVENTS
 from storesync.model import Hook, Secret
 from tests.cli.rig import REPOSITORY
@@ -165,6 +167,50 @@ def test_another_provider_takes_nothing_over(
         "authorization",
         1,
     )
+
+
+def test_another_provider_is_asked_for_anew(
+    rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
+) -> None:
+    """The key and the address of the one before are no answer; a person is asked for both."""
+    del prod
+    done = rig.run("source", "add", "prod", "--replace", "--provider", "unleash")
+    assert (done.code, "--base-url, --key-file must be given" in done.err) == (2, True)
+    command = ["source", "add", "prod", "--replace", "--provider", "unleash", "--allow-http"]
+    code, shown = terminal(rig, command, [unleash.url, unleash.sdk_key, "production"])
+    assert code == 0, shown
+    assert rig.parameter("sources/prod")["options"] == {"environment": "production"}
+
+
+def test_another_provider_goes_on_in_the_same_store() -> None:
+    """Readers stay where they are; of what is the provider's, nothing stays."""
+    before = Texts(
+        json.dumps({"provider": "launchdarkly", "store": "redis", "options": {"filter": "x"}}),
+        json.dumps({"key": "sdk-1", "store_url": "rediss://cache"}),
+        json.dumps({"provider": "launchdarkly", "secrets": ["s" * 16]}),
+    )
+    asked = Given(
+        provider="unleash", key="token", base_url="https://u", options={}, hook_options={}
+    )
+    after = compose(asked, before)
+    assert after.values("sources") == {"provider": "unleash", "store": "redis", "options": {}}
+    assert after.values("credentials") == {
+        "key": "token",
+        "base_url": "https://u",
+        "store_url": "rediss://cache",
+    }
+    assert "s" * 16 not in after.webhooks
+
+
+def test_a_provider_without_key_and_webhook_leaves_none_behind(
+    rig: Rig, prod: LaunchDarklySimulator
+) -> None:
+    """Else the old key would make the source a wrong one."""
+    del prod
+    options = ("--option=application=a", "--option=environment=b", "--option=profile=c")
+    more = ("--provider", "appconfig", *options, "--no-check")
+    assert rig.run("source", "add", "prod", "--replace", *more).code == 0
+    assert rig.parameters() == {"sources/prod"}
 
 
 # -- registering ----------------------------------------------------------------------------------
