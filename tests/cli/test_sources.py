@@ -291,14 +291,15 @@ def test_launchdarkly_gets_the_webhook_by_its_api(
 def test_an_api_that_refuses(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The answer is shown with what to do; the source is configured, and a second run goes on."""
+    """The answer is shown with what to do; the source is configured and rung, the clicks left."""
     Admin(unleash, monkeypatch).status = status
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     done = rig.add("u", unleash, *token)
     assert done.code == 7
     assert f"answered {status}" in done.err
     assert "clicks" in done.err
-    assert "sources/u" in rig.parameters()
+    assert rig.parameter("webhooks/u")["secrets"][0] in done.out
+    assert [ring["source"] for ring in rig.rings()] == ["u"]
 
 
 def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:

@@ -120,10 +120,13 @@ def add(
         _check_register(made, hook, token, api)
     came_back = revive(name, operator.open(made))
     parameters.write(operator, name, texts)
-    done = ""
+    done, failed = "", None
     if register and hook:
         operator.screen.progress("making the webhook")
-        done = Registrar(api, token).register(base, hook)
+        try:
+            done = Registrar(api, token).register(base, hook)
+        except Problem as problem:
+            failed = problem  # said last: the source is configured, and the clicks are left
     data = {
         "source": name,
         "provider": made.provider,
@@ -136,6 +139,8 @@ def add(
         "notes": list(guidance.guide(made.provider).notes),
     }
     operator.screen.result(data, _add_lines(data))
+    if failed:
+        raise failed
 
 
 def _try(operator: Operator, made: Source) -> dict[str, int]:
