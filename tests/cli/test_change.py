@@ -221,7 +221,8 @@ def test_invoke_signs_if_asked(rig: Rig, launchdarkly: LaunchDarklySimulator) ->
     path, given = sample("launchdarkly-forged.json"), config(rig, launchdarkly)
     launchdarkly.set_flag("new-checkout", on=True, version=8)
     done = rig.run("invoke", path, "--config", given, env=NOTHING)
-    assert (done.code, "answered 401" in done.out, done.err) == (8, True, "")
+    assert (done.code, "answered 401: X-LD-Signature matches none" in done.out) == (8, True)
+    assert done.err == ""
     done = rig.run(
         "invoke", path, "--config", given, "--sign", "--function", "webhook", env=NOTHING
     )
@@ -265,6 +266,7 @@ def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) 
     assert rig.run("invoke", path, "--config", given, env=NOTHING).code == 7
     by_hand = rig.file("ring.json", '{"source": "prod"}')
     assert rig.run("invoke", by_hand, "--config", given, env=NOTHING).code == 7
+    assert "no webhook in --config" in rig.run("invoke", path, "--config", rig.file("c", "{}")).out
     for text, options in (
         ("{", ()),
         ("[]", ()),
@@ -274,6 +276,14 @@ def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) 
     ):
         event = rig.file("event.json", text)
         assert rig.run("invoke", event, "--config", given, *options, env=NOTHING).code == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"source": {}}', '{"webhooks": ["prod"]}'])
+def test_invoke_says_what_its_file_has_to_hold(rig: Rig, text: str) -> None:
+    """A file that is no JSON, has another kind of parameter, or a list of them, is the person's."""
+    path = sample("launchdarkly-flag-updated.json")
+    done = rig.run("invoke", path, "--sign", "--config", rig.file("config", text), env=NOTHING)
+    assert (done.code, "--config" in done.err) == (2, True)
 
 
 # -- what goes wrong outside ----------------------------------------------------------------------
