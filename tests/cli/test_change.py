@@ -62,7 +62,8 @@ def test_a_failing_source_stops_no_other(
     assert done.code == 7
     assert [each["outcome"] for each in done.json["sources"]] == ["failed", "published"]
     assert done.error["kind"] == "provider"
-    assert "--replace" in done.error["remedy"]
+    assert done.error["what"].startswith("prod: ")
+    assert "source add prod --replace" in done.error["remedy"]
 
 
 def test_sync_leaves_it_to_the_function(rig: Rig, prod: LaunchDarklySimulator) -> None:
@@ -88,7 +89,8 @@ def test_a_set_that_shrank_is_refused_until_it_is_allowed(
 ) -> None:
     """The refusal says what to do; allowing shows what is lost, and asks."""
     done = rig.run("sync", "prod")
-    assert (done.code, "storesync allow" in done.err) == (8, True)
+    assert (done.code, "`storesync allow prod`" in done.err) == (8, True)
+    assert "SyncFunction" not in done.err
     assert outcome(rig, "--dry-run", code=8)["outcome"] == "would be refused"
     assert rig.run("allow", "prod").code == 2
     done = rig.run("allow", "prod", "--yes")

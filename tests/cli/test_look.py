@@ -118,12 +118,13 @@ def test_get_shows_segments(rig: Rig, prod: LaunchDarklySimulator) -> None:
         (("get", "NOPE", "a"), 2, "is no name of a source"),
         (("history", "nope"), 3, "storesync source add nope"),
         (("diff", "prod", "--from", "5", "--to", "6"), 3, "does not hold version 5"),
-        (("rollback", "prod", "--to", "5", "--yes"), 3, "does not hold version 5"),
+        (("rollback", "prod", "--to", "5", "--yes"), 3, "`storesync history prod`"),
         (("rollback", "prod", "--to", "5", "--for", "tomorrow"), 2, "or forever"),
         (("rollback", "prod"), 2, "--to"),
         (("allow", "prod", "--yes"), 9, "has nothing against"),
         (("sync", "prod", "--dry-run", "--remote"), 2, "exclude each other"),
         (("sync", "prod", "--remote"), 4, "FLAGSTORE_SYNC_FUNCTION"),
+        (("get", "prod", "beta", "--section=segments", "--context={}"), 2, "evaluates flags"),
         (("nonsense",), 2, "No such command"),
     ],
 )
@@ -252,6 +253,7 @@ def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklyS
         "rows",
         "webhook",
     }
+    assert "source add prod --replace" in str(data["sources"]["prod"])
     every = [*data["deployment"], *data["sources"]["prod"]]
     assert all(each.get("remedy") for each in every if each["level"] == "problem")
     rig.put({**head, "body": b"damaged"})

@@ -48,7 +48,8 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
         ) -> None:
             screen = Screen(as_json=as_json)
             operator = Operator(screen, stack, profile, region)
-            sys.exit(_guarded(screen, lambda: body(operator, **given)))
+            source = str(given.get("name", "SOURCE"))
+            sys.exit(_guarded(screen, source, lambda: body(operator, **given)))
 
         shared = (
             click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
@@ -65,21 +66,22 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
     return make
 
 
-def _guarded(screen: Screen, work: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; what is a fault of ours ends with its traceback."""
+def _guarded(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code; what is a fault of ours ends with its traceback.
+
+    *source* is the one that it is about, for what it says that a person should do.
+    """
     try:
         code = work() or Exit.OK
     except (click.Abort, KeyboardInterrupt):
         screen.say("interrupted")
         return Exit.INTERRUPTED
-    except click.ClickException:
-        raise  # a usage error: click says it, and exits with 2
     except Exception as error:
         problem = judge(error)
         screen.done()
         if problem is None:
             raise
-        screen.problem(problem)
+        screen.problem(problem.about(source))
         return problem.code
     screen.done()
     return code

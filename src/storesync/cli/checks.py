@@ -48,7 +48,9 @@ class Finding:
         return found | ({"remedy": self.remedy} if self.remedy else {})
 
 
-def guarded(check: str, work: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def guarded(
+    check: str, work: Callable[[], Iterable[Finding]], source: str = "SOURCE"
+) -> list[Finding]:
     """Run one check; what it cannot do is a finding, too."""
     try:
         return list(work())
@@ -56,7 +58,7 @@ def guarded(check: str, work: Callable[[], Iterable[Finding]]) -> list[Finding]:
         problem = judge(error)
         if problem is None:
             raise
-        return [Finding(PROBLEM, check, problem.what, problem.remedy)]
+        return [Finding(PROBLEM, check, problem.what, problem.about(source).remedy)]
 
 
 # -- the deployment -------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def of_provider(operator: Operator, source: Source) -> Iterator[Finding]:
 def of_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Whether it is kept in sync: what `status` shows."""
     pulse = operator.open(source).pulse(source.name)
-    found = list(problems_of(pulse, operator.now_ms()))
+    found = list(problems_of(source.name, pulse, operator.now_ms()))
     yield from (Finding(PROBLEM, "sync", text) for text in found)
     if not found:
         yield Finding(OK, "sync", f"version {pulse.published} is published")

@@ -71,7 +71,7 @@ def _source(operator: Operator, name: str, *, probe: bool, token: str, api: str)
         yield Finding(checks.OK, "parameters", "complete")
 
     operator.screen.progress(f"looking at {name}")
-    found += guarded("parameters", configured)
+    found += guarded("parameters", configured, name)
     for source in made:
         for check, work in (
             ("provider", partial(checks.of_provider, operator, source)),
@@ -81,7 +81,7 @@ def _source(operator: Operator, name: str, *, probe: bool, token: str, api: str)
             ("registration", partial(checks.of_registration, operator, source, token, api)),
         ):
             operator.screen.progress(f"looking at {name}: {check}")
-            found += guarded(check, work)
+            found += guarded(check, work, name)
     return found
 
 

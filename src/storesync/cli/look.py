@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from storesync.stores.base import Store
 
 
+FLAGS = "flags"
+
+
 # -- get ------------------------------------------------------------------------------------------
 
 
@@ -47,7 +50,7 @@ def _context(
 @command(storesync, "get")
 @click.argument("name", metavar="SOURCE")
 @click.argument("flag", metavar="FLAG")
-@click.option("--section", default="flags", show_default=True, help="Or segments, for example.")
+@click.option("--section", default=FLAGS, show_default=True, help="Or segments, for example.")
 @click.option("--context", callback=_context, help="JSON: evaluate the flag for it, too.")
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
@@ -56,6 +59,9 @@ def get(
 
     With --context, such as '{"key": "ada"}', also its value for that context, and why.
     """
+    if context is not None and section != FLAGS:
+        what = f"--context evaluates flags, and --section {section} has none"
+        raise Problem(Exit.USAGE, what, "leave out one of them")
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
