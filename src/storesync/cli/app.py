@@ -24,7 +24,11 @@ def storesync() -> None:
     """Look after a flagstore deployment: its sources, what is published, and its history.
 
     The deployment is the stack of --stack (FLAGSTORE_STACK); without it, what FLAGSTORE_TABLE,
-    FLAGSTORE_PARAMETER_PREFIX and so on say; without these, the stack "flagstore".
+    FLAGSTORE_PARAMETER_PREFIX and so on say; without these, the stack "flagstore". Options stand
+    behind the command; docs/cli.md has examples, exit codes, and the AWS rights of each.
+
+    Begin with `storesync source add NAME`, then `storesync status`. Where something is wrong,
+    `storesync doctor` says what to do.
     """
 
 
@@ -54,10 +58,13 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
         shared = (
             click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
             click.option(
-                "--stack", envvar="FLAGSTORE_STACK", help='CloudFormation stack, "flagstore".'
+                "--stack",
+                envvar="FLAGSTORE_STACK",
+                metavar="NAME",
+                help="Stack of the deployment, if it is not called flagstore.",
             ),
-            click.option("--profile", help="Profile of the AWS credentials."),
-            click.option("--region", help="AWS region."),
+            click.option("--profile", metavar="NAME", help="Profile of your AWS credentials."),
+            click.option("--region", metavar="NAME", help="AWS region of the deployment."),
         )
         for option in reversed(shared):
             run = option(run)

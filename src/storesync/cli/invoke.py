@@ -29,19 +29,20 @@ SHAPE = "docs/cli.md shows such a file"
 
 
 @command(storesync, "invoke")
-@click.argument("event", type=click.File("r"))
+@click.argument("event", type=click.File("r"), metavar="EVENT")
 @click.option(
     "--config",
     type=click.File("r"),
     required=True,
-    help='JSON: {"sources": {…}, "credentials": {…}, "webhooks": {…}}, by name.',
+    metavar="FILE",
+    help='JSON: {"sources": {…}, "credentials": {…}, "webhooks": {…}}, each by name of source.',
 )
 @click.option(
     "--function",
     type=click.Choice(["both", "webhook", "sync"]),
     default="both",
     show_default=True,
-    help="Both: a webhook's event goes to WebhookFunction, its ring to SyncFunction.",
+    help="Both: a webhook goes to WebhookFunction, the ring that it makes to SyncFunction.",
 )
 @click.option("--sign", is_flag=True, help="Sign the event with the source's secret.")
 @click.option("--verbose", is_flag=True, help="Show the log and the metrics, on stderr.")

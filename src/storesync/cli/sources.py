@@ -12,6 +12,7 @@ from storesync.cli import guidance, parameters
 from storesync.cli.adding import Given, ask, compose
 from storesync.cli.app import command, source
 from storesync.cli.operating import check_name
+from storesync.cli.options import pairs_option, secret_option
 from storesync.cli.preview import fetch
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.registration import Registrar, api_url
@@ -22,73 +23,53 @@ from storesync.sources import STORES, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
 
     from storesync.cli.operating import Operator
     from storesync.model import Hook, Source
 
 
-def _pairs(
-    _context: click.Context, option: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    if any(not (name and equals) for name, equals, _ in pairs):
-        message = f"write it as {option.opts[0]} name=value"
-        raise click.BadParameter(message)
-    return {name: value for name, _, value in pairs}
-
-
-def secret_text(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
-    """Read a secret from a file: a command line can be seen by everybody on the machine.
-
-    Raises:
-        click.BadParameter: the file holds none, as where two options name the same stdin.
-    """
-    if file is None:
-        return ""
-    try:
-        with file:
-            text = file.read().strip()
-    except UnicodeDecodeError:
-        text = ""
-    if not text:
-        message = f"{file.name} is empty, or holds no text"
-        raise click.BadParameter(message)
-    return text
-
-
-_FILE = click.File("r")
-
-
 @command(source, "add")
 @click.argument("name", metavar="SOURCE")
 @click.option("--provider", type=click.Choice(providers.names()), help="Whose flags they are.")
-@click.option("--key-file", "key", type=_FILE, callback=secret_text, help="The key; - for stdin.")
-@click.option("--base-url", default="", help="Where the key may be sent to.")
-@click.option("--option", "options", multiple=True, callback=_pairs, help="Of the source.")
+@secret_option("--key-file", "key", "File with the provider's SDK key or token; - for stdin.")
 @click.option(
-    "--hook-option", "hook_options", multiple=True, callback=_pairs, help="Of its webhook."
+    "--base-url", default="", metavar="URL", help="The provider's address, if not its usual one."
 )
-@click.option("--method", default="", help="How the webhook is checked.")
-@click.option("--header", default="", help="With --method header: which one has the secret.")
+@pairs_option(
+    "--option", "options", "Option of the source, such as filter=KEY; docs/sources.md has them."
+)
+@pairs_option("--hook-option", "hook_options", "Option of its webhook, such as environment=NAME.")
 @click.option(
-    "--secret-file", "secret", type=_FILE, callback=secret_text, help="Instead of a new one."
+    "--method", default="", help="How its webhook is checked, where the provider has several ways."
 )
-@click.option("--new-secret", is_flag=True, help="With --replace: rotate; the old one stays valid.")
-@click.option("--store", type=click.Choice(STORES), help="Where the flags go.")
+@click.option("--header", default="", help="Header that has the secret, with --method header.")
+@secret_option("--secret-file", "secret", "File with the webhook's secret, instead of one made up.")
 @click.option(
-    "--store-url-file", "store_url", type=_FILE, callback=secret_text, help="URL of Redis."
+    "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old one stays valid."
 )
-@click.option("--rows/--no-rows", default=None, help="One row per flag as well.")
-@click.option("--allow-http", is_flag=True, help="Permit a base URL without TLS.")
-@click.option("--allow-private", is_flag=True, help="Permit a private address.")
-@click.option("--replace", is_flag=True, help="Change a source that is there already.")
-@click.option("--check/--no-check", default=True, help="Try the key first, from this machine.")
+@click.option(
+    "--store", type=click.Choice(STORES), help="Where the flags go: dynamodb if not said."
+)
+@secret_option("--store-url-file", "store_url", "File with the URL of Redis, for --store redis.")
+@click.option(
+    "--rows/--no-rows", default=None, help="Write a row per flag as well: yes if not said."
+)
+@click.option("--allow-http", is_flag=True, help="Permit an address without TLS, or a private one.")
+@click.option("--allow-private", is_flag=True, help="Permit an address in your own network.")
+@click.option(
+    "--replace", is_flag=True, help="Change a source that is there; the rest of it stays."
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Try the key first, from this machine.",
+)
 @click.option("--register", is_flag=True, help="Make the webhook through the provider's API.")
+@secret_option("--admin-token-file", "token", "File with an admin token, for --register.")
 @click.option(
-    "--admin-token-file", "token", type=_FILE, callback=secret_text, help="For --register."
+    "--api-url", default="", metavar="URL", help="Address of that API, if it cannot be told."
 )
-@click.option("--api-url", default="", help="Of the provider's API, for --register.")
 def add(
     operator: Operator,
     *,
@@ -99,9 +80,11 @@ def add(
     token: str,
     **given: Any,  # noqa: ANN401 - the fields of Given
 ) -> None:
-    """Configure a source: asks for what is needed, tries the key, and says what to click.
+    """Configure a source, which is one provider environment.
 
-    Writes the parameters of docs/sources.md. With --replace, what is not given stays.
+    Asks for what it needs and is not given, tries the key, writes the parameters of
+    docs/sources.md, and says what to click at the provider. With --replace, what is not given
+    stays.
     """
     check_name(name)
     before = parameters.read(operator, name)
@@ -223,7 +206,9 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @command(source, "remove")
 @click.argument("name", metavar="SOURCE")
 @click.option("--purge", is_flag=True, help="Delete its flags and its history as well.")
-@click.option("--forget", is_flag=True, help="Leave the store alone, as where it is lost.")
+@click.option(
+    "--forget", is_flag=True, help="Delete the parameters only, as where the store is lost."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: bool) -> None:
     """Stop syncing a source. Its readers keep what they have.
