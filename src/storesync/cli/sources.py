@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,7 @@ from storesync.cli.preview import fetch
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
-from storesync.errors import ConfigurationError
+from storesync.errors import ConfigurationError, ProviderError
 from storesync.rollback import bury, revive
 from storesync.sources import STORES, Parameters
 
@@ -94,10 +95,11 @@ def add(
     api = given.pop("api_url")
     asked = ask(Given(**given), before, lively=sys.stdin.isatty() and not operator.screen.as_json)
     texts = compose(asked, before)
-    made = texts.source(operator.deployment.prefix, name)
-    hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
+    with _nothing_written():
+        made = texts.source(operator.deployment.prefix, name)
+        hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
+        counts = _try(operator, made) if check else None
     base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
-    counts = _try(operator, made) if check else None
     api = api or api_url(made.provider, made.base_url)
     if register:
         _check_register(made, hook, token, api)
@@ -124,6 +126,19 @@ def add(
     operator.screen.result(data, _add_lines(data))
     if failed:
         raise failed
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    """Say of parameters that are wrong, or do not work, that they are not there yet."""
+    try:
+        yield
+    except (ConfigurationError, ProviderError) as error:
+        remedy = "nothing was written: correct the options (`storesync source add --help`)"
+        if isinstance(error, ProviderError):
+            remedy += ", or leave the provider unasked with --no-check"
+        code = Exit.PROVIDER if isinstance(error, ProviderError) else Exit.CONFIGURATION
+        raise Problem(code, str(error), remedy) from None
 
 
 def _try(operator: Operator, made: Source) -> dict[str, int]:
