@@ -233,6 +233,26 @@ def test_doctor_signs_as_each_method_wants(
     assert rig.rings() == []
 
 
+def test_doctor_carries_the_secret_nowhere_else(
+    rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address of webhooks that leads on to another one is a finding, and is not followed."""
+    asked = []
+    answer = unleash.answer
+
+    def leading_on(request: Any) -> tuple[int, bytes, dict[str, str]]:
+        if request.method != "POST":
+            return answer(request)
+        asked.append(request.path)
+        return 307, b"", {"Location": f"{unleash.url}/elsewhere"}
+
+    monkeypatch.setattr(unleash, "answer", leading_on)
+    rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = f"{unleash.url}/webhooks"
+    assert rig.add("u", unleash).code == 0
+    assert "a signed one was answered 307" in rig.run("doctor").out
+    assert asked == ["/webhooks/u"]
+
+
 def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """Wrong key, webhook that leads nowhere, damaged head, changed row, dead letters."""
     prod.sdk_key = "revoked"
