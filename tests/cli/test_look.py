@@ -416,11 +416,23 @@ def test_the_default_stack(rig: Rig) -> None:
     assert "no stack 'flagstore'" in rig.run("status").err
 
 
-def test_replicas_are_a_small_number(rig: Rig) -> None:
-    """A variable that is wrong is named."""
-    done = rig.run("status", env={"FLAGSTORE_HEAD_REPLICAS": "many"})
-    assert (done.code, "FLAGSTORE_HEAD_REPLICAS" in done.err) == (4, True)
-    done = rig.run("status", env={"FLAGSTORE_PARAMETER_PREFIX": ""})
-    assert (done.code, "FLAGSTORE_PARAMETER_PREFIX is not set" in done.err) == (4, True)
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("FLAGSTORE_HEAD_REPLICAS", "many", "FLAGSTORE_HEAD_REPLICAS must be"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "", "FLAGSTORE_PARAMETER_PREFIX is not set"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "flagstore", "must start with '/'"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "/flagstore/", "not end with it"),
+        ("FLAGSTORE_TABLE", "", "FLAGSTORE_TABLE is not set"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(rig: Rig, variable: str, value: str, text: str) -> None:
+    """Before anything is asked of AWS; one that is missing leads to no other deployment."""
+    done = rig.run("status", env={variable: value})
+    assert (done.code, text in done.err) == (4, True)
+
+
+def test_what_is_no_stack_is_a_problem(rig: Rig) -> None:
+    """Of the person's, who may have misspelt it."""
     with pytest.raises(Problem):
         from_stack("x", rig.aws.client("cloudformation"))
