@@ -73,6 +73,8 @@ def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) ->
     named = ("source", "add", "plain", "--provider", "appconfig", *options, "--no-check")
     assert rig.run(*named).code == 0
     assert rig.parameters() == {"sources/shop", "credentials/shop", "sources/plain"}
+    gone = rig.run("source", "remove", "plain", "--yes")
+    assert (gone.code, "webhook" in gone.out) == (0, False)
     missing = rig.run("source", "add", "bare", "--provider", "appconfig")
     assert missing.code != 0
     assert '"application" is missing' in missing.err

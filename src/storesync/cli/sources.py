@@ -243,10 +243,11 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if forget and not any(gone):
         operator.source(name)
     data = {"source": name, "tombstone": ticket, "purged": purge and not forget}
-    lines = [
-        f"source {name} is removed; {what}" if made else f"source {name} is forgotten",
-        "now delete its webhook at the provider, and revoke its key if nothing else uses it",
-    ]
+    lines = [f"source {name} is removed; {what}" if made else f"source {name} is forgotten"]
+    if made is None or providers.get(made.provider).needs_key:
+        lines.append(
+            "now delete its webhook at the provider, and revoke its key if nothing else uses it"
+        )
     operator.screen.result(data, lines)
 
 
