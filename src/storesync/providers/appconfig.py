@@ -49,15 +49,16 @@ PHASES = {"baking": 1, "complete": 2, "undone": 3}
 """How far a deployment is, as part of the revision; before, it is 0."""
 
 _STATES = {
-    "BAKING": 1,
-    "COMPLETE": 2,
-    "ROLLING_BACK": 3,
-    "ROLLED_BACK": 3,
-    "REVERTED": 3,
+    "BAKING": "baking",
+    "COMPLETE": "complete",
+    "ROLLING_BACK": "undone",
+    "ROLLED_BACK": "undone",
+    "REVERTED": "undone",
 }
+"""Phases by the states of ``DeploymentState`` in the API's model; the others come before."""
 _TOLD = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
-_WORDS = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
+_PHASES_TOLD = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
 _WANTED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 _VERSION = re.compile(r"[0-9]{1,10}")
@@ -76,6 +77,7 @@ class Settings(NamedTuple):
     live: frozenset[str]
     """States of a deployment that count."""
     form: str
+    """``FEATURE_FLAGS`` or ``FREEFORM``: how its document is read."""
     fallback: bool
     """Whether the data plane, without rules, is better than nothing."""
 
@@ -190,13 +192,13 @@ def options(source: Source) -> Settings:
     """
     given = source.options
     settings = Settings(
-        application=source.options.get("application", ""),
-        environment=source.options.get("environment", ""),
-        profile=source.options.get("profile", ""),
-        region=source.options.get("region", ""),
-        live=LIVE.get(source.options.get("live", "complete"), frozenset()),
-        form=source.options.get("format", FEATURE_FLAGS),
-        fallback=source.options.get("fallback") == "data-plane",
+        application=given.get("application", ""),
+        environment=given.get("environment", ""),
+        profile=given.get("profile", ""),
+        region=given.get("region", ""),
+        live=LIVE.get(given.get("live", "complete"), frozenset()),
+        form=given.get("format", FEATURE_FLAGS),
+        fallback=given.get("fallback") == "data-plane",
     )
     problems = [
         f'"{option}" is missing'
@@ -235,7 +237,7 @@ def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) ->
             f'so its document cannot be read: set the option "fallback" to "data-plane"'
         )
         raise EndpointNotFoundError(message)
-    revision = 10 * newest["DeploymentNumber"] + _STATES.get(str(newest["State"]), 0)
+    revision = _revision(newest["DeploymentNumber"], _STATES.get(str(newest["State"]), ""))
     # A version is never written twice, so with the revision it says all.
     mine = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
     if etag == mine:
@@ -293,9 +295,9 @@ def _wanted(told: str | None, number: object) -> tuple[str, ...] | None:
     if told in {"Start", "Step"}:
         return None
     text = str(number)
-    known = told in _WORDS and text.isascii() and text.isdigit() and len(text) <= 12  # noqa: PLR2004
-    return (f"{_WORDS[str(told)]}/{int(text)}",) if known else ()
+    known = told in _PHASES_TOLD and text.isascii() and text.isdigit() and len(text) <= 12  # noqa: PLR2004
+    return (f"{_PHASES_TOLD[str(told)]}/{int(text)}",) if known else ()
 
 
-def _revision(number: int, word: str) -> int:
-    return 10 * number + PHASES[word]
+def _revision(number: int, phase: str) -> int:
+    return 10 * number + PHASES.get(phase, 0)
