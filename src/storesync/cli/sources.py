@@ -15,7 +15,7 @@ from storesync.cli.app import command, source
 from storesync.cli.operating import check_name
 from storesync.cli.options import pairs_option, secret_option
 from storesync.cli.preview import fetch
-from storesync.cli.problems import Exit, Problem
+from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
 from storesync.errors import ConfigurationError, ProviderError
@@ -98,20 +98,17 @@ def add(
     with _nothing_written():
         made = texts.source(operator.deployment.prefix, name)
         hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
+        base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
+        api = api or api_url(made.provider, made.base_url)
+        if register:
+            _check_register(made, hook, token, api)
         counts = _try(operator, made) if check else None
-    base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
-    api = api or api_url(made.provider, made.base_url)
-    if register:
-        _check_register(made, hook, token, api)
     came_back = revive(name, operator.open(made))
     parameters.write(operator, name, texts)
     done, failed = "", None
     if register and hook:
         operator.screen.progress("making the webhook")
-        try:
-            done = Registrar(api, token).register(base, hook)
-        except Problem as problem:
-            failed = problem  # said last: the source is configured, and the clicks are left
+        done, failed = _register(Registrar(api, token), base, hook)
     data = {
         "source": name,
         "provider": made.provider,
@@ -134,16 +131,29 @@ def _nothing_written() -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, ProviderError) as error:
+        problem = judge(error)
+        if problem is None or problem.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
+            raise  # of AWS: appconfig is asked with the person's own credentials
         remedy = "nothing was written: correct the options (`storesync source add --help`)"
-        if isinstance(error, ProviderError):
+        if problem.code is Exit.PROVIDER:
             remedy += ", or leave the provider unasked with --no-check"
-        code = Exit.PROVIDER if isinstance(error, ProviderError) else Exit.CONFIGURATION
-        raise Problem(code, str(error), remedy) from None
+        raise Problem(problem.code, problem.what, remedy) from None
 
 
 def _try(operator: Operator, made: Source) -> dict[str, int]:
     flag_set = fetch(operator, made)
     return {section: len(flag_set.keys(section)) for section in flag_set.sections}
+
+
+def _register(registrar: Registrar, base: str, hook: Hook) -> tuple[str, Problem | None]:
+    """Make the webhook; say which way, or what went wrong.
+
+    That is said last: the source is configured by then, and the clicks are left.
+    """
+    try:
+        return registrar.register(base, hook), None
+    except Problem as problem:
+        return "", problem
 
 
 def _check_register(made: Source, hook: Hook | None, token: str, api: str) -> None:
