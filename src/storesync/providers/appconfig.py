@@ -190,20 +190,19 @@ def options(source: Source) -> Settings:
     Raises:
         ConfigurationError: names everything that is missing or wrong.
     """
-    given = source.options
     settings = Settings(
-        application=given.get("application", ""),
-        environment=given.get("environment", ""),
-        profile=given.get("profile", ""),
-        region=given.get("region", ""),
-        live=LIVE.get(given.get("live", "complete"), frozenset()),
-        form=given.get("format", FEATURE_FLAGS),
-        fallback=given.get("fallback") == "data-plane",
+        application=source.options.get("application", ""),
+        environment=source.options.get("environment", ""),
+        profile=source.options.get("profile", ""),
+        region=source.options.get("region", ""),
+        live=LIVE.get(source.options.get("live", "complete"), frozenset()),
+        form=source.options.get("format", FEATURE_FLAGS),
+        fallback=source.options.get("fallback") == "data-plane",
     )
     problems = [
         f'"{option}" is missing'
         for option in ("application", "environment", "profile")
-        if not given.get(option)
+        if not source.options.get(option)
     ]
     if settings.region and not _REGION.fullmatch(settings.region):
         problems.append('"region" is no name of a region')
@@ -211,7 +210,7 @@ def options(source: Source) -> Settings:
         problems.append('"live" must be complete or baking')
     if settings.form not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
-    if not settings.fallback and given.get("fallback"):
+    if not settings.fallback and source.options.get("fallback"):
         problems.append('"fallback" must be data-plane, or left out')
     if problems:
         message = (
