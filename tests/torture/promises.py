@@ -31,6 +31,10 @@ PROMISES = (
         "few fetches, nothing forged accepted",
         (
             "tests/torture/test_storm.py::test_a_storm_ends_at_the_providers_state",
+            within(
+                "tests/torture/test_storm.py",
+                "test_a_change_whose_webhook_is_lost_comes_with_the_tick",
+            ),
             "tests/faults/test_burst.py",
         ),
     ),
