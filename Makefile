@@ -92,7 +92,7 @@ exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expi
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: torture
-torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about half an hour
+torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about 40 minutes
 	@$(call install,$(ENVIRONMENTS))
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture
 

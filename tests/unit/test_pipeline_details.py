@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,6 +92,26 @@ def test_the_margins_are_those_of_the_page() -> None:
 def test_the_fingerprint_is_short() -> None:
     """The pulse stays small."""
     assert len(fingerprint(SOURCE, 1)) == 16
+
+
+def test_the_fingerprint_names_what_a_source_keeps_besides() -> None:
+    """Other values here would publish every source anew with the release that brings them."""
+    plain, split = replace(SOURCE, provider="unleash"), replace(SOURCE, provider="split")
+    found = [
+        fingerprint(source)
+        for source in (
+            plain,
+            replace(plain, document=True),
+            split,
+            replace(split, store="redis"),
+        )
+    ]
+    assert found == [
+        "372264ea88973ebc",
+        "8a6397efedfec801",
+        "93e9bab4091f6528",
+        "3c5449944cc2b5c3",
+    ]
 
 
 def test_a_burst_waits_to_the_millisecond() -> None:
