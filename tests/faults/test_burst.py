@@ -186,7 +186,7 @@ def test_a_burst_of_a_thousand_webhooks_costs_at_most_three_percent_fetches(seco
         assert not burst.queue
     lags.sort()
     print(
-        f"{WEBHOOKS:,} webhooks in {seconds:.0f} s, 5 times: up to {max(counts)} fetches; "
+        f"{WEBHOOKS:,} webhooks in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
         f"ring to store median {lags[len(lags) // 2]:.2f} s, 99 % {lags[int(len(lags) * 0.99)]:.2f}"
         f" s, worst {lags[-1]:.2f} s"
     )
