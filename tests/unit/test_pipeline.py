@@ -1263,7 +1263,8 @@ def test_revisions_of_another_provider_are_not_compared() -> None:
     rig.provider.name = "launchdarkly"
     rig.provider.regressed = get("launchdarkly").regressed  # type: ignore[method-assign]
     rig.provider.change(a={"version": 1})
-    assert rig.sync(source=replace(SOURCE, provider="launchdarkly")).outcome == "published"
+    report = rig.sync(source=replace(SOURCE, provider="launchdarkly"))
+    assert (report.outcome, report.fetches) == ("published", 1)
 
 
 def test_after_a_person_allowed_a_set_changes_pass_and_erosion_does_not() -> None:
