@@ -121,6 +121,7 @@ PROMISES = (
         (
             "tests/torture/test_writes.py::test_a_shrinking_set_waits_for_a_person",
             "tests/torture/test_writes.py::test_a_refusal_is_noted_where_everybody_looks",
+            "tests/torture/test_answers.py::test_what_a_provider_may_lose",
             "tests/unit/test_guard.py",
         ),
     ),
@@ -155,7 +156,7 @@ PROMISES = (
     Promise(
         "T14",
         "A damaged answer of a provider is refused, or whole: read back and evaluated",
-        ("tests/torture/test_answers.py",),
+        ("tests/torture/test_answers.py::test_damaged_answers",),
     ),
     Promise(
         "T15",
