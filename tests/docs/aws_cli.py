@@ -48,7 +48,7 @@ CUSTOM: Mapping[tuple[str, str], set[str]] = {
 def problems(words: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with a command, whose words follow ``aws``."""
     rest = [word for word in words if word not in FLAGS]
-    if len(rest) < 2 or rest[0].startswith("-"):  # noqa: PLR2004 - service and operation
+    if len(rest) < 2 or rest[0].startswith("-"):
         yield "name a service and an operation first, options behind them"
         return
     service, command, *arguments = rest
@@ -104,9 +104,7 @@ def _waiters(service: str) -> dict[str, str]:
     return {xform_name(name, "-"): model.get_waiter(name).operation for name in model.waiter_names}
 
 
-def _arguments(
-    service: str, operation: OperationModel, arguments: Sequence[str]
-) -> Iterator[str]:
+def _arguments(service: str, operation: OperationModel, arguments: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with the options of an operation, and with their values."""
     command = f"aws {service} {xform_name(operation.name, '-')}"
     members = operation.input_shape.members if operation.input_shape else {}
@@ -166,7 +164,7 @@ def _value(shape: Shape, words: list[str]) -> tuple[Any, list[str]]:
     if kind in {"structure", "map", "list"} and first[:1] in {"{", "["}:
         return json.loads(first), words[1:]
     if kind == "list":
-        member: Shape = shape.member  # type: ignore[attr-defined] - of a list
+        member: Shape = shape.member
         return [_scalar(member, word) for word in words if not _short(word)], []
     if kind in {"structure", "map"}:
         return {}, []

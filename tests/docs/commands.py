@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import tomllib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ from storesync.cli.app import load
 from storesync.errors import BadRequestError, ConfigurationError
 from storesync.sources import parse_hook, parse_source
 from tests.docs import aws_cli
-from tests.docs.pages import REPOSITORY, Block, Needs, blocks
+from tests.docs.pages import REPOSITORY, Block, blocks
 from tests.docs.shell import Command, commands, placeholders
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ from samcli.cli.main import cli
 found = {}
 for name in json.loads(sys.argv[1]):
     done = CliRunner().invoke(cli, [*name.split(), "--help"])
-    found[name] = re.findall(r"(?<![\\w-])--?[a-zA-Z][\\w-]*", done.output) if not done.exit_code else None
+    known = re.findall(r"(?<![\\w-])--?[a-zA-Z][\\w-]*", done.output)
+    found[name] = None if done.exit_code else known
 print(json.dumps(found))
 """
 
@@ -65,7 +67,7 @@ def shell_problems(block: Block) -> list[str]:
 
 
 def _placeholder(name: str) -> Iterator[str]:
-    """Yield a problem with a name in angle brackets: in one word with capitals it is the stack's."""
+    """Yield a problem with a name in angle brackets: one word with capitals is of the stack."""
     template = read_template()
     known = {*template["Outputs"], *template["Parameters"]}
     if re.fullmatch(r"[A-Z][A-Za-z]+", name) and name not in known:
@@ -89,7 +91,7 @@ def _problems(block: Block, command: Command) -> Iterator[str]:
             yield f"PYTHONPATH={value} is no folder beside the page"
     if program in checks:
         yield from checks[program](block, command)
-    elif program and program not in PLAIN and not isinstance(block.mark, Needs):
+    elif program and program not in PLAIN and block.mark is None:
         yield (
             f"nothing checks `{program}`: let a test run the block and mark it "
             "<!-- run by tests/…::test_… -->, or say <!-- needs WHAT: why -->"
@@ -182,7 +184,7 @@ def _given(command: Command) -> dict[str, str]:
     words = command.words
     return {
         name: value
-        for name, value in zip(words, words[1:], strict=False)
+        for name, value in pairwise(words)
         if name.startswith("--") and not value.startswith("--")
     }
 
@@ -199,7 +201,7 @@ def _parameter(block: Block, given: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with a parameter of a source: its name, its type, its JSON."""
     path, text = given.get("--name", ""), given.get("--value", "")
     parts = path.split("/")
-    if len(parts) < 3 or parts[-2] not in {"sources", *SECRET}:  # noqa: PLR2004 - prefix and two more
+    if len(parts) < 3 or parts[-2] not in {"sources", *SECRET}:
         yield f"{path} is no parameter of a source: <prefix>/sources|credentials|webhooks/<source>"
         return
     kind = "SecureString" if parts[-2] in SECRET else "String"
@@ -234,7 +236,7 @@ def parameter_problems(kind: str, name: str, text: str, source: str | None = Non
         return _refused(lambda: parse_source(name, kind, text, "credentials", credential))
     sources = [source] if source else [f'{{"provider": "{each}"}}' for each in providers.names()]
     problems = [
-        _refused(lambda each=each: parse_source(name, "sources", each, kind, text))  # type: ignore[misc]
+        _refused(lambda each=each: parse_source(name, "sources", each, kind, text))
         for each in sources
     ]
     return [] if [] in problems else problems[0]

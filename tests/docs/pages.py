@@ -128,7 +128,7 @@ def _mark(line: str) -> tuple[Mark | None, str]:
 
 
 def _page_mark(lines: list[str]) -> Mark | None:
-    """Return the mark right under the title, unless it belongs to the block that follows at once."""
+    """Return the mark right under the title, unless it is the first block's."""
     title = next((n for n, line in enumerate(lines) if line.startswith("# ")), None)
     if title is None:
         return None
@@ -141,7 +141,9 @@ def _page_mark(lines: list[str]) -> Mark | None:
 
 def marks(page: str) -> int:
     """Return how many lines of a page look like marks."""
-    return len(re.findall(r"^\s*<!--\s*(?:run by|needs)\b.*$", read(page), re.MULTILINE | re.IGNORECASE))
+    return len(
+        re.findall(r"^\s*<!--\s*(?:run by|needs)\b.*$", read(page), re.MULTILINE | re.IGNORECASE)
+    )
 
 
 def prose(page: str) -> str:
