@@ -56,18 +56,18 @@ WHY = {
     "ReadSources": "what is synced, and with which key",
     "TakeAndRepeatRings": "Lambda's poller takes rings with this role; the function puts one back "
     "that should come again, and one that trails a webhook",
-    "PublishFlags": "reads what is published, and writes what is new. No `Scan`: every key is known",
+    "PublishFlags": "reads what is published, writes what is new. No `Scan`: every key is known",
     "InvokeSync": "the schedule calls SyncFunction",
     "FindWhatIsDeployed": "which version of the profile is live",
     "ReadItsDocument": "that version, with its rules",
     "FallBackToTheDataPlane": 'only used by sources with `"fallback": "data-plane"`',
-    "ReadFlags": "the flags and how new they are; a request has to name the partition keys it reads, "
-    "so it can never walk over the table",
+    "ReadFlags": "the flags and how new they are; a request has to name the partition keys it "
+    "reads, so it can never walk over the table",
     "RingFromThisRule": "deployments of the AppConfig profile ring",
     "KeepWhatThisRuleCannotDeliver": "what could not be put on the queue for an hour",
 }
 """What each statement is for, by its Sid."""
-ARN = re.compile(r"arn:(?:\$\{AWS::Partition\}|aws):([\w-]+):[^:]*:[^:]*:(.+)")
+ARN = re.compile(r"arn:[^:]*:([\w-]+):[^:]*:[^:]*:(.+)")
 
 
 # -- parameters and outputs ------------------------------------------------------------------------
@@ -128,7 +128,9 @@ def rights(name: str) -> Callable[[Template], Iterator[str]]:
                     condition(statement.get("Condition", {})),
                 )
         for arn in _managed(resource):
-            yield _row("network interfaces in your VPC", f"AWS' policy `{arn}`", "`*`", "`InVpc`")
+            yield _row(
+                "network interfaces in a VPC", f"AWS' policy `{arn}`", "", "with `SubnetIds`"
+            )
         yield ""
 
     return table
@@ -139,7 +141,8 @@ def place(resource: Any) -> str:  # noqa: ANN401 - any value of a template
     if "Fn::GetAtt" in resource:
         return f"`{resource['Fn::GetAtt'][0]}`"
     text = resource["Fn::Sub"]
-    found = ARN.fullmatch(text if isinstance(text, str) else text[0])
+    text = text if isinstance(text, str) else text[0]
+    found = ARN.fullmatch(re.sub(r"\$\{AWS::\w+\}", "", text))
     if found is None:
         message = f"no ARN: {text}"
         raise ValueError(message)
