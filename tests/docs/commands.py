@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import subprocess
 import tomllib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from storesync import events, providers
 from storesync.cli.app import load
 from storesync.errors import BadRequestError, ConfigurationError
 from storesync.sources import parse_hook, parse_source
-from tests.docs import aws_cli
+from tests.docs import aws_cli, sam_cli
 from tests.docs.pages import REPOSITORY, Block, blocks
 from tests.docs.shell import Command, commands, placeholders
 
@@ -29,7 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SHELLS = ("bash", "sh", "console")
-PLAIN = {"cat", "cd", "cp", "echo", "export", "alias", "ls", "mkdir", "rm", "unset", "true", "jq"}
+PLAIN = {
+    "alias", "cat", "cd", "cp", "echo", "export", "for", "git", "jq", "ls", "mkdir", "openssl",
+    "rm", "sha256sum", "sleep", "true", "unset",
+}  # fmt: skip
 """Programs of every machine, of which there is nothing to check."""
 SECRET = {"credentials", "webhooks"}
 """Kinds of parameters that are for SecureString."""
@@ -39,17 +41,6 @@ ANY_CREDENTIAL = {
     "store_url": "rediss://reader:sample@redis.example.org:6379/0",
 }
 """Stands for the credential of a source, where the page does not show it."""
-HELP_OF_SAM = """
-import json, re, sys
-from click.testing import CliRunner
-from samcli.cli.main import cli
-found = {}
-for name in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(cli, [*name.split(), "--help"])
-    known = re.findall(r"(?<![\\w-])--?[a-zA-Z][\\w-]*", done.output)
-    found[name] = None if done.exit_code else known
-print(json.dumps(found))
-"""
 
 
 def shell_problems(block: Block) -> list[str]:
@@ -82,13 +73,15 @@ def _problems(block: Block, command: Command) -> Iterator[str]:
         "storesync": _storesync,
         "tools/storesync": _storesync,
         "aws": _aws,
-        "sam": _sam,
+        "sam": lambda _block, _command: sam_cli.problems(_command.words[1:], _block.page),
         "pip": _pip,
         "python": _python,
     }
     for name, value in command.variables:
         if name == "PYTHONPATH" and not (REPOSITORY / block.page).parent.joinpath(value).exists():
             yield f"PYTHONPATH={value} is no folder beside the page"
+    if command.fed.lstrip().startswith("{"):
+        yield from sam_cli.variable_problems(command.fed)
     if program in checks:
         yield from checks[program](block, command)
     elif program and program not in PLAIN and block.mark is None:
@@ -254,46 +247,7 @@ def _refused(parse: Callable[[], object]) -> list[str]:
     return []
 
 
-# -- sam, pip, python ------------------------------------------------------------------------------
-
-
-@functools.cache
-def sam_options(name: str) -> frozenset[str] | None:
-    """Return the options of a sam command, from its own help; None if there is no such command."""
-    done = subprocess.run(
-        [REPOSITORY / ".venv-sam" / "bin" / "python", "-c", HELP_OF_SAM, json.dumps([name])],
-        env={"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-1", "HOME": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])[name]
-    return None if found is None else frozenset(found)
-
-
-def _sam(block: Block, command: Command) -> Iterator[str]:
-    length = 3 if command.words[1:2] in {("local",), ("remote",), ("list",)} else 2
-    name = " ".join(command.words[1:length])
-    options = sam_options(name)
-    if options is None:
-        yield f"there is no `sam {name}`"
-        return
-    overrides = False
-    for word in command.words[length:]:
-        option = word.partition("=")[0]
-        if word.startswith("-"):
-            overrides = option == "--parameter-overrides"
-            if option not in options:
-                yield f"`sam {name}` has no option {option}"
-        elif overrides and "=" in word and option not in _template_parameters(block):
-            yield f"no template has a parameter {option}"
-
-
-def _template_parameters(block: Block) -> set[str]:
-    """Return the parameters of the template beside the page, or of the repository's."""
-    beside = (REPOSITORY / block.page).parent / "template.yaml"
-    text = beside.read_text("utf-8") if beside.exists() else ""
-    return {*re.findall(r"^  (\w+):$", text, re.MULTILINE), *read_template()["Parameters"]}
+# -- pip, python -------------------------------------------------------------------------------
 
 
 def _pip(_block: Block, command: Command) -> Iterator[str]:

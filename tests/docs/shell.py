@@ -20,7 +20,8 @@ PLACEHOLDER = re.compile(r"<([A-Za-z][\w -]*)>")
 HERE_DOCUMENT = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 BETWEEN = {"|", "||", "&&", ";", "&", "(", ")"}
-INTO_FILES = {">", ">>", "<", ">&", "2>"}
+INTO_FILES = {">", ">>", "<", ">&"}
+KEYWORDS = {"do", "done", "else", "fi", "if", "sudo", "then", "time", "until", "while", "!"}
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def _commands(line: str, fed: str) -> Iterator[Command]:
             skipped = False
         elif word in INTO_FILES:
             skipped = True
+            if words and words[-1] in {"1", "2"}:  # of 2>&1
+                words.pop()
         else:
             words.append(word)
     for part in [*parts, words]:
@@ -122,8 +125,10 @@ def _commands(line: str, fed: str) -> Iterator[Command]:
 
 
 def _command(words: list[str], fed: str) -> Command:
-    """Take the variables off the front of a command."""
+    """Take variables, and what a shell has around commands, off the front of one."""
     variables: list[tuple[str, str]] = []
+    while words and words[0] in KEYWORDS:
+        words = words[1:]
     while words and ASSIGNMENT.match(words[0]):
         name, _, value = words[0].partition("=")
         variables.append((name, value))

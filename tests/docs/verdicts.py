@@ -19,6 +19,7 @@ import yaml
 from local.stand_in import REPOSITORY
 from tests.docs.commands import SHELLS, parameter_problems, shell_problems
 from tests.docs.pages import Block, Needs, RunBy, all_pages, blocks
+from tests.docs.shell import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,14 @@ def judge(block: Block) -> Verdict:
             "<!-- run by tests/…::test_… -->, or say <!-- needs WHAT: why -->"
         )
     fates = dict.fromkeys(SHELLS, CHECKED) | {"python": RUN, "text": SHOWN}
-    return Verdict(block, fates.get(block.kind, PARSED), "", tuple(problems))
+    fate = fates.get(block.kind, PARSED)
+    detail = _programs(block) if fate == CHECKED and not problems else ""
+    return Verdict(block, fate, detail, tuple(problems))
+
+
+def _programs(block: Block) -> str:
+    """Return the programs that a block of shell calls."""
+    return ", ".join(dict.fromkeys(each.name for each in commands(block) if each.name))
 
 
 def content_problems(block: Block) -> list[str]:
@@ -152,9 +160,11 @@ def mark_problems(page: str, mark: RunBy) -> list[str]:
     names, constants = _names_and_constants(mark.file)
     if mark.test not in names:
         return [f"the mark names {mark.test}, which is not in {mark.file}"]
-    wanted = page.split("/")
-    if not all(any(part in text for text in constants) for part in wanted[-2:]):
-        return [f"the mark names {mark.file}, which does not read {page}"]
+    folder, _, name = page.rpartition("/")
+    wanted = [name, folder.rpartition("/")[2]] if name == "README.md" else [name]
+    if not all(any(part in text for text in constants) for part in wanted):
+        remedy = "the test has to take the block from the page"
+        return [f"the mark names {mark.file}, which does not read {page}: {remedy}"]
     return []
 
 
@@ -167,7 +177,11 @@ def _names_and_constants(file: str) -> tuple[frozenset[str], frozenset[str]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    names = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     texts = {
         node.value
         for node in ast.walk(tree)
@@ -184,7 +198,7 @@ def report(verdicts: list[Verdict]) -> Iterator[str]:
         yield f"\n{fate}:"
         for verdict in verdicts:
             if verdict.fate == fate:
-                yield f"  {verdict.block.place} {verdict.block.kind} {verdict.detail}".rstrip()
+                yield f"  {verdict.block.place} {verdict.detail}"
 
 
 if __name__ == "__main__":
