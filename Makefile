@@ -92,9 +92,9 @@ exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expi
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: torture
-torture: ## every promise of docs/guarantees.md at its full size, and the page's tables: about half an hour
+torture: ## every promise at its full size, into docs/guarantees.md: half an hour (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))
-	PYTHONPATH=tests:src:. .venv/bin/python -m torture
+	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
 .PHONY: mutants
 mutants: .venv/.ready ## plant small faults into guard, signature, layout and pipeline; tests must notice 90 %

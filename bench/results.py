@@ -47,6 +47,8 @@ class Part:
     notes: list[str] = field(default_factory=list)
     run: str = ""
     """When, on what, in how many rounds."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What was counted, by name, for pages that compute with it."""
 
     def timed(
         self,
@@ -118,4 +120,7 @@ def _part(values: dict[str, Any]) -> Part:
 def save(path: Path, parts: Mapping[str, Part]) -> None:
     """Keep them."""
     kept = {name: asdict(parts[name]) for name in sorted(parts)}
+    for values in kept.values():
+        if not values["figures"]:
+            del values["figures"]
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -83,18 +83,26 @@ def publish(aws: StandIn, name: str, count: int) -> tuple[str, str]:
     return table.name, flag
 
 
-def sync(
-    aws: StandIn, table: Table, server: Any, name: str, *, client: Any = None, rows: bool = True
+def sync(  # noqa: PLR0913 - what a check is of
+    aws: StandIn,
+    table: Table,
+    server: Any,
+    name: str,
+    *,
+    client: Any = None,
+    rows: bool = True,
+    verify: bool = False,
 ) -> None:
-    """Run one sync, through a client of boto3's that may count."""
+    """Run one sync, through a client of boto3's that may count; or the one that verifies all."""
     rig = Rig(aws, table, server, name)
-    if rows:
+    if rows and not verify:
         _done(rig.sync(client))
         return
-    source, budget = _source(server, name, rows=False), _budget()
+    source, budget = _source(server, name, rows=rows), _budget()
     store = DynamoDBStore(client or table.client, table.name, budget)
-    run = Sync(source, providers.get(name), store, http=HttpClient(), budget=budget).run
-    _done(run([Ring(SOURCE, trigger="schedule")]))
+    provider = providers.get(name)
+    check = Sync(source, provider, store, http=HttpClient(), budget=budget, verify=verify)
+    _done(check.run([Ring(SOURCE, trigger="schedule")]))
 
 
 def publish_redis(redis: Server, name: str, count: int) -> str:

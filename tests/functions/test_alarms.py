@@ -228,10 +228,10 @@ def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimula
     mended(world, "RefusedSetAlarm")
 
 
-@drives("PinnedAlarm")
+@drives("PinnedAlarm", "FreshnessAlarm")
 def test_a_source_that_is_pinned(world: World) -> None:
-    """A pin rings from the first check that it holds back, until it is over."""
-    until = int((world.clock.now() + 2.5 * SCHEDULE_S) * 1000)
+    """A pin rings from the first check that it holds back, and by the age that it leads to."""
+    until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
     world.deployment.clients["dynamodb"].update_item(
         TableName=world.deployment.table,
         Key={"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}},
@@ -239,8 +239,10 @@ def test_a_source_that_is_pinned(world: World) -> None:
         ExpressionAttributeValues={":until": {"N": str(until)}},
     )
     world.schedule(2)
-    assert world.rings("PinnedAlarm")
-    mended(world, "PinnedAlarm")
+    assert world.ringing() == {"PinnedAlarm"}
+    world.schedule(2)
+    assert world.ringing() == {"PinnedAlarm", "FreshnessAlarm"}
+    mended(world, "PinnedAlarm", "FreshnessAlarm")
 
 
 @drives("RefusedCredentialsAlarm")
@@ -347,6 +349,33 @@ def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
     calls.slow.clear()
     assert world.ringing() == {"SyncDurationAlarm"}
     mended(world, "SyncDurationAlarm")
+
+
+@drives("FreshnessAlarm", "SyncFailureAlarm")
+def test_a_store_that_is_down(world: World, calls: Calls) -> None:
+    """Without the store no age is known: freshness rings in a period, failures after three."""
+    calls.down["dynamodb"] = "AccessDeniedException"
+    world.schedule(2)
+    assert world.ringing() == {"FreshnessAlarm"}
+    world.schedule(4)
+    assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
+    calls.down.clear()
+    mended(world, "FreshnessAlarm", "SyncFailureAlarm")
+
+
+@drives("FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
+def test_parameters_that_cannot_be_read_at_the_start(world: World, calls: Calls) -> None:
+    """Processes that know their parameters go on; new ones ring, and read them when they can."""
+    calls.down["ssm"] = "AccessDeniedException"
+    world.schedule(4)
+    assert world.ringing() == set()
+    sync.syncer.cache_clear()
+    webhook.receiver.cache_clear()
+    world.schedule(2)
+    assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
+    assert world.ringing() == {"FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm"}
+    calls.down.clear()
+    mended(world, "FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
 
 
 def throttled(aws: StandIn) -> bool:

@@ -202,6 +202,9 @@ PROMISES = (
     Promise(
         "T28",
         "The same faults for the providers' own stores: the table below",
-        ("tests/torture/test_side_by_side.py",),
+        (
+            "tests/torture/test_side_by_side.py",
+            "tests/torture/test_start_without_provider.py",
+        ),
     ),
 )

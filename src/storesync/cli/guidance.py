@@ -40,7 +40,7 @@ class Guide:
 _UNKNOWN = Guide(
     key="server-side key or token",
     questions=(),
-    clicks=("Let it send its webhook to {url}", "docs/sources.md has the details"),
+    clicks=("Let it send its webhook to {url}", "docs/webhooks.md has the details"),
 )
 
 _GUIDES = {
@@ -69,11 +69,11 @@ _GUIDES = {
             Question("environment", "Key of the environment (recommended; empty: any)"),
         ),
         clicks=(
-            "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks, Add",
+            "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks: add one",
             "URL: {url}",
             "Tick 'Sign this webhook', secret: {secret}",
             "Policy (the default leaves segments out): {policy}",
-            "Save, and switch it on",
+            "Accept the terms, save, and see that it is switched on",
         ),
         registers=True,
     ),
