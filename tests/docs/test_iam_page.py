@@ -134,7 +134,7 @@ def test_whoever_deploys_reaches_this_stack_only() -> None:
         for statement in deploys["Statement"]
         if statement["Resource"] == "*" or "apigateway" in str(statement["Resource"])
     }
-    assert wide == {"Poller", "WebhookApi", "AccessLogAlarmsAndDashboard"}
+    assert wide == {"Template", "Poller", "WebhookApi", "AccessLogAlarmsAndDashboard"}
     for statement in deploys["Statement"]:
         if statement["Sid"] not in wide | {"Code"}:
             listed = statement["Resource"]

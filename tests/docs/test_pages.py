@@ -25,6 +25,7 @@ CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 EXTERNAL = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/\S*)?|mailto:\S+@\S+")
 MAKE = re.compile(r"\bmake ([a-z.][a-z0-9.-]*)")
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+READ = re.compile(r"\benviron(?:ment)?(?:\.get\(|\[)\"([A-Z][A-Z0-9_]+)\"")
 VARIABLE = re.compile(r"\bFLAGSTORE_[A-Z0-9_]+")
 
 
@@ -179,3 +180,14 @@ def test_every_variable_is_documented_and_none_is_made_up() -> None:
     sources = variables(*(REPOSITORY / "src").rglob("*.py"))
     assert "FLAGSTORE_TABLE" in sources
     assert variables(*PAGES, REPOSITORY / "template.yaml") == sources
+
+
+def test_every_other_variable_is_of_aws_or_in_the_template() -> None:
+    """What Lambda sets is AWS' own; whatever else is read, somebody has to be told of."""
+    code = "".join(read(path) for path in (REPOSITORY / "src").rglob("*.py"))
+    named = set(READ.findall(code))
+    assert {"AWS_REGION", "FLAGSTORE_TABLE", "POWERTOOLS_SERVICE_NAME"} <= named
+    rest = {name for name in named if not name.startswith(("AWS_", "FLAGSTORE_"))}
+    assert {
+        name for name in rest if f" {name}: " not in read(REPOSITORY / "template.yaml")
+    } == set()
