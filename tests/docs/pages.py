@@ -12,13 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*(.*?)\s*$")
+FENCE = re.compile(r"^\s*(`{3,}|~{3,})\s*([^`]*?)\s*$")
 RUN_BY = re.compile(r"<!-- run by (tests/[\w/]+\.py)::(\w+) -->")
 NEEDS = re.compile(r"<!-- needs ([A-Z]\w*(?: \w+)*): (\S.*?) -->")
 HEADING = re.compile(r"^ {0,3}#{1,6}\s+(.*?)\s*#*\s*$")
@@ -97,7 +93,9 @@ def blocks(page: str, text: str | None = None) -> list[Block]:
             found.append(Block(page, position + 1, opened[2], "", None, problem))
             break
         mark, trouble = _mark(_line_before(lines, position))
-        content = "".join(f"{line}\n" for line in lines[position + 1 : end])
+        # In a list, a block is as far in as its fence.
+        margin = " " * (len(lines[position]) - len(lines[position].lstrip()))
+        content = "".join(f"{each.removeprefix(margin)}\n" for each in lines[position + 1 : end])
         kind = opened[2].split()[0] if opened[2] else ""
         found.append(Block(page, position + 1, kind, content, mark or whole_page, trouble))
         position = end + 1
@@ -105,7 +103,7 @@ def blocks(page: str, text: str | None = None) -> list[Block]:
 
 
 def _end_of_fence(lines: list[str], start: int, fence: str) -> int | None:
-    closing = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}\s*$")
+    closing = re.compile(rf"^\s*{re.escape(fence[0])}{{{len(fence)},}}\s*$")
     return next((n for n in range(start + 1, len(lines)) if closing.match(lines[n])), None)
 
 
@@ -146,21 +144,24 @@ def marks(page: str) -> int:
     )
 
 
+def without_blocks(page: str) -> list[str]:
+    """Return the lines of a page that are in no fenced block."""
+    kept: list[str] = []
+    lines = read(page).splitlines()
+    position = 0
+    while position < len(lines):
+        opened = FENCE.match(lines[position])
+        end = _end_of_fence(lines, position, opened[1]) if opened else None
+        if end is None:
+            kept.append(lines[position])
+        position = position + 1 if end is None else end + 1
+    return kept
+
+
 def prose(page: str) -> str:
     """Return a page without its fenced blocks and without code within its lines."""
-    text = read(page)
-    kept: list[str] = []
-    fence = ""
-    for line in text.splitlines():
-        found = FENCE.match(line)
-        if found and not fence:
-            fence = found[1]
-        elif found and found[1].startswith(fence) and not found[2]:
-            fence = ""
-        elif not fence:
-            kept.append(line)
     # Code spans with one or two backticks; what is left of them keeps a link's text non-empty.
-    return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "code", "\n".join(kept))
+    return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "code", "\n".join(without_blocks(page)))
 
 
 def anchors(page: str) -> set[str]:
@@ -175,17 +176,9 @@ def anchors(page: str) -> set[str]:
     return found
 
 
-def headings(page: str) -> Iterator[str]:
-    """Yield the headings of a page, as they are written."""
-    fence = ""
-    for line in read(page).splitlines():
-        found = FENCE.match(line)
-        if found and not fence:
-            fence = found[1]
-        elif found and found[1].startswith(fence) and not found[2]:
-            fence = ""
-        elif not fence and (title := HEADING.match(line)):
-            yield title[1]
+def headings(page: str) -> list[str]:
+    """Return the headings of a page, as they are written."""
+    return [found[1] for line in without_blocks(page) if (found := HEADING.match(line))]
 
 
 def slug(heading: str) -> str:

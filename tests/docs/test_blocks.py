@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.build.tooling import run, sam_environment, tool
-from tests.docs.pages import Block, RunBy, all_pages, blocks, marks
+from tests.docs.pages import Block, RunBy, all_pages, blocks, marks, without_blocks
 from tests.docs.verdicts import NEEDS, Verdict, all_verdicts, judge, report
 
 if TYPE_CHECKING:
@@ -67,6 +69,18 @@ def test_sam_finds_nothing_in_the_templates_of_the_pages(block: Block, tmp_path:
         environment=sam_environment(),
     )
     assert "is a valid SAM Template" in done.stdout
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_all_code_stands_between_fences(page: str) -> None:
+    """Nowhere else is it seen by these tests: no `<pre>`, no quotations, no mere indentation."""
+    hidden = [
+        line
+        for before, line in pairwise(without_blocks(page))
+        if re.search(r"<pre\b|^\s*>.*```", line)
+        or (re.match(r" {4,}(?![-*|] |\d+\. )\S", line) and not before.strip())
+    ]
+    assert hidden == [], f"{page} has code that is in no fenced block: {hidden}"
 
 
 # -- the check itself ------------------------------------------------------------------------------
@@ -165,6 +179,16 @@ aws y
         12, "bash", "Needs(what='AWS', why='only AWS has it')",
     )  # fmt: skip
     assert third.trouble == "no such mark: <!-- needs aws -->"
+
+
+def test_a_block_in_a_list_is_found_and_moved_to_the_margin() -> None:
+    """However far it is in; a longer fence may hold a shorter one."""
+    (block, other) = blocks(
+        "docs/x.md",
+        "10. do\n\n    ```python\n    if 1:\n        2\n    ```\n\n````text\n```\n````\n",
+    )
+    assert (block.kind, block.text) == ("python", "if 1:\n    2\n")
+    assert (other.kind, other.text) == ("text", "```\n")
 
 
 def test_a_block_that_is_never_closed_is_found() -> None:
