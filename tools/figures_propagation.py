@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.__main__ import KEPT
 from bench.harness import REPOSITORY
 from bench.results import load
-from flagstore.loading import MAX_COOL_DOWN_S, REFRESH_S, TTL_S
-from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S
+from flagstore.loading import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S, REFRESH_S, TTL_S
 from simulators.template import read_template
 from storesync.events import MAX_DELAY_S
 from storesync.patience import Limits
@@ -206,7 +205,7 @@ def _measured() -> str:
         [
             "constant",
             "reader: after a failure it asks no more for",
-            f"{COOL_DOWN_S:g} s, doubling to {MAX_COOL_DOWN_S:g} s",
+            f"{COOL_DOWN_S:g} to {1.5 * COOL_DOWN_S:g} s, doubling to {MAX_COOL_DOWN_S:g} s",
         ],
     ]
     return table(("from", "part", "figure"), rows)

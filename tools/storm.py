@@ -11,8 +11,7 @@ import heapq
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from flagstore.loading import MAX_COOL_DOWN_S
-from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S
+from flagstore.loading import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,5 +78,5 @@ def attempts(rng: random.Random) -> Iterator[tuple[float, int]]:
                 break
             now += pause
             attempt += 1
-        now += min(COOL_DOWN_S * 2**load, MAX_COOL_DOWN_S)
+        now += min(COOL_DOWN_S * 2**load * rng.uniform(1, 1.5), MAX_COOL_DOWN_S)
         load += 1

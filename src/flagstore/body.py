@@ -1,16 +1,18 @@
-"""The format of a snapshot's body: encode a flag set, decode one flag of it.
+"""The format of a snapshot's body, and how one flag of it is decoded. Pure.
 
 The body is a row of *blocks*. A block is the JSON object of some neighbouring items of one
 section, one item a line, deflated on its own, so that one flag can be decoded without inflating
 or parsing the rest. The *index* names the first key of each block, where it lies and its digest;
-the head holds the index's digest. So every byte that is read is covered by a digest.
+the head holds the index's digest. So every byte that is read is covered by a digest. The index::
+
+    {"meta": {…}, "large": {key: Part, …},
+     "sections": {"flags": [[first key, offset, length, digest, number of items], …], …}}
 
 A large segment is no part of the blocks: it has pieces of its own, which the index names. They are
 read when a flag first needs that segment, and carried over from one publication to the next while
 the segment stays the same.
 
-The content digest is another thing: it says whether two flag sets are the same, whatever the
-order of their items and keys.
+What writers need, :mod:`flagstore.encoding` has: no cold start of a reader pays for it.
 """
 
 from __future__ import annotations
@@ -24,16 +26,10 @@ from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import PIECE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from hashlib import _Hash as HASH
+    from collections.abc import Mapping, Sequence
 
 LARGE_SECTION = "segments"
-LARGE_BYTES = 32_768
-"""A segment of more JSON bytes is a large part: about 1,000 keys."""
-BLOCK_BYTES = 16_384
-"""JSON bytes a block: measured on 1,000 real flags, 16 KB cost 27 % over one single block and
-inflate in 26 µs; 4 KB cost 88 %."""
-
+"""Whose items may be large parts."""
 KEPT_BLOCKS = 64
 """Inflated blocks in hand, 1 MB: an engine keeps what it made of a flag, so that most flags' text
 is asked for once. All of those of 10,000 flags would be 9 MB."""
@@ -51,21 +47,6 @@ def dumps(item: Any) -> str:  # noqa: ANN401 - provider JSON
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
 
 
-def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Write one item so that equal content gives equal text, whatever the order of its keys."""
-    return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
-
-
-def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
-    """Return the digest of a flag set's content, free of the order of items and keys."""
-    whole = _sha256(canonical(dict(meta)).encode())
-    for section in sorted(sections):
-        items = sections[section]
-        for key in sorted(items):
-            whole.update(f"\n{dumps([section, key])}{canonical(items[key])}".encode())
-    return whole.hexdigest()
-
-
 class Part(NamedTuple):
     """Where a large segment lies, as the index names it."""
 
@@ -79,116 +60,16 @@ class Part(NamedTuple):
     pieces: int
 
 
-class Encoded(NamedTuple):
-    """A flag set, ready to be stored."""
-
-    index_data: bytes
-    index_digest: str
-    blocks: bytes
-    digest: str
-    counts: str
-    parts: Mapping[int, bytes]
-    """The large parts that must be written: number → deflated JSON."""
-
-    def size(self) -> int:
-        """Return the bytes that index and blocks take together."""
-        return len(self.index_data) + len(self.blocks)
-
-
-def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
-    """Yield first key, number of items and deflated JSON of each block, in the order of keys."""
-    lines: list[str] = []
-    first, size = "", 0
-    for key in sorted(items):
-        if not lines:
-            first = key
-        lines.append(f"{json.dumps(key)}:{dumps(items[key])}")
-        size += len(lines[-1])
-        if size >= BLOCK_BYTES:
-            yield first, len(lines), _deflate(lines)
-            lines, size = [], 0
-    if lines:
-        yield first, len(lines), _deflate(lines)
-
-
-def _deflate(lines: Sequence[str]) -> bytes:
-    return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
-
-
-def _sha256(data: bytes) -> HASH:
+def whole_digest(data: bytes) -> str:
+    """Return SHA-256 in hex."""
     from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL: 3 ms that an import need not pay
 
-    return sha256(data)
+    return sha256(data).hexdigest()
 
 
-def _short_digest(data: bytes) -> str:
+def short_digest(data: bytes) -> str:
     """Return 128 bits of SHA-256 in hex: they cover chance, and an index of 300 blocks is read."""
-    return _sha256(data).hexdigest()[:32]
-
-
-def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Return the digest of one item's content, free of the order of its keys."""
-    return _short_digest(canonical(item).encode())
-
-
-def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
-    """Say whether an item is kept apart from the blocks."""
-    return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
-
-
-def encode(
-    sections: Mapping[str, Mapping[str, Any]],
-    meta: Mapping[str, Any],
-    *,
-    ticket: int = 0,
-    known: Mapping[str, Part] | None = None,
-    digest: str = "",
-) -> Encoded:
-    """Encode a flag set under a ticket; its content digest may be known already.
-
-    Large segments that are *known*, from what is published now, are named where they lie.
-
-    Raises:
-        ValueError: for what JSON cannot say (NaN, infinities).
-    """
-    large = {
-        key: item
-        for key, item in sections.get(LARGE_SECTION, {}).items()
-        if is_large(LARGE_SECTION, item)
-    }
-    parts, written = _parts(large, ticket, known or {})
-    table: dict[str, list[list[Any]]] = {}
-    body = bytearray()
-    for section in sorted(sections):
-        items = sections[section]
-        if section == LARGE_SECTION and large:
-            items = {key: item for key, item in items.items() if key not in large}
-        entries = table.setdefault(section, [])
-        for first, count, block in _blocks(items):
-            entries.append([first, len(body), len(block), _short_digest(block), count])
-            body += block
-    named = {"meta": dict(meta), "sections": table, "large": parts}
-    index = zlib.compress(dumps(named).encode(), 9)
-    counts = {section: len(items) for section, items in sorted(sections.items())}
-    digest = digest or content_digest(sections, meta)
-    return Encoded(index, _sha256(index).hexdigest(), bytes(body), digest, dumps(counts), written)
-
-
-def _parts(
-    large: Mapping[str, Any], ticket: int, known: Mapping[str, Part]
-) -> tuple[dict[str, Part], dict[int, bytes]]:
-    parts: dict[str, Part] = {}
-    written: dict[int, bytes] = {}
-    for key in sorted(large):
-        digest = item_digest(large[key])
-        if key in known and known[key].digest == digest:
-            parts[key] = known[key]
-            continue
-        data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
-        number = len(written)
-        written[number] = data
-        parts[key] = Part(digest, _short_digest(data), ticket, number, len(cut(data)))
-    return parts, written
+    return whole_digest(data)[:32]
 
 
 def decode_part(part: Part, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
@@ -197,19 +78,19 @@ def decode_part(part: Part, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
     Raises:
         CorruptSnapshotError: if the digest does not match.
     """
-    if _short_digest(data) != part.data_digest:
+    if short_digest(data) != part.data_digest:
         message = "a large segment does not match its digest, or pieces of it are missing"
         raise CorruptSnapshotError(message)
     return json.loads(zlib.decompress(data))
 
 
 def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
-    """Return the index, checked: ``meta``, ``sections``, ``large``.
+    """Return the index, checked.
 
     Raises:
         CorruptSnapshotError: if it does not match its digest.
     """
-    if _sha256(index_data).hexdigest() != index_digest:
+    if whole_digest(index_data) != index_digest:
         message = "the index does not match the digest in the head"
         raise CorruptSnapshotError(message)
     index: dict[str, Any] = json.loads(zlib.decompress(index_data))
@@ -219,6 +100,11 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
 def parts_of(index: Mapping[str, Any]) -> dict[str, Part]:
     """Return where the large segments lie that an index names, by key."""
     return {key: Part(*entry) for key, entry in index.get("large", {}).items()}
+
+
+def cut(blocks: bytes) -> list[bytes]:
+    """Cut a large body into pieces that fit an item each."""
+    return [blocks[at : at + PIECE_BYTES] for at in range(0, len(blocks), PIECE_BYTES)]
 
 
 class Body:
@@ -244,7 +130,7 @@ class Body:
         self._blocks: dict[int, str] = {}
         for name, entries in self._sections.items():
             for first, offset, length, digest, _count in entries:
-                if _short_digest(data[offset : offset + length]) != digest:
+                if short_digest(data[offset : offset + length]) != digest:
                     message = f"the block of {name} from {first!r} on does not match its digest"
                     raise CorruptSnapshotError(message)
 
@@ -284,11 +170,6 @@ class Body:
         start += len(label)
         return block[start : block.index("\n", start)].removesuffix(",")
 
-    def get(self, section: str, key: str) -> Any | None:  # noqa: ANN401 - provider JSON
-        """Return one item, decoded afresh: changing it changes nothing else. None if absent."""
-        text = self.text(section, key)
-        return None if text is None else json.loads(text)
-
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section but large ones, decoded afresh, in the order of keys."""
         found: dict[str, Any] = {}
@@ -326,8 +207,3 @@ class Body:
             lines = self._block(entry).split("\n")[1:-1]
             found += [_first_value(line)[0] for line in lines]
         return sorted(found)
-
-
-def cut(blocks: bytes) -> list[bytes]:
-    """Cut a large body into pieces that fit an item each."""
-    return [blocks[at : at + PIECE_BYTES] for at in range(0, len(blocks), PIECE_BYTES)]

@@ -12,28 +12,27 @@ from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from flagstore.body import Body
-from flagstore.errors import (
-    ConfigurationError,
-    CorruptSnapshotError,
-    NotLoadedError,
-    NotPublishedError,
-    UnsupportedLayoutError,
-)
-from flagstore.layout import Head, Pulse, check_source, head_key, pulse_key
-from flagstore.parts import COOL_DOWN_S, FIRST_LOAD_S, LargeParts
+from flagstore.errors import ConfigurationError, NotLoadedError
+from flagstore.layout import check_source
+from flagstore.published import Published
 from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flagstore.body import Part
-    from flagstore.layout import Record
-    from flagstore.parts import ReaderStore
+    from flagstore.parts import LargeParts
+    from flagstore.stores import ReaderStore
 
 TTL_S = 30.0
+"""Seconds between two questions whether there is something new."""
+FIRST_LOAD_S = 2.0
+"""All that reading may take where there is nothing in hand to answer with."""
 REFRESH_S = 0.25
 """All that a refresh may take while there is a flag set in hand."""
+COOL_DOWN_S = 5.0
+"""After a failure nothing is asked for so long, or up to half of it more, and twice as long after
+each further one."""
 MAX_COOL_DOWN_S = 60.0
 
 
@@ -53,16 +52,15 @@ class Loader:
     ) -> None:
         """Make one; nothing is read yet. Arguments as of :class:`flagstore.Client`."""
         self.source = check_source(source)
-        self._store = store
+        self._published = Published(self.source, store, replicas, clock)
         self._ttl_s = ttl_s
-        self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
         self._monotonic = monotonic
         self._bootstrap = bootstrap
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self._error: NotLoadedError | None = None
-        self._parts = LargeParts(self.source, monotonic)
+        self._parts: LargeParts | None = None
         self._failures = 0
         self._told_stale = False
         self._patience_s = REFRESH_S
@@ -106,7 +104,7 @@ class Loader:
         It does if nothing is loaded yet, if it is time to ask for something new, or if a large
         segment is needed that has not been read yet.
         """
-        return self._is_due() or self._parts.lacks_some()
+        return self._is_due() or (self._parts is not None and self._parts.lacks_some())
 
     @property
     def stale(self) -> bool:
@@ -181,7 +179,7 @@ class Loader:
         if self._error is not None and not self._is_due():
             raise self._error.with_traceback(None)
         try:
-            snapshot = self._load(deadline, newer_than=0)
+            snapshot = self._load(deadline)
         except NotLoadedError as error:
             return self._first_failed(error)
         except ConfigurationError:
@@ -226,21 +224,16 @@ class Loader:
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
-        record = self._open().read(pulse_key(self.source), consistent=False, deadline=deadline)
-        pulse = Pulse.from_record(record or {})
-        if not pulse.published:
-            message = f"the store no longer holds anything for {self.source!r}"
-            raise NotPublishedError(message)
+        pulse = self._published.pulse(deadline)
         if pulse.published > current.head.ticket:
-            self._snapshot = self._load(deadline, newer_than=pulse.published - 1)
+            self._snapshot = self._load(deadline, at_least=pulse.published)
         self._checked_at = max(self._checked_at, pulse.checked_at)
 
     def _succeeded(self) -> None:
         self._failures = 0
         self._error = None
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
-        # ±10 % from the system's randomness: clones of one SnapStart image share Python's.
-        self._ask_again_in(self._ttl_s * (0.9 + os.urandom(1)[0] / 1275))
+        self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
         if self._told_stale:
             self._told_stale = False
             self._tell("flags of %s are fresh again", self.source)
@@ -250,7 +243,9 @@ class Loader:
         self._failures += 1
         # Capped before it grows: after 1,024 doublings, a day of trouble, there is no such float.
         doublings = min(self._failures - 1, 10)
-        self._ask_again_in(min(COOL_DOWN_S * 2.0**doublings, MAX_COOL_DOWN_S))
+        pause = COOL_DOWN_S * 2.0**doublings
+        # Who was throttled together must not come back together.
+        self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
         if not self._told_stale and self._snapshot is not None:
             self._told_stale = True
             self._tell("flags of %s are stale: %s", self.source, error)
@@ -264,84 +259,34 @@ class Loader:
 
     # -- loading --------------------------------------------------------------------------------
 
-    def _open(self) -> ReaderStore:
-        if self._store is None and os.environ.get("FLAGSTORE_FILE"):
-            from flagstore.stores.file import FileReader  # noqa: PLC0415 - when used
-
-            self._store = FileReader(os.environ["FLAGSTORE_FILE"], self._clock)
-        if self._store is None and os.environ.get("FLAGSTORE_REDIS_URL"):
-            from flagstore.stores import redis  # noqa: PLC0415 - when used
-
-            self._store = redis.open_reader()
-        if self._store is None:
-            from flagstore.stores.dynamodb import open_reader  # noqa: PLC0415 - when used
-
-            self._store = open_reader()
-        return self._store
-
-    def _load(self, deadline: float, *, newer_than: int) -> Snapshot:
-        """Load the head and its body; what is not newer, or torn, once more consistently.
+    def _load(self, deadline: float, *, at_least: int = 1) -> Snapshot:
+        """Load what is published, under the lock.
 
         Raises:
-            NotLoadedError: one of its subclasses.
+            NotLoadedError: one of its subclasses; also if it is older than this ticket.
         """
-        try:
-            return self._load_once(deadline, newer_than, consistent=False)
-        except (CorruptSnapshotError, NotPublishedError):
-            return self._load_once(deadline, newer_than, consistent=True)
-
-    def _load_once(self, deadline: float, newer_than: int, *, consistent: bool) -> Snapshot:
-        store = self._open()
-        # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
-        replica = 0 if consistent else self._replica()
-        record = store.read(
-            head_key(self.source, replica), consistent=consistent, deadline=deadline
-        )
-        if record is None or int(record.get("ticket", 0)) <= newer_than:
-            raise self._absent(store, deadline, record, consistent=consistent)
-        head = Head.from_record(record)
-        ticket, number = head.piece_ticket()
-        data = head.body
-        if number:
-            data = b"".join(store.pieces(self.source, ticket, deadline=deadline)[:number])
-        body = Body(head.index_data, head.index_digest, data)
-        self._parts.keep(body)
+        head, body = self._published.load(deadline, at_least=at_least)
+        if body.large or self._parts is not None:
+            self._large_parts().keep(body)
         return Snapshot(self.source, head, body, self._part)
 
     def _part(self, part: Part) -> bytes:
         """Return the bytes of a large segment, kept from the first time on."""
         deadline = self._monotonic() + FIRST_LOAD_S
-        return self._parts.get(part, self._lock, self._open, deadline)
+        return self._large_parts().get(part, self._lock, self._published.store, deadline)
 
-    def _absent(
-        self, store: ReaderStore, deadline: float, record: Record | None, *, consistent: bool
-    ) -> NotLoadedError:
-        if record is not None:
-            return NotPublishedError(f"the head of {self.source!r} is behind its pulse")
-        if consistent:
-            pulse = store.read(pulse_key(self.source), consistent=True, deadline=deadline)
-            if pulse and Pulse.from_record(pulse).published:
-                return UnsupportedLayoutError(
-                    f"the flags of {self.source!r} are published in another layout than this "
-                    "reader's: update the flagstore layer or wheel"
-                )
-        return NotPublishedError(
-            f"nothing has been published for source {self.source!r}: check the name, and that "
-            "SyncFunction has run (its log says why not)"
-        )
+    def _large_parts(self) -> LargeParts:
+        """Return the large segments in hand; there is a place for them from the first one on."""
+        if self._parts is None:
+            from flagstore.parts import LargeParts  # noqa: PLC0415 - most flag sets have none
 
-    def _replica(self) -> int:
-        if self._replicas is None:
-            name = "FLAGSTORE_HEAD_REPLICAS"
-            self._replicas = _positive(os.environ.get(name) or "1", name)
-        return os.urandom(1)[0] % self._replicas
+            self._parts = LargeParts(self.source, self._monotonic)
+        return self._parts
 
 
-def _positive(text: str, name: str) -> int:
-    if not text.isdecimal() or not int(text):
-        message = f"{name} must be a whole number from 1 on, not {text!r}"
-        raise ConfigurationError(message)
-    return int(text)
+def _between(least: float, most: float) -> float:
+    """Draw one from the system's randomness: clones of one SnapStart image share Python's."""
+    return least + (most - least) * os.urandom(1)[0] / 255
 
 
 _known: WeakSet[Loader] = WeakSet()

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from flagstore.body import decode_part
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
+from flagstore.loading import COOL_DOWN_S, FIRST_LOAD_S
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
     from flagstore.body import Body, Part
-    from flagstore.layout import Key, Record
-
-FIRST_LOAD_S = 2.0
-"""All that reading may take where there is nothing in hand to answer with."""
-COOL_DOWN_S = 5.0
-"""After a failure nothing is asked for so long."""
-
-
-class ReaderStore(Protocol):
-    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds."""
-
-    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
-
-    def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
+    from flagstore.stores import ReaderStore
 
 
 class LargeParts:

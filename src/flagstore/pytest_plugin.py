@@ -8,7 +8,7 @@ import pytest
 
 from flagstore.errors import NotLoadedError
 from flagstore.flags import Flags
-from flagstore.reader import Client, merged
+from flagstore.reader import Client
 from flagstore.testing import FakeFlags
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def fake_flags() -> Iterator[FakeFlags]:
 def _state(flags: FakeFlags, client: Client) -> State:
     """Answer from the fake, but for what the client itself overrides; not in the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
-    state.overrides = merged(vars(client).get("_layers", ())[1:])  # without a name it has none
+    overrides = vars(client).get("_overrides")  # a client without a name has no such attribute
+    state.overrides = overrides.given() if overrides is not None else {}
     return state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from _thread import allocate_lock  # threading brings more than a lock
@@ -16,14 +15,17 @@ from flagstore.loading import TTL_S, Loader
 from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
-    from flagstore.parts import ReaderStore
+    from flagstore.overrides import Override, Overrides
     from flagstore.snapshot import Info, Snapshot
+    from flagstore.stores import ReaderStore
 
     Hook = Callable[[Detail, str], object]
+
+_NO_OVERRIDES: Mapping[str, Any] = {}
 
 
 class Client(Flags):
@@ -96,8 +98,11 @@ class Client(Flags):
         self._app_name = app_name
         self._environment = environment
         self._strategies = strategies or {}
-        self._overrides = _overrides(os.environ.get("FLAGSTORE_OVERRIDES", ""))
-        self._layers: tuple[dict[str, Any], ...] = (self._overrides,)  # the environment's first
+        self._overrides: Overrides | None = None
+        if text := os.environ.get("FLAGSTORE_OVERRIDES"):
+            from flagstore.overrides import Overrides, parse  # noqa: PLC0415 - rarely used
+
+            self._overrides = Overrides(parse(text))
         self._made: tuple[Snapshot, Engine | None] | None = None
 
     # -- what is in the flag set -----------------------------------------------------------------
@@ -175,16 +180,12 @@ class Client(Flags):
         What was asked for before stays as it is. Where several overlap, also in other threads or
         tasks, the latest wins, and each takes back its own values alone.
         """
-        layer = dict(values)
-        with _clients_lock:
-            self._layers = (*self._layers, layer)
-            self._overrides = {**self._overrides, **layer}
-        return Override(self, layer)
+        from flagstore.overrides import Overrides  # noqa: PLC0415 - rarely used
 
-    def _take_back(self, layer: dict[str, Any]) -> None:
         with _clients_lock:
-            self._layers = tuple(one for one in self._layers if one is not layer)
-            self._overrides = merged(self._layers)
+            if self._overrides is None:
+                self._overrides = Overrides({})
+        return self._overrides.add(values)
 
     def _state(self) -> State:
         try:
@@ -200,7 +201,7 @@ class Client(Flags):
             self._engine(snapshot),
             BY_PROVIDER.get(snapshot.head.provider, PLAIN),
             keys=snapshot.keys,
-            overrides=self._overrides,
+            overrides=_NO_OVERRIDES if self._overrides is None else self._overrides.values,
             on_evaluation=self._report if self._on_evaluation else None,
             error=UNSUPPORTED,
             age_s=age_s,
@@ -212,7 +213,7 @@ class Client(Flags):
             None,
             PLAIN,
             keys=tuple,
-            overrides=self._overrides,
+            overrides=_NO_OVERRIDES if self._overrides is None else self._overrides.values,
             on_evaluation=self._report if self._on_evaluation else None,
             error=error,
             age_s=age_s,
@@ -227,7 +228,9 @@ class Client(Flags):
         return made[1]
 
     def _open_engine(self, snapshot: Snapshot) -> Engine | None:
-        told = snapshot.meta.get("context")
+        """Return an engine, told by the client, the environment or the source who asks."""
+        items = _SnapshotItems(snapshot)
+        told = items.meta.get("context")
         told = told if isinstance(told, dict) else {}
         settings = Settings(
             now=self._clock,
@@ -241,7 +244,7 @@ class Client(Flags):
             strategies=self._strategies,
         )
         try:
-            return open_engine(snapshot.head.provider, _SnapshotItems(snapshot), settings)
+            return open_engine(snapshot.head.provider, items, settings)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
@@ -260,35 +263,6 @@ class Client(Flags):
                 name = type(error).__name__
                 logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
             self._hook_errors += 1
-
-
-class _Nameless(Client):
-    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
-            raise AttributeError(name)
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
-
-
-class Override:
-    """Undoes an override at the end of a ``with`` statement."""
-
-    __slots__ = ("_client", "_layer")
-
-    def __init__(self, client: Client, layer: dict[str, Any]) -> None:
-        self._client = client
-        self._layer = layer
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self._client._take_back(self._layer)  # noqa: SLF001 - of this module
 
 
 class _SnapshotItems:
@@ -314,25 +288,22 @@ def _check_seconds(name: str, value: object) -> None:
         raise ConfigurationError(message)
 
 
-def merged(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the values of overrides of which the latest wins."""
-    return {key: layer[key] for layer in layers for key in layer}
-
-
 def _random() -> float:
     # From the system: clones of one SnapStart image share Python's, whose import costs besides.
     return int.from_bytes(os.urandom(6), "big") / 2**48
 
 
-def _overrides(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'
+class _Nameless(Client):
+    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
+        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
+            raise AttributeError(name)
+        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
         raise ConfigurationError(message)
-    return values
 
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}

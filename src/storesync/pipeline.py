@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
-from flagstore.body import canonical, content_digest, encode
+from flagstore.encoding import canonical, content_digest, encode
 from flagstore.layout import LAYOUT, Pulse
 from storesync import guard, rows
 from storesync.budget import now_ms

@@ -23,7 +23,7 @@ from storesync.stores.base import Delete, Fence, Put, Write
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flagstore.body import Encoded
+    from flagstore.encoding import Encoded
     from storesync.model import Changes, Clock, FlagSet
     from storesync.stores.base import Store
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flagstore import layout
-from flagstore.body import LARGE_SECTION, Body, Part, decode_part, item_digest
+from flagstore.body import LARGE_SECTION, Body, Part, decode_part
+from flagstore.encoding import item_digest
 from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import Head
 from storesync.errors import CorruptStoreError

@@ -47,7 +47,7 @@ OURS = {
     "flagstore.flags",
     "flagstore.layout",
     "flagstore.loading",
-    "flagstore.parts",
+    "flagstore.published",
     "flagstore.reader",
     "flagstore.snapshot",
     "flagstore.stores",

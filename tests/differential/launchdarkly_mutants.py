@@ -54,13 +54,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "negated-matches-missing",
         _CLAUSES,
-        "value = read(attributes, names)\n        return value is not None and _any(value, test)",
-        "value = read(attributes, names)\n        return (value is not None and _any(value, test))",
+        "value = read(attributes, names)\n    return value is not None and _any(value, test)",
+        "value = read(attributes, names)\n    return (value is not None and _any(value, test))",
     ),
     Mutant(
         "tuple-is-one-value", _CLAUSES, "isinstance(value, (list, tuple))", "type(value) is list"
     ),
-    Mutant("kind-is-an-attribute", _CLAUSES, 'if path == ("kind",):', 'if path == ("kind", ""):'),
+    Mutant("kind-is-an-attribute", _CLAUSES, 'if name == "kind":', 'if name == "":'),
     Mutant("literal-slash-is-a-path", _FIELDS, "if not kind or not text", "if not text"),
     Mutant(
         "escapes-the-wrong-way-round",
@@ -82,21 +82,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "targets-before-prerequisites",
         _FLAGS,
         """    if targets:
-        flag.evaluate = _on_targets(targets, flag.evaluate)
+        evaluate = bind(_on_targets, (targets, evaluate))
     if prerequisites:
-        flag.evaluate = _on_prerequisites(flag.key, prerequisites, look_up, flag.evaluate)
+        evaluate = bind(_on_prerequisites, (key, prerequisites, look_up, evaluate))
 """,
         """    if prerequisites:
-        flag.evaluate = _on_prerequisites(flag.key, prerequisites, look_up, flag.evaluate)
+        evaluate = bind(_on_prerequisites, (key, prerequisites, look_up, evaluate))
     if targets:
-        flag.evaluate = _on_targets(targets, flag.evaluate)
+        evaluate = bind(_on_targets, (targets, evaluate))
 """,
     ),
     Mutant(
         "last-target-wins",
         _FLAGS,
-        "outcomes |= targets.pop()[1]",
-        "outcomes = targets.pop()[1] | outcomes",
+        "given |= targets.pop()[1]",
+        "given = targets.pop()[1] | given",
     ),
     Mutant("users-of-context-targets", _FLAGS, "if turns and kind == USER:", "if kind is None:"),
     # Rollouts.

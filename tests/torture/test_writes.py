@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from flagstore import layout
-from flagstore.body import content_digest
+from flagstore.encoding import content_digest
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import ForgetfulClient, UnreliableClient

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flagstore.body import Body, Encoded, canonical, encode
+from flagstore.body import Body
+from flagstore.encoding import Encoded, canonical, encode
 
 
 def body(encoded: Encoded) -> Body:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.body import encode
 from flagstore.documents import unleash_document
+from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError
 from flagstore.reader import Client
 from simulators.clock import FakeClock

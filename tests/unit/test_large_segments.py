@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.body import LARGE_BYTES
+from flagstore.encoding import LARGE_BYTES
 from flagstore.errors import NotLoadedError, StoreUnavailableError
 from flagstore.layout import pieces_namespace, pulse_key
 from flagstore.reader import Client

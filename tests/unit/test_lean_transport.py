@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import Head, Key, head_key, piece_key
 from flagstore.reader import Client
 from flagstore.stores import http as lean_http
 from flagstore.stores import resp
+from flagstore.stores.boto import BotoTransport
 from flagstore.stores.dynamodb import (
     IDLE_S,
-    BotoTransport,
     DynamoDBReader,
     LeanTransport,
     endpoint_of,

@@ -22,7 +22,7 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import ProviderStatus
 
 from flagstore.adapters.openfeature import FlagstoreProvider
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError
 from flagstore.evaluation.base import (
     CONTEXT_INVALID,

@@ -11,7 +11,7 @@ from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 
 from flagstore.adapters.openfeature import FlagstoreProvider
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.reader import Client
 from sdks import launchdarkly_set
 from sdks.test_adapters import split_contexts, split_set

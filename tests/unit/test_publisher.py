@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagstore import layout
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, intent_key, piece_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore.body import Body, encode
+from flagstore.body import Body
+from flagstore.encoding import encode
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -318,7 +320,7 @@ def test_a_source_that_is_removed_leaves_the_last_known_good() -> None:
 
 
 def test_after_a_failure_the_store_has_peace() -> None:
-    """Nothing for 5 seconds, then 10, 20, 40 and 60, whatever is asked; a success ends that."""
+    """Nothing for 5 seconds or half as long again, then 10, 20, 40 and 60; a success ends that."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.error = DOWN
@@ -332,7 +334,7 @@ def test_after_a_failure_the_store_has_peace() -> None:
             assert rig.client["a"] == 1
             rig.client.info()
         assert rig.calls() == []
-        rig.advance(0.1)
+        rig.advance(0.1 + pause / 2)
         rig.client.snapshot()
         assert rig.calls() == [PULSE]
     rig.store.error = None
@@ -343,9 +345,31 @@ def test_after_a_failure_the_store_has_peace() -> None:
     rig.advance(EXPIRED_S)
     rig.client.snapshot()
     rig.calls()
-    rig.advance(5)
+    rig.advance(7.5)
     rig.client.snapshot()
     assert rig.calls() == [PULSE]
+
+
+def test_readers_that_failed_together_do_not_ask_together() -> None:
+    """Twenty whose first load failed at one moment come back over more than a second."""
+    rigs = [Rig({"a": 1}) for _ in range(20)]
+    for rig in rigs:
+        rig.store.error = DOWN
+        with pytest.raises(NotLoadedError):
+            rig.client.snapshot()
+        rig.calls()
+    back: list[int] = []
+    for number, rig in enumerate(rigs):
+        rig.advance(5)
+        for tenth in range(27):
+            with contextlib.suppress(NotLoadedError):
+                rig.client.snapshot()
+            if rig.calls():
+                back.append(tenth)
+                break
+            rig.advance(0.1)
+        assert len(back) == number + 1
+    assert max(back) - min(back) > 10
 
 
 def test_ten_thousand_reads_of_an_hour_of_trouble() -> None:
@@ -464,7 +488,7 @@ def test_a_first_load_that_fails_is_typed_and_cools_down(error: Exception) -> No
             with pytest.raises(NotLoadedError):
                 call()
         assert rig.calls() == []
-        rig.advance(0.1)
+        rig.advance(0.1 + pause / 2)
         with pytest.raises(NotLoadedError):
             rig.client.snapshot()
         assert rig.calls() == [HEAD]

@@ -419,7 +419,7 @@ def test_the_url_decides_where_a_client_reads(
     played.default = b"*0\r\n"
     with pytest.raises(Exception, match="nothing has been published"):
         client.snapshot()
-    store: Any = client._loader._store
+    store: Any = client._loader._published.store()
     store._transport.close()
     assert isinstance(store, RedisReader)
 

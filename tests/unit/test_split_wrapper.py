@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.adapters.split import SnapshotWrapper
-from flagstore.body import encode
+from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
 from flagstore.reader import Client
 from simulators.clock import FakeClock

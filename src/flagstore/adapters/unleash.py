@@ -25,7 +25,7 @@ from UnleashClient.constants import FEATURES_URL  # type: ignore[import-not-foun
 
 from flagstore.documents import unleash_document
 from flagstore.errors import NotLoadedError
-from flagstore.parts import FIRST_LOAD_S
+from flagstore.loading import FIRST_LOAD_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

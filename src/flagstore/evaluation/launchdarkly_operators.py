@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from flagstore.evaluation.launchdarkly_fields import bind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,42 +35,52 @@ def compile_test(operator: str, values: list[Any]) -> Test:
 
 def _in(values: list[Any]) -> Test:
     texts = frozenset(value for value in values if type(value) is str)
-    others = [(value, isinstance(value, bool)) for value in values if type(value) is not str]
+    others = tuple([(one, isinstance(one, bool)) for one in values if type(one) is not str])
+    return bind(_is_among, (texts, others))
 
-    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        if type(value) is str:
-            return value in texts
-        # Python takes True for 1; here they are of two types.
-        is_bool = isinstance(value, bool)
-        for other, other_is_bool in others:
-            if is_bool is other_is_bool and value == other:
-                return True
-        return isinstance(value, str) and value in texts
 
-    return test
+def _is_among(known: tuple[frozenset[str], tuple[tuple[Any, bool], ...]], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    texts, others = known
+    if type(value) is str:
+        return value in texts
+    # Python takes True for 1; here they are of two types.
+    is_bool = isinstance(value, bool)
+    for other, other_is_bool in others:
+        if is_bool is other_is_bool and value == other:
+            return True
+    return isinstance(value, str) and value in texts
+
+
+def _texts(values: list[Any]) -> tuple[str, ...]:
+    return tuple([value for value in values if isinstance(value, str)])
 
 
 def _starts(values: list[Any]) -> Test:
-    texts = tuple(value for value in values if isinstance(value, str))
-    return lambda value: isinstance(value, str) and value.startswith(texts)
+    return bind(_starts_with, _texts(values))
+
+
+def _starts_with(texts: tuple[str, ...], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    return isinstance(value, str) and value.startswith(texts)
 
 
 def _ends(values: list[Any]) -> Test:
-    texts = tuple(value for value in values if isinstance(value, str))
-    return lambda value: isinstance(value, str) and value.endswith(texts)
+    return bind(_ends_with, _texts(values))
+
+
+def _ends_with(texts: tuple[str, ...], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    return isinstance(value, str) and value.endswith(texts)
 
 
 def _contains(values: list[Any]) -> Test:
-    texts = tuple(value for value in values if isinstance(value, str))
+    return bind(_has_in_it, _texts(values))
 
-    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        if isinstance(value, str):
-            for text in texts:
-                if text in value:
-                    return True
-        return False
 
-    return test
+def _has_in_it(texts: tuple[str, ...], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    if isinstance(value, str):
+        for text in texts:
+            if text in value:
+                return True
+    return False
 
 
 def _matches(values: list[Any]) -> Test:
@@ -103,17 +115,21 @@ def _limit(limits: list[Any], parse: Callable[[Any], Any], *, above: bool) -> Te
     known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
     if not known:
         return _never
-    limit = min(known) if above else max(known)
+    if above:
+        return bind(_is_above, (parse, min(known)))
+    return bind(_is_below, (parse, max(known)))
 
-    def more(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        parsed = parse(value)
-        return parsed is not None and parsed > limit
 
-    def less(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        parsed = parse(value)
-        return parsed is not None and parsed < limit
+def _is_above(known: tuple[Callable[[Any], Any], Any], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    parse, limit = known
+    parsed = parse(value)
+    return parsed is not None and parsed > limit
 
-    return more if above else less
+
+def _is_below(known: tuple[Callable[[Any], Any], Any], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    parse, limit = known
+    parsed = parse(value)
+    return parsed is not None and parsed < limit
 
 
 def number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
@@ -154,17 +170,17 @@ def _up_to(limits: list[float | None], *, above: bool) -> Test:
     known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
     if not known:
         return _never
-    limit = min(known) if above else max(known)
+    return bind(_is_at_least, min(known)) if above else bind(_is_at_most, max(known))
 
-    def at_least(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        given = number(value)
-        return given is not None and given >= limit
 
-    def at_most(value: Any) -> bool:  # noqa: ANN401 - the caller's own
-        given = number(value)
-        return given is not None and given <= limit
+def _is_at_least(limit: float, value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    given = number(value)
+    return given is not None and given >= limit
 
-    return at_least if above else at_most
+
+def _is_at_most(limit: float, value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    given = number(value)
+    return given is not None and given <= limit
 
 
 def _version(operator: str, values: list[Any]) -> Test:
@@ -174,7 +190,12 @@ def _version(operator: str, values: list[Any]) -> Test:
     if operator != "semVerEqual":
         return _limit(versions, parse, above=operator == "semVerGreaterThan")
     known = frozenset(version for version in versions if version is not None)
-    return lambda value: parse(value) in known
+    return bind(_is_version, (parse, known))
+
+
+def _is_version(known: tuple[Callable[[Any], Any], frozenset[Any]], value: Any) -> bool:  # noqa: ANN401 - the caller's own
+    parse, versions = known
+    return parse(value) in versions
 
 
 _MAKERS: dict[str, Callable[[list[Any]], Test]] = {

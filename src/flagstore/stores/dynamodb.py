@@ -1,7 +1,7 @@
 """Read from DynamoDB: one signed request over a kept connection, standard library only.
 
 Keys come from the Lambda environment or a container's endpoint. Everything else (profiles, SSO) is
-boto3's: it is imported only where there is neither.
+boto3's, in :mod:`flagstore.stores.boto`: imported only where there is neither.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 IDLE_S = 5.0
 """A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
-BOTO_S = (0.2, 0.45, 0.95, 1.9)
-"""Time-outs of boto3's clients, in seconds: what a refresh has, and twice as much each time."""
 OK = 200
 REFUSED = 400
 RETRIED_CODES = {
@@ -104,14 +102,15 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
     if not table:
         message = "set FLAGSTORE_TABLE to the name of the table (output TableName of the stack)"
         raise ConfigurationError(message)
+    if find(environ) is None:
+        from flagstore.stores.boto import BotoTransport  # noqa: PLC0415 - rarely used
+
+        return DynamoDBReader(table, BotoTransport())
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
-    lean = find(environ) is not None
-    if lean and not region:
+    if not region:
         message = "set AWS_REGION to the region of the table"
         raise ConfigurationError(message)
-    if lean:
-        return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
-    return DynamoDBReader(table, BotoTransport())
+    return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
 
 
 def endpoint_of(environ: Mapping[str, str], region: str) -> str:
@@ -183,7 +182,7 @@ class LeanTransport:
         if code in KEYS_REFUSED and self._keys.refused():
             return code  # they may be those of another time: a snapshot keeps what it knew
         if status == REFUSED and code not in RETRIED_CODES:
-            text = _public(str(answer.get("message") or answer.get("Message") or ""))
+            text = first_line(str(answer.get("message") or answer.get("Message") or ""))
             message = f"DynamoDB refused: {code}: {text}"
             raise StoreUnavailableError(message)
         return code
@@ -241,65 +240,7 @@ class LeanTransport:
             self._connection = None
 
 
-class BotoTransport:
-    """DynamoDB through boto3, for credentials that are not in the environment."""
-
-    def __init__(self) -> None:
-        self._clients: dict[float, Any] = {}
-        """By time-out: botocore's belong to a client, and a refresh has less time than a load."""
-        self._session: Any = None
-        self._pid = 0
-
-    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, twice if there is time; no wait is longer than what is left."""
-        method = {"GetItem": "get_item", "Query": "query"}[operation]
-        failures = _boto_exceptions()
-        again = True
-        while True:
-            try:
-                answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
-            except failures as error:
-                if again and deadline - time.monotonic() >= min(BOTO_S):
-                    again = False
-                    continue
-                message = f"{operation} through boto3: {_public(str(error))}"
-                raise StoreUnavailableError(message) from error
-            return answer
-
-    def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
-        left = deadline - time.monotonic()
-        if self._pid != os.getpid():  # parent and child would read each other's answers
-            self._clients, self._session, self._pid = {}, None, os.getpid()
-        # The longest that is in time; what is left of a quarter of a second is less than that.
-        seconds = max((seconds for seconds in BOTO_S if seconds <= left), default=min(BOTO_S))
-        if seconds not in self._clients:
-            self._clients[seconds] = self._make(seconds)
-        return self._clients[seconds]
-
-    def _make(self, seconds: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
-        import boto3  # noqa: PLC0415 - heavy, and rarely needed
-        from botocore.config import Config  # noqa: PLC0415
-
-        if self._session is None:  # which looks for credentials, and keeps them for all clients
-            self._session = boto3.Session()
-        # Not the module's: botocore has time-outs of its own.
-        config = Config(
-            connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
-        )
-        return self._session.client("dynamodb", config=config)
-
-
-def _boto_exceptions() -> tuple[type[Exception], ...]:
-    try:
-        import boto3  # noqa: F401, PLC0415 - heavy, and rarely needed
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-    except ImportError as error:
-        message = "no AWS keys in the environment; install boto3 for other credentials"
-        raise ConfigurationError(message) from error
-    return BotoCoreError, ClientError
-
-
-def _public(text: str) -> str:
+def first_line(text: str) -> str:
     """Return the first line of what AWS says: about a signature, the session token is in others."""
     return text.partition("\n")[0][:500]
 

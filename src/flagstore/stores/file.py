@@ -19,7 +19,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.body import Body, encode
+from flagstore.body import Body
+from flagstore.encoding import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
 from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
 from flagstore.snapshot import Snapshot
@@ -42,7 +43,7 @@ class Document(NamedTuple):
 
 
 class FileReader:
-    """A file as a store, read anew when it has changed: :class:`flagstore.parts.ReaderStore`."""
+    """A file as a store, read anew when it has changed: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path

@@ -21,6 +21,8 @@ MAX_BODY_BYTES = 33_554_432
 """A page of a Query is 1 MB, and half as much again in base64."""
 READ_BYTES = 65_536
 NO_BODY = {204, 304}
+"""Statuses whose answers end with their headers."""
+DIGITS = "0123456789abcdefABCDEF"
 
 
 class Connection:
@@ -215,10 +217,11 @@ def _address(host: str, port: int) -> tuple[str, int]:
 
 def _length(text: str, base: int) -> int:
     try:
-        length = int(text, base)
+        # Python reads more than digits: a sign, 1_000, and 0x10 for a chunk.
+        length = -1 if text.strip(DIGITS) else int(text, base)
     except ValueError:
         length = -1
-    if not 0 <= length <= MAX_BODY_BYTES or text[:1] in "+-_":
+    if not 0 <= length <= MAX_BODY_BYTES:
         message = "an answer of no sensible length"
         raise ConnectionError(message)
     return length

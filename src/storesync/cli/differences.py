@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flagstore.body import canonical
+from flagstore.encoding import canonical
 from storesync import rows
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flagstore.body import content_digest
+from flagstore.encoding import content_digest
 from storesync import guard, rows
 from storesync.cli.problems import Exit, Problem
 from storesync.errors import CorruptStoreError, RefusedSetError

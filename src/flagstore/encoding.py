@@ -1,0 +1,139 @@
+"""What writers make of a flag set: its body, as :mod:`flagstore.body` decodes it. Pure.
+
+The *content digest* is another thing than the digests of bytes that the body has: it says whether
+two flag sets are the same, whatever the order of their items and keys.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.body import LARGE_SECTION, Part, cut, dumps, short_digest, whole_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LARGE_BYTES = 32_768
+"""A segment of more JSON bytes is a large part: about 1,000 keys."""
+BLOCK_BYTES = 16_384
+"""JSON bytes a block: measured on 1,000 real flags, 16 KB cost 27 % over one single block and
+inflate in 26 µs; 4 KB cost 88 %."""
+
+
+class Encoded(NamedTuple):
+    """A flag set, ready to be stored."""
+
+    index_data: bytes
+    index_digest: str
+    blocks: bytes
+    digest: str
+    counts: str
+    parts: Mapping[int, bytes]
+    """The large parts that must be written: number → deflated JSON."""
+
+    def size(self) -> int:
+        """Return the bytes that index and blocks take together."""
+        return len(self.index_data) + len(self.blocks)
+
+
+def encode(
+    sections: Mapping[str, Mapping[str, Any]],
+    meta: Mapping[str, Any],
+    *,
+    ticket: int = 0,
+    known: Mapping[str, Part] | None = None,
+    digest: str = "",
+) -> Encoded:
+    """Encode a flag set under a ticket; its content digest may be known already.
+
+    Large segments that are *known*, from what is published now, are named where they lie.
+
+    Raises:
+        ValueError: for what JSON cannot say (NaN, infinities).
+    """
+    large = {
+        key: item
+        for key, item in sections.get(LARGE_SECTION, {}).items()
+        if is_large(LARGE_SECTION, item)
+    }
+    parts, written = _parts(large, ticket, known or {})
+    table: dict[str, list[list[Any]]] = {}
+    body = bytearray()
+    for section in sorted(sections):
+        items = sections[section]
+        if section == LARGE_SECTION and large:
+            items = {key: item for key, item in items.items() if key not in large}
+        entries = table.setdefault(section, [])
+        for first, count, block in _blocks(items):
+            entries.append([first, len(body), len(block), short_digest(block), count])
+            body += block
+    named = {"meta": dict(meta), "sections": table, "large": parts}
+    index = zlib.compress(dumps(named).encode(), 9)
+    counts = {section: len(items) for section, items in sorted(sections.items())}
+    digest = digest or content_digest(sections, meta)
+    return Encoded(index, whole_digest(index), bytes(body), digest, dumps(counts), written)
+
+
+def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
+    """Yield first key, number of items and deflated JSON of each block, in the order of keys."""
+    lines: list[str] = []
+    first, size = "", 0
+    for key in sorted(items):
+        if not lines:
+            first = key
+        lines.append(f"{json.dumps(key)}:{dumps(items[key])}")
+        size += len(lines[-1])
+        if size >= BLOCK_BYTES:
+            yield first, len(lines), _deflate(lines)
+            lines, size = [], 0
+    if lines:
+        yield first, len(lines), _deflate(lines)
+
+
+def _deflate(lines: Sequence[str]) -> bytes:
+    return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
+
+
+def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
+    """Say whether an item is kept apart from the blocks."""
+    return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
+
+
+def _parts(
+    large: Mapping[str, Any], ticket: int, known: Mapping[str, Part]
+) -> tuple[dict[str, Part], dict[int, bytes]]:
+    parts: dict[str, Part] = {}
+    written: dict[int, bytes] = {}
+    for key in sorted(large):
+        digest = item_digest(large[key])
+        if key in known and known[key].digest == digest:
+            parts[key] = known[key]
+            continue
+        data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
+        number = len(written)
+        written[number] = data
+        parts[key] = Part(digest, short_digest(data), ticket, number, len(cut(data)))
+    return parts, written
+
+
+def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Write one item so that equal content gives equal text, whatever the order of its keys."""
+    return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
+
+
+def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
+    """Return the digest of a flag set's content, free of the order of items and keys."""
+    whole = sha256(canonical(dict(meta)).encode())
+    for section in sorted(sections):
+        items = sections[section]
+        for key in sorted(items):
+            whole.update(f"\n{dumps([section, key])}{canonical(items[key])}".encode())
+    return whole.hexdigest()
+
+
+def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Return the digest of one item's content, free of the order of its keys."""
+    return short_digest(canonical(item).encode())

@@ -1,0 +1,123 @@
+"""What is published of one source, read from the store. Nothing is kept here but the store."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from flagstore.body import Body
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    NotLoadedError,
+    NotPublishedError,
+    UnsupportedLayoutError,
+)
+from flagstore.layout import Head, Pulse, head_key, pulse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flagstore.stores import ReaderStore
+
+
+class Published:
+    """One source in its store. Used by one thread at a time, as stores are."""
+
+    def __init__(
+        self,
+        source: str,
+        store: ReaderStore | None,
+        replicas: int | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Make one; nothing is read yet. Arguments as of :class:`flagstore.Client`.
+
+        Raises:
+            ConfigurationError: if the number of replicas is none.
+        """
+        self._source = source
+        self._store = store
+        self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
+        self._clock = clock
+
+    def store(self) -> ReaderStore:
+        """Return the store, opened if it was not yet.
+
+        Raises:
+            ConfigurationError: what the environment says of it is missing or wrong.
+        """
+        if self._store is None:
+            from flagstore.stores import open_store  # noqa: PLC0415 - tests bring theirs
+
+            self._store = open_store(os.environ, self._clock)
+        return self._store
+
+    def pulse(self, deadline: float) -> Pulse:
+        """Read what orders everything: one small read.
+
+        Raises:
+            NotPublishedError: there is nothing, or nothing any more.
+        """
+        key = pulse_key(self._source)
+        pulse = Pulse.from_record(self.store().read(key, consistent=False, deadline=deadline) or {})
+        if not pulse.published:
+            message = f"the store no longer holds anything for {self._source!r}"
+            raise NotPublishedError(message)
+        return pulse
+
+    def load(self, deadline: float, *, at_least: int = 1) -> tuple[Head, Body]:
+        """Load head and body; what is older than a ticket, or torn, once more consistently.
+
+        Raises:
+            NotLoadedError: one of its subclasses.
+        """
+        try:
+            return self._load(deadline, at_least, consistent=False)
+        except (CorruptSnapshotError, NotPublishedError):
+            return self._load(deadline, at_least, consistent=True)
+
+    def _load(self, deadline: float, at_least: int, *, consistent: bool) -> tuple[Head, Body]:
+        store = self.store()
+        # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
+        key = head_key(self._source, 0 if consistent else self._replica())
+        record = store.read(key, consistent=consistent, deadline=deadline)
+        if record is None:
+            raise self._absent(deadline, consistent=consistent)
+        if int(record.get("ticket", 0)) < at_least:
+            message = f"the head of {self._source!r} is behind its pulse"
+            raise NotPublishedError(message)
+        head = Head.from_record(record)
+        ticket, number = head.piece_ticket()
+        data = head.body
+        if number:
+            data = b"".join(store.pieces(self._source, ticket, deadline=deadline)[:number])
+        return head, Body(head.index_data, head.index_digest, data)
+
+    def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:
+        """Return why there is no head: its layout may be another than ours."""
+        if consistent:
+            record = self.store().read(pulse_key(self._source), consistent=True, deadline=deadline)
+            if record and Pulse.from_record(record).published:
+                return UnsupportedLayoutError(
+                    f"the flags of {self._source!r} are published in another layout than this "
+                    "reader's: update the flagstore layer or wheel"
+                )
+        return NotPublishedError(
+            f"nothing has been published for source {self._source!r}: check the name, and that "
+            "SyncFunction has run (its log says why not)"
+        )
+
+    def _replica(self) -> int:
+        """Draw one from the system's randomness: clones of one SnapStart image share Python's."""
+        if self._replicas is None:
+            name = "FLAGSTORE_HEAD_REPLICAS"
+            self._replicas = _positive(os.environ.get(name) or "1", name)
+        return os.urandom(1)[0] % self._replicas
+
+
+def _positive(text: str, name: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"{name} must be a whole number from 1 on, not {text!r}"
+        raise ConfigurationError(message)
+    return int(text)
