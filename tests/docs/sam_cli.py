@@ -6,13 +6,13 @@ import functools
 import json
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulators.template import read_template
 from tests.docs.pages import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 GROUPS = {"list", "local", "pipeline", "remote"}
 """Commands that have commands."""
@@ -67,8 +67,30 @@ def problems(words: Sequence[str], page: str) -> Iterator[str]:
             overrides = option == "--parameter-overrides"
             if option not in options:
                 yield f"`sam {name}` has no option {option}"
-        elif overrides and "=" in word and option not in _template_parameters(page):
-            yield f"no template has a parameter {option}"
+        elif overrides and "=" in word:
+            yield from _override(page, option, word.partition("=")[2])
+
+
+def _override(page: str, name: str, value: str) -> Iterator[str]:
+    """Yield what is wrong with one of ``--parameter-overrides``."""
+    if name not in _template_parameters(page):
+        yield f"no template has a parameter {name}"
+    parameter = read_template()["Parameters"].get(name)
+    if parameter is None or value.startswith(("PLACEHOLDER_", "SUBSTITUTED", "$")):
+        return
+    if not _fits(parameter, value):
+        yield f"the parameter {name} does not take {value}"
+
+
+def _fits(parameter: Mapping[str, Any], value: str) -> bool:
+    """Say whether CloudFormation takes a value for a parameter."""
+    if "AllowedValues" in parameter:
+        return value in [str(each) for each in parameter["AllowedValues"]]
+    if parameter["Type"] == "Number":
+        within = range(parameter["MinValue"], parameter["MaxValue"] + 1)
+        return value.isdigit() and int(value) in within
+    parts = [value] if parameter["Type"] == "String" else value.split(",")
+    return all(re.fullmatch(parameter["AllowedPattern"], each) for each in parts)
 
 
 def variable_problems(text: str) -> Iterator[str]:
