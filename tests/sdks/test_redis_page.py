@@ -50,6 +50,20 @@ def code(kind: str, holds: str) -> str:
     return found
 
 
+def changes(sdk: str, rig: RedisRig) -> dict[str, str]:
+    """Return what a test has to write instead: where Redis is, and names for what comes next."""
+    if sdk == "ldclient":
+        return {'"redis://…"': repr(rig.redis.url()), "import Config,": "import Config, Context,"}
+    return {
+        '"redisHost": "…"': '"redisHost": "127.0.0.1"',
+        '"redisPort": 6379': f'"redisPort": {rig.redis.port}',
+        '"redisUsername": "split-sdk"': '"redisUsername": None',
+        '"redisPassword": "…"': '"redisPassword": None',
+        "client = get_factory(": "factory = get_factory(",
+        ").client()": ")\nclient = factory.client()",
+    }
+
+
 @pytest.mark.parametrize(("sdk", "printed"), [("ldclient", "True"), ("splitio", "on")])
 def test_the_python_sdks_read_as_the_page_says(
     rigs: dict[str, RedisRig], sdk: str, printed: str
@@ -60,15 +74,8 @@ def test_the_python_sdks_read_as_the_page_says(
     rig = rigs[sdk]
     assert rig.sync().outcome == "published"
     text = code("python", f"from {sdk}")
-    address = f'"redisHost": "127.0.0.1", "redisPort": {rig.redis.port}'
-    for written, real in {
-        '"redis://…"': repr(rig.redis.url()),
-        '"redisHost": "…", "redisPort": 6379': address,
-        '"redisUsername": "split-sdk", "redisPassword": "…"': '"redisUsername": None',
-        "import Config,": "import Config, Context,",
-        "client = get_factory(": "factory = get_factory(",
-        ").client()": ")\nclient = factory.client()",
-    }.items():
+    for written, real in changes(sdk, rig).items():
+        assert written in text
         text = text.replace(written, real)
     script = (
         f"{text}\n{SDKS[sdk].format(flag=FLAG)}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)"
