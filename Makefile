@@ -189,7 +189,7 @@ check-dist: .venv/.ready .venv-sam/.ready ## build them again elsewhere, and com
 
 .PHONY: sbom
 sbom: .venv/.ready ## what is deployed, as CycloneDX: dist/sbom.json
-	.venv/bin/python tools/sbom.py dist/sbom.json
+	.venv/bin/python -m tools.sbom dist/sbom.json
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes

@@ -171,6 +171,12 @@ def test_every_option_has_help(rig: Rig) -> None:
         assert [each.name for each in options if not each.help] == []
 
 
+def test_no_line_of_help_is_cut_off(rig: Rig) -> None:
+    """In the list of commands each has its whole sentence."""
+    for group in ((), ("source",)):
+        assert "..." not in rig.run(*group, "--help").out.partition("Commands:")[2]
+
+
 def test_the_page_has_every_exit_code() -> None:
     """One row each."""
     rows = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from differential.mutants import Mutant
 
 CONTEXT, COMPILER, MATCHERS = "split_context.py", "split_compiler.py", "split_matchers.py"
-ENGINE, MURMUR = "split.py", "murmur3.py"
+ENGINE, RULE_BASED = "split.py", "split_rule_based.py"
+SEMVER, MURMUR = "split_semver.py", "murmur3.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("murmur-forgets-the-length", MURMUR, "value ^= rest ^ length", "value ^= rest"),
@@ -23,8 +24,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "legacy-by-bytes",
         CONTEXT,
-        'context.text.encode("utf-16-le", "surrogatepass")',
-        'b"".join(bytes((x, 0)) for x in context.text.encode(errors="replace"))',
+        'context.bucketing_key.encode("utf-16-le", "surrogatepass")',
+        'b"".join(bytes((x, 0)) for x in context.bucketing_key.encode(errors="replace"))',
     ),
     Mutant(
         "no-algorithm-is-murmur",
@@ -33,7 +34,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.murmur = algorithm != 1",
     ),
     Mutant(
-        "matching-key-is-hashed", CONTEXT, "self.data = text.encode()", "self.data = key.encode()"
+        "matching-key-is-hashed",
+        CONTEXT,
+        "self.encoded = bucketing_key.encode()",
+        "self.encoded = key.encode()",
     ),
     Mutant(
         "key-is-trimmed",
@@ -57,8 +61,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "allocation-by-the-flags-seed",
         COMPILER,
-        'Hash(flag.raw.get("trafficAllocationSeed"), flag.raw.get("algo"))',
-        'Hash(flag.raw["seed"], flag.raw.get("algo"))',
+        'Hash(outcomes.raw.get("trafficAllocationSeed"), outcomes.raw.get("algo"))',
+        'Hash(outcomes.raw["seed"], outcomes.raw.get("algo"))',
     ),
     Mutant(
         "allocation-before-whitelists",
@@ -137,13 +141,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "search-goes-on-after-excluded-keys",
-        ENGINE,
+        RULE_BASED,
         "            if context.key in other.keys:\n                return False\n",
         "            if context.key in other.keys:\n                continue\n",
     ),
     Mutant(
         "cycles-are-not-noticed-in-segments",
-        ENGINE,
+        RULE_BASED,
         'self.shuts_out = lambda context: shuts_out(context.within(("excluded", name)))',
         "self.shuts_out = lambda context: False",
     ),
@@ -234,15 +238,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "metadata-does-not-count",
-        MATCHERS,
-        "value[0] == wanted[0]",
-        "compare_versions(value, wanted) == 0",
+        SEMVER,
+        "value.normal == wanted.normal",
+        "_compare(value, wanted) == 0",
     ),
     Mutant(
         "pre-releases-as-texts",
-        MATCHERS,
+        SEMVER,
         "if mine.isnumeric() and theirs.isnumeric():",
         "if False:",
     ),
-    Mutant("pre-release-is-newer", MATCHERS, "not minus, pre\n", "bool(minus), pre\n"),
+    Mutant("pre-release-is-newer", SEMVER, "patch, not minus)", "patch, bool(minus))"),
 )

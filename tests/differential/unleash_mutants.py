@@ -10,8 +10,10 @@ _STRATEGIES = "unleash_strategies.py"
 _VARIANTS = "unleash_variants.py"
 _OPERATORS = "unleash_operators.py"
 _LITERALS = "unleash_literals.py"
+_ADDRESSES = "unleash_addresses.py"
 _REGEX = "unleash_regex.py"
-_CLASSES = "unleash_classes.py"
+_CHARACTERS = "unleash_regex_characters.py"
+_PARSER = "unleash_regex_parser.py"
 _MURMUR = "murmur3.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -57,8 +59,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "variants-of-a-strategy-by-their-own-stickiness",
         _VARIANTS,
-        '_pick(group, parameters.get("stickiness"), total, lots)',
-        '_pick(group, variants[0].get("stickiness"), total, lots)',
+        '_pick(group, parameters.get("stickiness"), total, choice)',
+        '_pick(group, variants[0].get("stickiness"), total, choice)',
     ),
     Mutant(
         "weights-without-a-sign",
@@ -132,16 +134,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "return (*numbers, (-1,))",
     ),
     Mutant("versions-of-any-size", _LITERALS, "int(part) > _MAX_U64", "False"),
-    Mutant("host-masks", _LITERALS, "return None if host & (host + 1) else", "return"),
+    Mutant("host-masks", _ADDRESSES, "return None if host & (host + 1) else", "return"),
     Mutant(
         "host-bits-are-refused",
-        _LITERALS,
+        _ADDRESSES,
         "return bits & mask, mask, width",
         "return bits, mask, width",
     ),
     Mutant(
         "a-gap-of-nothing",
-        _LITERALS,
+        _ADDRESSES,
         "if (missing < 1) if gap else missing:",
         "if (missing < 0) if gap else missing:",
     ),
@@ -153,16 +155,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "flags-outlive-their-group",
-        _REGEX,
+        _PARSER,
         "        self._flags = outside\n",
         "",
     ),
-    Mutant("marks-are-no-words", _CLASSES, 'category[0] in "LM"', 'category[0] == "L"'),
+    Mutant("marks-are-no-words", _CHARACTERS, 'category[0] in "LM"', 'category[0] == "L"'),
     Mutant(
         "a-class-that-is-not-folded",
-        _CLASSES,
-        "return (lambda char: any(map(says, _orbit(char)))) if ignore_case else says",
-        "return says",
+        _CHARACTERS,
+        "return (lambda char: any(map(matches, case_variants(char)))) if ignore_case else matches",
+        "return matches",
     ),
     Mutant(
         "texts-are-folded-and-not-lowered",

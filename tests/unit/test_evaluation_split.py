@@ -198,7 +198,7 @@ def test_what_the_keys_may_be_called(name: str, bucketing: str) -> None:
     context = ours.context(given)
     assert ours.evaluate("f", context).value == "on"
     assert ours.evaluate("attribute", context).value == "off"
-    assert context.text == "b"
+    assert context.bucketing_key == "b"
     assert given == {name: 5, bucketing: "b", "plan": "pro"}
 
 

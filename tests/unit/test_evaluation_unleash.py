@@ -428,6 +428,27 @@ def test_murmur_has_the_published_values(text: str, seed: int, expected: int) ->
     assert murmur3_32(mixed(text.encode()), seed) == expected
 
 
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1023, 0xDB915E2C),
+        (1024, 0x17B1A00A),
+        (1025, 0xD882D746),
+        (1027, 0xD6EDAB2F),
+        (2048, 0xE8BD13F6),
+        (2050, 0x553292C4),
+    ],
+)
+def test_murmur_of_long_texts_is_that_of_the_pieces(length: int, expected: int) -> None:
+    """Texts are mixed by the kilobyte, and hashed as mmh3 5.3.1 hashes them."""
+    assert murmur3_32(mixed(bytes(at % 251 for at in range(length))), 7) == expected
+
+
+def test_murmur_takes_time_that_is_linear_in_the_text() -> None:
+    """Two megabytes are hashed as mmh3 5.3.1 does; by the square of the length it were minutes."""
+    assert murmur3_32(mixed(b"ada, " * 400_000 + b"bob"), 0) == 593_363_248
+
+
 def test_murmur_takes_texts_of_any_length() -> None:
     """Lengths beyond what is prepared are hashed alike, each to a number of its own."""
     found = {murmur3_32(mixed(b"x" * length), 0) for length in range(400)}

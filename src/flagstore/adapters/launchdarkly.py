@@ -8,11 +8,11 @@
     config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
     ld = LDClient(config, start_wait=0)
 
-In daemon mode (``use_ldd``) the SDK asks its store for a flag at each evaluation and LaunchDarkly
-for nothing. Its own stores answer with one read of DynamoDB or Redis each, this one from the flag
-set in memory. The store is asked whether there is something new as :class:`flagstore.Client` does,
-so two questions of one evaluation (a flag, its prerequisite) may fall on either side of a change,
-as with LaunchDarkly's stores.
+In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, asks its store for a flag at
+each evaluation and LaunchDarkly for nothing. Its own stores answer with one read of DynamoDB or
+Redis each, this one from the flag set in memory. The store is asked whether there is something new
+as :class:`flagstore.Client` does, so two questions of one evaluation (a flag, its prerequisite)
+may fall on either side of a change, as with LaunchDarkly's stores.
 """
 
 from __future__ import annotations

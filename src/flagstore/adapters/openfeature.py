@@ -8,7 +8,8 @@
 
 It has no thread, which Lambda would freeze: that flags became stale, are fresh again or changed is
 noticed, and told to event handlers, by the first evaluation that could see it. Reasons and error
-codes are listed in :mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
+codes, those of OpenFeature's specification (openfeature-sdk 0.10), are listed in
+:mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
 
 ``reason``
     Why, in a word of :mod:`flagstore.evaluation.base`.
@@ -19,14 +20,13 @@ codes are listed in :mod:`flagstore.adapters.openfeature_terms`. The flag metada
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
-from openfeature.event import ProviderEventDetails
-from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
+from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
-from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
+from openfeature.provider import Metadata
 
+from flagstore.adapters.openfeature_events import EventfulProvider
 from flagstore.adapters.openfeature_terms import (
     context_of,
     error_of,
@@ -43,114 +43,21 @@ if TYPE_CHECKING:
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagValueType
 
-    from flagstore.flags import Detail, Flags
-    from flagstore.snapshot import Snapshot
+    from flagstore.flags import Detail
 
     Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
-STATUSES = {
-    "": ProviderStatus.READY,
-    base.STALE: ProviderStatus.STALE,
-}
-"""What is wrong with the flags in hand → the provider's status. Anything else is ERROR."""
 
-SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
-"""Before, after and instead of anything that there could be to tell."""
-
-
-class FlagstoreProvider(AbstractProvider):
+class FlagstoreProvider(EventfulProvider):
     """Resolves flags of a client, a file or any other :class:`flagstore.Flags`.
 
     Safe under threads. The ``*_async`` methods wait for the store in a thread, so that the event
     loop does not; whatever is answered from memory is answered at once.
     """
 
-    def __init__(self, flags: Flags) -> None:
-        """Wrap *flags*; nothing is read yet."""
-        super().__init__()
-        self._flags = flags
-        self._status = ProviderStatus.NOT_READY
-        self._seen: Snapshot | None = None
-        self._lock = threading.Lock()
-
     def get_metadata(self) -> Metadata:
         """Return the provider's name."""
         return Metadata(name="flagstore")
-
-    # -- life cycle and events --------------------------------------------------------------------
-
-    def initialize(self, evaluation_context: EvaluationContext) -> None:
-        """Load the flag set.
-
-        Raises:
-            ProviderFatalError: a setting is missing or wrong; nothing will be evaluated.
-            ProviderNotReadyError: nothing could be loaded yet; evaluations try again.
-        """
-        del evaluation_context
-        status, seen = ProviderStatus.FATAL, None
-        try:
-            self._load()
-            status, seen = ProviderStatus.READY, self._flags.in_hand()
-        except ConfigurationError as error:
-            raise ProviderFatalError(str(error)) from error
-        except NotLoadedError as error:
-            status = ProviderStatus.ERROR
-            raise ProviderNotReadyError(str(error)) from error
-        finally:
-            with self._lock:
-                self._status, self._seen = status, seen
-
-    def _load(self) -> None:
-        self._flags.for_context(None)
-        if self._flags.trouble() == base.NOT_LOADED:  # and the client gives defaults until then
-            raise NotLoadedError(error_of(base.NOT_LOADED)[1])
-
-    def shutdown(self) -> None:
-        """Forget what was told to handlers. The client is the caller's, and stays as it is."""
-        with self._lock:
-            self._status, self._seen = ProviderStatus.NOT_READY, None
-
-    def _notice(self) -> None:
-        """Tell handlers what has become of the flags since they were last told; reads nothing."""
-        if self._status in SILENT or self._news() == (self._status, self._seen):
-            return
-        with self._lock:  # once, and in order
-            self._tell_news(*self._news())
-
-    def _tell_news(self, status: ProviderStatus, seen: Snapshot | None) -> None:
-        before, earlier = self._status, self._seen
-        if before in SILENT:  # shut down meanwhile
-            return
-        self._status, self._seen = status, seen
-        if status is not before:
-            self._tell_status(status)
-        if seen is not None and earlier is not None and seen is not earlier:
-            self._tell_changes(earlier, seen)
-
-    def _news(self) -> tuple[ProviderStatus, Snapshot | None]:
-        status = STATUSES.get(self._flags.trouble(), ProviderStatus.ERROR)
-        return status, self._flags.in_hand()
-
-    def _tell_status(self, status: ProviderStatus) -> None:
-        if status is ProviderStatus.READY:
-            self.emit_provider_ready(ProviderEventDetails(message="the flags are fresh"))
-        elif status is ProviderStatus.STALE:
-            self.emit_provider_stale(
-                ProviderEventDetails(message="the store cannot be read; flags in hand are used")
-            )
-        else:
-            code, message = error_of(self._flags.trouble())
-            self.emit_provider_error(ProviderEventDetails(message=message, error_code=code))
-
-    def _tell_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
-        self.emit_provider_configuration_changed(
-            ProviderEventDetails(
-                flags_changed=seen.changed_since(earlier),
-                metadata={"ticket": seen.head.ticket, "digest": seen.head.digest},
-            )
-        )
-
-    # -- resolution -------------------------------------------------------------------------------
 
     def resolve_boolean_details(
         self,
@@ -158,7 +65,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a truth: LaunchDarkly's boolean, Split's on and off, Unleash's toggle."""
+        """Resolve a boolean: LaunchDarkly's, Split's on and off, whether Unleash's flag is on."""
         return self._resolve(flag_key, default_value, evaluation_context, bool)
 
     async def resolve_boolean_details_async(
@@ -167,7 +74,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a truth."""
+        """Resolve a boolean."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, bool)
 
     def resolve_string_details(
@@ -176,7 +83,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: str,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[str]:
-        """Resolve a text."""
+        """Resolve a string."""
         return self._resolve(flag_key, default_value, evaluation_context, str)
 
     async def resolve_string_details_async(
@@ -185,7 +92,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: str,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[str]:
-        """Resolve a text."""
+        """Resolve a string."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, str)
 
     def resolve_integer_details(
@@ -194,7 +101,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: int,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
-        """Resolve a whole number; a bool is none."""
+        """Resolve an integer; a boolean is none."""
         return self._resolve(flag_key, default_value, evaluation_context, int)
 
     async def resolve_integer_details_async(
@@ -203,7 +110,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: int,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
-        """Resolve a whole number."""
+        """Resolve an integer."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, int)
 
     def resolve_float_details(
@@ -212,7 +119,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: float,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
-        """Resolve a number; a whole one becomes a float."""
+        """Resolve a float; an integer becomes one."""
         return self._resolve(flag_key, default_value, evaluation_context, float)
 
     async def resolve_float_details_async(
@@ -221,7 +128,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: float,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
-        """Resolve a number."""
+        """Resolve a float."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, float)
 
     def resolve_object_details(

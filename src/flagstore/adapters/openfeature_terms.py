@@ -1,4 +1,7 @@
-"""OpenFeature's terms and ours: contexts, defaults, reasons, error codes, flag metadata. Pure."""
+"""OpenFeature's terms and ours: contexts, defaults, reasons, error codes, flag metadata. Pure.
+
+Source: OpenFeature's specification, "Types and Data Structures" and "Evaluation Context".
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,7 @@ def context_of(given: EvaluationContext | None) -> dict[str, Any]:
     A context of several kinds (LaunchDarkly: ``kind`` is ``multi``) has no key of its own: each of
     its attributes is a context of the kind that it is named for, with a ``targetingKey`` or a
     ``key``, as in LaunchDarkly's own provider. Times become ISO 8601 texts; those without a time
-    zone are in UTC, as OpenFeature says.
+    zone are in UTC ("Types and Data Structures", Datetime).
     """
     if given is None:
         return {}

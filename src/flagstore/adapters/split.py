@@ -8,9 +8,10 @@
     config = {"storageType": "pluggable", "storageWrapper": wrapper, "impressionsMode": "none"}
     split = get_factory("no-key", config=config).client()
 
-With pluggable storage the SDK asks its wrapper for flags, rule-based segments and the membership of
-keys at each evaluation, and Split for nothing; this wrapper answers from the flag set in memory.
-The keys are those of Split's Redis layout; ``storagePrefix`` may be any, and need not be.
+With pluggable storage the SDK, splitio_client 10.7, asks its wrapper for flags, rule-based segments
+and the membership of keys at each evaluation, and Split for nothing; this wrapper answers from the
+flag set in memory. The keys are those of Split's Redis layout; ``storagePrefix`` may be any, and
+need not be.
 
 What the SDK writes (impressions, events, telemetry) is dropped: nobody would read it. Whoever wants
 impressions gives the SDK an ``impressionListener``.

@@ -5,7 +5,7 @@
     unleash = SnapshotClient(flagstore.client("prod"), "shop", environment="production")
     unleash.is_enabled("new-checkout", {"userId": "ada"})
 
-``UnleashClient`` keeps its features in an engine of its own, which it fills from a cache.
+``UnleashClient`` 6.9 keeps its features in an engine of its own, which it fills from a cache.
 :class:`SnapshotCache` is that cache, for clients of your own making; :class:`SnapshotClient` is an
 ``UnleashClient`` with it that looks for newer features when it is asked, not in a thread, which
 Lambda would freeze.

@@ -4,6 +4,8 @@ No page of AWS' says which dialect ``matches`` has. So only what RE2, Rust, Java
 Python agree on, about texts of ASCII in one line, is taken: literals, ``.``, sets, groups,
 alternatives, greedy and lazy repetition, ``^``, ``$``, ``\d``, ``\w``, ``\s`` and their
 opposites, and escaped punctuation. No look-around, back-references, flags, or classes by name.
+
+Python's ``re`` looks for them, and takes as long as it takes: ``(a+)+`` can be slow.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Settings(NamedTuple):
     now: Callable[[], float]
     """Seconds since the epoch."""
     random: Callable[[], float]
-    """From 0 to 1, for flags that are to be decided by lot."""
+    """From 0 to 1, for flags that are to be decided at random."""
     app_name: str = ""
     """Unleash: what rules on ``appName`` compare with."""
     environment: str = ""

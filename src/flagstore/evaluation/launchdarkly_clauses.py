@@ -1,4 +1,7 @@
-"""Clauses of LaunchDarkly's rules, compiled. Pure; imported when a flag first has a rule."""
+"""Clauses of LaunchDarkly's rules, compiled. Pure; imported when a flag first has a rule.
+
+As ``_clause_matches_context`` in launchdarkly-server-sdk 9.18 for Python.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from flagstore.evaluation.launchdarkly_operators import compile_test
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
+    from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path, Reference
     from flagstore.evaluation.launchdarkly_operators import Test
 
 
@@ -40,7 +43,7 @@ def compile_clauses(
 
 def _compile_clause(clause: dict[str, Any], segment: Callable[[str], Matcher | None]) -> Matcher:
     kind = optional(clause, "contextKind", str)
-    path = reference(required(clause, "attribute", str), kind)
+    names = reference(required(clause, "attribute", str), kind)
     negate = optional(clause, "negate", bool) is True
     operator = required(clause, "op", str)
     values = required(clause, "values", list)
@@ -48,14 +51,14 @@ def _compile_clause(clause: dict[str, Any], segment: Callable[[str], Matcher | N
         return bind(_in_segments, (tuple(values), segment, negate))
     # Names are few, and clauses are many.
     kind = intern(kind or USER)
-    if len(path) == 1:
-        name = intern(path[0])
+    if len(names) == 1:
+        name = intern(names[0])
         if name == "kind":
             return bind(_on_kinds, (compile_test(operator, values), negate))
         if operator == "in" and all(type(value) is str for value in values):
             return bind(_in_texts, (kind, name, frozenset(values), negate))
         return bind(_on_attribute, (kind, name, compile_test(operator, values), negate))
-    return bind(_on_path, (kind, path, compile_test(operator, values), negate))
+    return bind(_on_reference, (kind, names, compile_test(operator, values), negate))
 
 
 def _every(matchers: tuple[Matcher, ...], context: Context, path: Path) -> bool:
@@ -122,8 +125,8 @@ def _on_attribute(
     return value is not None and _any(value, test) is not negate
 
 
-def _on_path(
-    clause: tuple[str, Path, Test, bool],
+def _on_reference(
+    clause: tuple[str, Reference, Test, bool],
     context: Context,
     path: Path,  # noqa: ARG001 - a Matcher
 ) -> bool:

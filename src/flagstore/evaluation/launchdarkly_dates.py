@@ -14,7 +14,8 @@ def parse(value: Any) -> float | None:  # noqa: ANN401 - provider JSON or the ca
     """Return a date as milliseconds since the epoch; None for what is none.
 
     A number is milliseconds. A text is what :meth:`datetime.datetime.fromisoformat` takes and has
-    a zone: the provider's Python SDK reads dates that way, and so takes more than RFC 3339.
+    a zone: launchdarkly-server-sdk 9.18 reads dates that way (``parse_time``, over pyRFC3339 2),
+    and so takes more than RFC 3339.
 
     Raises:
         OverflowError: for a number that no float is as large as.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Attributes = dict[str, Any]
     Context = dict[str, Attributes]
     """Kind → attributes."""
+    Reference = tuple[str, ...]
+    """An attribute's name and, where it is an object, the names that lead on in it."""
     Path = tuple[str, ...]
     """The flags, or the segments, that led to this one: each depends on the next."""
     Matcher = Callable[[Context, Path], bool]
@@ -89,10 +91,11 @@ def all_of(values: list[Any] | None, kind: type) -> list[Any]:
     return values
 
 
-def reference(text: str, kind: str | None) -> Path:
+def reference(text: str, kind: str | None) -> Reference:
     """Return the names that lead to an attribute; none if the reference is invalid.
 
-    Only beside a kind is ``/a/b`` a path, with ``~1`` for a slash and ``~0`` for a tilde.
+    Only beside a kind is ``/a/b`` one of several names, with ``~1`` for a slash and ``~0`` for a
+    tilde (``AttributeRef`` in the SDK): older data, without kinds, has names of users' attributes.
     """
     if not kind or not text.startswith("/"):
         return (text,) if text else ()
@@ -104,16 +107,16 @@ def reference(text: str, kind: str | None) -> Path:
     return tuple(name.replace("~1", "/").replace("~0", "~") for name in names)
 
 
-def read(attributes: Attributes, path: Path) -> Any:  # noqa: ANN401 - the caller's own
-    """Return what a path leads to, or None.
+def read(attributes: Attributes, names: Reference) -> Any:  # noqa: ANN401 - the caller's own
+    """Return what a reference leads to, or None.
 
     Raises:
         StopError: the reference was invalid.
     """
-    if not path:
+    if not names:
         raise StopError(MALFORMED_FLAG)
     value: Any = attributes
-    for name in path:
+    for name in names:
         if not isinstance(value, dict):
             return None
         value = value.get(name)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Evaluate = Callable[[Context, Path], Outcome]
     Choice = tuple[Outcome | None, Evaluate | None]
-    """What a rule gives: one outcome, or one by lot."""
+    """What a rule gives: one outcome, or one by a rollout."""
     Rules = tuple[tuple[Matcher | None, Outcome | None, Evaluate | None], ...]
     """Whether each matches (always, if None), and its choice; the fallthrough is the last."""
     Targets = tuple[tuple[str, dict[str, Outcome]], ...]
@@ -140,10 +140,10 @@ def compile_flag(
 
 def _in_turn(rules: Rules, fallthrough: Choice) -> Evaluate:
     """Return what asks the rules, and gives what the first one says that matches."""
-    outcome, by_lot = fallthrough
+    outcome, by_rollout = fallthrough
     if rules:
-        return bind(_on_rules, (*rules, (None, outcome, by_lot)))
-    return by_lot if outcome is None else bind(_always, outcome)  # type: ignore[return-value] # one of both
+        return bind(_on_rules, (*rules, (None, outcome, by_rollout)))
+    return by_rollout if outcome is None else bind(_always, outcome)  # type: ignore[return-value] # one of both
 
 
 def _always(outcome: Outcome, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
@@ -151,9 +151,9 @@ def _always(outcome: Outcome, context: Context, path: Path) -> Outcome:  # noqa:
 
 
 def _on_rules(rules: Rules, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
-    for matches, outcome, by_lot in rules:
+    for matches, outcome, by_rollout in rules:
         if matches is None or matches(context, ()):
-            return by_lot(context, ()) if outcome is None else outcome  # type: ignore[misc] # one of both
+            return by_rollout(context, ()) if outcome is None else outcome  # type: ignore[misc] # one of both
     raise AssertionError("the fallthrough matches")  # pragma: no cover
 
 
@@ -280,10 +280,10 @@ def _compile_choice(
         outside = index
     last = steps[-1][1]
     otherwise = outcomes.outcome(outside, reason, rule, rule_index)
-    return None, bind(_by_lot, (bucket, tuple(steps), last, otherwise))
+    return None, bind(_by_rollout, (bucket, tuple(steps), last, otherwise))
 
 
-def _by_lot(
+def _by_rollout(
     known: tuple[Bucket, Steps, Outcome, Outcome],
     context: Context,
     path: Path,  # noqa: ARG001 - an Evaluate
@@ -302,6 +302,8 @@ def compile_bucket(
     prefix: str, data: dict[str, Any], kind_name: str, *, by_key: bool = False
 ) -> Bucket:
     """Return what places a context between 0 and 1, or at -1 if it has none of the kind.
+
+    By SHA-1, as each of the provider's SDKs: a context is in the same bucket everywhere.
 
     Args:
         prefix: what is hashed before the value.

@@ -1,6 +1,8 @@
 """Operators of LaunchDarkly's clauses, each made into a test of one value. Pure.
 
-A test says whether a value is what a clause asks for, by any of the clause's values.
+A test says whether a value is what a clause asks for, by any of the clause's values. What counts
+as a number, and that an operator that is unknown matches nothing, is launchdarkly-server-sdk 9.18
+for Python (``ldclient.impl.operators``).
 """
 
 from __future__ import annotations
@@ -111,13 +113,11 @@ def _pattern(value: Any) -> re.Pattern[str] | None:  # noqa: ANN401 - provider J
 
 
 def _limit(limits: list[Any], parse: Callable[[Any], Any], *, above: bool) -> Test:
-    """Return a test for more, or less, than any of the limits: than the most lenient of them."""
-    known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
-    if not known:
+    """Return a test for more, or less, than any of the limits."""
+    limit = _most_lenient(limits, above=above)
+    if limit is None:
         return _never
-    if above:
-        return bind(_is_above, (parse, min(known)))
-    return bind(_is_below, (parse, max(known)))
+    return bind(_is_above if above else _is_below, (parse, limit))
 
 
 def _is_above(known: tuple[Callable[[Any], Any], Any], value: Any) -> bool:  # noqa: ANN401 - the caller's own
@@ -130,6 +130,15 @@ def _is_below(known: tuple[Callable[[Any], Any], Any], value: Any) -> bool:  # n
     parse, limit = known
     parsed = parse(value)
     return parsed is not None and parsed < limit
+
+
+def _most_lenient(limits: list[Any], *, above: bool) -> Any:  # noqa: ANN401 - what is compared
+    """Return the limit that decides for all of them; None if there is none."""
+    # NaN, which is not itself, is no limit: nothing is more than it, or less.
+    known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
+    if not known:
+        return None
+    return min(known) if above else max(known)
 
 
 def number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
@@ -167,10 +176,10 @@ def _at_least(values: list[Any]) -> Test:
 
 def _up_to(limits: list[float | None], *, above: bool) -> Test:
     """Return a test for at least, or at most, any of the limits."""
-    known = [limit for limit in limits if limit is not None and limit == limit]  # noqa: PLR0124
-    if not known:
+    limit = _most_lenient(limits, above=above)
+    if limit is None:
         return _never
-    return bind(_is_at_least, min(known)) if above else bind(_is_at_most, max(known))
+    return bind(_is_at_least if above else _is_at_most, limit)
 
 
 def _is_at_least(limit: float, value: Any) -> bool:  # noqa: ANN401 - the caller's own

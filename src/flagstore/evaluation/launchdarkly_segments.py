@@ -1,4 +1,8 @@
-"""Segments of LaunchDarkly, compiled. Pure; imported when a flag first asks for one."""
+"""Segments of LaunchDarkly, compiled. Pure; imported when a flag first asks for one.
+
+As ``_segment_matches_context`` in launchdarkly-server-sdk 9.18 for Python: included, excluded,
+rules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Semantic versions in LaunchDarkly's clauses. Pure; imported when a flag first compares some."""
+"""Semantic versions in LaunchDarkly's clauses. Pure; imported when a flag first compares some.
+
+As ``parse_semver`` in launchdarkly-server-sdk 9.18 for Python, over the package semver.
+"""
 
 from __future__ import annotations
 

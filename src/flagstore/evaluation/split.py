@@ -23,7 +23,7 @@ from flagstore.evaluation.base import (
     Outcome,
     log_fault,
 )
-from flagstore.evaluation.split_compiler import CONTROL, compile_flag, compile_rule_based
+from flagstore.evaluation.split_compiler import CONTROL, compile_flag
 from flagstore.evaluation.split_context import DamagedError, context_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class SplitEngine:
         self._answers = _Answers(self)
         self._unreadable: set[str] = set()
         self.nodes: dict[Reference, Any] = {}
-        """What was compiled, a :class:`_Flag` or a :class:`_RuleBased`; None for what the SDK
+        """What was compiled, a :class:`_Flag` or a :class:`RuleBased`; None for what the SDK
         takes as not being there."""
         self.segments: dict[Any, frozenset[str]] = {}
         """The keys of each segment that was needed."""
@@ -94,7 +94,7 @@ class SplitEngine:
             return lambda _context: outcome
         if root.needs:
             _guard_cycles(seen)
-        return root.reported if root.strict else root.decide  # type: ignore[no-any-return] # Any
+        return root.checked if root.bad_label else root.decide  # type: ignore[no-any-return] # Any
 
     def segment(self, name: object) -> frozenset[str]:
         """Return the keys of a segment; none if it is not there.
@@ -127,7 +127,7 @@ class SplitEngine:
         raw = self._items.item(section, name) if isinstance(name, str) else None
         if raw is not None:
             try:
-                node = (_Flag if section == _FLAGS else _RuleBased)(raw, self, name)
+                node = self._compiled(section, name, raw)
             except NotLoadedError:
                 raise
             except (TypeError, ValueError):
@@ -137,6 +137,14 @@ class SplitEngine:
                 raise DamagedError(f"{name} cannot be read") from error
         self.nodes[reference] = node
         return node
+
+    def _compiled(self, section: str, name: str, raw: Any) -> Any:  # noqa: ANN401 - of either kind
+        links = _Links(self)
+        if section == _FLAGS:
+            return _Flag(name, raw, links)
+        from flagstore.evaluation.split_rule_based import RuleBased  # noqa: PLC0415 - seldom needed
+
+        return RuleBased(name, raw, links)
 
 
 class _Answers(dict[str, "Decide"]):
@@ -193,7 +201,7 @@ class _Links:
 
     def rule_based(self, name: Any) -> Match:  # noqa: ANN401 - a text, mostly
         """Return what says whether a context is in a rule-based segment."""
-        find = self.found(name)
+        find = self.find(name)
 
         def within(context: Context) -> bool:
             node = find()
@@ -203,12 +211,12 @@ class _Links:
 
         return within
 
-    def found(self, name: Any) -> Callable[[], Any]:  # noqa: ANN401 - a text, mostly
+    def find(self, name: Any) -> Callable[[], Any]:  # noqa: ANN401 - a text, mostly
         """Return what returns a rule-based segment; it fails if that is not there."""
         reference, nodes = (_RULE_BASED, name), self._engine.nodes
         self.needs.append(reference)
 
-        def find() -> Any:  # noqa: ANN401
+        def find() -> Any:  # noqa: ANN401 - a RuleBased
             node = nodes[reference]
             if node is None:
                 raise DamagedError(f"there is no rule-based segment {name}")
@@ -224,10 +232,9 @@ class _Links:
 class _Flag:
     """A flag that was compiled."""
 
-    def __init__(self, raw: Any, engine: SplitEngine, name: str) -> None:  # noqa: ANN401
-        links = _Links(engine)
+    def __init__(self, name: str, raw: Any, links: _Links) -> None:  # noqa: ANN401 - provider JSON
         self._name = name
-        self._plain, self.strict = compile_flag(raw, links)
+        self._plain, self.bad_label = compile_flag(raw, links)
         self.needs = links.needs
         self.decide = self._plain
 
@@ -236,54 +243,12 @@ class _Flag:
         plain, token = self._plain, (_FLAGS, self._name)
         self.decide = lambda context: plain(context.within(token))
 
-    def reported(self, context: Context) -> Outcome:
+    def checked(self, context: Context) -> Outcome:
         """Fail on a label that is no text, as the SDK does where it reports an evaluation."""
         outcome = self.decide(context)
         if not isinstance(outcome.rule, str):
             raise DamagedError("the label is no text")
         return outcome
-
-
-class _RuleBased:
-    """A rule-based segment that was compiled."""
-
-    def __init__(self, raw: Any, engine: SplitEngine, name: str) -> None:  # noqa: ANN401
-        links = _Links(engine)
-        self._name = name
-        self.keys, excluded, self._conditions = compile_rule_based(raw, links)
-        self._excluded: list[tuple[Match | None, Any]] = [
-            (None, links.found(each)) if rule_based else (links.segment(each), None)
-            for each, rule_based in excluded
-        ]
-        self.needs = links.needs
-        self.matches: Match = self._matches
-        self.shuts_out: Match = self._shuts_out
-
-    def guard(self) -> None:
-        """Notice when the segment comes back to itself; twice is as good as once."""
-        matches, shuts_out, name = self._matches, self._shuts_out, self._name
-        self.matches = lambda context: matches(context.within(("conditions", name)))
-        self.shuts_out = lambda context: shuts_out(context.within(("excluded", name)))
-
-    def _matches(self, context: Context) -> bool:
-        for match in self._conditions:  # noqa: SIM110 - any() with a generator takes twice as long
-            if match(context):
-                return True
-        return False
-
-    def _shuts_out(self, context: Context) -> bool:
-        for within, find in self._excluded:
-            if within is not None:
-                if within(context):
-                    return True
-                continue
-            other = find()
-            # As in the SDK: a key that the excluded segment excludes ends the search.
-            if context.key in other.keys:
-                return False
-            if other.shuts_out(context) or other.matches(context):
-                return True
-        return False
 
 
 def _guard_cycles(nodes: dict[Reference, Any]) -> None:

@@ -1,8 +1,10 @@
-"""Makes functions of a context out of Split's flags and rule-based segments. Pure.
+"""Split's flags, compiled into functions of a context. Pure.
 
-Each hands out outcomes that were made beforehand. As in splitio_client 10.7.0, a definition whose
-JSON is damaged raises while it is compiled, or, where the SDK finds out late, while it is
-evaluated; one with a matcher that is unknown matches everybody, and then is ``control``.
+Each hands out outcomes that were made beforehand, in the order of splitio_client 10.7.0: killed,
+prerequisites, then the conditions, and the traffic allocation before the first of type ROLLOUT.
+As in the SDK, a definition whose JSON is damaged raises while it is compiled, or, where the SDK
+finds out late, while it is evaluated; one with a matcher that is unknown matches everybody, and
+then is ``control``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from flagstore.evaluation.base import (
     Outcome,
 )
 from flagstore.evaluation.split_context import DamagedError, Hash, no_bucket
-from flagstore.evaluation.split_matchers import UnsupportedError, always, compiled
+from flagstore.evaluation.split_matchers import UnsupportedError, always, compile_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,56 +35,34 @@ if TYPE_CHECKING:
 
     Decide = Callable[[Context], Outcome]
     Treatment = Callable[[Context], Any]
+    Step = tuple[Match, Outcome | None, Decide]
+    """What has to match, and then the outcome, or what finds it."""
 
 CONTROL: Final = "control"
 """What the SDK says where it cannot evaluate; dependencies can ask for it."""
 DEFAULT_RULE = "default rule"
 UNSUPPORTED_LABEL = "targeting rule type unsupported by sdk"
+"""Labels as of the SDK's impressions, as are those below."""
 
-
-_BROKEN: Final = object()
+_BAD_CONFIGURATION: Final = object()
 """The configuration of a treatment where configurations are no object: the SDK fails on it."""
 _COMBINERS = {"AND": True}
 
 
-class _Condition(NamedTuple):
+class Condition(NamedTuple):
+    """A condition of a flag or a rule-based segment."""
+
     match: Match
     partitions: list[tuple[Any, Any]]
-    """Treatments with their shares."""
+    """Treatments with their sizes, in per cent."""
     label: Any
+    """A text or None, if nothing is damaged."""
     rollout: bool
+    """Whether its type is ``ROLLOUT``, not ``WHITELIST``: the traffic allocation applies to it."""
 
 
-_UNSUPPORTED = [_Condition(always, [(CONTROL, 100)], UNSUPPORTED_LABEL, rollout=True)]
+_UNSUPPORTED = [Condition(always, [(CONTROL, 100)], UNSUPPORTED_LABEL, rollout=True)]
 """What takes the place of all conditions where a matcher is unknown."""
-
-
-class RuleBased(NamedTuple):
-    """A rule-based segment."""
-
-    keys: Any
-    """Excluded keys: what ``in`` takes."""
-    excluded: list[tuple[str, bool]]
-    """Names of excluded segments, and whether each is a rule-based one."""
-    conditions: list[Match]
-    """One of them is enough."""
-
-
-def compile_rule_based(raw: Any, links: Links) -> RuleBased:  # noqa: ANN401 - provider JSON
-    """Compile a rule-based segment."""
-    conditions = _conditions(raw, links)
-    excluded = raw.get("excluded")
-    excluded = {} if excluded is None else excluded
-    keys, segments = excluded.get("keys"), excluded.get("segments")
-    raw["name"], raw["trafficTypeName"], raw["changeNumber"], raw["status"]
-    segments = [] if segments is None else segments
-    # A large segment is looked up like a standard one, and is never there.
-    named = [(segment["name"], segment["type"] == "rule-based") for segment in segments]
-    if keys is None:
-        keys = ()
-    elif isinstance(keys, list) and all(isinstance(key, str) for key in keys):
-        keys = frozenset(keys)
-    return RuleBased(keys, named, [condition.match for condition in conditions])
 
 
 def compile_flag(raw: Any, links: Links) -> tuple[Decide, bool]:  # noqa: ANN401 - provider JSON
@@ -91,10 +71,10 @@ def compile_flag(raw: Any, links: Links) -> tuple[Decide, bool]:  # noqa: ANN401
     Returns:
         The function, and whether a label is no text, which is a fault where it is reported.
     """
-    conditions = _conditions(raw, links)
+    conditions = compile_conditions(raw, links)
     for name in ("name", "seed", "killed", "trafficTypeName", "status"):
         raw[name]
-    flag = _Flag(raw)
+    outcomes = _Outcomes(raw)
     if raw.get("sets") is not None:
         set(raw["sets"])
     needed = raw.get("prerequisites")
@@ -104,16 +84,16 @@ def compile_flag(raw: Any, links: Links) -> tuple[Decide, bool]:  # noqa: ANN401
     if allocation is None or not 0 <= allocation <= 100:  # noqa: PLR2004 - per cent
         allocation = 100
     if raw["killed"]:
-        decide = _constant(flag.default(OFF, "killed"))
+        decide = _constant(outcomes.default(OFF, "killed"))
     else:
-        decide = _walk(*_steps(flag, conditions, allocation))
+        decide = _walk(*_steps(outcomes, conditions, allocation))
         # Where the default is control, the SDK goes on when prerequisites are not met.
-        decide = _after(prerequisites, flag, decide) if prerequisites else decide
-    return _sound(decide) if flag.broken else decide, flag.strict
+        decide = _after_prerequisites(prerequisites, outcomes, decide) if prerequisites else decide
+    return _with_configuration(decide) if outcomes.bad_configuration else decide, outcomes.bad_label
 
 
-class _Flag:
-    """Makes the outcomes of one flag."""
+class _Outcomes:
+    """Makes the outcomes of one outcomes."""
 
     def __init__(self, raw: Any) -> None:  # noqa: ANN401 - provider JSON
         self.raw = raw
@@ -122,9 +102,9 @@ class _Flag:
         self.version = version if isinstance(version, int) else None
         self.configurations = raw.get("configurations") or {}
         self.hash = Hash(raw["seed"], raw.get("algo"))
-        self.broken = False
+        self.bad_configuration = False
         """Whether there is an outcome that the SDK fails on."""
-        self.strict = False
+        self.bad_label = False
         """Whether there is a label that is no text."""
 
     def default(self, reason: str, label: str) -> Outcome:
@@ -140,19 +120,19 @@ class _Flag:
     ) -> Outcome:
         """Return the outcome of a treatment; of ``control``, an error."""
         label = "" if label is None else label
-        self.strict = self.strict or not isinstance(label, str)
+        self.bad_label = self.bad_label or not isinstance(label, str)
         if treatment == CONTROL:
             error = UNSUPPORTED if label == UNSUPPORTED_LABEL else MALFORMED_FLAG
             return Outcome(ABSENT, None, ERROR, error, label, index, version=self.version)
         try:
             config = self.configurations.get(treatment)
         except (AttributeError, TypeError):
-            self.broken = True
-            config = _BROKEN
+            self.bad_configuration = True
+            config = _BAD_CONFIGURATION
         variant = treatment if isinstance(treatment, str) else None
         return Outcome(treatment, variant, reason, "", label, index, config, self.version)
 
-    def pick(self, condition: _Condition, index: int) -> tuple[Outcome | None, Decide]:
+    def pick(self, condition: Condition, index: int) -> tuple[Outcome | None, Decide]:
         """Return a matching condition's outcome if it is always the same, and what finds it."""
         parts = condition.partitions
         reason = RULE_MATCH if condition.rollout else TARGET_MATCH
@@ -174,6 +154,7 @@ class _Flag:
     def _by_bucket(
         self, sizes: list[Any], made: list[Outcome], none: Outcome
     ) -> tuple[Outcome | None, Decide]:
+        """Choose by the bucket, from 1 to 100; *none* where the partitions end below it."""
         table = [none]
         covered = 0
         for size, outcome in zip(sizes, made, strict=True):
@@ -193,12 +174,13 @@ class _Flag:
 
         def everybody(context: Context) -> Outcome:
             # The SDK hashes all the same, and fails on a key that has no bytes.
-            return picked(context) if context.data is None else only
+            return picked(context) if context.encoded is None else only
 
         return None, everybody
 
 
-def _conditions(raw: Any, links: Links) -> list[_Condition]:  # noqa: ANN401 - provider JSON
+def compile_conditions(raw: Any, links: Links) -> list[Condition]:  # noqa: ANN401 - provider JSON
+    """Compile the conditions of a flag or a rule-based segment."""
     try:
         return [_condition(condition, links) for condition in raw["conditions"]]
     except UnsupportedError:
@@ -206,16 +188,16 @@ def _conditions(raw: Any, links: Links) -> list[_Condition]:  # noqa: ANN401 - p
         return _UNSUPPORTED
 
 
-def _condition(raw: Any, links: Links) -> _Condition:  # noqa: ANN401 - provider JSON
+def _condition(raw: Any, links: Links) -> Condition:  # noqa: ANN401 - provider JSON
     parts = raw.get("partitions")
     partitions = [] if parts is None else [_partition(part) for part in parts]
     group = raw["matcherGroup"]
-    matches = [compiled(matcher, links) for matcher in group["matchers"]]
+    matches = [compile_matcher(matcher, links) for matcher in group["matchers"]]
     _COMBINERS[group["combiner"]]
     kind = raw.get("conditionType", "WHITELIST")
     if kind not in ("WHITELIST", "ROLLOUT"):
         raise ValueError(kind)
-    return _Condition(_all(matches), partitions, raw.get("label"), kind == "ROLLOUT")
+    return Condition(_all(matches), partitions, raw.get("label"), kind == "ROLLOUT")
 
 
 def _partition(raw: Any) -> tuple[Any, Any]:  # noqa: ANN401 - provider JSON
@@ -245,12 +227,8 @@ def _all(matches: list[Match]) -> Match:
     return match_all
 
 
-Step = tuple["Match", Outcome | None, "Decide"]
-"""What has to match, and then the outcome, or what finds it."""
-
-
 def _steps(
-    flag: _Flag, conditions: list[_Condition], allocation: float
+    outcomes: _Outcomes, conditions: list[Condition], allocation: float
 ) -> tuple[list[Step], Outcome | None, Decide]:
     """Return what to try in turn, and what is left when nothing matched."""
     steps: list[Step] = []
@@ -259,21 +237,23 @@ def _steps(
         if condition.rollout and not gated:
             gated = True
             outside = _outside(
-                Hash(flag.raw.get("trafficAllocationSeed"), flag.raw.get("algo")), allocation
+                Hash(outcomes.raw.get("trafficAllocationSeed"), outcomes.raw.get("algo")),
+                allocation,
             )
-            left_out = flag.default(NOT_IN_ROLLOUT, "not in split")
-            if flag.treatment is None:
-                left_out = flag.default(FALLTHROUGH, DEFAULT_RULE)
+            left_out = outcomes.default(NOT_IN_ROLLOUT, "not in split")
+            if outcomes.treatment is None:
+                left_out = outcomes.default(FALLTHROUGH, DEFAULT_RULE)
             steps.append((outside, left_out, _constant(left_out)))
-        outcome, pick = flag.pick(condition, index)
+        outcome, pick = outcomes.pick(condition, index)
         if condition.match is always:
             return steps, outcome, pick
         steps.append((condition.match, outcome, pick))
-    nothing = flag.default(FALLTHROUGH, DEFAULT_RULE)
+    nothing = outcomes.default(FALLTHROUGH, DEFAULT_RULE)
     return steps, nothing, _constant(nothing)
 
 
 def _outside(hashed: Hash, allocation: float) -> Match:
+    """Say whether a context is not in the traffic allocation, in per cent."""
     seed, bucket = hashed.seed, hashed.bucket
     return lambda context: (context.buckets.get(seed) or bucket(context, seed)) > allocation
 
@@ -283,7 +263,7 @@ def _constant(outcome: Outcome) -> Decide:
 
 
 def _walk(steps: list[Step], last: Outcome | None, otherwise: Decide) -> Decide:
-    """Return what goes through the steps."""
+    """Return what goes through the steps, up to the first that matches."""
     if not steps:
         return otherwise
     if len(steps) == 1:
@@ -305,24 +285,28 @@ def _walk(steps: list[Step], last: Outcome | None, otherwise: Decide) -> Decide:
     return walk
 
 
-def _after(prerequisites: list[tuple[Treatment, Any]], flag: _Flag, decide: Decide) -> Decide:
-    unmet = flag.default(PREREQUISITE_FAILED, "prerequisites not met")
-    goes_on = flag.treatment == CONTROL
+def _after_prerequisites(
+    prerequisites: list[tuple[Treatment, Any]], outcomes: _Outcomes, decide: Decide
+) -> Decide:
+    unmet = outcomes.default(PREREQUISITE_FAILED, "prerequisites not met")
+    goes_on = outcomes.treatment == CONTROL
 
-    def after(context: Context) -> Outcome:
+    def after_prerequisites(context: Context) -> Outcome:
         for treatment, wanted in prerequisites:
             if treatment(context) not in wanted:
                 return decide(context) if goes_on else unmet
         return decide(context)
 
-    return after
+    return after_prerequisites
 
 
-def _sound(decide: Decide) -> Decide:
-    def sound(context: Context) -> Outcome:
+def _with_configuration(decide: Decide) -> Decide:
+    """Fail where the SDK looks up the treatment's configuration, and cannot."""
+
+    def decide_with_configuration(context: Context) -> Outcome:
         outcome = decide(context)
-        if outcome.config is _BROKEN:
+        if outcome.config is _BAD_CONFIGURATION:
             raise DamagedError("configurations are no object, or a treatment is no text")
         return outcome
 
-    return sound
+    return decide_with_configuration

@@ -29,25 +29,37 @@ class DamagedError(Exception):
 class Context:
     """A key with its attributes, and what was made of them already."""
 
-    __slots__ = ("buckets", "data", "folded", "key", "mixed", "path", "text", "values")
+    __slots__ = (
+        "bucketing_key",
+        "buckets",
+        "encoded",
+        "key",
+        "legacy_hash",
+        "mixed",
+        "path",
+        "values",
+    )
 
-    def __init__(self, key: str, text: str, values: dict[Any, Any]) -> None:
+    def __init__(self, key: str, bucketing_key: str, values: dict[Any, Any]) -> None:
         self.key = key
-        self.text = text
-        """What is hashed: the bucketing key, or the key."""
+        """The matching key."""
+        self.bucketing_key = bucketing_key
+        """What is hashed; the matching key where none was given."""
         values[None] = key
         self.values = values
         """The attributes by name; under None the key, for matchers that select no attribute."""
         self.buckets: dict[int, int] = {}
         """By seed, the legacy hash's by a number below zero."""
-        self.data: bytes | None
-        """None for half of a surrogate pair: the SDK fails where it has to hash that."""
+        self.encoded: bytes | None
+        """The bucketing key in UTF-8; None where half of a surrogate pair is in it: the SDK fails
+        if it has to hash that."""
         try:
-            self.data = text.encode()
+            self.encoded = bucketing_key.encode()
         except UnicodeEncodeError:
-            self.data = None
+            self.encoded = None
         self.mixed: tuple[tuple[int, ...], int, int] | None = None
-        self.folded = -1
+        self.legacy_hash = -1
+        """Of the bucketing key, before a seed is mixed in; -1 where it was not needed yet."""
         self.path: frozenset[tuple[str, str]] = frozenset()
         """What is being evaluated, where flags lead back to themselves."""
 
@@ -59,7 +71,7 @@ class Context:
         """
         if token in self.path:
             raise DamagedError(f"{token[1]} depends on itself")
-        inner = Context(self.key, self.text, self.values)
+        inner = Context(self.key, self.bucketing_key, self.values)
         inner.buckets = self.buckets
         inner.path = self.path | {token}
         return inner
@@ -91,22 +103,22 @@ def murmur_bucket(context: Context, seed: int) -> int:
     """Return the bucket by murmur3, and keep it."""
     prepared = context.mixed
     if prepared is None:
-        if context.data is None:
+        if context.encoded is None:
             raise UnicodeError("the key has half a character")
-        prepared = context.mixed = mixed(context.data)
+        prepared = context.mixed = mixed(context.encoded)
     found = context.buckets[seed] = murmur3_32(prepared, seed) % 100 + 1
     return found
 
 
 def legacy_bucket(context: Context, seed: int) -> int:
     """Return the bucket by the older hash, and keep it; the seed counts down from -1."""
-    value = context.folded
+    value = context.legacy_hash
     if value < 0:
         value = 0
-        units = context.text.encode("utf-16-le", "surrogatepass")
+        units = context.bucketing_key.encode("utf-16-le", "surrogatepass")
         for low, high in zip(units[::2], units[1::2], strict=True):
             value = 31 * value + (high << 8 | low) & _MASK
-        context.folded = value
+        context.legacy_hash = value
     value ^= -1 - seed
     magnitude = 0x1_0000_0000 - value if value >> 31 else value
     found = context.buckets[seed] = magnitude % 100 + 1

@@ -10,31 +10,30 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from flagstore.evaluation.split_context import Context
 
     Match = Callable[[Context], Any]
-    Version = tuple[str, tuple[int, int, int], bool, list[str]]
 
+    class Links(Protocol):
+        """What matchers of one flag look up elsewhere in the flag set."""
 
-class Links(Protocol):
-    """What matchers of one flag look up elsewhere in the flag set."""
+        def treatment(self, flag: str) -> Callable[[Context], Any]:
+            """Return what gives another flag's treatment; ``control`` where there is none."""
 
-    def treatment(self, flag: str) -> Callable[[Context], Any]:
-        """Return what evaluates another flag; its treatment, ``control`` where there is none."""
+        def segment(self, name: str) -> Match:
+            """Return what says whether a context's key is in a segment."""
 
-    def segment(self, name: str) -> Match:
-        """Return what says whether a context's key is in a segment."""
+        def rule_based(self, name: str) -> Match:
+            """Return what says whether a context is in a rule-based segment."""
 
-    def rule_based(self, name: str) -> Match:
-        """Return what says whether a context is in a rule-based segment."""
-
-    def forget(self) -> None:
-        """Take back what was asked for: it will not be needed."""
+        def forget(self) -> None:
+            """Take back what was asked for: it will not be needed."""
 
 
 class UnsupportedError(Exception):
@@ -46,7 +45,7 @@ def always(_context: Context) -> bool:
     return True
 
 
-def compiled(raw: Any, links: Links) -> Match:  # noqa: ANN401 - provider JSON
+def compile_matcher(raw: Any, links: Links) -> Match:  # noqa: ANN401 - provider JSON
     """Compile one matcher of a condition.
 
     Raises:
@@ -98,36 +97,6 @@ def as_bool(value: object) -> bool | None:
         word = value.lower().strip(" \t\r\n")
         return word == "true" if word in {"true", "false"} else None
     return value if isinstance(value, bool) else None
-
-
-def as_version(text: str) -> Version | None:
-    """Read a semantic version: its normal form, the three numbers, whether it is stable, the rest.
-
-    None if it is none. What comes after ``+`` counts in the normal form only.
-    """
-    core, plus, metadata = text.partition("+")
-    core, minus, rest = core.partition("-")
-    if (plus and not metadata) or (minus and not rest):
-        return None
-    try:
-        major, minor, patch = map(int, core.split("."))
-        pre = [str(int(x)) if x.isnumeric() else x for x in rest.split(".")] if minus else []
-    except ValueError:
-        return None
-    normal = f"{major}.{minor}.{patch}{minus}{'.'.join(pre)}{plus}{metadata}"
-    return normal, (major, minor, patch), not minus, pre
-
-
-def compare_versions(one: Version, other: Version) -> int:
-    """Return a number below, equal to or above 0, as the first is older, as old or newer."""
-    if one[1:3] != other[1:3]:
-        return 1 if one[1:3] > other[1:3] else -1
-    for mine, theirs in zip(one[3], other[3], strict=False):
-        if mine != theirs:
-            if mine.isnumeric() and theirs.isnumeric():
-                return int(mine) - int(theirs)
-            return 1 if mine > theirs else -1
-    return len(one[3]) - len(other[3])
 
 
 def _all_keys(_raw: Any, _name: str | None, _links: Links) -> Match:  # noqa: ANN401
@@ -285,45 +254,10 @@ def _between(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN40
     return match
 
 
-def _version_of(context: Context, name: str | None) -> Version | None:
-    value = as_text(context.values.get(name))
-    return None if value is None else as_version(value)
+def _semver(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
+    from flagstore.evaluation.split_semver import BUILDERS  # noqa: PLC0415 - seldom needed
 
-
-def _versions(test: Callable[[Version, Version], bool]) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-        wanted = as_version(raw["stringMatcherData"])
-
-        def match(context: Context) -> bool:
-            value = None if wanted is None else _version_of(context, name)
-            return value is not None and wanted is not None and test(value, wanted)
-
-        return match
-
-    return build
-
-
-def _between_versions(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    data = raw["betweenStringMatcherData"]
-    low, high = as_version(data["start"]), as_version(data["end"])
-
-    def match(context: Context) -> bool:
-        if low is None or high is None or (value := _version_of(context, name)) is None:
-            return False
-        return compare_versions(low, value) <= 0 <= compare_versions(high, value)
-
-    return match
-
-
-def _version_listed(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    listed = [as_version(text) for text in raw["whitelistMatcherData"]["whitelist"] if text]
-    normal = frozenset(version[0] for version in listed if version is not None)
-
-    def match(context: Context) -> bool:
-        value = _version_of(context, name)
-        return value is not None and value[0] in normal
-
-    return match
+    return BUILDERS[raw["matcherType"]](raw, name)
 
 
 _MINUTE, _DAY = 60, 86_400
@@ -348,13 +282,9 @@ _BUILDERS: dict[str, Callable[[Any, str | None, Links], Match]] = {
     "GREATER_THAN_OR_EQUAL_TO": _compared(_MINUTE, lambda value, wanted: value >= wanted),
     "LESS_THAN_OR_EQUAL_TO": _compared(_MINUTE, lambda value, wanted: value <= wanted),
     "BETWEEN": _between,
-    "EQUAL_TO_SEMVER": _versions(lambda value, wanted: value[0] == wanted[0]),
-    "GREATER_THAN_OR_EQUAL_TO_SEMVER": _versions(
-        lambda value, wanted: compare_versions(value, wanted) >= 0
-    ),
-    "LESS_THAN_OR_EQUAL_TO_SEMVER": _versions(
-        lambda value, wanted: compare_versions(value, wanted) <= 0
-    ),
-    "BETWEEN_SEMVER": _between_versions,
-    "IN_LIST_SEMVER": _version_listed,
+    "EQUAL_TO_SEMVER": _semver,
+    "GREATER_THAN_OR_EQUAL_TO_SEMVER": _semver,
+    "LESS_THAN_OR_EQUAL_TO_SEMVER": _semver,
+    "BETWEEN_SEMVER": _semver,
+    "IN_LIST_SEMVER": _semver,
 }

@@ -34,6 +34,14 @@ USER_ID_NAMES: Final = ("user_id", "key", "targetingKey", "targeting_key")
 """What is taken for ``userId`` where there is none, in this order; they are properties, too."""
 _DEFAULT_ENVIRONMENT: Final = "default"
 
+_NOT_FOUND = Outcome(error=base.FLAG_NOT_FOUND)
+_UNSUPPORTED = Outcome(error=base.UNSUPPORTED)
+_MALFORMED = Outcome(error=base.MALFORMED_FLAG)
+_SEGMENT_UNAVAILABLE = Outcome(error=base.SEGMENT_UNAVAILABLE)
+_EXCEPTION = Outcome(ABSENT, error=base.EXCEPTION)
+_OFF_BY_FAULT = Outcome(value=False, error=base.MALFORMED_FLAG)
+"""As the official engine does with a flag that it cannot compile."""
+
 
 class Context(dict[str, str]):
     """A context as the engine sees it: fields and properties by name, each a text.
@@ -132,7 +140,7 @@ class UnleashEngine:
         context[name] = value
 
     def evaluate(self, key: str, context: Context) -> Outcome:
-        """Evaluate one flag and choose its variant, by one draw where it is decided by lot."""
+        """Evaluate one flag and choose its variant, by one draw where that is random."""
         try:
             evaluator = self._evaluators.get(key)
             if evaluator is None:
@@ -181,15 +189,6 @@ def engine(items: Items, settings: Settings) -> UnleashEngine:
     ``gradualRolloutRandom``, of the sum of the weights for variants.
     """
     return UnleashEngine(items, settings)
-
-
-_NOT_FOUND = Outcome(error=base.FLAG_NOT_FOUND)
-_UNSUPPORTED = Outcome(error=base.UNSUPPORTED)
-_MALFORMED = Outcome(error=base.MALFORMED_FLAG)
-_SEGMENT_UNAVAILABLE = Outcome(error=base.SEGMENT_UNAVAILABLE)
-_EXCEPTION = Outcome(ABSENT, error=base.EXCEPTION)
-_OFF_BY_FAULT = Outcome(value=False, error=base.MALFORMED_FLAG)
-"""As the official engine does with a flag that it cannot compile."""
 
 
 def _environment(meta: Mapping[str, Any]) -> str:

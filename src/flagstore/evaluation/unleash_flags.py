@@ -1,4 +1,7 @@
-"""Unleash's flags with what they depend on, compiled into functions. Pure."""
+"""Unleash's flags with what they depend on, compiled into functions. Pure.
+
+As yggdrasil-engine 2.0.0 evaluates them: off, then parents, then the first strategy that matches.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.unleash_operators import Predicate
     from flagstore.evaluation.unleash_strategies import Flag, Rule
-    from flagstore.evaluation.unleash_variants import Chooser
+    from flagstore.evaluation.unleash_variants import Evaluate
 
 _OFF = Outcome(value=False, reason=base.OFF)
 _NO_MATCH = Outcome(value=False, reason=base.NO_MATCH)
 
 
-def compile_flag(flag: Flag) -> Chooser:
+def compile_flag(flag: Flag) -> Evaluate:
     """Compile a flag with its dependencies into what evaluates it.
 
     Raises:
@@ -44,7 +47,7 @@ def compile_flag(flag: Flag) -> Chooser:
     return evaluate_with_parents
 
 
-def _evaluator(rules: list[Rule], fallback: Outcome | Chooser) -> Chooser:
+def _evaluator(rules: list[Rule], fallback: Outcome | Evaluate) -> Evaluate:
     if not rules:
         return _always(fallback)
     if len(rules) > 1:
@@ -57,12 +60,12 @@ def _evaluator(rules: list[Rule], fallback: Outcome | Chooser) -> Chooser:
     return lambda context: result(context) if rule(context) else _NO_MATCH
 
 
-def _always(result: Outcome | Chooser) -> Chooser:
+def _always(result: Outcome | Evaluate) -> Evaluate:
     return (lambda _: result) if isinstance(result, Outcome) else result
 
 
-def _first_of(rules: list[Rule]) -> Chooser:
-    pairs = tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
+def _first_of(rules: list[Rule]) -> Evaluate:
+    pairs = _pairs(rules)
 
     def evaluate(context: Mapping[str, Any]) -> Outcome:
         for rule, result in pairs:
@@ -71,6 +74,11 @@ def _first_of(rules: list[Rule]) -> Chooser:
         return _NO_MATCH
 
     return evaluate
+
+
+def _pairs(rules: list[Rule]) -> tuple[tuple[Predicate, Evaluate], ...]:
+    """Return when each rule is on and what it then is, both as functions."""
+    return tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
 
 
 def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, Outcome]:
@@ -90,7 +98,7 @@ def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, O
         always = not rules
     except operators.OffError:
         rules, always = [], False
-    pairs = tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
+    pairs = _pairs(rules)
     otherwise = _always(parent.fallback(base.FALLTHROUGH))
 
     def satisfied(context: Mapping[str, Any]) -> bool:

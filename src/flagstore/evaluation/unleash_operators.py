@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     Predicate = Callable[[Mapping[str, Any]], bool]
     """What a rule says of a context, which gives None for what it does not have."""
@@ -37,9 +37,8 @@ _COMPARISONS = {
     "SEMVER_LT": "<",
     "SEMVER_LTE": "<=",
 }
-_WORDS = ("and", "or", ")")
-_BREAKING = (",", "]", *_WORDS)
-"""How what follows a closed value goes on in the engine's language."""
+WORDS = ("and", "or", ")")
+"""How a rule goes on behind a constraint, in the engine's language."""
 
 
 class OffError(Exception):
@@ -80,6 +79,8 @@ def constraint(given: Any) -> Predicate:  # noqa: ANN401 - provider JSON
     elif operator == "REGEX":
         predicate = _regex(name, given.get("value"), ignore_case)
     elif operator == "IN_CIDR":
+        from flagstore.evaluation.unleash_addresses import in_networks  # noqa: PLC0415 - seldom
+
         predicate = in_networks(name, _listed(given))
     else:
         raise OffError(f"the operator {text(operator)[:64]!r} is not known")
@@ -127,27 +128,6 @@ def check_quotable(given: Any) -> None:  # noqa: ANN401 - provider JSON
     """Check a text that the engine puts in quotes as it is."""
     if '"' in text(given) or given.endswith("\\"):
         raise InjectionError
-
-
-def may_inject(given: object) -> bool:
-    """Say whether anything in a flag could go on where another text broke off."""
-    return any(
-        part.lstrip(" \t").startswith(_BREAKING)
-        for string in _strings(given)
-        for part in string.split('"')
-    )
-
-
-def _strings(given: object) -> Iterator[str]:
-    if isinstance(given, str):
-        yield given
-        yield from given.split(",")
-    elif isinstance(given, dict):
-        for value in given.values():
-            yield from _strings(value)
-    elif isinstance(given, (list, tuple)):
-        for value in given:
-            yield from _strings(value)
 
 
 def _values(given: Mapping[str, Any]) -> list[str]:
@@ -256,7 +236,7 @@ def _ordinal(name: str, value: str, comparison: str) -> Predicate:
         read, fits = literals.ordinal(value, comparison)
     except literals.NotLiteralError as error:
         rest = error.args[0].lstrip(" \t")
-        if rest.startswith(_WORDS):
+        if rest.startswith(WORDS):
             raise UnsupportedError("a value with words of the engine's language") from None
         raise OffError("a value that is no date, version or number") from None
 
@@ -302,26 +282,5 @@ def _unsupported(name: str, why: str) -> Predicate:
         if context[name] is None:
             return False
         raise UnsupportedError(why)
-
-    return check
-
-
-def in_networks(name: str, values: list[str]) -> Predicate:
-    """Return what says whether a field is an address in one of some networks."""
-    from flagstore.evaluation import unleash_literals as literals  # noqa: PLC0415 - as above
-
-    networks = [found for found in map(literals.network, values) if found is not None]
-    read = literals.address
-
-    def check(context: Mapping[str, Any]) -> bool:
-        value = context[name]
-        found = None if value is None else read(value)
-        if found is None:
-            return False
-        bits, width = found
-        for base, mask, of in networks:  # noqa: SIM110 - any() with a generator is slower
-            if of == width and bits & mask == base:
-                return True
-        return False
 
     return check

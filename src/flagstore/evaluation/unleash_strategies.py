@@ -1,4 +1,8 @@
-"""Unleash's strategies, compiled into functions. Pure."""
+"""Unleash's strategies, compiled into functions. Pure.
+
+The predefined strategies, deprecated ones among them, as yggdrasil-engine 2.0.0 evaluates them:
+a rollout is by the hash of group and value, 1 to 100. Custom strategies as UnleashClient 6.9.1.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,16 @@ from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
 from flagstore.evaluation.base import Outcome
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
-from flagstore.evaluation.unleash_variants import Lots, draw, of_flag, of_strategy
+from flagstore.evaluation.unleash_variants import ChoiceSettings, draw, of_flag, of_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flagstore.evaluation.base import Items, Settings
     from flagstore.evaluation.unleash_operators import Predicate
-    from flagstore.evaluation.unleash_variants import Chooser
+    from flagstore.evaluation.unleash_variants import Evaluate
 
-    Rule = tuple[Predicate | None, Outcome | Chooser]
+    Rule = tuple[Predicate | None, Outcome | Evaluate]
     """When it is on, none for always, and what it then is."""
 
 _STICKY_DRAWS: Final = 9_999
@@ -44,7 +48,7 @@ class Flag:
     rollouts, and with the results of the child's custom strategies.
     """
 
-    __slots__ = ("_custom", "_lots", "_segments", "_settings", "child", "given", "items")
+    __slots__ = ("_choice", "_custom", "_segments", "child", "given", "items", "settings")
 
     def __init__(
         self,
@@ -57,9 +61,9 @@ class Flag:
         self.given = given
         self.child = child
         self.items = items
-        self._settings = settings
+        self.settings = settings
         self._segments = segments
-        self._lots = Lots(settings.random, None if given is child else CRASHED)
+        self._choice = ChoiceSettings(settings.random, None if given is child else CRASHED)
         self._custom = [
             strategy
             for strategy in child.get("strategies") or ()
@@ -68,7 +72,7 @@ class Flag:
 
     def parent(self, given: Mapping[str, Any]) -> Flag:
         """Return what a parent of this one is compiled from."""
-        return Flag(given, self.given, self.items, self._settings, self._segments)
+        return Flag(given, self.given, self.items, self.settings, self._segments)
 
     def rules(self) -> list[Rule]:
         """Compile the strategies in their order.
@@ -84,23 +88,25 @@ class Flag:
             plain = Outcome(
                 value=True, reason=base.RULE_MATCH, rule=strategy["name"], rule_index=index
             )
-            result = of_strategy(self.given, strategy, plain, self._lots)
+            result = of_strategy(self.given, strategy, plain, self._choice)
             try:
                 own = self._custom_rule(customs) if custom else self._own_rule(strategy)
                 checks = [operators.constraint(one) for one in strategy.get("constraints") or ()]
                 for identifier in strategy.get("segments") or ():
                     checks += self._segment(identifier)
             except operators.InjectionError:
-                if operators.may_inject((self.given, self._used_segments())):
+                from flagstore.evaluation.unleash_injection import may_inject  # noqa: PLC0415 - rare
+
+                if may_inject((self.given, self._used_segments())):
                     raise operators.UnsupportedError("quotes") from None
                 raise operators.OffError("a text that ends before its end") from None
             # Constraints first: they take less time than hashes.
             rules.append((operators.every(checks if own is None else [*checks, own]), result))
         return rules
 
-    def fallback(self, reason: str) -> Outcome | Chooser:
+    def fallback(self, reason: str) -> Outcome | Evaluate:
         """Compile the flag's own variants, for where no strategy has any."""
-        return of_flag(self.given, Outcome(value=True, reason=reason), self._lots)
+        return of_flag(self.given, Outcome(value=True, reason=reason), self._choice)
 
     def _used_segments(self) -> list[Any]:
         return [
@@ -121,8 +127,6 @@ class Flag:
             self._segments[name] = found
         return found
 
-    # -- strategies --------------------------------------------------------------------------------
-
     def _own_rule(self, strategy: Mapping[str, Any]) -> Predicate | None:
         """Compile what a strategy itself says; none if it is always on."""
         parameters = strategy.get("parameters") or {}
@@ -130,88 +134,104 @@ class Flag:
             operators.text(value)
         return _RULES[strategy["name"]](self, parameters)
 
-    def _user_ids(self, parameters: Mapping[str, str]) -> Predicate | None:
-        if "userIds" not in parameters:
-            return never
-        names = [name.strip(operators.WHITE_SPACE) for name in parameters["userIds"].split(",")]
-        return operators.members("userId", names)
-
-    def _rollout_by_user(self, parameters: Mapping[str, str]) -> Predicate | None:
-        return self._rollout_by("userId", parameters)
-
-    def _rollout_by_session(self, parameters: Mapping[str, str]) -> Predicate | None:
-        return self._rollout_by("sessionId", parameters)
-
-    def _rollout_by(self, field: str, parameters: Mapping[str, str]) -> Predicate | None:
-        percentage = _unsigned(parameters.get("percentage"))
-        if percentage is None or "groupId" not in parameters:
-            return never
-        operators.check_quotable(parameters["groupId"])
-        return _rollout(parameters["groupId"], field, percentage)
-
-    def _rollout_by_lot(self, parameters: Mapping[str, str]) -> Predicate | None:
-        percentage = _unsigned(parameters.get("percentage"))
-        if percentage is None:
-            return never
-        random = self._settings.random
-        return lambda _: draw(random, _PERCENT_DRAWS) < percentage
-
-    def _flexible_rollout(self, parameters: Mapping[str, str]) -> Predicate | None:
-        percentage = _unsigned(parameters.get("rollout"))
-        if percentage is None:
-            return never
-        stickiness = parameters.get("stickiness", "default")
-        group = parameters.get("groupId", self.child["name"])
-        if "groupId" in parameters:
-            operators.check_quotable(group)
-        if stickiness == "random":
-            return _rollout_by_draw(group, _percent(percentage), self._settings.random)
-        if stickiness == "default":
-            return _rollout_by_default(group, _percent(percentage), self._settings.random)
-        operators.check_quotable(stickiness)
-        return _rollout(group, stickiness, percentage)
-
-    def _addresses(self, parameters: Mapping[str, str]) -> Predicate | None:
-        if "IPs" not in parameters:
-            return never
-        listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
-        for part in listed:
-            operators.check_quotable(part)
-        return operators.in_networks("remoteAddress", listed)
-
-    def _host_names(self, parameters: Mapping[str, str]) -> Predicate | None:
-        """Match nobody: the official Python engine does not know its host's name."""
-        for part in parameters.get("hostNames", "").split(","):
-            operators.check_quotable(part.strip(operators.WHITE_SPACE))
-        return never
-
     def _custom_rule(self, number: int) -> Predicate | None:
         """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
         if number > len(self._custom):
             return never
         strategy = self._custom[number - 1]
-        function = self._settings.strategies.get(strategy["name"])
+        function = self.settings.strategies.get(strategy["name"])
         if function is None:
             return never
         parameters = strategy.get("parameters") or {}
         return lambda context: function(dict(parameters), context.official()) is True  # type: ignore[attr-defined] # a Context
 
 
+# -- strategies ----------------------------------------------------------------------------------
+
+
+def _user_ids(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    if "userIds" not in parameters:
+        return never
+    names = [name.strip(operators.WHITE_SPACE) for name in parameters["userIds"].split(",")]
+    return operators.members("userId", names)
+
+
+def _rollout_by_user(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    return _rollout_by("userId", parameters)
+
+
+def _rollout_by_session(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    return _rollout_by("sessionId", parameters)
+
+
+def _rollout_by(field: str, parameters: Mapping[str, str]) -> Predicate | None:
+    percentage = _unsigned(parameters.get("percentage"))
+    if percentage is None or "groupId" not in parameters:
+        return never
+    operators.check_quotable(parameters["groupId"])
+    return _rollout(parameters["groupId"], field, percentage)
+
+
+def _rollout_at_random(flag: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    percentage = _unsigned(parameters.get("percentage"))
+    if percentage is None:
+        return never
+    random = flag.settings.random
+    return lambda _: draw(random, _PERCENT_DRAWS) < percentage
+
+
+def _flexible_rollout(flag: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    percentage = _unsigned(parameters.get("rollout"))
+    if percentage is None:
+        return never
+    stickiness = parameters.get("stickiness", "default")
+    group = parameters.get("groupId", flag.child["name"])
+    if "groupId" in parameters:
+        operators.check_quotable(group)
+    if stickiness == "random":
+        return _rollout_by_draw(group, _percent(percentage), flag.settings.random)
+    if stickiness == "default":
+        return _rollout_by_default(group, _percent(percentage), flag.settings.random)
+    operators.check_quotable(stickiness)
+    return _rollout(group, stickiness, percentage)
+
+
+def _addresses(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    if "IPs" not in parameters:
+        return never
+    listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
+    for part in listed:
+        operators.check_quotable(part)
+    from flagstore.evaluation.unleash_addresses import in_networks  # noqa: PLC0415 - seldom
+
+    return in_networks("remoteAddress", listed)
+
+
+def _host_names(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+    """Match nobody: the official Python engine does not know its host's name."""
+    for part in parameters.get("hostNames", "").split(","):
+        operators.check_quotable(part.strip(operators.WHITE_SPACE))
+    return never
+
+
 _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
     "default": lambda *_: None,
-    "userWithId": Flag._user_ids,  # noqa: SLF001 - of the class above
-    "gradualRolloutUserId": Flag._rollout_by_user,  # noqa: SLF001
-    "gradualRolloutSessionId": Flag._rollout_by_session,  # noqa: SLF001
-    "gradualRolloutRandom": Flag._rollout_by_lot,  # noqa: SLF001
-    "flexibleRollout": Flag._flexible_rollout,  # noqa: SLF001
-    "remoteAddress": Flag._addresses,  # noqa: SLF001
-    "applicationHostname": Flag._host_names,  # noqa: SLF001
+    "userWithId": _user_ids,
+    "gradualRolloutUserId": _rollout_by_user,
+    "gradualRolloutSessionId": _rollout_by_session,
+    "gradualRolloutRandom": _rollout_at_random,
+    "flexibleRollout": _flexible_rollout,
+    "remoteAddress": _addresses,
+    "applicationHostname": _host_names,
 }
 
 
 def never(_: Mapping[str, Any]) -> bool:
     """Say no to each context."""
     return False
+
+
+# -- rollouts ------------------------------------------------------------------------------------
 
 
 def _unsigned(text: str | None) -> int | None:
@@ -251,7 +271,7 @@ def _rollout(group: str, field: str, percentage: int) -> Predicate | None:
 def _rollout_by_default(
     group: str, percentage: int, random: Callable[[], float]
 ) -> Predicate | None:
-    """Decide by the user, else by the session, else by lot."""
+    """Decide by the user, else by the session, else at random."""
     if percentage in (0, _ALL):
         return never if percentage == 0 else None
     prefix = f"{group}:".encode()
@@ -268,7 +288,7 @@ def _rollout_by_default(
 
 
 def _rollout_by_draw(group: str, percentage: int, random: Callable[[], float]) -> Predicate | None:
-    """Decide by lot."""
+    """Decide at random."""
     if percentage in (0, _ALL):
         return never if percentage == 0 else None
     prefix = f"{group}:".encode()

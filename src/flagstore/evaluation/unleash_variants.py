@@ -1,4 +1,7 @@
-"""The choice of a variant of an Unleash flag, compiled into a function. Pure."""
+"""The choice of a variant of an Unleash flag, compiled into a function. Pure.
+
+As yggdrasil-engine 2.0.0 chooses: by the hash of group and value, 1 to the sum of the weights.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.base import Outcome
 
-    Chooser = Callable[[Mapping[str, Any]], Outcome]
+    Evaluate = Callable[[Mapping[str, Any]], Outcome]
     Pick = Callable[[Mapping[str, Any]], int]
 
 SEED: Final = 86_028_157
+"""Another than that of rollouts, 0: who is in a rollout says nothing of the variant."""
 TIME_PROPERTY: Final = "\0currentTime"
 """Where a property of that name is kept, which only the stickiness of variants looks at."""
 _MAX_I32: Final = (1 << 31) - 1
 _U32: Final = 0xFFFF_FFFF
 
 
-class Lots:
-    """How flags are decided where the context does not decide."""
+class ChoiceSettings:
+    """How a variant is chosen where the context does not decide."""
 
     __slots__ = ("crashed", "random")
 
@@ -35,29 +39,31 @@ class Lots:
 
 
 def of_strategy(
-    flag: Mapping[str, Any], strategy: Mapping[str, Any], plain: Outcome, lots: Lots
-) -> Outcome | Chooser:
+    flag: Mapping[str, Any], strategy: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings
+) -> Outcome | Evaluate:
     """Compile what a flag is where a strategy matched: with its variants, else with the flag's.
 
     A strategy's variants stick to what the strategy does, whatever they say themselves.
     """
     variants = strategy.get("variants")
     if not variants:
-        return of_flag(flag, plain, lots)
+        return of_flag(flag, plain, choice)
     parameters = strategy.get("parameters") or {}
     group = parameters.get("groupId", flag["name"])
     bounds, total = _bounds(variants, plain)
-    return _chooser(bounds, _pick(group, parameters.get("stickiness"), total, lots), plain, lots)
+    return _chooser(
+        bounds, _pick(group, parameters.get("stickiness"), total, choice), plain, choice
+    )
 
 
-def of_flag(flag: Mapping[str, Any], plain: Outcome, lots: Lots) -> Outcome | Chooser:
+def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> Outcome | Evaluate:
     """Compile what a flag is with its own variants; overrides go before weights."""
     variants = flag.get("variants")
     if not variants:
         return plain
     bounds, total = _bounds(variants, plain)
-    pick = _pick(flag["name"], variants[0].get("stickiness"), total, lots)
-    choose = _chooser(bounds, pick, plain, lots)
+    pick = _pick(flag["name"], variants[0].get("stickiness"), total, choice)
+    choose = _chooser(bounds, pick, plain, choice)
     forced: tuple[tuple[str, frozenset[str], Outcome], ...] = tuple(
         (text(one["contextName"]), frozenset(map(text, one["values"])), outcome)
         for variant, (_, outcome) in zip(variants, bounds, strict=True)
@@ -106,10 +112,10 @@ def _with_variant(plain: Outcome, variant: Mapping[str, Any]) -> Outcome:
     return plain._replace(variant=text(variant["name"]), config=payload)
 
 
-def _chooser(bounds: list[Any], pick: Pick, plain: Outcome, lots: Lots) -> Chooser:
+def _chooser(bounds: list[Any], pick: Pick, plain: Outcome, choice: ChoiceSettings) -> Evaluate:
     if bounds[-1][0] == 0:
         # The official get_variant panics, and is_enabled doesn't.
-        outcome = plain if lots.crashed is None else lots.crashed
+        outcome = plain if choice.crashed is None else choice.crashed
         return lambda _: outcome
     pairs: tuple[tuple[int, Outcome], ...] = tuple(bounds)
 
@@ -123,10 +129,10 @@ def _chooser(bounds: list[Any], pick: Pick, plain: Outcome, lots: Lots) -> Choos
     return choose
 
 
-def _pick(group: str, stickiness: str | None, total: int, lots: Lots) -> Pick:
-    """Compile what gives a number from 1 to the sum of the weights: by a hash, else by lot."""
+def _pick(group: str, stickiness: str | None, total: int, choice: ChoiceSettings) -> Pick:
+    """Compile what gives a number from 1 to the sum of the weights: by a hash, else at random."""
     prefix = f"{group}:".encode()
-    random = lots.random
+    random = choice.random
     if stickiness is None or stickiness == "default":
 
         def pick_by_default(context: Mapping[str, Any]) -> int:
