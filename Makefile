@@ -141,6 +141,14 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download \
 	  --compact --quiet
 
+.PHONY: docs
+docs: .venv/.ready ## write the tables of the pages that template.yaml and the code give
+	.venv/bin/python -m tools.doc_tables
+
+.PHONY: docs-blocks
+docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code in the pages: run, checked, or why not
+	@PYTHONPATH=src:tests:. .venv/bin/python -m tests.docs.verdicts
+
 # -- Benchmarks -----------------------------------------------------------------------------------
 
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
