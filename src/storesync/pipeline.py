@@ -356,9 +356,8 @@ class Sync:
             return self._report("published" if published else "unchanged", pulse, check=check)
         if pulse.is_pinned(now_ms(self._clock)):
             return self._report("pinned", pulse)
-        # After a pin that has ended, the later ticket may be that of a rollback: no fetch.
-        rolled_back = pulse.pinned != check.seen.pinned
-        if pulse.ticket > check.ticket and not rolled_back and self._reached(pulse):
+        # A rollback and a tombstone leave no writer: their later ticket stands for no fetch.
+        if pulse.ticket > check.ticket and pulse.writer and self._reached(pulse):
             return self._report("superseded", pulse)
         # The check that won drew before me: it may not have seen what rang me.
         self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")

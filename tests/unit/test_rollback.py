@@ -246,6 +246,35 @@ def test_a_sync_that_outlives_the_pin_fetches_again() -> None:
     assert rig.read() == {"a": 3}
 
 
+def test_a_sync_that_outlives_a_pin_that_a_person_ended_fetches_again() -> None:
+    """Where unpinning leaves no trace of the pin either, a rollback is still no fetch."""
+    rig = Rig({"a": 1}, {"a": 2})
+    rig.provider.change(a=3)
+
+    def taken_back() -> None:
+        rig.roll_back(rig.tickets[0])
+        unpin("prod", rig.store(), rig.clock)
+
+    report = rig.sync(rig.store(once(taken_back, "publish")))
+    assert (report.outcome, report.fetches) == ("published", 2)
+    assert rig.read() == {"a": 3}
+
+
+def test_a_check_that_completed_after_the_pin_serves_a_sync_that_outlives_it() -> None:
+    """It fetched later than the sync that lost, whatever happened before it."""
+    rig = Rig({"a": 1}, {"a": 2})
+    rig.provider.change(a=3)
+
+    def short() -> None:
+        rig.roll_back(rig.tickets[0], seconds=10)
+        rig.clock.advance(11)
+        rig.sync()
+
+    report = rig.sync(rig.store(once(short, "publish")))
+    assert (report.outcome, report.fetches) == ("superseded", 1)
+    assert rig.read() == {"a": 3}
+
+
 def test_a_rollback_that_is_overtaken_draws_again() -> None:
     """Another check completes between its ticket and its step: it judges anew and wins."""
     rig = Rig({"a": 1}, {"a": 2})
@@ -354,6 +383,19 @@ def test_a_removed_source_cannot_be_unpinned() -> None:
     bury("prod", rig.store(), rig.clock)
     assert not unpin("prod", rig.store(), rig.clock)
     assert rig.pulse().pinned == FOREVER_MS
+
+
+def test_a_tombstone_that_is_gone_again_serves_no_ring() -> None:
+    """A sync that was under way while its source was removed and added again fetches again."""
+    rig = Rig({"a": 1})
+    rig.provider.change(a=2)
+
+    def back_again() -> None:
+        bury("prod", rig.store(), rig.clock)
+        revive("prod", rig.store())
+
+    assert rig.sync(rig.store(once(back_again, "publish"))).outcome == "published"
+    assert rig.read() == {"a": 2}
 
 
 @pytest.mark.parametrize("purge", [False, True])
