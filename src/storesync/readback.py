@@ -83,15 +83,19 @@ class Readback:
         self._store = store
 
     def stored(self, ticket: int) -> Stored | None:
-        """Return what is published, if it is (still) the publication of this ticket.
+        """Return what is published; None if something else has been since the pulse was read.
+
+        A later head is believed only with the pulse that belongs to it: in a table that was restored
+        from a backup, whose items may be some moments apart, it could hide what was published.
 
         Raises:
-            CorruptStoreError: if it is missing or does not match its digests.
+            CorruptStoreError: if it is missing, another ticket's, or does not match its digests.
         """
         record = self._store.read(layout.head_key(self._source))
         found = record.get("ticket") if record else None
-        if isinstance(found, int) and found > ticket:
-            return None  # published anew since the pulse was read: the fence will say so
+        later = isinstance(found, int) and found > ticket
+        if later and self._store.pulse(self._source).published != ticket:
+            return None  # the fence will say so
         stored = self._load(record, f"the head of ticket {ticket}")
         if stored.head.ticket != ticket:
             message = f"the head of ticket {ticket} is that of ticket {stored.head.ticket}"
