@@ -85,8 +85,8 @@ class Readback:
     def stored(self, ticket: int) -> Stored | None:
         """Return what is published; None if something else has been since the pulse was read.
 
-        A later head is believed only with the pulse that belongs to it: in a table that was restored
-        from a backup, whose items may be some moments apart, it could hide what was published.
+        A later head counts only with the pulse that belongs to it: in a table restored from a
+        backup, whose items may be some moments apart, it would hide what was published.
 
         Raises:
             CorruptStoreError: if it is missing, another ticket's, or does not match its digests.
