@@ -132,7 +132,7 @@ class CorruptStoreError(StoreError):
 
 
 class NotKeptError(StoreSyncError):
-    """The history does not hold this version, or no longer; lists those that it holds."""
+    """The history does not hold this version, or no longer, or its source was removed."""
 
 
 class OutOfTimeError(StoreSyncError):

@@ -71,7 +71,7 @@ def roll_back(
     """Publish an old version under a new ticket, and pin it until then (milliseconds).
 
     Raises:
-        NotKeptError: if the history does not hold it.
+        NotKeptError: if the history does not hold it, or the source was removed meanwhile.
         CorruptStoreError: if it does not match its digests.
         NotSettledError: if other checks completed first, every time.
         StoreError: the store failed; what readers see is whole.
@@ -81,6 +81,9 @@ def roll_back(
     )
     for _ in range(ATTEMPTS):
         ticket, seen = store.draw(source.name, int(clock.now()))
+        if seen.removed:
+            message = f"source {source.name!r} was removed meanwhile: add it again before"
+            raise NotKeptError(message)
         try:
             kept = kept_version(source.name, store, seen, to)
         except CorruptStoreError:

@@ -385,6 +385,20 @@ def test_a_removed_source_cannot_be_unpinned() -> None:
     assert rig.pulse().pinned == FOREVER_MS
 
 
+def test_a_removed_source_cannot_be_rolled_back() -> None:
+    """The pin of a rollback ends; that of a tombstone must not."""
+    rig = Rig({"a": 1}, {"a": 2})
+    bury("prod", rig.store(), rig.clock)
+    with pytest.raises(NotKeptError, match="'prod' was removed"):
+        rig.roll_back(rig.tickets[0])
+    store = rig.store(once(lambda: bury("prod", rig.store(), rig.clock), "publish"))
+    revive("prod", rig.store())
+    with pytest.raises(NotKeptError, match="'prod' was removed"):
+        rig.roll_back(rig.tickets[0], store=store)
+    assert rig.pulse().pinned == FOREVER_MS
+    assert rig.read() == {"a": 2}
+
+
 def test_a_tombstone_that_is_gone_again_serves_no_ring() -> None:
     """A sync that was under way while its source was removed and added again fetches again."""
     rig = Rig({"a": 1})
