@@ -39,6 +39,11 @@ class StoreSyncError(Exception):
     """Whether the same ring should be tried again later."""
 
 
+def is_retryable(error: Exception) -> bool:
+    """Say whether the same ring should be tried again later; after a bug of ours, it should."""
+    return getattr(error, "retryable", True)
+
+
 class ConfigurationError(StoreSyncError):
     """A setting or an SSM parameter is missing or wrong; the text names it and the remedy."""
 

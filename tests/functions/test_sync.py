@@ -197,7 +197,9 @@ POISON = [
 ]
 
 
-def test_poison_fails_alone(prod: Deployment, launchdarkly: LaunchDarklySimulator) -> None:
+def test_poison_fails_alone(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
     """Messages that are none of ours are reported as failed, and the others are served."""
     attributes = {"ApproximateReceiveCount": "1", "SentTimestamp": "1795000000000"}
     records = [
@@ -208,6 +210,9 @@ def test_poison_fails_alone(prod: Deployment, launchdarkly: LaunchDarklySimulato
     failed = invoke(batch(*records, good, {"messageId": "empty"}, {}))["batchItemFailures"]
     expected = {record["messageId"] for record in records} | {"empty", ""}
     assert {item["itemIdentifier"] for item in failed} == expected
+    told = [line for line in output.logs if line["level"] == "ERROR"]
+    assert {line["message_id"] for line in told} == expected
+    assert all("dead letter" in line["problem"] for line in told)
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
@@ -267,6 +272,7 @@ def test_a_refused_key_is_acknowledged_and_touches_nothing(
     assert output.sums(source="prod")["SyncAgeSeconds"] >= 0
     (line,) = [line for line in output.logs if line["level"] == "ERROR"]
     assert (line["source"], line["reason"]) == ("prod", "CredentialsRefused")
+    assert line["retryable"] is False
 
 
 def test_a_refused_set_is_acknowledged_until_a_person_allows_it(
@@ -785,6 +791,18 @@ def test_an_unchanged_check_is_measured(
     assert output.logs[0]["message"] == "unchanged"
 
 
+def test_rows_that_stay_behind_are_a_warning(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """Whoever looks for what is wrong finds the row that no item can hold, by its name."""
+    name = "x" * 1_025
+    launchdarkly.set_flag(name)
+    serve(prod, ring("prod"))
+    (line,) = output.logs
+    assert (line["level"], line["message"]) == ("WARNING", "published")
+    assert line["skipped_rows"] == [f"features/{name}"]
+
+
 def test_the_age_grows_while_the_provider_is_down(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output, clock: ShiftedClock
 ) -> None:
@@ -796,6 +814,7 @@ def test_the_age_grows_while_the_provider_is_down(
     assert len(serve(prod, ring("prod", sent_at=int(clock.now() * 1000)))) == 1
     assert 600 <= output.sums(source="prod")["SyncAgeSeconds"] < 660
     assert output.sums(source="prod", reason="ProviderUnavailable") == {"Rejected": 1}
+    assert output.logs[-1]["retryable"] is True
 
 
 def test_no_secret_is_printed(
