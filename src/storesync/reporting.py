@@ -14,6 +14,7 @@ from storesync.errors import (
     is_retryable,
 )
 from storesync.observability import emit, logger
+from storesync.redaction import redact
 from storesync.stores.base import Fence
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) ->
         with suppress(StoreSyncError):
             pulse = store.pulse(source)
             # For whoever asks for the status; the next check that completes takes it away.
-            note = dumps([now_ms, reason, problem[:ERROR_CHARS]])
+            note = dumps([now_ms, reason, redact(problem)[:ERROR_CHARS]])
             with suppress(StoreSyncError):
                 store.commit(source, Fence(ticket=pulse.ticket), {"error": note})
             if pulse.checked_at:

@@ -33,7 +33,8 @@ from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
-from storesync import errors, sync, webhook
+from storesync import errors, providers, sync, webhook
+from storesync.reporting import ERROR_CHARS
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -884,6 +885,21 @@ def test_the_reason_of_a_failure_stays_in_the_pulse_until_a_check_completes(
     launchdarkly.sdk_key = KEY
     sync.handler({"source": "prod"}, context)
     assert "error" not in pulse_of(stack)
+
+
+def test_the_reason_that_stays_holds_no_secret(
+    prod: Deployment, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read the table may not read the key; nor the half that is left of a long text."""
+    text = f"{'x' * (ERROR_CHARS - 10)}{KEY}"
+
+    def quoting(*_: object, **__: object) -> None:
+        raise errors.CredentialsRefusedError(text)
+
+    monkeypatch.setattr(providers.get("launchdarkly"), "fetch", quoting)
+    sync.handler({"source": "prod"}, context)
+    _, reason, kept = json.loads(pulse_of(prod)["error"]["S"])
+    assert (reason, kept[-13:]) == ("CredentialsRefused", f"{'x' * 10}***")
 
 
 def pulse_of(stack: Deployment) -> Any:
