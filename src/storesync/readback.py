@@ -28,7 +28,9 @@ class StoredSet(FlagSet):
     """A flag set as read back; its large segments are read only when they are asked for."""
 
     large: Mapping[str, Part] = field(default_factory=dict)
+    """Name of a large segment → where its pieces lie."""
     load: Callable[[Part], Json] = field(default=lambda _part: None, repr=False, compare=False)
+    """Reads one; raises :class:`~storesync.errors.CorruptStoreError` for lost or changed pieces."""
 
     def keys(self, section: str) -> AbstractSet[str]:
         """Return the keys of one section, those of large items among them."""
