@@ -1167,6 +1167,19 @@ def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
     assert rig.read() == {"a": 2}
 
 
+def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
+    """A head that was verified in a time to come is verified anew, by the clock of now."""
+    rig = Rig()
+    rig.clock.advance(30 * 24 * HOUR_S)
+    rig.sync()
+    rig.clock.advance(-30 * 24 * HOUR_S)
+    rig.records[Key("prod:flags", "a")]["item"] = "other"
+    rig.sync()
+    assert rig.in_sync()
+    rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
+
+
 # -- tickets ------------------------------------------------------------------------------------
 
 
