@@ -23,12 +23,14 @@ from storesync.pipeline import Sync
 from storesync.rollback import ATTEMPTS, FOREVER_MS, bury, revive, roll_back, unpin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flagstore.layout import Record
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 HOUR_S = 3_600
+LARGE = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
+"""Flags that no head can hold."""
 
 
 class Rig:
@@ -172,10 +174,9 @@ def test_the_revision_never_goes_back() -> None:
 
 def test_large_bodies_are_named_again_and_not_expired() -> None:
     """The pieces of the old version are those of the new head: nothing is copied."""
-    big = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
-    rig = Rig(big, {**big, "f0": 1})
+    rig = Rig(LARGE, {**LARGE, "f0": 1})
     rig.roll_back(rig.tickets[0])
-    assert rig.read() == big
+    assert rig.read() == LARGE
     pieces = [r for k, r in rig.records.items() if k.namespace == layout.pieces_namespace("prod")]
     assert pieces
     assert not any("expires_at" in piece for piece in pieces)
@@ -424,6 +425,30 @@ def test_a_source_that_comes_back_goes_on_with_larger_tickets(purge: bool) -> No
     assert rig.sync().outcome == "published"
     assert warm["a"] == 5
     assert rig.rows() == {"a": 5}
+
+
+def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
+    """Not even the pieces that its first check has written and not named yet."""
+    rig = Rig(LARGE)
+    pieces = layout.pieces_namespace("prod")
+
+    def come_back() -> None:
+        revive("prod", rig.store())
+        first, _ = rig.store().draw("prod", 0)
+        key = layout.piece_key("prod", first, 0)
+        rig.store().put_all([{**key._asdict(), "body": b"new"}])
+
+    class Purge(MemoryStore):
+        def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+            if namespace == pieces:
+                come_back()
+            return super().scan(namespace, prefix)
+
+    with pytest.raises(FenceLostError):
+        bury("prod", Purge(rig.records), rig.clock, purge=True)
+    assert [row["body"] for row in rig.store().scan(pieces)][-1] == b"new"
+    assert rig.sync().outcome == "published"
+    assert rig.read() == LARGE
 
 
 def test_a_source_that_was_not_removed_is_left_alone() -> None:
