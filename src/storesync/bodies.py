@@ -37,7 +37,10 @@ def capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
     for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            message = f"the answer is larger than {limit} bytes {where}"
+            message = (
+                f"the answer is larger than {limit} bytes {where}: choose fewer flags by the "
+                f"source's options, or by what its key may see"
+            )
             raise MalformedAnswerError(message)
         yield chunk
 
