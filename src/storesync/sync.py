@@ -179,11 +179,13 @@ class Syncer:
             return None
 
     def _rings_of(self, notice: Notice, sent_at: int) -> list[Ring]:
-        wanted = notice.wanted
-        names = [] if wanted is None else self._sources.concerned(notice)
-        if not names:
+        if notice.wanted is None:
             log.info("acknowledged an event that concerns no flag", about=notice.about)
-        return [Ring(name, wanted or (), sent_at, "webhook", notice.delivery) for name in names]
+            return []
+        names = self._sources.concerned(notice)
+        if not names:
+            log.info("acknowledged an event that is about no source here", about=notice.about)
+        return [Ring(name, notice.wanted, sent_at, "webhook", notice.delivery) for name in names]
 
     def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
         if len(rings) == 1:

@@ -704,13 +704,16 @@ def test_an_event_rings_every_source_that_it_is_about_and_no_other(
 
 
 def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
-    shop: Deployment, appconfig: AppConfigSimulator
+    shop: Deployment, appconfig: AppConfigSimulator, output: Output
 ) -> None:
     """The start of a deployment, and another profile's, are no failures; what is no event is."""
     started = next(event for event in appconfig.events if "Start" in event["detail-type"])
     ids = {"Id": "0ther99", "Name": "others"}
-    others = {**started, "detail": {**appconfig.events[-1]["detail"], "ConfigurationProfile": ids}}
+    complete = appconfig.events[-1]
+    others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
     assert serve(shop, started, others) == []
+    told = {line["message"].partition("event ")[2] for line in output.logs}
+    assert told == {"that concerns no flag", "that is about no source here"}
     assert not appconfig.requests
     assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
 
