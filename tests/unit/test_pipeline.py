@@ -720,6 +720,24 @@ def test_a_damaged_head_does_not_open_the_way_for_an_empty_set(hourly: bool) -> 
     assert rig.in_sync()
 
 
+def test_a_head_that_is_newer_than_its_pulse_does_not_open_the_way_either() -> None:
+    """In a table restored from a backup the items may be some moments apart."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    pulse = dict(rig.pulse_record())
+    rig.provider.change(f0000=None)
+    rig.sync()
+    rig.records[pulse_key("prod")] = {**pulse, "drawn": rig.pulse().drawn}
+    rig.provider.flags = {}
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match="none of 100 flags"):
+        rig.sync()
+    rig.provider.flags = numbered(99)
+    rig.provider.revision += 1
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+
+
 def test_segments_are_guarded_by_their_members() -> None:
     """The provider says who the members are, and a segment that loses most of them is refused."""
     rig = Rig(segments={"beta": [str(number) for number in range(50)]})
@@ -1147,6 +1165,19 @@ def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
     assert rig.sync(webhook(rig)).outcome == "published"
     assert rig.clock.slept == []
     assert rig.read() == {"a": 2}
+
+
+def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
+    """A head that was verified in a time to come is verified anew, by the clock of now."""
+    rig = Rig()
+    rig.clock.advance(30 * 24 * HOUR_S)
+    rig.sync()
+    rig.clock.advance(-30 * 24 * HOUR_S)
+    rig.records[Key("prod:flags", "a")]["item"] = "other"
+    rig.sync()
+    assert rig.in_sync()
+    rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
 
 
 # -- tickets ------------------------------------------------------------------------------------
