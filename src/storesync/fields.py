@@ -36,8 +36,7 @@ class Fields:
         self._broken = values is None
         self._values: dict[str, Any] = values or {}
         for field in sorted(self._values.keys() - set(known)):
-            # Whoever mistakes the place of a secret should not find it in a log.
-            shown = f'"{field}"' if field.isidentifier() and len(field) < MIN_SECRET else "a field"
+            shown = _shown(field, "a field")
             self.problem(f"{shown} is not known here, only {', '.join(known)}")
 
     def _parse(self, text: str | None) -> dict[str, Any] | None:
@@ -108,13 +107,19 @@ class Fields:
         self.problem(f'"{field}" must be true or false')
         return default
 
-    def texts(self, field: str) -> dict[str, str]:
-        """Return an object of texts."""
+    def texts(self, field: str, known: tuple[str, ...] | None) -> dict[str, str]:
+        """Return an object of texts; None knows no names, since nobody can say which there are.
+
+        A misspelt name must not be ignored: without its filter a source is another flag set.
+        """
         value = self._values.get(field, {})
-        if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
-            return value
-        self.problem(f'"{field}" must be an object of texts')
-        return {}
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            self.problem(f'"{field}" must be an object of texts')
+            return {}
+        for name in sorted(value.keys() - set(value if known is None else known)):
+            there = f"only {', '.join(known)}" if known else "there are none"
+            self.problem(f'"{field}": {_shown(name, "a name")} is not known here, {there}')
+        return value
 
     def secrets(self) -> tuple[Secret, ...]:
         """Return the webhook's secrets: the current one and, while rotating, the previous."""
@@ -133,3 +138,8 @@ class Fields:
         if any(text != text.strip() for text in value):
             self.problem('"secrets" must not begin or end with white space')
         return tuple(Secret(text) for text in value)
+
+
+def _shown(name: str, otherwise: str) -> str:
+    """Return a name for a message, unless it may be a secret that was put in the wrong place."""
+    return f'"{name}"' if name.isidentifier() and len(name) < MIN_SECRET else otherwise

@@ -205,7 +205,7 @@ def parse_source(
         provider=provider.name if provider else "",
         base_url=_base_url(secret, provider, allow_http=allow_http),
         credential=Secret(_key(secret, keyless=keyless)),
-        options=public.texts("options"),
+        options=public.texts("options", provider.options if provider else None),
         rows=public.flag("rows", default=True),
         store=store,
         store_url=Secret(secret.text("store_url")),
@@ -279,7 +279,7 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
         method=method,
         secrets=fields.secrets(),
         header=header,
-        options=fields.texts("options"),
+        options=fields.texts("options", provider.hook_options if provider else None),
     )
     _check(problems)
     for each in hook.secrets:

@@ -45,6 +45,8 @@ class ModelProvider:
     methods: tuple[str, ...] = ("url",)
     accepted_status: int = 202
     default_base_url: str = ""
+    options: tuple[str, ...] = ()
+    hook_options: tuple[str, ...] = ()
     needs_key: bool = True
 
     def change(self, **flags: Any) -> int:

@@ -212,7 +212,7 @@ def test_a_source_may_say_everything() -> None:
     """Options, rows, plain http, and an address of one's own without its last slash."""
     public = {
         "provider": "unleash",
-        "options": {"project": "shop"},
+        "options": {"app_name": "shop"},
         "rows": False,
         "document": True,
         "allow_http": True,
@@ -225,7 +225,7 @@ def test_a_source_may_say_everything() -> None:
         provider="unleash",
         base_url="http://unleash.internal:4242",
         credential=Secret(KEY),
-        options={"project": "shop"},
+        options={"app_name": "shop"},
         rows=False,
         allow_http=True,
         allow_private=True,
@@ -335,6 +335,14 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             ],
         ),
         (
+            {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},
+            {"key": KEY},
+            [
+                f'{PUBLIC}: "options": a name is not known here, only filter',
+                f'{PUBLIC}: "options": "filtr" is not known here, only filter',
+            ],
+        ),
+        (
             {**LAUNCHDARKLY, "options": {"a": 1}, "rows": "no", "allow_http": 1, "sdk_key": "x"},
             {"key": KEY, KEY: KEY},
             [
@@ -406,6 +414,7 @@ def test_a_hook_may_say_everything() -> None:
         ({"provider": "unleash", "method": "header"}, ['"header" is missing: the name of the']),
         ({"provider": "x", "method": "y"}, ["\"provider\": no provider 'x'"]),
         ({"options": {"environment": ["a"]}}, ['"options" must be an object of texts']),
+        ({"options": {"env": "a"}}, ['"options": "env" is not known here, only project, env']),
         (
             {"key": KEY, "options": [], "secrets": []},
             ['"key" is not known here', '"secrets" must name', '"options" must be an object'],

@@ -93,6 +93,8 @@ class AppConfig:
     methods = ()
     accepted_status = 202
     default_base_url = "https://appconfig.{region}.amazonaws.com"
+    options = ("application", "environment", "profile", "region", "live", "format", "fallback")
+    hook_options = ()
     needs_key = False
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:

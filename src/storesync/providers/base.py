@@ -34,6 +34,11 @@ class Provider(Protocol):
     """Whether its sources have a key in their credentials; False: the function's own AWS
     credentials do."""
 
+    options: tuple[str, ...]
+    """The names that the ``options`` of its sources may have."""
+    hook_options: tuple[str, ...]
+    """The same of its webhooks."""
+
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
         """Raise :class:`~storesync.errors.SignatureError` unless the request passes the hook."""
 

@@ -42,6 +42,8 @@ class LaunchDarkly:
     methods = ("signature",)
     accepted_status = 202
     default_base_url = "https://sdk.launchdarkly.com"
+    options = ("filter",)
+    hook_options = ("project", "environment")
     needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:

@@ -59,6 +59,8 @@ class Split:
     methods = ("url",)
     accepted_status = 200
     default_base_url = "https://sdk.split.io/api"
+    options = ("sets",)
+    hook_options = ("environment",)
     needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:

@@ -35,6 +35,8 @@ class Unleash:
     methods = ("authorization", "header", "url")
     accepted_status = 202
     default_base_url = ""
+    options = ("environment", "app_name")
+    hook_options = ("environment",)
     needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
