@@ -233,6 +233,7 @@ PROMISES = (
         "A rollback among syncs that overlap keeps what it pinned until it is unpinned",
         (
             "tests/torture/test_rollback.py",
+            "tests/faults/test_people.py",
             within(
                 "tests/faults/test_interleavings.py",
                 "test_a_rollback_holds_against_every_interleaving",
