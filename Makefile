@@ -92,7 +92,7 @@ exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expi
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: torture
-torture: ## every promise at its full size, into docs/guarantees.md: half an hour (ONLY="T6 T28": on the screen)
+torture: ## every promise at its full size, into docs/guarantees.md: some 40 minutes (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
@@ -142,6 +142,14 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download \
 	  --compact --quiet
 
+.PHONY: docs
+docs: .venv/.ready ## write the tables of the pages that template.yaml and the code give
+	.venv/bin/python -m tools.doc_tables
+
+.PHONY: docs-blocks
+docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code in the pages: run, checked, or why not
+	@PYTHONPATH=src:tests:. .venv/bin/python -m tests.docs.verdicts
+
 # -- Benchmarks -----------------------------------------------------------------------------------
 
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
@@ -182,7 +190,7 @@ check-dist: .venv/.ready .venv-sam/.ready ## build them again elsewhere, and com
 
 .PHONY: sbom
 sbom: .venv/.ready ## what is deployed, as CycloneDX: dist/sbom.json
-	.venv/bin/python tools/sbom.py dist/sbom.json
+	.venv/bin/python -m tools.sbom dist/sbom.json
 
 .PHONY: lock
 lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with their hashes

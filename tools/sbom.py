@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+from tools.dist import version
+
 REPOSITORY = Path(__file__).parents[1]
 LOCK = REPOSITORY / "src" / "requirements.txt"
-VERSION = REPOSITORY / "src" / "flagstore" / "__init__.py"
 _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
-_VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -31,15 +30,6 @@ def pins(lock: str) -> dict[str, tuple[str, list[str]]]:
             found[name] = (pin[2], [])
         found.get(name, ("", []))[1].extend(_HASH.findall(line))
     return found
-
-
-def version() -> str:
-    """Return flagstore's version."""
-    found = _VERSION.search(VERSION.read_text(encoding="utf-8"))
-    if found is None:
-        message = f"{VERSION} has no __version__"
-        raise ValueError(message)
-    return found[1]
 
 
 def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
@@ -97,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -29,6 +29,9 @@ _METADATA: Final = ip_network("fd00:ec2::/32")
 """AWS' own services on a machine; those on IPv4 are link-local."""
 _NAT64: Final = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address in the last four bytes, as a VPC without IPv4 sees the internet."""
+_GIVEN_OUT: Final = ip_network("2000::/3")
+"""All of IPv6 that is given out for use on the internet (IANA's registry of its address space).
+Beside it lie old ways to write an IPv4 address, such as ``::10.0.0.1``."""
 _LAST_4_BYTES: Final = 0xFFFFFFFF
 
 
@@ -44,7 +47,7 @@ def check_address(host: str, text: str, *, allow_private: bool) -> None:
         ConfigurationError: names host, address and remedy.
     """
     address = _inner(ip_address(text.partition("%")[0]))
-    if address.is_global and not address.is_multicast:
+    if _is_public(address):
         return
     if not _is_private(address):
         message = (
@@ -68,6 +71,13 @@ def _inner(address: Address) -> Address:
     if inner is None and address in _NAT64:
         inner = IPv4Address(int(address) & _LAST_4_BYTES)
     return address if inner is None else inner
+
+
+def _is_public(address: Address) -> bool:
+    """Say whether the internet leads there: ``is_global`` alone is true of what nobody has."""
+    if isinstance(address, IPv6Address) and address not in _GIVEN_OUT:
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _is_private(address: Address) -> bool:

@@ -39,6 +39,11 @@ class StoreSyncError(Exception):
     """Whether the same ring should be tried again later."""
 
 
+def is_retryable(error: Exception) -> bool:
+    """Say whether the same ring should be tried again later; after a bug of ours, it should."""
+    return getattr(error, "retryable", True)
+
+
 class ConfigurationError(StoreSyncError):
     """A setting or an SSM parameter is missing or wrong; the text names it and the remedy."""
 
@@ -132,7 +137,7 @@ class CorruptStoreError(StoreError):
 
 
 class NotKeptError(StoreSyncError):
-    """The history does not hold this version, or no longer; lists those that it holds."""
+    """The history does not hold this version, or no longer, or its source was removed."""
 
 
 class OutOfTimeError(StoreSyncError):

@@ -22,7 +22,8 @@ PIECE_TTL_S = 86_400
 INTENT_TTL_S = 3_600
 """How long an intent outlives its pieces' expiry: longer than any function can run (15 min)."""
 PIECES_A_COMMIT = 8
-"""DynamoDB counts whole items against the 4 MB of a transaction, also where it only sets a TTL."""
+"""A transaction may have 4 MB of items, and AWS does not say whether an update counts with what is
+sent or with the whole item: this many pieces fit either way."""
 
 
 def intent(source: str, ticket: int, pieces: int, parts: list[int], written_at: int) -> Record:

@@ -37,7 +37,7 @@ class Fields:
         self._values: dict[str, Any] = values or {}
         for field in sorted(self._values.keys() - set(known)):
             # Whoever mistakes the place of a secret should not find it in a log.
-            shown = f'"{field}"' if field.isidentifier() and len(field) <= MIN_SECRET else "a field"
+            shown = f'"{field}"' if field.isidentifier() and len(field) < MIN_SECRET else "a field"
             self.problem(f"{shown} is not known here, only {', '.join(known)}")
 
     def _parse(self, text: str | None) -> dict[str, Any] | None:

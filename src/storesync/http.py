@@ -8,7 +8,8 @@ What ``requests`` leaves open is closed here:
   holds a function for hours. Here each exchange runs in a thread of its own and the caller leaves
   at the deadline, whatever the exchange is waiting for: name resolution, several addresses in a
   row, the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
-- It inflates without a limit; here the body is inflated piece by piece against a cap.
+- It inflates without a limit; here the body is inflated piece by piece against a cap
+  (:mod:`storesync.bodies`).
 - With ``trust_env`` it replaces the ``Authorization`` header by what a ``.netrc`` says, and sends
   everything through whatever proxy the environment names. Off.
 - It follows redirects, also to other hosts. Off: a redirect is an error.
@@ -26,7 +27,6 @@ import http.client
 import re
 import threading
 import time
-import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +37,8 @@ import requests
 import urllib3.exceptions
 
 from storesync.addresses import check_address
-from storesync.answers import HttpAnswer, etag, parse_object, raise_for_status, retry_after_s
+from storesync.answers import HttpAnswer
+from storesync.bodies import capped, inflated, wire
 from storesync.errors import (
     ConfigurationError,
     EndpointNotFoundError,
@@ -47,25 +48,14 @@ from storesync.errors import (
 from storesync.watchdog import Guard, GuardedAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-__all__ = [
-    "HttpAnswer",
-    "HttpClient",
-    "HttpLimits",
-    "etag",
-    "parse_object",
-    "raise_for_status",
-    "retry_after_s",
-]
+    from collections.abc import Callable, Mapping
 
 USER_AGENT = "flagstore"
-_CHUNK = 64 * 1024
 _SUCCESS: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
 _NOT_MODIFIED: Final = 304
 _HOST = re.compile(r"(?!.*[^.]{64})[\w.-]+|[0-9a-f:.]+", re.ASCII)
-_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+"""A name whose parts have at most 63 characters each (RFC 1035), or an address of IPv6."""
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -237,52 +227,13 @@ class _Exchange:
 
     def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        wire = _capped(_wire(response), self._limits.max_wire_bytes, "on the wire")
+        chunks = capped(wire(response), self._limits.max_wire_bytes, "on the wire")
         if encoding in {"gzip", "x-gzip"}:
-            chunks = _inflated(wire)
-        elif encoding in {"identity", ""}:
-            chunks = wire
-        else:
+            chunks = inflated(chunks)
+        elif encoding not in {"identity", ""}:
             message = f"{self._host} answered with an encoding that was not asked for"
             raise MalformedAnswerError(message)
-        return b"".join(_capped(chunks, self._limits.max_body_bytes, "inflated"))
-
-
-def _wire(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it was sent; a wrong Content-Length raises in urllib3."""
-    while chunk := response.raw.read(_CHUNK, decode_content=False):
-        yield chunk
-
-
-def _capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            message = f"the answer is larger than {limit} bytes {where}"
-            raise MalformedAnswerError(message)
-        yield chunk
-
-
-def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate in steps of bounded size, so that a bomb meets the cap and not the memory."""
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
-    for chunk in chunks:
-        rest = chunk
-        while rest:
-            if inflater.eof:  # A gzip body may have several members.
-                inflater = zlib.decompressobj(_GZIP_WINDOW)
-            try:
-                yield inflater.decompress(rest, _CHUNK)
-            except zlib.error:
-                message = "the answer is damaged: it does not inflate"
-                raise MalformedAnswerError(message) from None
-            # Output that the step's size held back comes with the next step: there always is one,
-            # since the checksum at the end is not read before everything is out.
-            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-    if not inflater.eof:
-        message = "the answer is cut off within its compressed body"
-        raise MalformedAnswerError(message)
+        return b"".join(capped(chunks, self._limits.max_body_bytes, "inflated"))
 
 
 def _check_url(url: str, *, allow_http: bool) -> str:

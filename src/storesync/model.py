@@ -196,7 +196,8 @@ class Report:
 
     source: str
     outcome: str
-    """``published``, ``unchanged``, ``superseded``, ``coalesced`` or ``pinned``."""
+    """``published``, ``unchanged``, ``superseded``, ``coalesced`` or ``pinned``; of a person's
+    step ``rolled back``."""
     ticket: int = 0
     digest: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -175,7 +175,9 @@ class Sync:
         ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
-        verify = self._verify or seen.verified_at + VERIFY_MS <= now_ms(self._clock)
+        # Either way: a clock that was ahead must not put it off until then.
+        since = abs(now_ms(self._clock) - seen.verified_at)
+        verify = self._verify or since >= VERIFY_MS
         stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
         fresh = verify or damaged or seen.writer != self._writer
@@ -356,9 +358,8 @@ class Sync:
             return self._report("published" if published else "unchanged", pulse, check=check)
         if pulse.is_pinned(now_ms(self._clock)):
             return self._report("pinned", pulse)
-        # After a pin that has ended, the later ticket may be that of a rollback: no fetch.
-        rolled_back = pulse.pinned != check.seen.pinned
-        if pulse.ticket > check.ticket and not rolled_back and self._reached(pulse):
+        # A rollback and a tombstone leave no writer: their later ticket stands for no fetch.
+        if pulse.ticket > check.ticket and pulse.writer and self._reached(pulse):
             return self._report("superseded", pulse)
         # The check that won drew before me: it may not have seen what rang me.
         self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")

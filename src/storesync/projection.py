@@ -40,11 +40,13 @@ class Projection:
 
     source: str
     rows: bool = True
+    """Rows that were written before they were turned off stay: another writer may keep them."""
     in_redis: bool = False
     """Split's rows may lie in its own layout, which other stores don't have."""
     native: str = ""
     """The provider whose own layout the rows have."""
     document: bool = False
+    """The whole set as one document, too; removed once it is turned off."""
 
     @classmethod
     def of(cls, source: Source) -> Projection:

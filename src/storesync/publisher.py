@@ -44,7 +44,9 @@ class Check:
     started_at: int
     """When the fetch started, in milliseconds since the epoch."""
     etag: str
+    """To send with the next fetch; empty where the answer had none."""
     revision: int
+    """The provider's, of what this check found; 0 where it has none."""
 
 
 class Publisher:

@@ -29,7 +29,9 @@ class StoredSet(FlagSet):
     """A flag set as read back; its large segments are read only when they are asked for."""
 
     large: Mapping[str, Part] = field(default_factory=dict)
+    """Name of a large segment → where its pieces lie."""
     load: Callable[[Part], Json] = field(default=lambda _part: None, repr=False, compare=False)
+    """Reads one; raises :class:`~storesync.errors.CorruptStoreError` for lost or changed pieces."""
 
     def keys(self, section: str) -> AbstractSet[str]:
         """Return the keys of one section, those of large items among them."""
@@ -84,15 +86,19 @@ class Readback:
         self._store = store
 
     def stored(self, ticket: int) -> Stored | None:
-        """Return what is published, if it is (still) the publication of this ticket.
+        """Return what is published; None if something else has been since the pulse was read.
+
+        A later head counts only with the pulse that belongs to it: in a table restored from a
+        backup, whose items may be some moments apart, it would hide what was published.
 
         Raises:
-            CorruptStoreError: if it is missing or does not match its digests.
+            CorruptStoreError: if it is missing, another ticket's, or does not match its digests.
         """
         record = self._store.read(layout.head_key(self._source))
         found = record.get("ticket") if record else None
-        if isinstance(found, int) and found > ticket:
-            return None  # published anew since the pulse was read: the fence will say so
+        later = isinstance(found, int) and found > ticket
+        if later and self._store.pulse(self._source).published != ticket:
+            return None  # the fence will say so
         stored = self._load(record, f"the head of ticket {ticket}")
         if stored.head.ticket != ticket:
             message = f"the head of ticket {ticket} is that of ticket {stored.head.ticket}"

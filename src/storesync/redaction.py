@@ -7,6 +7,7 @@ of a bug, may hold a URL, a header or a whole request.
 from __future__ import annotations
 
 import json
+from threading import Lock
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -16,25 +17,36 @@ MIN_CHARS: Final = 8
 MAX_KNOWN: Final = 4_000
 """Texts that are kept: several of each source and each rotation, in a process of some hours."""
 
+_lock = Lock()
+"""Sources are synced in threads, each of which conceals and logs."""
 _known: dict[str, None] = {}
+"""In the order in which they were last concealed, since a ``set`` has none: the oldest go first."""
 
 
 def conceal(secret: str) -> None:
     """Let no line and no answer hold this text, nor the password in it if it is a URL."""
-    for text in (secret, _password(secret)):
-        if len(text) >= MIN_CHARS:
-            for form in (text, _as_json(text), quote(text), quote(text, safe="")):
-                _known.setdefault(form)
-    while len(_known) > MAX_KNOWN:
-        _known.pop(next(iter(_known)))
+    texts = [text for text in (secret, _password(secret)) if len(text) >= MIN_CHARS]
+    forms = [form for text in texts for form in _forms(text)]
+    with _lock:
+        for form in forms:
+            _known.pop(form, None)
+            _known[form] = None
+        while len(_known) > MAX_KNOWN:
+            _known.pop(next(iter(_known)))
 
 
 def redact(text: str) -> str:
     """Return a text without the secrets that were concealed."""
-    for secret in list(_known):  # other threads may conceal more meanwhile
-        if secret in text:
-            text = text.replace(secret, BLOT)
+    with _lock:
+        found = [secret for secret in _known if secret in text]
+    for secret in sorted(found, key=len, reverse=True):  # one may begin with another
+        text = text.replace(secret, BLOT)
     return text
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """Return a text as it may stand in a line: as it is, in JSON, and in a URL."""
+    return text, _as_json(text), quote(text), quote(text, safe="")
 
 
 def _as_json(text: str) -> str:

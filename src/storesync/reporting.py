@@ -6,8 +6,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flagstore.body import dumps
-from storesync.errors import OutOfTimeError, StoreError, StoreSyncError, UnknownSourceError
+from storesync.errors import (
+    OutOfTimeError,
+    StoreError,
+    StoreSyncError,
+    UnknownSourceError,
+    is_retryable,
+)
 from storesync.observability import emit, logger
+from storesync.redaction import redact
 from storesync.stores.base import Fence
 
 if TYPE_CHECKING:
@@ -49,7 +56,8 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
         rung = [ring.sent_at for ring in rings if ring.trigger == "webhook"]
         if rung:
             values["RingToPublishSeconds"] = max(0.0, (now_ms - min(rung)) / 1000)
-    log.info(
+    tell = log.warning if report.rows_error or report.skipped_rows else log.info
+    tell(
         report.outcome,
         source=report.source,
         ticket=report.ticket,
@@ -65,8 +73,8 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
 
 def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> float | None:
     """Say what failed, and how old what readers get has become, where that can be known."""
-    reason = type(error).__name__.removesuffix("Error")
-    log.error("failed", source=name, reason=reason, problem=str(error))
+    reason, problem = type(error).__name__.removesuffix("Error"), str(error)
+    log.error("failed", source=name, reason=reason, problem=problem, retryable=is_retryable(error))
     # A name that is no source must not make a metric of its own.
     source = "" if isinstance(error, UnknownSourceError) else name
     emit(source, {"SyncFailures": 1})
@@ -76,7 +84,7 @@ def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) ->
         with suppress(StoreSyncError):
             pulse = store.pulse(source)
             # For whoever asks for the status; the next check that completes takes it away.
-            note = dumps([now_ms, reason, str(error)[:ERROR_CHARS]])
+            note = dumps([now_ms, reason, redact(problem)[:ERROR_CHARS]])
             with suppress(StoreSyncError):
                 store.commit(source, Fence(ticket=pulse.ticket), {"error": note})
             if pulse.checked_at:

@@ -20,11 +20,10 @@ def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[
     Kept are the last ones, one in six hours of the last day, and the one that was current a day
     ago: the guard compares with it.
     """
-    day_ago = [version for version in versions if version.published_at <= now_ms - DAY_MS]
-    kept = set(versions[-KEPT_VERSIONS:]) | set(day_ago[-1:])
-    oldest = day_ago[-1] if day_ago else versions[0]
-    thinned = {v.published_at // THIN_MS: v for v in versions if v >= oldest}
-    kept |= set(thinned.values())
+    old = day_ago(versions, now_ms)
+    # The last of each six hours: a later one takes the place of an earlier one.
+    thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
+    kept = {*versions[-KEPT_VERSIONS:], *thinned.values()} | ({old} if old else set())
     return sorted(kept), sorted(set(versions) - kept)
 
 

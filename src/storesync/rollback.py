@@ -71,7 +71,7 @@ def roll_back(
     """Publish an old version under a new ticket, and pin it until then (milliseconds).
 
     Raises:
-        NotKeptError: if the history does not hold it.
+        NotKeptError: if the history does not hold it, or the source was removed meanwhile.
         CorruptStoreError: if it does not match its digests.
         NotSettledError: if other checks completed first, every time.
         StoreError: the store failed; what readers see is whole.
@@ -81,6 +81,9 @@ def roll_back(
     )
     for _ in range(ATTEMPTS):
         ticket, seen = store.draw(source.name, int(clock.now()))
+        if seen.removed:
+            message = f"source {source.name!r} was removed meanwhile: add it again before"
+            raise NotKeptError(message)
         try:
             kept = kept_version(source.name, store, seen, to)
         except CorruptStoreError:
@@ -152,6 +155,7 @@ def bury(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int
 
     Raises:
         NotSettledError: if other checks completed first, every time.
+        FenceLostError: if the source came back while it was purged; what is left is its own.
     """
     for _ in range(ATTEMPTS):
         ticket, seen = store.draw(source, int(clock.now()))
@@ -181,7 +185,11 @@ def bury(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int
 
 
 def _purge(source: str, store: Store, ticket: int) -> None:
-    """Delete history, pieces and rows, unless the source comes back meanwhile."""
+    """Delete history, pieces and rows, as long as the tombstone stands.
+
+    Raises:
+        FenceLostError: if the source came back meanwhile.
+    """
     namespaces = (
         *layout.row_namespaces(source),
         layout.split_namespace(source),
@@ -204,13 +212,18 @@ def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
 def revive(source: str, store: Store) -> bool:
     """Take a tombstone away, before a source of that name is configured; say if there was one.
 
+    Under a ticket of its own: a purge that is still at it stops, before it deletes what the source
+    that came back writes.
+
     Raises:
         FenceLostError: if somebody else did something to the source meanwhile.
     """
     pulse = store.pulse(source)
     if not pulse.removed:
         return False
-    store.commit(source, Fence(ticket=pulse.ticket), {"removed": None, "pinned": None})
+    ticket, _ = store.draw(source, pulse.ticket)
+    sets = {"ticket": ticket, "removed": None, "pinned": None}
+    store.commit(source, Fence(ticket=pulse.ticket), sets)
     return True
 
 

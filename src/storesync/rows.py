@@ -50,13 +50,13 @@ def changes(old: FlagSet | None, new: FlagSet) -> Changes:
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before."""
-    names = [_split(name) for name in (*changed.added, *changed.changed)]
+    names = [split_name(name) for name in (*changed.added, *changed.changed)]
     shown = [name for name in names if _has_row(new, *name)]
     hidden = [name for name in names if not _has_row(new, *name)]
     rows = [row(source, new, section, key, ticket) for section, key in _ordered(shown)]
     gone = [
         Delete(Key(row_namespace(source, new.provider, section), key))
-        for section, key in (*map(_split, changed.removed), *hidden)
+        for section, key in (*map(split_name, changed.removed), *hidden)
         if is_sort_key(key)
     ]
     return _plan(rows, gone, [])
@@ -160,7 +160,8 @@ def _has_row(flag_set: FlagSet, section: str, key: str) -> bool:
     return flag_set.provider == "launchdarkly" or not flag_set.is_large(section, key)
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
+    """Return section and key of a name as :class:`~storesync.model.Changes` lists it."""
     section, _, key = name.partition("/")
     return section, key
 

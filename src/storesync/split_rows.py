@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.body import dumps
 from flagstore.layout import Key, split_namespace
-from storesync.rows import RowPlan, is_sort_key
+from storesync.rows import RowPlan, is_sort_key, split_name
 from storesync.stores.base import Delete, Put, Write
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def plan_changes(
         present: the rows of :data:`DERIVED`.
         ticket: of the publication.
     """
-    names = [_split(name) for name in (*changed.added, *changed.changed)]
+    names = [split_name(name) for name in (*changed.added, *changed.changed)]
     wanted = [(SECTIONS[section] + key, section, key) for section, key in names]
-    gone = [SECTIONS[section] + key for section, key in map(_split, changed.removed)]
+    gone = [SECTIONS[section] + key for section, key in map(split_name, changed.removed)]
     return _plan(source, new, wanted, gone, _digests(present), ticket)
 
 
@@ -173,11 +173,6 @@ def _digest(item: str) -> bytes:
 def _rank(key: str) -> int:
     prefixes = (*SECTIONS.values(), *DERIVED)
     return next((at for at, prefix in enumerate(prefixes) if key.startswith(prefix)), 0)
-
-
-def _split(name: str) -> tuple[str, str]:
-    section, _, key = name.partition("/")
-    return section, key
 
 
 def _texts(values: object) -> list[str]:

@@ -21,9 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
 from storesync.budget import Budget, SystemClock, now_ms
-from storesync.errors import (
-    StoreSyncError,
-)
+from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
 from storesync.http import HttpClient
 from storesync.model import Notice, Ring
@@ -70,13 +68,12 @@ class Outcome:
     @property
     def again(self) -> bool:
         """Whether the same rings should come again. Bugs do; refusals and 401 do not."""
-        return self.error is not None and getattr(self.error, "retryable", True)
+        return self.error is not None and is_retryable(self.error)
 
     @property
     def wait_s(self) -> float:
         """Seconds that the provider asked to wait, where it did."""
-        asked = getattr(self.error, "retry_after_s", None) or 0.0
-        return min(asked, MAX_DELAY_S)
+        return getattr(self.error, "retry_after_s", None) or 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return what whoever invoked the function by hand reads."""
@@ -168,20 +165,27 @@ class Syncer:
         if message.ring is not None:
             return [message.ring]
         if message.notice is None:
-            log.error("a message that is none of ours", message_id=message.id)
+            problem = "neither a ring nor an event that a provider knows: it becomes a dead letter"
+            log.error("a message that is none of ours", message_id=message.id, problem=problem)
             return None
         try:
             return self._rings_of(message.notice, message.queued_at)
         except StoreSyncError as error:
-            log.warning("cannot tell what an event is about", problem=str(error))
+            log.warning(
+                "cannot tell what an event is about: it comes again",
+                message_id=message.id,
+                problem=str(error),
+            )
             return None
 
     def _rings_of(self, notice: Notice, sent_at: int) -> list[Ring]:
-        wanted = notice.wanted
-        names = [] if wanted is None else self._sources.concerned(notice)
-        if not names:
+        if notice.wanted is None:
             log.info("acknowledged an event that concerns no flag", about=notice.about)
-        return [Ring(name, wanted or (), sent_at, "webhook", notice.delivery) for name in names]
+            return []
+        names = self._sources.concerned(notice)
+        if not names:
+            log.info("acknowledged an event that is about no source here", about=notice.about)
+        return [Ring(name, notice.wanted, sent_at, "webhook", notice.delivery) for name in names]
 
     def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
         if len(rings) == 1:
@@ -229,12 +233,12 @@ class Syncer:
         delay = self._settings.trailing_s
         if not (rung and delay and report.fetches and self._settings.queue_url):
             return
-        wanted = tuple({w for ring in rung for w in ring.wanted}) if report.lagging else ()
+        missed = {wanted for ring in rung for wanted in ring.wanted} if report.lagging else ()
         due = now_ms(self._clock) + 1000 * delay
         last = self._trailing_due.get(report.source, 0)
         if not report.lagging and due < last + TRAILING_SLACK_MS:
             return  # one a burst is enough
-        ring = Ring(report.source, wanted, due, "trailing")
+        ring = Ring(report.source, tuple(sorted(missed)), due, "trailing")
         try:
             self._sqs.send_message(
                 QueueUrl=self._settings.queue_url,
@@ -243,7 +247,11 @@ class Syncer:
             )
             self._trailing_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
-            log.warning("no trailing ring", source=report.source, problem=str(error))
+            log.warning(
+                "no trailing ring: what the provider's caches still hide comes with the schedule",
+                source=report.source,
+                problem=str(error),
+            )
 
     def _hurry(self, messages: Iterable[Message], at_least_s: float = 0.0) -> None:
         """Let failed messages come again soon, not after the queue's visibility time-out."""

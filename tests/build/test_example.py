@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 from tests.build.tooling import REPOSITORY, run, sam_environment, tool
+from tests.docs.pages import blocks
+from tests.docs.shell import commands
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLE = REPOSITORY / "examples" / "consumer"
+PAGE = "examples/consumer/README.md"
 NO_NETWORK = """
 import socket
 
@@ -47,20 +50,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.build
 def test_the_examples_tests_need_no_aws_and_no_network(wheel: Path, tmp_path: Path) -> None:
-    """They pass with the installed wheel, where there is no variable and nothing to connect to."""
+    """As the page runs them, with the installed wheel: no other variable, nothing to connect to."""
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     (tmp_path / "no_network.py").write_text(NO_NETWORK)
+    (command,) = commands(next(b for b in blocks(PAGE) if "pytest" in b.text))
+    ((variable, ours),) = command.variables
+    program, *words = command.words
+    assert (variable, program) == ("PYTHONPATH", "python")
     environment = {
-        "PYTHONPATH": f"{EXAMPLE / 'src'}:{installed}:{tmp_path}",
+        "PYTHONPATH": f"{ours}:{installed}:{tmp_path}",
         "PATH": "/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = run(
-        *(tool(".venv", "python"), "-m", "pytest", "-q", "-c", "/dev/null"),
-        *("-p", "no_network", "-p", "no:cacheprovider", EXAMPLE / "tests"),
-        cwd=tmp_path,
+        *(tool(".venv", "python"), *words, "-q", "-c", "/dev/null"),
+        *("-p", "no_network", "-p", "no:cacheprovider"),
+        cwd=EXAMPLE,
         environment=environment,
     )
     assert "2 passed" in done.stdout

@@ -67,7 +67,8 @@ class Rig:
 
     def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
         """Run a command in this process, with a stdin that nobody sits at."""
-        environ: dict[str, str | None] = dict.fromkeys(os.environ, None)
+        # What a command sets for its own process is put back, too.
+        environ: dict[str, str | None] = dict.fromkeys([*os.environ, "AWS_PROFILE"], None)
         environ |= {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
         environ |= {**self.environ, **(env or {})}
         result = CliRunner().invoke(load(), arguments, env=environ, catch_exceptions=False)

@@ -62,7 +62,8 @@ def test_a_failing_source_stops_no_other(
     assert done.code == 7
     assert [each["outcome"] for each in done.json["sources"]] == ["failed", "published"]
     assert done.error["kind"] == "provider"
-    assert "--replace" in done.error["remedy"]
+    assert done.error["what"].startswith("prod: ")
+    assert "source add prod --replace" in done.error["remedy"]
 
 
 def test_sync_leaves_it_to_the_function(rig: Rig, prod: LaunchDarklySimulator) -> None:
@@ -88,7 +89,8 @@ def test_a_set_that_shrank_is_refused_until_it_is_allowed(
 ) -> None:
     """The refusal says what to do; allowing shows what is lost, and asks."""
     done = rig.run("sync", "prod")
-    assert (done.code, "storesync allow" in done.err) == (8, True)
+    assert (done.code, "`storesync allow prod`" in done.err) == (8, True)
+    assert "SyncFunction" not in done.err
     assert outcome(rig, "--dry-run", code=8)["outcome"] == "would be refused"
     assert rig.run("allow", "prod").code == 2
     done = rig.run("allow", "prod", "--yes")
@@ -221,7 +223,8 @@ def test_invoke_signs_if_asked(rig: Rig, launchdarkly: LaunchDarklySimulator) ->
     path, given = sample("launchdarkly-forged.json"), config(rig, launchdarkly)
     launchdarkly.set_flag("new-checkout", on=True, version=8)
     done = rig.run("invoke", path, "--config", given, env=NOTHING)
-    assert (done.code, "answered 401" in done.out, done.err) == (8, True, "")
+    assert (done.code, "answered 401: X-LD-Signature matches none" in done.out) == (8, True)
+    assert done.err == ""
     done = rig.run(
         "invoke", path, "--config", given, "--sign", "--function", "webhook", env=NOTHING
     )
@@ -265,6 +268,7 @@ def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) 
     assert rig.run("invoke", path, "--config", given, env=NOTHING).code == 7
     by_hand = rig.file("ring.json", '{"source": "prod"}')
     assert rig.run("invoke", by_hand, "--config", given, env=NOTHING).code == 7
+    assert "no webhook in --config" in rig.run("invoke", path, "--config", rig.file("c", "{}")).out
     for text, options in (
         ("{", ()),
         ("[]", ()),
@@ -274,6 +278,14 @@ def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) 
     ):
         event = rig.file("event.json", text)
         assert rig.run("invoke", event, "--config", given, *options, env=NOTHING).code == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"source": {}}', '{"webhooks": ["prod"]}'])
+def test_invoke_says_what_its_file_has_to_hold(rig: Rig, text: str) -> None:
+    """A file that is no JSON, has another kind of parameter, or a list of them, is the person's."""
+    path = sample("launchdarkly-flag-updated.json")
+    done = rig.run("invoke", path, "--sign", "--config", rig.file("config", text), env=NOTHING)
+    assert (done.code, "--config" in done.err) == (2, True)
 
 
 # -- what goes wrong outside ----------------------------------------------------------------------

@@ -118,12 +118,13 @@ def test_get_shows_segments(rig: Rig, prod: LaunchDarklySimulator) -> None:
         (("get", "NOPE", "a"), 2, "is no name of a source"),
         (("history", "nope"), 3, "storesync source add nope"),
         (("diff", "prod", "--from", "5", "--to", "6"), 3, "does not hold version 5"),
-        (("rollback", "prod", "--to", "5", "--yes"), 3, "does not hold version 5"),
+        (("rollback", "prod", "--to", "5", "--yes"), 3, "`storesync history prod`"),
         (("rollback", "prod", "--to", "5", "--for", "tomorrow"), 2, "or forever"),
         (("rollback", "prod"), 2, "--to"),
         (("allow", "prod", "--yes"), 9, "has nothing against"),
         (("sync", "prod", "--dry-run", "--remote"), 2, "exclude each other"),
         (("sync", "prod", "--remote"), 4, "FLAGSTORE_SYNC_FUNCTION"),
+        (("get", "prod", "beta", "--section=segments", "--context={}"), 2, "evaluates flags"),
         (("nonsense",), 2, "No such command"),
     ],
 )
@@ -232,6 +233,26 @@ def test_doctor_signs_as_each_method_wants(
     assert rig.rings() == []
 
 
+def test_doctor_carries_the_secret_nowhere_else(
+    rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address of webhooks that leads on to another one is a finding, and is not followed."""
+    asked = []
+    answer = unleash.answer
+
+    def leading_on(request: Any) -> tuple[int, bytes, dict[str, str]]:
+        if request.method != "POST":
+            return answer(request)
+        asked.append(request.path)
+        return 307, b"", {"Location": f"{unleash.url}/elsewhere"}
+
+    monkeypatch.setattr(unleash, "answer", leading_on)
+    rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = f"{unleash.url}/webhooks"
+    assert rig.add("u", unleash).code == 0
+    assert "a signed one was answered 307" in rig.run("doctor").out
+    assert asked == ["/webhooks/u"]
+
+
 def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """Wrong key, webhook that leads nowhere, damaged head, changed row, dead letters."""
     prod.sdk_key = "revoked"
@@ -252,6 +273,7 @@ def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklyS
         "rows",
         "webhook",
     }
+    assert "source add prod --replace" in str(data["sources"]["prod"])
     every = [*data["deployment"], *data["sources"]["prod"]]
     assert all(each.get("remedy") for each in every if each["level"] == "problem")
     rig.put({**head, "body": b"damaged"})
@@ -394,11 +416,23 @@ def test_the_default_stack(rig: Rig) -> None:
     assert "no stack 'flagstore'" in rig.run("status").err
 
 
-def test_replicas_are_a_small_number(rig: Rig) -> None:
-    """A variable that is wrong is named."""
-    done = rig.run("status", env={"FLAGSTORE_HEAD_REPLICAS": "many"})
-    assert (done.code, "FLAGSTORE_HEAD_REPLICAS" in done.err) == (4, True)
-    done = rig.run("status", env={"FLAGSTORE_PARAMETER_PREFIX": ""})
-    assert (done.code, "FLAGSTORE_PARAMETER_PREFIX is not set" in done.err) == (4, True)
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("FLAGSTORE_HEAD_REPLICAS", "many", "FLAGSTORE_HEAD_REPLICAS must be"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "", "FLAGSTORE_PARAMETER_PREFIX is not set"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "flagstore", "must start with '/'"),
+        ("FLAGSTORE_PARAMETER_PREFIX", "/flagstore/", "not end with it"),
+        ("FLAGSTORE_TABLE", "", "FLAGSTORE_TABLE is not set"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(rig: Rig, variable: str, value: str, text: str) -> None:
+    """Before anything is asked of AWS; one that is missing leads to no other deployment."""
+    done = rig.run("status", env={variable: value})
+    assert (done.code, text in done.err) == (4, True)
+
+
+def test_what_is_no_stack_is_a_problem(rig: Rig) -> None:
+    """Of the person's, who may have misspelt it."""
     with pytest.raises(Problem):
         from_stack("x", rig.aws.client("cloudformation"))

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tests.cli.rig import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import pytest
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^## (?P<title>.*?)$|^```console\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
-SECRET = "sample-webhook-secret"
+((JSON,), (SHELL,)) = (
+    re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for kind in ("json", "sh")
+)
 VERSION = re.compile(r"\b179\d{7}\b")
 
 
@@ -102,11 +106,9 @@ def test_every_example_shows_what_the_page_says(
     launchdarkly.set_flag("dark-mode", on=False)
     rig.file("key.txt", launchdarkly.sdk_key)
     here = ("--base-url", launchdarkly.url, "--allow-http")
-    config = {
-        "sources": {"prod": {"provider": "launchdarkly", "allow_http": True}},
-        "credentials": {"prod": {"key": launchdarkly.sdk_key, "base_url": launchdarkly.url}},
-        "webhooks": {"prod": {"provider": "launchdarkly", "secrets": [SECRET]}},
-    }
+    config = json.loads(JSON)
+    config["sources"]["prod"]["allow_http"] = True
+    config["credentials"]["prod"] = {"key": launchdarkly.sdk_key, "base_url": launchdarkly.url}
     rig.file("sources.json", json.dumps(config))
     titles: set[str] = set()
     wrong = []
@@ -133,6 +135,20 @@ def test_every_example_shows_what_the_page_says(
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_alias_leads_to_the_command(tmp_path: Path) -> None:
+    """From the folder in which it was set, and then from any other."""
+    ((alias,), (install,)) = (
+        re.findall(rf"^{word} .*$", SHELL, re.MULTILINE) for word in ("alias", "make")
+    )
+    assert install == "make cli"
+    script = f"shopt -s expand_aliases\n{alias}\ncd {tmp_path}\nstoresync --help\n"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
 def test_every_command_has_an_example_and_help() -> None:
     """And the page names no command that there is not."""
     known = set(every_command(load()))
@@ -153,6 +169,12 @@ def test_every_option_has_help(rig: Rig) -> None:
         assert command.help
         options = [each for each in command.params if isinstance(each, click.Option)]
         assert [each.name for each in options if not each.help] == []
+
+
+def test_no_line_of_help_is_cut_off(rig: Rig) -> None:
+    """In the list of commands each has its whole sentence."""
+    for group in ((), ("source",)):
+        assert "..." not in rig.run(*group, "--help").out.partition("Commands:")[2]
 
 
 def test_the_page_has_every_exit_code() -> None:

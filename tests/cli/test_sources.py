@@ -16,7 +16,9 @@ from flagstore.layout import head_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from storesync import providers
+from storesync.cli.adding import Given, compose
 from storesync.cli.guidance import clicks, guide
+from storesync.cli.parameters import Texts
 from storesync.cli.registration import UNLEASH_EVENTS
 from storesync.model import Hook, Secret
 from tests.cli.rig import REPOSITORY
@@ -71,6 +73,8 @@ def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) ->
     named = ("source", "add", "plain", "--provider", "appconfig", *options, "--no-check")
     assert rig.run(*named).code == 0
     assert rig.parameters() == {"sources/shop", "credentials/shop", "sources/plain"}
+    gone = rig.run("source", "remove", "plain", "--yes")
+    assert (gone.code, "webhook" in gone.out) == (0, False)
     missing = rig.run("source", "add", "bare", "--provider", "appconfig")
     assert missing.code != 0
     assert '"application" is missing' in missing.err
@@ -94,7 +98,7 @@ def test_a_key_that_does_not_work_is_not_written(
     wrong = ("--key-file", rig.file("wrong", "sdk-wrong-key-000"))
     done = rig.add("prod", launchdarkly, *wrong)
     assert (done.code, rig.parameters()) == (7, set())
-    assert "do: " in done.err
+    assert ("nothing was written" in done.err, "--replace" in done.err) == (True, False)
     assert rig.add("prod", launchdarkly, *wrong, "--no-check").code == 0
 
 
@@ -104,6 +108,15 @@ def test_nobody_to_ask(rig: Rig) -> None:
     assert done.code == 2
     assert "--base-url, --key-file must be given" in done.err
     assert rig.run("source", "add", "u").code == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00"])
+def test_a_file_without_a_secret(rig: Rig, content: bytes) -> None:
+    """It is named as what is wrong, and is not taken as an option that was left out."""
+    file = rig.folder / "key"
+    file.write_bytes(content)
+    done = rig.run("source", "add", "prod", "--provider", "launchdarkly", "--key-file", str(file))
+    assert (done.code, "'--key-file'" in done.err, str(file) in done.err) == (2, True, True)
 
 
 @pytest.mark.parametrize("name", ["Prod", "-x", "a" * 49])
@@ -121,6 +134,7 @@ def test_wrong_fields_are_all_said_at_once(rig: Rig, launchdarkly: LaunchDarklyS
     assert done.code == 4
     assert '"method" must be one of signature' in done.err
     assert "16 characters" in done.err
+    assert ("nothing was written" in done.err, "--replace" in done.err) == (True, False)
     assert rig.parameters() == set()
 
 
@@ -156,6 +170,50 @@ def test_another_provider_takes_nothing_over(
         "authorization",
         1,
     )
+
+
+def test_another_provider_is_asked_for_anew(
+    rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
+) -> None:
+    """The key and the address of the one before are no answer; a person is asked for both."""
+    del prod
+    done = rig.run("source", "add", "prod", "--replace", "--provider", "unleash")
+    assert (done.code, "--base-url, --key-file must be given" in done.err) == (2, True)
+    command = ["source", "add", "prod", "--replace", "--provider", "unleash", "--allow-http"]
+    code, shown = terminal(rig, command, [unleash.url, unleash.sdk_key, "production"])
+    assert code == 0, shown
+    assert rig.parameter("sources/prod")["options"] == {"environment": "production"}
+
+
+def test_another_provider_goes_on_in_the_same_store() -> None:
+    """Readers stay where they are; of what is the provider's, nothing stays."""
+    before = Texts(
+        json.dumps({"provider": "launchdarkly", "store": "redis", "options": {"filter": "x"}}),
+        json.dumps({"key": "sdk-1", "store_url": "rediss://cache"}),
+        json.dumps({"provider": "launchdarkly", "secrets": ["s" * 16]}),
+    )
+    asked = Given(
+        provider="unleash", key="token", base_url="https://u", options={}, hook_options={}
+    )
+    after = compose(asked, before)
+    assert after.values("sources") == {"provider": "unleash", "store": "redis", "options": {}}
+    assert after.values("credentials") == {
+        "key": "token",
+        "base_url": "https://u",
+        "store_url": "rediss://cache",
+    }
+    assert "s" * 16 not in after.webhooks
+
+
+def test_a_provider_without_key_and_webhook_leaves_none_behind(
+    rig: Rig, prod: LaunchDarklySimulator
+) -> None:
+    """Else the old key would make the source a wrong one."""
+    del prod
+    options = ("--option=application=a", "--option=environment=b", "--option=profile=c")
+    more = ("--provider", "appconfig", *options, "--no-check")
+    assert rig.run("source", "add", "prod", "--replace", *more).code == 0
+    assert rig.parameters() == {"sources/prod"}
 
 
 # -- registering ----------------------------------------------------------------------------------
@@ -236,14 +294,15 @@ def test_launchdarkly_gets_the_webhook_by_its_api(
 def test_an_api_that_refuses(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The answer is shown with what to do; the source is configured, and a second run goes on."""
+    """The answer is shown with what to do; the source is configured and rung, the clicks left."""
     Admin(unleash, monkeypatch).status = status
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     done = rig.add("u", unleash, *token)
     assert done.code == 7
     assert f"answered {status}" in done.err
     assert "clicks" in done.err
-    assert "sources/u" in rig.parameters()
+    assert rig.parameter("webhooks/u")["secrets"][0] in done.out
+    assert [ring["source"] for ring in rig.rings()] == ["u"]
 
 
 def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:

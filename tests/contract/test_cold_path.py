@@ -112,6 +112,7 @@ def test_the_first_flag_imports_what_it_needs_and_no_more(rig: Rig) -> None:
     others = {name for name in loaded if not name.startswith("flagstore")}
     assert not others & {"boto3", "dataclasses", "email", "http", "inspect", "logging", "ssl"}
     assert len(others) <= MOST_OTHERS, sorted(others)
+    print(f"a first flag imports {len(OURS)} modules of ours and {len(others)} others")
 
 
 def test_any_number_of_flags_costs_one_call(rig: Rig) -> None:
@@ -125,6 +126,7 @@ def test_any_number_of_flags_costs_one_call(rig: Rig) -> None:
     assert len(user.all()) == 503
     assert transport.calls == ["GetItem"]
     transport.close()
+    print(f"a first flag, then all {len(user.all())}: {len(transport.calls)} call of the store")
 
 
 def test_the_sync_function_starts_without_the_store_that_it_may_not_use() -> None:

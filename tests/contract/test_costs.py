@@ -13,6 +13,7 @@ from faults.dynamo import Rig
 from faults.test_partial_writes import large
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
+from simulators.launchdarkly_flags import rich_flags
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
 
@@ -83,6 +84,25 @@ def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: Rig) -> None
     assert len(flags) == 1_000
     assert transport.calls == ["GetItem"]
     transport.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "requests", "reads"),
+    [(10, 12, 1), (1_000, 22, 1), pytest.param(10_000, 115, 3, marks=pytest.mark.campaign)],
+)
+def test_what_a_set_of_any_size_costs(rig: Rig, count: int, requests: int, reads: int) -> None:
+    """Writes grow with the rows, a hundred to a request; a first read hardly grows at all."""
+    flags, _ = rich_flags(count)
+    rig.provider = ModelProvider(flags=flags)
+    client = CountingClient(rig.table.client)
+    assert rig.sync(client).outcome == "published"
+    reader, transport = rig.reader()
+    assert len(reader) == count
+    transport.close()
+    told = f"{count:,} flags: published in {client.requests()} requests"
+    print(f"{told}, {client.write_units:,.0f} WU; first read in {len(transport.calls)} requests")
+    assert client.requests() <= requests
+    assert len(transport.calls) <= reads
 
 
 def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:

@@ -15,6 +15,8 @@ import yaml
 import flagstore
 from local import deploy
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+from tests.docs.pages import Block, blocks
+from tests.docs.shell import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,12 @@ class Repository:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
 
+def block() -> Block:
+    """Return what the page says to type."""
+    (found,) = (each for each in blocks("docs/releasing.md") if "sam publish" in each.text)
+    return found
+
+
 @pytest.fixture(scope="module")
 def published(
     tmp_path_factory: pytest.TempPathFactory,
@@ -101,12 +109,14 @@ def published(
                 [sam, *arguments], repository=REPOSITORY, environment=environment, within_s=WITHIN_S
             )
 
+        real = {"PLACEHOLDER_bucket": "releases", "packaged.yaml": str(packaged)}
+        build, package, publish = (
+            [real.get(word, word) for word in command.words[1:]] for command in commands(block())
+        )
+        assert build == ["build"]
         with deploy.using_build(REPOSITORY):
-            run(
-                *("package", "--s3-bucket", "releases", "--output-template-file", packaged),
-                *("--template-file", BUILT, "--region", aws.region),
-            )
-        run("publish", "--template", packaged, "--region", aws.region)
+            run(*package, "--template-file", BUILT, "--region", aws.region)
+        run(*publish, "--region", aws.region)
         yield aws, repository
 
 

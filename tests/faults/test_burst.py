@@ -175,15 +175,18 @@ class Burst:
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
 def test_a_burst_of_a_thousand_webhooks_costs_at_most_three_percent_fetches(seconds: float) -> None:
     """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
+    lags: list[float] = []
+    counts: list[int] = []
     for seed in range(5):
         burst = Burst(seed, seconds)
-        latencies = sorted(burst.run())
-        fetches = burst.provider.fetches
-        print(
-            f"{WEBHOOKS} webhooks in {seconds:.0f} s: {fetches} fetches; ring to store "
-            f"median {latencies[len(latencies) // 2]:.2f} s, 99 % {latencies[989]:.2f} s, "
-            f"worst {latencies[-1]:.2f} s"
-        )
+        lags += burst.run()
+        counts.append(burst.provider.fetches)
         assert content(burst.world()) == burst.provider.flags
-        assert fetches <= 0.03 * WEBHOOKS
+        assert counts[-1] <= 0.03 * WEBHOOKS
         assert not burst.queue
+    lags.sort()
+    print(
+        f"{WEBHOOKS:,} webhooks in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
+        f"ring to store median {lags[len(lags) // 2]:.2f} s, 99 % {lags[int(len(lags) * 0.99)]:.2f}"
+        f" s, worst {lags[-1]:.2f} s"
+    )

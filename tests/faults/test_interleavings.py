@@ -75,7 +75,7 @@ def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World
 def test_every_interleaving_of_three_syncs_ends_at_the_providers_state(etags: bool) -> None:
     """Draw, fetch, heartbeat, publish and project in any order: nothing old wins."""
     states, _ = explore(lambda: changes(etags=etags), in_sync)
-    print(f"{states} states")
+    print(f"syncs: every one of {states:,} states")
     assert states > 5_000
 
 
@@ -95,7 +95,7 @@ def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None
         world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
 
     states, _ = explore(make, pinned)
-    print(f"{states} states")
+    print(f"a pin: every one of {states:,} states")
     assert states > 100
 
 
@@ -123,7 +123,7 @@ def test_a_rollback_holds_against_every_interleaving() -> None:
         world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
 
     states, _ = explore(make, held)
-    print(f"{states} states")
+    print(f"a rollback: every one of {states:,} states")
     assert states > 100
 
 
@@ -141,7 +141,7 @@ def test_after_a_pin_every_interleaving_ends_at_the_providers_state(
         return world
 
     states, _ = explore(make, in_sync)
-    print(f"{states} states")
+    print(f"after a pin: every one of {states:,} states")
     assert states > 100
 
 
@@ -162,7 +162,7 @@ def test_pieces_of_the_current_body_never_expire(
         expired.append(any("expires_at" in record for record in world.records.values()))
 
     states, _ = explore(lambda: changes(values=values), finish)
-    print(f"{states} states")
+    print(f"pieces: every one of {states:,} states")
     assert states > 100
     assert any(expired), "no schedule let anything expire: this test proves nothing"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,34 @@ def test_an_hour_without_the_store(
     detail = flags.detail("a", {"key": "ada"}, default=True)
     assert (detail.value, detail.stale, detail.error) == (False, False, "")
     assert len(caplog.records) == 2
+
+
+def test_errors_of_the_store_from_none_to_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour in which ever more calls fail: no exception, and no more than a call for each TTL."""
+    clock, rng = FakeClock(), random.Random(16)
+    store = RecordsReader(records(tmp_path / "flags", clock, a=True), clock)
+    flags = Client("prod", store=store, replicas=1, clock=clock.now, monotonic=clock.monotonic)
+    assert flags.enabled("a", {"key": "ada"})
+    begun, failed = clock.now(), 0
+
+    def fail(_call: str) -> None:
+        nonlocal failed
+        if rng.random() < (clock.now() - begun) / HOUR_S:
+            failed += 1
+            message = "down"
+            raise StoreUnavailableError(message)
+
+    store.on_call = fail
+    store.calls.clear()
+    for _ in range(EVALUATIONS):
+        clock.advance(HOUR_S / EVALUATIONS)
+        assert flags.detail("a", {"key": "ada"}, default=False).value is True
+    assert failed > len(store.calls) / 4
+    assert len(store.calls) <= HOUR_S / (0.9 * TTL_S) + 1  # the TTL less its jitter
+    assert caplog.records
+    print(f"{EVALUATIONS:,} evaluations in an hour, {failed} of {len(store.calls)} calls failed")
 
 
 class Lambda(http.server.ThreadingHTTPServer):

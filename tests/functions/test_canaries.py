@@ -7,6 +7,7 @@ the log is at DEBUG; nothing that is printed, queued, stored or answered holds o
 from __future__ import annotations
 
 import json
+import random
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,26 @@ def test_answers_of_providers(
     launchdarkly.faults.extend(fault() for _ in range(4))
     invoke(batch(*both.receive()))
     assert [line for line in output.logs if line["message"] == "failed"]
+
+
+@pytest.mark.campaign
+def test_many_faults_of_providers(
+    both: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    output: Output,
+) -> None:
+    """A hundred faults in random order, by the schedule and by rings: nothing is repeated."""
+    rng = random.Random(19)
+    for _ in range(30):
+        for provider in (launchdarkly, unleash):
+            provider.faults.extend(rng.choice(ANSWERS)() for _ in range(rng.randrange(5)))
+        invoke({"schedule": True})
+        assert send(signed("prod", BODY)) == 202
+        invoke(batch(*both.receive()))
+        launchdarkly.faults.clear()
+        unleash.faults.clear()
+    assert len(output.logs) + len(output.metrics) >= 300
 
 
 @pytest.mark.usefixtures("both")

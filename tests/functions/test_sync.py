@@ -33,7 +33,8 @@ from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
-from storesync import errors, sync, webhook
+from storesync import errors, providers, sync, webhook
+from storesync.reporting import ERROR_CHARS
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -197,7 +198,9 @@ POISON = [
 ]
 
 
-def test_poison_fails_alone(prod: Deployment, launchdarkly: LaunchDarklySimulator) -> None:
+def test_poison_fails_alone(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
     """Messages that are none of ours are reported as failed, and the others are served."""
     attributes = {"ApproximateReceiveCount": "1", "SentTimestamp": "1795000000000"}
     records = [
@@ -208,6 +211,9 @@ def test_poison_fails_alone(prod: Deployment, launchdarkly: LaunchDarklySimulato
     failed = invoke(batch(*records, good, {"messageId": "empty"}, {}))["batchItemFailures"]
     expected = {record["messageId"] for record in records} | {"empty", ""}
     assert {item["itemIdentifier"] for item in failed} == expected
+    told = [line for line in output.logs if line["level"] == "ERROR"]
+    assert {line["message_id"] for line in told} == expected
+    assert all("dead letter" in line["problem"] for line in told)
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
@@ -267,6 +273,7 @@ def test_a_refused_key_is_acknowledged_and_touches_nothing(
     assert output.sums(source="prod")["SyncAgeSeconds"] >= 0
     (line,) = [line for line in output.logs if line["level"] == "ERROR"]
     assert (line["source"], line["reason"]) == ("prod", "CredentialsRefused")
+    assert line["retryable"] is False
 
 
 def test_a_refused_set_is_acknowledged_until_a_person_allows_it(
@@ -697,13 +704,16 @@ def test_an_event_rings_every_source_that_it_is_about_and_no_other(
 
 
 def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
-    shop: Deployment, appconfig: AppConfigSimulator
+    shop: Deployment, appconfig: AppConfigSimulator, output: Output
 ) -> None:
     """The start of a deployment, and another profile's, are no failures; what is no event is."""
     started = next(event for event in appconfig.events if "Start" in event["detail-type"])
     ids = {"Id": "0ther99", "Name": "others"}
-    others = {**started, "detail": {**appconfig.events[-1]["detail"], "ConfigurationProfile": ids}}
+    complete = appconfig.events[-1]
+    others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
     assert serve(shop, started, others) == []
+    told = {line["message"].partition("event ")[2] for line in output.logs}
+    assert told == {"that concerns no flag", "that is about no source here"}
     assert not appconfig.requests
     assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
 
@@ -785,6 +795,18 @@ def test_an_unchanged_check_is_measured(
     assert output.logs[0]["message"] == "unchanged"
 
 
+def test_rows_that_stay_behind_are_a_warning(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """Whoever looks for what is wrong finds the row that no item can hold, by its name."""
+    name = "x" * 1_025
+    launchdarkly.set_flag(name)
+    serve(prod, ring("prod"))
+    (line,) = output.logs
+    assert (line["level"], line["message"]) == ("WARNING", "published")
+    assert line["skipped_rows"] == [f"features/{name}"]
+
+
 def test_the_age_grows_while_the_provider_is_down(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output, clock: ShiftedClock
 ) -> None:
@@ -796,6 +818,7 @@ def test_the_age_grows_while_the_provider_is_down(
     assert len(serve(prod, ring("prod", sent_at=int(clock.now() * 1000)))) == 1
     assert 600 <= output.sums(source="prod")["SyncAgeSeconds"] < 660
     assert output.sums(source="prod", reason="ProviderUnavailable") == {"Rejected": 1}
+    assert output.logs[-1]["retryable"] is True
 
 
 def test_no_secret_is_printed(
@@ -865,6 +888,21 @@ def test_the_reason_of_a_failure_stays_in_the_pulse_until_a_check_completes(
     launchdarkly.sdk_key = KEY
     sync.handler({"source": "prod"}, context)
     assert "error" not in pulse_of(stack)
+
+
+def test_the_reason_that_stays_holds_no_secret(
+    prod: Deployment, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read the table may not read the key; nor the half that is left of a long text."""
+    text = f"{'x' * (ERROR_CHARS - 10)}{KEY}"
+
+    def quoting(*_: object, **__: object) -> None:
+        raise errors.CredentialsRefusedError(text)
+
+    monkeypatch.setattr(providers.get("launchdarkly"), "fetch", quoting)
+    sync.handler({"source": "prod"}, context)
+    _, reason, kept = json.loads(pulse_of(prod)["error"]["S"])
+    assert (reason, kept[-13:]) == ("CredentialsRefused", f"{'x' * 10}***")
 
 
 def pulse_of(stack: Deployment) -> Any:

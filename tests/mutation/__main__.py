@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 SRC = REPOSITORY / "src"
-JOBS = 2
+JOBS = int(os.environ.get("FLAGSTORE_MUTATION_JOBS", "2"))
 AT_LEAST = 0.9
 TARGETS = {
     "storesync/guard.py": ["tests/unit/test_guard.py"],

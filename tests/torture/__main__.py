@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torture.page import SMALLER, Row, Versions, write
+from torture.page import SMALLER, Row, Versions, merged, write
 from torture.promises import PROMISES, Promise
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,11 +43,12 @@ class Outcome:
 
     def row(self, promise: Promise) -> Row:
         """Return the row of the table."""
-        number = f"{self.counts['passed']} cases"
+        passed = self.counts["passed"]
+        number = f"{passed} {'case' if passed == 1 else 'cases'}"
         number += f" {SMALLER}" if self.dose else ""
         number += f", {self.counts['skipped']} skipped" if self.counts["skipped"] else ""
         number += f", **{self.counts['failed']} failed**" if self.counts["failed"] else ""
-        return Row(promise, "; ".join([number, *self.figures]), self.seconds)
+        return Row(promise, "; ".join([number, *merged(self.figures)]), self.seconds)
 
 
 def run(promise: Promise) -> Outcome:

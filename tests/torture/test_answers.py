@@ -13,9 +13,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 
 from flagstore import Client
+from flagstore.layout import pulse_key
+from simulators.appconfig import AppConfigSimulator
+from simulators.appconfig_flags import rich_flags as appconfig_flags
 from simulators.clock import FakeClock
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import rich_flags as launchdarkly_flags
@@ -29,7 +33,7 @@ from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import providers
 from storesync.answers import HttpAnswer
 from storesync.budget import Budget
-from storesync.errors import StoreSyncError
+from storesync.errors import RefusedSetError, StoreSyncError
 from storesync.http import HttpLimits
 from storesync.model import Ring, Secret, Source
 from storesync.patience import Limits
@@ -40,13 +44,14 @@ if TYPE_CHECKING:
 
 FLAGS = 12
 DOSE, WHOLE = 300, 50_000
-SIMULATORS: dict[str, Callable[[], Any]] = {
-    "launchdarkly": lambda: LaunchDarklySimulator(*launchdarkly_flags(FLAGS)),
-    "split": lambda: SplitSimulator(*split_flags(FLAGS)),
-    "unleash": lambda: UnleashSimulator(*unleash_flags(FLAGS)),
+SIMULATORS: dict[str, Callable[[int], Any]] = {
+    "appconfig": lambda flags: AppConfigSimulator(*appconfig_flags(flags)),
+    "launchdarkly": lambda flags: LaunchDarklySimulator(*launchdarkly_flags(flags)),
+    "split": lambda flags: SplitSimulator(*split_flags(flags)),
+    "unleash": lambda flags: UnleashSimulator(*unleash_flags(flags)),
 }
-SHARES = {"": 0.0, "launchdarkly": 0.9, "unleash": 0.9, "split": 0.15}
-"""How many answers are damaged: Split's set takes many requests."""
+SHARES = {"": 0.0, "launchdarkly": 0.9, "unleash": 0.9, "split": 0.15, "appconfig": 0.6}
+"""How many answers are damaged: Split's set takes many requests, AppConfig's two."""
 ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", [], {}, [[]]]
 ODD += [{"": None}, ["a", 1, None], 2**53 + 1, -0.0, "a" * 300]
 
@@ -136,16 +141,24 @@ def walk(value: Any, places: list[tuple[Any, Any]]) -> None:
 class Fuzz:
     """One provider's simulator, and a store that begins with its good set."""
 
-    def __init__(self, provider: str, seed: int) -> None:
+    def __init__(self, provider: str, seed: int, flags: int = FLAGS) -> None:
         self.rng = random.Random(seed)
-        self.server = SIMULATORS[provider]()
+        self.server = SIMULATORS[provider](flags)
+        self.server.checks_signatures = False  # AppConfig's: no request is damaged here
         self.source = Source(
-            "prod", provider, "http://127.0.0.1:9", Secret(self.server.sdk_key), allow_http=True
+            "prod",
+            provider,
+            "http://127.0.0.1:9",
+            Secret(self.server.sdk_key),
+            getattr(self.server, "options", {}),
+            allow_http=True,
         )
         self.clock = FakeClock()
         self.good: dict[Any, Any] = {}
         good = MutatingHttp(self.server, random.Random(0))
         assert self.run(good, self.good) == "published"
+        if provider == "appconfig":  # its ETag is one of ours: with it no document is asked for
+            self.good[pulse_key("prod")] = {**self.good[pulse_key("prod")], "etag": ""}
         self.outcomes: Counter[str] = Counter()
 
     def run(self, http: Any, records: dict[Any, Any]) -> str:
@@ -188,10 +201,20 @@ class Fuzz:
             assert isinstance(detail.reason, str)
 
 
+@pytest.fixture
+def role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give AppConfig's requests the role of the function."""
+    for name, value in AppConfigSimulator().environ.items():
+        monkeypatch.setenv(name, value)
+    session = boto3.Session()  # making one takes longer than all that is tested
+    monkeypatch.setattr("storesync.providers.appconfig_api.boto3.Session", lambda: session)
+
+
 @pytest.mark.parametrize(
     "count", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 @pytest.mark.parametrize("provider", SIMULATORS)
+@pytest.mark.usefixtures("role")
 def test_damaged_answers(provider: str, count: int) -> None:
     """Published whole and evaluated without an exception, or refused with an error of ours."""
     fuzz = Fuzz(provider, seed=14)
@@ -204,4 +227,29 @@ def test_damaged_answers(provider: str, count: int) -> None:
     seen = fuzz.outcomes
     assert seen["published"] > 0.05 * count, seen
     assert seen["MalformedAnswerError"] > 0.1 * count, seen
-    print(f"{provider}: {count:,} answers: {dict(seen)}; 0 untyped, 0 torn")
+    refused = count - seen["published"] - seen["unchanged"]
+    print(
+        f"{provider}: {count:,} answers, {seen['published']:,} published whole, {refused:,} refused"
+        f" as one of {len(seen) - 2} errors of ours; 0 untyped, 0 torn"
+    )
+
+
+@pytest.mark.usefixtures("role")
+@pytest.mark.parametrize(("gone", "refused"), [(12, False), (13, True), (40, True)])
+@pytest.mark.parametrize("provider", SIMULATORS)
+def test_what_a_provider_may_lose(provider: str, gone: int, refused: bool) -> None:
+    """Of 40 flags 12 may be deleted at once; with more, what is published stays, for all four."""
+    fuzz = Fuzz(provider, seed=10, flags=40)
+    keys = list(fuzz.server.flags())
+    assert len(keys) == 40
+    for key in keys[:gone]:
+        fuzz.server.remove_flag(key)
+    records = dict(fuzz.good)
+    whole = MutatingHttp(fuzz.server, fuzz.rng)
+    if refused:
+        with pytest.raises(RefusedSetError, match=f"{gone} "):
+            fuzz.run(whole, records)
+    else:
+        assert fuzz.run(whole, records) == "published"
+    read = Client("prod", store=RecordsReader(records), replicas=1).snapshot()
+    assert set(read.keys()) == set(keys if refused else keys[gone:])

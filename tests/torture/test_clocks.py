@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from faults.test_races import Race
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.redis_server import plain_server, redis_server
+from storesync.errors import OutOfTimeError
 from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:
@@ -37,6 +39,19 @@ class WrongClocks(FakeClock):
         if machine not in self._skews or self._rng.random() < 0.02:
             self._skews[machine] = self._rng.choice([-1, 0, 1]) * self._rng.uniform(0, SKEW_S)
         return super().now() + self._skews[machine]
+
+
+class Jumping(FakeClock):
+    """A clock whose seconds jump, once, when it is asked for the nth time."""
+
+    def __init__(self, at: int, by: float) -> None:
+        super().__init__()
+        self.asked, self._at, self._by = 0, at, by
+
+    def monotonic(self) -> float:
+        """Seconds, with the jump behind it or not; a suspended machine's do that."""
+        self.asked += 1
+        return super().monotonic() + (self._by if self.asked > self._at else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +90,28 @@ def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) 
             assert any_rig.read() == any_rig.provider.flags
             syncs += 1
     print(f"{syncs} publications, each by a clock off by up to {SKEW_S:.0f} s: all seen at once")
+
+
+@pytest.mark.parametrize("by", [-SKEW_S, SKEW_S])
+def test_seconds_that_jump_during_a_sync(any_rig: AnyRig, by: float) -> None:
+    """At whatever moment they do: the old set or the new one is there, and the next sync heals."""
+    old, new = {"a": 1}, {"a": 2}
+    outcomes: Counter[str] = Counter()
+    at = 0
+    while True:
+        settle(any_rig, old)
+        replace(any_rig, new)
+        clock = Jumping(at, by)
+        try:
+            outcomes[sync(any_rig, clock=clock).outcome] += 1
+        except OutOfTimeError:
+            outcomes["out of time"] += 1
+        assert any_rig.read() in (old, new)
+        settle(any_rig, new)
+        assert any_rig.read() == new
+        if clock.asked <= at:
+            break
+        at += 1
+    assert at >= 3
+    assert (outcomes["out of time"] > 0) == (by > 0)
+    print(f"seconds that jump by {by:+.0f} s at each of {at} moments: {dict(outcomes)}")

@@ -13,7 +13,7 @@ from flagstore import layout
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import Killed, UnreliableClient, kill_at
-from torture.rigs import any_rig, replace, settle
+from torture.rigs import any_rig, replace, settle, store
 
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 FLAGS = 5_000
+KILL_POINTS = 200
+"""Of each store, at least."""
 
 
 def content(version: int) -> dict[str, Any]:
@@ -43,25 +45,61 @@ def points(rig: AnyRig) -> list[tuple[int, str]]:
 def test_kill_points_of_five_thousand_flags(
     any_rig: AnyRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each, readers see exactly the old set or the new one; the next sync mends rows as well."""
-    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-    tried = points(any_rig)
+    """In one item and in pieces, at each point, readers see exactly the old set or the new one.
+
+    The next sync mends the rows as well, and what was left behind expires.
+    """
     seen: Counter[str] = Counter()
-    version = 2
-    for number, moment in tried:
+    for inline_bytes in (layout.INLINE_BYTES, 0):
+        monkeypatch.setattr(layout, "INLINE_BYTES", inline_bytes)
+        found = killed_everywhere(any_rig)
+        assert min(found.values()) > 0, found
+        seen += found
+    assert seen.total() >= KILL_POINTS
+    left = orphans(any_rig)
+    assert left == []
+    print(
+        f"{seen.total()} kill points of {FLAGS:,} flags, in one item and in pieces: {seen['old']} "
+        f"saw the old set, {seen['new']} the new one, 0 a mix; {len(left)} orphans"
+    )
+
+
+def killed_everywhere(rig: AnyRig) -> Counter[str]:
+    """Kill a sync at each point and during its fetch; return what readers saw then."""
+    tried = [*points(rig), (-1, "during the fetch")]
+    seen: Counter[str] = Counter()
+    for version, (number, moment) in enumerate(tried, start=2):
         old, new = content(version), content(version + 1)
-        version += 1
-        replace(any_rig, new)
+        replace(rig, new)
+        rig.provider.on_fetch = die if number < 0 else lambda: None
         with pytest.raises(Killed):
-            any_rig.sync(UnreliableClient(any_rig.table.client, kill_at(moment, number)))
-        read = any_rig.read()
+            rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+        rig.provider.on_fetch = lambda: None
+        read = rig.read()
         assert read in (old, new), f"a mix {moment} call {number}"
         seen["new" if read == new else "old"] += 1
-        any_rig.sync()
-        assert any_rig.read() == new
+        rig.sync()
+        assert rig.read() == new
         # A cut-off change is finished by the next check; what is left shows at the very end.
-    any_rig.sync()
-    if isinstance(any_rig, RedisRig):  # the other one shows one page of rows
-        assert rows(any_rig) == content(version)
-    assert min(seen.values()) > 0, seen
-    print(f"{len(tried)} kill points of {FLAGS:,} flags: {dict(seen)}, 0 mixes")
+    rig.sync()
+    if isinstance(rig, RedisRig):  # the other one shows one page of rows
+        assert rows(rig) == new
+    return seen
+
+
+def die() -> None:
+    """End the process."""
+    raise Killed
+
+
+def orphans(rig: AnyRig) -> list[str]:
+    """Return the pieces that no kept version names and that stay for ever all the same."""
+    opened = store(rig)
+    kept = {version.ticket for version in opened.pulse("prod").versions()}
+    pieces = list(opened.scan(layout.pieces_namespace("prod")))
+    assert pieces
+    return [
+        str(piece["key"])
+        for piece in pieces
+        if "expires_at" not in piece and int(str(piece["key"]).partition("/")[0]) not in kept
+    ]

@@ -54,6 +54,11 @@ NEVER = [
     "192.0.2.1",
     "2001:db8::1",
     "2001::1",  # Teredo: an address within that nobody can trust
+    "::169.254.169.254",  # IPv4-compatible and IPv4-translated: withdrawn, and global to Python
+    "::10.0.0.1",
+    "::ffff:0:169.254.169.254",
+    "fec0::1",  # site-local, withdrawn as well
+    "5f00::1",  # within one network's segment routing
 ]
 
 

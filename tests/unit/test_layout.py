@@ -38,6 +38,8 @@ def keys_of(source: str) -> list[Key]:
         Key(layout.row_namespace(source, "model", "flags"), "a"),
         Key(layout.row_namespace(source, "model", "segments"), "a"),
         layout.row_marker(source, "launchdarkly") or Key("", ""),
+        Key(layout.split_namespace(source), "a"),
+        layout.document_key(source),
     ]
 
 
@@ -148,6 +150,8 @@ def test_launchdarkly_rows_lie_where_its_sdks_look() -> None:
 def test_other_providers_rows_are_called_what_they_are() -> None:
     """Flags are flags, and no mark pretends that another SDK could read them."""
     assert layout.row_namespace("prod", "unleash", "flags") == "prod:flags"
+    assert layout.split_namespace("prod") == "prod:SPLITIO"
+    assert layout.document_key("prod") == ("prod:document", "features")
     assert layout.row_marker("prod", "unleash") is None
 
 

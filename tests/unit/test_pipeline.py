@@ -720,6 +720,24 @@ def test_a_damaged_head_does_not_open_the_way_for_an_empty_set(hourly: bool) -> 
     assert rig.in_sync()
 
 
+def test_a_head_that_is_newer_than_its_pulse_does_not_open_the_way_either() -> None:
+    """In a table restored from a backup the items may be some moments apart."""
+    rig = Rig(numbered(100))
+    rig.sync()
+    pulse = dict(rig.pulse_record())
+    rig.provider.change(f0000=None)
+    rig.sync()
+    rig.records[pulse_key("prod")] = {**pulse, "drawn": rig.pulse().drawn}
+    rig.provider.flags = {}
+    rig.provider.revision += 1
+    with pytest.raises(errors.RefusedSetError, match="none of 100 flags"):
+        rig.sync()
+    rig.provider.flags = numbered(99)
+    rig.provider.revision += 1
+    assert rig.sync().outcome == "published"
+    assert rig.in_sync()
+
+
 def test_segments_are_guarded_by_their_members() -> None:
     """The provider says who the members are, and a segment that loses most of them is refused."""
     rig = Rig(segments={"beta": [str(number) for number in range(50)]})
@@ -1149,6 +1167,19 @@ def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
     assert rig.read() == {"a": 2}
 
 
+def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
+    """A head that was verified in a time to come is verified anew, by the clock of now."""
+    rig = Rig()
+    rig.clock.advance(30 * 24 * HOUR_S)
+    rig.sync()
+    rig.clock.advance(-30 * 24 * HOUR_S)
+    rig.records[Key("prod:flags", "a")]["item"] = "other"
+    rig.sync()
+    assert rig.in_sync()
+    rig.sync()
+    assert rig.steps == ["draw", "heartbeat"]
+
+
 # -- tickets ------------------------------------------------------------------------------------
 
 
@@ -1263,7 +1294,8 @@ def test_revisions_of_another_provider_are_not_compared() -> None:
     rig.provider.name = "launchdarkly"
     rig.provider.regressed = get("launchdarkly").regressed  # type: ignore[method-assign]
     rig.provider.change(a={"version": 1})
-    assert rig.sync(source=replace(SOURCE, provider="launchdarkly")).outcome == "published"
+    report = rig.sync(source=replace(SOURCE, provider="launchdarkly"))
+    assert (report.outcome, report.fetches) == ("published", 1)
 
 
 def test_after_a_person_allowed_a_set_changes_pass_and_erosion_does_not() -> None:

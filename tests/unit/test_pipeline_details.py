@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import head_key
+from flagstore.layout import head_key, piece_key
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from storesync import pipeline
 from storesync.budget import Budget
 from storesync.errors import RefusedSetError
 from storesync.pipeline import Sync, fingerprint
-from unit.test_pipeline import SCHEDULE, SOURCE, Rig, once, webhook
+from unit.test_pipeline import (
+    SCHEDULE,
+    SOURCE,
+    Rig,
+    failing_at,
+    large,
+    once,
+    rival,
+    webhook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +94,26 @@ def test_the_fingerprint_is_short() -> None:
     assert len(fingerprint(SOURCE, 1)) == 16
 
 
+def test_the_fingerprint_names_what_a_source_keeps_besides() -> None:
+    """Other values here would publish every source anew with the release that brings them."""
+    plain, split = replace(SOURCE, provider="unleash"), replace(SOURCE, provider="split")
+    found = [
+        fingerprint(source)
+        for source in (
+            plain,
+            replace(plain, document=True),
+            split,
+            replace(split, store="redis"),
+        )
+    ]
+    assert found == [
+        "372264ea88973ebc",
+        "8a6397efedfec801",
+        "93e9bab4091f6528",
+        "3c5449944cc2b5c3",
+    ]
+
+
 def test_a_burst_waits_to_the_millisecond() -> None:
     """Right after a check, the whole second."""
     rig = Rig()
@@ -143,4 +173,55 @@ def test_who_was_overtaken_draws_again_after_a_moment() -> None:
     assert rig.sync(webhook(rig, "9")).outcome in {"published", "unchanged"}
     assert rig.clock.slept
     assert all(0 < slept < 10 for slept in rig.clock.slept)
+    assert rig.in_sync()
+
+
+def overtaken_at(rig: Rig, step: str, **flags: int) -> Callable[[str], None]:
+    """Return what lets another writer publish these flags before the first step of this name."""
+
+    def publish() -> None:
+        rig.provider.change(**flags)
+        rival(rig)()
+
+    overtake = once(publish)
+    return lambda name: overtake() if name == step else None
+
+
+def test_who_loses_its_rows_to_a_later_writer_has_published() -> None:
+    """The later writer brings the rows; what was published before is still reported."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change(a=2)
+    report = rig.sync(store=rig.store(overtaken_at(rig, "project", a=3)))
+    assert (report.outcome, report.rows_error) == ("published", "")
+    assert report.ticket < rig.pulse().published
+    assert rig.in_sync()
+
+
+def test_rows_that_trail_are_left_to_who_publishes_meanwhile() -> None:
+    """Between heartbeat and rows the head became a later one: its writer brings the rows."""
+    rig = Rig()
+    rig.sync()
+    rig.pulse_record().pop("projected")
+    rig.clock.advance(60)
+    report = rig.sync(store=rig.store(overtaken_at(rig, "read", a=2)))
+    assert (report.outcome, report.rows_error) == ("unchanged", "")
+    assert rig.writes() == ["draw", "heartbeat"]
+    assert rig.in_sync()
+
+
+def test_the_hourly_check_lets_pieces_of_a_writer_that_died_expire() -> None:
+    """Also where nobody publishes in pieces again, which would let them expire as well."""
+    rig = Rig()
+    rig.sync()
+    rig.provider.change(**large(1))
+    with pytest.raises(KeyboardInterrupt):
+        rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
+    orphan = piece_key("prod", rig.pulse().drawn, 0)
+    rig.provider.change(**dict.fromkeys(large(1)), a=2)
+    assert rig.sync().outcome == "published"
+    assert "expires_at" not in rig.records[orphan]
+    rig.clock.advance(pipeline.VERIFY_MS / 1000)
+    assert rig.sync().outcome == "unchanged"
+    assert "expires_at" in rig.records[orphan]
     assert rig.in_sync()

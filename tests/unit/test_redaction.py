@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,6 +22,15 @@ def test_a_concealed_text_is_blotted_out() -> None:
     """Wherever it stands in a text, and no matter how often."""
     conceal("canary-secret")
     assert redact("a canary-secret and canary-secrets") == "a *** and ***s"
+
+
+@pytest.mark.parametrize("first", ["hook-secret", "hook-secret-2"])
+def test_of_a_secret_that_begins_with_another_nothing_is_left(first: str) -> None:
+    """Whoever rotates a secret may only add to it; in whichever order they were read."""
+    conceal(first)
+    conceal("hook-secret")
+    conceal("hook-secret-2")
+    assert redact("hook-secret-2, hook-secret") == "***, ***"
 
 
 @pytest.mark.parametrize(
@@ -54,3 +65,31 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         conceal(f"secret-{number:04}")
     assert redact("secret-0099") == "***"
     assert len(redaction._known) == 10
+
+
+def test_a_secret_that_is_still_in_use_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is concealed again at each sync counts as new, however many come in between."""
+    monkeypatch.setattr(redaction, "MAX_KNOWN", 2)
+    for secret in ("secret-in-use", "secret-0001", "secret-in-use", "secret-0002"):
+        conceal(secret)
+    assert redact("secret-in-use") == "***"
+
+
+def test_threads_may_conceal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources are synced in parallel: a thread that forgets the oldest disturbs no other."""
+    monkeypatch.setattr(redaction, "MAX_KNOWN", 10)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            work = [pool.submit(_conceal_many, thread) for thread in range(4)]
+        assert [each.exception() for each in work] == [None] * 4
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(redaction._known) == 10
+
+
+def _conceal_many(thread: int) -> None:
+    for number in range(5_000):
+        conceal(f"secret-{thread}-{number}")
+        redact("nothing to hide")

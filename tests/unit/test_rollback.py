@@ -23,12 +23,14 @@ from storesync.pipeline import Sync
 from storesync.rollback import ATTEMPTS, FOREVER_MS, bury, revive, roll_back, unpin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flagstore.layout import Record
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 HOUR_S = 3_600
+LARGE = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
+"""Flags that no head can hold."""
 
 
 class Rig:
@@ -172,10 +174,9 @@ def test_the_revision_never_goes_back() -> None:
 
 def test_large_bodies_are_named_again_and_not_expired() -> None:
     """The pieces of the old version are those of the new head: nothing is copied."""
-    big = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
-    rig = Rig(big, {**big, "f0": 1})
+    rig = Rig(LARGE, {**LARGE, "f0": 1})
     rig.roll_back(rig.tickets[0])
-    assert rig.read() == big
+    assert rig.read() == LARGE
     pieces = [r for k, r in rig.records.items() if k.namespace == layout.pieces_namespace("prod")]
     assert pieces
     assert not any("expires_at" in piece for piece in pieces)
@@ -243,6 +244,35 @@ def test_a_sync_that_outlives_the_pin_fetches_again() -> None:
         rig.clock.advance(11)
 
     assert rig.sync(rig.store(once(short, "publish"))).outcome == "published"
+    assert rig.read() == {"a": 3}
+
+
+def test_a_sync_that_outlives_a_pin_that_a_person_ended_fetches_again() -> None:
+    """Where unpinning leaves no trace of the pin either, a rollback is still no fetch."""
+    rig = Rig({"a": 1}, {"a": 2})
+    rig.provider.change(a=3)
+
+    def taken_back() -> None:
+        rig.roll_back(rig.tickets[0])
+        unpin("prod", rig.store(), rig.clock)
+
+    report = rig.sync(rig.store(once(taken_back, "publish")))
+    assert (report.outcome, report.fetches) == ("published", 2)
+    assert rig.read() == {"a": 3}
+
+
+def test_a_check_that_completed_after_the_pin_serves_a_sync_that_outlives_it() -> None:
+    """It fetched later than the sync that lost, whatever happened before it."""
+    rig = Rig({"a": 1}, {"a": 2})
+    rig.provider.change(a=3)
+
+    def short() -> None:
+        rig.roll_back(rig.tickets[0], seconds=10)
+        rig.clock.advance(11)
+        rig.sync()
+
+    report = rig.sync(rig.store(once(short, "publish")))
+    assert (report.outcome, report.fetches) == ("superseded", 1)
     assert rig.read() == {"a": 3}
 
 
@@ -356,6 +386,33 @@ def test_a_removed_source_cannot_be_unpinned() -> None:
     assert rig.pulse().pinned == FOREVER_MS
 
 
+def test_a_removed_source_cannot_be_rolled_back() -> None:
+    """The pin of a rollback ends; that of a tombstone must not."""
+    rig = Rig({"a": 1}, {"a": 2})
+    bury("prod", rig.store(), rig.clock)
+    with pytest.raises(NotKeptError, match="'prod' was removed"):
+        rig.roll_back(rig.tickets[0])
+    store = rig.store(once(lambda: bury("prod", rig.store(), rig.clock), "publish"))
+    revive("prod", rig.store())
+    with pytest.raises(NotKeptError, match="'prod' was removed"):
+        rig.roll_back(rig.tickets[0], store=store)
+    assert rig.pulse().pinned == FOREVER_MS
+    assert rig.read() == {"a": 2}
+
+
+def test_a_tombstone_that_is_gone_again_serves_no_ring() -> None:
+    """A sync that was under way while its source was removed and added again fetches again."""
+    rig = Rig({"a": 1})
+    rig.provider.change(a=2)
+
+    def back_again() -> None:
+        bury("prod", rig.store(), rig.clock)
+        revive("prod", rig.store())
+
+    assert rig.sync(rig.store(once(back_again, "publish"))).outcome == "published"
+    assert rig.read() == {"a": 2}
+
+
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_source_that_comes_back_goes_on_with_larger_tickets(purge: bool) -> None:
     """Readers of the old one take what the new one publishes as newer."""
@@ -368,6 +425,30 @@ def test_a_source_that_comes_back_goes_on_with_larger_tickets(purge: bool) -> No
     assert rig.sync().outcome == "published"
     assert warm["a"] == 5
     assert rig.rows() == {"a": 5}
+
+
+def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
+    """Not even the pieces that its first check has written and not named yet."""
+    rig = Rig(LARGE)
+    pieces = layout.pieces_namespace("prod")
+
+    def come_back() -> None:
+        revive("prod", rig.store())
+        first, _ = rig.store().draw("prod", 0)
+        key = layout.piece_key("prod", first, 0)
+        rig.store().put_all([{**key._asdict(), "body": b"new"}])
+
+    class Purge(MemoryStore):
+        def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+            if namespace == pieces:
+                come_back()
+            return super().scan(namespace, prefix)
+
+    with pytest.raises(FenceLostError):
+        bury("prod", Purge(rig.records), rig.clock, purge=True)
+    assert [row["body"] for row in rig.store().scan(pieces)][-1] == b"new"
+    assert rig.sync().outcome == "published"
+    assert rig.read() == LARGE
 
 
 def test_a_source_that_was_not_removed_is_left_alone() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from simulators.clock import FakeClock
 from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.fields import MIN_SECRET
 from storesync.model import Secret, Source
 from storesync.sources import Hooks, Parameters, Sources, parse_hook, parse_source
 
@@ -258,6 +259,8 @@ def test_a_provider_without_webhooks_has_no_hook() -> None:
 
 LAUNCHDARKLY = {"provider": "launchdarkly"}
 UNLEASH = {"provider": "unleash"}
+SHORTEST = "k" * MIN_SECRET
+"""The shortest secret that is one, where the name of a field should be."""
 MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key or token'
 
 
@@ -344,6 +347,11 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
                 f'{PUBLIC}: "options" must be an object of texts',
                 f'{PUBLIC}: "rows" must be true or false',
             ],
+        ),
+        (
+            {**LAUNCHDARKLY, SHORTEST: "key"},
+            {"key": KEY},
+            [f"{PUBLIC}: a field is not known here"],
         ),
         ("{", None, [f"{PUBLIC}: is not JSON", f"{PRIVATE}: is missing: create it as a "]),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from storesync import providers
 from storesync.cli.guidance import guide
-from storesync.cli.parameters import Texts
+from storesync.cli.parameters import Texts, to_text
 from storesync.cli.problems import Exit, Problem
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def ask(given: Given, before: Texts, *, lively: bool) -> Given:
     if not name:
         raise _missing(["--provider"])
     given = replace(given, provider=name)
+    before = before.fitting(str(name))
+    is_new = "provider" not in before.values("sources")
     known = before.values("credentials")
     missing = []
     provider, about = providers.get(str(name)), guide(str(name))
@@ -68,7 +69,7 @@ def ask(given: Given, before: Texts, *, lively: bool) -> Given:
     for field, _, text in missing:
         answer = click.prompt(text, hide_input=field != "base_url", err=True)
         given = replace(given, **{field: answer.strip()})  # type: ignore[arg-type] # all are texts
-    return _options(given, before) if lively and not before.sources else given
+    return _options(given, before) if lively and is_new else given
 
 
 def _missing(options: list[str]) -> Problem:
@@ -93,10 +94,8 @@ def _options(given: Given, before: Texts) -> Given:
 
 def compose(given: Given, before: Texts) -> Texts:
     """Make the parameters' texts: what is given, over what was there."""
+    before = before.fitting(str(given.provider))
     source, credential = before.values("sources"), before.values("credentials")
-    hook = before.values("webhooks")
-    if source.get("provider") not in {None, given.provider}:
-        source, credential, hook = {}, {}, {}  # nothing of another provider fits
     new_source = source | {"provider": given.provider}
     new_source |= _filled(store=given.store, rows=given.rows)
     new_source |= {"options": {**source.get("options", {}), **given.options}}
@@ -106,16 +105,15 @@ def compose(given: Given, before: Texts) -> Texts:
     new_credential = credential | _filled(
         key=given.key, base_url=given.base_url, store_url=given.store_url
     )
-    needed = new_credential or providers.get(str(given.provider)).needs_key
-    credentials = _text(new_credential) if needed else ""
-    return Texts(_text(new_source), credentials, _hook(given, hook))
+    hook = _hook(given, before.values("webhooks"))
+    return Texts(to_text(new_source), to_text(new_credential), to_text(hook))
 
 
-def _hook(given: Given, before: dict[str, Any]) -> str:
-    """Return the webhook's text; empty for a provider that has no webhooks."""
+def _hook(given: Given, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the webhook's fields; none for a provider that has no webhooks."""
     methods = providers.get(str(given.provider)).methods
     if not methods:
-        return ""
+        return {}
     hook = before | {"provider": given.provider}
     hook |= {"method": given.method or before.get("method") or methods[0]}
     hook |= _filled(header=given.header)
@@ -125,13 +123,8 @@ def _hook(given: Given, before: dict[str, Any]) -> str:
         # The one before stays valid until it is taken out: so no webhook is refused meanwhile.
         new = given.secret or secrets.token_urlsafe(SECRET_BYTES)
         old = [new, *(text for text in old[:1] if text != new)]
-    hook["secrets"] = old
-    return _text(hook)
+    return hook | {"secrets": old}
 
 
 def _filled(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in {None, ""}}
-
-
-def _text(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False)

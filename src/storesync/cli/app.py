@@ -24,7 +24,11 @@ def storesync() -> None:
     """Look after a flagstore deployment: its sources, what is published, and its history.
 
     The deployment is the stack of --stack (FLAGSTORE_STACK); without it, what FLAGSTORE_TABLE,
-    FLAGSTORE_PARAMETER_PREFIX and so on say; without these, the stack "flagstore".
+    FLAGSTORE_PARAMETER_PREFIX and so on say; without these, the stack "flagstore". Options stand
+    behind the command; docs/cli.md has examples, exit codes, and the AWS rights of each.
+
+    Begin with `storesync source add NAME`, then `storesync status`. Where something is wrong,
+    `storesync doctor` says what to do.
     """
 
 
@@ -48,15 +52,19 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
         ) -> None:
             screen = Screen(as_json=as_json)
             operator = Operator(screen, stack, profile, region)
-            sys.exit(_guarded(screen, lambda: body(operator, **given)))
+            source = str(given.get("name", "SOURCE"))
+            sys.exit(_guarded(screen, source, lambda: body(operator, **given)))
 
         shared = (
             click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
             click.option(
-                "--stack", envvar="FLAGSTORE_STACK", help='CloudFormation stack, "flagstore".'
+                "--stack",
+                envvar="FLAGSTORE_STACK",
+                metavar="NAME",
+                help="Stack of the deployment, if it is not called flagstore.",
             ),
-            click.option("--profile", help="Profile of the AWS credentials."),
-            click.option("--region", help="AWS region."),
+            click.option("--profile", metavar="NAME", help="Profile of your AWS credentials."),
+            click.option("--region", metavar="NAME", help="AWS region of the deployment."),
         )
         for option in reversed(shared):
             run = option(run)
@@ -65,21 +73,22 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
     return make
 
 
-def _guarded(screen: Screen, work: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; what is a fault of ours ends with its traceback."""
+def _guarded(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code; what is a fault of ours ends with its traceback.
+
+    *source* is the one that it is about, for what it says that a person should do.
+    """
     try:
         code = work() or Exit.OK
     except (click.Abort, KeyboardInterrupt):
         screen.say("interrupted")
         return Exit.INTERRUPTED
-    except click.ClickException:
-        raise  # a usage error: click says it, and exits with 2
     except Exception as error:
         problem = judge(error)
         screen.done()
         if problem is None:
             raise
-        screen.problem(problem)
+        screen.problem(problem.about(source))
         return problem.code
     screen.done()
     return code

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from storesync.cli.operating import Operator
     from storesync.model import Report
 
-FOREVER = "forever"
-
-
 # -- sync -----------------------------------------------------------------------------------------
 
 
@@ -41,8 +38,7 @@ def sync(
     From this machine, and for all sources unless some are named.
     """
     if dry_run + verify + remote > 1:
-        message = "--dry-run, --verify and --remote exclude each other"
-        raise click.UsageError(message)
+        raise Problem(Exit.USAGE, "--dry-run, --verify and --remote exclude each other")
     step = _dry_run if dry_run else _remote if remote else partial(_sync, verify=verify)
     found = []
     code = 0
@@ -53,6 +49,7 @@ def sync(
             problem = judge(error)
             if problem is None or problem.code is Exit.DENIED:
                 raise
+            problem = Problem(problem.code, f"{name}: {problem.what}", problem.remedy).about(name)
             operator.screen.problem(problem)
             done = {"source": name, "outcome": "failed", "error": problem.to_json()}
             code = max(code, problem.code)

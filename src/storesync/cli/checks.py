@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from flagstore import layout
 from storesync.cli import guidance, parameters
 from storesync.cli.preview import fetch
@@ -16,6 +14,7 @@ from storesync.cli.registration import UNLEASH_EVENTS, Registrar, api_url
 from storesync.cli.screen import span
 from storesync.cli.signing import harmless, proof
 from storesync.cli.status import problems_of
+from storesync.cli.web import UnansweredError, send
 from storesync.errors import CorruptStoreError
 from storesync.projection import Projection
 from storesync.readback import Readback
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 SKEW_S = 2.0
 """By how much two machines' clocks may differ; see ``pipeline.MARGIN_MS``."""
-PROBE_S = 15.0
 KEYS = {"namespace": "HASH", "key": "RANGE"}
 
 
@@ -48,7 +46,9 @@ class Finding:
         return found | ({"remedy": self.remedy} if self.remedy else {})
 
 
-def guarded(check: str, work: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def guarded(
+    check: str, work: Callable[[], Iterable[Finding]], source: str = "SOURCE"
+) -> list[Finding]:
     """Run one check; what it cannot do is a finding, too."""
     try:
         return list(work())
@@ -56,7 +56,7 @@ def guarded(check: str, work: Callable[[], Iterable[Finding]]) -> list[Finding]:
         problem = judge(error)
         if problem is None:
             raise
-        return [Finding(PROBLEM, check, problem.what, problem.remedy)]
+        return [Finding(PROBLEM, check, problem.what, problem.about(source).remedy)]
 
 
 # -- the deployment -------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def of_provider(operator: Operator, source: Source) -> Iterator[Finding]:
 def of_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Whether it is kept in sync: what `status` shows."""
     pulse = operator.open(source).pulse(source.name)
-    found = list(problems_of(pulse, operator.now_ms()))
+    found = list(problems_of(source.name, pulse, operator.now_ms()))
     yield from (Finding(PROBLEM, "sync", text) for text in found)
     if not found:
         yield Finding(OK, "sync", f"version {pulse.published} is published")
@@ -193,17 +193,14 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
 
 
 def _probe(base: str, hook: Hook) -> int:
+    """Return the status of a webhook that is rightly signed; 0 where the URL does not answer."""
     body = harmless(hook)
-    headers, _token = proof(hook, body)
+    headers, _token = proof(hook, body)  # the token of a method "url" is in the URL already
     headers = {"content-type": "application/json", **headers}
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            url = guidance.webhook_url(base, hook)
-            answer = session.post(url, body, headers=headers, timeout=PROBE_S)
-    except requests.RequestException:
+        return send("POST", guidance.webhook_url(base, hook), headers, body).status
+    except UnansweredError:
         return 0
-    return answer.status_code
 
 
 def of_registration(operator: Operator, source: Source, token: str, api: str) -> Iterator[Finding]:

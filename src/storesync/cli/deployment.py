@@ -50,6 +50,8 @@ _VARIABLES = {
     "webhook_base_url": "FLAGSTORE_WEBHOOK_BASE_URL",
     "sync_function": "FLAGSTORE_SYNC_FUNCTION",
 }
+_NEEDED = ("table", "prefix")
+"""What every command needs; a variable for either of them means the environment, not a stack."""
 _OUTPUTS = {
     "table": "TableName",
     "queue_url": "QueueUrl",
@@ -67,7 +69,7 @@ def find(stack: str | None, environ: Mapping[str, str], formation: Any) -> Deplo
     Raises:
         Problem: if there is no such stack, or a variable is missing or wrong.
     """
-    if stack is None and environ.get("FLAGSTORE_TABLE"):
+    if stack is None and any(environ.get(_VARIABLES[field]) for field in _NEEDED):
         return from_environment(environ)
     return from_stack(stack or DEFAULT_STACK, formation())
 
@@ -79,12 +81,15 @@ def from_environment(environ: Mapping[str, str]) -> Deployment:
         Problem: names the variables that are missing or wrong.
     """
     values = {field: environ.get(name, "") for field, name in _VARIABLES.items()}
-    missing = [_VARIABLES[field] for field in ("table", "prefix") if not values[field]]
+    missing = [_VARIABLES[field] for field in _NEEDED if not values[field]]
     if missing:
         what = f"{' and '.join(missing)} is not set"
         raise Problem(Exit.CONFIGURATION, what, "set it, or name the stack with --stack")
-    replicas = environ.get("FLAGSTORE_HEAD_REPLICAS") or "1"
-    return Deployment(name="the environment", **values, replicas=_number(replicas))
+    if not values["prefix"].startswith("/") or values["prefix"].endswith("/"):
+        what = f"{_VARIABLES['prefix']} must start with '/' and not end with it"
+        raise Problem(Exit.CONFIGURATION, what, "write it as the stack has it, such as /flagstore")
+    replicas = _replicas("FLAGSTORE_HEAD_REPLICAS", environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+    return Deployment(name="the environment", **values, replicas=replicas)
 
 
 def from_stack(stack: str, formation: Any) -> Deployment:  # noqa: ANN401 - no stubs
@@ -114,12 +119,13 @@ def from_stack(stack: str, formation: Any) -> Deployment:  # noqa: ANN401 - no s
     return Deployment(
         name=f"stack {stack}",
         prefix=given["ParameterPrefix"],
-        replicas=_number(given.get("HeadReplicas", "1")),
+        replicas=_replicas("HeadReplicas", given.get("HeadReplicas", "1")),
         **{field: outputs[name] for field, name in _OUTPUTS.items()},
     )
 
 
-def _number(text: str) -> int:
+def _replicas(name: str, text: str) -> int:
+    """Read the number of the head's replicas, from a variable or parameter of that name."""
     if text.isdecimal() and 1 <= int(text) <= 5:  # noqa: PLR2004 - as in template.yaml
         return int(text)
-    raise Problem(Exit.CONFIGURATION, "FLAGSTORE_HEAD_REPLICAS must be a number from 1 to 5")
+    raise Problem(Exit.CONFIGURATION, f"{name} must be a number from 1 to 5")

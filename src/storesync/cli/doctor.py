@@ -10,8 +10,8 @@ import click
 from storesync.cli import checks
 from storesync.cli.app import command, storesync
 from storesync.cli.checks import PROBLEM, SKIPPED, WARNING, Finding, guarded
+from storesync.cli.options import secret_option
 from storesync.cli.problems import Exit
-from storesync.cli.sources import secret_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +24,18 @@ _COLORS = {PROBLEM: "red", WARNING: "yellow", SKIPPED: "bright_black"}
 
 @command(storesync, "doctor")
 @click.argument("names", metavar="[SOURCE]...", nargs=-1)
-@click.option("--probe/--no-probe", default=True, help="Send a signed webhook that rings nothing.")
 @click.option(
-    "--admin-token-file",
-    "token",
-    type=click.File("r"),
-    callback=secret_text,
-    help="Look as well whether the provider has the webhook.",
+    "--probe/--no-probe",
+    default=True,
+    show_default=True,
+    help="Send a signed webhook that rings nothing.",
 )
-@click.option("--api-url", default="", help="Of the provider's API, for --admin-token-file.")
+@secret_option(
+    "--admin-token-file", "token", "File with an admin token: look for the webhook at the provider."
+)
+@click.option(
+    "--api-url", default="", metavar="URL", help="Address of that API, if it cannot be told."
+)
 def doctor(
     operator: Operator, *, names: tuple[str, ...], probe: bool, token: str, api_url: str
 ) -> int:
@@ -71,7 +74,7 @@ def _source(operator: Operator, name: str, *, probe: bool, token: str, api: str)
         yield Finding(checks.OK, "parameters", "complete")
 
     operator.screen.progress(f"looking at {name}")
-    found += guarded("parameters", configured)
+    found += guarded("parameters", configured, name)
     for source in made:
         for check, work in (
             ("provider", partial(checks.of_provider, operator, source)),
@@ -81,7 +84,7 @@ def _source(operator: Operator, name: str, *, probe: bool, token: str, api: str)
             ("registration", partial(checks.of_registration, operator, source, token, api)),
         ):
             operator.screen.progress(f"looking at {name}: {check}")
-            found += guarded(check, work)
+            found += guarded(check, work, name)
     return found
 
 

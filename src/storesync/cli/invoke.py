@@ -11,6 +11,7 @@ import click
 
 from flagstore.layout import Pulse, pulse_key
 from storesync.cli.app import command, storesync
+from storesync.cli.parameters import KINDS
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.signing import signed
 from storesync.events import Manual, parse
@@ -23,23 +24,25 @@ if TYPE_CHECKING:
 
     from storesync.cli.operating import Operator
 
-BAD_STATUS = 400
+BAD_STATUS, NOT_FOUND = 400, 404
+SHAPE = "docs/cli.md shows such a file"
 
 
 @command(storesync, "invoke")
-@click.argument("event", type=click.File("r"))
+@click.argument("event", type=click.File("r"), metavar="EVENT")
 @click.option(
     "--config",
     type=click.File("r"),
     required=True,
-    help='JSON: {"sources": {…}, "credentials": {…}, "webhooks": {…}}, by name.',
+    metavar="FILE",
+    help='JSON: {"sources": {…}, "credentials": {…}, "webhooks": {…}}, each by name of source.',
 )
 @click.option(
     "--function",
     type=click.Choice(["both", "webhook", "sync"]),
     default="both",
     show_default=True,
-    help="Both: a webhook's event goes to WebhookFunction, its ring to SyncFunction.",
+    help="Both: a webhook goes to WebhookFunction, the ring that it makes to SyncFunction.",
 )
 @click.option("--sign", is_flag=True, help="Sign the event with the source's secret.")
 @click.option("--verbose", is_flag=True, help="Show the log and the metrics, on stderr.")
@@ -60,7 +63,7 @@ def invoke(
     from storesync.cli.here import Here, text  # noqa: PLC0415 - both functions: 100 ms
 
     given = _object(event, "EVENT")
-    values = _object(config, "--config")
+    values = _parameters(config)
     is_webhook = "requestContext" in given and "Records" not in given
     if sign:
         name = (given.get("pathParameters") or {}).get("source", "")
@@ -98,6 +101,22 @@ def _object(file: IO[str], what: str) -> dict[str, Any]:
     return found
 
 
+def _parameters(config: IO[str]) -> dict[str, dict[str, Any]]:
+    """Read the parameters of all sources: kind to name to value.
+
+    Raises:
+        Problem: it is not JSON, or has another shape.
+    """
+    values = _object(config, "--config")
+    wrong = sorted(
+        kind for kind, named in values.items() if kind not in KINDS or not isinstance(named, dict)
+    )
+    if wrong:
+        what = f"--config takes {', '.join(sorted(KINDS))}, each an object by name of the source"
+        raise Problem(Exit.USAGE, f"{what}: {', '.join(wrong)} is none of these", SHAPE)
+    return values
+
+
 def _published(records: Any, event: object) -> dict[str, Any]:  # noqa: ANN401 - of the memory
     """Return what is published now of the sources that an event rang."""
     parsed = parse(event)
@@ -116,7 +135,7 @@ def _published(records: Any, event: object) -> dict[str, Any]:  # noqa: ANN401 -
 
 def _lines(done: dict[str, Any]) -> Iterator[str]:
     if "webhook" in done:
-        yield f"WebhookFunction answered {done['webhook']['status']}"
+        yield f"WebhookFunction answered {_told(**done['webhook'])}"
         for ring in done["rings"]:
             wanted = f", to reach {', '.join(ring['wanted'])}" if ring["wanted"] else ""
             yield f"a ring for {ring['source']}{wanted}"
@@ -125,6 +144,13 @@ def _lines(done: dict[str, Any]) -> Iterator[str]:
         for name, pulse in done["published"].items():
             state = f"version {pulse['ticket']}" if pulse["ticket"] else "nothing"
             yield f"published for {name}: {state}"
+
+
+def _told(status: int, body: dict[str, Any]) -> str:
+    """Return a status and what the function says of it."""
+    if status == NOT_FOUND:
+        return f"{status}: the event's source has no webhook in --config"
+    return f"{status}: {body['error']}" if "error" in body else str(status)
 
 
 def _code(done: dict[str, Any]) -> int:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from storesync.stores.base import Store
 
 
+FLAGS = "flags"
+
+
 # -- get ------------------------------------------------------------------------------------------
 
 
@@ -47,8 +50,12 @@ def _context(
 @command(storesync, "get")
 @click.argument("name", metavar="SOURCE")
 @click.argument("flag", metavar="FLAG")
-@click.option("--section", default="flags", show_default=True, help="Or segments, for example.")
-@click.option("--context", callback=_context, help="JSON: evaluate the flag for it, too.")
+@click.option(
+    "--section", default=FLAGS, show_default=True, help="Kind of item: flags, segments, …"
+)
+@click.option(
+    "--context", callback=_context, metavar="JSON", help="Evaluate the flag for this context, too."
+)
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
 ) -> None:
@@ -56,6 +63,9 @@ def get(
 
     With --context, such as '{"key": "ada"}', also its value for that context, and why.
     """
+    if context is not None and section != FLAGS:
+        what = f"--context evaluates flags, and --section {section} has none"
+        raise Problem(Exit.USAGE, what, "leave out one of them")
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
@@ -162,13 +172,21 @@ def _history_lines(found: list[dict[str, Any]], pulse: Pulse, now: int) -> Itera
 
 @command(storesync, "diff")
 @click.argument("name", metavar="SOURCE")
-@click.option("--from", "old", type=int, metavar="VERSION", help="Default: what is published.")
-@click.option("--to", "new", type=int, metavar="VERSION", help="Default: what the provider has.")
+@click.option(
+    "--from",
+    "old",
+    type=int,
+    metavar="VERSION",
+    help="Old version; what is published, if not said.",
+)
+@click.option(
+    "--to", "new", type=int, metavar="VERSION", help="New one; what the provider has, if not said."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
 def diff(
     operator: Operator, *, name: str, old: int | None, new: int | None, exit_code: bool
 ) -> int:
-    """Compare the store with the provider, or versions.
+    """Compare what is published with the provider, or two versions.
 
     Field by field: added, removed, changed. With --from alone: that version with what is published.
     """

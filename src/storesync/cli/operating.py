@@ -24,6 +24,8 @@ from storesync.sources import Sources
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from flagstore.layout import Key, Record
     from storesync.cli.screen import Screen
     from storesync.model import Source
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from storesync.stores.opened import OpenStore
 
 SECONDS = 60.0
-"""What one step of a command may take; SyncFunction has as long."""
+"""What one step of a command may take; SyncFunction has as long, unless it is told otherwise."""
+RUN_SECONDS = 310.0
+"""How long an answer of SyncFunction is waited for: the longest ``SyncTimeout``, and a start."""
 
 
 class Operator:
@@ -43,19 +47,22 @@ class Operator:
     ) -> None:
         self.screen = screen
         self.clock = SystemClock()
-        self._stack, self._profile, self._region = stack, profile, region
+        self._stack = stack
+        _choose(os.environ, profile, region)
 
     @cached_property
     def _session(self) -> boto3.Session:
-        return boto3.Session(profile_name=self._profile, region_name=self._region)
+        return boto3.Session()
 
     @cache  # noqa: B019 - one operator lives as long as the process
     def aws(self, service: str) -> Any:  # noqa: ANN401 - one type each
         """Return a client of one service."""
+        # A function that runs is waited for, and never started once more meanwhile.
+        runs = service == "lambda"
         config = Config(
             connect_timeout=3,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            read_timeout=RUN_SECONDS if runs else 10,
+            retries={"mode": "standard", "total_max_attempts": 1 if runs else 3},
         )
         return self._session.client(service, config=config)  # type: ignore[call-overload] # any name
 
@@ -152,6 +159,22 @@ class ReaderOver:
         del deadline
         found = self._store.scan(pieces_namespace(source), pieces_prefix(ticket, part))
         return [bytes(piece.get("body", b"")) for piece in found]  # type: ignore[arg-type] # bytes
+
+
+def _choose(environ: MutableMapping[str, str], profile: str | None, region: str | None) -> None:
+    """Let every session of this process have the profile and region that a person chose.
+
+    AppConfig's requests are signed by a session of their own, as in SyncFunction. A profile that is
+    named goes before keys in variables, and ``AWS_REGION`` before ``AWS_DEFAULT_REGION``, as with
+    the AWS command line; boto3 by itself does not know ``AWS_REGION``.
+    """
+    region = region or environ.get("AWS_REGION")
+    if region:
+        environ["AWS_DEFAULT_REGION"] = region
+    if profile:
+        environ["AWS_PROFILE"] = profile
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            environ.pop(name, None)
 
 
 def check_name(name: str) -> None:

@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from storesync.sources import parse_hook, parse_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from storesync.cli.operating import Operator
     from storesync.model import Hook, Source
 
@@ -34,6 +36,18 @@ class Texts:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def fitting(self, provider: str) -> Texts:
+        """Return what stays when the source gets this provider.
+
+        Of another one nothing fits but where the flags go: whoever reads there goes on reading.
+        """
+        if self.values("sources").get("provider") in {None, provider}:
+            return self
+        return Texts(
+            sources=to_text(_some(self.values("sources"), ("store", "rows"))),
+            credentials=to_text(_some(self.values("credentials"), ("store_url",))),
+        )
+
     def source(self, prefix: str, name: str) -> Source:
         """Build the source.
 
@@ -50,6 +64,15 @@ class Texts:
             ConfigurationError: says everything that is wrong.
         """
         return parse_hook(name, f"{prefix}/webhooks/{name}", self.webhooks)
+
+
+def to_text(values: Mapping[str, Any]) -> str:
+    """Return a parameter's text; an empty one for an object without fields."""
+    return json.dumps(values, ensure_ascii=False) if values else ""
+
+
+def _some(values: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {field: values[field] for field in fields if field in values}
 
 
 def read(operator: Operator, name: str) -> Texts:
@@ -69,11 +92,13 @@ def _read(operator: Operator, kind: str, name: str) -> str:
 
 
 def write(operator: Operator, name: str, texts: Texts) -> None:
-    """Write all that is not empty; what is already so is not written again."""
+    """Write what differs, and delete what there is no text for any more."""
     before = read(operator, name)
     for kind, secrecy in KINDS.items():
         text = getattr(texts, kind)
-        if text and text != getattr(before, kind):
+        if not text and getattr(before, kind):
+            remove(operator, name, kind)
+        elif text != getattr(before, kind):
             path = f"{operator.deployment.prefix}/{kind}/{name}"
             operator.screen.progress(f"writing {path}")
             operator.aws("ssm").put_parameter(Name=path, Value=text, Type=secrecy, Overwrite=True)

@@ -35,9 +35,17 @@ def _pin(_context: click.Context, _option: click.Parameter, text: str) -> float 
 
 @command(storesync, "rollback")
 @click.argument("name", metavar="SOURCE")
-@click.option("--to", type=int, required=True, metavar="VERSION", help="As history shows it.")
 @click.option(
-    "--for", "pin_s", default="1h", show_default=True, callback=_pin, help="30m, 2d, or forever."
+    "--to", type=int, required=True, metavar="VERSION", help="Which one, as history shows it."
+)
+@click.option(
+    "--for",
+    "pin_s",
+    default="1h",
+    show_default=True,
+    callback=_pin,
+    metavar="TIME",
+    help="How long the pin holds: 30m, 1h, 2d, or forever.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes: bool) -> None:
@@ -90,10 +98,7 @@ def _before(operator: Operator, source: Source, to: int) -> Changes:
 @command(storesync, "unpin")
 @click.argument("name", metavar="SOURCE")
 def unpin(operator: Operator, *, name: str) -> None:
-    """End a pin, and ring.
-
-    So what the provider has is published.
-    """
+    """End a pin, and ring, so that what the provider has is published."""
     source = operator.source(name)
     was_pinned = end_pin(name, operator.open(source), operator.clock)
     rang = operator.ring(name) if was_pinned else False

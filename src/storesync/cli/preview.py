@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flagstore.encoding import content_digest
 from storesync import guard, rows
-from storesync.cli.problems import Exit, Problem
+from storesync.cli.problems import Exit, Problem, refusal
 from storesync.errors import CorruptStoreError, RefusedSetError
 from storesync.readback import Readback, Stored
 
@@ -65,12 +65,12 @@ def preview(operator: Operator, source: Source) -> Preview:
     new = fetch(operator, source)
     operator.screen.progress("comparing")
     digest = content_digest(new.sections, new.meta)
-    refusal = ""
+    refused = ""
     if stored:
         olds = Readback(source.name, store).baselines(pulse, stored, operator.now_ms())
         try:
             guard.check(new, olds, digest=digest, members=operator.provider(source).members)
         except RefusedSetError as error:
-            refusal = str(error).partition("; what is published stays")[0]
+            refused = refusal(error)
     changes = rows.changes(stored.flag_set if stored else None, new)
-    return Preview(source, pulse, stored, new, digest, changes, refusal)
+    return Preview(source, pulse, stored, new, digest, changes, refused)

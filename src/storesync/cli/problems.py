@@ -33,7 +33,7 @@ class Exit(IntEnum):
     PROVIDER = 7
     """The provider gave no usable answer."""
     REFUSED = 8
-    """The guard refused the flag set."""
+    """The guard refused the flag set; or WebhookFunction, under ``invoke``, the event."""
     HELD = 9
     """Nothing was done: the source is pinned, or somebody else was first."""
     FINDINGS = 10
@@ -50,6 +50,10 @@ class Problem(Exception):  # noqa: N818 - a problem of the person's, not of the 
         self.code = code
         self.what = what
         self.remedy = remedy
+
+    def about(self, source: str) -> Problem:
+        """Return the same of one source: its name stands where a remedy says SOURCE."""
+        return Problem(self.code, self.what, self.remedy.replace("SOURCE", source))
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -125,6 +129,11 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
 )
 
 
+def refusal(error: errors.RefusedSetError) -> str:
+    """Return why the guard refused, without what only SyncFunction's callers can do about it."""
+    return str(error).partition("; what is published stays")[0]
+
+
 def judge(error: Exception) -> Problem | None:
     """Turn an error into what a person reads; None for one that is a fault of this program."""
     for cause in _causes(error):
@@ -133,9 +142,12 @@ def judge(error: Exception) -> Problem | None:
         problem = _aws(cause)
         if problem:
             return problem
+    what = str(error)
+    if isinstance(error, errors.RefusedSetError):
+        what = f"{refusal(error)}; what is published stays"
     for kind, code, remedy in _REMEDIES:
         if isinstance(error, kind):
-            return Problem(code, str(error), remedy)
+            return Problem(code, what, remedy)
     return None
 
 

@@ -11,17 +11,15 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
-
 from storesync.cli.guidance import policy, webhook_url
 from storesync.cli.problems import Exit, Problem
+from storesync.cli.web import UnansweredError, send
 
 if TYPE_CHECKING:
     from storesync.model import Hook
 
-TIMEOUT_S = 15.0
 SUCCESS = range(200, 300)
-"""No redirect is followed: it would carry the token elsewhere."""
+ELSE = "check --api-url, or make it by the clicks"
 UNLEASH_EVENTS = (
     "feature-archived",
     "feature-created",
@@ -104,32 +102,29 @@ class Registrar:
                 self._call("POST", "/api/v2/webhooks", _webhook(base, hook))
         return "changed" if there else "made"
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Call the API, and return what it answers.
+
+        Raises:
+            Problem: it refused, or gave no usable answer.
+        """
         host = urlsplit(self._api_url).hostname
+        headers = {"Authorization": self._token, "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
         try:
-            # A fresh connection each: one that the server has closed meanwhile cannot be told.
-            with requests.Session() as session:
-                session.trust_env = False  # a .netrc would replace the token
-                answer = session.request(
-                    method,
-                    self._api_url + path,
-                    json=body,
-                    headers={"Authorization": self._token},
-                    timeout=TIMEOUT_S,
-                    allow_redirects=False,
-                )
-            if answer.status_code in {401, 403}:
-                what = f"{host} answered {answer.status_code}: the token may not manage webhooks"
+            answer = send(method, self._api_url + path, headers, content)
+            if answer.status in {401, 403}:
+                what = f"{host} answered {answer.status}: the token may not manage webhooks"
                 raise Problem(Exit.PROVIDER, what, "use an admin token, or make it by the clicks")
-            if answer.status_code not in SUCCESS:
-                what = f"{host} answered {answer.status_code} to {method} {path}"
-                raise Problem(Exit.PROVIDER, what, "check --api-url, or make it by the clicks")
-            return answer.json() if answer.content else {}
-        except (requests.RequestException, ValueError) as error:
-            what = f"no usable answer from {host}: {type(error).__name__}"
-            raise Problem(
-                Exit.PROVIDER, what, "check --api-url, or make it by the clicks"
-            ) from None
+            if answer.status not in SUCCESS:
+                raise Problem(
+                    Exit.PROVIDER, f"{host} answered {answer.status} to {method} {path}", ELSE
+                )
+            found = json.loads(answer.body or b"{}")
+        except (UnansweredError, ValueError) as error:
+            why = str(error) if isinstance(error, UnansweredError) else "it is no JSON"
+            raise Problem(Exit.PROVIDER, f"no usable answer from {host}: {why}", ELSE) from None
+        return found if isinstance(found, dict) else {}
 
 
 def api_url(provider: str, base_url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,69 +13,64 @@ from storesync.cli import guidance, parameters
 from storesync.cli.adding import Given, ask, compose
 from storesync.cli.app import command, source
 from storesync.cli.operating import check_name
+from storesync.cli.options import pairs_option, secret_option
 from storesync.cli.preview import fetch
-from storesync.cli.problems import Exit, Problem
+from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
-from storesync.errors import ConfigurationError
+from storesync.errors import ConfigurationError, ProviderError
 from storesync.rollback import bury, revive
 from storesync.sources import STORES, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
 
     from storesync.cli.operating import Operator
     from storesync.model import Hook, Source
 
 
-def _pairs(
-    _context: click.Context, option: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    if any(not (name and equals) for name, equals, _ in pairs):
-        message = f"write it as {option.opts[0]} name=value"
-        raise click.BadParameter(message)
-    return {name: value for name, _, value in pairs}
-
-
-def secret_text(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
-    """Read a secret from a file: a command line can be seen by everybody on the machine."""
-    return file.read().strip() if file else ""
-
-
-_FILE = click.File("r")
-
-
 @command(source, "add")
 @click.argument("name", metavar="SOURCE")
 @click.option("--provider", type=click.Choice(providers.names()), help="Whose flags they are.")
-@click.option("--key-file", "key", type=_FILE, callback=secret_text, help="The key; - for stdin.")
-@click.option("--base-url", default="", help="Where the key may be sent to.")
-@click.option("--option", "options", multiple=True, callback=_pairs, help="Of the source.")
+@secret_option("--key-file", "key", "File with the provider's SDK key or token; - for stdin.")
 @click.option(
-    "--hook-option", "hook_options", multiple=True, callback=_pairs, help="Of its webhook."
+    "--base-url", default="", metavar="URL", help="The provider's address, if not its usual one."
 )
-@click.option("--method", default="", help="How the webhook is checked.")
-@click.option("--header", default="", help="With --method header: which one has the secret.")
+@pairs_option(
+    "--option", "options", "Option of the source, such as filter=KEY; docs/sources.md has them."
+)
+@pairs_option("--hook-option", "hook_options", "Option of its webhook, such as environment=NAME.")
 @click.option(
-    "--secret-file", "secret", type=_FILE, callback=secret_text, help="Instead of a new one."
+    "--method", default="", help="How its webhook is checked, where the provider has several ways."
 )
-@click.option("--new-secret", is_flag=True, help="With --replace: rotate; the old one stays valid.")
-@click.option("--store", type=click.Choice(STORES), help="Where the flags go.")
+@click.option("--header", default="", help="Header that has the secret, with --method header.")
+@secret_option("--secret-file", "secret", "File with the webhook's secret, instead of one made up.")
 @click.option(
-    "--store-url-file", "store_url", type=_FILE, callback=secret_text, help="URL of Redis."
+    "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old one stays valid."
 )
-@click.option("--rows/--no-rows", default=None, help="One row per flag as well.")
-@click.option("--allow-http", is_flag=True, help="Permit a base URL without TLS.")
-@click.option("--allow-private", is_flag=True, help="Permit a private address.")
-@click.option("--replace", is_flag=True, help="Change a source that is there already.")
-@click.option("--check/--no-check", default=True, help="Try the key first, from this machine.")
+@click.option(
+    "--store", type=click.Choice(STORES), help="Where the flags go: dynamodb if not said."
+)
+@secret_option("--store-url-file", "store_url", "File with the URL of Redis, for --store redis.")
+@click.option(
+    "--rows/--no-rows", default=None, help="Write a row per flag as well: yes if not said."
+)
+@click.option("--allow-http", is_flag=True, help="Permit an address without TLS, or a private one.")
+@click.option("--allow-private", is_flag=True, help="Permit an address in your own network.")
+@click.option(
+    "--replace", is_flag=True, help="Change a source that is there; the rest of it stays."
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Try the key first, from this machine.",
+)
 @click.option("--register", is_flag=True, help="Make the webhook through the provider's API.")
+@secret_option("--admin-token-file", "token", "File with an admin token, for --register.")
 @click.option(
-    "--admin-token-file", "token", type=_FILE, callback=secret_text, help="For --register."
+    "--api-url", default="", metavar="URL", help="Address of that API, if it cannot be told."
 )
-@click.option("--api-url", default="", help="Of the provider's API, for --register.")
 def add(
     operator: Operator,
     *,
@@ -85,9 +81,11 @@ def add(
     token: str,
     **given: Any,  # noqa: ANN401 - the fields of Given
 ) -> None:
-    """Configure a source: asks for what is needed, tries the key, and says what to click.
+    """Configure a source, which is one provider environment.
 
-    Writes the parameters of docs/sources.md. With --replace, what is not given stays.
+    Asks for what it needs and is not given, tries the key, writes the parameters of
+    docs/sources.md, and says what to click at the provider. With --replace, what is not given
+    stays.
     """
     check_name(name)
     before = parameters.read(operator, name)
@@ -97,19 +95,20 @@ def add(
     api = given.pop("api_url")
     asked = ask(Given(**given), before, lively=sys.stdin.isatty() and not operator.screen.as_json)
     texts = compose(asked, before)
-    made = texts.source(operator.deployment.prefix, name)
-    hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
-    base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
-    counts = _try(operator, made) if check else None
-    api = api or api_url(made.provider, made.base_url)
-    if register:
-        _check_register(made, hook, token, api)
+    with _nothing_written():
+        made = texts.source(operator.deployment.prefix, name)
+        hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
+        base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
+        api = api or api_url(made.provider, made.base_url)
+        if register:
+            _check_register(made, hook, token, api)
+        counts = _try(operator, made) if check else None
     came_back = revive(name, operator.open(made))
     parameters.write(operator, name, texts)
-    done = ""
+    done, failed = "", None
     if register and hook:
         operator.screen.progress("making the webhook")
-        done = Registrar(api, token).register(base, hook)
+        done, failed = _register(Registrar(api, token), base, hook)
     data = {
         "source": name,
         "provider": made.provider,
@@ -122,11 +121,39 @@ def add(
         "notes": list(guidance.guide(made.provider).notes),
     }
     operator.screen.result(data, _add_lines(data))
+    if failed:
+        raise failed
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    """Say of parameters that are wrong, or do not work, that they are not there yet."""
+    try:
+        yield
+    except (ConfigurationError, ProviderError) as error:
+        problem = judge(error)
+        if problem is None or problem.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
+            raise  # of AWS: appconfig is asked with the person's own credentials
+        remedy = "nothing was written: correct the options (`storesync source add --help`)"
+        if problem.code is Exit.PROVIDER:
+            remedy += ", or leave the provider unasked with --no-check"
+        raise Problem(problem.code, problem.what, remedy) from None
 
 
 def _try(operator: Operator, made: Source) -> dict[str, int]:
     flag_set = fetch(operator, made)
     return {section: len(flag_set.keys(section)) for section in flag_set.sections}
+
+
+def _register(registrar: Registrar, base: str, hook: Hook) -> tuple[str, Problem | None]:
+    """Make the webhook; say which way, or what went wrong.
+
+    That is said last: the source is configured by then, and the clicks are left.
+    """
+    try:
+        return registrar.register(base, hook), None
+    except Problem as problem:
+        return "", problem
 
 
 def _check_register(made: Source, hook: Hook | None, token: str, api: str) -> None:
@@ -204,7 +231,9 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @command(source, "remove")
 @click.argument("name", metavar="SOURCE")
 @click.option("--purge", is_flag=True, help="Delete its flags and its history as well.")
-@click.option("--forget", is_flag=True, help="Leave the store alone, as where it is lost.")
+@click.option(
+    "--forget", is_flag=True, help="Delete the parameters only, as where the store is lost."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: bool) -> None:
     """Stop syncing a source. Its readers keep what they have.
@@ -224,10 +253,11 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if forget and not any(gone):
         operator.source(name)
     data = {"source": name, "tombstone": ticket, "purged": purge and not forget}
-    lines = [
-        f"source {name} is removed; {what}" if made else f"source {name} is forgotten",
-        "now delete its webhook at the provider, and revoke its key if nothing else uses it",
-    ]
+    lines = [f"source {name} is removed; {what}" if made else f"source {name} is forgotten"]
+    if made is None or providers.get(made.provider).needs_key:
+        lines.append(
+            "now delete its webhook at the provider, and revoke its key if nothing else uses it"
+        )
     operator.screen.result(data, lines)
 
 

@@ -74,7 +74,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         "refused": pulse.refused or None,
         "error": _error(pulse),
         "rows_behind": pulse.projected != pulse.published,
-        "problems": list(problems_of(pulse, now)),
+        "problems": list(problems_of(name, pulse, now)),
         "state": _state(pulse, now),
     }
 
@@ -103,14 +103,17 @@ def pin_text(pinned: int, now: int) -> str:
     return f"pinned until {moment(pinned)} ({span((pinned - now) / 1000)} left)"
 
 
-def problems_of(pulse: Pulse, now: int) -> Iterator[str]:
-    """Say what of a source needs a person."""
+def problems_of(name: str, pulse: Pulse, now: int) -> Iterator[str]:
+    """Say what of a source needs a person, by its pulse."""
     if not pulse.published:
-        yield "nothing is published yet: `storesync sync` does, `storesync doctor` says why not"
+        yield (
+            f"nothing is published yet: `storesync sync {name}` does, `storesync doctor {name}` "
+            "says why not"
+        )
     if pulse.is_pinned(now):
         yield f"{pin_text(pulse.pinned, now)}: nothing new gets through, kill switches neither"
     if pulse.refused:
-        yield f"the guard refused the set {short(pulse.refused)}: `storesync allow` shows it"
+        yield f"the guard refused the set {short(pulse.refused)}: `storesync allow {name}` shows it"
     if pulse.error:
         error = _error(pulse) or {}
         ago = span(max(0.0, (now - error["at"]) / 1000))

@@ -49,15 +49,16 @@ PHASES = {"baking": 1, "complete": 2, "undone": 3}
 """How far a deployment is, as part of the revision; before, it is 0."""
 
 _STATES = {
-    "BAKING": 1,
-    "COMPLETE": 2,
-    "ROLLING_BACK": 3,
-    "ROLLED_BACK": 3,
-    "REVERTED": 3,
+    "BAKING": "baking",
+    "COMPLETE": "complete",
+    "ROLLING_BACK": "undone",
+    "ROLLED_BACK": "undone",
+    "REVERTED": "undone",
 }
+"""Phases by the states of ``DeploymentState`` in the API's model; the others come before."""
 _TOLD = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
-_WORDS = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
+_PHASES_TOLD = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
 _WANTED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 _VERSION = re.compile(r"[0-9]{1,10}")
@@ -76,6 +77,7 @@ class Settings(NamedTuple):
     live: frozenset[str]
     """States of a deployment that count."""
     form: str
+    """``FEATURE_FLAGS`` or ``FREEFORM``: how its document is read."""
     fallback: bool
     """Whether the data plane, without rules, is better than nothing."""
 
@@ -188,7 +190,6 @@ def options(source: Source) -> Settings:
     Raises:
         ConfigurationError: names everything that is missing or wrong.
     """
-    given = source.options
     settings = Settings(
         application=source.options.get("application", ""),
         environment=source.options.get("environment", ""),
@@ -201,7 +202,7 @@ def options(source: Source) -> Settings:
     problems = [
         f'"{option}" is missing'
         for option in ("application", "environment", "profile")
-        if not given.get(option)
+        if not source.options.get(option)
     ]
     if settings.region and not _REGION.fullmatch(settings.region):
         problems.append('"region" is no name of a region')
@@ -209,7 +210,7 @@ def options(source: Source) -> Settings:
         problems.append('"live" must be complete or baking')
     if settings.form not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
-    if not settings.fallback and given.get("fallback"):
+    if not settings.fallback and source.options.get("fallback"):
         problems.append('"fallback" must be data-plane, or left out')
     if problems:
         message = (
@@ -235,7 +236,7 @@ def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) ->
             f'so its document cannot be read: set the option "fallback" to "data-plane"'
         )
         raise EndpointNotFoundError(message)
-    revision = 10 * newest["DeploymentNumber"] + _STATES.get(str(newest["State"]), 0)
+    revision = _revision(newest["DeploymentNumber"], _STATES.get(str(newest["State"]), ""))
     # A version is never written twice, so with the revision it says all.
     mine = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
     if etag == mine:
@@ -293,9 +294,9 @@ def _wanted(told: str | None, number: object) -> tuple[str, ...] | None:
     if told in {"Start", "Step"}:
         return None
     text = str(number)
-    known = told in _WORDS and text.isascii() and text.isdigit() and len(text) <= 12  # noqa: PLR2004
-    return (f"{_WORDS[str(told)]}/{int(text)}",) if known else ()
+    known = told in _PHASES_TOLD and text.isascii() and text.isdigit() and len(text) <= 12  # noqa: PLR2004
+    return (f"{_PHASES_TOLD[str(told)]}/{int(text)}",) if known else ()
 
 
-def _revision(number: int, word: str) -> int:
-    return 10 * number + PHASES[word]
+def _revision(number: int, phase: str) -> int:
+    return 10 * number + PHASES.get(phase, 0)

@@ -113,10 +113,8 @@ class AppConfigApi:
         return newest, None
 
     def _is_ours(self, item: dict[str, Any]) -> bool:
-        return self._settings.profile in {
-            item.get("ConfigurationProfileId"),
-            item.get("ConfigurationName"),
-        }
+        named = (item.get("ConfigurationProfileId"), item.get("ConfigurationName"))
+        return self._settings.profile in named  # no set: a damaged name may be of any type
 
     def version(self, number: int) -> dict[str, Any]:
         """Return one version of the document, as it was written.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 SIGNATURE_HEADER = "x-ld-signature"
 _MAX_KEY = 256
+"""Characters of a key or an id that a ring carries; what is longer is not waited for."""
 _MAX_WANTED = 10
+"""Flags of one entry that are waited for: a ring has to fit into a message of SQS."""
 _TRANSIENT = frozenset({400})
 """LaunchDarkly's SDKs poll on after 400, unlike after any other 4xx."""
 

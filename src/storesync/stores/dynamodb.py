@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BATCH_ITEMS = 25
 """DynamoDB: at most 25 items, and 16 MB, a BatchWriteItem."""
 CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
+"""Codes of an UpdateItem, or of a transaction, that met another transaction: sent again."""
 REMEDIES = {
     "AccessDeniedException": "give the function's role access to the table",
     "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",

@@ -36,6 +36,19 @@ redis.call('HINCRBY', KEYS[1], 'drawn', (behind > 0 and behind or 0) + 1)
 return redis.call('HGETALL', KEYS[1])
 """)
 
+# What COMMIT does by the kind of a write: its two keys, then its values.
+#
+#   put, delete      record, index        fields and values by turns; none
+#   expire           record, index        seconds since the epoch
+#   field, unfield   hash, the same       LaunchDarkly's: field and value; field
+#   unhash           hash, the same       none
+#   mark, unmark     text, the same       none
+#   text, untext     text, index          Split's, and documents: name and text; name
+#   set, unset       set, index           name and members; name
+#   part             set aside, index     name, number of the part, members
+#   whole            set, index           the set aside, how many members it has to have
+#
+# In an index, a record's name is what its key has behind the index' own and a colon.
 COMMIT = Script("""
 -- KEYS: pulse, then of each write record and index, or twice a key of LaunchDarkly's layout.
 -- ARGV: ticket, published, unpinned_at, each '' where it is no condition;

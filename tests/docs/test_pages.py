@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import get_protocol_members
+from typing import TYPE_CHECKING, get_protocol_members
 
 import pytest
 
@@ -13,17 +12,20 @@ from local.stores import STORES
 from simulators import faults
 from storesync import providers, sources
 from storesync.providers.base import Provider
+from tests.docs.commands import targets
+from tests.docs.pages import REPOSITORY, all_pages, anchors, links, slug
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 README = REPOSITORY / "README.md"
-PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("events/*.md")]
-)
+PAGES = [REPOSITORY / page for page in all_pages()]
 NAMES = providers.names()
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+EXTERNAL = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/\S*)?|mailto:\S+@\S+")
 MAKE = re.compile(r"\bmake ([a-z.][a-z0-9.-]*)")
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+READ = re.compile(r"\benviron(?:ment)?(?:\.get\(|\[)\"([A-Z][A-Z0-9_]+)\"")
 VARIABLE = re.compile(r"\bFLAGSTORE_[A-Z0-9_]+")
 
 
@@ -118,25 +120,59 @@ def test_every_threat_has_tests_that_exist() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_exists(page: Path) -> None:
     """What a page says to type, `make` knows."""
-    makefile = read(REPOSITORY / "Makefile")
-    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
-    environments = re.findall(r"^ENVIRONMENTS := (.*)", makefile, re.MULTILINE)
-    targets.update(environments[0].split())
     named = {target for code in CODE.findall(read(page)) for target in MAKE.findall(code)}
-    assert named <= targets
+    assert named <= targets()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    """To a file, and to a heading where it names one."""
-    for target, heading in LINK.findall(CODE.sub("", read(page))):
-        path = page.parent / target if target else page
-        assert path.exists(), target
-        if heading:
-            headings = re.findall(r"^#+ (.*)", read(path), re.MULTILINE)
-            assert heading in {
-                re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings
-            }
+@pytest.mark.parametrize("page", all_pages())
+def test_every_link_leads_somewhere(page: str) -> None:
+    """To a file, and to a heading where it names one; others' addresses at least look like some."""
+    wrong = [link for link in links(page) if not _leads_somewhere(page, link)]
+    assert not wrong, f"{page} has links that lead nowhere: {wrong}"
+
+
+def _leads_somewhere(page: str, link: str) -> bool:
+    if re.match(r"[a-z]+:", link):
+        return EXTERNAL.fullmatch(link) is not None
+    target, _, anchor = link.partition("#")
+    path = (REPOSITORY / page).parent.joinpath(target).resolve() if target else REPOSITORY / page
+    if not path.exists() or not path.is_relative_to(REPOSITORY):
+        return False
+    if not anchor:
+        return True
+    return path.suffix == ".md" and anchor in anchors(path.relative_to(REPOSITORY).as_posix())
+
+
+@pytest.mark.parametrize("page", [page for page in all_pages() if page != "README.md"])
+def test_every_page_can_be_reached(page: str) -> None:
+    """Whoever begins with README comes to it from link to link."""
+    reached, waiting = {"README.md"}, ["README.md"]
+    while waiting:
+        here = waiting.pop()
+        for link in links(here):
+            path = (REPOSITORY / here).parent.joinpath(link.partition("#")[0]).resolve()
+            found = path.relative_to(REPOSITORY).as_posix() if path.suffix == ".md" else here
+            if found not in reached and path.exists():
+                reached.add(found)
+                waiting.append(found)
+    assert page in reached, f"no page that README leads to links to {page}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "anchor"),
+    [
+        ("What is read", "what-is-read"),
+        ("LaunchDarkly's SDKs", "launchdarklys-sdks"),
+        ("source: add, list, remove", "source-add-list-remove"),
+        ("What do `enabled` and `value` mean?", "what-do-enabled-and-value-mean"),
+        ("`FLAGSTORE_TABLE` — a *table*", "flagstore_table--a-table"),
+        ("See [the page](other.md)", "see-the-page"),
+        ("0.1.0 (not released)", "010-not-released"),
+    ],
+)
+def test_anchors_are_githubs(heading: str, anchor: str) -> None:
+    """Lower case, no punctuation but underscores and hyphens, a hyphen for each space."""
+    assert slug(heading) == anchor
 
 
 def test_every_variable_is_documented_and_none_is_made_up() -> None:
@@ -144,3 +180,14 @@ def test_every_variable_is_documented_and_none_is_made_up() -> None:
     sources = variables(*(REPOSITORY / "src").rglob("*.py"))
     assert "FLAGSTORE_TABLE" in sources
     assert variables(*PAGES, REPOSITORY / "template.yaml") == sources
+
+
+def test_every_other_variable_is_of_aws_or_in_the_template() -> None:
+    """What Lambda sets is AWS' own; whatever else is read, somebody has to be told of."""
+    code = "".join(read(path) for path in (REPOSITORY / "src").rglob("*.py"))
+    named = set(READ.findall(code))
+    assert {"AWS_REGION", "FLAGSTORE_TABLE", "POWERTOOLS_SERVICE_NAME"} <= named
+    rest = {name for name in named if not name.startswith(("AWS_", "FLAGSTORE_"))}
+    assert {
+        name for name in rest if f" {name}: " not in read(REPOSITORY / "template.yaml")
+    } == set()

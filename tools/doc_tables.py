@@ -1,0 +1,231 @@
+"""Write the tables of docs/parameters.md and docs/iam.md that template.yaml gives.
+
+::
+
+    make docs                                        # writes them
+    python -m tools.doc_tables --check               # says which pages would change
+
+A table stands between two lines, ``<!-- NAME: written by make docs -->`` and ``<!-- end -->``; the
+rest of a page is its author's. What a template cannot say is here: what a parameter costs, and what
+a statement of a policy is for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.simulators.template import read_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    type Template = Mapping[str, Any]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = ("docs/parameters.md", "docs/iam.md")
+PART = re.compile(r"(<!-- ([\w-]+): written by make docs -->\n).*?(<!-- end -->)", re.DOTALL)
+
+COST = {
+    "ReconcileMinutes": "each check is one run of SyncFunction, one request to each provider and "
+    "two small writes to the table for each source: with 5 some 8,600 runs a month, with 1 five "
+    "times as many",
+    "TrailingSyncSeconds": "one message and one check more for each webhook or burst of them",
+    "AppConfigProfile": "the calls of AppConfig's API at each check",
+    "HeadReplicas": "each copy is one more write of the whole compressed set for each change",
+    "SyncMemorySize": "Lambda bills memory times duration",
+    "SyncTimeout": "a provider that hangs is paid for as long as a run may take",
+    "ThrottleRate": "the most that a flood can cost: each request that passes is billed, and runs "
+    "WebhookFunction",
+    "ThrottleBurst": "as `ThrottleRate`",
+    "SubnetIds": "a NAT gateway, or an interface endpoint for each service, by the hour",
+    "LogLevel": "CloudWatch bills what is logged; `DEBUG` is the most",
+    "LogRetentionDays": "CloudWatch bills what is kept",
+    "AlarmTopicArn": "what the topic's subscriptions cost; the alarms are there, and billed, "
+    "without it too",
+}
+"""What a parameter changes on the bill; the others change nothing there."""
+
+WHY = {
+    "ReadWebhookSecrets": "how the webhooks of each source are checked",
+    "Ring": "puts a ring on the queue",
+    "WriteOwnLogs": "its own log group, which the stack makes: it may make none",
+    "ReadSources": "what is synced, and with which key",
+    "TakeAndRepeatRings": "Lambda's poller takes rings with this role; the function puts one back "
+    "that should come again, and one that trails a webhook",
+    "PublishFlags": "reads what is published, writes what is new. No `Scan`: every key is known",
+    "InvokeSync": "the schedule calls SyncFunction",
+    "FindWhatIsDeployed": "which version of the profile is live",
+    "ReadItsDocument": "that version, with its rules",
+    "FallBackToTheDataPlane": 'only used by sources with `"fallback": "data-plane"`',
+    "ReadFlags": "the flags and how new they are; a request has to name the partition keys it "
+    "reads, so it can never walk over the table",
+    "RingFromThisRule": "deployments of the AppConfig profile ring",
+    "KeepWhatThisRuleCannotDeliver": "what could not be put on the queue for an hour",
+}
+"""What each statement is for, by its Sid."""
+ARN = re.compile(r"arn:[^:]*:([\w-]+):[^:]*:[^:]*:(.+)")
+
+
+# -- parameters and outputs ------------------------------------------------------------------------
+
+
+def parameters(template: Template) -> Iterator[str]:
+    """Yield the lines of the parameters, group by group as the console shows them."""
+    for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
+        yield from ("", f"## {group['Label']['default']}", "")
+        yield "| parameter | default | allowed | what it does | on the bill |"
+        yield "| --- | --- | --- | --- | --- |"
+        for name in group["Parameters"]:
+            parameter = template["Parameters"][name]
+            default = str(parameter["Default"])
+            yield _row(
+                f"`{name}`",
+                f"`{default}`" if default else "empty",
+                allowed(parameter),
+                _sentences(parameter["Description"]),
+                COST.get(name, ""),
+            )
+    yield ""
+
+
+def allowed(parameter: Mapping[str, Any]) -> str:
+    """Return what a parameter takes, in words where the template has some."""
+    if "AllowedValues" in parameter:
+        return ", ".join(f"`{value}`" for value in parameter["AllowedValues"])
+    if "MinValue" in parameter:
+        return f"{parameter['MinValue']:,} to {parameter['MaxValue']:,}"
+    said: str = parameter["ConstraintDescription"]
+    return said
+
+
+def outputs(template: Template) -> Iterator[str]:
+    """Yield the table of the outputs."""
+    yield from ("", "| output | what it is |", "| --- | --- |")
+    for name, output in template["Outputs"].items():
+        yield _row(f"`{name}`", _sentences(output["Description"]))
+    yield ""
+
+
+# -- rights ----------------------------------------------------------------------------------------
+
+
+def rights(name: str) -> Callable[[Template], Iterator[str]]:
+    """Return what yields the table of a role's or a policy's statements."""
+
+    def table(template: Template) -> Iterator[str]:
+        resource = template["Resources"][name]["Properties"]
+        yield from ("", "| what for | actions | on | if |", "| --- | --- | --- | --- |")
+        for policy in resource.get("Policies", [resource]):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield _row(
+                    f"`{statement['Sid']}`: {WHY[statement['Sid']]}",
+                    ", ".join(f"`{action}`" for action in _listed(statement["Action"])),
+                    "; ".join(place(each) for each in _listed(statement["Resource"])),
+                    condition(statement.get("Condition", {})),
+                )
+        for arn in _managed(resource):
+            yield _row(
+                "network interfaces in a VPC", f"AWS' policy `{arn}`", "", "with `SubnetIds`"
+            )
+        yield ""
+
+    return table
+
+
+def place(resource: Any) -> str:  # noqa: ANN401 - any value of a template
+    """Return a resource in short: a name of the template, or an ARN without region and account."""
+    if "Fn::GetAtt" in resource:
+        return f"`{resource['Fn::GetAtt'][0]}`"
+    text = resource["Fn::Sub"]
+    text = text if isinstance(text, str) else text[0]
+    found = ARN.fullmatch(re.sub(r"\$\{AWS::\w+\}", "", text))
+    if found is None:
+        message = f"no ARN: {text}"
+        raise ValueError(message)
+    return "`" + re.sub(r"\$\{(\w+)\}", r"<\1>", f"{found[1]}:{found[2]}") + "`"
+
+
+def condition(value: Mapping[str, Any]) -> str:
+    """Return a condition in one line; empty where there is none."""
+    parts = []
+    for operator, tested in value.items():
+        for key, wanted in tested.items():
+            if (operator, wanted) == ("Null", "false"):
+                parts.append(f"`{key}` is there")
+            else:
+                shown = place(wanted) if isinstance(wanted, dict) else f"`{wanted}`"
+                parts.append(f"`{operator}` `{key}` {shown}")
+    return "; ".join(parts)
+
+
+def _managed(resource: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of AWS' own policies that a role may have."""
+    for arn in re.findall(r"iam::aws:policy/([\w/-]+)", json.dumps(resource)):
+        yield arn.rpartition("/")[2]
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - any value of a template
+    return value if isinstance(value, list) else [value]
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '\\|') for cell in cells)} |"
+
+
+def _sentences(text: str) -> str:
+    """Return a description for a page: what is named in it as code or as a link."""
+    text = re.sub(r"\(docs/([\w-]+\.md)\)", r"([\1](\1))", text.strip())
+    text = re.sub(r"(?<![\[/\w])docs/([\w-]+\.md)", r"[\1](\1)", text)
+    return re.sub(r"(?<![\w`])(FLAGSTORE_[A-Z_]+|/prod\b)", r"`\1`", text)
+
+
+TABLES: Mapping[str, Callable[[Template], Iterator[str]]] = {
+    "parameters": parameters,
+    "outputs": outputs,
+    "webhook-role": rights("WebhookRole"),
+    "sync-role": rights("SyncRole"),
+    "appconfig-policy": rights("AppConfigPolicy"),
+    "schedule-role": rights("ScheduleRole"),
+    "ring-from-appconfig": rights("AppConfigMayRing"),
+    "dead-letters-of-appconfig": rights("AppConfigMayLeaveDeadLetters"),
+    "reader-policy": rights("FlagReaderPolicy"),
+}
+
+
+def written(text: str, template: Template) -> str:
+    """Return a page's text with its tables as they should be.
+
+    Raises:
+        KeyError: if the page has a part that is no table of this module.
+    """
+    return PART.sub(
+        lambda found: "\n".join([found[1].rstrip("\n"), *TABLES[found[2]](template), found[3]]),
+        text,
+    )
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` name those that would change."""
+    template = read_template()
+    changed = []
+    for page in PAGES:
+        path = REPOSITORY / page
+        before = path.read_text(encoding="utf-8")
+        after = written(before, template)
+        if after != before:
+            changed.append(page)
+            if "--check" not in sys.argv:
+                path.write_text(after, encoding="utf-8")
+    print("\n".join(f"{page} has changed" for page in changed) or "nothing has changed")
+    return int(bool(changed) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
