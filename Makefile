@@ -143,8 +143,9 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	  --compact --quiet
 
 .PHONY: docs
-docs: .venv/.ready ## write the tables of the pages that template.yaml and the code give
+docs: .venv/.ready ## write the tables and pictures of the pages that template.yaml and the code give
 	.venv/bin/python -m tools.doc_tables
+	PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures
 
 .PHONY: docs-blocks
 docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code in the pages: run, checked, or why not
