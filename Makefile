@@ -143,7 +143,7 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	  --compact --quiet
 
 .PHONY: docs
-docs: .venv/.ready ## write the tables and pictures of the pages that template.yaml and the code give
+docs: .venv/.ready ## write the parts of the pages that the template, the code and what was measured give
 	.venv/bin/python -m tools.doc_tables
 	PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures
 
