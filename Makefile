@@ -109,10 +109,11 @@ conformance-data: .venv/.ready ## fetch the providers' own test data into .confo
 	.venv/bin/python tools/conformance_data.py .conformance-data
 
 .PHONY: lint
-lint: .venv/.ready ## ruff and mypy
+lint: .venv/.ready ## ruff, mypy, and which module may import which
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	PYTHONPATH=src .venv/bin/lint-imports --no-logo --no-cache
 
 .PHONY: format
 format: .venv/.ready ## write the code the way that ruff wants it
