@@ -58,7 +58,8 @@ class ThrottledClient(ForgetfulClient):
 
     def _throttle(self, operation: str, moment: str, _number: int) -> None:
         if operation == "execute_command":
-            if self._rng.random() < self._share / 2:
+            half = self._share / 2  # of all calls; "after" is asked only for those that are left
+            if self._rng.random() < (half if moment == "before" else half / (1 - half)):
                 self.refused += 1
                 raise RedisConnectionError("broken")
         elif operation in THROTTLED and moment == "before" and self._rng.random() < self._share:
