@@ -2,8 +2,9 @@
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
                                    allow_http, allow_private
-``<prefix>/credentials/<source>``  SecureString, JSON: key and base_url; for SyncFunction only
-                                   not needed where a provider takes the function's own credentials
+``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
+                                   SyncFunction only; not needed where a provider takes the
+                                   function's own credentials
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
 
@@ -49,7 +50,7 @@ SOURCE_FIELDS = (
     "allow_http",
     "allow_private",
 )
-CREDENTIAL_FIELDS = ("key", "base_url", "store_url")
+CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
 
@@ -199,6 +200,7 @@ def parse_source(
     if secret_text is None and keyless and store == STORES[0]:
         secret_text = "{}"  # noqa: S105 - an empty object
     secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
+    _check_meant(secret, provider)
     allow_http = public.flag("allow_http", default=False)
     source = Source(
         name=name,
@@ -224,6 +226,20 @@ def parse_source(
     conceal(source.credential.reveal())
     conceal(source.store_url.reveal())
     return source
+
+
+def _check_meant(secret: Fields, provider: Provider | None) -> None:
+    """Refuse a key that says it is another provider's.
+
+    The two parameters are written and read one after the other: while a source changes its
+    provider, the old key must not go to the new one's address.
+    """
+    meant = secret.text("provider")
+    if provider and meant and meant != provider.name:
+        secret.problem(
+            f'"provider" is not {provider.name}, as the source says: the key is sent nowhere until '
+            "both say the same"
+        )
 
 
 def _key(secret: Fields, *, keyless: bool) -> str:

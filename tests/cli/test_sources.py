@@ -198,6 +198,7 @@ def test_another_provider_goes_on_in_the_same_store() -> None:
     after = compose(asked, before)
     assert after.values("sources") == {"provider": "unleash", "store": "redis", "options": {}}
     assert after.values("credentials") == {
+        "provider": "unleash",
         "key": "token",
         "base_url": "https://u",
         "store_url": "rediss://cache",

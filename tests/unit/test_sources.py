@@ -278,7 +278,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f"{PRIVATE}: is missing: create it as a SecureString "
-                    'with {"key": "…", "base_url": "…"}'
+                    'with {"provider": "…", "key": "…", "base_url": "…"}'
                 ),
             ],
         ),
@@ -335,6 +335,11 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             ],
         ),
         (
+            {"provider": "split"},
+            {"provider": "launchdarkly", "key": KEY},
+            [f'{PRIVATE}: "provider" is not split, as the source says: the key is sent nowhere'],
+        ),
+        (
             {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},
             {"key": KEY},
             [
@@ -350,7 +355,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
                     f'{PUBLIC}: "sdk_key" is not known here, '
                     "only provider, options, rows, document, store, allow_http, allow_private"
                 ),
-                f"{PRIVATE}: a field is not known here, only key, base_url, store_url",
+                f"{PRIVATE}: a field is not known here, only provider, key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',
                 f'{PUBLIC}: "options" must be an object of texts',
                 f'{PUBLIC}: "rows" must be true or false',

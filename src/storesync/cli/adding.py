@@ -105,6 +105,8 @@ def compose(given: Given, before: Texts) -> Texts:
     new_credential = credential | _filled(
         key=given.key, base_url=given.base_url, store_url=given.store_url
     )
+    if new_credential:
+        new_credential["provider"] = given.provider
     hook = _hook(given, before.values("webhooks"))
     return Texts(to_text(new_source), to_text(new_credential), to_text(hook))
 
