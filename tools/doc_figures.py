@@ -1,4 +1,4 @@
-"""Writes the computed parts of docs/cost.md, propagation.md, capacity.md and architecture.md.
+"""Writes the computed parts of README and docs/{cost,propagation,capacity,architecture}.md.
 
 From the constants of the sources, the defaults of template.yaml and what the benchmarks measured:
 ``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_figures.py
@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools import doc_architecture, figures_capacity, figures_cost, figures_propagation
+from tools import (
+    doc_architecture,
+    doc_compared,
+    figures_capacity,
+    figures_cost,
+    figures_propagation,
+)
 from tools.markdown import replaced
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {
+    "../README.md": doc_compared.tables,
     "architecture.md": doc_architecture.parts,
     "capacity.md": figures_capacity.tables,
     "cost.md": figures_cost.tables,

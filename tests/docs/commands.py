@@ -73,7 +73,8 @@ def _problems(block: Block, command: Command) -> Iterator[str]:
         "storesync": _storesync,
         "tools/storesync": _storesync,
         "aws": _aws,
-        "sam": lambda _block, _command: sam_cli.problems(_command.words[1:], _block.page),
+        "sam": _sam,
+        ".venv-sam/bin/sam": _sam,
         "pip": _pip,
         "python": _python,
     }
@@ -116,6 +117,10 @@ def _make(_block: Block, command: Command) -> Iterator[str]:
             yield f"the Makefile reads no variable {name}"
         if not is_variable and word not in targets():
             yield f"the Makefile has no target {word}"
+
+
+def _sam(block: Block, command: Command) -> Iterator[str]:
+    yield from sam_cli.problems(command.words[1:], block.page)
 
 
 def _storesync(_block: Block, command: Command) -> Iterator[str]:
