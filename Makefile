@@ -156,7 +156,7 @@ docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
 
 .PHONY: bench
-bench: ## every measurement beside its peer, into docs/benchmarks.md: some 20 minutes on a quiet machine
+bench: ## every measurement beside its peer, into docs/benchmarks.md: some 25 minutes on a quiet machine
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) $(if $(ONLY),--only $(ONLY))
 

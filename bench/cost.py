@@ -138,6 +138,15 @@ class Cost(NamedTuple):
         return self.fixed + self.cold_start * cold_starts
 
 
+class Flood(NamedTuple):
+    """A month of requests that the HTTP API lets through: how many, and dollars."""
+
+    requests: float
+    calls: float
+    """Of the HTTP API and WebhookFunction."""
+    logs: float
+
+
 def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     """Return what each service bills for one source, its readers included."""
     scheduled = MINUTES / knobs.reconcile_minutes
@@ -175,6 +184,13 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         "CloudWatch: dashboard": DASHBOARD,
         "CloudWatch: logs": logged / 1e9 * LOGS_GB,
     }
+
+
+def flood(rate: float) -> Flood:
+    """Return what requests that are all refused cost, so many a second for a month."""
+    requests = rate * MONTH_S
+    call = HTTP_API_CALL + LAMBDA_CALL + WEBHOOK_GB_S * LAMBDA_GB_S
+    return Flood(requests, requests * call, requests * WEBHOOK_LOG_BYTES / 1e9 * LOGS_GB)
 
 
 def reloads(load: Load, knobs: Knobs = DEFAULTS) -> float:
@@ -219,4 +235,11 @@ def even(mine: Cost, theirs: Cost) -> str:
     if fixed * each <= 0:
         return "ours always costs less" if fixed > 0 else "ours always costs more"
     word = "less" if each > 0 else "more"
-    return f"ours costs {word} up to {fixed / each:,.0f} cold starts"
+    return f"ours costs {word} up to about {about(fixed / each)} cold starts"
+
+
+def about(number: float) -> str:
+    """Write a number of one or more as people say it: with two figures."""
+    rounded = float(f"{number:.2g}")
+    millions = rounded / 1e6
+    return f"{millions:,g} million" if millions >= 1 else f"{rounded:,g}"

@@ -43,7 +43,7 @@ COST = {
     "SyncMemorySize": "Lambda bills memory times duration",
     "SyncTimeout": "a provider that hangs is paid for as long as a run may take",
     "ThrottleRate": "the most that a flood can cost: each request that passes is billed, and runs "
-    "WebhookFunction",
+    "WebhookFunction ([how much](cost.md#what-a-flood-costs))",
     "ThrottleBurst": "as `ThrottleRate`",
     "SubnetIds": "a NAT gateway, or an interface endpoint for each service, by the hour",
     "LogLevel": "CloudWatch bills what is logged; `DEBUG` is the most",

@@ -24,6 +24,8 @@ KNOBS = (
     ("`SyncMemorySize` 1024 instead of 512, runs as long as before", cost.Knobs(sync_mb=1024)),
     ("no alarms", cost.Knobs(alarms=0)),
 )
+RATES = (10, 50, 500)
+"""Requests a second of a flood; the last one is the default of the template."""
 PRICES = (
     ("DynamoDB, a million write units", f"${cost.WRITE_UNIT * 1e6:g}"),
     ("DynamoDB, a million read units", f"${cost.READ_UNIT * 1e6:g}"),
@@ -57,6 +59,7 @@ def tables() -> dict[str, str]:
         "cost-sizes": _sizes(units),
         "cost-units": _units(units),
         "cost-knobs": _knobs(units["medium"]),
+        "cost-flood": _flood(),
         "cost-prices": table(("list price, us-east-1", "US dollars"), PRICES),
     }
 
@@ -136,6 +139,22 @@ def _knobs(units: cost.Units) -> str:
         sign = "+" if total > usual else "-"
         rows.append([text, money(total), f"{sign}{money(abs(total - usual))}"])
     return table(("medium, but with", "a month", f"against {money(usual)}"), rows, right=True)
+
+
+def _flood() -> str:
+    rows = []
+    for rate in RATES:
+        month = cost.flood(rate)
+        figures = (month.calls, month.logs)
+        rows.append(
+            [
+                f"{rate:,}{', the default' if rate == RATES[-1] else ''}",
+                cost.about(month.requests),
+                *(f"${cost.about(figure)}" for figure in figures),
+            ]
+        )
+    heads = ("`ThrottleRate`", "requests a month", "HTTP API and Lambda", "logs")
+    return table(heads, rows, right=True)
 
 
 def _total(load: cost.Load, units: cost.Units, knobs: cost.Knobs) -> float:

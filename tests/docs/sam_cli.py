@@ -28,7 +28,8 @@ for name in json.loads(sys.argv[1]):
 print(json.dumps(found))
 """
 COMMON = (
-    "build", "deploy", "list stack-outputs", "local invoke", "package", "publish", "validate",
+    "build", "delete", "deploy", "list stack-outputs", "local invoke", "package", "publish",
+    "validate",
 )  # fmt: skip
 """Asked for at once: each start of sam takes a second or two."""
 

@@ -100,9 +100,9 @@ def test_what_cannot_be_drawn_is_found(lines: str, problem: str) -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_diagram_says_what_it_means(name: str) -> None:
-    """What readers see, which alarm rings, what to do, and the tests that show it."""
+    """What readers see, which alarm goes off, what to do, and the tests that show it."""
     section = SECTIONS[name]
-    for word in ("Readers see", "Rings", "You", "Shown by"):
+    for word in ("Readers see", "Alarms", "You", "Shown by"):
         assert f"\n- **{word}**" in section, word
     assert TEST.findall(section.partition("**Shown by**")[2])
     assert ALARM.findall(section)
