@@ -92,7 +92,7 @@ exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expi
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: torture
-torture: ## every promise at its full size, into docs/guarantees.md: some 40 minutes (ONLY="T6 T28": on the screen)
+torture: ## every promise at its full size, into docs/guarantees.md: some 25 minutes (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
