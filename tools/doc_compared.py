@@ -59,7 +59,7 @@ def _cold() -> tuple[str, ...]:
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["P1"]["rows"]
     found = [(each.says, _row(rows, each)) for each in TIMED]
     ours = [_ms(row["ours"]) for _, row in found]
-    theirs = ", ".join(f"{says} {_ms(row['theirs'])} ms" for says, row in found)
+    theirs = "; ".join(f"{says} {_ms(row['theirs'])} ms" for says, row in found)
     mine = f"{min(ours, key=int)} to {max(ours, key=int)} ms"
     return "fresh process to first flag, of 500", theirs, mine, BENCH
 
@@ -67,7 +67,7 @@ def _cold() -> tuple[str, ...]:
 def _warm() -> tuple[str, ...]:
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["P3"]["rows"]
     judged = [row for row in rows if row["verdict"] != "shown"]
-    theirs = ", ".join(
+    theirs = "; ".join(
         f"{title} {_range([row['theirs'] for row in judged if row['work'].startswith(f'{name}:')])}"
         for name, title in WARM.items()
     )
@@ -100,7 +100,7 @@ def _ms(text: str) -> str:
 
 def _started() -> tuple[str, ...]:
     found = _faults(STARTS)
-    theirs = ", ".join(
+    theirs = "; ".join(
         f"{match[1]}: {row[0].replace(' for a flag that is on', '')}" for match, row in found
     )
     ours = {row[1].split(",")[0] for _, row in found}
