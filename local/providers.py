@@ -147,7 +147,7 @@ def _launchdarkly() -> Provider:
         server=server,
         hook_options={"project": server.project, "environment": server.environment},
         example='{"kind": "flag"}',
-        proof=lambda body, secret: {"x-ld-signature": launchdarkly.sign(body, secret)},
+        proof=lambda body, secret: {launchdarkly.SIGNATURE_HEADER: launchdarkly.sign(body, secret)},
     )
 
 

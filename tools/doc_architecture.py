@@ -140,12 +140,28 @@ def holders(module: str) -> list[Group]:
     ]
 
 
+def holder(module: str) -> Group:
+    """Return the one group that a module is in.
+
+    Raises:
+        LookupError: it is in none, or in several; the message says what to do.
+    """
+    found = holders(module)
+    if len(found) != 1:
+        message = (
+            f"{module} is in {len(found)} boxes of tools/doc_architecture.py::GROUPS: put it "
+            "into one, and into a layer in pyproject.toml"
+        )
+        raise LookupError(message)
+    return found[0]
+
+
 def arrows() -> dict[Group, set[Group]]:
     """Return which group imports which, as all imports say."""
     found: dict[Group, set[Group]] = {group: set() for group in GROUPS}
     for module, others in imports().items():
-        (group,) = holders(module)
-        found[group] |= {holders(other)[0] for other in others} - {group}
+        group = holder(module)
+        found[group] |= {holder(other) for other in others} - {group}
     return found
 
 

@@ -126,7 +126,7 @@ def _launchdarkly(body: bytes, secret: str, *, encode: bool = False) -> dict[str
     headers = {
         "content-type": "application/json",
         "user-agent": "LD-Integrations/1.0",
-        "x-ld-signature": launchdarkly.sign(body, secret),
+        launchdarkly.SIGNATURE_HEADER.lower(): launchdarkly.sign(body, secret),
     }
     request = f"launchdarkly-{hashlib.sha256(body).hexdigest()[:8]}"
     return _api_gateway(LAUNCHDARKLY_SOURCE, headers, body, request=request, encode=encode)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from storesync.model import Secret
 
+SIGNATURE_HEADER = "X-LD-Signature"
+"""Of webhooks that are signed, as LaunchDarkly writes it; requests have theirs in lower case."""
+
 
 def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Secret]) -> bool:
     """Say whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.

@@ -56,7 +56,9 @@ class TestLaunchDarkly(ProviderContract):
         """Sign the body."""
         assert method == "signature"
         signature = launchdarkly.sign(body, secret.reveal())
-        return WebhookRequest({"x-ld-signature": signature, "user-agent": "x"}, body)
+        return WebhookRequest(
+            {launchdarkly.SIGNATURE_HEADER.lower(): signature, "user-agent": "x"}, body
+        )
 
     def change(self, server: Any, key: str) -> None:
         """Switch a flag off."""

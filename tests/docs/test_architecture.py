@@ -21,7 +21,16 @@ import flagstore.errors
 import storesync.errors
 from flagstore.errors import FlagstoreError
 from storesync.errors import StoreSyncError
-from tools.doc_architecture import GROUPS, arrows, holders, imports, parts, reachable, reduced
+from tools.doc_architecture import (
+    GROUPS,
+    arrows,
+    holder,
+    holders,
+    imports,
+    parts,
+    reachable,
+    reduced,
+)
 from tools.markdown import replaced
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -112,9 +121,44 @@ def test_the_page_names_places() -> None:
     assert len(PATH.findall(PAGE)) > 20
 
 
+def guards() -> list[str]:
+    """Return what the page promises to guard or show something, as pytest would be given it."""
+    columns: list[str] = []
+    for table in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
+        head, _, *rows = [line.strip("|\n ").split(" | ") for line in table.splitlines()]
+        for name in {"guarded by", "shown by"} & set(head):
+            columns += [row[head.index(name)] for row in rows]
+    columns += re.findall(r"Guarded by ((?:.|\n)*?);", PAGE)
+    return [each for column in columns for each in re.findall(r"`(tests/[^`]+)`", column)]
+
+
+@pytest.mark.parametrize("guard", sorted(set(guards())))
+def test_what_is_promised_to_guard_is_run(guard: str) -> None:
+    """A guard is a file that pytest collects, a folder of such, or a contract that others keep."""
+    file, _, symbol = guard.partition("::")
+    contract = file.endswith("_contract.py") and re.match(r"\w+Contract\b", symbol)
+    assert contract or file.endswith("/") or Path(file).match("test_*.py"), guard
+    assert re.fullmatch(r"(\w+Contract(\.|$))?(test_\w+)?", symbol), guard
+
+
+def test_the_page_names_guards() -> None:
+    """The test above sees those of both tables, and of the box between them."""
+    found = guards()
+    assert len(found) > 50
+    assert "tests/build/test_release.py::test_the_newest_entry_names_the_layout" in found
+    assert "tests/torture/test_storm.py" in found
+
+
+def test_a_module_without_a_box_is_named() -> None:
+    """Whoever adds a module is told its name, and the two places that want it."""
+    with pytest.raises(LookupError, match=r"^storesync.somewhere is in 0 boxes .*pyproject.toml$"):
+        holder("storesync.somewhere")
+
+
 def test_every_module_is_in_one_box() -> None:
     """A new module needs a place in the picture, and what went leaves it."""
-    assert {module: len(holders(module)) for module in imports()} == dict.fromkeys(imports(), 1)
+    for module in imports():
+        holder(module)  # raises an error that names the module and what to do
     ours = {(group.package, name.removesuffix(".*")) for group in GROUPS for name in group.modules}
     named = {f"{package}.{name}".rstrip(".") for package, name in ours}
     assert named <= set(imports())
@@ -129,7 +173,7 @@ def test_the_arrows_say_what_imports_say() -> None:
     }
 
 
-@pytest.mark.parametrize("name", parts())
+@pytest.mark.parametrize("name", ["imports", "boxes"])
 def test_the_picture_is_drawn_anew(name: str) -> None:
     """Whoever changes imports runs `make docs`."""
     assert replaced(PAGE, name, parts()[name]) == PAGE

@@ -24,6 +24,7 @@ from simulators.aws import ONE_TRY
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
 from simulators.template import read_template
 from storesync import sync, webhook
+from storesync.cli.status import STALE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,9 +179,9 @@ def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulat
     world.clock.advance(30)
     world.schedule(2)
     assert not world.rings("FreshnessAlarm")
-    world.schedule(2)
+    world.schedule(1)
     assert world.rings("FreshnessAlarm")
-    world.schedule(2)
+    world.schedule(3)
     assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
     world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     world.clock.advance(30)
@@ -447,6 +448,12 @@ def test_alarms_fit_every_schedule(minutes: int) -> None:
     freshness = stack.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
     assert freshness["Period"] == 2 * 60 * minutes
     assert freshness["Threshold"] == 3 * 60 * minutes
+
+
+def test_the_command_line_minds_when_the_alarm_does() -> None:
+    """`status --check` calls a source stale from the age on at which FreshnessAlarm rings."""
+    properties = STACK.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
+    assert properties["Threshold"] == STALE_S
 
 
 def test_long_runs_are_80_percent_of_every_timeout() -> None:

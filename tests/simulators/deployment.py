@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSResponse
 
+from .launchdarkly import SIGNATURE_HEADER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -339,7 +341,7 @@ def signature(body: bytes, secret: str = SECRET) -> str:
 
 def signed(source: str, body: bytes, secret: str = SECRET, *, encode: bool = False) -> Any:
     """Make a request of LaunchDarkly."""
-    return request(source, body, {"x-ld-signature": signature(body, secret)}, encode=encode)
+    return request(source, body, {SIGNATURE_HEADER.lower(): signature(body, secret)}, encode=encode)
 
 
 def batch(*records: Mapping[str, Any]) -> dict[str, Any]:

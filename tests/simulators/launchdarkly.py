@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from .server import Delivery
 
-__all__ = ["LaunchDarklySimulator", "audit_entry", "rich_flags", "sign"]
+__all__ = ["SIGNATURE_HEADER", "LaunchDarklySimulator", "audit_entry", "rich_flags", "sign"]
 
+SIGNATURE_HEADER = "X-LD-Signature"
+"""As its documentation has it, and not taken from the code that tests hold against it."""
 WEBHOOK_HEADERS = {"User-Agent": "LD-Integrations/1.0", "Content-Type": "application/json"}
 _TRIES = 2
 _REST_FIELDS = (
@@ -179,7 +181,7 @@ class LaunchDarklySimulator(ProviderServer):
             **versions,
         )
         body = compact(entry)
-        self.send(url, {**WEBHOOK_HEADERS, "X-LD-Signature": sign(body, secret)}, body, _TRIES)
+        self.send(url, {**WEBHOOK_HEADERS, SIGNATURE_HEADER: sign(body, secret)}, body, _TRIES)
 
     def _publish(self) -> None:
         state = {"flags": self._flags, "segments": self._segments}

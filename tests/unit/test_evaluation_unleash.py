@@ -168,6 +168,60 @@ def test_weights_of_no_sum_choose_no_variant(enabled: bool) -> None:
     assert ours.evaluate("c", ours.context({})).reason == base.PREREQUISITE_FAILED
 
 
+# -- constraints -----------------------------------------------------------------------------------
+
+BORDERS = {
+    "NUM": ("4.9", "5", "5.1"),
+    "DATE": ("2022-01-01T00:00:00.999Z", "2022-01-01T00:00:01.000Z", "2022-01-01T00:00:01.001Z"),
+    "SEMVER": ("1.2.3-rc.1", "1.2.3", "1.2.4"),
+}
+"""Just below a constraint's value, the value, just above."""
+
+
+@pytest.mark.parametrize(
+    ("operator", "fits"),
+    [
+        ("NUM_EQ", (False, True, False)),
+        ("NUM_GT", (False, False, True)),
+        ("NUM_GTE", (False, True, True)),
+        ("NUM_LT", (True, False, False)),
+        ("NUM_LTE", (True, True, False)),
+        ("DATE_AFTER", (False, False, True)),
+        ("DATE_BEFORE", (True, False, False)),
+        ("SEMVER_EQ", (False, True, False)),
+        ("SEMVER_GT", (False, False, True)),
+        ("SEMVER_GTE", (False, True, True)),
+        ("SEMVER_LT", (True, False, False)),
+        ("SEMVER_LTE", (True, True, False)),
+    ],
+)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_order_is_told_apart_at_its_border(
+    operator: str, fits: tuple[bool, ...], inverted: bool
+) -> None:
+    """Below, at and above the value, as the official engine (yggdrasil 2.0.0) says."""
+    given = BORDERS[operator.partition("_")[0]]
+    rule = having(operator=operator, value=given[1], inverted=inverted)
+    found = tuple(ask(flag("f", rule), {"properties": {"x": value}}).value for value in given)
+    assert found == tuple(each is not inverted for each in fits)
+
+
+@pytest.mark.parametrize("operator", ["SEMVER_EQ", "SEMVER_GT", "SEMVER_GTE", "SEMVER_LT"])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_version_with_a_leading_v_fits_nothing(operator: str, inverted: bool) -> None:
+    """In the constraint it is never true, not even inverted: the official engine's own rule."""
+    rule = having(operator=operator, value="v1.2.3", inverted=inverted)
+    for value in ("1.2.2", "1.2.3", "1.2.4", "v1.2.3"):
+        assert ask(flag("f", rule), {"properties": {"x": value}}).reason == base.NO_MATCH
+
+
+def test_a_version_of_a_context_with_a_leading_v_is_no_version() -> None:
+    """It fits no comparison, so an inverted one holds."""
+    for inverted in (False, True):
+        rule = having(operator="SEMVER_EQ", value="1.2.3", inverted=inverted)
+        assert ask(flag("f", rule), {"properties": {"x": "v1.2.3"}}).value is inverted
+
+
 # -- faults ----------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flagstore import layout
+from flagstore.body import Body
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, NotLoadedError
 from flagstore.layout import Head, Key, Pulse, Version
 
@@ -256,6 +257,71 @@ def test_a_head_names_its_pieces() -> None:
     """Which ticket wrote the pieces, and how many there are; none is (0, 0)."""
     assert HEAD.piece_ticket() == (0, 0)
     assert HEAD._replace(pieces="[7,3]").piece_ticket() == (7, 3)
+
+
+# -- what lies there already ---------------------------------------------------------------------
+
+# As version 0.1.0 writes them, byte for byte; never made anew. Whoever raises LAYOUT adds another.
+WRITTEN_HEAD: dict[int, dict[str, Any]] = {
+    1: {
+        "namespace": "prod:$head",
+        "key": "1",
+        "ticket": 1_795_000_001,
+        "provider": "launchdarkly",
+        "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
+        "counts": '{"flags":1,"segments":0}',
+        "published_at": 1_795_000_000_000,
+        "index_data": bytes.fromhex(
+            "78da15cd410e83201085e1bbcc7a9aa8e850bc8a6101e3409b2a2615e3c2787761f7fecdf72e5825"
+            "3b18af1b6117cedf2deda5202c2e96314d90e47cf147f8b71d19b0c18110f43c1b65c82ba6a0f8dd"
+            "28df1b61ad891c0d3e7480adb5158caba45c1d5bfcc5fda3d4abfb01c0f92537"
+        ),
+        "index_digest": "db95964c17fee36532e4e018e47edbe6927551c85ab27923bf5b41b9c42b00d2",
+        "revision": 0,
+        "body": bytes.fromhex(
+            "78daabe652ca4b2dd74dce484dcece2f2d51b2aa56ca4ead54b24215d551cacf53b22a292a4dd551"
+            "2a4b2d2ace04712d6ab96a01acf81557"
+        ),
+        "pieces": "",
+    }
+}
+WRITTEN_PULSE: dict[str, Any] = {
+    "drawn": 1_795_000_003,
+    "ticket": 1_795_000_002,
+    "published": 1_795_000_001,
+    "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
+    "etag": '"5f3c"',
+    "revision": 4711,
+    "checked_at": 1_795_000_060_000,
+    "verified_at": 1_795_000_000_000,
+    "writer": "w",
+    "projected": 1_795_000_001,
+    "pinned": 1_795_000_120_000,
+    "removed": 1,
+    "error": '[1795000000000,"RefusedSet","none of 12 flags is left"]',
+    "refused": "5f3c",
+    "allowed": 1_795_000_000,
+    "history": "[[1795000000,1794999999000],[1795000001,1795000000000]]",
+}
+
+
+def test_a_head_of_the_first_release_is_read() -> None:
+    """What lies in tables stays readable under its number, its body to the last byte."""
+    record = WRITTEN_HEAD[layout.LAYOUT]
+    assert layout.head_key("prod") == (record["namespace"], record["key"])
+    head = Head.from_record(record)
+    assert head.to_record(layout.head_key("prod")) == record
+    body = Body(head.index_data, head.index_digest, head.body)
+    assert body.sections() == ["flags", "segments"]
+    assert body.text("flags", "new-checkout") == '{"key":"new-checkout","on":true,"version":8}'
+    assert body.count("segments") == 0
+
+
+def test_a_pulse_of_the_first_release_is_read() -> None:
+    """Each attribute keeps its name and its meaning for ever, and a later one has a default."""
+    pulse = Pulse.from_record(WRITTEN_PULSE)
+    assert {name: getattr(pulse, name) for name in WRITTEN_PULSE} == WRITTEN_PULSE
+    assert pulse.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)
 
 
 # -- what is written down ------------------------------------------------------------------------

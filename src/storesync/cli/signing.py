@@ -8,6 +8,8 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
+from storesync.signature import SIGNATURE_HEADER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ def proof(hook: Hook, body: bytes) -> tuple[dict[str, str], str]:
     secret = hook.secrets[0].reveal()
     if hook.method == "signature":
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        return {"x-ld-signature": digest}, ""
+        return {SIGNATURE_HEADER.lower(): digest}, ""
     if hook.method == "url":
         return {}, secret
     return {hook.header if hook.method == "header" else "authorization": secret}, ""

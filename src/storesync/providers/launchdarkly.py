@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from storesync.errors import BadRequestError, MalformedAnswerError, SignatureError
 from storesync.model import Answer, FlagSet
 from storesync.providers import common
-from storesync.signature import hmac_sha256_matches
+from storesync.signature import SIGNATURE_HEADER, hmac_sha256_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from storesync.http import HttpClient
     from storesync.model import Hook, Notice, Source, WebhookRequest
 
-SIGNATURE_HEADER = "x-ld-signature"
 _MAX_KEY = 256
 """Characters of a key or an id that a ring carries; what is longer is not waited for."""
 _MAX_WANTED = 10
@@ -47,15 +46,15 @@ class LaunchDarkly:
     needs_key = True
 
     def verify(self, request: WebhookRequest, hook: Hook) -> None:
-        """Check ``X-LD-Signature``: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
+        """Check the signature: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
         if hook.method not in self.methods:
             raise common.wrong_method(hook, self.title, self.methods)
-        given = request.headers.get(SIGNATURE_HEADER)
+        given = request.headers.get(SIGNATURE_HEADER.lower())
         if not given:
-            message = "no X-LD-Signature: tick 'Sign this webhook' in LaunchDarkly"
+            message = f"no {SIGNATURE_HEADER}: tick 'Sign this webhook' in LaunchDarkly"
             raise SignatureError(message)
         if not hmac_sha256_matches(request.body, given, hook.secrets):
-            message = "X-LD-Signature matches none of the active secrets"
+            message = f"{SIGNATURE_HEADER} matches none of the active secrets"
             raise SignatureError(message)
 
     def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
