@@ -26,7 +26,7 @@ from tools import make_events
 
 from .containers import ARCHITECTURE, Engine, NoEngineError, Relay, invoke
 from .deployments import checkout
-from .test_sample_events import BY_HAND, FORGED, HOOK_OPTIONS, SIGNED, SOURCES, TOLD, load
+from .test_sample_events import BY_HAND, FORGED, SIGNED, SOURCES, TOLD, hook_options, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +161,7 @@ def _configure(
         "webhooks": {
             "provider": provider,
             "secrets": [make_events.SECRET],
-            "options": HOOK_OPTIONS,
+            "options": hook_options(provider),
         },
     }
     for kind, content in contents.items():

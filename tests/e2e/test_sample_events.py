@@ -32,6 +32,7 @@ from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
+from storesync.providers import get
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -126,7 +127,12 @@ class Kind(NamedTuple):
     """The status that the provider takes for a delivery."""
 
 
-HOOK_OPTIONS = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
+def hook_options(provider: str) -> dict[str, str]:
+    """Return the options that name what the samples are of, those that the provider knows."""
+    named = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
+    return {name: named[name] for name in get(provider).hook_options}
+
+
 SOURCES = {
     make_events.APPCONFIG_SOURCE: Kind("appconfig", _appconfig, 0),
     make_events.LAUNCHDARKLY_SOURCE: Kind("launchdarkly", _launchdarkly, 202),
@@ -261,7 +267,11 @@ def _configure(
     options: Mapping[str, str],
 ) -> None:
     ssm = aws.client("ssm")
-    hook = {"provider": provider, "secrets": [make_events.SECRET], "options": HOOK_OPTIONS}
+    hook = {
+        "provider": provider,
+        "secrets": [make_events.SECRET],
+        "options": hook_options(provider),
+    }
     contents: dict[str, Mapping[str, Any]] = {
         "sources": {"provider": provider, "allow_http": True, "options": options},
         "credentials": credential,

@@ -610,10 +610,11 @@ OUTCOMES = {
 @pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
 def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None:
     """Each file in events/, given to WebhookFunction, is answered as its page says."""
-    options = {"project": "shop", "environment": "production"}
+    ours = {"environment": "production"}
+    options = {**ours, "project": "shop"}
     deployment.put_hook("prod", "launchdarkly", make_events.SECRET, options=options)
-    deployment.put_hook("unleash", "unleash", make_events.SECRET, options=options)
-    deployment.put_hook("split", "split", make_events.SECRET, options=options)
+    deployment.put_hook("unleash", "unleash", make_events.SECRET, options=ours)
+    deployment.put_hook("split", "split", make_events.SECRET, options=ours)
     status, wanted = OUTCOMES[name]
     assert send(json.loads((EVENTS / name).read_text(encoding="utf-8")))[0] == status
     rings = deployment.rings()
