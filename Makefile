@@ -156,12 +156,12 @@ docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
 
 .PHONY: bench
-bench: ## every measurement beside its peer, into docs/benchmarks.md: some 25 minutes on a quiet machine
+bench: ## every measurement beside its peer, into docs/benchmarks.md: some ten minutes on a quiet machine
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench-quick
-bench-quick: ## a taste of it in some ten minutes, on the screen only (ONLY="P1 P3" for some parts)
+bench-quick: ## a taste of it with fewer rounds and sizes, on the screen only (ONLY="P1 P3" for some parts)
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) --quick $(if $(ONLY),--only $(ONLY))
 
