@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import world
-from bench.harness import PYTHON, REPOSITORY
+from bench.publishing import PEER, publish, publish_by_sdk, shown, switch
 from bench.results import Part
-from bench.units import CountingClient
 from local.stand_in import StandIn
 
 if TYPE_CHECKING:
     from bench.harness import Dose
 
-WRITER = REPOSITORY / "bench" / "writers" / "launchdarkly_init.py"
-PEER = "LaunchDarkly's SDK, init"
+CHANGES = {"first publication": 0, "0 changes": 0, "1 change": 1, "50 changes": 50}
+"""Flags that are switched before."""
 UNCHANGED_UNITS = 2
 ONE_CHANGE_REQUESTS = 6
 FURTHER_UNITS = 4
@@ -35,12 +28,12 @@ def measure(dose: Dose) -> Part:
     with StandIn() as aws:
         for rows in (False, True):
             with world.provider("launchdarkly", size) as (server, _):
-                theirs = _theirs(aws, server) if rows else []
+                theirs = publish_by_sdk(aws, server) if rows else []
                 units: dict[str, int] = {}
                 table = world.new_table(aws)
-                for change in ("first publication", "0 changes", "1 change", "50 changes"):
-                    _change(server, change)
-                    counted = _sync(aws, table, server, rows=rows)
+                for change, flags in CHANGES.items():
+                    switch(server, flags)
+                    counted = publish(aws, table, server, rows=rows)
                     units[change] = counted["write_units"]
                     work = f"{change}{'' if rows else ', without rows'}"
                     peer = theirs[0 if change.startswith("first") else 1] if theirs else None
@@ -48,8 +41,8 @@ def measure(dose: Dose) -> Part:
                     part.counted(
                         work,
                         PEER if peer else "",
-                        _write(counted),
-                        _write(peer) if peer else "",
+                        shown(counted),
+                        shown(peer) if peer else "",
                         goal=goal,
                         met=met,
                     )
@@ -72,49 +65,9 @@ def measure(dose: Dose) -> Part:
     return part
 
 
-def _change(server: Any, change: str) -> None:
-    number = change.partition(" ")[0]
-    if number.isdigit():
-        for key in sorted(server.flags())[: int(number)]:
-            server.set_flag(key, on=not server.flags()[key]["on"])
-
-
 def _goal(change: str, counted: dict[str, Any]) -> tuple[str, bool | None]:
     if change == "0 changes":
         return "2 small writes", counted["writes"] == counted["write_units"] == UNCHANGED_UNITS
     if change == "1 change":
         return "at most 6 requests", counted["requests"] <= ONE_CHANGE_REQUESTS
     return "", None
-
-
-def _write(counted: dict[str, Any]) -> str:
-    return f"{counted['requests']} requests, {counted['write_units']:,} WU, {counted['ms']:.0f} ms"
-
-
-def _sync(aws: StandIn, table: Any, server: Any, *, rows: bool) -> dict[str, Any]:
-    """Run one sync; returns what it cost."""
-    client = CountingClient(table.client)
-    begun = time.perf_counter()
-    world.sync(aws, table, server, "launchdarkly", client=client, rows=rows)
-    reading = client.calls["get_item"] + client.calls["query"]
-    return {
-        "requests": client.requests(),
-        "writes": client.requests() - reading,
-        "write_units": client.write_units,
-        "ms": (time.perf_counter() - begun) * 1000,
-    }
-
-
-def _theirs(aws: StandIn, server: Any) -> list[dict[str, Any]]:
-    """Let the SDK write the set twice; returns what each time cost."""
-    table = world.new_table(aws)
-    environment = aws.child_environment({**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "document.json"
-        file.write_bytes(server.document())
-        command = [str(PYTHON), str(WRITER), table.name, str(file)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return found

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import world
+from bench import publishing, world
 from bench.harness import Case, in_turn, steps
 from bench.relay import Relay
 from bench.results import Part
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.harness import Dose
 
 SMALL = 100
+PEER = "LaunchDarkly's SDK, daemon mode"
 MOST_TIMES = 3.0
 MEMORY_ROUNDS = 7
 
@@ -34,16 +35,39 @@ def measure(dose: Dose) -> Part:
         _cold(part, dose, ours, environments, flags)
         _memory(part, dose, ours, environments, flags)
         port = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
-        read = {}
+        scripts = {"steps_ours.py": ours, "steps_launchdarkly.py": world.SITE}
+        read: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
         for size in dose.sizes:
             variables = {**environments[size], **port}
-            case = Case("steps", "steps_ours.py", ours, variables, ("read", flags[size]))
-            relay.count()
-            *_, (_, read[size]) = steps(case, relay.count)
-            part.counted(f"bytes of the first flag, {size:,} flags", "itself", read[size])
-        growth = [(size, counted.received) for size, counted in read.items()]
-        part.lines("Bytes read for the first flag", "B", {"flagstore": growth})
+            counted = []
+            for script, packages in scripts.items():
+                case = Case("steps", script, packages, variables, ("read", flags[size]))
+                relay.count()
+                *_, (_, found) = steps(case, relay.count)
+                counted.append(found)
+                read[script].append((size, found.received))
+            part.counted(f"bytes of the first flag, {size:,} flags", PEER, *counted)
+        growth = {"flagstore": read["steps_ours.py"], PEER: read["steps_launchdarkly.py"]}
+        part.lines("Bytes read for the first flag", "B", growth)
+        _publications(part, dose, aws)
     return part
+
+
+def _publications(part: Part, dose: Dose, aws: StandIn) -> None:
+    """One flag is changed; the SDK writes its set as it does after any change."""
+    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], publishing.PEER: []}
+    for size in dose.sizes:
+        with world.provider("launchdarkly", size) as (server, _):
+            table = world.new_table(aws)
+            publishing.publish(aws, table, server)
+            publishing.switch(server, 1)
+            mine = publishing.publish(aws, table, server)
+            _, theirs = publishing.publish_by_sdk(aws, server)
+        shown = map(publishing.shown, (mine, theirs))
+        part.counted(f"publication of 1 change, {size:,} flags", publishing.PEER, *shown)
+        for name, written in zip(series, (mine, theirs), strict=True):
+            series[name].append((size, written["write_units"]))
+    part.lines("Write units of a publication of 1 change", "units", series)
 
 
 def _cold(
@@ -53,26 +77,30 @@ def _cold(
     environments: dict[int, dict[str, str]],
     flags: dict[int, str],
 ) -> None:
-    """Run all sizes in turn, so that a pair is two sizes of one round."""
-    scripts = {
-        "flagstore": ("ours.py", ours),
-        "LaunchDarkly's SDK": ("launchdarkly_daemon.py", world.SITE),
-    }
-    series: dict[str, list[tuple[float, float]]] = {}
-    for name, (script, packages) in scripts.items():
-        cases = []
-        for size, environment in environments.items():
-            asked = ("value", flags[size]) if script == "ours.py" else (flags[size],)
-            cases.append(Case(str(size), script, packages, environment, asked))
-        times = in_turn(cases, dose.rounds, same=False)
-        series[name] = [(size, sorted(times[str(size)])[dose.rounds // 2]) for size in flags]
-        if script == "ours.py":
-            largest = max(dose.sizes)
-            work = f"cold first flag, {largest:,} flags"
-            most = MOST_TIMES
-            part.timed(
-                work, f"itself, {SMALL} flags", times[str(largest)], times[str(SMALL)], most=most
-            )
+    """Run both at all sizes in turn, so that a pair is of one round."""
+    cases = []
+    for size, environment in environments.items():
+        flag = flags[size]
+        cases += [
+            Case(f"ours {size}", "ours.py", ours, environment, ("value", flag)),
+            Case(f"theirs {size}", "launchdarkly_daemon.py", world.SITE, environment, (flag,)),
+        ]
+    times = in_turn(cases, dose.rounds, same=False)
+    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], PEER: []}
+    for size in environments:
+        mine, theirs = times[f"ours {size}"], times[f"theirs {size}"]
+        part.timed(f"cold first flag, {size:,} flags", PEER, mine, theirs)
+        for name, taken in zip(series, (mine, theirs), strict=True):
+            series[name].append((size, sorted(taken)[dose.rounds // 2]))
+    largest = max(dose.sizes)
+    least, most = times[f"ours {SMALL}"], times[f"ours {largest}"]
+    part.timed(
+        f"cold first flag, {largest:,} flags",
+        f"itself, {SMALL} flags",
+        most,
+        least,
+        most=MOST_TIMES,
+    )
     part.lines("Fresh process to first flag", "ms", series)
 
 
@@ -83,7 +111,7 @@ def _memory(
     environments: dict[int, dict[str, str]],
     flags: dict[int, str],
 ) -> None:
-    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], "LaunchDarkly's SDK": []}
+    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], PEER: []}
     rounds = min(dose.rounds, MEMORY_ROUNDS)
     for size, environment in environments.items():
         asked = (flags[size],)
@@ -95,10 +123,10 @@ def _memory(
             work = (
                 f"memory with {'one flag' if step == 'first' else 'all flags'} used, {size:,} flags"
             )
-            part.timed(work, "LaunchDarkly's SDK, daemon mode", a, b, most=0.5, unit="MB")
+            part.timed(work, PEER, a, b, most=0.5, unit="MB")
             if step == "all":
                 series["flagstore"].append((size, sorted(a)[rounds // 2]))
-                series["LaunchDarkly's SDK"].append((size, sorted(b)[rounds // 2]))
+                series[PEER].append((size, sorted(b)[rounds // 2]))
     bare = sorted(pair[0]["bare"] for pair in pairs)[rounds // 2]
     part.notes.append(f"Of the memory, {bare:.0f} MB on both sides are the bare interpreter's.")
     part.lines("Resident memory, all flags used", "MB", series)
