@@ -189,7 +189,7 @@ def test_a_trickle_does_not_outlast_the_deadline(
     played.step, played.pause_s = 1, 0.05
     begun = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        read(transport, 0.3)
+        read(transport, 0.8)
     assert time.monotonic() - begun < 0.6
     played.step = 0
 
@@ -362,7 +362,17 @@ def test_redirects_without_end_end_with_the_deadline(
     place = place.replace(b"%d", b"%d" % played.port)
     played.default = b"-MOVED 811 %b\r\n" % place
     with pytest.raises(StoreUnavailableError, match="MOVED 811"):
-        read(transport, 0.2)
+        read(transport, 0.5)
+
+
+def test_what_was_said_before_the_time_ran_out_is_told(
+    played: Played, transport: SocketTransport
+) -> None:
+    """A server that refuses once and then answers no more is known by its refusal."""
+    played.due = [b"-LOADING the dataset\r\n"]
+    played.default = b""
+    with pytest.raises(StoreUnavailableError, match="before that: LOADING the dataset"):
+        read(transport, 0.8)
 
 
 # -- settings -------------------------------------------------------------------------------------

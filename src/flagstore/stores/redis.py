@@ -118,7 +118,7 @@ class SocketTransport:
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         """Call commands, again after what a repetition can mend, until the deadline."""
-        attempt = 0
+        attempt, said = 0, ""
         while True:
             reused = self._is_warm()
             try:
@@ -128,11 +128,13 @@ class SocketTransport:
                 self._node = self._address
                 if reused:
                     continue  # the other end closed a kept connection: once more, on a fresh one
-                problem = self._problem(error)
+                problem = self._problem(error) + said
             else:
                 problem = _refusal(replies)
                 if not problem:
                     return replies
+                # A server that is slow at last has told before what is wrong with it.
+                said = f" (before that: {problem})"
             pause = 0.02 * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
             if time.monotonic() + pause >= deadline:
                 message = f"Redis at {self._address.place()}: {problem}"
