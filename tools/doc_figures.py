@@ -1,4 +1,4 @@
-"""Writes the computed parts of README and docs/{cost,propagation,capacity,architecture}.md.
+"""Writes every generated part of README and docs.
 
 From the constants of the sources, the defaults of template.yaml and what the benchmarks measured:
 ``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_figures.py
@@ -12,6 +12,7 @@ from pathlib import Path
 from tools import (
     doc_architecture,
     doc_compared,
+    doc_tables,
     figures_capacity,
     figures_cost,
     figures_propagation,
@@ -24,6 +25,8 @@ PAGES = {
     "architecture.md": doc_architecture.parts,
     "capacity.md": figures_capacity.tables,
     "cost.md": figures_cost.tables,
+    "iam.md": doc_tables.of_rights,
+    "parameters.md": doc_tables.of_parameters,
     "propagation.md": figures_propagation.tables,
 }
 

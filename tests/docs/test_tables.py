@@ -1,32 +1,14 @@
-"""What pages have from the template is what the template says."""
+"""What pages have from the template is what it says; test_figures.py holds the pages to it."""
 
 from __future__ import annotations
 
 import re
-
-import pytest
 
 from simulators.template import read_template
 from tests.docs.pages import read
 from tools import doc_tables
 
 TEMPLATE = read_template()
-
-
-@pytest.mark.parametrize("page", doc_tables.PAGES)
-def test_the_tables_are_those_of_the_template(page: str) -> None:
-    """`make docs` would change nothing."""
-    text = read(page)
-    assert doc_tables.PART.search(text)
-    assert doc_tables.written(text, TEMPLATE) == text, f"{page} is out of date: run `make docs`"
-
-
-def test_every_table_stands_on_a_page() -> None:
-    """Once each."""
-    found = [
-        name for page in doc_tables.PAGES for _, name, _ in doc_tables.PART.findall(read(page))
-    ]
-    assert sorted(found) == sorted(doc_tables.TABLES)
 
 
 def test_what_is_said_beside_the_template_is_about_what_is_in_it() -> None:
@@ -43,7 +25,7 @@ def test_every_role_and_policy_of_the_template_has_its_table() -> None:
         for name, resource in TEMPLATE["Resources"].items()
         if {"PolicyDocument", "Policies"} & set(resource["Properties"])
     }
-    page = "".join(found[0] for found in doc_tables.PART.finditer(read("docs/iam.md")))
+    page = "".join(doc_tables.of_rights().values())
     for name in with_rights:
         resource = TEMPLATE["Resources"][name]["Properties"]
         for policy in resource.get("Policies", [resource]):
