@@ -200,7 +200,7 @@ def _measured() -> str:
         [
             "constant",
             "reader: a refresh, at most",
-            f"{REFRESH_S:g} s, doubling to {FIRST_LOAD_S:g} s",
+            f"{REFRESH_S:g} s; while data arrives, doubling to {FIRST_LOAD_S:g} s",
         ],
         [
             "constant",

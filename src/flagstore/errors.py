@@ -39,6 +39,11 @@ class NotPublishedError(NotLoadedError):
 class StoreUnavailableError(NotLoadedError):
     """When the store did not answer in time, or refused the request."""
 
+    def __init__(self, *args: object, receiving: bool = False) -> None:
+        super().__init__(*args)
+        self.receiving = receiving
+        """Whether time ran out while data was arriving: with more of it, the read succeeds."""
+
 
 class UnsupportedLayoutError(NotLoadedError):
     """When the store was written for newer readers only: update the layer or the wheel."""

@@ -54,6 +54,8 @@ OURS = {
     "flagstore.stores.credentials",
     "flagstore.stores.dynamodb",
     "flagstore.stores.http",
+    "flagstore.stores.network",
+    "flagstore.stores.retrying",
     "flagstore.stores.sigv4",
     "flagstore.typed",
 }

@@ -637,9 +637,10 @@ def test_the_reader_reads_pieces_in_order(redis_server: Server, number: int) -> 
         store.put_all([record(*piece_key("prod", 1, 0, 3), body=b"part")])
         store.put_all([record(*piece_key("prod", 11, number), body=b"other")])
     with reading(redis_server) as reader:
-        assert reader.pieces("prod", 1, deadline=soon()) == bodies
-        assert reader.pieces("prod", 1, part=3, deadline=soon()) == [b"part"]
-        assert reader.pieces("prod", 2, deadline=soon()) == []
+        assert list(reader.pieces("prod", 1, deadline=soon())) == bodies
+        assert list(reader.pieces("prod", 1, start=5, deadline=soon())) == bodies[5:]
+        assert list(reader.pieces("prod", 1, part=3, deadline=soon())) == [b"part"]
+        assert list(reader.pieces("prod", 2, deadline=soon())) == []
 
 
 def test_the_reader_finds_nothing_where_nothing_is(redis_server: Server) -> None:

@@ -25,6 +25,13 @@ class CountedReader:
         self.calls.append("pieces" if options.get("part") is None else "part")
         return self._reader.pieces(source, ticket, **options)
 
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+
 
 def counted_client(source: str) -> tuple[Client, list[str]]:
     """Return a client, and the list that its reads will be noted in."""

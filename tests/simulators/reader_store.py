@@ -8,7 +8,7 @@ from flagstore.errors import StoreUnavailableError
 from flagstore.layout import Key, pieces_namespace, pieces_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flagstore.layout import Record
     from simulators.clock import FakeClock
@@ -18,7 +18,8 @@ class RecordsReader:
     """Implements the reader's store on a dict of records.
 
     Every call is noted in :attr:`calls` before it answers or fails, as ``read <namespace>``,
-    ``read! <namespace>`` where it is consistent, or ``pieces <ticket>``.
+    ``read! <namespace>`` where it is consistent, or ``pieces <ticket>``, and ``pieces <ticket>/1``
+    for those from the second on.
     """
 
     def __init__(self, records: Mapping[Key, Record], clock: FakeClock | None = None) -> None:
@@ -28,6 +29,10 @@ class RecordsReader:
         """What every call raises."""
         self.latency_s = 0.0
         """How long an answer takes, by the clock; past the deadline there is none."""
+        self.page = 8
+        """How many pieces come with one call."""
+        self.receiving = False
+        """Whether data is still arriving when time runs out."""
         self.stale: Mapping[Key, Record] = {}
         """What reads that are not consistent still see of some records."""
         self.on_call: Callable[[str], None] = lambda _call: None
@@ -43,15 +48,26 @@ class RecordsReader:
         return dict(record) if record else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a large body, in order."""
-        self._answer(f"pieces {ticket}" if part is None else f"part {ticket}.{part}", deadline)
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a large body, in order, a page per call."""
         namespace, prefix = pieces_namespace(source), pieces_prefix(ticket, part)
         found = sorted(
             key for key in self.records if key.namespace == namespace and key.key.startswith(prefix)
         )
-        return [bytes(self.records[key].get("body", b"")) for key in found]  # type: ignore[arg-type]
+        call = f"pieces {ticket}" if part is None else f"part {ticket}.{part}"
+        for first in range(start, max(len(found), start + 1), self.page):
+            self._answer(f"{call}/{first}" if first else call, deadline)
+            for key in found[first : first + self.page]:
+                yield bytes(self.records[key].get("body", b""))  # type: ignore[arg-type]
+
+    def prepare(self) -> None:
+        """Note that a first read is prepared for."""
+        self.calls.append("prepare")
+
+    def close(self) -> None:
+        """Note that the connection is closed."""
+        self.calls.append("close")
 
     def _answer(self, call: str, deadline: float) -> None:
         self.calls.append(call)
@@ -61,6 +77,6 @@ class RecordsReader:
             self._clock.advance(max(0.0, min(left, self.latency_s)))
             if left < self.latency_s:
                 message = f"{call}: no answer in time"
-                raise StoreUnavailableError(message)
+                raise StoreUnavailableError(message, receiving=self.receiving)
         if self.error is not None:
             raise self.error

@@ -192,6 +192,14 @@ class Renamed:
         """Read pieces."""
         return self._inner.pieces(*arguments, **more)
 
+    def prepare(self) -> None:
+        """Prepare the first read."""
+        self._inner.prepare()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._inner.close()
+
 
 def test_a_source_has_one_head_for_each_layout(any_rig: AnyRig) -> None:
     """A writer that publishes again touches no head of a layout that it does not write."""

@@ -402,16 +402,44 @@ def test_a_slow_store_costs_a_loaded_caller_a_quarter_of_a_second() -> None:
 
 
 def test_a_set_that_takes_longer_gets_in_at_last() -> None:
-    """The patience of a refresh doubles with each time-out, up to that of a first load."""
+    """The budget of a refresh doubles while data arrives, up to that of a first load."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
     rig.store.latency_s = 0.2  # twice, for pulse and head, is more than it waits at first
+    rig.store.receiving = True
     rig.advance(61)
     assert rig.client["a"] == 1
     rig.advance(61)
     assert rig.client["a"] == 2
     assert not rig.client.info().stale
+
+
+def test_pieces_that_were_read_in_time_are_kept_for_the_next_attempt() -> None:
+    """So a large body gets in even where the budget never grows."""
+    rig = Rig({"flag-1": 1})
+    rig.client.snapshot()
+    ticket = rig.publish(LARGE)
+    rig.store.page, rig.store.latency_s = 1, 0.08
+    rig.advance(61)
+    rig.calls()
+    assert rig.client["flag-1"] == 1
+    rig.advance(61)
+    assert rig.client["flag-1"] == LARGE["flag-1"]
+    first = [PULSE, HEAD, f"pieces {ticket}", f"pieces {ticket}/1"]
+    assert rig.calls() == [*first, PULSE, HEAD, f"pieces {ticket}/1"]
+
+
+def test_a_silent_store_never_costs_more_than_the_first_time() -> None:
+    """Where nothing arrives, more time would not help: the budget stays, however often it fails."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.latency_s = 5
+    for _ in range(5):
+        rig.advance(61)
+        before = rig.mono.monotonic()
+        assert rig.client["a"] == 1
+        assert rig.mono.monotonic() - before == pytest.approx(REFRESH_S)
 
 
 def test_a_slow_store_costs_a_cold_caller_two_seconds() -> None:

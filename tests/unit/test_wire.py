@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -166,73 +161,3 @@ def test_no_header_smuggles_another(wire: Wire, value: str) -> None:
     with pytest.raises(ConnectionError, match="line end"):
         ask(wire, **{"x-amz-security-token": value})
     assert b"x: y" not in b"".join(wire.requests)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for 127.0.0.1, and its key, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("allowed: no openssl to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = (
-        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 "
-        f"-subj /CN=flags -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-class Hello(http.server.BaseHTTPRequestHandler):
-    """Says hello."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """Answer."""
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Tls(http.server.ThreadingHTTPServer):
-    """Serves https, and takes a handshake that fails as it comes."""
-
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing: a client that refuses the certificate is what is tested."""
-
-
-@pytest.fixture
-def tls_port(certificate: Path) -> Iterator[int]:
-    """Run a server with that certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with Tls(("127.0.0.1", 0), Hello) as server:
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
-
-
-def test_tls_is_verified(tls_port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that nobody vouches for, or for another name, ends the connection unused."""
-    deadline = time.monotonic() + 10
-    with pytest.raises(ssl.SSLCertVerificationError):
-        Connection("https", f"127.0.0.1:{tls_port}", deadline)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(ssl.SSLCertVerificationError):
-        Connection("https", f"localhost:{tls_port}", deadline)
-    connection = Connection("https", f"127.0.0.1:{tls_port}", deadline)
-    assert connection.request("GET", "/", {}, b"", deadline) == (200, b"hello")
-    assert connection.request("GET", "/", {}, b"", deadline) == (200, b"hello")
-    connection.close()

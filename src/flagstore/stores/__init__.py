@@ -5,24 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flagstore.layout import Key, Record
 
 
 class ReaderStore(Protocol):
-    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds.
-
-    Both raise :class:`flagstore.StoreUnavailableError` where there is no answer in time.
-    """
+    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
+        """Return one record.
+
+        Raises:
+            StoreUnavailableError: if there is no response in time.
+        """
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a ticket's body, or of one of its large parts, in order.
+
+        Args:
+            source: name of the source.
+            ticket: the ticket that wrote them.
+            deadline: by when all of them have to be here.
+            part: number of the large part; None for the body.
+            start: number of the first piece to yield.
+
+        Raises:
+            StoreUnavailableError: if the next one is not here in time.
+        """
+
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+
+    def close(self) -> None:
+        """Close the connection, if there is one; the next read opens another. Idempotent."""
 
 
 def open_store(environ: Mapping[str, str], clock: Callable[[], float]) -> ReaderStore:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.stores.dynamodb import first_line
+from flagstore.stores.network import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +34,13 @@ class BotoTransport:
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """Call one operation, twice if there is time; no wait is longer than what is left."""
         method = {"GetItem": "get_item", "Query": "query"}[operation]
-        failures = _boto_exceptions()
+        failures: tuple[type[Exception], ...] = (TimeoutError, *_boto_exceptions())
         again = True
         while True:
+            call = partial(getattr(self._client(deadline), method), **payload)
             try:
-                answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+                # Looking up names and credentials has no deadline in botocore.
+                answer: dict[str, Any] = in_background(call, deadline, operation)
             except failures as error:
                 if again and deadline - time.monotonic() >= TIMEOUTS_S[0]:
                     again = False
@@ -45,10 +49,19 @@ class BotoTransport:
                 raise StoreUnavailableError(message) from error
             return answer
 
+    def prepare(self) -> None:
+        """Make a client."""
+        self._client(time.monotonic() + TIMEOUTS_S[-1])
+
+    def close(self) -> None:
+        """Drop the clients with their connections; the next call makes others."""
+        self._clients, self._session = {}, None
+
     def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
         left = deadline - time.monotonic()
         if self._pid != os.getpid():  # parent and child would read each other's answers
-            self._clients, self._session, self._pid = {}, None, os.getpid()
+            self.close()
+            self._pid = os.getpid()
         # The longest that is in time; what is left of a quarter of a second is less than that.
         in_time = [seconds for seconds in TIMEOUTS_S if seconds <= left]
         seconds = in_time[-1] if in_time else TIMEOUTS_S[0]

@@ -13,18 +13,17 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, pieces_namespace, pieces_prefix
+from flagstore.layout import Key, piece_key, pieces_namespace, pieces_prefix
 from flagstore.stores.credentials import EnvironmentKeys, find
+from flagstore.stores.retrying import RetryingTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flagstore.layout import Record
     from flagstore.stores.credentials import CredentialSource
     from flagstore.stores.http import Connection
 
-IDLE_S = 5.0
-"""A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
 OK = 200
 REFUSED = 400
 RETRIED_CODES = {
@@ -33,6 +32,20 @@ RETRIED_CODES = {
     "RequestLimitExceeded",
     "InternalServerError",
 }
+SUFFIXES = {
+    "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
+    "us-gov-": ("amazonaws.com", "api.aws"),
+    "us-iso-": ("c2s.ic.gov", "api.aws.ic.gov"),
+    "us-isob-": ("sc2s.sgov.gov", "api.aws.scloud"),
+    "eu-isoe-": ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    "us-isof-": ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    "": ("amazonaws.com", "api.aws"),
+}
+"""How regions of a partition begin → end of its plain and of its dual-stack endpoints.
+
+Source: partitions.json in botocore 1.44, whose endpoints of every region the tests compare.
+"""
 KEYS_REFUSED = {
     "ExpiredTokenException",
     "InvalidSignatureException",
@@ -50,6 +63,12 @@ class Transport(Protocol):
             StoreUnavailableError: if there is none in time.
         """
 
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Idempotent."""
+
 
 class DynamoDBReader:
     """Reads records of one table."""
@@ -62,16 +81,16 @@ class DynamoDBReader:
         """Return one record: one GetItem."""
         payload = {
             "TableName": self._table,
-            "Key": {name: {"S": value} for name, value in key._asdict().items()},
+            "Key": _typed(key),
             "ConsistentRead": consistent,
         }
         answer = self._transport.call("GetItem", payload, deadline)
         return _record(answer["Item"]) if "Item" in answer else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body or large part, in order: one Query a megabyte."""
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a ticket's body or large part, in order: one Query per megabyte."""
         payload: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
@@ -82,14 +101,24 @@ class DynamoDBReader:
                 ":p": {"S": pieces_prefix(ticket, part)},
             },
         }
-        found: list[bytes] = []
+        if start:
+            payload["ExclusiveStartKey"] = _typed(piece_key(source, ticket, start - 1, part))
         while True:
             answer = self._transport.call("Query", payload, deadline)
-            # A piece that was expired after it was gone leaves a stub without a body.
-            found += [_record(item).get("body", b"") for item in answer["Items"]]  # type: ignore[misc] # bytes
+            for item in answer["Items"]:
+                # A piece that was expired after it was gone leaves a stub without a body.
+                yield _record(item).get("body", b"")  # type: ignore[misc] # bytes
             if "LastEvaluatedKey" not in answer:
-                return found
+                return
             payload["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+        self._transport.prepare()
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Idempotent."""
+        self._transport.close()
 
 
 def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
@@ -117,9 +146,8 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
     """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know.
 
     Raises:
-        ConfigurationError: if it is no ``https://`` or ``http://`` with a host.
+        ConfigurationError: if one that is given is not ``https://`` or ``http://`` with a host.
     """
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
             scheme, _, rest = given.partition("://")
@@ -128,87 +156,82 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
                 message = f"{name} must be https://… or http://…, with a host"
                 raise ConfigurationError(message)
             return f"{scheme}://{rest}"
-    return f"https://dynamodb.{region}.{suffix}"
+    partition = next((prefix for prefix in SUFFIXES if region.startswith(prefix)), "")
+    plain, dual_stack = SUFFIXES[partition]
+    fips = environ.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true"
+    if environ.get("AWS_USE_DUALSTACK_ENDPOINT", "").lower() == "true":
+        suffix = dual_stack
+    else:
+        suffix = plain
+        fips = fips and partition != "us-gov-"  # its plain endpoints are validated already
+    return f"https://dynamodb{'-fips' * fips}.{region}.{suffix}"
 
 
-class LeanTransport:
-    """DynamoDB over HTTP by hand, signed by hand, on one kept connection.
+class LeanTransport(RetryingTransport):
+    """DynamoDB over HTTP by hand, signed by hand, on one kept connection."""
 
-    Used by one thread at a time: the reader's refresh holds a lock.
-    """
+    trust_remedy = (
+        "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE where its authority is private"
+    )
 
     def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
+        """Connect to nothing yet."""
         self._region = region
         self._scheme, _, rest = endpoint.partition("://")
         self._host = rest.partition("/")[0]
+        super().__init__(f"DynamoDB at {self._host}")
         self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
         self._connection: Connection | None = None
-        self._used_at = self._used_wall = 0.0
-        self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, again after what a repetition can mend, until the deadline."""
+        """Call one operation, again after what another attempt may improve on."""
         body = json.dumps(payload).encode()
-        attempt = 0
-        while True:
-            reused = self._is_warm()
-            try:
-                status, answer = self._once(operation, body, deadline)
-            except OSError as error:
-                self.close()
-                if reused:
-                    continue  # the other end closed a kept connection: once more, on a fresh one
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                problem = self._problem(status, answer)
-                if not problem:
-                    return answer
-            pause = 0.02 * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
-            if time.monotonic() + pause >= deadline:
-                message = f"{operation} on {self._host}: {problem}"
-                raise StoreUnavailableError(message)
-            time.sleep(pause)
-            attempt += 1
 
-    def _problem(self, status: int, answer: Mapping[str, Any]) -> str:
-        """Return what a repetition may mend, or an empty text where all is well.
+        def exchange(deadline: float, first_byte_by: float | None) -> tuple[dict[str, Any], str]:
+            return self._exchange(operation, body, deadline, first_byte_by)
 
-        Raises:
-            StoreUnavailableError: for what no repetition mends.
-        """
-        if status == OK:
-            return ""
-        code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
-        if code in KEYS_REFUSED and self._keys.refused():
-            return code  # they may be those of another time: a snapshot keeps what it knew
-        if status == REFUSED and code not in RETRIED_CODES:
-            text = first_line(str(answer.get("message") or answer.get("Message") or ""))
-            message = f"DynamoDB refused: {code}: {text}"
-            raise StoreUnavailableError(message)
-        return code
+        return self._repeat(exchange, deadline)
 
-    def _is_warm(self) -> bool:
-        """Say whether there is a connection to use again; one of another process never is."""
-        # By both clocks: the monotonic one may stop while Lambda freezes us.
-        idled = max(time.monotonic() - self._used_at, time.time() - self._used_wall)
-        warm = self._pid == os.getpid() and idled < IDLE_S
-        if not warm:
-            self.close()
-        return self._connection is not None
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+        from flagstore.stores import http, network, sigv4  # noqa: F401, PLC0415 - imports socket
 
-    def _once(self, operation: str, body: bytes, deadline: float) -> tuple[int, dict[str, Any]]:
+        if self._scheme == "https":
+            network.prepare_tls()
+
+    def _exchange(
+        self, operation: str, body: bytes, deadline: float, first_byte_by: float | None
+    ) -> tuple[dict[str, Any], str]:
         headers = self._signed(operation, body, deadline)
         connection = self._connection or self._connect(deadline)
-        status, content = connection.request("POST", "/", headers, body, deadline)
-        self._used_at, self._used_wall = time.monotonic(), time.time()
+        status, content = connection.request("POST", "/", headers, body, deadline, first_byte_by)
         if connection.closed:
             self.close()
         try:
             # Only failures may come without a body: an empty 200 is one that was cut off.
-            return status, json.loads(content or (b"" if status == OK else b"{}"))
+            response = json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
-            message = f"an answer that is no JSON (HTTP {status})"
+            message = f"a response that is not JSON (HTTP {status})"
             raise OSError(message) from error
+        return response, self._problem(status, response)
+
+    def _problem(self, status: int, response: Mapping[str, Any]) -> str:
+        """Return what another attempt may improve on, or an empty string if all is well.
+
+        Raises:
+            StoreUnavailableError: for an error that no other attempt improves on.
+        """
+        if status == OK:
+            return ""
+        code = str(response.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
+        if code in KEYS_REFUSED and self._keys.refused():
+            # They may be those of another time: a SnapStart image keeps what it knew.
+            return code
+        if status == REFUSED and code not in RETRIED_CODES:
+            text = first_line(str(response.get("message") or response.get("Message") or ""))
+            message = f"DynamoDB refused: {code}: {text}"
+            raise StoreUnavailableError(message)
+        return code
 
     def _connect(self, deadline: float) -> Connection:
         from flagstore.stores.http import Connection  # noqa: PLC0415 - imports socket
@@ -233,16 +256,14 @@ class LeanTransport:
             body=body,
         )
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
 
 def first_line(text: str) -> str:
     """Return the first line of what AWS says: about a signature, the session token is in others."""
     return text.partition("\n")[0][:500]
+
+
+def _typed(key: Key) -> dict[str, dict[str, str]]:
+    return {name: {"S": value} for name, value in key._asdict().items()}
 
 
 def _record(item: Mapping[str, Any]) -> Record:

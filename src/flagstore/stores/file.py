@@ -26,7 +26,7 @@ from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
 from flagstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flagstore.body import Part
     from flagstore.layout import Record
@@ -64,11 +64,18 @@ class FileReader:
         return head.to_record(key) if key == head_key(source) else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return a large segment; bodies are never in pieces here."""
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield a large segment; bodies are never in pieces here."""
         del source, ticket, deadline
-        return [] if part is None else [self._parts[part]]
+        if part is not None and not start:
+            yield self._parts[part]
+
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Keep nothing open."""
 
     def _current(self) -> Head:
         try:

@@ -9,9 +9,9 @@ Source of the rules: RFC 9112.
 
 from __future__ import annotations
 
-import socket
-import time
 from typing import TYPE_CHECKING
+
+from flagstore.stores.network import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Connection:
     """One connection to a server; not for two threads at once."""
 
     def __init__(self, scheme: str, host: str, deadline: float) -> None:
-        """Connect, with TLS for ``https``: the system's certificates, and the host's name checked.
+        """Connect, with TLS for ``https``.
 
         Args:
             scheme: ``http`` or ``https``.
@@ -37,46 +37,52 @@ class Connection:
             deadline: in ``time.monotonic()`` seconds, as everywhere here.
 
         Raises:
-            OSError: there is no connection in time, or no trust.
+            OSError: if there is no connection in time, or the certificate is not trusted.
         """
         name, port = _address(host, 443 if scheme == "https" else 80)
         self._host = host
         self._rest = b""
         self.closed = False
-        self._socket = connect(name, port, deadline)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if scheme == "https":
-                import ssl  # noqa: PLC0415 - 3 ms that a test on this machine need not pay
+        self._stream = connect(name, port, deadline, tls=scheme == "https")
 
-                self._socket.settimeout(left(deadline))
-                context = ssl.create_default_context()
-                self._socket = context.wrap_socket(self._socket, server_hostname=name)
-        except BaseException:
-            self._socket.close()
-            raise
+    @property
+    def receiving(self) -> bool:
+        """Whether the last request has received anything of its response."""
+        return self._stream.receiving
+
+    def is_open(self) -> bool:
+        """Return whether the connection can be used for another request."""
+        return not self.closed and self._stream.is_open()
 
     def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float,
+        first_byte_by: float | None = None,
     ) -> tuple[int, bytes]:
-        """Send one request; returns the status and the body of its answer.
+        """Send one request; return the status and the body of its response.
 
         Raises:
-            OSError: there is no whole answer in time; the connection is closed then.
+            OSError: if there is no complete response by the deadline, or the first byte of it by
+                *first_byte_by*; the connection is closed then.
         """
         try:
-            return self._request(method, path, headers, body, deadline)
+            self._stream.begin(deadline, first_byte_by)
+            return self._request(method, path, headers, body)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close it; more than once does no harm."""
+        """Close the connection. Idempotent."""
         self.closed = True
-        self._socket.close()
+        self._stream.close()
 
     def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
         fields = {"host": self._host, **headers, "content-length": str(len(body))}
         values = "".join(fields.values())
@@ -84,17 +90,16 @@ class Connection:
             message = "a header with a line end in it"
             raise ConnectionError(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self._socket.settimeout(left(deadline))
-        self._socket.sendall(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
-        status, found = self._head(deadline)
+        self._stream.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
+        status, found = self._head()
         while 100 <= status < 200:  # noqa: PLR2004 - an announcement; the answer is still to come
-            status, found = self._head(deadline)
+            status, found = self._head()
         if method == "HEAD" or status in NO_BODY:
             content = b""
         elif found.get("transfer-encoding", "").lower() == "chunked":
-            content = self._chunks(deadline)
+            content = self._chunks()
         elif "content-length" in found:
-            content = self._exactly(_length(found["content-length"], 10), deadline)
+            content = self._exactly(_length(found["content-length"], 10))
         else:
             message = "an answer that does not say how long it is"
             raise ConnectionError(message)
@@ -102,13 +107,13 @@ class Connection:
             self.close()
         return status, content
 
-    def _head(self, deadline: float) -> tuple[int, dict[str, str]]:
+    def _head(self) -> tuple[int, dict[str, str]]:
         """Return the status and the headers by lower-case name; the version under no name."""
         while b"\r\n\r\n" not in self._rest:
             if len(self._rest) > MAX_HEAD_BYTES:
                 message = "an answer with too many headers"
                 raise ConnectionError(message)
-            self._more(deadline)
+            self._more()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
@@ -122,89 +127,40 @@ class Connection:
             headers[name.strip().lower()] = value.strip()
         return int(code), headers
 
-    def _chunks(self, deadline: float) -> bytes:
+    def _chunks(self) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while length := _length(self._line(deadline).partition(";")[0].strip(), 16):
+        while length := _length(self._line().partition(";")[0].strip(), 16):
             size += length
             if size > MAX_BODY_BYTES:
                 message = "an answer that is too long"
                 raise ConnectionError(message)
-            parts.append(self._exactly(length, deadline))
-            self._line(deadline)
-        while self._line(deadline):
+            parts.append(self._exactly(length))
+            self._line()
+        while self._line():
             pass  # trailers
         return b"".join(parts)
 
-    def _line(self, deadline: float) -> str:
+    def _line(self) -> str:
         while b"\r\n" not in self._rest:
             if len(self._rest) > MAX_HEAD_BYTES:
                 message = "a line that is too long"
                 raise ConnectionError(message)
-            self._more(deadline)
+            self._more()
         line, _, self._rest = self._rest.partition(b"\r\n")
         return line.decode("latin-1")
 
-    def _exactly(self, length: int, deadline: float) -> bytes:
+    def _exactly(self, length: int) -> bytes:
         parts = [self._rest[:length]]
         self._rest = self._rest[length:]
         missing = length - len(parts[0])
         while missing:
-            parts.append(self._receive(min(missing, READ_BYTES), deadline))
+            parts.append(self._stream.receive(min(missing, READ_BYTES)))
             missing -= len(parts[-1])
         return b"".join(parts)
 
-    def _more(self, deadline: float) -> None:
-        self._rest += self._receive(READ_BYTES, deadline)
-
-    def _receive(self, size: int, deadline: float) -> bytes:
-        self._socket.settimeout(left(deadline))
-        data = self._socket.recv(size)
-        if not data:
-            message = "the server closed the connection"
-            raise ConnectionError(message)
-        return data
-
-
-def connect(name: str, port: int, deadline: float) -> socket.socket:
-    """Connect to the first address of a name that answers.
-
-    Each has its share of the time that is left: one that swallows packets, as in a zone that is
-    lost, must not take that of the others. ``socket.create_connection`` gives each all of it.
-
-    Raises:
-        OSError: none does in time.
-    """
-    addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    for place, (family, kind, protocol, _, address) in enumerate(addresses, 1):
-        made = socket.socket(family, kind, protocol)
-        try:
-            made.settimeout(left(deadline) / (len(addresses) - place + 1))
-            made.connect(address)
-        except OSError:
-            made.close()
-            if place == len(addresses):
-                raise
-        except BaseException:
-            made.close()
-            raise
-        else:
-            return made
-    message = f"{name} has no address"
-    raise ConnectionError(message)
-
-
-def left(deadline: float) -> float:
-    """Return the seconds until a deadline.
-
-    Raises:
-        TimeoutError: there are none.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
-    return seconds
+    def _more(self) -> None:
+        self._rest += self._stream.receive(READ_BYTES)
 
 
 def _address(host: str, port: int) -> tuple[str, int]:

@@ -6,11 +6,12 @@ redis-py would cost a cold start 106 ms, a command over a socket costs 12.
 from __future__ import annotations
 
 import os
-import time
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.layout import piece_key
+from flagstore.stores.network import connect, prepare_tls
 from flagstore.stores.redis_layout import (
     PORTS,
     URL_SHAPE,
@@ -21,16 +22,14 @@ from flagstore.stores.redis_layout import (
     without_arguments,
 )
 from flagstore.stores.resp import Connection, ErrorReply
+from flagstore.stores.retrying import RetryingTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from ssl import SSLContext
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flagstore.layout import Key, Record
     from flagstore.stores.resp import Command, Reply
 
-IDLE_S = 5.0
-"""A connection that idled longer is not used again: Lambda may have been frozen meanwhile."""
 PIECES_AT_ONCE = 8
 """Pieces that one round trip asks for: 2.8 MB at most."""
 MENDED = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
@@ -53,6 +52,12 @@ class Transport(Protocol):
             StoreUnavailableError: if there are none in time.
         """
 
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Idempotent."""
+
 
 class RedisReader:
     """Reads records of one database. Every read asks the server that the URL names."""
@@ -66,19 +71,26 @@ class RedisReader:
         return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body or large part, in order: eight a round trip."""
-        found: list[bytes] = []
-        while True:
-            numbers = range(len(found), len(found) + PIECES_AT_ONCE)
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a ticket's body or large part, in order: eight per round trip."""
+        for first in count(start, PIECES_AT_ONCE):
+            numbers = range(first, first + PIECES_AT_ONCE)
             keys = (piece_key(source, ticket, number, part) for number in numbers)
             asked = [("HGET", record_name(key), "body") for key in keys]
             replies = self._transport.call(asked, deadline)
             for reply in replies:
                 if not isinstance(reply, bytes):
-                    return found
-                found.append(reply[1:])
+                    return
+                yield reply[1:]
+
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting."""
+        self._transport.prepare()
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Idempotent."""
+        self._transport.close()
 
 
 def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
@@ -94,85 +106,101 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
     return RedisReader(SocketTransport(address, environ.get("FLAGSTORE_REDIS_CA_FILE", "")))
 
 
-class SocketTransport:
-    """Redis over a socket, on one kept connection.
+class SocketTransport(RetryingTransport):
+    """Redis over a socket, on one kept connection."""
 
-    Used by one thread at a time: the reader's refresh holds a lock.
-    """
+    trust_remedy = (
+        "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its authority is private"
+    )
 
     def __init__(self, address: Address, ca_file: str = "") -> None:
         """Connect to nothing yet.
 
         Args:
-            address: where the server is and how to enter.
-            ca_file: trust the authorities in this PEM file instead of the system's.
+            address: where the server is and how to log in.
+            ca_file: PEM file of the authorities to trust, and no others; by default Amazon's and
+                the system's.
         """
+        super().__init__(f"Redis at {address.place()}")
         self._address = address
         self._ca_file = ca_file
-        self._context: SSLContext | None = None
         self._node = address
         """Where to connect: in a cluster, the node that served the last call."""
         self._connection: Connection | None = None
-        self._used_at = self._used_wall = 0.0
-        self._pid = 0
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Call commands, again after what a repetition can mend, until the deadline."""
-        attempt, said = 0, ""
-        while True:
-            reused = self._is_warm()
-            try:
-                replies = self._once(commands, deadline)
-            except OSError as error:
-                self.close()
-                self._node = self._address
-                if reused:
-                    continue  # the other end closed a kept connection: once more, on a fresh one
-                problem = self._problem(error) + said
-            else:
-                problem = _refusal(replies)
-                if not problem:
-                    return replies
-                # A server that is slow at last has told before what is wrong with it.
-                said = f" (before that: {problem})"
-            pause = 0.02 * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
-            if time.monotonic() + pause >= deadline:
-                message = f"Redis at {self._address.place()}: {problem}"
-                raise StoreUnavailableError(message)
-            time.sleep(pause)
-            attempt += 1
+        """Call commands, again after what another attempt may improve on."""
 
-    def _once(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
+        def exchange(deadline: float, first_byte_by: float | None) -> tuple[list[Reply], str]:
+            try:
+                replies = self._once(commands, deadline, first_byte_by)
+            except OSError:
+                self._node = self._address
+                raise
+            return replies, _problem(replies)
+
+        return self._repeat(exchange, deadline)
+
+    def prepare(self) -> None:
+        """Import and build what a connection needs, without connecting.
+
+        Raises:
+            ConfigurationError: if the file of authorities cannot be read.
+        """
+        if not self._address.tls:
+            return
+        try:
+            prepare_tls(*filter(None, [self._ca_file]))
+        except OSError as error:
+            message = f"FLAGSTORE_REDIS_CA_FILE: {self._ca_file!r} cannot be read: {error}"
+            raise ConfigurationError(message) from error
+
+    def _once(
+        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
+    ) -> list[Reply]:
         """Call commands; where a cluster says which other node has the key, there."""
-        replies = self._exchange(commands, deadline)
+        replies = self._exchange(commands, deadline, first_byte_by)
         node = _moved(replies)
         if node:
             self.close()
             # A cluster that does not know a node's name means the one that answered.
             self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
-            replies = self._exchange(commands, deadline)
+            replies = self._exchange(commands, deadline, None)
         return replies
 
-    def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
+    def _exchange(
+        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
+    ) -> list[Reply]:
         """Send commands; on a fresh connection behind the log-in, which costs no round trip."""
-        login: list[Command] = []
-        if self._connection is None:
-            login = self._login()
-            self._pid = os.getpid()
-            tls = self._tls() if self._address.tls else None
-            self._connection = Connection(self._node.host, self._node.port, tls, deadline)
+        login = self._login() if self._connection is None else []
+        connection = self._connection or self._connect(deadline)
         try:
-            replies = self._connection.exchange([*login, *commands], deadline)
+            replies = connection.exchange([*login, *commands], deadline, first_byte_by)
+        except OSError:
+            raise
         except BaseException:
             # Also what a signal raises here: the next read would get the replies to this one.
             self.close()
             raise
-        self._used_at, self._used_wall = time.monotonic(), time.time()
         first, rest = replies[: len(login)], replies[len(login) :]
         if any(isinstance(reply, ErrorReply) for reply in first):
             self.close()
             return first
         return rest
+
+    def _connect(self, deadline: float) -> Connection:
+        """Connect.
+
+        Raises:
+            ConfigurationError: if the file of authorities cannot be read.
+            OSError: if there is no connection in time.
+        """
+        self.prepare()
+        node, tls = self._node, self._address.tls
+        stream = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
+        self._connection = Connection(stream)
+        self._pid = os.getpid()
+        return self._connection
 
     def _login(self) -> list[Command]:
         user, password, database = (
@@ -187,58 +215,12 @@ class SocketTransport:
             login.append(("SELECT", database))
         return login
 
-    def _tls(self) -> SSLContext:
-        """Return what checks the server's certificate and name, made once.
 
-        Raises:
-            ConfigurationError: if the file of authorities cannot be read.
-        """
-        if self._context is None:
-            import ssl  # noqa: PLC0415 - not needed without TLS
-
-            try:
-                self._context = ssl.create_default_context(cafile=self._ca_file or None)
-            except OSError as error:
-                message = f"FLAGSTORE_REDIS_CA_FILE: {self._ca_file!r} cannot be read: {error}"
-                raise ConfigurationError(message) from error
-        return self._context
-
-    def _problem(self, error: OSError) -> str:
-        """Return what a repetition may mend.
-
-        Raises:
-            StoreUnavailableError: for a certificate that is not trusted.
-        """
-        problem = f"{type(error).__name__}: {error}"
-        if type(error).__name__ != "SSLCertVerificationError":
-            return problem
-        message = (
-            f"Redis at {self._address.place()}: {problem}; check the host's name, and set "
-            "FLAGSTORE_REDIS_CA_FILE where its authority is your own"
-        )
-        raise StoreUnavailableError(message) from error
-
-    def _is_warm(self) -> bool:
-        """Say whether there is a connection to use again; one of another process never is."""
-        # By both clocks: the monotonic one may stop while Lambda freezes us.
-        idled = max(time.monotonic() - self._used_at, time.time() - self._used_wall)
-        warm = self._pid == os.getpid() and idled < IDLE_S
-        if not warm:
-            self.close()
-        return self._connection is not None
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _refusal(replies: Sequence[Reply]) -> str:
-    """Return the first error that a repetition may mend, or an empty text where there is none.
+def _problem(replies: Sequence[Reply]) -> str:
+    """Return the first error that another attempt may improve on; empty if there is none.
 
     Raises:
-        StoreUnavailableError: for an error that no repetition mends.
+        StoreUnavailableError: for an error that no other attempt improves on.
     """
     error = next((reply for reply in replies if isinstance(reply, ErrorReply)), "")
     code = error.partition(" ")[0]

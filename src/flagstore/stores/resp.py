@@ -8,15 +8,13 @@ Source of the rules: Redis, "Redis serialization protocol specification".
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
-
-from flagstore.stores.http import connect, left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ssl import SSLContext
     from typing import TypeAlias
+
+    from flagstore.stores.network import Stream
 
     Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
     Command: TypeAlias = Sequence[str | bytes | int]
@@ -36,25 +34,32 @@ class ErrorReply(str):
 class Connection:
     """One connection to one server."""
 
-    def __init__(self, host: str, port: int, context: SSLContext | None, deadline: float) -> None:
-        """Connect, with TLS where there is a context."""
+    def __init__(self, stream: Stream) -> None:
         self._buffer = bytearray()
         self._at = 0
-        self._socket = connect(host, port, deadline)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is not None:
-                self._socket.settimeout(left(deadline))
-                self._socket = context.wrap_socket(self._socket, server_hostname=host)
-        except BaseException:
-            self._socket.close()
-            raise
+        self._stream = stream
 
-    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Send commands in one go and return one reply each."""
-        self._socket.settimeout(left(deadline))
-        self._socket.sendall(b"".join(map(encode, commands)))
-        replies = [self._reply(deadline) for _ in commands]
+    @property
+    def receiving(self) -> bool:
+        """Whether the last exchange has received anything."""
+        return self._stream.receiving
+
+    def is_open(self) -> bool:
+        """Return whether the connection can be used for another exchange."""
+        return self._stream.is_open()
+
+    def exchange(
+        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
+    ) -> list[Reply]:
+        """Send commands in one go and return one reply each.
+
+        Raises:
+            OSError: if they are not all here by the deadline, or their first byte by
+                *first_byte_by*; the connection is of no use then.
+        """
+        self._stream.begin(deadline, first_byte_by)
+        self._stream.send(b"".join(map(encode, commands)))
+        replies = [self._reply() for _ in commands]
         if self._at != len(self._buffer):
             raise _malformed(bytes(self._buffer[self._at :]))
         self._buffer.clear()
@@ -62,11 +67,11 @@ class Connection:
         return replies
 
     def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
+        """Close the connection. Idempotent."""
+        self._stream.close()
 
-    def _reply(self, deadline: float, *, nested: bool = False) -> Reply:
-        line = self._line(deadline)
+    def _reply(self, *, nested: bool = False) -> Reply:
+        line = self._line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest
@@ -76,41 +81,36 @@ class Connection:
         if kind == b":":
             return number
         if kind == b"$" and number <= MAX_BULK_BYTES:
-            return self._bulk(number, deadline)
+            return self._bulk(number)
         if kind == b"*" and not nested:
             if number < 0:
                 return None
-            return [self._reply(deadline, nested=True) for _ in range(number)]
+            return [self._reply(nested=True) for _ in range(number)]
         raise _malformed(line)
 
-    def _line(self, deadline: float) -> bytes:
+    def _line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE_BYTES:
                 raise _malformed(b"a line without an end")
-            self._fill(deadline)
+            self._fill()
         line = bytes(self._buffer[self._at : end])
         self._at = end + 2
         return line
 
-    def _bulk(self, size: int, deadline: float) -> bytes | None:
+    def _bulk(self, size: int) -> bytes | None:
         if size < 0:
             return None
         end = self._at + size
         while len(self._buffer) < end + 2:
-            self._fill(deadline)
+            self._fill()
         if self._buffer[end : end + 2] != b"\r\n":
             raise _malformed(b"a string without an end")
         data = bytes(memoryview(self._buffer)[self._at : end])
         self._at = end + 2
         return data
 
-    def _fill(self, deadline: float) -> None:
-        self._socket.settimeout(left(deadline))
-        chunk = self._socket.recv(CHUNK_BYTES)
-        if not chunk:
-            message = "the server closed the connection"
-            raise ConnectionResetError(message)
-        self._buffer += chunk
+    def _fill(self) -> None:
+        self._buffer += self._stream.receive(CHUNK_BYTES)
 
 
 def encode(command: Command) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from functools import cache, cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -24,7 +25,7 @@ from storesync.sources import Sources
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterator, MutableMapping
 
     from flagstore.layout import Key, Record
     from storesync.cli.screen import Screen
@@ -153,12 +154,19 @@ class ReaderOver:
         return self._store.read(key)
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None
-    ) -> list[bytes]:
-        """Return the pieces of a ticket's body, or of one of its large parts, in order."""
+        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a ticket's body, or of one of its large parts, in order."""
         del deadline
         found = self._store.scan(pieces_namespace(source), pieces_prefix(ticket, part))
-        return [bytes(piece.get("body", b"")) for piece in found]  # type: ignore[arg-type] # bytes
+        for piece in islice(found, start, None):
+            yield bytes(piece.get("body", b""))  # type: ignore[arg-type] # bytes
+
+    def prepare(self) -> None:
+        """Need nothing: the store is open."""
+
+    def close(self) -> None:
+        """Leave the store to its owner."""
 
 
 def _choose(environ: MutableMapping[str, str], profile: str | None, region: str | None) -> None:

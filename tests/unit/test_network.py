@@ -1,0 +1,338 @@
+"""Connecting: names, addresses and certificates, each within the deadline."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from flagstore.errors import StoreUnavailableError
+from flagstore.layout import Key
+from flagstore.stores import amazon_roots, network
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from flagstore.stores.redis import RedisReader, SocketTransport
+from flagstore.stores.redis_layout import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FINGERPRINTS = {
+    "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e": "Amazon Root CA 1",
+    "1ba5b2aa8c65401a82960118f80bec4f62304d83cec4713a19c39c011ea46db4": "Amazon Root CA 2",
+    "18ce6cfe7bf14e60b2e347b8dfe868cb31d02ebb3ada271569f50343b46db3a4": "Amazon Root CA 3",
+    "e35d28419ed02025cfa69038cd623962458da5c695fbdea3c22b0bfb25897092": "Amazon Root CA 4",
+    "568d6905a2c88708a4b3025190edcfedb1974a606a13c6e5290fcb2ae63edab5": (
+        "Starfield Services Root Certificate Authority - G2"
+    ),
+}
+"""SHA-256 of each certificate's DER, as https://www.amazontrust.com/repository/ publishes it."""
+KEY = Key("prod:$head", "1")
+
+
+def soon(seconds: float = 5.0) -> float:
+    """Return a deadline."""
+    return time.monotonic() + seconds
+
+
+# -- certificates ---------------------------------------------------------------------------------
+
+
+class Roots:
+    """Two authorities: the one that stands for Amazon, and one that only the system trusts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.amazon, self.system = trustme.CA(), trustme.CA()
+        self.system_file = folder / "system.pem"
+        self.system.cert_pem.write_to_path(self.system_file)
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
+    """Give both, in a process that has not connected yet."""
+    made = Roots(tmp_path)
+    monkeypatch.setattr(amazon_roots, "PEM", made.amazon.cert_pem.bytes().decode())
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.system_file))
+    monkeypatch.setattr(network, "_contexts", {})
+    monkeypatch.setattr(network, "_outside_amazon", set())
+    return made
+
+
+class Greeter(http.server.BaseHTTPRequestHandler):
+    """Answers everything with an empty object."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+class TlsServer(http.server.ThreadingHTTPServer):
+    """Serves https with one certificate, and counts connections."""
+
+    daemon_threads = True
+    connections = 0
+
+    def __init__(self, certificate: trustme.LeafCert) -> None:
+        super().__init__(("127.0.0.1", 0), Greeter)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count it."""
+        self.connections += 1
+        super().process_request(request, client_address)
+
+    def handle_error(self, *_: object) -> None:
+        """Ignore clients that refuse the certificate."""
+
+
+@contextmanager
+def serving(certificate: trustme.LeafCert) -> Iterator[TlsServer]:
+    """Run a server with a certificate."""
+    with TlsServer(certificate) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_roots_are_amazons() -> None:
+    """All five of them, byte for byte, and nothing else."""
+    blocks = re.findall("-----BEGIN.*?END CERTIFICATE-----", amazon_roots.PEM, re.DOTALL)
+    found = {hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks}
+    assert found == FINGERPRINTS.keys()
+    names = [
+        dict(pair for part in certificate["subject"] for pair in part)["commonName"]  # type: ignore[union-attr, misc]
+        for certificate in network.prepare_tls().get_ca_certs()
+    ]
+    assert sorted(names) == sorted(FINGERPRINTS.values())
+
+
+def test_a_server_of_amazon_is_trusted_without_the_systems_store(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose 140 certificates take longer to parse than a refresh may take at 256 MB."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    with serving(roots.amazon.issue_cert("127.0.0.1")) as server:
+        for _ in range(2):
+            network.connect("127.0.0.1", server.server_port, soon(), tls=True).close()
+        assert server.connections == 2
+    assert network._contexts.keys() == {network.AMAZON}
+
+
+def test_a_root_that_only_the_system_trusts_is_accepted(roots: Roots) -> None:
+    """Private endpoints, proxies, other partitions: after the first time without a detour."""
+    with serving(roots.system.issue_cert("127.0.0.1")) as server:
+        for _ in range(3):
+            network.connect("127.0.0.1", server.server_port, soon(), tls=True).close()
+        assert server.connections == 2 + 1 + 1
+
+
+CASES = {
+    "untrusted": "self-signed certificate in certificate chain|unable to get local issuer",
+    "expired": "certificate has expired",
+    "another name": "certificate is not valid for '127.0.0.1'",
+}
+
+
+def certificate_of(case: str, ca: trustme.CA) -> trustme.LeafCert:
+    """Issue a certificate that must not be accepted."""
+    if case == "untrusted":
+        return trustme.CA().issue_cert("127.0.0.1")
+    if case == "expired":
+        return ca.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    return ca.issue_cert("elsewhere.example")
+
+
+@pytest.mark.parametrize("issuer", ["amazon", "system"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_certificate_that_is_wrong_is_refused_with_its_reason(
+    roots: Roots, case: str, issuer: str
+) -> None:
+    """At once, by either store's reader, whoever issued it; each names what to check."""
+    with serving(certificate_of(case, getattr(roots, issuer))) as server:
+        port = server.server_port
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        dynamodb = LeanTransport("eu-west-1", f"https://127.0.0.1:{port}", keys)
+        address = parse_url(f"rediss://127.0.0.1:{port}")
+        assert address is not None
+        readers = {
+            "SSL_CERT_FILE": DynamoDBReader("flags", dynamodb),
+            "FLAGSTORE_REDIS_CA_FILE": RedisReader(SocketTransport(address)),
+        }
+        for remedy, reader in readers.items():
+            with pytest.raises(StoreUnavailableError, match=CASES[case]) as refused:
+                reader.read(KEY, consistent=False, deadline=soon(60))
+            assert remedy in str(refused.value)
+        assert server.connections <= 4  # one per reader and store of authorities: no repetition
+
+
+def test_a_file_of_authorities_is_trusted_alone(roots: Roots, tmp_path: Path) -> None:
+    """Neither Amazon's roots nor the system's store vouch for a server then."""
+    own = trustme.CA()
+    own_file = tmp_path / "own.pem"
+    own.cert_pem.write_to_path(own_file)
+    for authority, accepted in ((own, True), (roots.amazon, False), (roots.system, False)):
+        with serving(authority.issue_cert("127.0.0.1")) as server:
+            port = server.server_port
+            if accepted:
+                network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file)).close()
+                continue
+            with pytest.raises(ssl.SSLCertVerificationError):
+                network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file))
+
+
+def test_a_handshake_that_hangs_ends_by_the_deadline(roots: Roots) -> None:
+    """The server accepts the connection and says nothing."""
+    del roots
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            network.connect("127.0.0.1", silent.getsockname()[1], begun + 0.2, tls=True)
+        assert time.monotonic() - begun < 0.6
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+class NameServer:
+    """Takes the place of the system's look-up, and may hang."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = 0
+        self.error: OSError | None = None
+
+    def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
+        """Answer, once it may."""
+        self.asked += 1
+        self.answers.wait(10)
+        if self.error:
+            raise self.error
+        return self.found
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Give a socket that accepts connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    """Give a name server whose every name is that listener's."""
+    server = NameServer(listener.getsockname())
+    monkeypatch.setattr(socket, "getaddrinfo", server.getaddrinfo)
+    monkeypatch.setattr(network, "_addresses", {})
+    yield server
+    server.answers.set()
+    with network._busy:  # what still runs in the background ends here
+        pass
+
+
+def connect(seconds: float) -> None:
+    """Connect to a name, and no more."""
+    network.connect("store.example", 443, soon(seconds)).close()
+
+
+def test_a_name_server_that_drops_packets_costs_the_deadline(names: NameServer) -> None:
+    """The system's resolver alone would take ten seconds; and it is never asked twice at once."""
+    names.answers.clear()
+    begun = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"store\.example"):
+            connect(0.1)
+    assert time.monotonic() - begun < 0.8
+    assert names.asked == 1
+
+
+def test_a_late_answer_of_a_name_server_is_kept(names: NameServer) -> None:
+    """What one attempt could not wait for serves the next one, even if the server hangs again."""
+    names.answers.clear()
+    with pytest.raises(TimeoutError):
+        connect(0.1)
+    names.answers.set()
+    with network._busy:
+        names.answers.clear()
+    connect(0.6)
+
+
+@pytest.mark.parametrize("error", [None, socket.gaierror("no such host")])
+def test_when_names_cannot_be_looked_up_the_last_known_addresses_serve(
+    names: NameServer, error: OSError | None
+) -> None:
+    """Whether the name server is silent or answers with an error."""
+    connect(5)
+    names.error = error
+    if error is None:
+        names.answers.clear()
+    connect(0.6)
+    assert names.asked == 2
+
+
+def test_a_name_that_does_not_exist_is_an_error(names: NameServer) -> None:
+    """Where nothing is known from before."""
+    names.error = socket.gaierror("no such host")
+    with pytest.raises(socket.gaierror):
+        connect(5)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> None:
+    """A fork copies the lock, not the thread that would release it."""
+    names.answers.clear()
+    with pytest.raises(TimeoutError):
+        connect(0.1)
+    child = os.fork()
+    if child == 0:
+        connected = False
+        try:
+            names.answers = threading.Event()
+            names.answers.set()
+            connect(2)
+            connected = True
+        finally:
+            os._exit(0 if connected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# -- kept connections -----------------------------------------------------------------------------
+
+
+def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -> None:
+    """Before anything is sent: also where data came that nobody asked for."""
+    for end in (socket.socket.close, lambda other: other.sendall(b"x")):
+        with closing(network.connect(*listener.getsockname(), soon())) as stream:
+            other, _ = listener.accept()
+            assert stream.is_open()
+            end(other)
+            while stream.is_open():
+                time.sleep(0.001)
+            other.close()
