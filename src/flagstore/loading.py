@@ -12,7 +12,7 @@ from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from flagstore.errors import ConfigurationError, NotLoadedError
+from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
 from flagstore.layout import check_source
 from flagstore.published import Published
 from flagstore.snapshot import Info, Snapshot
@@ -29,7 +29,8 @@ TTL_S = 30.0
 FIRST_LOAD_S = 2.0
 """All that reading may take where there is nothing in hand to answer with."""
 REFRESH_S = 0.25
-"""All that a refresh may take while there is a flag set in hand."""
+"""All that a call may wait for the store while there is a flag set in hand: see
+:func:`next_budget_s`."""
 COOL_DOWN_S = 5.0
 """After a failure nothing is asked for so long, or up to half of it more, and twice as long after
 each further one."""
@@ -63,7 +64,7 @@ class Loader:
         self._parts: LargeParts | None = None
         self._failures = 0
         self._told_stale = False
-        self._patience_s = REFRESH_S
+        self._budget_s = REFRESH_S
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
         self.renew_lock()
@@ -97,6 +98,39 @@ class Loader:
     def in_hand(self) -> Snapshot | None:
         """The flag set in hand, without asking the store for anything; None before there is one."""
         return self._snapshot
+
+    def preload(self, deadline: float) -> Snapshot:
+        """Load everything by a deadline, large segments included, so that no request has to.
+
+        Raises:
+            NotLoadedError: if that failed; the first use tries again then.
+            ConfigurationError: what the environment says of the store is missing or wrong.
+        """
+        with self._lock:
+            snapshot = self._snapshot
+            if snapshot is None:
+                snapshot = self._snapshot = self._load(deadline)
+                self._succeeded()
+        if self._parts is not None:
+            self._parts.load_missing(self._lock, self._published.store, deadline)
+        return snapshot
+
+    def prepare(self) -> None:
+        """Import and build what the first read needs, without reading.
+
+        Raises:
+            ConfigurationError: what the environment says of the store is missing or wrong.
+        """
+        self._published.store().prepare()
+
+    def expect_restore(self) -> None:
+        """Check at the next use: a SnapStart image is restored long after it was made.
+
+        That check may take as long as a first load, since what the image holds may be days old.
+        """
+        self._published.store().close()
+        self._due_wall = self._due_monotonic = 0.0
+        self._budget_s = FIRST_LOAD_S
 
     def may_wait(self) -> bool:
         """Say whether the next question may wait for the store.
@@ -211,16 +245,15 @@ class Loader:
 
     def _refresh(self, current: Snapshot) -> None:
         """Ask whether there is something new, and load it. Never raises."""
+        budget_s, self._budget_s = self._budget_s, REFRESH_S
         try:
-            self._ask(current, self._monotonic() + self._patience_s)
+            self._ask(current, self._monotonic() + budget_s)
         except NotLoadedError as error:
-            # A set that is too large for this deadline must not stay out for ever.
-            self._patience_s = min(2 * self._patience_s, FIRST_LOAD_S)
+            self._budget_s = next_budget_s(budget_s, error)
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
         else:
-            self._patience_s = REFRESH_S
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
@@ -272,8 +305,7 @@ class Loader:
 
     def _part(self, part: Part) -> bytes:
         """Return the bytes of a large segment, kept from the first time on."""
-        deadline = self._monotonic() + FIRST_LOAD_S
-        return self._large_parts().get(part, self._lock, self._published.store, deadline)
+        return self._large_parts().get(part, self._lock, self._published.store)
 
     def _large_parts(self) -> LargeParts:
         """Return the large segments in hand; there is a place for them from the first one on."""
@@ -282,6 +314,16 @@ class Loader:
 
             self._parts = LargeParts(self.source, self._monotonic)
         return self._parts
+
+
+def next_budget_s(budget_s: float, error: NotLoadedError) -> float:
+    """Return the seconds for the attempt after one that failed.
+
+    Only where time ran out while data was arriving are there more of them, up to those of a first
+    load: a large flag set must get in at last, and a server that is silent must not cost more.
+    """
+    grows = isinstance(error, StoreUnavailableError) and error.receiving
+    return min(2 * budget_s, FIRST_LOAD_S) if grows else REFRESH_S
 
 
 def _between(least: float, most: float) -> float:

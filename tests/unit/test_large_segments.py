@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import flagstore
+from flagstore import reader
 from flagstore.encoding import LARGE_BYTES
 from flagstore.errors import NotLoadedError, StoreUnavailableError
 from flagstore.layout import pieces_namespace, pulse_key
+from flagstore.loading import COOL_DOWN_S, REFRESH_S
 from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
@@ -273,3 +276,39 @@ def test_a_store_that_is_down_is_not_waited_for_at_every_call() -> None:
         snapshot.item("segments", "big")
     store.error = None
     assert snapshot.item("segments", "big") == members(3_000)
+
+
+def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flag which needs one costs its request no call of the store."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
+    monkeypatch.setattr(reader, "_clients", {})
+    monkeypatch.setattr(reader, "_preload_by", None)
+    rig = Rig(big=members(3_000), other=members(2_000, 5))
+    rig.sync()
+    store = RecordsReader(rig.records)
+    flags = flagstore.client("prod", store=store)
+    store.calls.clear()
+    assert flags.snapshot().item("segments", "big") == members(3_000)
+    assert flags.snapshot().item("segments", "other") == members(2_000, 5)
+    assert store.calls == []
+
+
+def test_a_large_segment_costs_a_loaded_caller_no_more_than_a_refresh() -> None:
+    """What was read in time is kept, so that the segment gets in at last."""
+    rig = Rig(big=members(60_000))
+    rig.sync()
+    store = RecordsReader(rig.records, rig.clock)
+    flags = Client("prod", store=store, replicas=1, monotonic=rig.clock.monotonic)
+    snapshot = flags.snapshot()
+    store.page, store.latency_s = 1, 0.15
+    for _ in range(20):
+        before = rig.clock.monotonic()
+        try:
+            found = snapshot.item("segments", "big")
+        except StoreUnavailableError:
+            assert rig.clock.monotonic() - before == pytest.approx(REFRESH_S)
+            rig.clock.advance(COOL_DOWN_S)
+        else:
+            break
+    assert found == members(60_000)
+    assert len(set(store.calls)) > 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import flagstore
 
-flags = flagstore.client()  # module scope, as boto3.client; nothing is read yet
+flags = flagstore.client()  # module scope, as boto3.client: loads during INIT
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

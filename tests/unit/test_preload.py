@@ -1,0 +1,182 @@
+"""Loading during Lambda's INIT, where a function has a whole CPU core whatever its memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flagstore
+from flagstore import reader
+from flagstore.encoding import encode
+from flagstore.errors import ConfigurationError, NotPublishedError, StoreUnavailableError
+from flagstore.layout import Head, head_key, pulse_key
+from flagstore.loading import FIRST_LOAD_S, REFRESH_S
+from simulators.clock import FakeClock
+from simulators.reader_store import RecordsReader
+
+if TYPE_CHECKING:
+    from flagstore.layout import Key, Record
+
+FLAG = {"key": "ui", "version": 1, "on": False, "offVariation": 0, "variations": ["off", "on"]}
+CALL = "read prod:$head"
+
+
+def published() -> dict[Key, Record]:
+    """Return the records of a source with one flag."""
+    encoded = encode({"flags": {"ui": FLAG}}, {})
+    head = Head(
+        7,
+        "launchdarkly",
+        encoded.digest,
+        encoded.counts,
+        5,
+        encoded.index_data,
+        encoded.index_digest,
+        body=encoded.blocks,
+    )
+    pulse = pulse_key("prod")
+    records = {pulse: {**pulse._asdict(), "published": 7, "checked_at": 5}}
+    return {**records, head_key("prod"): head.to_record(head_key("prod"))}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> RecordsReader:
+    """Give a store with one source, in a process of Lambda that has no clients yet."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
+    monkeypatch.setattr(reader, "_clients", {})
+    monkeypatch.setattr(reader, "_preload_by", None)
+    return RecordsReader(published())
+
+
+def test_on_lambda_the_handler_asks_the_store_for_nothing(store: RecordsReader) -> None:
+    """Until the TTL expires: the flags and the engine are there when INIT ends."""
+    flags = flagstore.client("prod", store=store)
+    assert store.calls == [CALL]
+    assert flags.value("ui", {"key": "ada"}) == "off"
+    assert flagstore.client("prod").value("ui", {"key": "bob"}) == "off"
+    assert store.calls == [CALL]
+
+
+def test_elsewhere_nothing_is_read_before_the_first_use(
+    store: RecordsReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing a module must not need a store."""
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
+    flags = flagstore.client("prod", store=store)
+    assert store.calls == []
+    assert flags.value("ui", {"key": "ada"}) == "off"
+    assert store.calls == [CALL]
+
+
+@pytest.mark.parametrize("how", ["argument", "variable"])
+def test_preloading_can_be_turned_off(
+    store: RecordsReader, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What a first read needs is prepared all the same, and nothing is read."""
+    if how == "variable":
+        monkeypatch.setenv("FLAGSTORE_PRELOAD", "False")
+        flagstore.client("prod", store=store)
+    else:
+        flagstore.client("prod", store=store, preload=False)
+    assert store.calls == ["prepare"]
+
+
+def test_a_variable_that_is_neither_true_nor_false_is_named(
+    store: RecordsReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typing error must not turn off what somebody relies on."""
+    monkeypatch.setenv("FLAGSTORE_PRELOAD", "maybe")
+    with pytest.raises(ConfigurationError, match="FLAGSTORE_PRELOAD must be true or false"):
+        flagstore.client("prod", store=store)
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailableError("throttled"), ConfigurationError("set X"), OSError("reset")]
+)
+def test_a_failure_during_init_is_logged_once_and_the_first_use_tries_again(
+    store: RecordsReader, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """A function must start without its flags, and need not wait for a cool-down to get them."""
+    store.error = error
+    flags = flagstore.client("prod", store=store)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert str(error) in record.getMessage()
+    store.error = None
+    assert flags.value("ui", {"key": "ada"}) == "off"
+    assert len(caplog.records) == 1
+
+
+def test_a_failure_after_init_is_raised_where_flags_are_used(store: RecordsReader) -> None:
+    """As without preloading."""
+    store.records = {}
+    flags = flagstore.client("prod", store=store)
+    with pytest.raises(NotPublishedError):
+        flags.snapshot()
+
+
+def test_clients_share_one_deadline(store: RecordsReader, caplog: pytest.LogCaptureFixture) -> None:
+    """A store that does not answer costs INIT two seconds, however many sources are read."""
+    clock = FakeClock()
+    store._clock, store.latency_s = clock, 60.0
+    before = clock.monotonic()
+    for name in ("one", "two", "three"):
+        flagstore.client(name, store=store, monotonic=clock.monotonic)
+    assert clock.monotonic() - before == pytest.approx(FIRST_LOAD_S)
+    assert store.calls == ["read one:$head", "prepare", "prepare"]
+    assert len(caplog.records) == 1
+
+
+def test_a_restored_image_checks_at_the_first_use(
+    store: RecordsReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be days old and its connection is gone, so the check may take as long as a load."""
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    clock = FakeClock()
+    store._clock = clock
+    flags = flagstore.client("prod", store=store, monotonic=clock.monotonic, clock=clock.now)
+    assert store.calls == [CALL, "close"]
+    store.latency_s = 0.9 * FIRST_LOAD_S
+    assert flags.value("ui", {"key": "ada"}) == "off"
+    assert store.calls == [CALL, "close", "read prod:$pulse"]
+    assert not flags.info().stale
+
+
+def test_a_check_after_the_restore_that_fails_costs_that_once(
+    store: RecordsReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the image holds is served then, and the next check has the time of any other."""
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    clock = FakeClock()
+    store._clock = clock
+    flags = flagstore.client("prod", store=store, monotonic=clock.monotonic, clock=clock.now)
+    store.latency_s = 60.0
+    waited = []
+    for _ in range(2):
+        before = clock.monotonic()
+        detail = flags.detail("ui", {"key": "ada"})
+        waited.append(clock.monotonic() - before)
+        assert (detail.value, detail.stale) == ("off", True)
+        clock.advance(60)
+    assert waited == [pytest.approx(FIRST_LOAD_S), pytest.approx(REFRESH_S)]
+
+
+def test_a_log_handler_may_ask_for_the_client(store: RecordsReader) -> None:
+    """One that adds the age of the flags to each line must not wait for itself."""
+    ages: list[Any] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            del record
+            ages.append(flagstore.client("prod").trouble())
+
+    store.error = StoreUnavailableError("throttled")
+    handler = Handler()
+    logging.getLogger("flagstore").addHandler(handler)
+    try:
+        flagstore.client("prod", store=store)
+    finally:
+        logging.getLogger("flagstore").removeHandler(handler)
+    assert ages == ["NOT_LOADED"]
