@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import http.server
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from flagstore.stores.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, Connection
+from local.certificates import server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,18 +168,17 @@ def test_no_header_smuggles_another(wire: Wire, value: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for 127.0.0.1, and its key, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("allowed: no openssl to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = (
-        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 "
-        f"-subj /CN=flags -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
+def ca() -> trustme.CA:
+    """Make an authority."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write the authority's certificate."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return str(path)
 
 
 class Hello(http.server.BaseHTTPRequestHandler):
@@ -209,10 +207,9 @@ class Tls(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def tls_port(certificate: Path) -> Iterator[int]:
-    """Run a server with that certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+def tls_port(ca: trustme.CA) -> Iterator[int]:
+    """Run a server with a certificate of that authority, for 127.0.0.1."""
+    context = server_context(ca.issue_cert("127.0.0.1"))
     with Tls(("127.0.0.1", 0), Hello) as server:
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
@@ -224,12 +221,12 @@ def tls_port(certificate: Path) -> Iterator[int]:
         thread.join()
 
 
-def test_tls_is_verified(tls_port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_is_verified(tls_port: int, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that nobody vouches for, or for another name, ends the connection unused."""
     deadline = time.monotonic() + 10
     with pytest.raises(ssl.SSLCertVerificationError):
         Connection("https", f"127.0.0.1:{tls_port}", deadline)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
     with pytest.raises(ssl.SSLCertVerificationError):
         Connection("https", f"localhost:{tls_port}", deadline)
     connection = Connection("https", f"127.0.0.1:{tls_port}", deadline)
