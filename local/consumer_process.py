@@ -132,7 +132,10 @@ class ConsumerProcess:
     def _access(self) -> dict[str, str]:
         """Return what leads to the flags, and nowhere else."""
         if self._store.redis_url:
-            return {"FLAGSTORE_REDIS_URL": self._store.redis_url}
+            return {
+                "FLAGSTORE_REDIS_URL": self._store.redis_url,
+                "FLAGSTORE_REDIS_CA_FILE": self._store.redis_ca_file,
+            }
         return {
             **self._stand_in.environment,
             **self._credentials(),

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from local.certificates import client_context
 from local.deploy import function_log
 from local.providers import FLAG, TOGGLE
 from local.screen import say, step, title
@@ -69,6 +70,8 @@ class Demo:
             name = f"{PARAMETER_PREFIX}/{path}/{SOURCE}"
             ssm.put_parameter(Name=name, Type=kind, Value=json.dumps(content), Overwrite=True)
         if self.provider.webhooks:
+            if self.stand_in.ca is not None:
+                self.provider.server.trust = client_context(self.stand_in.ca)
             self.provider.server.webhook(self.url, self.secret)
         else:
             self.provider.server.listeners.append(self._put)
@@ -137,12 +140,14 @@ class Demo:
             f"  curl -X POST {self.provider.server.url}{TOGGLE}{FLAG}\n"
             f"{self._by_hand()}"
             "Look around with the aws command:\n"
-            f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_DEFAULT_REGION={aws.region} \\\n"
-            f"    AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
+            f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_CA_BUNDLE={aws.ca_bundle} \\\n"
+            f"    AWS_DEFAULT_REGION={aws.region}"
+            f" AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
             f" AWS_SECRET_ACCESS_KEY={aws.environment['AWS_SECRET_ACCESS_KEY']}\n"
             f"  aws lambda invoke --function-name {self.deployed.sync_function} \\\n"
             "    --cli-binary-format raw-in-base64-out --payload "
-            """'{"schedule": true}' /dev/stdout"""
+            """'{"schedule": true}' /dev/stdout\n"""
+            f"The same without TLS: AWS_ENDPOINT_URL={aws.plain_endpoint}"
         )
         say(f"Look at the flags in {self.store.title}:\n{self._look()}")
         title("Ctrl-C ends it and leaves nothing behind.")
@@ -155,13 +160,15 @@ class Demo:
         header = "".join(f" \\\n    -H '{name}: {value}'" for name, value in headers.items())
         return (
             f"Ring by hand (the secret is {self.secret}):\n"
-            f"  curl -i {url} -d '{self.provider.example}'{header}\n"
+            f"  curl -i --cacert {self.stand_in.ca_bundle} \\\n"
+            f"    {url} -d '{self.provider.example}'{header}\n"
         )
 
     def _look(self) -> str:
         """Return commands that show what lies in the store."""
         if self.store.redis_url:
-            command, ours = f"redis-cli -u {self.store.redis_url}", f"flagstore:{{{SOURCE}}}"
+            ca_file, ours = self.store.redis_ca_file, f"flagstore:{{{SOURCE}}}"
+            command = f"redis-cli -u {self.store.redis_url} --cacert {ca_file}"
             looks = {
                 "launchdarkly": (
                     f"HKEYS '{{{SOURCE}}}:features'",

@@ -14,6 +14,8 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import trustme
+
 from local import processes
 from local.consumer_process import ConsumerProcess
 from local.demo import SOURCE, Demo
@@ -25,11 +27,9 @@ from local.stores import STORES, StoreMissingError, check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from contextlib import AbstractContextManager
 
     from local.deploy import Deployed
     from local.providers import Provider
-    from local.stores import Store
 
 LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
@@ -56,7 +56,7 @@ def main() -> int:
         return WRONG_USAGE
     processes.exit_on_signals()
     try:
-        _run(PROVIDERS[arguments.provider](), STORES[arguments.store](), keep=arguments.keep)
+        _run(PROVIDERS[arguments.provider](), arguments.store, keep=arguments.keep)
     except KeyboardInterrupt:
         say("\nstopped")
         return 0 if arguments.keep else INTERRUPTED
@@ -77,11 +77,12 @@ def _missing(store: str) -> str:
     return ""
 
 
-def _run(provider: Provider, opened: AbstractContextManager[Store], *, keep: bool) -> None:
+def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
     begun = time.monotonic()
+    ca = trustme.CA()
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
-    with opened as store, _stand_in() as stand_in:
+    with STORES[store_name](ca) as store, _stand_in(ca) as stand_in:
         deployed = _deploy(stand_in)
         with provider.server:
             demo = Demo(
@@ -99,10 +100,10 @@ def _run(provider: Provider, opened: AbstractContextManager[Store], *, keep: boo
 
 
 @contextmanager
-def _stand_in() -> Iterator[StandIn]:
+def _stand_in(ca: trustme.CA) -> Iterator[StandIn]:
     """Run the stand-in; an error takes the end of its log along."""
-    stand_in = StandIn(auth=True)
-    with step("stand-in for AWS, which checks signatures and policies"):
+    stand_in = StandIn(auth=True, ca=ca)
+    with step("stand-in for AWS, over TLS; it checks signatures and policies"):
         stand_in.__enter__()
     try:
         yield stand_in

@@ -2,12 +2,13 @@
 
 ::
 
-    with StandIn() as aws:
+    with StandIn(ca=trustme.CA()) as aws:
         subprocess.run([...], env=aws.child_environment(os.environ))
         aws.client("sqs").list_queues()
 
-Functions that are deployed to it run as its child processes, under its own interpreter. What
-differs from AWS is listed in ``docs/local.md``.
+Functions that are deployed to it run as its child processes, under its own interpreter. With an
+authority, they and every other client call it over TLS. What differs from AWS is listed in
+``docs/local.md``.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import http.client
 import os
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 from botocore.config import Config
 
-from local import processes
+from local import certificates, processes
+from local.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+    import trustme
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_EXECUTABLE = REPOSITORY / ".venv-aws" / "bin" / "ministack"
@@ -56,6 +61,8 @@ class StandIn:
         executable: the ``ministack`` command of the virtual environment that it is installed in.
         region: the region that it answers for.
         auth: check signatures, and IAM policies of users and of the functions' roles.
+        ca: the authority that signs the certificate of :attr:`endpoint`, which is plain without.
+        delay_s: seconds that a round trip to :attr:`endpoint` takes; only with *ca*.
 
     Raises:
         StandInMissingError: on entering, if *executable* does not exist.
@@ -69,13 +76,20 @@ class StandIn:
         *,
         region: str = DEFAULT_REGION,
         auth: bool = False,
+        ca: trustme.CA | None = None,
+        delay_s: float = 0.0,
     ) -> None:
         self.executable = executable
         self.region = region
         self.auth = auth
+        self.ca = ca
+        self.delay_s = delay_s
         self.port = 0
+        self.relay: Relay | None = None
+        """Terminates TLS, and counts what goes through; None without an authority."""
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._running = ExitStack()
 
     def __enter__(self) -> Self:
         if not self.executable.exists():
@@ -86,6 +100,8 @@ class StandIn:
             prefix="flagstore-stand-in-", ignore_cleanup_errors=True
         )
         try:
+            if self.ca is not None:
+                self._open_tls(self.ca)
             self._start()
         except BaseException:
             self._end()
@@ -102,14 +118,40 @@ class StandIn:
 
     @property
     def endpoint(self) -> str:
-        """The base URL of every service, without a slash at its end."""
+        """The base URL of every service, without a slash at its end: https with an authority."""
+        if self.relay is None:
+            return self.plain_endpoint
+        return f"https://127.0.0.1:{self.relay.port}"
+
+    @property
+    def plain_endpoint(self) -> str:
+        """The same without TLS."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def ca_file(self) -> Path:
+        """PEM file of the authority alone; it exists only with one."""
+        return self._directory / "ca.pem"
+
+    @property
+    def ca_bundle(self) -> Path:
+        """PEM file of the system's authorities and this one; it exists only with one."""
+        return self._directory / "ca-bundle.pem"
+
+    @property
+    def trust(self) -> dict[str, str]:
+        """The variables by which a process trusts the endpoint; none without an authority."""
+        if self.relay is None:
+            return {}
+        # One for boto3 and the command line tools, one for Python's own TLS.
+        return dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(self.ca_bundle))
+
+    @property
     def environment(self) -> dict[str, str]:
-        """The ``AWS_*`` variables that lead SDKs and command line tools here and nowhere else."""
+        """The variables that lead SDKs and command line tools here and nowhere else."""
         nothing = str(self._directory / "no-such-file")
         return {
+            **self.trust,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -133,6 +175,8 @@ class StandIn:
         return session.client(
             service,
             endpoint_url=self.endpoint,
+            # The authority alone: reading all of the system's takes longer than most calls.
+            verify=None if self.relay is None else str(self.ca_file),
             config=direct if config is None else direct.merge(config),
         )
 
@@ -170,9 +214,17 @@ class StandIn:
             raise RuntimeError(message)
         return Path(self._home.name)
 
+    def _open_tls(self, ca: trustme.CA) -> None:
+        self.ca_file.write_bytes(ca.cert_pem.bytes())
+        self.ca_bundle.write_bytes(certificates.bundle(ca))
+        tls = certificates.server_context(ca.issue_cert(*certificates.NAMES))
+        self.relay = self._running.enter_context(Relay(tls=tls, delay_s=self.delay_s))
+
     def _start(self) -> None:
         for attempt in range(1, START_ATTEMPTS + 1):
             self.port = processes.free_port()
+            if self.relay is not None:
+                self.relay.target = self.port
             with (self._directory / "log").open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - a path of ours, no shell
                     [self.executable],
@@ -225,7 +277,10 @@ class StandIn:
         # Functions inherit this environment, so it is made of what they have in AWS and of the
         # emulator's settings, and never of the developer's own.
         home = str(self._directory)
+        # Unless told so, functions call the emulator itself, without TLS.
+        over_tls = {"AWS_ENDPOINT_URL": self.endpoint, **self.trust} if self.relay else {}
         return {
+            **over_tls,
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "TZ": ":UTC",
@@ -253,6 +308,8 @@ class StandIn:
                 self._request("POST", "/_ministack/reset", timeout_s=STOP_GRACE_S)
             processes.stop(self._process, grace_s=STOP_GRACE_S)
             self._process = None
+        self._running.close()
+        self.relay = None
         if self._home is not None:
             self._home.cleanup()
             self._home = None

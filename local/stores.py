@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    import trustme
+
 REDIS_SERVER = "redis-server"
 
 
@@ -28,12 +30,14 @@ class Store:
         name: as the ``sources`` parameter has it.
         title: as people have it.
         redis_url: where Redis is; empty for DynamoDB.
+        redis_ca_file: the authority of its certificate.
 
     """
 
     name: str
     title: str
     redis_url: str = ""
+    redis_ca_file: str = ""
 
     def credential(self) -> dict[str, str]:
         """Return what the ``credentials`` parameter needs to write here."""
@@ -41,22 +45,23 @@ class Store:
 
 
 @contextmanager
-def _dynamodb() -> Iterator[Store]:
+def _dynamodb(_: trustme.CA) -> Iterator[Store]:
     yield Store(name="dynamodb", title="DynamoDB")
 
 
 @contextmanager
-def _redis() -> Iterator[Store]:
+def _redis(ca: trustme.CA) -> Iterator[Store]:
     # It brings pytest along, which nobody waits for who did not ask for Redis.
     from tests.simulators import redis_server  # noqa: PLC0415
 
     with ExitStack() as stack:
-        with step(f"{REDIS_SERVER} on 127.0.0.1"):
-            server = stack.enter_context(redis_server.running())
-        yield Store(name="redis", title="Redis", redis_url=server.url())
+        with step(f"{REDIS_SERVER} on 127.0.0.1, with TLS and a password"):
+            server = stack.enter_context(redis_server.running(ca=ca))
+        url = server.url(redis_server.ADMIN, redis_server.ADMIN_PASSWORD)
+        yield Store(name="redis", title="Redis", redis_url=url, redis_ca_file=server.ca_file)
 
 
-STORES: dict[str, Callable[[], AbstractContextManager[Store]]] = {
+STORES: dict[str, Callable[[trustme.CA], AbstractContextManager[Store]]] = {
     "dynamodb": _dynamodb,
     "redis": _redis,
 }

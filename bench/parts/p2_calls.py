@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import world
 from bench.harness import Case, steps
-from bench.relay import Counted, Relay
 from bench.results import Part
+from local.relay import Counted, Relay
 from local.stand_in import StandIn
 
 if TYPE_CHECKING:

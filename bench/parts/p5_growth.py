@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from bench import publishing, world
 from bench.harness import Case, in_turn, steps
-from bench.relay import Relay
 from bench.results import Part
+from local.relay import Relay
 from local.stand_in import StandIn
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
@@ -26,7 +27,6 @@ from simulators.redis_server import (
     ADMIN_PASSWORD,
     Server,
     cluster_servers,
-    make_certificates,
     plain_server,
     redis_cluster,
     redis_server,
@@ -384,7 +384,7 @@ def test_a_wrong_password_is_named_and_not_shown(
 ) -> None:
     """Writer and reader say what to check; the password is in no text."""
     secret = "other-secret" if user else ""
-    ca_file = redis_tls.ca_file()
+    ca_file = redis_tls.ca_file
     with opened(redis_tls, user, secret, ca_file=ca_file) as store:
         with pytest.raises(StoreError, match=f"{code}.*URL") as failed:
             store.pulse("prod")
@@ -402,7 +402,7 @@ def test_a_wrong_password_is_named_and_not_shown(
 
 def test_tls_is_spoken_and_verified(redis_tls: Server) -> None:
     """With the server's own authority, for writer and reader."""
-    ca_file = redis_tls.ca_file()
+    ca_file = redis_tls.ca_file
     with opened(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as store:
         use_all(store)
         written = store.read(head_key("prod"))
@@ -415,9 +415,10 @@ def test_a_certificate_that_is_not_trusted_is_refused(
     redis_tls: Server, tmp_path: Path, case: str
 ) -> None:
     """At once, and before user and password are sent."""
-    ca_file = redis_tls.ca_file() if case == "another name" else ""
+    ca_file = redis_tls.ca_file if case == "another name" else ""
     if case == "another authority":
-        ca_file = str(make_certificates(tmp_path).authority)
+        ca_file = str(tmp_path / "ca.pem")
+        trustme.CA().cert_pem.write_to_path(ca_file)
     host = "localhost" if case == "another name" else "127.0.0.1"
     begun = time.monotonic()
     with open_redis(redis_tls.url(ADMIN, ADMIN_PASSWORD, host), ca_file=ca_file) as client:

@@ -15,12 +15,9 @@ import platform
 import re
 import resource
 import shutil
-import socket
-import socketserver
 import subprocess
 import tarfile
-import threading
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -61,7 +58,6 @@ runroot = "{home}/run"
 WITHIN_S = 120.0
 START_WITHIN_S = 20.0
 STOP_GRACE_S = 5.0
-CHUNK = 65_536
 
 
 class NoEngineError(RuntimeError):
@@ -214,48 +210,6 @@ def image_name() -> str:
     python = REPOSITORY / ".venv-sam" / "bin" / "python"
     told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     return f"{told.strip()}/python:3.13-{ARCHITECTURE}"
-
-
-class Relay:
-    """A context manager: what connects to *address* talks to a port of 127.0.0.1.
-
-    Everything here listens on 127.0.0.1, which in a container is the container itself.
-    """
-
-    def __init__(self, address: str, port: int) -> None:
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with closing(socket.create_connection(("127.0.0.1", port))) as inner:
-                    back = threading.Thread(target=_pump, args=(inner, self.request), daemon=True)
-                    back.start()
-                    _pump(self.request, inner)
-                    back.join()
-
-        self._server = socketserver.ThreadingTCPServer((address, 0), Handler)
-        self._server.daemon_threads = True
-        self.netloc = f"{address}:{self._server.server_address[1]}"
-        self._inner = f"127.0.0.1:{port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def url(self, inner: str) -> str:
-        """Return a URL of the port as containers have it."""
-        assert self._inner in inner
-        return inner.replace(self._inner, self.netloc)
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while chunk := source.recv(CHUNK):
-            sink.sendall(chunk)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 def invoke(

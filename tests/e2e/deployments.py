@@ -201,6 +201,7 @@ class Life:
             boto3.client(
                 "dynamodb",
                 endpoint_url=self.aws.endpoint,
+                verify=str(self.aws.ca_file),
                 region_name=self.aws.region,
                 aws_access_key_id=made["AccessKeyId"],
                 aws_secret_access_key=secret,

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from botocore.exceptions import ClientError
 
+from local.certificates import client_context
 from local.deploy import build
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
 from simulators.launchdarkly import LaunchDarklySimulator
@@ -98,8 +100,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
 
 @pytest.fixture(scope="module")
 def life(releases: tuple[Path, Path, Path]) -> Iterator[Life]:
-    """Start the stand-in, which checks signatures and roles, and a provider."""
-    with StandIn(auth=True) as aws, LaunchDarklySimulator() as provider:
+    """Start the stand-in over TLS, which checks signatures and roles, and a provider."""
+    ca = trustme.CA()
+    with StandIn(auth=True, ca=ca) as aws, LaunchDarklySimulator() as provider:
+        provider.trust = client_context(ca)
         yield Life(aws, provider, releases[2])
 
 

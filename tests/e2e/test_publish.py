@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+import trustme
 import yaml
 
 import flagstore
@@ -94,7 +95,7 @@ def published(
             pytest.skip(f"{needed.name} is missing: run `make setup`")
     packaged = tmp_path_factory.mktemp("packaged") / "packaged.yaml"
     deploy.build(REPOSITORY)
-    with StandIn(auth=True) as aws, Repository() as repository:
+    with StandIn(auth=True, ca=trustme.CA()) as aws, Repository() as repository:
         aws.client("s3").create_bucket(
             Bucket="releases", CreateBucketConfiguration={"LocationConstraint": aws.region}
         )

@@ -1,7 +1,7 @@
 """The deployed template: what its functions and a reader really call, against its policies.
 
-The functions are processes of their own that call through a recorder. The stand-in checks the same
-policies in its own way: who may not do something is refused there.
+The functions are processes of their own that call over TLS; behind it is a recorder. The stand-in
+checks the same policies in its own way: who may not do something is refused there.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from local.consumer_process import ConsumerProcess
 from local.demo import SOURCE, Demo
 from local.deploy import deploy
 from local.providers import PROVIDERS
-from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+from local.stand_in import ACCESS_KEY_ID, DEFAULT_EXECUTABLE, REPOSITORY, StandIn
 from local.stores import STORES
 from simulators.recorder import Call, Recorder
 from simulators.rights import grants, uses
@@ -25,29 +26,19 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 
-class RecordedStandIn(StandIn):
-    """A stand-in whose functions call through a recorder."""
-
-    def __init__(self, recorder_url: str) -> None:
-        super().__init__(auth=True)
-        self._recorder_url = recorder_url
-
-    def _own_environment(self) -> dict[str, str]:
-        return {**super()._own_environment(), "AWS_ENDPOINT_URL": self._recorder_url}
-
-
 @pytest.fixture(scope="module")
 def calls() -> Iterator[dict[str, list[Call]]]:
     """Give what each function and the reader called while a flag was made, rung and changed."""
     for needed in (DEFAULT_EXECUTABLE, REPOSITORY / ".venv-sam" / "bin" / "sam"):
         if not needed.exists():
             pytest.skip(f"{needed.name} is missing: run `make setup`")
-    started: list[StandIn] = []
-    with Recorder(lambda: started[0].port) as recorder, RecordedStandIn(recorder.url) as stand_in:
-        started.append(stand_in)
+    ca = trustme.CA()
+    with StandIn(auth=True, ca=ca) as stand_in, Recorder(lambda: stand_in.port) as recorder:
         deployed = deploy(REPOSITORY, stand_in, parameters={}, progress=print)
+        assert stand_in.relay
+        stand_in.relay.target = recorder.port
         provider = PROVIDERS["launchdarkly"]()
-        with provider.server, STORES["dynamodb"]() as store:
+        with provider.server, STORES["dynamodb"](ca) as store:
             demo = Demo(
                 stand_in=stand_in,
                 deployed=deployed,
@@ -58,7 +49,6 @@ def calls() -> Iterator[dict[str, list[Call]]]:
             demo.configure()
             demo.first_webhook()
             with ConsumerProcess(stand_in, deployed, store, SOURCE) as consumer:
-                consumer._environment["AWS_ENDPOINT_URL"] = recorder.url
                 reader = consumer._environment["AWS_ACCESS_KEY_ID"]
                 consumer.start(demo.shown_flags())
                 for _ in range(3):
@@ -72,6 +62,7 @@ def _by_caller(told: list[Call], reader: str) -> dict[str, list[Call]]:
     by_key: dict[str, list[Call]] = {}
     for call in told:
         by_key.setdefault(call.key, []).append(call)
+    del by_key[ACCESS_KEY_ID]  # our own, as the account's root user
     callers = {"reader": by_key.pop(reader), "webhook": [], "sync": []}
     for group in by_key.values():
         first = group[0]
@@ -82,7 +73,7 @@ def _by_caller(told: list[Call], reader: str) -> dict[str, list[Call]]:
 
 @pytest.mark.parametrize("who", ["webhook", "sync", "reader"])
 def test_every_call_is_allowed(calls: dict[str, list[Call]], who: str) -> None:
-    """What was called over the wire by the deployed function is in the policy of its role."""
+    """What the deployed function called over TLS is in the policy of its role."""
     needed = {use for call in calls[who] for use in uses(call)}
     print(f"\n{who}: {len(calls[who])} calls, {sorted({use.action for use in needed})}")
     assert needed

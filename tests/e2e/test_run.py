@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,9 +15,10 @@ import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 
-from local.stand_in import REPOSITORY
+from local.stand_in import ACCESS_KEY_ID, DEFAULT_REGION, REPOSITORY, SECRET_ACCESS_KEY
 from simulators.redis_server import MISSING
 from storesync import providers, sources
 
@@ -31,7 +33,9 @@ WITHIN_S = 240.0
 END_WITHIN_S = 20.0
 ENDING_S = 5.0
 NEEDED = (".venv", ".venv-sam", ".venv-aws")
-CURL = re.compile(r"curl -i (\S+) -d '(.*)'(?: \\\s+-H '([\w-]+): (.*)')?")
+CURL = re.compile(r"curl -i --cacert (\S+) \\\s+(\S+) -d '(.*)'(?: \\\s+-H '([\w-]+): (.*)')?")
+AWS = re.compile(r"AWS_ENDPOINT_URL=(\S+) AWS_CA_BUNDLE=(\S+)")
+PLAIN = re.compile(r"The same without TLS: AWS_ENDPOINT_URL=(\S+)")
 
 
 class Run:
@@ -150,7 +154,7 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
     print(f"\nmake run: {time.monotonic() - begun:.1f} s\n{run.output}")
     assert code == 0, run.output
     for told in (
-        "stand-in for AWS",
+        "stand-in for AWS, over TLS",
         "sam build",
         "sam deploy",
         "LaunchDarkly with 49 flags",
@@ -179,16 +183,22 @@ def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
         toggle = re.search(r"curl -X POST (\S+)", run.output)
         by_hand = CURL.search(run.output)
         secret = re.search(r"the secret is (\w+)", run.output)
+        aws, plain = AWS.search(run.output), PLAIN.search(run.output)
         assert toggle
         assert by_hand
         assert secret
+        assert aws
+        assert plain
         assert _post(toggle[1], "", {}) == 200
         run.wait_for("consumer | new-checkout: off, ticket", 20)
-        url, body, name, value = by_hand.groups("")
+        ca_file, url, body, name, value = by_hand.groups("")
         assert secret[1] in url + value
-        assert _post(url, body, {name: value} if name else {}) == accepted
+        assert _post(url, body, {name: value} if name else {}, ca_file) == accepted
         url, value = url.replace(secret[1], "wrong"), value.replace(secret[1], "wrong")
-        assert _post(url, body, {name: value} if name else {}) == 401
+        assert _post(url, body, {name: value} if name else {}, ca_file) == 401
+        assert aws[1].startswith("https:")
+        assert plain[1].startswith("http:")
+        assert _tables(aws[1], aws[2]) == _tables(plain[1], None) != []
         os.killpg(run.process.pid, signal.SIGINT)
         run.wait(END_WITHIN_S)
     assert "stopped" in run.output
@@ -206,7 +216,7 @@ def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> N
     print(f"\n{run.output}")
     assert code == 0, run.output
     for told in (
-        "redis-server on 127.0.0.1",
+        "redis-server on 127.0.0.1, with TLS",
         "Unleash with 49 flags",
         "answered with 202, then published to Redis",
         "with the deployed layer and the URL of Redis, no more",
@@ -293,9 +303,25 @@ def _refused(argument: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def _post(url: str, body: str, headers: dict[str, str]) -> int:
+def _tables(endpoint: str, ca_file: str | None) -> list[str]:
+    """Return the names of the tables of a stand-in."""
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        verify=ca_file,
+        region_name=DEFAULT_REGION,
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+    )
+    return client.list_tables()["TableNames"]
+
+
+def _post(url: str, body: str, headers: dict[str, str], ca_file: str = "") -> int:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    if ca_file:
+        trust = ssl.create_default_context(cafile=ca_file)
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=10, context=trust)
     try:
         connection.request("POST", parts.path, body.encode(), headers)
         return connection.getresponse().status

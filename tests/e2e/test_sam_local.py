@@ -14,17 +14,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from local.deploy import build
 from local.lambda_rie import DEFAULT_PYTHON
+from local.relay import Relay
 from local.stand_in import REPOSITORY
 from simulators.appconfig import AppConfigSimulator
 from simulators.aws import aws, dynamodb
 from tools import make_events
 
-from .containers import ARCHITECTURE, Engine, NoEngineError, Relay, invoke
+from .containers import ARCHITECTURE, Engine, NoEngineError, invoke
 from .deployments import checkout
 from .test_sample_events import BY_HAND, FORGED, SIGNED, SOURCES, TOLD, hook_options, load
 
@@ -107,20 +109,26 @@ def local(
     table = _table(dynamodb, name)
     queue_url = aws.client("sqs").create_queue(QueueName=name)["QueueUrl"]
     with ExitStack() as running:
+        # All of this listens on 127.0.0.1, which in a container is the container itself.
         address = engine.gateway()
-        to_aws = running.enter_context(Relay(address, aws.port))
+
+        def reachable(url: str) -> str:
+            """Return a URL of this machine as containers have it."""
+            parts = urlsplit(url)
+            relay = running.enter_context(Relay(parts.port or 80, host=address))
+            return parts._replace(netloc=f"{address}:{relay.port}").geturl()
+
         for source, kind in SOURCES.items():
             provider = running.enter_context(kind.simulator())
-            relay = running.enter_context(Relay(address, int(provider.url.rpartition(":")[2])))
             # AppConfig takes the function's own credentials, those of the stand-in's root user.
             key = "" if isinstance(provider, AppConfigSimulator) else provider.sdk_key
-            credential = {"key": key, "base_url": relay.url(provider.url)}
+            credential = {"key": key, "base_url": reachable(provider.url)}
             options = getattr(provider, "options", {})
             _configure(aws, f"{name}/{{}}/{source}", kind.provider, credential, options)
         variables = {
-            "AWS_ENDPOINT_URL": to_aws.url(aws.endpoint),
+            "AWS_ENDPOINT_URL": reachable(aws.endpoint),
             "FLAGSTORE_PARAMETER_PREFIX": f"/{name}",
-            "FLAGSTORE_QUEUE_URL": to_aws.url(queue_url),
+            "FLAGSTORE_QUEUE_URL": reachable(queue_url),
             "FLAGSTORE_TABLE": table,
         }
         (home / "env.json").write_text(json.dumps({"Parameters": variables}), encoding="utf-8")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trustme
 
 import flagstore
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
@@ -25,7 +26,7 @@ from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMi
 from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
-from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.aws import dynamodb, dynamodb_table, running
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.split import SplitSimulator
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from simulators.aws import Table
     from simulators.server import ProviderServer
 
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+__all__ = ["dynamodb", "dynamodb_table"]
 
 pytestmark = [pytest.mark.build, pytest.mark.e2e]
 
@@ -142,6 +143,13 @@ SOURCES = {
 
 
 @pytest.fixture(scope="session")
+def aws() -> Iterator[StandIn]:
+    """Give an emulated endpoint over TLS, which checks no signatures and policies."""
+    with running(trustme.CA()) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder with both functions, built from what the sources are now."""
     folder = tmp_path_factory.mktemp("functions")
@@ -217,8 +225,11 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(aws: StandIn, dynamodb_table: Table, artefacts: Path) -> Iterator[Deployment]:
+def deployment(
+    aws: StandIn, dynamodb_table: Table, artefacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
     """Run both functions and a simulated provider for each source."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))  # the reader runs in this process
     name = uuid.uuid4().hex
     prefix = f"/{name}"
     sqs = aws.client("sqs")

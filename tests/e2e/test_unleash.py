@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 import requests
+import trustme
 
 from flagstore.layout import row_namespace
 from flagstore.reader import Client
@@ -29,6 +30,7 @@ from .unleash_server import UnleashServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from flagstore.snapshot import Snapshot
 
@@ -232,9 +234,10 @@ class Gate:
     Unleash waits; AWS has a machine for each.
     """
 
-    def __init__(self, target: str, at_once: int = 3) -> None:
+    def __init__(self, target: str, ca_file: Path, at_once: int = 3) -> None:
         self.statuses: list[int] = []
         self._target = target
+        self._ca_file = ca_file
         self._turns = threading.Semaphore(at_once)
         self._server = _GateServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
@@ -259,7 +262,7 @@ class Gate:
                     if name in self.headers
                 }
                 with gate._turns:
-                    status = post(gate._target, body, headers)
+                    status = post(gate._target, body, headers, gate._ca_file)
                 gate.statuses.append(status)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -281,8 +284,10 @@ def chain() -> Iterator[Chain]:
     _skip_if_missing()
     with ExitStack() as running:
         # Signatures are checked, and every call of a function against its role's policies.
-        aws = running.enter_context(StandIn(auth=True))
-        server = running.enter_context(UnleashServer())
+        aws = running.enter_context(StandIn(auth=True, ca=trustme.CA()))
+        patch = running.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))  # the readers run in this process
+        server = running.enter_context(UnleashServer(ca_file=aws.ca_file))
         deployed = deploy(REPOSITORY, aws, parameters=PARAMETERS, progress=print)
         clients = []
         for source, environment in ((SOURCE, "development"), (SILENT, "production")):
@@ -450,7 +455,7 @@ def test_other_environments_do_not_ring(chain: Chain) -> None:
 
 def test_many_webhooks_at_once_end_in_the_right_state(chain: Chain) -> None:
     """A bulk switch of 30 flags, and back, leaves what the server serves in far fewer fetches."""
-    with Gate(chain.hook) as gate, chain.hook_at(gate.url):
+    with Gate(chain.hook, chain.aws.ca_file) as gate, chain.hook_at(gate.url):
         for name in BULK:
             chain.admin.create_flag(name)
         wait_for(lambda: chain.shows(lambda flags: set(BULK) <= set(flags)), "new flags")
@@ -506,11 +511,12 @@ def test_a_webhook_without_the_secret_is_refused(chain: Chain) -> None:
     with chain.nobody_takes():
         for given in (None, "", "Bearer", "Bearer wrong", SECRET + "x", SECRET[:-1]):
             headers = {} if given is None else {"Authorization": given}
-            assert post(chain.hook, event, headers) == 401, given
+            assert post(chain.hook, event, headers, chain.aws.ca_file) == 401, given
         assert chain.queued() == 0
         # The same with the secret is queued: it was the secret, and the count does count.
-        assert post(chain.hook, event, {"Authorization": AUTHORIZATION}) == 202
-        assert post(f"{chain.hook}-other", event, {"Authorization": AUTHORIZATION}) == 404
+        signed = {"Authorization": AUTHORIZATION}
+        assert post(chain.hook, event, signed, chain.aws.ca_file) == 202
+        assert post(f"{chain.hook}-other", event, signed, chain.aws.ca_file) == 404
         assert chain.queued() == 1
     wait_for(lambda: not chain.queued(), "empty queue")
 
@@ -622,10 +628,11 @@ def all_are(names: Sequence[str], *, on: bool) -> Seen:
     return lambda flags: all(is_on(flags, name) == on for name in names)
 
 
-def post(url: str, body: bytes, headers: dict[str, str]) -> int:
+def post(url: str, body: bytes, headers: dict[str, str], ca_file: Path) -> int:
     """Send a webhook and return the status of the answer."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy of the developer's between us and 127.0.0.1
+        session.verify = str(ca_file)
         return session.post(url, data=body, headers=headers, timeout=LIMIT_S).status_code
 
 

@@ -67,9 +67,15 @@ class UnleashServer:
     """A fresh Unleash server; a context manager."""
 
     def __init__(
-        self, postgres: PostgresServer | None = None, *, database: str = "unleash"
+        self,
+        postgres: PostgresServer | None = None,
+        *,
+        database: str = "unleash",
+        ca_file: Path | None = None,
     ) -> None:
         """Use *database* of a running *postgres*, or a PostgreSQL server of its own.
+
+        Its webhooks trust the authorities in *ca_file* besides those of Node.js.
 
         Two servers on one database behave like the instances of one installation: flags, tokens
         and webhooks are common, and each learns of changes on its own, up to a second late. Either
@@ -78,6 +84,7 @@ class UnleashServer:
         self.start_seconds = 0.0
         self._postgres = postgres
         self._database = database
+        self._ca_file = ca_file
         self._port = 0
         self._exit = ExitStack()
         self._process: ServerProcess | None = None
@@ -200,7 +207,9 @@ class UnleashServer:
 
     def _make_environment(self, postgres: PostgresServer) -> dict[str, str]:
         # Built from nothing: DATABASE_URL or UNLEASH_... of a developer's shell must not leak in.
+        trust = {"NODE_EXTRA_CA_CERTS": str(self._ca_file)} if self._ca_file else {}
         return {
+            **trust,
             "PATH": os.environ.get("PATH", os.defpath),
             "TZ": "UTC",
             "LOG_LEVEL": "warn",

@@ -20,6 +20,8 @@ from local.stand_in import StandIn, StandInMissingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import trustme
+
 # An emulator on this machine answers at once: a retry would only hide what a test looks for.
 ONE_TRY = Config(
     retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=2, read_timeout=10
@@ -40,17 +42,24 @@ class Table:
     client: Any
 
 
-@pytest.fixture(scope="session")
-def aws() -> Iterator[StandIn]:
-    """Give an emulated endpoint for the session, which checks no signatures and policies."""
+@contextlib.contextmanager
+def running(ca: trustme.CA | None = None) -> Iterator[StandIn]:
+    """Run a stand-in that checks no signatures and policies, or skip where it is not installed."""
     with contextlib.ExitStack() as stack:
         try:
-            stand_in = stack.enter_context(StandIn())
+            stand_in = stack.enter_context(StandIn(ca=ca))
         except StandInMissingError as error:
             # On a build server a skipped test would look like a passed one.
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[StandIn]:
+    """Give an emulated endpoint for the session, without TLS, which few tests are about."""
+    with running() as stand_in:
         yield stand_in
 
 

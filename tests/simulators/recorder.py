@@ -53,6 +53,8 @@ class Recorder:
             def do_POST(self) -> None:
                 recorder._pass_on(self)
 
+            do_GET = do_POST  # noqa: N815 - the name that http.server looks for
+
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
@@ -61,9 +63,14 @@ class Recorder:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         """Where clients call."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The same as a URL."""
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,7 +97,7 @@ class Recorder:
         target = handler.headers.get("x-amz-target", "")
         connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=30)
         try:
-            connection.request("POST", handler.path, sent, dict(handler.headers.items()))
+            connection.request(handler.command, handler.path, sent, dict(handler.headers.items()))
             response = connection.getresponse()
             body = response.read()
         finally:

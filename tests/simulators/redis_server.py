@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from redis import Redis
 
 from local.processes import StartError, free_port, listening
@@ -34,31 +34,19 @@ ADMIN_PASSWORD = "tests-own"
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """PEM files of an authority, and of a server that it signed: 127.0.0.1, not ``localhost``."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True)
 class Server:
     """One server that runs."""
 
     port: int
     admin: Redis
     """A client that may do everything."""
-    certificates: Certificates | None = None
+    ca_file: str = ""
+    """PEM file of its authority, empty without TLS."""
 
     def url(self, user: str = "", password: str = "", host: str = HOST) -> str:
         """Return the URL that a user would enter by."""
         login = f"{user}:{password}@" if user or password else ""
-        return f"redis{'s' if self.certificates else ''}://{login}{host}:{self.port}"
-
-    def ca_file(self) -> str:
-        """Return the file of its authority, empty without TLS."""
-        return str(self.certificates.authority) if self.certificates else ""
+        return f"redis{'s' if self.ca_file else ''}://{login}{host}:{self.port}"
 
     def reset(self) -> None:
         """Bring it back to what it was when it started."""
@@ -71,42 +59,21 @@ class Server:
                 self.admin.acl_deluser(name)
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Make an authority and a server's certificate, with the openssl command."""
-    made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
-    ca_key = folder / "ca.key"
-    fresh = ["openssl", "req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"]
-    fresh += ["-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    commands = [
-        [
-            *(*fresh, "-subj", "/CN=authority", "-keyout", ca_key, "-out", made.authority),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        ],
-        [
-            *(*fresh, "-subj", "/CN=server", "-keyout", made.key, "-out", made.certificate),
-            *("-CA", made.authority, "-CAkey", ca_key),
-            *("-addext", f"subjectAltName=IP:{HOST}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        ],
-    ]
-    for command in commands:
-        subprocess.run([str(part) for part in command], check=True, capture_output=True)
-    return made
-
-
 @contextmanager
-def running(*, tls: bool = False, cluster: bool = False, databases: int = 4) -> Iterator[Server]:
-    """Run one server; with TLS, only the user ADMIN may enter."""
+def running(
+    *, ca: trustme.CA | None = None, cluster: bool = False, databases: int = 4
+) -> Iterator[Server]:
+    """Run one server; with an authority over TLS, and only the user ADMIN may enter."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip(MISSING)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="flagstore-redis-")))
-        certificates = make_certificates(folder) if tls else None
+        secured = _secured(ca, folder) if ca else {}
         for attempt in range(3):
             port = free_port()
             options = {"bind": HOST, "dir": folder, "save": "", "databases": databases}
-            options |= _listening(port, certificates, folder)
+            options |= {"port": 0, "tls-port": port, **secured} if ca else {"port": port}
             if cluster:
                 options |= {"cluster-enabled": "yes", "cluster-port": free_port()}
                 options |= {"cluster-node-timeout": 2000, "databases": 1}
@@ -119,24 +86,25 @@ def running(*, tls: bool = False, cluster: bool = False, databases: int = 4) -> 
             except StartError:  # somebody else took the port meanwhile
                 if attempt:
                     raise
-        login: dict[str, Any] = {"username": ADMIN, "password": ADMIN_PASSWORD} if tls else {}
-        if certificates:
-            login |= {"ssl": True, "ssl_ca_certs": str(certificates.authority)}
+        ca_file = str(secured.get("tls-ca-cert-file", ""))
+        login: dict[str, Any] = {}
+        if ca:
+            login = {"username": ADMIN, "password": ADMIN_PASSWORD}
+            login |= {"ssl": True, "ssl_ca_certs": ca_file}
         admin = stack.enter_context(Redis(HOST, port, protocol=2, **login))
-        yield Server(port, admin, certificates)
+        yield Server(port, admin, ca_file)
 
 
-def _listening(port: int, certificates: Certificates | None, folder: Path) -> dict[str, Any]:
-    if certificates is None:
-        return {"port": port}
-    acl = folder / "users.acl"
+def _secured(ca: trustme.CA, folder: Path) -> dict[str, Path | str]:
+    """Write a certificate for 127.0.0.1, not ``localhost``, and a list of users."""
+    authority, own, acl = (folder / name for name in ("ca.pem", "server.pem", "users.acl"))
+    ca.cert_pem.write_to_path(authority)
+    ca.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(own)
     acl.write_text(f"user default off\nuser {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n")
     return {
-        "port": 0,
-        "tls-port": port,
-        "tls-cert-file": certificates.certificate,
-        "tls-key-file": certificates.key,
-        "tls-ca-cert-file": certificates.authority,
+        "tls-cert-file": own,
+        "tls-key-file": own,
+        "tls-ca-cert-file": authority,
         "tls-auth-clients": "no",
         "aclfile": acl,
     }
@@ -173,7 +141,7 @@ def plain_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def tls_server() -> Iterator[Server]:
     """Run a server for the session, with TLS and users."""
-    with running(tls=True) as server:
+    with running(ca=trustme.CA()) as server:
         yield server
 
 

@@ -145,6 +145,8 @@ class ProviderServer:
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.tls = tls
         """Set before the start to serve https."""
+        self.trust: ssl.SSLContext | None = None
+        """What to send webhooks to https with; by default the system's authorities."""
         self.requests: list[Request] = []
         self.deliveries: list[Delivery] = []
         self.faults: deque[Fault] = deque()
@@ -274,15 +276,19 @@ def _deliver(provider: ProviderServer, delivery: Delivery, tries: int) -> None:
     for number in range(tries):
         if number:
             time.sleep(provider.pause_s)
-        delivery.statuses.append(_post(delivery))
+        delivery.statuses.append(_post(delivery, provider.trust))
         if delivery.statuses[-1] in provider.delivered:
             return
 
 
-def _post(delivery: Delivery) -> int:
+def _post(delivery: Delivery, trust: ssl.SSLContext | None) -> int:
     parts = urlsplit(delivery.url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=WEBHOOK_TIMEOUT_S)
+    place = parts.hostname or "", parts.port
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(*place, timeout=WEBHOOK_TIMEOUT_S, context=trust)
+    else:
+        connection = http.client.HTTPConnection(*place, timeout=WEBHOOK_TIMEOUT_S)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.putrequest("POST", path, skip_accept_encoding=True)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests.adapters
+import trustme
 
+from local.certificates import server_context
 from simulators import faults
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
 from storesync import errors
@@ -24,6 +22,7 @@ from storesync.http import HttpClient, HttpLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 QUICK = HttpLimits(connect_s=1, read_s=2, total_s=0.4)
 IN_TIME_S = 1.4
@@ -393,40 +392,37 @@ def test_who_cannot_be_reached_is_unavailable(
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for this machine, and its key, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("allowed: no openssl to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = (
-        "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 "
-        f"-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
+def ca() -> trustme.CA:
+    """Make an authority."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write the authority's certificate."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return str(path)
 
 
 @pytest.fixture
-def tls_server(certificate: Path) -> Iterator[LaunchDarklySimulator]:
+def tls_server(ca: trustme.CA) -> Iterator[LaunchDarklySimulator]:
     """Run a simulator that serves https."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
     server = LaunchDarklySimulator(*rich_flags(100), sdk_key=SECRET)
-    server.tls = context
+    server.tls = server_context(ca.issue_cert("127.0.0.1"))
     with server:
         yield server
 
 
 def test_certificates_are_verified(
-    tls_server: LaunchDarklySimulator, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    tls_server: LaunchDarklySimulator, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a certificate that is trusted, and for that very address, no key is sent."""
     client = HttpClient(HttpLimits(total_s=5), allow_private=True)
     url = tls_server.url + "/sdk/latest-all"
     with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
         client.get(url, HEADERS)
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", ca_file)
     with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
         client.get(url.replace("127.0.0.1", "localhost"), HEADERS)
     assert not tls_server.requests
@@ -440,12 +436,12 @@ def test_certificates_are_verified(
 )
 def test_the_deadline_holds_over_tls(
     tls_server: LaunchDarklySimulator,
-    certificate: Path,
+    ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
     fault: Callable[[], faults.Fault],
 ) -> None:
     """The connection is ended below TLS, so its state does not matter."""
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(certificate))
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", ca_file)
     tls_server.faults.append(fault())
     started = time.monotonic()
     with pytest.raises(errors.ProviderUnavailableError, match="within"):
