@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
 
 SITE = next((SDKS / "lib").glob("python3.*")) / "site-packages"
+ROOTS = "flagstore/stores/amazon_roots.py"
 MAKERS: dict[str, Any] = {
     "launchdarkly": (launchdarkly.LaunchDarklySimulator, launchdarkly.rich_flags),
     "split": (split.SplitSimulator, split.rich_flags),
@@ -117,23 +118,26 @@ def _done(report: Any) -> None:
         raise RuntimeError(report)
 
 
-def ours(folder: Path, *, compiled: bool) -> Path:
-    """Copy flagstore as the layer ships it, with compiled files; or without, as plain sources."""
-    copy = folder / ("ours" if compiled else "ours-source")
+def ours(folder: Path, *, root: str = "") -> Path:
+    """Copy flagstore as the layer ships it, compiled.
+
+    A *root* takes the place of the first of Amazon's, which are the only ones that a reader trusts
+    without reading the system's store.
+    """
+    copy = folder / "ours"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "src" / "flagstore", copy / "flagstore", ignore=ignored)
-    if compiled:
-        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-        compileall.compile_dir(copy, quiet=1, invalidation_mode=mode)
+    if root:
+        module = copy / ROOTS
+        _, end, others = module.read_text(encoding="ascii").partition("END CERTIFICATE-----\n")
+        assert end
+        module.write_text(f'PEM = """\\\n{root.strip()}\n{others}', encoding="ascii")
+    compileall.compile_dir(
+        copy, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
     return copy
 
 
-def theirs(folder: Path, *, compiled: bool) -> Path:
-    """Return the peers' packages, with compiled files, or as the stock builder ships them."""
-    if compiled:
-        return SITE
-    copy = folder / "peers-source"
-    if not copy.exists():
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(SITE, copy, ignore=ignored, symlinks=True)
-    return copy
+def roots(packages: Path) -> str:
+    """Return what such a copy trusts, as PEM."""
+    return (packages / ROOTS).read_text(encoding="ascii").split('"""')[-2].lstrip("\\\n")

@@ -1,216 +1,162 @@
-"""P1: from a fresh process to the first evaluated flag."""
+"""P1: from a fresh process to the first evaluated flag, over TLS, at shares of a CPU."""
 
 from __future__ import annotations
 
-import os
-import re
+import statistics
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from bench import world
-from bench.harness import READERS, Case, in_turn, turned
+from bench import phased, shares, world
+from bench.harness import Case, in_turn, turned
 from bench.results import Part
-from flagstore.evaluation import ENGINES
-from local.lambda_rie import RuntimeEmulator
-from local.stand_in import StandIn
+from bench.stats import spread
 from simulators import redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.harness import Dose
+    from bench.phased import OverTls, Run
 
 FLAGS = 500
-INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)")
-SPLIT_PREFIX = "{prod}"
-"""The prefix of Split's rows of our source in Redis."""
+ROUNDS = 9
+"""At most, of each of four shares."""
+CACHED_S = "60"
+"""So long nothing is asked for again."""
+PREFIX = "{prod}"
+"""Of the rows of our source in Redis."""
+FLAGSTORE, LAZY = "flagstore", "flagstore, preload=False"
+BOTO3, LAUNCHDARKLY = "boto3: GetItem + json, no evaluation", "LaunchDarkly's SDK, daemon mode"
+LIMIT = "the limit: a bare socket with TLS, five roots, one GetItem, json"
+MOST_OF_ALL = {LIMIT: {1_769: 1.5}, BOTO3: {1_769: 0.2, 128: 0.08}}
+MOST_OF_ALL[LAUNCHDARKLY] = {1_769: 0.18, 128: 0.06}
+MOST_LAZY = 0.8
+MOST_FIRST_MS = {512: 1.0}
 
-
-class Packages:
-    """Where each side's packages are, compiled or not."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.ours = world.ours(folder, compiled=True)
-        self.ours_source = world.ours(folder, compiled=False)
-        self.theirs = world.theirs(folder, compiled=True)
-        self.theirs_source = world.theirs(folder, compiled=False)
+Runs = dict[str, list["Run"]]
 
 
 def measure(dose: Dose) -> Part:
     """Measure."""
-    part = Part("Fresh process to first evaluated flag, 500 flags")
-    with StandIn() as aws, tempfile.TemporaryDirectory() as folder:
-        packages = Packages(Path(folder))
-        environment = aws.child_environment({"PATH": os.defpath})
-        _launchdarkly(part, dose, aws, packages, environment)
-        _unleash(part, dose, aws, packages, environment)
-        _split(part, dose, packages)
+    part = Part("Fresh process to first evaluated flag, 500 flags, over TLS")
+    with tempfile.TemporaryDirectory() as folder, phased.over_tls(folder) as tls:
+        _launchdarkly(part, dose, tls)
+        _unleash(part, dose, tls)
+        _redis(part, dose, tls)
+        bare = [
+            Case("flagstore, import alone", "imports.py", tls.ours),
+            Case("bare interpreter", "bare.py", tls.ours),
+        ]
+        times = in_turn(bare, dose.rounds)
+    part.timed("import alone, whole process", "bare interpreter", *times.values())
+    part.notes += phased.skipped()
     return part
 
 
-def _launchdarkly(
-    part: Part, dose: Dose, aws: StandIn, packages: Packages, environment: dict[str, str]
-) -> None:
-    table, flag = world.publish(aws, "launchdarkly", FLAGS)
-    shared = {**environment, "FLAGSTORE_TABLE": table}
-    ours, source = ("value", flag), "without .pyc"
-
+def _launchdarkly(part: Part, dose: Dose, tls: OverTls) -> None:
+    table, flag = world.publish(tls.aws, "launchdarkly", FLAGS)
+    shared = {**tls.environment, "FLAGSTORE_TABLE": table}
+    ours = ("value", flag, CACHED_S)
     cases = [
-        Case("flagstore", "ours.py", packages.ours, shared, ours),
-        Case("limit, http.client", "limit.py", packages.ours, shared),
-        Case("limit, bare socket", "limit_socket.py", packages.ours, shared),
-        Case("LaunchDarkly's SDK", "launchdarkly_daemon.py", packages.theirs, shared, (flag,)),
-        Case("boto3", "boto3_item.py", packages.theirs, shared),
-        Case(f"flagstore {source}", "ours.py", packages.ours_source, shared, ours),
-        Case(
-            f"LaunchDarkly's SDK {source}",
-            "launchdarkly_daemon.py",
-            packages.theirs_source,
-            shared,
-            (flag,),
-        ),
-        Case(f"boto3 {source}", "boto3_item.py", packages.theirs_source, shared),
-        Case("bare interpreter", "bare.py", packages.ours, shared),
-        Case("flagstore, import alone", "imports.py", packages.ours, shared),
+        Case(FLAGSTORE, "ours.py", tls.ours, shared, ours),
+        Case(LAZY, "ours.py", tls.ours, {**shared, "FLAGSTORE_PRELOAD": "false"}, ours),
+        Case(BOTO3, "boto3_item.py", world.SITE, shared),
+        Case(LAUNCHDARKLY, "launchdarkly_daemon.py", world.SITE, shared, (flag, CACHED_S)),
+        Case(LIMIT, "limit.py", tls.ours, shared),
     ]
-    times = in_turn(cases, dose.rounds)
-    mine = times["flagstore"]
-    part.timed(
-        "first flag, DynamoDB",
-        "LaunchDarkly's SDK, daemon mode",
-        mine,
-        times["LaunchDarkly's SDK"],
-        most=0.2,
+    bars: dict[str, list[float]] = {}
+    with phased.at_shares() as sizes:
+        for size, share in sizes.items():
+            runs = _rounds(cases, min(dose.rounds, ROUNDS), share)
+            if size == shares.WHOLE:
+                _init(part, runs)
+                bars |= {f"{name}, INIT": _inits(runs[name]) for name in runs}
+            _at(part, size, runs)
+            bars |= {f"{name}, handler, {size} MB": _firsts(runs[name]) for name in (LAZY, BOTO3)}
+    part.bars("INIT, and the first flag in the handler", "ms", bars)
+
+
+def _rounds(cases: Sequence[Case], rounds: int, share: shares.Share | None) -> Runs:
+    """Run all cases once a round; the first round only warms the disk, and is not counted."""
+    found: Runs = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        order = turned(cases, number)
+        runs = [phased.run(case, share) for case in order]
+        phased.agree(order, runs)
+        for case, run in zip(order, runs, strict=True):
+            found[case.name] += [run] if number else []
+    return found
+
+
+def _inits(runs: Sequence[Run]) -> list[float]:
+    return [run.init_ms for run in runs]
+
+
+def _firsts(runs: Sequence[Run]) -> list[float]:
+    return [run.requests[0].ms for run in runs]
+
+
+def _wholes(runs: Sequence[Run]) -> list[float]:
+    return [run.init_ms + run.requests[0].ms for run in runs]
+
+
+def _init(part: Part, runs: Runs) -> None:
+    for peer in (BOTO3, LAUNCHDARKLY, LIMIT):
+        part.timed("INIT, whole core", peer, _inits(runs[FLAGSTORE]), _inits(runs[peer]))
+
+
+def _at(part: Part, size: int, runs: Mapping[str, Sequence[Run]]) -> None:
+    mine = _firsts(runs[FLAGSTORE])
+    goal = MOST_FIRST_MS.get(size)
+    part.counted(
+        f"first flag in the handler, {size} MB",
+        "",
+        spread(mine, "ms"),
+        goal=f"median at most {goal:g} ms" if goal else "",
+        met=None if goal is None else statistics.median(mine) <= goal,
     )
-    part.timed(
-        "first flag, DynamoDB",
-        "boto3: GetItem + json, no evaluation",
-        mine,
-        times["boto3"],
-        most=0.25,
-    )
-    part.timed(
-        "first flag, DynamoDB",
-        "the limit: one GetItem with http.client, no evaluation",
-        mine,
-        times["limit, http.client"],
-        most=1.5,
-    )
-    part.timed(
-        "first flag, DynamoDB",
-        "a lower limit: the same over a bare socket",
-        mine,
-        times["limit, bare socket"],
-        most=1.5,
-    )
-    mine = times[f"flagstore {source}"]
-    for peer in ("LaunchDarkly's SDK", "boto3"):
-        most = {"boto3": 0.25}.get(peer, 0.2)
-        part.timed(f"the same, both {source}", peer, mine, times[f"{peer} {source}"], most=most)
-    part.timed(
-        "import alone",
-        "bare interpreter",
-        times["flagstore, import alone"],
-        times["bare interpreter"],
-    )
-    part.bars("Fresh process to first flag, 500 flags, DynamoDB stand-in", "ms", times)
-    _init(part, dose, packages, shared, flag)
+    for peer, goals in MOST_OF_ALL.items():
+        work = f"INIT and first flag, {size} MB"
+        most = goals.get(size)
+        part.timed(work, peer, _wholes(runs[FLAGSTORE]), _wholes(runs[peer]), most=most)
+    for peer, most_lazy in ((BOTO3, MOST_LAZY), (LAUNCHDARKLY, None)):
+        work = f"first flag in the handler, preload=False, {size} MB"
+        part.timed(work, peer, _firsts(runs[LAZY]), _firsts(runs[peer]), most=most_lazy)
 
 
-def _init(part: Part, dose: Dose, packages: Packages, shared: dict[str, str], flag: str) -> None:
-    """Measure Lambda's INIT: the module evaluates the flag, as module scope does."""
-    cases = {
-        "flagstore": ("ours.py", packages.ours, ("value", flag)),
-        "LaunchDarkly's SDK": ("launchdarkly_daemon.py", packages.theirs, (flag,)),
-        "boto3": ("boto3_item.py", packages.theirs, ()),
-        "flagstore without .pyc": ("ours.py", packages.ours_source, ("value", flag)),
-        "LaunchDarkly's SDK without .pyc": (
-            "launchdarkly_daemon.py",
-            packages.theirs_source,
-            (flag,),
-        ),
-        "boto3 without .pyc": ("boto3_item.py", packages.theirs_source, ()),
-        "an empty handler": ("", packages.ours, ()),
-    }
-    variables = {name: shared[name] for name in shared if name != "PATH"}
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(dose.rounds + 1):
-        for name in turned(list(cases), number):
-            took = init_ms(*cases[name], variables)
-            if number:
-                times[name].append(took)
-    title = "Lambda INIT, Runtime Interface Emulator"
-    for suffix in ("", " without .pyc"):
-        for peer, most in (("LaunchDarkly's SDK", 0.2), ("boto3", 0.25)):
-            mine, other = times[f"flagstore{suffix}"], times[f"{peer}{suffix}"]
-            part.timed(f"{title}{suffix and ', both'}{suffix}", peer, mine, other, most=most)
-    part.timed(title, "an empty handler", times["flagstore"], times["an empty handler"])
-    part.bars(f"{title}, with the first flag", "ms", times)
+def _beside(part: Part, dose: Dose, work: str, mine: Case, other: Case) -> None:
+    runs = _rounds([mine, other], dose.rounds, None)
+    part.timed(work, other.name, _wholes(runs[mine.name]), _wholes(runs[other.name]), most=0.4)
 
 
-def init_ms(
-    script: str, packages: Path, arguments: Sequence[str], environment: dict[str, str]
-) -> float:
-    """Start a function whose module does what a script does; returns what INIT took."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = (READERS / script).read_text(encoding="utf-8") if script else ""
-        # The process goes on to the handler.
-        text = text.replace("os._exit(0)", "")
-        code = (
-            f"import sys\nsys.argv = {['x', *arguments]!r}\n{text}\n\n"
-            "def handler(event, context):\n    return 1\n"
-        )
-        (Path(folder) / "app.py").write_text(code, encoding="utf-8")
-        layer = Path(folder) / "layer"
-        layer.mkdir()
-        (layer / "python").symlink_to(packages)
-        with RuntimeEmulator(Path(folder), "app.handler", environment, layers=[layer]) as function:
-            invocation = function.invoke({})
-            found = INIT.search(function.log())
-        if invocation.error or not found:
-            raise RuntimeError(invocation.log)
-        return float(found[1])
-
-
-def _unleash(
-    part: Part, dose: Dose, aws: StandIn, packages: Packages, environment: dict[str, str]
-) -> None:
-    if "unleash" not in ENGINES:
-        part.notes.append("Unleash: its engine is not there yet.")
-        return
-    table, _ = world.publish(aws, "unleash", FLAGS)
-    shared = {**environment, "FLAGSTORE_TABLE": table}
+def _unleash(part: Part, dose: Dose, tls: OverTls) -> None:
+    table, _ = world.publish(tls.aws, "unleash", FLAGS)
+    shared = {**tls.environment, "FLAGSTORE_TABLE": table}
     with world.provider("unleash", FLAGS) as (server, flag):
-        asked = (f"{server.url}/api", server.token, flag)
-        cases = [
-            Case("flagstore", "ours.py", packages.ours, shared, ("enabled", flag)),
-            Case("UnleashClient", "unleash_fetch.py", packages.theirs, shared, asked),
-        ]
-        times = in_turn(cases, dose.rounds)
-    peer = "UnleashClient, its own fetch from a server on this machine"
-    part.timed(
-        "first flag, Unleash's flags", peer, times["flagstore"], times["UnleashClient"], most=0.4
-    )
+        url = f"https://127.0.0.1:{tls.relay(urlsplit(server.url).port or 0)}/api"
+        mine = Case(FLAGSTORE, "ours.py", tls.ours, shared, ("enabled", flag, CACHED_S))
+        peer = "UnleashClient, its own fetch"
+        other = Case(peer, "unleash_fetch.py", world.SITE, shared, (url, server.token, flag))
+        _beside(part, dose, "INIT and first flag, Unleash's flags", mine, other)
 
 
-def _split(part: Part, dose: Dose, packages: Packages) -> None:
-    with redis_server.running() as redis:
-        flag = world.publish_redis(redis, "split", FLAGS)
-        port = str(redis.port)
-        shared = {"FLAGSTORE_REDIS_URL": redis.url()}
-        asked = (port, SPLIT_PREFIX, flag)
-        cases = [
-            Case("flagstore", "ours.py", packages.ours, shared, ("value", flag)),
-            Case("splitio_client", "split_redis.py", packages.theirs, arguments=asked),
-        ]
-        times = in_turn(cases, dose.rounds)
-    peer = "splitio_client as a consumer of Redis"
-    part.timed(
-        "first flag, Split's flags, Redis",
-        peer,
-        times["flagstore"],
-        times["splitio_client"],
-        most=0.4,
-    )
+def _redis(part: Part, dose: Dose, tls: OverTls) -> None:
+    for name, peer in (("split", "Split's SDK"), ("launchdarkly", "LaunchDarkly's SDK")):
+        with redis_server.running() as redis:
+            flag = world.publish_redis(redis, name, FLAGS)
+            port = tls.relay(redis.port)
+            url = f"rediss://127.0.0.1:{port}"
+            shared = {**tls.environment, "FLAGSTORE_REDIS_URL": url, "REDIS_URL": url}
+            mine = Case(FLAGSTORE, "ours.py", tls.ours, shared, ("value", flag, CACHED_S))
+            script, asked = "split_redis.py", (str(port), PREFIX, flag)
+            if name == "launchdarkly":
+                script, asked = "launchdarkly_daemon.py", (flag, CACHED_S)
+            other = Case(f"{peer} on Redis", script, world.SITE, shared, asked)
+            _beside(
+                part,
+                dose,
+                f"INIT and first flag, {peer.removesuffix(' SDK')} flags, Redis",
+                mine,
+                other,
+            )

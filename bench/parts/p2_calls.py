@@ -34,7 +34,7 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - nothing here is left to chanc
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}",
         }
         packages = {
-            "steps_ours.py": world.ours(Path(folder), compiled=True),
+            "steps_ours.py": world.ours(Path(folder)),
             "steps_launchdarkly.py": world.SITE,
         }
         works: dict[str, tuple[str, ...]] = {

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import publishing, world
-from bench.harness import Case, in_turn, steps
+from bench import phased, publishing, world
+from bench.harness import Case, steps, turned
 from bench.results import Part
 from local.relay import Relay
-from local.stand_in import StandIn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.harness import Dose
+    from local.stand_in import StandIn
 
 SMALL = 100
 PEER = "LaunchDarkly's SDK, daemon mode"
 MOST_TIMES = 3.0
 MEMORY_ROUNDS = 7
+CACHED_S = "60"
+THEIRS = "launchdarkly_daemon.py"
 
 
 def measure(dose: Dose) -> Part:
     """Measure."""
     part = Part("Growth with the number of flags, DynamoDB")
-    with StandIn() as aws, Relay(aws.port) as relay, tempfile.TemporaryDirectory() as folder:
-        base = aws.child_environment({"PATH": os.defpath})
-        ours = world.ours(Path(folder), compiled=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        phased.over_tls(folder) as tls,
+        Relay(tls.aws.port) as relay,
+    ):
+        aws, ours, base = tls.aws, tls.ours, tls.environment
         environments, flags = {}, {}
         for size in dose.sizes:
             table, flags[size] = world.publish(aws, "launchdarkly", size)
             environments[size] = {**base, "FLAGSTORE_TABLE": table}
         _cold(part, dose, ours, environments, flags)
         _memory(part, dose, ours, environments, flags)
-        port = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
+        port = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}  # counted before TLS
         scripts = {"steps_ours.py": ours, "steps_launchdarkly.py": world.SITE}
         read: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
         for size in dose.sizes:
@@ -82,10 +87,20 @@ def _cold(
     for size, environment in environments.items():
         flag = flags[size]
         cases += [
-            Case(f"ours {size}", "ours.py", ours, environment, ("value", flag)),
-            Case(f"theirs {size}", "launchdarkly_daemon.py", world.SITE, environment, (flag,)),
+            Case(f"ours {size}", "ours.py", ours, environment, ("value", flag, CACHED_S)),
+            Case(
+                f"theirs {size}",
+                THEIRS,
+                world.SITE,
+                environment,
+                (flag, CACHED_S),
+            ),
         ]
-    times = in_turn(cases, dose.rounds, same=False)
+    times: dict[str, list[float]] = {case.name: [] for case in cases}
+    for number in range(dose.rounds + 1):
+        for case in turned(cases, number):
+            run = phased.run(case)
+            times[case.name] += [run.init_ms + run.requests[0].ms] if number else []
     series: dict[str, list[tuple[float, float]]] = {"flagstore": [], PEER: []}
     for size in environments:
         mine, theirs = times[f"ours {size}"], times[f"theirs {size}"]

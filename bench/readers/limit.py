@@ -1,11 +1,17 @@
-"""The limit: one signed GetItem of the same item, by the standard library alone; no evaluation."""
+"""The limit: one signed GetItem over a bare socket with TLS, five roots, JSON; no evaluation.
+
+All of it during INIT: a request finds what it needs in memory.
+"""
+
+import phases  # isort: skip - begins to count
 
 import base64
 import hashlib
 import hmac
-import http.client
 import json
 import os
+import socket
+import ssl
 import time
 import zlib
 
@@ -33,7 +39,23 @@ headers["authorization"] = (
     f"AWS4-HMAC-SHA256 Credential={environ['AWS_ACCESS_KEY_ID']}/{scope}, "
     f"SignedHeaders={names}, Signature={signing.hex()}"
 )
-connection = http.client.HTTPConnection(host, timeout=5)
-connection.request("POST", "/", body, headers)
-item = json.loads(connection.getresponse().read())["Item"]
-json.loads(zlib.decompress(base64.b64decode(item["body"]["B"])))
+lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+name, _, port = host.partition(":")
+context = ssl.create_default_context(cafile=os.environ["FIVE_ROOTS"])
+with (
+    socket.create_connection((name, int(port)), timeout=5) as connected,
+    context.wrap_socket(connected, server_hostname=name) as connection,
+):
+    head = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65_536)
+    head, _, answer = answer.partition(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    while len(answer) < size:
+        answer += connection.recv(65_536)
+item = json.loads(answer)["Item"]
+flags = json.loads(zlib.decompress(base64.b64decode(item["body"]["B"])))
+
+phases.serve(lambda: flags and None)

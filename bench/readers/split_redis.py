@@ -1,5 +1,7 @@
 """Evaluates one flag with Split's SDK as a consumer of Redis."""
 
+import phases  # isort: skip - begins to count
+
 import os
 import sys
 
@@ -10,11 +12,12 @@ config = {
     "redisHost": "127.0.0.1",
     "redisPort": int(port),
     "redisPrefix": prefix,
+    "redisSsl": True,
+    "redisSslCaCerts": os.environ["SSL_CERT_FILE"],
     "impressionsMode": "none",
 }
 factory = get_factory("redis", config=config)
 factory.block_until_ready(5)
-attributes = {"plan": "team", "country": "DE"}
-print(factory.client().get_treatment("ada", flag, attributes))
-sys.stdout.flush()
-os._exit(0)  # its threads' end is not what is measured
+client = factory.client()
+
+phases.serve(lambda: client.get_treatment("ada", flag, {"plan": "team", "country": "DE"}))

@@ -28,7 +28,7 @@ TTL_S = 30.0
 """Seconds between two questions whether there is something new."""
 FIRST_LOAD_S = 2.0
 """All that reading may take where there is nothing in hand to answer with."""
-REFRESH_S = 0.25
+REFRESH_S = 0.24
 """All that a call may wait for the store while there is a flag set in hand: see
 :func:`next_budget_s`."""
 COOL_DOWN_S = 5.0

@@ -27,6 +27,7 @@ __all__ = ["aws", "dynamodb", "dynamodb_table", "row"]
 
 TITLES = {
     "launchdarkly": "LaunchDarkly's SDK, streaming",
+    "launchdarkly_daemon": "LaunchDarkly's SDK in daemon mode, on flagstore's rows",
     "split": "Split's SDK, polling",
     "unleash": "UnleashClient, a new sandbox",
 }
@@ -46,11 +47,12 @@ def evaluated(aws: StandIn, table: Table, keys: list[str]) -> dict[str, flagstor
         lean.close()
 
 
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("way", TITLES)
 def test_a_function_that_starts_while_the_provider_is_down(
-    aws: StandIn, dynamodb_table: Table, row: Row, name: str
+    aws: StandIn, dynamodb_table: Table, row: Row, way: str
 ) -> None:
     """It says of each flag what it said before the outage, asking the provider nothing."""
+    name = way.partition("_")[0]
     simulator, rich_flags = MAKERS[name]
     made = rich_flags(FLAGS)
     with simulator(*made) as server:
@@ -59,8 +61,9 @@ def test_a_function_that_starts_while_the_provider_is_down(
         before = evaluated(aws, dynamodb_table, list(made[0]))
         assert {each.error for each in before.values()} == {""}
         server.faults.extend(faults.status(503) for _ in range(ENDLESS))
-        task: dict[str, Any] = {"url": server.url, "key": server.sdk_key, "provider": name}
-        theirs = run("start_without_provider.py", dict(os.environ), **task, flag=_on(before))
+        task: dict[str, Any] = {"url": server.url, "key": server.sdk_key, "way": way}
+        environment = {**aws.child_environment(os.environ), "FLAGSTORE_TABLE": dynamodb_table.name}
+        theirs = run("start_without_provider.py", environment, **task, flag=_on(before))
         asked = len(server.requests)
         after = evaluated(aws, dynamodb_table, list(made[0]))
         assert len(server.requests) == asked
@@ -68,7 +71,7 @@ def test_a_function_that_starts_while_the_provider_is_down(
         key: each.value for key, each in before.items()
     }
     row(
-        f"the provider answers 503 when a function starts ({TITLES[name]})",
+        f"the provider answers 503 when a function starts ({TITLES[way]})",
         f"`{json.dumps(theirs['value'])}` for a flag that is on, after {theirs['seconds']:.1f} s",
         f"{len(after)} of {len(before)} flags as before, the provider is not asked",
     )
