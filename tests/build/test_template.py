@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulators.deployment import MAX_RECEIVES
-from storesync import sync
+from storesync import sync, webhook
 from storesync.events import MAX_DELAY_S, Schedule, parse
 from storesync.settings import SyncSettings, WebhookSettings
 
@@ -404,7 +404,7 @@ def test_functions_run_the_python_that_they_are_compiled_for(template: Template)
 
 
 def test_two_routes_lead_to_the_receiver(template: Template) -> None:
-    """The API answers two POST routes; there is no greedy one, and none to SyncFunction."""
+    """The API answers two POST routes, those that it knows; none is greedy, or SyncFunction's."""
     routes = [
         (name, event["Properties"]["Method"], event["Properties"]["Path"])
         for name, function in resources(template, "AWS::Serverless::Function").items()
@@ -415,6 +415,7 @@ def test_two_routes_lead_to_the_receiver(template: Template) -> None:
         ("WebhookFunction", "POST", "/webhooks/{source}"),
         ("WebhookFunction", "POST", "/webhooks/{source}/{token}"),
     ]
+    assert tuple(f"{method} {path}" for _, method, path in routes) == webhook.ROUTES
 
 
 # -- logs ------------------------------------------------------------------------------------------

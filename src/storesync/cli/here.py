@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,13 +78,6 @@ class MemoryStores(Stores):
         return cast("OpenStore", MemoryStore(self.records))
 
 
-class Context:
-    """What Lambda hands to a handler beside the event."""
-
-    def __init__(self) -> None:
-        self.aws_request_id = str(uuid.uuid4())
-
-
 class Here:
     """One deployment of both functions in this process."""
 
@@ -107,7 +99,7 @@ class Here:
     def webhook(self, event: dict[str, Any]) -> dict[str, Any]:
         """Let WebhookFunction answer; what it prints, the log gets."""
         with redirect_stdout(self._log):
-            return webhook.answer(lambda: self._receiver, event, cast("Any", Context()))
+            return webhook.answer(lambda: self._receiver, event)
 
     def sync(self, event: object) -> Any:  # noqa: ANN401 - by event
         """Let SyncFunction answer; what it prints, the log gets."""
