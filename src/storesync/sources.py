@@ -10,10 +10,15 @@
 
 Each path is read in one go and kept; an SSM that fails leaves what was read last. A parameter that
 is wrong stops its own source only.
+
+SSM allows 40 calls of ``GetParametersByPath`` a second to the whole account by default, each of ten
+parameters. So WebhookFunction, which may start a hundred times at once, retries its first reading,
+keeps it for minutes, and reads again early at a bounded rate only.
 """
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from math import inf
 from threading import Lock
@@ -21,7 +26,13 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.budget import Budget
+from storesync.errors import (
+    ConfigurationError,
+    OutOfTimeError,
+    ParametersError,
+    UnknownSourceError,
+)
 from storesync.fields import Fields
 from storesync.model import Hook, Secret, Source
 from storesync.observability import logger
@@ -31,15 +42,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_ssm.type_defs import (
+        GetParametersByPathRequestTypeDef,
+        GetParametersByPathResultTypeDef,
+    )
 
     from storesync.model import Clock, Notice
     from storesync.providers.base import Provider
 
 MAX_AGE_S = 30.0
-"""SSM's default rate is about 40 requests a second for the whole account: a stranger's requests
-must not be able to spend it."""
-RETRY_S = 5.0
-"""Pause after a first reading that failed, and until a missing name is looked for again."""
+"""Of sources and credentials: SyncFunction has few processes at a time."""
+HOOKS_AGE_S = 300.0
+"""Of webhooks: WebhookFunction may have hundreds of processes."""
+RECHECK_AGE_S = 60.0
+"""Of webhooks, where a request does not match: a stranger's, or the first after a change."""
+MISSING_AGE_S = 5.0
+"""Of sources, until a missing name is looked for again; also the pause after a failed load."""
+LOAD_S = 3.0
+"""How long an event retries the first reading. Unleash waits 10 s for an answer, INIT included; the
+other providers do not document how long."""
+INIT_LOAD_S = 4.5
+"""The same during INIT."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
+"""Of pauses between attempts, which double."""
+THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
+SERVER_ERROR = 500
 
 SOURCE_FIELDS = (
     "provider",
@@ -58,16 +85,34 @@ log = logger()
 
 
 class Parameters:
-    """The parameters of one path, by name, read at most every 30 s."""
+    """The parameters of one path by name, kept in memory.
 
-    def __init__(self, client: SSMClient, path: str, clock: Clock) -> None:
+    Processes that started together must not read again together, so each does so at a random
+    moment between half of the maximum age and all of it.
+    """
+
+    def __init__(
+        self, client: SSMClient, path: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
         self.path = path
         self._client = client
         self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._lock = Lock()
         self._values: dict[str, str] | None = None
         self._tried_at = -inf
+        self._age_factor = 1.0
         self._problem: Exception | None = None
+
+    def load(self, within_s: float) -> None:
+        """Read the parameters unless they are known; after a failure, the next event tries at once.
+
+        Raises:
+            ParametersError: if they cannot be read within that time.
+        """
+        with self._lock:
+            if self._values is None:
+                self._load(within_s)
 
     def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
         """Return name → text of all parameters of the path, as of *max_age_s* ago or later.
@@ -76,41 +121,114 @@ class Parameters:
             ParametersError: if they could never be read.
         """
         with self._lock:
-            max_age_s = RETRY_S if self._values is None else max_age_s
-            if self._clock.monotonic() - self._tried_at >= max_age_s:
-                self._tried_at = self._clock.monotonic()
-                self._refresh()
             if self._values is None:
-                message = f"cannot read the parameters under {self.path}: {self._problem}"
-                raise ParametersError(message) from self._problem
-            return self._values
+                self._load_for_event()
+            elif self._is_due(max_age_s):
+                self._refresh()
+            return self._values or {}
 
-    def _refresh(self) -> None:
+    def _load_for_event(self) -> None:
+        if self._clock.monotonic() - self._tried_at < MISSING_AGE_S:
+            raise self._unreadable()
         try:
-            self._values = self._read()
+            self._load(LOAD_S)
+        except ParametersError:
+            self._tried()
+            raise
+
+    def _load(self, within_s: float) -> None:
+        try:
+            self._values, self._problem = self._read(within_s), None
         except (BotoCoreError, ClientError) as error:
             self._problem = error
-            if self._values is not None:
-                problem = f"cannot read the parameters under {self.path}: {error}"
-                log.warning("going on with the parameters read before", problem=problem)
+            raise self._unreadable() from error
+        self._tried()
 
-    def _read(self) -> dict[str, str]:
-        pages = self._client.get_paginator("get_parameters_by_path").paginate(
-            Path=self.path, WithDecryption=True
-        )
-        return {
-            parameter["Name"].rpartition("/")[2]: parameter["Value"]
-            for page in pages
-            for parameter in page["Parameters"]
-        }
+    def _unreadable(self) -> ParametersError:
+        return ParametersError(f"cannot read the parameters under {self.path}: {self._problem}")
+
+    def _is_due(self, max_age_s: float) -> bool:
+        if self._problem is not None:
+            max_age_s = min(max_age_s, RECHECK_AGE_S)
+        return self._clock.monotonic() - self._tried_at >= max_age_s * self._age_factor
+
+    def _refresh(self) -> None:
+        """Read once, without retries: the known parameters serve until the next attempt."""
+        try:
+            self._values, self._problem = self._read(0.0), None
+        except (BotoCoreError, ClientError) as error:
+            self._problem = error
+            problem = str(self._unreadable())
+            log.warning("going on with the parameters read before", problem=problem)
+        self._tried()
+
+    def _tried(self) -> None:
+        self._tried_at = self._clock.monotonic()
+        self._age_factor = self._rng.uniform(0.5, 1.0)
+
+    def _read(self, within_s: float) -> dict[str, str]:
+        budget = Budget(self._clock, self._rng, within_s)
+        request: GetParametersByPathRequestTypeDef = {"Path": self.path, "WithDecryption": True}
+        found: dict[str, str] = {}
+        while True:
+            page = self._page(request, budget)
+            for parameter in page["Parameters"]:
+                found[parameter["Name"].rpartition("/")[2]] = parameter["Value"]
+            if not page.get("NextToken"):
+                return found
+            request["NextToken"] = page["NextToken"]
+
+    def _page(
+        self, request: GetParametersByPathRequestTypeDef, budget: Budget
+    ) -> GetParametersByPathResultTypeDef:
+        """Read one page; the only retries there are, so that calls are not multiplied."""
+        attempt = 0
+        while True:
+            try:
+                return self._client.get_parameters_by_path(**request)
+            except (BotoCoreError, ClientError) as error:
+                if not (_is_transient(error) and _waited(budget, attempt)):
+                    raise
+            attempt += 1
+
+
+def _waited(budget: Budget, attempt: int) -> bool:
+    """Pause before a retry; return whether there is time for one."""
+    try:
+        budget.back_off(attempt, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, purpose="a retry")
+    except OutOfTimeError:
+        return False
+    return True
+
+
+def _is_transient(error: BotoCoreError | ClientError) -> bool:
+    """Return whether a retry may succeed: throttling, a broken connection, an error of SSM."""
+    if isinstance(error, BotoCoreError):
+        return True
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", SERVER_ERROR)
+    return error.response["Error"]["Code"] in THROTTLED or status >= SERVER_ERROR
 
 
 class Sources:
     """All sources, for SyncFunction."""
 
-    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
-        self._sources = Parameters(client, f"{prefix}/sources", clock)
-        self._credentials = Parameters(client, f"{prefix}/credentials", clock)
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._sources = Parameters(client, f"{prefix}/sources", clock, rng)
+        self._credentials = Parameters(client, f"{prefix}/credentials", clock, rng)
+
+    def load(self) -> None:
+        """Read all parameters during INIT, and import what their sources need.
+
+        Raises:
+            ParametersError: if they cannot be read in time.
+        """
+        self._sources.load(INIT_LOAD_S)
+        self._credentials.load(INIT_LOAD_S)
+        for name in self.names():
+            with suppress(ConfigurationError):  # the source's own syncs report it
+                self.get(name)
 
     def names(self) -> list[str]:
         """Return the names of all sources, sorted.
@@ -158,25 +276,48 @@ class Sources:
 def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
     """Return one parameter's text; one that is missing may be newer than the last reading."""
     text = parameters.values(0.0 if fresh else MAX_AGE_S).get(name)
-    return parameters.values(RETRY_S).get(name) if text is None else text
+    return parameters.values(MISSING_AGE_S).get(name) if text is None else text
 
 
 class Hooks:
     """How webhooks are checked, for WebhookFunction."""
 
-    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
-        self._hooks = Parameters(client, f"{prefix}/webhooks", clock)
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._hooks = Parameters(client, f"{prefix}/webhooks", clock, rng)
+
+    def load(self) -> None:
+        """Read all parameters during INIT.
+
+        Raises:
+            ParametersError: if they cannot be read in time.
+        """
+        self._hooks.load(INIT_LOAD_S)
 
     def get(self, name: str) -> Hook:
-        """Return the hook of one source; unknown names cost no call.
+        """Return the hook of one source; re-read one that is unknown or wrong.
 
         Raises:
             UnknownSourceError: if there is none of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: if the parameters could never be read.
         """
+        try:
+            return self._parsed(name, HOOKS_AGE_S)
+        except (UnknownSourceError, ConfigurationError):
+            return self.reread(name)
+
+    def reread(self, name: str) -> Hook:
+        """Return the hook of one source, at most a minute old.
+
+        Raises: as :meth:`get`.
+        """
+        return self._parsed(name, RECHECK_AGE_S)
+
+    def _parsed(self, name: str, max_age_s: float) -> Hook:
         where = f"{self._hooks.path}/{name}"
-        text = self._hooks.values().get(name)
+        text = self._hooks.values(max_age_s).get(name)
         if text is None:
             message = f"no webhook for source {name!r}: {where} does not exist"
             raise UnknownSourceError(message)

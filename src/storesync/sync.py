@@ -107,17 +107,9 @@ class Syncer:
         """Make a syncer, on AWS except for what is given."""
         self._settings = settings
         self._clock = SystemClock()
-        # One layer of retries: botocore's for throttling, with short time-outs, since the
-        # pipeline knows how much time is left.
-        config = Config(
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=2 * PARALLEL,
-        )
-        self._stores = stores or Stores(boto3.client("dynamodb", config=config), settings.table)
-        self._sqs = sqs or boto3.client("sqs", config=config)
-        ssm = ssm or boto3.client("ssm", config=config)
+        self._stores = stores or Stores(boto3.client("dynamodb", config=_config()), settings.table)
+        self._sqs = sqs or boto3.client("sqs", config=_config())
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
@@ -265,6 +257,17 @@ class Syncer:
                     ReceiptHandle=message.receipt,
                     VisibilityTimeout=min(seconds, MAX_DELAY_S),
                 )
+
+
+def _config(*, attempts: int = 3) -> Config:
+    # One layer of retries: botocore's for throttling, with short time-outs, since the pipeline
+    # knows how much time is left.
+    return Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=2 * PARALLEL,
+    )
 
 
 @cache

@@ -28,17 +28,20 @@ from storesync.errors import (
     WebhookError,
 )
 from storesync.events import ring_message
-from storesync.model import Ring, WebhookRequest
+from storesync.model import Hook, Ring, WebhookRequest
 from storesync.observability import emit, logger
 from storesync.settings import WebhookSettings
 from storesync.sources import Hooks
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Mapping
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
+
+    from storesync.model import Clock
 
 MAX_BODY = 6_291_456
 """Bytes. What API Gateway can hand to a function: real webhooks carry all environments, twice."""
@@ -58,19 +61,15 @@ class Receiver:
         *,
         ssm: SSMClient | None = None,
         sqs: SQSClient | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         """Make a receiver, on AWS except for what is given."""
-        # The function must answer by itself before its time is over, and the provider's patience.
-        config = Config(
-            connect_timeout=1,
-            read_timeout=2,
-            retries={"mode": "standard", "total_max_attempts": 2},
-        )
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._queue_url = settings.queue_url
-        ssm = ssm or boto3.client("ssm", config=config)
-        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock)
-        self._sqs = sqs or boto3.client("sqs", config=config)
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
+        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock, rng)
+        self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Check one webhook and put one message on the queue; return the status to answer.
@@ -82,9 +81,9 @@ class Receiver:
             ParametersError: if the parameters cannot be read.
         """
         hook = self._hooks.get(source)
-        provider = providers.get(hook.provider)
         request = _request(event, token)
-        provider.verify(request, hook)
+        hook = self._verified(request, hook)
+        provider = providers.get(hook.provider)
         wanted = provider.ring(request, hook)
         if wanted is None:
             log.info("acknowledged an event that concerns no flag", source=source)
@@ -94,6 +93,31 @@ class Receiver:
         log.info("rang", source=source, wanted=wanted, delivery=ring.delivery)
         emit(source, {"Rings": 1})
         return provider.accepted_status
+
+    def _verified(self, request: WebhookRequest, hook: Hook) -> Hook:
+        """Return the hook that a request passes: the known one, or its current parameter.
+
+        Raises:
+            SignatureError: if it passes neither.
+        """
+        try:
+            providers.get(hook.provider).verify(request, hook)
+        except SignatureError:
+            changed = self._hooks.reread(hook.source)
+            if changed == hook:
+                raise
+            providers.get(changed.provider).verify(request, changed)
+            return changed
+        return hook
+
+
+def _config(*, attempts: int) -> Config:
+    # The function must answer by itself before its time is over, and the provider's patience.
+    return Config(
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
 
 
 @cache

@@ -25,6 +25,7 @@ from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, requ
 from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.status import STALE_S
+from storesync.sources import HOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,7 +290,7 @@ def test_webhooks_that_are_forged(world: World) -> None:
 def test_a_webhook_that_is_misconfigured(world: World) -> None:
     """A parameter that nothing can be checked with rings when a webhook needs it."""
     world.deployment.put("webhooks/prod", "{no JSON")
-    world.clock.advance(30)
+    world.clock.advance(HOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 503
     assert world.ringing() == {"MisconfiguredAlarm"}
     mended(world, "MisconfiguredAlarm")

@@ -12,7 +12,7 @@ from storesync.settings import SyncSettings, WebhookSettings
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import TextIO
 
     from flagstore.layout import Key, Record
@@ -31,14 +31,10 @@ class Parameters:
     def __init__(self, values: Mapping[str, Mapping[str, Any]]) -> None:
         self._values = values
 
-    def get_paginator(self, _operation: str) -> Parameters:
-        """Return the one paginator there is."""
-        return self
-
-    def paginate(self, *, Path: str, **_: object) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's
-        """Yield the parameters of one path."""
+    def get_parameters_by_path(self, *, Path: str, **_: object) -> dict[str, Any]:  # noqa: N803 - boto3's
+        """Return the parameters of one path."""
         found = self._values.get(Path.rpartition("/")[2], {})
-        yield {
+        return {
             "Parameters": [
                 {"Name": f"{Path}/{name}", "Value": text(value)} for name, value in found.items()
             ]
