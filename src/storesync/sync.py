@@ -11,7 +11,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from storesync.budget import Budget, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
 from storesync.http import HttpClient
+from storesync.initialization import connect, initialize
 from storesync.model import Notice, Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
@@ -32,6 +33,7 @@ from storesync.reporting import tell_error, tell_report, tell_schedule
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
+from storesync.watchdog import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
+    from storesync.initialization import Job
     from storesync.model import Report
     from storesync.stores.opened import OpenStore
 
@@ -113,6 +116,11 @@ class Syncer:
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
+
+    def init_jobs(self) -> tuple[Job, ...]:
+        """Return what can be done before the first event."""
+        clients = (self._stores.table_client, self._sqs)
+        return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
         """Ring every source; a source that fails does not stop the others."""
@@ -272,7 +280,7 @@ def _config(*, attempts: int = 3) -> Config:
 
 @cache
 def syncer() -> Syncer:
-    """Return the syncer of this process, made at its first event."""
+    """Return the syncer of this process, made in INIT or at its first event."""
     return Syncer(SyncSettings.from_env(os.environ))
 
 
@@ -294,3 +302,6 @@ def answer(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  #
         return [outcome.to_json() for outcome in make().notice(parsed, seconds)]
     failed = make().queue(parsed, seconds)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}
+
+
+initialize(lambda: syncer().init_jobs())

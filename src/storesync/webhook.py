@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -28,6 +28,7 @@ from storesync.errors import (
     WebhookError,
 )
 from storesync.events import ring_message
+from storesync.initialization import connect, initialize
 from storesync.model import Hook, Ring, WebhookRequest
 from storesync.observability import emit, logger
 from storesync.settings import WebhookSettings
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
+    from storesync.initialization import Job
     from storesync.model import Clock
 
 MAX_BODY = 6_291_456
@@ -70,6 +72,10 @@ class Receiver:
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
         self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock, rng)
         self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
+
+    def init_jobs(self) -> tuple[Job, ...]:
+        """Return what can be done before the first request."""
+        return self._hooks.load, partial(connect, self._sqs)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Check one webhook and put one message on the queue; return the status to answer.
@@ -122,7 +128,7 @@ def _config(*, attempts: int) -> Config:
 
 @cache
 def receiver() -> Receiver:
-    """Return the receiver of this process, made at its first request."""
+    """Return the receiver of this process, made in INIT or at its first request."""
     return Receiver(WebhookSettings.from_env(os.environ))
 
 
@@ -226,3 +232,6 @@ def _answer(status: int, error: str = "") -> dict[str, Any]:
         "body": json.dumps({"error": error} if error else {"ok": True}),
         "isBase64Encoded": False,
     }
+
+
+initialize(lambda: receiver().init_jobs())

@@ -20,13 +20,11 @@ from simulators.ssm import QUOTA, Ssm
 from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
 from storesync.fields import MIN_SECRET
 from storesync.model import Secret, Source
+from storesync.parameters import INIT_LOAD_S, LOAD_S, PAUSE_S, Parameters
 from storesync.sources import (
-    INIT_LOAD_S,
-    LOAD_S,
     MISSING_AGE_S,
     RECHECK_AGE_S,
     Hooks,
-    Parameters,
     Sources,
     parse_hook,
     parse_source,
@@ -121,7 +119,7 @@ def test_a_first_reading_waits_for_its_turn(clock: FakeClock, seed: int) -> None
             read.values()
     assert 1 <= sum(clock.slept) <= LOAD_S
     assert len(set(clock.slept)) == len(clock.slept) == ssm.refused - 1 >= 3
-    clock.advance(MISSING_AGE_S)
+    clock.advance(PAUSE_S)
     ssm.down = ""
     assert read.values() == {"a": "1"}
 
@@ -140,11 +138,11 @@ def test_a_load_that_fails_costs_the_next_reader_no_pause(clock: FakeClock) -> N
     ssm.down = "ThrottlingException"
     read = parameters(ssm, clock)
     with pytest.raises(ParametersError):
-        read.load(INIT_LOAD_S)
+        read.load()
     assert sum(clock.slept) <= INIT_LOAD_S
     ssm.down = ""
     assert read.values() == {"a": "1"}
-    read.load(INIT_LOAD_S)
+    read.load()
     assert len(ssm.asked) - ssm.refused == 1
 
 
