@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PYTHON = REPOSITORY / ".venv-lambda" / "bin" / "python"
 SCRIPT = REPOSITORY / "bench" / "writers" / "sync_once.py"
-MOST_OF_STOCK = 0.35
+MOST_OF_STOCK = 0.5
 FUNCTION_MB = 256
 SIZES = (100, 1_000, 5_000)
 SEGMENTS, KEYS = 30, 10_000
