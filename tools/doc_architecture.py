@@ -72,14 +72,14 @@ GROUPS = (
     _group(
         "storesync",
         "functions",
-        "the two handlers, their settings, how an outcome is told",
-        ". webhook sync reporting settings",
+        "the two handlers, their INIT and settings, how an outcome is told",
+        ". webhook sync initialization reporting settings",
     ),
     _group(
         "storesync",
         "configuration",
         "what the SSM parameters say; what an event rings",
-        "sources fields events",
+        "sources fields parameters events",
     ),
     _group(
         "storesync",

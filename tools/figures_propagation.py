@@ -26,7 +26,7 @@ MEASURED = (
     ("P6", "time of a warm request", "WebhookFunction, warm"),
     ("P7", "WebhookFunction: INIT, Runtime Interface Emulator", "WebhookFunction, cold start"),
     ("P7", "SyncFunction: INIT, Runtime Interface Emulator", "SyncFunction, cold start"),
-    ("P6", "1,000 webhooks in 1 s: virtual time", "a burst of 1,000 webhooks within 1 s"),
+    ("P6", "1,000 webhooks in 1 s: virtual time", "a burst of 1,000 rings within 1 s"),
     ("P6", "1,000 webhooks in 5 s: virtual time", "the same within 5 s"),
 )
 

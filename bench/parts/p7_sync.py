@@ -24,17 +24,14 @@ if TYPE_CHECKING:
 
 PYTHON = REPOSITORY / ".venv-lambda" / "bin" / "python"
 SCRIPT = REPOSITORY / "bench" / "writers" / "sync_once.py"
-MOST_OF_STOCK = 0.35
+MOST_OF_STOCK = 0.5
 FUNCTION_MB = 256
 SIZES = (100, 1_000, 5_000)
 SEGMENTS, KEYS = 30, 10_000
 ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
     "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
     "FLAGSTORE_TABLE": "none",
     "FLAGSTORE_QUEUE_URL": "http://127.0.0.1:9/queue",
-    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
 }
 IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|( +)([\w.]+)")
 
@@ -45,14 +42,15 @@ def measure(dose: Dose) -> Part:
     with tempfile.TemporaryDirectory() as folder:
         ours = functions.build(Path(folder) / "ours", stock=False)
         stock = functions.build(Path(folder) / "stock", stock=True)
-        _init(part, dose, ours, stock)
         _imports(part, ours)
         with StandIn() as aws:
+            _init(part, dose, aws, ours, stock)
             _memory(part, dose, aws, ours)
     return part
 
 
-def _init(part: Part, dose: Dose, ours: Path, stock: Path) -> None:
+def _init(part: Part, dose: Dose, aws: StandIn, ours: Path, stock: Path) -> None:
+    environment = {**aws.environment, **ENVIRONMENT}
     cases = {
         "flagstore, SyncFunction": (ours, "storesync.sync.handler"),
         "stock builder, SyncFunction": (stock, "storesync.sync.handler"),
@@ -61,7 +59,7 @@ def _init(part: Part, dose: Dose, ours: Path, stock: Path) -> None:
     times: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(dose.rounds + 1):
         for name in turned(list(cases), number):
-            with RuntimeEmulator(*cases[name], ENVIRONMENT) as function:
+            with RuntimeEmulator(*cases[name], environment) as function:
                 # No event that it knows: it refuses, once it has started.
                 function.invoke({})
                 found = INIT.search(function.log())

@@ -15,31 +15,28 @@ is wrong stops its own source only.
 from __future__ import annotations
 
 from contextlib import suppress
-from math import inf
-from threading import Lock
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.errors import ConfigurationError, UnknownSourceError
 from storesync.fields import Fields
 from storesync.model import Hook, Secret, Source
-from storesync.observability import logger
+from storesync.parameters import MAX_AGE_S, Parameters
 from storesync.redaction import conceal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import random
 
     from mypy_boto3_ssm import SSMClient
 
     from storesync.model import Clock, Notice
     from storesync.providers.base import Provider
 
-MAX_AGE_S = 30.0
-"""SSM's default rate is about 40 requests a second for the whole account: a stranger's requests
-must not be able to spend it."""
-RETRY_S = 5.0
-"""Pause after a first reading that failed, and until a missing name is looked for again."""
+MISSING_AGE_S = 5.0
+"""Of sources, until a missing name is looked for again."""
+HOOKS_AGE_S = 300.0
+"""Of webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few."""
+RECHECK_AGE_S = 60.0
+"""Of webhooks, where a request does not match: a stranger's, or the first after a change."""
 
 SOURCE_FIELDS = (
     "provider",
@@ -54,63 +51,27 @@ CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
 HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
 
-log = logger()
-
-
-class Parameters:
-    """The parameters of one path, by name, read at most every 30 s."""
-
-    def __init__(self, client: SSMClient, path: str, clock: Clock) -> None:
-        self.path = path
-        self._client = client
-        self._clock = clock
-        self._lock = Lock()
-        self._values: dict[str, str] | None = None
-        self._tried_at = -inf
-        self._problem: Exception | None = None
-
-    def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
-        """Return name → text of all parameters of the path, as of *max_age_s* ago or later.
-
-        Raises:
-            ParametersError: if they could never be read.
-        """
-        with self._lock:
-            max_age_s = RETRY_S if self._values is None else max_age_s
-            if self._clock.monotonic() - self._tried_at >= max_age_s:
-                self._tried_at = self._clock.monotonic()
-                self._refresh()
-            if self._values is None:
-                message = f"cannot read the parameters under {self.path}: {self._problem}"
-                raise ParametersError(message) from self._problem
-            return self._values
-
-    def _refresh(self) -> None:
-        try:
-            self._values = self._read()
-        except (BotoCoreError, ClientError) as error:
-            self._problem = error
-            if self._values is not None:
-                problem = f"cannot read the parameters under {self.path}: {error}"
-                log.warning("going on with the parameters read before", problem=problem)
-
-    def _read(self) -> dict[str, str]:
-        pages = self._client.get_paginator("get_parameters_by_path").paginate(
-            Path=self.path, WithDecryption=True
-        )
-        return {
-            parameter["Name"].rpartition("/")[2]: parameter["Value"]
-            for page in pages
-            for parameter in page["Parameters"]
-        }
-
 
 class Sources:
     """All sources, for SyncFunction."""
 
-    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
-        self._sources = Parameters(client, f"{prefix}/sources", clock)
-        self._credentials = Parameters(client, f"{prefix}/credentials", clock)
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._sources = Parameters(client, f"{prefix}/sources", clock, rng)
+        self._credentials = Parameters(client, f"{prefix}/credentials", clock, rng)
+
+    def load(self) -> None:
+        """Read all parameters during INIT, and import what their sources need.
+
+        Raises:
+            ParametersError: if they cannot be read in time.
+        """
+        self._sources.load()
+        self._credentials.load()
+        for name in self.names():
+            with suppress(ConfigurationError):  # the source's own syncs report it
+                self.get(name)
 
     def names(self) -> list[str]:
         """Return the names of all sources, sorted.
@@ -158,25 +119,48 @@ class Sources:
 def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
     """Return one parameter's text; one that is missing may be newer than the last reading."""
     text = parameters.values(0.0 if fresh else MAX_AGE_S).get(name)
-    return parameters.values(RETRY_S).get(name) if text is None else text
+    return parameters.values(MISSING_AGE_S).get(name) if text is None else text
 
 
 class Hooks:
     """How webhooks are checked, for WebhookFunction."""
 
-    def __init__(self, client: SSMClient, prefix: str, clock: Clock) -> None:
-        self._hooks = Parameters(client, f"{prefix}/webhooks", clock)
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._hooks = Parameters(client, f"{prefix}/webhooks", clock, rng)
+
+    def load(self) -> None:
+        """Read all parameters during INIT.
+
+        Raises:
+            ParametersError: if they cannot be read in time.
+        """
+        self._hooks.load()
 
     def get(self, name: str) -> Hook:
-        """Return the hook of one source; unknown names cost no call.
+        """Return the hook of one source; re-read one that is unknown or wrong.
 
         Raises:
             UnknownSourceError: if there is none of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: if the parameters could never be read.
         """
+        try:
+            return self._parsed(name, HOOKS_AGE_S)
+        except (UnknownSourceError, ConfigurationError):
+            return self.reread(name)
+
+    def reread(self, name: str) -> Hook:
+        """Return the hook of one source, at most a minute old.
+
+        Raises: as :meth:`get`.
+        """
+        return self._parsed(name, RECHECK_AGE_S)
+
+    def _parsed(self, name: str, max_age_s: float) -> Hook:
         where = f"{self._hooks.path}/{name}"
-        text = self._hooks.values().get(name)
+        text = self._hooks.values(max_age_s).get(name)
         if text is None:
             message = f"no webhook for source {name!r}: {where} does not exist"
             raise UnknownSourceError(message)

@@ -11,7 +11,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from storesync.budget import Budget, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
 from storesync.http import HttpClient
+from storesync.initialization import connect, initialize
 from storesync.model import Notice, Ring
 from storesync.observability import logger
 from storesync.pipeline import Sync
@@ -32,6 +33,7 @@ from storesync.reporting import tell_error, tell_report, tell_schedule
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
+from storesync.watchdog import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
+    from storesync.initialization import Job
     from storesync.model import Report
     from storesync.stores.opened import OpenStore
 
@@ -107,20 +110,17 @@ class Syncer:
         """Make a syncer, on AWS except for what is given."""
         self._settings = settings
         self._clock = SystemClock()
-        # One layer of retries: botocore's for throttling, with short time-outs, since the
-        # pipeline knows how much time is left.
-        config = Config(
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=2 * PARALLEL,
-        )
-        self._stores = stores or Stores(boto3.client("dynamodb", config=config), settings.table)
-        self._sqs = sqs or boto3.client("sqs", config=config)
-        ssm = ssm or boto3.client("ssm", config=config)
+        self._stores = stores or Stores(boto3.client("dynamodb", config=_config()), settings.table)
+        self._sqs = sqs or boto3.client("sqs", config=_config())
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._trailing_due: dict[str, int] = {}
         """When the last trailing ring of a source is due that this process has left."""
+
+    def init_jobs(self) -> tuple[Job, ...]:
+        """Return what can be done before the first event."""
+        clients = (self._stores.table_client, self._sqs)
+        return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
         """Ring every source; a source that fails does not stop the others."""
@@ -267,9 +267,20 @@ class Syncer:
                 )
 
 
+def _config(*, attempts: int = 3) -> Config:
+    # One layer of retries: botocore's for throttling, with short time-outs, since the pipeline
+    # knows how much time is left.
+    return Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=2 * PARALLEL,
+    )
+
+
 @cache
 def syncer() -> Syncer:
-    """Return the syncer of this process, made at its first event."""
+    """Return the syncer of this process, made in INIT or at its first event."""
     return Syncer(SyncSettings.from_env(os.environ))
 
 
@@ -291,3 +302,6 @@ def answer(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  #
         return [outcome.to_json() for outcome in make().notice(parsed, seconds)]
     failed = make().queue(parsed, seconds)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}
+
+
+initialize(lambda: syncer().init_jobs())

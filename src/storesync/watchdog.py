@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import requests.adapters
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 
@@ -67,6 +70,14 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         self._check = check
         super().__init__(max_retries=0)
 
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Make the pool of connections, all with the context of this process."""
+        super().init_poolmanager(*args, ssl_context=tls_context(), **kwargs)
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:  # noqa: ANN401
+        """Name no roots: the context has them, and urllib3 would parse them for each connection."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Return the pool that ``requests`` would use, with guarded connections."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
@@ -108,3 +119,18 @@ def _guarded(
             return list(dict.fromkeys(str(each[4][0]) for each in found))
 
     return Guarded
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context of all connections: parsing its roots takes 40 ms of a whole core."""
+    return _tls_context(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
+
+
+@cache
+def _tls_context(roots: str) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.load_verify_locations(roots)
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    # urllib3 does that at each connection, while another thread may be opening one with it.
+    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]  # noqa: ARG005
+    return context

@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -29,24 +28,30 @@ from storesync.errors import (
     WebhookError,
 )
 from storesync.events import ring_message
-from storesync.model import Ring, WebhookRequest
+from storesync.initialization import connect, initialize
+from storesync.model import Hook, Ring, WebhookRequest
 from storesync.observability import emit, logger
 from storesync.settings import WebhookSettings
 from storesync.sources import Hooks
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Mapping
 
-    from aws_lambda_powertools.event_handler.exceptions import NotFoundError
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
+    from storesync.initialization import Job
+    from storesync.model import Clock
+
 MAX_BODY = 6_291_456
 """Bytes. What API Gateway can hand to a function: real webhooks carry all environments, twice."""
 
+ROUTES = ("POST /webhooks/{source}", "POST /webhooks/{source}/{token}")
+"""As in the template. A path would have a prefix behind a custom domain, or with a named stage."""
+
 log = logger()
-app = APIGatewayHttpResolver()
 
 
 class Receiver:
@@ -58,19 +63,19 @@ class Receiver:
         *,
         ssm: SSMClient | None = None,
         sqs: SQSClient | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         """Make a receiver, on AWS except for what is given."""
-        # The function must answer by itself before its time is over, and the provider's patience.
-        config = Config(
-            connect_timeout=1,
-            read_timeout=2,
-            retries={"mode": "standard", "total_max_attempts": 2},
-        )
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._queue_url = settings.queue_url
-        ssm = ssm or boto3.client("ssm", config=config)
-        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock)
-        self._sqs = sqs or boto3.client("sqs", config=config)
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
+        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock, rng)
+        self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
+
+    def init_jobs(self) -> tuple[Job, ...]:
+        """Return what can be done before the first request."""
+        return self._hooks.load, partial(connect, self._sqs)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Check one webhook and put one message on the queue; return the status to answer.
@@ -82,9 +87,9 @@ class Receiver:
             ParametersError: if the parameters cannot be read.
         """
         hook = self._hooks.get(source)
-        provider = providers.get(hook.provider)
         request = _request(event, token)
-        provider.verify(request, hook)
+        hook = self._verified(request, hook)
+        provider = providers.get(hook.provider)
         wanted = provider.ring(request, hook)
         if wanted is None:
             log.info("acknowledged an event that concerns no flag", source=source)
@@ -95,71 +100,67 @@ class Receiver:
         emit(source, {"Rings": 1})
         return provider.accepted_status
 
+    def _verified(self, request: WebhookRequest, hook: Hook) -> Hook:
+        """Return the hook that a request passes: the known one, or its current parameter.
+
+        Raises:
+            SignatureError: if it passes neither.
+        """
+        try:
+            providers.get(hook.provider).verify(request, hook)
+        except SignatureError:
+            changed = self._hooks.reread(hook.source)
+            if changed == hook:
+                raise
+            providers.get(changed.provider).verify(request, changed)
+            return changed
+        return hook
+
+
+def _config(*, attempts: int) -> Config:
+    # The function must answer by itself before its time is over, and the provider's patience.
+    return Config(
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
+
 
 @cache
 def receiver() -> Receiver:
-    """Return the receiver of this process, made at its first request."""
+    """Return the receiver of this process, made in INIT or at its first request."""
     return Receiver(WebhookSettings.from_env(os.environ))
 
 
-@app.post("/webhooks/<source>")
-@app.post("/webhooks/<source>/<token>")
-def webhook(**_matched: str) -> Response[str]:
-    """Receive a webhook; with a token where its secret is carried in the URL.
-
-    Both parts are taken as the gateway decoded them, not from the path, which is never logged.
-    """
-    event = app.context["event"]
-    parameters = _object(event, "pathParameters")
-    source, token = parameters.get("source"), parameters.get("token", "")
-    if not (isinstance(source, str) and isinstance(token, str)):
-        return _answer(404, "not found")
-    return _receive(source, event, token)
-
-
-@app.not_found
-def not_found(_error: NotFoundError) -> Response[str]:
-    """Answer everything that is no webhook: other paths, other methods."""
-    return _answer(404, "not found")
-
-
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Handle one request of API Gateway's HTTP API (payload 2.0)."""
     gateway = _object(event, "requestContext")
     request_id = gateway.get("requestId")
     log.set_correlation_id(request_id if isinstance(request_id, str) else "")
-    return answer(receiver, event, context)
+    return answer(receiver, event)
 
 
-def answer(
-    make: Callable[[], Receiver], event: dict[str, Any], context: LambdaContext
-) -> dict[str, Any]:
-    """Let a receiver answer a request."""
-    app.append_context(event=event, receiver=make)  # type: ignore[no-untyped-call] # Powertools types it not
-    return app.resolve(_route_of(event), context)
+def answer(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a receiver answer a request.
 
-
-def _route_of(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return as much of an event as the resolver needs: what else is odd is none of its business.
-
-    The stage is the default one, which is not part of the path.
+    The source and the token, which carries a secret, are taken as the gateway decoded them, not
+    from the path, which is never logged.
     """
-    method = _object(_object(event, "requestContext"), "http").get("method")
-    path = event.get("rawPath")
-    known = isinstance(method, str) and isinstance(path, str)
-    return {
-        "rawPath": path if known else "/",
-        "headers": {},
-        "requestContext": {"http": {"method": method if known else "GET"}, "stage": "$default"},
-    }
+    parameters = _object(event, "pathParameters")
+    source, token = parameters.get("source"), parameters.get("token", "")
+    if event.get("routeKey") in ROUTES and isinstance(source, str) and isinstance(token, str):
+        return _receive(make, source, event, token)
+    return _not_found()
 
 
-def _receive(source: str, event: Mapping[str, Any], token: str) -> Response[str]:
+def _receive(
+    make: Callable[[], Receiver], source: str, event: Mapping[str, Any], token: str
+) -> dict[str, Any]:
     """Turn every outcome into a status; nothing that a stranger sends gives a 5xx."""
     try:
-        return _answer(app.context["receiver"]().receive(source, event, token))
+        return _answer(make().receive(source, event, token))
     except UnknownSourceError:
-        return _answer(404, "not found")  # says nothing in log and metrics: names cost nothing
+        return _not_found()
     except WebhookError as error:
         log.warning("refused a webhook", source=source, status=error.status, reason=str(error))
         name = "SignatureFailures" if isinstance(error, SignatureError) else "BadRequests"
@@ -177,6 +178,12 @@ def _receive(source: str, event: Mapping[str, Any], token: str) -> Response[str]
         log.exception("unexpected", source=source)
         message = "unexpected: the line before has the traceback"
         raise RuntimeError(message) from None
+
+
+def _not_found() -> dict[str, Any]:
+    """Answer what is no webhook; a stranger's names are in no log and make no metrics."""
+    emit("", {"NotFound": 1})
+    return _answer(404, "not found")
 
 
 def _tell(what: str, metric: str, source: str, error: Exception) -> None:
@@ -218,6 +225,13 @@ def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _answer(status: int, error: str = "") -> Response[str]:
-    body = json.dumps({"error": error} if error else {"ok": True})
-    return Response(status_code=status, content_type="application/json", body=body)
+def _answer(status: int, error: str = "") -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json"},
+        "body": json.dumps({"error": error} if error else {"ok": True}),
+        "isBase64Encoded": False,
+    }
+
+
+initialize(lambda: receiver().init_jobs())

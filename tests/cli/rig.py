@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from click.testing import CliRunner
 
 from flagstore.layout import Key, Pulse, pulse_key
-from simulators.deployment import Context, request
+from simulators.deployment import request
 from storesync import webhook
 from storesync.cli.app import load
 from storesync.settings import WebhookSettings
@@ -163,8 +163,7 @@ class Rig:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 _, _, source, *token = self.path.split("/")
                 event = request(source, body, headers, token="".join(token))
-                context: Any = Context()
-                answer = webhook.answer(lambda: receiver, event, context)
+                answer = webhook.answer(lambda: receiver, event)
                 self.send_response(answer["statusCode"])
                 self.end_headers()
 

@@ -29,7 +29,7 @@ from storesync.reporting import tell_report, tell_schedule
 from storesync.retention import DAY_MS, retained
 from tools.doc_figures import DOCS, parts
 from tools.figures_capacity import HEAD_BYTES, cold_readers, head_reads
-from tools.figures_cost import RATES, measured
+from tools.figures_cost import DEFAULT_RATE, measured
 from tools.figures_propagation import JITTER, deployed, pauses, waits_at_most
 from tools.markdown import marks, replaced
 from tools.storm import attempts, storm
@@ -163,7 +163,7 @@ def test_a_flood_costs_by_the_request() -> None:
     assert month.requests == 730 * 3_600
     assert month.calls == pytest.approx(2.628 * (1.0 + 0.2) + 2.628e6 * 0.02 * cost.LAMBDA_GB_S)
     assert month.logs == pytest.approx(2.628e6 * 2e-6 * 0.5)
-    assert read_template()["Parameters"]["ThrottleRate"]["Default"] == RATES[-1]
+    assert read_template()["Parameters"]["ThrottleRate"]["Default"] == DEFAULT_RATE
 
 
 def test_no_more_readers_find_a_change_than_ask() -> None:

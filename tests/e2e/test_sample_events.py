@@ -312,6 +312,8 @@ def test_a_signed_webhook_rings_and_is_synced(deployment: Deployment, name: str)
     flags = deployment.published(source)
     assert len(flags) == FLAGS + 1
     assert flags["new-checkout"] == deployment.providers[source].newest()["flags"]["new-checkout"]
+    for function in (deployment.webhook, deployment.sync):
+        assert "INIT is incomplete" not in function.log()
 
 
 @pytest.mark.parametrize("name", SIGNED)

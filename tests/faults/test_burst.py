@@ -1,4 +1,6 @@
-"""A burst of webhooks against a model of the queue: two pollers, batches of ten, skewed clocks.
+"""A burst of rings against a model of the queue: two pollers, batches of ten, skewed clocks.
+
+How many webhooks at once become rings is tested in tests/faults/test_cold_burst.py.
 
 The syncs are the real pipeline on the memory store; the queue, the time that calls take and the
 clocks of the machines are modelled. Time is virtual, so the numbers are those of the model.
@@ -173,7 +175,7 @@ class Burst:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
-def test_a_burst_of_a_thousand_webhooks_costs_at_most_three_percent_fetches(seconds: float) -> None:
+def test_a_burst_of_a_thousand_rings_costs_at_most_three_percent_fetches(seconds: float) -> None:
     """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
     lags: list[float] = []
     counts: list[int] = []
@@ -186,7 +188,7 @@ def test_a_burst_of_a_thousand_webhooks_costs_at_most_three_percent_fetches(seco
         assert not burst.queue
     lags.sort()
     print(
-        f"{WEBHOOKS:,} webhooks in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
+        f"{WEBHOOKS:,} rings in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
         f"ring to store median {lags[len(lags) // 2]:.2f} s, 99 % {lags[int(len(lags) * 0.99)]:.2f}"
         f" s, worst {lags[-1]:.2f} s"
     )

@@ -25,6 +25,7 @@ from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, requ
 from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.status import STALE_S
+from storesync.sources import HOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,7 +290,7 @@ def test_webhooks_that_are_forged(world: World) -> None:
 def test_a_webhook_that_is_misconfigured(world: World) -> None:
     """A parameter that nothing can be checked with rings when a webhook needs it."""
     world.deployment.put("webhooks/prod", "{no JSON")
-    world.clock.advance(30)
+    world.clock.advance(HOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 503
     assert world.ringing() == {"MisconfiguredAlarm"}
     mended(world, "MisconfiguredAlarm")
@@ -321,11 +322,11 @@ def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in the receiver rings: nothing that strangers send does."""
 
-    def bug(_event: object) -> None:
+    def bug(*_: object) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(webhook, "_route_of", bug)
+        broken.setattr(webhook, "_request", bug)
         world.invoke("webhook", signed("prod", b"{}"))
     assert world.ringing() == {"WebhookErrorAlarm"}
     mended(world, "WebhookErrorAlarm")
@@ -487,6 +488,8 @@ def test_the_dashboard_shows_what_is_said(
             if isinstance(metric[0], dict):
                 (found,) = SEARCH.findall(metric[0]["expression"])
                 asked.add((found[0], found[1], found[2]))
+            elif metric[0] == "Flagstore":
+                asked.add((metric[2], metric[1], metric[3]))
             else:
                 assert metric[:2] in AWS_METRICS
                 assert metric[3] in {*NAMES.values()}
@@ -496,6 +499,7 @@ def test_the_dashboard_shows_what_is_said(
     world.invoke("webhook", signed("prod", entry))
     world.invoke("sync", batch(*world.deployment.receive()))
     world.invoke("webhook", signed("prod", entry, FORGED))
+    world.invoke("webhook", signed("stranger", entry))
     world.invoke("webhook", signed("prod", b"no JSON"))
     launchdarkly.faults.append(faults.status(401))
     world.schedule()

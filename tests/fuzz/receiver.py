@@ -6,47 +6,17 @@ Everything that it prints goes to :class:`Printed`, which fails on a secret.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self
-
-from botocore.exceptions import ClientError
+from typing import TYPE_CHECKING, Any
 
 from simulators.deployment import Context, ShiftedClock
+from simulators.ssm import Ssm
 from storesync import webhook
 from storesync.settings import WebhookSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pytest
 
 PREFIX = "/flagstore"
-
-
-class Parameters:
-    """SSM, as far as the receiver knows it."""
-
-    def __init__(self) -> None:
-        self.hooks: dict[str, Any] = {}
-        self.down = False
-        self.reads = 0
-
-    def get_paginator(self, name: str) -> Self:
-        """Return what pages."""
-        assert name == "get_parameters_by_path"
-        return self
-
-    def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """Yield one page."""
-        assert asked == {"Path": f"{PREFIX}/webhooks", "WithDecryption": True}
-        self.reads += 1
-        if self.down:
-            raise ClientError({"Error": {"Code": "InternalServerError"}}, "GetParametersByPath")
-        yield {
-            "Parameters": [
-                {"Name": f"{PREFIX}/webhooks/{name}", "Value": json.dumps(hook)}
-                for name, hook in self.hooks.items()
-            ]
-        }
 
 
 class Queue:
@@ -84,13 +54,11 @@ class Receiving:
     """A receiver with its parameters, its queue and its clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, printed: Printed) -> None:
-        self.parameters, self.queue, self.clock = Parameters(), Queue(), ShiftedClock()
+        self.ssm, self.queue, self.clock = Ssm(), Queue(), ShiftedClock()
         self.printed = printed
-        made = {"ssm": self.parameters, "sqs": self.queue}
-        with monkeypatch.context() as patched:
-            patched.setattr(webhook.boto3, "client", lambda service, **_: made[service])
-            patched.setattr(webhook, "SystemClock", lambda: self.clock)
-            receiver = webhook.Receiver(WebhookSettings(PREFIX, "https://queue"))
+        clients: Any = {"ssm": self.ssm, "sqs": self.queue}
+        settings = WebhookSettings(PREFIX, "https://queue")
+        receiver = webhook.Receiver(settings, **clients, clock=self.clock)
         monkeypatch.setattr(webhook, "receiver", lambda: receiver)
         monkeypatch.setattr(webhook.log.registered_handler, "stream", printed)
         monkeypatch.setattr("sys.stdout", printed)

@@ -315,7 +315,7 @@ def request(
     """Make a request as an HTTP API hands it to a function (payload format 2.0)."""
     raw = body.encode() if isinstance(body, str) else body
     path = f"/webhooks/{source}" + (f"/{token}" if token else "")
-    route = "POST /webhooks/{source}" + ("/{token}" if token else "")
+    route = f"{method} /webhooks/{{source}}" + ("/{token}" if token else "")
     return {
         "version": "2.0",
         "routeKey": route,

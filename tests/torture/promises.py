@@ -36,6 +36,7 @@ PROMISES = (
                 "test_a_change_whose_webhook_is_lost_comes_with_the_tick",
             ),
             "tests/faults/test_burst.py",
+            "tests/faults/test_cold_burst.py",
         ),
     ),
     Promise(

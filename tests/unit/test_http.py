@@ -429,6 +429,23 @@ def test_certificates_are_verified(
     assert client.get(url, HEADERS).body == tls_server.document()
 
 
+def test_the_roots_are_parsed_once_in_a_process(
+    tls_server: LaunchDarklySimulator,
+    certificate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Later requests, each on a connection of its own, need the file of roots no more."""
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(certificate.read_bytes())
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(roots))
+    url = tls_server.url + "/sdk/latest-all"
+    assert LOCAL.get(url, HEADERS).status == 200
+    roots.unlink()
+    for _ in range(3):
+        assert LOCAL.get(url, HEADERS).status == 200
+
+
 @pytest.mark.parametrize(
     "fault",
     [faults.silence, faults.drip_headers, faults.drip_body],

@@ -3,65 +3,51 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulators.clock import FakeClock
+from simulators.ssm import QUOTA, Ssm
 from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
 from storesync.fields import MIN_SECRET
 from storesync.model import Secret, Source
-from storesync.sources import Hooks, Parameters, Sources, parse_hook, parse_source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from storesync.parameters import INIT_LOAD_S, LOAD_S, PAUSE_S, Parameters
+from storesync.sources import (
+    MISSING_AGE_S,
+    RECHECK_AGE_S,
+    Hooks,
+    Sources,
+    parse_hook,
+    parse_source,
+)
 
 PUBLIC = "/flagstore/sources/prod"
 PRIVATE = "/flagstore/credentials/prod"
 HOOK = "/flagstore/webhooks/prod"
 KEY = "canary-provider-key-0011"
 SECRET = "canary-webhook-secret-0012"
+WEBHOOK = {"provider": "launchdarkly", "secrets": [SECRET]}
 
 
-class Ssm:
-    """Stands for SSM: parameters by full name, pages of two, and faults on request."""
-
-    def __init__(self, **parameters: object) -> None:
-        self.parameters = {
-            f"/flagstore/{name.replace('__', '/')}": json.dumps(value)
-            for name, value in parameters.items()
-        }
-        self.reads: list[str] = []
-        self.fails = False
-        self.delay_s = 0.0
-
-    def get_paginator(self, operation: str) -> Ssm:
-        """Return itself."""
-        assert operation == "get_parameters_by_path"
-        return self
-
-    def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield pages."""
-        path = arguments.pop("Path")
-        assert arguments == {"WithDecryption": True}
-        self.reads.append(path)
-        time.sleep(self.delay_s)
-        if self.fails:
-            error = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
-            raise ClientError(error, "GetParametersByPath")
-        found = [
-            {"Name": name, "Value": value}
-            for name, value in self.parameters.items()
-            if name.rpartition("/")[0] == path
-        ]
-        for start in range(0, max(1, len(found)), 2):
-            yield {"Parameters": found[start : start + 2]}
+def holding(ssm: Ssm | None = None, /, **parameters: object) -> Ssm:
+    """Put parameters into an SSM, each named by its kind and its source: ``sources__prod``."""
+    ssm = ssm or Ssm()
+    by_kind: dict[str, dict[str, object]] = {}
+    for name, value in parameters.items():
+        kind, _, source = name.partition("__")
+        by_kind.setdefault(kind, {})[source] = value
+    for kind, values in by_kind.items():
+        ssm.put(f"/flagstore/{kind}", values)
+    return ssm
 
 
 @pytest.fixture
@@ -70,9 +56,9 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def parameters(ssm: Any, clock: FakeClock) -> Parameters:
+def parameters(ssm: Any, clock: FakeClock, seed: int = 1) -> Parameters:
     """Make the parameters of the sources."""
-    return Parameters(ssm, "/flagstore/sources", clock)
+    return Parameters(ssm, "/flagstore/sources", clock, random.Random(seed))
 
 
 def _parse(text: str | None, *private: str | None) -> object:
@@ -94,51 +80,101 @@ def problems(*texts: object) -> list[str]:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def test_a_path_is_read_in_one_go_and_kept(clock: FakeClock) -> None:
-    """All pages are read, once in 30 s."""
-    ssm = Ssm(sources__a=1, sources__b=2, sources__c=3, credentials__d=4)
-    read = parameters(ssm, clock)
-    for _ in range(30):
+@pytest.mark.parametrize("seed", range(10))
+def test_a_path_is_read_in_one_go_and_kept(clock: FakeClock, seed: int) -> None:
+    """All pages are read, and again at a random moment after half of the age that is allowed."""
+    ssm = holding(Ssm(page=2), sources__a=1, sources__b=2, sources__c=3, credentials__d=4)
+    read = parameters(ssm, clock, seed)
+    for _ in range(15):
         assert read.values() == {"a": "1", "b": "2", "c": "3"}
         clock.advance(0.99)
-    assert len(ssm.reads) == 1
-    ssm.parameters.clear()
-    clock.advance(0.5)
+    assert len(ssm.asked) == 2
+    ssm.put("/flagstore/sources", {})
+    clock.advance(15.5)
     assert read.values() == {}
-    assert len(ssm.reads) == 2
+    assert len(ssm.asked) == 3
 
 
 def test_a_failure_leaves_what_was_read(clock: FakeClock) -> None:
-    """SSM may be down for as long as it likes; it is asked every 30 s."""
-    ssm = Ssm(sources__a=1)
+    """SSM may be down for as long as it likes: it is asked now and then, and nobody waits."""
+    ssm = holding(sources__a=1)
     read = parameters(ssm, clock)
     read.values()
-    ssm.fails = True
+    ssm.down = "ThrottlingException"
     for _ in range(300):
         assert read.values() == {"a": "1"}
         clock.advance(1)
-    assert len(ssm.reads) == 10
+    assert 10 <= ssm.refused <= 20
+    assert clock.slept == []
 
 
-def test_a_first_failure_is_an_error_and_asked_again_soon(clock: FakeClock) -> None:
-    """Without anything to go on with, the error names the path; SSM is asked every 5 s."""
-    ssm = Ssm(sources__a=1)
-    ssm.fails = True
-    read = parameters(ssm, clock)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_first_reading_waits_for_its_turn(clock: FakeClock, seed: int) -> None:
+    """Throttled, it is tried again after random pauses for 3 s; then an error, and 5 s of peace."""
+    ssm = holding(sources__a=1)
+    ssm.down = "ThrottlingException"
+    read = parameters(ssm, clock, seed)
     for _ in range(20):
         with pytest.raises(ParametersError, match=r"under /flagstore/sources: .*Throttling"):
             read.values()
-        clock.advance(1)
-    assert len(ssm.reads) == 4
-    ssm.fails = False
-    clock.advance(1)
+    assert 1 <= sum(clock.slept) <= LOAD_S
+    assert len(set(clock.slept)) == len(clock.slept) == ssm.refused - 1 >= 3
+    clock.advance(PAUSE_S)
+    ssm.down = ""
     assert read.values() == {"a": "1"}
+
+
+def test_a_page_that_is_throttled_is_asked_for_again_alone(clock: FakeClock) -> None:
+    """With 60 parameters and six calls to make, a refusal does not start them over."""
+    ssm = holding(Ssm(clock, quota=3), **{f"sources__s{number}": 1 for number in range(60)})
+    assert len(parameters(ssm, clock).values()) == 60
+    assert len(ssm.asked) - ssm.refused == 6
+    assert ssm.refused > 0
+
+
+def test_a_load_that_fails_costs_the_next_reader_no_pause(clock: FakeClock) -> None:
+    """INIT's failure is not an event's: the first one tries again at once."""
+    ssm = holding(sources__a=1)
+    ssm.down = "ThrottlingException"
+    read = parameters(ssm, clock)
+    with pytest.raises(ParametersError):
+        read.load()
+    assert sum(clock.slept) <= INIT_LOAD_S
+    ssm.down = ""
+    assert read.values() == {"a": "1"}
+    read.load()
+    assert len(ssm.asked) - ssm.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        ("ThrottlingException", True),
+        ("InternalServerError", True),
+        ("", True),
+        ("AccessDeniedException", False),
+        ("ValidationException", False),
+    ],
+)
+def test_only_what_is_transient_is_tried_again(
+    clock: FakeClock, error: str, *, passes: bool
+) -> None:
+    """A right that is missing is no better a second later; a broken connection may be."""
+
+    def wait() -> None:
+        if not error:
+            raise EndpointConnectionError(endpoint_url="https://ssm")
+
+    ssm = Ssm(wait=wait)
+    ssm.down = error
+    with pytest.raises(ParametersError):
+        parameters(ssm, clock).values()
+    assert (len(ssm.asked) > 1) is passes
 
 
 def test_threads_that_come_together_cost_one_reading(clock: FakeClock) -> None:
     """Sources that are synced at once do not each ask SSM."""
-    ssm = Ssm(sources__a=1)
-    ssm.delay_s = 0.02
+    ssm = holding(Ssm(wait=lambda: time.sleep(0.02)), sources__a=1)
     read = parameters(ssm, clock)
     start = threading.Barrier(8)
 
@@ -148,47 +184,113 @@ def test_threads_that_come_together_cost_one_reading(clock: FakeClock) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(8))) == [{"a": "1"}] * 8
-    assert len(ssm.reads) == 1
+    assert len(ssm.asked) == 1
 
 
-def test_an_unknown_hook_costs_no_call(clock: FakeClock) -> None:
-    """Strangers' names are answered from what was read."""
-    ssm = Ssm(webhooks__prod={"provider": "launchdarkly", "secrets": [SECRET]})
-    hooks = Hooks(ssm, "/flagstore", clock)
-    for name in ["nobody", "", "prod/..", "Prod"] * 50:
-        with pytest.raises(UnknownSourceError):
-            hooks.get(name)
-    assert hooks.get("prod").secrets == (Secret(SECRET),)
-    assert ssm.reads == ["/flagstore/webhooks"]
+def hooks(ssm: Any, clock: FakeClock, seed: int = 1) -> Hooks:
+    """Make the webhooks of a process."""
+    return Hooks(ssm, "/flagstore", clock, random.Random(seed))
+
+
+def test_what_strangers_ask_for_costs_one_call_in_half_a_minute(clock: FakeClock) -> None:
+    """Names that are not there are answered from memory, which is looked into now and then."""
+    ssm = holding(webhooks__prod=WEBHOOK)
+    known = hooks(ssm, clock)
+    assert known.get("prod").secrets == (Secret(SECRET),)
+    for _ in range(300):
+        for name in ["nobody", "", "prod/..", "Prod"]:
+            with pytest.raises(UnknownSourceError):
+                known.get(name)
+        assert known.reread("prod").secrets == (Secret(SECRET),)
+        clock.advance(1)
+    assert set(ssm.asked) == {"/flagstore/webhooks"}
+    assert 5 <= len(ssm.asked) <= 11
+
+
+@pytest.mark.parametrize("before", [{}, {"prod": "{not JSON"}], ids=["unknown", "wrong"])
+def test_a_webhook_that_is_fixed_works_within_a_minute(
+    clock: FakeClock, before: dict[str, object]
+) -> None:
+    """A process that has read that it is missing, or wrong, looks again for whoever asks."""
+    ssm = holding(webhooks__other=WEBHOOK)
+    ssm.put("/flagstore/webhooks", {"other": WEBHOOK, **before})
+    known = hooks(ssm, clock)
+    with pytest.raises((UnknownSourceError, ConfigurationError)):
+        known.get("prod")
+    ssm.put("/flagstore/webhooks", {"prod": WEBHOOK})
+    clock.advance(RECHECK_AGE_S)
+    assert known.get("prod").secrets == (Secret(SECRET),)
+
+
+@pytest.mark.parametrize("strangers", [0, 20])
+def test_a_thousand_warm_processes_leave_half_of_the_quota(
+    clock: FakeClock, strangers: int
+) -> None:
+    """Processes that all read in the same moment spread their calls by themselves.
+
+    So they do while strangers get 20 requests a second through, each to another process.
+    """
+    ssm = holding(webhooks__prod=WEBHOOK)
+    processes = [hooks(ssm, clock, seed) for seed in range(1_000)]
+    for process in processes:
+        process.load()
+    ssm.limit(clock, QUOTA)
+    begun = len(ssm.asked)
+    most, asked = 0, begun
+    for second in range(600):
+        clock.advance(1)
+        for process in processes[second % 10 :: 10]:
+            process.get("prod")
+        for number in range(strangers):
+            with suppress(UnknownSourceError):
+                processes[(strangers * second + number) % 1_000].get("nobody")
+        most, asked = max(most, len(ssm.asked) - asked), len(ssm.asked)
+    print(f"at most {most} calls a second, {(asked - begun) / 600:.1f} on average")
+    assert ssm.refused == 0
+    assert asked - begun <= 600 * QUOTA / 2
 
 
 def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
     """Both parameters of a source that was added a moment ago are found within 5 s."""
-    ssm = Ssm(sources__a={"provider": "launchdarkly"}, credentials__a={"key": KEY})
+    ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a={"key": KEY})
     sources = Sources(ssm, "/flagstore", clock)
     assert sources.names() == ["a"]
     assert sources.get("a").credential == Secret(KEY)
-    ssm.parameters["/flagstore/sources/b"] = ssm.parameters["/flagstore/sources/a"]
-    ssm.parameters["/flagstore/credentials/b"] = ssm.parameters["/flagstore/credentials/a"]
+    ssm.put("/flagstore/sources", {name: {"provider": "launchdarkly"} for name in "ab"})
+    ssm.put("/flagstore/credentials", {name: {"key": KEY} for name in "ab"})
     with pytest.raises(UnknownSourceError, match="/flagstore/sources/b does not exist"):
         sources.get("b")
-    clock.advance(5)
+    clock.advance(MISSING_AGE_S)
     assert sources.get("b").credential == Secret(KEY)
-    assert len(ssm.reads) == 4
+    assert len(ssm.asked) == 4
 
 
 def test_a_person_reads_anew(clock: FakeClock) -> None:
     """Fresh means now: both parameters, each in one reading."""
-    ssm = Ssm(sources__a={"provider": "launchdarkly"}, credentials__a={"key": "old"})
+    ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a={"key": "old"})
     sources = Sources(ssm, "/flagstore", clock)
     sources.get("a")
-    ssm.parameters["/flagstore/credentials/a"] = json.dumps({"key": KEY})
+    ssm.put("/flagstore/credentials", {"a": {"key": KEY}})
     assert sources.get("a").credential == Secret("old")
     assert sources.get("a", fresh=True).credential == Secret(KEY)
-    assert len(ssm.reads) == 4
+    assert len(ssm.asked) == 4
     with pytest.raises(UnknownSourceError):
         sources.get("b", fresh=True)
-    assert len(ssm.reads) == 5
+    assert len(ssm.asked) == 5
+
+
+def test_a_load_reads_both_paths_and_minds_no_source_that_is_wrong(clock: FakeClock) -> None:
+    """After INIT no event needs SSM, and a wrong parameter fails its own source's syncs only."""
+    ssm = holding(
+        sources__a={"provider": "launchdarkly"},
+        sources__b="{not JSON",
+        credentials__a={"key": KEY},
+    )
+    sources = Sources(ssm, "/flagstore", clock)
+    sources.load()
+    assert sources.get("a").credential == Secret(KEY)
+    assert sources.names() == ["a", "b"]
+    assert len(ssm.asked) == 2
 
 
 # -- a source -------------------------------------------------------------------------------------

@@ -185,8 +185,8 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
         return
     remedies = {
         0: "is this the right --region? is the stack deployed whole?",
-        401: "the secret was changed just now? WebhookFunction sees it within 30 s",
-        404: "WebhookFunction does not know this source: look again in 30 s, then at its log",
+        401: "the secret was changed just now? WebhookFunction sees it within a minute",
+        404: "WebhookFunction does not know this source: look again in a minute, then at its log",
     }
     what = f"a signed one was answered {status}" if status else "its URL does not answer"
     yield Finding(PROBLEM, "webhook", what, remedies.get(status, "see WebhookFunction's log"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +12,7 @@ from storesync.settings import SyncSettings, WebhookSettings
 from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import TextIO
 
     from flagstore.layout import Key, Record
@@ -32,14 +31,10 @@ class Parameters:
     def __init__(self, values: Mapping[str, Mapping[str, Any]]) -> None:
         self._values = values
 
-    def get_paginator(self, _operation: str) -> Parameters:
-        """Return the one paginator there is."""
-        return self
-
-    def paginate(self, *, Path: str, **_: object) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's
-        """Yield the parameters of one path."""
+    def get_parameters_by_path(self, *, Path: str, **_: object) -> dict[str, Any]:  # noqa: N803 - boto3's
+        """Return the parameters of one path."""
         found = self._values.get(Path.rpartition("/")[2], {})
-        yield {
+        return {
             "Parameters": [
                 {"Name": f"{Path}/{name}", "Value": text(value)} for name, value in found.items()
             ]
@@ -79,13 +74,6 @@ class MemoryStores(Stores):
         return cast("OpenStore", MemoryStore(self.records))
 
 
-class Context:
-    """What Lambda hands to a handler beside the event."""
-
-    def __init__(self) -> None:
-        self.aws_request_id = str(uuid.uuid4())
-
-
 class Here:
     """One deployment of both functions in this process."""
 
@@ -107,7 +95,7 @@ class Here:
     def webhook(self, event: dict[str, Any]) -> dict[str, Any]:
         """Let WebhookFunction answer; what it prints, the log gets."""
         with redirect_stdout(self._log):
-            return webhook.answer(lambda: self._receiver, event, cast("Any", Context()))
+            return webhook.answer(lambda: self._receiver, event)
 
     def sync(self, event: object) -> Any:  # noqa: ANN401 - by event
         """Let SyncFunction answer; what it prints, the log gets."""

@@ -32,17 +32,11 @@ def signed(event: Mapping[str, Any], hook: Hook) -> dict[str, Any]:
     text = event.get("body") or ""
     body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode()
     headers, token = proof(hook, body)
-    path = f"/webhooks/{hook.source}"
-    found = {
+    return {
         **event,
         "headers": {**event.get("headers", {}), **headers},
-        "pathParameters": {"source": hook.source},
-        "rawPath": path,
+        "pathParameters": {"source": hook.source} | ({"token": token} if token else {}),
     }
-    if token:
-        found["pathParameters"]["token"] = token
-        found["rawPath"] = f"{path}/{token}"
-    return found
 
 
 def harmless(hook: Hook) -> bytes:

@@ -19,8 +19,9 @@ from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
 from storesync.errors import ConfigurationError, ProviderError
+from storesync.parameters import Parameters
 from storesync.rollback import bury, revive
-from storesync.sources import STORES, Parameters
+from storesync.sources import STORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ class Stores:
     """Opens stores, and keeps their connections between syncs."""
 
     def __init__(self, table_client: DynamoDBClient, table: str) -> None:
-        self._table_client = table_client
+        self.table_client = table_client
         self._table = table
         self._servers: dict[Secret, Server] = {}
 
@@ -32,7 +32,7 @@ class Stores:
             ConfigurationError: if the URL of Redis is none.
         """
         if source.store == "dynamodb":
-            return DynamoDBStore(self._table_client, self._table, budget)
+            return DynamoDBStore(self.table_client, self._table, budget)
         # 100 ms that a deployment without Redis need not pay.
         from storesync.stores.redis import RedisStore  # noqa: PLC0415
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415

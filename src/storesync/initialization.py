@@ -1,0 +1,74 @@
+"""Lambda's INIT phase, in which a function has at least a whole core, whatever its memory.
+
+What is done there costs a handler nothing: clients, TLS contexts, connections, parameters. An INIT
+that fails or takes too long is run again, so what is not ready in time is left to the first event.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING
+
+from botocore.awsrequest import AWSRequest
+
+from storesync.observability import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from botocore.client import BaseClient
+
+    type Job = Callable[[], object]
+
+INIT_S = 5.0
+"""Half of the time that Lambda allows."""
+
+log = logger()
+
+
+def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
+    """Run jobs side by side during INIT; outside Lambda do nothing.
+
+    Never raises, and returns after ``INIT_S`` at the latest: name resolution, for one, has no
+    time-out of its own. A job that fails, or that goes on in its thread, is logged.
+    """
+    if not os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+        return
+    try:
+        done, late = wait([_started(job) for job in jobs()], INIT_S)
+        problems = [_named(error) for error in (each.exception() for each in done) if error]
+        problems += [f"not done within {INIT_S:g} s"] * bool(late)
+    except Exception as error:  # noqa: BLE001 - the first event meets it again, and answers
+        problems = [_named(error)]
+    if problems:
+        log.warning("INIT is incomplete: the first event tries again", problems=problems)
+
+
+def connect(client: BaseClient) -> None:
+    """Open the connection that the client's next call will use.
+
+    The request is not signed, so it needs no right; what is answered does not matter.
+    """
+    request = AWSRequest(method="GET", url=client.meta.endpoint_url).prepare()
+    # Private to botocore, which has no public way to connect without a call.
+    client._endpoint.http_session.send(request)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _started(job: Job) -> Future[object]:
+    """Start a job in a thread that does not keep the process alive."""
+    future: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:  # noqa: BLE001 - reported by whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
