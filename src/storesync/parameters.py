@@ -37,8 +37,6 @@ INIT_LOAD_S = 4.5
 """The same during INIT."""
 PAUSE_S = 5.0
 """After an event could not read them."""
-FAILED_AGE_S = 60.0
-"""The most that known parameters are kept without another attempt, after one that failed."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 """Between attempts, doubling."""
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
@@ -111,8 +109,6 @@ class Parameters:
         return ParametersError(f"cannot read the parameters under {self.path}: {self._problem}")
 
     def _is_due(self, max_age_s: float) -> bool:
-        if self._problem is not None:
-            max_age_s = min(max_age_s, FAILED_AGE_S)
         return self._clock.monotonic() - self._tried_at >= max_age_s * self._age_factor
 
     def _refresh(self) -> None:

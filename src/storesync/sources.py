@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 
 MISSING_AGE_S = 5.0
 """Of sources, until a missing name is looked for again."""
-HOOKS_AGE_S = 300.0
-"""Of webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few."""
-RECHECK_AGE_S = 60.0
-"""Of webhooks, where a request does not match: a stranger's, or the first after a change."""
+HOOKS_AGE_S = 90.0
+"""Of webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. Nothing else
+makes it read them again: a stranger's request must not cost a call."""
 
 SOURCE_FIELDS = (
     "provider",
@@ -139,28 +138,15 @@ class Hooks:
         self._hooks.load()
 
     def get(self, name: str) -> Hook:
-        """Return the hook of one source; re-read one that is unknown or wrong.
+        """Return the hook of one source.
 
         Raises:
             UnknownSourceError: if there is none of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: if the parameters could never be read.
         """
-        try:
-            return self._parsed(name, HOOKS_AGE_S)
-        except (UnknownSourceError, ConfigurationError):
-            return self.reread(name)
-
-    def reread(self, name: str) -> Hook:
-        """Return the hook of one source, at most a minute old.
-
-        Raises: as :meth:`get`.
-        """
-        return self._parsed(name, RECHECK_AGE_S)
-
-    def _parsed(self, name: str, max_age_s: float) -> Hook:
         where = f"{self._hooks.path}/{name}"
-        text = self._hooks.values(max_age_s).get(name)
+        text = self._hooks.values(HOOKS_AGE_S).get(name)
         if text is None:
             message = f"no webhook for source {name!r}: {where} does not exist"
             raise UnknownSourceError(message)

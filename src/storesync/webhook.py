@@ -29,7 +29,7 @@ from storesync.errors import (
 )
 from storesync.events import ring_message
 from storesync.initialization import connect, initialize
-from storesync.model import Hook, Ring, WebhookRequest
+from storesync.model import Ring, WebhookRequest
 from storesync.observability import emit, logger
 from storesync.settings import WebhookSettings
 from storesync.sources import Hooks
@@ -87,9 +87,9 @@ class Receiver:
             ParametersError: if the parameters cannot be read.
         """
         hook = self._hooks.get(source)
-        request = _request(event, token)
-        hook = self._verified(request, hook)
         provider = providers.get(hook.provider)
+        request = _request(event, token)
+        provider.verify(request, hook)
         wanted = provider.ring(request, hook)
         if wanted is None:
             log.info("acknowledged an event that concerns no flag", source=source)
@@ -99,22 +99,6 @@ class Receiver:
         log.info("rang", source=source, wanted=wanted, delivery=ring.delivery)
         emit(source, {"Rings": 1})
         return provider.accepted_status
-
-    def _verified(self, request: WebhookRequest, hook: Hook) -> Hook:
-        """Return the hook that a request passes: the known one, or its current parameter.
-
-        Raises:
-            SignatureError: if it passes neither.
-        """
-        try:
-            providers.get(hook.provider).verify(request, hook)
-        except SignatureError:
-            changed = self._hooks.reread(hook.source)
-            if changed == hook:
-                raise
-            providers.get(changed.provider).verify(request, changed)
-            return changed
-        return hook
 
 
 def _config(*, attempts: int) -> Config:
