@@ -4,9 +4,12 @@ The script imports this module first. Each phase prints its milliseconds; a requ
 what it used was stale, and the value.
 """
 
-import logging  # noqa: F401 - Lambda's runtime has imported it before INIT
+import decimal  # noqa: F401 - as the next ones: imported by Lambda's runtime before INIT
+import json  # noqa: F401
+import logging  # noqa: F401
 import os
 import sys
+import threading  # noqa: F401
 import time
 
 BEGUN = time.perf_counter()

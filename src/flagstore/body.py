@@ -15,18 +15,16 @@ the segment stays the same.
 What writers need, :mod:`flagstore.encoding` has: no cold start of a reader pays for it.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
 import zlib
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import PIECE_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 LARGE_SECTION = "segments"
 """Whose items may be large parts."""
@@ -177,14 +175,14 @@ class Body:
             found.update(json.loads(self._block(entry)))
         return found
 
-    def differing(self, other: Body, section: str) -> set[str]:
+    def differing(self, other: "Body", section: str) -> set[str]:
         """Return the keys of a section that another body has otherwise, or only one of both has.
 
         Blocks that both have are not decoded.
         """
-        mine, theirs = self._sections.get(section, ()), other._sections.get(section, ())
+        mine, theirs = self._sections.get(section, ()), other._sections.get(section, ())  # noqa: SLF001 - its own
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
-        here, there = self._besides(section, shared), other._besides(section, shared)
+        here, there = self._besides(section, shared), other._besides(section, shared)  # noqa: SLF001 - its own
         if section == LARGE_SECTION:
             here |= {key: part.digest for key, part in self.large.items()}
             there |= {key: part.digest for key, part in other.large.items()}

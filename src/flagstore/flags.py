@@ -4,8 +4,9 @@ What a provider's engine says of a flag becomes here what the caller asked for: 
 value of the type of their default. Nothing here raises because of a flag or a context.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from flagstore.evaluation.base import (
@@ -18,18 +19,15 @@ from flagstore.evaluation.base import (
     ContextError,
     Outcome,
 )
-from flagstore.typed import PLAIN, own
+from flagstore.snapshot import Snapshot
+from flagstore.typed import PLAIN, Conversion, own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from flagstore.evaluation.base import Engine
-    from flagstore.snapshot import Snapshot
-    from flagstore.typed import Conversion
 
-    JsonObject = dict[str, Any]
-    JsonList = list[Any]
-    Context = Mapping[str, Any] | None
+JsonObject = dict[str, Any]
+JsonList = list[Any]
+Context = Mapping[str, Any] | None
 
 NO_CONTEXT: Mapping[str, Any] = {}
 KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
@@ -83,7 +81,7 @@ class State:
 
     def __init__(  # noqa: PLR0913 - a record, made in one place
         self,
-        engine: Engine | None,
+        engine: "Engine | None",
         conversion: Conversion,
         *,
         keys: Callable[[], Iterable[str]],

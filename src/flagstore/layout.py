@@ -7,19 +7,17 @@ its own types.
 ``NamedTuple`` and not a dataclass: importing ``dataclasses`` costs a cold start 6 ms.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from flagstore.errors import ConfigurationError, CorruptSnapshotError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    Value = int | str | bytes
-    Record = dict[str, Value]
+Value = int | str | bytes
+Record = dict[str, Value]
 
 LAYOUT = 1
 """The version of head and body. The number is the head's key, since functions pin old layers: a
@@ -194,7 +192,7 @@ class Pulse(NamedTuple):
     """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Pulse:
+    def from_record(cls, record: Mapping[str, Any]) -> "Pulse":
         """Read a pulse from its record; attributes that are unknown are left alone."""
         return cls(**{name: record[name] for name in cls._fields if name in record})
 
@@ -224,7 +222,7 @@ class Head(NamedTuple):
     """JSON ``[ticket, number]`` where the body lies in pieces, else empty."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Head:
+    def from_record(cls, record: Mapping[str, Any]) -> "Head":
         """Read a head from its record.
 
         Raises:

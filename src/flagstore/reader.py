@@ -8,7 +8,7 @@ from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
-from flagstore.evaluation import open_engine
+from flagstore.evaluation import import_rules, open_engine
 from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, Settings
 from flagstore.flags import Flags, State
 from flagstore.loading import FIRST_LOAD_S, TTL_S, Loader
@@ -182,7 +182,9 @@ class Client(Flags):
             if not loads or now >= deadline:
                 self._loader.prepare()
                 return
-            self._engine(self._loader.preload(deadline))
+            snapshot = self._loader.preload(deadline)
+            self._engine(snapshot)
+            import_rules(snapshot.head.provider)
             if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                 self._loader.expect_restore()
         except Exception as error:  # noqa: BLE001 - a function must start without its flags

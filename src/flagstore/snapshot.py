@@ -1,17 +1,14 @@
 """One flag set in hand: what is in it, and what is known of it."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from flagstore.body import LARGE_SECTION, Body, Part, decode_part
 from flagstore.errors import FlagNotFoundError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from flagstore.layout import Head
+from flagstore.layout import Head
 
 
 class Info(NamedTuple):
@@ -64,12 +61,12 @@ class Snapshot:
         """Return the keys of all flags, or of another section such as ``segments``, sorted."""
         return self._body.keys(section)
 
-    def changed_since(self, earlier: Snapshot) -> list[str] | None:
+    def changed_since(self, earlier: "Snapshot") -> list[str] | None:
         """Return the keys of the flags that changed, came or went since an earlier set, sorted.
 
         None if segments changed, or what else belongs to the document: that may touch any flag.
         """
-        mine, theirs = self._body, earlier._body
+        mine, theirs = self._body, earlier._body  # noqa: SLF001 - its own
         others = {*mine.sections(), *theirs.sections()} - {"flags"}
         if mine.meta != theirs.meta or any(mine.differing(theirs, name) for name in others):
             return None

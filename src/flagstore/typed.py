@@ -6,20 +6,16 @@ Each function returns the answer and the error's word, which is empty if all is 
 is an error, or no value, the answer is the caller's default.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from flagstore.evaluation.base import ABSENT, MALFORMED_FLAG, NO_VALUE, WRONG_TYPE
+from flagstore.evaluation.base import ABSENT, MALFORMED_FLAG, NO_VALUE, WRONG_TYPE, Outcome
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from flagstore.evaluation.base import Outcome
-
-    Answer = tuple[Any, str]
-    Truth = tuple[bool, str]
+Answer = tuple[Any, str]
+Truth = tuple[bool, str]
 
 SPLIT_TRUTHS = {"on": True, "true": True, "off": False, "false": False}
 

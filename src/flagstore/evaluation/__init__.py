@@ -11,6 +11,25 @@ if TYPE_CHECKING:
 ENGINES: tuple[str, ...] = ("appconfig", "launchdarkly", "split", "unleash")
 """Providers that have a module of their name here, with a function ``engine``."""
 
+_WITH_RULES = {
+    "appconfig": ("appconfig_rules",),
+    "launchdarkly": (
+        "launchdarkly_clauses",
+        "launchdarkly_segments",
+        "launchdarkly_semver",
+        "launchdarkly_dates",
+    ),
+    "split": ("split_rule_based", "split_semver"),
+    "unleash": ("unleash_literals", "unleash_addresses"),
+}
+"""Modules that an engine imports only once a flag needs them."""
+
+
+def import_rules(provider: str) -> None:
+    """Import what flags with rules, segments, dates and versions need, before one needs it."""
+    for name in _WITH_RULES.get(provider, ()):
+        import_module(f"flagstore.evaluation.{name}")
+
 
 def open_engine(provider: str, items: Items, settings: Settings) -> Engine | None:
     """Return the engine of a provider over one flag set; None where there is none.

@@ -5,12 +5,12 @@ what happened in the provider's terms as far as they differ, and in these words 
 same; turning that into the type that a caller asked for is not its business.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from typing import Protocol
 
 

@@ -7,16 +7,14 @@ else (profiles, SSO) is boto3's.
 Source of the rules: AWS SDKs and Tools Reference Guide, "Container credential provider".
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from flagstore.errors import StoreUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 ECS_HOST = "http://169.254.170.2"
 TRUSTED_HOSTS = {
@@ -44,21 +42,25 @@ class Credentials(NamedTuple):
         return f"Credentials({self.access_key[:4]}…)"
 
 
-class CredentialSource(Protocol):
-    """Somewhere that keys come from."""
+if TYPE_CHECKING:
+    # Not made at run time: it would cost a cold start a fifth of a millisecond.
+    from typing import Protocol
 
-    def current(self, deadline: float) -> Credentials:
-        """Return keys that are valid now; ``deadline`` in ``time.monotonic()`` seconds.
+    class CredentialSource(Protocol):
+        """Somewhere that keys come from."""
 
-        Raises:
-            StoreUnavailableError: there are none.
-        """
+        def current(self, deadline: float) -> Credentials:
+            """Return keys that are valid now; ``deadline`` in ``time.monotonic()`` seconds.
 
-    def refused(self) -> bool:
-        """Take note that AWS refused the keys; says whether others may be had."""
+            Raises:
+                StoreUnavailableError: there are none.
+            """
+
+        def refused(self) -> bool:
+            """Take note that AWS refused the keys; says whether others may be had."""
 
 
-def find(environ: Mapping[str, str]) -> CredentialSource | None:
+def find(environ: Mapping[str, str]) -> "CredentialSource | None":
     """Return where the keys are, or None where only boto3 knows."""
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
         return EnvironmentKeys(environ)

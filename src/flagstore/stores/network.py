@@ -142,11 +142,16 @@ def left(deadline: float) -> float:
 def in_background(task: Callable[[], Result], deadline: float, name: str) -> Result:
     """Run a task that has no deadline of its own in another thread, and wait for it.
 
-    There is one such thread at most: while a task hangs, further ones are not started.
+    There is at most one such thread: while a task hangs, no other is started.
 
     Raises:
         TimeoutError: if it is not done in time; it goes on nevertheless.
     """
+    return _start(task, deadline, name)()
+
+
+def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
+    """Start a task in the background; return a function that waits for its result."""
     busy = _busy
     if not busy.acquire(timeout=left(deadline)):
         message = f"{name}: an earlier task in the background still hangs"
@@ -165,23 +170,31 @@ def in_background(task: Callable[[], Result], deadline: float, name: str) -> Res
             busy.release()
             done.release()
 
+    def wait() -> Result:
+        if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            message = f"{name} took too long"
+            raise TimeoutError(message)
+        if errors:
+            raise errors[0]
+        return results[0]
+
     start_new_thread(run, ())
-    if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
-        message = f"{name} took too long"
-        raise TimeoutError(message)
-    if errors:
-        raise errors[0]
-    return results[0]
+    return wait
 
 
 def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.socket:
     """Connect with TLS, trusting one file of authorities, or the system's store."""
     context = _contexts.get(ca_file)
-    if context is None:
-        # At a small share of a CPU, parsing the system's store takes longer than a refresh may.
-        task = lambda: prepare_tls(ca_file)  # noqa: E731
-        context = in_background(task, deadline, "reading the trusted certificates")
-    connected = _open(name, port, deadline)
+    if context is None and ca_file == AMAZON and (name, port) not in _addresses:
+        # The first connection: looking up the name and connecting is waiting, importing ssl is not.
+        finish = _start(lambda: _dial(_look_up(name, port), deadline), deadline, name)
+        context = prepare_tls(ca_file)
+        connected = finish()
+    else:
+        if context is None:
+            # With a small share of a CPU, parsing the system's store takes longer than a refresh.
+            context = in_background(lambda: prepare_tls(ca_file), deadline, "trusted certificates")
+        connected = _open(name, port, deadline)
     try:
         connected.settimeout(left(deadline))
         return context.wrap_socket(connected, server_hostname=name)
@@ -191,12 +204,31 @@ def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.
 
 
 def _open(name: str, port: int, deadline: float) -> socket.socket:
-    """Connect to the first address of a name that accepts.
+    """Connect to a name; if it cannot be looked up in time, to the last known addresses."""
+    known = _addresses.get((name, port))
+    by = deadline if known is None else time.monotonic() + KNOWN_SHARE * left(deadline)
+    try:
+        # The system's resolver has no deadline: a name server that drops packets costs 10 s.
+        addresses = in_background(lambda: _look_up(name, port), by, name)
+    except OSError:
+        if known is None:
+            raise
+        addresses = known
+    return _dial(addresses, deadline)
+
+
+def _look_up(name: str, port: int) -> list[Any]:
+    """Return the addresses of a name, and remember them, also if nobody waits for them any more."""
+    found = _addresses[name, port] = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return found
+
+
+def _dial(addresses: list[Any], deadline: float) -> socket.socket:
+    """Connect to the first address that accepts.
 
     Each has its share of the time that is left: one that swallows packets, as in a zone that is
     lost, must not take that of the others. ``socket.create_connection`` gives each all of it.
     """
-    addresses = _resolve(name, port, deadline)
     for place, (family, kind, protocol, _, address) in enumerate(addresses, 1):
         made = socket.socket(family, kind, protocol)
         try:
@@ -212,27 +244,8 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
             raise
         else:
             return made
-    message = f"{name} has no address"
+    message = "the name has no address"
     raise ConnectionError(message)
-
-
-def _resolve(name: str, port: int, deadline: float) -> list[Any]:
-    """Return the addresses of a name, the last known ones if it cannot be looked up in time."""
-
-    def look_up() -> list[Any]:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        _addresses[name, port] = found  # also when nobody waits for it any more
-        return found
-
-    known = _addresses.get((name, port))
-    by = deadline if known is None else time.monotonic() + KNOWN_SHARE * left(deadline)
-    try:
-        # The system's resolver has no deadline: a name server that drops packets costs 10 s.
-        return in_background(look_up, by, f"looking up {name}")
-    except OSError:
-        if known is None:
-            raise
-        return known
 
 
 _contexts: dict[str, SSLContext] = {}
