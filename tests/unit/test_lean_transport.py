@@ -626,6 +626,21 @@ def test_boto3_keeps_the_deadline_of_each_read(
     assert time.monotonic() - begun < 1
 
 
+def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """It has no deadline for looking up names; a read has one all the same."""
+    reader = boto(monkeypatch, table)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://store.example")
+    silent = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(5) and [])
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="took too long"):
+        reader.read(KEY, consistent=True, deadline=begun + 0.25)
+    assert time.monotonic() - begun < 2
+    silent.set()
+    with network._busy:  # what still runs in the background ends here
+        pass
+
+
 def test_boto3_asks_twice_where_there_is_time(
     monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
