@@ -472,6 +472,11 @@ def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template)
     }
 
 
+def test_lambda_takes_trailing_syncs_for_no_endless_loop(template: Template) -> None:
+    """No sync request is dropped because webhooks and the checks that trail them alternate."""
+    assert properties(template, "SyncFunction")["RecursiveLoop"] == "Allow"
+
+
 def test_a_ring_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
     """Both queues are encrypted, and what cannot be processed waits for a person."""
     queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
