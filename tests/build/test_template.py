@@ -336,6 +336,14 @@ def test_the_reader_policy_reads_this_table_by_key(template: Template) -> None:
     assert statement["Condition"] == {"Null": {"dynamodb:LeadingKeys": "false"}}
 
 
+def test_the_reader_policy_keeps_its_arn_and_outlives_the_stack(template: Template) -> None:
+    """An update changes it in place: it has nothing that CloudFormation could only replace."""
+    policy = template["Resources"]["FlagReaderPolicy"]
+    assert set(policy["Properties"]) == {"PolicyDocument"}
+    assert policy["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert policy["UpdateReplacePolicy"] == "Retain"
+
+
 def test_every_function_has_a_role_of_its_own(template: Template) -> None:
     """No function shares a role, and none has one that SAM would write."""
     functions = resources(template, "AWS::Serverless::Function")
