@@ -444,9 +444,7 @@ def test_access_logs_name_the_route_and_never_the_path(template: Template) -> No
 def test_all_logs_are_kept_for_as_long_as_asked(template: Template) -> None:
     """Each function and the API write to log groups of the stack, whose logs expire."""
     groups = resources(template, "AWS::Logs::LogGroup")
-    assert all(
-        group == {"RetentionInDays": {"Ref": "LogRetentionDays"}} for group in groups.values()
-    )
+    assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     functions = resources(template, "AWS::Serverless::Function").values()
     used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions]
     assert sorted([*used, "WebhookApiLogs"]) == sorted(groups)
@@ -570,9 +568,15 @@ def test_every_exception_to_a_check_has_its_reason(template: Template) -> None:
 
 
 def test_names_are_left_to_cloudformation(template: Template) -> None:
-    """Two stacks fit into one account and region: nothing has a fixed name."""
+    """Two stacks fit into one account and region: a name that is given has the stack's in it."""
     named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
-             "LogGroupName", "Name"}  # fmt: skip
-    for name, resource in template["Resources"].items():
-        assert not named & set(resource["Properties"]), name
-    assert "${AWS::StackName}" in properties(template, "FlagstoreLayer")["LayerName"]["Fn::Sub"]
+             "LogGroupName", "LayerName", "Name"}  # fmt: skip
+    given = {
+        name: properties(template, name)[property_name]["Fn::Sub"]
+        for name, resource in template["Resources"].items()
+        for property_name in named & set(resource["Properties"])
+    }
+    assert given == {
+        "FlagstoreLayer": "${AWS::StackName}-flagstore",
+        "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
+    }
