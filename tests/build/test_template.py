@@ -551,7 +551,7 @@ def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> No
 def test_a_published_layer_stays(template: Template) -> None:
     """The layer fits both architectures, and an update takes no version away from a function."""
     layer = properties(template, "FlagstoreLayer")
-    assert layer["RetentionPolicy"] == "Retain"
+    assert template["Resources"]["FlagstoreLayer"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert set(layer["CompatibleArchitectures"]) == {"arm64", "x86_64"}
     assert layer["CompatibleRuntimes"] == ["python3.11", "python3.12", "python3.13"]
     assert layer["LicenseInfo"] == "Apache-2.0"
