@@ -62,7 +62,7 @@ def listed(value: Any) -> list[Any]:
 def statements(template: Template, name: str) -> list[dict[str, Any]]:
     """Return the statements of a role's policies, or of a managed policy."""
     found = properties(template, name)
-    policies = found.get("Policies", [found])
+    policies = [policy.get("Fn::If", ("", policy))[1] for policy in found.get("Policies", [found])]
     return [each for policy in policies for each in policy["PolicyDocument"]["Statement"]]
 
 
@@ -179,10 +179,12 @@ def test_outputs_are_described(template: Template) -> None:
 def test_the_only_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
     """No policy allows an action, or a resource, that it does not name, but for the sources.
 
-    Versions of an AppConfig profile are not known in advance; the profile is named.
+    Versions of an AppConfig profile are not known in advance; the profile is named. EC2 describes
+    subnets to whoever may describe all.
     """
     found = [text for each in all_statements(template) for text in texts(each) if "*" in text]
-    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS])
+    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS, "*"])
+    assert actions(template, "SyncRole", "*") == {"ec2:DescribeSubnets"}
 
 
 def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
@@ -319,6 +321,8 @@ def test_only_a_sync_function_in_a_vpc_may_make_network_interfaces(template: Tem
     assert function["VpcConfig"]["Fn::If"][0] == role["ManagedPolicyArns"]["Fn::If"][0] == "InVpc"
     (policy,) = role["ManagedPolicyArns"]["Fn::If"][1]
     assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
+    describe = role["Policies"][1]["Fn::If"]
+    assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
     others = [
         name
         for name, each in template["Resources"].items()
