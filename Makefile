@@ -126,9 +126,10 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back
 	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
 
 .PHONY: e2e-deploy
-e2e-deploy: ## deploy, update, roll back, publish, on the stand-in for AWS: some two minutes
+e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in for AWS: some three minutes
 	@$(call install,$(ENVIRONMENTS))
-	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py
+	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
+	  tests/e2e/test_smoke.py
 
 .PHONY: e2e-sam-local
 e2e-sam-local: ## the real `sam local invoke` with every sample event, in containers (installs podman; root)

@@ -20,7 +20,7 @@ from local import processes
 from local.repairs import Stack, local_url, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from local.stand_in import StandIn
 
@@ -135,7 +135,33 @@ def sam_deploy(
     parameters: Mapping[str, str],
     stack_name: str = STACK_NAME,
 ) -> None:
-    """Run ``sam deploy`` of what was built; parameters that are not named keep their values.
+    """Run ``sam deploy`` to the stand-in; parameters that are not named keep their values.
+
+    Raises:
+        DeployError: with the command's output.
+
+    """
+    environment = stand_in.child_environment(os.environ)
+    deploy_stack(
+        repository,
+        stack_name,
+        parameters,
+        options=("--region", stand_in.region, "--resolve-s3"),
+        environment={**environment, "SAM_CLI_POLL_DELAY": str(POLL_DELAY_S)},
+        within_s=DEPLOY_WITHIN_S,
+    )
+
+
+def deploy_stack(
+    repository: Path,
+    stack_name: str,
+    parameters: Mapping[str, str],
+    *,
+    options: Sequence[str],
+    environment: Mapping[str, str],
+    within_s: float,
+) -> None:
+    """Run ``sam deploy`` of the last build, wherever the environment leads.
 
     Raises:
         DeployError: with the command's output.
@@ -146,15 +172,14 @@ def sam_deploy(
     with using_build(repository):
         _run(
             [
-                *(sam, "deploy", "--stack-name", stack_name),
-                *("--region", stand_in.region),
-                *("--resolve-s3", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"),
+                *(sam, "deploy", "--stack-name", stack_name, *options),
+                *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"),
                 *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),
                 *(("--parameter-overrides", *overrides) if overrides else ()),
             ],
             repository=repository,
-            environment={**stand_in.child_environment(os.environ), **_sam_settings(sam)},
-            within_s=DEPLOY_WITHIN_S,
+            environment={**environment, **_sam_settings(sam)},
+            within_s=within_s,
         )
 
 
@@ -233,7 +258,6 @@ def _sam_settings(sam: Path) -> dict[str, str]:
         # version manager's shim on the PATH may refuse.
         "PATH": f"{sam.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SAM_CLI_TELEMETRY": "0",
-        "SAM_CLI_POLL_DELAY": str(POLL_DELAY_S),
     }
 
 

@@ -45,6 +45,7 @@ WHY = {
     "TakeAndRepeatRings": "Lambda's poller takes rings with this role; the function puts one back "
     "that should come again, and one that trails a webhook",
     "PublishFlags": "reads what is published, writes what is new. No `Scan`: every key is known",
+    "DescribeSubnets": "Lambda, before it makes network interfaces; EC2 knows no narrower resource",
     "InvokeSync": "the schedule calls SyncFunction",
     "FindWhatIsDeployed": "which version of the profile is live",
     "ReadItsDocument": "that version, with its rules",
@@ -55,6 +56,8 @@ WHY = {
     "KeepWhatThisRuleCannotDeliver": "what could not be put on the queue for an hour",
 }
 """What each statement is for, by its Sid."""
+IF = {"": "", "InVpc": "with `SubnetIds`"}
+"""What a condition of the template says, by its name."""
 ARN = re.compile(r"arn:[^:]*:([\w-]+):[^:]*:[^:]*:(.+)")
 
 
@@ -108,17 +111,16 @@ def rights(name: str) -> Callable[[Template], Iterator[str]]:
         resource = template["Resources"][name]["Properties"]
         yield from ("", "| what for | actions | on | if |", "| --- | --- | --- | --- |")
         for policy in resource.get("Policies", [resource]):
-            for statement in policy["PolicyDocument"]["Statement"]:
+            only_if, given, _ = policy.get("Fn::If", ("", policy, None))
+            for statement in given["PolicyDocument"]["Statement"]:
                 yield _row(
                     f"`{statement['Sid']}`: {WHY[statement['Sid']]}",
                     ", ".join(f"`{action}`" for action in _listed(statement["Action"])),
                     "; ".join(place(each) for each in _listed(statement["Resource"])),
-                    condition(statement.get("Condition", {})),
+                    condition(statement.get("Condition", {})) or IF[only_if],
                 )
         for arn in _managed(resource):
-            yield _row(
-                "network interfaces in a VPC", f"AWS' policy `{arn}`", "", "with `SubnetIds`"
-            )
+            yield _row("network interfaces in a VPC", f"AWS' policy `{arn}`", "", IF["InVpc"])
         yield ""
 
     return table
@@ -126,6 +128,8 @@ def rights(name: str) -> Callable[[Template], Iterator[str]]:
 
 def place(resource: Any) -> str:  # noqa: ANN401 - any value of a template
     """Return a resource in short: a name of the template, or an ARN without region and account."""
+    if resource == "*":
+        return "everything"
     if "Fn::GetAtt" in resource:
         return f"`{resource['Fn::GetAtt'][0]}`"
     text = resource["Fn::Sub"]

@@ -8,7 +8,7 @@ from bench import cost
 from bench.units import READ_BYTES, WRITE_BYTES
 from flagstore.layout import INLINE_BYTES, MAX_REPLICAS, PIECE_BYTES, ROW_BYTES
 from flagstore.loading import TTL_S
-from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES
+from storesync.stores.base import COMMIT_KB, COMMIT_WRITES
 from tools.figures_cost import measured
 from tools.markdown import table
 from tools.storm import storm
@@ -148,6 +148,6 @@ def _limits() -> str:
         ["a body in the head, index included, at most", f"{INLINE_BYTES:,} bytes"],
         ["a piece of a larger body, at most", f"{PIECE_BYTES:,} bytes"],
         ["heads", str(MAX_REPLICAS)],
-        ["one transaction of the writer", f"{COMMIT_WRITES} writes, {COMMIT_BYTES:,} bytes"],
+        ["one transaction beside the heads", f"{COMMIT_WRITES} writes, {COMMIT_KB} KB"],
     ]
     return table(("limit", "value"), rows)

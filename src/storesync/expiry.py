@@ -10,7 +10,7 @@ from flagstore.body import dumps, parts_of, read_index
 from flagstore.errors import CorruptSnapshotError
 from flagstore.layout import Head, Pulse
 from storesync.errors import CorruptStoreError
-from storesync.stores.base import Delete, Expire, Fence, Put
+from storesync.stores.base import Delete, Expire, Fence, Put, commits
 
 if TYPE_CHECKING:
     from flagstore.layout import Record
@@ -21,20 +21,20 @@ PIECE_TTL_S = 86_400
 """How long pieces that nothing names any more stay, for readers that still hold an older head."""
 INTENT_TTL_S = 3_600
 """How long an intent outlives its pieces' expiry: longer than any function can run (15 min)."""
-PIECES_A_COMMIT = 8
-"""A transaction may have 4 MB of items, and AWS does not say whether an update counts with what is
-sent or with the whole item: this many pieces fit either way."""
 
 
-def intent(source: str, ticket: int, pieces: int, parts: list[int], written_at: int) -> Record:
+def intent(
+    source: str, ticket: int, pieces: int, parts: list[int], largest: int, written_at: int
+) -> Record:
     """Return the record that announces a ticket's pieces: of its body, and of each large part.
 
-    ``written_at`` in seconds since the epoch.
+    ``largest`` is the bytes of the largest piece, ``written_at`` in seconds since the epoch.
     """
     return {
         **layout.intent_key(source, ticket)._asdict(),
         "pieces": pieces,
         "parts": dumps(parts),
+        "largest": largest,
         "written_at": written_at,
     }
 
@@ -81,15 +81,21 @@ class Expiry:
         # Number 0 is the body, which is no part; the parts follow, counted from 0.
         used = [(ticket, number - 1 if number else None) in named for number in range(len(sizes))]
         at_s = now + PIECE_TTL_S
+        largest = int(announced["largest"])
         expiries = [
-            Expire(layout.piece_key(self._source, ticket, piece, part - 1 if part else None), at_s)
+            Expire(
+                layout.piece_key(self._source, ticket, piece, part - 1 if part else None),
+                at_s,
+                largest,
+            )
             for part, size in enumerate(sizes)
             if not used[part]
             for piece in range(size)
         ]
         fence = Fence(published=published)
-        for at in range(0, len(expiries), PIECES_A_COMMIT):
-            self._store.commit(self._source, fence, {}, expiries[at : at + PIECES_A_COMMIT])
+        for group in commits(expiries):
+            if group:
+                self._store.commit(self._source, fence, {}, group)
         left = [size if use else 0 for size, use in zip(sizes, used, strict=True)]
         self._forget(fence, announced, left)
 
@@ -101,7 +107,7 @@ class Expiry:
         """
         ticket, written_at = int(str(announced["key"])), int(announced["written_at"])
         if any(sizes):
-            left = intent(self._source, ticket, sizes[0], sizes[1:], written_at)
+            left = announced | {"pieces": sizes[0], "parts": dumps(sizes[1:])}
             if left != announced:
                 self._store.commit(self._source, fence, {}, [Put(left)])
         elif written_at + INTENT_TTL_S < self._clock.now():

@@ -185,6 +185,8 @@ class Changes:
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    since: FlagSet | None = field(default=None, repr=False, compare=False)
+    """The set that was published before, if there was one."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)

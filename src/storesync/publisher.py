@@ -6,25 +6,26 @@ consists of, what is kept and what may expire. Stores only have to be atomic.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.body import cut, dumps
 from flagstore.layout import Head, Pulse, Version
-from storesync import rows
 from storesync.budget import now_ms
-from storesync.errors import FenceLostError
+from storesync.errors import FenceLostError, OutOfTimeError, StoreError
 from storesync.expiry import intent
 from storesync.projection import Projection
 from storesync.retention import retained
-from storesync.stores.base import Delete, Fence, Put, Write
+from storesync.stores.base import Delete, Fence, Put, Write, commits, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.encoding import Encoded
     from storesync.model import Changes, Clock, FlagSet
+    from storesync.rows import RowPlan
     from storesync.stores.base import Store
 
 MAX_NAMES = 200
@@ -161,9 +162,29 @@ class Publisher:
             Put(head.to_record(layout.head_key(self._source, replica)))
             for replica in range(self._replicas)
         ]
-        old = [Delete(layout.history_key(self._source, version.ticket)) for version in dropped]
-        sets = sets | {"published": ticket, "digest": head.digest, "history": dumps(kept)}
-        self._store.commit(self._source, fence, sets, [*heads, *writes, Put(history), *old])
+        # Bodies of the history are about as large as this one.
+        old: list[Write] = [
+            Delete(layout.history_key(self._source, version.ticket), record_bytes(history))
+            for version in dropped
+        ]
+        together, *later = commits([Put(history), *old])
+        left = dropped[len(together) - 1 :]
+        sets = sets | {"published": ticket, "digest": head.digest, "history": _listed(kept, left)}
+        self._store.commit(self._source, fence, sets, [*heads, *writes, *together])
+        self._drop(ticket, later, kept, left)
+
+    def _drop(
+        self, ticket: int, groups: list[list[Write]], kept: list[Version], left: list[Version]
+    ) -> None:
+        """Remove from the history what did not fit beside a publication, or leave it to the next.
+
+        The pulse lists a version for as long as it is there.
+        """
+        with suppress(FenceLostError, StoreError, OutOfTimeError):
+            for group in groups:
+                left = left[len(group) :]
+                history = {"history": _listed(kept, left)}
+                self._store.commit(self._source, Fence(published=ticket), history, group)
 
     def _other_replicas(self) -> list[Write]:
         return [
@@ -189,9 +210,9 @@ class Publisher:
         if not (body or parts):
             return
         sizes = [len(parts[number]) for number in range(len(parts))]
-        self._store.put_all(
-            [intent(self._source, ticket, len(body), sizes, int(self._clock.now()))]
-        )
+        largest = max(len(piece) for pieces in (body, *parts.values()) for piece in pieces)
+        written_at = int(self._clock.now())
+        self._store.put_all([intent(self._source, ticket, len(body), sizes, largest, written_at)])
         for part, pieces in ((None, body), *parts.items()):
             self._store.put_all(
                 [
@@ -204,7 +225,7 @@ class Publisher:
 
     def project(
         self, ticket: int, flag_set: FlagSet, changed: Changes | None, sets: dict[str, Any]
-    ) -> rows.RowPlan:
+    ) -> RowPlan:
         """Make the rows show what is published under this ticket, then note it in the pulse.
 
         With ``changed`` the rows are known to show the set before; without, all rows are read
@@ -214,7 +235,7 @@ class Publisher:
             FenceLostError: if something else is published by now; its publisher does the rows.
         """
         plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
-        *groups, last = rows.commits(plan.writes, self._projection.commit_bytes())
+        *groups, last = commits(plan.writes, self._projection.commit_kb())
         for group in groups:
             self._store.commit(self._source, Fence(published=ticket), {}, group)
         self._note_projected(ticket, sets, last)
@@ -230,6 +251,10 @@ class Publisher:
         """
         fence = Fence(published=ticket)
         self._store.commit(self._source, fence, {"projected": ticket, **sets}, writes)
+
+
+def _listed(kept: list[Version], left: list[Version]) -> str:
+    return dumps(sorted([*kept, *left]))
 
 
 def _summary(changed: Changes) -> str:

@@ -25,7 +25,7 @@ from storesync.model import Report
 from storesync.projection import Projection
 from storesync.publisher import Publisher
 from storesync.readback import Readback
-from storesync.stores.base import Delete, Fence, Write
+from storesync.stores.base import Delete, Fence, Write, commits, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,14 +199,14 @@ def _purge(source: str, store: Store, ticket: int) -> None:
         layout.intents_namespace(source),
     )
     for namespace in namespaces:
-        for group in rows.commits(_deletes(store, namespace)):
+        for group in commits(_deletes(store, namespace)):
             if group:
                 store.commit(source, Fence(ticket=ticket), {}, group)
 
 
 def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
     for record in list(store.scan(namespace)):
-        yield Delete(layout.Key(namespace, str(record["key"])))
+        yield Delete(layout.Key(namespace, str(record["key"])), record_bytes(record))
 
 
 def revive(source: str, store: Store) -> bool:

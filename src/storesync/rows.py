@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from flagstore.body import dumps
 from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
 from storesync.model import Changes
-from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
+from storesync.stores.base import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from flagstore.layout import Record
     from storesync.model import FlagSet
@@ -45,6 +45,7 @@ def changes(old: FlagSet | None, new: FlagSet) -> Changes:
         added=tuple(sorted("/".join(name) for name in after - before)),
         changed=tuple(sorted(changed)),
         removed=tuple(sorted("/".join(name) for name in before - after)),
+        since=old,
     )
 
 
@@ -55,7 +56,10 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> Ro
     hidden = [name for name in names if not _has_row(new, *name)]
     rows = [row(source, new, section, key, ticket) for section, key in _ordered(shown)]
     gone = [
-        Delete(Key(row_namespace(source, new.provider, section), key))
+        Delete(
+            Key(row_namespace(source, new.provider, section), key),
+            _row_bytes(source, changed.since, section, key),
+        )
         for section, key in (*map(split_name, changed.removed), *hidden)
         if is_sort_key(key)
     ]
@@ -74,7 +78,11 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], ticket:
         if key not in present or not _shows(present[key], record, ticket)
     ]
     marker = row_marker(source, new.provider)
-    gone = [Delete(key) for key in sorted(present.keys() - wanted.keys()) if key != marker]
+    gone = [
+        Delete(key, record_bytes(present[key]))
+        for key in sorted(present.keys() - wanted.keys())
+        if key != marker
+    ]
     mark: list[Write] = [Put(dict(marker._asdict()))] if marker and marker not in present else []
     return _plan(rows, gone, mark)
 
@@ -105,26 +113,13 @@ def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> 
     }
 
 
-def commits(writes: Iterable[Write], limit: int = COMMIT_BYTES) -> Iterator[list[Write]]:
-    """Group writes into as many as one commit takes, or fewer; always at least one group."""
-    group: list[Write] = []
-    size = 0
-    for write in writes:
-        cost = record_bytes(write.record) if isinstance(write, Put) else 0
-        if group and (len(group) >= COMMIT_WRITES or size + cost > limit):
-            yield group
-            group, size = [], 0
-        group.append(write)
-        size += cost
-    yield group
-
-
-def record_bytes(record: Record) -> int:
-    """Return the size of an item as DynamoDB counts it: names and values in UTF-8."""
-    return sum(
-        len(name) + (len(str(value).encode()) if not isinstance(value, bytes) else len(value))
-        for name, value in record.items()
-    )
+def _row_bytes(source: str, shown: FlagSet | None, section: str, key: str) -> int:
+    """Return the size of the row that shows an item of this set; 0 if there is none."""
+    if shown is None or key not in shown.keys(section):
+        return 0
+    if shown.is_large(section, key):  # reading it for its size would take several calls
+        return ROW_BYTES
+    return min(ROW_BYTES, record_bytes(row(source, shown, section, key, ticket=0)))
 
 
 def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowPlan:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.build.tooling import REPOSITORY, run, sam_environment, tool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PINNED = [
@@ -20,9 +22,24 @@ PINNED = [
         for name in ("aws", "checkov", "lambda", "sam", "sdks", "uv")
     ),
 ]
+VALIDATE = """
+import json, sys
+from openapi_spec_validator import OpenAPIV30SpecValidator
+problems = OpenAPIV30SpecValidator(json.loads(sys.argv[1])).iter_errors()
+sys.exit("\\n".join(f"{problem.json_path}: {problem.message}" for problem in problems) or 0)
+"""
 LINE = re.compile(
     r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==[\w.+]+( ; .+)? \\|    --hash=sha256:\w{64}( \\)?"
 )
+
+
+def resolved(value: Any) -> Any:
+    """Return a value with a string for each intrinsic function, as CloudFormation passes it on."""
+    if isinstance(value, dict):
+        if len(value) == 1 and next(iter(value)).startswith(("Ref", "Fn::")):
+            return "resolved"
+        return {key: resolved(item) for key, item in value.items()}
+    return [resolved(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.build
@@ -42,6 +59,16 @@ def test_checkov_finds_no_risk_in_the_template() -> None:
     counts = re.search(r"Passed checks: (\d+), Failed checks: 0,", done.stdout)
     assert counts is not None
     assert int(counts[1]) > 0
+
+
+@pytest.mark.build
+def test_the_api_is_valid_openapi(transformed: Mapping[str, Any]) -> None:
+    """API Gateway has nothing to warn about in what it imports, and a warning fails nothing."""
+    api = transformed["WebhookApi"]["Properties"]
+    assert "FailOnWarnings" not in api
+    body = resolved(api["Body"])
+    assert set(body["paths"]) == {"/webhooks/{source}", "/webhooks/{source}/{token}"}
+    run(tool(".venv-checkov", "python"), "-c", VALIDATE, json.dumps(body))
 
 
 @pytest.mark.parametrize("name", PINNED)

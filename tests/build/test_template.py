@@ -62,7 +62,7 @@ def listed(value: Any) -> list[Any]:
 def statements(template: Template, name: str) -> list[dict[str, Any]]:
     """Return the statements of a role's policies, or of a managed policy."""
     found = properties(template, name)
-    policies = found.get("Policies", [found])
+    policies = [policy.get("Fn::If", ("", policy))[1] for policy in found.get("Policies", [found])]
     return [each for policy in policies for each in policy["PolicyDocument"]["Statement"]]
 
 
@@ -178,10 +178,12 @@ def test_outputs_are_described(template: Template) -> None:
 def test_the_only_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
     """No policy allows an action, or a resource, that it does not name, but for the sources.
 
-    Versions of an AppConfig profile are not known in advance; the profile is named.
+    Versions of an AppConfig profile are not known in advance; the profile is named. EC2 describes
+    subnets to whoever may describe all.
     """
     found = [text for each in all_statements(template) for text in texts(each) if "*" in text]
-    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS])
+    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS, "*"])
+    assert actions(template, "SyncRole", "*") == {"ec2:DescribeSubnets"}
 
 
 def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
@@ -318,6 +320,8 @@ def test_only_a_sync_function_in_a_vpc_may_make_network_interfaces(template: Tem
     assert function["VpcConfig"]["Fn::If"][0] == role["ManagedPolicyArns"]["Fn::If"][0] == "InVpc"
     (policy,) = role["ManagedPolicyArns"]["Fn::If"][1]
     assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
+    describe = role["Policies"][1]["Fn::If"]
+    assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
     others = [
         name
         for name, each in template["Resources"].items()
@@ -333,6 +337,14 @@ def test_the_reader_policy_reads_this_table_by_key(template: Template) -> None:
     assert set(statement["Action"]) == {"dynamodb:GetItem", "dynamodb:Query"}
     assert statement["Resource"] == get_att("Table")
     assert statement["Condition"] == {"Null": {"dynamodb:LeadingKeys": "false"}}
+
+
+def test_the_reader_policy_keeps_its_arn_and_outlives_the_stack(template: Template) -> None:
+    """An update changes it in place: it has nothing that CloudFormation could only replace."""
+    policy = template["Resources"]["FlagReaderPolicy"]
+    assert set(policy["Properties"]) == {"PolicyDocument"}
+    assert policy["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert policy["UpdateReplacePolicy"] == "Retain"
 
 
 def test_every_function_has_a_role_of_its_own(template: Template) -> None:
@@ -436,9 +448,7 @@ def test_access_logs_name_the_route_and_never_the_path(template: Template) -> No
 def test_all_logs_are_kept_for_as_long_as_asked(template: Template) -> None:
     """Each function and the API write to log groups of the stack, whose logs expire."""
     groups = resources(template, "AWS::Logs::LogGroup")
-    assert all(
-        group == {"RetentionInDays": {"Ref": "LogRetentionDays"}} for group in groups.values()
-    )
+    assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     functions = resources(template, "AWS::Serverless::Function").values()
     used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions]
     assert sorted([*used, "WebhookApiLogs"]) == sorted(groups)
@@ -470,6 +480,11 @@ def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template)
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
         },
     }
+
+
+def test_lambda_takes_trailing_syncs_for_no_endless_loop(template: Template) -> None:
+    """No sync request is dropped because webhooks and the checks that trail them alternate."""
+    assert properties(template, "SyncFunction")["RecursiveLoop"] == "Allow"
 
 
 def test_a_ring_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
@@ -540,7 +555,7 @@ def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> No
 def test_a_published_layer_stays(template: Template) -> None:
     """The layer fits both architectures, and an update takes no version away from a function."""
     layer = properties(template, "FlagstoreLayer")
-    assert layer["RetentionPolicy"] == "Retain"
+    assert template["Resources"]["FlagstoreLayer"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert set(layer["CompatibleArchitectures"]) == {"arm64", "x86_64"}
     assert layer["CompatibleRuntimes"] == ["python3.11", "python3.12", "python3.13"]
     assert layer["LicenseInfo"] == "Apache-2.0"
@@ -557,9 +572,15 @@ def test_every_exception_to_a_check_has_its_reason(template: Template) -> None:
 
 
 def test_names_are_left_to_cloudformation(template: Template) -> None:
-    """Two stacks fit into one account and region: nothing has a fixed name."""
+    """Two stacks fit into one account and region: a name that is given has the stack's in it."""
     named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
-             "LogGroupName", "Name"}  # fmt: skip
-    for name, resource in template["Resources"].items():
-        assert not named & set(resource["Properties"]), name
-    assert "${AWS::StackName}" in properties(template, "FlagstoreLayer")["LayerName"]["Fn::Sub"]
+             "LogGroupName", "LayerName", "Name"}  # fmt: skip
+    given = {
+        name: properties(template, name)[property_name]["Fn::Sub"]
+        for name, resource in template["Resources"].items()
+        for property_name in named & set(resource["Properties"])
+    }
+    assert given == {
+        "FlagstoreLayer": "${AWS::StackName}-flagstore",
+        "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,12 @@ from faults.test_partial_writes import large
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.launchdarkly_flags import rich_flags
+from simulators.partitions import UNITS_A_SECOND, PartitionMeter
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
+from storesync.budget import Budget
+from storesync.rollback import bury
+from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
@@ -103,6 +108,26 @@ def test_what_a_set_of_any_size_costs(rig: Rig, count: int, requests: int, reads
     print(f"{told}, {client.write_units:,.0f} WU; first read in {len(transport.calls)} requests")
     assert client.requests() <= requests
     assert len(transport.calls) <= reads
+
+
+@pytest.mark.parametrize("count", [115, 300])
+def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> None:
+    """Bodies, rows, history, pieces that expire, and a removal: at most a second's units at once.
+
+    Of flags that hardly compress: 115 have a body that just fits the head, 300 have one in pieces.
+    """
+    meter = PartitionMeter(rig.table.client, rig.clock)
+    for seed in range(13):
+        rig.provider.flags = large(seed, count)
+        rig.provider.change()
+        report = rig.sync(meter, step_s=3_600)
+        assert (report.outcome, report.rows_error) == ("published", "")
+    rig.clock.advance(10)
+    budget = Budget(rig.clock, random.Random(1), 60)
+    bury("prod", DynamoDBStore(meter, rig.table.name, budget), rig.clock, purge=True)
+    assert not rig.items("prod:flags")
+    assert {name: units for name, units in meter.fullest.items() if units > UNITS_A_SECOND} == {}
+    assert meter.fullest["prod:flags"] > UNITS_A_SECOND / 2
 
 
 def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:

@@ -39,7 +39,7 @@ NOT_USED = re.compile(
     # file systems, code signing, capacity providers, versions and scaling of functions
     r"|elasticfilesystem:.*|s3files:.*|lambda:.*(Capacity|RuntimeAlias).*"
     r"|lambda:(PublishVersion|GetCodeSigningConfig|(Put|Delete)FunctionCodeSigningConfig"
-    r"|Put(FunctionRecursion|FunctionScaling|RuntimeManagement)Config)"
+    r"|Put(FunctionScaling|RuntimeManagement)Config)"
     # replicas, imports, streams, resource policies and contributor insights of tables
     r"|dynamodb:(Associate|CreateTableReplica|Import|DescribeImport|Enable|Disable|UpdateKinesis).*"
     r"|dynamodb:(Put|Delete)ResourcePolicy|dynamodb:UpdateContributorInsights"

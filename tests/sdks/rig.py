@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from simulators.aws import Table
     from simulators.redis_server import Server as RedisServer
     from simulators.server import ProviderServer
+    from storesync.model import Clock
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
@@ -84,6 +85,7 @@ class Rig(Scripts):
     table: Table
     server: ProviderServer
     provider: str
+    clock: Clock = field(default_factory=SystemClock)
 
     def environment(self) -> dict[str, str]:
         """Let the scripts find the table."""
@@ -104,7 +106,7 @@ class Rig(Scripts):
 
     def sync(self, client: Any = None, **options: Any) -> Report:
         """Run one sync, as a ring of the schedule would; options are the source's."""
-        source, budget = _source(self.server, self.provider, **options), _budget()
+        source, budget = _source(self.server, self.provider, **options), _budget(self.clock)
         store = DynamoDBStore(client or self.table.client, self.table.name, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
         return sync.run([Ring(SOURCE, trigger="schedule")])
@@ -150,7 +152,7 @@ class RedisRig(Scripts):
     def sync(self, **options: Any) -> Report:
         """Run one sync, as a ring of the schedule would; options are the source's."""
         stored = {"store": "redis", "store_url": Secret(self.redis.url()), **options}
-        source, budget = _source(self.server, self.provider, **stored), _budget()
+        source, budget = _source(self.server, self.provider, **stored), _budget(SystemClock())
         no_table: Any = None
         store = Stores(no_table, "").open(source, budget)
         sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
@@ -170,8 +172,8 @@ def _source(server: Any, provider: str, **options: Any) -> Source:
     return Source(SOURCE, provider, server.url, key, allow_http=True, **options)
 
 
-def _budget() -> Budget:
-    return Budget(SystemClock(), random.Random(1), TIMEOUT_S)
+def _budget(clock: Clock) -> Budget:
+    return Budget(clock, random.Random(1), TIMEOUT_S)
 
 
 def node(package: str = "") -> str:

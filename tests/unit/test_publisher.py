@@ -16,7 +16,7 @@ from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, i
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from storesync.errors import CorruptStoreError, FenceLostError
-from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, PIECES_A_COMMIT, Expiry
+from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, Expiry, intent
 from storesync.model import Changes, FlagSet
 from storesync.publisher import (
     MAX_NAMES,
@@ -25,7 +25,7 @@ from storesync.publisher import (
 )
 from storesync.readback import Readback
 from storesync.retention import DAY_MS, KEPT_VERSIONS, THIN_MS, day_ago, retained
-from storesync.rows import record_bytes
+from storesync.stores.base import record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,8 +233,7 @@ def test_a_history_record_fits_an_item_whatever_the_names(letter: str) -> None:
     """The largest body that a head holds, and names as long as keys may be: still one item."""
     rig = Rig()
     names = tuple(f"flags/{letter * 200}{number:03d}" for number in range(MAX_NAMES))
-    rng = random.Random(1)
-    flags = {f"{number}": rng.randbytes(1_000).hex() for number in range(250)}
+    flags = nearly_full(1)
     encoded = encode({"flags": flags}, {})
     assert 0.9 * layout.INLINE_BYTES < encoded.size() <= layout.INLINE_BYTES
     ticket = rig.publish(flags, Changes(names, names, names))
@@ -253,6 +252,39 @@ def test_dropped_history_goes_in_the_same_step() -> None:
         listed = {history_key("prod", version.ticket) for version in rig.pulse().versions()}
         assert listed == {key for key in rig.records if key.namespace == "prod:$history"}
     assert len(listed) < 20
+
+
+def test_history_of_large_sets_is_dropped_after_a_publication() -> None:
+    """In steps of its own; if the writer dies before, the next publication drops it."""
+    rig = Rig()
+
+    def listed() -> int:
+        versions = rig.pulse().versions()
+        assert {history_key("prod", version.ticket) for version in versions} == {
+            key for key in rig.records if key.namespace == "prod:$history"
+        }
+        return len(versions)
+
+    for number in range(KEPT_VERSIONS):
+        rig.publish(nearly_full(number))
+    rig.steps.clear()
+    rig.publish(nearly_full(1))
+    assert rig.steps == ["draw", "publish", "project"]
+    assert listed() == KEPT_VERSIONS
+    check, healthy = rig.draw(), rig.publisher
+    rig.publisher = Publisher("prod", MemoryStore(rig.records, dying_at(2)), rig.clock)
+    with pytest.raises(KeyboardInterrupt):
+        rig.publish(nearly_full(2), check=check)
+    assert (rig.pulse().published, listed()) == (check.ticket, KEPT_VERSIONS + 1)
+    rig.publisher = healthy
+    rig.publish(nearly_full(3))
+    assert listed() == KEPT_VERSIONS
+
+
+def nearly_full(seed: int) -> dict[str, Any]:
+    """Return flags whose body just fits the head."""
+    rng = random.Random(seed)
+    return {f"{number}": rng.randbytes(1_000).hex() for number in range(250)}
 
 
 def test_replicas_are_written_with_the_head() -> None:
@@ -553,23 +585,24 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
     assert rig.expiries(7) == {None}
 
 
-def put_intent(rig: Rig, ticket: int, pieces: int) -> None:
+def put_intent(rig: Rig, ticket: int, pieces: int, largest: int = 1) -> None:
     """Put pieces that an older ticket wrote, and their intent."""
-    intent = intent_key("prod", ticket)
-    written_at = int(rig.clock.now())
-    rig.records[intent] = {**intent._asdict(), "pieces": pieces, "written_at": written_at}
+    announced = intent("prod", ticket, pieces, [], largest, int(rig.clock.now()))
+    rig.records[intent_key("prod", ticket)] = announced
     for number in range(pieces):
         key = piece_key("prod", ticket, number)
         rig.records[key] = {**key._asdict(), "body": b"x"}
 
 
-@pytest.mark.parametrize(("pieces", "commits"), [(1, 1), (8, 1), (9, 2), (20, 3)])
-def test_few_pieces_expire_a_step(pieces: int, commits: int) -> None:
-    """A transaction counts whole items: eight pieces of 350 KB are what it takes."""
-    assert PIECES_A_COMMIT * layout.PIECE_BYTES < 4_000_000
+@pytest.mark.parametrize(
+    ("pieces", "largest", "commits"),
+    [(1, 350_000, 1), (3, 350_000, 3), (3, 150_000, 1), (4, 150_000, 2), (100, 1_000, 2)],
+)
+def test_pieces_expire_in_steps_of_their_size(pieces: int, largest: int, commits: int) -> None:
+    """An update counts with the whole item: few large pieces a step, or many small ones."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    put_intent(rig, 7, pieces)
+    put_intent(rig, 7, pieces, largest)
     rig.steps.clear()
     rig.expiry.expire(published)
     assert rig.steps.count("expire") == commits

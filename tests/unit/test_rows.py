@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key
 from storesync import rows
 from storesync.model import Changes, FlagSet
-from storesync.stores.base import COMMIT_BYTES, COMMIT_WRITES, Delete, Put, Write
+from storesync.stores.base import (
+    COMMIT_KB,
+    COMMIT_WRITES,
+    Delete,
+    Expire,
+    Put,
+    Write,
+    commits,
+    record_bytes,
+    write_kb,
+)
 from storesync.stores.dynamodb import from_item
 
 MARK = Key("prod:$inited", "prod:$inited")
@@ -233,11 +243,11 @@ def test_a_row_that_is_too_large_is_skipped_by_name() -> None:
 def test_the_limit_of_a_row_is_exact() -> None:
     """An item of 409,600 bytes is written, one byte more is skipped; names count in UTF-8."""
     key = "größe"
-    fixed = rows.record_bytes(rows.row("prod", other({key: ""}), "flags", key, 7))
+    fixed = record_bytes(rows.row("prod", other({key: ""}), "flags", key, 7))
     fits = other({key: "x" * (ROW_BYTES - fixed)})
     assert whole(fits).skipped == ()
     ((record),) = [write.record for write in whole(fits).writes if isinstance(write, Put)]
-    assert rows.record_bytes(record) == ROW_BYTES
+    assert record_bytes(record) == ROW_BYTES
     assert whole(other({key: "x" * (ROW_BYTES - fixed + 1)})).skipped == (f"flags/{key}",)
 
 
@@ -270,7 +280,7 @@ def test_the_longest_name_has_a_row() -> None:
 
 def puts(*sizes: int) -> list[Write]:
     """Return rows of these sizes, as DynamoDB counts them."""
-    fixed = rows.record_bytes({"namespace": "n", "key": "k", "item": ""})
+    fixed = record_bytes({"namespace": "n", "key": "k", "item": ""})
     return [Put({"namespace": "n", "key": "k", "item": "x" * (size - fixed)}) for size in sizes]
 
 
@@ -279,16 +289,30 @@ def puts(*sizes: int) -> list[Write]:
 )
 def test_a_commit_takes_99_writes(count: int, groups: list[int]) -> None:
     """Beside the pulse, a transaction has room for 99; nothing at all is still one group."""
-    assert [len(group) for group in rows.commits(puts(*[30] * count))] == groups
+    assert [len(group) for group in commits(puts(*[30] * count))] == groups
 
 
-def test_a_commit_takes_three_and_a_half_megabytes() -> None:
-    """Large rows are spread, right up to the limit."""
-    full = puts(*[350_000] * 10)
-    assert [len(group) for group in rows.commits(full)] == [10]
-    assert [len(group) for group in rows.commits(full + puts(20))] == [10, 1]
-    deletes: list[Write] = [Delete(Key("n", "k"))] * 5
-    assert [len(group) for group in rows.commits(full + deletes)] == [15]
+def test_a_commit_takes_what_a_partition_takes_in_a_second() -> None:
+    """Every started KB counts, of what is removed or let expire as of what is written."""
+    full = puts(*[44_033] * 10)  # 43 KB and a byte
+    assert [len(group) for group in commits(full)] == [10]
+    assert [len(group) for group in commits([*full, *puts(*[1_024] * 10, 20)])] == [20, 1]
+    for write in (Delete(Key("n", "k"), 300_000), Expire(Key("n", "k"), 1, 300_000)):
+        assert [len(group) for group in commits([write] * 3)] == [1, 1, 1]
+        assert write_kb(write) == 293
+
+
+def test_rows_that_go_count_with_their_size() -> None:
+    """Known from the set before, or from what is there; of what was skipped there is none."""
+    old = other({"a": "x" * 5_000, "b": "x" * ROW_BYTES})
+    new = other({})
+    shown = table(whole(old))
+    by_changes = rows.plan_changes("prod", new, rows.changes(old, new), 8)
+    by_all = whole(new, shown)
+    for plan in (by_changes, by_all):
+        sizes = {w.key.key: w.size for w in plan.writes if isinstance(w, Delete)}
+        assert sizes["a"] == record_bytes(shown[Key("prod:flags", "a")])
+        assert sizes.get("b", ROW_BYTES) == ROW_BYTES
 
 
 @settings(deadline=None, max_examples=50)
@@ -296,12 +320,11 @@ def test_a_commit_takes_three_and_a_half_megabytes() -> None:
 def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
     """Every write is in one group, in order, and no group is more than one commit takes."""
     writes = puts(*sizes)
-    groups = list(rows.commits(writes))
+    groups = list(commits(writes))
     assert [write for group in groups for write in group] == writes
     for group in groups:
         assert len(group) <= COMMIT_WRITES
-        records = [write.record for write in group if isinstance(write, Put)]
-        assert sum(map(rows.record_bytes, records)) <= COMMIT_BYTES
+        assert sum(map(write_kb, group)) <= COMMIT_KB
     if writes:
         assert all(groups)
 

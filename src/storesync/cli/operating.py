@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from storesync.stores.base import Store
     from storesync.stores.opened import OpenStore
 
-SECONDS = 60.0
-"""What one step of a command may take; SyncFunction has as long, unless it is told otherwise."""
+SECONDS = 300.0
+"""What one step of a command may take: a partition of DynamoDB sets the pace of a large set."""
 RUN_SECONDS = 310.0
 """How long an answer of SyncFunction is waited for: the longest ``SyncTimeout``, and a start."""
 

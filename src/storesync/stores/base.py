@@ -8,10 +8,11 @@ pipeline's; a store only has to be atomic.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flagstore.layout import Key, Pulse, Record, Value
 
@@ -42,6 +43,8 @@ class Delete:
     """Remove one record, if it is there."""
 
     key: Key
+    size: int = 0
+    """Bytes of that record; 0 where they are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,52 @@ class Expire:
 
     key: Key
     at_s: int
+    size: int = 0
+    """Bytes of that record; 0 where they are not known."""
 
 
 Write = Put | Delete | Expire
 
 COMMIT_WRITES = 99
 """Writes that one commit takes beside the pulse (DynamoDB: 100 actions a transaction)."""
-COMMIT_BYTES = 3_500_000
-"""Bytes that one commit takes (DynamoDB: 4 MB a transaction)."""
+COMMIT_KB = 450
+"""KB of records that one commit writes or removes. A transaction of DynamoDB takes two write units
+for each, and a partition gives 1,000 a second; what would take more might never get through."""
+
+
+def record_bytes(record: Record) -> int:
+    """Return the size of an item as DynamoDB counts it: names and values in UTF-8."""
+    return sum(
+        len(name) + len(value if isinstance(value, bytes) else _utf8(str(value)))
+        for name, value in record.items()
+    )
+
+
+def _utf8(text: str) -> bytes:
+    """Encode a string; Redis may hold what is no text, which has no other encoding."""
+    return text.encode(errors="surrogatepass")
+
+
+def write_kb(write: Write) -> int:
+    """Return the whole KB of the record that a write is about, as DynamoDB bills it."""
+    size = record_bytes(write.record) if isinstance(write, Put) else write.size
+    return max(1, ceil(size / 1024))
+
+
+def commits[W: Write](
+    writes: Iterable[W], limit_kb: int = COMMIT_KB, limit: int = COMMIT_WRITES
+) -> Iterator[list[W]]:
+    """Group writes into as many as one commit takes, or fewer; always at least one group."""
+    group: list[W] = []
+    total = 0
+    for write in writes:
+        cost = write_kb(write)
+        if group and (len(group) >= limit or total + cost > limit_kb):
+            yield group
+            group, total = [], 0
+        group.append(write)
+        total += cost
+    yield group
 
 
 class Store(Protocol):

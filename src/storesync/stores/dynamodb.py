@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from flagstore import layout
 from flagstore.layout import Key, Pulse
 from storesync.errors import FenceLostError, StoreError
-from storesync.stores.base import Delete, Fence, Put, Write
+from storesync.stores.base import Delete, Fence, Put, Write, commits, write_kb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BATCH_ITEMS = 25
 """DynamoDB: at most 25 items, and 16 MB, a BatchWriteItem."""
+PARTITION_UNITS = 1_000
+"""Write units that a partition of DynamoDB takes a second. A namespace lies in one partition."""
 CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
 """Codes of an UpdateItem, or of a transaction, that met another transaction: sent again."""
 REMEDIES = {
@@ -67,6 +69,8 @@ class DynamoDBStore:
         self._client = client
         self._table = table
         self._budget = budget
+        self._paid_at: dict[str, float] = {}
+        """When each partition will have had the time for what was written to it."""
         self.resent = 0
         """Items that DynamoDB left unprocessed and that were sent again, for the metrics."""
 
@@ -127,6 +131,7 @@ class DynamoDBStore:
         if not writes:
             self._without_conflict("completing a check", lambda: self._client.update_item(**pulse))
             return
+        self._pace(writes, units=2)
         step = {"Update": pulse} if sets else {"ConditionCheck": pulse}
         items: Any = [step, *map(self._action, writes)]
         self._without_conflict(
@@ -135,9 +140,9 @@ class DynamoDBStore:
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records in batches, sending again what DynamoDB leaves unprocessed."""
-        requests: list[Any] = [{"PutRequest": {"Item": to_item(record)}} for record in records]
-        for at in range(0, len(requests), BATCH_ITEMS):
-            left = requests[at : at + BATCH_ITEMS]
+        for batch in commits(map(Put, records), PARTITION_UNITS, BATCH_ITEMS):
+            self._pace(batch, units=1)
+            left: list[Any] = [{"PutRequest": {"Item": to_item(put.record)}} for put in batch]
             attempt = 0
             while left:
                 with _store_errors("writing pieces"):
@@ -147,6 +152,23 @@ class DynamoDBStore:
                     self.resent += len(left)
                     attempt = 0 if len(left) < before else attempt + 1
                     self._back_off(attempt, "sending unprocessed items again")
+
+    def _pace(self, writes: Sequence[Write], units: int) -> None:
+        """Wait until the partitions have room for these writes, at so many units for each KB."""
+        costs: dict[str, float] = {}
+        for write in writes:
+            namespace = _namespace(write)
+            costs[namespace] = costs.get(namespace, 0) + units * write_kb(write) / PARTITION_UNITS
+        now = self._budget.clock.monotonic()
+        # What takes more than a second's units waits for an empty partition, which is all it can.
+        waits = [
+            self._paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
+        ]
+        if (wait := max(waits, default=0.0)) > 0:
+            self._budget.wait(wait, "giving a partition of DynamoDB time")
+            now += wait
+        for name, cost in costs.items():
+            self._paid_at[name] = max(now, self._paid_at.get(name, now)) + cost
 
     def _on_pulse(self, source: str, fence: Fence, sets: Sets) -> dict[str, Any]:
         """Return the arguments that hold the fence against the pulse and set its attributes."""
@@ -216,6 +238,10 @@ class DynamoDBStore:
 
     def _back_off(self, attempt: int, purpose: str) -> None:
         self._budget.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
+
+
+def _namespace(write: Write) -> str:
+    return str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
 
 
 def _equals(name: str, expected: int, values: dict[str, Any]) -> str:
