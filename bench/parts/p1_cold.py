@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bench.phased import OverTls, Run
 
 FLAGS = 500
-ROUNDS = 9
-"""At most, of each of four shares."""
 CACHED_S = "60"
 """So long nothing is asked for again."""
 PREFIX = "{prod}"
@@ -68,7 +66,7 @@ def _launchdarkly(part: Part, dose: Dose, tls: OverTls) -> None:
     bars: dict[str, list[float]] = {}
     with phased.at_shares() as sizes:
         for size, share in sizes.items():
-            runs = _rounds(cases, min(dose.rounds, ROUNDS), share)
+            runs = _rounds(cases, dose.rounds, share)
             if size == shares.WHOLE:
                 _init(part, runs)
                 bars |= {f"{name}, INIT": _inits(runs[name]) for name in runs}

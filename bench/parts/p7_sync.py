@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench import functions, world
 from bench.harness import REPOSITORY, turned
-from bench.parts.p1_cold import INIT
 from bench.results import Part
 from local.lambda_rie import RuntimeEmulator
 from local.stand_in import StandIn
@@ -33,6 +32,7 @@ ENVIRONMENT = {
     "FLAGSTORE_TABLE": "none",
     "FLAGSTORE_QUEUE_URL": "http://127.0.0.1:9/queue",
 }
+INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)")
 IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|( +)([\w.]+)")
 
 
