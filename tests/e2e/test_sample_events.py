@@ -20,6 +20,7 @@ import pytest
 import trustme
 
 import flagstore
+from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
 from local.deploy import is_built, using_build
 from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMissingError
@@ -229,7 +230,9 @@ def deployment(
     aws: StandIn, dynamodb_table: Table, artefacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Deployment]:
     """Run both functions and a simulated provider for each source."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))  # the reader runs in this process
+    # The reader runs in this process, in which other tests may have read another store.
+    monkeypatch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
+    monkeypatch.setattr(network, "_contexts", {})
     name = uuid.uuid4().hex
     prefix = f"/{name}"
     sqs = aws.client("sqs")

@@ -20,6 +20,7 @@ import trustme
 
 from flagstore.layout import row_namespace
 from flagstore.reader import Client
+from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
@@ -286,7 +287,9 @@ def chain() -> Iterator[Chain]:
         # Signatures are checked, and every call of a function against its role's policies.
         aws = running.enter_context(StandIn(auth=True, ca=trustme.CA()))
         patch = running.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))  # the readers run in this process
+        # The readers run in this process, in which other tests may have read another store.
+        patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
+        patch.setattr(network, "_contexts", {})
         server = running.enter_context(UnleashServer(ca_file=aws.ca_file))
         deployed = deploy(REPOSITORY, aws, parameters=PARAMETERS, progress=print)
         clients = []

@@ -431,13 +431,13 @@ def test_certificates_are_verified(
 
 def test_the_roots_are_parsed_once_in_a_process(
     tls_server: LaunchDarklySimulator,
-    certificate: Path,
+    ca: trustme.CA,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Later requests, each on a connection of its own, need the file of roots no more."""
     roots = tmp_path / "roots.pem"
-    roots.write_bytes(certificate.read_bytes())
+    ca.cert_pem.write_to_path(roots)
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(roots))
     url = tls_server.url + "/sdk/latest-all"
     assert LOCAL.get(url, HEADERS).status == 200
