@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -253,8 +253,8 @@ def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(network, "_addresses", {})
     yield server
     server.answers.set()
-    with network._busy:  # what still runs in the background ends here
-        pass
+    assert network._busy.acquire(timeout=10)  # what still runs in the background ends here
+    network._busy.release()
 
 
 def connect(seconds: float) -> None:
@@ -321,6 +321,55 @@ def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> Non
         finally:
             os._exit(0 if connected else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_thread_that_cannot_be_started_costs_one_attempt(names: NameServer) -> None:
+    """As where a limit of processes is reached: known addresses serve, and later names again."""
+    usual = threading.stack_size(1 << 46)  # more than there are addresses
+    try:
+        with pytest.raises(OSError, match=r"store\.example: can't start new thread"):
+            connect(5)
+        threading.stack_size(usual)
+        connect(5)
+        threading.stack_size(1 << 46)
+        connect(5)
+    finally:
+        threading.stack_size(usual)
+    connect(5)
+    assert names.asked == 2
+
+
+class Interrupted(BaseException):
+    """What the handler of a signal raises."""
+
+
+class InterruptedLock:
+    """A lock whose callers in the main thread are interrupted by a signal once they have it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+        self.times = 1
+
+    def acquire(self, *arguments: Any, **named: Any) -> bool:
+        """Acquire it; raise then, as Python lets handlers do when a call returns."""
+        acquired = self._lock.acquire(*arguments, **named)
+        if threading.current_thread() is threading.main_thread() and self.times:
+            self.times -= 1
+            raise Interrupted
+        return acquired
+
+
+def test_a_signal_does_not_end_all_connecting(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever its handler raises, nothing stays locked that the next connection needs."""
+    del names
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "_busy", InterruptedLock())
+        with suppress(Interrupted):
+            connect(0.5)
+        connect(0.5)
 
 
 # -- kept connections -----------------------------------------------------------------------------

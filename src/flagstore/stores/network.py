@@ -12,6 +12,7 @@ from _thread import allocate_lock, start_new_thread  # threading brings more tha
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
     from ssl import SSLContext
     from typing import TypeVar
@@ -151,11 +152,13 @@ def in_background(task: Callable[[], Result], deadline: float, name: str) -> Res
 
 
 def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
-    """Start a task in the background; return a function that waits for its result."""
+    """Start a task in the background; return a function that waits for its result.
+
+    Raises:
+        OSError: if no thread can be started, or it is too late.
+    """
+    left(deadline)
     busy = _busy
-    if not busy.acquire(timeout=left(deadline)):
-        message = f"{name}: an earlier task in the background still hangs"
-        raise TimeoutError(message)
     done = allocate_lock()
     done.acquire()
     results: list[Result] = []
@@ -163,11 +166,10 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
 
     def run() -> None:
         try:
-            results.append(task())
+            results.append(_alone(busy, task, deadline, name))
         except Exception as error:  # noqa: BLE001 - raised in the thread that waits
             errors.append(error)
         finally:
-            busy.release()
             done.release()
 
     def wait() -> Result:
@@ -178,8 +180,26 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
             raise errors[0]
         return results[0]
 
-    start_new_thread(run, ())
+    try:
+        start_new_thread(run, ())
+    except RuntimeError as error:  # too many of them, or the interpreter is ending
+        message = f"{name}: {error}"
+        raise OSError(message) from error
     return wait
+
+
+def _alone(busy: LockType, task: Callable[[], Result], deadline: float, name: str) -> Result:
+    """Run a task in the background while no other one runs.
+
+    The lock is this thread's: in the one that waits, a signal handler may raise between two lines.
+    """
+    if not busy.acquire(timeout=left(deadline)):
+        message = f"{name}: an earlier task in the background still hangs"
+        raise TimeoutError(message)
+    try:
+        return task()
+    finally:
+        busy.release()
 
 
 def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.socket:
