@@ -206,6 +206,16 @@ def test_a_file_of_authorities_is_trusted_alone(roots: Roots, tmp_path: Path) ->
                 network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file))
 
 
+def test_a_certificate_need_not_repeat_the_dot_of_a_full_name(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``dynamodb.eu-west-1.amazonaws.com.`` saves look-ups in search domains."""
+    with serving(roots.amazon.issue_cert("store.example")) as server:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", server.server_address)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        network.connect("store.example.", server.server_port, soon(), tls=True).close()
+
+
 def test_a_handshake_that_hangs_ends_by_the_deadline(roots: Roots) -> None:
     """The server accepts the connection and says nothing."""
     del roots
@@ -302,6 +312,20 @@ def test_a_name_that_does_not_exist_is_an_error(names: NameServer) -> None:
     names.error = socket.gaierror("no such host")
     with pytest.raises(socket.gaierror):
         connect(5)
+
+
+@pytest.mark.parametrize("name", ["store..example", "ä" * 64])
+def test_what_cannot_be_a_name_is_an_error_like_any_other(name: str) -> None:
+    """Not one of Python's codecs, which nobody here expects."""
+    with pytest.raises(OSError, match=r"not known|is not a host name"):
+        network.connect(name, 443, soon(), tls=True)
+
+
+def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(names: NameServer) -> None:
+    """As where a name has addresses of IPv6 and the kernel was built without it."""
+    unknown = 45
+    names.found.insert(0, (unknown, *names.found[0][1:]))  # type: ignore[arg-type]
+    connect(5)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

@@ -217,7 +217,7 @@ def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.
         connected = _open(name, port, deadline)
     try:
         connected.settimeout(left(deadline))
-        return context.wrap_socket(connected, server_hostname=name)
+        return context.wrap_socket(connected, server_hostname=name.rstrip("."))
     except BaseException:
         connected.close()
         raise
@@ -238,8 +238,18 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
 
 
 def _look_up(name: str, port: int) -> list[Any]:
-    """Return the addresses of a name, and remember them, also if nobody waits for them any more."""
-    found = _addresses[name, port] = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    """Return the addresses of a name, and remember them, also if nobody waits for them any more.
+
+    Raises:
+        OSError: if there are none, or it cannot be a name.
+    """
+    try:
+        # As bytes: for a text Python imports the rules for other alphabets.
+        host = name.encode("ascii" if name.isascii() else "idna")
+    except UnicodeError as error:
+        message = f"{name!r} is not a host name"
+        raise OSError(message) from error
+    found = _addresses[name, port] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return found
 
 
@@ -249,23 +259,27 @@ def _dial(addresses: list[Any], deadline: float) -> socket.socket:
     Each has its share of the time that is left: one that swallows packets, as in a zone that is
     lost, must not take that of the others. ``socket.create_connection`` gives each all of it.
     """
-    for place, (family, kind, protocol, _, address) in enumerate(addresses, 1):
-        made = socket.socket(family, kind, protocol)
+    for place, address in enumerate(addresses, 1):
         try:
-            made.settimeout(left(deadline) / (len(addresses) - place + 1))
-            made.connect(address)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _dial_one(address, left(deadline) / (len(addresses) - place + 1))
         except OSError:
-            made.close()
             if place == len(addresses):
                 raise
-        except BaseException:
-            made.close()
-            raise
-        else:
-            return made
     message = "the name has no address"
     raise ConnectionError(message)
+
+
+def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of getaddrinfo
+    family, kind, protocol, _, address = found
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(seconds)
+        made.connect(address)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 _contexts: dict[str, SSLContext] = {}
