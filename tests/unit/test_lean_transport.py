@@ -396,6 +396,20 @@ def test_an_answer_that_says_close_is_obeyed(table: Table, reader: DynamoDBReade
     assert (len(table.requests), table.connections) == (3, 3)
 
 
+def test_an_answer_that_nobody_asked_for_is_no_answer(table: Table, reader: DynamoDBReader) -> None:
+    """One that comes with another in one packet is not taken for that of the next request."""
+
+    def twice(connection: Connection) -> None:
+        body = json.dumps({"Item": {}}).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.wfile.write((head + body) * 2)
+
+    table.due = [twice]
+    assert reader.read(KEY, consistent=False, deadline=soon()) == {}
+    assert reader.read(KEY, consistent=False, deadline=soon()) != {}
+    assert (len(table.requests), table.connections) == (2, 2)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
     """Two processes on one socket would read each other's answers."""

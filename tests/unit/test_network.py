@@ -409,3 +409,15 @@ def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -
             while stream.is_open():
                 time.sleep(0.001)
             other.close()
+
+
+def test_a_flood_of_lines_is_not_taken_apart_after_the_deadline() -> None:
+    """With a share of a CPU that takes longer than a refresh: also where all of them are here."""
+    end, other = socket.socketpair()
+    with closing(network.Stream(end)) as stream, other:
+        other.sendall(b"1\r\n2\r\n")
+        stream.begin(soon())
+        assert stream.line() == b"1"
+        stream.begin(soon(-1))
+        with pytest.raises(TimeoutError):
+            stream.line()

@@ -24,6 +24,8 @@ AMAZON = "Amazon's roots"
 a thirtieth of the time of the system's 140."""
 UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """OpenSSL's codes for a certificate whose issuer is not among those that are trusted."""
+READ_BYTES = 65_536
+MAX_LINE_BYTES = 65_536
 KNOWN_SHARE = 1 / 3
 """Share of the time left that a look-up gets while addresses are known from before."""
 
@@ -34,6 +36,7 @@ class Stream:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._deadline = self._first_byte_by = 0.0
+        self._buffer, self._at = bytearray(), 0
         self.receiving = False
         """Whether the current exchange has received anything yet."""
 
@@ -53,18 +56,41 @@ class Stream:
         self._socket.settimeout(left(self._deadline))
         self._socket.sendall(data)
 
-    def receive(self, size: int) -> bytes:
-        """Return at least one byte and at most *size*."""
-        self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
-        data = self._socket.recv(size)
-        if not data:
-            message = "the server closed the connection"
-            raise ConnectionResetError(message)
-        self.receiving = True
+    def line(self) -> bytes:
+        """Return the next line, without its end."""
+        left(self._deadline)  # to take a flood of short lines apart also takes time
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            if len(self._buffer) - self._at > MAX_LINE_BYTES:
+                message = "a line without an end"
+                raise ConnectionError(message)
+            self._buffer += self._receive(READ_BYTES)
+        data = bytes(memoryview(self._buffer)[self._at : end])
+        self._at = end + 2
         return data
+
+    def exactly(self, size: int) -> bytes:
+        """Return so many of the next bytes."""
+        end = min(self._at + size, len(self._buffer))
+        parts = [bytes(memoryview(self._buffer)[self._at : end])]
+        self._at = end
+        missing = size - len(parts[0])
+        while missing:
+            parts.append(self._receive(min(missing, READ_BYTES)))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def is_drained(self) -> bool:
+        """Return whether all that was received has been returned."""
+        if self._at < len(self._buffer):
+            return False
+        self._buffer.clear()
+        self._at = 0
+        return True
 
     def is_open(self) -> bool:
         """Return whether the other end has neither closed the connection nor sent anything."""
+        if not self.is_drained():
+            return False
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
@@ -73,6 +99,15 @@ class Stream:
         except OSError as error:
             return type(error).__name__ == "SSLWantReadError"
         return False
+
+    def _receive(self, size: int) -> bytes:
+        self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
+        data = self._socket.recv(size)
+        if not data:
+            message = "the server closed the connection"
+            raise ConnectionResetError(message)
+        self.receiving = True
+        return data
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
