@@ -32,8 +32,10 @@ class ErrorReply(str):
 class Connection:
     """One connection to one server."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, login: Sequence[Command] = ()) -> None:
         self._stream = stream
+        self._login = login
+        """What goes before the first commands; kept here, it cannot be lost without them."""
 
     @property
     def receiving(self) -> bool:
@@ -47,18 +49,23 @@ class Connection:
     def exchange(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
     ) -> list[Reply]:
-        """Send commands in one go and return one reply each.
+        """Send commands in one go and return one reply each; where the log-in fails, its replies.
 
         Raises:
             OSError: if they are not all here by the deadline, or their first byte by
                 *first_byte_by*; the connection is of no use then.
         """
+        login = self._login
         self._stream.begin(deadline, first_byte_by)
-        self._stream.send(b"".join(map(encode, commands)))
-        replies = [self._reply() for _ in commands]
+        self._stream.send(b"".join(map(encode, (*login, *commands))))
+        replies = [self._reply() for _ in (*login, *commands)]
         if not self._stream.is_drained():
             raise _malformed(b"more than was asked for")
-        return replies
+        first = replies[: len(login)]
+        if any(isinstance(reply, ErrorReply) for reply in first):
+            return first
+        self._login = ()
+        return replies[len(login) :]
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
