@@ -27,6 +27,7 @@ from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Play = Callable[["Connection"], None]
 
@@ -520,6 +521,7 @@ def test_after_a_time_out_no_late_answer_is_taken_for_another(
     table.due = [late]
     with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=time.monotonic() + 0.1)
+    table.due.clear()
     assert reader.read(KEY, consistent=False, deadline=soon()) == {
         "namespace": "n",
         "key": "k",
@@ -653,6 +655,30 @@ def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: 
     silent.set()
     with network._busy:  # what still runs in the background ends here
         pass
+
+
+def test_boto3_waits_for_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, table: Table, tmp_path: Path
+) -> None:
+    """A program that is asked for them may hang; what it says in the end serves a later read."""
+    go, done, config = tmp_path / "go", tmp_path / "done", tmp_path / "config"
+    keys = json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"})
+    program = tmp_path / "program"
+    program.write_text(
+        f"for _ in $(seq 200); do [ -e {go} ] && break; sleep 0.05; done; touch {done}\n"
+        f"echo '{keys}'\n",
+        encoding="utf-8",
+    )
+    config.write_text(f"[default]\ncredential_process = sh {program}\n", encoding="utf-8")
+    reader = boto(monkeypatch, table)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(StoreUnavailableError, match="took too long"):
+        reader.read(KEY, consistent=True, deadline=soon(0.5))
+    assert not done.exists()
+    go.touch()
+    assert reader.read(KEY, consistent=True, deadline=soon()) is not None
 
 
 def test_boto3_asks_twice_where_there_is_time(
