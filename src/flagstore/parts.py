@@ -9,10 +9,10 @@ from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailabl
 from flagstore.loading import COOL_DOWN_S, REFRESH_S, next_budget_s
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from flagstore.body import Body, Part
+    from flagstore.loading import Turns
     from flagstore.stores import ReaderStore
 
 
@@ -40,7 +40,7 @@ class LargeParts:
         return not self._wanted.keys() <= self._data.keys()
 
     def load_missing(
-        self, lock: threading.Lock, open_store: Callable[[], ReaderStore], deadline: float
+        self, turns: Turns, open_store: Callable[[], ReaderStore], deadline: float
     ) -> None:
         """Read those that have not been read yet, by a deadline.
 
@@ -48,16 +48,16 @@ class LargeParts:
             NotLoadedError: if that failed; one of its subclasses where there is one.
         """
         for part in self._wanted.values():
-            self.get(part, lock, open_store, deadline)
+            self.get(part, turns, open_store, deadline)
 
     def get(
         self,
         part: Part,
-        lock: threading.Lock,
+        turns: Turns,
         open_store: Callable[[], ReaderStore],
         deadline: float | None = None,
     ) -> bytes:
-        """Return the bytes of one, read under the lock if it is not in hand.
+        """Return the bytes of one, read in its turn if it is not in hand.
 
         Without a deadline it is read within the time that a refresh may take.
 
@@ -72,12 +72,9 @@ class LargeParts:
         budget_s = self._budget_s
         if deadline is None:
             deadline = self._monotonic() + budget_s
-        if not lock.acquire(timeout=max(0.0, deadline - self._monotonic())):
-            message = f"another thread is still reading for {self._source!r}"
-            raise StoreUnavailableError(message)
+        by = deadline
         try:
-            found = self._data.get(part.data_digest)  # another thread may have read it meanwhile
-            data = found if found is not None else self._read(part, open_store(), deadline)
+            data = turns.take(lambda: self._read(part, open_store(), by), by - self._monotonic())
         except StoreUnavailableError as error:
             self._error, self._due = str(error), self._monotonic() + COOL_DOWN_S
             self._budget_s = next_budget_s(budget_s, error)
@@ -87,12 +84,16 @@ class LargeParts:
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             raise NotLoadedError(message) from error
-        finally:
-            lock.release()
+        if data is None:
+            message = f"another thread is still reading for {self._source!r}"
+            raise StoreUnavailableError(message)
         self._budget_s = REFRESH_S
         return data
 
     def _read(self, part: Part, store: ReaderStore, deadline: float) -> bytes:
+        found = self._data.get(part.data_digest)
+        if found is not None:  # another thread has read it meanwhile
+            return found
         pieces = self._begun.setdefault(part.data_digest, [])
         for piece in store.pieces(
             self._source, part.ticket, deadline=deadline, part=part.number, start=len(pieces)

@@ -23,6 +23,7 @@ from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
+from simulators.signals import Interrupted, InterruptedLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -363,34 +364,13 @@ def test_a_thread_that_cannot_be_started_costs_one_attempt(names: NameServer) ->
     assert names.asked == 2
 
 
-class Interrupted(BaseException):
-    """What the handler of a signal raises."""
-
-
-class InterruptedLock:
-    """A lock whose callers in the main thread are interrupted by a signal once they have it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.release = self._lock.release
-        self.times = 1
-
-    def acquire(self, *arguments: Any, **named: Any) -> bool:
-        """Acquire it; raise then, as Python lets handlers do when a call returns."""
-        acquired = self._lock.acquire(*arguments, **named)
-        if threading.current_thread() is threading.main_thread() and self.times:
-            self.times -= 1
-            raise Interrupted
-        return acquired
-
-
 def test_a_signal_does_not_end_all_connecting(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever its handler raises, nothing stays locked that the next connection needs."""
     del names
     with monkeypatch.context() as patch:
-        patch.setattr(network, "_busy", InterruptedLock())
+        patch.setattr(network, "_busy", InterruptedLock(threading.Lock()))
         with suppress(Interrupted):
             connect(0.5)
         connect(0.5)
