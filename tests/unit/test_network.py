@@ -8,6 +8,8 @@ import os
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -306,6 +308,32 @@ def test_when_names_cannot_be_looked_up_the_last_known_addresses_serve(
         names.answers.clear()
     connect(0.6)
     assert names.asked == 2
+
+
+FIRST = """\
+import sys, time
+from flagstore.stores import network
+start = network.start_new_thread
+def started(*arguments):
+    print("ssl" in sys.modules)
+    return start(*arguments)
+network.start_new_thread = started
+try:
+    network.connect("127.0.0.1", int(sys.argv[1]), time.monotonic() + 5, tls=True)
+except OSError:
+    print("ssl" in sys.modules)
+"""
+
+
+def test_a_first_connection_is_made_while_ssl_is_imported(listener: socket.socket) -> None:
+    """Looking up the name and connecting is waiting, importing is not."""
+    port = listener.getsockname()[1]
+    listener.close()
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.check_output(
+        [sys.executable, "-c", FIRST, str(port)], env=environ, text=True
+    )
+    assert printed.split() == ["False", "True"]
 
 
 def test_a_name_that_does_not_exist_is_an_error(names: NameServer) -> None:

@@ -131,12 +131,10 @@ def connect(
         return Stream(_open(name, port, deadline))
     if ca_file or name in _outside_amazon:
         return Stream(_shake_hands(name, port, deadline, ca_file))
-    import ssl  # noqa: PLC0415 - 15 ms, for TLS only
-
     try:
         return Stream(_shake_hands(name, port, deadline, AMAZON))
-    except ssl.SSLCertVerificationError as error:
-        if error.verify_code not in UNKNOWN_ISSUER:
+    except OSError as error:  # without importing ssl, which the first connection does meanwhile
+        if getattr(error, "verify_code", 0) not in UNKNOWN_ISSUER:
             raise
         secured = _shake_hands(name, port, deadline, "")
     _outside_amazon.add(name)
