@@ -128,7 +128,7 @@ class Loader:
         return self._snapshot
 
     def preload(self, deadline: float) -> Snapshot:
-        """Load everything by a deadline, large segments included, so that no request has to.
+        """Load all but large segments by a deadline, so that no request has to.
 
         Raises:
             NotLoadedError: if that failed; the first use tries again then.
@@ -144,9 +144,16 @@ class Loader:
         snapshot = self._turns.take(load, deadline - self._monotonic())
         if snapshot is None:
             raise self._occupied()
+        return snapshot
+
+    def preload_parts(self, deadline: float) -> None:
+        """Load the large segments by a deadline.
+
+        Raises:
+            NotLoadedError: if that failed; the first use tries again then.
+        """
         if self._parts is not None:
             self._parts.load_missing(self._turns, self._published.store, deadline)
-        return snapshot
 
     def prepare(self) -> None:
         """Import and build what the first read needs, without reading.
@@ -161,9 +168,10 @@ class Loader:
 
         That check may take as long as a first load, since what the image holds may be days old.
         """
-        self._published.store().close()
-        self._due_wall = self._due_monotonic = 0.0
-        self._budget_s = FIRST_LOAD_S
+        self._turns.take(self._published.store().close, FIRST_LOAD_S)
+        if self._snapshot is not None:
+            self._due_wall = self._due_monotonic = 0.0
+            self._budget_s = FIRST_LOAD_S
 
     def may_wait(self) -> bool:
         """Say whether the next question may wait for the store.
