@@ -742,12 +742,35 @@ def test_tls_is_not_lost_to_capitals() -> None:
     assert endpoint == "https://dynamodb.example"
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:8000", "dynamodb.example", "https://", "ftp://a"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "localhost:8000",
+        "dynamodb.example",
+        "https://",
+        "ftp://a",
+        "https://gateway.example/dynamodb",
+        "https://user:secret@gateway.example",
+        "https://gateway.example?a=secret",
+        "http://localhost:80o0",
+        "http://localhost:99999",
+        "http://[::1",
+    ],
+)
 def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
-    """Nothing is sent to where nobody meant."""
+    """Nothing is sent to where nobody meant, and no secret in it is told."""
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
-        with pytest.raises(ConfigurationError, match=f"^{name} must be https://"):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be https://") as refused:
             open_reader({**ENVIRON, name: endpoint})
+        assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "[::1]:8000", "[fd00:ec2::253]", "a_b.example."]
+)
+def test_an_endpoint_may_have_a_port_and_a_slash(host: str) -> None:
+    """As people write them."""
+    assert endpoint_of({"AWS_ENDPOINT_URL": f"http://{host}/"}, "eu-west-1") == f"http://{host}"
 
 
 @pytest.mark.parametrize("dual_stack", ["", "true"])
