@@ -15,6 +15,7 @@ from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
 from simulators.redis_server import plain_server, redis_server
+from simulators.split_flags import new_flag
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 
 if TYPE_CHECKING:
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
-OLD = {f"flag-{n:03}": {"version": 1, "n": n} for n in range(250)}
-NEW = {f"flag-{n:03}": {"version": 2, "n": -n} for n in range(40, 250)}
+
+def flag(key: str, version: int) -> dict[str, Any]:
+    """Return a flag that LaunchDarkly's SDKs take too."""
+    return {"key": key, "version": version, "on": False, "variations": [version], "offVariation": 0}
+
+
+OLD = {key: flag(key, 1) for key in (f"flag-{n:03}" for n in range(250))}
+NEW = {key: flag(key, 2) for key in (f"flag-{n:03}" for n in range(40, 250))}
 CHANGE = {**dict.fromkeys(OLD), **NEW}
 assert (len(OLD), len(NEW)) == (250, 210)
 
@@ -99,7 +106,7 @@ def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
 def split_set(*names: str, version: int) -> dict[str, Any]:
     """Return a set of Split: flags that say their version and are in a flag set."""
     return {
-        name: {"name": name, "version": version, "sets": ["all"], "trafficTypeName": "user"}
+        name: {**new_flag(name), "version": version, "sets": ["all"], "trafficTypeName": "user"}
         for name in names
     }
 

@@ -264,6 +264,7 @@ def _segments() -> list[dict[str, Any]]:
             included=[f"somebody-with-a-long-name-{n}" for n in range(3_000)] + users
         ),
         "kept-elsewhere": members(unbounded=True, unboundedContextKind="user", generation=2),
+        "used-by-no-flag": members(included=["user-1"]),
     }
     return [{**new_segment(key), **fields} for key, fields in listed.items()]
 

@@ -42,12 +42,12 @@ def change(rig: Rig | RedisRig) -> None:
     server.set_segment("nested", rules=[])
     server.remove_flag(NAMED_IN_ADVANCE[0])
     server.remove_flag(NAMED_IN_ADVANCE[1], archive=True)
-    server.remove_segment("not-these")
+    server.remove_segment("used-by-no-flag")
     changes = rig.sync().changes
     assert changes.changed == (f"flags/{MAIN}", "segments/nested")
     assert set(changes.removed) == {
         *(f"flags/{key}" for key in NAMED_IN_ADVANCE),
-        "segments/not-these",
+        "segments/used-by-no-flag",
     }
 
 
