@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 pytest_plugins = ["flagstore.pytest_plugin"]
 
@@ -172,6 +173,30 @@ def test_before_the_first_load_it_is_an_error_or_the_default() -> None:
     detail = flags.detail("a", {"key": "ada"}, default="red")
     assert (detail.value, detail.error, detail.stale) == ("red", "NOT_LOADED", True)
     assert flags.all({"key": "ada"}) == {}
+
+
+def test_whatever_has_no_default_before_the_first_load_is_an_error_or_nothing() -> None:
+    """Keys and what is known of the flag set, as documented for a function's log."""
+    strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
+    asked: list[Callable[[Client], object]] = [
+        lambda flags: flags.info(),
+        lambda flags: emf.line(flags.info()),
+        lambda flags: flags.keys(),
+        list,
+        len,
+        lambda flags: "a" in flags,
+    ]
+    for ask in asked:
+        with pytest.raises(NotLoadedError):
+            ask(strict)
+    assert (lenient.keys(), list(lenient), len(lenient), "a" in lenient) == ([], [], 0, False)
+    info = lenient.info()
+    assert (info.source, info.age_s, info.stale) == ("prod", math.inf, True)
+    assert "nothing has been published" in info.error
+    assert '"ReaderStale":1' in emf.line(info)
+    for read in (lenient.snapshot, lambda: lenient["a"]):
+        with pytest.raises(NotLoadedError):
+            read()
 
 
 def test_options_belong_to_the_first_call() -> None:
