@@ -132,6 +132,15 @@ class Loader:
         self._due_wall = self._due_monotonic = 0.0
         self._budget_s = FIRST_LOAD_S
 
+    def close(self) -> None:
+        """Close the connection to the store, once a read that is under way has ended."""
+        # Not for ever: a log handler that closes may run in the thread that holds it.
+        if self._lock.acquire(timeout=FIRST_LOAD_S):
+            try:
+                self._published.close()
+            finally:
+                self._lock.release()
+
     def may_wait(self) -> bool:
         """Say whether the next question may wait for the store.
 

@@ -27,7 +27,7 @@ def fake_flags() -> Iterator[FakeFlags]:
         for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
             answer = getattr(FakeFlags, name)
             patch.setattr(Client, name, lambda _, *given, answer=answer: answer(flags, *given))
-        for name in ("in_hand", "may_wait", "trouble"):  # nothing is wrong, and nothing to wait for
+        for name in ("in_hand", "may_wait", "trouble", "close"):  # nothing is wrong, or open
             patch.setattr(Client, name, getattr(Flags, name))
         yield flags
 

@@ -162,6 +162,10 @@ class Client(Flags):
             info = nothing_loaded(self.source, str(error))
         return info._replace(hook_errors=self._hook_errors)
 
+    def close(self) -> None:
+        """Close the connection to the store; a later read opens another. Idempotent."""
+        self._loader.close()
+
     def in_hand(self) -> Snapshot | None:
         """Return the flag set in hand, without reading anything; None before there is one."""
         return self._loader.in_hand

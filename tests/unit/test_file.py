@@ -14,6 +14,7 @@ from flagstore.loading import TTL_S
 from flagstore.stores.file import FileReader, document, snapshot_of
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
+from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,13 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
     monkeypatch.setenv("FLAGSTORE_REDIS_URL", "redis://127.0.0.1:1")
     assert Client("prod").keys() == ["a"]
+
+
+def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path) -> None:
+    """Also where Python refuses to compare bytes with texts and numbers."""
+    path = tmp_path / "flags.json"
+    path.write_text('{"flagValues": {"a": true}}')
+    assert read_strictly({"FLAGSTORE_FILE": str(path)}) == "['a'] True \n"
 
 
 @pytest.mark.parametrize(
