@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from flagstore.flags import State
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option ``flagstore_provider`` for a project's configuration file."""
+    parser.addini("flagstore_provider", "provider whose contexts fake_flags accepts", default="")
+
+
 @pytest.fixture
-def fake_flags() -> Iterator[FakeFlags]:
+def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
     """Let every client in this process answer from flags that the test sets; nothing is read."""
-    flags = FakeFlags()
+    flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda client: _state(flags, client))
         patch.setattr(Client, "snapshot", _refuse)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from differential.python_values import VALUES as VALUES_OF_PYTHON
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
@@ -38,6 +40,7 @@ TEXTS = [
 ]
 NUMBERS = [0, 1, 2, 3, -1, 99, 1.0, 1.5, 2.0, -0.0, 0.1 + 0.2, 0.3, 1e300]
 NUMBERS += [2**53, 2**53 + 1, 2**53 + 1, 2.0**53] * 2  # no float has the odd ones
+NUMBERS += [10**309]  # and none is as large
 DATES = [
     *("2017-12-06T00:00:00Z", "2017-12-06T00:00:00.000-07:00", "2017-12-06T07:00:00.000Z"),
     *(
@@ -177,6 +180,8 @@ class Maker:
     def value(self, subject: str) -> Any:
         """Return a value of a context: one of the subject, of any type, or a list of such."""
         dice = self.draw(DICE)
+        if self.chance(8):
+            return self.draw(one_of(VALUES_OF_PYTHON))
         if dice < 40:
             return self.draw(ONE_OF[subject])
         if dice < 70:
@@ -212,6 +217,8 @@ class Maker:
         """Return a context of one or several kinds; a few are malformed."""
         if self.chance(65):
             made = self.attributes(self.draw(one_of([*KINDS, None])))
+            if made.get("kind", "user") == "user" and self.chance(12):
+                made["key"] = self.draw(one_of([0, 1, 3, 42, -7, 10**20, VALUES_OF_PYTHON[2]]))
         else:
             kinds = sorted(set(self.draw(some(ONE_KIND, 4, 1))))
             made = {"kind": "multi"} | {
@@ -363,7 +370,8 @@ class Maker:
             rule = {"clauses": [self.clause() for _ in range(self.draw(one_of([1, 1, 2, 0])))]}
             if self.chance(40):
                 rule |= self.placing("rolloutContextKind")
-                rule["weight"] = self.draw(one_of([0, 0, 0, 50_000, 100_000, 1, -1, None]))
+                weights = [0, 0, 0, 50_000, 100_000, 1, -1, None, 10**400]
+                rule["weight"] = self.draw(one_of(weights))
             made["rules"].append(rule)
         if self.chance(4):
             made |= {"unbounded": True, "generation": self.draw(one_of([None, 1]))}
@@ -388,6 +396,7 @@ WEIGHTS = one_of(
     [
         *([50_000, 50_000], [0, 100_000], [10_000, 20_000, 70_000], [0, 0, 100_000], [1, 1], []),
         *([33_333, 33_333, 33_334], [100_000, 0], [-200_000, 250_000], [60_000, 10_000, 0]),
+        *([30_000, 10**400, 10_000], [-(10**400), 60_000]),
     ]
 )
 VALUES = one_of([True, False, None, 0, 1, 1.0, "a", "", {"x": [1]}, [1, "b"]])

@@ -44,9 +44,9 @@ def test_a_fake_has_the_surface_of_a_client() -> None:
     flags["color"] = "green"
     del flags["new-checkout"]
     flags.update({"size": 3})
-    assert flags.value("color", {}, default="red") == "green"
-    assert not flags.enabled("new-checkout", {})
-    assert flags.value("size", {}, default=1) == 3
+    assert flags.value("color", {"key": "ada"}, default="red") == "green"
+    assert not flags.enabled("new-checkout", {"key": "ada"})
+    assert flags.value("size", {"key": "ada"}, default=1) == 3
 
 
 def test_a_fake_can_depend_on_the_context() -> None:
@@ -103,7 +103,17 @@ class TestFixture:
         with flags.override({"a": False, "b": "x"}):
             assert not flags.enabled("a")
             assert flags.value("b", default="y") == "x"
-        assert flags.enabled("a")
+        assert flags.enabled("a", {"key": "ada"})
+
+    def test_a_context_that_production_refuses_is_refused(self, fake_flags: FakeFlags) -> None:
+        """By every provider, or by the one that the test names."""
+        fake_flags["a"] = True
+        for context in (None, {"key": True}, {"userId": "ada"}):
+            detail = MODULE_SCOPE.detail("a", context, default=False)
+            assert (detail.value, bool(detail.error)) == (False, True)
+        fake_flags.provider = "unleash"
+        assert MODULE_SCOPE.enabled("a")
+        assert MODULE_SCOPE.enabled("a", {"userId": "ada"})
 
     def test_it_ends_with_the_test(self) -> None:
         """The client reads its store again."""
