@@ -259,6 +259,22 @@ def test_a_flag_that_cannot_be_compiled_is_off_as_in_the_official_engine(
         flag(variants=[{"weight": 1}]),
         {"name": "f", "enabled": "yes", "strategies": []},
         flag("f", having(operator="IN", values=["\ud800"]) | rollout(50) | {"parameters": 5}),
+        {"name": "f", "enabled": True, "strategies": {}},
+        flag(variants={}),
+        flag(dependencies={}),
+        flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
+        flag("f", {"parameters": {}}),
+        flag("f", {"name": 5}),
+        flag("f", {"name": "default", "constraints": {}}),
+        flag("f", {"name": "default", "segments": {}}),
+        flag("f", {"name": "default", "segments": ["9"]}),
+        flag("f", {"name": "default", "variants": {}}),
+        flag("f", {"name": "default", "parameters": []}),
+        flag("f", {"name": "custom", "parameters": {"a": None}}),
+        flag(variants=[{"name": "v", "weight": 1, "overrides": {}}]),
+        flag(
+            variants=[{"name": "v", "weight": 1, "overrides": [{"contextName": "x", "values": ""}]}]
+        ),
     ],
 )
 def test_what_the_official_engine_takes_no_set_with_has_no_value(given: dict[str, Any]) -> None:
