@@ -64,7 +64,6 @@ KEYS: list[tuple[Any, dict[str, str]]] = [
     (Color.RED, AS_TEXT_ONLY),
     (datetime(2026, 1, 1, tzinfo=UTC), AS_TEXT_ONLY),
     (Person(), AS_TEXT_ONLY),
-    (b"ada", AS_TEXT_ONLY),
     (None, NOWHERE_NEEDED),
     ("", NOWHERE_NEEDED),
 ]
