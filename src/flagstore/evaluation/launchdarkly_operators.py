@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.launchdarkly_fields import bind
+from flagstore.evaluation.launchdarkly_fields import MalformedError, bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,13 +23,21 @@ def _never(value: Any) -> bool:  # noqa: ANN401, ARG001 - a Test
 
 
 def compile_test(operator: str, values: list[Any]) -> Test:
-    """Return the test of an operator against any of a clause's values."""
+    """Return the test of an operator against any of a clause's values.
+
+    Raises:
+        MalformedError: if a date is a number beyond all floats, which the SDK refuses to decode.
+    """
     if operator in _MAKERS:
         return _MAKERS[operator](values)
     if operator in ("before", "after"):
         from flagstore.evaluation.launchdarkly_dates import parse  # noqa: PLC0415 - imports datetime
 
-        return _limit([parse(value) for value in values], parse, above=operator == "after")
+        try:
+            dates = [parse(value) for value in values]
+        except OverflowError:
+            raise MalformedError from None
+        return _limit(dates, parse, above=operator == "after")
     if operator in ("semVerEqual", "semVerLessThan", "semVerGreaterThan"):
         return _version(operator, values)
     return _never
