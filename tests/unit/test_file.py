@@ -156,6 +156,7 @@ def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path) -> None:
             "launchdarkly",
             {"flags": ["enabled"], "segments": []},
         ),
+        ({"flagValues": {"enabled": True}}, "launchdarkly", {"flags": ["enabled"], "segments": []}),
         (
             {"splits": [{"name": "a"}, {"name": "b", "status": "ARCHIVED"}], "since": 1},
             "split",

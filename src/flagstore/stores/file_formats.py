@@ -150,7 +150,9 @@ def _yaml(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
 
 def _is_the_agents(content: Mapping[str, Any]) -> bool:
     """Return whether all that it has are flags as AppConfig's agent serves them."""
-    return bool(content) and all(
+    if not content or "flagValues" in content:  # LaunchDarkly's: one may be called "enabled"
+        return False
+    return all(
         isinstance(flag, dict) and isinstance(flag.get("enabled"), bool)
         for flag in content.values()
     )
