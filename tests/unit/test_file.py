@@ -94,10 +94,39 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert Client("prod").keys() == ["a"]
 
 
-def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path) -> None:
+STRICTLY: dict[str, Any] = {
+    "launchdarkly": {
+        "flags": {
+            "a": {
+                "on": True,
+                "variations": [False, True],
+                "fallthrough": {"variation": 0},
+                "rules": [
+                    {
+                        "variation": 1,
+                        "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["big"]}],
+                    }
+                ],
+            }
+        },
+        "segments": {"big": {"included": ["ada", *LARGE["keys"]]}},
+    },
+    "split": [{"a": {"treatment": "on"}}],
+    "unleash": {
+        "features": [
+            {"name": "a", "type": "release", "enabled": True, "strategies": [{"name": "default"}]}
+        ]
+    },
+    "appconfig": {"a": {"enabled": True}},
+}
+"""A flag that is on for ada; LaunchDarkly's by a segment that is read on its own."""
+
+
+@pytest.mark.parametrize("provider", STRICTLY)
+def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path, provider: str) -> None:
     """Also where Python refuses to compare bytes with texts and numbers."""
     path = tmp_path / "flags.json"
-    path.write_text('{"flagValues": {"a": true}}')
+    path.write_text(json.dumps(STRICTLY[provider]))
     assert read_strictly({"FLAGSTORE_FILE": str(path)}) == "['a'] True \n"
 
 
