@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from ldclient import Config, Context, LDClient
+from ldclient import context as ldcontext
 from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.impl import evaluator, evaluator_common, operators
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
@@ -87,6 +88,9 @@ def watch(tally: Tally) -> None:
         reached_unbounded = True
         return big(self, *arguments)
 
+    # The builder takes an integer for a key, and fails over it where the kind is not ``user``.
+    escape = ldcontext._escape_key_for_fully_qualified_key
+    ldcontext._escape_key_for_fully_qualified_key = lambda key: escape(str(key))
     evaluator_common._match_single_context_value = watched
     evaluator._match_single_context_value = watched
     evaluator.Evaluator._segment_matches_context = watched_segment
@@ -112,14 +116,29 @@ def with_kind(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def official(given: dict[str, Any]) -> Context:
-    """Return the SDK's context: from a dictionary, but for a key that only its builder takes."""
+    """Return the SDK's context: from a dictionary, but for keys that only its builder takes."""
     made = with_kind(given)
-    key = made.get("key")
-    if isinstance(key, int) and not isinstance(key, bool) and made["kind"] == "user":
-        context = Context.from_dict({**made, "key": "a"})
-        if context.valid:
-            return Context.builder_from_context(context).key(key).build()  # type: ignore[arg-type]
-    return Context.from_dict(made)
+    several = made["kind"] == "multi"
+    parts = {name: part for name, part in made.items() if name != "kind"} if several else {"": made}
+    numbers = {
+        name: part["key"]
+        for name, part in parts.items()
+        if isinstance(part, dict)
+        and isinstance(part.get("key"), int)
+        and not isinstance(part["key"], bool)
+    }
+    stand_ins = {name: {**parts[name], "key": "a"} for name in numbers}
+    context = Context.from_dict({**made, **stand_ins} if several else stand_ins.get("", made))
+    if not numbers or not context.valid:
+        return context
+    return Context.create_multi(
+        *(
+            Context.builder_from_context(one).key(numbers[name]).build() if name in numbers else one  # type: ignore[arg-type]
+            for index in range(context.individual_context_count)
+            if (one := context.get_individual_context(index)) is not None
+            for name in [one.kind if several else ""]
+        )
+    )
 
 
 def theirs(key: str, context: Context) -> tuple[Any, ...]:

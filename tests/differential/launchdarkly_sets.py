@@ -133,6 +133,7 @@ def varied(one: Draw) -> Draw:
 
 ONE_OF = {name: varied(one_of(pool)) for name, pool in POOLS.items()} | {"any": any_type}
 ONE_PATTERN, ONE_KEY, ONE_KIND = one_of(PATTERNS), one_of(KEYS), one_of(KINDS)
+ONE_WHOLE = one_of([0, 1, 3, 42, -7, 10**20, VALUES_OF_PYTHON[2]])
 ONE_OPERATOR, ONE_ODD = one_of(OPERATORS), one_of(ODD)
 DICE = between(0, 99)
 LISTED_KEYS = some(ONE_KEY, 4)
@@ -194,7 +195,7 @@ class Maker:
     def attributes(self, kind: str | None) -> dict[str, Any]:
         """Return a context of one kind that is well-formed, with a kind if one is given."""
         made = {} if kind is None else {"kind": kind}
-        made["key"] = self.draw(ONE_KEY)
+        made["key"] = self.draw(ONE_WHOLE if self.chance(10) else ONE_KEY)
         for subject in ONE_OF:
             if not self.chance(8):
                 made[subject] = self.value(subject)
@@ -217,8 +218,6 @@ class Maker:
         """Return a context of one or several kinds; a few are malformed."""
         if self.chance(65):
             made = self.attributes(self.draw(one_of([*KINDS, None])))
-            if made.get("kind", "user") == "user" and self.chance(12):
-                made["key"] = self.draw(one_of([0, 1, 3, 42, -7, 10**20, VALUES_OF_PYTHON[2]]))
         else:
             kinds = sorted(set(self.draw(some(ONE_KIND, 4, 1))))
             made = {"kind": "multi"} | {
