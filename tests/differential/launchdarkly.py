@@ -120,23 +120,26 @@ def official(given: dict[str, Any]) -> Context:
     made = with_kind(given)
     several = made["kind"] == "multi"
     parts = {name: part for name, part in made.items() if name != "kind"} if several else {"": made}
-    numbers = {
-        name: part["key"]
+    whole = {
+        name: part
         for name, part in parts.items()
         if isinstance(part, dict)
         and isinstance(part.get("key"), int)
         and not isinstance(part["key"], bool)
     }
-    stand_ins = {name: {**parts[name], "key": "a"} for name in numbers}
+    # A part's own kind, where it has one, overrides the name that it has.
+    numbers = {str(part.get("kind") or name): part["key"] for name, part in whole.items()}
+    stand_ins = {name: {**part, "key": "a"} for name, part in whole.items()}
     context = Context.from_dict({**made, **stand_ins} if several else stand_ins.get("", made))
     if not numbers or not context.valid:
         return context
     return Context.create_multi(
         *(
-            Context.builder_from_context(one).key(numbers[name]).build() if name in numbers else one  # type: ignore[arg-type]
+            Context.builder_from_context(one).key(numbers[one.kind]).build()
+            if one.kind in numbers
+            else one
             for index in range(context.individual_context_count)
             if (one := context.get_individual_context(index)) is not None
-            for name in [one.kind if several else ""]
         )
     )
 
