@@ -15,8 +15,8 @@ NAMESPACE = "Flagstore"
 def line(info: Info, *, now_s: float | None = None) -> str:
     """Return one line in CloudWatch's embedded format, to be printed as it is.
 
-    Metrics: ``ReaderAgeSeconds``, and ``ReaderStale`` (1 if the last refresh failed); dimension:
-    the source. The stack's dashboard shows the first.
+    Metrics: ``ReaderAgeSeconds``, left out before anything was loaded, and ``ReaderStale`` (1 if
+    the last refresh failed); dimension: the source. The stack's dashboard shows the first.
 
     Args:
         info: of a client.
@@ -24,15 +24,15 @@ def line(info: Info, *, now_s: float | None = None) -> str:
 
     """
     now_s = time.time() if now_s is None else now_s
-    metrics = [
-        {"Name": "ReaderAgeSeconds", "Unit": "Seconds"},
-        {"Name": "ReaderStale", "Unit": "Count"},
-    ]
+    metrics = [{"Name": "ReaderStale", "Unit": "Count"}]
+    values: dict[str, float] = {"ReaderStale": int(info.stale)}
+    if info.age_s < float("inf"):  # which JSON cannot say
+        metrics.append({"Name": "ReaderAgeSeconds", "Unit": "Seconds"})
+        values["ReaderAgeSeconds"] = info.age_s
     directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}
     document = {
         "_aws": {"Timestamp": int(now_s * 1000), "CloudWatchMetrics": [directive]},
         "source": info.source,
-        "ReaderAgeSeconds": info.age_s,
-        "ReaderStale": int(info.stale),
+        **values,
     }
     return json.dumps(document, separators=(",", ":"))

@@ -23,6 +23,8 @@ from flagstore.snapshot import Snapshot
 from flagstore.typed import PLAIN, Conversion, own
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from flagstore.evaluation.base import Engine
 
 JsonObject = dict[str, Any]
@@ -260,6 +262,15 @@ class Flags:
     def trouble(self) -> str:
         """Say in a word what is wrong with all of the flags; empty if nothing."""
         return ""
+
+    def close(self) -> None:
+        """Close what these flags keep open; here nothing. Idempotent."""
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def for_context(self, context: Context) -> ContextFlags:
         """Return the flags as one context sees them: one flag set, for as long as you hold it."""

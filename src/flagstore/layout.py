@@ -238,7 +238,11 @@ class Head(NamedTuple):
 
     def to_record(self, key: Key) -> Record:
         """Return the record; empty attributes are left out."""
-        values = {name: value for name, value in self._asdict().items() if value != b""}
+        values = {
+            name: value
+            for name, value in self._asdict().items()
+            if value or not isinstance(value, bytes)
+        }
         return {**key._asdict(), **values}
 
     def piece_ticket(self) -> tuple[int, int]:

@@ -173,6 +173,10 @@ class Loader:
             self._due_wall = self._due_monotonic = 0.0
             self._budget_s = FIRST_LOAD_S
 
+    def close(self) -> None:
+        """Close the connection to the store, once a read that is under way has ended."""
+        self._turns.take(self._published.close, FIRST_LOAD_S)
+
     def may_wait(self) -> bool:
         """Say whether the next question may wait for the store.
 

@@ -55,6 +55,11 @@ class Published:
             self._store = open_store(os.environ, self._clock)
         return self._store
 
+    def close(self) -> None:
+        """Close the connection to the store, if it was ever opened. Idempotent."""
+        if self._store is not None:
+            self._store.close()
+
     def pulse(self, deadline: float) -> Pulse:
         """Read what orders everything: one small read.
 

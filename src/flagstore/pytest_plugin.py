@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from flagstore.flags import State
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option ``flagstore_provider`` for a project's configuration file."""
+    parser.addini("flagstore_provider", "provider whose contexts fake_flags accepts", default="")
+
+
 @pytest.fixture
-def fake_flags() -> Iterator[FakeFlags]:
+def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
     """Let every client in this process answer from flags that the test sets; nothing is read."""
-    flags = FakeFlags()
+    flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda client: _state(flags, client))
         patch.setattr(Client, "snapshot", _refuse)
         for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
             answer = getattr(FakeFlags, name)
             patch.setattr(Client, name, lambda _, *given, answer=answer: answer(flags, *given))
-        for name in ("in_hand", "may_wait", "trouble"):  # nothing is wrong, and nothing to wait for
+        for name in ("in_hand", "may_wait", "trouble", "close"):  # nothing is wrong, or open
             patch.setattr(Client, name, getattr(Flags, name))
         yield flags
 

@@ -12,6 +12,7 @@ from flagstore.evaluation import import_rules, open_engine
 from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, Settings
 from flagstore.flags import Flags, State
 from flagstore.loading import FIRST_LOAD_S, TTL_S, Loader
+from flagstore.snapshot import nothing_loaded
 from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class Client(Flags):
             max_age_s: flags that the store has not confirmed for so many seconds are no longer
                 used, and defaults are given; by default a lost store is served from memory for
                 ever.
-            defaults_until_loaded: give defaults while nothing could be loaded yet, instead of
-                raising :class:`NotLoadedError`.
+            defaults_until_loaded: while nothing could be loaded yet, give defaults, no keys, and
+                an :meth:`info` of infinite age, instead of raising :class:`NotLoadedError`.
+                :meth:`snapshot` and ``flags[key]``, which have no default, still raise it.
             bootstrap: path of a file with flags for as long as nothing could be loaded
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
             on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
@@ -123,16 +125,19 @@ class Client(Flags):
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
-        return self.snapshot().keys()
+        snapshot = self._snapshot()
+        return [] if snapshot is None else snapshot.keys()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.snapshot())
+        return iter(self.keys())
 
     def __len__(self) -> int:
-        return len(self.snapshot())
+        snapshot = self._snapshot()
+        return 0 if snapshot is None else len(snapshot)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.snapshot()
+        snapshot = self._snapshot()
+        return snapshot is not None and key in snapshot
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
         """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
@@ -149,7 +154,17 @@ class Client(Flags):
         The head does not say when the provider was last asked, the pulse does: where it has not
         been read yet, this reads it (one small read).
         """
-        return self._loader.info()._replace(hook_errors=self._hook_errors)
+        try:
+            info = self._loader.info()
+        except NotLoadedError as error:
+            if not self._defaults_until_loaded:
+                raise
+            info = nothing_loaded(self.source, str(error))
+        return info._replace(hook_errors=self._hook_errors)
+
+    def close(self) -> None:
+        """Close the connection to the store; a later read opens another. Idempotent."""
+        self._loader.close()
 
     def in_hand(self) -> Snapshot | None:
         """Return the flag set in hand, without reading anything; None before there is one."""
@@ -216,12 +231,22 @@ class Client(Flags):
                 self._overrides = Overrides({})
         return self._overrides.add(values)
 
-    def _state(self) -> State:
+    def _snapshot(self) -> Snapshot | None:
+        """Return the flag set, or None if nothing is loaded and the caller wants defaults then.
+
+        Raises:
+            NotLoadedError: if nothing is loaded, and the caller does not.
+        """
         try:
-            snapshot = self._loader.snapshot()
+            return self._loader.snapshot()
         except NotLoadedError:
             if not self._defaults_until_loaded:
                 raise
+            return None
+
+    def _state(self) -> State:
+        snapshot = self._snapshot()
+        if snapshot is None:
             return self._without_flags(NOT_LOADED)
         age_s = self._loader.age_s()
         if self._max_age_s is not None and age_s > self._max_age_s:

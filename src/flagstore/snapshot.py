@@ -29,13 +29,18 @@ class Info(NamedTuple):
     checked_at: float
     """When the provider was last asked, as far as this process knows; seconds since the epoch."""
     age_s: float
-    """Seconds since then."""
+    """Seconds since then; infinite before anything was loaded."""
     stale: bool
     """Whether the last refresh failed."""
     error: str
     """Why, if it did."""
     hook_errors: int = 0
     """How often ``on_evaluation`` raised."""
+
+
+def nothing_loaded(source: str, error: str) -> Info:
+    """Return what is known before anything was loaded: nothing, and why."""
+    return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 
 class Snapshot:

@@ -15,29 +15,37 @@ wheel: every client in the process then answers from it.
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, Outcome
+from flagstore.errors import ConfigurationError
+from flagstore.evaluation import ENGINES, open_engine
+from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, Outcome, Settings
 from flagstore.flags import Flags, State
 from flagstore.snapshot import Info
 from flagstore.typed import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
 
 
 class FakeFlags(Flags):
     """Flags with the values that a test gives them; all others are the caller's default."""
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any] | None = None, *, provider: str = "") -> None:
         """Begin with some values.
 
         Args:
             values: by key; a function is given the context and returns the value for it.
+            provider: the provider whose contexts to accept, such as ``unleash``; by default only
+                contexts that every provider accepts.
         """
         self._values = dict(values or {})
+        self.provider = provider
+        """A context that this provider refuses gives defaults, as it does in production."""
         self.evaluated: list[tuple[Detail, str]] = []
         """What was asked for, in order: the detail, and the key of the context."""
 
@@ -72,7 +80,7 @@ class FakeFlags(Flags):
 
     def _state(self) -> State:
         return State(
-            _FakeEngine(dict(self._values)),
+            _FakeEngine(dict(self._values), (self.provider,) if self.provider else ENGINES),
             PLAIN,
             keys=self.keys,
             overrides={},
@@ -83,10 +91,13 @@ class FakeFlags(Flags):
 class _FakeEngine:
     """Evaluates a dictionary. See :class:`flagstore.evaluation.base.Engine`."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], providers: Iterable[str]) -> None:
         self._values = values
+        self._engines = [_engine(name) for name in providers]
 
     def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as of Engine
+        for engine in self._engines:
+            engine.context(given)
         return given
 
     def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - as of Engine
@@ -94,3 +105,26 @@ class _FakeEngine:
             return Outcome(error=FLAG_NOT_FOUND)
         value = self._values[key]
         return Outcome(value(context) if callable(value) else value, reason=OVERRIDE)
+
+
+class _NoItems:
+    """An empty flag set."""
+
+    meta: Mapping[str, Any] = {}
+
+    def item(self, section: str, key: str) -> None:
+        """Return nothing, whatever is asked for."""
+
+
+@cache
+def _engine(provider: str) -> Engine:
+    """Return a provider's engine, for its checks of contexts.
+
+    Raises:
+        ConfigurationError: if there is no such provider.
+    """
+    engine = open_engine(provider, _NoItems(), Settings(now=time.time, random=float))
+    if engine is None:
+        message = f"{provider!r} is not a provider: use one of {', '.join(ENGINES)}"
+        raise ConfigurationError(message)
+    return engine

@@ -147,6 +147,14 @@ DAMAGES: dict[str, dict[str, Alter]] = {
         "a key and a version": strip("key", "version"),
         "no variations": set_to(variations=[]),
         "targets of another type": set_to(targets=[{"variation": "0", "values": []}]),
+        "a date beyond all floats": set_to(
+            rules=[
+                {
+                    "variation": 0,
+                    "clauses": [{"attribute": "a", "op": "before", "values": [10**309]}],
+                }
+            ]
+        ),
     },
     "unleash": {
         "enabled is a text": set_to(enabled="yes"),
@@ -264,6 +272,18 @@ def test_what_no_engine_here_knows_is_no_damage(provider: str) -> None:
     def alter(document: Any) -> None:
         for flag in flags_of(provider, document)[:1]:
             unknown(flag)
+
+    assert rig.sync(alter).outcome == "published"
+
+
+def test_a_number_beyond_all_floats_is_no_damage() -> None:
+    """LaunchDarkly's SDK takes it, and fails only for who is compared with it."""
+    rig = Judged("launchdarkly")
+    clause = {"attribute": "a", "op": "lessThan", "values": [10**309]}
+
+    def alter(document: Any) -> None:
+        for flag in flags_of("launchdarkly", document)[:1]:
+            flag["rules"] = [{"variation": 0, "clauses": [clause]}]
 
     assert rig.sync(alter).outcome == "published"
 

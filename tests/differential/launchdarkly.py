@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from ldclient import Config, Context, LDClient
+from ldclient import context as ldcontext
 from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.impl import evaluator, evaluator_common, operators
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT = "the caller's default"
+JSON_TYPES = {str, bool, int, float, list, tuple, dict, type(None)}
 
 
 class RefusedError(Exception):
@@ -73,7 +75,8 @@ def watch(tally: Tally) -> None:
     def watched(clause: Any, value: Any) -> bool:
         if clause.values:
             name = clause.op if operators.ops.get(clause.op) else "unknown"
-            tally.reached[f"{name}/{type(value).__name__}"] += 1
+            kind = type(value).__name__ if type(value) in JSON_TYPES else "other"
+            tally.reached[f"{name}/{kind}"] += 1
         return match(clause, value)
 
     def watched_segment(self: Any, *arguments: Any) -> bool:
@@ -85,6 +88,9 @@ def watch(tally: Tally) -> None:
         reached_unbounded = True
         return big(self, *arguments)
 
+    # The builder takes an integer for a key, and fails over it where the kind is not ``user``.
+    escape = ldcontext._escape_key_for_fully_qualified_key
+    ldcontext._escape_key_for_fully_qualified_key = lambda key: escape(str(key))
     evaluator_common._match_single_context_value = watched
     evaluator._match_single_context_value = watched
     evaluator.Evaluator._segment_matches_context = watched_segment
@@ -107,6 +113,35 @@ class Set:
 def with_kind(given: dict[str, Any]) -> dict[str, Any]:
     """Return a context as the SDK wants it: with a kind, which for ours may be missing."""
     return given if given.get("kind") is not None else {**given, "kind": "user"}
+
+
+def official(given: dict[str, Any]) -> Context:
+    """Return the SDK's context: from a dictionary, but for keys that only its builder takes."""
+    made = with_kind(given)
+    several = made["kind"] == "multi"
+    parts = {name: part for name, part in made.items() if name != "kind"} if several else {"": made}
+    whole = {
+        name: part
+        for name, part in parts.items()
+        if isinstance(part, dict)
+        and isinstance(part.get("key"), int)
+        and not isinstance(part["key"], bool)
+    }
+    # A part's own kind, where it has one, overrides the name that it has.
+    numbers = {str(part.get("kind") or name): part["key"] for name, part in whole.items()}
+    stand_ins = {name: {**part, "key": "a"} for name, part in whole.items()}
+    context = Context.from_dict({**made, **stand_ins} if several else stand_ins.get("", made))
+    if not numbers or not context.valid:
+        return context
+    return Context.create_multi(
+        *(
+            Context.builder_from_context(one).key(numbers[one.kind]).build()
+            if one.kind in numbers
+            else one
+            for index in range(context.individual_context_count)
+            if (one := context.get_individual_context(index)) is not None
+        )
+    )
 
 
 def theirs(key: str, context: Context) -> tuple[Any, ...]:
@@ -168,7 +203,7 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
     STORE.fill(flags, segments)
     ours = engine(Set(flags, segments), Settings(now=float, random=float))
     for given in contexts:
-        context = Context.from_dict(with_kind(given))
+        context = official(given)
         before = repr(given)
         for key in flags if contexts.index(given) else [*flags, "gone"]:
             reached_unbounded = False
@@ -191,7 +226,7 @@ def differs(case: dict[str, Any]) -> bool:
     reached_unbounded = False
     try:
         STORE.fill(case["flags"], case["segments"])
-        expected = theirs(case["key"], Context.from_dict(with_kind(case["given"])))
+        expected = theirs(case["key"], official(case["given"]))
         ours = engine(Set(case["flags"], case["segments"]), Settings(now=float, random=float))
         return not reached_unbounded and evaluate(ours, case["key"], case["given"]) != expected
     except (KeyError, TypeError, AttributeError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from differential.python_values import VALUES as VALUES_OF_PYTHON
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
@@ -38,6 +40,7 @@ TEXTS = [
 ]
 NUMBERS = [0, 1, 2, 3, -1, 99, 1.0, 1.5, 2.0, -0.0, 0.1 + 0.2, 0.3, 1e300]
 NUMBERS += [2**53, 2**53 + 1, 2**53 + 1, 2.0**53] * 2  # no float has the odd ones
+NUMBERS += [10**309]  # and none is as large
 DATES = [
     *("2017-12-06T00:00:00Z", "2017-12-06T00:00:00.000-07:00", "2017-12-06T07:00:00.000Z"),
     *(
@@ -130,6 +133,7 @@ def varied(one: Draw) -> Draw:
 
 ONE_OF = {name: varied(one_of(pool)) for name, pool in POOLS.items()} | {"any": any_type}
 ONE_PATTERN, ONE_KEY, ONE_KIND = one_of(PATTERNS), one_of(KEYS), one_of(KINDS)
+ONE_WHOLE = one_of([0, 1, 3, 42, -7, 10**20, VALUES_OF_PYTHON[2]])
 ONE_OPERATOR, ONE_ODD = one_of(OPERATORS), one_of(ODD)
 DICE = between(0, 99)
 LISTED_KEYS = some(ONE_KEY, 4)
@@ -177,6 +181,8 @@ class Maker:
     def value(self, subject: str) -> Any:
         """Return a value of a context: one of the subject, of any type, or a list of such."""
         dice = self.draw(DICE)
+        if self.chance(8):
+            return self.draw(one_of(VALUES_OF_PYTHON))
         if dice < 40:
             return self.draw(ONE_OF[subject])
         if dice < 70:
@@ -189,7 +195,7 @@ class Maker:
     def attributes(self, kind: str | None) -> dict[str, Any]:
         """Return a context of one kind that is well-formed, with a kind if one is given."""
         made = {} if kind is None else {"kind": kind}
-        made["key"] = self.draw(ONE_KEY)
+        made["key"] = self.draw(ONE_WHOLE if self.chance(10) else ONE_KEY)
         for subject in ONE_OF:
             if not self.chance(8):
                 made[subject] = self.value(subject)
@@ -363,7 +369,8 @@ class Maker:
             rule = {"clauses": [self.clause() for _ in range(self.draw(one_of([1, 1, 2, 0])))]}
             if self.chance(40):
                 rule |= self.placing("rolloutContextKind")
-                rule["weight"] = self.draw(one_of([0, 0, 0, 50_000, 100_000, 1, -1, None]))
+                weights = [0, 0, 0, 50_000, 100_000, 1, -1, None, 10**400]
+                rule["weight"] = self.draw(one_of(weights))
             made["rules"].append(rule)
         if self.chance(4):
             made |= {"unbounded": True, "generation": self.draw(one_of([None, 1]))}
@@ -388,6 +395,7 @@ WEIGHTS = one_of(
     [
         *([50_000, 50_000], [0, 100_000], [10_000, 20_000, 70_000], [0, 0, 100_000], [1, 1], []),
         *([33_333, 33_333, 33_334], [100_000, 0], [-200_000, 250_000], [60_000, 10_000, 0]),
+        *([30_000, 10**400, 10_000], [-(10**400), 60_000]),
     ]
 )
 VALUES = one_of([True, False, None, 0, 1, 1.0, "a", "", {"x": [1]}, [1, "b"]])

@@ -7,7 +7,8 @@ does the SDK's Redis storage, the one that reads what a store holds. Labels are 
 evaluator returns them.
 
 Left out, and counted: keys beyond the basic multilingual plane that the legacy hash is asked for
-(the published files win over the SDK), and circles that the SDK leaves by chance. Not generated:
+(the published files win over the SDK), circles that the SDK leaves by chance, and what it says of
+rule-based segments that it cannot evaluate (ours is UNSUPPORTED then). Not generated:
 lists of words that mix texts with others (the SDK goes through them in an order that changes from
 run to run).
 """
@@ -32,9 +33,10 @@ from splitio.models.grammar.matchers.rule_based_segment import RuleBasedSegmentM
 from splitio.storage.inmemmory import InMemorySegmentStorage
 
 from differential.campaign import Tally, run
-from differential.split_cases import FLAGS, KINDS, REACHED, WHOLE, made_up
+from differential.split_cases import FLAGS, KINDS, LARGE, REACHED, WHOLE, made_up
 from flagstore.evaluation.base import ABSENT, ContextError, Settings
 from flagstore.evaluation.split import engine
+from flagstore.evaluation.split_compiler import UNSUPPORTED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -136,8 +138,9 @@ SEEN: list[tuple[str, str]] = []
 """Matchers that the SDK got to since the last case, with what they looked at."""
 
 
-DEPTH = SimpleNamespace(now=0, most=0)
-"""How many matchers and exclusions the SDK was within, one in another, since the last case."""
+DEPTH = SimpleNamespace(now=0, most=0, unsupported=False)
+"""How many matchers and exclusions the SDK was within, one in another, since the last case, and
+whether it got to a rule-based segment that it cannot evaluate."""
 FOREVER = 40
 """More than any flag here leads to: the SDK goes round in circles."""
 
@@ -172,11 +175,18 @@ def watch() -> None:
         SEEN.append((self._matcher_type, kind))
         return plain(self, key, attributes, context)
 
-    def excludes(self: Any, *arguments: Any) -> Any:
+    def excludes(self: Any, excluded: Any, *arguments: Any) -> Any:
+        DEPTH.unsupported |= any(segment.name == LARGE for segment in excluded)
         with deeper():
-            return plain_exclusions(self, *arguments)
+            return plain_exclusions(self, excluded, *arguments)
+
+    def matches(self: Any, conditions: Any, *arguments: Any) -> Any:
+        DEPTH.unsupported |= any(one.label == UNSUPPORTED_LABEL for one in conditions)
+        return plain_conditions(self, conditions, *arguments)
 
     Matcher.evaluate = evaluate
+    plain_conditions = RuleBasedSegmentMatcher._match_conditions
+    RuleBasedSegmentMatcher._match_conditions = matches
     plain_exclusions = RuleBasedSegmentMatcher._match_dep_rb_segments
     RuleBasedSegmentMatcher._match_dep_rb_segments = excludes
 
@@ -215,6 +225,11 @@ def recursion_cut_short(theirs: tuple[Any, Any, str]) -> bool:
     depends on the depth of the stack.
     """
     return DEPTH.most > FOREVER and theirs[2] != "exception"
+
+
+def unsupported_rule_based_segment() -> bool:
+    """Return whether the SDK got to a rule-based segment that it cannot evaluate, and went on."""
+    return bool(DEPTH.unsupported)
 
 
 def outcome_class(treatment: Any, label: str) -> str:
@@ -268,13 +283,16 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
         if bucketing is not None:
             given["bucketingKey"] = bucketing
         for name in names_of(number):
-            DEPTH.most = 0
+            DEPTH.most, DEPTH.unsupported = 0, False
             theirs = sdk.evaluate(name, key, bucketing, attributes)
             if recursion_cut_short(theirs):
                 tally.excluded["recursion_cut_short"] += 1
                 continue
-            count(theirs, tally)
             mine = ours_of(ours, name, given)
+            if unsupported_rule_based_segment():
+                tally.excluded["unsupported_rule_based_segment"] += 1
+                continue
+            count(theirs, tally)
             # The SDK has no label where it does not look for a flag.
             compared = 3 if isinstance(name, str) and name.strip() else 2
             yield (name, given, flags.get(name)), theirs[:compared], mine[:compared]

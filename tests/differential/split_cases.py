@@ -51,6 +51,8 @@ KINDS = (*FITTING, *WHOLE)
 FLAGS = [f"f{number}" for number in range(12)]
 RULE_BASED = ["r0", "r1", "r2", "r3"]
 SEGMENTS = {"s0": ["a", "user-1", "ключ", "\U0001d4b3"], "s1": ["b", "ab", "5", "user-2"], "s2": []}
+LARGE = "large"
+"""A large segment, which the SDK takes for a standard one that is not there."""
 TREATMENTS = ["on", "off", "a", "b", "control"]
 PATTERNS = ["a", "^a", "b$", "^(a|b)$", "[0-9]", "", r"\d", "(?i)A", "é", "^.$", "a(?=b)", r"^\w+$"]
 REACHED = [
@@ -276,7 +278,9 @@ def rule_based(draw: Random, name: str) -> dict[str, Any]:
     """Make up a rule-based segment."""
     kinds = draw.choices(KINDS, k=draw.randint(1, 2))
     excluded = [
-        {"name": pick(draw, *SEGMENTS, "s9"), "type": pick(draw, "standard", "standard", "large")}
+        {"name": LARGE, "type": "large"}
+        if draw.random() < 0.05
+        else {"name": pick(draw, *SEGMENTS, "s9"), "type": "standard"}
         if draw.random() < 0.5
         else {"name": pick(draw, *RULE_BASED * 5, "r9"), "type": "rule-based"}
         for _ in range(pick(draw, 0, 1, 1, 2))

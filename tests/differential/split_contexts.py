@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from differential.python_values import VALUES
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -28,6 +30,7 @@ TYPES = ("str", "int", "float", "bool", "list", "dict", "missing", "text", "othe
 LISTS = [[], ["a"], ["b", "a"], ["a", "b", "c"], ["x"], [1], [["a"]], ["a", None], ["ab", "a"]]
 DICTS: list[Any] = [{}, {"a": 1}, {"a": 1, "b": 2}, {"x": {1: 2}}, {1: "a"}]
 OTHERS: list[Any] = [("a", "b"), {"a"}, frozenset("abc"), b"a", b"true", 5 + 0j, range(2), object]
+OTHERS += VALUES
 
 
 def pick(draw: Random, *choices: Any) -> Any:
@@ -84,6 +87,7 @@ ODD_KEYS: list[Any] = [
     1j,
     b"a",
 ]
+ODD_KEYS += VALUES
 ODD_KEYS += [10**400, "\u2003", float("inf"), {"a": 1}]
 
 
@@ -103,7 +107,7 @@ def contexts(draw: Random) -> list[tuple[Any, Any, dict[str, Any]]]:
             key = f"user-{draw.randint(0, 9_999)}"
         bucketing = pick(draw, None, None, None, None, "b-1", "b-2", "é", "😀", 7)
         if odd == 1:
-            bucketing = pick(draw, *("", True, "k" * 251))
+            bucketing = pick(draw, *("", True, "k" * 251), *VALUES)
         if draw.randint(0, 30) == 0:
             attributes[""] = "a"
         made.append((key, bucketing, attributes))

@@ -77,7 +77,8 @@ def a_context(r: Random) -> dict[str, Any]:
     """Make a caller's context of some of the fields, a few of them odd."""
     context: dict[str, Any] = {}
     if r.random() < 0.85:
-        context["userId"] = r.choice([*values.WORDS, str(r.randrange(10_000)), r.randrange(500)])
+        users = [*values.WORDS, str(r.randrange(10_000)), r.randrange(500), r.choice(values.VALUES)]
+        context["userId"] = r.choice(users)
     if r.random() < 0.6:
         context["sessionId"] = r.choice([*values.WORDS, str(r.randrange(10_000))])
     if r.random() < 0.4:

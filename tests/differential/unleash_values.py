@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from differential.python_values import VALUES
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -171,8 +173,8 @@ def number(r: Random) -> str:
 
 def of_any_kind(r: Random) -> Any:
     """Make a value of a property as callers have them, texts or not."""
-    kind = r.choice(["text", "number", "date", "version", "address", "int", "bool", "none", "list"])
-    return _MAKE[kind](r)
+    texts = ["text", "number", "date", "version", "address"]
+    return _MAKE[r.choice([*texts, "int", "bool", "none", "list", "python"])](r)
 
 
 _MAKE: dict[str, Any] = {
@@ -194,6 +196,7 @@ _MAKE: dict[str, Any] = {
     "bool": lambda r: r.random() < 0.5,
     "none": lambda _: None,
     "list": lambda _: ["a", "b"],
+    "python": lambda r: r.choice(VALUES),
     "missing": lambda _: MISSING,
 }
 

@@ -35,6 +35,9 @@ DIFFERING = {
     "segment-of-attribute": "Python looks for the key, Node.js for the attribute",
     "legacy": "Node.js knows one algorithm only",
     "not-insider": "Python leaves early a rule-based segment that excludes another",
+    "large-in-rule-based": "Python: everybody is in it, Node.js: nobody",
+    "everybody-of-attribute": "Node.js: everybody who has the attribute",
+    "float": "Python takes whole numbers only",
 }
 """Flags that the SDKs for Python and Node.js do not evaluate alike, wherever they come from."""
 
@@ -153,6 +156,12 @@ def flag_set() -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
         "IN_LARGE_SEGMENT", userDefinedLargeSegmentMatcherData={"largeSegmentName": "huge"}
     )
     add("large-segment", rule(large, label="huge", on=100), rollout(off=100))
+    within = in_segment("of large", "IN_RULE_BASED_SEGMENT")
+    add("large-in-rule-based", rule(within, label="huge", on=100), rollout(off=100))
+    everybody = matcher("ALL_KEYS", "friend")
+    add("everybody-of-attribute", rule(everybody, label="friend", on=100), rollout(off=100))
+    score = matcher("GREATER_THAN_OR_EQUAL_TO", "score", **_number(2))
+    add("float", rule(score, label="score", on=100), rollout(off=100))
     unknown = in_segment("never-there", "IN_RULE_BASED_SEGMENT")
     add("unknown-rule-based", rule(unknown, label="unknown", on=100), rollout(off=100))
     segments = {
@@ -162,12 +171,15 @@ def flag_set() -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
         EMPTY: [],
     }
     insiders, outsiders = new_rule_based(RULE_BASED), new_rule_based("outsiders")
+    of_large = new_rule_based("of large")
+    of_large["conditions"][0]["matcherGroup"]["matchers"] = [large]
     insiders["conditions"][0]["matcherGroup"]["matchers"] = [in_segment(SEGMENT)]
     blocked = {"name": "blocked", "type": "standard"}
     insiders["excluded"] = {"keys": ["user-8"], "segments": [blocked]}
     outsiders["conditions"][0]["matcherGroup"]["matchers"] = [_MATCHERS["at-most"]]
     outsiders["excluded"] = {"keys": None, "segments": [{"name": RULE_BASED, "type": "rule-based"}]}
-    return flags, segments, {RULE_BASED: insiders, "outsiders": outsiders}
+    rule_based = {RULE_BASED: insiders, "outsiders": outsiders, "of large": of_large}
+    return flags, segments, rule_based
 
 
 def contexts(count: int) -> list[dict[str, Any]]:
@@ -187,6 +199,7 @@ def contexts(count: int) -> list[dict[str, Any]]:
         }
         for missing in random.sample(sorted(attributes), number % 3):
             del attributes[missing]
+        attributes["score"] = 2.5
         bucketing = f"team-{number % 10}" if number % 4 == 3 else None
         key = f"user-{number}" if number % 20 else f"ключ {number} 🙂"
         found.append({"key": key, "bucketing": bucketing, "attributes": attributes})

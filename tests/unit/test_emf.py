@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flagstore import emf
-from flagstore.snapshot import Info
+from flagstore.snapshot import Info, nothing_loaded
 from simulators.alarms import points
 
 INFO = Info(
@@ -30,6 +30,14 @@ def test_the_age_is_a_metric_of_its_source(*, stale: bool) -> None:
         ("Flagstore", "ReaderAgeSeconds"): ({"source": "prod"}, 3.5),
         ("Flagstore", "ReaderStale"): ({"source": "prod"}, float(stale)),
     }
+
+
+def test_an_age_that_nobody_knows_is_left_out() -> None:
+    """Before anything was loaded: JSON has no infinity, and 0 would say that all is fresh."""
+    document = json.loads(emf.line(nothing_loaded("prod", "why"), now_s=5.25))
+    told = {point.name: point.value for point in points(document, 5.25)}
+    assert told == {"ReaderStale": 1.0}
+    assert "ReaderAgeSeconds" not in document
 
 
 def test_the_time_is_the_clocks() -> None:

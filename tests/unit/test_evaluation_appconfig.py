@@ -64,6 +64,7 @@ EQUAL = 'Operators: eq "determines whether a context value is equal to a given v
 GREATER = 'Operators: gt "determines whether a context value is greater than a given value"'
 AND = 'Operators: and "determines if both operands are true"'
 OR = 'Operators: or "determines if at least one of the operands is true"'
+ONE = "A rule that AppConfig has accepted, of one operand, can only be that operand"
 NOT = 'Operators: not "reverses the value of an expression"'
 PREFIX = 'Operators: begins_with "starts with a given prefix"'
 SUFFIX = 'Operators: ends_with "ends with a given suffix"'
@@ -108,6 +109,11 @@ DOCUMENTED = [
     ('(or (eq $state "Virginia") (gt $age 75) )', VIRGINIA, TRUE, OR),
     ('(or (eq $state "Texas") (gt $age 75))', VIRGINIA, FALSE, OR),
     ('(or (eq $city "Rome") (gt $age 65))', VIRGINIA, TRUE, OR),
+    ('(or (eq $userId "ada"))', {"userId": "ada"}, TRUE, OR),
+    ('(or (eq $userId "ada"))', {"userId": "bob"}, FALSE, OR),
+    ('(or (eq $userId "ada"))', {}, NOT_TRUE, OR),
+    ("(and (gt $age 65))", VIRGINIA, TRUE, ONE),
+    ("(and (gt $age 75))", VIRGINIA, FALSE, ONE),
     ('(not (eq $state "Virginia"))', VIRGINIA, FALSE, NOT),
     ('(not (eq $state "Texas"))', VIRGINIA, TRUE, NOT),
     ('(not (not (eq $state "Texas")))', VIRGINIA, FALSE, NOT),
@@ -191,7 +197,8 @@ UNDEFINED = [
     ('(neq $state "Virginia")', VIRGINIA, OPEN),
     ('(eq $state "Virginia" "Texas")', VIRGINIA, OPEN),
     ("(eq $state)", VIRGINIA, OPEN),
-    ("(and (gt $age 1))", VIRGINIA, OPEN),
+    ("(and)", VIRGINIA, OPEN),
+    ("(or)", VIRGINIA, OPEN),
     ("(not (gt $age 1) (gt $age 2))", VIRGINIA, OPEN),
     ('(exists "state")', VIRGINIA, OPEN),
     ("(exists key::$state)", VIRGINIA, OPEN),

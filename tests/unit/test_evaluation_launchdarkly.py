@@ -109,7 +109,7 @@ class TestContexts:
     @pytest.mark.parametrize(
         "given",
         [
-            {"key": 5},
+            {"key": 5.5},
             {"key": "a", "kind": 5},
             {"key": "a", "kind": ""},
             {"key": "a", "kind": "kind"},
@@ -193,6 +193,32 @@ class TestOutcomes:
         outcome = evaluate(flag(variations=[None]), {"key": "a"})
         assert outcome.value is None
         assert outcome.variant == 0
+
+    @pytest.mark.parametrize("operator", ["lessThan", "greaterThanOrEqual"])
+    def test_a_number_beyond_all_floats_is_an_error_where_it_is_compared(
+        self, operator: str
+    ) -> None:
+        """As in the SDK: what is decided before, or compares no numbers, is decided."""
+        first = rule(clause("plan", "in", "pro"), id="first")
+        made = flag(rules=[first, rule(clause("n", operator, 1, 10**309))])
+        near = 0 if operator == "lessThan" else 2
+        assert evaluate(made, {"key": "a", "n": 0, "plan": "pro"}).rule == "first"
+        assert evaluate(made, {"key": "a"}).reason == FALLTHROUGH
+        assert evaluate(made, {"key": "a", "n": "0"}).reason == FALLTHROUGH
+        assert evaluate(made, {"key": "a", "n": near}).reason == RULE_MATCH
+        assert evaluate(made, {"key": "a", "n": 1.5 - near}).error == EXCEPTION
+
+    def test_a_weight_beyond_all_floats_is_an_error_where_it_is_added(self) -> None:
+        """As in the SDK: whoever is in a share before it has that."""
+        shares = [{"variation": 1, "weight": 50_000}, {"variation": 2, "weight": 10**400}]
+        made = flag(fallthrough={"rollout": {"variations": shares}})
+        found = {evaluate(made, {"key": f"user-{n}"})[:4] for n in range(50)}
+        assert found == {("b", 1, FALLTHROUGH, ""), (ABSENT, None, ERROR, EXCEPTION)}
+        segment = {"key": "segment", "version": 1, "rules": [{"clauses": [], "weight": 10**400}]}
+        made = flag(rules=[rule(clause("plan", "in", "pro"), id="first"), IN_SEGMENT])
+        given = {"key": "a", "plan": "pro"}
+        assert evaluate(made, given, segment=segment).rule == "first"
+        assert evaluate(made, {"key": "a"}, segment=segment).error == EXCEPTION
 
     def test_a_prerequisite_that_fails_is_named(self) -> None:
         """The rule is the prerequisite's key."""

@@ -286,6 +286,53 @@ def test_rule_based_segments_that_exclude_each_other() -> None:
     assert said(ours).error == MALFORMED_FLAG
 
 
+def unknowable(name: str, *matchers: dict[str, Any], **excluded: Any) -> dict[str, Any]:
+    """Return a rule-based segment with matchers that are no part of a condition of the SDK's."""
+    conditions = [{"matcherGroup": {"combiner": "AND", "matchers": [one]}} for one in matchers]
+    return new_rule_based(name) | {"conditions": conditions, "excluded": excluded}
+
+
+EVERYBODY, LARGE, NEW = matcher("ALL_KEYS"), matcher("IN_LARGE_SEGMENT"), matcher("NEW")
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        unknowable("r", LARGE),
+        unknowable("r", NEW),
+        unknowable("r", EVERYBODY, NEW),
+        unknowable("r", EVERYBODY, segments=[{"name": "l", "type": "large"}]),
+        unknowable("r", EVERYBODY, segments=[{"name": "l", "type": "new"}]),
+        unknowable("r", EVERYBODY, segments=[{"name": "other", "type": "rule-based"}]),
+    ],
+)
+@pytest.mark.parametrize("negate", [False, True])
+def test_a_rule_based_segment_that_nobody_can_evaluate(
+    segment: dict[str, Any],
+    negate: bool,
+) -> None:
+    """Everybody is in it for the SDK; here a flag that gets to it says so, also through another."""
+    within = in_segment("r", "IN_RULE_BASED_SEGMENT") | {"negate": negate}
+    segments = {"r": segment, "other": unknowable("other", LARGE)}
+    conditions = [listed("bob"), rule(within, label="within", on=100)]
+    ours = made(
+        flag(conditions=conditions), depending("depends", "f"), rule_based_segments=segments
+    )
+    assert said(ours, key="bob").value == "on"
+    for name in ("f", "depends"):
+        outcome = said(ours, name)
+        assert (outcome.value, outcome.error) == (ABSENT, UNSUPPORTED)
+
+
+def test_who_is_excluded_by_key_is_in_no_segment() -> None:
+    """Whatever its conditions would say, and nobody needs to know."""
+    within = rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="within", on=100)
+    segments = {"r": unknowable("r", NEW, keys=["ada"])}
+    ours = made(flag(conditions=[within]), rule_based_segments=segments)
+    assert said(ours).value == "off"
+    assert said(ours, key="bob").error == UNSUPPORTED
+
+
 def test_half_a_character_as_key() -> None:
     """A key that has no bytes is an error only where it is hashed, as in the SDK."""
     ours = made(

@@ -259,6 +259,22 @@ def test_a_flag_that_cannot_be_compiled_is_off_as_in_the_official_engine(
         flag(variants=[{"weight": 1}]),
         {"name": "f", "enabled": "yes", "strategies": []},
         flag("f", having(operator="IN", values=["\ud800"]) | rollout(50) | {"parameters": 5}),
+        {"name": "f", "enabled": True, "strategies": {}},
+        flag(variants={}),
+        flag(dependencies={}),
+        flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
+        flag("f", {"parameters": {}}),
+        flag("f", {"name": 5}),
+        flag("f", {"name": "default", "constraints": {}}),
+        flag("f", {"name": "default", "segments": {}}),
+        flag("f", {"name": "default", "segments": ["9"]}),
+        flag("f", {"name": "default", "variants": {}}),
+        flag("f", {"name": "default", "parameters": []}),
+        flag("f", {"name": "custom", "parameters": {"a": None}}),
+        flag(variants=[{"name": "v", "weight": 1, "overrides": {}}]),
+        flag(
+            variants=[{"name": "v", "weight": 1, "overrides": [{"contextName": "x", "values": ""}]}]
+        ),
     ],
 )
 def test_what_the_official_engine_takes_no_set_with_has_no_value(given: dict[str, Any]) -> None:
@@ -372,13 +388,19 @@ def context_of(given: dict[str, Any], **more: Any) -> Any:
     return engine(Set(), settings(**more)).context(given)
 
 
-@pytest.mark.parametrize("name", ["userId", "user_id", "key", "targetingKey", "targeting_key"])
+@pytest.mark.parametrize("name", ["userId", "key", "targetingKey", "targeting_key"])
 def test_the_user_has_many_names(name: str) -> None:
     """Each name of the user's key is one; the first in the order is taken, the others are left."""
     assert context_of({name: 5})["userId"] == "5"
     assert context_of({name: "u", "targeting_key": "last", "z": 1})["userId"] in ("u", "last")
     assert context_of({"key": None, "targetingKey": "t"})["userId"] == "t"
     assert context_of({"userId": None, "key": "k"})["userId"] == "None"
+
+
+def test_what_the_official_client_takes_for_a_property_is_no_user() -> None:
+    """``user_id`` is one that people may mean otherwise."""
+    assert context_of({"user_id": 5})["userId"] is None
+    assert context_of({"user_id": 5})["user_id"] == "5"
 
 
 def test_a_context_stays_as_it_is() -> None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flagstore import Client
-from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    NotLoadedError,
+    StoreUnavailableError,
+)
+from flagstore.evaluation.base import MALFORMED_FLAG
 from flagstore.loading import TTL_S
-from flagstore.stores.file import FileReader, document, snapshot_of
+from flagstore.stores.file import FileReader, snapshot_of
+from flagstore.stores.file_formats import document
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
+from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +94,42 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert Client("prod").keys() == ["a"]
 
 
+STRICTLY: dict[str, Any] = {
+    "launchdarkly": {
+        "flags": {
+            "a": {
+                "on": True,
+                "variations": [False, True],
+                "fallthrough": {"variation": 0},
+                "rules": [
+                    {
+                        "variation": 1,
+                        "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["big"]}],
+                    }
+                ],
+            }
+        },
+        "segments": {"big": {"included": ["ada", *LARGE["keys"]]}},
+    },
+    "split": [{"a": {"treatment": "on"}}],
+    "unleash": {
+        "features": [
+            {"name": "a", "type": "release", "enabled": True, "strategies": [{"name": "default"}]}
+        ]
+    },
+    "appconfig": {"a": {"enabled": True}},
+}
+"""A flag that is on for ada; LaunchDarkly's by a segment that is read on its own."""
+
+
+@pytest.mark.parametrize("provider", STRICTLY)
+def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path, provider: str) -> None:
+    """Also where Python refuses to compare bytes with texts and numbers."""
+    path = tmp_path / "flags.json"
+    path.write_text(json.dumps(STRICTLY[provider]))
+    assert read_strictly({"FLAGSTORE_FILE": str(path)}) == "['a'] True \n"
+
+
 @pytest.mark.parametrize(
     ("content", "provider", "names"),
     [
@@ -97,7 +142,11 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
         (
             {
                 "ff": {
-                    "d": [{"name": "a", "status": "ACTIVE"}, {"name": "b", "status": "ARCHIVED"}]
+                    "d": [
+                        {"name": "a", "status": "ACTIVE"},
+                        {"name": "b", "status": "ARCHIVED"},
+                        {"status": "ACTIVE"},
+                    ]
                 },
                 "segments": {"beta": ["u"]},
             },
@@ -119,13 +168,41 @@ def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPa
             "appconfig",
             {"flags": ["f"], "definitions": ["f"]},
         ),
+        (
+            {"values": {"ui": {"enabled": True}}, "version": "1"},
+            "appconfig",
+            {"flags": ["ui"], "definitions": []},
+        ),
+        ({"flags": {"ui": {}}, "version": "1"}, "appconfig", {"flags": [], "definitions": ["ui"]}),
+        ({"version": "1"}, "appconfig", {"flags": [], "definitions": []}),
+        (
+            {"flags": {"enabled": True, "level": "info"}, "other": {"enabled": False}},
+            "appconfig",
+            {"flags": ["flags", "other"], "definitions": []},
+        ),
+        (
+            {"flags": {"enabled": {"key": "enabled"}}},
+            "launchdarkly",
+            {"flags": ["enabled"], "segments": []},
+        ),
+        ({"flagValues": {"enabled": True}}, "launchdarkly", {"flags": ["enabled"], "segments": []}),
+        (
+            {"splits": [{"name": "a"}, {"name": "b", "status": "ARCHIVED"}], "since": 1},
+            "split",
+            {"flags": ["a"], "rule_based_segments": [], "segments": []},
+        ),
+        (
+            [{"a": {"treatment": "on"}}],
+            "split",
+            {"flags": ["a"], "rule_based_segments": [], "segments": []},
+        ),
         (OURS, "split", {"flags": ["a"], "segments": ["beta"]}),
     ],
 )
 def test_the_documents_of_providers(
-    content: dict[str, Any], provider: str, names: dict[str, list[str]]
+    content: Any, provider: str, names: dict[str, list[str]]
 ) -> None:
-    """Each is known by its shape."""
+    """Each is known by its shape, with what may be missing of it."""
     found = document(content)
     assert found.provider == provider
     assert {section: sorted(items) for section, items in found.sections.items()} == names
@@ -140,8 +217,8 @@ def test_the_documents_of_providers(
         "null",
         '{"provider": [], "sections": {}}',
         '{"features": 3}',
-        '{"ff": {"d": [{}]}, "x": 1}',
         '"x"',
+        '{"flagValues": {"a": NaN}}',
         "[" * 99_999,
     ],
 )
@@ -149,11 +226,103 @@ def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: st
     """A typed error that names the file and what it may hold."""
     path = tmp_path / "flags.json"
     path.write_text(text)
-    if text == '{"ff": {"d": [{}]}, "x": 1}':
-        assert client(path, clock).keys() == []
-        return
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json holds no flags that are known"):
         client(path, clock).keys()
+
+
+LAUNCHDARKLY_YAML = """
+flags:
+  ui: {key: ui, on: true, variations: [false, true], fallthrough: {variation: 1}, offVariation: 0}
+  since:
+    key: since
+    on: yes
+    variations: [false, true]
+    fallthrough: {variation: 0}
+    rules:
+      - variation: 1
+        clauses: [{attribute: at, op: after, values: [2024-01-01T00:00:00Z]}]
+"""
+
+
+def test_yaml_has_the_keys_and_dates_that_json_has(tmp_path: Path, clock: FakeClock) -> None:
+    """YAML takes ``on`` for true, also where it is a key, and a date for no text."""
+    path = tmp_path / "flags.yml"
+    path.write_text(LAUNCHDARKLY_YAML)
+    flags = client(path, clock)
+    assert flags.enabled("ui", {"key": "ada"})
+    assert flags.enabled("since", {"key": "ada", "at": "2025-01-01T00:00:00Z"})
+    assert not flags.enabled("since", {"key": "ada", "at": "2023-01-01T00:00:00Z"})
+
+
+def test_splits_yaml_may_have_treatments_without_quotes(tmp_path: Path, clock: FakeClock) -> None:
+    """On and off are texts, and so are numbers; a configuration may be written out."""
+    path = tmp_path / "split.yaml"
+    path.write_text(
+        "- a: {treatment: on, config: {x: 1}}\n- b: {treatment: off}\n- c: {treatment: 5}"
+    )
+    flags = client(path, clock)
+    assert [flags.value(name, {"key": "ada"}, default="") for name in "abc"] == ["on", "off", "5"]
+    assert flags.value("a", {"key": "ada"}, default={}) == {"x": 1}
+
+
+def test_yaml_without_pyyaml_names_it(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library itself needs no package: what to install is said."""
+    path = tmp_path / "flags.yaml"
+    path.write_text(LAUNCHDARKLY_YAML)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
+        client(path, clock).keys()
+
+
+BEYOND = float("inf")
+CLAUSE = {"attribute": "n", "op": "lessThan", "values": [BEYOND]}
+UNLEASH = {"enabled": True, "strategies": list[Any]()}
+
+
+@pytest.mark.parametrize(
+    ("content", "good"),
+    [
+        ({"flagValues": {"bad": BEYOND, "good": 1}}, 1),
+        (
+            {
+                "flags": {"bad": {"on": True, "rules": [{"clauses": [CLAUSE]}]}},
+                "flagValues": {"good": 1},
+            },
+            1,
+        ),
+        (
+            {
+                "splits": [
+                    {"name": "bad", "seed": BEYOND},
+                    {"name": "good", "defaultTreatment": "x"},
+                ]
+            },
+            "x",
+        ),
+        (
+            {
+                "features": [
+                    {"name": "bad", **UNLEASH, "variants": [{"name": "v", "weight": BEYOND}]},
+                    {"name": "good", **UNLEASH},
+                ]
+            },
+            True,
+        ),
+        ({"bad": {"enabled": True, "x": BEYOND}, "good": {"enabled": True, "x": 1}}, True),
+    ],
+)
+def test_a_number_beyond_all_floats_spoils_the_flag_that_has_it(
+    tmp_path: Path, clock: FakeClock, content: Any, good: Any
+) -> None:
+    """Whatever the provider; the others are there."""
+    path = tmp_path / "flags.json"
+    path.write_text(json.dumps(content).replace("Infinity", "1e400"))
+    flags = client(path, clock)
+    assert flags.value("good", {"key": "ada"}, default=type(good)()) == good
+    detail = flags.detail("bad", {"key": "ada"}, default="mine")
+    assert (detail.value, detail.error) == ("mine", MALFORMED_FLAG)
 
 
 def test_a_file_may_begin_with_a_mark(tmp_path: Path, clock: FakeClock) -> None:

@@ -24,6 +24,7 @@ from flagstore.reader import Client
 from flagstore.stores import network
 from flagstore.stores.boto import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
+from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,14 +277,39 @@ def test_the_stub_of_an_expired_piece_is_an_empty_piece(
 
 def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
     """The whole lean path: one request from nothing to a flag."""
+    table.default = published()
+    assert Client("prod", store=reader, replicas=1)["a"] == {"on": True}
+    assert table.operations() == ["GetItem"]
+
+
+def published() -> Play:
+    """Play one record that is pulse and head, with one flag."""
     encoded = encode({"flags": {"a": {"on": True}}}, {})
     head = Head(
         7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
     )
     record = head._replace(body=encoded.blocks).to_record(head_key("prod"))
-    table.default = answer(200, {"Item": {name: _typed(value) for name, value in record.items()}})
-    assert Client("prod", store=reader, replicas=1)["a"] == {"on": True}
-    assert table.operations() == ["GetItem"]
+    record["published"] = 7
+    return answer(200, {"Item": {name: _typed(value) for name, value in record.items()}})
+
+
+def test_a_client_that_was_closed_left_nothing_open(table: Table) -> None:
+    """No warning of Python's, not even of a socket that nobody closed."""
+    table.default = published()
+    environment = {**ENVIRON, "AWS_ENDPOINT_URL_DYNAMODB": table.endpoint}
+    assert read_strictly(environment) == "['a'] False \n"
+
+
+def test_a_closed_client_reads_again(table: Table, reader: DynamoDBReader) -> None:
+    """A client may be closed at any time, and again; the next read opens another connection."""
+    table.default = published()
+    flags = Client("prod", store=reader, replicas=1, ttl_s=0)
+    for connections in (1, 2):
+        assert flags.keys() == ["a"]
+        assert not flags.info().stale
+        assert table.connections == connections
+        for _ in range(2):
+            flags.close()
 
 
 def _typed(value: Any) -> dict[str, str]:

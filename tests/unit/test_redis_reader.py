@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagstore import encoding
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key
+from flagstore.layout import Head, Key, head_key
 from flagstore.reader import Client
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import (
@@ -27,6 +28,7 @@ from flagstore.stores.redis_layout import (
     to_record,
 )
 from flagstore.stores.resp import encode
+from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -448,6 +450,20 @@ def test_the_url_decides_where_a_client_reads(
     store: Any = client._loader._published.store()
     store._transport.close()
     assert isinstance(store, RedisReader)
+
+
+def test_a_client_that_was_closed_left_nothing_open(played: Played) -> None:
+    """No warning of Python's, not even of a socket that nobody closed."""
+    encoded = encoding.encode({"flags": {"a": {"on": True}}}, {})
+    head = Head(
+        7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
+    )
+    record = head._replace(body=encoded.blocks).to_record(head_key("prod"))
+    record["published"] = 7  # it is pulse and head
+    fields = [(name.encode(), to_field(value)) for name, value in record.items()]
+    played.default = reply(*(part for field in fields for part in field))
+    url = f"redis://127.0.0.1:{played.port}"
+    assert read_strictly({"FLAGSTORE_REDIS_URL": url}) == "['a'] False \n"
 
 
 def test_reading_imports_nothing_heavy(played: Played) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 pytest_plugins = ["flagstore.pytest_plugin"]
 
@@ -43,9 +44,9 @@ def test_a_fake_has_the_surface_of_a_client() -> None:
     flags["color"] = "green"
     del flags["new-checkout"]
     flags.update({"size": 3})
-    assert flags.value("color", {}, default="red") == "green"
-    assert not flags.enabled("new-checkout", {})
-    assert flags.value("size", {}, default=1) == 3
+    assert flags.value("color", {"key": "ada"}, default="red") == "green"
+    assert not flags.enabled("new-checkout", {"key": "ada"})
+    assert flags.value("size", {"key": "ada"}, default=1) == 3
 
 
 def test_a_fake_can_depend_on_the_context() -> None:
@@ -102,7 +103,17 @@ class TestFixture:
         with flags.override({"a": False, "b": "x"}):
             assert not flags.enabled("a")
             assert flags.value("b", default="y") == "x"
-        assert flags.enabled("a")
+        assert flags.enabled("a", {"key": "ada"})
+
+    def test_a_context_that_production_refuses_is_refused(self, fake_flags: FakeFlags) -> None:
+        """By every provider, or by the one that the test names."""
+        fake_flags["a"] = True
+        for context in (None, {"key": True}, {"userId": "ada"}):
+            detail = MODULE_SCOPE.detail("a", context, default=False)
+            assert (detail.value, bool(detail.error)) == (False, True)
+        fake_flags.provider = "unleash"
+        assert MODULE_SCOPE.enabled("a")
+        assert MODULE_SCOPE.enabled("a", {"userId": "ada"})
 
     def test_it_ends_with_the_test(self) -> None:
         """The client reads its store again."""
@@ -172,6 +183,30 @@ def test_before_the_first_load_it_is_an_error_or_the_default() -> None:
     detail = flags.detail("a", {"key": "ada"}, default="red")
     assert (detail.value, detail.error, detail.stale) == ("red", "NOT_LOADED", True)
     assert flags.all({"key": "ada"}) == {}
+
+
+def test_whatever_has_no_default_before_the_first_load_is_an_error_or_nothing() -> None:
+    """Keys and what is known of the flag set, as documented for a function's log."""
+    strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
+    asked: list[Callable[[Client], object]] = [
+        lambda flags: flags.info(),
+        lambda flags: emf.line(flags.info()),
+        lambda flags: flags.keys(),
+        list,
+        len,
+        lambda flags: "a" in flags,
+    ]
+    for ask in asked:
+        with pytest.raises(NotLoadedError):
+            ask(strict)
+    assert (lenient.keys(), list(lenient), len(lenient), "a" in lenient) == ([], [], 0, False)
+    info = lenient.info()
+    assert (info.source, info.age_s, info.stale) == ("prod", math.inf, True)
+    assert "nothing has been published" in info.error
+    assert '"ReaderStale":1' in emf.line(info)
+    for read in (lenient.snapshot, lambda: lenient["a"]):
+        with pytest.raises(NotLoadedError):
+            read()
 
 
 def test_options_belong_to_the_first_call() -> None:

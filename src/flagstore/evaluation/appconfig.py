@@ -42,6 +42,9 @@ FREEFORM = "freeform"
 _NOT_FOUND = Outcome(reason=ERROR, error=FLAG_NOT_FOUND)
 _MALFORMED = Outcome(reason=ERROR, error=MALFORMED_FLAG)
 _UNSUPPORTED = Outcome(reason=ERROR, error=UNSUPPORTED)
+_PLAIN = {str, bool, int, float}
+_MOST = 2.0**64
+"""Beyond what rules can hold as an integer."""
 _TRUTHS = {True: True, False: False, "true": True, "false": False, None: False}
 """What ``enabled`` may be: AppConfig takes texts for it, and a missing one for false."""
 
@@ -63,11 +66,18 @@ class AppConfigEngine:
     def context(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that rules look up as ``$name``; None is none.
 
+        What is a text or a number by another class (an enum of texts, boto3's ``Decimal``) is one
+        here: the agent is given its context as text, so there the class is lost.
+
         Raises:
             ContextError: it is no mapping.
         """
         try:
-            return {name: value for name, value in given.items() if value is not None}
+            return {
+                name: value if value.__class__ in _PLAIN else _plain(value)
+                for name, value in given.items()
+                if value is not None
+            }
         except AttributeError:
             raise ContextError(CONTEXT_INVALID, "a context is a mapping") from None
 
@@ -91,6 +101,23 @@ class AppConfigEngine:
 def engine(items: Items, settings: Settings) -> AppConfigEngine:  # noqa: ARG001 - see base
     """Return an engine over a flag set with the section ``flags``."""
     return AppConfigEngine(items)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
+    """Return a text as str, a whole number as int, another one as float; all else as it is."""
+    from numbers import Number  # noqa: PLC0415 - seldom needed
+
+    if isinstance(value, str):
+        return str.__str__(value)
+    if not isinstance(value, Number):
+        return value
+    try:
+        real = float(value)  # type: ignore[arg-type] # one without an order fails
+        whole = int(value) if abs(real) < _MOST else None  # type: ignore[call-overload] # the same
+        is_whole = whole == value
+    except (TypeError, ValueError, ArithmeticError):
+        return value
+    return whole if is_whole else real
 
 
 def _freeform(value: Any) -> Flag:  # noqa: ANN401 - any JSON

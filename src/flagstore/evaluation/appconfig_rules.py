@@ -157,7 +157,8 @@ def _logical(operator: str, parts: Sequence[Rule]) -> Rule:
         (part,) = parts
         reverse = {TRUE: FALSE, FALSE: TRUE, NOT_TRUE: OPEN, BOOLEAN: BOOLEAN, OPEN: OPEN}
         return lambda context: reverse[part(context)]
-    if len(parts) < 2:  # noqa: PLR2004 - "both operands"
+    # One is enough for AppConfig ("at least one of the operands"), and decides then.
+    if not parts:
         raise OpenError
     join = _and if operator == "and" else _or
     return lambda context: join({part(context) for part in parts})

@@ -76,13 +76,10 @@ class LaunchDarklyEngine:
         from flagstore.evaluation.launchdarkly_segments import compile_segment  # noqa: PLC0415
 
         data = self._items.item(section, key)
-        try:
-            if section == "flags":
-                compile_flag(data, self._flag, self._clauses)
-            else:
-                compile_segment(data, self._clauses)
-        except OverflowError:
-            return  # a number that no float can hold: the SDK takes it
+        if section == "flags":
+            compile_flag(data, self._flag, self._clauses)
+        else:
+            compile_segment(data, self._clauses)
 
     def _flag(self, key: str) -> Flag | None:
         """Return a flag, compiled if it was not yet; None if there is none."""
@@ -94,7 +91,7 @@ class LaunchDarklyEngine:
             return None
         try:
             flag = compile_flag(data, self._flag, self._clauses)
-        except (MalformedError, OverflowError):
+        except MalformedError:
             version = data.get("version") if isinstance(data, dict) else None
             flag = Flag(_malformed, version if isinstance(version, int) else None, on=True)
         if flag is not None:
@@ -117,7 +114,7 @@ class LaunchDarklyEngine:
 
         try:
             segment = compile_segment(data, self._clauses)
-        except (MalformedError, OverflowError):
+        except MalformedError:
             segment = _malformed
         if segment is not None:
             self._segments[key] = segment

@@ -1,9 +1,15 @@
 """The contexts that LaunchDarkly's flags are evaluated for: kind → attributes. Pure.
 
-The rules are those of ``Context.from_dict`` in LaunchDarkly's Python SDK 9.18, with three more
-ways to say the same: ``kind`` may be missing and is ``user`` then, ``targetingKey`` or
-``targeting_key`` may say the key, and where the kind is missing, what the mapping ``custom`` holds
-(LaunchDarkly's users before there were contexts) counts as if it stood beside it.
+The rules are those of ``Context.from_dict`` in LaunchDarkly's Python SDK 9.18, with four more
+ways to say the same: a key may be an integer, ``kind`` may be missing and is ``user`` then,
+``targetingKey`` or ``targeting_key`` may say the key, and where the kind is missing, what the
+mapping ``custom`` holds (LaunchDarkly's users before there were contexts) counts as if it stood
+beside it.
+
+An integer is a key as in the SDK's ``Context.builder(42)``: it is hashed by its digits, and stays a
+number for everything else, so that no list of texts has it. The builder also takes what it then
+cannot hash, as a ``UUID``, a ``Decimal`` or a ``float``, and puts everybody with such a key into
+the first bucket of each rollout: ``from_dict`` refuses those, and so does this.
 """
 
 from __future__ import annotations
@@ -75,8 +81,8 @@ def _single(attributes: dict[str, Any], kind: Any) -> dict[str, Any]:  # noqa: A
         attributes["key"] = key
     if key is None or key == "":
         raise ContextError(KEY_MISSING, "a context needs a key that is not empty")
-    if not isinstance(key, str):
-        raise ContextError(CONTEXT_INVALID, "the key of a context is a text")
+    if not isinstance(key, (str, int)) or isinstance(key, bool):
+        raise ContextError(CONTEXT_INVALID, "the key of a context is a text or an integer")
     if kind != USER:
         _check_kind(kind)
     attributes["kind"] = kind

@@ -46,10 +46,14 @@ if TYPE_CHECKING:
     """Another flag, the variation that it must give, and what follows if it does not."""
     LookUp = Callable[[str], "Flag | None"]
     Bucket = Callable[[Context], float]
+    Share = tuple[int, Outcome, Outcome]
+    """Its weight, what it gives, and what it gives a context without the kind."""
     Steps = tuple[tuple[float, Outcome], ...]
     """Below which place of a context it gets what, in order."""
 
 _SCALE = float(0xFFFFFFFFFFFFFFF)
+_WHOLE = 100_000.0
+"""The weights of all shares together, as a rule."""
 _from_bytes = int.from_bytes
 
 
@@ -260,27 +264,52 @@ def _compile_choice(
     bucket = compile_bucket(
         prefix if seed is None else f"{seed}.", rollout, "contextKind", by_key=experiment
     )
-    steps: list[tuple[float, Outcome]] = []
-    bound = 0.0
-    outside: int | None = None
+    shares: list[Share] = []
     for share in all_of(required(rollout, "variations", list), dict):
         index = required(share, "variation", int)
-        # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
-        bound += required(share, "weight", int) / 100_000.0
+        weight = required(share, "weight", int)
         tracked = optional(share, "untracked", bool) is not True
         outcome = outcomes.outcome(
             index, reason, rule, rule_index, in_experiment=experiment and tracked
         )
-        steps.append((bound, outcome))
-        if outside is None and bound > -1:
-            outside = index
-    if variation is not None or not steps:
+        shares.append((weight, outcome, outcomes.outcome(index, reason, rule, rule_index)))
+    if variation is not None or not shares:
         return outcomes.outcome(variation, reason, rule, rule_index), None
-    if outside is None:
-        outside = index
-    last = steps[-1][1]
-    otherwise = outcomes.outcome(outside, reason, rule, rule_index)
-    return None, bind(_by_rollout, (bucket, tuple(steps), last, otherwise))
+    return None, _compile_rollout(bucket, shares)
+
+
+def _compile_rollout(bucket: Bucket, shares: list[Share]) -> Evaluate:
+    """Compile the choice among shares: the first whose end a context's place is below."""
+    steps: list[tuple[float, Outcome]] = []
+    bound = 0.0
+    outside: Outcome | None = None
+    try:
+        for weight, outcome, without_kind in shares:
+            # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
+            bound += weight / _WHOLE
+            steps.append((bound, outcome))
+            if outside is None and bound > -1:
+                outside = without_kind
+    except OverflowError:
+        return bind(_by_weights, (bucket, shares))
+    return bind(_by_rollout, (bucket, tuple(steps), outcome, outside or without_kind))
+
+
+def _by_weights(
+    known: tuple[Bucket, list[Share]],
+    context: Context,
+    path: Path,  # noqa: ARG001 - an Evaluate
+) -> Outcome:
+    """Add up as the SDK does: it fails only where it gets to a weight beyond all floats."""
+    bucket, shares = known
+    place, bound = bucket(context), 0.0
+    found = shares[-1]
+    for share in shares:
+        bound += share[0] / _WHOLE
+        if place < bound:
+            found = share
+            break
+    return found[1] if place >= 0 else found[2]
 
 
 def _by_rollout(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.launchdarkly_fields import bind
+from flagstore.evaluation.launchdarkly_fields import MalformedError, bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,13 +23,21 @@ def _never(value: Any) -> bool:  # noqa: ANN401, ARG001 - a Test
 
 
 def compile_test(operator: str, values: list[Any]) -> Test:
-    """Return the test of an operator against any of a clause's values."""
+    """Return the test of an operator against any of a clause's values.
+
+    Raises:
+        MalformedError: if a date is a number beyond all floats, which the SDK refuses to decode.
+    """
     if operator in _MAKERS:
         return _MAKERS[operator](values)
     if operator in ("before", "after"):
         from flagstore.evaluation.launchdarkly_dates import parse  # noqa: PLC0415 - imports datetime
 
-        return _limit([parse(value) for value in values], parse, above=operator == "after")
+        try:
+            dates = [parse(value) for value in values]
+        except OverflowError:
+            raise MalformedError from None
+        return _limit(dates, parse, above=operator == "after")
     if operator in ("semVerEqual", "semVerLessThan", "semVerGreaterThan"):
         return _version(operator, values)
     return _never
@@ -158,20 +166,38 @@ def number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
     return float(value) if known else None
 
 
-def _less(values: list[Any]) -> Test:
-    return _limit([number(value) for value in values], number, above=False)
+def _compared(
+    compare: Callable[[float, float], bool], make: Callable[[list[float | None]], Test]
+) -> Callable[[list[Any]], Test]:
+    """Return what makes the test of an operator on numbers."""
+
+    def made(values: list[Any]) -> Test:
+        try:
+            return make([number(value) for value in values])
+        except OverflowError:
+            return bind(_passes_in_turn, (compare, values))
+
+    return made
 
 
-def _more(values: list[Any]) -> Test:
-    return _limit([number(value) for value in values], number, above=True)
+def _passes_in_turn(
+    known: tuple[Callable[[float, float], bool], list[Any]],
+    value: Any,  # noqa: ANN401 - the caller's own
+) -> bool:
+    """Compare with one limit after the other, as the SDK.
 
+    Raises:
+        OverflowError: it gets to one that no float is as large as.
+    """
+    from numbers import Number  # noqa: PLC0415 - nearly never needed
 
-def _at_most(values: list[Any]) -> Test:
-    return _up_to([number(value) for value in values], above=False)
-
-
-def _at_least(values: list[Any]) -> Test:
-    return _up_to([number(value) for value in values], above=True)
+    compare, limits = known
+    for limit in limits:
+        both = (value, limit)
+        numbers = all(isinstance(one, Number) and not isinstance(one, bool) for one in both)
+        if numbers and compare(float(value), float(limit)):
+            return True
+    return False
 
 
 def _up_to(limits: list[float | None], *, above: bool) -> Test:
@@ -213,9 +239,17 @@ _MAKERS: dict[str, Callable[[list[Any]], Test]] = {
     "endsWith": _ends,
     "contains": _contains,
     "matches": _matches,
-    "lessThan": _less,
-    "lessThanOrEqual": _at_most,
-    "greaterThan": _more,
-    "greaterThanOrEqual": _at_least,
+    "lessThan": _compared(
+        lambda one, other: one < other, lambda limits: _limit(limits, number, above=False)
+    ),
+    "lessThanOrEqual": _compared(
+        lambda one, other: one <= other, lambda limits: _up_to(limits, above=False)
+    ),
+    "greaterThan": _compared(
+        lambda one, other: one > other, lambda limits: _limit(limits, number, above=True)
+    ),
+    "greaterThanOrEqual": _compared(
+        lambda one, other: one >= other, lambda limits: _up_to(limits, above=True)
+    ),
 }
 """Operators whose tests need nothing that is not here."""

@@ -113,6 +113,6 @@ def _compile_weight(rule: dict[str, Any], prefix: str) -> Callable[[Context], bo
     weight = optional(rule, "weight", int)
     if weight is None:
         return None
-    share = weight / 100_000.0
-    # Without a context of the kind, the bucket is below all shares: that is a match.
-    return lambda context: bucket(context) < share
+    # Without a context of the kind, the bucket is below all shares: that is a match. Divided here,
+    # where the SDK divides: a weight beyond all floats is an error for those that get here alone.
+    return lambda context: bucket(context) < weight / 100_000.0

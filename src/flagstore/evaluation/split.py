@@ -20,11 +20,13 @@ from flagstore.evaluation.base import (
     FLAG_NOT_FOUND,
     MALFORMED_FLAG,
     SEGMENT_UNAVAILABLE,
+    UNSUPPORTED,
     Outcome,
     log_fault,
 )
-from flagstore.evaluation.split_compiler import CONTROL, compile_flag
+from flagstore.evaluation.split_compiler import CONTROL, UNSUPPORTED_LABEL, compile_flag
 from flagstore.evaluation.split_context import DamagedError, context_of
+from flagstore.evaluation.split_matchers import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +46,7 @@ _NOT_FOUND = Outcome(error=FLAG_NOT_FOUND, rule=_NOT_FOUND_LABEL)
 _UNREADABLE = Outcome(error=MALFORMED_FLAG, rule=_NOT_FOUND_LABEL)
 _DAMAGED = Outcome(error=MALFORMED_FLAG, rule=_EXCEPTION_LABEL)
 _NO_SEGMENT = Outcome(error=SEGMENT_UNAVAILABLE, rule=_EXCEPTION_LABEL)
+_UNSUPPORTED = Outcome(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
 _BAD_CONTEXT = Outcome(error=CONTEXT_INVALID, rule=_EXCEPTION_LABEL)
 _FAULT = Outcome(error=EXCEPTION, rule=_EXCEPTION_LABEL)
 
@@ -283,6 +286,8 @@ def _failed(key: object, error: Exception) -> Outcome:
         return _NO_NAME
     if isinstance(error, NotLoadedError):
         return _NO_SEGMENT
+    if isinstance(error, UnsupportedError):
+        return _UNSUPPORTED
     # A TypeError: it compares with null, say. A RecursionError: a chain of thousands.
     if isinstance(error, (DamagedError, TypeError, RecursionError)):
         return _DAMAGED

@@ -61,7 +61,7 @@ class Condition(NamedTuple):
     """Whether its type is ``ROLLOUT``, not ``WHITELIST``: the traffic allocation applies to it."""
 
 
-_UNSUPPORTED = [Condition(always, [(CONTROL, 100)], UNSUPPORTED_LABEL, rollout=True)]
+UNSUPPORTED_CONDITIONS = [Condition(always, [(CONTROL, 100)], UNSUPPORTED_LABEL, rollout=True)]
 """What takes the place of all conditions where a matcher is unknown."""
 
 
@@ -185,7 +185,7 @@ def compile_conditions(raw: Any, links: Links) -> list[Condition]:  # noqa: ANN4
         return [_condition(condition, links) for condition in raw["conditions"]]
     except UnsupportedError:
         links.forget()
-        return _UNSUPPORTED
+        return UNSUPPORTED_CONDITIONS
 
 
 def _condition(raw: Any, links: Links) -> Condition:  # noqa: ANN401 - provider JSON

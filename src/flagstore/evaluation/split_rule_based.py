@@ -1,13 +1,16 @@
 """Split's rule-based segments, compiled. Pure; imported when a flag first needs one.
 
-The rules are those of splitio_client 10.7.0 (``RuleBasedSegmentMatcher``).
+The rules are those of splitio_client 10.7.0 (``RuleBasedSegmentMatcher``), but where it cannot
+know: a segment with a matcher that it does not know has everybody in it there, and one that
+excludes a large segment excludes nobody by that. Here, what gets to either is ``UNSUPPORTED``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.split_compiler import compile_conditions
+from flagstore.evaluation.split_compiler import UNSUPPORTED_CONDITIONS, compile_conditions
+from flagstore.evaluation.split_matchers import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,22 +38,19 @@ class RuleBased:
 
     def __init__(self, name: str, raw: Any, links: RuleBasedLinks) -> None:  # noqa: ANN401 - provider JSON
         self._name = name
-        self._conditions = [condition.match for condition in compile_conditions(raw, links)]
+        conditions = compile_conditions(raw, links)
+        self._conditions = [condition.match for condition in conditions]
         excluded = raw.get("excluded")
         excluded = {} if excluded is None else excluded
         keys, segments = excluded.get("keys"), excluded.get("segments")
         raw["name"], raw["trafficTypeName"], raw["changeNumber"], raw["status"]
         self.keys = _keys(keys)
-        # A large segment is looked up like a standard one, and is never there.
-        named = [
-            (segment["name"], segment["type"] == "rule-based")
+        self._excluded: list[tuple[Match | None, Any]] = [
+            _excluded(segment["name"], segment["type"], links)
             for segment in (() if segments is None else segments)
         ]
-        self._excluded: list[tuple[Match | None, Any]] = [
-            (None, links.find(each)) if rule_based else (links.segment(each), None)
-            for each, rule_based in named
-        ]
         self.needs = links.needs
+        self._matches = _unsupported if conditions is UNSUPPORTED_CONDITIONS else self._match_any
         self.matches: Match = self._matches
         self.shuts_out: Match = self._shuts_out
 
@@ -60,7 +60,7 @@ class RuleBased:
         self.matches = lambda context: matches(context.within(("conditions", name)))
         self.shuts_out = lambda context: shuts_out(context.within(("excluded", name)))
 
-    def _matches(self, context: Context) -> bool:
+    def _match_any(self, context: Context) -> bool:
         for match in self._conditions:  # noqa: SIM110 - any() with a generator takes twice as long
             if match(context):
                 return True
@@ -80,6 +80,17 @@ class RuleBased:
             if other.shuts_out(context) or other.matches(context):
                 return True
         return False
+
+
+def _excluded(name: Any, kind: Any, links: RuleBasedLinks) -> tuple[Match | None, Any]:  # noqa: ANN401 - provider JSON
+    """Return what says whether a context is in an excluded segment, or what finds the segment."""
+    if kind == "rule-based":
+        return None, links.find(name)
+    return (links.segment(name) if kind == "standard" else _unsupported), None
+
+
+def _unsupported(_context: Context) -> bool:
+    raise UnsupportedError("of large segments, no server-side SDK knows the keys")
 
 
 def _keys(keys: Any) -> Any:  # noqa: ANN401 - provider JSON

@@ -30,7 +30,7 @@ FIELDS: Final = frozenset(
     ("userId", "sessionId", "environment", "appName", "currentTime", "remoteAddress")
 )
 """What Unleash knows by name; all else are properties."""
-USER_ID_NAMES: Final = ("user_id", "key", "targetingKey", "targeting_key")
+USER_ID_NAMES: Final = ("key", "targetingKey", "targeting_key")
 """What is taken for ``userId`` where there is none, in this order; they are properties, too."""
 _DEFAULT_ENVIRONMENT: Final = "default"
 

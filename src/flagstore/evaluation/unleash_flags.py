@@ -33,7 +33,7 @@ def compile_flag(flag: Flag) -> Evaluate:
     if not _enabled(given):
         return lambda _: _OFF
     evaluate = _evaluator(flag.rules(), flag.fallback(base.FALLTHROUGH))
-    dependencies = given.get("dependencies") or ()
+    dependencies = operators.listed(given, "dependencies")
     if not dependencies:
         return evaluate
     parents = tuple(_dependency(flag, dependency) for dependency in dependencies)
@@ -84,13 +84,13 @@ def _pairs(rules: list[Rule]) -> tuple[tuple[Predicate, Evaluate], ...]:
 def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, Outcome]:
     """Compile whether a parent is as it must be, and the outcome if it isn't."""
     name = operators.text(dependency["feature"])
+    wanted = dependency.get("enabled")
+    wanted = True if wanted is None else operators.flag(dependency, "enabled")
+    variants = frozenset(map(operators.text, operators.listed(dependency, "variants")))
     failed = Outcome(value=False, reason=base.PREREQUISITE_FAILED, rule=name)
     given = flag.items.item("flags", name)
     if given is None or given.get("dependencies"):
         return never, failed
-    wanted = dependency.get("enabled")
-    wanted = True if wanted is None else wanted
-    variants = frozenset(map(operators.text, dependency.get("variants") or ()))
     parent = flag.parent(given)
     enabled = _enabled(given)
     try:

@@ -120,6 +120,26 @@ def text(given: Any) -> str:  # noqa: ANN401 - provider JSON
     return given
 
 
+def listed(given: Mapping[str, Any], name: str) -> list[Any]:
+    """Return a list, empty where it is not there; TypeError if it is none."""
+    value = given.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise TypeError("a list is expected")
+    return value
+
+
+def parameters(strategy: Mapping[str, Any]) -> dict[str, str]:
+    """Return a strategy's parameters, empty where it has none; TypeError if one is no text."""
+    given = strategy.get("parameters")
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise TypeError("an object is expected")
+    return {name: text(value) for name, value in given.items()}
+
+
 def flag(given: Mapping[str, Any], name: str) -> bool:
     """Return a setting that is false where it is not there."""
     value = given.get(name, False)

@@ -66,7 +66,7 @@ class Flag:
         self._choice = ChoiceSettings(settings.random, None if given is child else CRASHED)
         self._custom = [
             strategy
-            for strategy in child.get("strategies") or ()
+            for strategy in operators.listed(child, "strategies")
             if strategy["name"] not in _STANDARD
         ]
 
@@ -82,17 +82,19 @@ class Flag:
         """
         rules: list[Rule] = []
         customs = 0
-        for index, strategy in enumerate(self.given.get("strategies") or ()):
-            custom = strategy["name"] not in _RULES
+        for index, strategy in enumerate(operators.listed(self.given, "strategies")):
+            name = operators.text(strategy["name"])
+            custom = name not in _RULES
             customs += custom
-            plain = Outcome(
-                value=True, reason=base.RULE_MATCH, rule=strategy["name"], rule_index=index
-            )
+            plain = Outcome(value=True, reason=base.RULE_MATCH, rule=name, rule_index=index)
             result = of_strategy(self.given, strategy, plain, self._choice)
             try:
-                own = self._custom_rule(customs) if custom else self._own_rule(strategy)
-                checks = [operators.constraint(one) for one in strategy.get("constraints") or ()]
-                for identifier in strategy.get("segments") or ():
+                parameters = operators.parameters(strategy)
+                own = self._custom_rule(customs) if custom else _RULES[name](self, parameters)
+                checks = [
+                    operators.constraint(one) for one in operators.listed(strategy, "constraints")
+                ]
+                for identifier in operators.listed(strategy, "segments"):
                     checks += self._segment(identifier)
             except operators.InjectionError:
                 from flagstore.evaluation.unleash_injection import may_inject  # noqa: PLC0415 - rare
@@ -112,11 +114,13 @@ class Flag:
         return [
             self.items.item("segments", str(identifier))
             for strategy in self.given["strategies"]
-            for identifier in strategy.get("segments") or ()
+            for identifier in operators.listed(strategy, "segments")
         ]
 
     def _segment(self, identifier: object) -> list[Predicate]:
         """Return a segment's constraints, compiled once for all flags."""
+        if not isinstance(identifier, int) or isinstance(identifier, bool):
+            raise TypeError("a number is expected")
         name = str(identifier)
         found = self._segments.get(name)
         if found is None:
@@ -127,13 +131,6 @@ class Flag:
             self._segments[name] = found
         return found
 
-    def _own_rule(self, strategy: Mapping[str, Any]) -> Predicate | None:
-        """Compile what a strategy itself says; none if it is always on."""
-        parameters = strategy.get("parameters") or {}
-        for value in parameters.values():
-            operators.text(value)
-        return _RULES[strategy["name"]](self, parameters)
-
     def _custom_rule(self, number: int) -> Predicate | None:
         """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
         if number > len(self._custom):
@@ -142,7 +139,7 @@ class Flag:
         function = self.settings.strategies.get(strategy["name"])
         if function is None:
             return never
-        parameters = strategy.get("parameters") or {}
+        parameters = operators.parameters(strategy)
         return lambda context: function(dict(parameters), context.official()) is True  # type: ignore[attr-defined] # a Context
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
-from flagstore.evaluation.unleash_operators import text
+from flagstore.evaluation.unleash_operators import listed, text
+from flagstore.evaluation.unleash_operators import parameters as parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,10 +46,10 @@ def of_strategy(
 
     A strategy's variants stick to what the strategy does, whatever they say themselves.
     """
-    variants = strategy.get("variants")
+    variants = listed(strategy, "variants")
     if not variants:
         return of_flag(flag, plain, choice)
-    parameters = strategy.get("parameters") or {}
+    parameters = parameters_of(strategy)
     group = parameters.get("groupId", flag["name"])
     bounds, total = _bounds(variants, plain)
     return _chooser(
@@ -58,16 +59,16 @@ def of_strategy(
 
 def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> Outcome | Evaluate:
     """Compile what a flag is with its own variants; overrides go before weights."""
-    variants = flag.get("variants")
+    variants = listed(flag, "variants")
     if not variants:
         return plain
     bounds, total = _bounds(variants, plain)
     pick = _pick(flag["name"], variants[0].get("stickiness"), total, choice)
     choose = _chooser(bounds, pick, plain, choice)
     forced: tuple[tuple[str, frozenset[str], Outcome], ...] = tuple(
-        (text(one["contextName"]), frozenset(map(text, one["values"])), outcome)
+        (text(one["contextName"]), _texts(one["values"]), outcome)
         for variant, (_, outcome) in zip(variants, bounds, strict=True)
-        for one in variant.get("overrides") or ()
+        for one in listed(variant, "overrides")
     )
     if not forced:
         return choose
@@ -79,6 +80,12 @@ def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> 
         return choose(context)
 
     return choose_or_force
+
+
+def _texts(given: object) -> frozenset[str]:
+    if not isinstance(given, list):
+        raise TypeError("a list is expected")
+    return frozenset(map(text, given))
 
 
 def draw(random: Callable[[], float], count: int) -> int:

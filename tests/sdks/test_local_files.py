@@ -1,0 +1,146 @@
+"""Local files that people have for LaunchDarkly's and Split's SDKs say the same here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client
+from flagstore.stores.file import FileReader
+from sdks.rig import Scripts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = ["ada", "bob", "5", *(f"user-{number}" for number in range(40))]
+
+DATA_FILE: dict[str, Any] = {
+    "flagValues": {"simple": True, "text": "green", "number": 1.5, "object": {"a": [1]}},
+    "flags": {
+        "ui": {
+            "key": "ui",
+            "on": True,
+            "variations": [False, True],
+            "fallthrough": {"variation": 1},
+            "offVariation": 0,
+        },
+        "half": {
+            "key": "half",
+            "on": True,
+            "salt": "s",
+            "variations": ["a", "b"],
+            "fallthrough": {
+                "rollout": {"variations": [{"variation": n, "weight": 50_000} for n in (0, 1)]}
+            },
+        },
+        "segment": {
+            "key": "segment",
+            "on": True,
+            "variations": ["in", "out"],
+            "fallthrough": {"variation": 1},
+            "rules": [
+                {
+                    "variation": 0,
+                    "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["people"]}],
+                }
+            ],
+        },
+    },
+    "segments": {"people": {"key": "people", "included": ["ada"]}},
+}
+DATA_YAML = """
+flagValues:
+  simple: true
+  text: green
+  date: "2024-01-01"
+flags:
+  ui:
+    key: ui
+    "on": true
+    variations: [false, true]
+    fallthrough: {variation: 1}
+    targets:
+      - {variation: 0, values: [ada]}
+segments:
+  people:
+    key: people
+    included: [ada]
+"""
+SPLIT_YAML = """
+- ui:
+    treatment: "off"
+- ui:
+    treatment: "on"
+    keys: ["ada", "bob"]
+    config: "{\\"color\\": \\"blue\\"}"
+- single:
+    treatment: "v1"
+    keys: ada
+- everybody:
+    treatment: v2
+    config: "{}"
+"""
+SPLIT_LINES = """# flag treatment
+ui on
+other   v-2
+ui off
+  indented on
+too many words
+"""
+CONDITION = {
+    "conditionType": "WHITELIST",
+    "label": "listed",
+    "matcherGroup": {
+        "combiner": "AND",
+        "matchers": [
+            {
+                "matcherType": "WHITELIST",
+                "negate": False,
+                "whitelistMatcherData": {"whitelist": ["ada"]},
+            }
+        ],
+    },
+    "partitions": [{"treatment": "on", "size": 100}],
+}
+SPLIT_JSON: dict[str, Any] = {
+    "ff": {"d": [{"name": "bare"}, {"name": "ui", "conditions": [CONDITION]}, {"algo": 2}]},
+    "rbs": {"d": []},
+}
+OLDER_JSON = {"splits": SPLIT_JSON["ff"]["d"], "since": -1, "till": -1}
+
+FILES = [
+    ("launchdarkly", "data.json", json.dumps(DATA_FILE), ["simple", "text", "number", "object"]),
+    ("launchdarkly", "data.json", json.dumps(DATA_FILE), ["ui", "half", "segment"]),
+    ("launchdarkly", "data.yaml", DATA_YAML, ["simple", "text", "date", "ui"]),
+    ("split", "split.yaml", SPLIT_YAML, ["ui", "single", "everybody"]),
+    ("split", "mine.split", SPLIT_LINES, ["ui", "other", "too"]),
+    ("split", "split.json", json.dumps(SPLIT_JSON), ["bare", "ui"]),
+    ("split", "older.json", json.dumps(OLDER_JSON), ["bare", "ui"]),
+]
+
+
+@pytest.mark.parametrize(("provider", "name", "text", "flags"), FILES)
+def test_a_local_file_says_what_it_says_to_the_sdk(
+    tmp_path: Path, provider: str, name: str, text: str, flags: list[str]
+) -> None:
+    """For each key; flags as such files have them, without what only the provider needs."""
+    path = tmp_path / name
+    path.write_text(text)
+    expected = Scripts().python(
+        "local_files_python.py", provider=provider, path=str(path), flags=flags, keys=KEYS
+    )
+    client = Client("prod", store=FileReader(str(path)))
+    assert client.info().provider == provider
+    found = []
+    for key in KEYS:
+        details = {flag: client.detail(flag, {"key": key}) for flag in flags}
+        said = {
+            flag: [detail.value, detail.config] if provider == "split" else detail.value
+            for flag, detail in details.items()
+        }
+        if provider == "split":
+            said = {flag: pair if pair[0] is not None else None for flag, pair in said.items()}
+        found.append(json.dumps(said, sort_keys=True))
+    assert found == expected
