@@ -182,12 +182,13 @@ SECRET = "sample-webhook-secret"
 
 def config(rig: Rig, provider: LaunchDarklySimulator, **more: Any) -> str:
     """Write the sources of an invocation."""
+    base = {"provider": "launchdarkly"}
     values = {
-        "sources": {"prod": {"provider": "launchdarkly", "allow_http": True}},
-        "credentials": {"prod": {"key": provider.sdk_key, "base_url": provider.url}},
+        "sources": {"prod": {**base, "allow_http": True}},
+        "credentials": {"prod": {**base, "key": provider.sdk_key, "base_url": provider.url}},
         "webhooks": {
             "prod": {
-                "provider": "launchdarkly",
+                **base,
                 "secrets": [SECRET],
                 "options": {"project": "shop", "environment": "production"},
             }
