@@ -82,7 +82,8 @@ class Operator:
 
     @cached_property
     def _stores(self) -> Stores:
-        return Stores(self.aws("dynamodb"), self.deployment.table)
+        ca_file = os.environ.get("FLAGSTORE_REDIS_CA_FILE", "")
+        return Stores(self.aws("dynamodb"), self.deployment.table, redis_ca_file=ca_file)
 
     def now_ms(self) -> int:
         """Return milliseconds since the epoch."""
