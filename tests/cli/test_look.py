@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.layout import Key, head_key
+from simulators.recorder import Recorder, reply
 from storesync.cli.deployment import from_stack
 from storesync.cli.problems import Problem
 from storesync.cli.screen import span
 from storesync.sources import HOOKS_AGE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
     from simulators.launchdarkly import LaunchDarklySimulator
@@ -70,6 +73,37 @@ def test_dead_letters_are_shown(rig: Rig, prod: LaunchDarklySimulator) -> None:
     rig.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
     assert rig.json("status", "--check", code=10)["dlq"]["due"] == 1
     assert "failed on every try" in rig.run("status").out
+
+
+@pytest.mark.parametrize("command", [("source", "list"), ("status",)])
+def test_failed_reads_of_parameters_have_one_layer_of_retries(
+    rig: Rig, prod: LaunchDarklySimulator, command: tuple[str, ...]
+) -> None:
+    """SSM's quota is the whole account's: no retry of botocore's multiplies those of flagstore."""
+    del prod
+    with Failing(lambda: rig.aws.port) as ssm:
+        assert rig.run(*command, env={"AWS_ENDPOINT_URL_SSM": ssm.url}).code == 0
+    assert len(ssm.attempts) > 1
+    assert {attempt.partition(";")[0] for attempt in ssm.attempts} == {"attempt=1"}
+
+
+class Failing(Recorder):
+    """An SSM whose first reading of a path fails; notes which attempt each reading was."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        super().__init__(port)
+        self.attempts: list[str] = []
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        if not handler.headers["x-amz-target"].endswith("GetParametersByPath"):
+            super()._pass_on(handler)
+            return
+        self.attempts.append(handler.headers["amz-sdk-request"])
+        if len(self.attempts) > 1:
+            super()._pass_on(handler)
+            return
+        handler.rfile.read(int(handler.headers["content-length"]))
+        reply(handler, 500, [], b'{"__type": "InternalServerError"}')
 
 
 def test_one_source_in_trouble_hides_no_other(rig: Rig, prod: LaunchDarklySimulator) -> None:
