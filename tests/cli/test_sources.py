@@ -407,11 +407,16 @@ def test_removing_finishes_what_was_interrupted(
 
 BROKEN = [
     *("{", "[" * 100_000, "[]", "7", "null", '"text"', '{"provider": ["launchdarkly"]}'),
-    *('{"provider": "nobody"}', '{"provider": "launchdarkly", "rows": "no", "store": {}}'),
-    '{"provider": "launchdarkly", "key": 7, "base_url": {}, "store_url": [], "secrets": 7}',
-    '{"provider": "launchdarkly", "secrets": {"a": 1}, "method": []}',
-    *(f'{{"provider": "launchdarkly", "options": {value}}}' for value in ('"x"', "[7]", "null")),
+    '{"provider": "nobody"}',
 ]
+OPTIONS = [
+    f'{{"provider": "launchdarkly", "options": {value}}}' for value in ('"x"', "[7]", "null")
+]
+FIELDS = {
+    "sources": ['{"provider": "launchdarkly", "rows": "no", "store": {}}', *OPTIONS],
+    "credentials": ['{"provider": "launchdarkly", "key": 7, "base_url": {}}'],
+    "webhooks": ['{"provider": "launchdarkly", "secrets": {"a": 1}, "method": []}', *OPTIONS],
+}
 
 
 @pytest.mark.parametrize("kind", ["sources", "credentials", "webhooks"])
@@ -420,7 +425,7 @@ def test_no_parameter_ends_a_command_with_a_traceback(
 ) -> None:
     """Whatever it holds, the list shows it, others say what is wrong, and --replace repairs it."""
     whole = {path: rig.parameter(path) for path in rig.parameters()}
-    for text in BROKEN:
+    for text in (*BROKEN, *FIELDS[kind]):
         for path, value in whole.items():
             rig.put_parameter(path, value)
         rig.put_parameter(f"{kind}/prod", text)
@@ -431,7 +436,7 @@ def test_no_parameter_ends_a_command_with_a_traceback(
         done = rig.add(
             "prod", prod, "--replace", "--rows", "--store=dynamodb", "--method=signature"
         )
-        assert done.code == 0 or '"key": 7' in text, (text, done)
+        assert done.code == 0, (text, done)
     assert rig.run("source", "remove", "prod", "--yes", "--forget").code == 0
 
 
