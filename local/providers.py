@@ -109,7 +109,8 @@ class Provider:
         base = {"provider": self.name}
         options = dict(self.source_options)
         source = {**base, "options": options, "store": store.name, "allow_http": True}
-        credential = {"base_url": self.server.url + self.base_path, **store.credential()}
+        url = self.server.url + self.base_path
+        credential = {**base, "base_url": url, **store.credential()}
         if not self.webhooks:
             return {"sources": ("String", source), "credentials": ("SecureString", credential)}
         credential["key"] = self.server.sdk_key

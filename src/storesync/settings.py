@@ -45,6 +45,8 @@ class SyncSettings:
     trailing_s: int
     """Delay of the ring that follows a webhook's check; 0: none."""
     head_replicas: int
+    redis_ca_file: str = ""
+    """Empty: the system's authorities are trusted."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -60,6 +62,7 @@ class SyncSettings:
             table=env.text("FLAGSTORE_TABLE"),
             trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
             head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
+            redis_ca_file=environ.get("FLAGSTORE_REDIS_CA_FILE", ""),
         )
         env.check()
         return settings

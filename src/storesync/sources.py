@@ -4,7 +4,8 @@
                                    allow_http, allow_private
 ``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
                                    SyncFunction only; not needed where a provider takes the
-                                   function's own credentials
+                                   function's own credentials. It says by itself where the key may
+                                   go, so nothing in the source's parameter can send it elsewhere
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
 
@@ -14,6 +15,7 @@ is wrong stops its own source only.
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -167,8 +169,8 @@ def parse_source(
     provider = public.provider()
     store = public.one_of("store", STORES)
     keyless = provider is not None and not provider.needs_key
-    if secret_text is None and keyless and store == STORES[0]:
-        secret_text = "{}"  # noqa: S105 - an empty object
+    if secret_text is None and provider and keyless and store == STORES[0]:
+        secret_text = json.dumps({"provider": provider.name})
     secret = Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     _check_meant(secret, provider)
     allow_http = public.flag("allow_http", default=False)
@@ -199,12 +201,11 @@ def parse_source(
 
 
 def _check_meant(secret: Fields, provider: Provider | None) -> None:
-    """Refuse a key that says it is another provider's.
+    """Refuse credentials that do not name the source's provider.
 
-    The two parameters are written and read one after the other: while a source changes its
-    provider, the old key must not go to the new one's address.
+    The two parameters are written and read one after the other, and a person may stop in between.
     """
-    meant = secret.text("provider")
+    meant = secret.needed("provider", "the one whose key this is, as in the source")
     if provider and meant and meant != provider.name:
         secret.problem(
             f'"provider" is not {provider.name}, as the source says: the key is sent nowhere until '

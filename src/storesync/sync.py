@@ -110,7 +110,11 @@ class Syncer:
         """Make a syncer, on AWS except for what is given."""
         self._settings = settings
         self._clock = SystemClock()
-        self._stores = stores or Stores(boto3.client("dynamodb", config=_config()), settings.table)
+        self._stores = stores or Stores(
+            boto3.client("dynamodb", config=_config()),
+            settings.table,
+            redis_ca_file=settings.redis_ca_file,
+        )
         self._sqs = sqs or boto3.client("sqs", config=_config())
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)

@@ -26,9 +26,12 @@ from storesync.stores.dynamodb import from_item, to_item
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
     from flagstore.layout import Record
     from local.stand_in import StandIn
 
+ADMIN_TOKEN = "admin-token"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -179,6 +182,35 @@ class Rig:
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+class Admin:
+    """The part of a provider's own API that manages webhooks, over a simulator."""
+
+    def __init__(
+        self, provider: Any, monkeypatch: pytest.MonkeyPatch, token: str = ADMIN_TOKEN
+    ) -> None:
+        self.calls: list[tuple[str, str, Any]] = []
+        self.webhooks: list[dict[str, Any]] = []
+        self.status = 200
+        self._token = token
+        self._answer = provider.answer
+        monkeypatch.setattr(provider, "answer", self.answer)
+
+    def answer(self, request: Any) -> tuple[int, bytes, dict[str, str]]:
+        """Serve the API, or what the provider serves otherwise."""
+        if "/addons" not in request.path and "/webhooks" not in request.path:
+            found: tuple[int, bytes, dict[str, str]] = self._answer(request)
+            return found
+        if self.status != 200 or request.headers["authorization"] != self._token:
+            return (self.status if self.status != 200 else 401), b"{}", {}
+        body = json.loads(request.body) if request.body else None
+        self.calls.append((request.method, request.path, body))
+        if request.method == "GET":
+            return 200, json.dumps({"addons": self.webhooks, "items": self.webhooks}).encode(), {}
+        if request.method == "POST":
+            self.webhooks.append({"id": 7, "_id": "7", **body})
+        return 200, b"{}", {}
 
 
 def process(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from simulators.redis_server import ADMIN, ADMIN_PASSWORD, redis_tls, tls_server
+from storesync import sync
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import seconds_of, span, table
+from storesync.settings import SyncSettings
 from tests.cli.rig import REPOSITORY, process
 
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
+
+__all__ = ["redis_tls", "tls_server"]
 
 
 def outcome(rig: Rig, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -182,12 +188,13 @@ SECRET = "sample-webhook-secret"
 
 def config(rig: Rig, provider: LaunchDarklySimulator, **more: Any) -> str:
     """Write the sources of an invocation."""
+    base = {"provider": "launchdarkly"}
     values = {
-        "sources": {"prod": {"provider": "launchdarkly", "allow_http": True}},
-        "credentials": {"prod": {"key": provider.sdk_key, "base_url": provider.url}},
+        "sources": {"prod": {**base, "allow_http": True}},
+        "credentials": {"prod": {**base, "key": provider.sdk_key, "base_url": provider.url}},
         "webhooks": {
             "prod": {
-                "provider": "launchdarkly",
+                **base,
                 "secrets": [SECRET],
                 "options": {"project": "shop", "environment": "production"},
             }
@@ -326,6 +333,24 @@ def test_a_redis_out_of_reach(rig: Rig, prod: LaunchDarklySimulator) -> None:
     more = ("--store", "redis", "--store-url-file", url, "--no-check")
     done = rig.add("r", prod, *more)
     assert (done.code, "reached from here" in done.err) == (6, True)
+
+
+def test_a_redis_with_a_private_authority(
+    rig: Rig, prod: LaunchDarklySimulator, redis_tls: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is trusted by the file that SyncFunction is configured with, and not without it."""
+    url = rig.file("url", redis_tls.url(ADMIN, ADMIN_PASSWORD))
+    more = ("--store", "redis", "--store-url-file", url, "--no-check")
+    done = rig.add("r", prod, *more)
+    assert (done.code, "FLAGSTORE_REDIS_CA_FILE" in done.err) == (6, True), done
+    rig.environ["FLAGSTORE_REDIS_CA_FILE"] = redis_tls.ca_file
+    assert rig.add("r", prod, *more).code == 0
+    for name, value in rig.environ.items():
+        monkeypatch.setenv(name, value)
+    syncer = sync.Syncer(SyncSettings.from_env(os.environ))
+    outcomes = {each.source: each.to_json()["outcome"] for each in syncer.schedule(60.0)}
+    assert outcomes == {"prod": "unchanged", "r": "published"}
+    assert rig.json("status", "r")["sources"][0]["state"] == "ok"
 
 
 def aws_error(code: str, operation: str = "GetItem") -> Exception:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.layout import Key, head_key
+from simulators.recorder import Recorder, reply
 from storesync.cli.deployment import from_stack
 from storesync.cli.problems import Problem
+from storesync.cli.screen import span
+from storesync.sources import HOOKS_AGE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
     from simulators.launchdarkly import LaunchDarklySimulator
@@ -67,7 +72,38 @@ def test_dead_letters_are_shown(rig: Rig, prod: LaunchDarklySimulator) -> None:
     url = rig.environ["FLAGSTORE_DLQ_URL"]
     rig.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
     assert rig.json("status", "--check", code=10)["dlq"]["due"] == 1
-    assert "failed five times" in rig.run("status").out
+    assert "failed on every try" in rig.run("status").out
+
+
+@pytest.mark.parametrize("command", [("source", "list"), ("status",)])
+def test_failed_reads_of_parameters_have_one_layer_of_retries(
+    rig: Rig, prod: LaunchDarklySimulator, command: tuple[str, ...]
+) -> None:
+    """SSM's quota is the whole account's: no retry of botocore's multiplies those of flagstore."""
+    del prod
+    with Failing(lambda: rig.aws.port) as ssm:
+        assert rig.run(*command, env={"AWS_ENDPOINT_URL_SSM": ssm.url}).code == 0
+    assert len(ssm.attempts) > 1
+    assert all("attempt=1" in attempt for attempt in ssm.attempts), ssm.attempts
+
+
+class Failing(Recorder):
+    """An SSM whose first reading of a path fails; notes which attempt each reading was."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        super().__init__(port)
+        self.attempts: list[str] = []
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        if not handler.headers["x-amz-target"].endswith("GetParametersByPath"):
+            super()._pass_on(handler)
+            return
+        self.attempts.append(handler.headers["amz-sdk-request"])
+        if len(self.attempts) > 1:
+            super()._pass_on(handler)
+            return
+        handler.rfile.read(int(handler.headers["content-length"]))
+        reply(handler, 500, [], b'{"__type": "InternalServerError"}')
 
 
 def test_one_source_in_trouble_hides_no_other(rig: Rig, prod: LaunchDarklySimulator) -> None:
@@ -309,7 +345,7 @@ def test_doctor_knows_a_webhook_secret_that_differs(rig: Rig, prod: LaunchDarkly
         found = rig.json("doctor", code=10)["sources"]["prod"]
     (webhook,) = [each for each in found if each["check"] == "webhook"]
     assert "answered 401" in webhook["what"]
-    assert "within a minute" in webhook["remedy"]
+    assert f"within {span(HOOKS_AGE_S)}" in webhook["remedy"]
 
 
 def test_doctor_looks_at_the_providers_webhook(
@@ -331,11 +367,16 @@ def test_doctor_looks_at_the_providers_webhook(
     assert rig.add("u", unleash).code == 0
     rig.json("sync", "u")
 
-    def finding(code: int) -> tuple[str, str]:
-        found = rig.json("doctor", "--no-probe", *token, code=code)["sources"]["u"]
+    def finding(code: int, *more: str) -> tuple[str, str]:
+        api = more or ("--api-url", unleash.url)
+        found = rig.json("doctor", "--no-probe", *token, *api, code=code)["sources"]["u"]
         (each,) = [each for each in found if each["check"] == "registration"]
         return each["level"], each["what"]
 
+    unnamed = rig.json("doctor", "--no-probe", *token, code=10)["sources"]["u"][-1]
+    assert (unnamed["level"], unnamed["remedy"]) == ("warning", f"add --api-url {unleash.url}")
+    assert finding(0, "--api-url", "http://127.0.0.1:1")[0] == "skipped"
+    assert not [each for each in unleash.requests if "admin-token" in str(each.headers)]
     assert finding(10) == ("problem", "unleash has no webhook of ours")
     assert rig.add("u", unleash, "--replace", "--register", *token).code == 0
     assert finding(0)[0] == "ok"

@@ -108,7 +108,8 @@ def test_every_example_shows_what_the_page_says(
     here = ("--base-url", launchdarkly.url, "--allow-http")
     config = json.loads(JSON)
     config["sources"]["prod"]["allow_http"] = True
-    config["credentials"]["prod"] = {"key": launchdarkly.sdk_key, "base_url": launchdarkly.url}
+    config["credentials"]["prod"]["key"] = launchdarkly.sdk_key
+    config["credentials"]["prod"]["base_url"] = launchdarkly.url
     rig.file("sources.json", json.dumps(config))
     titles: set[str] = set()
     wrong = []

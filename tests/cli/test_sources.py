@@ -8,27 +8,28 @@ import pty
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flagstore.layout import head_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
+from simulators.unleash import UnleashSimulator
+from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers
 from storesync.cli.adding import Given, compose
 from storesync.cli.guidance import clicks, guide
 from storesync.cli.parameters import Texts
 from storesync.cli.registration import UNLEASH_EVENTS
 from storesync.model import Hook, Secret
-from tests.cli.rig import REPOSITORY
+from tests.cli.rig import REPOSITORY, Admin
 from tests.e2e.unleash_admin import EVENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from simulators.launchdarkly import LaunchDarklySimulator
-    from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
 
 ENVIRONMENT = ("--hook-option", "project=shop", "--hook-option", "environment=production")
@@ -172,6 +173,61 @@ def test_another_provider_takes_nothing_over(
     )
 
 
+def test_a_key_comes_with_its_provider_and_address(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Where a new key goes is said in the same command, whatever is stored."""
+    renew = ("source", "add", "prod", "--replace", "--key-file", rig.file("new", prod.sdk_key))
+    before = rig.parameter("credentials/prod")
+    prod.requests.clear()
+    for more, missing in (
+        ((), "--provider must be given"),
+        (("--base-url", prod.url), "--provider must be given"),
+        (("--provider", "launchdarkly"), "--base-url must be given"),
+    ):
+        done = rig.run(*renew, *more)
+        assert (done.code, missing in done.err) == (2, True), done
+    assert (rig.parameter("credentials/prod"), prod.requests) == (before, [])
+    code, shown = terminal(rig, list(renew), ["launchdarkly", prod.url])
+    assert (code, f"[{prod.url}]" in shown) == (0, True), shown
+    assert rig.parameter("credentials/prod") == before
+
+
+def test_another_address_takes_a_key_and_makes_a_secret(
+    rig: Rig, unleash: UnleashSimulator
+) -> None:
+    """The stored key stays with the server that it was stored with, as does the secret."""
+    assert rig.add("u", unleash).code == 0
+    first = rig.parameter("webhooks/u")["secrets"]
+    with UnleashSimulator(*unleash_flags(5), token="*:production.other") as other:
+        change = ("source", "add", "u", "--replace", "--base-url", other.url)
+        done = rig.run(*change, "--no-check")
+        assert (done.code, "--key-file must be given" in done.err) == (2, True), done
+        assert other.requests == []
+        assert rig.add("u", other, "--replace").code == 0
+        assert {request.headers["authorization"] for request in other.requests} == {other.token}
+    secrets = rig.parameter("webhooks/u")["secrets"]
+    assert (len(secrets), secrets[1:]) == (2, first)
+
+
+def test_leftovers_are_nobodys(
+    rig: Rig, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator
+) -> None:
+    """Credentials and webhook without a source, or beside one of another provider."""
+    old = {"provider": "launchdarkly", "key": "sdk-old", "base_url": launchdarkly.url}
+    hook = {"provider": "launchdarkly", "secrets": ["old-secret-of-the-webhook"]}
+    new = ("--provider", "unleash", "--key-file", rig.file("key", unleash.sdk_key))
+    for source in ("", {"provider": "unleash", "allow_http": True}):
+        rig.put_parameter("credentials/u", old)
+        rig.put_parameter("webhooks/u", hook)
+        if source:
+            rig.put_parameter("sources/u", source)
+        done = rig.run("source", "add", "u", *new, "--no-check", "--replace")
+        assert (done.code, "--base-url must be given" in done.err) == (2, True), done
+        assert rig.add("u", unleash, "--replace").code == 0
+        assert rig.parameter("credentials/u")["base_url"] == unleash.url
+        assert hook["secrets"][0] not in rig.parameter("webhooks/u")["secrets"]
+    assert launchdarkly.requests == []
+
+
 def test_another_provider_is_asked_for_anew(
     rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
@@ -189,7 +245,7 @@ def test_another_provider_goes_on_in_the_same_store() -> None:
     """Readers stay where they are; of what is the provider's, nothing stays."""
     before = Texts(
         json.dumps({"provider": "launchdarkly", "store": "redis", "options": {"filter": "x"}}),
-        json.dumps({"key": "sdk-1", "store_url": "rediss://cache"}),
+        json.dumps({"provider": "launchdarkly", "key": "sdk-1", "store_url": "rediss://cache"}),
         json.dumps({"provider": "launchdarkly", "secrets": ["s" * 16]}),
     )
     asked = Given(
@@ -218,32 +274,6 @@ def test_a_provider_without_key_and_webhook_leaves_none_behind(
 
 
 # -- registering ----------------------------------------------------------------------------------
-
-
-class Admin:
-    """The part of a provider's own API that manages webhooks, over a simulator."""
-
-    def __init__(self, provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[str, str, Any]] = []
-        self.webhooks: list[dict[str, Any]] = []
-        self.status = 200
-        self._answer = provider.answer
-        monkeypatch.setattr(provider, "answer", self.answer)
-
-    def answer(self, request: Any) -> tuple[int, bytes, dict[str, str]]:
-        """Serve the API, or what the provider serves otherwise."""
-        if "/addons" not in request.path and "/webhooks" not in request.path:
-            found: tuple[int, bytes, dict[str, str]] = self._answer(request)
-            return found
-        if self.status != 200 or request.headers["authorization"] != "admin-token":
-            return (self.status if self.status != 200 else 401), b"{}", {}
-        body = json.loads(request.body) if request.body else None
-        self.calls.append((request.method, request.path, body))
-        if request.method == "GET":
-            return 200, json.dumps({"addons": self.webhooks, "items": self.webhooks}).encode(), {}
-        if request.method == "POST":
-            self.webhooks.append({"id": 7, "_id": "7", **body})
-        return 200, b"{}", {}
 
 
 def test_unleash_gets_the_webhook_by_its_api(
@@ -347,8 +377,9 @@ def test_removing_leaves_a_tombstone(rig: Rig, prod: LaunchDarklySimulator) -> N
     assert rig.record(head_key("prod")) is not None
     assert rig.run("status", "prod").code == 3
     # A function that still has the parameters in hand:
-    rig.put_parameter("sources/prod", {"provider": "launchdarkly", "allow_http": True})
-    rig.put_parameter("credentials/prod", {"key": prod.sdk_key, "base_url": prod.url})
+    base = {"provider": "launchdarkly"}
+    rig.put_parameter("sources/prod", {**base, "allow_http": True})
+    rig.put_parameter("credentials/prod", {**base, "key": prod.sdk_key, "base_url": prod.url})
     assert rig.json("sync", "prod", code=9)["sources"][0]["outcome"] == "pinned"
 
 
@@ -360,6 +391,53 @@ def test_a_removed_source_can_come_back(rig: Rig, prod: LaunchDarklySimulator) -
     assert json.loads(rig.add("prod", prod, "--json").out)["came_back"]
     rig.json("sync", "prod")
     assert rig.pulse().published > before
+
+
+@pytest.mark.parametrize("kind", ["credentials", "webhooks"])
+def test_removing_finishes_what_was_interrupted(
+    rig: Rig, prod: LaunchDarklySimulator, kind: str
+) -> None:
+    """What is left without a source is deleted, and nothing is left to find."""
+    rig.put_parameter(f"{kind}/left", {"provider": "launchdarkly", "key": prod.sdk_key})
+    done = rig.json("source", "remove", "left", "--yes", "--purge")
+    assert (done["tombstone"], done["purged"]) == (None, False)
+    assert f"{kind}/left" not in rig.parameters()
+    assert rig.run("source", "remove", "left", "--yes").code == 3
+
+
+BROKEN = [
+    *("{", "[" * 100_000, "[]", "7", "null", '"text"', '{"provider": ["launchdarkly"]}'),
+    '{"provider": "nobody"}',
+]
+OPTIONS = [
+    f'{{"provider": "launchdarkly", "options": {value}}}' for value in ('"x"', "[7]", "null")
+]
+FIELDS = {
+    "sources": ['{"provider": "launchdarkly", "rows": "no", "store": {}}', *OPTIONS],
+    "credentials": ['{"provider": "launchdarkly", "key": 7, "base_url": {}}'],
+    "webhooks": ['{"provider": "launchdarkly", "secrets": {"a": 1}, "method": []}', *OPTIONS],
+}
+
+
+@pytest.mark.parametrize("kind", ["sources", "credentials", "webhooks"])
+def test_no_parameter_ends_a_command_with_a_traceback(
+    rig: Rig, prod: LaunchDarklySimulator, kind: str
+) -> None:
+    """Whatever it holds, the list shows it, others say what is wrong, and --replace repairs it."""
+    whole = {path: rig.parameter(path) for path in rig.parameters()}
+    for text in (*BROKEN, *FIELDS[kind]):
+        for path, value in whole.items():
+            rig.put_parameter(path, value)
+        rig.put_parameter(f"{kind}/prod", text)
+        assert rig.run("source", "list").code == 0
+        assert rig.json("source", "list")["sources"][0]["source"] == "prod"
+        for command in (("status",), ("source", "add", "prod", "--replace", "--new-secret")):
+            assert rig.run(*command).code != 1
+        done = rig.add(
+            "prod", prod, "--replace", "--rows", "--store=dynamodb", "--method=signature"
+        )
+        assert done.code == 0, (text, done)
+    assert rig.run("source", "remove", "prod", "--yes", "--forget").code == 0
 
 
 def test_a_source_whose_parameters_are_wrong_can_be_forgotten(

@@ -143,7 +143,7 @@ class Life:
         ssm = self.aws.client("ssm")
         base = {"provider": "launchdarkly"}
         source = {**base, "allow_http": True}
-        credential = {"key": self.provider.sdk_key, "base_url": self.provider.url}
+        credential = {**base, "key": self.provider.sdk_key, "base_url": self.provider.url}
         options = {"project": self.provider.project, "environment": self.provider.environment}
         hook = {**base, "secrets": [SECRET], "options": options}
         for path, kind, content in (

@@ -165,7 +165,7 @@ def _configure(
     source = {"provider": provider, "allow_http": True, "allow_private": True, "options": options}
     contents: dict[str, dict[str, Any]] = {
         "sources": source,
-        "credentials": credential,
+        "credentials": {"provider": provider, **credential},
         "webhooks": {
             "provider": provider,
             "secrets": [make_events.SECRET],

@@ -288,7 +288,7 @@ def _configure(
     }
     contents: dict[str, Mapping[str, Any]] = {
         "sources": {"provider": provider, "allow_http": True, "options": options},
-        "credentials": credential,
+        "credentials": {"provider": provider, **credential},
         "webhooks": hook,
     }
     for path, content in contents.items():

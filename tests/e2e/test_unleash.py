@@ -652,7 +652,8 @@ def configure(aws: StandIn, source: str, environment: str, *, key: str, base_url
     """Write the parameters of a source; the secret first, so that it is never without."""
     options = {"environment": environment}
     public = {"provider": "unleash", "options": options, "allow_http": True}
-    put(aws, f"credentials/{source}", {"key": key, "base_url": base_url}, secret=True)
+    private = {"provider": "unleash", "key": key, "base_url": base_url}
+    put(aws, f"credentials/{source}", private, secret=True)
     put(aws, f"sources/{source}", public, secret=False)
 
 

@@ -76,7 +76,8 @@ class ColdBurst(Burst):
         self.ssm = Ssm(self._clock, quota=quota, wait=lambda: self._pass(SSM_S))
         source = {"provider": "launchdarkly"}
         kinds = {"webhooks": {**source, "secrets": [SECRET]}, "sources": source}
-        for kind, value in {**kinds, "credentials": {"key": "canary-key"}}.items():
+        credentials = {**source, "key": "canary-key"}
+        for kind, value in {**kinds, "credentials": credentials}.items():
             self.ssm.put(f"{PREFIX}/{kind}", dict.fromkeys(NAMES, value))
 
     def _webhooks(self, seconds: float) -> None:

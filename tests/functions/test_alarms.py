@@ -175,8 +175,7 @@ def drives(*alarms: str) -> Callable[[Any], Any]:
 def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """The age of the last good check rings after three schedules, whatever the other sources do."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
-    world.deployment.put("sources/prod", {"provider": "launchdarkly", "allow_http": True})
-    world.deployment.put("credentials/prod", {"key": KEY, "base_url": "http://127.0.0.1:1"})
+    world.deployment.put_source("prod", "launchdarkly", "http://127.0.0.1:1", KEY)
     world.clock.advance(30)
     world.schedule(2)
     assert not world.rings("FreshnessAlarm")

@@ -32,7 +32,7 @@ def invoke(event: Any) -> Any:
 def in_redis(deployment: Deployment, name: str, provider: str, url: str, store_url: str) -> None:
     """Configure a source that is kept in Redis."""
     deployment.put_source(name, provider, url, KEY, store="redis")
-    credentials = {"key": KEY, "base_url": url, "store_url": store_url}
+    credentials = {"provider": provider, "key": KEY, "base_url": url, "store_url": store_url}
     deployment.put(f"credentials/{name}", credentials)
 
 

@@ -316,8 +316,8 @@ def test_a_private_provider_needs_to_be_allowed(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
 ) -> None:
     """Without "allow_private" nothing is sent, and the answer says what to do; with it, it is."""
-    credential = {"key": KEY, "base_url": launchdarkly.url.replace("http:", "https:")}
-    prod.put("credentials/prod", credential)
+    url = launchdarkly.url.replace("http:", "https:")
+    prod.put("credentials/prod", {"provider": "launchdarkly", "key": KEY, "base_url": url})
     prod.put("sources/prod", {"provider": "launchdarkly"})
     assert "allow_private" in invoke({"source": "prod"})["error"]
     assert output.sums(source="prod", reason="Configuration") == {"Rejected": 1}
@@ -863,7 +863,8 @@ def test_no_secret_is_printed(
         {"key": [KEY], "base_url": {KEY: KEY}},
         {KEY: KEY},
     ):
-        both.put("credentials/prod", credential)
+        named = isinstance(credential, dict) and {"provider": "launchdarkly", **credential}
+        both.put("credentials/prod", named or credential)
         answer = invoke({"source": "prod"})
         assert answer["outcome"] == "failed"
         assert not [canary for canary in CANARIES if canary in json.dumps(answer)]

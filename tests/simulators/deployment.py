@@ -229,7 +229,7 @@ class Deployment:
     def put_source(self, name: str, provider: str, url: str, key: str, **more: Any) -> None:
         """Configure a source of a provider that runs here, over plain http."""
         self.put(f"sources/{name}", {"provider": provider, "allow_http": True, **more})
-        self.put(f"credentials/{name}", {"key": key, "base_url": url})
+        self.put(f"credentials/{name}", {"provider": provider, "key": key, "base_url": url})
 
     def put_hook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
         """Configure a webhook."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm", "AmazonSQS": "sqs"}
 KEY = re.compile(r"Credential=(\w+)/")
+REFUSED = b'{"__type": "AccessDeniedException", "message": "interrupted"}'
 HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
@@ -93,6 +94,9 @@ class Recorder:
         return [call for call in self.calls if call.who == who]
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        reply(handler, *self._forward(handler))
+
+    def _forward(self, handler: BaseHTTPRequestHandler) -> tuple[int, list[tuple[str, str]], bytes]:
         sent = handler.rfile.read(int(handler.headers.get("content-length", 0)))
         target = handler.headers.get("x-amz-target", "")
         connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=30)
@@ -107,10 +111,49 @@ class Recorder:
             key = KEY.findall(handler.headers.get("authorization", ""))
             told = json.loads(sent), json.loads(body or b"{}")
             self.calls.append(Call(self.who, "".join(key), SERVICES[service], operation, *told))
-        handler.send_response(response.status)
-        for name, value in response.getheaders():
-            if name.lower() not in HOP:
-                handler.send_header(name, value)
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        return response.status, response.getheaders(), body
+
+
+class Interrupter(Recorder):
+    """Breaks off at one call of SSM: from then on the caller is as good as dead."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        super().__init__(port)
+        self.left: int | None = None
+        """Calls until the last one that is done; None: all are."""
+        self.answers_last = True
+        """Whether the caller still learns what became of that one."""
+
+    def stop_after(self, calls: int, *, answered: bool) -> None:
+        """Do so many calls; let the caller learn of the last one, or not."""
+        self.left, self.answers_last = calls, answered
+
+    def go_on(self) -> None:
+        """Do all calls."""
+        self.left = None
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.left is None:
+            super()._pass_on(handler)
+            return
+        answer: tuple[int, list[tuple[str, str]], bytes] = (400, [], REFUSED)
+        if self.left:
+            done = self._forward(handler)
+            answer = done if self.left > 1 or self.answers_last else answer
+            self.left -= 1
+        else:
+            handler.rfile.read(int(handler.headers.get("content-length", 0)))
+        reply(handler, *answer)
+
+
+def reply(
+    handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    """Send an answer."""
+    handler.send_response(status)
+    for name, value in headers:
+        if name.lower() not in HOP:
+            handler.send_header(name, value)
+    handler.send_header("content-length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)

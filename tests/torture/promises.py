@@ -293,4 +293,10 @@ PROMISES = (
         "A stale cache of the provider does not undo a kill switch",
         ("tests/contract/test_judged_sets.py::test_a_stale_cache_does_not_undo_a_kill_switch",),
     ),
+    Promise(
+        "T34",
+        "A credential is used only with the provider and the address that it was stored with, "
+        "wherever adding, changing or removing a source is interrupted",
+        ("tests/cli/test_interrupted.py",),
+    ),
 )

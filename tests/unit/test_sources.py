@@ -35,6 +35,7 @@ PRIVATE = "/flagstore/credentials/prod"
 HOOK = "/flagstore/webhooks/prod"
 KEY = "canary-provider-key-0011"
 SECRET = "canary-webhook-secret-0012"
+CREDENTIALS = {"provider": "launchdarkly", "key": KEY}
 WEBHOOK = {"provider": "launchdarkly", "secrets": [SECRET]}
 
 
@@ -250,12 +251,12 @@ def test_a_thousand_warm_processes_leave_half_of_the_quota(
 
 def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
     """Both parameters of a source that was added a moment ago are found within 5 s."""
-    ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a={"key": KEY})
+    ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a=CREDENTIALS)
     sources = Sources(ssm, "/flagstore", clock)
     assert sources.names() == ["a"]
     assert sources.get("a").credential == Secret(KEY)
     ssm.put("/flagstore/sources", {name: {"provider": "launchdarkly"} for name in "ab"})
-    ssm.put("/flagstore/credentials", {name: {"key": KEY} for name in "ab"})
+    ssm.put("/flagstore/credentials", dict.fromkeys("ab", CREDENTIALS))
     with pytest.raises(UnknownSourceError, match="/flagstore/sources/b does not exist"):
         sources.get("b")
     clock.advance(MISSING_AGE_S)
@@ -265,10 +266,12 @@ def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
 
 def test_a_person_reads_anew(clock: FakeClock) -> None:
     """Fresh means now: both parameters, each in one reading."""
-    ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a={"key": "old"})
+    ssm = holding(
+        sources__a={"provider": "launchdarkly"}, credentials__a={**CREDENTIALS, "key": "old"}
+    )
     sources = Sources(ssm, "/flagstore", clock)
     sources.get("a")
-    ssm.put("/flagstore/credentials", {"a": {"key": KEY}})
+    ssm.put("/flagstore/credentials", {"a": CREDENTIALS})
     assert sources.get("a").credential == Secret("old")
     assert sources.get("a", fresh=True).credential == Secret(KEY)
     assert len(ssm.asked) == 4
@@ -282,7 +285,7 @@ def test_a_load_reads_both_paths_and_minds_no_source_that_is_wrong(clock: FakeCl
     ssm = holding(
         sources__a={"provider": "launchdarkly"},
         sources__b="{not JSON",
-        credentials__a={"key": KEY},
+        credentials__a=CREDENTIALS,
     )
     sources = Sources(ssm, "/flagstore", clock)
     sources.load()
@@ -297,7 +300,11 @@ def test_a_load_reads_both_paths_and_minds_no_source_that_is_wrong(clock: FakeCl
 def test_a_source_has_defaults() -> None:
     """A provider and a key are enough where the provider has one address for all."""
     source = parse_source(
-        "prod", PUBLIC, '{"provider": "launchdarkly"}', PRIVATE, json.dumps({"key": f" {KEY}\n"})
+        "prod",
+        PUBLIC,
+        '{"provider": "launchdarkly"}',
+        PRIVATE,
+        json.dumps({**CREDENTIALS, "key": f" {KEY}\n"}),
     )
     assert source == Source(
         name="prod",
@@ -318,7 +325,7 @@ def test_a_source_may_say_everything() -> None:
         "allow_http": True,
         "allow_private": True,
     }
-    private = {"key": KEY, "base_url": "http://unleash.internal:4242/"}
+    private = {"provider": "unleash", "key": KEY, "base_url": "http://unleash.internal:4242/"}
     source = parse_source("prod", PUBLIC, json.dumps(public), PRIVATE, json.dumps(private))
     assert source == Source(
         name="prod",
@@ -341,10 +348,10 @@ def test_a_source_without_a_key_needs_no_credentials() -> None:
     source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, None)
     assert source.credential == Secret("")
     assert source.base_url == "https://appconfig.{region}.amazonaws.com"
-    private = json.dumps({"base_url": "https://appconfig.cn-north-1.amazonaws.com.cn"})
+    private = json.dumps({**APPCONFIG, "base_url": "https://appconfig.cn-north-1.amazonaws.com.cn"})
     source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, private)
     assert source.base_url == "https://appconfig.cn-north-1.amazonaws.com.cn"
-    assert problems(APPCONFIG, {"key": KEY}) == [
+    assert problems(APPCONFIG, {**APPCONFIG, "key": KEY}) == [
         f'{PRIVATE}: "key" is not used: this provider takes the role of SyncFunction, so remove it'
     ]
     (missing,) = problems({**APPCONFIG, "store": "redis"}, None)
@@ -361,15 +368,16 @@ LAUNCHDARKLY = {"provider": "launchdarkly"}
 UNLEASH = {"provider": "unleash"}
 SHORTEST = "k" * MIN_SECRET
 """The shortest secret that is one, where the name of a field should be."""
+MISSING_PROVIDER = f'{PRIVATE}: "provider" is missing: the one whose key this is, as in the source'
 MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key or token'
 
 
 @pytest.mark.parametrize(
     ("public", "private", "expected"),
     [
-        ("{", {"key": KEY}, [f"{PUBLIC}: is not JSON"]),
-        ("[" * 4096, {"key": KEY}, [f"{PUBLIC}: is not JSON"]),
-        ([], {"key": KEY}, [f"{PUBLIC}: must be a JSON object"]),
+        ("{", CREDENTIALS, [f"{PUBLIC}: is not JSON"]),
+        ("[" * 4096, CREDENTIALS, [f"{PUBLIC}: is not JSON"]),
+        ([], CREDENTIALS, [f"{PUBLIC}: must be a JSON object"]),
         (LAUNCHDARKLY, KEY, [f"{PRIVATE}: is not JSON"]),
         (LAUNCHDARKLY, json.dumps(KEY), [f"{PRIVATE}: must be a JSON object"]),
         (
@@ -382,11 +390,13 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
                 ),
             ],
         ),
-        (LAUNCHDARKLY, {}, [MISSING_KEY]),
-        (LAUNCHDARKLY, {"key": " "}, [MISSING_KEY]),
+        (LAUNCHDARKLY, {}, [MISSING_PROVIDER, MISSING_KEY]),
+        (LAUNCHDARKLY, {"key": KEY}, [MISSING_PROVIDER]),
+        (LAUNCHDARKLY, LAUNCHDARKLY, [MISSING_KEY]),
+        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": " "}, [MISSING_KEY]),
         (
             {**LAUNCHDARKLY, "document": True},
-            {"key": KEY},
+            CREDENTIALS,
             [
                 (
                     f'{PUBLIC}: "document" is for Unleash only, whose SDKs take all flags as one '
@@ -396,24 +406,28 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (
             {**UNLEASH, "document": "x"},
-            {"key": KEY, "base_url": "https://x"},
+            {**UNLEASH, "key": KEY, "base_url": "https://x"},
             [f'{PUBLIC}: "document" must be true or false'],
         ),
-        (LAUNCHDARKLY, {"key": None}, [f'{PRIVATE}: "key" must be a text']),
+        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": None}, [f'{PRIVATE}: "key" must be a text']),
         (
             UNLEASH,
-            {"key": KEY},
+            {**UNLEASH, "key": KEY},
             [f'{PRIVATE}: "base_url" is missing: the address of your Unleash server'],
         ),
-        (UNLEASH, {"key": KEY, "base_url": [KEY]}, [f'{PRIVATE}: "base_url" must be a text']),
         (
             UNLEASH,
-            {"key": KEY, "base_url": KEY},
+            {**UNLEASH, "key": KEY, "base_url": [KEY]},
+            [f'{PRIVATE}: "base_url" must be a text'],
+        ),
+        (
+            UNLEASH,
+            {**UNLEASH, "key": KEY, "base_url": KEY},
             [f'{PRIVATE}: "base_url" must start with https://'],
         ),
         (
             UNLEASH,
-            {"key": KEY, "base_url": f"http://{KEY}"},
+            {**UNLEASH, "key": KEY, "base_url": f"http://{KEY}"},
             [
                 (
                     f'{PRIVATE}: "base_url" is plain http: use https, '
@@ -423,12 +437,12 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (
             {},
-            {"key": KEY},
+            CREDENTIALS,
             [f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split"],
         ),
         (
             {"provider": 7},
-            {"key": KEY},
+            CREDENTIALS,
             [
                 f'{PUBLIC}: "provider" must be a text',
                 f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split",
@@ -441,7 +455,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (
             {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},
-            {"key": KEY},
+            CREDENTIALS,
             [
                 f'{PUBLIC}: "options": a name is not known here, only filter',
                 f'{PUBLIC}: "options": "filtr" is not known here, only filter',
@@ -449,7 +463,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (
             {**LAUNCHDARKLY, "options": {"a": 1}, "rows": "no", "allow_http": 1, "sdk_key": "x"},
-            {"key": KEY, KEY: KEY},
+            {**CREDENTIALS, KEY: KEY},
             [
                 (
                     f'{PUBLIC}: "sdk_key" is not known here, '
@@ -463,7 +477,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ),
         (
             {**LAUNCHDARKLY, SHORTEST: "key"},
-            {"key": KEY},
+            CREDENTIALS,
             [f"{PUBLIC}: a field is not known here"],
         ),
         ("{", None, [f"{PUBLIC}: is not JSON", f"{PRIVATE}: is missing: create it as a "]),
@@ -573,12 +587,10 @@ def test_a_source_in_redis_names_its_url_beside_its_key() -> None:
     """The URL holds a password, so it is a secret; what is missing or unknown is said."""
     public = '{"provider": "launchdarkly", "store": "redis"}'
     url = "rediss://sync:pass-word@cache.internal:6379/0"
-    source = parse_source("prod", "/s", public, "/c", json.dumps({"key": KEY, "store_url": url}))
+    source = parse_source("prod", "/s", public, "/c", json.dumps({**CREDENTIALS, "store_url": url}))
     assert (source.store, source.store_url.reveal()) == ("redis", url)
     assert "pass-word" not in repr(source)
     with pytest.raises(ConfigurationError, match='"store_url" is missing: rediss://'):
-        parse_source("prod", "/s", public, "/c", json.dumps({"key": KEY}))
+        parse_source("prod", "/s", public, "/c", json.dumps(CREDENTIALS))
     with pytest.raises(ConfigurationError, match='"store" must be one of dynamodb, redis'):
-        parse_source(
-            "prod", "/s", public.replace("redis", "consul"), "/c", json.dumps({"key": KEY})
-        )
+        parse_source("prod", "/s", public.replace("redis", "consul"), "/c", json.dumps(CREDENTIALS))

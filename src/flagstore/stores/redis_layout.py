@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 URL_SHAPE = (
     "rediss://user:password@host:6379/0 (redis:// without TLS; user, port and number of the "
-    "database may be left out; percent-encode what is special in a password)"
+    "database may be left out; percent-encode what is special in a password; no options after "
+    "'?': certificates are always checked, and FLAGSTORE_REDIS_CA_FILE names an authority of "
+    "your own)"
 )
 
 PORTS = range(1, 65_536)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,7 +14,7 @@ from storesync.cli.parameters import Texts, to_text
 from storesync.cli.problems import Exit, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 SECRET_BYTES = 32
 
@@ -42,45 +42,77 @@ class Given:
 def ask(given: Given, before: Texts, *, lively: bool) -> Given:
     """Ask for what is needed and not known; where nobody can answer, say what is missing.
 
+    Where a new key goes is said together with it: the provider, and the address unless it is the
+    provider's usual one. What is stored says it only for the key that is stored.
+
     Raises:
         Problem: names the options to give.
     """
-    name = given.provider or before.values("sources").get("provider")
-    if not name and lively:
-        choice = click.Choice(providers.names())
-        name = click.prompt("Provider", type=choice, err=True)
-    if not name:
-        raise _missing(["--provider"])
-    given = replace(given, provider=name)
-    before = before.fitting(str(name))
-    is_new = "provider" not in before.values("sources")
-    known = before.values("credentials")
-    missing = []
-    provider, about = providers.get(str(name)), guide(str(name))
-    if not (given.base_url or known.get("base_url") or provider.default_base_url):
-        missing.append(("base_url", "--base-url", f"Address of your {provider.title} server"))
-    if provider.needs_key and not (given.key or known.get("key")):
-        missing.append(("key", "--key-file", about.key[0].upper() + about.key[1:]))
-    store = given.store or before.values("sources").get("store")
-    if store == "redis" and not (given.store_url or known.get("store_url")):
-        missing.append(("store_url", "--store-url-file", "URL of Redis (rediss://…)"))
+    given = replace(given, provider=_provider(given, before, lively=lively))
+    before = before.fitting(str(given.provider), given.base_url)
+    missing = list(_missing(given, before))
     if missing and not lively:
-        raise _missing([option for _, option, _ in missing])
-    for field, _, text in missing:
-        answer = click.prompt(text, hide_input=field != "base_url", err=True)
-        given = replace(given, **{field: answer.strip()})  # type: ignore[arg-type] # all are texts
+        raise _unanswered([field.option for field in missing])
+    for field in missing:
+        hidden = field.name != "base_url"
+        answer = click.prompt(field.text, default=field.stored, hide_input=hidden, err=True)
+        given = replace(given, **{field.name: answer.strip()})  # type: ignore[arg-type] # all are texts
+    is_new = not before.text("sources", "provider")
     return _options(given, before) if lively and is_new else given
 
 
-def _missing(options: list[str]) -> Problem:
+def _provider(given: Given, before: Texts, *, lively: bool) -> str:
+    stored = before.text("sources", "provider")
+    name = given.provider or ("" if given.key else stored)
+    if not name and lively:
+        default = stored if stored in providers.names() else None
+        choice = click.Choice(providers.names())
+        name = click.prompt("Provider", type=choice, default=default, err=True)
+    if not name:
+        raise _unanswered(["--provider"])
+    return str(name)
+
+
+class _Missing(NamedTuple):
+    """A field that the operator has to give."""
+
+    name: str
+    option: str
+    text: str
+    stored: str | None = None
+    """What is stored, to be confirmed."""
+
+
+def _missing(given: Given, before: Texts) -> Iterator[_Missing]:
+    """Yield what is needed beside what is given and what stays."""
+    provider, about = providers.get(str(given.provider)), guide(str(given.provider))
+    stored, usual = before.text("credentials", "base_url"), provider.default_base_url
+    has_key = bool(given.key or before.text("credentials", "key"))
+    is_new_key = provider.needs_key and bool(given.key or not has_key)
+    is_usual = usual != "" and stored in {"", usual}
+    if not given.base_url and not is_usual and (is_new_key or not stored):
+        text = f"Address of your {provider.title} server"
+        yield _Missing("base_url", "--base-url", text, stored or None)
+    if provider.needs_key and not has_key:
+        yield _Missing("key", "--key-file", about.key[0].upper() + about.key[1:])
+    store = given.store or before.text("sources", "store")
+    if store == "redis" and not (given.store_url or before.text("credentials", "store_url")):
+        yield _Missing("store_url", "--store-url-file", "URL of Redis (rediss://…)")
+
+
+def _unanswered(options: list[str]) -> Problem:
     what = f"{', '.join(options)} must be given where nobody can be asked"
-    return Problem(Exit.USAGE, what, "`storesync source add --help` has all options")
+    remedy = (
+        "a key is used only with the provider and the address that are given with it: "
+        "`storesync source add --help` has all options"
+    )
+    return Problem(Exit.USAGE, what, remedy)
 
 
 def _options(given: Given, before: Texts) -> Given:
     """Ask for the options that a provider recommends and that are not known."""
     of_source, of_hook = dict(given.options), dict(given.hook_options)
-    known = {**before.values("webhooks").get("options", {}), **of_source, **of_hook}
+    known = {**before.options("webhooks"), **of_source, **of_hook}
     for question in guide(str(given.provider)).questions:
         if question.option in known:
             continue
@@ -94,11 +126,13 @@ def _options(given: Given, before: Texts) -> Given:
 
 def compose(given: Given, before: Texts) -> Texts:
     """Make the parameters' texts: what is given, over what was there."""
-    before = before.fitting(str(given.provider))
+    provider = str(given.provider)
+    moves = not before.has_key_of(provider, given.base_url)
+    before = before.fitting(provider, given.base_url)
     source, credential = before.values("sources"), before.values("credentials")
     new_source = source | {"provider": given.provider}
     new_source |= _filled(store=given.store, rows=given.rows)
-    new_source |= {"options": {**source.get("options", {}), **given.options}}
+    new_source |= {"options": {**before.options("sources"), **given.options}}
     new_source |= _filled(
         allow_http=given.allow_http or None, allow_private=given.allow_private or None
     )
@@ -107,21 +141,23 @@ def compose(given: Given, before: Texts) -> Texts:
     )
     if new_credential:
         new_credential["provider"] = given.provider
-    hook = _hook(given, before.values("webhooks"))
+    hook = _hook(given, before, renew=moves or given.new_secret)
     return Texts(to_text(new_source), to_text(new_credential), to_text(hook))
 
 
-def _hook(given: Given, before: dict[str, Any]) -> dict[str, Any]:
+def _hook(given: Given, there: Texts, *, renew: bool) -> dict[str, Any]:
     """Return the webhook's fields; none for a provider that has no webhooks."""
     methods = providers.get(str(given.provider)).methods
     if not methods:
         return {}
+    before = there.values("webhooks")
     hook = before | {"provider": given.provider}
     hook |= {"method": given.method or before.get("method") or methods[0]}
     hook |= _filled(header=given.header)
-    hook |= {"options": {**before.get("options", {}), **given.hook_options}}
-    old = [text for text in before.get("secrets", []) if isinstance(text, str)]
-    if given.secret or given.new_secret or not old:
+    hook |= {"options": {**there.options("webhooks"), **given.hook_options}}
+    old = before.get("secrets")
+    old = [text for text in old if isinstance(text, str)] if isinstance(old, list) else []
+    if given.secret or renew or not old:
         # The one before stays valid until it is taken out: so no webhook is refused meanwhile.
         new = given.secret or secrets.token_urlsafe(SECRET_BYTES)
         old = [new, *(text for text in old[:1] if text != new)]

@@ -18,6 +18,7 @@ from storesync.cli.web import UnansweredError, send
 from storesync.errors import CorruptStoreError
 from storesync.projection import Projection
 from storesync.readback import Readback
+from storesync.sources import HOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -111,7 +112,7 @@ def queues(operator: Operator) -> Iterator[Finding]:
         number = int(answer["Attributes"][name])
         if number and check == "dead letters":
             remedy = "the log of SyncFunction says why; then redrive or purge that queue"
-            yield Finding(PROBLEM, check, f"{number} rings failed five times", remedy)
+            yield Finding(PROBLEM, check, f"{number} rings failed on every try", remedy)
         else:
             yield Finding(OK, check, f"{number} waiting")
 
@@ -174,6 +175,11 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
     if not provider.methods:
         return
     hook = texts.hook(operator.deployment.prefix, source.name)
+    if hook.provider != source.provider:
+        what = f"the webhook is one of {hook.provider}, the source one of {source.provider}"
+        remedy = f"repeat the `storesync source add {source.name} --replace` that was interrupted"
+        yield Finding(PROBLEM, "webhook", what, remedy)
+        return
     base = operator.deployment.webhook_base_url
     if not (probe and base):
         why = "the URL is not known: name the stack with --stack" if probe else "not asked to"
@@ -183,10 +189,11 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
     if status == provider.accepted_status:
         yield Finding(OK, "webhook", f"a signed one was accepted ({status})")
         return
+    soon = span(HOOKS_AGE_S)
     remedies = {
         0: "is this the right --region? is the stack deployed whole?",
-        401: "the secret was changed just now? WebhookFunction sees it within a minute",
-        404: "WebhookFunction does not know this source: look again in a minute, then at its log",
+        401: f"the secret was changed just now? WebhookFunction sees it within {soon}",
+        404: f"WebhookFunction does not know this source: look again in {soon}, then at its log",
     }
     what = f"a signed one was answered {status}" if status else "its URL does not answer"
     yield Finding(PROBLEM, "webhook", what, remedies.get(status, "see WebhookFunction's log"))
@@ -208,14 +215,23 @@ def of_registration(operator: Operator, source: Source, token: str, api: str) ->
     check = "registration"
     if not guidance.guide(source.provider).registers:
         return
+    known = api_url(source.provider, source.base_url)
     if not token:
-        what = "not looked at: give a token with --admin-token-file"
+        what = "not looked at: give a token with --admin-token-file, and --api-url"
         yield Finding(SKIPPED, check, what)
+        return
+    if not api:
+        what = "not looked at: an admin token is sent only to an address that is given with it"
+        yield Finding(WARNING, check, what, f"add --api-url {known or 'URL'}")
+        return
+    if known and known != api.rstrip("/"):
+        yield Finding(SKIPPED, check, f"not looked at: its API is {known}")
         return
     hook = parameters.read(operator, source.name).hook(operator.deployment.prefix, source.name)
     base = operator.deployment.needs("webhook_base_url", "the URL of webhooks")
-    there = Registrar(api or api_url(source.provider, source.base_url), token).find(base, hook)
-    remedy = f"`storesync source add {source.name} --replace --register --admin-token-file FILE`"
+    there = Registrar(api, token).find(base, hook)
+    command = f"storesync source add {source.name} --replace --register"
+    remedy = f"`{command} --admin-token-file FILE --api-url {api}`"
     if there is None:
         yield Finding(PROBLEM, check, f"{source.provider} has no webhook of ours", remedy)
     elif not there.get("enabled", there.get("on", False)):

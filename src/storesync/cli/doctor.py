@@ -34,7 +34,7 @@ _COLORS = {PROBLEM: "red", WARNING: "yellow", SKIPPED: "bright_black"}
     "--admin-token-file", "token", "File with an admin token: look for the webhook at the provider."
 )
 @click.option(
-    "--api-url", default="", metavar="URL", help="Address of that API, if it cannot be told."
+    "--api-url", default="", metavar="URL", help="Address of that API: the token goes nowhere else."
 )
 def doctor(
     operator: Operator, *, names: tuple[str, ...], probe: bool, token: str, api_url: str

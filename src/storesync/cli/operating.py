@@ -56,14 +56,14 @@ class Operator:
         return boto3.Session()
 
     @cache  # noqa: B019 - one operator lives as long as the process
-    def aws(self, service: str) -> Any:  # noqa: ANN401 - one type each
-        """Return a client of one service."""
+    def aws(self, service: str, *, attempts: int = 3) -> Any:  # noqa: ANN401 - one type each
+        """Return a client of one service that tries each call so often."""
         # A function that runs is waited for, and never started once more meanwhile.
         runs = service == "lambda"
         config = Config(
             connect_timeout=3,
             read_timeout=RUN_SECONDS if runs else 10,
-            retries={"mode": "standard", "total_max_attempts": 1 if runs else 3},
+            retries={"mode": "standard", "total_max_attempts": 1 if runs else attempts},
         )
         return self._session.client(service, config=config)  # type: ignore[call-overload] # any name
 
@@ -78,11 +78,12 @@ class Operator:
         """The sources that are configured."""
         prefix = self.deployment.prefix
         self.screen.progress(f"reading the parameters under {prefix}")
-        return Sources(self.aws("ssm"), prefix, self.clock)
+        return Sources(self.aws("ssm", attempts=1), prefix, self.clock)  # Parameters tries again
 
     @cached_property
     def _stores(self) -> Stores:
-        return Stores(self.aws("dynamodb"), self.deployment.table)
+        ca_file = os.environ.get("FLAGSTORE_REDIS_CA_FILE", "")
+        return Stores(self.aws("dynamodb"), self.deployment.table, redis_ca_file=ca_file)
 
     def now_ms(self) -> int:
         """Return milliseconds since the epoch."""

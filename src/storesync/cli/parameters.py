@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from storesync import providers
 from storesync.sources import parse_hook, parse_source
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from storesync.cli.operating import Operator
     from storesync.model import Hook, Source
 
-KINDS = {"credentials": "SecureString", "webhooks": "SecureString", "sources": "String"}
-"""In the order of writing: a source is synced as soon as it is listed, so that comes last."""
+KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
+"""In the order of writing: a source is synced as soon as it is listed, so that comes last. The
+webhook comes first: at a new address it gets a new secret, whatever becomes of this command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +31,57 @@ class Texts:
     webhooks: str = ""
 
     def values(self, kind: str) -> dict[str, Any]:
-        """Return one parameter's object; empty where it is none."""
+        """Return one parameter's object; empty if it is not one."""
         try:
             found = json.loads(getattr(self, kind) or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
-    def fitting(self, provider: str) -> Texts:
-        """Return what stays when the source gets this provider.
+    def text(self, kind: str, field: str) -> str:
+        """Return one field; empty if it is missing or not a string."""
+        value = self.values(kind).get(field)
+        return value.strip() if isinstance(value, str) else ""
 
-        Of another one nothing fits but where the flags go: whoever reads there goes on reading.
+    def options(self, kind: str) -> dict[str, Any]:
+        """Return the options; empty if they are not an object."""
+        value = self.values(kind).get("options")
+        return value if isinstance(value, dict) else {}
+
+    def has_key_of(self, provider: str, base_url: str = "") -> bool:
+        """Return whether the credentials are of this provider, and of this address if one is given.
+
+        Credentials without their source, or beside a source of another provider, are leftovers of
+        a command that was interrupted, and are nobody's.
         """
-        if self.values("sources").get("provider") in {None, provider}:
-            return self
+        named = {self.text(kind, "provider") for kind in ("sources", "credentials")}
+        there = self.address()
+        return bool(there) and named == {provider} and base_url.rstrip("/") in {"", there}
+
+    def address(self) -> str:
+        """Return the address that the credentials were stored with; empty if there is none."""
+        name = self.text("credentials", "provider")
+        usual = providers.get(name).default_base_url if name in providers.names() else ""
+        return (self.text("credentials", "base_url") or usual).rstrip("/")
+
+    def fitting(self, provider: str, base_url: str = "") -> Texts:
+        """Return what stays when the source gets this provider, and this address if one is given.
+
+        A key stays with the provider and the address that it was stored with. Where the flags go
+        stays in any case: readers go on reading there.
+        """
+        if not self.sources:
+            return Texts()
+        same = self.text("sources", "provider") == provider
+        owned = self.has_key_of(provider, base_url)
+        store = to_text(_some(self.values("sources"), ("store", "rows")))
+        store_url = to_text(_some(self.values("credentials"), ("store_url",)))
         return Texts(
-            sources=to_text(_some(self.values("sources"), ("store", "rows"))),
-            credentials=to_text(_some(self.values("credentials"), ("store_url",))),
+            sources=self.sources if same else store,
+            credentials=self.credentials if owned else store_url,
+            webhooks=self.webhooks
+            if same and self.text("webhooks", "provider") == provider
+            else "",
         )
 
     def source(self, prefix: str, name: str) -> Source:
@@ -104,13 +140,11 @@ def write(operator: Operator, name: str, texts: Texts) -> None:
             operator.aws("ssm").put_parameter(Name=path, Value=text, Type=secrecy, Overwrite=True)
 
 
-def remove(operator: Operator, name: str, kind: str) -> bool:
-    """Delete one; say whether there was one."""
+def remove(operator: Operator, name: str, kind: str) -> None:
+    """Delete one, if it exists."""
     path = f"{operator.deployment.prefix}/{kind}/{name}"
     try:
         operator.aws("ssm").delete_parameter(Name=path)
     except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            return False
-        raise
-    return True
+        if error.response["Error"]["Code"] != "ParameterNotFound":
+            raise

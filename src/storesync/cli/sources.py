@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--register", is_flag=True, help="Make the webhook through the provider's API.")
 @secret_option("--admin-token-file", "token", "File with an admin token, for --register.")
 @click.option(
-    "--api-url", default="", metavar="URL", help="Address of that API, if it cannot be told."
+    "--api-url", default="", metavar="URL", help="Address of that API, without a new key."
 )
 def add(
     operator: Operator,
@@ -100,11 +100,12 @@ def add(
         made = texts.source(operator.deployment.prefix, name)
         hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
         base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
-        api = api or api_url(made.provider, made.base_url)
         if register:
+            api = api or (api_url(made.provider, made.base_url) if asked.key else "")
             _check_register(made, hook, token, api)
+        store = operator.open(made)
         counts = _try(operator, made) if check else None
-    came_back = revive(name, operator.open(made))
+    came_back = revive(name, store)
     parameters.write(operator, name, texts)
     done, failed = "", None
     if register and hook:
@@ -165,8 +166,9 @@ def _check_register(made: Source, hook: Hook | None, token: str, api: str) -> No
         what = "--register needs a token that may manage webhooks"
         raise Problem(Exit.USAGE, what, "give it with --admin-token-file; it is not kept")
     if not api:
-        what = "where the provider's API is cannot be told from its base URL"
-        raise Problem(Exit.USAGE, what, "name it with --api-url")
+        what = "an admin token is sent only to an address that is given with it"
+        known = api_url(made.provider, made.base_url)
+        raise Problem(Exit.USAGE, what, f"add --api-url {known or 'URL'}")
 
 
 def _add_lines(data: dict[str, Any]) -> Iterator[str]:
@@ -192,7 +194,8 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
 def list_(operator: Operator) -> None:
     """List the sources. Shows and needs no secret."""
     path = f"{operator.deployment.prefix}/sources"
-    texts = Parameters(operator.aws("ssm"), path, operator.clock).values()
+    ssm = operator.aws("ssm", attempts=1)  # Parameters tries again
+    texts = Parameters(ssm, path, operator.clock).values()
     base = operator.deployment.webhook_base_url
     found = []
     for name, text in sorted(texts.items()):
@@ -220,13 +223,20 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             each["source"],
             each["provider"],
             each["store"],
-            "yes" if each["rows"] else "no",
-            ", ".join(f"{name}={value}" for name, value in each["options"].items()),
+            {"True": "yes", "False": "no"}.get(str(each["rows"]), "?"),
+            _options(each["options"]),
             each["webhooks"] or "",
         )
         for each in found
     ]
     yield from table(headers, rows)
+
+
+def _options(options: object) -> str:
+    """Return options as people write them; a question mark for what cannot be any."""
+    if not isinstance(options, dict):
+        return "?"
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 @command(source, "remove")
@@ -242,7 +252,13 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     What was published stays readable, unless it is purged; in any case nothing can be published
     for this name until it is added again.
     """
-    made = None if forget else _configured(operator, name)
+    check_name(name)
+    there = parameters.read(operator, name)
+    if there == parameters.Texts():
+        operator.source(name)  # raises, and names the sources that there are
+    # Parameters without a source are what an interrupted command left.
+    made = None if forget or not there.sources else _configured(operator, name)
+    purge = purge and made is not None
     what = "its flags and history are deleted" if purge else "its flags stay readable"
     operator.screen.confirm(f"remove source {name}? {what}", yes=yes)
     parameters.remove(operator, name, "webhooks")
@@ -250,10 +266,9 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if made is not None:
         operator.screen.progress("leaving a tombstone")
         ticket = bury(name, operator.open(made), operator.clock, purge=purge)
-    gone = [parameters.remove(operator, name, kind) for kind in ("sources", "credentials")]
-    if forget and not any(gone):
-        operator.source(name)
-    data = {"source": name, "tombstone": ticket, "purged": purge and not forget}
+    for kind in ("sources", "credentials"):
+        parameters.remove(operator, name, kind)
+    data = {"source": name, "tombstone": ticket, "purged": purge}
     lines = [f"source {name} is removed; {what}" if made else f"source {name} is forgotten"]
     if made is None or providers.get(made.provider).needs_key:
         lines.append(

@@ -150,7 +150,7 @@ def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterat
             yield f"{each['source']}: {problem}"
     for name, depth in queues.items():
         told = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in depth.items())
-        remedy = ": rings that failed five times; the log of SyncFunction says why"
+        remedy = ": rings that failed on every try; the log of SyncFunction says why"
         yield f"{name}: {told}" + (remedy if name == "dlq" and depth["due"] else "")
 
 

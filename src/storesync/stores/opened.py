@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 
 
 class Stores:
-    """Opens stores, and keeps their connections between syncs."""
+    """Opens stores, and keeps their connections between syncs.
 
-    def __init__(self, table_client: DynamoDBClient, table: str) -> None:
+    Args:
+        table_client: a client of DynamoDB.
+        table: the table's name.
+        redis_ca_file: PEM file of the authorities to trust for Redis; empty for the system's.
+
+    """
+
+    def __init__(
+        self, table_client: DynamoDBClient, table: str, *, redis_ca_file: str = ""
+    ) -> None:
         self.table_client = table_client
         self._table = table
+        self._redis_ca_file = redis_ca_file
         self._servers: dict[Secret, Server] = {}
 
     def open(self, source: Source, budget: Budget) -> OpenStore:
         """Return the store of a source, for one sync.
 
         Raises:
-            ConfigurationError: if the URL of Redis is none.
+            ConfigurationError: if the URL of Redis or the file of authorities is invalid.
         """
         if source.store == "dynamodb":
             return DynamoDBStore(self.table_client, self._table, budget)
@@ -38,5 +48,6 @@ class Stores:
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415
 
         if source.store_url not in self._servers:
-            self._servers[source.store_url] = open_redis(source.store_url.reveal())
+            url = source.store_url.reveal()
+            self._servers[source.store_url] = open_redis(url, ca_file=self._redis_ca_file)
         return RedisStore(self._servers[source.store_url], budget, native=source.native_rows)

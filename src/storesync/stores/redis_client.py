@@ -50,7 +50,8 @@ REMEDIES = {
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
     "WRONGTYPE": "something else writes to a key of ours (docs/redis.md)",
-    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and name the file of its authority",
+    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its "
+    "authority is private",
 }
 _CODE = re.compile(rf"\b({'|'.join((*MENDED, *REMEDIES))})\b")
 
@@ -111,7 +112,7 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
         message = f"the URL of Redis must be {URL_SHAPE}"
         raise ConfigurationError(message)
     if ca_file and not Path(ca_file).is_file():
-        message = f"there is no file {ca_file!r} with the certificate of Redis' authority"
+        message = f"FLAGSTORE_REDIS_CA_FILE: there is no file {ca_file!r}"
         raise ConfigurationError(message)
     tls = {"ssl": True, "ssl_ca_certs": ca_file or None} if address.tls else {}
     return Server(
