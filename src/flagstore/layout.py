@@ -128,9 +128,9 @@ def intents_namespace(source: str) -> str:
     return f"{source}:$intents"
 
 
-def intent_key(source: str, ticket: int) -> Key:
-    """Where the pieces of one ticket are announced."""
-    return Key(intents_namespace(source), f"{ticket:012d}")
+def intent_key(source: str, ticket: int, digest: str) -> Key:
+    """Where the pieces of one set are announced: by its ticket and the digest of its index."""
+    return Key(intents_namespace(source), pieces_prefix(ticket, digest))
 
 
 def pieces_namespace(source: str) -> str:
@@ -138,14 +138,18 @@ def pieces_namespace(source: str) -> str:
     return f"{source}:$body"
 
 
-def pieces_prefix(ticket: int, part: int | None = None) -> str:
-    """Return what the keys of all pieces of a ticket's body, or of one large part, start with."""
-    return f"{ticket:012d}/" if part is None else f"{ticket:012d}.{part:04d}/"
+def pieces_prefix(ticket: int, digest: str) -> str:
+    """Return the prefix of the keys of the pieces of one body or large segment.
+
+    The digest is that of the body's index, or of the segment's bytes. A store that loses its last
+    writes may issue a ticket twice; the digest keeps the pieces of its two writers apart.
+    """
+    return f"{ticket:012d}/{digest[:16]}/"
 
 
-def piece_key(source: str, ticket: int, number: int, part: int | None = None) -> Key:
+def piece_key(source: str, prefix: str, number: int) -> Key:
     """Where one piece lies, counted from 0."""
-    return Key(pieces_namespace(source), f"{pieces_prefix(ticket, part)}{number:03d}")
+    return Key(pieces_namespace(source), f"{prefix}{number:03d}")
 
 
 class Version(NamedTuple):
@@ -239,9 +243,9 @@ class Head(NamedTuple):
         values = {name: value for name, value in self._asdict().items() if value != b""}
         return {**key._asdict(), **values}
 
-    def piece_ticket(self) -> tuple[int, int]:
-        """Return the ticket that wrote the pieces and their number; (0, 0) without pieces."""
+    def stored_pieces(self) -> tuple[str, int]:
+        """Return the prefix of the pieces' keys and their number; ("", 0) without pieces."""
         if not self.pieces:
-            return 0, 0
+            return "", 0
         ticket, number = json.loads(self.pieces)
-        return int(ticket), int(number)
+        return pieces_prefix(int(ticket), self.index_digest), int(number)

@@ -95,7 +95,7 @@ class LargeParts:
     def _read(self, part: Part, store: ReaderStore, deadline: float) -> bytes:
         pieces = self._begun.setdefault(part.data_digest, [])
         for piece in store.pieces(
-            self._source, part.ticket, deadline=deadline, part=part.number, start=len(pieces)
+            self._source, part.prefix(), deadline=deadline, start=len(pieces)
         ):
             pieces.append(piece)  # kept if the next one fails
         data = b"".join(self._begun.pop(part.data_digest)[: part.pieces])

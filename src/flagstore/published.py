@@ -40,8 +40,8 @@ class Published:
         self._store = store
         self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
-        self._begun: tuple[int, list[bytes]] = 0, []
-        """The ticket whose pieces are being read, and those that earlier attempts have read."""
+        self._begun: tuple[str, list[bytes]] = "", []
+        """Prefix of the pieces that are being read, and those that earlier attempts have read."""
 
     def store(self) -> ReaderStore:
         """Return the store, opened if it was not yet.
@@ -90,20 +90,20 @@ class Published:
             message = f"the head of {self._source!r} is behind its pulse"
             raise NotPublishedError(message)
         head = Head.from_record(record)
-        ticket, number = head.piece_ticket()
+        prefix, number = head.stored_pieces()
         data = head.body
         if number:
-            data = b"".join(self._pieces(store, ticket, deadline)[:number])
+            data = b"".join(self._pieces(store, prefix, deadline)[:number])
         return head, Body(head.index_data, head.index_digest, data)
 
-    def _pieces(self, store: ReaderStore, ticket: int, deadline: float) -> list[bytes]:
+    def _pieces(self, store: ReaderStore, prefix: str, deadline: float) -> list[bytes]:
         """Return all pieces of a body; what an attempt has read is kept until it is complete."""
-        if self._begun[0] != ticket:
-            self._begun = ticket, []
+        if self._begun[0] != prefix:
+            self._begun = prefix, []
         pieces = self._begun[1]
-        for piece in store.pieces(self._source, ticket, deadline=deadline, start=len(pieces)):
+        for piece in store.pieces(self._source, prefix, deadline=deadline, start=len(pieces)):
             pieces.append(piece)  # kept if the next one fails
-        self._begun = 0, []
+        self._begun = "", []
         return pieces
 
     def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:

@@ -112,14 +112,13 @@ class Publisher:
             index_digest=encoded.index_digest,
             revision=check.revision,
         )
-        groups = {number: cut(data) for number, data in encoded.parts.items()}
+        pieces = {digest: cut(data) for digest, data in encoded.parts.items()}
         if encoded.size() <= layout.INLINE_BYTES:
             head = head._replace(body=encoded.blocks)
-            self._put_pieces(ticket, [], groups)
         else:
-            pieces = cut(encoded.blocks)
-            head = head._replace(pieces=dumps([ticket, len(pieces)]))
-            self._put_pieces(ticket, pieces, groups)
+            body = pieces[head.index_digest] = cut(encoded.blocks)
+            head = head._replace(pieces=dumps([ticket, len(body)]))
+        self._put_pieces(head, pieces)
         sets = self._completed(check) | {"writer": writer}
         if allowed:
             sets["allowed"] = ticket
@@ -205,19 +204,20 @@ class Publisher:
             "error": None,
         }
 
-    def _put_pieces(self, ticket: int, body: list[bytes], parts: dict[int, list[bytes]]) -> None:
-        """Write what does not fit the head, announced by an intent that comes first."""
-        if not (body or parts):
+    def _put_pieces(self, head: Head, pieces: dict[str, list[bytes]]) -> None:
+        """Write what does not fit the head, by its digest, announced by an intent."""
+        if not pieces:
             return
-        sizes = [len(parts[number]) for number in range(len(parts))]
-        largest = max(len(piece) for pieces in (body, *parts.values()) for piece in pieces)
+        groups = {
+            layout.pieces_prefix(head.ticket, digest): group for digest, group in pieces.items()
+        }
         written_at = int(self._clock.now())
-        self._store.put_all([intent(self._source, ticket, len(body), sizes, largest, written_at)])
-        for part, pieces in ((None, body), *parts.items()):
+        self._store.put_all([intent(self._source, head, groups, written_at)])
+        for prefix, group in groups.items():
             self._store.put_all(
                 [
-                    {**layout.piece_key(self._source, ticket, number, part)._asdict(), "body": data}
-                    for number, data in enumerate(pieces)
+                    {**layout.piece_key(self._source, prefix, number)._asdict(), "body": data}
+                    for number, data in enumerate(group)
                 ]
             )
 

@@ -38,9 +38,9 @@ def content(world: World) -> dict[str, Any]:
     head = world.head()
     assert head is not None
     data = head.body
-    ticket, number = head.piece_ticket()
+    prefix, number = head.stored_pieces()
     for piece in range(number):
-        data += bytes(world.records[layout.piece_key(SOURCE.name, ticket, piece)]["body"])
+        data += bytes(world.records[layout.piece_key(SOURCE.name, prefix, piece)]["body"])
     return Body(head.index_data, head.index_digest, data).items("flags")
 
 

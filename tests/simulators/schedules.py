@@ -285,9 +285,9 @@ class World:
         head = self.head()
         if head is None or not head.pieces:
             return
-        ticket, number = head.piece_ticket()
+        prefix, number = head.stored_pieces()
         for piece in range(number):
-            record = self.records.get(piece_key(SOURCE.name, ticket, piece))
+            record = self.records.get(piece_key(SOURCE.name, prefix, piece))
             self.hold(record is not None, f"a piece of {pulse.published} is missing")
             self.hold(record is None or "expires_at" not in record, "the current body expires")
 

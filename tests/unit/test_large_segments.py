@@ -122,7 +122,7 @@ def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
     store.calls.clear()
     assert flags["a"] == 2
     flags.snapshot().item("segments", "big")
-    assert not [call for call in store.calls if call.startswith("part")]
+    assert not [call for call in store.calls if call.startswith("pieces")]
 
 
 def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_history() -> None:

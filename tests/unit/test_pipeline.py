@@ -14,7 +14,6 @@ from flagstore.layout import (
     Pulse,
     head_key,
     history_key,
-    piece_key,
     pieces_namespace,
     pulse_key,
 )
@@ -22,7 +21,7 @@ from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, pieces_of
 from storesync import errors
 from storesync.budget import Budget
 from storesync.model import Ring, Secret, Source
@@ -366,7 +365,7 @@ def test_the_hourly_check_repairs_a_lost_piece() -> None:
     """A large body of which a piece is gone is written again, under a new ticket."""
     rig = Rig(large(1))
     rig.sync()
-    del rig.records[piece_key("prod", rig.pulse().published, 1)]
+    del rig.records[pieces_of(rig.records, rig.pulse().published)[1]]
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "published"
     assert rig.read() == rig.provider.flags
@@ -1032,7 +1031,7 @@ def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None
     rig.provider.revision += 1
     with pytest.raises(KeyboardInterrupt):
         rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
-    orphan = piece_key("prod", rig.pulse().drawn, 0)
+    orphan = pieces_of(rig.records, rig.pulse().drawn)[0]
     assert "expires_at" not in rig.records[orphan]
     assert rig.sync().outcome == "published"
     assert rig.writes()[-1] == "expire"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from flagstore import layout
 from flagstore.encoding import encode
-from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, intent_key, piece_key
+from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, piece_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.reader_store import pieces_of
 from storesync.errors import CorruptStoreError, FenceLostError
 from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, Expiry, intent
 from storesync.model import Changes, FlagSet
@@ -73,7 +74,12 @@ class Rig:
 
     def pieces(self, ticket: int) -> list[Record]:
         """Return the pieces that a ticket wrote."""
-        return list(self.store.scan(layout.pieces_namespace("prod"), layout.pieces_prefix(ticket)))
+        return [self.records[key] for key in pieces_of(self.records, ticket)]
+
+    def intent(self, ticket: int) -> Record | None:
+        """Return the record that announces them."""
+        announced = self.store.scan(layout.intents_namespace("prod"), f"{ticket:012d}/")
+        return next(announced, None)
 
     def expiries(self, ticket: int) -> set[Any]:
         """Return when the pieces of a ticket expire."""
@@ -440,11 +446,14 @@ def test_a_large_body_lies_in_pieces() -> None:
     ticket = rig.publish(flags)
     pieces = rig.pieces(ticket)
     assert len(pieces) >= 2
-    assert rig.steps[:-1] == ["draw", "put", *["put"] * len(pieces), "publish"]
+    assert rig.steps == ["draw", "put", *["put"] * len(pieces), "publish"]
     head = rig.head()
     assert head.body == b""
-    assert head.piece_ticket() == (ticket, len(pieces))
-    assert rig.records[intent_key("prod", ticket)]["pieces"] == len(pieces)
+    prefix = layout.pieces_prefix(ticket, head.index_digest)
+    assert head.stored_pieces() == (prefix, len(pieces))
+    announced = rig.intent(ticket)
+    assert announced is not None
+    assert json.loads(str(announced["pieces"])) == {prefix: len(pieces)}
     stored = rig.readback.stored(ticket)
     assert stored is not None
     assert stored.flag_set.sections["flags"] == dict(sorted(flags.items()))
@@ -463,9 +472,9 @@ def test_a_writer_that_dies_between_pieces_leaves_no_orphan(cut: int) -> None:
             check, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     written = rig.pieces(check.ticket)
-    intent = rig.records.get(intent_key("prod", check.ticket), {"pieces": 0})
+    announced = rig.intent(check.ticket) or {"pieces": '{"": 0}'}
     assert len(written) == max(0, cut - 2)
-    assert len(written) <= int(intent["pieces"])
+    assert len(written) <= sum(json.loads(str(announced["pieces"])).values())
     assert rig.pulse().published < check.ticket
 
 
@@ -487,7 +496,7 @@ def test_a_damaged_piece_is_corrupt(damage: str) -> None:
     """A piece that is gone, or a stub of one that had expired, is no body."""
     rig = Rig()
     ticket = rig.publish(large(1))
-    key = piece_key("prod", ticket, 1)
+    key = pieces_of(rig.records, ticket)[1]
     if damage == "removed":
         del rig.records[key]
     else:
@@ -508,7 +517,7 @@ def test_what_the_history_keeps_never_expires() -> None:
     for ticket in tickets:
         assert rig.expiries(ticket) == {None}
         assert rig.readback.version(ticket).head.ticket == ticket
-        assert intent_key("prod", ticket) in rig.records
+        assert rig.intent(ticket)
 
 
 def test_what_nothing_names_expires_a_day_later() -> None:
@@ -519,7 +528,7 @@ def test_what_nothing_names_expires_a_day_later() -> None:
     assert rig.expiries(ticket) == {None}
     rig.expiry.expire(rig.pulse().published)
     assert rig.expiries(ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
-    assert intent_key("prod", ticket) not in rig.records
+    assert not rig.intent(ticket)
 
 
 def test_an_abandoned_writer_is_cleaned_up_after() -> None:
@@ -532,10 +541,10 @@ def test_an_abandoned_writer_is_cleaned_up_after() -> None:
     rig.expiry.expire(published)
     assert rig.expiries(check.ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     # The writer may still be writing: another expiry finds its later pieces.
-    assert intent_key("prod", check.ticket) in rig.records
+    assert rig.intent(check.ticket)
     rig.clock.advance(INTENT_TTL_S + 1)
     rig.expiry.expire(published)
-    assert intent_key("prod", check.ticket) not in rig.records
+    assert not rig.intent(check.ticket)
 
 
 def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
@@ -552,7 +561,7 @@ def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
     rig.clock.advance(INTENT_TTL_S + 1)
     rig.expiry.expire(published)
     assert rig.expiries(later.ticket) == {None}
-    assert intent_key("prod", later.ticket) in rig.records
+    assert rig.intent(later.ticket)
 
 
 def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
@@ -587,10 +596,12 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
 
 def put_intent(rig: Rig, ticket: int, pieces: int, largest: int = 1) -> None:
     """Put pieces that an older ticket wrote, and their intent."""
-    announced = intent("prod", ticket, pieces, [], largest, int(rig.clock.now()))
-    rig.records[intent_key("prod", ticket)] = announced
+    head = rig.head()._replace(ticket=ticket)
+    prefix = layout.pieces_prefix(ticket, head.index_digest)
+    announced = intent("prod", head, {prefix: [b"x" * largest] * pieces}, int(rig.clock.now()))
+    rig.records[Key(str(announced["namespace"]), str(announced["key"]))] = announced
     for number in range(pieces):
-        key = piece_key("prod", ticket, number)
+        key = piece_key("prod", prefix, number)
         rig.records[key] = {**key._asdict(), "body": b"x"}
 
 
@@ -636,8 +647,8 @@ def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, i
         ticket = rig.publish(LARGE[seed] if seed else {"a": seconds})
         rig.expiry.expire(ticket)
         for version in rig.pulse().versions():
-            owner, _ = rig.readback.version(version.ticket).head.piece_ticket()
-            assert not owner or rig.expiries(owner) == {None}
+            prefix, _ = rig.readback.version(version.ticket).head.stored_pieces()
+            assert not prefix or rig.expiries(int(prefix[:12])) == {None}
         assert rig.readback.stored(ticket) is not None
 
 

@@ -35,7 +35,7 @@ from flagstore.reader import Client
 from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, pieces_of
 from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
 
@@ -595,7 +595,7 @@ def test_a_piece_that_is_missing_is_looked_for_again_consistently() -> None:
     old = rig.publish(large(2))
     stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
     new = rig.publish(large(3))
-    del rig.records[piece_key("prod", old, 1)]
+    del rig.records[pieces_of(rig.records, old)[1]]
     rig.store.stale = stale
     assert rig.client.info().ticket == new
     assert rig.calls()[:4] == [HEAD, f"pieces {old}", "read! prod:$head", f"pieces {new}"]
@@ -607,7 +607,7 @@ def test_a_piece_that_stays_missing_leaves_the_last_known_good(damage: str) -> N
     rig = Rig({"a": 1})
     rig.client.snapshot()
     ticket = rig.publish(LARGE)
-    key = piece_key("prod", ticket, 0)
+    key = pieces_of(rig.records, ticket)[0]
     del rig.records[key]
     if damage == "stub":
         rig.records[key] = {**key._asdict(), "expires_at": 1}
@@ -622,8 +622,7 @@ def test_pieces_that_come_back_twice_are_not_read_twice() -> None:
     """What follows the pieces that the head names is left alone."""
     rig = Rig(LARGE)
     head = Head.from_record(rig.records[head_key("prod")])
-    ticket, number = head.piece_ticket()
-    key = piece_key("prod", ticket, number)
+    key = piece_key("prod", *head.stored_pieces())
     rig.records[key] = {**key._asdict(), "body": b"more"}
     assert rig.client["flag-3"] == LARGE["flag-3"]
 

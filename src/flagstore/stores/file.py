@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flagstore.body import Body
 from flagstore.encoding import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
-from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
+from flagstore.layout import Head, Key, Pulse, head_key, pieces_prefix, pulse_key
 from flagstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FileReader:
         self._clock = clock
         self._seen: tuple[int, int] | None = None
         self._head: Head | None = None
-        self._parts: Mapping[int, bytes] = {}
+        self._parts: Mapping[str, bytes] = {}
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return the pulse or the head."""
@@ -64,12 +64,12 @@ class FileReader:
         return head.to_record(key) if key == head_key(source) else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
         """Yield a large segment; bodies are never in pieces here."""
-        del source, ticket, deadline
-        if part is not None and not start:
-            yield self._parts[part]
+        del source, deadline
+        if not start and prefix in self._parts:
+            yield self._parts[prefix]
 
     def prepare(self) -> None:
         """Need nothing."""
@@ -154,12 +154,13 @@ def snapshot_of(path: str, source: str) -> Snapshot:
     head, parts = _head(load(path), 0, stat.st_mtime_ns)
 
     def part(wanted: Part) -> bytes:
-        return parts[wanted.number]
+        return parts[wanted.prefix()]
 
     return Snapshot(source, head, Body(head.index_data, head.index_digest, head.body), part)
 
 
-def _head(found: Document, ticket: int, changed_ns: int) -> tuple[Head, Mapping[int, bytes]]:
+def _head(found: Document, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, bytes]]:
+    """Return the head of a file's flag set, and its large segments by the prefix of their keys."""
     encoded = encode(found.sections, found.meta, ticket=ticket)
     head = Head(
         ticket=ticket,
@@ -171,7 +172,8 @@ def _head(found: Document, ticket: int, changed_ns: int) -> tuple[Head, Mapping[
         index_digest=encoded.index_digest,
         body=encoded.blocks,
     )
-    return head, encoded.parts
+    parts = {pieces_prefix(ticket, digest): data for digest, data in encoded.parts.items()}
+    return head, parts
 
 
 def _split(content: dict[str, Any]) -> Sections:
