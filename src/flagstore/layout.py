@@ -152,6 +152,14 @@ def piece_key(source: str, prefix: str, number: int) -> Key:
     return Key(pieces_namespace(source), f"{prefix}{number:03d}")
 
 
+class Publication(NamedTuple):
+    """Which publication: a store that lost its last writes may issue a ticket a second time."""
+
+    ticket: int
+    nonce: str
+    """Random, drawn with the ticket."""
+
+
 class Version(NamedTuple):
     """One kept publication, as the pulse lists it."""
 
@@ -194,11 +202,22 @@ class Pulse(NamedTuple):
     """The ticket of the last set that a person allowed against the guard. 0: none."""
     history: str = "[]"
     """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
+    drawn_nonce: str = ""
+    """Random, of the last ticket that was drawn."""
+    check_nonce: str = ""
+    """The nonce of the last completed check: with its ticket, the fence."""
+    nonce: str = ""
+    """The nonce of what is published, as in the head."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Pulse":
         """Read a pulse from its record; attributes that are unknown are left alone."""
         return cls(**{name: record[name] for name in cls._fields if name in record})
+
+    @property
+    def publication(self) -> Publication:
+        """Which publication is the current one."""
+        return Publication(self.published, self.nonce)
 
     def is_pinned(self, now_ms: int) -> bool:
         """Say whether publications are held back now."""
@@ -224,6 +243,8 @@ class Head(NamedTuple):
     body: bytes = b""
     pieces: str = ""
     """JSON ``[ticket, number]`` where the body lies in pieces, else empty."""
+    nonce: str = ""
+    """Random, drawn with the ticket."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Head":
@@ -237,6 +258,11 @@ class Head(NamedTuple):
         except TypeError as error:
             message = f"a head without all its attributes: {sorted(record)}"
             raise CorruptSnapshotError(message) from error
+
+    @property
+    def publication(self) -> Publication:
+        """Which publication this is."""
+        return Publication(self.ticket, self.nonce)
 
     def to_record(self, key: Key) -> Record:
         """Return the record; empty attributes are left out."""

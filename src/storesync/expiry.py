@@ -15,7 +15,7 @@ from storesync.stores.base import Delete, Expire, Fence, Put, commits
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flagstore.layout import Record
+    from flagstore.layout import Publication, Record
     from storesync.model import Clock
     from storesync.stores.base import Store
 
@@ -48,10 +48,10 @@ class Expiry:
         self._store = store
         self._clock = clock
 
-    def expire(self, published: int) -> None:
+    def expire(self, published: Publication) -> None:
         """Let pieces expire that neither the head nor the kept history names.
 
-        Only older tickets' pieces, and only while this ticket is what is published: then no
+        Only older tickets' pieces, and only while this is what is published: then no
         older ticket can be published any more, and no version be rolled back to but those that
         are kept.
 
@@ -61,16 +61,16 @@ class Expiry:
         intents = [
             announced
             for announced in self._store.scan(layout.intents_namespace(self._source))
-            if _ticket(announced) < published
+            if _ticket(announced) < published.ticket
         ]
         pulse = self._store.pulse(self._source) if intents else Pulse()
-        if pulse.published != published:
+        if pulse.publication != published:
             return
         named = self._named_pieces(pulse)
         for announced in intents:
-            self._expire_pieces(published, announced, named)
+            self._expire_pieces(Fence.while_published(published), announced, named)
 
-    def _expire_pieces(self, published: int, announced: Record, named: set[str]) -> None:
+    def _expire_pieces(self, fence: Fence, announced: Record, named: set[str]) -> None:
         """Let announced pieces expire that nothing names; forget them when they do."""
         pieces: dict[str, int] = json.loads(str(announced["pieces"]))
         at_s = int(self._clock.now()) + PIECE_TTL_S
@@ -81,7 +81,6 @@ class Expiry:
             if prefix not in named
             for piece in range(number)
         ]
-        fence = Fence(published=published)
         for group in commits(expiries):
             if group:
                 self._store.commit(self._source, fence, {}, group)

@@ -290,6 +290,7 @@ WRITTEN_HEAD: dict[int, dict[str, Any]] = {
             "2a4b2d2ace04712d6ab96a01acf81557"
         ),
         "pieces": "",
+        "nonce": "9f86d081884c7d65",
     }
 }
 WRITTEN_PULSE: dict[str, Any] = {
@@ -309,6 +310,9 @@ WRITTEN_PULSE: dict[str, Any] = {
     "refused": "5f3c",
     "allowed": 1_795_000_000,
     "history": "[[1795000000,1794999999000],[1795000001,1795000000000]]",
+    "drawn_nonce": "fcde2b2edba56bf4",
+    "check_nonce": "2c26b46b68ffc68f",
+    "nonce": "9f86d081884c7d65",
 }
 
 
@@ -355,7 +359,7 @@ def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
 
 def test_what_a_record_does_not_say_is_nothing() -> None:
     """Attributes that are missing are zero, empty, or an empty list."""
-    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, 0, "", "", 0, "[]"]
+    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, 0, "", "", 0, "[]", "", "", ""]
     assert list(Pulse.from_record({})) == nothing
     head = Head(7, "p", "d", "{}", 1, b"i", "x")
-    assert (head.revision, head.body, head.pieces) == (0, b"", "")
+    assert (head.revision, head.body, head.pieces, head.nonce) == (0, b"", "", "")

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from flagstore import layout
 from flagstore.encoding import encode
-from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, piece_key
+from flagstore.layout import (
+    Head,
+    Key,
+    Publication,
+    Pulse,
+    Version,
+    head_key,
+    history_key,
+    piece_key,
+)
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import pieces_of
@@ -80,6 +89,11 @@ class Rig:
         """Return the record that announces them."""
         announced = self.store.scan(layout.intents_namespace("prod"), f"{ticket:012d}/")
         return next(announced, None)
+
+    def publication(self, ticket: int = 0) -> Publication:
+        """Return what is published, or what was under a ticket."""
+        key = history_key("prod", ticket) if ticket else head_key("prod")
+        return Head.from_record(self.records[key]).publication
 
     def expiries(self, ticket: int) -> set[Any]:
         """Return when the pieces of a ticket expire."""
@@ -362,8 +376,9 @@ def test_rows_of_an_older_publication_are_not_written() -> None:
     rig = Rig()
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
+    flag_set = FlagSet("model", {"flags": {"a": 1}})
     with pytest.raises(FenceLostError):
-        rig.publisher.project(old, FlagSet("model", {"flags": {"a": 1}}), None, {})
+        rig.publisher.project(rig.publication(old), flag_set, None, {})
     assert Key("prod:flags", "a") not in rig.records
     assert rig.pulse().projected == 0
 
@@ -377,7 +392,7 @@ def test_rows_of_many_commits_are_noted_with_the_last() -> None:
     store = MemoryStore(rig.records, lambda _: seen.append(rig.pulse().projected))
     publisher = Publisher("prod", store, rig.clock)
     publisher.project(
-        ticket,
+        rig.publication(),
         FlagSet("model", {"flags": flags}),
         Changes(tuple(sorted(f"flags/{key}" for key in flags))),
         {"verified_at": 5},
@@ -513,7 +528,8 @@ def test_what_the_history_keeps_never_expires() -> None:
     """Pieces of kept versions have no TTL, however often pieces are expired."""
     rig = Rig()
     tickets = [rig.publish(large(seed)) for seed in range(3)]
-    rig.expiry.expire(rig.publish({"a": 1}))
+    rig.publish({"a": 1})
+    rig.expiry.expire(rig.publication())
     for ticket in tickets:
         assert rig.expiries(ticket) == {None}
         assert rig.readback.version(ticket).head.ticket == ticket
@@ -526,7 +542,7 @@ def test_what_nothing_names_expires_a_day_later() -> None:
     ticket = rig.publish(large(1))
     rig.drop_history()
     assert rig.expiries(ticket) == {None}
-    rig.expiry.expire(rig.pulse().published)
+    rig.expiry.expire(rig.publication())
     assert rig.expiries(ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     assert not rig.intent(ticket)
 
@@ -538,12 +554,12 @@ def test_an_abandoned_writer_is_cleaned_up_after() -> None:
     published = rig.publish({"a": 1})
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=check)
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.expiries(check.ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     # The writer may still be writing: another expiry finds its later pieces.
     assert rig.intent(check.ticket)
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert not rig.intent(check.ticket)
 
 
@@ -559,7 +575,7 @@ def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
             later, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.expiries(later.ticket) == {None}
     assert rig.intent(later.ticket)
 
@@ -572,7 +588,7 @@ def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=orphan)
     rig.publish({"a": 2})
-    rig.expiry.expire(old)
+    rig.expiry.expire(rig.publication(old))
     assert rig.expiries(orphan.ticket) == {None}
 
 
@@ -589,8 +605,9 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
                 "published": published + 1,
             }
 
+    expiry = Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock)
     with pytest.raises(FenceLostError):
-        Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock).expire(published)
+        expiry.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -615,7 +632,7 @@ def test_pieces_expire_in_steps_of_their_size(pieces: int, largest: int, commits
     published = rig.publish({"a": 1})
     put_intent(rig, 7, pieces, largest)
     rig.steps.clear()
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.steps.count("expire") == commits
     assert rig.expiries(7) == {int(rig.clock.now()) + PIECE_TTL_S}
 
@@ -630,7 +647,7 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
     record = {**rig.records[history_key("prod", first)], **damage}
     rig.records[history_key("prod", first)] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.expiry.expire(published)
+        rig.expiry.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -645,7 +662,7 @@ def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, i
     for seed, seconds in steps:
         rig.clock.advance(seconds)
         ticket = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.expiry.expire(ticket)
+        rig.expiry.expire(rig.publication(ticket))
         for version in rig.pulse().versions():
             prefix, _ = rig.readback.version(version.ticket).head.stored_pieces()
             assert not prefix or rig.expiries(int(prefix[:12])) == {None}

@@ -7,11 +7,12 @@ one.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from flagstore.layout import Key, Pulse, pulse_key
 from storesync.errors import FenceLostError
-from storesync.stores.base import Delete, Expire, Fence, Put
+from storesync.stores.base import NONCE_BYTES, Delete, Expire, Fence, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,7 @@ class MemoryStore:
         key = pulse_key(source)
         record = dict(self.records.get(key, key._asdict()))
         record["drawn"] = int(record.get("drawn", floor)) + 1
+        record["drawn_nonce"] = token_hex(NONCE_BYTES)
         self.records[key] = record
         return int(record["drawn"]), Pulse.from_record(record)
 
@@ -101,8 +103,8 @@ class MemoryStore:
 
 def _holds(fence: Fence, pulse: Pulse) -> bool:
     return (
-        (fence.ticket is None or fence.ticket == pulse.ticket)
-        and (fence.published is None or fence.published == pulse.published)
+        all(getattr(pulse, name) == value for name, value in fence.equal().items())
+        and (fence.drawn is None or fence.drawn <= pulse.drawn)
         and (fence.unpinned_at is None or not pulse.is_pinned(fence.unpinned_at))
     )
 
