@@ -14,13 +14,14 @@ from weakref import WeakSet
 
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
 from flagstore.layout import check_source
-from flagstore.published import Published
+from flagstore.published import NOTHING, Published
 from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flagstore.body import Part
+    from flagstore.layout import Publication
     from flagstore.parts import LargeParts
     from flagstore.stores import ReaderStore
 
@@ -257,10 +258,23 @@ class Loader:
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
+        mine = current.head.publication
         pulse = self._published.pulse(deadline)
-        if pulse.published > current.head.ticket:
-            self._snapshot = self._load(deadline, at_least=pulse.published)
-        self._checked_at = max(self._checked_at, pulse.checked_at)
+        goes_back = pulse.publication != mine and pulse.published <= mine.ticket
+        if goes_back:
+            # Either a replica lags, or the store has lost its history: one read tells which.
+            pulse = self._published.pulse(deadline, consistent=True)
+        if pulse.publication == mine:
+            self._checked_at = max(self._checked_at, pulse.checked_at)
+            return
+        found = self._load(deadline, pulse.publication, consistent=goes_back)
+        self._checked_at = pulse.checked_at
+        if found.head.publication == mine:
+            return  # a restored pulse may be older than the head beside it
+        self._snapshot = found
+        if goes_back and found.head.ticket <= mine.ticket:
+            text = "the store of %s has lost its history: version %d follows version %d"
+            self._tell(text, self.source, found.head.ticket, mine.ticket)
 
     def _succeeded(self) -> None:
         self._failures = 0
@@ -292,13 +306,15 @@ class Loader:
 
     # -- loading --------------------------------------------------------------------------------
 
-    def _load(self, deadline: float, *, at_least: int = 1) -> Snapshot:
+    def _load(
+        self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
+    ) -> Snapshot:
         """Load what is published, under the lock.
 
         Raises:
-            NotLoadedError: one of its subclasses; also if it is older than this ticket.
+            NotLoadedError: one of its subclasses; also if it is older than this publication.
         """
-        head, body = self._published.load(deadline, at_least=at_least)
+        head, body = self._published.load(deadline, at_least, consistent=consistent)
         if body.large or self._parts is not None:
             self._large_parts().keep(body)
         return Snapshot(self.source, head, body, self._part)

@@ -13,12 +13,16 @@ from flagstore.errors import (
     NotPublishedError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Head, Pulse, head_key, pulse_key
+from flagstore.layout import Head, Publication, Pulse, head_key, pulse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flagstore.stores import ReaderStore
+
+
+NOTHING = Publication(0, "")
+"""Before the first publication."""
 
 
 class Published:
@@ -55,41 +59,48 @@ class Published:
             self._store = open_store(os.environ, self._clock)
         return self._store
 
-    def pulse(self, deadline: float) -> Pulse:
+    def pulse(self, deadline: float, *, consistent: bool = False) -> Pulse:
         """Read what orders everything: one small read.
 
         Raises:
             NotPublishedError: there is nothing, or nothing any more.
         """
         key = pulse_key(self._source)
-        pulse = Pulse.from_record(self.store().read(key, consistent=False, deadline=deadline) or {})
+        record = self.store().read(key, consistent=consistent, deadline=deadline)
+        pulse = Pulse.from_record(record or {})
         if not pulse.published:
             message = f"the store no longer holds anything for {self._source!r}"
             raise NotPublishedError(message)
         return pulse
 
-    def load(self, deadline: float, *, at_least: int = 1) -> tuple[Head, Body]:
-        """Load head and body; what is older than a ticket, or torn, once more consistently.
+    def load(
+        self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
+    ) -> tuple[Head, Body]:
+        """Load head and body; what is older than a publication, or torn, once more consistently.
 
         Raises:
             NotLoadedError: one of its subclasses.
         """
         try:
-            return self._load(deadline, at_least, consistent=False)
+            return self._load(deadline, at_least, consistent=consistent)
         except (CorruptSnapshotError, NotPublishedError):
+            if consistent:
+                raise
             return self._load(deadline, at_least, consistent=True)
 
-    def _load(self, deadline: float, at_least: int, *, consistent: bool) -> tuple[Head, Body]:
+    def _load(
+        self, deadline: float, at_least: Publication, *, consistent: bool
+    ) -> tuple[Head, Body]:
         store = self.store()
         # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
         key = head_key(self._source, 0 if consistent else self._replica())
         record = store.read(key, consistent=consistent, deadline=deadline)
         if record is None:
             raise self._absent(deadline, consistent=consistent)
-        if int(record.get("ticket", 0)) < at_least:
+        head = Head.from_record(record)
+        if head.ticket <= at_least.ticket and head.publication != at_least:
             message = f"the head of {self._source!r} is behind its pulse"
             raise NotPublishedError(message)
-        head = Head.from_record(record)
         prefix, number = head.stored_pieces()
         data = head.body
         if number:

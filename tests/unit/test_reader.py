@@ -555,6 +555,92 @@ def test_an_older_head_is_never_taken_after_a_newer_one() -> None:
         assert not rig.client.info().stale
 
 
+def test_a_replica_that_lags_costs_one_read_more() -> None:
+    """Only a consistent read tells an old response from a store that has lost its history."""
+    rig = Rig({"a": "old"})
+    old = dict(rig.records[pulse_key("prod")])
+    rig.publish({"a": "new"})
+    rig.client.snapshot()
+    rig.store.stale = {pulse_key("prod"): old}
+    rig.advance(EXPIRED_S)
+    rig.calls()
+    assert rig.client["a"] == "new"
+    assert rig.calls() == [PULSE, "read! prod:$pulse"]
+
+
+def again(rig: Rig, ticket: int, flags: dict[str, Any]) -> None:
+    """Publish in a store that was restored to before a ticket, or emptied (0)."""
+    rig.records.clear()
+    if ticket:
+        rig.records[pulse_key("prod")] = {**pulse_key("prod")._asdict(), "drawn": ticket - 1}
+    rig.publish(flags)
+
+
+@pytest.mark.parametrize("back", [0, 1, 5], ids=["the same", "one less", "five less"])
+@pytest.mark.parametrize("lags", [True, False])
+def test_a_store_that_lost_its_history_is_followed(
+    back: int, warnings_of: Callable[[], list[str]], *, lags: bool
+) -> None:
+    """A set that has the same number as the one in hand, or a lower one, but another nonce."""
+    rig = Rig({"a": "lost"})
+    rig.client.snapshot()
+    ticket = rig.client.info().ticket
+    again(rig, ticket - back, {"a": "kept"})
+    if lags:
+        rig.store.stale = {key: dict(record) for key, record in rig.records.items()}
+        rig.publish({"a": "last"})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == ("last" if lags else "kept")
+    info = rig.client.info()
+    assert (info.stale, info.error) == (False, "")
+    followed = f"has lost its history: version {ticket - back} follows version {ticket}"
+    assert sum(followed in line for line in warnings_of()) == (not lags)
+    rig.advance(EXPIRED_S)
+    rig.store.stale = {}
+    rig.calls()
+    assert rig.client["a"] == ("last" if lags else "kept")
+    assert rig.calls() == [PULSE]
+
+
+def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
+    """Until then the flags in hand stay, and the error says why."""
+    rig = Rig({"a": "lost"})
+    rig.client.snapshot()
+    rig.records.clear()
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == "lost"
+    assert "no longer holds anything" in rig.client.info().error
+    rig.wall.advance(-3_600)  # the clock of the writer that fills it is behind
+    rig.publish({"a": "new"})
+    rig.wall.advance(3_600)
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == "new"
+    assert not rig.client.info().stale
+
+
+def test_a_restored_pulse_that_is_older_than_its_head_takes_nothing_away() -> None:
+    """Items of a backup may be some moments apart: the set in hand stays, and is not stale."""
+    rig = Rig({"a": 1})
+    older = dict(rig.records[pulse_key("prod")])
+    rig.publish({"a": 2})
+    snapshot = rig.client.snapshot()
+    rig.records[pulse_key("prod")] = older
+    rig.advance(EXPIRED_S)
+    assert rig.client.snapshot() is snapshot
+    assert not rig.client.info().stale
+
+
+def test_a_head_of_another_history_than_its_pulse_is_not_taken() -> None:
+    """The same number is not enough: the nonce must be the pulse's, too."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.records[pulse_key("prod")]["nonce"] = "another"
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert "behind its pulse" in rig.client.info().error
+
+
 def test_a_head_that_is_behind_its_pulse_is_read_again_consistently() -> None:
     """The pulse says what must be there."""
     rig = Rig({"a": 1})
