@@ -59,6 +59,12 @@ class Actor:
     failed: str = ""
 
 
+class Nonce(str):
+    """A random text that only tells whether it is another's: which one it is makes no state."""
+
+    __slots__ = ()
+
+
 class ObservedStore(MemoryStore):
     """A memory store that notes what the running actor observes."""
 
@@ -75,7 +81,8 @@ class ObservedStore(MemoryStore):
         """Draw; what an actor saw before its ticket no longer counts."""
         ticket, pulse = super().draw(source, floor)
         if actor := self._current():
-            actor.ticket, actor.seen = ticket, [("pulse", *_core(pulse))]
+            seen = [("pulse", *_core(pulse)), ("nonce", Nonce(pulse.drawn_nonce))]
+            actor.ticket, actor.seen = ticket, seen
         return ticket, pulse
 
     def read(self, key: Key) -> Record | None:
@@ -86,7 +93,8 @@ class ObservedStore(MemoryStore):
             if key == pulse_key(SOURCE.name):
                 actor.seen.append(("pulse", *_core(Pulse.from_record(record))))
             else:
-                actor.seen.append(("head", record.get("ticket"), digest))
+                nonce = Nonce(record.get("nonce", ""))
+                actor.seen.append(("head", record.get("ticket"), digest, nonce))
         return record
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
@@ -210,67 +218,48 @@ class World:
     def key(self) -> int:
         """Return a hash of everything that decides what can still happen.
 
-        Tickets count only by their order, so they are replaced by their ranks. The history is
-        left out: nothing reads it before a day has passed, and the clock stands still.
+        Of nonces it matters only which are the same.
         """
-        pulse, head = self.pulse(), self.head()
-        alive = [actor for actor in self.actors if not actor.done]
-        tickets = {0, head.ticket if head else 0, *_core(pulse)[:3]}
-        for actor in alive:
+        return hash(_renamed(self.state(self.ranks()), {}))
+
+    def ranks(self) -> Mapping[int, int]:
+        """Return the place of each ticket that matters yet: they count only by their order."""
+        tickets = {0, *_core(self.pulse())[:3]}
+        if head := self.head():
+            tickets.add(head.ticket)
+        for actor in (actor for actor in self.actors if not actor.done):
             tickets.add(actor.ticket)
             for kind, *values in actor.seen:
                 tickets |= set(values[: _TICKETS.get(kind, 0)])
-        rank = {ticket: place for place, ticket in enumerate(sorted(tickets))}
+        return {ticket: place for place, ticket in enumerate(sorted(tickets))}
+
+    def state(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+        """Return store, actors and provider."""
 
         def ranked(kind: str, *values: Any) -> tuple[Any, ...]:
             count = _TICKETS.get(kind, 0)
             return (kind, *(rank[ticket] for ticket in values[:count]), *values[count:])
 
-        items = frozenset(
-            (key, record.get("item"), record.get("expires_at"))
-            for key, record in self.records.items()
-            if "$" not in key.namespace
-        )
         actors = tuple(
             (number, a.waiting, rank[a.ticket], *(ranked(*entry) for entry in a.seen))
             for number, a in enumerate(self.actors)
             if not a.done
         )
-        stored = (
-            (ranked("pulse", *_core(pulse)), ranked("head", head.ticket, head.digest))
-            if head
-            else ()
-        )
         flags = tuple(sorted(self.provider.flags.items()))
-        pieces = self._pieces_key(rank)
-        return hash((stored, items, actors, flags, self.provider.revision, pieces))
-
-    def _pieces_key(self, rank: Mapping[int, int]) -> frozenset[Any]:
-        """Return which tickets' pieces and intents are there, and which of them expire."""
-        return frozenset(
-            (
-                key.namespace,
-                rank.get(int(key.key[:12]), key.key),
-                key.key[12:],
-                "expires_at" in record,
-            )
-            for key, record in self.records.items()
-            if key.namespace.endswith(("$body", "$intents"))
-        )
+        return (stored(self.records, rank), actors, flags, self.provider.revision)
 
     # -- what must hold -------------------------------------------------------------------------
 
     def pulse(self) -> Pulse:
         """Return the pulse as it stands."""
-        return Pulse.from_record(self.records.get(pulse_key(SOURCE.name), {}))
+        return pulse_of(self.records)
 
     def head(self) -> Head | None:
         """Return the head as it stands."""
-        record = self.records.get(head_key(SOURCE.name))
-        return Head.from_record(record) if record else None
+        return head_of(self.records)
 
     def _check(self, before: Pulse, after: Pulse) -> None:
-        if after.published == before.published:
+        if after.publication == before.publication:
             self._check_pieces(after)
             return
         head = self.head()
@@ -298,6 +287,52 @@ class World:
             raise Violation(message)
 
 
+def pulse_of(records: Mapping[Key, Record]) -> Pulse:
+    """Return the pulse of a store."""
+    return Pulse.from_record(records.get(pulse_key(SOURCE.name), {}))
+
+
+def head_of(records: Mapping[Key, Record]) -> Head | None:
+    """Return the head of a store."""
+    record = records.get(head_key(SOURCE.name))
+    return Head.from_record(record) if record else None
+
+
+def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any, ...]:
+    """Return pulse and head, rows, pieces and intents, and what of these expires.
+
+    The history is left out: nothing reads it before a day has passed, and the clock stands still.
+    """
+    pulse, head = pulse_of(records), head_of(records)
+    ticket, published, projected, *more = _core(pulse)
+    pieces = frozenset(
+        (key.namespace, rank.get(int(key.key[:12]), key.key), key.key[12:], "expires_at" in record)
+        for key, record in records.items()
+        if key.namespace.endswith(("$body", "$intents"))
+    )
+    items = frozenset(
+        (key, record.get("item"), record.get("expires_at"))
+        for key, record in records.items()
+        if "$" not in key.namespace
+    )
+    return (
+        *(rank[number] for number in (ticket, published, projected)),
+        *more,
+        head and (rank[head.ticket], head.digest, Nonce(head.nonce)),
+        items,
+        pieces,
+    )
+
+
+def _renamed(value: Any, names: dict[str, int]) -> Any:
+    """Return a state with each nonce replaced by its number in the order of their appearance."""
+    if isinstance(value, Nonce):
+        return names.setdefault(value, len(names))
+    if isinstance(value, tuple):
+        return tuple(_renamed(part, names) for part in value)
+    return value
+
+
 _TICKETS = {"pulse": 3, "head": 1}
 """How many values of an observation are tickets, counted from the first."""
 
@@ -313,6 +348,8 @@ def _core(pulse: Pulse) -> tuple[Any, ...]:
         pulse.revision,
         pulse.pinned,
         pulse.refused,
+        Nonce(pulse.check_nonce),
+        Nonce(pulse.nonce),
     )
 
 
