@@ -25,7 +25,6 @@ GIVEN_OUT = {"Flags", "Segments", "ReaderAgeSeconds", "ReaderStale"}
     ("page", "says"),
     [
         ("docs/sources.md", f"lost {BOTH} of its flags"),
-        ("docs/runbook.md", f"lost {BOTH} of its flags"),
         ("docs/outages.md", f"{BOTH} are gone: refused"),
         ("docs/guarantees.md", f"loses more than max({MAY_LOSE_ITEMS}, {SHARE}) is refused"),
         ("SECURITY.md", f"empty or lost more than {SHARE} is refused"),

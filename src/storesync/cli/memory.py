@@ -46,9 +46,10 @@ class MemoryStore:
         """Draw the next ticket."""
         self._step("draw")
         key = pulse_key(source)
+        nonce = token_hex(NONCE_BYTES)  # outside: the system's randomness lets other threads run
         record = dict(self.records.get(key, key._asdict()))
         record["drawn"] = int(record.get("drawn", floor)) + 1
-        record["drawn_nonce"] = token_hex(NONCE_BYTES)
+        record["drawn_nonce"] = nonce
         self.records[key] = record
         return int(record["drawn"]), Pulse.from_record(record)
 
