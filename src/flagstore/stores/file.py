@@ -28,7 +28,6 @@ from flagstore.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.body import Part
     from flagstore.layout import Record
 
     Sections = dict[str, dict[str, Any]]
@@ -152,11 +151,9 @@ def snapshot_of(path: str, source: str) -> Snapshot:
     """
     stat = os.stat(path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
     head, parts = _head(load(path), 0, stat.st_mtime_ns)
-
-    def part(wanted: Part) -> bytes:
-        return parts[wanted.prefix()]
-
-    return Snapshot(source, head, Body(head.index_data, head.index_digest, head.body), part)
+    body = Body(head.index_data, head.index_digest, head.body)
+    in_hand = {part.data_digest: parts[part.prefix()] for part in body.large.values()}
+    return Snapshot(source, head, body, lambda part: in_hand[part.data_digest], in_hand)
 
 
 def _head(found: Document, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, bytes]]:
