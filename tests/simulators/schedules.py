@@ -81,7 +81,7 @@ class ObservedStore(MemoryStore):
         """Draw; what an actor saw before its ticket no longer counts."""
         ticket, pulse = super().draw(source, floor)
         if actor := self._current():
-            seen = [("pulse", *_core(pulse)), ("nonce", Nonce(pulse.drawn_nonce))]
+            seen = [("pulse", *core(pulse)), ("nonce", Nonce(pulse.drawn_nonce))]
             actor.ticket, actor.seen = ticket, seen
         return ticket, pulse
 
@@ -91,7 +91,7 @@ class ObservedStore(MemoryStore):
         if (actor := self._current()) and record:
             digest = record.get("digest")
             if key == pulse_key(SOURCE.name):
-                actor.seen.append(("pulse", *_core(Pulse.from_record(record))))
+                actor.seen.append(("pulse", *core(Pulse.from_record(record))))
             else:
                 nonce = Nonce(record.get("nonce", ""))
                 actor.seen.append(("head", record.get("ticket"), digest, nonce))
@@ -224,7 +224,7 @@ class World:
 
     def ranks(self) -> Mapping[int, int]:
         """Return the place of each ticket that matters yet: they count only by their order."""
-        tickets = {0, *_core(self.pulse())[:3]}
+        tickets = {0, *core(self.pulse())[:3]}
         if head := self.head():
             tickets.add(head.ticket)
         for actor in (actor for actor in self.actors if not actor.done):
@@ -304,7 +304,7 @@ def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any,
     The history is left out: nothing reads it before a day has passed, and the clock stands still.
     """
     pulse, head = pulse_of(records), head_of(records)
-    ticket, published, projected, *more = _core(pulse)
+    ticket, published, projected, *more = core(pulse)
     pieces = frozenset(
         (key.namespace, rank.get(int(key.key[:12]), key.key), key.key[12:], "expires_at" in record)
         for key, record in records.items()
@@ -337,7 +337,7 @@ _TICKETS = {"pulse": 3, "head": 1}
 """How many values of an observation are tickets, counted from the first."""
 
 
-def _core(pulse: Pulse) -> tuple[Any, ...]:
+def core(pulse: Pulse) -> tuple[Any, ...]:
     """Return what of a pulse decides what happens next, tickets first."""
     return (
         pulse.ticket,
@@ -353,7 +353,7 @@ def _core(pulse: Pulse) -> tuple[Any, ...]:
     )
 
 
-def explore(make: Callable[[], World], finish: Callable[[World], None]) -> tuple[int, int]:
+def explore[W: World](make: Callable[[], W], finish: Callable[[W], None]) -> tuple[int, int]:
     """Run every interleaving of a world's actors; return the states and the ends that were seen.
 
     Depth first; a state that has been seen (store, provider and all that each actor has
