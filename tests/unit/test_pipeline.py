@@ -885,6 +885,38 @@ def test_overtaken_every_time_the_ring_comes_again() -> None:
     assert rig.read() == {"a": 1}
 
 
+@pytest.mark.parametrize("lost", ["the draw", "the last check as well"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sync_whose_ticket_the_store_lost_fetches_again(lost: str, others: int) -> None:
+    """Others draw its number, and the one that it saw: it takes neither for what it knows."""
+    rig = Rig()
+    rig.sync()
+    kept = dict(rig.records)
+    rig.clock.advance(10)
+    rig.sync()
+    if lost == "the draw":
+        kept = dict(rig.records)
+    rig.clock.advance(10)
+    rig.provider.change(a=2)
+
+    def lose() -> None:
+        rig.provider.on_fetch = lambda: None
+        rig.records.clear()
+        rig.records.update(kept)
+        for value in range(others):
+            rig.provider.change(a=3 + value)
+            budget = Budget(rig.clock, random.Random(1), 300)
+            http, store = NoHttp(), MemoryStore(rig.records)
+            Sync(SOURCE, rig.provider, store, http=http, budget=budget).run([SCHEDULE])  # type: ignore[arg-type]
+
+    rig.provider.on_fetch = lose
+    report = rig.sync()
+    assert rig.writes().count("draw") == 2
+    assert report.outcome == ("unchanged" if others else "published")
+    assert report.ticket == rig.pulse().ticket
+    assert rig.read() == rig.provider.flags
+
+
 class Twice(MemoryStore):
     """A store whose answer gets lost, so that each completing step is sent a second time."""
 

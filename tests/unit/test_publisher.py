@@ -112,6 +112,26 @@ def large(seed: int) -> dict[str, Any]:
     return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
 
 
+def test_nothing_follows_a_publication_that_the_store_lost() -> None:
+    """Its number comes again with another nonce: its rows and its expiries are not that one's."""
+    rig = Rig()
+    rig.publish(large(1))
+    rig.drop_history()
+    kept = {key: dict(record) for key, record in rig.records.items()}
+    ticket = rig.publish({"a": "lost"})
+    lost = rig.publication()
+    rig.records.clear()
+    rig.records.update(kept)
+    rig.store.draw("prod", 0)
+    rig.records[layout.pulse_key("prod")]["drawn"] = ticket - 1
+    assert rig.publish({"a": "again"}) == ticket
+    before = dict(rig.records)
+    rig.expiry.expire(lost)
+    with pytest.raises(FenceLostError):
+        rig.publisher.project(lost, FlagSet("model", {"flags": {"a": "lost"}}), None, {})
+    assert rig.records == before
+
+
 # -- what is kept -------------------------------------------------------------------------------
 
 
