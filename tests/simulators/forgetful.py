@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flagstore import Client
 from flagstore.layout import Head, Key, Publication, Pulse
 from simulators.reader_store import pieces_of
-from simulators.schedules import SOURCE, Nonce, World, core, head_of, stored
+from simulators.schedules import QUIET, SOURCE, Nonce, World, core, head_of, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +69,8 @@ class ForgetfulWorld(World):
 
     Tickets count by their numbers here, since a store that lost some issues them once more.
     """
+
+    quiet = QUIET | {"project"}  # a reader looks at no rows
 
     def __init__(self, records: Mapping[Key, Record], provider: Any) -> None:
         super().__init__(records, provider)

@@ -108,6 +108,8 @@ class ObservedStore(MemoryStore):
 class World:
     """A store, a provider and some actors; :meth:`go` lets one actor take one step."""
 
+    quiet = QUIET
+
     def __init__(
         self,
         records: Mapping[Key, Record],
@@ -171,7 +173,7 @@ class World:
             actor.done = True
 
     def _stop(self, step: str) -> None:
-        if step in QUIET and not self._switch_at_reads:
+        if step in self.quiet and not self._switch_at_reads:
             return
         actor = self._current()
         if actor is not None:
