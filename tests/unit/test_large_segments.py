@@ -250,7 +250,7 @@ def test_threads_that_need_one_large_segment_read_it_once() -> None:
     rig.sync()
     flags, store = rig.reader()
     snapshot = flags.snapshot()
-    store.on_call = lambda _call: time.sleep(0.2)
+    store.on_call = lambda _call: time.sleep(0.05)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: snapshot.item("segments", "big"), range(8)))
     assert found == [members(3_000)] * 8
