@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import PIECE_BYTES
+from flagstore.layout import PIECE_BYTES, pieces_prefix
 
 LARGE_SECTION = "segments"
 """Whose items may be large parts."""
@@ -53,9 +53,12 @@ class Part(NamedTuple):
     data_digest: str
     """Of the bytes of its pieces together."""
     ticket: int
-    number: int
-    """The ticket that wrote it, and which of that ticket's parts it is."""
+    """Of the publication that wrote it."""
     pieces: int
+
+    def prefix(self) -> str:
+        """Return the prefix of its pieces' keys."""
+        return pieces_prefix(self.ticket, self.data_digest)
 
 
 def whole_digest(data: bytes) -> str:

@@ -31,8 +31,8 @@ class Encoded(NamedTuple):
     blocks: bytes
     digest: str
     counts: str
-    parts: Mapping[int, bytes]
-    """The large parts that must be written: number → deflated JSON."""
+    parts: Mapping[str, bytes]
+    """The large parts that must be written: digest of the bytes → deflated JSON."""
 
     def size(self) -> int:
         """Return the bytes that index and blocks take together."""
@@ -104,18 +104,17 @@ def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
 
 def _parts(
     large: Mapping[str, Any], ticket: int, known: Mapping[str, Part]
-) -> tuple[dict[str, Part], dict[int, bytes]]:
+) -> tuple[dict[str, Part], dict[str, bytes]]:
     parts: dict[str, Part] = {}
-    written: dict[int, bytes] = {}
+    written: dict[str, bytes] = {}
     for key in sorted(large):
         digest = item_digest(large[key])
         if key in known and known[key].digest == digest:
             parts[key] = known[key]
             continue
         data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
-        number = len(written)
-        written[number] = data
-        parts[key] = Part(digest, short_digest(data), ticket, number, len(cut(data)))
+        part = parts[key] = Part(digest, short_digest(data), ticket, len(cut(data)))
+        written[part.data_digest] = data
     return parts, written
 
 

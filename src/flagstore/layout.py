@@ -128,9 +128,9 @@ def intents_namespace(source: str) -> str:
     return f"{source}:$intents"
 
 
-def intent_key(source: str, ticket: int) -> Key:
-    """Where the pieces of one ticket are announced."""
-    return Key(intents_namespace(source), f"{ticket:012d}")
+def intent_key(source: str, ticket: int, digest: str) -> Key:
+    """Where the pieces of one set are announced: by its ticket and the digest of its index."""
+    return Key(intents_namespace(source), pieces_prefix(ticket, digest))
 
 
 def pieces_namespace(source: str) -> str:
@@ -138,14 +138,26 @@ def pieces_namespace(source: str) -> str:
     return f"{source}:$body"
 
 
-def pieces_prefix(ticket: int, part: int | None = None) -> str:
-    """Return what the keys of all pieces of a ticket's body, or of one large part, start with."""
-    return f"{ticket:012d}/" if part is None else f"{ticket:012d}.{part:04d}/"
+def pieces_prefix(ticket: int, digest: str) -> str:
+    """Return the prefix of the keys of the pieces of one body or large segment.
+
+    The digest is that of the body's index, or of the segment's bytes. A store that loses its last
+    writes may issue a ticket twice; the digest keeps the pieces of its two writers apart.
+    """
+    return f"{ticket:012d}/{digest[:16]}/"
 
 
-def piece_key(source: str, ticket: int, number: int, part: int | None = None) -> Key:
+def piece_key(source: str, prefix: str, number: int) -> Key:
     """Where one piece lies, counted from 0."""
-    return Key(pieces_namespace(source), f"{pieces_prefix(ticket, part)}{number:03d}")
+    return Key(pieces_namespace(source), f"{prefix}{number:03d}")
+
+
+class Publication(NamedTuple):
+    """Which publication: a store that lost its last writes may issue a ticket a second time."""
+
+    ticket: int
+    nonce: str
+    """Random, drawn with the ticket."""
 
 
 class Version(NamedTuple):
@@ -192,11 +204,22 @@ class Pulse(NamedTuple):
     """The ticket of the last set that a person allowed against the guard. 0: none."""
     history: str = "[]"
     """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
+    drawn_nonce: str = ""
+    """Random, of the last ticket that was drawn."""
+    check_nonce: str = ""
+    """The nonce of the last completed check: with its ticket, the fence."""
+    nonce: str = ""
+    """The nonce of what is published, as in the head."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Pulse":
         """Read a pulse from its record; attributes that are unknown are left alone."""
         return cls(**{name: record[name] for name in cls._fields if name in record})
+
+    @property
+    def publication(self) -> Publication:
+        """Which publication is the current one."""
+        return Publication(self.published, self.nonce)
 
     def is_pinned(self, now_ms: int) -> bool:
         """Say whether publications are held back now."""
@@ -222,6 +245,8 @@ class Head(NamedTuple):
     body: bytes = b""
     pieces: str = ""
     """JSON ``[ticket, number]`` where the body lies in pieces, else empty."""
+    nonce: str = ""
+    """Random, drawn with the ticket."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Head":
@@ -236,6 +261,11 @@ class Head(NamedTuple):
             message = f"a head without all its attributes: {sorted(record)}"
             raise CorruptSnapshotError(message) from error
 
+    @property
+    def publication(self) -> Publication:
+        """Which publication this is."""
+        return Publication(self.ticket, self.nonce)
+
     def to_record(self, key: Key) -> Record:
         """Return the record; empty attributes are left out."""
         values = {
@@ -245,9 +275,9 @@ class Head(NamedTuple):
         }
         return {**key._asdict(), **values}
 
-    def piece_ticket(self) -> tuple[int, int]:
-        """Return the ticket that wrote the pieces and their number; (0, 0) without pieces."""
+    def stored_pieces(self) -> tuple[str, int]:
+        """Return the prefix of the pieces' keys and their number; ("", 0) without pieces."""
         if not self.pieces:
-            return 0, 0
+            return "", 0
         ticket, number = json.loads(self.pieces)
-        return int(ticket), int(number)
+        return pieces_prefix(int(ticket), self.index_digest), int(number)

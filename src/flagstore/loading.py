@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
 from flagstore.layout import check_source
-from flagstore.published import Published
+from flagstore.published import NOTHING, Published
 from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from flagstore.body import Part
+    from flagstore.layout import Publication
     from flagstore.parts import LargeParts
     from flagstore.stores import ReaderStore
 
@@ -228,7 +229,7 @@ class Loader:
             checked_at=checked_at,
             age_s=max(0.0, self._clock() - checked_at),
             stale=self._failures > 0,
-            error=str(self._error or ""),
+            error=str(self._error or (self._parts and self._parts.error()) or ""),
         )
 
     # -- freshness ------------------------------------------------------------------------------
@@ -301,15 +302,50 @@ class Loader:
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
+        mine = current.head.publication
         pulse = self._published.pulse(deadline)
-        if pulse.published > current.head.ticket:
-            self._snapshot = self._load(deadline, at_least=pulse.published)
-        self._checked_at = max(self._checked_at, pulse.checked_at)
+        goes_back = pulse.publication != mine and pulse.published <= mine.ticket
+        if goes_back:
+            # Either a replica lags, or the store has lost its history: one read tells which.
+            pulse = self._published.pulse(deadline, consistent=True)
+        if pulse.publication == mine:
+            self._checked_at = max(self._checked_at, pulse.checked_at)
+            self._heard()
+            self._replace(current.again() if current.stand_ins else current, current, deadline)
+            return
+        found = self._load(deadline, pulse.publication, consistent=goes_back)
+        self._checked_at = pulse.checked_at
+        self._heard()
+        if found.head.publication == mine:
+            return  # a restored pulse may be older than the head beside it
+        self._replace(found, current, deadline)
+        if goes_back and found.head.ticket <= mine.ticket:
+            text = "the store of %s has lost its history: version %d follows version %d"
+            self._tell(text, self.source, found.head.ticket, mine.ticket)
+
+    def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
+        """Serve another flag set from now on, with each part of it that could be evaluated before.
+
+        Raises:
+            NotLoadedError: for a large segment of it, the one in hand has to stand in.
+        """
+        if found is current:
+            return
+        try:
+            if self._parts is not None:
+                self._parts.replace(found, current, self._published.store(), deadline)
+        finally:
+            same = found.head.publication == current.head.publication
+            if not same or found.stand_ins.keys() != current.stand_ins.keys():
+                self._snapshot = found
+
+    def _heard(self) -> None:
+        self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
 
     def _succeeded(self) -> None:
         self._failures = 0
         self._error = None
-        self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
+        self._heard()
         self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
         if self._told_stale:
             self._told_stale = False
@@ -336,16 +372,18 @@ class Loader:
 
     # -- loading --------------------------------------------------------------------------------
 
-    def _load(self, deadline: float, *, at_least: int = 1) -> Snapshot:
+    def _load(
+        self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
+    ) -> Snapshot:
         """Load what is published, under the lock.
 
         Raises:
-            NotLoadedError: one of its subclasses; also if it is older than this ticket.
+            NotLoadedError: one of its subclasses; also if it is older than this publication.
         """
-        head, body = self._published.load(deadline, at_least=at_least)
-        if body.large or self._parts is not None:
-            self._large_parts().keep(body)
-        return Snapshot(self.source, head, body, self._part)
+        head, body = self._published.load(deadline, at_least, consistent=consistent)
+        has_parts = body.large or self._parts is not None
+        parts = self._large_parts().keep(body) if has_parts else None
+        return Snapshot(self.source, head, body, self._part, parts)
 
     def _part(self, part: Part) -> bytes:
         """Return the bytes of a large segment, kept from the first time on."""

@@ -1,4 +1,4 @@
-"""Large segments in hand: read when they are first asked for, kept while they stay the same."""
+"""Large segments in hand: read when they are first needed, kept until newer ones are read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flagstore.body import Body, Part
     from flagstore.loading import Turns
+    from flagstore.snapshot import Snapshot
     from flagstore.stores import ReaderStore
 
 
@@ -28,6 +29,7 @@ class LargeParts:
         self._source = source
         self._monotonic = monotonic
         self._data: dict[str, bytes] = {}
+        """By digest, of the newest flag set."""
         self._begun: dict[str, list[bytes]] = {}
         """By digest, pieces that earlier attempts have read."""
         self._wanted: dict[str, Part] = {}
@@ -35,16 +37,49 @@ class LargeParts:
         """By the digest of one that is damaged, or "" for all: until when, and why."""
         self._budget_s = REFRESH_S
 
-    def keep(self, body: Body) -> None:
-        """Keep those that a new flag set still has."""
+    def keep(self, body: Body) -> dict[str, bytes]:
+        """Return those in hand that a new flag set has, by digest; the earlier set keeps its own.
+
+        What is read for the new set is added to it.
+        """
         self._wanted = still = {part.data_digest: part for part in body.large.values()}
         self._data = {digest: data for digest, data in self._data.items() if digest in still}
         self._begun = {digest: found for digest, found in self._begun.items() if digest in still}
         self._pauses = {key: pause for key, pause in self._pauses.items() if not key}
+        return self._data
 
     def lacks_some(self) -> bool:
-        """Say whether the flag set has large segments that have not been read yet."""
+        """Return whether the flag set has large segments that have not been read yet."""
         return not self._wanted.keys() <= self._data.keys()
+
+    def error(self) -> NotLoadedError | None:
+        """Return why a large segment that was needed could not be read; None once it is read."""
+        for key, (_, error) in self._pauses.items():
+            if self.lacks_some() and (not key or key not in self._data):
+                return error
+        return None
+
+    def replace(self, new: Snapshot, old: Snapshot, store: ReaderStore, deadline: float) -> None:
+        """Read the segments of a new set that the old one has otherwise and in hand.
+
+        Where one cannot be read, the old one stands in for it, so that no flag which could be
+        evaluated no longer can.
+
+        Raises:
+            NotLoadedError: one could not be read; one of its subclasses where there is one.
+        """
+        failed: NotLoadedError | None = None
+        for key, part in new.large.items():
+            in_hand = old.segment_in_hand(key)
+            if part.data_digest in self._data or in_hand is None:
+                continue
+            try:
+                self._read(part, store, deadline)
+            except Exception as error:  # noqa: BLE001 - whatever keeps a segment away
+                failed = failed or _not_loaded(error)
+                new.stand_ins[key] = in_hand
+        if failed is not None:
+            raise failed
 
     def load_missing(
         self, turns: Turns, open_store: Callable[[], ReaderStore], deadline: float
@@ -97,12 +132,12 @@ class LargeParts:
         except ConfigurationError:
             raise
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            raise NotLoadedError(message) from error
+            raise _not_loaded(error) from error
         if data is None:
             message = f"another thread is still reading for {self._source!r}"
             raise StoreUnavailableError(message)
         self._budget_s = REFRESH_S
+        self._pauses.pop("", None)
         return data
 
     def _read(self, part: Part, store: ReaderStore, deadline: float) -> bytes:
@@ -111,10 +146,17 @@ class LargeParts:
             return found
         pieces = self._begun.setdefault(part.data_digest, [])
         for piece in store.pieces(
-            self._source, part.ticket, deadline=deadline, part=part.number, start=len(pieces)
+            self._source, part.prefix(), deadline=deadline, start=len(pieces)
         ):
             pieces.append(piece)  # kept if the next one fails
         data = b"".join(self._begun.pop(part.data_digest)[: part.pieces])
         decode_part(part, data)  # nothing damaged is kept
-        self._data[part.data_digest] = data
+        if part.data_digest in self._wanted:
+            self._data[part.data_digest] = data
         return data
+
+
+def _not_loaded(error: Exception) -> NotLoadedError:
+    if isinstance(error, NotLoadedError):
+        return error
+    return NotLoadedError(f"{type(error).__name__}: {error}")

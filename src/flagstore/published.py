@@ -13,12 +13,16 @@ from flagstore.errors import (
     NotPublishedError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Head, Pulse, head_key, pulse_key
+from flagstore.layout import Head, Publication, Pulse, head_key, pulse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flagstore.stores import ReaderStore
+
+
+NOTHING = Publication(0, "")
+"""Before the first publication."""
 
 
 class Published:
@@ -40,8 +44,8 @@ class Published:
         self._store = store
         self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
-        self._begun: tuple[int, list[bytes]] = 0, []
-        """The ticket whose pieces are being read, and those that earlier attempts have read."""
+        self._begun: tuple[str, list[bytes]] = "", []
+        """Prefix of the pieces that are being read, and those that earlier attempts have read."""
 
     def store(self) -> ReaderStore:
         """Return the store, opened if it was not yet.
@@ -60,55 +64,62 @@ class Published:
         if self._store is not None:
             self._store.close()
 
-    def pulse(self, deadline: float) -> Pulse:
+    def pulse(self, deadline: float, *, consistent: bool = False) -> Pulse:
         """Read what orders everything: one small read.
 
         Raises:
             NotPublishedError: there is nothing, or nothing any more.
         """
         key = pulse_key(self._source)
-        pulse = Pulse.from_record(self.store().read(key, consistent=False, deadline=deadline) or {})
+        record = self.store().read(key, consistent=consistent, deadline=deadline)
+        pulse = Pulse.from_record(record or {})
         if not pulse.published:
             message = f"the store no longer holds anything for {self._source!r}"
             raise NotPublishedError(message)
         return pulse
 
-    def load(self, deadline: float, *, at_least: int = 1) -> tuple[Head, Body]:
-        """Load head and body; what is older than a ticket, or torn, once more consistently.
+    def load(
+        self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
+    ) -> tuple[Head, Body]:
+        """Load head and body; what is older than a publication, or torn, once more consistently.
 
         Raises:
             NotLoadedError: one of its subclasses.
         """
         try:
-            return self._load(deadline, at_least, consistent=False)
+            return self._load(deadline, at_least, consistent=consistent)
         except (CorruptSnapshotError, NotPublishedError):
+            if consistent:
+                raise
             return self._load(deadline, at_least, consistent=True)
 
-    def _load(self, deadline: float, at_least: int, *, consistent: bool) -> tuple[Head, Body]:
+    def _load(
+        self, deadline: float, at_least: Publication, *, consistent: bool
+    ) -> tuple[Head, Body]:
         store = self.store()
         # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
         key = head_key(self._source, 0 if consistent else self._replica())
         record = store.read(key, consistent=consistent, deadline=deadline)
         if record is None:
             raise self._absent(deadline, consistent=consistent)
-        if int(record.get("ticket", 0)) < at_least:
+        head = Head.from_record(record)
+        if head.ticket <= at_least.ticket and head.publication != at_least:
             message = f"the head of {self._source!r} is behind its pulse"
             raise NotPublishedError(message)
-        head = Head.from_record(record)
-        ticket, number = head.piece_ticket()
+        prefix, number = head.stored_pieces()
         data = head.body
         if number:
-            data = b"".join(self._pieces(store, ticket, deadline)[:number])
+            data = b"".join(self._pieces(store, prefix, deadline)[:number])
         return head, Body(head.index_data, head.index_digest, data)
 
-    def _pieces(self, store: ReaderStore, ticket: int, deadline: float) -> list[bytes]:
+    def _pieces(self, store: ReaderStore, prefix: str, deadline: float) -> list[bytes]:
         """Return all pieces of a body; what an attempt has read is kept until it is complete."""
-        if self._begun[0] != ticket:
-            self._begun = ticket, []
+        if self._begun[0] != prefix:
+            self._begun = prefix, []
         pieces = self._begun[1]
-        for piece in store.pieces(self._source, ticket, deadline=deadline, start=len(pieces)):
+        for piece in store.pieces(self._source, prefix, deadline=deadline, start=len(pieces)):
             pieces.append(piece)  # kept if the next one fails
-        self._begun = 0, []
+        self._begun = "", []
         return pieces
 
     def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:

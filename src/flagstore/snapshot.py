@@ -3,7 +3,8 @@
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from flagstore.body import LARGE_SECTION, Body, Part, decode_part
@@ -31,9 +32,10 @@ class Info(NamedTuple):
     age_s: float
     """Seconds since then; infinite before anything was loaded."""
     stale: bool
-    """Whether the last refresh failed."""
+    """Whether the last refresh failed, or could not read a large segment that has changed: the
+    earlier one stands in for it."""
     error: str
-    """Why, if it did."""
+    """Why, if so; or why a large segment that was needed for the first time could not be read."""
     hook_errors: int = 0
     """How often ``on_evaluation`` raised."""
 
@@ -46,15 +48,52 @@ def nothing_loaded(source: str, error: str) -> Info:
 class Snapshot:
     """One flag set, for as long as you hold it: a request sees one, whole."""
 
-    __slots__ = ("_body", "_load_part", "head", "source")
+    __slots__ = ("_body", "_load_part", "_parts", "head", "source", "stand_ins")
 
     def __init__(
-        self, source: str, head: Head, body: Body, load_part: Callable[[Part], bytes]
+        self,
+        source: str,
+        head: Head,
+        body: Body,
+        load_part: Callable[[Part], bytes],
+        parts: dict[str, bytes] | None = None,
     ) -> None:
+        """Make one of a head and its body.
+
+        Args:
+            source: name of the source.
+            head: the snapshot's record.
+            body: its flags and segments.
+            load_part: reads a large segment.
+            parts: the large segments in hand, by digest; those that are read are added.
+        """
         self.source = source
         self.head = head
         self._body = body
         self._load_part = load_part
+        self._parts = {} if parts is None else parts
+        self.stand_ins: dict[str, Callable[[], Any]] = {}
+        """Of large segments that cannot be read now, by key: what was in hand before."""
+
+    @property
+    def large(self) -> Mapping[str, Part]:
+        """The large segments, by key."""
+        return self._body.large
+
+    def segment_in_hand(self, key: str) -> Callable[[], Any] | None:
+        """Return what returns a segment without reading it from the store; None if nothing can."""
+        if key in self.stand_ins:
+            return self.stand_ins[key]
+        part = self._body.large.get(key)
+        if part is not None:
+            data = self._parts.get(part.data_digest)
+            return None if data is None else partial(decode_part, part, data)
+        text = self._body.text(LARGE_SECTION, key)
+        return None if text is None else partial(json.loads, text)
+
+    def again(self) -> "Snapshot":
+        """Return the same flag set without anything that stands in for a part of it."""
+        return Snapshot(self.source, self.head, self._body, self._load_part, self._parts)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -73,6 +112,8 @@ class Snapshot:
         """
         mine, theirs = self._body, earlier._body  # noqa: SLF001 - its own
         others = {*mine.sections(), *theirs.sections()} - {"flags"}
+        if self.stand_ins or earlier.stand_ins:
+            return None
         if mine.meta != theirs.meta or any(mine.differing(theirs, name) for name in others):
             return None
         return sorted(mine.differing(theirs, "flags"))
@@ -105,12 +146,20 @@ class Snapshot:
         """
         text = self._body.text(section, key) if isinstance(key, str) else None
         if text is None and section == LARGE_SECTION and key in self._body.large:
-            part = self._body.large[key]
-            return decode_part(part, self._load_part(part))
+            return self._large(key)
         if text is None:
             message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
             raise FlagNotFoundError(message)
         return json.loads(text)
+
+    def _large(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        if key in self.stand_ins:
+            return self.stand_ins[key]()
+        part = self._body.large[key]
+        data = self._parts.get(part.data_digest)
+        if data is None:
+            data = self._parts[part.data_digest] = self._load_part(part)
+        return decode_part(part, data)
 
     def export(self) -> dict[str, Any]:
         """Return all of it, large segments included, as a file of flags holds it.

@@ -41,6 +41,7 @@ from storesync.readback import Readback, Stored
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flagstore.layout import Publication
     from storesync.budget import Budget
     from storesync.http import HttpClient
     from storesync.model import Answer, Ring, Source
@@ -232,11 +233,11 @@ class Sync:
             return None, False
         with suppress(CorruptStoreError):
             stored = self._readback.stored(seen.published)
-            if stored is None or stored.head.digest == seen.digest:
+            if stored is None or _belongs(stored, seen):
                 return stored, False
         with suppress(CorruptStoreError):
             kept = self._readback.version(seen.published)
-            if kept.head.digest == seen.digest:
+            if _belongs(kept, seen):
                 return kept, True
         return None, True
 
@@ -299,7 +300,7 @@ class Sync:
         if flag_set is None:
             return report  # published anew meanwhile; its publisher does the rows
         follow = Following(None, tidy=True, verified=verify)
-        return self._follow(report, flag_set, check.seen.published, follow)
+        return self._follow(report, flag_set, check.seen.publication, follow)
 
     def _publish(
         self,
@@ -342,7 +343,7 @@ class Sync:
         follow = Following(
             changed if known else None, tidy=in_pieces or not known, verified=not known
         )
-        return self._follow(report, new, check.ticket, follow)
+        return self._follow(report, new, check.publication, follow)
 
     def _guard(
         self, check: Check, candidate: Candidate, stored: Stored | None, changed: Changes
@@ -390,14 +391,16 @@ class Sync:
         )
         raise SuspectSetError(message, digest=digest)
 
-    def _follow(self, report: Report, new: FlagSet, ticket: int, follow: Following) -> Report:
+    def _follow(
+        self, report: Report, new: FlagSet, published: Publication, follow: Following
+    ) -> Report:
         """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
         sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
         try:
-            plan = self._publisher.project(ticket, new, follow.changed, sets)
+            plan = self._publisher.project(published, new, follow.changed, sets)
             report = replace(report, skipped_rows=plan.skipped)
             if follow.tidy:
-                self._expiry.expire(ticket)
+                self._expiry.expire(published)
         except FenceLostError:
             return report  # something newer is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:
@@ -406,8 +409,8 @@ class Sync:
 
     def _overtaken(self, check: Check, pulse: Pulse) -> Report:
         """Judge a fence that did not hold."""
-        if pulse.ticket == check.ticket:  # it was my own step, repeated after a lost answer
-            published = pulse.published == check.ticket
+        if check.is_last(pulse):  # it was my own step, repeated after a lost answer
+            published = pulse.nonce == check.nonce
             return self._report("published" if published else "unchanged", pulse, check=check)
         if pulse.is_pinned(now_ms(self._clock)):
             return self._report("pinned", pulse)
@@ -430,6 +433,10 @@ class Sync:
             checked_at=check.started_at if check else pulse.checked_at,
             lagging=lagging,
         )
+
+
+def _belongs(stored: Stored, seen: Pulse) -> bool:
+    return (stored.head.digest, stored.head.nonce) == (seen.digest, seen.nonce)
 
 
 def fingerprint(source: Source, replicas: int = 1) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.body import cut, dumps
-from flagstore.layout import Head, Pulse, Version
+from flagstore.layout import Head, Publication, Pulse, Version
 from storesync.budget import now_ms
 from storesync.errors import FenceLostError, OutOfTimeError, StoreError
 from storesync.expiry import intent
@@ -36,12 +36,49 @@ in one item."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One fetch under one ticket: what the fence needs to know of it."""
+class Attempt:
+    """One attempt to change a source, under one ticket."""
 
     ticket: int
     seen: Pulse
     """The pulse as it stood when the ticket was drawn."""
+
+    @property
+    def nonce(self) -> str:
+        """Tells this attempt from another with the same ticket, where a store lost the draw."""
+        return self.seen.drawn_nonce
+
+    @property
+    def publication(self) -> Publication:
+        """What it publishes, if it publishes something."""
+        return Publication(self.ticket, self.nonce)
+
+    def fence(self, unpinned_at: int | None = None) -> Fence:
+        """Return the condition of completing.
+
+        No other check has completed since this ticket was drawn, and the store has not lost it:
+        else a check could complete whose ticket says that it began later than it did.
+        """
+        return Fence(
+            ticket=self.seen.ticket,
+            check_nonce=self.seen.check_nonce,
+            drawn=self.ticket,
+            unpinned_at=unpinned_at,
+        )
+
+    def sets(self) -> dict[str, int | str | None]:
+        """Return what completing sets in the pulse."""
+        return {"ticket": self.ticket, "check_nonce": self.nonce}
+
+    def is_last(self, pulse: Pulse) -> bool:
+        """Return whether this attempt was the last to complete."""
+        return (pulse.ticket, pulse.check_nonce) == (self.ticket, self.nonce)
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Attempt):
+    """One fetch under one ticket: what the fence needs to know of it."""
+
     started_at: int
     """When the fetch started, in milliseconds since the epoch."""
     etag: str
@@ -81,7 +118,7 @@ class Publisher:
     def refuse(self, check: Check, digest: str) -> None:
         """Note what the guard refused. Completes nothing: what is published stays as it is."""
         try:
-            self._store.commit(self._source, Fence(ticket=check.seen.ticket), {"refused": digest})
+            self._store.commit(self._source, check.fence(), {"refused": digest})
         except FenceLostError:
             return  # a later check completed; its word counts
 
@@ -89,7 +126,7 @@ class Publisher:
         """Note since when a set is suspect, and why. Completes nothing."""
         try:
             note = dumps([what, since_ms])
-            self._store.commit(self._source, Fence(ticket=check.seen.ticket), {"suspect": note})
+            self._store.commit(self._source, check.fence(), {"suspect": note})
         except FenceLostError:
             return  # a later check completed; its word counts
 
@@ -119,15 +156,15 @@ class Publisher:
             index_data=encoded.index_data,
             index_digest=encoded.index_digest,
             revision=check.revision,
+            nonce=check.nonce,
         )
-        groups = {number: cut(data) for number, data in encoded.parts.items()}
+        pieces = {digest: cut(data) for digest, data in encoded.parts.items()}
         if encoded.size() <= layout.INLINE_BYTES:
             head = head._replace(body=encoded.blocks)
-            self._put_pieces(ticket, [], groups)
         else:
-            pieces = cut(encoded.blocks)
-            head = head._replace(pieces=dumps([ticket, len(pieces)]))
-            self._put_pieces(ticket, pieces, groups)
+            body = pieces[head.index_digest] = cut(encoded.blocks)
+            head = head._replace(pieces=dumps([ticket, len(body)]))
+        self._put_pieces(head, pieces)
         sets = self._completed(check) | {"writer": writer}
         if allowed:
             sets["allowed"] = ticket
@@ -135,9 +172,7 @@ class Publisher:
         others = self._other_replicas() if check.seen.writer != writer else []
         self._put_head(self._fence(check), check.seen, head, changed, sets, others)
 
-    def restore(
-        self, ticket: int, seen: Pulse, kept: Head, changed: Changes, pinned_until: int
-    ) -> None:
+    def restore(self, attempt: Attempt, kept: Head, changed: Changes, pinned_until: int) -> None:
         """Publish a kept version once more, under a new ticket, and pin it (milliseconds).
 
         A pin that is there already does not hold this back: whoever rolls back further means it.
@@ -147,10 +182,12 @@ class Publisher:
         Raises:
             FenceLostError: if another check completed first.
         """
-        head = kept._replace(ticket=ticket, published_at=now_ms(self._clock))
-        sets = {"ticket": ticket, "pinned": pinned_until, "etag": None, "writer": None}
-        fence = Fence(ticket=seen.ticket)
-        self._put_head(fence, seen, head, changed, sets, self._other_replicas())
+        head = kept._replace(
+            ticket=attempt.ticket, nonce=attempt.nonce, published_at=now_ms(self._clock)
+        )
+        sets = {**attempt.sets(), "pinned": pinned_until, "etag": None, "writer": None}
+        others = self._other_replicas()
+        self._put_head(attempt.fence(), attempt.seen, head, changed, sets, others)
 
     def _put_head(
         self,
@@ -177,12 +214,17 @@ class Publisher:
         ]
         together, *later = commits([Put(history), *old])
         left = dropped[len(together) - 1 :]
-        sets = sets | {"published": ticket, "digest": head.digest, "history": _listed(kept, left)}
+        sets = sets | {
+            "published": ticket,
+            "nonce": head.nonce,
+            "digest": head.digest,
+            "history": _listed(kept, left),
+        }
         self._store.commit(self._source, fence, sets, [*heads, *writes, *together])
-        self._drop(ticket, later, kept, left)
+        self._drop(Fence.while_published(head.publication), later, kept, left)
 
     def _drop(
-        self, ticket: int, groups: list[list[Write]], kept: list[Version], left: list[Version]
+        self, fence: Fence, groups: list[list[Write]], kept: list[Version], left: list[Version]
     ) -> None:
         """Remove from the history what did not fit beside a publication, or leave it to the next.
 
@@ -192,7 +234,7 @@ class Publisher:
             for group in groups:
                 left = left[len(group) :]
                 history = {"history": _listed(kept, left)}
-                self._store.commit(self._source, Fence(published=ticket), history, group)
+                self._store.commit(self._source, fence, history, group)
 
     def _other_replicas(self) -> list[Write]:
         return [
@@ -201,11 +243,11 @@ class Publisher:
         ]
 
     def _fence(self, check: Check) -> Fence:
-        return Fence(ticket=check.seen.ticket, unpinned_at=now_ms(self._clock))
+        return check.fence(unpinned_at=now_ms(self._clock))
 
     def _completed(self, check: Check) -> dict[str, Any]:
         return {
-            "ticket": check.ticket,
+            **check.sets(),
             "checked_at": check.started_at,
             "etag": check.etag or None,
             "revision": check.revision or None,
@@ -214,28 +256,33 @@ class Publisher:
             "error": None,
         }
 
-    def _put_pieces(self, ticket: int, body: list[bytes], parts: dict[int, list[bytes]]) -> None:
-        """Write what does not fit the head, announced by an intent that comes first."""
-        if not (body or parts):
+    def _put_pieces(self, head: Head, pieces: dict[str, list[bytes]]) -> None:
+        """Write what does not fit the head, by its digest, announced by an intent."""
+        if not pieces:
             return
-        sizes = [len(parts[number]) for number in range(len(parts))]
-        largest = max(len(piece) for pieces in (body, *parts.values()) for piece in pieces)
+        groups = {
+            layout.pieces_prefix(head.ticket, digest): group for digest, group in pieces.items()
+        }
         written_at = int(self._clock.now())
-        self._store.put_all([intent(self._source, ticket, len(body), sizes, largest, written_at)])
-        for part, pieces in ((None, body), *parts.items()):
+        self._store.put_all([intent(self._source, head, groups, written_at)])
+        for prefix, group in groups.items():
             self._store.put_all(
                 [
-                    {**layout.piece_key(self._source, ticket, number, part)._asdict(), "body": data}
-                    for number, data in enumerate(pieces)
+                    {**layout.piece_key(self._source, prefix, number)._asdict(), "body": data}
+                    for number, data in enumerate(group)
                 ]
             )
 
     # -- rows -----------------------------------------------------------------------------------
 
     def project(
-        self, ticket: int, flag_set: FlagSet, changed: Changes | None, sets: dict[str, Any]
+        self,
+        publication: Publication,
+        flag_set: FlagSet,
+        changed: Changes | None,
+        sets: dict[str, Any],
     ) -> RowPlan:
-        """Make the rows show what is published under this ticket, then note it in the pulse.
+        """Make the rows show what is published, then note it in the pulse.
 
         With ``changed`` the rows are known to show the set before; without, all rows are read
         and compared. Any step may be cut off: the next check finishes it.
@@ -243,23 +290,13 @@ class Publisher:
         Raises:
             FenceLostError: if something else is published by now; its publisher does the rows.
         """
+        ticket, fence = publication.ticket, Fence.while_published(publication)
         plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
         *groups, last = commits(plan.writes, self._projection.commit_kb())
         for group in groups:
-            self._store.commit(self._source, Fence(published=ticket), {}, group)
-        self._note_projected(ticket, sets, last)
+            self._store.commit(self._source, fence, {}, group)
+        self._store.commit(self._source, fence, {"projected": ticket, **sets}, last)
         return plan
-
-    def _note_projected(
-        self, ticket: int, sets: dict[str, Any], writes: Sequence[Write] = ()
-    ) -> None:
-        """Note in the pulse that the rows show this ticket, together with the last writes.
-
-        Raises:
-            FenceLostError: if something else is published by now.
-        """
-        fence = Fence(published=ticket)
-        self._store.commit(self._source, fence, {"projected": ticket, **sets}, writes)
 
 
 def _listed(kept: list[Version], left: list[Version]) -> str:

@@ -151,16 +151,15 @@ class Readback:
 
     def _load_part(self, part: Part) -> Json:
         try:
-            return decode_part(part, self._pieces(part.ticket, part.number, part.pieces))
+            return decode_part(part, self._pieces(part.prefix(), part.pieces))
         except CorruptSnapshotError as error:
             raise CorruptStoreError(str(error)) from error
 
     def _data(self, head: Head) -> bytes:
-        ticket, number = head.piece_ticket()
-        return self._pieces(ticket, None, number) if number else head.body
+        prefix, number = head.stored_pieces()
+        return self._pieces(prefix, number) if number else head.body
 
-    def _pieces(self, ticket: int, part: int | None, number: int) -> bytes:
-        prefix = layout.pieces_prefix(ticket, part)
+    def _pieces(self, prefix: str, number: int) -> bytes:
         pieces = list(self._store.scan(layout.pieces_namespace(self._source), prefix))
         # A piece that was expired after it was gone leaves a stub without a body.
         return b"".join(bytes(piece.get("body", b"")) for piece in pieces[:number])  # type: ignore[arg-type] # bytes

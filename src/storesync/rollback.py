@@ -23,7 +23,7 @@ from storesync.errors import (
 )
 from storesync.model import Report
 from storesync.projection import Projection
-from storesync.publisher import Publisher
+from storesync.publisher import Attempt, Publisher
 from storesync.readback import Readback
 from storesync.stores.base import Delete, Fence, Write, commits, record_bytes
 
@@ -80,7 +80,8 @@ def roll_back(
         source.name, store, clock, replicas=replicas, projection=Projection.of(source)
     )
     for _ in range(ATTEMPTS):
-        ticket, seen = store.draw(source.name, int(clock.now()))
+        attempt = Attempt(*store.draw(source.name, int(clock.now())))
+        seen = attempt.seen
         if seen.removed:
             message = f"source {source.name!r} was removed meanwhile: add it again before"
             raise NotKeptError(message)
@@ -93,20 +94,20 @@ def roll_back(
             continue
         changed = _changes(source.name, store, seen, kept)
         try:
-            publisher.restore(ticket, seen, kept.head, changed, pinned_until)
+            publisher.restore(attempt, kept.head, changed, pinned_until)
         except FenceLostError as lost:
-            if lost.pulse.ticket != ticket:  # not my own step, repeated after a lost answer
+            if not attempt.is_last(lost.pulse):  # not my own step, repeated after a lost answer
                 continue
         report = Report(
             source=source.name,
             outcome="rolled back",
-            ticket=ticket,
+            ticket=attempt.ticket,
             digest=kept.head.digest,
             counts={name: len(kept.flag_set.keys(name)) for name in kept.flag_set.sections},
             changes=changed,
             checked_at=seen.checked_at,
         )
-        return _with_rows(publisher, kept, report)
+        return _with_rows(publisher, attempt, kept, report)
     raise _overtaken(source.name)
 
 
@@ -118,10 +119,10 @@ def _changes(source: str, store: Store, seen: Pulse, kept: Stored) -> Changes:
     return rows.changes(current.flag_set if current else None, kept.flag_set)
 
 
-def _with_rows(publisher: Publisher, kept: Stored, report: Report) -> Report:
+def _with_rows(publisher: Publisher, attempt: Attempt, kept: Stored, report: Report) -> Report:
     """Let the rows follow. While the pin holds no check does it, so a failure is said."""
     try:
-        plan = publisher.project(report.ticket, kept.flag_set, None, {})
+        plan = publisher.project(attempt.publication, kept.flag_set, None, {})
     except FenceLostError:
         return report  # something newer is published; its publisher does the rows
     except (StoreError, OutOfTimeError) as error:
@@ -140,7 +141,8 @@ def unpin(source: str, store: Store, clock: Clock) -> bool:
     pulse = store.pulse(source)
     if pulse.removed or not pulse.pinned:
         return False
-    store.commit(source, Fence(ticket=pulse.ticket), {"pinned": None})
+    fence = Fence(ticket=pulse.ticket, check_nonce=pulse.check_nonce)
+    store.commit(source, fence, {"pinned": None})
     return pulse.is_pinned(now_ms(clock))
 
 
@@ -158,9 +160,9 @@ def bury(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int
         FenceLostError: if the source came back while it was purged; what is left is its own.
     """
     for _ in range(ATTEMPTS):
-        ticket, seen = store.draw(source, int(clock.now()))
+        attempt = Attempt(*store.draw(source, int(clock.now())))
         sets: dict[str, int | str | None] = {
-            "ticket": ticket,
+            **attempt.sets(),
             "pinned": FOREVER_MS,
             "removed": now_ms(clock),
             "etag": None,
@@ -170,21 +172,21 @@ def bury(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int
         }
         writes: list[Write] = []
         if purge:
-            gone = ("published", "digest", "history", "projected", "revision", "allowed")
+            gone = ("published", "nonce", "digest", "history", "projected", "revision", "allowed")
             sets |= dict.fromkeys(gone)
             writes = [Delete(layout.head_key(source, n)) for n in range(layout.MAX_REPLICAS)]
         try:
-            store.commit(source, Fence(ticket=seen.ticket), sets, writes)
+            store.commit(source, attempt.fence(), sets, writes)
         except FenceLostError as lost:
-            if lost.pulse.ticket != ticket:
+            if not attempt.is_last(lost.pulse):
                 continue
         if purge:
-            _purge(source, store, ticket)
-        return ticket
+            _purge(source, store, Fence(ticket=attempt.ticket, check_nonce=attempt.nonce))
+        return attempt.ticket
     raise _overtaken(source)
 
 
-def _purge(source: str, store: Store, ticket: int) -> None:
+def _purge(source: str, store: Store, fence: Fence) -> None:
     """Delete history, pieces and rows, as long as the tombstone stands.
 
     Raises:
@@ -201,7 +203,7 @@ def _purge(source: str, store: Store, ticket: int) -> None:
     for namespace in namespaces:
         for group in commits(_deletes(store, namespace)):
             if group:
-                store.commit(source, Fence(ticket=ticket), {}, group)
+                store.commit(source, fence, {}, group)
 
 
 def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
@@ -222,8 +224,8 @@ def revive(source: str, store: Store) -> bool:
     if not pulse.removed:
         return False
     ticket, _ = store.draw(source, pulse.ticket)
-    sets = {"ticket": ticket, "removed": None, "pinned": None}
-    store.commit(source, Fence(ticket=pulse.ticket), sets)
+    attempt = Attempt(ticket, pulse)
+    store.commit(source, attempt.fence(), {**attempt.sets(), "removed": None, "pinned": None})
     return True
 
 

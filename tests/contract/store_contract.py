@@ -40,7 +40,7 @@ class StoreContract:
         """A store that was made again never hands out smaller tickets than before."""
         ticket, pulse = store.draw("prod", FLOOR)
         assert ticket == FLOOR + 1
-        assert pulse == Pulse(drawn=ticket)
+        assert pulse == Pulse(drawn=ticket, drawn_nonce=pulse.drawn_nonce)
 
     def test_tickets_only_grow_whatever_the_floor(self, store: Store) -> None:
         """A clock that is behind does not count; one that is ahead may, and takes nothing back."""
@@ -60,10 +60,11 @@ class StoreContract:
         assert (pulse.ticket, pulse.etag, pulse.revision) == (7, '"a"', 3)
 
     def test_no_two_writers_draw_the_same_ticket(self, store: Store) -> None:
-        """Eight threads, 80 tickets, all different."""
+        """Eight threads, 80 tickets and nonces, all different."""
         with ThreadPoolExecutor(8) as pool:
-            drawn = list(pool.map(lambda _: store.draw("prod", FLOOR)[0], range(80)))
-        assert sorted(drawn) == list(range(FLOOR + 1, FLOOR + 81))
+            drawn = list(pool.map(lambda _: store.draw("prod", FLOOR), range(80)))
+        assert sorted(ticket for ticket, _ in drawn) == list(range(FLOOR + 1, FLOOR + 81))
+        assert len({pulse.drawn_nonce for _, pulse in drawn} - {""}) == 80
 
     # -- the fence ------------------------------------------------------------------------------
 
@@ -82,6 +83,11 @@ class StoreContract:
             Fence(published=0),
             Fence(ticket=5, unpinned_at=99),
             Fence(ticket=5, published=4),
+            Fence(ticket=5, check_nonce="other"),
+            Fence(ticket=5, check_nonce=""),
+            Fence(published=5, nonce="other"),
+            Fence(published=5, nonce=""),
+            Fence(ticket=5, drawn=7),
         ],
     )
     @pytest.mark.parametrize("with_writes", [True, False])
@@ -89,7 +95,8 @@ class StoreContract:
         self, store: Store, fence: Fence, with_writes: bool
     ) -> None:
         """Neither the pulse nor any record is touched."""
-        before = {"ticket": 5, "published": 5, "pinned": 100}
+        names = {"check_nonce": "5f", "nonce": "3c"}
+        before = {"ticket": 5, "published": 5, "pinned": 100, "drawn": 6, **names}
         store.commit("prod", Fence(), before)
         store.put_all([record("prod:flags", "old", item="1")])
         writes = [Put(record("prod:flags", "new", item="2")), Delete(Key("prod:flags", "old"))]
@@ -100,9 +107,25 @@ class StoreContract:
 
     def test_the_first_check_of_a_source_passes_its_fence(self, store: Store) -> None:
         """0 stands for no completed check: absent, not equal to zero."""
-        store.draw("prod", FLOOR)
-        store.commit("prod", Fence(ticket=0, published=0, unpinned_at=1), {"ticket": 9})
+        ticket, _ = store.draw("prod", FLOOR)
+        fence = Fence(ticket=0, check_nonce="", published=0, nonce="", drawn=ticket, unpinned_at=1)
+        store.commit("prod", fence, {"ticket": 9})
         assert store.pulse("prod").ticket == 9
+
+    def test_a_fence_of_every_part_holds(self, store: Store) -> None:
+        """Where each part is what it was, or more tickets have been drawn meanwhile."""
+        names = {"check_nonce": "5f", "nonce": "3c"}
+        store.commit("prod", Fence(), {"ticket": 5, "published": 4, "drawn": 6, **names})
+        for drawn in (5, 6):
+            fence = Fence(ticket=5, published=4, drawn=drawn, unpinned_at=1, **names)
+            store.commit("prod", fence, {"etag": "x"})
+        assert store.pulse("prod").etag == "x"
+
+    def test_nothing_is_completed_in_a_store_that_lost_the_draw(self, store: Store) -> None:
+        """A counter that is gone knows no ticket."""
+        store.commit("prod", Fence(), {"ticket": 5})
+        with pytest.raises(FenceLostError):
+            store.commit("prod", Fence(ticket=5, drawn=6), {"ticket": 6})
 
     def test_a_pin_ends_by_itself(self, store: Store) -> None:
         """At the moment until which it was set, publications go on."""
@@ -224,7 +247,7 @@ class StoreContract:
         store.draw("prod", 100)
         store.draw("prod-eu", 200)
         store.commit("prod", Fence(), {"ticket": 1}, [Put(record("prod:flags", "a", item="1"))])
-        assert store.pulse("prod-eu") == Pulse(drawn=201)
+        assert store.pulse("prod-eu").drawn == 201
         assert list(store.scan("prod-eu:flags")) == []
         assert store.pulse(pulse_key("prod").key) == Pulse()
 

@@ -113,7 +113,7 @@ def publish(store: Store, ticket: int = 1) -> list[Record]:
     """Write one of everything, and return the records."""
     records = [
         record(*head_key("prod"), ticket=ticket, body=b"\x00\xff\r\n" * 50_000, provider="model"),
-        record(*piece_key("prod", ticket, 0), body=b"x"),
+        record(*piece_key("prod", f"{ticket}/", 0), body=b"x"),
         record("prod:flags", "ключ/🙂:{x}", item='{"a":1}', version=10**15),
     ]
     store.put_all(records[1:2])
@@ -128,7 +128,7 @@ def use_all(store: Store) -> None:
     publish(store, ticket)
     with pytest.raises(FenceLostError):
         store.commit("prod", Fence(ticket=pulse.ticket), {"ticket": 1})
-    expire = Expire(piece_key("prod", ticket, 0), LATER)
+    expire = Expire(piece_key("prod", f"{ticket}/", 0), LATER)
     store.commit("prod", Fence(published=ticket), {"etag": None}, [expire])
     assert store.read(head_key("prod")) is not None
     flags = [row["key"] for row in store.scan("prod:flags")]
@@ -149,7 +149,7 @@ def test_a_flushed_database_hands_out_no_smaller_tickets(redis_server: Server) -
         assert store.pulse("prod") == Pulse()
         again, pulse = store.draw("prod", FLOOR + 60)
         assert again == FLOOR + 61 > first
-        assert pulse == Pulse(drawn=again)
+        assert pulse == Pulse(drawn=again, drawn_nonce=pulse.drawn_nonce)
         publish(store, again)
 
 
@@ -189,7 +189,7 @@ def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
     """Everything else stays for ever; a record that is written anew stays again."""
     with opened(redis_server) as store:
         publish(store)
-        expire = Expire(piece_key("prod", 1, 0), LATER)
+        expire = Expire(piece_key("prod", "1/", 0), LATER)
         store.commit("prod", Fence(published=1), {}, [expire])
         expiring = {key: at for key, (_, at) in dump(redis_server).items() if at != -1}
         assert list(expiring.values()) == [LATER * 1_000]
@@ -200,14 +200,14 @@ def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
 def test_what_has_expired_is_gone_from_scans_and_index(redis_server: Server) -> None:
     """The server removes the record; the next expiry in its namespace removes its key."""
     with opened(redis_server) as store:
-        store.put_all([record(*piece_key("prod", n, 0), body=b"x") for n in range(3)])
-        past = [Expire(piece_key("prod", 0, 0), 1)]
+        store.put_all([record(*piece_key("prod", f"{n}/", 0), body=b"x") for n in range(3)])
+        past = [Expire(piece_key("prod", "0/", 0), 1)]
         store.commit("prod", Fence(), {}, past)
         index = "flagstore:{prod}:$body"
         assert redis_server.admin.zcard(index) == 2
-        redis_server.admin.delete(f"{index}:{piece_key('prod', 1, 0).key}")
-        assert [row["key"] for row in store.scan("prod:$body")] == [piece_key("prod", 2, 0).key]
-        store.commit("prod", Fence(), {}, [Expire(piece_key("prod", 2, 0), LATER)])
+        redis_server.admin.delete(f"{index}:{piece_key('prod', '1/', 0).key}")
+        assert [row["key"] for row in store.scan("prod:$body")] == [piece_key("prod", "2/", 0).key]
+        store.commit("prod", Fence(), {}, [Expire(piece_key("prod", "2/", 0), LATER)])
         assert redis_server.admin.zcard(index) == 1
 
 
@@ -635,17 +635,17 @@ def parts_of(head: Record) -> list[bytes]:
 
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
 def test_the_reader_reads_pieces_in_order(redis_server: Server, number: int) -> None:
-    """Of one ticket's body or one of its large parts, and of nothing else."""
+    """Those of one prefix, and no others."""
     bodies = [bytes([n]) * 1_000 for n in range(number)]
     with opened(redis_server) as store:
-        store.put_all([record(*piece_key("prod", 1, n), body=b) for n, b in enumerate(bodies)])
-        store.put_all([record(*piece_key("prod", 1, 0, 3), body=b"part")])
-        store.put_all([record(*piece_key("prod", 11, number), body=b"other")])
+        store.put_all([record(*piece_key("prod", "1/a/", n), body=b) for n, b in enumerate(bodies)])
+        store.put_all([record(*piece_key("prod", "1/b/", 0), body=b"other")])
+        store.put_all([record(*piece_key("prod", "11/a/", number), body=b"another")])
     with reading(redis_server) as reader:
-        assert list(reader.pieces("prod", 1, deadline=soon())) == bodies
-        assert list(reader.pieces("prod", 1, start=5, deadline=soon())) == bodies[5:]
-        assert list(reader.pieces("prod", 1, part=3, deadline=soon())) == [b"part"]
-        assert list(reader.pieces("prod", 2, deadline=soon())) == []
+        assert list(reader.pieces("prod", "1/a/", deadline=soon())) == bodies
+        assert list(reader.pieces("prod", "1/a/", start=5, deadline=soon())) == bodies[5:]
+        assert list(reader.pieces("prod", "1/b/", deadline=soon())) == [b"other"]
+        assert list(reader.pieces("prod", "2/a/", deadline=soon())) == []
 
 
 def test_the_reader_finds_nothing_where_nothing_is(redis_server: Server) -> None:

@@ -12,6 +12,7 @@ import pytest
 from flagstore import layout
 from flagstore.body import Body
 from flagstore.layout import Pulse
+from simulators.forgetful import ForgetfulWorld
 from simulators.provider import ModelProvider
 from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
 from storesync import retention
@@ -38,9 +39,9 @@ def content(world: World) -> dict[str, Any]:
     head = world.head()
     assert head is not None
     data = head.body
-    ticket, number = head.piece_ticket()
+    prefix, number = head.stored_pieces()
     for piece in range(number):
-        data += bytes(world.records[layout.piece_key(SOURCE.name, ticket, piece)]["body"])
+        data += bytes(world.records[layout.piece_key(SOURCE.name, prefix, piece)]["body"])
     return Body(head.index_data, head.index_digest, data).items("flags")
 
 
@@ -165,6 +166,49 @@ def test_pieces_of_the_current_body_never_expire(
     print(f"pieces: every one of {states:,} states")
     assert states > 100
     assert any(expired), "no schedule let anything expire: this test proves nothing"
+
+
+LAGGING = (("", ""), ("pulse head", ""), ("", "pulse head"), ("pulse", "head"), ("head", "pulse"))
+"""What a reader's two checks get from a replica that may lag."""
+
+
+def forgetful(
+    records: dict[Any, Any], values: tuple[int, ...], checks: tuple[str, str]
+) -> ForgetfulWorld:
+    """Return a world of syncs, a reader, and a store that loses its last writes, however many."""
+    world = ForgetfulWorld(records, ModelProvider(flags={"a": 1}))
+    world.add_reader(checks)
+    for number, value in enumerate(values):
+        world.add(f"sync{number}", world.change_and_sync(a=value))
+    world.add("failover", world.lose_writes)
+    if any(checks):
+        world.add("replica", world.replicate)
+    for number in world.enabled():
+        world.go(number)  # to where it first meets the others
+    return world
+
+
+@pytest.mark.parametrize("checks", LAGGING, ids=", then ".join)
+@pytest.mark.parametrize(
+    "values", [(2,), pytest.param((2, 3), marks=pytest.mark.campaign)], ids=["one", "two"]
+)
+def test_a_reader_of_a_forgetful_store_ends_at_the_published_set(
+    values: tuple[int, ...], checks: tuple[str, str]
+) -> None:
+    """Two syncs, a reader, lost writes and replicas that lag, in any order.
+
+    The reader never goes back within one history.
+    """
+    followed = []
+
+    def finish(world: ForgetfulWorld) -> None:
+        world.settle()
+        followed.append(world.followed)
+
+    records = settled(ModelProvider(flags={"a": 1}))
+    states, _ = explore(lambda: forgetful(records, values, checks), finish)
+    print(f"lost writes, {checks} lagging: every one of {states:,} states")
+    assert any(followed), "no schedule made the reader follow: this test proves nothing"
 
 
 class HighestTicketWins(ObservedStore):

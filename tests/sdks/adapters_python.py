@@ -149,7 +149,7 @@ def unleash() -> dict[str, Any]:
     said["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
     rig.down(down=True)
     said["stale"] = client.is_enabled("a", ada)
-    said["parts"] = len([call for call in rig.reader.calls if "part" in call])
+    said["parts"] = len([call for call in rig.reader.calls if "pieces" in call])
     cache = SnapshotCache(rig.client)
     document = cache.get(FEATURES_URL)
     cache.set(FEATURES_URL, "{}")

@@ -20,10 +20,10 @@ class CountedReader:
         self.calls.append(f"read {key.namespace}")
         return self._reader.read(key, **options)
 
-    def pieces(self, source: str, ticket: int, **options: Any) -> Any:
+    def pieces(self, source: str, prefix: str, **options: Any) -> Any:
         """Read pieces."""
-        self.calls.append("pieces" if options.get("part") is None else "part")
-        return self._reader.pieces(source, ticket, **options)
+        self.calls.append("pieces")
+        return self._reader.pieces(source, prefix, **options)
 
     def prepare(self) -> None:
         """Need nothing."""

@@ -25,7 +25,7 @@ __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 LAUNCHDARKLY, UNLEASH = "launchdarkly_python.py", "unleash_python.py"
 SPLIT = "split_adapter_python.py"
-HEAD, PIECES, PART = f"read {SOURCE}:$head", "pieces", "part"
+HEAD, PIECES = f"read {SOURCE}:$head", "pieces"
 
 
 def test_launchdarklys_sdk_reads_the_table_once(aws: StandIn, dynamodb_table: Table) -> None:
@@ -39,7 +39,7 @@ def test_launchdarklys_sdk_reads_the_table_once(aws: StandIn, dynamodb_table: Ta
         assert rig.sync().outcome == "published"
         published, calls = rig.adapted(LAUNCHDARKLY, **task)
         answer = json.loads(server.document())
-    assert sorted(calls) == sorted([HEAD, PART])
+    assert sorted(calls) == sorted([HEAD, PIECES])
     same(published, rig.python(LAUNCHDARKLY, **task, document=answer), contexts)
 
 
@@ -58,7 +58,7 @@ def test_unleashs_sdk_reads_the_table_once(
         assert rig.sync().outcome == "published"
         published, calls = rig.adapted(UNLEASH, **task, cache=cache)
         document = server.document().decode()
-    assert sorted(calls) == sorted([HEAD, PART])
+    assert sorted(calls) == sorted([HEAD, PIECES])
     assert json.loads(published[0])["known"] == len(flags)
     same(published, rig.python(UNLEASH, **task, document=document), contexts)
 
@@ -121,7 +121,7 @@ def test_splits_sdk_reads_the_table_once(
         assert rig.sync().outcome == "published"
         adapted, calls = rig.adapted(SPLIT, **task, prefix=prefix, impressions=impressions)
         direct = rig.python(SPLIT, **task, url=server.url, sdk_key=server.sdk_key)
-    assert sorted(calls) == sorted([HEAD, PART])
+    assert sorted(calls) == sorted([HEAD, PIECES])
     *ours, our_manager, tracked = adapted
     *theirs, their_manager, _, _ = direct
     same(ours, theirs, contexts)

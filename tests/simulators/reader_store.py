@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key, pieces_namespace, pieces_prefix
+from flagstore.layout import Key, pieces_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,21 @@ if TYPE_CHECKING:
     from simulators.clock import FakeClock
 
 
+def pieces_of(records: Mapping[Key, Record], start: int | str, source: str = "prod") -> list[Key]:
+    """Return the keys of the pieces that one ticket wrote, or that start with a text, in order."""
+    prefix = start if isinstance(start, str) else f"{start:012d}/"
+    namespace = pieces_namespace(source)
+    return sorted(
+        key for key in records if key.namespace == namespace and key.key.startswith(prefix)
+    )
+
+
 class RecordsReader:
     """Implements the reader's store on a dict of records.
 
     Every call is noted in :attr:`calls` before it answers or fails, as ``read <namespace>``,
     ``read! <namespace>`` where it is consistent, or ``pieces <ticket>``, and ``pieces <ticket>/1``
-    for those from the second on.
+    for those from the second on, of a body or of a large segment.
     """
 
     def __init__(self, records: Mapping[Key, Record], clock: FakeClock | None = None) -> None:
@@ -48,14 +57,11 @@ class RecordsReader:
         return dict(record) if record else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a large body, in order, a page per call."""
-        namespace, prefix = pieces_namespace(source), pieces_prefix(ticket, part)
-        found = sorted(
-            key for key in self.records if key.namespace == namespace and key.key.startswith(prefix)
-        )
-        call = f"pieces {ticket}" if part is None else f"part {ticket}.{part}"
+        """Yield the pieces of one body or large segment, in order, a page per call."""
+        found = pieces_of(self.records, prefix, source)
+        call = f"pieces {int(prefix.partition('/')[0])}"
         for first in range(start, max(len(found), start + 1), self.page):
             self._answer(f"{call}/{first}" if first else call, deadline)
             for key in found[first : first + self.page]:

@@ -59,6 +59,12 @@ class Actor:
     failed: str = ""
 
 
+class Nonce(str):
+    """A random text that only tells whether it is another's: which one it is makes no state."""
+
+    __slots__ = ()
+
+
 class ObservedStore(MemoryStore):
     """A memory store that notes what the running actor observes."""
 
@@ -75,7 +81,8 @@ class ObservedStore(MemoryStore):
         """Draw; what an actor saw before its ticket no longer counts."""
         ticket, pulse = super().draw(source, floor)
         if actor := self._current():
-            actor.ticket, actor.seen = ticket, [("pulse", *_core(pulse))]
+            seen = [("pulse", *core(pulse)), ("nonce", Nonce(pulse.drawn_nonce))]
+            actor.ticket, actor.seen = ticket, seen
         return ticket, pulse
 
     def read(self, key: Key) -> Record | None:
@@ -84,9 +91,10 @@ class ObservedStore(MemoryStore):
         if (actor := self._current()) and record:
             digest = record.get("digest")
             if key == pulse_key(SOURCE.name):
-                actor.seen.append(("pulse", *_core(Pulse.from_record(record))))
+                actor.seen.append(("pulse", *core(Pulse.from_record(record))))
             else:
-                actor.seen.append(("head", record.get("ticket"), digest))
+                nonce = Nonce(record.get("nonce", ""))
+                actor.seen.append(("head", record.get("ticket"), digest, nonce))
         return record
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
@@ -99,6 +107,8 @@ class ObservedStore(MemoryStore):
 
 class World:
     """A store, a provider and some actors; :meth:`go` lets one actor take one step."""
+
+    quiet = QUIET
 
     def __init__(
         self,
@@ -163,7 +173,7 @@ class World:
             actor.done = True
 
     def _stop(self, step: str) -> None:
-        if step in QUIET and not self._switch_at_reads:
+        if step in self.quiet and not self._switch_at_reads:
             return
         actor = self._current()
         if actor is not None:
@@ -210,67 +220,48 @@ class World:
     def key(self) -> int:
         """Return a hash of everything that decides what can still happen.
 
-        Tickets count only by their order, so they are replaced by their ranks. The history is
-        left out: nothing reads it before a day has passed, and the clock stands still.
+        Of nonces it matters only which are the same.
         """
-        pulse, head = self.pulse(), self.head()
-        alive = [actor for actor in self.actors if not actor.done]
-        tickets = {0, head.ticket if head else 0, *_core(pulse)[:3]}
-        for actor in alive:
+        return hash(_renamed(self.state(self.ranks()), {}))
+
+    def ranks(self) -> Mapping[int, int]:
+        """Return the place of each ticket that matters yet: they count only by their order."""
+        tickets = {0, *core(self.pulse())[:3]}
+        if head := self.head():
+            tickets.add(head.ticket)
+        for actor in (actor for actor in self.actors if not actor.done):
             tickets.add(actor.ticket)
             for kind, *values in actor.seen:
                 tickets |= set(values[: _TICKETS.get(kind, 0)])
-        rank = {ticket: place for place, ticket in enumerate(sorted(tickets))}
+        return {ticket: place for place, ticket in enumerate(sorted(tickets))}
+
+    def state(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+        """Return store, actors and provider."""
 
         def ranked(kind: str, *values: Any) -> tuple[Any, ...]:
             count = _TICKETS.get(kind, 0)
             return (kind, *(rank[ticket] for ticket in values[:count]), *values[count:])
 
-        items = frozenset(
-            (key, record.get("item"), record.get("expires_at"))
-            for key, record in self.records.items()
-            if "$" not in key.namespace
-        )
         actors = tuple(
             (number, a.waiting, rank[a.ticket], *(ranked(*entry) for entry in a.seen))
             for number, a in enumerate(self.actors)
             if not a.done
         )
-        stored = (
-            (ranked("pulse", *_core(pulse)), ranked("head", head.ticket, head.digest))
-            if head
-            else ()
-        )
         flags = tuple(sorted(self.provider.flags.items()))
-        pieces = self._pieces_key(rank)
-        return hash((stored, items, actors, flags, self.provider.revision, pieces))
-
-    def _pieces_key(self, rank: Mapping[int, int]) -> frozenset[Any]:
-        """Return which tickets' pieces and intents are there, and which of them expire."""
-        return frozenset(
-            (
-                key.namespace,
-                rank.get(int(key.key[:12]), key.key),
-                key.key[12:],
-                "expires_at" in record,
-            )
-            for key, record in self.records.items()
-            if key.namespace.endswith(("$body", "$intents"))
-        )
+        return (stored(self.records, rank), actors, flags, self.provider.revision)
 
     # -- what must hold -------------------------------------------------------------------------
 
     def pulse(self) -> Pulse:
         """Return the pulse as it stands."""
-        return Pulse.from_record(self.records.get(pulse_key(SOURCE.name), {}))
+        return pulse_of(self.records)
 
     def head(self) -> Head | None:
         """Return the head as it stands."""
-        record = self.records.get(head_key(SOURCE.name))
-        return Head.from_record(record) if record else None
+        return head_of(self.records)
 
     def _check(self, before: Pulse, after: Pulse) -> None:
-        if after.published == before.published:
+        if after.publication == before.publication:
             self._check_pieces(after)
             return
         head = self.head()
@@ -285,9 +276,9 @@ class World:
         head = self.head()
         if head is None or not head.pieces:
             return
-        ticket, number = head.piece_ticket()
+        prefix, number = head.stored_pieces()
         for piece in range(number):
-            record = self.records.get(piece_key(SOURCE.name, ticket, piece))
+            record = self.records.get(piece_key(SOURCE.name, prefix, piece))
             self.hold(record is not None, f"a piece of {pulse.published} is missing")
             self.hold(record is None or "expires_at" not in record, "the current body expires")
 
@@ -298,11 +289,57 @@ class World:
             raise Violation(message)
 
 
+def pulse_of(records: Mapping[Key, Record]) -> Pulse:
+    """Return the pulse of a store."""
+    return Pulse.from_record(records.get(pulse_key(SOURCE.name), {}))
+
+
+def head_of(records: Mapping[Key, Record]) -> Head | None:
+    """Return the head of a store."""
+    record = records.get(head_key(SOURCE.name))
+    return Head.from_record(record) if record else None
+
+
+def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any, ...]:
+    """Return pulse and head, rows, pieces and intents, and what of these expires.
+
+    The history is left out: nothing reads it before a day has passed, and the clock stands still.
+    """
+    pulse, head = pulse_of(records), head_of(records)
+    ticket, published, projected, *more = core(pulse)
+    pieces = frozenset(
+        (key.namespace, rank.get(int(key.key[:12]), key.key), key.key[12:], "expires_at" in record)
+        for key, record in records.items()
+        if key.namespace.endswith(("$body", "$intents"))
+    )
+    items = frozenset(
+        (key, record.get("item"), record.get("expires_at"))
+        for key, record in records.items()
+        if "$" not in key.namespace
+    )
+    return (
+        *(rank[number] for number in (ticket, published, projected)),
+        *more,
+        head and (rank[head.ticket], head.digest, Nonce(head.nonce)),
+        items,
+        pieces,
+    )
+
+
+def _renamed(value: Any, names: dict[str, int]) -> Any:
+    """Return a state with each nonce replaced by its number in the order of their appearance."""
+    if isinstance(value, Nonce):
+        return names.setdefault(value, len(names))
+    if isinstance(value, tuple):
+        return tuple(_renamed(part, names) for part in value)
+    return value
+
+
 _TICKETS = {"pulse": 3, "head": 1}
 """How many values of an observation are tickets, counted from the first."""
 
 
-def _core(pulse: Pulse) -> tuple[Any, ...]:
+def core(pulse: Pulse) -> tuple[Any, ...]:
     """Return what of a pulse decides what happens next, tickets first."""
     return (
         pulse.ticket,
@@ -313,10 +350,12 @@ def _core(pulse: Pulse) -> tuple[Any, ...]:
         pulse.revision,
         pulse.pinned,
         pulse.refused,
+        Nonce(pulse.check_nonce),
+        Nonce(pulse.nonce),
     )
 
 
-def explore(make: Callable[[], World], finish: Callable[[World], None]) -> tuple[int, int]:
+def explore[W: World](make: Callable[[], W], finish: Callable[[W], None]) -> tuple[int, int]:
     """Run every interleaving of a world's actors; return the states and the ends that were seen.
 
     Depth first; a state that has been seen (store, provider and all that each actor has

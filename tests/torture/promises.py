@@ -289,6 +289,36 @@ PROMISES = (
         ),
     ),
     Promise(
+        "T31",
+        "A changed large segment that cannot be read takes nothing from a warm reader: the earlier "
+        "one serves until it is read, and info() shows the trouble",
+        (
+            within(
+                "tests/torture/test_history.py",
+                "test_the_earlier_segment_serves_until_the_new_one_is_read",
+            ),
+        ),
+    ),
+    Promise(
+        "T32",
+        "Readers follow a store that has lost its history, also where a number comes twice, and "
+        "follow no replica that lags",
+        (
+            within(
+                "tests/torture/test_history.py",
+                "test_readers_follow_a_store_that_lost_its_history",
+            ),
+            within(
+                "tests/torture/test_history.py",
+                "test_a_ticket_that_is_issued_twice_is_another_publication",
+            ),
+            within(
+                "tests/faults/test_interleavings.py",
+                "test_a_reader_of_a_forgetful_store_ends_at_the_published_set",
+            ),
+        ),
+    ),
+    Promise(
         "T33",
         "A stale cache of the provider does not undo a kill switch",
         ("tests/contract/test_judged_sets.py::test_a_stale_cache_does_not_undo_a_kill_switch",),

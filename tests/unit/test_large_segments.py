@@ -122,7 +122,7 @@ def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
     store.calls.clear()
     assert flags["a"] == 2
     flags.snapshot().item("segments", "big")
-    assert not [call for call in store.calls if call.startswith("part")]
+    assert not [call for call in store.calls if call.startswith("pieces")]
 
 
 def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_history() -> None:
@@ -250,7 +250,7 @@ def test_threads_that_need_one_large_segment_read_it_once() -> None:
     rig.sync()
     flags, store = rig.reader()
     snapshot = flags.snapshot()
-    store.on_call = lambda _call: time.sleep(0.2)
+    store.on_call = lambda _call: time.sleep(0.05)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: snapshot.item("segments", "big"), range(8)))
     assert found == [members(3_000)] * 8
@@ -309,7 +309,7 @@ def test_a_large_segment_that_failed_during_init_is_tried_again_at_the_first_use
     store = RecordsReader(rig.records)
 
     def fail(call: str) -> None:
-        if call.startswith("part"):
+        if call.startswith("pieces"):
             message = "reset"
             raise StoreUnavailableError(message)
 

@@ -14,6 +14,7 @@ from flagstore.errors import ConfigurationError, CorruptSnapshotError, NotLoaded
 from flagstore.layout import Head, Key, Pulse, Version
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
+DIGEST = "0123456789abcdef" * 4
 HEAD = Head(
     ticket=7,
     provider="model",
@@ -32,8 +33,8 @@ def keys_of(source: str) -> list[Key]:
         layout.head_key(source),
         layout.head_key(source, 1),
         layout.history_key(source, 7),
-        layout.intent_key(source, 7),
-        layout.piece_key(source, 7, 0),
+        layout.intent_key(source, 7, DIGEST),
+        layout.piece_key(source, layout.pieces_prefix(7, DIGEST), 0),
         Key(layout.row_namespace(source, "launchdarkly", "flags"), "a"),
         Key(layout.row_namespace(source, "launchdarkly", "segments"), "a"),
         Key(layout.row_namespace(source, "model", "flags"), "a"),
@@ -159,24 +160,27 @@ def test_other_providers_rows_are_called_what_they_are() -> None:
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
 def test_tickets_in_keys_sort_as_numbers(one: int, other: int) -> None:
     """Keys are padded, so that the order of texts is the order of tickets."""
-    for key in (layout.history_key, layout.intent_key):
-        assert (key("prod", one).key < key("prod", other).key) == (one < other)
-        assert int(key("prod", one).key) == one
+    first, second = (layout.history_key("prod", ticket).key for ticket in (one, other))
+    assert (first < second) == (one < other)
+    assert int(first) == one
+    first, second = (layout.intent_key("prod", ticket, DIGEST).key for ticket in (one, other))
+    assert (first < second) == (one < other)
 
 
 @given(st.integers(0, 999), st.integers(0, 999))
 def test_pieces_sort_as_numbers(one: int, other: int) -> None:
     """A Query returns the pieces of a body in their order."""
-    keys = [layout.piece_key("prod", 7, number).key for number in (one, other)]
+    prefix = layout.pieces_prefix(7, DIGEST)
+    keys = [layout.piece_key("prod", prefix, number).key for number in (one, other)]
     assert (keys[0] < keys[1]) == (one < other)
-    assert all(key.startswith(layout.pieces_prefix(7)) for key in keys)
+    assert all(key.startswith(prefix) for key in keys)
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
 def test_a_prefix_finds_the_pieces_of_one_ticket_only(one: int, other: int) -> None:
     """Ticket 1 never finds the pieces of ticket 10."""
-    found = layout.piece_key("prod", other, 0).key.startswith(layout.pieces_prefix(one))
-    assert found == (one == other)
+    ours, theirs = (layout.pieces_prefix(ticket, DIGEST) for ticket in (one, other))
+    assert layout.piece_key("prod", theirs, 0).key.startswith(ours) == (one == other)
 
 
 def test_keys_are_what_the_documented_layout_says() -> None:
@@ -184,8 +188,10 @@ def test_keys_are_what_the_documented_layout_says() -> None:
     assert layout.pulse_key("prod") == ("prod:$pulse", "pulse")
     assert layout.head_key("prod", 2) == ("prod:$head~2", "1")
     assert layout.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
-    assert layout.intent_key("prod", 1_795_000_001) == ("prod:$intents", "001795000001")
-    assert layout.piece_key("prod", 1_795_000_001, 7) == ("prod:$body", "001795000001/007")
+    prefix = layout.pieces_prefix(1_795_000_001, DIGEST)
+    assert prefix == "001795000001/0123456789abcdef/"
+    assert layout.intent_key("prod", 1_795_000_001, DIGEST) == ("prod:$intents", prefix)
+    assert layout.piece_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
 
 
 # -- records ------------------------------------------------------------------------------------
@@ -254,9 +260,10 @@ def test_a_head_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
 
 
 def test_a_head_names_its_pieces() -> None:
-    """Which ticket wrote the pieces, and how many there are; none is (0, 0)."""
-    assert HEAD.piece_ticket() == (0, 0)
-    assert HEAD._replace(pieces="[7,3]").piece_ticket() == (7, 3)
+    """By their prefix and number; none is ("", 0)."""
+    assert HEAD.stored_pieces() == ("", 0)
+    prefix = layout.pieces_prefix(7, HEAD.index_digest)
+    assert HEAD._replace(pieces="[7,3]").stored_pieces() == (prefix, 3)
 
 
 # -- what lies there already ---------------------------------------------------------------------
@@ -283,6 +290,7 @@ WRITTEN_HEAD: dict[int, dict[str, Any]] = {
             "2a4b2d2ace04712d6ab96a01acf81557"
         ),
         "pieces": "",
+        "nonce": "9f86d081884c7d65",
     }
 }
 WRITTEN_PULSE: dict[str, Any] = {
@@ -302,6 +310,9 @@ WRITTEN_PULSE: dict[str, Any] = {
     "refused": "5f3c",
     "allowed": 1_795_000_000,
     "history": "[[1795000000,1794999999000],[1795000001,1795000000000]]",
+    "drawn_nonce": "fcde2b2edba56bf4",
+    "check_nonce": "2c26b46b68ffc68f",
+    "nonce": "9f86d081884c7d65",
 }
 
 
@@ -346,15 +357,9 @@ def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
     )
 
 
-def test_pieces_of_a_large_part_have_keys_of_their_own() -> None:
-    """Ticket, part and number, each with its zeros."""
-    assert layout.pieces_prefix(12, 3) == "000000000012.0003/"
-    assert layout.piece_key("prod", 12, 7, 3) == ("prod:$body", "000000000012.0003/007")
-
-
 def test_what_a_record_does_not_say_is_nothing() -> None:
     """Attributes that are missing are zero, empty, or an empty list."""
-    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, 0, "", "", "", 0, "[]"]
+    nothing = [0, 0, 0, "", "", 0, 0, 0, "", 0, 0, 0, "", "", "", 0, "[]", "", "", ""]
     assert list(Pulse.from_record({})) == nothing
     head = Head(7, "p", "d", "{}", 1, b"i", "x")
-    assert (head.revision, head.body, head.pieces) == (0, b"", "")
+    assert (head.revision, head.body, head.pieces, head.nonce) == (0, b"", "", "")

@@ -41,6 +41,7 @@ ENVIRON = {
 }
 ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "ticket": {"N": "7"}}}
 KEY = Key("n", "k")
+PREFIX = "000000000007/0123456789abcdef/"
 
 
 class Table(http.server.ThreadingHTTPServer):
@@ -235,21 +236,21 @@ def test_pieces_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
     """A body of several megabytes comes in its order, whatever DynamoDB puts on a page."""
     pieces = [os.urandom(1_000) for _ in range(5)]
     items = [
-        {**_key(piece_key("prod", 7, n)), "body": {"B": base64.b64encode(piece).decode()}}
+        {**_key(piece_key("prod", PREFIX, n)), "body": {"B": base64.b64encode(piece).decode()}}
         for n, piece in enumerate(pieces)
     ]
-    last = _key(piece_key("prod", 7, 2))
+    last = _key(piece_key("prod", PREFIX, 2))
     table.due = [
         answer(200, {"Items": items[:3], "LastEvaluatedKey": last}),
         answer(200, {"Items": items[3:]}),
     ]
-    assert list(reader.pieces("prod", 7, deadline=soon())) == pieces
+    assert list(reader.pieces("prod", PREFIX, deadline=soon())) == pieces
     assert table.operations() == ["Query", "Query"]
     first, second = (payload for _, payload in table.requests)
     assert first["ConsistentRead"] is True
     assert first["ExpressionAttributeValues"] == {
         ":n": {"S": "prod:$body"},
-        ":p": {"S": "000000000007/"},
+        ":p": {"S": PREFIX},
     }
     assert "ExclusiveStartKey" not in first
     assert second["ExclusiveStartKey"] == last
@@ -258,9 +259,9 @@ def test_pieces_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
 def test_reading_pieces_resumes_where_it_ended(table: Table, reader: DynamoDBReader) -> None:
     """Pieces that an earlier attempt has read are not asked for again."""
     table.default = answer(200, {"Items": []})
-    assert list(reader.pieces("prod", 7, deadline=soon(), part=2, start=3)) == []
+    assert list(reader.pieces("prod", PREFIX, deadline=soon(), start=3)) == []
     ((_, payload),) = table.requests
-    assert payload["ExclusiveStartKey"] == _key(piece_key("prod", 7, 2, 2))
+    assert payload["ExclusiveStartKey"] == _key(piece_key("prod", PREFIX, 2))
 
 
 def _key(key: Key) -> dict[str, Any]:
@@ -272,7 +273,7 @@ def test_the_stub_of_an_expired_piece_is_an_empty_piece(
 ) -> None:
     """Then the digests do not match, and the reader knows what to do."""
     table.default = answer(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
-    assert list(reader.pieces("prod", 7, deadline=soon())) == [b""]
+    assert list(reader.pieces("prod", PREFIX, deadline=soon())) == [b""]
 
 
 def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:

@@ -15,7 +15,6 @@ from flagstore.layout import (
     Pulse,
     head_key,
     history_key,
-    piece_key,
     pieces_namespace,
     pulse_key,
 )
@@ -23,7 +22,7 @@ from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, pieces_of
 from storesync import errors
 from storesync.budget import Budget
 from storesync.model import Ring, Secret, Source
@@ -374,7 +373,7 @@ def test_the_hourly_check_repairs_a_lost_piece() -> None:
     """A large body of which a piece is gone is written again, under a new ticket."""
     rig = Rig(large(1))
     rig.sync()
-    del rig.records[piece_key("prod", rig.pulse().published, 1)]
+    del rig.records[pieces_of(rig.records, rig.pulse().published)[1]]
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "published"
     assert rig.read() == rig.provider.flags
@@ -576,7 +575,8 @@ def test_a_fault_that_stays_gives_the_ring_back(fault: Exception) -> None:
         rig.sync()
     assert rig.writes() == ["draw"] * 4
     assert rig.data() == before
-    assert rig.pulse() == pulse._replace(drawn=pulse.drawn + 4)
+    drawn = {"drawn": pulse.drawn + 4, "drawn_nonce": rig.pulse().drawn_nonce}
+    assert rig.pulse() == pulse._replace(**drawn)
 
 
 @pytest.mark.parametrize("fault", FINAL)
@@ -636,7 +636,8 @@ def test_a_refused_set_is_noted_and_not_published() -> None:
         rig.sync()
     assert not caught.value.retryable
     assert rig.data() == before
-    assert rig.pulse() == pulse._replace(drawn=pulse.drawn + 1, refused=caught.value.digest)
+    drawn = {"drawn": pulse.drawn + 1, "drawn_nonce": rig.pulse().drawn_nonce}
+    assert rig.pulse() == pulse._replace(**drawn, refused=caught.value.digest)
 
 
 def test_a_person_allows_that_very_set() -> None:
@@ -884,6 +885,38 @@ def test_overtaken_every_time_the_ring_comes_again() -> None:
     assert rig.read() == {"a": 1}
 
 
+@pytest.mark.parametrize("lost", ["the draw", "the last check as well"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sync_whose_ticket_the_store_lost_fetches_again(lost: str, others: int) -> None:
+    """Others draw its number, and the one that it saw: it takes neither for what it knows."""
+    rig = Rig()
+    rig.sync()
+    kept = dict(rig.records)
+    rig.clock.advance(10)
+    rig.sync()
+    if lost == "the draw":
+        kept = dict(rig.records)
+    rig.clock.advance(10)
+    rig.provider.change(a=2)
+
+    def lose() -> None:
+        rig.provider.on_fetch = lambda: None
+        rig.records.clear()
+        rig.records.update(kept)
+        for value in range(others):
+            rig.provider.change(a=3 + value)
+            budget = Budget(rig.clock, random.Random(1), 300)
+            http, store = NoHttp(), MemoryStore(rig.records)
+            Sync(SOURCE, rig.provider, store, http=http, budget=budget).run([SCHEDULE])  # type: ignore[arg-type]
+
+    rig.provider.on_fetch = lose
+    report = rig.sync()
+    assert rig.writes().count("draw") == 2
+    assert report.outcome == ("unchanged" if others else "published")
+    assert report.ticket == rig.pulse().ticket
+    assert rig.read() == rig.provider.flags
+
+
 class Twice(MemoryStore):
     """A store whose answer gets lost, so that each completing step is sent a second time."""
 
@@ -1044,7 +1077,7 @@ def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None
     rig.provider.revision += 1
     with pytest.raises(KeyboardInterrupt):
         rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
-    orphan = piece_key("prod", rig.pulse().drawn, 0)
+    orphan = pieces_of(rig.records, rig.pulse().drawn)[0]
     assert "expires_at" not in rig.records[orphan]
     assert rig.sync().outcome == "published"
     assert rig.writes()[-1] == "expire"

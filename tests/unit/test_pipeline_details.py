@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import head_key, piece_key
+from flagstore.layout import head_key
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
+from simulators.reader_store import pieces_of
 from storesync import pipeline
 from storesync.budget import Budget
 from storesync.errors import RefusedSetError
@@ -217,7 +218,7 @@ def test_the_hourly_check_lets_pieces_of_a_writer_that_died_expire() -> None:
     rig.provider.change(**large(1))
     with pytest.raises(KeyboardInterrupt):
         rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
-    orphan = piece_key("prod", rig.pulse().drawn, 0)
+    orphan = pieces_of(rig.records, rig.pulse().drawn)[0]
     rig.provider.change(**dict.fromkeys(large(1)), a=2)
     assert rig.sync().outcome == "published"
     assert "expires_at" not in rig.records[orphan]

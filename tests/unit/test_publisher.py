@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from flagstore import layout
 from flagstore.encoding import encode
-from flagstore.layout import Head, Key, Pulse, Version, head_key, history_key, intent_key, piece_key
+from flagstore.layout import (
+    Head,
+    Key,
+    Publication,
+    Pulse,
+    Version,
+    head_key,
+    history_key,
+    piece_key,
+)
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.reader_store import pieces_of
 from storesync.errors import CorruptStoreError, FenceLostError
 from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, Expiry, intent
 from storesync.model import Changes, FlagSet
@@ -73,7 +83,17 @@ class Rig:
 
     def pieces(self, ticket: int) -> list[Record]:
         """Return the pieces that a ticket wrote."""
-        return list(self.store.scan(layout.pieces_namespace("prod"), layout.pieces_prefix(ticket)))
+        return [self.records[key] for key in pieces_of(self.records, ticket)]
+
+    def intent(self, ticket: int) -> Record | None:
+        """Return the record that announces them."""
+        announced = self.store.scan(layout.intents_namespace("prod"), f"{ticket:012d}/")
+        return next(announced, None)
+
+    def publication(self, ticket: int = 0) -> Publication:
+        """Return what is published, or what was under a ticket."""
+        key = history_key("prod", ticket) if ticket else head_key("prod")
+        return Head.from_record(self.records[key]).publication
 
     def expiries(self, ticket: int) -> set[Any]:
         """Return when the pieces of a ticket expire."""
@@ -90,6 +110,26 @@ def large(seed: int) -> dict[str, Any]:
     """Return flags too large for a head."""
     rng = random.Random(seed)
     return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
+
+
+def test_nothing_follows_a_publication_that_the_store_lost() -> None:
+    """Its number comes again with another nonce: its rows and its expiries are not that one's."""
+    rig = Rig()
+    rig.publish(large(1))
+    rig.drop_history()
+    kept = {key: dict(record) for key, record in rig.records.items()}
+    ticket = rig.publish({"a": "lost"})
+    lost = rig.publication()
+    rig.records.clear()
+    rig.records.update(kept)
+    rig.store.draw("prod", 0)
+    rig.records[layout.pulse_key("prod")]["drawn"] = ticket - 1
+    assert rig.publish({"a": "again"}) == ticket
+    before = dict(rig.records)
+    rig.expiry.expire(lost)
+    with pytest.raises(FenceLostError):
+        rig.publisher.project(lost, FlagSet("model", {"flags": {"a": "lost"}}), None, {})
+    assert rig.records == before
 
 
 # -- what is kept -------------------------------------------------------------------------------
@@ -356,8 +396,9 @@ def test_rows_of_an_older_publication_are_not_written() -> None:
     rig = Rig()
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
+    flag_set = FlagSet("model", {"flags": {"a": 1}})
     with pytest.raises(FenceLostError):
-        rig.publisher.project(old, FlagSet("model", {"flags": {"a": 1}}), None, {})
+        rig.publisher.project(rig.publication(old), flag_set, None, {})
     assert Key("prod:flags", "a") not in rig.records
     assert rig.pulse().projected == 0
 
@@ -371,7 +412,7 @@ def test_rows_of_many_commits_are_noted_with_the_last() -> None:
     store = MemoryStore(rig.records, lambda _: seen.append(rig.pulse().projected))
     publisher = Publisher("prod", store, rig.clock)
     publisher.project(
-        ticket,
+        rig.publication(),
         FlagSet("model", {"flags": flags}),
         Changes(tuple(sorted(f"flags/{key}" for key in flags))),
         {"verified_at": 5},
@@ -440,11 +481,14 @@ def test_a_large_body_lies_in_pieces() -> None:
     ticket = rig.publish(flags)
     pieces = rig.pieces(ticket)
     assert len(pieces) >= 2
-    assert rig.steps[:-1] == ["draw", "put", *["put"] * len(pieces), "publish"]
+    assert rig.steps == ["draw", "put", *["put"] * len(pieces), "publish"]
     head = rig.head()
     assert head.body == b""
-    assert head.piece_ticket() == (ticket, len(pieces))
-    assert rig.records[intent_key("prod", ticket)]["pieces"] == len(pieces)
+    prefix = layout.pieces_prefix(ticket, head.index_digest)
+    assert head.stored_pieces() == (prefix, len(pieces))
+    announced = rig.intent(ticket)
+    assert announced is not None
+    assert json.loads(str(announced["pieces"])) == {prefix: len(pieces)}
     stored = rig.readback.stored(ticket)
     assert stored is not None
     assert stored.flag_set.sections["flags"] == dict(sorted(flags.items()))
@@ -463,9 +507,9 @@ def test_a_writer_that_dies_between_pieces_leaves_no_orphan(cut: int) -> None:
             check, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     written = rig.pieces(check.ticket)
-    intent = rig.records.get(intent_key("prod", check.ticket), {"pieces": 0})
+    announced = rig.intent(check.ticket) or {"pieces": '{"": 0}'}
     assert len(written) == max(0, cut - 2)
-    assert len(written) <= int(intent["pieces"])
+    assert len(written) <= sum(json.loads(str(announced["pieces"])).values())
     assert rig.pulse().published < check.ticket
 
 
@@ -487,7 +531,7 @@ def test_a_damaged_piece_is_corrupt(damage: str) -> None:
     """A piece that is gone, or a stub of one that had expired, is no body."""
     rig = Rig()
     ticket = rig.publish(large(1))
-    key = piece_key("prod", ticket, 1)
+    key = pieces_of(rig.records, ticket)[1]
     if damage == "removed":
         del rig.records[key]
     else:
@@ -504,11 +548,12 @@ def test_what_the_history_keeps_never_expires() -> None:
     """Pieces of kept versions have no TTL, however often pieces are expired."""
     rig = Rig()
     tickets = [rig.publish(large(seed)) for seed in range(3)]
-    rig.expiry.expire(rig.publish({"a": 1}))
+    rig.publish({"a": 1})
+    rig.expiry.expire(rig.publication())
     for ticket in tickets:
         assert rig.expiries(ticket) == {None}
         assert rig.readback.version(ticket).head.ticket == ticket
-        assert intent_key("prod", ticket) in rig.records
+        assert rig.intent(ticket)
 
 
 def test_what_nothing_names_expires_a_day_later() -> None:
@@ -517,9 +562,9 @@ def test_what_nothing_names_expires_a_day_later() -> None:
     ticket = rig.publish(large(1))
     rig.drop_history()
     assert rig.expiries(ticket) == {None}
-    rig.expiry.expire(rig.pulse().published)
+    rig.expiry.expire(rig.publication())
     assert rig.expiries(ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
-    assert intent_key("prod", ticket) not in rig.records
+    assert not rig.intent(ticket)
 
 
 def test_an_abandoned_writer_is_cleaned_up_after() -> None:
@@ -529,13 +574,13 @@ def test_an_abandoned_writer_is_cleaned_up_after() -> None:
     published = rig.publish({"a": 1})
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=check)
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.expiries(check.ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
     # The writer may still be writing: another expiry finds its later pieces.
-    assert intent_key("prod", check.ticket) in rig.records
+    assert rig.intent(check.ticket)
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(published)
-    assert intent_key("prod", check.ticket) not in rig.records
+    rig.expiry.expire(rig.publication(published))
+    assert not rig.intent(check.ticket)
 
 
 def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
@@ -550,9 +595,9 @@ def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
             later, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.expiries(later.ticket) == {None}
-    assert intent_key("prod", later.ticket) in rig.records
+    assert rig.intent(later.ticket)
 
 
 def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
@@ -563,7 +608,7 @@ def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
     with pytest.raises(FenceLostError):
         rig.publish(large(1), check=orphan)
     rig.publish({"a": 2})
-    rig.expiry.expire(old)
+    rig.expiry.expire(rig.publication(old))
     assert rig.expiries(orphan.ticket) == {None}
 
 
@@ -580,17 +625,20 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
                 "published": published + 1,
             }
 
+    expiry = Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock)
     with pytest.raises(FenceLostError):
-        Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock).expire(published)
+        expiry.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
 def put_intent(rig: Rig, ticket: int, pieces: int, largest: int = 1) -> None:
     """Put pieces that an older ticket wrote, and their intent."""
-    announced = intent("prod", ticket, pieces, [], largest, int(rig.clock.now()))
-    rig.records[intent_key("prod", ticket)] = announced
+    head = rig.head()._replace(ticket=ticket)
+    prefix = layout.pieces_prefix(ticket, head.index_digest)
+    announced = intent("prod", head, {prefix: [b"x" * largest] * pieces}, int(rig.clock.now()))
+    rig.records[Key(str(announced["namespace"]), str(announced["key"]))] = announced
     for number in range(pieces):
-        key = piece_key("prod", ticket, number)
+        key = piece_key("prod", prefix, number)
         rig.records[key] = {**key._asdict(), "body": b"x"}
 
 
@@ -604,7 +652,7 @@ def test_pieces_expire_in_steps_of_their_size(pieces: int, largest: int, commits
     published = rig.publish({"a": 1})
     put_intent(rig, 7, pieces, largest)
     rig.steps.clear()
-    rig.expiry.expire(published)
+    rig.expiry.expire(rig.publication(published))
     assert rig.steps.count("expire") == commits
     assert rig.expiries(7) == {int(rig.clock.now()) + PIECE_TTL_S}
 
@@ -619,7 +667,7 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
     record = {**rig.records[history_key("prod", first)], **damage}
     rig.records[history_key("prod", first)] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.expiry.expire(published)
+        rig.expiry.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -634,10 +682,10 @@ def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, i
     for seed, seconds in steps:
         rig.clock.advance(seconds)
         ticket = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.expiry.expire(ticket)
+        rig.expiry.expire(rig.publication(ticket))
         for version in rig.pulse().versions():
-            owner, _ = rig.readback.version(version.ticket).head.piece_ticket()
-            assert not owner or rig.expiries(owner) == {None}
+            prefix, _ = rig.readback.version(version.ticket).head.stored_pieces()
+            assert not prefix or rig.expiries(int(prefix[:12])) == {None}
         assert rig.readback.stored(ticket) is not None
 
 

@@ -35,7 +35,7 @@ from flagstore.reader import Client
 from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, pieces_of
 from simulators.signals import Interrupted, InterruptedLock
 from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
@@ -556,6 +556,92 @@ def test_an_older_head_is_never_taken_after_a_newer_one() -> None:
         assert not rig.client.info().stale
 
 
+def test_a_replica_that_lags_costs_one_read_more() -> None:
+    """Only a consistent read tells an old response from a store that has lost its history."""
+    rig = Rig({"a": "old"})
+    old = dict(rig.records[pulse_key("prod")])
+    rig.publish({"a": "new"})
+    rig.client.snapshot()
+    rig.store.stale = {pulse_key("prod"): old}
+    rig.advance(EXPIRED_S)
+    rig.calls()
+    assert rig.client["a"] == "new"
+    assert rig.calls() == [PULSE, "read! prod:$pulse"]
+
+
+def again(rig: Rig, ticket: int, flags: dict[str, Any]) -> None:
+    """Publish in a store that was restored to before a ticket, or emptied (0)."""
+    rig.records.clear()
+    if ticket:
+        rig.records[pulse_key("prod")] = {**pulse_key("prod")._asdict(), "drawn": ticket - 1}
+    rig.publish(flags)
+
+
+@pytest.mark.parametrize("back", [0, 1, 5], ids=["the same", "one less", "five less"])
+@pytest.mark.parametrize("lags", [True, False])
+def test_a_store_that_lost_its_history_is_followed(
+    back: int, warnings_of: Callable[[], list[str]], *, lags: bool
+) -> None:
+    """A set that has the same number as the one in hand, or a lower one, but another nonce."""
+    rig = Rig({"a": "lost"})
+    rig.client.snapshot()
+    ticket = rig.client.info().ticket
+    again(rig, ticket - back, {"a": "kept"})
+    if lags:
+        rig.store.stale = {key: dict(record) for key, record in rig.records.items()}
+        rig.publish({"a": "last"})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == ("last" if lags else "kept")
+    info = rig.client.info()
+    assert (info.stale, info.error) == (False, "")
+    followed = f"has lost its history: version {ticket - back} follows version {ticket}"
+    assert sum(followed in line for line in warnings_of()) == (not lags)
+    rig.advance(EXPIRED_S)
+    rig.store.stale = {}
+    rig.calls()
+    assert rig.client["a"] == ("last" if lags else "kept")
+    assert rig.calls() == [PULSE]
+
+
+def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
+    """Until then the flags in hand stay, and the error says why."""
+    rig = Rig({"a": "lost"})
+    rig.client.snapshot()
+    rig.records.clear()
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == "lost"
+    assert "no longer holds anything" in rig.client.info().error
+    rig.wall.advance(-3_600)  # the clock of the writer that fills it is behind
+    rig.publish({"a": "new"})
+    rig.wall.advance(3_600)
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == "new"
+    assert not rig.client.info().stale
+
+
+def test_a_restored_pulse_that_is_older_than_its_head_takes_nothing_away() -> None:
+    """Items of a backup may be some moments apart: the set in hand stays, and is not stale."""
+    rig = Rig({"a": 1})
+    older = dict(rig.records[pulse_key("prod")])
+    rig.publish({"a": 2})
+    snapshot = rig.client.snapshot()
+    rig.records[pulse_key("prod")] = older
+    rig.advance(EXPIRED_S)
+    assert rig.client.snapshot() is snapshot
+    assert not rig.client.info().stale
+
+
+def test_a_head_of_another_history_than_its_pulse_is_not_taken() -> None:
+    """The same number is not enough: the nonce must be the pulse's, too."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.publish({"a": 2})
+    rig.records[pulse_key("prod")]["nonce"] = "another"
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    assert "behind its pulse" in rig.client.info().error
+
+
 def test_a_head_that_is_behind_its_pulse_is_read_again_consistently() -> None:
     """The pulse says what must be there."""
     rig = Rig({"a": 1})
@@ -596,7 +682,7 @@ def test_a_piece_that_is_missing_is_looked_for_again_consistently() -> None:
     old = rig.publish(large(2))
     stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
     new = rig.publish(large(3))
-    del rig.records[piece_key("prod", old, 1)]
+    del rig.records[pieces_of(rig.records, old)[1]]
     rig.store.stale = stale
     assert rig.client.info().ticket == new
     assert rig.calls()[:4] == [HEAD, f"pieces {old}", "read! prod:$head", f"pieces {new}"]
@@ -608,7 +694,7 @@ def test_a_piece_that_stays_missing_leaves_the_last_known_good(damage: str) -> N
     rig = Rig({"a": 1})
     rig.client.snapshot()
     ticket = rig.publish(LARGE)
-    key = piece_key("prod", ticket, 0)
+    key = pieces_of(rig.records, ticket)[0]
     del rig.records[key]
     if damage == "stub":
         rig.records[key] = {**key._asdict(), "expires_at": 1}
@@ -623,8 +709,7 @@ def test_pieces_that_come_back_twice_are_not_read_twice() -> None:
     """What follows the pieces that the head names is left alone."""
     rig = Rig(LARGE)
     head = Head.from_record(rig.records[head_key("prod")])
-    ticket, number = head.piece_ticket()
-    key = piece_key("prod", ticket, number)
+    key = piece_key("prod", *head.stored_pieces())
     rig.records[key] = {**key._asdict(), "body": b"more"}
     assert rig.client["flag-3"] == LARGE["flag-3"]
 

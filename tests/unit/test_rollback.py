@@ -435,7 +435,7 @@ def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
     def come_back() -> None:
         revive("prod", rig.store())
         first, _ = rig.store().draw("prod", 0)
-        key = layout.piece_key("prod", first, 0)
+        key = layout.piece_key("prod", layout.pieces_prefix(first, "new"), 0)
         rig.store().put_all([{**key._asdict(), "body": b"new"}])
 
     class Purge(MemoryStore):

@@ -125,7 +125,7 @@ def test_the_store_is_read_once(rig: Rig) -> None:
     for _ in range(3):
         rig.wrapper.get_many(["SPLITIO.split.a", "SPLITIO.flagSet.x"])
         rig.wrapper.item_contains("SPLITIO.segment.large", "ada")
-    assert [call.split()[0] for call in rig.reader.calls] == ["read", "part"]
+    assert [call.split()[0] for call in rig.reader.calls] == ["read", "pieces"]
     view = rig.wrapper._current()
     assert view.members("SPLITIO.segment.large") is view.members("p.SPLITIO.segment.large")
     rig.clock.advance(40)

@@ -21,15 +21,14 @@ class ReaderStore(Protocol):
         """
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a ticket's body, or of one of its large parts, in order.
+        """Yield the pieces of one body or large segment, in order.
 
         Args:
             source: name of the source.
-            ticket: the ticket that wrote them.
+            prefix: of their keys: :func:`flagstore.layout.pieces_prefix`.
             deadline: by when all of them have to be here.
-            part: number of the large part; None for the body.
             start: number of the first piece to yield.
 
         Raises:

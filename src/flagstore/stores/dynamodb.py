@@ -14,7 +14,7 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, piece_key, pieces_namespace, pieces_prefix
+from flagstore.layout import Key, piece_key, pieces_namespace
 from flagstore.stores.credentials import EnvironmentKeys, find
 from flagstore.stores.retrying import RetryingTransport
 
@@ -89,9 +89,9 @@ class DynamoDBReader:
         return _record(answer["Item"]) if "Item" in answer else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a ticket's body or large part, in order: one Query per megabyte."""
+        """Yield the pieces of one body or large segment, in order: one Query per megabyte."""
         payload: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
@@ -99,11 +99,11 @@ class DynamoDBReader:
             "ExpressionAttributeNames": {"#n": "namespace", "#k": "key"},
             "ExpressionAttributeValues": {
                 ":n": {"S": pieces_namespace(source)},
-                ":p": {"S": pieces_prefix(ticket, part)},
+                ":p": {"S": prefix},
             },
         }
         if start:
-            payload["ExclusiveStartKey"] = _typed(piece_key(source, ticket, start - 1, part))
+            payload["ExclusiveStartKey"] = _typed(piece_key(source, prefix, start - 1))
         while True:
             answer = self._transport.call("Query", payload, deadline)
             for item in answer["Items"]:

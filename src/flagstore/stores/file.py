@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from flagstore.body import Body
 from flagstore.encoding import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
-from flagstore.layout import Head, Key, Pulse, head_key, pulse_key
+from flagstore.layout import Head, Key, Pulse, head_key, pieces_prefix, pulse_key
 from flagstore.snapshot import Snapshot
 from flagstore.stores.file_formats import document, parse, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.body import Part
     from flagstore.layout import Record
 
 
@@ -31,7 +30,7 @@ class FileReader:
         self._clock = clock
         self._seen: tuple[int, int] | None = None
         self._head: Head | None = None
-        self._parts: Mapping[int, bytes] = {}
+        self._parts: Mapping[str, bytes] = {}
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return the pulse or the head."""
@@ -45,12 +44,12 @@ class FileReader:
         return head.to_record(key) if key == head_key(source) else None
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
         """Yield a large segment; bodies are never in pieces here."""
-        del source, ticket, deadline
-        if part is not None and not start:
-            yield self._parts[part]
+        del source, deadline
+        if not start and prefix in self._parts:
+            yield self._parts[prefix]
 
     def prepare(self) -> None:
         """Need nothing."""
@@ -84,15 +83,13 @@ def snapshot_of(path: str, source: str) -> Snapshot:
     """
     stat = os.stat(path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
     head, parts = _read(path, 0, stat.st_mtime_ns)
-
-    def part(wanted: Part) -> bytes:
-        return parts[wanted.number]
-
-    return Snapshot(source, head, Body(head.index_data, head.index_digest, head.body), part)
+    body = Body(head.index_data, head.index_digest, head.body)
+    in_hand = {part.data_digest: parts[part.prefix()] for part in body.large.values()}
+    return Snapshot(source, head, body, lambda part: in_hand[part.data_digest], in_hand)
 
 
-def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[int, bytes]]:
-    """Read a file as a head with its large parts.
+def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, bytes]]:
+    """Read a file as a head with its large segments, by the prefix of their keys.
 
     Raises:
         CorruptSnapshotError: it holds nothing that is known here; says what is wrong.
@@ -123,4 +120,5 @@ def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[int, b
         index_digest=encoded.index_digest,
         body=encoded.blocks,
     )
-    return head, encoded.parts
+    parts = {pieces_prefix(ticket, digest): data for digest, data in encoded.parts.items()}
+    return head, parts

@@ -71,12 +71,12 @@ class RedisReader:
         return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a ticket's body or large part, in order: eight per round trip."""
+        """Yield the pieces of one body or large segment, in order: eight per round trip."""
         for first in count(start, PIECES_AT_ONCE):
             numbers = range(first, first + PIECES_AT_ONCE)
-            keys = (piece_key(source, ticket, number, part) for number in numbers)
+            keys = (piece_key(source, prefix, number) for number in numbers)
             asked = [("HGET", record_name(key), "body") for key in keys]
             replies = self._transport.call(asked, deadline)
             for reply in replies:

@@ -7,11 +7,12 @@ one.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from flagstore.layout import Key, Pulse, pulse_key
 from storesync.errors import FenceLostError
-from storesync.stores.base import Delete, Expire, Fence, Put
+from storesync.stores.base import NONCE_BYTES, Delete, Expire, Fence, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +46,10 @@ class MemoryStore:
         """Draw the next ticket."""
         self._step("draw")
         key = pulse_key(source)
+        nonce = token_hex(NONCE_BYTES)  # outside: the system's randomness lets other threads run
         record = dict(self.records.get(key, key._asdict()))
         record["drawn"] = int(record.get("drawn", floor)) + 1
+        record["drawn_nonce"] = nonce
         self.records[key] = record
         return int(record["drawn"]), Pulse.from_record(record)
 
@@ -101,8 +104,8 @@ class MemoryStore:
 
 def _holds(fence: Fence, pulse: Pulse) -> bool:
     return (
-        (fence.ticket is None or fence.ticket == pulse.ticket)
-        and (fence.published is None or fence.published == pulse.published)
+        all(getattr(pulse, name) == value for name, value in fence.equal().items())
+        and (fence.drawn is None or fence.drawn <= pulse.drawn)
         and (fence.unpinned_at is None or not pulse.is_pinned(fence.unpinned_at))
     )
 

@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 
 from flagstore import errors as reader_errors
-from flagstore.layout import check_source, pieces_namespace, pieces_prefix
+from flagstore.layout import check_source, pieces_namespace
 from flagstore.reader import Client
 from storesync import providers
 from storesync.budget import Budget, SystemClock, now_ms
@@ -155,11 +155,11 @@ class ReaderOver:
         return self._store.read(key)
 
     def pieces(
-        self, source: str, ticket: int, *, deadline: float, part: int | None = None, start: int = 0
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a ticket's body, or of one of its large parts, in order."""
+        """Yield the pieces of one body or large segment, in order."""
         del deadline
-        found = self._store.scan(pieces_namespace(source), pieces_prefix(ticket, part))
+        found = self._store.scan(pieces_namespace(source), prefix)
         for piece in islice(found, start, None):
             yield bytes(piece.get("body", b""))  # type: ignore[arg-type] # bytes
 

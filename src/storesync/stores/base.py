@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from flagstore.layout import Key, Pulse, Record, Value
+    from flagstore.layout import Key, Publication, Pulse, Record, Value
 
     Sets = Mapping[str, Value | None]
 
@@ -25,10 +25,31 @@ class Fence:
 
     ticket: int | None = None
     """The last completed check is still this one (0: none yet)."""
+    check_nonce: str | None = None
+    """And has this nonce."""
     published: int | None = None
     """What is published is still this ticket's."""
+    nonce: str | None = None
+    """And has this nonce."""
+    drawn: int | None = None
+    """So many tickets have been drawn: the store has not lost this one."""
     unpinned_at: int | None = None
     """The source is not pinned at this moment (milliseconds since the epoch)."""
+
+    @classmethod
+    def while_published(cls, publication: Publication) -> Fence:
+        """Hold as long as nothing else is published."""
+        return cls(published=publication.ticket, nonce=publication.nonce)
+
+    def equal(self) -> dict[str, int | str]:
+        """Return the attributes that must have these values; 0 and "" are absent ones."""
+        values: dict[str, int | str | None] = {
+            "ticket": self.ticket,
+            "check_nonce": self.check_nonce,
+            "published": self.published,
+            "nonce": self.nonce,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,8 @@ class Expire:
 
 Write = Put | Delete | Expire
 
+NONCE_BYTES = 8
+"""Random bytes of a nonce, which is these in hex."""
 COMMIT_WRITES = 99
 """Writes that one commit takes beside the pulse (DynamoDB: 100 actions a transaction)."""
 COMMIT_KB = 450
@@ -112,7 +135,7 @@ class Store(Protocol):
     """
 
     def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw the next ticket and return it with the pulse, in one atomic step.
+        """Draw the next ticket and a nonce, and return it with the pulse, in one atomic step.
 
         A counter that is missing starts at ``floor`` (the clock's seconds), so that a store or
         source that was made again never hands out smaller tickets.

@@ -7,6 +7,7 @@ leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with t
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from flagstore import layout
 from flagstore.layout import Key, Pulse
 from storesync.errors import FenceLostError, StoreError
-from storesync.stores.base import Delete, Fence, Put, Write, commits, write_kb
+from storesync.stores.base import NONCE_BYTES, Delete, Fence, Put, Write, commits, write_kb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,9 +117,13 @@ class DynamoDBStore:
             lambda: self._client.update_item(
                 TableName=self._table,
                 Key=to_item(layout.pulse_key(source)._asdict()),
-                UpdateExpression="SET #drawn = if_not_exists(#drawn, :floor) + :one",
-                ExpressionAttributeNames={"#drawn": "drawn"},
-                ExpressionAttributeValues={":floor": {"N": str(floor)}, ":one": {"N": "1"}},
+                UpdateExpression=(
+                    "SET #drawn = if_not_exists(#drawn, :floor) + :one, #nonce = :nonce"
+                ),
+                ExpressionAttributeNames={"#drawn": "drawn", "#nonce": "drawn_nonce"},
+                ExpressionAttributeValues=to_item(
+                    {":floor": floor, ":one": 1, ":nonce": token_hex(NONCE_BYTES)}
+                ),
                 ReturnValues="ALL_NEW",
             ),
         )
@@ -175,10 +180,13 @@ class DynamoDBStore:
         names: dict[str, str] = {}
         values: dict[str, Any] = {}
         conditions = []
-        for name, expected in (("ticket", fence.ticket), ("published", fence.published)):
-            if expected is not None:
-                names[f"#{name}"] = name
-                conditions.append(_equals(name, expected, values))
+        for name, expected in fence.equal().items():
+            names[f"#{name}"] = name
+            conditions.append(_equals(name, expected, values))
+        if fence.drawn is not None:
+            names["#drawn"] = "drawn"
+            values[":least"] = to_attribute(fence.drawn)
+            conditions.append("#drawn >= :least")
         if fence.unpinned_at is not None:
             names["#pinned"] = "pinned"
             values[":unpinned"] = to_attribute(fence.unpinned_at)
@@ -244,8 +252,8 @@ def _namespace(write: Write) -> str:
     return str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
 
 
-def _equals(name: str, expected: int, values: dict[str, Any]) -> str:
-    """Compare an attribute that is absent while it is 0."""
+def _equals(name: str, expected: int | str, values: dict[str, Any]) -> str:
+    """Compare an attribute that is absent while it is 0 or empty."""
     if not expected:
         return f"attribute_not_exists(#{name})"
     values[f":is_{name}"] = to_attribute(expected)

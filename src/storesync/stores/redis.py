@@ -11,13 +11,14 @@ loses the fence to itself, as with DynamoDB.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.layout import Key, Pulse
 from flagstore.stores.redis_layout import index_name, record_name, to_field, to_record
 from storesync.errors import FenceLostError
-from storesync.stores.base import Delete, Fence, Put, Write
+from storesync.stores.base import NONCE_BYTES, Delete, Fence, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis
 from storesync.stores.redis_plain import (
     between,
@@ -147,7 +148,8 @@ class RedisStore:
         """Draw the next ticket: one script that returns the whole pulse."""
         self._check(source)
         key = record_name(layout.pulse_key(source))
-        fields = self._calls.script("drawing a ticket", DRAW, [key], [floor])
+        nonce = to_field(token_hex(NONCE_BYTES))
+        fields = self._calls.script("drawing a ticket", DRAW, [key], [floor, nonce])
         self._leaves = not self._native and NOTED.encode() in fields[::2]
         pulse = _pulse(fields)
         return pulse.drawn, pulse
@@ -164,8 +166,12 @@ class RedisStore:
             actions += leave(source)
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
-        conditions = (fence.ticket, fence.published, fence.unpinned_at)
-        arguments: list[Argument] = ["" if part is None else part for part in conditions]
+        limits = (fence.drawn, fence.unpinned_at)
+        arguments: list[Argument] = ["" if part is None else part for part in limits]
+        equal = fence.equal()
+        arguments.append(len(equal))
+        for name, value in equal.items():
+            arguments += [name, to_field(value) if value else ""]
         arguments += [len(changed), *_fields(changed), len(removed), *removed]
         keys = [record_name(layout.pulse_key(source))]
         for names, values in actions:

@@ -9,8 +9,8 @@ fail, and writes then. In order of what could:
 - rights: :data:`PROBE` tries every command once, on a key of its own.
 
 No ``#!lua`` line, which Redis 6 does not know. Whole numbers are never turned into Lua's, which
-are floating: they are compared as decimal text, or counted by Redis. The exception are moments in
-milliseconds, which fit.
+are floating: they are compared as decimal text, or counted by Redis. The exceptions are moments in
+milliseconds and how many tickets have been drawn, which fit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ class Script:
 
 
 DRAW = Script("""
--- KEYS: pulse. ARGV: floor. Returns the pulse.
--- A replica that takes over may have missed the last ticket. The clock has not, so the counter
--- never falls behind it, and no ticket is handed out twice.
+-- KEYS: pulse. ARGV: floor, nonce. Returns the pulse.
+-- A replica that takes over may have missed the last tickets. The clock has not, so the counter
+-- never falls behind it. Where it was ahead, a ticket comes twice, with another nonce.
 redis.call('HSETNX', KEYS[1], 'drawn', ARGV[1])
 local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'drawn'))
 redis.call('HINCRBY', KEYS[1], 'drawn', (behind > 0 and behind or 0) + 1)
+redis.call('HSET', KEYS[1], 'drawn_nonce', ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """)
 
@@ -51,14 +52,16 @@ return redis.call('HGETALL', KEYS[1])
 # In an index, a record's name is what its key has behind the index' own and a colon.
 COMMIT = Script("""
 -- KEYS: pulse, then of each write record and index, or twice a key of LaunchDarkly's layout.
--- ARGV: ticket, published, unpinned_at, each '' where it is no condition;
+-- ARGV: drawn, unpinned_at, each '' where it is no condition;
+--       number of attributes to compare, then name and value of each, '' where it must be absent;
 --       number of sets, then name and value of each;
 --       number of removals, then their names;
 --       then of each write its kind, the number of its values, its values.
 -- Returns 'OK', or the pulse where the fence does not hold; that changes nothing.
 local pulse = KEYS[1]
 
-local sets_from, sets_to = 5, 4 + 2 * tonumber(ARGV[4])
+local equal_from, equal_to = 4, 3 + 2 * tonumber(ARGV[3])
+local sets_from, sets_to = equal_to + 2, equal_to + 1 + 2 * tonumber(ARGV[equal_to + 1])
 local gone_from, gone_to = sets_to + 2, sets_to + 1 + tonumber(ARGV[sets_to + 1])
 
 local function each(step)
@@ -109,14 +112,15 @@ local function add(key, from, to)
 end
 
 local function number(name)
-  return redis.call('HGET', pulse, name) or '0'
+  return tonumber(redis.call('HGET', pulse, name) or '0')
 end
 
 local function lost()
-  if ARGV[1] ~= '' and number('ticket') ~= ARGV[1] then return true end
-  if ARGV[2] ~= '' and number('published') ~= ARGV[2] then return true end
-  if ARGV[3] == '' then return false end
-  return (tonumber(number('pinned')) or math.huge) > tonumber(ARGV[3])
+  for i = equal_from, equal_to, 2 do
+    if (redis.call('HGET', pulse, ARGV[i]) or '') ~= ARGV[i + 1] then return true end
+  end
+  if ARGV[1] ~= '' and (number('drawn') or -1) < tonumber(ARGV[1]) then return true end
+  return ARGV[2] ~= '' and (number('pinned') or math.huge) > tonumber(ARGV[2])
 end
 
 if lost() then return redis.call('HGETALL', pulse) end

@@ -1,0 +1,229 @@
+"""A store that loses its last writes, its lagging replicas, and a reader of it, step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flagstore import Client
+from flagstore.layout import Head, Key, Publication, Pulse
+from simulators.reader_store import pieces_of
+from simulators.schedules import QUIET, SOURCE, Nonce, World, core, head_of, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flagstore.layout import Record
+
+NAMESPACES = {f"{SOURCE.name}:$pulse": "pulse", f"{SOURCE.name}:$head": "head"}
+
+
+class WatchedReader:
+    """A reader's store over a world's records that stops before each read and notes its result.
+
+    Reads that need not be consistent may see what a replica held when it last heard of its primary.
+    """
+
+    def __init__(self, world: ForgetfulWorld) -> None:
+        self._world = world
+        self.lagging: frozenset[str] = frozenset()
+        """What is read from a replica: ``pulse``, ``head``."""
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
+        """Return one record."""
+        del deadline
+        kind = NAMESPACES[key.namespace]
+        self._world.stop(f"{kind}{'!' * consistent}")
+        lags = kind in self.lagging and not consistent
+        record = (self._world.replica if lags else self._world.records).get(key)
+        if record is None:
+            self._world.note(("nothing",))
+        elif kind == "pulse":
+            self._world.note(("pulse", *core(Pulse.from_record(record))))
+        else:
+            head = Head.from_record(record)
+            self._world.note(("head", head.ticket, head.digest, Nonce(head.nonce)))
+        return dict(record) if record else None
+
+    def pieces(
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the pieces of a body; reading them is consistent, and one step."""
+        del deadline
+        self._world.stop("pieces")
+        found = pieces_of(self._world.records, prefix, source)[start:]
+        self._world.note(
+            ("pieces", *((key, self._world.records[key].get("body")) for key in found))
+        )
+        for key in found:
+            yield bytes(self._world.records[key].get("body", b""))  # type: ignore[arg-type]
+
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class ForgetfulWorld(World):
+    """A world whose store can lose its last writes, and whose reader is held to what it promises.
+
+    Tickets count by their numbers here, since a store that lost some issues them once more.
+    """
+
+    quiet = QUIET | {"project"}  # a reader looks at no rows
+
+    def __init__(self, records: Mapping[Key, Record], provider: Any) -> None:
+        super().__init__(records, provider)
+        self.replica: dict[Key, Record] = dict(self.records)
+        self._changed = True
+        self._kept: dict[Key, Record] = {}
+        """What the store will hold once it has lost its last writes."""
+        self._before: dict[Publication, Publication] = {}
+        """The publication that each one followed."""
+        self._lost: set[Publication] = set()
+        self._reader = WatchedReader(self)
+        self.client: Client | None = None
+        self._hand = Publication(0, "")
+        self.followed = 0
+        """How often the reader took a publication that is older, or of another history."""
+
+    # -- actors -----------------------------------------------------------------------------------
+
+    def lose_writes(self) -> None:
+        """Lose all writes between two moments: a replica heard no more, and took over later."""
+        self.stop("keep")
+        self._kept = dict(self.records)
+        self.stop("lose")
+        was = self.pulse().publication
+        self.records.clear()
+        self.records.update(self._kept)
+        self._kept = {}
+        left = self._line(self.pulse().publication)
+        self._lost |= {each for each in self._line(was) if each not in left}
+
+    def replicate(self) -> None:
+        """Let a replica hear of all writes, at one moment."""
+        self.stop("replicate")
+        self.replica = dict(self.records)
+
+    def add_reader(self, checks: Sequence[str]) -> None:
+        """Add a reader that has what is published, and checks; for each, what it reads may lag."""
+        elapsed = iter(range(0, 10**9, 1_000))  # past every TTL and cool-down
+        self.client = Client(
+            SOURCE.name,
+            store=self._reader,
+            replicas=1,
+            ttl_s=0,
+            clock=self.clock.now,
+            monotonic=lambda: float(next(elapsed)),
+        )
+        self._hand = self.client.snapshot().head.publication
+
+        def work() -> None:
+            for number, lagging in enumerate(checks):
+                self._reader.lagging = frozenset(lagging.split())
+                self.check_once(number)
+
+        self.add("reader", work)
+
+    def check_once(self, number: int = -1) -> dict[str, Any]:
+        """Let the reader check once, hold it to its promises, and return its flags."""
+        client = self.client
+        assert client is not None
+        self.note(("check", number), forget=True)
+        snapshot = client.snapshot()
+        found = snapshot.head.publication
+        if found != self._hand:
+            line = self._line(self._hand)
+            back = found in line
+            self.hold(not back or self._hand in self._lost, "an older set after a newer one")
+            self.followed += back or self._hand not in self._line(found)
+            self._hand = found
+        return {key: snapshot[key] for key in snapshot}
+
+    def stop(self, step: str) -> None:
+        """Wait until the running actor may go on."""
+        self._stop(step)
+
+    def note(self, observation: tuple[Any, ...], *, forget: bool = False) -> None:
+        """Note what the running actor observes, and forget what counts no longer."""
+        if actor := self._current():
+            actor.seen = [*([] if forget else actor.seen), observation]
+
+    # -- what decides what can still happen -------------------------------------------------------
+
+    def enabled(self) -> list[int]:
+        """Leave out keeping what a store holds unless it has just changed: that is the same."""
+        return [
+            number
+            for number in super().enabled()
+            if self._changed or self.actors[number].waiting != "keep"
+        ]
+
+    def go(self, number: int) -> None:
+        """Take a step, and note whether it has written."""
+        before = dict(self.records)
+        super().go(number)
+        self._changed = self.records != before
+
+    def ranks(self) -> Mapping[int, int]:
+        """Return each ticket as it is."""
+        return _Same()
+
+    def state(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+        """Return as well what may be lost, what replicas hold, and what the reader has in hand."""
+        kept, replica = head_of(self._kept), head_of(self.replica)
+        places = [self.pulse().publication, self._hand]
+        places += [head.publication for head in (kept, replica) if head]
+        lines = tuple(tuple(map(self._named, self._line(place))) for place in places)
+        return (
+            super().state(rank),
+            self.pulse().drawn,
+            self._changed,
+            stored(self._kept, rank) if self._kept else (),
+            core(Pulse.from_record(self.replica.get(Key(f"{SOURCE.name}:$pulse", "pulse"), {}))),
+            lines,
+        )
+
+    def _named(self, publication: Publication) -> tuple[Any, ...]:
+        return publication.ticket, Nonce(publication.nonce), publication in self._lost
+
+    def _line(self, publication: Publication) -> list[Publication]:
+        """Return a publication and all that it followed, newest first."""
+        line = [publication]
+        while line[-1] in self._before:
+            line.append(self._before[line[-1]])
+        return line
+
+    # -- what must hold ---------------------------------------------------------------------------
+
+    def _check(self, before: Pulse, after: Pulse) -> None:
+        if after.publication == before.publication:
+            self._check_pieces(after)
+            return
+        if after.publication in self._line(before.publication):
+            return  # the store has lost its last writes
+        self._before.setdefault(after.publication, before.publication)
+        head = self.head()
+        self.hold(head is not None and head.publication == after.publication, "head and pulse")
+        self.hold(after.published > before.published, "published tickets went back")
+        self._check_pieces(after)
+
+    def settle(self) -> None:
+        """Sync once more, as the schedule does, and hold that the reader has what is published."""
+        self.sync()
+        self._reader.lagging = frozenset()
+        self.hold(self.check_once() == self.provider.flags, "the reader lacks what is published")
+        head = self.head()
+        assert head is not None
+        self.hold(self._hand == head.publication, "the reader has another publication in hand")
+
+
+class _Same(dict[int, int]):
+    """Each number as it is."""
+
+    def __missing__(self, number: int) -> int:
+        return number
+
+    def get(self, number: Any, _default: Any = None) -> Any:
+        return number

@@ -1,0 +1,266 @@
+"""Warm readers of a store that loses large segments, or its history; on both stores."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults.redis_rig import RedisRig
+from flagstore import Client, layout
+from flagstore.errors import StoreUnavailableError
+from simulators.aws import aws, dynamodb, dynamodb_table
+from simulators.redis_server import plain_server, redis_server
+from simulators.split_flags import in_segment, new_flag, rule
+from storesync.stores.base import Delete, Fence
+from torture.rigs import any_rig, store, sync
+from torture.test_readers import connected, store_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore.snapshot import Info
+    from torture.rigs import AnyRig
+
+__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+
+PAUSE_S = 61
+"""Past every TTL and cool-down."""
+HOUR_S = 3_600
+
+
+@dataclass
+class Warm:
+    """A client that checks at each use, over a store whose large segments can be kept away."""
+
+    store: Any
+    down: bool = False
+    shift_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Make the client."""
+        self.client = Client(
+            "prod",
+            store=self,
+            replicas=1,
+            clock=lambda: time.time() + self.shift_s,
+            monotonic=lambda: time.monotonic() + self.shift_s,
+        )
+
+    def read(self, key: layout.Key, *, consistent: bool, deadline: float) -> Any:
+        """Return one record."""
+        return self.store.read(key, consistent=consistent, deadline=deadline)
+
+    def pieces(self, source: str, prefix: str, *, deadline: float, start: int = 0) -> Any:
+        """Yield pieces, or fail."""
+        if self.down:
+            message = "down"
+            raise StoreUnavailableError(message)
+        return self.store.pieces(source, prefix, deadline=deadline, start=start)
+
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def close(self) -> None:
+        """Leave the connection open."""
+
+    def later(self) -> Client:
+        """Return the client at a time when it checks the store again."""
+        self.shift_s += PAUSE_S
+        return self.client
+
+    def flags(self) -> dict[str, Any]:
+        """Return the flags after a check."""
+        snapshot = self.later().snapshot()
+        return {key: snapshot[key] for key in snapshot}
+
+
+@contextmanager
+def warm(rig: AnyRig) -> Iterator[Warm]:
+    """Give a warm reader's rig."""
+    with connected(rig) as transport:
+        yield Warm(store_of(rig, transport))
+
+
+# -- large segments -------------------------------------------------------------------------------
+
+
+def targeted(provider: str, members: list[str]) -> tuple[str, Any, Any]:
+    """Return a segment's key, a flag that is on for its members alone, and the segment."""
+    if provider == "launchdarkly":
+        match = {"attribute": "", "op": "segmentMatch", "values": ["big"]}
+        flag = {"key": "f", "version": 1, "on": True, "salt": "s", "variations": [False, True]}
+        rules = [{"id": "r", "clauses": [match], "variation": 1}]
+        flag |= {"offVariation": 0, "fallthrough": {"variation": 0}, "rules": rules}
+        return "big", flag, {"key": "big", "version": len(members), "included": members}
+    if provider == "split":
+        flag = new_flag("f") | {"conditions": [rule(in_segment("big"), label="in", on=100)]}
+        return "big", flag, {"name": "big", "keys": members}
+    constraint = {"contextName": "userId", "operator": "IN", "values": members}
+    strategy = {"name": "default", "segments": [1]}
+    flag = {"name": "f", "type": "release", "enabled": True, "strategies": [strategy]}
+    return "1", flag, {"id": 1, "name": "big", "constraints": [constraint]}
+
+
+CONTEXT_KEY = {"launchdarkly": "key", "split": "key", "unleash": "userId"}
+
+
+class Targeting:
+    """A flag for a large segment's members, as one provider has it, and a flag beside it."""
+
+    def __init__(self, rig: AnyRig, provider: str) -> None:
+        self._rig, self._provider = rig, provider
+        rig.provider.name = provider
+        rng = random.Random(4)
+        self._others = [f"{rng.getrandbits(128):032x}" for _ in range(2_000)]
+
+    def publish(self, *members: str, size: int = 2_000) -> None:
+        """Publish a segment of these members and others."""
+        segment, flag, content = targeted(self._provider, [*members, *self._others[:size]])
+        self._rig.provider.flags = {"f": flag}
+        self._rig.provider.segments = {segment: content}
+        self._rig.provider.change()
+        assert sync(self._rig).outcome == "published"
+
+    def on(self, client: Client, member: str) -> bool:
+        """Return whether the flag is on for one."""
+        return client.enabled("f", {CONTEXT_KEY[self._provider]: member})
+
+
+def pieces(rig: AnyRig) -> dict[layout.Key, Any]:
+    """Return the records of all large segments' pieces."""
+    found = store(rig).scan(layout.pieces_namespace("prod"))
+    return {layout.Key(str(r["namespace"]), str(r["key"])): r for r in found}
+
+
+@pytest.mark.parametrize("before", [2_000, 50], ids=["large", "small"])
+@pytest.mark.parametrize("fault", ["down", "lost", "damaged"])
+@pytest.mark.parametrize("provider", list(CONTEXT_KEY))
+def test_the_earlier_segment_serves_until_the_new_one_is_read(
+    any_rig: AnyRig, provider: str, fault: str, before: int
+) -> None:
+    """A member is added, and the new segment cannot be read: nobody loses the flag meanwhile."""
+    case = Targeting(any_rig, provider)
+    case.publish("ada", size=before)
+    with warm(any_rig) as reader:
+        assert case.on(reader.client, "ada")
+        old = pieces(any_rig)
+        held = reader.client.snapshot()
+        case.publish("ada", "bob")
+        new = {key: record for key, record in pieces(any_rig).items() if key not in old}
+        reader.down = fault == "down"
+        if fault == "lost":
+            fence = Fence.while_published(store(any_rig).pulse("prod").publication)
+            store(any_rig).commit("prod", fence, {}, [Delete(key) for key in new])
+        if fault == "damaged":
+            store(any_rig).put_all([{**record, "body": b"x"} for record in new.values()])
+        for _ in range(3):
+            client = reader.later()
+            assert case.on(client, "ada")
+            assert not case.on(client, "bob")
+            info = client.info()
+            assert info.stale
+            assert info.error
+            assert info.ticket == store(any_rig).pulse("prod").published
+        reader.down = False
+        store(any_rig).put_all(list(new.values()))
+        client = reader.later()
+        assert case.on(client, "ada")
+        assert case.on(client, "bob")
+        assert (client.info().stale, client.info().error) == (False, "")
+        segment = next(iter(any_rig.provider.segments))
+        assert "bob" not in str(held.item("segments", segment))
+    print("a changed segment that was down, lost or damaged: 0 flags lost, info() showed each")
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+def backup(rig: AnyRig) -> Any:
+    """Return all that the store holds."""
+    if isinstance(rig, RedisRig):
+        admin = rig.server.admin
+        return {name: admin.dump(name) for name in admin.keys()}  # noqa: SIM118 - a command
+    return rig.table.client.scan(TableName=rig.table.name)["Items"]
+
+
+def restore(rig: AnyRig, kept: Any) -> None:
+    """Make the store hold that and nothing else."""
+    if isinstance(rig, RedisRig):
+        rig.server.admin.flushall()
+        for name, value in kept.items():
+            rig.server.admin.restore(name, 0, value)
+        return
+    names = ("namespace", "key")
+    client, table = rig.table.client, rig.table.name
+    for item in client.scan(TableName=table)["Items"]:
+        client.delete_item(TableName=table, Key={name: item[name] for name in names})
+    for item in kept:
+        client.put_item(TableName=table, Item=item)
+
+
+NOTHING: dict[str, Any] = {}
+LOST = {
+    "a failover that loses the last publication": 1,
+    "one that loses three": 3,
+    "a backup": 5,
+    "emptied, or created again": 6,
+}
+"""How many of six publications are lost."""
+
+
+def published(rig: AnyRig, value: int) -> layout.Pulse:
+    """Publish one more set, and return the pulse."""
+    rig.provider.change(a=value)
+    assert sync(rig).outcome == "published"
+    return store(rig).pulse("prod")
+
+
+def same(info: Info, pulse: layout.Pulse) -> bool:
+    """Return whether a reader has what is published, and knows of no trouble."""
+    return (info.ticket, info.digest, info.stale) == (pulse.published, pulse.digest, False)
+
+
+@pytest.mark.parametrize("behind_s", [0, HOUR_S], ids=["", "clock behind"])
+@pytest.mark.parametrize("early", [False, True], ids=["", "read before the next sync"])
+@pytest.mark.parametrize("lost", LOST.values(), ids=list(LOST))
+def test_readers_follow_a_store_that_lost_its_history(
+    any_rig: AnyRig, lost: int, early: bool, behind_s: int
+) -> None:
+    """The counter is ahead of the clock, so tickets are issued twice: readers see the new set."""
+    with warm(any_rig) as reader:
+        kept = [backup(any_rig)]
+        for value in range(6):
+            published(any_rig, value)  # the clock stands still: the counter gets ahead
+            kept.append(backup(any_rig))
+        before = reader.client.info()
+        assert before.ticket == store(any_rig).pulse("prod").published
+        restore(any_rig, kept[6 - lost] if lost < 6 else NOTHING)
+        if early:
+            flags = reader.flags()
+            assert flags == {"a": 5 - lost if lost < 6 else 5}
+        any_rig.clock.advance(-behind_s)
+        for value in range(10, 10 + lost + 2):  # among them each ticket that readers have seen
+            pulse = published(any_rig, value)
+            assert reader.flags() == {"a": value}
+            assert same(reader.client.info(), pulse)
+    print(f"{lost} of 6 publications lost: readers at the published set after 1 check")
+
+
+def test_a_ticket_that_is_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
+    """The very number that the reader has in hand, and other flags."""
+    with warm(any_rig) as reader:
+        published(any_rig, 1)
+        kept = backup(any_rig)
+        published(any_rig, 2)
+        assert reader.flags() == {"a": 2}
+        seen = reader.client.info()
+        restore(any_rig, kept)
+        pulse = published(any_rig, 3)
+        assert pulse.published == seen.ticket
+        assert reader.flags() == {"a": 3}
+        assert same(reader.client.info(), pulse)
