@@ -97,8 +97,9 @@ torture: ## every promise at its full size, into docs/guarantees.md: some 25 min
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
 .PHONY: mutants
-mutants: .venv/.ready ## plant small faults into guard, signature, layout and pipeline; tests must notice 90 %
-	PYTHONPATH=tests:src:. .venv/bin/python -m mutation
+mutants: .venv/.ready ## mutmut on guard, signature, layout and pipeline, by hand (ONLY="storesync.guard*")
+	.venv/bin/mutmut run $(if $(ONLY),"$(ONLY)") | tail -n 3
+	@.venv/bin/mutmut results | sed '/: not checked$$/d'
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
@@ -204,7 +205,7 @@ lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with 
 
 .PHONY: clean
 clean: ## remove what was built, and caches; the virtual environments stay
-	rm -rf .aws-sam dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
+	rm -rf .aws-sam dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
 	find src tests local tools bench -name node_modules -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
