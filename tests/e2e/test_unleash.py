@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -24,6 +24,8 @@ from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+from storesync.cli.registration import UNLEASH_EVENTS, Registrar
+from storesync.model import Hook, Secret
 
 from . import unleash_server
 from .unleash_admin import Admin, Json, rollout
@@ -571,6 +573,36 @@ def test_a_check_of_the_schedule_heals_a_rejected_webhook(chain: Chain) -> None:
         chain.agree()
         assert "rejected" in chain.client
         assert chain.client.info().published_at >= begun - 1
+
+
+def test_the_command_line_registers_at_a_real_server(chain: Chain) -> None:
+    """`source add --register` makes one webhook with every event, finds it, and changes that."""
+    base = "http://127.0.0.1:9/webhooks"
+    registrar = Registrar(chain.server.url, chain.server.admin_token)
+    hook = Hook("registered", "unleash", "authorization", (Secret(AUTHORIZATION),))
+    assert registrar.find(base, hook) is None
+    before = len(chain.admin.webhooks())
+    assert registrar.register(base, hook) == "made"
+    header = replace(
+        hook, method="header", header="x-secret", options={"environment": "production"}
+    )
+    assert registrar.register(base, header) == "changed"
+    there = registrar.find(base, hook)
+    assert there is not None
+    assert there["enabled"]
+    assert set(there["events"]) == set(UNLEASH_EVENTS)
+    assert there["environments"] == ["production"]
+    assert len(chain.admin.webhooks()) == before + 1
+    chain.admin.delete_webhook(there["id"])
+
+
+def test_every_registered_event_is_one_that_the_server_knows() -> None:
+    """No event name is misspelt: the server would take it and never send it."""
+    names = unleash_server.UNLEASH_FOLDER / "lib" / "events" / "index.js"
+    if not names.exists():
+        pytest.skip("the npm package unleash-server is not installed; run `make setup-e2e`")
+    known = names.read_text()
+    assert [event for event in UNLEASH_EVENTS if f"'{event}'" not in known] == []
 
 
 def test_nothing_failed_on_the_way(chain: Chain) -> None:
