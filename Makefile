@@ -148,10 +148,6 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 docs: .venv/.ready ## write the parts of the pages that the template, the code and what was measured give
 	PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures
 
-.PHONY: docs-blocks
-docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code in the pages: run, checked, or why not
-	@PYTHONPATH=src:tests:. .venv/bin/python -m tests.docs.verdicts
-
 # -- Benchmarks -----------------------------------------------------------------------------------
 
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import click
 from storesync.cli.app import load
 from storesync.cli.problems import Exit
 from tests.cli.rig import REPOSITORY
+from tests.docs.pages import all_pages, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +135,40 @@ def test_every_example_shows_what_the_page_says(
             if (done.code, plain(shown)) != (example.code, plain(example.shown)):
                 wrong.append(f"$ {example.command}\n{shown}(exit code {done.code})")
     assert not wrong, "\n".join(wrong)
+
+
+RECORD = f"""#!{sys.executable}
+import json, sys
+with open("typed.jsonl", "a") as file:
+    print(json.dumps(sys.argv[1:]), file=file)
+"""
+"""Stands for the command line: notes what bash makes of a page's block."""
+
+
+def test_it_knows_every_command_that_other_pages_type(rig: Rig) -> None:
+    """With each of its options; those of the page above are run."""
+    program = rig.folder / "storesync"
+    program.write_text(RECORD, encoding="utf-8")
+    program.chmod(0o755)
+    typed = [
+        block.text
+        for page in all_pages()
+        for block in blocks(page)
+        if "storesync " in block.text and block.kind in {"bash", "sh"} and page != "docs/cli.md"
+    ]
+    for text in typed:  # the other programs are not found, which stops nothing
+        subprocess.run(
+            ["/bin/bash", "-c", text],
+            cwd=rig.folder,
+            env={"PATH": str(rig.folder)},
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    lines = (rig.folder / "typed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) >= len(typed) > 5
+    for words in map(json.loads, lines):
+        done = rig.run(*words, "--help")
+        assert done.code == 0, (words, done.err)
 
 
 def test_the_alias_leads_to_the_command(tmp_path: Path) -> None:
