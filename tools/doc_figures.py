@@ -1,7 +1,7 @@
 """Writes every generated part of README and docs.
 
 From the constants of the sources, the defaults of template.yaml and what the benchmarks measured:
-``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_figures.py
+``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_generated.py
 compares the pages with this.
 """
 
