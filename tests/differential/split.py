@@ -31,8 +31,9 @@ from splitio.models.grammar.matchers.base import Matcher
 from splitio.models.grammar.matchers.rule_based_segment import RuleBasedSegmentMatcher
 from splitio.storage.inmemmory import InMemorySegmentStorage
 
-from differential.campaign import Tally, run
+from differential.campaign import Fault, Tally, run
 from differential.split_cases import FLAGS, KINDS, REACHED, WHOLE, made_up
+from differential.split_faults import FAULTS
 from flagstore.evaluation.base import ABSENT, ContextError, Settings
 from flagstore.evaluation.split import engine
 
@@ -228,8 +229,9 @@ def outcome_class(treatment: Any, label: str) -> str:
     return label if label in {"killed", "not in split", "prerequisites not met"} else "condition"
 
 
-def ours_of(ours: Any, name: Any, given: dict[str, Any]) -> tuple[Any, Any, str]:
+def ours_of(ours: Any, name: Any, given: dict[str, Any], fault: Fault) -> tuple[Any, Any, str]:
     """Evaluate with our engine; returns what is compared."""
+    given = fault.context(given)
     before = dict(given)
     try:
         context = ours.context(given)
@@ -239,6 +241,7 @@ def ours_of(ours: Any, name: Any, given: dict[str, Any]) -> tuple[Any, Any, str]
     outcome = ours.evaluate(name, context)
     again = ours.evaluate(name, context)
     assert again == outcome, "not the same twice"
+    outcome = fault.outcome(outcome)
     if outcome.value is ABSENT:
         assert outcome.error
         return CONTROL, outcome.config, outcome.rule
@@ -252,14 +255,14 @@ def names_of(number: int) -> list[Any]:
     return names if number else [*names, "f99", "  ", None]
 
 
-def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate each flag of a set for each context, on both sides."""
     for name in REACHED:
         # One that is never reached is to be missed.
         tally.reached[name] += 0
     sections, contexts = case
     flags = sections["flags"]
-    sdk, ours = Sdk(sections), engine(Items(copy.deepcopy(sections)), SETTINGS)
+    sdk, ours = Sdk(sections), engine(Items(fault.flag_set(copy.deepcopy(sections))), SETTINGS)
     for number, (key, bucketing, attributes) in enumerate(contexts):
         if legacy_hash_of_astral_key(flags, key, bucketing):
             tally.excluded["legacy_hash_of_astral_key"] += len(FLAGS)
@@ -274,7 +277,7 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
                 tally.excluded["recursion_cut_short"] += 1
                 continue
             count(theirs, tally)
-            mine = ours_of(ours, name, given)
+            mine = ours_of(ours, name, given, fault)
             # The SDK has no label where it does not look for a flag.
             compared = 3 if isinstance(name, str) and name.strip() else 2
             yield (name, given, flags.get(name)), theirs[:compared], mine[:compared]
@@ -290,4 +293,4 @@ def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     watch()
-    run(st.builds(made_up, st.randoms(use_true_random=True)), compare)
+    run(st.builds(made_up, st.randoms(use_true_random=True)), compare, FAULTS)
