@@ -186,6 +186,8 @@ class Pulse(NamedTuple):
     """JSON ``[at_ms, reason, text]`` of the last check that failed; empty once one completes."""
     refused: str = ""
     """The content digest of the set that the guard refused last."""
+    suspect: str = ""
+    """JSON ``[what, since_ms]`` of a set that is not believed yet; empty once a check completes."""
     allowed: int = 0
     """The ticket of the last set that a person allowed against the guard. 0: none."""
     history: str = "[]"

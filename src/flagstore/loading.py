@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from _thread import allocate_lock  # threading brings more than a lock
+from _thread import RLock, get_ident  # threading brings more than both
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -19,10 +19,13 @@ from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from flagstore.body import Part
     from flagstore.parts import LargeParts
     from flagstore.stores import ReaderStore
+
+    Result = TypeVar("Result")
 
 TTL_S = 30.0
 """Seconds between two questions whether there is something new."""
@@ -35,6 +38,39 @@ COOL_DOWN_S = 5.0
 """After a failure nothing is asked for so long, or up to half of it more, and twice as long after
 each further one."""
 MAX_COOL_DOWN_S = 60.0
+
+
+class Turns:
+    """Lets one thread at a time work with a store."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget whose turn it is: a fork may have copied that of another thread."""
+        self._lock, self._holder = RLock(), 0
+
+    def take(self, work: Callable[[], Result], timeout: float = 0.0) -> Result | None:
+        """Return what the work returns; None if it is another thread's turn for so many seconds.
+
+        Also None at once in a thread whose turn it is: a log handler may ask there.
+        """
+        lock, me = self._lock, get_ident()
+        if self._holder == me:
+            return None
+        try:
+            if not lock.acquire(timeout=max(0.0, timeout)):
+                return None
+            self._holder = me
+            return work()
+        finally:
+            # Where a signal's handler raises between two lines, this thread may or may not have it.
+            if self._holder == me:
+                self._holder = 0
+            try:  # noqa: SIM105 - contextlib costs a cold start
+                lock.release()
+            except RuntimeError:
+                pass
 
 
 class Loader:
@@ -67,12 +103,8 @@ class Loader:
         self._budget_s = REFRESH_S
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
-        self.renew_lock()
-        _known.add(self)
-
-    def renew_lock(self) -> None:
-        """Make the lock anew: a fork may have copied it while another thread held it."""
-        self._lock = allocate_lock()
+        self._turns = Turns()
+        _known.add(self._turns)
 
     def snapshot(self) -> Snapshot:
         """Return one whole flag set: hold it for a request, and nothing changes under it.
@@ -86,12 +118,8 @@ class Loader:
         current = self._snapshot
         if current is None:
             return self._first()
-        if self._is_due() and self._lock.acquire(blocking=False):
-            try:
-                if self._is_due():
-                    self._refresh(current)
-            finally:
-                self._lock.release()
+        if self._is_due():
+            self._turns.take(lambda: self._refresh(current) if self._is_due() else None)
         return self._snapshot or current
 
     @property
@@ -100,20 +128,32 @@ class Loader:
         return self._snapshot
 
     def preload(self, deadline: float) -> Snapshot:
-        """Load everything by a deadline, large segments included, so that no request has to.
+        """Load all but large segments by a deadline, so that no request has to.
 
         Raises:
             NotLoadedError: if that failed; the first use tries again then.
             ConfigurationError: what the environment says of the store is missing or wrong.
         """
-        with self._lock:
-            snapshot = self._snapshot
-            if snapshot is None:
-                snapshot = self._snapshot = self._load(deadline)
+
+        def load() -> Snapshot:
+            if self._snapshot is None:
+                self._snapshot = self._load(deadline)
                 self._succeeded()
-        if self._parts is not None:
-            self._parts.load_missing(self._lock, self._published.store, deadline)
+            return self._snapshot
+
+        snapshot = self._turns.take(load, deadline - self._monotonic())
+        if snapshot is None:
+            raise self._occupied()
         return snapshot
+
+    def preload_parts(self, deadline: float) -> None:
+        """Load the large segments by a deadline.
+
+        Raises:
+            NotLoadedError: if that failed; the first use tries again then.
+        """
+        if self._parts is not None:
+            self._parts.load_missing(self._turns, self._published.store, deadline)
 
     def prepare(self) -> None:
         """Import and build what the first read needs, without reading.
@@ -128,9 +168,10 @@ class Loader:
 
         That check may take as long as a first load, since what the image holds may be days old.
         """
-        self._published.store().close()
-        self._due_wall = self._due_monotonic = 0.0
-        self._budget_s = FIRST_LOAD_S
+        self._turns.take(self._published.store().close, FIRST_LOAD_S)
+        if self._snapshot is not None:
+            self._due_wall = self._due_monotonic = 0.0
+            self._budget_s = FIRST_LOAD_S
 
     def may_wait(self) -> bool:
         """Say whether the next question may wait for the store.
@@ -162,14 +203,13 @@ class Loader:
         """
         snapshot = self.snapshot()
         if not self._checked_at and not self._failures:
-            # Not for ever: a log handler that asks may run in the thread that holds it.
-            if self._lock.acquire(timeout=FIRST_LOAD_S):
-                try:
-                    # Another thread may have asked meanwhile, with or without success.
-                    if not self._checked_at and not self._failures:
-                        self._refresh(snapshot)
-                finally:
-                    self._lock.release()
+
+            def ask() -> None:
+                # Another thread may have asked meanwhile, with or without success.
+                if not self._checked_at and not self._failures:
+                    self._refresh(snapshot)
+
+            self._turns.take(ask, FIRST_LOAD_S)
             snapshot = self._snapshot or snapshot
         head = snapshot.head
         checked_at = max(self._checked_at, head.published_at) / 1000
@@ -199,17 +239,17 @@ class Loader:
 
     def _first(self) -> Snapshot:
         deadline = self._monotonic() + FIRST_LOAD_S
-        if not self._lock.acquire(timeout=FIRST_LOAD_S):
-            message = f"another thread is still loading {self.source!r}"
-            raise NotLoadedError(message)
-        try:
-            if self._snapshot is not None:
-                return self._snapshot
-            return self._first_load(deadline)
-        finally:
-            self._lock.release()
+        snapshot = self._turns.take(lambda: self._first_load(deadline), FIRST_LOAD_S)
+        if snapshot is None:
+            raise self._occupied()
+        return snapshot
+
+    def _occupied(self) -> NotLoadedError:
+        return NotLoadedError(f"another thread is still loading {self.source!r}")
 
     def _first_load(self, deadline: float) -> Snapshot:
+        if self._snapshot is not None:
+            return self._snapshot
         if self._error is not None and not self._is_due():
             raise self._error.with_traceback(None)
         try:
@@ -305,7 +345,7 @@ class Loader:
 
     def _part(self, part: Part) -> bytes:
         """Return the bytes of a large segment, kept from the first time on."""
-        return self._large_parts().get(part, self._lock, self._published.store)
+        return self._large_parts().get(part, self._turns, self._published.store)
 
     def _large_parts(self) -> LargeParts:
         """Return the large segments in hand; there is a place for them from the first one on."""
@@ -331,12 +371,12 @@ def _between(least: float, most: float) -> float:
     return least + (most - least) * os.urandom(1)[0] / 255
 
 
-_known: WeakSet[Loader] = WeakSet()
+_known: WeakSet[Turns] = WeakSet()
 
 
 def _after_fork() -> None:
     for known in _known:
-        known.renew_lock()
+        known.renew()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -182,17 +182,23 @@ class Client(Flags):
             if not loads or now >= deadline:
                 self._loader.prepare()
                 return
-            snapshot = self._loader.preload(deadline)
-            self._engine(snapshot)
-            import_rules(snapshot.head.provider)
-            if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-                self._loader.expect_restore()
+            try:
+                self._load_during_init(deadline)
+            finally:
+                if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                    self._loader.expect_restore()
         except Exception as error:  # noqa: BLE001 - a function must start without its flags
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
             text = "flags of %s could not be loaded during INIT, the first use tries again: %s: %s"
             kind = type(error).__name__
             logging.getLogger("flagstore").warning(text, self.source, kind, error)
+
+    def _load_during_init(self, deadline: float) -> None:
+        snapshot = self._loader.preload(deadline)
+        self._engine(snapshot)
+        import_rules(snapshot.head.provider)
+        self._loader.preload_parts(deadline)
 
     # -- what it says -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
     │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
     │   └── MalformedAnswerError       an answer that is no flag set: retried, never published
     ├── RefusedSetError           the guard refused a flag set
+    │   └── SuspectSetError       it may be true: believed once it has held for minutes
     ├── StoreError                the store failed
     │   ├── FenceLostError        another check completed first: not a failure
     │   └── CorruptStoreError     what the store holds does not match its digests
@@ -115,6 +116,15 @@ class RefusedSetError(StoreSyncError):
     def __init__(self, message: str, *, digest: str) -> None:
         super().__init__(message)
         self.digest = digest
+
+
+class SuspectSetError(RefusedSetError):
+    """A flag set that is older than what is published, or in which references lead nowhere.
+
+    It is believed once it has held for minutes and over a scheduled check.
+    """
+
+    retryable = True
 
 
 class StoreError(StoreSyncError):

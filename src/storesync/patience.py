@@ -1,17 +1,17 @@
-"""How long one sync waits for its provider, and when it believes an odd answer."""
+"""How long one sync waits for its provider, and how often it asks again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storesync.errors import OutOfTimeError, ProviderError, ProviderUnavailableError
+from storesync.errors import OutOfTimeError, ProviderError
 
 if TYPE_CHECKING:
     from storesync.budget import Budget
 
 CONFIRM_S = 1.0
-"""Between two answers of which one confirms the other: instances of Unleash lag by up to 1 s."""
+"""Before asking again after an older answer: instances of Unleash lag by up to 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class Limits:
     faults: int = 4
     """Fetches that may fail before the ring is given back."""
     confirmations: int = 2
-    """Equal later answers after which an answer that goes back in revisions is believed (a flag
-    that was deleted and made again starts at version 1)."""
+    """How often one sync asks again after an answer older than what is published."""
 
 
 class Patience:
@@ -43,8 +42,7 @@ class Patience:
         self._fault: ProviderError | None = None
         self._waits = 0
         self._settle_until: float | None = None
-        self._doubted = ""
-        self._confirmations = 0
+        self._older = 0
 
     def bear(self, error: ProviderError) -> None:
         """Wait before the fetch that follows a failed one.
@@ -95,19 +93,13 @@ class Patience:
         self._budget.clock.sleep(pause)
         return True
 
-    def believes(self, digest: str, title: str) -> bool:
-        """Say whether equal answers have confirmed one that goes back in revisions, or wait.
-
-        Raises:
-            ProviderUnavailableError: if there is no time for another answer.
-        """
-        self._confirmations = self._confirmations + 1 if digest == self._doubted else 0
-        self._doubted = digest
-        if self._confirmations >= self._limits.confirmations:
-            return True
+    def asks_again(self) -> bool:
+        """Wait a moment for an answer newer than what is published; False if it is time to stop."""
+        if self._older >= self._limits.confirmations:
+            return False
+        self._older += 1
         try:
-            self._budget.wait(CONFIRM_S, "confirming an answer older than what is published")
-        except OutOfTimeError as error:
-            message = f"{title} answered with an older state than is published"
-            raise ProviderUnavailableError(message) from error
-        return False
+            self._budget.wait(CONFIRM_S, "an answer newer than what is published")
+        except OutOfTimeError:
+            return False
+        return True

@@ -8,6 +8,7 @@ too. docs/store-layout.md has the argument; the tests run every interleaving of 
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,6 +29,7 @@ from storesync.errors import (
     ProviderError,
     RefusedSetError,
     StoreError,
+    SuspectSetError,
 )
 from storesync.expiry import Expiry
 from storesync.model import Changes, FlagSet, Report
@@ -50,12 +52,25 @@ MARGIN_MS = 2_000
 """A ring counts as older than a check only by more than clocks of two machines may differ."""
 SPACING_MS = 1_000
 """In a burst, checks of one source start at least so far apart; a lone ring never waits."""
+HOLD_MS = 180_000
+"""How long a suspect set has to hold before it is believed: caches lag for seconds."""
+SHOWN_CHARS = 300
 VERIFY_MS = 3_600_000
 """How often a check goes without ETag and verifies head and rows."""
 
 
 class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
     """Draw another ticket and fetch again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fetched flag set that differs from what is published."""
+
+    flag_set: FlagSet
+    digest: str
+    older: bool
+    """Whether it is an earlier state of the provider than what is published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,7 @@ class Sync:
         self._writer = fingerprint(source, replicas)
         self._wanted: tuple[str, ...] = ()
         self._missed: tuple[str, ...] = ()
+        self._scheduled = False
         self._fetches = 0
 
     def run(self, rings: Sequence[Ring]) -> Report:
@@ -118,6 +134,7 @@ class Sync:
             NotSettledError: other checks completed first, every time.
         """
         self._wanted = tuple(sorted({wanted for ring in rings for wanted in ring.wanted}))
+        self._scheduled = any(ring.trigger == "schedule" for ring in rings)
         if all(ring.trigger in {"webhook", "trailing"} for ring in rings):
             served = self._served(rings)
             if served is not None:
@@ -252,10 +269,11 @@ class Sync:
             return self._unchanged(check, new, verify=verify, lagging=lagging)
         if stored is None and not damaged:
             stored, damaged = self._stored(seen)
-        back = stored is not None and self._goes_back(stored.flag_set, seen, new)
-        if back and not self._patience.believes(digest, self._provider.title):
+        older = stored is not None and self._goes_back(stored.flag_set, seen, new)
+        if older and digest != self._allow_shrink and self._patience.asks_again():
             raise _Again
-        report = self._publish(check, new, digest, stored, damaged=damaged, verify=verify)
+        candidate = Candidate(new, digest, older)
+        report = self._publish(check, candidate, stored, damaged=damaged, verify=verify)
         return replace(report, lagging=lagging)
 
     def _goes_back(self, old: StoredSet, seen: Pulse, new: FlagSet) -> bool:
@@ -286,16 +304,21 @@ class Sync:
     def _publish(
         self,
         check: Check,
-        new: FlagSet,
-        digest: str,
+        candidate: Candidate,
         stored: Stored | None,
         *,
         damaged: bool,
         verify: bool,
     ) -> Report:
-        seen = check.seen
+        seen, new, digest = check.seen, candidate.flag_set, candidate.digest
         changed = rows.changes(stored.flag_set if stored else None, new)
-        self._guard(check, new, digest, stored, changed)
+        try:
+            self._guard(check, candidate, stored, changed)
+        except SuspectSetError:
+            raise
+        except RefusedSetError:
+            self._publisher.refuse(check, digest)
+            raise
         # Of what is damaged nothing is carried over.
         parts = stored.flag_set.large if stored and not damaged else {}
         encoded = encode(new.sections, new.meta, ticket=check.ticket, known=parts, digest=digest)
@@ -322,20 +345,50 @@ class Sync:
         return self._follow(report, new, check.ticket, follow)
 
     def _guard(
-        self, check: Check, new: FlagSet, digest: str, stored: Stored | None, changed: Changes
+        self, check: Check, candidate: Candidate, stored: Stored | None, changed: Changes
     ) -> None:
-        if stored is None or digest == self._allow_shrink:
+        """Judge a set by itself and beside what is published.
+
+        Raises:
+            MalformedAnswerError: the provider's SDK would not take it.
+            RefusedSetError: it has lost too much, or is not believed yet.
+        """
+        new, digest = candidate.flag_set, candidate.digest
+        old = stored.flag_set if stored and digest != self._allow_shrink else None
+        guard.check_items(new, old, changed, self._provider, digest=digest)
+        if stored is None or old is None:
             return
         # Where nothing was lost now, an earlier set is not worth reading.
         lost = changed.removed or changed.changed
         olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
         if lost:
             olds = self._readback.baselines(check.seen, stored, now_ms(self._clock))
-        try:
-            guard.check(new, olds, digest=digest, members=self._provider.members)
-        except RefusedSetError:
-            self._publisher.refuse(check, digest)
-            raise
+        guard.check(new, olds, digest=digest, members=self._provider.members)
+        missing = guard.dangling(new, old, changed, self._provider)
+        if candidate.older:
+            self._hold(check, digest, "it is older than what is published")
+        elif missing:
+            self._hold(check, digest, f"it needs what it lacks: {', '.join(sorted(missing))}")
+
+    def _hold(self, check: Check, digest: str, what: str) -> None:
+        """Return once a suspect set has held for minutes and over a scheduled check.
+
+        Raises:
+            SuspectSetError: before that.
+        """
+        now, mark = now_ms(self._clock), sha256(what.encode()).hexdigest()[:16]
+        known, since = json.loads(check.seen.suspect or '["", 0]')
+        if known != mark:
+            since = now
+            self._publisher.suspect(check, mark, now)
+        if self._scheduled and now - since >= HOLD_MS:
+            return
+        message = (
+            f"{self._provider.title} answered with a suspect set: {what[:SHOWN_CHARS]}. It is "
+            f"believed if it is still there after {HOLD_MS // 60_000} minutes, at a scheduled "
+            f'check; to publish it now, send {{"source": …, "allow_shrink": "{digest}"}}'
+        )
+        raise SuspectSetError(message, digest=digest)
 
     def _follow(self, report: Report, new: FlagSet, ticket: int, follow: Following) -> Report:
         """Let the rows follow, and pieces expire. What fails here, the next check finishes."""

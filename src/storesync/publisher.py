@@ -85,6 +85,14 @@ class Publisher:
         except FenceLostError:
             return  # a later check completed; its word counts
 
+    def suspect(self, check: Check, what: str, since_ms: int) -> None:
+        """Note since when a set is suspect, and why. Completes nothing."""
+        try:
+            note = dumps([what, since_ms])
+            self._store.commit(self._source, Fence(ticket=check.seen.ticket), {"suspect": note})
+        except FenceLostError:
+            return  # a later check completed; its word counts
+
     def publish(
         self,
         check: Check,
@@ -202,6 +210,7 @@ class Publisher:
             "etag": check.etag or None,
             "revision": check.revision or None,
             "refused": None,
+            "suspect": None,
             "error": None,
         }
 

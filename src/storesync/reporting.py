@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flagstore.body import dumps
 from storesync.errors import (
     OutOfTimeError,
+    RefusedSetError,
     StoreError,
     StoreSyncError,
     UnknownSourceError,
@@ -73,7 +74,9 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
 
 def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> float | None:
     """Say what failed, and how old what readers get has become, where that can be known."""
-    reason, problem = type(error).__name__.removesuffix("Error"), str(error)
+    # A suspect set is a refused one: one alarm is for both.
+    kind = RefusedSetError if isinstance(error, RefusedSetError) else type(error)
+    reason, problem = kind.__name__.removesuffix("Error"), str(error)
     log.error("failed", source=name, reason=reason, problem=problem, retryable=is_retryable(error))
     # A name that is no source must not make a metric of its own.
     source = "" if isinstance(error, UnknownSourceError) else name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from storesync.model import Answer, FlagSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from storesync.model import Hook, Notice, Source, WebhookRequest
 
@@ -80,6 +80,13 @@ class ModelProvider:
     def regressed(self, old: FlagSet, new: FlagSet) -> bool:
         """Compare revisions where both have one."""
         return 0 < new.revision < old.revision
+
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:
+        """Yield what an item names in ``needs``, as ``section/key``."""
+        del section
+        if isinstance(item, dict):
+            for name in item.get("needs", ()):
+                yield name.partition("/")[::2]
 
     def members(self, segment: Any) -> frozenset[str]:
         """A model's segment is a list of names."""

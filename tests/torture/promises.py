@@ -252,4 +252,39 @@ PROMISES = (
             "tests/torture/test_start_without_provider.py",
         ),
     ),
+    Promise(
+        "T29",
+        "A response that is damaged inside replaces no flags that could be evaluated; a new "
+        "operator is not damage",
+        (
+            "tests/contract/test_judged_sets.py::test_flags_that_are_damaged_replace_none",
+            "tests/contract/test_judged_sets.py::test_a_person_may_allow_a_damaged_set",
+            "tests/contract/test_judged_sets.py::test_what_no_engine_here_knows_is_no_damage",
+            "tests/contract/test_judged_sets.py::test_no_recorded_set_is_refused",
+        ),
+    ),
+    Promise(
+        "T30",
+        "Segments and flags that others refer to do not vanish within minutes, nor all at once "
+        "without a person",
+        (
+            within(
+                "tests/contract/test_judged_sets.py",
+                "test_segments_that_flags_need_do_not_vanish_at_once",
+            ),
+            within(
+                "tests/contract/test_judged_sets.py",
+                "test_a_parent_that_a_feature_needs_does_not_vanish_at_once",
+            ),
+            within(
+                "tests/contract/test_judged_sets.py",
+                "test_more_segments_than_the_guard_lets_go_need_a_person",
+            ),
+        ),
+    ),
+    Promise(
+        "T33",
+        "A stale cache of the provider does not undo a kill switch",
+        ("tests/contract/test_judged_sets.py::test_a_stale_cache_does_not_undo_a_kill_switch",),
+    ),
 )

@@ -12,7 +12,7 @@ import pytest
 import flagstore
 from flagstore import reader
 from flagstore.encoding import LARGE_BYTES
-from flagstore.errors import NotLoadedError, StoreUnavailableError
+from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
 from flagstore.layout import pieces_namespace, pulse_key
 from flagstore.loading import COOL_DOWN_S, REFRESH_S
 from flagstore.reader import Client
@@ -278,11 +278,17 @@ def test_a_store_that_is_down_is_not_waited_for_at_every_call() -> None:
     assert snapshot.item("segments", "big") == members(3_000)
 
 
-def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a flag which needs one costs its request no call of the store."""
+def on_lambda(monkeypatch: pytest.MonkeyPatch, start: str = "on-demand") -> None:
+    """Begin INIT, of a process that has no clients yet."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", start)
     monkeypatch.setattr(reader, "_clients", {})
     monkeypatch.setattr(reader, "_preload_by", None)
+
+
+def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flag which needs one costs its request no call of the store."""
+    on_lambda(monkeypatch)
     rig = Rig(big=members(3_000), other=members(2_000, 5))
     rig.sync()
     store = RecordsReader(rig.records)
@@ -291,6 +297,56 @@ def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.Monke
     assert flags.snapshot().item("segments", "big") == members(3_000)
     assert flags.snapshot().item("segments", "other") == members(2_000, 5)
     assert store.calls == []
+
+
+def test_a_large_segment_that_failed_during_init_is_tried_again_at_the_first_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, as all that fails there; and an image of SnapStart is checked after its restore."""
+    on_lambda(monkeypatch, "snap-start")
+    rig = Rig(big=members(3_000))
+    rig.sync()
+    store = RecordsReader(rig.records)
+
+    def fail(call: str) -> None:
+        if call.startswith("part"):
+            message = "reset"
+            raise StoreUnavailableError(message)
+
+    store.on_call = fail
+    flags = flagstore.client("prod", store=store)
+    assert store.calls[-1] == "close"
+    store.on_call = lambda _call: None
+    rig.provider.flags = {"a": 2}
+    rig.sync()
+    assert flags["a"] == 2
+    assert flags.snapshot().item("segments", "big") == members(3_000)
+
+
+def test_a_damaged_large_segment_is_not_read_at_every_call() -> None:
+    """It costs one read in a cool-down, keeps no other segment away, and heals."""
+    rig = Rig(big=members(3_000), other=members(2_000, 5))
+    rig.sync()
+    good = dict(rig.records)
+    (damaged, *_) = sorted(key for key in good if key.namespace == pieces_namespace("prod"))
+    rig.records[damaged] = {**good[damaged], "body": b"damaged"}
+    store = RecordsReader(rig.records)
+    flags = Client("prod", store=store, replicas=1, monotonic=rig.clock.monotonic)
+    snapshot = flags.snapshot()
+    names = {"big", "other"}
+    for _ in range(5):
+        for name in sorted(names):
+            try:
+                snapshot.item("segments", name)
+            except CorruptSnapshotError:
+                broken = name
+            else:
+                names.discard(name)
+    assert names == {broken}
+    assert len(store.calls) == 3
+    rig.records.update(good)
+    rig.clock.advance(COOL_DOWN_S)
+    assert snapshot.item("segments", broken)
 
 
 def test_a_large_segment_costs_a_loaded_caller_no_more_than_a_refresh() -> None:

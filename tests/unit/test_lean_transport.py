@@ -27,6 +27,7 @@ from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Play = Callable[["Connection"], None]
 
@@ -396,6 +397,20 @@ def test_an_answer_that_says_close_is_obeyed(table: Table, reader: DynamoDBReade
     assert (len(table.requests), table.connections) == (3, 3)
 
 
+def test_an_answer_that_nobody_asked_for_is_no_answer(table: Table, reader: DynamoDBReader) -> None:
+    """One that comes with another in one packet is not taken for that of the next request."""
+
+    def twice(connection: Connection) -> None:
+        body = json.dumps({"Item": {}}).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.wfile.write((head + body) * 2)
+
+    table.due = [twice]
+    assert reader.read(KEY, consistent=False, deadline=soon()) == {}
+    assert reader.read(KEY, consistent=False, deadline=soon()) != {}
+    assert (len(table.requests), table.connections) == (2, 2)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
     """Two processes on one socket would read each other's answers."""
@@ -506,6 +521,7 @@ def test_after_a_time_out_no_late_answer_is_taken_for_another(
     table.due = [late]
     with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=time.monotonic() + 0.1)
+    table.due.clear()
     assert reader.read(KEY, consistent=False, deadline=soon()) == {
         "namespace": "n",
         "key": "k",
@@ -641,6 +657,30 @@ def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: 
         pass
 
 
+def test_boto3_waits_for_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, table: Table, tmp_path: Path
+) -> None:
+    """A program that is asked for them may hang; what it says in the end serves a later read."""
+    go, done, config = tmp_path / "go", tmp_path / "done", tmp_path / "config"
+    keys = json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"})
+    program = tmp_path / "program"
+    program.write_text(
+        f"for _ in $(seq 200); do [ -e {go} ] && break; sleep 0.05; done; touch {done}\n"
+        f"echo '{keys}'\n",
+        encoding="utf-8",
+    )
+    config.write_text(f"[default]\ncredential_process = sh {program}\n", encoding="utf-8")
+    reader = boto(monkeypatch, table)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(StoreUnavailableError, match="took too long"):
+        reader.read(KEY, consistent=True, deadline=soon(0.5))
+    assert not done.exists()
+    go.touch()
+    assert reader.read(KEY, consistent=True, deadline=soon()) is not None
+
+
 def test_boto3_asks_twice_where_there_is_time(
     monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
@@ -702,12 +742,35 @@ def test_tls_is_not_lost_to_capitals() -> None:
     assert endpoint == "https://dynamodb.example"
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:8000", "dynamodb.example", "https://", "ftp://a"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "localhost:8000",
+        "dynamodb.example",
+        "https://",
+        "ftp://a",
+        "https://gateway.example/dynamodb",
+        "https://user:secret@gateway.example",
+        "https://gateway.example?a=secret",
+        "http://localhost:80o0",
+        "http://localhost:99999",
+        "http://[::1",
+    ],
+)
 def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
-    """Nothing is sent to where nobody meant."""
+    """Nothing is sent to where nobody meant, and no secret in it is told."""
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
-        with pytest.raises(ConfigurationError, match=f"^{name} must be https://"):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be https://") as refused:
             open_reader({**ENVIRON, name: endpoint})
+        assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "[::1]:8000", "[fd00:ec2::253]", "a_b.example."]
+)
+def test_an_endpoint_may_have_a_port_and_a_slash(host: str) -> None:
+    """As people write them."""
+    assert endpoint_of({"AWS_ENDPOINT_URL": f"http://{host}/"}, "eu-west-1") == f"http://{host}"
 
 
 @pytest.mark.parametrize("dual_stack", ["", "true"])

@@ -8,9 +8,11 @@ import os
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
+from simulators.signals import Interrupted, InterruptedLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +209,16 @@ def test_a_file_of_authorities_is_trusted_alone(roots: Roots, tmp_path: Path) ->
                 network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file))
 
 
+def test_a_certificate_need_not_repeat_the_dot_of_a_full_name(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``dynamodb.eu-west-1.amazonaws.com.`` saves look-ups in search domains."""
+    with serving(roots.amazon.issue_cert("store.example")) as server:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", server.server_address)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        network.connect("store.example.", server.server_port, soon(), tls=True).close()
+
+
 def test_a_handshake_that_hangs_ends_by_the_deadline(roots: Roots) -> None:
     """The server accepts the connection and says nothing."""
     del roots
@@ -253,8 +266,8 @@ def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(network, "_addresses", {})
     yield server
     server.answers.set()
-    with network._busy:  # what still runs in the background ends here
-        pass
+    assert network._busy.acquire(timeout=10)  # what still runs in the background ends here
+    network._busy.release()
 
 
 def connect(seconds: float) -> None:
@@ -297,11 +310,51 @@ def test_when_names_cannot_be_looked_up_the_last_known_addresses_serve(
     assert names.asked == 2
 
 
+FIRST = """\
+import sys, time
+from flagstore.stores import network
+start = network.start_new_thread
+def started(*arguments):
+    print("ssl" in sys.modules)
+    return start(*arguments)
+network.start_new_thread = started
+try:
+    network.connect("127.0.0.1", int(sys.argv[1]), time.monotonic() + 5, tls=True)
+except OSError:
+    print("ssl" in sys.modules)
+"""
+
+
+def test_a_first_connection_is_made_while_ssl_is_imported(listener: socket.socket) -> None:
+    """Looking up the name and connecting is waiting, importing is not."""
+    port = listener.getsockname()[1]
+    listener.close()
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.check_output(
+        [sys.executable, "-c", FIRST, str(port)], env=environ, text=True
+    )
+    assert printed.split() == ["False", "True"]
+
+
 def test_a_name_that_does_not_exist_is_an_error(names: NameServer) -> None:
     """Where nothing is known from before."""
     names.error = socket.gaierror("no such host")
     with pytest.raises(socket.gaierror):
         connect(5)
+
+
+@pytest.mark.parametrize("name", ["store..example", "ä" * 64])
+def test_what_cannot_be_a_name_is_an_error_like_any_other(name: str) -> None:
+    """Not one of Python's codecs, which nobody here expects."""
+    with pytest.raises(OSError, match=r"not known|is not a host name"):
+        network.connect(name, 443, soon(), tls=True)
+
+
+def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(names: NameServer) -> None:
+    """As where a name has addresses of IPv6 and the kernel was built without it."""
+    unknown = 45
+    names.found.insert(0, (unknown, *names.found[0][1:]))  # type: ignore[arg-type]
+    connect(5)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -323,6 +376,34 @@ def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> Non
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_a_thread_that_cannot_be_started_costs_one_attempt(names: NameServer) -> None:
+    """As where a limit of processes is reached: known addresses serve, and later names again."""
+    usual = threading.stack_size(1 << 46)  # more than there are addresses
+    try:
+        with pytest.raises(OSError, match=r"store\.example: can't start new thread"):
+            connect(5)
+        threading.stack_size(usual)
+        connect(5)
+        threading.stack_size(1 << 46)
+        connect(5)
+    finally:
+        threading.stack_size(usual)
+    connect(5)
+    assert names.asked == 2
+
+
+def test_a_signal_does_not_end_all_connecting(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever its handler raises, nothing stays locked that the next connection needs."""
+    del names
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "_busy", InterruptedLock(threading.Lock()))
+        with suppress(Interrupted):
+            connect(0.5)
+        connect(0.5)
+
+
 # -- kept connections -----------------------------------------------------------------------------
 
 
@@ -336,3 +417,15 @@ def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -
             while stream.is_open():
                 time.sleep(0.001)
             other.close()
+
+
+def test_a_flood_of_lines_is_not_taken_apart_after_the_deadline() -> None:
+    """With a share of a CPU that takes longer than a refresh: also where all of them are here."""
+    end, other = socket.socketpair()
+    with closing(network.Stream(end)) as stream, other:
+        other.sendall(b"1\r\n2\r\n")
+        stream.begin(soon())
+        assert stream.line() == b"1"
+        stream.begin(soon(-1))
+        with pytest.raises(TimeoutError):
+            stream.line()

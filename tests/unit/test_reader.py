@@ -36,6 +36,7 @@ from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
+from simulators.signals import Interrupted, InterruptedLock
 from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
 
@@ -953,6 +954,24 @@ def test_threads_decode_flags_of_one_body_together() -> None:
         return all(rig.client[key] == flags[key] for key in keys)
 
     assert together(8, read) == [True] * 8
+
+
+@pytest.mark.parametrize("ask", [Client.snapshot, Client.info])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_signal_does_not_end_all_reading(
+    ask: Callable[[Client], object], *, loaded: bool
+) -> None:
+    """Wherever its handler raises, the next call reads, in this thread and in others."""
+    rig = Rig({"a": 1})
+    if loaded:
+        rig.client.snapshot()
+        rig.publish({"a": 2})
+        rig.advance(EXPIRED_S)
+    turns = rig.client._loader._turns
+    turns._lock = InterruptedLock(threading.RLock())  # type: ignore[assignment]
+    with pytest.raises(Interrupted):
+        ask(rig.client)
+    assert together(1, lambda: rig.client["a"]) == [2 if loaded else 1]
 
 
 def in_child(work: Callable[[], bool]) -> bool:

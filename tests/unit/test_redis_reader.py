@@ -220,6 +220,32 @@ def test_logging_in_costs_no_round_trip(played: Played) -> None:
     assert played.received == [login + command, command]
 
 
+def test_a_signal_never_parts_a_connection_from_its_login(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its handler raises as soon as there is a connection: no read meets another database."""
+
+    class TimeLimit(BaseException):
+        pass
+
+    def end() -> int:
+        monkeypatch.undo()
+        raise TimeLimit
+
+    address = Address(
+        tls=False, host="127.0.0.1", port=played.port, user="", password="", database=3
+    )
+    played.default = OK + HEAD
+    with closing(SocketTransport(address)) as transport:
+        read(transport)
+        transport.close()
+        monkeypatch.setattr(os, "getpid", end)
+        with pytest.raises(TimeLimit):
+            read(transport)
+        assert read(transport) == RECORD
+    assert all(batch.startswith(encode(("SELECT", 3))) for batch in played.received)
+
+
 def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
     """Whatever the commands behind it were answered with; and the next read logs in again."""
     address = Address(

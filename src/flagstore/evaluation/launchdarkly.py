@@ -67,6 +67,23 @@ class LaunchDarklyEngine:
             log_fault(key, error)
             return Outcome(reason=ERROR, error=EXCEPTION, version=flag.version if flag else None)
 
+    def check(self, section: str, key: str) -> None:
+        """Compile a flag or segment.
+
+        Raises:
+            MalformedError: as the provider's SDK refuses it, and the whole document with it.
+        """
+        from flagstore.evaluation.launchdarkly_segments import compile_segment  # noqa: PLC0415
+
+        data = self._items.item(section, key)
+        try:
+            if section == "flags":
+                compile_flag(data, self._flag, self._clauses)
+            else:
+                compile_segment(data, self._clauses)
+        except OverflowError:
+            return  # a number that no float can hold: the SDK takes it
+
     def _flag(self, key: str) -> Flag | None:
         """Return a flag, compiled if it was not yet; None if there is none."""
         flag = self._flags.get(key)

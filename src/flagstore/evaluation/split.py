@@ -96,6 +96,16 @@ class SplitEngine:
             _guard_cycles(seen)
         return root.checked if root.bad_label else root.decide  # type: ignore[no-any-return] # Any
 
+    def check(self, section: str, name: str) -> bool:
+        """Return whether a flag or a rule-based segment can be read; a segment always can.
+
+        Raises:
+            DamagedError, TypeError: it, or what it leads to, cannot be used.
+        """
+        if section == _SEGMENTS:
+            return True
+        return self._closure((section, name)).get((section, name)) is not None
+
     def segment(self, name: object) -> frozenset[str]:
         """Return the keys of a segment; none if it is not there.
 

@@ -176,6 +176,25 @@ class UnleashEngine:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return lambda _: _MALFORMED
 
+    def check(self, section: str, key: str) -> None:
+        """Compile a flag, or the constraints of a segment.
+
+        Raises:
+            OffError: the official engine turns such a flag off.
+            UnsupportedError, InjectionError: it cannot be evaluated here.
+            Exception: another one of Python's: the official engine refuses the whole document.
+        """
+        given = self._items.item(section, key)
+        if section == "flags":
+            flag = self._flag(given, given)
+            compile_flag(flag)
+            # Of one that is off too: others may depend on it.
+            flag.rules()
+            flag.fallback(base.FALLTHROUGH)
+        else:
+            for constraint in given["constraints"]:
+                operators.constraint(constraint)
+
     def _flag(self, given: Mapping[str, Any], child: Mapping[str, Any]) -> Flag:
         return Flag(given, child, self._items, self._settings, self._segments)
 

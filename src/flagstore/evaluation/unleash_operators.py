@@ -45,6 +45,10 @@ class OffError(Exception):
     """The engine cannot compile the flag, which is then off."""
 
 
+class UnknownOperatorError(OffError):
+    """The same, for an operator that a later engine may know."""
+
+
 class UnsupportedError(Exception):
     """What the engine would say cannot be told here."""
 
@@ -83,7 +87,7 @@ def constraint(given: Any) -> Predicate:  # noqa: ANN401 - provider JSON
 
         predicate = in_networks(name, _listed(given))
     else:
-        raise OffError(f"the operator {text(operator)[:64]!r} is not known")
+        raise UnknownOperatorError(f"the operator {text(operator)[:64]!r} is not known")
     if inverted:
         return lambda context: not predicate(context)
     return predicate

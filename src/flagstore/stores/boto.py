@@ -34,12 +34,12 @@ class BotoTransport:
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """Call one operation, twice if there is time; no wait is longer than what is left."""
         method = {"GetItem": "get_item", "Query": "query"}[operation]
-        failures: tuple[type[Exception], ...] = (TimeoutError, *_boto_exceptions())
+        failures: tuple[type[Exception], ...] = (OSError, *_boto_exceptions())
         again = True
         while True:
-            call = partial(getattr(self._client(deadline), method), **payload)
+            call = partial(self._call, method, payload, deadline)
             try:
-                # Looking up names and credentials has no deadline in botocore.
+                # Looking up credentials, to make a client, and names has no deadline in botocore.
                 answer: dict[str, Any] = in_background(call, deadline, operation)
             except failures as error:
                 if again and deadline - time.monotonic() >= TIMEOUTS_S[0]:
@@ -50,12 +50,18 @@ class BotoTransport:
             return answer
 
     def prepare(self) -> None:
-        """Make a client."""
-        self._client(time.monotonic() + TIMEOUTS_S[-1])
+        """Make a client, in the time of a first load."""
+        _boto_exceptions()
+        deadline = time.monotonic() + TIMEOUTS_S[-1]
+        in_background(partial(self._client, deadline), deadline, "a client of boto3")
 
     def close(self) -> None:
         """Drop the clients with their connections; the next call makes others."""
         self._clients, self._session = {}, None
+
+    def _call(self, method: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+        return answer
 
     def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
         left = deadline - time.monotonic()

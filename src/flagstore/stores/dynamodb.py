@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
@@ -146,16 +147,18 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
     """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know.
 
     Raises:
-        ConfigurationError: if one that is given is not ``https://`` or ``http://`` with a host.
+        ConfigurationError: if one that is given is not ``https://`` or ``http://`` with a host, or
+            has more than a port behind it, which would not be sent; it is not quoted.
     """
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
             scheme, _, rest = given.partition("://")
             scheme = scheme.lower()  # HTTPS:// in capitals is no reason to do without TLS
-            if scheme not in ("https", "http") or not rest.partition("/")[0]:
-                message = f"{name} must be https://… or http://…, with a host"
+            host = rest.removesuffix("/")
+            if scheme not in ("https", "http") or not _is_host(host):
+                message = f"{name} must be https://… or http://…, with a host, and no path"
                 raise ConfigurationError(message)
-            return f"{scheme}://{rest}"
+            return f"{scheme}://{host}"
     partition = next((prefix for prefix in SUFFIXES if region.startswith(prefix)), "")
     plain, dual_stack = SUFFIXES[partition]
     fips = environ.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true"
@@ -165,6 +168,12 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
         suffix = plain
         fips = fips and partition != "us-gov-"  # its plain endpoints are validated already
     return f"https://dynamodb{'-fips' * fips}.{region}.{suffix}"
+
+
+def _is_host(text: str) -> bool:
+    """Return whether this is a name or an address, perhaps with a port."""
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\\s]+)(?::([0-9]{1,5}))?", text)
+    return found is not None and 0 < int(found[1] or 1) < 65_536  # noqa: PLR2004 - of 16 bits
 
 
 class LeanTransport(RetryingTransport):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 65_536
 MAX_BODY_BYTES = 33_554_432
 """A page of a Query is 1 MB, and half as much again in base64."""
-READ_BYTES = 65_536
 NO_BODY = {204, 304}
 """Statuses whose answers end with their headers."""
 DIGITS = "0123456789abcdefABCDEF"
@@ -41,7 +40,6 @@ class Connection:
         """
         name, port = _address(host, 443 if scheme == "https" else 80)
         self._host = host
-        self._rest = b""
         self.closed = False
         self._stream = connect(name, port, deadline, tls=scheme == "https")
 
@@ -99,30 +97,30 @@ class Connection:
         elif found.get("transfer-encoding", "").lower() == "chunked":
             content = self._chunks()
         elif "content-length" in found:
-            content = self._exactly(_length(found["content-length"], 10))
+            content = self._stream.exactly(_length(found["content-length"], 10))
         else:
             message = "an answer that does not say how long it is"
             raise ConnectionError(message)
-        if found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1":
+        closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
+        if closes or not self._stream.is_drained():  # nobody asked for what comes after it
             self.close()
         return status, content
 
     def _head(self) -> tuple[int, dict[str, str]]:
         """Return the status and the headers by lower-case name; the version under no name."""
-        while b"\r\n\r\n" not in self._rest:
-            if len(self._rest) > MAX_HEAD_BYTES:
-                message = "an answer with too many headers"
-                raise ConnectionError(message)
-            self._more()
-        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
+        first = self._line()
         version, _, rest = first.partition(" ")
         code = rest[:3]
         if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()):
             message = "an answer that is not HTTP"
             raise ConnectionError(message)
         headers = {"": version}
-        for line in lines:
+        size = 0
+        while line := self._line():
+            size += len(line)
+            if size > MAX_HEAD_BYTES:
+                message = "an answer with too many headers"
+                raise ConnectionError(message)
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         return int(code), headers
@@ -135,32 +133,14 @@ class Connection:
             if size > MAX_BODY_BYTES:
                 message = "an answer that is too long"
                 raise ConnectionError(message)
-            parts.append(self._exactly(length))
+            parts.append(self._stream.exactly(length))
             self._line()
         while self._line():
             pass  # trailers
         return b"".join(parts)
 
     def _line(self) -> str:
-        while b"\r\n" not in self._rest:
-            if len(self._rest) > MAX_HEAD_BYTES:
-                message = "a line that is too long"
-                raise ConnectionError(message)
-            self._more()
-        line, _, self._rest = self._rest.partition(b"\r\n")
-        return line.decode("latin-1")
-
-    def _exactly(self, length: int) -> bytes:
-        parts = [self._rest[:length]]
-        self._rest = self._rest[length:]
-        missing = length - len(parts[0])
-        while missing:
-            parts.append(self._stream.receive(min(missing, READ_BYTES)))
-            missing -= len(parts[-1])
-        return b"".join(parts)
-
-    def _more(self) -> None:
-        self._rest += self._stream.receive(READ_BYTES)
+        return self._stream.line().decode("latin-1")
 
 
 def _address(host: str, port: int) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from _thread import allocate_lock, start_new_thread  # threading brings more tha
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
     from ssl import SSLContext
     from typing import TypeVar
@@ -23,6 +24,8 @@ AMAZON = "Amazon's roots"
 a thirtieth of the time of the system's 140."""
 UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """OpenSSL's codes for a certificate whose issuer is not among those that are trusted."""
+READ_BYTES = 65_536
+MAX_LINE_BYTES = 65_536
 KNOWN_SHARE = 1 / 3
 """Share of the time left that a look-up gets while addresses are known from before."""
 
@@ -33,6 +36,7 @@ class Stream:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._deadline = self._first_byte_by = 0.0
+        self._buffer, self._at = bytearray(), 0
         self.receiving = False
         """Whether the current exchange has received anything yet."""
 
@@ -52,18 +56,41 @@ class Stream:
         self._socket.settimeout(left(self._deadline))
         self._socket.sendall(data)
 
-    def receive(self, size: int) -> bytes:
-        """Return at least one byte and at most *size*."""
-        self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
-        data = self._socket.recv(size)
-        if not data:
-            message = "the server closed the connection"
-            raise ConnectionResetError(message)
-        self.receiving = True
+    def line(self) -> bytes:
+        """Return the next line, without its end."""
+        left(self._deadline)  # to take a flood of short lines apart also takes time
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            if len(self._buffer) - self._at > MAX_LINE_BYTES:
+                message = "a line without an end"
+                raise ConnectionError(message)
+            self._buffer += self._receive(READ_BYTES)
+        data = bytes(memoryview(self._buffer)[self._at : end])
+        self._at = end + 2
         return data
+
+    def exactly(self, size: int) -> bytes:
+        """Return so many of the next bytes."""
+        end = min(self._at + size, len(self._buffer))
+        parts = [bytes(memoryview(self._buffer)[self._at : end])]
+        self._at = end
+        missing = size - len(parts[0])
+        while missing:
+            parts.append(self._receive(min(missing, READ_BYTES)))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def is_drained(self) -> bool:
+        """Return whether all that was received has been returned."""
+        if self._at < len(self._buffer):
+            return False
+        self._buffer.clear()
+        self._at = 0
+        return True
 
     def is_open(self) -> bool:
         """Return whether the other end has neither closed the connection nor sent anything."""
+        if not self.is_drained():
+            return False
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
@@ -72,6 +99,15 @@ class Stream:
         except OSError as error:
             return type(error).__name__ == "SSLWantReadError"
         return False
+
+    def _receive(self, size: int) -> bytes:
+        self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
+        data = self._socket.recv(size)
+        if not data:
+            message = "the server closed the connection"
+            raise ConnectionResetError(message)
+        self.receiving = True
+        return data
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -95,12 +131,10 @@ def connect(
         return Stream(_open(name, port, deadline))
     if ca_file or name in _outside_amazon:
         return Stream(_shake_hands(name, port, deadline, ca_file))
-    import ssl  # noqa: PLC0415 - 15 ms, for TLS only
-
     try:
         return Stream(_shake_hands(name, port, deadline, AMAZON))
-    except ssl.SSLCertVerificationError as error:
-        if error.verify_code not in UNKNOWN_ISSUER:
+    except OSError as error:  # without importing ssl, which the first connection does meanwhile
+        if getattr(error, "verify_code", 0) not in UNKNOWN_ISSUER:
             raise
         secured = _shake_hands(name, port, deadline, "")
     _outside_amazon.add(name)
@@ -151,11 +185,13 @@ def in_background(task: Callable[[], Result], deadline: float, name: str) -> Res
 
 
 def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
-    """Start a task in the background; return a function that waits for its result."""
+    """Start a task in the background; return a function that waits for its result.
+
+    Raises:
+        OSError: if no thread can be started, or it is too late.
+    """
+    left(deadline)
     busy = _busy
-    if not busy.acquire(timeout=left(deadline)):
-        message = f"{name}: an earlier task in the background still hangs"
-        raise TimeoutError(message)
     done = allocate_lock()
     done.acquire()
     results: list[Result] = []
@@ -163,11 +199,10 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
 
     def run() -> None:
         try:
-            results.append(task())
+            results.append(_alone(busy, task, deadline, name))
         except Exception as error:  # noqa: BLE001 - raised in the thread that waits
             errors.append(error)
         finally:
-            busy.release()
             done.release()
 
     def wait() -> Result:
@@ -178,8 +213,26 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
             raise errors[0]
         return results[0]
 
-    start_new_thread(run, ())
+    try:
+        start_new_thread(run, ())
+    except RuntimeError as error:  # too many of them, or the interpreter is ending
+        message = f"{name}: {error}"
+        raise OSError(message) from error
     return wait
+
+
+def _alone(busy: LockType, task: Callable[[], Result], deadline: float, name: str) -> Result:
+    """Run a task in the background while no other one runs.
+
+    The lock is this thread's: in the one that waits, a signal handler may raise between two lines.
+    """
+    if not busy.acquire(timeout=left(deadline)):
+        message = f"{name}: an earlier task in the background still hangs"
+        raise TimeoutError(message)
+    try:
+        return task()
+    finally:
+        busy.release()
 
 
 def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.socket:
@@ -197,7 +250,7 @@ def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.
         connected = _open(name, port, deadline)
     try:
         connected.settimeout(left(deadline))
-        return context.wrap_socket(connected, server_hostname=name)
+        return context.wrap_socket(connected, server_hostname=name.rstrip("."))
     except BaseException:
         connected.close()
         raise
@@ -218,8 +271,18 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
 
 
 def _look_up(name: str, port: int) -> list[Any]:
-    """Return the addresses of a name, and remember them, also if nobody waits for them any more."""
-    found = _addresses[name, port] = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    """Return the addresses of a name, and remember them, also if nobody waits for them any more.
+
+    Raises:
+        OSError: if there are none, or it cannot be a name.
+    """
+    try:
+        # As bytes: for a text Python imports the rules for other alphabets.
+        host = name.encode("ascii" if name.isascii() else "idna")
+    except UnicodeError as error:
+        message = f"{name!r} is not a host name"
+        raise OSError(message) from error
+    found = _addresses[name, port] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return found
 
 
@@ -229,23 +292,27 @@ def _dial(addresses: list[Any], deadline: float) -> socket.socket:
     Each has its share of the time that is left: one that swallows packets, as in a zone that is
     lost, must not take that of the others. ``socket.create_connection`` gives each all of it.
     """
-    for place, (family, kind, protocol, _, address) in enumerate(addresses, 1):
-        made = socket.socket(family, kind, protocol)
+    for place, address in enumerate(addresses, 1):
         try:
-            made.settimeout(left(deadline) / (len(addresses) - place + 1))
-            made.connect(address)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _dial_one(address, left(deadline) / (len(addresses) - place + 1))
         except OSError:
-            made.close()
             if place == len(addresses):
                 raise
-        except BaseException:
-            made.close()
-            raise
-        else:
-            return made
     message = "the name has no address"
     raise ConnectionError(message)
+
+
+def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of getaddrinfo
+    family, kind, protocol, _, address = found
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(seconds)
+        made.connect(address)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 _contexts: dict[str, SSLContext] = {}

@@ -172,21 +172,15 @@ class SocketTransport(RetryingTransport):
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
     ) -> list[Reply]:
         """Send commands; on a fresh connection behind the log-in, which costs no round trip."""
-        login = self._login() if self._connection is None else []
         connection = self._connection or self._connect(deadline)
         try:
-            replies = connection.exchange([*login, *commands], deadline, first_byte_by)
+            return connection.exchange(commands, deadline, first_byte_by)
         except OSError:
             raise
         except BaseException:
             # Also what a signal raises here: the next read would get the replies to this one.
             self.close()
             raise
-        first, rest = replies[: len(login)], replies[len(login) :]
-        if any(isinstance(reply, ErrorReply) for reply in first):
-            self.close()
-            return first
-        return rest
 
     def _connect(self, deadline: float) -> Connection:
         """Connect.
@@ -198,7 +192,7 @@ class SocketTransport(RetryingTransport):
         self.prepare()
         node, tls = self._node, self._address.tls
         stream = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
-        self._connection = Connection(stream)
+        self._connection = Connection(stream, self._login())
         self._pid = os.getpid()
         return self._connection
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
     Command: TypeAlias = Sequence[str | bytes | int]
 
-CHUNK_BYTES = 262_144
-MAX_LINE_BYTES = 65_536
 MAX_BULK_BYTES = 536_870_912
 """Redis: no string is longer than 512 MB."""
 
@@ -34,10 +32,10 @@ class ErrorReply(str):
 class Connection:
     """One connection to one server."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._buffer = bytearray()
-        self._at = 0
+    def __init__(self, stream: Stream, login: Sequence[Command] = ()) -> None:
         self._stream = stream
+        self._login = login
+        """What goes before the first commands; kept here, it cannot be lost without them."""
 
     @property
     def receiving(self) -> bool:
@@ -51,27 +49,30 @@ class Connection:
     def exchange(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
     ) -> list[Reply]:
-        """Send commands in one go and return one reply each.
+        """Send commands in one go and return one reply each; where the log-in fails, its replies.
 
         Raises:
             OSError: if they are not all here by the deadline, or their first byte by
                 *first_byte_by*; the connection is of no use then.
         """
+        login = self._login
         self._stream.begin(deadline, first_byte_by)
-        self._stream.send(b"".join(map(encode, commands)))
-        replies = [self._reply() for _ in commands]
-        if self._at != len(self._buffer):
-            raise _malformed(bytes(self._buffer[self._at :]))
-        self._buffer.clear()
-        self._at = 0
-        return replies
+        self._stream.send(b"".join(map(encode, (*login, *commands))))
+        replies = [self._reply() for _ in (*login, *commands)]
+        if not self._stream.is_drained():
+            raise _malformed(b"more than was asked for")
+        first = replies[: len(login)]
+        if any(isinstance(reply, ErrorReply) for reply in first):
+            return first
+        self._login = ()
+        return replies[len(login) :]
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._stream.close()
 
     def _reply(self, *, nested: bool = False) -> Reply:
-        line = self._line()
+        line = self._stream.line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest
@@ -88,29 +89,13 @@ class Connection:
             return [self._reply(nested=True) for _ in range(number)]
         raise _malformed(line)
 
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
-            if len(self._buffer) - self._at > MAX_LINE_BYTES:
-                raise _malformed(b"a line without an end")
-            self._fill()
-        line = bytes(self._buffer[self._at : end])
-        self._at = end + 2
-        return line
-
     def _bulk(self, size: int) -> bytes | None:
         if size < 0:
             return None
-        end = self._at + size
-        while len(self._buffer) < end + 2:
-            self._fill()
-        if self._buffer[end : end + 2] != b"\r\n":
+        data = self._stream.exactly(size)
+        if self._stream.exactly(2) != b"\r\n":
             raise _malformed(b"a string without an end")
-        data = bytes(memoryview(self._buffer)[self._at : end])
-        self._at = end + 2
         return data
-
-    def _fill(self) -> None:
-        self._buffer += self._stream.receive(CHUNK_BYTES)
 
 
 def encode(command: Command) -> bytes:

@@ -37,7 +37,7 @@ from storesync.observability import logger
 from storesync.providers import common
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
     from storesync.model import Hook, Source, WebhookRequest
@@ -179,6 +179,11 @@ class AppConfig:
         """Compare revisions of the same profile."""
         same = old.meta.get("profile") == new.meta.get("profile")
         return same and 0 < new.revision < old.revision
+
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
+        """Yield nothing: AppConfig's flags stand alone."""
+        del section, item
+        yield from ()
 
     def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
         """Return nobody: AppConfig has no segments."""

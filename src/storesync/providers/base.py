@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
     from storesync.model import Answer, FlagSet, Hook, Notice, Source, WebhookRequest
@@ -84,6 +84,9 @@ class Provider(Protocol):
 
     def regressed(self, old: FlagSet, new: FlagSet) -> bool:
         """Say whether ``new`` is an earlier state of the provider than ``old``, as far as known."""
+
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
+        """Yield section and key of the items that an item needs: segments and other flags."""
 
     def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
         """Return the members that a segment names, for the guard; any stable text for each."""

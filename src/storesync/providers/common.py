@@ -120,6 +120,11 @@ def is_key(value: object) -> TypeGuard[str]:
     return True
 
 
+def objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a JSON array; an empty list for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def texts(values: object) -> list[str]:
     """Return the items of a JSON array as texts; an empty list for anything else."""
     return [str(value) for value in values] if isinstance(values, list) else []

@@ -119,13 +119,27 @@ class LaunchDarkly:
         return flag is not None and flag["version"] >= int(version)
 
     def regressed(self, old: FlagSet, new: FlagSet) -> bool:
-        """See whether any item that both sets have went back."""
+        """Return whether any item that both sets have went back.
+
+        One that was deleted and created again starts at version 1, with another salt.
+        """
         return any(
             items[key]["version"] < before["version"]
+            and items[key].get("salt") == before.get("salt")
             for section, items in new.sections.items()
             for key, before in old.sections.get(section, {}).items()
             if key in items
         )
+
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
+        """Yield the prerequisites of a flag, and the segments that rules ask for."""
+        del section
+        for prerequisite in common.objects(item.get("prerequisites")):
+            yield "flags", str(prerequisite.get("key"))
+        for rule in common.objects(item.get("rules")):
+            for clause in common.objects(rule.get("clauses")):
+                if clause.get("op") == "segmentMatch":
+                    yield from (("segments", name) for name in common.texts(clause.get("values")))
 
     def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
         """Return who is named, in or out. Who left one list for the other counts as gone."""
@@ -135,7 +149,7 @@ class LaunchDarkly:
 def _resources(event: Mapping[str, Any]) -> list[str]:
     """Return the resource strings: one for each environment that an entry touches."""
     accesses, target = event.get("accesses"), event.get("target")
-    found = [a.get("resource") for a in _objects(accesses)]
+    found = [a.get("resource") for a in common.objects(accesses)]
     if isinstance(target, dict) and isinstance(target.get("resources"), list):
         found += target["resources"]
     return [resource for resource in found if isinstance(resource, str)]
@@ -174,7 +188,7 @@ def _wanted(
         return ()
     if len(keys) > _MAX_WANTED or any(len(key) > _MAX_KEY for key in keys):
         return ()
-    deleted = {a.get("action") for a in _objects(event.get("accesses"))} == {"deleteFlag"}
+    deleted = {a.get("action") for a in common.objects(event.get("accesses"))} == {"deleteFlag"}
     if deleted:
         return tuple(f"gone/{key}" for key in sorted(keys))
     return _wanted_version(event.get("currentVersion"), keys, environment)
@@ -217,10 +231,6 @@ def _members(segment: Mapping[str, Any]) -> Iterator[str]:
         ("-", "excluded", "excludedContexts"),
     ):
         yield from (f"{sign}user:{value}" for value in common.texts(segment.get(single)))
-        for target in _objects(segment.get(by_kind)):
+        for target in common.objects(segment.get(by_kind)):
             kind = target.get("contextKind", "user")
             yield from (f"{sign}{kind}:{value}" for value in common.texts(target.get("values")))
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -44,6 +44,18 @@ MAX_EVENT_BYTES = 6 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_REFERENCES = {
+    "IN_SEGMENT": ("segments", "userDefinedSegmentMatcherData", "segmentName"),
+    "IN_RULE_BASED_SEGMENT": (
+        "rule_based_segments",
+        "userDefinedSegmentMatcherData",
+        "segmentName",
+    ),
+    "IN_SPLIT_TREATMENT": ("flags", "dependencyMatcherData", "split"),
+}
+"""Section, field and name of what a matcher asks for, by its type."""
+_SECTIONS = {"standard": "segments", "rule-based": "rule_based_segments"}
+"""By the type of what a rule-based segment excludes."""
 _WANTED = re.compile(r"change/([0-9]{1,16})")
 _FLAG_SET = re.compile(r"[a-z0-9][_a-z0-9]{0,49}")
 
@@ -130,6 +142,22 @@ class Split:
         """Compare change numbers, as long as both count the same thing: the same flag sets."""
         same = old.meta.get("sets") == new.meta.get("sets")
         return same and 0 < new.revision < old.revision
+
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
+        """Yield the flags, segments and rule-based segments that an item asks for."""
+        if section == "segments":
+            return
+        for prerequisite in common.objects(item.get("prerequisites")):
+            yield "flags", str(prerequisite.get("n"))
+        for excluded in common.objects((item.get("excluded") or {}).get("segments")):
+            if excluded.get("type") in _SECTIONS:  # no SDK has large ones
+                yield _SECTIONS[excluded["type"]], str(excluded.get("name"))
+        for condition in common.objects(item.get("conditions")):
+            for matcher in condition["matcherGroup"]["matchers"]:
+                reference = _REFERENCES.get(matcher.get("matcherType"))
+                if reference:
+                    section, field, name = reference
+                    yield section, str((matcher.get(field) or {}).get(name))
 
     def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
         """Return the keys of a segment."""

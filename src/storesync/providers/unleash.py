@@ -117,6 +117,12 @@ class Unleash:
         same = old.meta.get("queryHash") == new.meta.get("queryHash")
         return same and 0 < new.revision < old.revision
 
+    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
+        """Yield the parents of a feature; a segment that is missing is refused at once."""
+        if section == "flags":
+            for parent in common.objects(item.get("dependencies")):
+                yield "flags", str(parent.get("feature"))
+
     def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
         """Return every value that a segment's constraints name, with what it is compared to."""
         constraints = segment.get("constraints") if isinstance(segment, dict) else None

@@ -1,0 +1,452 @@
+"""A response that is whole by its shape and damaged inside replaces nothing that works.
+
+Four providers, the real pipeline and engines; what the simulator answers is altered.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from data import needed
+from flagstore import Client
+from flagstore.evaluation import verdicts
+from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
+from storesync import providers
+from storesync.budget import Budget, now_ms
+from storesync.errors import MalformedAnswerError, RefusedSetError, SuspectSetError
+from storesync.guard import check_items, may_lose
+from storesync.model import Changes, FlagSet, Ring
+from storesync.pipeline import HOLD_MS, Sync
+from torture.test_answers import SIMULATORS, Fuzz, MutatingHttp, role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storesync.answers import HttpAnswer
+    from storesync.model import Report
+
+    type Alter = Callable[[Any], None]
+
+__all__ = ["role"]
+
+pytestmark = pytest.mark.usefixtures("role")
+
+DOCUMENTS = {
+    "appconfig": "hostedconfigurationversions",
+    "launchdarkly": "latest-all",
+    "split": "splitChanges",
+    "unleash": "features",
+}
+"""In the paths of the requests that bring flags."""
+
+
+class Altering(MutatingHttp):
+    """Asks a simulator, and alters the documents that bring flags."""
+
+    def __init__(self, rig: Judged, alter: Alter) -> None:
+        super().__init__(rig.server, rig.rng)
+        self._path, self._alter = DOCUMENTS[rig.source.provider], alter
+
+    def get(self, url: str, headers: Any, **more: Any) -> HttpAnswer:
+        """Answer at once."""
+        answer = super().get(url, headers, **more)
+        if self._path not in url:
+            return answer
+        document = json.loads(answer.body)
+        self._alter(document)
+        return replace(answer, body=json.dumps(document).encode())
+
+
+class Replaying(MutatingHttp):
+    """Gives each request the answer that it had the first time, as a cache does."""
+
+    def __init__(self, rig: Judged) -> None:
+        super().__init__(rig.server, rig.rng)
+        self._kept: dict[str, HttpAnswer] = {}
+
+    def get(self, url: str, headers: Any, **more: Any) -> HttpAnswer:
+        """Answer at once."""
+        if url not in self._kept:
+            self._kept[url] = super().get(url, headers, **more)
+        return self._kept[url]
+
+
+class Judged(Fuzz):
+    """A published set, and syncs whose response is altered."""
+
+    def __init__(self, provider: str, flags: int = 40) -> None:
+        super().__init__(provider, seed=3, flags=flags)
+        self.provider = provider
+
+    def sync(
+        self,
+        alter: Alter = lambda _: None,
+        trigger: str = "schedule",
+        allow: str = "",
+        http: Any = None,
+    ) -> Report:
+        """Run one sync."""
+        if self.provider == "appconfig":  # a version is never written twice: forget its ETag
+            for key, record in self.good.items():
+                if key.key == "pulse":
+                    self.good[key] = {**record, "etag": ""}
+        return Sync(
+            self.source,
+            providers.get(self.provider),
+            MemoryStore(self.good),
+            http=http or Altering(self, alter),
+            budget=Budget(self.clock, self.rng, 60),
+            allow_shrink=allow,
+        ).run([Ring("prod", sent_at=now_ms(self.clock), trigger=trigger)])
+
+    def read(self) -> dict[str, Any]:
+        """Return the JSON of all flags as a reader has them."""
+        snapshot = Client("prod", store=RecordsReader(self.good), replicas=1).snapshot()
+        return {key: snapshot[key] for key in snapshot}
+
+
+def flags_of(provider: str, document: Any) -> list[Any]:
+    """Return the flags of a response, to be altered."""
+    if provider == "split":
+        return document["ff"]["d"]  # type: ignore[no-any-return]
+    if provider == "unleash":
+        return document["features"]  # type: ignore[no-any-return]
+    flags = document["values" if provider == "appconfig" else "flags"]
+    return [flags[key] for key in sorted(flags)]
+
+
+def strip(*kept: str) -> Alter:
+    """Return what leaves an object nothing but these fields."""
+
+    def alter(flag: Any) -> None:
+        for name in set(flag) - set(kept):
+            del flag[name]
+
+    return alter
+
+
+def set_to(**fields: Any) -> Alter:
+    """Return what sets fields of an object."""
+    return lambda flag: flag.update(fields)
+
+
+def nameless(feature: Any) -> None:
+    """Take the names of a feature's strategies, and switch it on so that they count."""
+    feature["enabled"] = True
+    feature["strategies"] = [{"constraints": [], "parameters": {}}]
+
+
+DAMAGES: dict[str, dict[str, Alter]] = {
+    "launchdarkly": {
+        "other types": set_to(variations=None, rules=7),
+        "a key and a version": strip("key", "version"),
+        "no variations": set_to(variations=[]),
+        "targets of another type": set_to(targets=[{"variation": "0", "values": []}]),
+    },
+    "unleash": {
+        "enabled is a text": set_to(enabled="yes"),
+        "strategies without a name": nameless,
+        "neither type nor enabled": lambda feature: [
+            feature.pop(name, None) for name in ("type", "enabled")
+        ],
+    },
+    "split": {
+        "what our checks ask for": strip(
+            "name", "defaultTreatment", "conditions", "changeNumber", "status"
+        ),
+        "partitions of another type": set_to(
+            killed=False,
+            conditions=[{"conditionType": "ROLLOUT", "matcherGroup": {"matchers": []}}],
+        ),
+    },
+    "appconfig": {
+        "enabled is a number": lambda flag: (flag.clear(), flag.update(enabled=7)),
+        "nothing left": lambda flag: flag.clear(),
+        "variants of another type": lambda flag: (flag.clear(), flag.update(_variants=7)),
+    },
+}
+CASES = [(provider, name) for provider, named in DAMAGES.items() for name in named]
+
+
+@pytest.mark.parametrize("many", [1, 20])
+@pytest.mark.parametrize(("provider", "damage"), CASES)
+def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: int) -> None:
+    """Be it one of 40 or half of them; all other providers' SDKs would keep theirs, too."""
+    rig = Judged(provider)
+    before = rig.read()
+
+    def alter(document: Any) -> None:
+        for flag in flags_of(provider, document)[:many]:
+            DAMAGES[provider][damage](flag)
+
+    with pytest.raises((MalformedAnswerError, RefusedSetError)):
+        rig.sync(alter)
+    assert rig.read() == before
+    rig.server.set_flag(next(iter(rig.server.flags())))
+    assert rig.sync().outcome in {"published", "unchanged"}
+
+
+def last_damage(provider: str) -> Alter:
+    """Return damage that the provider's own SDK takes: a person may allow it."""
+    alter = {"launchdarkly": "a key and a version", "split": "what our checks ask for"}
+    name = alter.get(provider, "nothing left")
+    return DAMAGES[provider][name]
+
+
+@pytest.mark.parametrize("provider", ["launchdarkly", "split", "appconfig"])
+def test_a_person_may_allow_a_damaged_set(provider: str) -> None:
+    """That very one, by the digest that the refusal names; what comes after is not refused."""
+    rig = Judged(provider)
+
+    def alter(document: Any) -> None:
+        for flag in flags_of(provider, document)[:1]:
+            last_damage(provider)(flag)
+
+    with pytest.raises(RefusedSetError, match="can no longer be evaluated") as refused:
+        rig.sync(alter)
+    assert rig.sync(alter, allow=refused.value.digest).outcome == "published"
+    assert rig.sync(alter).outcome == "unchanged"
+    assert rig.sync().outcome == "published"
+
+
+@pytest.mark.parametrize("provider", SIMULATORS)
+def test_what_no_engine_here_knows_is_no_damage(provider: str) -> None:
+    """A new operator must not keep a kill switch from getting through."""
+    rig = Judged(provider)
+    unknown = {
+        "launchdarkly": lambda flag: flag.update(
+            rules=[
+                {
+                    "id": "r",
+                    "variation": 0,
+                    "clauses": [{"attribute": "a", "op": "resembles", "values": ["x"]}],
+                }
+            ]
+        ),
+        "unleash": lambda flag: flag.update(
+            enabled=True,
+            strategies=[
+                {
+                    "name": "default",
+                    "constraints": [{"contextName": "a", "operator": "STR_MATCHES", "values": []}],
+                }
+            ],
+        ),
+        "split": lambda flag: flag.update(
+            conditions=[
+                {
+                    "conditionType": "ROLLOUT",
+                    "label": "x",
+                    "matcherGroup": {
+                        "combiner": "AND",
+                        "matchers": [{"matcherType": "RESEMBLES", "negate": False}],
+                    },
+                    "partitions": [{"treatment": "on", "size": 100}],
+                }
+            ]
+        ),
+        "appconfig": lambda flag: (
+            flag.clear(),
+            flag.update(
+                _variants=[
+                    {"name": "a", "enabled": True, "rule": "(resembles $a 1)"},
+                    {"name": "b", "enabled": False},
+                ]
+            ),
+        ),
+    }[provider]
+
+    def alter(document: Any) -> None:
+        for flag in flags_of(provider, document)[:1]:
+            unknown(flag)
+
+    assert rig.sync(alter).outcome == "published"
+
+
+@pytest.mark.parametrize("provider", SIMULATORS)
+def test_no_rich_set_is_refused(provider: str) -> None:
+    """Every flag and segment of the simulators is usable by their verdicts, old and new."""
+    rig = Judged(provider, flags=120)
+    http = MutatingHttp(rig.server, rig.rng)
+    answer = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
+    assert answer.flag_set is not None
+    judge = verdicts.verdicts(provider, answer.flag_set)
+    found = {
+        judge(section, key) for section, items in answer.flag_set.sections.items() for key in items
+    }
+    assert found <= {verdicts.USABLE, verdicts.UNSUPPORTED}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unleash/features-production.json",
+        "unleash/features-1000-real.json",
+        "split/splitChanges-36-flags.json",
+    ],
+)
+def test_no_recorded_set_is_refused(name: str) -> None:
+    """What real servers answered passes as a first set, and as one in which every item changed."""
+    document = json.loads(needed(name).read_bytes())
+    provider = name.split("/", maxsplit=1)[0]
+    if provider == "split":
+        sections = {
+            "flags": {flag["name"]: flag for flag in document["ff"]["d"]},
+            "rule_based_segments": {each["name"]: each for each in document["rbs"]["d"]},
+            "segments": {},
+        }
+    else:
+        sections = {
+            "flags": {flag["name"]: flag for flag in document["features"]},
+            "segments": {str(each["id"]): each for each in document.get("segments", [])},
+        }
+    flag_set = FlagSet(provider, sections, {}, 1)
+    names = tuple(f"{section}/{key}" for section, items in sections.items() for key in items)
+    assert len(names) > 30
+    for old, changed in (
+        (None, Changes(names, (), ())),
+        (flag_set, Changes((), names, ())),
+    ):
+        check_items(flag_set, old, changed, providers.get(provider), digest="")
+
+
+# -- references -----------------------------------------------------------------------------------
+
+
+def empty_segments(provider: str) -> Alter:
+    """Return what takes all segments, or parents of other flags, out of a response."""
+
+    def alter(document: Any) -> None:
+        if provider == "launchdarkly":
+            document["segments"] = {}
+        elif provider == "split":
+            document["rbs"]["d"] = []
+
+    return alter
+
+
+@pytest.mark.parametrize("provider", ["launchdarkly", "split"])
+def test_segments_that_flags_need_do_not_vanish_at_once(provider: str) -> None:
+    """All of them together are fewer than the guard lets go; a glitch of seconds changes nothing.
+
+    One that lasts is believed, since a deletion must not keep kill switches from getting through.
+    """
+    rig = Judged(provider)
+    before = rig.read()
+    gone = empty_segments(provider)
+    for _ in range(3):
+        with pytest.raises(SuspectSetError, match="needs what it lacks") as suspect:
+            rig.sync(gone, "webhook")
+        assert suspect.value.retryable
+        rig.clock.advance(10)
+    assert rig.sync().outcome == "unchanged"
+    assert rig.read() == before
+    with pytest.raises(SuspectSetError):
+        rig.sync(gone)
+    rig.clock.advance(HOLD_MS / 1000)
+    with pytest.raises(SuspectSetError):
+        rig.sync(gone, "webhook")  # no scheduled check has seen it since
+    assert rig.sync(gone).outcome == "published"
+    assert rig.sync(gone).outcome == "unchanged"
+
+
+def test_a_parent_that_a_feature_needs_does_not_vanish_at_once() -> None:
+    """Unleash refuses a feature whose segment is missing; of its parents it says nothing."""
+    rig = Judged("unleash")
+
+    def depend(document: Any) -> None:
+        first, second, *_ = document["features"]
+        first["dependencies"] = [{"feature": second["name"], "enabled": True}]
+
+    assert rig.sync(depend).outcome == "published"
+
+    def orphan(document: Any) -> None:
+        depend(document)
+        del document["features"][1]
+
+    with pytest.raises(SuspectSetError, match="needs what it lacks"):
+        rig.sync(orphan)
+
+
+def test_what_dangled_before_is_not_suspect() -> None:
+    """A set that was published so is no worse for another change."""
+    rig = Judged("launchdarkly")
+    gone = empty_segments("launchdarkly")
+    with pytest.raises(SuspectSetError) as suspect:
+        rig.sync(gone)
+    assert rig.sync(gone, allow=suspect.value.digest).outcome == "published"
+    key = next(iter(rig.server.flags()))
+    rig.server.set_flag(key, on=not rig.server.flags()[key]["on"])
+    assert rig.sync(gone).outcome == "published"
+
+
+def test_more_segments_than_the_guard_lets_go_need_a_person() -> None:
+    """However long they are gone."""
+    rig = Judged("launchdarkly")
+    segments = {
+        f"s-{number}": {"key": f"s-{number}", "version": 1, "included": []} for number in range(40)
+    }
+
+    def more(document: Any) -> None:
+        document["segments"] |= segments
+
+    assert rig.sync(more).outcome == "published"
+    assert may_lose(40) < 40
+    for _ in range(4):
+        with pytest.raises(RefusedSetError) as refused:
+            rig.sync(empty_segments("launchdarkly"))
+        assert not isinstance(refused.value, SuspectSetError)
+        rig.clock.advance(HOLD_MS / 1000)
+
+
+# -- older states ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", SIMULATORS)
+def test_a_stale_cache_does_not_undo_a_kill_switch(provider: str) -> None:
+    """Three equal older responses within seconds are what one stale node of a CDN gives."""
+    rig = Judged(provider)
+    stale = Replaying(rig)
+    assert rig.sync(http=stale).outcome == "unchanged"
+    switch(rig, next(iter(rig.server.flags())))
+    assert rig.sync(trigger="webhook").outcome == "published"
+    killed = rig.read()
+    for _ in range(3):
+        with pytest.raises(SuspectSetError, match="older than what is published"):
+            rig.sync(trigger="webhook", http=stale)
+        rig.clock.advance(2.5)
+    assert rig.read() == killed
+    assert rig.sync().outcome == "unchanged"
+    for _ in range(2):
+        with pytest.raises(SuspectSetError):
+            rig.sync(http=stale)
+        rig.clock.advance(HOLD_MS / 2000)
+    assert rig.sync(http=stale).outcome == "published"
+    assert rig.read() != killed
+
+
+def test_a_flag_that_was_made_again_is_believed_at_once() -> None:
+    """LaunchDarkly counts its version from 1 on, and gives it another salt."""
+    rig = Judged("launchdarkly")
+    key = next(key for key, flag in rig.server.flags().items() if flag["version"] > 1)
+    rig.server.remove_flag(key)
+    rig.server.set_flag(key, salt="another")
+    assert rig.sync(trigger="webhook").outcome == "published"
+    assert rig.read()[key]["version"] == 1
+
+
+def switch(rig: Judged, key: str) -> None:
+    """Switch a flag, as the provider's people do."""
+    flag = rig.server.flags()[key]
+    fields = {
+        "launchdarkly": lambda: {"on": not flag["on"]},
+        "split": lambda: {"killed": not flag["killed"]},
+        "unleash": lambda: {"enabled": not flag["enabled"]},
+        "appconfig": lambda: {"enabled": not flag.get("enabled", False)},
+    }
+    rig.server.set_flag(key, **fields[rig.provider]())

@@ -1,0 +1,33 @@
+"""Signals whose handlers raise, as time limits do."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _thread import LockType, RLock
+
+
+class Interrupted(BaseException):
+    """What the handler raises."""
+
+
+class InterruptedLock:
+    """A lock whose first caller in the main thread is interrupted as soon as it has the lock.
+
+    Python runs handlers in the main thread, also between the return of a call and what follows.
+    """
+
+    def __init__(self, lock: LockType | RLock) -> None:
+        self._lock = lock
+        self._due = True
+        self.release = lock.release
+
+    def acquire(self, *arguments: Any, **named: Any) -> bool:
+        """Acquire it, then raise if that is due."""
+        acquired = self._lock.acquire(*arguments, **named)
+        if self._due and threading.current_thread() is threading.main_thread():
+            self._due = False
+            raise Interrupted
+        return acquired
