@@ -71,14 +71,3 @@ def test_sam_finds_nothing_in_the_templates_of_the_pages(block: Block, tmp_path:
         environment=sam_environment(),
     )
     assert "is a valid SAM Template" in done.stdout
-
-
-@pytest.mark.parametrize("page", all_pages())
-def test_all_code_stands_between_fences(page: str) -> None:
-    """Nowhere else is it seen by these tests: no `<pre>`, no mere indentation."""
-    hidden = [
-        token.content
-        for token in tokens(page)
-        if token.type == "code_block" or (token.type == "html_block" and "<pre" in token.content)
-    ]
-    assert hidden == [], page
