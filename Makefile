@@ -91,6 +91,11 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
+.PHONY: fuzz
+fuzz: .venv/.ready ## what is made up, at its full size: 100,000 webhooks a provider, 2,000 examples a test
+	$(PYTEST) --dist=worksteal --hypothesis-profile=whole -m "campaign or not campaign" tests/fuzz \
+	  tests/unit tests/contract/test_providers.py tests/functions/test_webhook.py
+
 .PHONY: torture
 torture: ## every promise at its full size, into docs/guarantees.md: some 25 minutes (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 
 import botocore.session
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+for name, examples in {"dose": 100, "whole": 2_000}.items():
+    # How fast an example is, is for no test to judge: machines are busy.
+    settings.register_profile(
+        name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("dose")
 
 ALLOWED = "allowed:"
 """A skip whose reason starts so is expected: data or servers that a machine need not have."""
