@@ -172,6 +172,10 @@ class Admin:
         log = self._call("GET", f"/api/admin/addons/{addon_id}/events")
         return list(log["integrationEvents"])
 
+    def events(self) -> list[Json]:
+        """Return the newest events, whether delivered or not, newest first."""
+        return list(self._call("GET", "/api/admin/search/events?limit=100")["events"])
+
     def _post(self, path: str, body: Json) -> Json:
         return dict(self._call("POST", path, body))
 
