@@ -135,7 +135,7 @@ e2e-unleash: ## from a real Unleash server to a flag that is read back: some two
 e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in for AWS: some three minutes
 	@$(call install,$(ENVIRONMENTS))
 	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
-	  tests/e2e/test_smoke.py
+	  tests/e2e/test_run.py tests/e2e/test_smoke.py tests/build/test_release.py
 
 .PHONY: e2e-sam-local
 e2e-sam-local: ## the real `sam local invoke` with every sample event, in containers (installs podman; root)

@@ -217,6 +217,7 @@ def test_sums_are_those_of_the_files(dists: Sequence[Dist]) -> None:
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_a_check_names_what_is_not_built_from_here(dists: Sequence[Dist]) -> None:
     """Building again passes on the same sources, and fails for a file that somebody changed."""
     home = dists[1].home
