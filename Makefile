@@ -88,7 +88,7 @@ test: ## all checks and tests; says what was skipped and why
 	$(PYTEST)
 
 .PHONY: exhaustive
-exhaustive: .venv/.ready ## every interleaving of three syncs with pins and expiry: some three minutes
+exhaustive: .venv/.ready ## every interleaving of three syncs, also with pins and expiry: some four minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: fuzz
