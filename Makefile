@@ -91,14 +91,20 @@ test: ## all checks and tests; says what was skipped and why
 exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some six minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
+.PHONY: fuzz
+fuzz: .venv/.ready ## what is made up, at its full size: 100,000 webhooks a provider, 2,000 examples a test
+	$(PYTEST) --dist=worksteal --hypothesis-profile=whole -m "campaign or not campaign" tests/fuzz \
+	  tests/unit tests/contract/test_providers.py tests/functions/test_webhook.py
+
 .PHONY: torture
 torture: ## every promise at its full size, into docs/guarantees.md: some 25 minutes (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
 .PHONY: mutants
-mutants: .venv/.ready ## plant small faults into guard, signature, layout and pipeline; tests must notice 90 %
-	PYTHONPATH=tests:src:. .venv/bin/python -m mutation
+mutants: .venv/.ready ## mutmut on guard, signature, layout and pipeline, by hand (ONLY="storesync.guard*")
+	.venv/bin/mutmut run $(if $(ONLY),"$(ONLY)") | tail -n 3
+	@.venv/bin/mutmut results | sed '/: not checked$$/d'
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
@@ -121,15 +127,15 @@ format: .venv/.ready ## write the code the way that ruff wants it
 	.venv/bin/ruff format
 
 .PHONY: e2e-unleash
-e2e-unleash: ## from a real Unleash server to a flag that is read back
+e2e-unleash: ## from a real Unleash server to a flag that is read back: some two minutes
 	@$(call install,$(ENVIRONMENTS))
-	FLAGSTORE_E2E=1 .venv/bin/pytest tests/e2e/test_unleash*.py
+	.venv/bin/pytest -m campaign tests/e2e/test_unleash.py
 
 .PHONY: e2e-deploy
 e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in for AWS: some three minutes
 	@$(call install,$(ENVIRONMENTS))
 	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
-	  tests/e2e/test_smoke.py
+	  tests/e2e/test_run.py tests/e2e/test_smoke.py tests/build/test_release.py
 
 .PHONY: e2e-sam-local
 e2e-sam-local: ## the real `sam local invoke` with every sample event, in containers (installs podman; root)
@@ -146,10 +152,6 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 .PHONY: docs
 docs: .venv/.ready ## write the parts of the pages that the template, the code and what was measured give
 	PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures
-
-.PHONY: docs-blocks
-docs-blocks: .venv/.ready .venv-sam/.ready ## what becomes of each block of code in the pages: run, checked, or why not
-	@PYTHONPATH=src:tests:. .venv/bin/python -m tests.docs.verdicts
 
 # -- Benchmarks -----------------------------------------------------------------------------------
 
@@ -204,7 +206,7 @@ lock: .venv-uv/.ready ## pin the newest packages that the .in files allow, with 
 
 .PHONY: clean
 clean: ## remove what was built, and caches; the virtual environments stay
-	rm -rf .aws-sam dist .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
+	rm -rf .aws-sam dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache src/.*_cache
 	find src tests local tools bench -name node_modules -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean

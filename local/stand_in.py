@@ -18,6 +18,7 @@ import http.client
 import os
 import subprocess
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -87,6 +88,13 @@ class StandIn:
         self.port = 0
         self.relay: Relay | None = None
         """Terminates TLS, and counts what goes through; None without an authority."""
+        # One for all clients, as reading the models of a service takes longer than most tests.
+        self._session = boto3.session.Session(
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            region_name=region,
+        )
+        self._one_at_a_time = threading.Lock()
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._running = ExitStack()
@@ -166,19 +174,16 @@ class StandIn:
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - see below
         """Return a boto3 client that leads here whatever this process' environment says."""
         # Its methods are made at run time, so there is no type to promise.
-        session: Any = boto3.session.Session(
-            aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=SECRET_ACCESS_KEY,
-            region_name=self.region,
-        )
+        session: Any = self._session
         direct = Config(proxies={})
-        return session.client(
-            service,
-            endpoint_url=self.endpoint,
-            # The authority alone: reading all of the system's takes longer than most calls.
-            verify=None if self.relay is None else str(self.ca_file),
-            config=direct if config is None else direct.merge(config),
-        )
+        with self._one_at_a_time:
+            return session.client(
+                service,
+                endpoint_url=self.endpoint,
+                # The authority alone: reading all of the system's takes longer than most calls.
+                verify=None if self.relay is None else str(self.ca_file),
+                config=direct if config is None else direct.merge(config),
+            )
 
     def child_environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return *base* for a child process, with every ``AWS_*`` variable of its own replaced.

@@ -1,17 +1,36 @@
-"""What all tests share: no skip goes unnoticed where none is expected."""
+"""What all tests share: AWS' models, and no skip goes unnoticed where none is expected."""
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING
 
+import botocore.session
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+for name, examples in {"dose": 100, "whole": 2_000}.items():
+    # How fast an example is, is for no test to judge: machines are busy.
+    settings.register_profile(
+        name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("dose")
+
 ALLOWED = "allowed:"
 """A skip whose reason starts so is expected: data or servers that a machine need not have."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    """Let all sessions of boto3 share the models of AWS' services, which take 100 ms to read."""
+    shared = functools.cache(botocore.session.create_loader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", shared)
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,7 +1,7 @@
 """Writes every generated part of README and docs.
 
 From the constants of the sources, the defaults of template.yaml and what the benchmarks measured:
-``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_figures.py
+``PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures``. tests/docs/test_generated.py
 compares the pages with this.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools import (
-    doc_architecture,
     doc_compared,
     doc_tables,
     figures_capacity,
@@ -22,7 +21,6 @@ from tools.markdown import replaced
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {
     "../README.md": doc_compared.tables,
-    "architecture.md": doc_architecture.parts,
     "capacity.md": figures_capacity.tables,
     "cost.md": figures_cost.tables,
     "iam.md": doc_tables.of_rights,

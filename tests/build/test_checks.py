@@ -12,7 +12,6 @@ from tests.build.tooling import REPOSITORY, run, sam_environment, tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 PINNED = [
     "requirements-dev.txt",
@@ -89,15 +88,3 @@ def test_tests_run_with_what_is_deployed() -> None:
         for name in ("src/requirements.txt", "requirements-dev.txt")
     )
     assert deployed <= tested
-
-
-def test_a_python_that_refuses_to_run_is_passed_over(tmp_path: Path) -> None:
-    """A version manager's shim that fails, first on the PATH, does not stop the set-up."""
-    shim = tmp_path / "python3.13"
-    shim.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
-    shim.chmod(0o755)
-    environment = sam_environment()
-    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    found = run(REPOSITORY / "tools" / "find-python", environment=environment).stdout.strip()
-    assert found != str(shim)
-    assert run(found, "--version").stdout.startswith("Python 3.13.")

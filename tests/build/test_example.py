@@ -6,11 +6,10 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
+from simulators.template import as_text
 from tests.build.tooling import REPOSITORY, run, sam_environment, tool
 from tests.docs.pages import blocks
-from tests.docs.shell import commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +26,6 @@ def refuse(*_):
 
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 """
-
-
-class Loader(yaml.SafeLoader):
-    """Reads a template's short forms, such as !Sub, as their text."""
-
-
-Loader.add_multi_constructor("!", lambda _loader, _suffix, node: node.value)
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +47,15 @@ def test_the_examples_tests_need_no_aws_and_no_network(wheel: Path, tmp_path: Pa
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     (tmp_path / "no_network.py").write_text(NO_NETWORK)
-    (command,) = commands(next(b for b in blocks(PAGE) if "pytest" in b.text))
-    ((variable, ours),) = command.variables
-    program, *words = command.words
-    assert (variable, program) == ("PYTHONPATH", "python")
-    environment = {
-        "PYTHONPATH": f"{ours}:{installed}:{tmp_path}",
-        "PATH": "/usr/bin:/bin",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    done = run(
-        *(tool(".venv", "python"), *words, "-q", "-c", "/dev/null"),
-        *("-p", "no_network", "-p", "no:cacheprovider"),
-        cwd=EXAMPLE,
-        environment=environment,
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!/bin/sh\nexport PYTHONPATH=$PYTHONPATH:{installed}:{tmp_path}\n"
+        f'exec {tool(".venv", "python")} "$@" -q -c /dev/null -p no_network -p no:cacheprovider\n'
     )
+    program.chmod(0o755)
+    script = next(block.text for block in blocks(PAGE) if "pytest" in block.text)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run("/bin/bash", "-euc", script, cwd=EXAMPLE, environment=environment)
     assert "2 passed" in done.stdout
 
 
@@ -84,7 +70,7 @@ def test_sam_finds_nothing_in_the_examples_template() -> None:
 
 def test_the_example_may_read_one_source_and_no_more() -> None:
     """GetItem and Query, on keys of its source, which a request must name; never Scan."""
-    template = yaml.load((EXAMPLE / "template.yaml").read_text(), Loader)  # noqa: S506 - a safe one
+    template = as_text((EXAMPLE / "template.yaml").read_text())
     function = template["Resources"]["CheckoutFunction"]["Properties"]
     (policy,) = function["Policies"]
     (statement,) = policy["Statement"]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore.layout import LAYOUT
 from tests.build.tooling import REPOSITORY, copy_sources, run, sam_environment, tool
 
 if TYPE_CHECKING:
@@ -109,17 +108,6 @@ def test_the_version_is_one(template: Mapping[str, Any]) -> None:
     assert newest is not None
     assert newest[1] == flagstore.__version__
     assert _metadata(template)["SemanticVersion"] == flagstore.__version__
-
-
-def test_the_newest_entry_names_the_layout() -> None:
-    """Whoever updates sees at once whether readers of before go on reading."""
-    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    numbers = []
-    for entry in changes.split("\n## ")[1:]:
-        found = re.match(r".*\n\nStore layout: (\d+)", entry)
-        assert found, entry[:80]
-        numbers.append(int(found[1]))
-    assert numbers[0] == LAYOUT
 
 
 def test_the_repository_of_applications_takes_what_the_template_says(
@@ -229,6 +217,7 @@ def test_sums_are_those_of_the_files(dists: Sequence[Dist]) -> None:
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_a_check_names_what_is_not_built_from_here(dists: Sequence[Dist]) -> None:
     """Building again passes on the same sources, and fails for a file that somebody changed."""
     home = dists[1].home

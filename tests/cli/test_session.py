@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from storesync.cli.operating import Operator
@@ -55,6 +57,17 @@ def test_a_function_is_waited_for_as_long_as_it_may_run(
     waits = operator.aws("lambda").meta.config.read_timeout
     assert waits > max(map(int, allowed[1].split(",")))
     assert operator.aws("ssm").meta.config.read_timeout < waits
+
+
+def test_a_command_leaves_nothing_in_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its session and clients, some 50 MB, go with it."""
+    for name, value in rig.environ.items():
+        monkeypatch.setenv(name, value)
+    operator = Operator(Screen(as_json=True), None, None, None)
+    client = ref(operator.aws("ssm"))
+    del operator
+    gc.collect()
+    assert client() is None
 
 
 def test_a_function_is_started_once(rig: Rig, prod: LaunchDarklySimulator) -> None:

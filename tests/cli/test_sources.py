@@ -24,7 +24,6 @@ from storesync.cli.parameters import Texts
 from storesync.cli.registration import UNLEASH_EVENTS
 from storesync.model import Hook, Secret
 from tests.cli.rig import REPOSITORY, Admin
-from tests.e2e.unleash_admin import EVENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -342,11 +341,6 @@ def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     assert "--api-url" in rig.add("prod", launchdarkly, *token).err
     assert rig.parameters() == set()
-
-
-def test_the_events_are_those_that_a_real_server_was_tried_with() -> None:
-    """One list here, one in the tests with a real Unleash."""
-    assert sorted(EVENTS) == list(UNLEASH_EVENTS)
 
 
 # -- listing, removing ----------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> N
 
 def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
     """The pulse stays below the 4 KB of one read unit, whatever the history."""
-    rig.provider = ModelProvider(flags=thousand())
+    rig.provider = ModelProvider(flags={"a": 1})
     for value in range(30):
         rig.provider.change(extra={"n": value})
         rig.sync(step_s=7_200)

@@ -420,7 +420,6 @@ def test_a_certificate_that_is_not_trusted_is_refused(
         ca_file = str(tmp_path / "ca.pem")
         trustme.CA().cert_pem.write_to_path(ca_file)
     host = "localhost" if case == "another name" else "127.0.0.1"
-    begun = time.monotonic()
     with open_redis(redis_tls.url(ADMIN, ADMIN_PASSWORD, host), ca_file=ca_file) as client:
         store = RedisStore(client, Budget(FakeClock(), random.Random(1), 30))
         with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.*REDIS_CA_FILE"):
@@ -428,7 +427,6 @@ def test_a_certificate_that_is_not_trusted_is_refused(
     refused = pytest.raises(StoreUnavailableError, match="FLAGSTORE_REDIS_CA_FILE")
     with reading(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file, host=host) as reader, refused:
         reader.read(pulse_key("prod"), consistent=False, deadline=soon())
-    assert time.monotonic() - begun < 1.5
 
 
 def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: Path) -> None:

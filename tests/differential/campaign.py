@@ -1,8 +1,12 @@
 """A campaign: a provider's own engine and ours side by side, over sets and contexts made up.
 
 Runs in .venv-sdks, where the official engines are. A script of a provider calls :func:`run` with
-its strategy of cases and both sides; what was counted is printed as JSON, and read by
+its strategy of cases, its faults and both sides; what was counted is printed as JSON, and read by
 test_differential.py. A difference makes Hypothesis look for the smallest one, which is printed.
+
+A campaign that finds no fault proves little. With ``--fault NAME`` our engine is given something
+else than the other one, or its answer is changed, as if it had that fault; with ``--fault all``
+each of them is tried over the same cases until it was found.
 """
 
 from __future__ import annotations
@@ -11,15 +15,18 @@ import argparse
 import json
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from hypothesis.strategies import SearchStrategy
+
+    type Compare = Callable[[Any, Tally, Fault], Iterable[tuple[Any, Any, Any]]]
 
 
 class Enough(Exception):  # noqa: N818 - no error: the campaign is over
@@ -48,49 +55,110 @@ class Tally:
         }
 
 
-def run(
-    cases: SearchStrategy[Any],
-    compare: Callable[[Any, Tally], Iterable[tuple[Any, Any, Any]]],
-) -> None:
+def _same[T](given: T) -> T:
+    return given
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What makes our engine behave as if somebody had got something wrong in it."""
+
+    flag_set: Callable[[Any], Any] = _same
+    """Of a copy of the flag set."""
+    context: Callable[[Any], Any] = _same
+    """Of a copy of the context."""
+    outcome: Callable[[Any], Any] = _same
+    """Of what our engine says."""
+
+
+NONE = Fault()
+
+
+def run(cases: SearchStrategy[Any], compare: Compare, faults: Mapping[str, Fault]) -> None:
     """Compare until there were as many cases as the command line asks for.
 
     Args:
         cases: a flag set with contexts, as the provider's script makes them up.
         compare: given one, counts into the tally and gives (what it was, theirs, ours) of each
             case that was not excluded.
+        faults: what may be planted, by name.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-shrink", action="store_true", help="stop at the first difference")
+    parser.add_argument("--fault", choices=["all", *faults])
     arguments = parser.parse_args()
+    if arguments.fault:
+        chosen = faults if arguments.fault == "all" else {arguments.fault: faults[arguments.fault]}
+        report = _search(cases, compare, chosen, arguments)
+    else:
+        report = _compare(cases, compare, arguments)
+    print(json.dumps(report))
+    sys.exit("difference" in report)
+
+
+def _compare(
+    cases: SearchStrategy[Any], compare: Compare, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Return what was counted, and the difference if there was one."""
     tally = Tally()
 
-    phases = [Phase.generate] if arguments.no_shrink else [Phase.generate, Phase.shrink]
-
-    @seed(arguments.seed)
-    @settings(
-        max_examples=arguments.cases,
-        database=None,
-        deadline=None,
-        phases=phases,
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases)
     def campaign(case: Any) -> None:
         if tally.cases >= arguments.cases:
             raise Enough
-        for what, theirs, ours in compare(case, tally):
+        for what, theirs, ours in compare(case, tally, NONE):
             tally.cases += 1
             assert theirs == ours, f"{what}\n theirs: {theirs!r}\n ours:   {ours!r}"
 
     try:
-        campaign()
-    except Enough:
-        pass
+        _explore(cases, campaign, arguments, shrink=not arguments.no_shrink)
     except AssertionError as error:
-        print(json.dumps(tally.as_json() | {"difference": str(error)}))
-        sys.exit(1)
-    print(json.dumps(tally.as_json()))
+        return tally.as_json() | {"difference": str(error)}
+    return tally.as_json()
+
+
+def _search(
+    cases: SearchStrategy[Any],
+    compare: Compare,
+    faults: Mapping[str, Fault],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return after how many cases each fault was found, and those that were not."""
+    tried: Counter[str] = Counter()
+    found: dict[str, int] = {}
+
+    def campaign(case: Any) -> None:
+        missing = [name for name in faults if name not in found and tried[name] < arguments.cases]
+        if not missing:
+            raise Enough
+        for name in missing:
+            for _, theirs, ours in compare(case, Tally(), faults[name]):
+                tried[name] += 1
+                if theirs != ours:
+                    found[name] = tried[name]
+                    break
+
+    _explore(cases, campaign, arguments, shrink=False)
+    return {"found": found, "missed": [name for name in faults if name not in found]}
+
+
+def _explore(
+    cases: SearchStrategy[Any],
+    campaign: Callable[[Any], None],
+    arguments: argparse.Namespace,
+    *,
+    shrink: bool,
+) -> None:
+    """Let Hypothesis make up cases until a campaign is over."""
+    decorated = settings(
+        max_examples=arguments.cases,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )(given(cases)(campaign))
+    with suppress(Enough):
+        seed(arguments.seed)(decorated)()

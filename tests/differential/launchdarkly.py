@@ -19,7 +19,8 @@ from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.impl import evaluator, evaluator_common, operators
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
-from differential.campaign import Tally, run
+from differential.campaign import NONE, Fault, Tally, run
+from differential.launchdarkly_faults import FAULTS
 from differential.launchdarkly_sets import make
 from flagstore.evaluation.base import ABSENT, ContextError, Outcome, Settings
 from flagstore.evaluation.launchdarkly import engine
@@ -171,13 +172,13 @@ def said(outcome: Outcome) -> tuple[Any, ...]:
     return repr(value), outcome.variant, reason
 
 
-def evaluate(over: Any, key: str, given: dict[str, Any]) -> tuple[Any, ...]:
+def evaluate(over: Any, key: str, given: dict[str, Any], fault: Fault = NONE) -> tuple[Any, ...]:
     """Return what our engine says."""
     try:
-        context = over.context(given)
+        context = over.context(given if fault is NONE else fault.context(copy.deepcopy(given)))
     except ContextError:
         return repr(DEFAULT), None, {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}
-    return said(over.evaluate(key, context))
+    return said(fault.outcome(over.evaluate(key, context)))
 
 
 def name_of(answer: tuple[Any, ...]) -> str:
@@ -196,12 +197,15 @@ def is_unbounded_segment() -> bool:
     return reached_unbounded
 
 
-def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate all flags of a set for all contexts on both sides."""
     global reached_unbounded  # noqa: PLW0603 - see watch
     flags, segments, contexts = case
     STORE.fill(flags, segments)
-    ours = engine(Set(flags, segments), Settings(now=float, random=float))
+    faulty = flags, segments
+    if fault is not NONE:
+        faulty = fault.flag_set(copy.deepcopy(faulty))
+    ours = engine(Set(*faulty), Settings(now=float, random=float))
     for given in contexts:
         context = official(given)
         before = repr(given)
@@ -212,8 +216,8 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
                 tally.excluded["is_unbounded_segment"] += 1
                 continue
             tally.outcomes[name_of(expected)] += 1
-            answer = evaluate(ours, key, given)
-            if answer == expected:
+            answer = evaluate(ours, key, given, fault)
+            if answer == expected or fault is not NONE:
                 yield key, expected, answer
             else:
                 yield smallest(key, given, flags, segments), expected, answer
@@ -277,14 +281,14 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     watching: list[Tally] = []
 
-    def watched(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+    def watched(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
         if not watching:
             watching.append(tally)
             watch(tally)
-        return compare(case, tally)
+        return compare(case, tally, fault)
 
     # Hypothesis says where each starts, and no more: what it mutates is too much of the same.
-    run(st.randoms(use_true_random=True).map(make), watched)
+    run(st.randoms(use_true_random=True).map(make), watched, FAULTS)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from splitio.models.grammar.matchers.base import Matcher
 from splitio.models.grammar.matchers.rule_based_segment import RuleBasedSegmentMatcher
 from splitio.storage.inmemmory import InMemorySegmentStorage
 
-from differential.campaign import Tally, run
+from differential.campaign import Fault, Tally, run
 from differential.split_cases import FLAGS, KINDS, LARGE, REACHED, WHOLE, made_up
+from differential.split_faults import FAULTS
 from flagstore.evaluation.base import ABSENT, ContextError, Settings
 from flagstore.evaluation.split import engine
 from flagstore.evaluation.split_compiler import UNSUPPORTED_LABEL
@@ -243,8 +244,9 @@ def outcome_class(treatment: Any, label: str) -> str:
     return label if label in {"killed", "not in split", "prerequisites not met"} else "condition"
 
 
-def ours_of(ours: Any, name: Any, given: dict[str, Any]) -> tuple[Any, Any, str]:
+def ours_of(ours: Any, name: Any, given: dict[str, Any], fault: Fault) -> tuple[Any, Any, str]:
     """Evaluate with our engine; returns what is compared."""
+    given = fault.context(given)
     before = dict(given)
     try:
         context = ours.context(given)
@@ -254,6 +256,7 @@ def ours_of(ours: Any, name: Any, given: dict[str, Any]) -> tuple[Any, Any, str]
     outcome = ours.evaluate(name, context)
     again = ours.evaluate(name, context)
     assert again == outcome, "not the same twice"
+    outcome = fault.outcome(outcome)
     if outcome.value is ABSENT:
         assert outcome.error
         return CONTROL, outcome.config, outcome.rule
@@ -267,14 +270,14 @@ def names_of(number: int) -> list[Any]:
     return names if number else [*names, "f99", "  ", None]
 
 
-def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
+def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate each flag of a set for each context, on both sides."""
     for name in REACHED:
         # One that is never reached is to be missed.
         tally.reached[name] += 0
     sections, contexts = case
     flags = sections["flags"]
-    sdk, ours = Sdk(sections), engine(Items(copy.deepcopy(sections)), SETTINGS)
+    sdk, ours = Sdk(sections), engine(Items(fault.flag_set(copy.deepcopy(sections))), SETTINGS)
     for number, (key, bucketing, attributes) in enumerate(contexts):
         if legacy_hash_of_astral_key(flags, key, bucketing):
             tally.excluded["legacy_hash_of_astral_key"] += len(FLAGS)
@@ -288,7 +291,7 @@ def compare(case: Any, tally: Tally) -> Iterator[tuple[Any, Any, Any]]:
             if recursion_cut_short(theirs):
                 tally.excluded["recursion_cut_short"] += 1
                 continue
-            mine = ours_of(ours, name, given)
+            mine = ours_of(ours, name, given, fault)
             if unsupported_rule_based_segment():
                 tally.excluded["unsupported_rule_based_segment"] += 1
                 continue
@@ -308,4 +311,4 @@ def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     watch()
-    run(st.builds(made_up, st.randoms(use_true_random=True)), compare)
+    run(st.builds(made_up, st.randoms(use_true_random=True)), compare, FAULTS)

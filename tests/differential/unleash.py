@@ -6,6 +6,7 @@ reference cannot pass by, so each counts as reached. The others are flags of eve
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -22,6 +23,7 @@ from yggdrasil_engine.engine import UnleashEngine
 
 from differential import campaign
 from differential import unleash_values as values
+from differential.unleash_faults import FAULTS
 from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, Outcome, Settings
 from flagstore.evaluation.unleash import engine
 
@@ -441,7 +443,9 @@ def said(outcome: Outcome, flag: dict[str, Any] | None) -> Any:
     return on, on, outcome.variant or "disabled", outcome.config
 
 
-def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
+def compare(
+    made: Set, tally: campaign.Tally, fault: campaign.Fault
+) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate each case on both sides."""
     official = UnleashEngine()
     official.register_custom_strategies({"custom": Custom()})
@@ -458,7 +462,11 @@ def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
         strategies={"custom": Custom().apply},
     )
     clock = 0.0
-    ours = engine(made, settings)
+    faulty = made
+    if fault is not campaign.NONE:
+        copied = copy.deepcopy((made.flags, made.segments))
+        faulty = fault.flag_set(made._replace(flags=copied[0], segments=copied[1]))
+    ours = engine(faulty, settings)
     for name, context, reached in made.cases:
         before = json.dumps(context, default=str)
         enriched = ENRICHER.build(context)
@@ -466,7 +474,7 @@ def compare(made: Set, tally: campaign.Tally) -> Iterator[tuple[Any, Any, Any]]:
             clock = datetime.fromisoformat(enriched["currentTime"]).timestamp()
         expected = theirs(official, name, enriched)
         try:
-            outcome = ours.evaluate(name, ours.context(context))
+            outcome = fault.outcome(ours.evaluate(name, ours.context(fault.context(context))))
         except ContextError:
             given: Any = "none"
         else:
@@ -519,4 +527,4 @@ def what(made: Set, name: str, context: dict[str, Any]) -> str:
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(5_000)
-    campaign.run(st.integers(0, 2**60).map(a_set), compare)
+    campaign.run(st.integers(0, 2**60).map(a_set), compare, FAULTS)

@@ -1,9 +1,11 @@
-"""What the pages say to put into SSM makes sources: typed into a real SSM's stand-in, and read."""
+"""What the pages say to put into SSM makes sources: bash runs it against a stand-in for SSM."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import uuid
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,43 +14,41 @@ from simulators.aws import aws
 from storesync import providers
 from storesync.budget import SystemClock
 from storesync.sources import Hooks, Sources
-from tests.docs.commands import SHELLS
-from tests.docs.pages import Block, RunBy, all_pages, blocks
-from tests.docs.shell import commands
+from tests.docs.pages import all_pages, blocks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local.stand_in import StandIn
 
 __all__ = ["aws"]
 
-PREFIX = "/flagstore"
-"""The default of the template, which the pages use."""
-
-
-def puts(block: Block) -> list[dict[str, str]]:
-    """Return the options of each `aws ssm put-parameter` of a block, in its order."""
-    if block.kind not in SHELLS:
-        return []
-    return [
-        {option: value for option, value in pairwise(each.words) if option.startswith("--")}
-        for each in commands(block)
-        if each.words[:3] == ("aws", "ssm", "put-parameter")
-    ]
-
-
-BLOCKS = [block for page in all_pages() for block in blocks(page) if puts(block)]
+PUT = "aws ssm put-parameter "
+BLOCKS = [block for page in all_pages() for block in blocks(page) if block.text.startswith(PUT)]
+AWS = f"""#!{sys.executable}
+import json, sys
+with open("put.jsonl", "a") as file:
+    print(json.dumps(dict(zip(sys.argv[3::2], sys.argv[4::2], strict=True))), file=file)
+"""
+"""Stands for the AWS command line: notes the options of each put."""
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
-def test_what_is_put_makes_a_source(aws: StandIn, page: str) -> None:
+def test_what_is_put_makes_a_source(aws: StandIn, page: str, tmp_path: Path) -> None:
     """Both functions read what a page's commands wrote, and find nothing wrong with it."""
-    given = [options for block in BLOCKS if block.page == page for options in puts(block)]
-    prefix = f"/{uuid.uuid4().hex}"
-    client = aws.client("ssm")
+    program = tmp_path / "aws"
+    program.write_text(AWS)
+    program.chmod(0o755)
+    script = "\n".join(block.text for block in BLOCKS if block.page == page)
+    subprocess.run(
+        ["/bin/bash", "-euc", script], cwd=tmp_path, env={"PATH": str(tmp_path)}, check=True
+    )
+    prefix, client = f"/{uuid.uuid4().hex}", aws.client("ssm")
     names: dict[str, set[str]] = {"sources": set(), "credentials": set(), "webhooks": set()}
-    for options in given:
+    for options in map(json.loads, (tmp_path / "put.jsonl").read_text().splitlines()):
         start, kind, name = options["--name"].rsplit("/", 2)
-        assert start == PREFIX
+        assert start == "/flagstore"  # the template's default
+        assert options["--type"] == ("String" if kind == "sources" else "SecureString")
         names[kind].add(name)
         client.put_parameter(
             Name=f"{prefix}/{kind}/{name}", Type=options["--type"], Value=options["--value"]
@@ -63,9 +63,3 @@ def test_what_is_put_makes_a_source(aws: StandIn, page: str) -> None:
         assert (name in names["webhooks"]) is bool(provider.methods)
         if provider.methods:
             assert hooks.get(name).provider == source.provider
-
-
-def test_these_blocks_say_that_they_are_run() -> None:
-    """Else they were among those that are only checked."""
-    mark = RunBy("tests/docs/test_ssm.py", "test_what_is_put_makes_a_source")
-    assert [block.place for block in BLOCKS if block.mark != mark] == [], f"mark them: {mark}"

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,7 +48,6 @@ class PostgresServer:
         """Nothing runs before the context is entered."""
         self.port = 0
         self.password = secrets.token_hex(16)
-        self.start_seconds = 0.0
         self._databases: set[str] = set()
         self._programs = Path()
         self._exit = ExitStack()
@@ -92,7 +90,6 @@ class PostgresServer:
             self._databases.add(name)
 
     def _start(self, home: Path, started: ExitStack) -> ServerProcess:
-        begun = time.monotonic()
         as_owner = _as_postgres(home)
         data = home / "data"
         self._make_data(home, data, as_owner)
@@ -105,7 +102,6 @@ class PostgresServer:
         )
         started.callback(process.stop)
         process.start(self._is_ready, cwd=home, **as_owner)
-        self.start_seconds = time.monotonic() - begun
         return process
 
     def _make_data(self, home: Path, data: Path, as_owner: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from local.processes import stop, wait_until
@@ -26,7 +25,6 @@ class ServerProcess:
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, *, stop_with: signal.Signals
     ) -> None:
-        self.start_seconds = 0.0
         self._name = name
         self._command = [*_dies_with_us(stop_with), *command]
         self._log = log
@@ -35,7 +33,6 @@ class ServerProcess:
 
     def start(self, ready: Callable[[], bool], **options: Any) -> None:
         """Start it and wait until *ready*."""
-        begun = time.monotonic()
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C reaches the tests, which then end the servers in order.
             self._process = subprocess.Popen(
@@ -53,7 +50,6 @@ class ServerProcess:
             log=self.log_tail,
             name=self._name,
         )
-        self.start_seconds = time.monotonic() - begun
 
     def stop(self) -> None:
         """End it, by its id, and wait for that; do nothing when it wasn't started."""

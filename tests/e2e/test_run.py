@@ -172,7 +172,10 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize(("provider", "accepted"), [("unleash", 202), ("split", 200)])
+@pytest.mark.parametrize(
+    ("provider", "accepted"),
+    [("unleash", 202), pytest.param("split", 200, marks=pytest.mark.campaign)],
+)
 def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
     temporary: Path, provider: str, accepted: int
 ) -> None:

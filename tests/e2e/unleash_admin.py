@@ -6,67 +6,22 @@ every value inside a strategy's `parameters` is a string.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from storesync.cli.registration import UNLEASH_EVENTS as EVENTS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 type Json = dict[str, Any]
 
 TIMEOUT_S = 10
 
-EVENTS_IN_UI = (
-    "feature-archived",
-    "feature-created",
-    "feature-environment-disabled",
-    "feature-environment-enabled",
-    "feature-metadata-updated",
-    "feature-project-change",
-    "feature-revived",
-    "feature-stale-off",
-    "feature-stale-on",
-    "feature-strategy-add",
-    "feature-strategy-remove",
-    "feature-strategy-update",
-    "feature-tagged",
-    "feature-untagged",
-    "feature-updated",
-    "feature-variants-updated",
-)
-"""The events of the UI's webhook form that change what an SDK is served."""
-
-EVENTS_BY_API_ONLY = (
-    "feature-deleted",
-    "feature-dependencies-removed",
-    "feature-dependency-added",
-    "feature-dependency-removed",
-    "feature-environment-variants-updated",
-    "feature-import",
-    "features-imported",
-    "project-archived",
-    "project-deleted",
-    "project-environment-added",
-    "project-environment-removed",
-    "project-revived",
-    "segment-created",
-    "segment-deleted",
-    "segment-updated",
-    "strategy-order-changed",
-)
-"""The events that change it too, but can be subscribed to through the admin API only."""
-
-EVENTS = EVENTS_IN_UI + EVENTS_BY_API_ONLY
-
 
 class AdminError(RuntimeError):
-    """When the admin API answers with anything but success; `status` is the HTTP status."""
-
-    def __init__(self, call: str, status: int, body: str) -> None:
-        super().__init__(f"{call} answered {status}: {body}")
-        self.status = status
+    """When the admin API responds with anything but success."""
 
 
 def rollout(
@@ -99,14 +54,9 @@ class Admin:
 
     # Flags
 
-    def create_flag(self, name: str, *, kind: str = "release", description: str = "") -> Json:
-        """Create a flag, off everywhere, and return it; *kind* is for example `kill-switch`."""
-        flag = {"name": name, "type": kind, "description": description}
-        return self._post(_flags(), flag)
-
-    def set_metadata(self, name: str, field: str, value: object) -> None:
-        """Replace one *field* of the flag, such as `stale`, `description` or `impressionData`."""
-        self._call("PATCH", _flags(name), [{"op": "replace", "path": f"/{field}", "value": value}])
+    def create_flag(self, name: str) -> Json:
+        """Create a flag, off everywhere, and return it."""
+        return self._post(_flags(), {"name": name, "type": "release"})
 
     def enable(self, name: str, environment: str = "development") -> None:
         """Turn the flag on; Unleash adds a 100 % rollout where it has no strategy yet."""
@@ -167,13 +117,6 @@ class Admin:
         """Remove the strategy."""
         self._call("DELETE", f"{_strategies(flag, environment)}/{strategy_id}")
 
-    def order_strategies(
-        self, flag: str, strategy_ids: Sequence[str], environment: str = "development"
-    ) -> None:
-        """Put the flag's strategies into the order given."""
-        order = [{"id": each, "sortOrder": place} for place, each in enumerate(strategy_ids)]
-        self._call("POST", f"{_strategies(flag, environment)}/set-sort-order", order)
-
     # Segments
 
     def create_segment(self, name: str, constraints: Sequence[Json]) -> int:
@@ -186,23 +129,7 @@ class Admin:
         segment = {"name": name, "constraints": list(constraints)}
         self._call("PUT", f"/api/admin/segments/{segment_id}", segment)
 
-    def delete_segment(self, segment_id: int) -> None:
-        """Delete a segment that no strategy uses."""
-        self._call("DELETE", f"/api/admin/segments/{segment_id}")
-
-    # Tokens and webhooks
-
-    def create_backend_token(
-        self, name: str, environment: str, projects: Sequence[str] = ("*",)
-    ) -> str:
-        """Create a token for server-side SDKs and return its secret."""
-        token = {
-            "type": "backend",
-            "tokenName": name,
-            "environment": environment,
-            "projects": list(projects),
-        }
-        return str(self._post("/api/admin/api-tokens", token)["secret"])
+    # Webhooks
 
     def register_webhook(
         self,
@@ -210,8 +137,6 @@ class Admin:
         *,
         authorization: str = "",
         events: Iterable[str] = EVENTS,
-        custom_headers: Mapping[str, str] | None = None,
-        environments: Sequence[str] = (),
     ) -> int:
         """Register a webhook and return the id that `delivery_log` takes.
 
@@ -222,19 +147,21 @@ class Admin:
             url: Where to POST.
             authorization: Sent as the `Authorization` header, word for word; empty: no header.
             events: The event types that ring it.
-            custom_headers: Sent as they are, and may replace `Authorization`.
-            environments: None means all; events without an environment ring it in any case.
 
         """
-        addon = _webhook(url, authorization, events, custom_headers or {}, environments)
+        addon = _webhook(url, authorization, events)
         return int(self._post("/api/admin/addons", addon)["id"])
 
     def change_webhook(
         self, addon_id: int, url: str, *, authorization: str = "", events: Iterable[str] = EVENTS
     ) -> None:
         """Replace a webhook; a running server may take up to 60 s to hear of that, too."""
-        addon = _webhook(url, authorization, events, {}, ())
+        addon = _webhook(url, authorization, events)
         self._call("PUT", f"/api/admin/addons/{addon_id}", addon)
+
+    def delete_webhook(self, addon_id: int) -> None:
+        """Remove a webhook."""
+        self._call("DELETE", f"/api/admin/addons/{addon_id}")
 
     def webhooks(self) -> list[Json]:
         """Return all webhooks; their secrets are masked."""
@@ -245,13 +172,17 @@ class Admin:
         log = self._call("GET", f"/api/admin/addons/{addon_id}/events")
         return list(log["integrationEvents"])
 
+    def events(self) -> list[Json]:
+        """Return the newest events, whether delivered or not, newest first."""
+        return list(self._call("GET", "/api/admin/search/events?limit=100")["events"])
+
     def _post(self, path: str, body: Json) -> Json:
         return dict(self._call("POST", path, body))
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         answer = self._session.request(method, self._url + path, json=body, timeout=TIMEOUT_S)
         if not answer.ok:
-            raise AdminError(f"{method} {path}", answer.status_code, answer.text)
+            raise AdminError(f"{method} {path} answered {answer.status_code}: {answer.text}")
         is_json = answer.headers.get("Content-Type", "").startswith("application/json")
         return answer.json() if answer.content and is_json else None
 
@@ -269,18 +200,8 @@ def _strategies(flag: str, environment: str) -> str:
     return f"{_flags(flag)}/environments/{environment}/strategies"
 
 
-def _webhook(
-    url: str,
-    authorization: str,
-    events: Iterable[str],
-    custom_headers: Mapping[str, str],
-    environments: Sequence[str],
-) -> Json:
-    parameters = {"url": url}
-    if authorization:
-        parameters["authorization"] = authorization
-    if custom_headers:
-        parameters["customHeaders"] = json.dumps(dict(custom_headers))
+def _webhook(url: str, authorization: str, events: Iterable[str]) -> Json:
+    parameters = {"url": url} | ({"authorization": authorization} if authorization else {})
     return {
         "provider": "webhook",
         "enabled": True,
@@ -288,5 +209,5 @@ def _webhook(
         "parameters": parameters,
         "events": list(events),
         "projects": [],
-        "environments": list(environments),
+        "environments": [],
     }

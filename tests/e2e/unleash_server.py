@@ -33,10 +33,9 @@ from local.processes import StartError, free_port
 
 from .postgres_server import HOST, PostgresServer, programs_folder
 from .server_process import LOG_LINES, ServerProcess
-from .unleash_admin import EVENTS, TIMEOUT_S, Admin, Json
+from .unleash_admin import TIMEOUT_S, Admin, Json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
 ENVIRONMENTS = ("development", "production")
@@ -81,7 +80,6 @@ class UnleashServer:
         and webhooks are common, and each learns of changes on its own, up to a second late. Either
         may be the one to announce an event, so a new webhook needs a `restart` of both.
         """
-        self.start_seconds = 0.0
         self._postgres = postgres
         self._database = database
         self._ca_file = ca_file
@@ -162,21 +160,12 @@ class UnleashServer:
         answer.raise_for_status()
         return dict(answer.json())
 
-    def register_webhook(
-        self,
-        url: str,
-        *,
-        authorization: str = "",
-        events: Iterable[str] = EVENTS,
-        custom_headers: Mapping[str, str] | None = None,
-    ) -> int:
+    def register_webhook(self, url: str, *, authorization: str = "") -> int:
         """Register a webhook that hears the very next event, and return its id.
 
-        Arguments are those of `Admin.register_webhook`. Restarts the server (see the module).
+        Restarts the server (see the module).
         """
-        addon_id = self.admin.register_webhook(
-            url, authorization=authorization, events=events, custom_headers=custom_headers
-        )
+        addon_id = self.admin.register_webhook(url, authorization=authorization)
         self.restart()
         return addon_id
 
@@ -192,7 +181,6 @@ class UnleashServer:
     def _start(self) -> None:
         process = self._running()
         process.start(self._is_ready, env=self._environment)
-        self.start_seconds = process.start_seconds
 
     def _running(self) -> ServerProcess:
         if self._process is None:

@@ -17,7 +17,6 @@ import pytest
 
 from flagstore import emf
 from flagstore.snapshot import Info
-from local.stand_in import REPOSITORY
 from simulators import faults
 from simulators.alarms import Alarm, Point, Stack, points
 from simulators.aws import ONE_TRY
@@ -26,6 +25,7 @@ from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.status import STALE_S
 from storesync.sources import HOOKS_AGE_S
+from tests.docs.pages import anchors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -407,22 +407,12 @@ def test_every_alarm_is_driven() -> None:
     assert set(ALARMS) == DRIVEN
 
 
-def test_every_alarm_has_its_section_in_the_runbook() -> None:
-    """The description names a heading of docs/runbook.md, and each of these belongs to an alarm."""
-    page = (REPOSITORY / "docs" / "runbook.md").read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", text).lower().replace(" ", "-"): body
-        for text, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", page, re.MULTILINE)
-    }
-    named: dict[str, list[str]] = {}
+def test_every_alarm_links_to_a_section_of_the_runbook() -> None:
+    """The description, which a person is sent at night, names a heading that exists."""
     for name in ALARMS:
         description = TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"]
         (anchor,) = re.findall(r"docs/runbook\.md#([\w-]+)", description)
-        named.setdefault(anchor, []).append(name)
-    for anchor, alarms in named.items():
-        for alarm in alarms:
-            assert f"`{alarm}`" in headings[anchor], alarm
-    assert set(re.findall(r"`(\w+Alarm)`", page)) == set(ALARMS)
+        assert anchor in anchors("docs/runbook.md"), name
 
 
 def test_alarms_tell_the_topic_where_there_is_one() -> None:

@@ -1,4 +1,4 @@
-"""template.yaml as data."""
+"""Templates as data."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[st
 
 
 _TemplateLoader.add_multi_constructor("!", _intrinsic)
+
+
+class _TextLoader(yaml.SafeLoader):
+    """Reads ``!Sub text`` as its text."""
+
+
+_TextLoader.add_multi_constructor("!", lambda _loader, _suffix, node: node.value)
+
+
+def as_text(template: str) -> Any:
+    """Return a template with the text of each intrinsic function in its place."""
+    return yaml.load(template, _TextLoader)  # noqa: S506 - a safe one
 
 
 def read_template() -> dict[str, Any]:

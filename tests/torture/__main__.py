@@ -63,6 +63,7 @@ def run(promise: Promise) -> Outcome:
     report.unlink(missing_ok=True)
     marked = "not campaign" if dose else ""
     command = [sys.executable, "-m", "pytest", "-q", "-m", marked, f"--junitxml={report}"]
+    command.append("--hypothesis-profile=whole")
     command += ["-o", "junit_logging=system-out", "-p", "no:cacheprovider", *promise.tests]
     done = subprocess.run(
         command,

@@ -207,12 +207,6 @@ PROMISES = (
         ("tests/build/test_artefacts.py", "tests/build/test_strays.py", "tests/build/test_sbom.py"),
     ),
     Promise(
-        "T22",
-        "Small faults planted into guard, signature, layout and pipeline are noticed by tests: at "
-        "least 90 %",
-        ("tests/torture/test_mutants.py",),
-    ),
-    Promise(
         "T23",
         "A first flag imports no more than it needs and calls the store once or twice; times are "
         "in benchmarks.md, P1",

@@ -7,7 +7,7 @@ import json
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync import errors
@@ -192,7 +192,6 @@ def test_nesting_is_accepted_up_to_the_limit() -> None:
         parse_object(answer(body=body.replace(b"[]", b"[[]]")), "Provider")
 
 
-@settings(max_examples=1000, deadline=None)
 @given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
 def test_parsing_bytes_raises_nothing_else(body: bytes) -> None:
     """Any bytes are an object or a malformed answer."""

@@ -401,36 +401,6 @@ def test_an_unavailable_appconfig_is_no_reason_to_do_without_rules(
     assert len(server.requests) == 1
 
 
-def test_the_tokens_of_the_simulator_keep_the_documented_rules(server: AppConfigSimulator) -> None:
-    """Once, within a day, not before the interval; an unchanged configuration is empty."""
-    api = appconfig_api.AppConfigApi(
-        source(server), HttpClient(), checked(server), PROVIDER.default_base_url
-    )
-    started = api._send(f"{server.url}/configurationsessions", json.dumps(
-        {"ApplicationIdentifier": "Shop", "EnvironmentIdentifier": "pgil2o7",
-         "ConfigurationProfileIdentifier": "flags", "RequiredMinimumPollIntervalInSeconds": 15}
-    ).encode())  # fmt: skip
-    token = json.loads(started.body)["InitialConfigurationToken"]
-
-    def latest(token: str) -> Any:
-        return api._send(f"{server.url}/configuration?configuration_token={_quoted(token)}")
-
-    first = latest(token)
-    assert (first.status, bool(first.body)) == (200, True)
-    assert latest(token).status == 400
-    following = first.headers["next-poll-configuration-token"]
-    assert latest(following).status == 400  # too early
-    server.clock_s += 16
-    again = latest(following)
-    assert (again.status, again.body) == (200, b"")
-    server.clock_s += 25 * 3600
-    assert latest(again.headers["next-poll-configuration-token"]).status == 400
-
-
-def _quoted(token: str) -> str:
-    return token.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
-
-
 def checked(server: AppConfigSimulator) -> Any:
     """Return the checked options."""
     return options(source(server))

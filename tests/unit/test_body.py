@@ -9,7 +9,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagstore.body import KEPT_BLOCKS, Body, cut
@@ -83,7 +83,6 @@ def many(count: int = 600, size: int = 100) -> dict[str, Any]:
 # -- round trip ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ITEMS, ITEMS, st.dictionaries(TEXTS, JSON, max_size=2))
 def test_any_json_comes_back_byte_for_byte(
     flags: dict[str, Any], segments: dict[str, Any], meta: dict[str, Any]
@@ -101,7 +100,6 @@ def test_any_json_comes_back_byte_for_byte(
             assert body.text(section, key) is not None
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ITEMS, TEXTS)
 def test_one_flag_is_what_decoding_everything_finds(flags: dict[str, Any], key: str) -> None:
     """Looking one flag up finds it exactly if it is there, whatever its name looks like."""
@@ -249,7 +247,6 @@ def shuffled(item: Any, rng: random.Random) -> Any:
     return [shuffled(entry, rng) for entry in item] if isinstance(item, list) else item
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ITEMS, st.integers())
 def test_the_digest_is_free_of_order(flags: dict[str, Any], seed: int) -> None:
     """Providers answer in any order: equal content has one digest."""

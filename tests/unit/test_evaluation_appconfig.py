@@ -387,7 +387,7 @@ WORDS = st.sampled_from(
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 
 
-@settings(max_examples=1000, deadline=None, database=None)
+@settings(database=None)
 @given(st.lists(WORDS, max_size=20), st.dictionaries(st.sampled_from("ab"), VALUES))
 def test_any_rule_is_survived(words: list[str], context: dict[str, Any]) -> None:
     """No text of a rule, and no value of a context, raises."""

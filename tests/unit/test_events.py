@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync.errors import BadRequestError
@@ -107,7 +107,6 @@ def test_the_schedule_is_a_ring_for_all() -> None:
     assert parse({"schedule": True}) == Schedule()
 
 
-@settings(max_examples=500)
 @given(EVENTS)
 def test_any_event_is_understood_or_a_clear_error(event: Any) -> None:
     """No shape of an event makes another error."""
@@ -115,7 +114,6 @@ def test_any_event_is_understood_or_a_clear_error(event: Any) -> None:
         assert isinstance(parse(event), tuple | Manual | Schedule)
 
 
-@settings(max_examples=500)
 @given(JSON)
 def test_any_body_is_a_ring_or_none(body: Any) -> None:
     """Whatever is on the queue, the other messages of its batch are served."""

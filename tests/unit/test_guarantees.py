@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torture.page import BEGIN, COMPARED, END, Row, Versions, cell, merged, named_tests, render
+from torture.page import BEGIN, END, cell, named_tests
 from torture.promises import PROMISES, Promise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,39 +36,3 @@ def test_the_page_has_a_row_for_each_promise() -> None:
         assert re.match(r"[1-9]\d* cases?\b", reached), row
         assert "**" not in reached, row
         assert re.fullmatch(r"\d+ \|", seconds)
-
-
-def test_the_page_compares_with_what_is_installed() -> None:
-    """It names the versions that are pinned now, and has a row for every fault."""
-    versions = dict(Versions.installed(REPOSITORY).names)
-    assert set(versions) == set(COMPARED)
-    for name, version in versions.items():
-        assert f"`{name}` {version}" in GENERATED
-    compared = GENERATED.partition("### Side by side")[2]
-    rows = [line for line in compared.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) >= 12
-    assert all(len(re.split(r"(?<!\\) \| ", row)) == 3 for row in rows)
-
-
-def test_figures_that_differ_in_numbers_are_told_once() -> None:
-    """As a range, in the order of the tests; what differs in words stays beside it."""
-    told = merged(["5%: 1,000 runs, 0 lost", "b: 2.5 s", "100%: 1,000 runs, 0 lost", "b: 10.0 s"])
-    assert told == ["5 to 100%: 1,000 runs, 0 lost", "b: 2.5 to 10.0 s"]
-    assert merged(["2 a", "2 a"]) == ["2 a"]
-    assert merged(["no number"]) == ["no number"]
-    assert merged([]) == []
-
-
-def test_what_is_written_is_what_is_checked() -> None:
-    """A row of the generator passes for one of the page; what would break the table is masked."""
-    row = Row(PROMISES[0], "3 cases; a | b\nc " + "long " * 500, 12.6)
-    versions = Versions((("some-sdk", "1.0"),))
-    text = render([row], [["fault", "theirs", "ours | both"]], 90.0, versions)
-    (line,) = [line for line in text.splitlines() if line.startswith("| T1")]
-    parts = re.split(r"(?<!\\) \| ", line)
-    assert len(parts) == 5
-    assert parts[3].startswith("3 cases; a \\| b c long")
-    assert parts[3].endswith("long …")
-    assert parts[4] == "13 |"
-    assert "| fault | theirs | ours \\| both |" in text
-    assert "`some-sdk` 1.0" in text

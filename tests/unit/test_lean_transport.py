@@ -130,9 +130,9 @@ def hang_up(connection: Connection) -> None:
 
 
 def hang(connection: Connection) -> None:
-    """Never answer."""
-    connection.server.ending.wait(10)
-    connection.close_connection = True
+    """Answer far too late: whoever waits for it has no error to show."""
+    connection.server.ending.wait(30)
+    connection.send(200, json.dumps(ITEM).encode())
 
 
 def answer_and_close(connection: Connection) -> None:
@@ -365,14 +365,20 @@ def test_addresses_that_swallow_packets_do_not_outlast_the_deadline(
     """All of them together have the time of one."""
     found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", silent)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found] * 4)
-    begun = time.monotonic()
-    for connect in (
-        lambda: network.connect("zones.example", 80, begun + 0.3),
-        lambda: network.connect("zones.example", 443, begun + 0.6, tls=True),
-    ):
+    waits: list[float] = []
+
+    class Counted(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            waits.append(value or 0)
+            super().settimeout(value)
+
+    monkeypatch.setattr(socket, "socket", Counted)
+    for port, tls in ((80, False), (443, True)):
         with pytest.raises(TimeoutError):
-            connect()
-    assert time.monotonic() - begun < 1
+            network.connect("zones.example", port, soon(0.3), tls=tls)
+        assert len(waits) == 4
+        assert sum(waits) <= 0.3
+        waits.clear()
 
 
 def test_a_kept_connection_that_was_closed_is_noticed_before_it_is_used(
@@ -520,20 +526,16 @@ def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBRe
 def test_the_deadline_is_kept(table: Table, reader: DynamoDBReader, play: Play) -> None:
     """Whatever the server does: an answer in time, or a typed error in time."""
     table.default = play
-    begun = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="DynamoDB at 127"):
-        reader.read(KEY, consistent=False, deadline=begun + 0.4)
-    assert time.monotonic() - begun < 0.75
+        reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
 def test_the_deadline_is_kept_on_a_kept_connection(table: Table, reader: DynamoDBReader) -> None:
     """A time-out on a kept connection is not waited for twice."""
     reader.read(KEY, consistent=False, deadline=soon())
     table.default = hang
-    begun = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        reader.read(KEY, consistent=False, deadline=begun + 0.4)
-    assert time.monotonic() - begun < 0.75
+        reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
 def test_after_a_time_out_no_late_answer_is_taken_for_another(
@@ -561,10 +563,8 @@ def test_a_server_that_is_not_there_is_a_typed_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     transport = LeanTransport("eu-west-1", f"http://127.0.0.1:{port}", ENVIRON)
-    begun = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="ConnectionRefusedError"):
-        transport.call("GetItem", {}, begun + 0.2)
-    assert time.monotonic() - begun < 0.4
+        transport.call("GetItem", {}, soon(0.2))
 
 
 def test_without_time_nothing_is_asked(table: Table, reader: DynamoDBReader) -> None:
@@ -661,12 +661,10 @@ def test_boto3_keeps_the_deadline_of_each_read(
 ) -> None:
     """A refresh has a quarter of a second, whatever the first load was given."""
     reader = boto(monkeypatch, table)
-    assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+    assert reader.read(KEY, consistent=True, deadline=soon(60)) is not None
     table.default = hang
-    begun = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        reader.read(KEY, consistent=True, deadline=begun + 0.25)
-    assert time.monotonic() - begun < 1
+        reader.read(KEY, consistent=True, deadline=soon(0.25))
 
 
 def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
@@ -674,11 +672,9 @@ def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: 
     reader = boto(monkeypatch, table)
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://store.example")
     silent = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(5) and [])
-    begun = time.monotonic()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(60) and [])
     with pytest.raises(StoreUnavailableError, match="took too long"):
-        reader.read(KEY, consistent=True, deadline=begun + 0.25)
-    assert time.monotonic() - begun < 2
+        reader.read(KEY, consistent=True, deadline=soon(0.25))
     silent.set()
     with network._busy:  # what still runs in the background ends here
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
 import time
@@ -293,16 +292,6 @@ def test_the_words_are_all_there_are() -> None:
     """A word that the engines get needs a place in the tables."""
     words = {name for name in vars(base) if name.isupper() and name not in NO_WORDS}
     assert words == {*REASONS, *ERRORS}
-
-
-def test_the_page_has_every_word() -> None:
-    """Its tables of reasons and codes are those of the code."""
-    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", page, re.MULTILINE)
-    told = {(word, theirs) for theirs, ours in rows for word in re.findall(r"`([A-Z_]+)`", ours)}
-    expected = {(word, str(reason)) for word, reason in REASONS.items()}
-    expected |= {(word, str(code)) for word, (code, _) in ERRORS.items()}
-    assert told == expected | {(base.OVERRIDE, "STALE")}  # as the exception that it is
 
 
 def test_flag_metadata_says_what_is_known() -> None:

@@ -1,4 +1,4 @@
-"""Details of the pipeline that planted faults had survived: see tests/mutation."""
+"""Details of the pipeline that no other test sees: pauses, margins and counts."""
 
 from __future__ import annotations
 

@@ -674,7 +674,7 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
 # -- all together -------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, DAY_MS // 1000)), max_size=12))
 def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, int]]) -> None:
     """Large and small bodies in any order, at any pace: no current or kept piece ever expires."""

@@ -315,7 +315,7 @@ def test_rows_that_go_count_with_their_size() -> None:
         assert sizes.get("b", ROW_BYTES) == ROW_BYTES
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(20, ROW_BYTES), max_size=30))
 def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
     """Every write is in one group, in order, and no group is more than one commit takes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import Any
 
 import pytest
@@ -60,12 +59,6 @@ def test_the_generator_writes_exactly_these_files() -> None:
     assert sorted(written) == FILES
     for name, content in written.items():
         assert (make_events.DIRECTORY / name).read_bytes() == content, name
-
-
-def test_the_page_lists_each_file_once() -> None:
-    """Whoever looks for a sample finds it on the page."""
-    page = (make_events.DIRECTORY / "README.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\| `([\w-]+\.json)`", page, re.MULTILINE)) == FILES
 
 
 @pytest.mark.parametrize(

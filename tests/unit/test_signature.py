@@ -8,7 +8,7 @@ import hmac
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import storesync
@@ -92,7 +92,6 @@ def test_all_secrets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(compared) == 4
 
 
-@settings(max_examples=1000, deadline=None)
 @given(st.one_of(st.none(), st.text()), st.binary(), st.lists(st.text(min_size=1), max_size=3))
 def test_nothing_forged_passes_and_nothing_raises(
     text: str | None, body: bytes, secrets: list[str]

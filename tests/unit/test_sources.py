@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.clock import FakeClock
@@ -567,7 +567,6 @@ OBJECTS = st.dictionaries(
 )
 
 
-@settings(max_examples=300)
 @given(st.text(max_size=20), OBJECTS, OBJECTS | st.none())
 def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) -> None:
     """Whatever is written there, the outcome is a source or a clear error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,20 @@ class Operator:
         self.screen = screen
         self.clock = SystemClock()
         self._stack = stack
+        self._clients: dict[tuple[str, int], Any] = {}
         _choose(os.environ, profile, region)
 
     @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session()
 
-    @cache  # noqa: B019 - one operator lives as long as the process
     def aws(self, service: str, *, attempts: int = 3) -> Any:  # noqa: ANN401 - one type each
-        """Return a client of one service that tries each call so often."""
+        """Return the client of one service, which tries each call so often."""
+        if (service, attempts) not in self._clients:
+            self._clients[service, attempts] = self._client(service, attempts)
+        return self._clients[service, attempts]
+
+    def _client(self, service: str, attempts: int) -> Any:  # noqa: ANN401 - one type each
         # A function that runs is waited for, and never started once more meanwhile.
         runs = service == "lambda"
         config = Config(
