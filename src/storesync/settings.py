@@ -45,6 +45,8 @@ class SyncSettings:
     trailing_s: int
     """Delay of the ring that follows a webhook's check; 0: none."""
     head_replicas: int
+    memory_mb: int = 512
+    """Of the function, as Lambda names it."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -60,6 +62,7 @@ class SyncSettings:
             table=env.text("FLAGSTORE_TABLE"),
             trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
             head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
+            memory_mb=env.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 512, 128, 10_240),
         )
         env.check()
         return settings

@@ -23,7 +23,7 @@ from storesync import providers
 from storesync.budget import Budget, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
-from storesync.http import HttpClient
+from storesync.http import HttpClient, HttpLimits
 from storesync.initialization import connect, initialize
 from storesync.model import Notice, Ring
 from storesync.observability import logger
@@ -52,6 +52,8 @@ PARALLEL = 32
 """Sources that are synced at once; each has the whole time budget."""
 TRAILING_SLACK_MS = 5_000
 """A trailing ring also serves webhooks that came so much later: CDNs keep no exact time."""
+RESERVED_MB, LEAST_PARSED_MB = 200, 50
+"""What code, a response and its text take of the memory, and what parsing gets in any case."""
 RETRY_S = 10
 """A failed message is visible again after so long, doubling; not after the queue's time-out."""
 
@@ -109,6 +111,8 @@ class Syncer:
     ) -> None:
         """Make a syncer, on AWS except for what is given."""
         self._settings = settings
+        parsed_mb = max(settings.memory_mb - RESERVED_MB, LEAST_PARSED_MB)
+        self._http_limits = HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024)
         self._clock = SystemClock()
         self._stores = stores or Stores(boto3.client("dynamodb", config=_config()), settings.table)
         self._sqs = sqs or boto3.client("sqs", config=_config())
@@ -207,7 +211,7 @@ class Syncer:
                 source,
                 providers.get(source.provider),
                 store,
-                http=HttpClient(allow_private=source.allow_private),
+                http=HttpClient(self._http_limits, allow_private=source.allow_private),
                 budget=budget,
                 replicas=self._settings.head_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
