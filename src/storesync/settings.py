@@ -40,13 +40,13 @@ class SyncSettings:
 
     parameter_prefix: str
     queue_url: str
-    """Empty: rings are not repeated, as in a run by hand."""
+    """Empty: rings are not repeated, nor queued by the schedule, as in a run by hand."""
     table: str
     trailing_s: int
     """Delay of the ring that follows a webhook's check; 0: none."""
     head_replicas: int
-    memory_mb: int = 512
-    """Of the function, as Lambda names it."""
+    reconcile_minutes: int = 5
+    """Between two runs of the schedule."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -62,7 +62,7 @@ class SyncSettings:
             table=env.text("FLAGSTORE_TABLE"),
             trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
             head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
-            memory_mb=env.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 512, 128, 10_240),
+            reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
         )
         env.check()
         return settings

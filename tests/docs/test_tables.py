@@ -37,8 +37,8 @@ def test_what_no_parameter_changes_is_what_the_template_says() -> None:
     webhook = TEMPLATE["Resources"]["WebhookFunction"]["Properties"]
     assert f"WebhookFunction's {webhook['MemorySize']} MB and {webhook['Timeout']} s" in text
     rings = TEMPLATE["Resources"]["SyncFunction"]["Properties"]["Events"]["Rings"]["Properties"]
-    assert rings["ScalingConfig"] == {"MaximumConcurrency": 2}
-    assert "| two runs of SyncFunction at a time for the queue |" in text
+    assert rings["ScalingConfig"] == {"MaximumConcurrency": 5}
+    assert "| five runs of SyncFunction at a time for the queue |" in text
     redrive = TEMPLATE["Resources"]["Queue"]["Properties"]["RedrivePolicy"]
     assert redrive["maxReceiveCount"] == 9
     assert "| nine tries of a ring, over 36 minutes |" in text

@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 import zipfile
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +83,7 @@ class World:
         """Let the schedule pass so often, and look at the queue of dead letters each time."""
         for _ in range(rounds):
             self.clock.advance(SCHEDULE_S)
-            self.invoke("sync", {"schedule": True})
+            self.deployment.run_schedule(partial(self.invoke, "sync"))
             self.count_dead_letters()
 
     def invoke(self, function: str, event: Any) -> Any:
