@@ -292,7 +292,7 @@ def test_a_webhook_that_is_misconfigured(world: World) -> None:
     """A parameter that nothing can be checked with rings when a webhook needs it."""
     world.deployment.put("webhooks/prod", "{no JSON")
     world.clock.advance(HOOKS_AGE_S)
-    assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 503
+    assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 404
     assert world.ringing() == {"MisconfiguredAlarm"}
     mended(world, "MisconfiguredAlarm")
 
