@@ -151,7 +151,8 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     """Return what each service bills for one source, its readers included."""
     scheduled = MINUTES / knobs.reconcile_minutes
     trailing = load.changes if knobs.trailing else 0
-    runs = scheduled + load.changes + trailing
+    # One that queues the checks, and the check.
+    runs = 2 * scheduled + load.changes + trailing
     replicas = (knobs.replicas - 1) * units.head_writes
     writes = (
         load.changes * (units.change_writes + replicas)
@@ -168,13 +169,13 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         "HTTP API": load.changes * HTTP_API_CALL,
         "Lambda": (runs + load.changes) * LAMBDA_CALL
         + (runs * SYNC_S * knobs.sync_mb / 1024 + load.changes * WEBHOOK_GB_S) * LAMBDA_GB_S,
-        "SQS": ((load.changes + trailing) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
+        "SQS": ((scheduled + load.changes + trailing) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
         "EventBridge Scheduler": scheduled * SCHEDULER_CALL,
         # A webhook's secret and a provider's key, decrypted by those who start or look again.
         "KMS": (runs + load.changes) * KMS_CALL,
         "DynamoDB: writes": writes * WRITE_UNIT,
         "DynamoDB: reads of checks": READ_UNIT
-        * (load.changes * units.change_reads + HOURS * units.verify_reads),
+        * (scheduled + load.changes * units.change_reads + HOURS * units.verify_reads),
         "DynamoDB: storage and backups": stored / 1e9 * (STORED_GB + BACKUP_GB),
         "DynamoDB: refreshes": refreshes * 0.5 * READ_UNIT,
         "DynamoDB: what refreshes find": reloads(load, knobs) * units.cold_reads * READ_UNIT,

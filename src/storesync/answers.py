@@ -28,6 +28,9 @@ MAX_RETRY_AFTER_S = 900.0
 MAX_DEPTH = 200
 """The deepest nesting of JSON that is accepted; real flags stay below 20."""
 
+CONTAINER_BYTES, MEMBER_BYTES, VALUE_BYTES, QUOTE_BYTES = 64, 120, 40, 24
+"""What parsing takes at most for each bracket, colon, comma and quote of JSON, by measurement."""
+
 MAX_ETAG_CHARS = 1024
 """Longer ETags are ignored: they would be stored in the pulse, which readers pay for."""
 
@@ -52,6 +55,30 @@ class HttpAnswer:
     body: bytes
     received_at: float = 0.0
     """Seconds since the epoch when the headers had arrived, to count ``Retry-After`` from."""
+
+
+def parsed_bytes(body: bytes) -> int:
+    """Return about how much memory parsing JSON takes at most, without parsing it.
+
+    Real flag sets take a third of it, since the names of their fields repeat.
+    """
+    return (
+        len(body) * (1 if body.isascii() else 3)
+        + CONTAINER_BYTES * (body.count(b"{") + body.count(b"["))
+        + MEMBER_BYTES * body.count(b":")
+        + VALUE_BYTES * body.count(b",")
+        + QUOTE_BYTES * body.count(b'"')
+    )
+
+
+def check_parsed_bytes(needed: int, limit: int) -> None:
+    """Raise :class:`MalformedAnswerError` if parsing may take more memory than there is."""
+    if needed > limit:
+        message = (
+            f"parsing the response may take {needed >> 20} MB of memory, and {limit >> 20} MB are "
+            f"available: raise SyncMemorySize, or choose fewer flags by the source's options"
+        )
+        raise MalformedAnswerError(message)
 
 
 def raise_for_status(

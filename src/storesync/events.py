@@ -3,7 +3,7 @@
 - the queue: ``{"Records": [...]}``, each body a ring as :func:`ring_message` writes it, or an
   event of AWS that a provider knows (:meth:`~storesync.providers.base.Provider.notice`)
 - such an event itself, from EventBridge or SNS
-- the schedule: ``{"schedule": true}``, a ring for every source
+- the schedule: ``{"schedule": true}``, which queues a ring for every source
 - a person: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
 - a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
   Only someone with ``lambda:InvokeFunction`` can send one, so it is trusted as a ring.
@@ -150,13 +150,14 @@ def _ring(fields: Mapping[str, Any], queued_at: int) -> Ring | None:
     if not isinstance(source, str):
         return None
     texts = wanted if isinstance(wanted, list) else []
+    trigger = str(fields.get("trigger", ""))
     return Ring(
         source=source,
         wanted=tuple(text for text in texts if isinstance(text, str)),
-        # A trailing ring counts from when it was due, which is later than when it was sent. For
+        # A delayed ring counts from when it was due, which is later than when it was sent. For
         # a webhook, the receiver's clock and the queue's say the same, and the later one is safe.
         sent_at=max(queued_at, sent_at if isinstance(sent_at, int) else 0),
-        trigger="trailing" if fields.get("trigger") == "trailing" else "webhook",
+        trigger=trigger if trigger in {"trailing", "schedule"} else "webhook",
         delivery=str(fields.get("delivery", "")),
     )
 

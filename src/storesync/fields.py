@@ -53,6 +53,11 @@ class Fields:
         if not isinstance(values, dict):
             self.problem("must be a JSON object")
             return None
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            self.problem("holds a lone surrogate, which is not a character: write the secret again")
+            return None
         return values
 
     def problem(self, text: str) -> None:

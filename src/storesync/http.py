@@ -37,7 +37,7 @@ import requests
 import urllib3.exceptions
 
 from storesync.addresses import check_address
-from storesync.answers import HttpAnswer
+from storesync.answers import HttpAnswer, check_parsed_bytes, parsed_bytes
 from storesync.bodies import capped, inflated, wire
 from storesync.errors import (
     ConfigurationError,
@@ -80,6 +80,9 @@ class HttpLimits:
     """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
     comparing needs the published set beside it: the most that a function of 512 MB can hold.
     Beyond, a clear error is better than a killed function."""
+    max_parsed_bytes: int = 312 * 1024 * 1024
+    """As :func:`~storesync.answers.parsed_bytes` estimates it: a function of 512 MB without the
+    200 MB that code, the body and its text take."""
 
 
 class HttpClient:
@@ -112,7 +115,8 @@ class HttpClient:
                 that no provider has, or a private one without *allow_private* or *allow_http*.
             ProviderUnavailableError: no complete answer within the deadline.
             EndpointNotFoundError: a redirect.
-            MalformedAnswerError: a body that cannot be inflated or is larger than the caps.
+            MalformedAnswerError: a body that cannot be inflated, is larger than the caps, or would
+                take too much memory once it is parsed.
         """
         return self._send(url, headers, None, allow_http=allow_http)
 
@@ -233,7 +237,9 @@ class _Exchange:
         elif encoding not in {"identity", ""}:
             message = f"{self._host} answered with an encoding that was not asked for"
             raise MalformedAnswerError(message)
-        return b"".join(capped(chunks, self._limits.max_body_bytes, "inflated"))
+        body = b"".join(capped(chunks, self._limits.max_body_bytes, "inflated"))
+        check_parsed_bytes(parsed_bytes(body), self._limits.max_parsed_bytes)
+        return body
 
 
 def _check_url(url: str, *, allow_http: bool) -> str:

@@ -40,11 +40,13 @@ class SyncSettings:
 
     parameter_prefix: str
     queue_url: str
-    """Empty: rings are not repeated, as in a run by hand."""
+    """Empty: rings are not repeated, nor queued by the schedule, as in a run by hand."""
     table: str
     trailing_s: int
     """Delay of the ring that follows a webhook's check; 0: none."""
     head_replicas: int
+    reconcile_minutes: int = 5
+    """Between two runs of the schedule."""
     redis_ca_file: str = ""
     """Empty: the system's authorities are trusted."""
 
@@ -62,6 +64,7 @@ class SyncSettings:
             table=env.text("FLAGSTORE_TABLE"),
             trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
             head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
+            reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
             redis_ca_file=environ.get("FLAGSTORE_REDIS_CA_FILE", ""),
         )
         env.check()

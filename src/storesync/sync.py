@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import batched
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ from storesync import providers
 from storesync.budget import Budget, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
-from storesync.http import HttpClient
+from storesync.http import HttpClient, HttpLimits
 from storesync.initialization import connect, initialize
 from storesync.model import Notice, Ring
 from storesync.observability import logger
+from storesync.patience import Limits
 from storesync.pipeline import Sync
 from storesync.redaction import redact
 from storesync.reporting import tell_error, tell_report, tell_schedule
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
     from mypy_boto3_ssm import SSMClient
 
     from storesync.initialization import Job
@@ -50,8 +53,17 @@ RESERVE_S = 2.0
 """Left for answering the queue, logs and metrics when the function's time runs out."""
 PARALLEL = 32
 """Sources that are synced at once; each has the whole time budget."""
+SCHEDULED = Limits(faults=1)
+"""A scheduled check that fails has a successor anyway: a silent provider costs one time-out."""
+STEP_S = 2.0
+"""Between the scheduled checks of two sources; less where they would take half of the interval."""
+STATE_S = 3.0
+"""How long reading when a source was last checked may take."""
+SQS_BATCH = 10
 TRAILING_SLACK_MS = 5_000
 """A trailing ring also serves webhooks that came so much later: CDNs keep no exact time."""
+RESERVED_MB, LEAST_PARSED_MB = 200, 50
+"""What code, a response and its text take of the memory, and what parsing gets in any case."""
 RETRY_S = 10
 """A failed message is visible again after so long, doubling; not after the queue's time-out."""
 
@@ -67,6 +79,8 @@ class Outcome:
     error: Exception | None = None
     age_s: float | None = None
     """Of the last good check, where it is known."""
+    delay_s: int | None = None
+    """Seconds until the check that was queued instead."""
 
     @property
     def again(self) -> bool:
@@ -80,6 +94,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return what whoever invoked the function by hand reads."""
+        if self.delay_s is not None:
+            return {"source": self.source, "outcome": "queued", "delay_s": self.delay_s}
         if self.report is None:
             return {"source": self.source, "outcome": "failed", "error": redact(str(self.error))}
         report = self.report
@@ -106,9 +122,14 @@ class Syncer:
         ssm: SSMClient | None = None,
         sqs: SQSClient | None = None,
         stores: Stores | None = None,
+        rng: random.Random | None = None,
+        memory_mb: int = 512,
     ) -> None:
         """Make a syncer, on AWS except for what is given."""
         self._settings = settings
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        parsed_mb = max(memory_mb - RESERVED_MB, LEAST_PARSED_MB)
+        self._http_limits = HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024)
         self._clock = SystemClock()
         self._stores = stores or Stores(
             boto3.client("dynamodb", config=_config()),
@@ -127,11 +148,22 @@ class Syncer:
         return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
-        """Ring every source; a source that fails does not stop the others."""
-        rings = [[Ring(name, trigger="schedule")] for name in self._sources.names()]
-        outcomes = self._run(rings, seconds)
-        tell_schedule([outcome.age_s for outcome in outcomes])
-        return outcomes
+        """Queue a check of every source, the longest unchecked first.
+
+        What the queue does not take is checked here.
+        """
+        end = self._clock.monotonic() + seconds
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            names = self._sources.names()
+            checked = dict(zip(names, pool.map(self._checked_at, names), strict=True))
+        names.sort(key=lambda name: checked[name])
+        queued = self._queue_checks(names)
+        rest = [[Ring(name, trigger="schedule")] for name in names if name not in queued]
+        outcomes = self._run(rest, end - self._clock.monotonic())
+        now = now_ms(self._clock)
+        ages = [(now - at) / 1000 if at else None for at in map(checked.get, queued)]
+        tell_schedule([outcome.age_s for outcome in outcomes] + ages)
+        return [Outcome(name, delay_s=delay) for name, delay in queued.items()] + outcomes
 
     def manual(self, manual: Manual, seconds: float) -> Outcome:
         """Ring one source for a person."""
@@ -147,6 +179,8 @@ class Syncer:
         failed: list[Message] = []
         by_source: dict[str, list[tuple[Message, Ring]]] = {}
         for message in messages:
+            if self._is_outdated(message):
+                continue
             rings = self._rings(message)
             if rings is None:
                 failed.append(message)
@@ -157,12 +191,28 @@ class Syncer:
         rung = [[ring for _, ring in group] for group in groups]
         for outcome, group, rings in zip(self._run(rung, seconds), groups, rung, strict=True):
             if outcome.again:
-                again = [message for message, _ in group if message not in failed]
+                again = [
+                    message
+                    for message, ring in group
+                    if ring.trigger != "schedule" and message not in failed
+                ]
                 failed += again
                 self._hurry(again, outcome.wait_s)
             elif outcome.report is not None:
                 self._trail(outcome.report, rings)
         return failed
+
+    def _is_outdated(self, message: Message) -> bool:
+        """Return whether a scheduled check was tried before, or has a successor by now.
+
+        A run that was cut off leaves its messages on the queue, and so does a function that must
+        not run: they must neither pile up nor become dead letters.
+        """
+        ring = message.ring
+        if ring is None or ring.trigger != "schedule":
+            return False
+        late_ms = now_ms(self._clock) - ring.sent_at
+        return message.receives > 1 or late_ms > 60_000 * self._settings.reconcile_minutes
 
     def _rings(self, message: Message) -> list[Ring] | None:
         """Return what a message rings; None if it is none of ours, or nobody can tell now."""
@@ -192,6 +242,8 @@ class Syncer:
         return [Ring(name, notice.wanted, sent_at, "webhook", notice.delivery) for name in names]
 
     def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
+        if not rings:
+            return []
         if len(rings) == 1:
             return [self._sync(rings[0], seconds)]
         with ThreadPoolExecutor(PARALLEL) as pool:
@@ -202,7 +254,7 @@ class Syncer:
 
     def _sync(self, rings: list[Ring], seconds: float, manual: Manual | None = None) -> Outcome:
         name = rings[0].source
-        budget = Budget(self._clock, random.Random(), seconds)  # noqa: S311 - jitter
+        budget = Budget(self._clock, self._rng, seconds)
         store: OpenStore | None = None
         try:
             source = self._sources.get(name, fresh=manual is not None)
@@ -211,8 +263,9 @@ class Syncer:
                 source,
                 providers.get(source.provider),
                 store,
-                http=HttpClient(allow_private=source.allow_private),
+                http=HttpClient(self._http_limits, allow_private=source.allow_private),
                 budget=budget,
+                limits=SCHEDULED if {ring.trigger for ring in rings} == {"schedule"} else None,
                 replicas=self._settings.head_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
             )
@@ -230,6 +283,43 @@ class Syncer:
         return replace(outcome, age_s=age_s)
 
     # -- the queue ------------------------------------------------------------------------------
+
+    def _checked_at(self, name: str) -> int:
+        """Return when a source was last checked; 0 if never, or if that cannot be known now."""
+        budget = Budget(self._clock, self._rng, STATE_S)
+        with suppress(StoreSyncError):
+            return self._stores.open(self._sources.get(name), budget).pulse(name).checked_at
+        return 0
+
+    def _queue_checks(self, names: Sequence[str]) -> dict[str, int]:
+        """Queue checks one after the other; return the delay of each that the queue took."""
+        queued: dict[str, int] = {}
+        if not self._settings.queue_url:
+            return queued
+        half_s = 30 * self._settings.reconcile_minutes
+        step_s = min(STEP_S, min(half_s, MAX_DELAY_S) / max(len(names), 1))
+        delays = [int(step_s * (place + self._rng.random())) for place in range(len(names))]
+        now = now_ms(self._clock)
+        for some in batched(zip(names, delays, strict=True), SQS_BATCH, strict=False):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {
+                    "Id": str(number),
+                    "MessageBody": ring_message(
+                        Ring(name, sent_at=now + 1000 * delay, trigger="schedule")
+                    ),
+                    "DelaySeconds": delay,
+                }
+                for number, (name, delay) in enumerate(some)
+            ]
+            try:
+                answer = self._sqs.send_message_batch(
+                    QueueUrl=self._settings.queue_url, Entries=entries
+                )
+            except (BotoCoreError, ClientError) as error:
+                log.warning("the queue takes no checks: they run here", problem=str(error))
+                break
+            queued |= dict(some[int(sent["Id"])] for sent in answer.get("Successful", ()))
+        return queued
 
     def _trail(self, report: Report, rings: Iterable[Ring]) -> None:
         """Leave one delayed ring: providers' CDNs lag behind their webhooks."""
@@ -285,7 +375,8 @@ def _config(*, attempts: int = 3) -> Config:
 @cache
 def syncer() -> Syncer:
     """Return the syncer of this process, made in INIT or at its first event."""
-    return Syncer(SyncSettings.from_env(os.environ))
+    memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"))
+    return Syncer(SyncSettings.from_env(os.environ), memory_mb=memory_mb)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN401 - by event

@@ -142,7 +142,12 @@ def _receive(
 ) -> dict[str, Any]:
     """Turn every outcome into a status; nothing that a stranger sends gives a 5xx."""
     try:
-        return _answer(make().receive(source, event, token))
+        receiver = make()
+    except ConfigurationError as error:
+        _tell("misconfigured", "Misconfigured", source, error)
+        return _answer(503, "not configured")
+    try:
+        return _answer(receiver.receive(source, event, token))
     except UnknownSourceError:
         return _not_found()
     except WebhookError as error:
@@ -151,8 +156,9 @@ def _receive(
         emit(source, {name: 1})
         return _answer(error.status, str(error))
     except ConfigurationError as error:
+        # Whoever sent it cannot be told from a stranger, who must not learn which sources exist.
         _tell("misconfigured", "Misconfigured", source, error)
-        return _answer(503, "not configured")
+        return _answer(404, "not found")
     except (ParametersError, BotoCoreError, ClientError) as error:
         # The provider will hopefully come again; the schedule heals what it does not.
         _tell("could not ring", "RingFailures", source, error)

@@ -312,6 +312,7 @@ def test_launchdarkly_gets_the_webhook_by_its_api(
     assert [each["resources"] for each in made["statements"]] == [
         ["proj/shop:env/production:flag/*"],
         ["proj/shop:env/production:segment/*"],
+        ["proj/shop:env/production:aiconfig/*", "proj/shop:aiconfig/*"],
     ]
     assert rig.add("prod", launchdarkly, *more, "--replace", "--new-secret").code == 0
     method, path, patch = admin.calls[-1]

@@ -377,11 +377,13 @@ def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
     assert "if-none-match" in conditional.headers
 
 
-def test_the_schedule_syncs_every_source(deployment: Deployment) -> None:
-    """One event, all sources published."""
+def test_the_schedule_queues_every_source(deployment: Deployment) -> None:
+    """One event, a check of each source, some seconds apart."""
     told = answer(deployment.sync.invoke(load("schedule.json")))
     outcomes = {each["source"]: each["outcome"] for each in told}
-    assert outcomes == dict.fromkeys(SOURCES, "published")
+    assert outcomes == dict.fromkeys(SOURCES, "queued")
+    delays = [each["delay_s"] for each in told]
+    assert delays == sorted(delays)
 
 
 def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment) -> None:

@@ -88,6 +88,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
     return shifted
 
 
+@pytest.fixture(autouse=True)
+def scheduled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queue scheduled checks without delay, since the queue's clock is real."""
+    monkeypatch.setattr(sync, "STEP_S", 0)
+
+
 @pytest.fixture
 def context() -> Context:
     """Give what Lambda hands to a handler beside the event."""
@@ -144,6 +150,13 @@ def deployment(
     _start_cold()
     for url in (queue_url, dlq_url):
         sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def without_a_queue(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave all scheduled checks to the invocation of the schedule itself."""
+    del deployment
+    monkeypatch.delenv("FLAGSTORE_QUEUE_URL")
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def both(
     stack.put_hook("prod", "launchdarkly", SECRET, OLD_SECRET)
     stack.put_hook("unleash", "unleash", TOKEN, method="url")
     yield stack
-    for call in calls.of("SendMessage"):
+    for call in calls.of("SendMessage") + calls.of("SendMessageBatch"):
         clean(call)
     for record in [*stack.receive(), *stack.receive(stack.dlq_url)]:
         clean(record)
@@ -119,8 +119,8 @@ def test_answers_of_providers(
     """Whatever a provider answers, neither it nor the key is repeated."""
     for provider in (launchdarkly, unleash):
         provider.faults.extend(fault() for _ in range(4))
-    for outcome in invoke({"schedule": True}):
-        assert outcome["outcome"] == "failed"
+    both.run_schedule(invoke)
+    assert len([line for line in output.logs if line["message"] == "failed"]) == 2
     assert send(signed("prod", BODY)) == 202
     launchdarkly.faults.extend(fault() for _ in range(4))
     invoke(batch(*both.receive()))
@@ -139,7 +139,7 @@ def test_many_faults_of_providers(
     for _ in range(30):
         for provider in (launchdarkly, unleash):
             provider.faults.extend(rng.choice(ANSWERS)() for _ in range(rng.randrange(5)))
-        invoke({"schedule": True})
+        both.run_schedule(invoke)
         assert send(signed("prod", BODY)) == 202
         invoke(batch(*both.receive()))
         launchdarkly.faults.clear()

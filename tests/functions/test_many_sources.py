@@ -6,6 +6,8 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from flagstore import Client
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from simulators.unleash import UnleashSimulator
 
 __all__ = ["plain_server", "redis_server"]
+
+pytestmark = pytest.mark.usefixtures("without_a_queue")
 
 
 def invoke(event: Any) -> Any:

@@ -512,6 +512,7 @@ def test_a_queue_that_fails_fails_no_sync(
 # -- the schedule ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_a_queue")
 def test_the_schedule_rings_every_source_whatever_the_others_do(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
@@ -552,6 +553,7 @@ def test_the_schedule_rings_every_source_whatever_the_others_do(
     assert trailing(calls) == []
 
 
+@pytest.mark.usefixtures("without_a_queue")
 def test_many_sources_are_told_apart_in_the_log(
     stack: Deployment, launchdarkly: LaunchDarklySimulator, output: Output, calls: Calls
 ) -> None:
@@ -631,6 +633,7 @@ SAMPLES = {
 }
 
 
+@pytest.mark.usefixtures("without_a_queue")
 @pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
 def test_every_sample_does_its_job(
     stack: Deployment, small: LaunchDarklySimulator, appconfig: AppConfigSimulator, name: str
@@ -848,7 +851,7 @@ def test_no_secret_is_printed(
     ):
         launchdarkly.faults.extend([fault] * DOWN)
         unleash.faults.extend([fault] * DOWN)
-        invoke({"schedule": True})
+        both.run_schedule(invoke)
         launchdarkly.faults.clear()
         unleash.faults.clear()
     for credential in (

@@ -357,18 +357,19 @@ MISCONFIGURED: list[tuple[object, list[str]]] = [
         {"provider": "unleash", "secrets": [SECRET], "options": {"environment": 1}},
         ['"options" must be an object of texts'],
     ),
+    ({"provider": "launchdarkly", "secrets": [f"{SECRET}\ud800"]}, ["lone surrogate"]),
 ]
 
 
 def test_a_misconfigured_webhook_is_named_and_alone(
     receiving: Deployment, output: Output, clock: ShiftedClock
 ) -> None:
-    """Its provider gets a plain 503; the log names parameter and remedy; other sources work."""
+    """Whoever sends it gets a 404; the log names parameter and remedy; other sources work."""
     for text, problems in MISCONFIGURED:
         receiving.put("webhooks/broken", text)
         clock.advance(HOOKS_AGE_S)
         output.forget()
-        assert refuse(signed("broken", entry()), 503) == "not configured"
+        assert refuse(signed("broken", entry()), 404) == "not found"
         (line,) = output.logs
         assert line["level"] == "ERROR"
         for problem in [f"{receiving.prefix}/webhooks/broken", *problems]:
@@ -380,7 +381,7 @@ def test_a_misconfigured_webhook_is_named_and_alone(
 def test_a_name_that_is_none_is_named(receiving: Deployment, output: Output) -> None:
     """A parameter whose name is not a source's name says which names are."""
     receiving.put_hook("Prod", "launchdarkly")
-    assert refuse(signed("Prod", entry()), 503) == "not configured"
+    assert refuse(signed("Prod", entry()), 404) == "not found"
     assert "'Prod' is no name of a source" in output.logs[0]["problem"]
 
 

@@ -150,6 +150,13 @@ def bomb() -> Fault:
     return Fault("compression bomb", lambda handler: handler.reply(200, _bomb(), headers))
 
 
+def inflated(content: bytes) -> Fault:
+    """Send this body compressed, with 200."""
+    packed = gzip.compress(content, 1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    return Fault("a compressed body", lambda handler: handler.reply(200, packed, headers))
+
+
 def malformed_json() -> Fault:
     """Send JSON that stops in the middle, with a length that agrees."""
 

@@ -51,7 +51,7 @@ def arn(service: str, name: str) -> str:
 def uses(call: Call) -> set[Use]:
     """Return the rights that AWS asks for a call (service authorization reference)."""
     if call.service == "sqs":
-        return {Use(f"sqs:{call.operation}", arn("sqs", QUEUE))}
+        return {Use(f"sqs:{call.operation.removesuffix('Batch')}", arn("sqs", QUEUE))}
     if call.service == "ssm":
         paths = [call.sent["Path"], *(each["Name"] for each in call.answer.get("Parameters", []))]
         return {

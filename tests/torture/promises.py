@@ -323,4 +323,10 @@ PROMISES = (
         "wherever adding, changing or removing a source is interrupted",
         ("tests/cli/test_interrupted.py",),
     ),
+    Promise(
+        "T35",
+        "A small response that takes much memory fails its own source: 20 MiB of JSON in 100 KB, "
+        "from three providers at once, in 512 MB",
+        ("tests/faults/test_heavy_responses.py",),
+    ),
 )

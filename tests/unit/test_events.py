@@ -74,7 +74,7 @@ def test_a_ring_counts_from_the_later_clock() -> None:
 
 def test_a_queue_cannot_claim_to_be_a_person() -> None:
     """Only triggers of the queue come from it; an unknown one is the one that promises most."""
-    for trigger in ("manual", "schedule", "", None, 7):
+    for trigger in ("manual", "", None, 7):
         ring = one(
             json.dumps({"source": "prod", "trigger": trigger, "allow_shrink": "0" * 64})
         ).ring

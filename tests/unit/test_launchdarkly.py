@@ -87,6 +87,11 @@ def test_a_missing_signature_names_the_remedy() -> None:
         ("proj/shop:env/*:flag/dark-mode", True),
         ("*", True),
         (HERE, True),
+        (f"{HERE}:aiconfig/chat", True),
+        ("proj/shop:aiconfig/chat", True),
+        (f"{HERE}:something-new/x", True),
+        ("proj/shop:env/test:aiconfig/chat", False),
+        ("proj/other:aiconfig/chat", False),
         ("proj/shop", True),
         ("proj/shop:env/test:flag/dark-mode", False),
         ("proj/other:env/production:flag/dark-mode", False),
@@ -140,7 +145,13 @@ def test_an_odd_but_verified_body_rings(body: Any) -> None:
     assert ring(body, **OURS) == ()
 
 
-@pytest.mark.parametrize("kind", ["webhook", "member", "metric", "something-new"])
+@pytest.mark.parametrize("kind", ["ai-config", "something-new"])
+def test_entries_of_unknown_kinds_ring(kind: str) -> None:
+    """What LaunchDarkly adds may be evaluated as a flag, as AI Configs are."""
+    assert ring({"kind": kind}, **OURS) == ()
+
+
+@pytest.mark.parametrize("kind", ["webhook", "member", "metric"])
 def test_entries_of_other_kinds_do_not_ring(kind: str) -> None:
     """A webhook without a policy hears everything, its own creation first."""
     assert ring({"kind": kind}, **OURS) is None

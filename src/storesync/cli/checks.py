@@ -247,5 +247,6 @@ def _missing(there: dict[str, Any]) -> list[str]:
     """Return the events that a webhook of Unleash leaves out, or LaunchDarkly's policy."""
     if "events" in there:
         return sorted(set(UNLEASH_EVENTS) - set(there["events"]))
-    told = str(there.get("statements", "segment/"))
-    return [] if "segment/" in told else ["segments"]
+    kinds = {"segment/": "segments", "aiconfig/": "AI Configs"}
+    statements = str(there.get("statements", list(kinds)))
+    return [title for kind, title in kinds.items() if kind not in statements]

@@ -72,7 +72,7 @@ _GUIDES = {
             "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks: add one",
             "URL: {url}",
             "Tick 'Sign this webhook', secret: {secret}",
-            "Policy (the default leaves segments out): {policy}",
+            "Policy (the default leaves segments and AI Configs out): {policy}",
             "Accept the terms, save, and see that it is switched on",
         ),
         registers=True,
@@ -136,9 +136,10 @@ def clicks(base: str, hook: Hook) -> list[str]:
 
 
 def policy(options: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return LaunchDarkly's policy for the flags and segments of an environment."""
-    where = f"proj/{options.get('project') or '*'}:env/{options.get('environment') or '*'}"
-    return [
-        {"effect": "allow", "actions": ["*"], "resources": [f"{where}:{kind}/*"]}
-        for kind in ("flag", "segment")
-    ]
+    """Return LaunchDarkly's policy for what SDKs see of an environment."""
+    project = f"proj/{options.get('project') or '*'}"
+    where = f"{project}:env/{options.get('environment') or '*'}"
+    resources = [[f"{where}:flag/*"], [f"{where}:segment/*"]]
+    # Some edits of AI Configs are of the whole project.
+    resources.append([f"{where}:aiconfig/*", f"{project}:aiconfig/*"])
+    return [{"effect": "allow", "actions": ["*"], "resources": each} for each in resources]

@@ -23,10 +23,13 @@ _MAX_WANTED = 10
 _TRANSIENT = frozenset({400})
 """LaunchDarkly's SDKs poll on after 400, unlike after any other 4xx."""
 
-_KINDS = frozenset({"flag", "segment", "environment", "project"})
-"""Kinds of audit log entries that can change what an environment's SDKs see."""
-_LEAVES = frozenset({"flag", "segment", "env", "proj"})
-"""The same, as the last part of a resource."""
+_IRRELEVANT = frozenset({
+    "account", "acct", "code-reference-repository", "custom-role", "destination",
+    "domain-verification", "integration", "member", "metric", "metric-group",
+    "relay-proxy-config", "role", "service-token", "team", "token", "webhook",
+})  # fmt: skip
+"""Kinds of audit log entries, and last parts of resources, that change nothing for an SDK. Whatever
+else there is or will be may do so: SDKs evaluate AI Configs as flags."""
 
 
 class LaunchDarkly:
@@ -73,7 +76,7 @@ class LaunchDarkly:
         resources = [r for r in map(_parse_resource, _resources(event)) if r]
         if not resources:
             kind = event.get("kind")
-            return () if not isinstance(kind, str) or kind in _KINDS else None
+            return None if isinstance(kind, str) and kind in _IRRELEVANT else ()
         ours = [r for r in resources if _touches(r, hook.options)]
         return _wanted(event, ours, hook.options) if ours else None
 
@@ -166,7 +169,7 @@ def _parse_resource(text: str) -> dict[str, str]:
 
 def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
     """Say whether a resource can change the flags of the hook's project and environment."""
-    if list(resource)[-1] not in _LEAVES:
+    if list(resource)[-1] in _IRRELEVANT:
         return False
     return all(
         not options.get(option) or resource.get(kind, "*") in {"*", options[option]}

@@ -19,7 +19,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from storesync.answers import parse_object, raise_for_status
+from storesync.answers import (
+    check_parsed_bytes,
+    parse_object,
+    parsed_bytes,
+    raise_for_status,
+)
 from storesync.errors import (
     CredentialsRefusedError,
     EndpointNotFoundError,
@@ -85,6 +90,7 @@ class SplitApi:
         self._lock = Lock()
         self._bytes = 0
         self._keys = 0
+        self._parsed_bytes = 0
 
     def definitions(self, sets: Collection[str], bypass: str) -> Definitions:
         """Fetch flags and rule-based segments.
@@ -107,6 +113,8 @@ class SplitApi:
             answer = self._get("/splitChanges", query)
             size += len(answer.body)
             _check_size(size, self._http.limits.max_body_bytes)
+            self._parsed_bytes += parsed_bytes(answer.body)
+            check_parsed_bytes(self._parsed_bytes, self._http.limits.max_parsed_bytes)
             document = parse_object(answer, TITLE)
             if "ff" in document:
                 page = parse(document["ff"], "ff", ("d", "s", "t"), since)
@@ -149,6 +157,8 @@ class SplitApi:
             with self._lock:
                 self._bytes += len(answer.body)
                 self._check_allowance(self._bytes, MAX_SEGMENT_BYTES, "bytes")
+                needed = self._parsed_bytes + parsed_bytes(answer.body)
+                check_parsed_bytes(needed, self._http.limits.max_parsed_bytes)
                 document = parse_object(answer, TITLE)
                 del answer
                 page = parse_segment(document, name, since)

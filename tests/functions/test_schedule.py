@@ -1,0 +1,226 @@
+"""The schedule queues one check per source: none waits for another, no webhook for any of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simulators import faults
+from simulators.deployment import KEY, Calls, Context, Deployment, Output, ShiftedClock, batch, ring
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.template import read_template
+from storesync import sync
+from storesync.patience import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEP_S = sync.STEP_S
+SCHEDULE_S = 300
+SILENT = 70
+EVENTS = read_template()["Resources"]["SyncFunction"]["Properties"]["Events"]
+BATCH = EVENTS["Rings"]["Properties"]["BatchSize"]
+RUNS = EVENTS["Rings"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+HOLD_S = sync.SCHEDULED.fetch_s + 1
+"""How long a run takes that checks a silent provider."""
+PUBLISHED_S = 10
+PUBLISHING_S = 3
+"""A cold start, a fetch and its publication, generously."""
+
+
+def invoke(event: Any) -> Any:
+    """Hand an event to the function; return what it returns, as JSON."""
+    return json.loads(json.dumps(sync.handler(event, Context())))
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchDarklySimulator]:
+    """Give a LaunchDarkly that never responds, for which a check waits half a second."""
+    short = Limits(faults=sync.SCHEDULED.faults, fetch_s=0.5)
+    monkeypatch.setattr(sync, "SCHEDULED", short)
+    with LaunchDarklySimulator(sdk_key=KEY) as provider:
+        provider.faults.extend(faults.silence() for _ in range(1_000))
+        yield provider
+
+
+@pytest.fixture
+def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
+    """Give a deployment that keeps a LaunchDarkly in sync."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    return stack
+
+
+def queued(calls: Calls) -> list[dict[str, Any]]:
+    """Return the checks that were queued, in their order, each with its delay."""
+    return [
+        {**json.loads(entry["MessageBody"]), "delay": entry["DelaySeconds"]}
+        for call in calls.of("SendMessageBatch")
+        for entry in call["Entries"]
+    ]
+
+
+def test_the_longest_unchecked_is_first_and_checks_are_spread(
+    prod: Deployment,
+    launchdarkly: LaunchDarklySimulator,
+    clock: ShiftedClock,
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never checked, then checked last hour, then a moment ago; two seconds for each."""
+    monkeypatch.setattr(sync, "STEP_S", STEP_S)
+    for name in ("a-new", "an-old"):
+        prod.put_source(name, "launchdarkly", launchdarkly.url, KEY)
+    invoke({"source": "an-old"})
+    clock.advance(3600)
+    invoke({"source": "prod"})
+    begun_ms = int(clock.now() * 1000)
+    answer = invoke({"schedule": True})
+    assert [each["source"] for each in answer] == ["a-new", "an-old", "prod"]
+    assert {each["outcome"] for each in answer} == {"queued"}
+    checks = queued(calls)
+    assert [check["source"] for check in checks] == ["a-new", "an-old", "prod"]
+    for place, check in enumerate(checks):
+        assert check["trigger"] == "schedule"
+        assert STEP_S * place - 1 < check["delay"] <= STEP_S * (place + 1)
+        assert check["sent_at"] >= begun_ms + 1000 * check["delay"]
+
+
+@pytest.mark.parametrize("minutes", ["1", "5", "360"])
+def test_the_last_check_is_due_before_half_of_the_interval(
+    stack: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch, minutes: str
+) -> None:
+    """However many sources there are, and never after what SQS can delay."""
+    monkeypatch.setattr(sync, "STEP_S", STEP_S)
+    monkeypatch.setenv("FLAGSTORE_RECONCILE_MINUTES", minutes)
+    for number in range(SILENT):
+        stack.put(f"sources/s{number}", {"provider": "launchdarkly"})
+    invoke({"schedule": True})
+    delays = [check["delay"] for check in queued(calls)]
+    assert len(delays) == SILENT
+    assert delays == sorted(delays)
+    assert max(delays) <= min(30 * int(minutes), 900, STEP_S * SILENT)
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.status(503), faults.status(401), faults.malformed_json()], ids=lambda f: f.name
+)
+def test_a_scheduled_check_that_fails_is_not_retried(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, fault: faults.Fault, calls: Calls
+) -> None:
+    """Whatever fails: one fetch, and nothing of it stays on the queue or becomes a dead letter."""
+    launchdarkly.faults.extend([fault] * 2)
+    prod.run_schedule(invoke)
+    assert len(launchdarkly.requests) == 1
+    assert prod.waiting() == {"due": 0, "delayed": 0, "in flight": 0}
+    assert not calls.of("ChangeMessageVisibility")
+
+
+def test_a_webhook_in_the_same_batch_is_retried_as_ever(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator
+) -> None:
+    """A scheduled check of its source takes nothing from it, and is not repeated with it."""
+    launchdarkly.faults.extend([faults.status(503)] * 4)
+    prod.send(ring("prod"), ring("prod", trigger="schedule"))
+    records = prod.receive()
+    answer = invoke(batch(*records))
+    (failed,) = answer["batchItemFailures"]
+    (body,) = [each["body"] for each in records if each["messageId"] == failed["itemIdentifier"]]
+    assert json.loads(body)["trigger"] == "webhook"
+    assert len(launchdarkly.requests) == 4
+
+
+def test_a_check_that_was_tried_or_replaced_is_dropped(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, clock: ShiftedClock
+) -> None:
+    """A run that was cut off leaves its messages: the second receipt ends them, as does age."""
+    prod.send(ring("prod", trigger="schedule"))
+    (record,) = prod.receive()
+    record["attributes"]["ApproximateReceiveCount"] = "2"
+    assert invoke(batch(record)) == {"batchItemFailures": []}
+    record["attributes"]["ApproximateReceiveCount"] = "1"
+    clock.advance(SCHEDULE_S + 5)
+    assert invoke(batch(record)) == {"batchItemFailures": []}
+    assert launchdarkly.requests == []
+
+
+def test_without_the_queue_the_schedule_checks_by_itself(
+    prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
+) -> None:
+    """An outage of SQS costs webhooks, and not the checks that make up for them."""
+    calls.down["sqs"] = "AccessDeniedException"
+    (outcome,) = invoke({"schedule": True})
+    assert outcome["outcome"] == "published"
+    assert prod.flags("prod") == set(launchdarkly.flags())
+
+
+def test_every_source_is_checked_beside_one_that_never_responds(
+    stack: Deployment, silent: LaunchDarklySimulator, clock: ShiftedClock
+) -> None:
+    """Two hundred sources, one of them silent: all others are checked in each of two schedules."""
+    with LaunchDarklySimulator(*launchdarkly_flags(1), sdk_key=KEY) as good:
+        for number in range(199):
+            stack.put_source(f"s{number:03}", "launchdarkly", good.url, KEY, rows=False)
+        stack.put_source("a-silent", "launchdarkly", silent.url, KEY)
+        for rounds in (1, 2):
+            clock.advance(SCHEDULE_S)
+            stack.run_schedule(invoke)
+            assert len(good.requests) == 199 * rounds
+
+
+def test_a_webhook_is_served_in_a_batch_of_silent_providers(
+    stack: Deployment,
+    silent: LaunchDarklySimulator,
+    launchdarkly: LaunchDarklySimulator,
+    output: Output,
+) -> None:
+    """It is published before the first of the others has been given up."""
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    names = [f"a{number}" for number in range(BATCH - 1)]
+    for name in names:
+        stack.put_source(name, "launchdarkly", silent.url, KEY)
+    stack.send(*(ring(name, trigger="schedule") for name in names), ring("prod"))
+    records = stack.receive()
+    assert len(records) == BATCH
+    assert invoke(batch(*records)) == {"batchItemFailures": []}
+    ended = [line for line in output.logs if line["message"] in {"published", "failed"}]
+    assert ended[0]["source"] == "prod"
+
+
+def test_seventy_silent_providers_delay_no_webhook(
+    stack: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run begins in time to publish within ten seconds, by a model of Lambda's poller."""
+    monkeypatch.setattr(sync, "STEP_S", STEP_S)
+    for number in range(SILENT):
+        stack.put(f"sources/s{number}", {"provider": "launchdarkly"})
+    invoke({"schedule": True})
+    delays = [check["delay"] for check in queued(calls)]
+    assert len(delays) == SILENT
+    rng = random.Random(10)
+    moments = [rng.uniform(0, max(delays) + HOLD_S) for _ in range(2_000)]
+    longest = max(waited(delays, moment, rng) for moment in moments)
+    assert longest + PUBLISHING_S <= PUBLISHED_S
+
+
+def waited(delays: list[int], moment: float, rng: random.Random) -> float:
+    """Return how long a webhook waits for a run, where each run of these checks takes long.
+
+    SQS hands out what is due in any order.
+    """
+    free = [0.0] * RUNS
+    coming = sorted([*map(float, delays), moment])
+    due: list[float] = []
+    while True:
+        free.sort()
+        now = max(free[0], min(due or coming[:1]))
+        due += [at for at in coming if at <= now]
+        coming = [at for at in coming if at > now]
+        rng.shuffle(due)
+        taken, due = due[:BATCH], due[BATCH:]
+        if moment in taken:
+            return now - moment
+        free[0] = now + HOLD_S
