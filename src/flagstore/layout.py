@@ -190,6 +190,8 @@ class Pulse(NamedTuple):
     """Digest of what else shapes the set: layout, provider, base URL, options, rows."""
     projected: int = 0
     """The ticket that the rows show."""
+    rows_count: int = 0
+    """How many rows there are, in a store that may evict some. 0: not counted."""
     pinned: int = 0
     """Until when nothing may be published, in milliseconds since the epoch."""
     removed: int = 0

@@ -292,7 +292,7 @@ class Sync:
         if check.revision:  # the same content from an instance that lags undoes no later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
-        trailing_rows = check.seen.projected != check.seen.published
+        trailing_rows = not self._rows_follow(check.seen)
         report = self._report("unchanged", check.seen, check=check, lagging=lagging)
         if not (verify or trailing_rows):
             return report
@@ -334,7 +334,7 @@ class Sync:
         known = (
             stored
             and not (damaged or verify)
-            and seen.published == seen.projected
+            and self._rows_follow(seen)
             and seen.writer == self._writer
         )
         in_pieces = encoded.size() > layout.INLINE_BYTES or bool(
@@ -406,6 +406,12 @@ class Sync:
         except (StoreError, OutOfTimeError) as error:
             return replace(report, rows_error=str(error))
         return report
+
+    def _rows_follow(self, seen: Pulse) -> bool:
+        """Return whether the rows show what is published, and the store has evicted none."""
+        if seen.projected != seen.published or not seen.rows_count:
+            return seen.projected == seen.published
+        return self._store.count_rows(self._source.name) == seen.rows_count
 
     def _overtaken(self, check: Check, pulse: Pulse) -> Report:
         """Judge a fence that did not hold."""

@@ -296,6 +296,9 @@ class Publisher:
         for group in groups:
             self._store.commit(self._source, fence, {}, group)
         self._store.commit(self._source, fence, {"projected": ticket, **sets}, last)
+        count = self._store.count_rows(self._source)
+        if count is not None:
+            self._store.commit(self._source, fence, {"rows_count": count or None})
         return plan
 
 

@@ -21,6 +21,7 @@ from simulators.redis_server import (
     redis_cluster,
     redis_server,
 )
+from simulators.split_flags import new_flag
 from storesync.budget import Budget, SystemClock
 from storesync.errors import StoreError
 from storesync.model import FlagSet, Report, Ring, Secret, Source
@@ -237,7 +238,7 @@ def test_removed_rows_are_gone(rig: Rig) -> None:
 
 
 def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
-    """Rows that are changed, missing or too many, in any bytes, and a mark that is missing."""
+    """Rows that are changed, missing or too many, in any bytes."""
     rig.sync()
     admin = rig.server.admin
     admin.hset("{prod}:features", "a", '{"key":"a","version":3,"on":false}')
@@ -245,7 +246,6 @@ def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
     for field in (b"more", b"\xff\xfe", b""):
         admin.hset("{prod}:features", field, b"\xff not JSON")
     admin.hset("{prod}:segments", "s", "[" * 100_000)
-    admin.delete(MARKER)
     rig.sync()
     assert rig.rows() != wanted(rig)
     rig.sync(step_s=HOUR_S)
@@ -380,3 +380,21 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
         store.draw("prod", FLOOR)
         store.commit("prod", Fence(), {"projected": 1})
     assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
+
+
+@pytest.mark.parametrize("name", ["model", "launchdarkly", "split"])
+def test_evicted_rows_come_back_with_the_next_check(redis_server: Server, name: str) -> None:
+    """In every layout, and long before the hourly comparison of all rows."""
+    flags: dict[str, Any] = {"a": dict(FLAGS["a"])} if name != "split" else {"a": new_flag("a")}
+    provider = ModelProvider(flags, name=name)
+    with closing(Rig(redis_server, provider)) as rig:
+        rig.sync()
+        admin: Any = redis_server.admin
+        patterns = ["{prod}[.:]*", "flagstore:{prod}:flags:*", "flagstore:{prod}:features:*"]
+        rows = [key for pattern in patterns for key in admin.keys(pattern)]
+        assert rows
+        before = {key: admin.dump(key) for key in rows}
+        for lost in rows:
+            admin.delete(lost)
+            assert rig.sync().outcome == "unchanged"
+            assert {key: admin.dump(key) for key in rows} == before, lost

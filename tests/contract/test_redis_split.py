@@ -304,7 +304,7 @@ def test_ten_thousand_keys_take_one_step(rig: Rig, monkeypatch: pytest.MonkeyPat
     rig.provider.segments |= segment("many", *MANY[1:10_000])
     rig.provider.change()
     rig.sync()
-    assert commits[-1] == 1
+    assert [count for count in commits if count][-1] == 1
     assert rows(rig) == wanted(rig.provider)
 
 

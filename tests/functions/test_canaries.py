@@ -80,8 +80,12 @@ def invoke(event: Any) -> Any:
     return answer
 
 
-def test_webhooks(both: Deployment, output: Output) -> None:
-    """Good, forged and broken ones, with every secret in the wrong place too."""
+@pytest.mark.parametrize("dev", ["false", "true"])
+def test_webhooks(
+    both: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, dev: str
+) -> None:
+    """Good, forged and broken ones, with every secret in the wrong place too, in any mode."""
+    monkeypatch.setenv("POWERTOOLS_DEV", dev)
     assert send(signed("prod", BODY)) == 202
     assert send(signed("prod", BODY, OLD_SECRET)) == 202
     assert send(request("unleash", BODY, token=TOKEN)) == 202

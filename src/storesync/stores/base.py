@@ -151,6 +151,9 @@ class Store(Protocol):
             FenceLostError: if the fence does not hold; carries the pulse.
         """
 
+    def count_rows(self, source: str) -> int | None:
+        """Return how many rows are there, or None for a store that never loses single ones."""
+
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records that nothing names yet, each on its own, until all are written."""
 

@@ -37,7 +37,7 @@ from storesync.stores.redis_rows import (
     native_name,
     to_row,
 )
-from storesync.stores.redis_scripts import COMMIT, DRAW, SCAN
+from storesync.stores.redis_scripts import COMMIT, COUNT, DRAW, SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,6 +107,20 @@ class RedisStore:
         if not is_marker(namespace):
             for row in self._scan(namespace, prefix):
                 yield {"namespace": namespace, "key": row["key"]}
+
+    def count_rows(self, source: str) -> int | None:
+        """Return how many rows are there: keys of Redis, which it may evict one by one."""
+        namespaces = [*layout.row_namespaces(source), layout.document_key(source).namespace]
+        prefixes = {index_name(name): f"{index_name(name)}:" for name in namespaces}
+        split = layout.split_namespace(source)
+        prefixes[index_name(split)] = plain_name(Key(split, ""))
+        count: int = self._calls.script(
+            "counting rows", COUNT, list(prefixes), [*prefixes.values()]
+        )
+        if self._native:
+            hashes = [native_name(name) for name in namespaces if is_native(name)]
+            count += self._calls.command("counting rows", "EXISTS", *hashes)
+        return count
 
     def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
         start, end = between(prefix)
