@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.verdicts import DAMAGED, REFUSED, verdicts
 from storesync.errors import CorruptStoreError, MalformedAnswerError, RefusedSetError
+from storesync.verdicts import DAMAGED, REFUSED, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

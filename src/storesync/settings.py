@@ -47,8 +47,6 @@ class SyncSettings:
     head_replicas: int
     reconcile_minutes: int = 5
     """Between two runs of the schedule."""
-    redis_ca_file: str = ""
-    """Empty: the system's authorities are trusted."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -65,7 +63,6 @@ class SyncSettings:
             trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
             head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
             reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
-            redis_ca_file=environ.get("FLAGSTORE_REDIS_CA_FILE", ""),
         )
         env.check()
         return settings

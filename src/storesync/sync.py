@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import batched
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 RESERVE_S = 2.0
 """Left for answering the queue, logs and metrics when the function's time runs out."""
+REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
+"""The only authorities to trust for Redis, where the file was packed (docs/redis.md)."""
 PARALLEL = 32
 """Sources that are synced at once; each has the whole time budget."""
 SCHEDULED = Limits(faults=1)
@@ -134,7 +137,7 @@ class Syncer:
         self._stores = stores or Stores(
             boto3.client("dynamodb", config=_config()),
             settings.table,
-            redis_ca_file=settings.redis_ca_file,
+            redis_ca_file=str(REDIS_CA_FILE) if REDIS_CA_FILE.is_file() else "",
         )
         self._sqs = sqs or boto3.client("sqs", config=_config())
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again

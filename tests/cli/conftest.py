@@ -13,7 +13,7 @@ from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
-from storesync import webhook
+from storesync import initialization, webhook
 from tests.cli.rig import Rig
 
 if TYPE_CHECKING:
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from simulators.aws import Table
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[None]:
+    """Give the functions their logger back, which the command line keeps for its process."""
+    logger = initialization.log
+    level, stream = logger.log_level, logger.registered_handler.stream  # type: ignore[attr-defined]
+    yield
+    logger.setLevel(level)
+    logger.registered_handler.setStream(stream)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ SRC = HERE.parents[1] / "src"
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
 PROVIDERS = ("launchdarkly", "split", "unleash")
 DOSE, WHOLE = 3_000, 100_000
-TO_FIND = 20_000
+TO_FIND = 100_000
 """Cases within which a campaign finds each fault."""
 
 
