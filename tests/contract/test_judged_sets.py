@@ -13,10 +13,9 @@ import pytest
 
 from data import needed
 from flagstore import Client
-from flagstore.evaluation import verdicts
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
-from storesync import providers
+from storesync import providers, verdicts
 from storesync.budget import Budget, now_ms
 from storesync.errors import MalformedAnswerError, RefusedSetError, SuspectSetError
 from storesync.guard import check_items, may_lose
