@@ -104,7 +104,8 @@ def test_responses_that_fill_the_memory_fail_their_own_source_only(
         ssm = aws.client("ssm")
         for name, (provider, url) in sources.items():
             put(ssm, f"{prefix}/sources/{name}", {"provider": provider, "allow_http": True})
-            put(ssm, f"{prefix}/credentials/{name}", {"key": KEY, "base_url": url})
+            credentials = {"provider": provider, "key": KEY, "base_url": url}
+            put(ssm, f"{prefix}/credentials/{name}", credentials)
         for server in (heavy, unleash, split):
             server.faults.extend([faults.inflated(body)] * FETCHES)
         done = subprocess.run(
