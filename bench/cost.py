@@ -103,21 +103,21 @@ class Units(NamedTuple):
     change_reads: float
     cold_reads: float
     """Of a cold reader, or of a warm one that loads what is new."""
-    head_writes: float
-    """Of the head alone, within such a publication."""
+    snapshot_writes: float
+    """Of the snapshot record alone, within such a publication."""
     verify_writes: float
-    """Of the check that verifies head and rows, once an hour."""
+    """Of the check that verifies snapshot record and rows, once an hour."""
     verify_reads: float
     rows_bytes: float
-    """Everything in the table but heads and history."""
-    head_bytes: float
+    """Everything in the table but snapshot records and history."""
+    snapshot_bytes: float
 
 
 class Knobs(NamedTuple):
     """What changes the cost: parameters of the stack, and the reader's ``ttl_s``."""
 
     reconcile_minutes: float = 5
-    trailing: bool = True
+    followup: bool = True
     replicas: int = 1
     sync_mb: int = 512
     ttl_s: float = TTL_S
@@ -150,17 +150,17 @@ class Flood(NamedTuple):
 def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     """Return what each service bills for one source, its readers included."""
     scheduled = MINUTES / knobs.reconcile_minutes
-    trailing = load.changes if knobs.trailing else 0
+    followup = load.changes if knobs.followup else 0
     # One that queues the checks, and the check.
-    runs = 2 * scheduled + load.changes + trailing
-    replicas = (knobs.replicas - 1) * units.head_writes
+    runs = 2 * scheduled + load.changes + followup
+    replicas = (knobs.replicas - 1) * units.snapshot_writes
     writes = (
         load.changes * (units.change_writes + replicas)
-        + 2 * (scheduled + trailing)
+        + 2 * (scheduled + followup)
         + HOURS * units.verify_writes
     )
     refreshes = load.refreshes * TTL_S / knobs.ttl_s
-    stored = units.rows_bytes + (knobs.replicas + KEPT_VERSIONS) * units.head_bytes
+    stored = units.rows_bytes + (knobs.replicas + KEPT_VERSIONS) * units.snapshot_bytes
     hours = min(1.0, 60 / knobs.reconcile_minutes)
     changing = min(1.0, load.changes / HOURS)
     metrics = STACK_METRICS + CHECK_METRICS + CHANGE_METRICS * changing
@@ -169,7 +169,7 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         "HTTP API": load.changes * HTTP_API_CALL,
         "Lambda": (runs + load.changes) * LAMBDA_CALL
         + (runs * SYNC_S * knobs.sync_mb / 1024 + load.changes * WEBHOOK_GB_S) * LAMBDA_GB_S,
-        "SQS": ((scheduled + load.changes + trailing) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
+        "SQS": ((scheduled + load.changes + followup) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
         "EventBridge Scheduler": scheduled * SCHEDULER_CALL,
         # A webhook's secret and a provider's key, decrypted by those who start or look again.
         "KMS": (runs + load.changes) * KMS_CALL,

@@ -70,19 +70,19 @@ class CountingClient:
     def _now(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return an item as it is now, uncounted."""
         key, table = arguments["Key"], arguments["TableName"]
-        answer = self._client.get_item(TableName=table, Key=key, ConsistentRead=True)
-        return dict(answer.get("Item", key))
+        response = self._client.get_item(TableName=table, Key=key, ConsistentRead=True)
+        return dict(response.get("Item", key))
 
     def _get(self, method: Any, arguments: dict[str, Any]) -> Any:
-        answer = method(**arguments)
-        self._read([answer.get("Item", {})], arguments)
-        return answer
+        response = method(**arguments)
+        self._read([response.get("Item", {})], arguments)
+        return response
 
     def _query(self, method: Any, arguments: dict[str, Any]) -> Any:
-        answer = method(**arguments)
+        response = method(**arguments)
         # A projection narrows what is sent, not what is billed; so this is a lower bound then.
-        self._read(answer["Items"], arguments)
-        return answer
+        self._read(response["Items"], arguments)
+        return response
 
     def _read(self, items: list[dict[str, Any]], arguments: dict[str, Any]) -> None:
         units = max(1, ceil(sum(map(size, items)) / READ_BYTES))
@@ -93,9 +93,9 @@ class CountingClient:
         return method(**arguments)
 
     def _update(self, method: Any, arguments: dict[str, Any]) -> Any:
-        answer = method(**arguments)
+        response = method(**arguments)
         self._written(self._now(arguments))
-        return answer
+        return response
 
     def _delete(self, method: Any, arguments: dict[str, Any]) -> Any:
         self._written(self._now(arguments))
@@ -121,10 +121,10 @@ class CountingClient:
                 later.append(details)
             else:  # a deletion, or a check, which is billed as if it wrote
                 self._written(self._now(details), 2)
-        answer = method(**arguments)
+        response = method(**arguments)
         for details in later:
             self._written(self._now(details), 2)
-        return answer
+        return response
 
 
 _COUNTED: dict[str, Any] = {

@@ -11,13 +11,13 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import REPOSITORY, SDKS
-from sdks.rig import SOURCE, RedisRig, Rig, _budget, _source
+from sdks.rig import SOURCE, RedisRig, Rig, _deadline, _source
 from simulators import launchdarkly, split, unleash
 from simulators.aws import Table
 from storesync import providers
-from storesync.budget import SystemClock
+from storesync.deadline import SystemClock
 from storesync.http import HttpClient
-from storesync.model import Ring
+from storesync.model import SyncRequest
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import DynamoDBStore
 
@@ -116,11 +116,11 @@ def sync(  # noqa: PLR0913 - what a check is of
     if rows and not verify:
         _done(rig.sync(client))
         return
-    source, budget = _source(server, name, rows=rows), _budget(clock)
-    store = DynamoDBStore(client or table.client, table.name, budget)
+    source, deadline = _source(server, name, rows=rows), _deadline(clock)
+    store = DynamoDBStore(client or table.client, table.name, deadline)
     provider = providers.get(name)
-    check = Sync(source, provider, store, http=HttpClient(), budget=budget, verify=verify)
-    _done(check.run([Ring(SOURCE, trigger="schedule")]))
+    check = Sync(source, provider, store, http=HttpClient(), deadline=deadline, verify=verify)
+    _done(check.run([SyncRequest(SOURCE, trigger="schedule")]))
 
 
 def publish_redis(redis: Server, name: str, count: int) -> str:

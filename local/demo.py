@@ -28,8 +28,8 @@ SHOWN_FLAGS = 4
 SYNC_WITHIN_S = 30.0
 SEEN_WITHIN_S = 30.0
 POLL_S = 0.05
-# Checks of one source start at least 1 s apart when rings come in a burst; a lone one never waits,
-# and that is the time to show.
+# Checks of one source start at least 1 s apart when sync requests come in a burst; a lone one never
+# waits, and that is the time to show.
 PAUSE_S = 1.2
 NOISE = ("START ", "END ", "REPORT ", '{"_aws"')
 
@@ -63,7 +63,7 @@ class Demo:
         return f"{self.deployed.webhook_base_url}/{SOURCE}"
 
     def configure(self) -> None:
-        """Write the parameters of the source, and tell the provider where to ring."""
+        """Write the parameters of the source, and tell the provider where to request a sync."""
         ssm = self.stand_in.client("ssm")
         parameters = self.provider.parameters(self.secret, self.store)
         for path, (kind, content) in parameters.items():
@@ -84,8 +84,8 @@ class Demo:
                 QueueUrl=self.deployed.queue_url, MessageBody=body
             )
 
-    def first_ring(self) -> None:
-        """Let the provider ring once."""
+    def first_request(self) -> None:
+        """Let the provider sync request once."""
         if self.provider.webhooks:
             self.first_webhook()
             return
@@ -93,24 +93,24 @@ class Demo:
         with step("event to the queue, then SyncFunction fetches and publishes, cold"):
             self.provider.switch(on=False)
             report = self._published()
-        say(f"{report['message']} to {self.store.title} as ticket {report['ticket']}")
+        say(f"{report['message']} to {self.store.title} as fencing token {report['token']}")
 
     def first_webhook(self) -> None:
-        """Ring once, and once as a stranger."""
+        """Sync request once, and once as a stranger."""
         title(f"The first webhook: at {self.provider.title}, somebody makes the flag {FLAG}")
         with step("webhook to the HTTP API; WebhookFunction starts cold"):
             self.provider.switch(on=False)
-            status = self._answer()
+            status = self._response()
             delivered = status in self.provider.server.delivered
             _expect(delivered, f"the webhook was answered with {status}", self._log())
         with step("queue, then SyncFunction fetches and publishes, cold too"):
             report = self._published()
-        done = f"{report['message']} to {self.store.title} as ticket {report['ticket']}"
-        say(f"answered with {status}, then {done}")
+        done = f"{report['message']} to {self.store.title} as fencing token {report['token']}"
+        say(f"responded with {status}, then {done}")
         with step("the same from a stranger, with another secret"):
             status = self._forged()
             _expect(status == 401, f"a forged webhook was answered with {status}", self._log())  # noqa: PLR2004 - HTTP
-        say(f"answered with {status}, and nothing more happened")
+        say(f"responded with {status}, and nothing more happened")
 
     def shown_flags(self) -> list[str]:
         """Return the flags that the consumer prints."""
@@ -136,7 +136,7 @@ class Demo:
         aws = self.stand_in
         title("Yours to play with; the consumer goes on to show changes")
         say(
-            f"Switch a flag at {self.provider.title}, which rings:\n"
+            f"Switch a flag at {self.provider.title}, which requests a sync:\n"
             f"  curl -X POST {self.provider.server.url}{TOGGLE}{FLAG}\n"
             f"{self._by_hand()}"
             "Look around with the aws command:\n"
@@ -153,13 +153,13 @@ class Demo:
         title("Ctrl-C ends it and leaves nothing behind.")
 
     def _by_hand(self) -> str:
-        """Return how to ring by hand; an event of AppConfig is in events/."""
+        """Return how to request a sync by hand; an event of AppConfig is in events/."""
         if not self.provider.webhooks:
             return ""
         url, headers = self.provider.by_hand(self.url, self.secret)
         header = "".join(f" \\\n    -H '{name}: {value}'" for name, value in headers.items())
         return (
-            f"Ring by hand (the secret is {self.secret}):\n"
+            f"Sync request by hand (the secret is {self.secret}):\n"
             f"  curl -i --cacert {self.stand_in.ca_bundle} \\\n"
             f"    {url} -d '{self.provider.example}'{header}\n"
         )
@@ -189,14 +189,14 @@ class Demo:
 
     # -- what is seen ---------------------------------------------------------------------------
 
-    def _answer(self) -> int:
+    def _response(self) -> int:
         self.provider.server.settle()
         return int(self.provider.server.deliveries[-1].statuses[-1])
 
     def _forged(self) -> int:
         url, headers = self.provider.by_hand(self.url, "not-the-webhook-secret")
         self.provider.server.send(url, headers, self.provider.example.encode(), 1)
-        return self._answer()
+        return self._response()
 
     def _log(self) -> str:
         """Return what may explain a failure: the functions' words, the stand-in's complaints."""

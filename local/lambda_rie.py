@@ -38,8 +38,8 @@ DEFAULT_REGION = "eu-west-1"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 START_WITHIN_S = 10.0
 STOP_GRACE_S = 2.0
-# The emulator answers up to 0.1 s after the limit, and it starts the interpreter within the call.
-ANSWER_MARGIN_S = 10.0
+# The emulator responses up to 0.1 s after the limit, and it starts the interpreter within the call.
+RESPONSE_MARGIN_S = 10.0
 LOG_WITHIN_S = 0.5
 
 
@@ -140,14 +140,14 @@ class RuntimeEmulator:
         The first call includes importing the handler's module.
 
         Raises:
-            RuntimeError: the emulator gave no answer; the text holds the log of the call.
+            RuntimeError: the emulator gave no response; the text holds the log of the call.
 
         """
         # A second request while one is in flight makes the emulator crash.
         with self._one_at_a_time:
             start = len(self.log())
             connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=self.timeout_s + ANSWER_MARGIN_S
+                "127.0.0.1", self._port, timeout=self.timeout_s + RESPONSE_MARGIN_S
             )
             try:
                 connection.request("POST", INVOKE_PATH, json.dumps(event))
@@ -157,7 +157,7 @@ class RuntimeEmulator:
                 raise RuntimeError(message) from error
             finally:
                 connection.close()
-            payload, error_type = _read_answer(body)
+            payload, error_type = _read_response(body)
             return Invocation(payload=payload, error=error_type, log=self._log_of_call(start))
 
     def log(self) -> str:
@@ -233,7 +233,7 @@ class RuntimeEmulator:
         }
 
     def _log_of_call(self, start: int) -> str:
-        # The answer may overtake the last lines, of which REPORT is the very last.
+        # The response may overtake the last lines, of which REPORT is the very last.
         deadline = time.monotonic() + LOG_WITHIN_S
         while "REPORT RequestId" not in (text := self.log()[start:]):
             if time.monotonic() > deadline:
@@ -250,7 +250,7 @@ class RuntimeEmulator:
             self._home = None
 
 
-def _read_answer(body: str) -> tuple[Any, str | None]:
+def _read_response(body: str) -> tuple[Any, str | None]:
     """Return the payload and the type of the error that it tells of.
 
     The emulator sends errors with the same status as results, and no header that tells them apart.

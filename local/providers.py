@@ -1,4 +1,4 @@
-"""The simulated providers of ``make run``: what to configure, how to change a flag, how to ring."""
+"""The simulated providers of ``make run``: their settings, a changed flag, its webhook."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class _Toggles(ProviderServer):
         return bool(flag[self.switch]) != self.inverted
 
     def turn(self, flag: str, *, on: bool) -> None:
-        """Make the flag, or switch it, and ring."""
+        """Make the flag, or switch it, and sync request."""
         simulator: Any = self  # what the simulators share beyond their base has no type
         simulator.set_flag(flag, **{self.switch: on != self.inverted})
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Change the flag and ring, or answer as the provider."""
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Change the flag and sync request, or response as the provider."""
         if request.method != "POST" or not request.path.startswith(TOGGLE):
-            return super().answer(request)
+            return super().response(request)
         flag = request.path.removeprefix(TOGGLE)
         simulator: Any = self
         known = simulator.flags()
@@ -82,8 +82,8 @@ class Provider:
         server: the simulator.
         base_path: what the base URL has behind the simulator's address.
         source_options: options of the source.
-        hook_options: options of the webhook.
-        example: a webhook's body, for people who ring by hand.
+        webhook_options: options of the webhook.
+        example: a webhook's body, for people who sync request by hand.
         proof: returns what shows that a body comes from the provider: a header, by a secret.
             Without it, the secret is the last part of the URL.
         webhooks: whether it has any; else its events are put on the queue.
@@ -96,12 +96,12 @@ class Provider:
     example: str
     base_path: str = ""
     source_options: Mapping[str, str] = field(default_factory=dict)
-    hook_options: Mapping[str, str] = field(default_factory=dict)
+    webhook_options: Mapping[str, str] = field(default_factory=dict)
     proof: Callable[[bytes, str], dict[str, str]] | None = None
     webhooks: bool = True
 
     def switch(self, *, on: bool) -> None:
-        """Make the flag, or switch it, and ring."""
+        """Make the flag, or switch it, and sync request."""
         self.server.turn(FLAG, on=on)
 
     def parameters(self, secret: str, store: Store) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -114,15 +114,15 @@ class Provider:
         if not self.webhooks:
             return {"sources": ("String", source), "credentials": ("SecureString", credential)}
         credential["key"] = self.server.sdk_key
-        hook = {**base, "secrets": [secret], "options": dict(self.hook_options)}
+        webhook = {**base, "secrets": [secret], "options": dict(self.webhook_options)}
         return {
             "sources": ("String", source),
             "credentials": ("SecureString", credential),
-            "webhooks": ("SecureString", hook),
+            "webhooks": ("SecureString", webhook),
         }
 
     def by_hand(self, url: str, secret: str) -> tuple[str, dict[str, str]]:
-        """Return where to post :attr:`example`, and the headers that it needs, to ring."""
+        """Return where to post :attr:`example`, and the headers that request a sync."""
         if self.proof is None:
             return f"{url}/{secret}", {}
         return url, self.proof(self.example.encode(), secret)
@@ -146,7 +146,7 @@ def _launchdarkly() -> Provider:
         name="launchdarkly",
         title="LaunchDarkly",
         server=server,
-        hook_options={"project": server.project, "environment": server.environment},
+        webhook_options={"project": server.project, "environment": server.environment},
         example='{"kind": "flag"}',
         proof=lambda body, secret: {launchdarkly.SIGNATURE_HEADER: launchdarkly.sign(body, secret)},
     )
@@ -159,7 +159,7 @@ def _split() -> Provider:
         title="Split",
         server=server,
         base_path="/api",
-        hook_options={"environment": server.environment},
+        webhook_options={"environment": server.environment},
         example='{"type": "split"}',
     )
 
@@ -171,7 +171,7 @@ def _unleash() -> Provider:
         title="Unleash",
         server=server,
         source_options={"environment": server.environment},
-        hook_options={"environment": server.environment},
+        webhook_options={"environment": server.environment},
         example='{"type": "feature-updated"}',
         proof=lambda _body, secret: {"authorization": secret},
     )

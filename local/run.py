@@ -1,7 +1,7 @@
 """``make run``: the whole application on this machine, with nothing left behind.
 
-It deploys the template to the stand-in for AWS, rings with a simulated provider, and reads the
-flags in another process (``demo``), from DynamoDB or from Redis.
+It deploys the template to the stand-in for AWS, sync requests with a simulated provider, and reads
+the flags in another process (``demo``), from DynamoDB or from Redis.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
             )
             with step(f"{provider.title} with {OTHER_FLAGS} flags, its SSM parameters"):
                 demo.configure()
-            demo.first_ring()
+            demo.first_request()
             _consume(demo, begun, keep=keep)
     title("Ended; nothing is left running.")
 

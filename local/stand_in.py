@@ -60,7 +60,7 @@ class StandIn:
 
     Args:
         executable: the ``ministack`` command of the virtual environment that it is installed in.
-        region: the region that it answers for.
+        region: the region that it responds for.
         auth: check signatures, and IAM policies of users and of the functions' roles.
         ca: the authority that signs the certificate of :attr:`endpoint`, which is plain without.
         delay_s: seconds that a round trip to :attr:`endpoint` takes; only with *ca*.
@@ -199,12 +199,12 @@ class StandIn:
         """Forget everything: tables, queues, stacks, functions.
 
         Raises:
-            RuntimeError: the emulator did not answer with 200.
+            RuntimeError: the emulator did not respond with 200.
 
         """
         status, body = self._request("POST", "/_ministack/reset")
         if status != http.client.OK:
-            message = f"reset answered {status}: {body[:200]!r}\n{self.log()}"
+            message = f"reset responded {status}: {body[:200]!r}\n{self.log()}"
             raise RuntimeError(message)
 
     def log(self) -> str:

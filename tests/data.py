@@ -1,4 +1,4 @@
-"""Where the data is that no one here wrote: the providers' own suites, and recorded answers.
+"""Where the data is that no one here wrote: the providers' own suites, and recorded responses.
 
 The folder that ``CONFORMANCE_DATA`` names; else one beside the repository; else what `make
 conformance-data` fetched. Tests skip where a file is missing.

@@ -40,12 +40,12 @@ def fetch(entry: dict[str, Any], commit: str, base_url: str) -> bytes:
     """
     url = f"{base_url}/{entry['repository']}/{commit}/{entry['path']}"
     try:
-        answer = requests.get(url, timeout=TIMEOUT_S)
-        answer.raise_for_status()
+        response = requests.get(url, timeout=TIMEOUT_S)
+        response.raise_for_status()
     except requests.RequestException as error:
         message = f"{url}: {error}"
         raise FetchError(message) from error
-    data = answer.content
+    data = response.content
     if "lines" in entry:
         data = b"".join(data.splitlines(keepends=True)[: entry["lines"]])
     found = hashlib.sha256(data).hexdigest()

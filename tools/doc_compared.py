@@ -53,16 +53,16 @@ TIMED = {
     ),
 }
 WARM = {"launchdarkly": "LaunchDarkly", "split": "Split", "unleash": "Unleash"}
-STARTS = re.compile(r"the provider answers 503 when a function starts \((.+?),.*\)")
-EMPTY = re.compile(r"the server answers 200 with an empty set \((\w+)")
+STARTS = re.compile(r"the provider responds with 503 when a function starts \((.+?),.*\)")
+EMPTY = re.compile(r"the server responds with 200 with an empty set \((\w+)")
 KILLED = re.compile(r"250 flags become 210, killed before and after every call that writes")
 
 
 def tables() -> dict[str, str]:
     """Return the README's generated part by its name."""
     rows = [*_cold(), _warm(), _started(), _emptied(), _killed()]
-    heads = ["", "instead", "flagstore", "measured by"]
-    return {"compared": table(heads, rows)}
+    snapshot_records = ["", "instead", "flagstore", "measured by"]
+    return {"compared": table(snapshot_records, rows)}
 
 
 def _cold() -> Iterator[tuple[str, ...]]:
@@ -127,7 +127,7 @@ def _started() -> tuple[str, ...]:
 def _emptied() -> tuple[str, ...]:
     ((match, row),) = _faults(EMPTY)
     theirs = row[0].partition(";")[0].replace("a client that starts then", match[1])
-    return "the provider answers 200 with an empty set", theirs, row[1].split(",")[0], TORTURE
+    return "the provider responds with 200 with an empty set", theirs, row[1].split(",")[0], TORTURE
 
 
 def _killed() -> tuple[str, ...]:

@@ -21,9 +21,9 @@ COST = {
     "ReconcileMinutes": "each check is one run of SyncFunction, one request to each provider and "
     "two small writes to the table for each source: with 5 some 8,600 runs a month, with 1 five "
     "times as many",
-    "TrailingSyncSeconds": "one message and one check more for each webhook or burst of them",
+    "FollowUpSyncSeconds": "one message and one check more for each webhook or burst of them",
     "AppConfigProfile": "the calls of AppConfig's API at each check",
-    "HeadReplicas": "each copy is one more write of the whole compressed set for each change",
+    "SnapshotReplicas": "each copy is one more write of the whole compressed set for each change",
     "SyncMemorySize": "Lambda bills memory times duration",
     "SyncTimeout": "a provider that hangs is paid for as long as a run may take",
     "ThrottleRate": "the most that a flood can cost: each request that passes is billed, and runs "
@@ -39,11 +39,11 @@ COST = {
 
 WHY = {
     "ReadWebhookSecrets": "how the webhooks of each source are checked",
-    "Ring": "puts a ring on the queue",
+    "SendSyncRequest": "puts a sync request on the queue",
     "WriteOwnLogs": "its own log group, which the stack makes: it may make none",
     "ReadSources": "what is synced, and with which key",
-    "TakeAndRepeatRings": "Lambda's poller takes rings with this role; the function puts one back "
-    "that should come again, and one that trails a webhook",
+    "TakeAndRepeatSyncRequests": "Lambda's poller takes sync requests with this role; the function "
+    "puts one back that should come again, and one that follows a webhook",
     "PublishFlags": "reads what is published, writes what is new. No `Scan`: every key is known",
     "DescribeSubnets": "Lambda, before it makes network interfaces; EC2 knows no narrower resource",
     "InvokeSync": "the schedule calls SyncFunction",
@@ -52,7 +52,7 @@ WHY = {
     "FallBackToTheDataPlane": 'only used by sources with `"fallback": "data-plane"`',
     "ReadFlags": "the flags and how new they are; a request has to name the partition keys it "
     "reads, so it can never walk over the table",
-    "RingFromThisRule": "deployments of the AppConfig profile ring",
+    "SyncRequestFromThisRule": "deployments of the AppConfig profile sync request",
     "KeepWhatThisRuleCannotDeliver": "what could not be put on the queue for an hour",
 }
 """What each statement is for, by its Sid."""
@@ -145,11 +145,11 @@ def condition(value: Mapping[str, Any]) -> str:
     """Return a condition in one line; empty where there is none."""
     parts = []
     for operator, tested in value.items():
-        for key, wanted in tested.items():
-            if (operator, wanted) == ("Null", "false"):
+        for key, required in tested.items():
+            if (operator, required) == ("Null", "false"):
                 parts.append(f"`{key}` is there")
             else:
-                shown = place(wanted) if isinstance(wanted, dict) else f"`{wanted}`"
+                shown = place(required) if isinstance(required, dict) else f"`{required}`"
                 parts.append(f"`{operator}` `{key}` {shown}")
     return "; ".join(parts)
 
@@ -187,7 +187,7 @@ RIGHTS: Mapping[str, Callable[[Template], Iterator[str]]] = {
     "sync-role": rights("SyncRole"),
     "appconfig-policy": rights("AppConfigPolicy"),
     "schedule-role": rights("ScheduleRole"),
-    "ring-from-appconfig": rights("AppConfigMayRing"),
+    "request-from-appconfig": rights("AppConfigMayRequestSync"),
     "dead-letters-of-appconfig": rights("AppConfigMayLeaveDeadLetters"),
     "reader-policy": rights("FlagReaderPolicy"),
 }

@@ -19,8 +19,8 @@ KNOBS = (
     ("`ReconcileMinutes` 360", cost.Knobs(reconcile_minutes=360)),
     ("`ttl_s=5` in all readers instead of 30", cost.Knobs(ttl_s=5)),
     ("`ttl_s=120`", cost.Knobs(ttl_s=120)),
-    ("`HeadReplicas` 3 instead of 1", cost.Knobs(replicas=3)),
-    ("`TrailingSyncSeconds` 0 instead of 30", cost.Knobs(trailing=False)),
+    ("`SnapshotReplicas` 3 instead of 1", cost.Knobs(replicas=3)),
+    ("`FollowUpSyncSeconds` 0 instead of 30", cost.Knobs(followup=False)),
     ("`SyncMemorySize` 1024 instead of 512, runs as long as before", cost.Knobs(sync_mb=1024)),
     ("no alarms", cost.Knobs(alarms=0)),
 )
@@ -117,19 +117,19 @@ def _units(units: Mapping[str, cost.Units]) -> str:
     names = {
         "`W`, write units of a change of one flag, its row included": "change_writes",
         "read units of the same": "change_reads",
-        "`H`, write units of one more replica of the head": "head_writes",
+        "`H`, write units of one more replica of the snapshot record": "snapshot_writes",
         "`R`, read units of a cold reader": "cold_reads",
-        "read units of the hourly check of head and rows": "verify_reads",
+        "read units of the hourly check of snapshot record and rows": "verify_reads",
         "write units of the same": "verify_writes",
         "bytes of the rows": "rows_bytes",
-        "bytes of the head": "head_bytes",
+        "bytes of the snapshot record": "snapshot_bytes",
     }
     rows = [
         [text, *(_count(getattr(units[load.name], name)) for load in cost.LOADS)]
         for text, name in names.items()
     ]
-    heads = (f"{load.name}, {load.flags:,} flags" for load in cost.LOADS)
-    return table(("counted", *heads), rows, right=True)
+    snapshot_records = (f"{load.name}, {load.flags:,} flags" for load in cost.LOADS)
+    return table(("counted", *snapshot_records), rows, right=True)
 
 
 def _knobs(units: cost.Units) -> str:
@@ -155,8 +155,8 @@ def _flood() -> str:
                 *(f"${cost.about(figure)}" for figure in figures),
             ]
         )
-    heads = ("`ThrottleRate`", "requests a month", "HTTP API and Lambda", "logs")
-    return table(heads, rows, right=True)
+    snapshot_records = ("`ThrottleRate`", "requests a month", "HTTP API and Lambda", "logs")
+    return table(snapshot_records, rows, right=True)
 
 
 def _total(load: cost.Load, units: cost.Units, knobs: cost.Knobs) -> float:

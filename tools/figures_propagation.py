@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.__main__ import KEPT
 from bench.harness import REPOSITORY
 from bench.results import load
-from flagstore.loading import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S, REFRESH_S, TTL_S
+from flagstore.cache import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S, REFRESH_S, TTL_S
 from simulators.template import read_template
 from storesync.events import MAX_DELAY_S
-from storesync.patience import Limits
 from storesync.pipeline import SPACING_MS
+from storesync.retry_policy import Limits
 from storesync.sync import RETRY_S
 from tools.markdown import table
 
@@ -26,7 +26,7 @@ MEASURED = (
     ("P6", "time of a warm request", "WebhookFunction, warm"),
     ("P7", "WebhookFunction: INIT, Runtime Interface Emulator", "WebhookFunction, cold start"),
     ("P7", "SyncFunction: INIT, Runtime Interface Emulator", "SyncFunction, cold start"),
-    ("P6", "1,000 webhooks in 1 s: virtual time", "a burst of 1,000 rings within 1 s"),
+    ("P6", "1,000 webhooks in 1 s: virtual time", "a burst of 1,000 sync requests within 1 s"),
     ("P6", "1,000 webhooks in 5 s: virtual time", "the same within 5 s"),
 )
 
@@ -35,7 +35,7 @@ class Delays(NamedTuple):
     """What bounds the way of a change, in seconds, as deployed by default."""
 
     schedule: float
-    trailing: float
+    followup: float
     timeout: float
     visibility: float
     receives: int
@@ -50,7 +50,7 @@ class Delays(NamedTuple):
         return Limits().fetch_s + Limits().publish_s
 
     def settled(self) -> float:
-        """Return the same where the provider's answers lag: it is asked again for a while."""
+        """Return the same where the provider's responses lag: it is asked again for a while."""
         return self.check() + Limits().settle_s
 
 
@@ -62,7 +62,7 @@ def deployed() -> Delays:
     redrive = template["Resources"]["Queue"]["Properties"]["RedrivePolicy"]
     return Delays(
         schedule=60 * given["ReconcileMinutes"],
-        trailing=given["TrailingSyncSeconds"],
+        followup=given["FollowUpSyncSeconds"],
         timeout=given["SyncTimeout"],
         visibility=seconds,
         receives=redrive["maxReceiveCount"],
@@ -94,7 +94,7 @@ def waits_at_most(share: float, ttl: float = TTL_S) -> float:
 
 
 def pauses(delays: Delays) -> Iterator[float]:
-    """Yield the pauses between the attempts of a ring that fails."""
+    """Yield the pauses between the attempts of a sync request that fails."""
     for receive in range(delays.receives - 1):
         yield min(RETRY_S * 2**receive, MAX_DELAY_S)
 
@@ -102,8 +102,8 @@ def pauses(delays: Delays) -> Iterator[float]:
 def _well(delays: Delays) -> str:
     rows = [
         [
-            "ring to store, in the model of a burst (`P6` below)",
-            *_ring_to_store("1,000 webhooks in 5 s: virtual time"),
+            "sync request to store, in the model of a burst (`P6` below)",
+            *_request_to_store("1,000 webhooks in 5 s: virtual time"),
         ],
         [
             "until a busy reader asks",
@@ -114,7 +114,7 @@ def _well(delays: Delays) -> str:
     return table(("part", "median", "at most"), rows, right=True)
 
 
-def _ring_to_store(work: str) -> tuple[str, str]:
+def _request_to_store(work: str) -> tuple[str, str]:
     said = _row("P6", work).ours
     median, longest = said.rpartition("median ")[2].split(", longest ")
     return median, longest
@@ -126,27 +126,27 @@ def _worst(delays: Delays) -> str:
     rows: list[tuple[str, str, float | str]] = [
         ("all is well", "spacing + check + reader", spacing + check + reader),
         (
-            f"the provider's answers lag by up to {Limits().settle_s:.0f} s",
+            f"the provider's responses lag by up to {Limits().settle_s:.0f} s",
             "spacing + check + settling + reader",
             spacing + settled + reader,
         ),
         (
-            "they lag longer, until the trailing ring",
-            "the same + `TrailingSyncSeconds` + check with settling",
-            spacing + settled + delays.trailing + settled + reader,
+            "they lag longer, until the follow-up",
+            "the same + `FollowUpSyncSeconds` + check with settling",
+            spacing + settled + delays.followup + settled + reader,
         ),
         (
-            "one run fails, having tried all its time; the ring comes again",
+            "one run fails, having tried all its time; the sync request comes again",
             "`SyncTimeout` + first pause + check + reader",
             delays.timeout + RETRY_S + check + reader,
         ),
         (
-            "the webhook is lost, refused or throttled; or answers lag longer still",
+            "the webhook is lost, refused or throttled; or responses lag longer still",
             "`ReconcileMinutes` + check + reader",
             delays.schedule + check + reader,
         ),
         (
-            "SyncFunction is cut off in the middle of the ring's check",
+            "SyncFunction is cut off in the middle of the sync request's check",
             "the sooner of its visibility and `ReconcileMinutes`, + check + reader",
             min(delays.visibility, delays.schedule) + check + reader,
         ),
@@ -181,7 +181,7 @@ def _row(part: str, work: str) -> Any:  # noqa: ANN401 - a row of the benchmarks
 
 def _measured() -> str:
     rows = [[part, name, _row(part, work).ours] for part, work, name in MEASURED]
-    rows.append(["T1", "ring to store in a storm, a tenth of all webhooks lost", _storm()])
+    rows.append(["T1", "sync request to store in a storm, a tenth of all webhooks lost", _storm()])
     limits, delays = Limits(), deployed()
     rows += [
         [
@@ -191,8 +191,12 @@ def _measured() -> str:
         ],
         ["constant", "one fetch, in all, at most", f"{limits.fetch_s:g} s"],
         ["constant", "kept for the publication", f"{limits.publish_s:g} s"],
-        ["constant", "settling: waiting for a revision that rang", f"{limits.settle_s:g} s"],
-        ["template", "trailing ring, after the webhook's check", f"{delays.trailing} s"],
+        [
+            "constant",
+            "settling: waiting for a revision that requested a sync",
+            f"{limits.settle_s:g} s",
+        ],
+        ["template", "follow-up, after the webhook's check", f"{delays.followup} s"],
         ["template", "schedule", f"{delays.schedule} s"],
         ["template", "a run of SyncFunction, at most", f"{delays.timeout} s"],
         ["template", "a message that a dying run held comes again after", f"{delays.visibility} s"],
@@ -225,8 +229,8 @@ def _pauses(delays: Delays) -> str:
         ["pause before it (s)", *(f"{pause:.0f}" for pause in each)],
         ["since the first (s)", *(f"{since:.0f}" for since in total)],
     ]
-    heads = (str(number) for number in range(2, delays.receives + 1))
-    return table(("attempt", *heads), rows, right=True)
+    snapshot_records = (str(number) for number in range(2, delays.receives + 1))
+    return table(("attempt", *snapshot_records), rows, right=True)
 
 
 def _knobs(delays: Delays) -> str:
@@ -238,5 +242,5 @@ def _knobs(delays: Delays) -> str:
         worst = 60 * minutes + delays.check() + delays.reader()
         typical = 30 * minutes + waits_at_most(0.5)
         rows.append([f"`ReconcileMinutes` {minutes}", f"{typical:,.0f} s", f"{worst:,.0f} s"])
-    heads = ("setting", "median", "at most")
-    return table(heads, rows, right=True)
+    snapshot_records = ("setting", "median", "at most")
+    return table(snapshot_records, rows, right=True)

@@ -163,7 +163,7 @@ def _appconfig(kind: str) -> dict[str, Any]:
 def _appconfig_sqs() -> dict[str, Any]:
     """Three messages as they may lie on the queue: from EventBridge, the SQS extension, and SNS."""
     told = _appconfig_event("OnDeploymentComplete")
-    bodies = (
+    http_bodies = (
         _appconfig("OnDeploymentComplete"),
         told,
         appconfig_flags.over_sns(told, account=ACCOUNT, region="eu-west-1"),
@@ -171,7 +171,7 @@ def _appconfig_sqs() -> dict[str, Any]:
     return {
         "Records": [
             _message(number, json.dumps(body, separators=(",", ":")))
-            for number, body in enumerate(bodies, 1)
+            for number, body in enumerate(http_bodies, 1)
         ]
     }
 
@@ -241,15 +241,15 @@ def _batch() -> dict[str, Any]:
     }
 
 
-def _record(number: int, source: str, wanted: list[str], delivery: str) -> dict[str, Any]:
-    ring = {
+def _record(number: int, source: str, required: list[str], delivery: str) -> dict[str, Any]:
+    sync_request = {
         "source": source,
-        "wanted": wanted,
+        "required": required,
         "sent_at": SENT_AT_MS,
         "trigger": "webhook",
         "delivery": delivery,
     }
-    return _message(number, json.dumps(ring, separators=(",", ":")))
+    return _message(number, json.dumps(sync_request, separators=(",", ":")))
 
 
 def _message(number: int, body: str) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def _message(number: int, body: str) -> dict[str, Any]:
         "messageAttributes": {},
         "md5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
         "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:flagstore-rings",
+        "eventSourceARN": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:flagstore-requests",
         "awsRegion": "eu-west-1",
     }
 

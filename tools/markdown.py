@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
+def table(
+    snapshot_records: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False
+) -> str:
     """Return a table; with ``right``, all columns but the first are figures."""
     rest = "---:" if right else "---"
-    lines = [heads, ["---", *[rest] * (len(heads) - 1)], *rows]
+    lines = [snapshot_records, ["---", *[rest] * (len(snapshot_records) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -26,7 +26,7 @@ import requests
 
 from local import processes
 from local.stand_in import REPOSITORY
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.signature import SIGNATURE_HEADER
 from storesync.stores.dynamodb import DynamoDBStore
 from tools.smoke_account import FLAGS, WEBHOOKS, Account, NotCheckedError, Place, Steps
@@ -34,7 +34,7 @@ from tools.smoke_account import FLAGS, WEBHOOKS, Account, NotCheckedError, Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import Pulse
+    from flagstore.layout import SourceState
     from storesync.model import Clock
 
 EVENT = b'{"kind": "flag", "accesses": [{"resource": "proj/smoke:env/test:flag/smoke"}]}'
@@ -88,8 +88,8 @@ class Smoke:
             error = wait_for(lambda: self._state(WEBHOOKS).error, "noted failure")
             found.append(json.loads(error)[1])
         with step("the schedule runs"):
-            drawn = self._state(FLAGS).drawn
-            wait_for(lambda: self._state(FLAGS).drawn > drawn, "run")
+            issued = self._state(FLAGS).issued
+            wait_for(lambda: self._state(FLAGS).issued > issued, "run")
         self._publish()
         with step("a function with the layer and FlagReaderPolicy reads the flag") as found:
             self._account.make_reader()
@@ -119,16 +119,16 @@ class Smoke:
             ("forged webhooks are refused", WEBHOOKS, forged, HTTPStatus.UNAUTHORIZED, FORGERIES),
         ):
             with self._steps.step(name) as found:
-                answers = [post(path, secret) for _ in range(times)]
-                found.append(", ".join(map(str, answers)))
-                if set(answers) != {status}:
-                    message = f"{answers} instead of {status}"
+                responses = [post(path, secret) for _ in range(times)]
+                found.append(", ".join(map(str, responses)))
+                if set(responses) != {status}:
+                    message = f"{responses} instead of {status}"
                     raise ValueError(message)
 
-    def _state(self, source: str) -> Pulse:
-        budget = Budget(self._steps.clock, secrets.SystemRandom(), 30)
+    def _state(self, source: str) -> SourceState:
+        deadline = Deadline(self._steps.clock, secrets.SystemRandom(), 30)
         tables, name = self._account.aws("dynamodb"), self._account.outputs["TableName"]
-        return DynamoDBStore(tables, name, budget).pulse(source)
+        return DynamoDBStore(tables, name, deadline).state(source)
 
     def _publish(self) -> None:
         """Deploy a flag in AppConfig. The schedule has just run, so its event comes first."""
@@ -153,11 +153,11 @@ class Smoke:
         called = self._account.aws("lambda").invoke(
             FunctionName=self._account.name, LogType="Tail", Payload="{}"
         )
-        answer = called["Payload"].read().decode()
-        if "AccessDenied" in answer:  # it takes some seconds until DynamoDB knows the policy
+        response = called["Payload"].read().decode()
+        if "AccessDenied" in response:  # it takes some seconds until DynamoDB knows the policy
             return ""
-        if answer != "true":
-            raise ValueError(answer)
+        if response != "true":
+            raise ValueError(response)
         log = base64.b64decode(called.get("LogResult", "")).decode()
         return ", ".join(["it is on", *TIMES.findall(log)])
 

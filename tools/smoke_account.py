@@ -26,7 +26,7 @@ DEPLOY_WITHIN_S = 600
 FLAG = "smoke"
 FLAGS, WEBHOOKS = "flags", "webhooks"
 """The sources: one with flags, from AppConfig; one with webhooks, whose provider does not exist."""
-HOOK = {"project": "smoke", "environment": "test"}
+WEBHOOK = {"project": "smoke", "environment": "test"}
 RETAINED = {"AWS::DynamoDB::Table", "AWS::IAM::ManagedPolicy", "AWS::Lambda::LayerVersion"}
 """What outlives the stack on purpose."""
 READER = f"""
@@ -246,13 +246,13 @@ class Account:
         }
         # Names under .invalid do not exist (RFC 6761).
         nobody = {"provider": "launchdarkly", "key": "none", "base_url": "https://sdk.invalid"}
-        hook = {"provider": "launchdarkly", "secrets": [self.secret], "options": HOOK}
+        webhook = {"provider": "launchdarkly", "secrets": [self.secret], "options": WEBHOOK}
         parameters: dict[str, Any] = {
             f"/{self.name}/sources/{FLAGS}": public,
             f"/{self.name}/credentials/{FLAGS}": {"provider": "appconfig", "base_url": endpoint},
             f"/{self.name}/sources/{WEBHOOKS}": {"provider": "launchdarkly"},
             f"/{self.name}/credentials/{WEBHOOKS}": nobody,
-            f"/{self.name}/webhooks/{WEBHOOKS}": hook,
+            f"/{self.name}/webhooks/{WEBHOOKS}": webhook,
         }
         ssm = self.aws("ssm")
         self._on_exit("the parameters", partial(ssm.delete_parameters, Names=list(parameters)))

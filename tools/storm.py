@@ -1,8 +1,8 @@
-"""A model of a cold-start storm: many readers load one head at once. Pure, in virtual time.
+"""A model of a cold-start storm: many readers load one snapshot at once. Pure, in virtual time.
 
 The partition is a bucket of read units that is filled evenly and holds a second's worth; what it
 refuses costs nothing. The readers' pauses are those of ``flagstore.stores.dynamodb`` and of
-``flagstore.loading``, and each asks again as soon as it may.
+``flagstore.cache``, and each asks again as soon as it may.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import heapq
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from flagstore.loading import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S
+from flagstore.cache import COOL_DOWN_S, FIRST_LOAD_S, MAX_COOL_DOWN_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,12 @@ class Bucket:
         return True
 
 
-def storm(readers: int, units: float, *, heads: int, rate: float, seed: int = 1) -> Storm:
-    """Let so many readers start at once; each load costs so many units of one head's partition."""
+def storm(
+    readers: int, units: float, *, snapshot_records: int, rate: float, seed: int = 1
+) -> Storm:
+    """Start so many readers at once; each load costs so many units of a snapshot's partition."""
     rng = random.Random(seed)  # noqa: S311 - a model
-    buckets = [Bucket(rate) for _ in range(heads)]
+    buckets = [Bucket(rate) for _ in range(snapshot_records)]
     lives = [attempts(rng) for _ in range(readers)]
     due = [(*next(life), number) for number, life in enumerate(lives)]
     heapq.heapify(due)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import world
 from bench.harness import Case, steps
-from bench.results import Part
+from bench.results import LargeSegment
 from local.relay import Counted, Relay
 from local.stand_in import StandIn
 
@@ -20,12 +20,12 @@ FLAGS = 500
 COMPLEX = "zz-complex"
 """Needs two flags, of which one needs a third, and asks for two segments."""
 SMALL_BYTES = 2_000
-"""A small item's answer, HTTP headers included."""
+"""A small item's response, HTTP headers included."""
 
 
-def measure(dose: Dose) -> Part:  # noqa: ARG001 - nothing here is left to chance
+def measure(dose: Dose) -> LargeSegment:  # noqa: ARG001 - nothing here is left to chance
     """Measure."""
-    part = Part("Store calls and bytes of reading, 500 flags, DynamoDB")
+    part = LargeSegment("Store calls and bytes of reading, 500 flags, DynamoDB")
     with StandIn() as aws, Relay(aws.port) as relay, tempfile.TemporaryDirectory() as folder:
         table, keys = _publish(aws)
         environment = {
@@ -53,7 +53,7 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - nothing here is left to chanc
             if work.startswith("refresh"):
                 met, goal = met and ours.received < SMALL_BYTES, "1 call of one small item"
             part.counted(work, "LaunchDarkly's SDK", ours, theirs, goal=goal, met=met)
-    part.notes.append("Bytes are those of the store's answers, with HTTP headers and base64.")
+    part.notes.append("Bytes are those of the store's responses, with HTTP headers and base64.")
     return part
 
 

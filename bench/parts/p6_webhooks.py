@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import functions, world
 from bench.harness import REPOSITORY
-from bench.results import Part
+from bench.results import LargeSegment
 from faults.test_burst import START, WEBHOOKS, Burst
 from local.stand_in import StandIn
 from simulators.deployment import SECRET, signed
@@ -34,9 +34,9 @@ MOST_CPU_MS = 5.0
 MOST_FETCHES = 0.03
 
 
-def measure(dose: Dose) -> Part:
+def measure(dose: Dose) -> LargeSegment:
     """Measure."""
-    part = Part("Webhooks: LaunchDarkly's, signed, 500 flags behind them")
+    part = LargeSegment("Webhooks: LaunchDarkly's, signed, 500 flags behind them")
     _requests(part, dose)
     _bursts(part)
     part.notes.append(
@@ -50,7 +50,7 @@ def measure(dose: Dose) -> Part:
     return part
 
 
-def _requests(part: Part, dose: Dose) -> None:
+def _requests(part: LargeSegment, dose: Dose) -> None:
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "naive": []}
     with StandIn() as aws, tempfile.TemporaryDirectory() as folder:
         artefact = functions.build(Path(folder) / "build", stock=False)
@@ -65,8 +65,8 @@ def _requests(part: Part, dose: Dose) -> None:
     for name, work, goal in (
         ("cpu", "CPU of a warm request", MOST_CPU_MS),
         ("ms", "time of a warm request", None),
-        ("cold_cpu", "CPU from import to the first answer", None),
-        ("cold_ms", "time from import to the first answer", None),
+        ("cold_cpu", "CPU from import to the first response", None),
+        ("cold_ms", "time from import to the first response", None),
     ):
         ours, theirs = ([run[name] for run in runs[kind]] for kind in ("ours", "naive"))
         part.timed(work, NAIVE, ours, theirs)
@@ -107,15 +107,15 @@ def _event(number: int) -> Any:
 def _environment(aws: StandIn, server: Any, artefact: Path) -> dict[str, str]:
     """Make what the receiver needs: a queue, a webhook's parameter, a table for the other one."""
     prefix = f"/flagstore/{uuid.uuid4().hex}"
-    hook = {
+    webhook = {
         "provider": "launchdarkly",
         "secrets": [SECRET],
         "options": {"project": "shop", "environment": "production"},
     }
     aws.client("ssm").put_parameter(
-        Name=f"{prefix}/webhooks/prod", Value=json.dumps(hook), Type="SecureString"
+        Name=f"{prefix}/webhooks/prod", Value=json.dumps(webhook), Type="SecureString"
     )
-    queue = aws.client("sqs").create_queue(QueueName=f"rings-{uuid.uuid4().hex}")["QueueUrl"]
+    queue = aws.client("sqs").create_queue(QueueName=f"requests-{uuid.uuid4().hex}")["QueueUrl"]
     return {
         **aws.child_environment({"PATH": os.defpath}),
         "PYTHONPATH": str(artefact),
@@ -138,7 +138,7 @@ def _run(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
     return found
 
 
-def _bursts(part: Part) -> None:
+def _bursts(part: LargeSegment) -> None:
     for seconds in (1.0, 5.0):
         fetches, first, last, waits = [], [], [], []
         for seed in range(SEEDS):
@@ -146,10 +146,10 @@ def _bursts(part: Part) -> None:
             waits += burst.run()
             fetches.append(burst.provider.fetches)
             first.append(min(at for at, _ in burst.completed) - START)
-            wanted = max(revision for _, revision in burst.arrived)
-            reached = min(at for at, revision in burst.completed if revision >= wanted)
-            told = min(at for at, revision in burst.arrived if revision >= wanted)
-            last.append(reached - told)
+            required = max(revision for _, revision in burst.arrived)
+            satisfied = min(at for at, revision in burst.completed if revision >= required)
+            told = min(at for at, revision in burst.arrived if revision >= required)
+            last.append(satisfied - told)
         most = int(MOST_FETCHES * WEBHOOKS)
         part.counted(
             f"{WEBHOOKS:,} webhooks in {seconds:.0f} s: fetches, most of {SEEDS} runs",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cost, world
 from bench.cost import Units
-from bench.results import Part
+from bench.results import LargeSegment
 from bench.units import READ_BYTES, WRITE_BYTES, CountingClient, size
 from local.stand_in import StandIn
 
@@ -18,9 +18,9 @@ STORED_BYTES = 100
 """What DynamoDB adds to every stored item (AWS: "DynamoDB item sizes and formats")."""
 
 
-def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
+def measure(dose: Dose) -> LargeSegment:  # noqa: ARG001 - a formula
     """Measure the units and compute."""
-    part = Part("Cost of a month, by formula")
+    part = LargeSegment("Cost of a month, by formula")
     with StandIn() as aws:
         for load in cost.LOADS:
             units = measured(aws, load.flags)
@@ -60,19 +60,19 @@ def measured(aws: StandIn, count: int) -> Units:
         change, verify = CountingClient(table.client), CountingClient(table.client)
         world.sync(aws, table, server, "launchdarkly", client=change)
         world.sync(aws, table, server, "launchdarkly", client=verify, verify=True)
-    (head,) = _items(table, "prod:$head")
-    ticket = f"{int(head['ticket']['N']):012d}/"
-    pieces = sum(map(size, _items(table, "prod:$body", ticket=ticket)))
-    kept = _stored(_items(table, "prod:$head") + _items(table, "prod:$history"))
+    (snapshot_record,) = _items(table, "prod:$snapshot")
+    token = f"{int(snapshot_record['token']['N']):012d}/"
+    chunks = sum(map(size, _items(table, "prod:$body", token=token)))
+    kept = _stored(_items(table, "prod:$snapshot") + _items(table, "prod:$history"))
     return Units(
         change_writes=change.write_units,
         change_reads=change.read_units,
-        cold_reads=ceil(size(head) / READ_BYTES) / 2 + ceil(pieces / READ_BYTES),
-        head_writes=2 * ceil(size(head) / WRITE_BYTES),
+        cold_reads=ceil(size(snapshot_record) / READ_BYTES) / 2 + ceil(chunks / READ_BYTES),
+        snapshot_writes=2 * ceil(size(snapshot_record) / WRITE_BYTES),
         verify_writes=verify.write_units,
         verify_reads=verify.read_units,
         rows_bytes=_stored(_all(table)) - kept,
-        head_bytes=size(head) + pieces + STORED_BYTES,
+        snapshot_bytes=size(snapshot_record) + chunks + STORED_BYTES,
     )
 
 
@@ -85,11 +85,11 @@ def _all(table: Any) -> list[dict[str, Any]]:
     return [item for page in pages for item in page["Items"]]
 
 
-def _items(table: Any, namespace: str, ticket: str = "") -> list[dict[str, Any]]:
+def _items(table: Any, namespace: str, token: str = "") -> list[dict[str, Any]]:
     pages = table.client.get_paginator("query").paginate(
         TableName=table.name,
         KeyConditionExpression="namespace = :n",
         ExpressionAttributeValues={":n": {"S": namespace}},
     )
     found = [item for page in pages for item in page["Items"]]
-    return [item for item in found if item["key"]["S"].startswith(ticket)]
+    return [item for item in found if item["key"]["S"].startswith(token)]

@@ -6,10 +6,10 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import open_engine
-from flagstore.evaluation.base import Settings
+from flagstore.evaluation.base import EngineConfig
 from flagstore.flags import ContextFlags, State
-from flagstore.typed import BY_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ class Ours:
     """Our surface over a flag set in memory, without a store."""
 
     def __init__(self, provider: str, sections: dict[str, dict[str, Any]]) -> None:
-        settings = Settings(time.time, lambda: 0.5, app_name="shop", environment="production")
+        settings = EngineConfig(time.time, lambda: 0.5, app_name="shop", environment="production")
         engine = open_engine(provider, Flags(sections), settings)
         assert engine
         keys = sections["flags"].keys

@@ -47,8 +47,8 @@ else:
         signature = hmac.new(secret, event["body"].encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(event["headers"]["x-ld-signature"], signature):
             return {"statusCode": 401}
-        answer = session.get(url, headers={"Authorization": os.environ["SDK_KEY"]}, timeout=5)
-        flags = answer.json()
+        response = session.get(url, headers={"Authorization": os.environ["SDK_KEY"]}, timeout=5)
+        flags = response.json()
         item = {"namespace": {"S": "naive"}, "key": {"S": "all"}}
         body = zlib.compress(json.dumps(flags).encode())
         client.put_item(TableName=os.environ["FLAGSTORE_TABLE"], Item={**item, "body": {"B": body}})

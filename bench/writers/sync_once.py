@@ -13,18 +13,18 @@ import awslambdaric.bootstrap  # noqa: F401 - what AWS' runtime has imported alr
 import boto3
 
 from storesync import sync as function
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient
-from storesync.model import Ring, Secret, Source
+from storesync.model import Secret, Source, SyncRequest
 from storesync.providers import get
 from storesync.stores.dynamodb import DynamoDBStore
 
 provider, url, key, table = sys.argv[1:]
-budget = Budget(SystemClock(), random.Random(1), 100)  # noqa: S311 - of pauses
+deadline = Deadline(SystemClock(), random.Random(1), 100)  # noqa: S311 - of pauses
 source = Source("prod", provider, url, Secret(key), allow_http=True)
-store = DynamoDBStore(boto3.client("dynamodb"), table, budget)
-sync = function.Sync(source, get(provider), store, http=HttpClient(), budget=budget)
-report = sync.run([Ring("prod", trigger="schedule")])
+store = DynamoDBStore(boto3.client("dynamodb"), table, deadline)
+sync = function.Sync(source, get(provider), store, http=HttpClient(), deadline=deadline)
+report = sync.run([SyncRequest("prod", trigger="schedule")])
 # Not getrusage: its peak counts the process that this one was forked from as well.
 status = Path("/proc/self/status").read_text(encoding="ascii")
 peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024

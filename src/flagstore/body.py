@@ -3,12 +3,13 @@
 The body is a row of *blocks*. A block is the JSON object of some neighbouring items of one
 section, one item a line, deflated on its own, so that one flag can be decoded without inflating
 or parsing the rest. The *index* names the first key of each block, where it lies and its digest;
-the head holds the index's digest. So every byte that is read is covered by a digest. The index::
+the snapshot record holds the index's digest. So every byte that is read is covered by a digest. The
+index::
 
     {"meta": {…}, "large": {key: Part, …},
      "sections": {"flags": [[first key, offset, length, digest, number of items], …], …}}
 
-A large segment is no part of the blocks: it has pieces of its own, which the index names. They are
+A large segment is no part of the blocks: it has chunks of its own, which the index names. They are
 read when a flag first needs that segment, and carried over from one publication to the next while
 the segment stays the same.
 
@@ -24,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import PIECE_BYTES, pieces_prefix
+from flagstore.layout import CHUNK_BYTES, chunks_prefix
 
 LARGE_SECTION = "segments"
 """Whose items may be large parts."""
@@ -45,20 +46,20 @@ def dumps(item: Any) -> str:  # noqa: ANN401 - provider JSON
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
 
 
-class Part(NamedTuple):
+class LargeSegment(NamedTuple):
     """Where a large segment lies, as the index names it."""
 
     digest: str
     """Of its content, free of the order of keys: the same segment has the same one."""
     data_digest: str
-    """Of the bytes of its pieces together."""
-    ticket: int
+    """Of the bytes of its chunks together."""
+    token: int
     """Of the publication that wrote it."""
-    pieces: int
+    chunks: int
 
     def prefix(self) -> str:
-        """Return the prefix of its pieces' keys."""
-        return pieces_prefix(self.ticket, self.data_digest)
+        """Return the prefix of its chunks' keys."""
+        return chunks_prefix(self.token, self.data_digest)
 
 
 def whole_digest(data: bytes) -> str:
@@ -73,14 +74,14 @@ def short_digest(data: bytes) -> str:
     return whole_digest(data)[:32]
 
 
-def decode_part(part: Part, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
-    """Return the item of a large part, from the bytes of its pieces.
+def decode_segment(segment: LargeSegment, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
+    """Return the item of a large part, from the bytes of its chunks.
 
     Raises:
         CorruptSnapshotError: if the digest does not match.
     """
-    if short_digest(data) != part.data_digest:
-        message = "a large segment does not match its digest, or pieces of it are missing"
+    if short_digest(data) != segment.data_digest:
+        message = "a large segment does not match its digest, or chunks of it are missing"
         raise CorruptSnapshotError(message)
     return json.loads(zlib.decompress(data))
 
@@ -92,20 +93,20 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
         CorruptSnapshotError: if it does not match its digest.
     """
     if whole_digest(index_data) != index_digest:
-        message = "the index does not match the digest in the head"
+        message = "the index does not match the digest in the snapshot record"
         raise CorruptSnapshotError(message)
     index: dict[str, Any] = json.loads(zlib.decompress(index_data))
     return index
 
 
-def parts_of(index: Mapping[str, Any]) -> dict[str, Part]:
+def segments_of(index: Mapping[str, Any]) -> dict[str, LargeSegment]:
     """Return where the large segments lie that an index names, by key."""
-    return {key: Part(*entry) for key, entry in index.get("large", {}).items()}
+    return {key: LargeSegment(*entry) for key, entry in index.get("large", {}).items()}
 
 
 def cut(blocks: bytes) -> list[bytes]:
-    """Cut a large body into pieces that fit an item each."""
-    return [blocks[at : at + PIECE_BYTES] for at in range(0, len(blocks), PIECE_BYTES)]
+    """Cut a large body into chunks that fit an item each."""
+    return [blocks[at : at + CHUNK_BYTES] for at in range(0, len(blocks), CHUNK_BYTES)]
 
 
 class Body:
@@ -125,7 +126,7 @@ class Body:
         parsed = read_index(index, index_digest)
         self.meta: dict[str, Any] = parsed["meta"]
         self._sections: dict[str, list[list[Any]]] = parsed["sections"]
-        self.large = parts_of(parsed)
+        self.large = segments_of(parsed)
         self._firsts = {name: [e[0] for e in entries] for name, entries in self._sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}
@@ -187,8 +188,8 @@ class Body:
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
         here, there = self._besides(section, shared), other._besides(section, shared)  # noqa: SLF001 - its own
         if section == LARGE_SECTION:
-            here |= {key: part.digest for key, part in self.large.items()}
-            there |= {key: part.digest for key, part in other.large.items()}
+            here |= {key: segment.digest for key, segment in self.large.items()}
+            there |= {key: segment.digest for key, segment in other.large.items()}
         return {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
 
     def _besides(self, section: str, digests: set[str]) -> dict[str, str]:

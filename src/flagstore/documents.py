@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 def unleash_document(snapshot: Snapshot) -> str:
-    """Return what the Unleash server answers to its SDKs (``/api/client/features``), as JSON.
+    """Return what the Unleash server responds to its SDKs (``/api/client/features``), as JSON.
 
     It holds all that an SDK evaluates: features and segments, ordered by name and number as text.
-    The ``meta`` of the answer is left out: revision and ETag mean something to the server only.
+    The ``meta`` of the response is left out: revision and ETag mean something to the server only.
 
     Raises:
         ConfigurationError: the snapshot is of another provider.
         NotLoadedError: a large segment cannot be read now.
     """
-    if snapshot.head.provider != "unleash":
-        message = (
-            f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not Unleash's"
-        )
+    if snapshot.snapshot_record.provider != "unleash":
+        provider = snapshot.snapshot_record.provider
+        message = f"source {snapshot.source!r} holds flags of {provider!r}, not Unleash's"
         raise ConfigurationError(message)
     # Segments first: where a large one cannot be read now, the work on the others is spared.
     segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]

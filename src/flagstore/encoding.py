@@ -11,7 +11,7 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.body import LARGE_SECTION, Part, cut, dumps, short_digest, whole_digest
+from flagstore.body import LARGE_SECTION, LargeSegment, cut, dumps, short_digest, whole_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
     blocks: bytes
     digest: str
     counts: str
-    parts: Mapping[str, bytes]
+    large_segments: Mapping[str, bytes]
     """The large parts that must be written: digest of the bytes → deflated JSON."""
 
     def size(self) -> int:
@@ -43,11 +43,11 @@ def encode(
     sections: Mapping[str, Mapping[str, Any]],
     meta: Mapping[str, Any],
     *,
-    ticket: int = 0,
-    known: Mapping[str, Part] | None = None,
+    token: int = 0,
+    known: Mapping[str, LargeSegment] | None = None,
     digest: str = "",
 ) -> Encoded:
-    """Encode a flag set under a ticket; its content digest may be known already.
+    """Encode a flag set under a fencing token; its content digest may be known already.
 
     Large segments that are *known*, from what is published now, are named where they lie.
 
@@ -59,7 +59,7 @@ def encode(
         for key, item in sections.get(LARGE_SECTION, {}).items()
         if is_large(LARGE_SECTION, item)
     }
-    parts, written = _parts(large, ticket, known or {})
+    large_segments, written = _segments(large, token, known or {})
     table: dict[str, list[list[Any]]] = {}
     body = bytearray()
     for section in sorted(sections):
@@ -70,7 +70,7 @@ def encode(
         for first, count, block in _blocks(items):
             entries.append([first, len(body), len(block), short_digest(block), count])
             body += block
-    named = {"meta": dict(meta), "sections": table, "large": parts}
+    named = {"meta": dict(meta), "sections": table, "large": large_segments}
     index = zlib.compress(dumps(named).encode(), 9)
     counts = {section: len(items) for section, items in sorted(sections.items())}
     digest = digest or content_digest(sections, meta)
@@ -102,20 +102,22 @@ def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
     return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
 
 
-def _parts(
-    large: Mapping[str, Any], ticket: int, known: Mapping[str, Part]
-) -> tuple[dict[str, Part], dict[str, bytes]]:
-    parts: dict[str, Part] = {}
+def _segments(
+    large: Mapping[str, Any], token: int, known: Mapping[str, LargeSegment]
+) -> tuple[dict[str, LargeSegment], dict[str, bytes]]:
+    large_segments: dict[str, LargeSegment] = {}
     written: dict[str, bytes] = {}
     for key in sorted(large):
         digest = item_digest(large[key])
         if key in known and known[key].digest == digest:
-            parts[key] = known[key]
+            large_segments[key] = known[key]
             continue
         data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
-        part = parts[key] = Part(digest, short_digest(data), ticket, len(cut(data)))
-        written[part.data_digest] = data
-    return parts, written
+        segment = large_segments[key] = LargeSegment(
+            digest, short_digest(data), token, len(cut(data))
+        )
+        written[segment.data_digest] = data
+    return large_segments, written
 
 
 def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON

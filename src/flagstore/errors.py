@@ -7,7 +7,7 @@
     ├── FlagNotFoundError            no such flag in the flag set (also a KeyError)
     └── NotLoadedError               no flag set has been loaded yet in this process
         ├── NotPublishedError        the store holds nothing for this source
-        ├── StoreUnavailableError    the store did not answer in time, or refused
+        ├── StoreUnavailableError    the store did not respond in time, or refused
         ├── UnsupportedLayoutError   written for readers newer than this one
         └── CorruptSnapshotError     what was read does not match its digests
 """
@@ -37,7 +37,7 @@ class NotPublishedError(NotLoadedError):
 
 
 class StoreUnavailableError(NotLoadedError):
-    """When the store did not answer in time, or refused the request."""
+    """When the store did not respond in time, or refused the request."""
 
     def __init__(self, *args: object, receiving: bool = False) -> None:
         super().__init__(*args)
@@ -50,4 +50,4 @@ class UnsupportedLayoutError(NotLoadedError):
 
 
 class CorruptSnapshotError(NotLoadedError):
-    """When what was read does not match its digests, or a piece is missing."""
+    """When what was read does not match its digests, or a chunk is missing."""

@@ -9,6 +9,7 @@ value of the type of their default. Nothing here raises because of a flag or a c
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from flagstore.conversion import PLAIN, Conversion, deep_copy
 from flagstore.evaluation.base import (
     ABSENT,
     ERROR,
@@ -17,10 +18,9 @@ from flagstore.evaluation.base import (
     OVERRIDE,
     WRONG_TYPE,
     ContextError,
-    Outcome,
+    Evaluation,
 )
 from flagstore.snapshot import Snapshot
-from flagstore.typed import PLAIN, Conversion, own
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,8 +67,8 @@ class Detail(NamedTuple):
     """Whether the last attempt to hear from it failed."""
 
 
-class State:
-    """One flag set with what belongs to it, as one moment's questions are answered from."""
+class EvaluationState:
+    """One flag set with what belongs to it, as one moment's questions are responded from."""
 
     __slots__ = (
         "age_s",
@@ -120,18 +120,18 @@ class ContextFlags:
 
     __slots__ = ("_context", "_given", "_refused", "_state")
 
-    def __init__(self, state: State, given: Context) -> None:
+    def __init__(self, state: EvaluationState, given: Context) -> None:
         self._state = state
         self._given = NO_CONTEXT if given is None else given
         self._context: Any = None
-        self._refused: Outcome | None = None
+        self._refused: Evaluation | None = None
         if state.engine is None:
-            self._refused = Outcome(error=state.error)
+            self._refused = Evaluation(error=state.error)
             return
         try:
             self._context = state.engine.context(self._given)
         except ContextError as error:
-            self._refused = Outcome(error=str(error.args[0]))
+            self._refused = Evaluation(error=str(error.args[0]))
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             self._refused = _fault(error)
 
@@ -189,7 +189,7 @@ class ContextFlags:
         return detail
 
     def all(self) -> dict[str, Detail]:
-        """Return the detail of every flag, by key, sorted; no hook is told of it."""
+        """Return the detail of every flag, by key, sorted; no callback is called."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
         return {key: self._evaluate(key, None) for key in sorted(keys, key=str)}
@@ -203,10 +203,10 @@ class ContextFlags:
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             return self._detail(key, _fault(fault), default, EXCEPTION, on=False)
 
-    def _outcome(self, key: str) -> tuple[Outcome, Conversion]:
+    def _outcome(self, key: str) -> tuple[Evaluation, Conversion]:
         state = self._state
         if state.overrides and key in state.overrides:
-            return Outcome(state.overrides[key], reason=OVERRIDE), PLAIN
+            return Evaluation(state.overrides[key], reason=OVERRIDE), PLAIN
         if self._refused is not None:
             return self._refused, state.conversion
         engine: Any = state.engine  # there is one, or the context would have been refused
@@ -215,7 +215,7 @@ class ContextFlags:
     def _detail(
         self,
         key: str,
-        outcome: Outcome,
+        outcome: Evaluation,
         value: Any,  # noqa: ANN401 - any JSON
         error: str,
         *,
@@ -231,7 +231,7 @@ class ContextFlags:
             error,
             rule,
             rule_index,
-            own(config),
+            deep_copy(config),
             version,
             in_experiment,
             self._state.age_s,
@@ -248,18 +248,18 @@ class ContextFlags:
 class Flags:
     """What every source of flags offers; a client, a file, or a fake in a test."""
 
-    def _state(self) -> State:
+    def _state(self) -> EvaluationState:
         raise NotImplementedError
 
-    def in_hand(self) -> Snapshot | None:
+    def current(self) -> Snapshot | None:
         """Return the flag set in hand, if these flags come from one; reads nothing."""
         return None
 
-    def may_wait(self) -> bool:
+    def may_block(self) -> bool:
         """Say whether the next call may wait for a store: an event loop asks in a thread then."""
         return False
 
-    def trouble(self) -> str:
+    def health(self) -> str:
         """Say in a word what is wrong with all of the flags; empty if nothing."""
         return ""
 
@@ -317,9 +317,9 @@ def context_key(given: Mapping[str, Any]) -> str:
     return ""
 
 
-def _fault(error: Exception) -> Outcome:
+def _fault(error: Exception) -> Evaluation:
     import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
     # The type alone: the text of an exception may quote a context.
     logging.getLogger("flagstore").error("an evaluation failed: %s", type(error).__name__)
-    return Outcome(error=EXCEPTION)
+    return Evaluation(error=EXCEPTION)

@@ -20,20 +20,21 @@ Value = int | str | bytes
 Record = dict[str, Value]
 
 LAYOUT = 1
-"""The version of head and body. The number is the head's key, since functions pin old layers: a
-writer publishes every layout that it supports, each reader reads the one that it knows."""
+"""The version of snapshot and body. The number is the snapshot's key, since functions pin old
+layers: a writer publishes every layout that it supports, each reader reads the one that it
+knows."""
 
 INLINE_BYTES = 300_000
-"""Up to this size the body lies in the head, so that a cold reader needs one read."""
-PIECE_BYTES = 350_000
-"""Size of one piece of a larger body; an item of DynamoDB may have 409,600 bytes."""
+"""Up to this size the body lies in the snapshot record, so that a cold reader needs one read."""
+CHUNK_BYTES = 350_000
+"""Size of one chunk of a larger body; an item of DynamoDB may have 409,600 bytes."""
 ROW_BYTES = 409_600
 """DynamoDB's limit for one item, names of attributes included."""
 SORT_KEY_BYTES = 1_024
 """DynamoDB's limit for a sort key."""
 
 MAX_REPLICAS = 5
-"""Most replicas of the head; all of them are written in one transaction."""
+"""Most replicas of the snapshot record; all of them are written in one transaction."""
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -60,15 +61,15 @@ def check_source(name: str) -> str:
     return name
 
 
-def pulse_key(source: str) -> Key:
+def state_key(source: str) -> Key:
     """Where the small record lies that orders everything."""
-    return Key(f"{source}:$pulse", "pulse")
+    return Key(f"{source}:$state", "state")
 
 
-def head_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
+def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     """Where the current snapshot lies; replicas have namespaces, so partitions, of their own."""
     suffix = f"~{replica}" if replica else ""
-    return Key(f"{source}:$head{suffix}", str(layout))
+    return Key(f"{source}:$snapshot{suffix}", str(layout))
 
 
 def history_namespace(source: str) -> str:
@@ -76,9 +77,9 @@ def history_namespace(source: str) -> str:
     return f"{source}:$history"
 
 
-def history_key(source: str, ticket: int) -> Key:
+def history_key(source: str, token: int) -> Key:
     """Where one publication is kept, body included."""
-    return Key(history_namespace(source), f"{ticket:012d}")
+    return Key(history_namespace(source), f"{token:012d}")
 
 
 def row_namespace(source: str, provider: str, section: str) -> str:
@@ -123,60 +124,60 @@ def row_marker(source: str, provider: str) -> Key | None:
     return Key(f"{source}:$inited", f"{source}:$inited") if provider == "launchdarkly" else None
 
 
-def intents_namespace(source: str) -> str:
-    """Where writers announce pieces before they write them, so that none is ever orphaned."""
-    return f"{source}:$intents"
+def pending_namespace(source: str) -> str:
+    """Where writers announce chunks before they write them, so that none is ever orphaned."""
+    return f"{source}:$pending_records"
 
 
-def intent_key(source: str, ticket: int, digest: str) -> Key:
-    """Where the pieces of one set are announced: by its ticket and the digest of its index."""
-    return Key(intents_namespace(source), pieces_prefix(ticket, digest))
+def pending_key(source: str, token: int, digest: str) -> Key:
+    """Where the chunks of one set are announced: by its token and the digest of its index."""
+    return Key(pending_namespace(source), chunks_prefix(token, digest))
 
 
-def pieces_namespace(source: str) -> str:
-    """Where pieces of large bodies lie."""
+def chunks_namespace(source: str) -> str:
+    """Where chunks of large bodies lie."""
     return f"{source}:$body"
 
 
-def pieces_prefix(ticket: int, digest: str) -> str:
-    """Return the prefix of the keys of the pieces of one body or large segment.
+def chunks_prefix(token: int, digest: str) -> str:
+    """Return the prefix of the keys of the chunks of one body or large segment.
 
     The digest is that of the body's index, or of the segment's bytes. A store that loses its last
-    writes may issue a ticket twice; the digest keeps the pieces of its two writers apart.
+    writes may issue a fencing token twice; the digest keeps the chunks of its two writers apart.
     """
-    return f"{ticket:012d}/{digest[:16]}/"
+    return f"{token:012d}/{digest[:16]}/"
 
 
-def piece_key(source: str, prefix: str, number: int) -> Key:
-    """Where one piece lies, counted from 0."""
-    return Key(pieces_namespace(source), f"{prefix}{number:03d}")
+def chunk_key(source: str, prefix: str, number: int) -> Key:
+    """Where one chunk lies, counted from 0."""
+    return Key(chunks_namespace(source), f"{prefix}{number:03d}")
 
 
 class Publication(NamedTuple):
-    """Which publication: a store that lost its last writes may issue a ticket a second time."""
+    """Which publication: a store that lost its last writes may issue a token a second time."""
 
-    ticket: int
+    token: int
     nonce: str
-    """Random, drawn with the ticket."""
+    """Random, issued with the fencing token."""
 
 
 class Version(NamedTuple):
-    """One kept publication, as the pulse lists it."""
+    """One kept publication, as the source state lists it."""
 
-    ticket: int
+    token: int
     published_at: int
     """Milliseconds since the epoch."""
 
 
-class Pulse(NamedTuple):
+class SourceState(NamedTuple):
     """The small record that orders everything. Neutral to the layout for ever."""
 
-    drawn: int = 0
-    """The last ticket that was drawn."""
-    ticket: int = 0
-    """The ticket of the last completed check: the fence. 0: none yet."""
+    issued: int = 0
+    """The last fencing token that was issued."""
+    token: int = 0
+    """The fencing token of the last completed check: the condition. 0: none yet."""
     published: int = 0
-    """The ticket of the head. 0: nothing has been published."""
+    """The fencing token of the snapshot record. 0: nothing has been published."""
     digest: str = ""
     """The content digest of what is published."""
     etag: str = ""
@@ -185,11 +186,11 @@ class Pulse(NamedTuple):
     checked_at: int = 0
     """When the fetch of the last completed check started, in milliseconds since the epoch."""
     verified_at: int = 0
-    """When head and rows were last verified whole, in milliseconds since the epoch."""
-    writer: str = ""
+    """When snapshot record and rows were last verified whole, in milliseconds since the epoch."""
+    config_fingerprint: str = ""
     """Digest of what else shapes the set: layout, provider, base URL, options, rows."""
-    projected: int = 0
-    """The ticket that the rows show."""
+    rows_version: int = 0
+    """The fencing token that the rows show."""
     rows_count: int = 0
     """How many rows there are, in a store that may evict some. 0: not counted."""
     pinned: int = 0
@@ -203,19 +204,19 @@ class Pulse(NamedTuple):
     suspect: str = ""
     """JSON ``[what, since_ms]`` of a set that is not believed yet; empty once a check completes."""
     allowed: int = 0
-    """The ticket of the last set that a person allowed against the guard. 0: none."""
+    """The fencing token of the last set that a person allowed against the guard. 0: none."""
     history: str = "[]"
-    """JSON list of the kept publications, ``[[ticket, published_at], …]``, oldest first."""
-    drawn_nonce: str = ""
-    """Random, of the last ticket that was drawn."""
+    """JSON list of the kept publications, ``[[token, published_at], …]``, oldest first."""
+    issued_nonce: str = ""
+    """Random, of the last fencing token that was issued."""
     check_nonce: str = ""
-    """The nonce of the last completed check: with its ticket, the fence."""
+    """The nonce of the last completed check: with its fencing token, the condition."""
     nonce: str = ""
-    """The nonce of what is published, as in the head."""
+    """The nonce of what is published, as in the snapshot record."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Pulse":
-        """Read a pulse from its record; attributes that are unknown are left alone."""
+    def from_record(cls, record: Mapping[str, Any]) -> "SourceState":
+        """Read a source state from its record; attributes that are unknown are left alone."""
         return cls(**{name: record[name] for name in cls._fields if name in record})
 
     @property
@@ -232,10 +233,10 @@ class Pulse(NamedTuple):
         return [Version(*entry) for entry in json.loads(self.history)]
 
 
-class Head(NamedTuple):
-    """The record that holds a snapshot, or names the pieces that do."""
+class SnapshotRecord(NamedTuple):
+    """The record that holds a snapshot, or names the chunks that do."""
 
-    ticket: int
+    token: int
     provider: str
     digest: str
     counts: str
@@ -245,14 +246,14 @@ class Head(NamedTuple):
     index_digest: str
     revision: int = 0
     body: bytes = b""
-    pieces: str = ""
-    """JSON ``[ticket, number]`` where the body lies in pieces, else empty."""
+    chunks: str = ""
+    """JSON ``[token, number]`` where the body lies in chunks, else empty."""
     nonce: str = ""
-    """Random, drawn with the ticket."""
+    """Random, issued with the fencing token."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Head":
-        """Read a head from its record.
+    def from_record(cls, record: Mapping[str, Any]) -> "SnapshotRecord":
+        """Read a snapshot record from its record.
 
         Raises:
             CorruptSnapshotError: if attributes are missing.
@@ -260,13 +261,13 @@ class Head(NamedTuple):
         try:
             return cls(**{name: record[name] for name in cls._fields if name in record})
         except TypeError as error:
-            message = f"a head without all its attributes: {sorted(record)}"
+            message = f"a snapshot record without all its attributes: {sorted(record)}"
             raise CorruptSnapshotError(message) from error
 
     @property
     def publication(self) -> Publication:
         """Which publication this is."""
-        return Publication(self.ticket, self.nonce)
+        return Publication(self.token, self.nonce)
 
     def to_record(self, key: Key) -> Record:
         """Return the record; empty attributes are left out."""
@@ -277,9 +278,9 @@ class Head(NamedTuple):
         }
         return {**key._asdict(), **values}
 
-    def stored_pieces(self) -> tuple[str, int]:
-        """Return the prefix of the pieces' keys and their number; ("", 0) without pieces."""
-        if not self.pieces:
+    def stored_chunks(self) -> tuple[str, int]:
+        """Return the prefix of the chunks' keys and their number; ("", 0) without chunks."""
+        if not self.chunks:
             return "", 0
-        ticket, number = json.loads(self.pieces)
-        return pieces_prefix(int(ticket), self.index_digest), int(number)
+        token, number = json.loads(self.chunks)
+        return chunks_prefix(int(token), self.index_digest), int(number)

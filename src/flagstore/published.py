@@ -13,7 +13,7 @@ from flagstore.errors import (
     NotPublishedError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Head, Publication, Pulse, head_key, pulse_key
+from flagstore.layout import Publication, SnapshotRecord, SourceState, snapshot_key, state_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class Published:
         self._replicas = None if replicas is None else _positive(str(replicas), "replicas")
         self._clock = clock
         self._begun: tuple[str, list[bytes]] = "", []
-        """Prefix of the pieces that are being read, and those that earlier attempts have read."""
+        """Prefix of the chunks that are being read, and those that earlier attempts have read."""
 
     def store(self) -> ReaderStore:
         """Return the store, opened if it was not yet.
@@ -64,24 +64,24 @@ class Published:
         if self._store is not None:
             self._store.close()
 
-    def pulse(self, deadline: float, *, consistent: bool = False) -> Pulse:
+    def state(self, deadline: float, *, consistent: bool = False) -> SourceState:
         """Read what orders everything: one small read.
 
         Raises:
             NotPublishedError: there is nothing, or nothing any more.
         """
-        key = pulse_key(self._source)
+        key = state_key(self._source)
         record = self.store().read(key, consistent=consistent, deadline=deadline)
-        pulse = Pulse.from_record(record or {})
-        if not pulse.published:
+        state = SourceState.from_record(record or {})
+        if not state.published:
             message = f"the store no longer holds anything for {self._source!r}"
             raise NotPublishedError(message)
-        return pulse
+        return state
 
     def load(
         self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
-    ) -> tuple[Head, Body]:
-        """Load head and body; what is older than a publication, or torn, once more consistently.
+    ) -> tuple[SnapshotRecord, Body]:
+        """Load the snapshot; read it again, consistently, if it is older or torn.
 
         Raises:
             NotLoadedError: one of its subclasses.
@@ -95,38 +95,38 @@ class Published:
 
     def _load(
         self, deadline: float, at_least: Publication, *, consistent: bool
-    ) -> tuple[Head, Body]:
+    ) -> tuple[SnapshotRecord, Body]:
         store = self.store()
         # A replica that is missing (the writer keeps fewer) or lags: the first one is always there.
-        key = head_key(self._source, 0 if consistent else self._replica())
+        key = snapshot_key(self._source, 0 if consistent else self._replica())
         record = store.read(key, consistent=consistent, deadline=deadline)
         if record is None:
             raise self._absent(deadline, consistent=consistent)
-        head = Head.from_record(record)
-        if head.ticket <= at_least.ticket and head.publication != at_least:
-            message = f"the head of {self._source!r} is behind its pulse"
+        snapshot_record = SnapshotRecord.from_record(record)
+        if snapshot_record.token <= at_least.token and snapshot_record.publication != at_least:
+            message = f"the snapshot record of {self._source!r} is behind its source state"
             raise NotPublishedError(message)
-        prefix, number = head.stored_pieces()
-        data = head.body
+        prefix, number = snapshot_record.stored_chunks()
+        data = snapshot_record.body
         if number:
-            data = b"".join(self._pieces(store, prefix, deadline)[:number])
-        return head, Body(head.index_data, head.index_digest, data)
+            data = b"".join(self._chunks(store, prefix, deadline)[:number])
+        return snapshot_record, Body(snapshot_record.index_data, snapshot_record.index_digest, data)
 
-    def _pieces(self, store: ReaderStore, prefix: str, deadline: float) -> list[bytes]:
-        """Return all pieces of a body; what an attempt has read is kept until it is complete."""
+    def _chunks(self, store: ReaderStore, prefix: str, deadline: float) -> list[bytes]:
+        """Return all chunks of a body; what an attempt has read is kept until it is complete."""
         if self._begun[0] != prefix:
             self._begun = prefix, []
-        pieces = self._begun[1]
-        for piece in store.pieces(self._source, prefix, deadline=deadline, start=len(pieces)):
-            pieces.append(piece)  # kept if the next one fails
+        chunks = self._begun[1]
+        for chunk in store.chunks(self._source, prefix, deadline=deadline, start=len(chunks)):
+            chunks.append(chunk)  # kept if the next one fails
         self._begun = "", []
-        return pieces
+        return chunks
 
     def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:
-        """Return why there is no head: its layout may be another than ours."""
+        """Return why there is no snapshot record: its layout may be another than ours."""
         if consistent:
-            record = self.store().read(pulse_key(self._source), consistent=True, deadline=deadline)
-            if record and Pulse.from_record(record).published:
+            record = self.store().read(state_key(self._source), consistent=True, deadline=deadline)
+            if record and SourceState.from_record(record).published:
                 return UnsupportedLayoutError(
                     f"the flags of {self._source!r} are published in another layout than this "
                     "reader's: update the flagstore layer or wheel"
@@ -139,7 +139,7 @@ class Published:
     def _replica(self) -> int:
         """Draw one from the system's randomness: clones of one SnapStart image share Python's."""
         if self._replicas is None:
-            name = "FLAGSTORE_HEAD_REPLICAS"
+            name = "FLAGSTORE_SNAPSHOT_REPLICAS"
             self._replicas = _positive(os.environ.get(name) or "1", name)
         return os.urandom(1)[0] % self._replicas
 

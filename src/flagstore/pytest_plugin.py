@@ -14,7 +14,7 @@ from flagstore.testing import FakeFlags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.flags import State
+    from flagstore.flags import EvaluationState
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,21 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
-    """Let every client in this process answer from flags that the test sets; nothing is read."""
+    """Let every client in this process response from flags that the test sets; nothing is read."""
     flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda client: _state(flags, client))
         patch.setattr(Client, "snapshot", _refuse)
         for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
-            answer = getattr(FakeFlags, name)
-            patch.setattr(Client, name, lambda _, *given, answer=answer: answer(flags, *given))
-        for name in ("in_hand", "may_wait", "trouble", "close"):  # nothing is wrong, or open
+            response = getattr(FakeFlags, name)
+            patch.setattr(
+                Client, name, lambda _, *given, response=response: response(flags, *given)
+            )
+        for name in ("current", "may_block", "health", "close"):  # nothing is wrong, or open
             patch.setattr(Client, name, getattr(Flags, name))
         yield flags
 
 
-def _state(flags: FakeFlags, client: Client) -> State:
-    """Answer from the fake, but for what the client itself overrides; not in the environment."""
+def _state(flags: FakeFlags, client: Client) -> EvaluationState:
+    """Response from the fake, but for what the client itself overrides; not in the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
     overrides = vars(client).get("_overrides")  # a client without a name has no such attribute
     state.overrides = overrides.given() if overrides is not None else {}

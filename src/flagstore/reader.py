@@ -7,13 +7,13 @@ import time
 from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING, Any
 
+from flagstore.cache import FIRST_LOAD_S, TTL_S, SnapshotCache
+from flagstore.conversion import BY_PROVIDER, PLAIN
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
 from flagstore.evaluation import import_rules, open_engine
-from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, Settings
-from flagstore.flags import Flags, State
-from flagstore.loading import FIRST_LOAD_S, TTL_S, Loader
+from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, EngineConfig
+from flagstore.flags import EvaluationState, Flags
 from flagstore.snapshot import nothing_loaded
-from flagstore.typed import BY_PROVIDER, PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Info, Snapshot
     from flagstore.stores import ReaderStore
 
-    Hook = Callable[[Detail, str], object]
+    EvaluationCallback = Callable[[Detail, str], object]
 
 ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME"
 """A variable that is set on AWS Lambda only."""
@@ -43,7 +43,7 @@ class Client(Flags):
         max_age_s: float | None = None,
         defaults_until_loaded: bool = False,
         bootstrap: str = "",
-        on_evaluation: Hook | None = None,
+        on_evaluation: EvaluationCallback | None = None,
         app_name: str = "",
         environment: str = "",
         strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] | None = None,
@@ -66,14 +66,16 @@ class Client(Flags):
             bootstrap: path of a file with flags for as long as nothing could be loaded
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
             on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
-                context; what it raises is counted (``info().hook_errors``) and otherwise ignored.
+                context; what it raises is counted (``info().callback_errors``) and otherwise
+                ignored.
             app_name: Unleash: what rules on ``appName`` compare with (``FLAGSTORE_APP_NAME``; the
                 source's option ``app_name``).
             environment: Unleash: the same for ``environment`` (``FLAGSTORE_ENVIRONMENT``; the
                 source's option ``environment``).
             strategies: Unleash: custom strategies by name, each a function of its parameters and
                 the context.
-            replicas: replicas of the head that the writer keeps (``FLAGSTORE_HEAD_REPLICAS``).
+            replicas: replicas of the snapshot record that the writer keeps
+                (``FLAGSTORE_SNAPSHOT_REPLICAS``).
             clock: seconds since the epoch.
             monotonic: seconds that never go back, and that deadlines are measured in.
 
@@ -84,7 +86,7 @@ class Client(Flags):
         _check_seconds("ttl_s", ttl_s)
         if max_age_s is not None:
             _check_seconds("max_age_s", max_age_s)
-        self._loader = Loader(
+        self._cache = SnapshotCache(
             source,
             store=store,
             ttl_s=ttl_s,
@@ -99,7 +101,7 @@ class Client(Flags):
         self._max_age_s = max_age_s
         self._defaults_until_loaded = defaults_until_loaded
         self._on_evaluation = on_evaluation
-        self._hook_errors = 0
+        self._callback_errors = 0
         self._app_name = app_name
         self._environment = environment
         self._strategies = strategies or {}
@@ -121,7 +123,7 @@ class Client(Flags):
         Raises:
             NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
         """
-        return self._loader.snapshot()
+        return self._cache.snapshot()
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
@@ -151,43 +153,43 @@ class Client(Flags):
     def info(self) -> Info:
         """Return what is known of the flag set in hand, its age first of all.
 
-        The head does not say when the provider was last asked, the pulse does: where it has not
-        been read yet, this reads it (one small read).
+        The snapshot record does not say when the provider was last asked, the source state does:
+        where it has not been read yet, this reads it (one small read).
         """
         try:
-            info = self._loader.info()
+            info = self._cache.info()
         except NotLoadedError as error:
             if not self._defaults_until_loaded:
                 raise
             info = nothing_loaded(self.source, str(error))
-        return info._replace(hook_errors=self._hook_errors)
+        return info._replace(callback_errors=self._callback_errors)
 
     def close(self) -> None:
         """Close the connection to the store; a later read opens another. Idempotent."""
-        self._loader.close()
+        self._cache.close()
 
-    def in_hand(self) -> Snapshot | None:
+    def current(self) -> Snapshot | None:
         """Return the flag set in hand, without reading anything; None before there is one."""
-        return self._loader.in_hand
+        return self._cache.current
 
-    def may_wait(self) -> bool:
+    def may_block(self) -> bool:
         """Say whether the next call may wait for the store, for 2 s at most; reads nothing.
 
         An event loop asks in a thread then, and may ask in its own otherwise.
         """
-        return self._loader.may_wait()
+        return self._cache.may_block()
 
-    def trouble(self) -> str:
+    def health(self) -> str:
         """Say what is wrong with the flags in hand; reads nothing.
 
         ``NOT_LOADED``, ``TOO_OLD`` (``max_age_s``: defaults are given), ``STALE`` (the last attempt
         to hear from the store failed) or, if all is well, nothing.
         """
-        if self._loader.in_hand is None:
+        if self._cache.current is None:
             return NOT_LOADED
-        if self._max_age_s is not None and self._loader.age_s() > self._max_age_s:
+        if self._max_age_s is not None and self._cache.age_s() > self._max_age_s:
             return TOO_OLD
-        return STALE if self._loader.stale else ""
+        return STALE if self._cache.stale else ""
 
     def _start(self, *, loads: bool) -> None:
         """Load during INIT, or prepare for the first read. Never raises: the first use does."""
@@ -195,13 +197,13 @@ class Client(Flags):
             now = self._monotonic()
             deadline = _shared_deadline(now)
             if not loads or now >= deadline:
-                self._loader.prepare()
+                self._cache.prepare()
                 return
             try:
                 self._load_during_init(deadline)
             finally:
                 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-                    self._loader.expect_restore()
+                    self._cache.expect_restore()
         except Exception as error:  # noqa: BLE001 - a function must start without its flags
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
@@ -210,10 +212,10 @@ class Client(Flags):
             logging.getLogger("flagstore").warning(text, self.source, kind, error)
 
     def _load_during_init(self, deadline: float) -> None:
-        snapshot = self._loader.preload(deadline)
+        snapshot = self._cache.preload(deadline)
         self._engine(snapshot)
-        import_rules(snapshot.head.provider)
-        self._loader.preload_parts(deadline)
+        import_rules(snapshot.snapshot_record.provider)
+        self._cache.preload_segments(deadline)
 
     # -- what it says -----------------------------------------------------------------------------
 
@@ -238,32 +240,32 @@ class Client(Flags):
             NotLoadedError: if nothing is loaded, and the caller does not.
         """
         try:
-            return self._loader.snapshot()
+            return self._cache.snapshot()
         except NotLoadedError:
             if not self._defaults_until_loaded:
                 raise
             return None
 
-    def _state(self) -> State:
+    def _state(self) -> EvaluationState:
         snapshot = self._snapshot()
         if snapshot is None:
             return self._without_flags(NOT_LOADED)
-        age_s = self._loader.age_s()
+        age_s = self._cache.age_s()
         if self._max_age_s is not None and age_s > self._max_age_s:
             return self._without_flags(TOO_OLD, age_s)
-        return State(
+        return EvaluationState(
             self._engine(snapshot),
-            BY_PROVIDER.get(snapshot.head.provider, PLAIN),
+            BY_PROVIDER.get(snapshot.snapshot_record.provider, PLAIN),
             keys=snapshot.keys,
             overrides=_NO_OVERRIDES if self._overrides is None else self._overrides.values,
             on_evaluation=self._report if self._on_evaluation else None,
             error=UNSUPPORTED,
             age_s=age_s,
-            stale=self._loader.stale,
+            stale=self._cache.stale,
         )
 
-    def _without_flags(self, error: str, age_s: float = 0.0) -> State:
-        return State(
+    def _without_flags(self, error: str, age_s: float = 0.0) -> EvaluationState:
+        return EvaluationState(
             None,
             PLAIN,
             keys=tuple,
@@ -286,7 +288,7 @@ class Client(Flags):
         items = _SnapshotItems(snapshot)
         told = items.meta.get("context")
         told = told if isinstance(told, dict) else {}
-        settings = Settings(
+        settings = EngineConfig(
             now=self._clock,
             random=_random,
             app_name=self._app_name
@@ -298,7 +300,7 @@ class Client(Flags):
             strategies=self._strategies,
         )
         try:
-            return open_engine(snapshot.head.provider, items, settings)
+            return open_engine(snapshot.snapshot_record.provider, items, settings)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
@@ -310,13 +312,13 @@ class Client(Flags):
     def _report(self, detail: Detail, key: str) -> None:
         try:
             self._on_evaluation(detail, key)  # type: ignore[misc] # only called where there is one
-        except Exception as error:  # noqa: BLE001 - somebody's hook must not break their request
-            if not self._hook_errors:
+        except Exception as error:  # noqa: BLE001 - a callback must not break their request
+            if not self._callback_errors:
                 import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
                 name = type(error).__name__
                 logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
-            self._hook_errors += 1
+            self._callback_errors += 1
 
 
 class _SnapshotItems:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from flagstore.body import LARGE_SECTION, Body, Part, decode_part
+from flagstore.body import LARGE_SECTION, Body, LargeSegment, decode_segment
 from flagstore.errors import FlagNotFoundError
-from flagstore.layout import Head
+from flagstore.layout import SnapshotRecord
 
 
 class Info(NamedTuple):
@@ -17,7 +17,7 @@ class Info(NamedTuple):
 
     source: str
     provider: str
-    ticket: int
+    token: int
     """Grows with every publication."""
     digest: str
     """SHA-256 of the content in hex."""
@@ -36,7 +36,7 @@ class Info(NamedTuple):
     earlier one stands in for it."""
     error: str
     """Why, if so; or why a large segment that was needed for the first time could not be read."""
-    hook_errors: int = 0
+    callback_errors: int = 0
     """How often ``on_evaluation`` raised."""
 
 
@@ -48,35 +48,35 @@ def nothing_loaded(source: str, error: str) -> Info:
 class Snapshot:
     """One flag set, for as long as you hold it: a request sees one, whole."""
 
-    __slots__ = ("_body", "_load_part", "_parts", "head", "source", "stand_ins")
+    __slots__ = ("_body", "_load_segment", "_segments", "snapshot_record", "source", "stand_ins")
 
     def __init__(
         self,
         source: str,
-        head: Head,
+        snapshot_record: SnapshotRecord,
         body: Body,
-        load_part: Callable[[Part], bytes],
-        parts: dict[str, bytes] | None = None,
+        load_segment: Callable[[LargeSegment], bytes],
+        large_segments: dict[str, bytes] | None = None,
     ) -> None:
-        """Make one of a head and its body.
+        """Make one of a snapshot record and its body.
 
         Args:
             source: name of the source.
-            head: the snapshot's record.
+            snapshot_record: the snapshot's record.
             body: its flags and segments.
-            load_part: reads a large segment.
-            parts: the large segments in hand, by digest; those that are read are added.
+            load_segment: reads a large segment.
+            large_segments: the large segments in hand, by digest; those that are read are added.
         """
         self.source = source
-        self.head = head
+        self.snapshot_record = snapshot_record
         self._body = body
-        self._load_part = load_part
-        self._parts = {} if parts is None else parts
+        self._load_segment = load_segment
+        self._segments = {} if large_segments is None else large_segments
         self.stand_ins: dict[str, Callable[[], Any]] = {}
         """Of large segments that cannot be read now, by key: what was in hand before."""
 
     @property
-    def large(self) -> Mapping[str, Part]:
+    def large(self) -> Mapping[str, LargeSegment]:
         """The large segments, by key."""
         return self._body.large
 
@@ -84,16 +84,18 @@ class Snapshot:
         """Return what returns a segment without reading it from the store; None if nothing can."""
         if key in self.stand_ins:
             return self.stand_ins[key]
-        part = self._body.large.get(key)
-        if part is not None:
-            data = self._parts.get(part.data_digest)
-            return None if data is None else partial(decode_part, part, data)
+        segment = self._body.large.get(key)
+        if segment is not None:
+            data = self._segments.get(segment.data_digest)
+            return None if data is None else partial(decode_segment, segment, data)
         text = self._body.text(LARGE_SECTION, key)
         return None if text is None else partial(json.loads, text)
 
     def again(self) -> "Snapshot":
         """Return the same flag set without anything that stands in for a part of it."""
-        return Snapshot(self.source, self.head, self._body, self._load_part, self._parts)
+        return Snapshot(
+            self.source, self.snapshot_record, self._body, self._load_segment, self._segments
+        )
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -155,11 +157,11 @@ class Snapshot:
     def _large(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
         if key in self.stand_ins:
             return self.stand_ins[key]()
-        part = self._body.large[key]
-        data = self._parts.get(part.data_digest)
+        segment = self._body.large[key]
+        data = self._segments.get(segment.data_digest)
         if data is None:
-            data = self._parts[part.data_digest] = self._load_part(part)
-        return decode_part(part, data)
+            data = self._segments[segment.data_digest] = self._load_segment(segment)
+        return decode_segment(segment, data)
 
     def export(self) -> dict[str, Any]:
         """Return all of it, large segments included, as a file of flags holds it.
@@ -168,7 +170,7 @@ class Snapshot:
             NotLoadedError: if a large segment cannot be read now.
         """
         return {
-            "provider": self.head.provider,
+            "provider": self.snapshot_record.provider,
             "meta": self.meta,
             "sections": {
                 section: {key: self.item(section, key) for key in self.keys(section)}

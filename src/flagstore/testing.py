@@ -9,7 +9,7 @@
 
 It has the surface of a client, so code that is given its flags can be given these. For code that
 makes its client at module scope there is a pytest fixture, ``fake_flags``, which comes with the
-wheel: every client in the process then answers from it.
+wheel: every client in the process then responds from it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from flagstore.conversion import PLAIN
 from flagstore.errors import ConfigurationError
 from flagstore.evaluation import ENGINES, open_engine
-from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, Outcome, Settings
-from flagstore.flags import Flags, State
+from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, EngineConfig, Evaluation
+from flagstore.flags import EvaluationState, Flags
 from flagstore.snapshot import Info
-from flagstore.typed import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -78,8 +78,8 @@ class FakeFlags(Flags):
         """Give several flags other values."""
         self._values.update(values)
 
-    def _state(self) -> State:
-        return State(
+    def _state(self) -> EvaluationState:
+        return EvaluationState(
             _FakeEngine(dict(self._values), (self.provider,) if self.provider else ENGINES),
             PLAIN,
             keys=self.keys,
@@ -100,11 +100,11 @@ class _FakeEngine:
             engine.context(given)
         return given
 
-    def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - as of Engine
+    def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - as of Engine
         if key not in self._values:
-            return Outcome(error=FLAG_NOT_FOUND)
+            return Evaluation(error=FLAG_NOT_FOUND)
         value = self._values[key]
-        return Outcome(value(context) if callable(value) else value, reason=OVERRIDE)
+        return Evaluation(value(context) if callable(value) else value, reason=OVERRIDE)
 
 
 class _NoItems:
@@ -123,7 +123,7 @@ def _engine(provider: str) -> Engine:
     Raises:
         ConfigurationError: if there is no such provider.
     """
-    engine = open_engine(provider, _NoItems(), Settings(now=time.time, random=float))
+    engine = open_engine(provider, _NoItems(), EngineConfig(now=time.time, random=float))
     if engine is None:
         message = f"{provider!r} is not a provider: use one of {', '.join(ENGINES)}"
         raise ConfigurationError(message)

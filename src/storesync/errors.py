@@ -10,19 +10,19 @@
     │   ├── BadRequestError       400
     │   ├── SignatureError        401
     │   └── TooLargeError         413
-    ├── ProviderError             the provider did not give a usable answer
+    ├── ProviderError             the provider did not give a usable response
     │   ├── CredentialsRefusedError    401, 403, or another environment's key: no retry helps
-    │   ├── EndpointNotFoundError      404 and other final answers: the configuration is wrong
+    │   ├── EndpointNotFoundError      404 and other final responses: the configuration is wrong
     │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
-    │   └── MalformedAnswerError       an answer that is no flag set: retried, never published
+    │   └── MalformedResponseError       a response that is no flag set: retried, never published
     ├── RefusedSetError           the guard refused a flag set
     │   └── SuspectSetError       it may be true: believed once it has held for minutes
     ├── StoreError                the store failed
-    │   ├── FenceLostError        another check completed first: not a failure
+    │   ├── ConditionFailedError        another check completed first: not a failure
     │   └── CorruptStoreError     what the store holds does not match its digests
     ├── NotKeptError              the history does not hold this version (any more)
-    ├── OutOfTimeError            the time budget ended first: the ring comes again
-    └── NotSettledError           overlapping checks won every time: the ring comes again
+    ├── OutOfTimeError            the deadline ended first: the sync request comes again
+    └── NotSettledError           overlapping checks won every time: the sync request comes again
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flagstore.layout import Pulse
+    from flagstore.layout import SourceState
 
 
 class StoreSyncError(Exception):
     """Base of everything that storesync raises on purpose."""
 
     retryable = False
-    """Whether the same ring should be tried again later."""
+    """Whether the same sync request should be tried again later."""
 
 
 def is_retryable(error: Exception) -> bool:
-    """Say whether the same ring should be tried again later; after a bug of ours, it should."""
+    """Say whether the same request should be tried again later; after a bug of ours, it should."""
     return getattr(error, "retryable", True)
 
 
@@ -82,7 +82,7 @@ class TooLargeError(WebhookError):
 
 
 class ProviderError(StoreSyncError):
-    """The provider did not give a usable answer; what the store holds stays."""
+    """The provider did not give a usable response; what the store holds stays."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -95,17 +95,17 @@ class CredentialsRefusedError(ProviderError):
 
 
 class EndpointNotFoundError(ProviderError):
-    """The provider gave a final answer (404, another 4xx, a redirect): the source is wrong."""
+    """The provider gave a final response (404, another 4xx, a redirect): the source is wrong."""
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider could not be reached in time, or said that it cannot answer now."""
+    """The provider could not be reached in time, or said that it cannot respond now."""
 
     retryable = True
 
 
-class MalformedAnswerError(ProviderError):
-    """The provider answered with something that is not a flag set."""
+class MalformedResponseError(ProviderError):
+    """The provider responded with something that is not a flag set."""
 
     retryable = True
 
@@ -133,17 +133,17 @@ class StoreError(StoreSyncError):
     retryable = True
 
 
-class FenceLostError(StoreError):
-    """Another check completed since this ticket was drawn, or the source is pinned."""
+class ConditionFailedError(StoreError):
+    """Another check completed since this fencing token was issued, or the source is pinned."""
 
-    def __init__(self, pulse: Pulse) -> None:
-        super().__init__(f"another check completed first (ticket {pulse.ticket})")
-        self.pulse = pulse
-        """The pulse as it stood when the condition failed."""
+    def __init__(self, state: SourceState) -> None:
+        super().__init__(f"another check completed first (fencing token {state.token})")
+        self.state = state
+        """The source state as it stood when the condition failed."""
 
 
 class CorruptStoreError(StoreError):
-    """What the store holds does not match its digests, or pieces of it are missing."""
+    """What the store holds does not match its digests, or chunks of it are missing."""
 
 
 class NotKeptError(StoreSyncError):
@@ -151,7 +151,7 @@ class NotKeptError(StoreSyncError):
 
 
 class OutOfTimeError(StoreSyncError):
-    """The time budget ended before the flag set could be published."""
+    """The deadline ended before the flag set could be published."""
 
     retryable = True
 

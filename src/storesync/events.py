@@ -1,12 +1,13 @@
 """What can invoke SyncFunction, told apart by shape. Pure.
 
-- the queue: ``{"Records": [...]}``, each body a ring as :func:`ring_message` writes it, or an
-  event of AWS that a provider knows (:meth:`~storesync.providers.base.Provider.notice`)
+- the queue: ``{"Records": [...]}``, each body a sync request as :func:`request_message` writes it,
+or an
+  event of AWS that a provider knows (:meth:`~storesync.providers.base.Provider.provider_event`)
 - such an event itself, from EventBridge or SNS
-- the schedule: ``{"schedule": true}``, which queues a ring for every source
+- the schedule: ``{"schedule": true}``, which queues a sync request for every source
 - a person: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
 - a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
-  Only someone with ``lambda:InvokeFunction`` can send one, so it is trusted as a ring.
+  Only someone with ``lambda:InvokeFunction`` can send one, so it is trusted as a sync request.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from storesync import providers
 from storesync.errors import BadRequestError
-from storesync.model import Notice, Ring
+from storesync.model import ProviderEvent, SyncRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +38,9 @@ class Message:
     receipt: str
     receives: int
     """How often it has been received, this time included."""
-    ring: Ring | None
-    """None: no ring of ours."""
-    notice: Notice | None = None
+    request: SyncRequest | None
+    """None: no sync request of ours."""
+    provider_event: ProviderEvent | None = None
     """What it says instead; None as well: not a message of ours."""
     queued_at: int = 0
     """When it was sent, in milliseconds since the epoch."""
@@ -47,29 +48,29 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """A ring by a person."""
+    """A sync request by a person."""
 
-    ring: Ring
+    request: SyncRequest
     allow_shrink: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A ring for every source."""
+    """A sync request for every source."""
 
 
-Event = tuple[Message, ...] | Manual | Schedule | Notice
+Event = tuple[Message, ...] | Manual | Schedule | ProviderEvent
 
 
-def ring_message(ring: Ring) -> str:
-    """Write a ring as the body of a message. It carries no flag data and no webhook body."""
+def request_message(request: SyncRequest) -> str:
+    """Write a request as the body of a message. It carries no flag data and no webhook body."""
     return json.dumps(
         {
-            "source": ring.source,
-            "wanted": list(ring.wanted),
-            "sent_at": ring.sent_at,
-            "trigger": ring.trigger,
-            "delivery": ring.delivery,
+            "source": request.source,
+            "required": list(request.required),
+            "sent_at": request.sent_at,
+            "trigger": request.trigger,
+            "delivery": request.delivery,
         },
         separators=(",", ":"),
     )
@@ -83,20 +84,22 @@ def parse(event: object) -> Event:
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
-    notice = _notice(fields)
-    if notice is not None:
-        return notice
+    provider_event = _provider_event(fields)
+    if provider_event is not None:
+        return provider_event
     if isinstance(records, list) and records:
         return tuple(_message(_object(record)) for record in records)
     if fields.get("schedule") is True:
         return Schedule()
     if isinstance(source, str):
-        return Manual(Ring(source, trigger="manual"), _digest(fields.get("allow_shrink", "")))
+        return Manual(
+            SyncRequest(source, trigger="manual"), _digest(fields.get("allow_shrink", ""))
+        )
     source = _object(fields.get("pathParameters")).get("source")
     if isinstance(source, str):
-        return Manual(Ring(source, trigger="manual"))
+        return Manual(SyncRequest(source, trigger="manual"))
     message = (
-        'this event rings nothing: send {"schedule": true}, {"source": "<name>"}, '
+        'this event requests no sync: send {"schedule": true}, {"source": "<name>"}, '
         "an SQS batch or an API Gateway webhook event; events/ has one of each"
     )
     raise BadRequestError(message)
@@ -114,18 +117,18 @@ def _message(record: Mapping[str, Any]) -> Message:
     attributes = _object(record.get("attributes"))
     queued_at = _number(attributes.get("SentTimestamp"))
     body = _json(record.get("body"))
-    notice = _notice(body)
+    provider_event = _provider_event(body)
     return Message(
         id=str(record.get("messageId", "")),
         receipt=str(record.get("receiptHandle", "")),
         receives=max(1, _number(attributes.get("ApproximateReceiveCount"))),
-        ring=_ring(body, queued_at) if notice is None else None,
-        notice=notice,
+        request=_sync_request(body, queued_at) if provider_event is None else None,
+        provider_event=provider_event,
         queued_at=queued_at,
     )
 
 
-def _notice(event: Mapping[str, Any]) -> Notice | None:
+def _provider_event(event: Mapping[str, Any]) -> ProviderEvent | None:
     """Read an event of AWS, out of the envelope of SNS where it has one.
 
     SNS invokes a function with exactly one record; on a queue it writes the same message alone.
@@ -134,7 +137,7 @@ def _notice(event: Mapping[str, Any]) -> Notice | None:
     first = records[0] if isinstance(records, list) and records else None
     envelope = _object(_object(first).get("Sns")) or event
     message = envelope.get("Message")
-    return providers.notice(_json(message) if isinstance(message, str) else event)
+    return providers.provider_event(_json(message) if isinstance(message, str) else event)
 
 
 def _json(text: object) -> Mapping[str, Any]:
@@ -145,19 +148,20 @@ def _json(text: object) -> Mapping[str, Any]:
         return {}
 
 
-def _ring(fields: Mapping[str, Any], queued_at: int) -> Ring | None:
-    source, wanted, sent_at = fields.get("source"), fields.get("wanted"), fields.get("sent_at")
+def _sync_request(fields: Mapping[str, Any], queued_at: int) -> SyncRequest | None:
+    source, required, sent_at = fields.get("source"), fields.get("required"), fields.get("sent_at")
     if not isinstance(source, str):
         return None
-    texts = wanted if isinstance(wanted, list) else []
+    texts = required if isinstance(required, list) else []
     trigger = str(fields.get("trigger", ""))
-    return Ring(
+    return SyncRequest(
         source=source,
-        wanted=tuple(text for text in texts if isinstance(text, str)),
-        # A delayed ring counts from when it was due, which is later than when it was sent. For
-        # a webhook, the receiver's clock and the queue's say the same, and the later one is safe.
+        required=tuple(text for text in texts if isinstance(text, str)),
+        # A delayed sync request counts from when it was due, which is later than when it was sent.
+        # For a webhook, the receiver's clock and the queue's say the same, and the later one is
+        # safe.
         sent_at=max(queued_at, sent_at if isinstance(sent_at, int) else 0),
-        trigger=trigger if trigger in {"trailing", "schedule"} else "webhook",
+        trigger=trigger if trigger in {"followup", "schedule"} else "webhook",
         delivery=str(fields.get("delivery", "")),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import CorruptStoreError, MalformedAnswerError, RefusedSetError
+from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedSetError
 from storesync.verdicts import DAMAGED, REFUSED, verdicts
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check_items(
     Both sets are compiled with the engine as it is now, so an update of it refuses nothing.
 
     Raises:
-        MalformedAnswerError: if the provider's own SDK would refuse a document with such an item.
+        MalformedResponseError: if the provider's own SDK would refuse a document with such an item.
         RefusedSetError: if the engine could use an item as it was, and cannot as it is.
     """
     now = verdicts(new.provider, _Items(new))
@@ -66,7 +66,7 @@ def check_items(
         verdict = now(section, key)
         if verdict == REFUSED:
             message = f"{provider.title}: an SDK would not take {section} {key[:64]!r}: no flag set"
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
         if verdict == DAMAGED and before and name in changed.changed:
             damaged += [name] if before(section, key) not in {DAMAGED, REFUSED} else []
     if damaged:
@@ -141,7 +141,7 @@ def _segments_shrunk(new: FlagSet, old: FlagSet, members: Callable[[Any], frozen
     still = new.sections.get("segments", {})
     for key in old.differing("segments", still):
         before: frozenset[str] = frozenset()
-        with suppress(CorruptStoreError):  # a large one whose pieces are lost: what is new heals it
+        with suppress(CorruptStoreError):  # a large one whose chunks are lost: what is new heals it
             before = members(old.item("segments", key))
         gone = before - members(still[key])
         if len(gone) > may_lose(len(before)):

@@ -8,8 +8,8 @@ What ``requests`` leaves open is closed here:
   holds a function for hours. Here each exchange runs in a thread of its own and the caller leaves
   at the deadline, whatever the exchange is waiting for: name resolution, several addresses in a
   row, the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
-- It inflates without a limit; here the body is inflated piece by piece against a cap
-  (:mod:`storesync.bodies`).
+- It inflates without a limit; here the body is inflated chunk by chunk against a cap
+  (:mod:`storesync.http_bodies`).
 - With ``trust_env`` it replaces the ``Authorization`` header by what a ``.netrc`` says, and sends
   everything through whatever proxy the environment names. Off.
 - It follows redirects, also to other hosts. Off: a redirect is an error.
@@ -37,14 +37,14 @@ import requests
 import urllib3.exceptions
 
 from storesync.addresses import check_address
-from storesync.answers import HttpAnswer, check_parsed_bytes, parsed_bytes
-from storesync.bodies import capped, inflated, wire
 from storesync.errors import (
     ConfigurationError,
     EndpointNotFoundError,
-    MalformedAnswerError,
+    MalformedResponseError,
     ProviderUnavailableError,
 )
+from storesync.http_bodies import capped, inflated, wire
+from storesync.responses import HttpResponse, check_parsed_bytes, parsed_bytes
 from storesync.watchdog import Guard, GuardedAdapter
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class HttpLimits:
     comparing needs the published set beside it: the most that a function of 512 MB can hold.
     Beyond, a clear error is better than a killed function."""
     max_parsed_bytes: int = 312 * 1024 * 1024
-    """As :func:`~storesync.answers.parsed_bytes` estimates it: a function of 512 MB without the
+    """As :func:`~storesync.responses.parsed_bytes` estimates it: a function of 512 MB without the
     200 MB that code, the body and its text take."""
 
 
@@ -105,7 +105,9 @@ class HttpClient:
         limits = replace(self.limits, total_s=total_s)
         return HttpClient(limits, allow_private=self._allow_private, now=self._now)
 
-    def get(self, url: str, headers: Mapping[str, str], *, allow_http: bool = False) -> HttpAnswer:
+    def get(
+        self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
+    ) -> HttpResponse:
         """Send one GET, with no repetition and no redirect.
 
         Plain http is for servers in one's own network, so *allow_http* allows these as well.
@@ -113,22 +115,23 @@ class HttpClient:
         Raises:
             ConfigurationError: the URL or a header cannot be sent, or the host's address is one
                 that no provider has, or a private one without *allow_private* or *allow_http*.
-            ProviderUnavailableError: no complete answer within the deadline.
+            ProviderUnavailableError: no complete response within the deadline.
             EndpointNotFoundError: a redirect.
-            MalformedAnswerError: a body that cannot be inflated, is larger than the caps, or would
+            MalformedResponseError: a body that cannot be inflated, is larger than the caps, or
+            would
                 take too much memory once it is parsed.
         """
         return self._send(url, headers, None, allow_http=allow_http)
 
     def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
-    ) -> HttpAnswer:
-        """Send one POST likewise, for a provider that wants a session before it answers."""
+    ) -> HttpResponse:
+        """Send one POST likewise, for a provider that wants a session before it responses."""
         return self._send(url, headers, body, allow_http=allow_http)
 
     def _send(
         self, url: str, headers: Mapping[str, str], body: bytes | None, *, allow_http: bool
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         host = _check_url(url, allow_http=allow_http)
         _check_headers(headers)
         check = partial(check_address, allow_private=self._allow_private or allow_http)
@@ -157,7 +160,7 @@ class _Request(NamedTuple):
 
 
 class _Exchange:
-    """One request and its answer, run in a thread of its own."""
+    """One request and its response, run in a thread of its own."""
 
     def __init__(
         self,
@@ -167,31 +170,31 @@ class _Exchange:
         now: Callable[[], float],
     ) -> None:
         self.guard = Guard()
-        self.outcome: Future[HttpAnswer] = Future()
+        self.outcome: Future[HttpResponse] = Future()
         self._request, self._host = request, request.host
         self._check, self._limits, self._now = check, limits, now
 
     def run(self) -> None:
         """Fill the outcome, with whatever happens."""
         try:
-            answer = self._answer()
+            reply = self._response()
         except _TRANSPORT_ERRORS as exc:
             reason = _reason(exc)
             self.outcome.set_exception(
-                ProviderUnavailableError(f"no complete answer from {self._host}: {reason}")
+                ProviderUnavailableError(f"no complete response from {self._host}: {reason}")
             )
         except BaseException as exc:  # noqa: BLE001 - raised again where the caller waits
             self.outcome.set_exception(exc)
         else:
-            self.outcome.set_result(answer)
+            self.outcome.set_result(reply)
 
     def too_late(self) -> ProviderUnavailableError:
         """Return the error of an exchange that did not end in time."""
         return ProviderUnavailableError(
-            f"no complete answer from {self._host} within {self._limits.total_s:g} s"
+            f"no complete response from {self._host} within {self._limits.total_s:g} s"
         )
 
-    def _answer(self) -> HttpAnswer:
+    def _response(self) -> HttpResponse:
         with requests.Session() as session:
             session.trust_env = False
             session.mount("https://", GuardedAdapter(self.guard, self._check))
@@ -216,18 +219,18 @@ class _Exchange:
         }
         return own | dict(self._request.headers)
 
-    def _read(self, response: requests.Response) -> HttpAnswer:
+    def _read(self, response: requests.Response) -> HttpResponse:
         received_at = self._now()
         status = response.status_code
         if status in _REDIRECT and status != _NOT_MODIFIED:
             message = (
-                f"{self._host} answered {status}: redirects are not followed, since they would "
-                f"carry the key elsewhere; set base_url to the final address"
+                f"{self._host} responded with {status}: redirects are not followed, since they "
+                f"would carry the key elsewhere; set base_url to the final address"
             )
             raise EndpointNotFoundError(message)
         headers = {name.lower(): value for name, value in response.headers.items()}
         body = self._body(response, headers) if status in _SUCCESS else b""
-        return HttpAnswer(status, headers, body, received_at)
+        return HttpResponse(status, headers, body, received_at)
 
     def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
         encoding = headers.get("content-encoding", "identity").strip().lower()
@@ -235,8 +238,8 @@ class _Exchange:
         if encoding in {"gzip", "x-gzip"}:
             chunks = inflated(chunks)
         elif encoding not in {"identity", ""}:
-            message = f"{self._host} answered with an encoding that was not asked for"
-            raise MalformedAnswerError(message)
+            message = f"{self._host} responded with an encoding that was not asked for"
+            raise MalformedResponseError(message)
         body = b"".join(capped(chunks, self._limits.max_body_bytes, "inflated"))
         check_parsed_bytes(parsed_bytes(body), self._limits.max_parsed_bytes)
         return body

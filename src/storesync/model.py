@@ -1,4 +1,4 @@
-"""The data that crosses module borders: sources, rings, requests, flag sets, reports."""
+"""The data that crosses module borders: sources, sync requests, requests, flag sets, reports."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class WebhookConfig:
     """How webhooks of one source are checked. Holds no provider credential."""
 
     source: str
@@ -112,29 +112,29 @@ class WebhookRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class SyncRequest:
     """Something said that a source changed. Carries no flag data."""
 
     source: str
-    wanted: tuple[str, ...] = ()
-    """Revisions to reach, each in its provider's own notation; see ``Provider.reached``."""
+    required: tuple[str, ...] = ()
+    """Revisions to reach, each in its provider's own notation; see ``Provider.satisfied``."""
     sent_at: int = 0
     """Milliseconds since the epoch from which on a fetch must start."""
     trigger: str = "webhook"
-    """``webhook``, ``trailing``, ``schedule`` or ``manual``."""
+    """``webhook``, ``followup``, ``schedule`` or ``manual``."""
     delivery: str = ""
     """The provider's delivery id where it has one, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ProviderEvent:
     """What an event of AWS says to sources of one provider that sends no webhooks."""
 
     provider: str
     about: Mapping[str, tuple[str, ...]]
     """Which sources: those where each of these options has one of its values."""
-    wanted: tuple[str, ...] | None = ()
-    """Revisions to reach; None: nothing that concerns flags, acknowledged without a ring."""
+    required: tuple[str, ...] | None = ()
+    """Revisions to reach; None: nothing that concerns flags, acknowledged without a request."""
     delivery: str = ""
 
 
@@ -170,7 +170,7 @@ class FlagSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FetchResult:
     """What one fetch brought."""
 
     flag_set: FlagSet | None
@@ -200,16 +200,16 @@ class Report:
     outcome: str
     """``published``, ``unchanged``, ``superseded``, ``coalesced`` or ``pinned``; of a person's
     step ``rolled back``."""
-    ticket: int = 0
+    token: int = 0
     digest: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     changes: Changes = Changes()
     fetches: int = 0
     checked_at: int = 0
     """Milliseconds since the epoch at which the fetch started that this report rests on."""
-    lagging: bool = False
-    """The provider had not reached the wanted revision when the time for waiting ended."""
+    behind: bool = False
+    """The provider had not reached the required revision when the time for waiting ended."""
     skipped_rows: tuple[str, ...] = ()
-    """Rows too large for one item; their last good row stays, the head has them all."""
+    """Rows too large for one item; their last good row stays, the snapshot record has them all."""
     rows_error: str = ""
-    """Why the rows trail the head; the next check finishes them."""
+    """Why the rows trail the snapshot record; the next check finishes them."""

@@ -20,7 +20,7 @@ SERVICE = "storesync"
 
 UNITS = {
     "SyncAgeSeconds": MetricUnit.Seconds,
-    "RingToPublishSeconds": MetricUnit.Seconds,
+    "RequestToPublishSeconds": MetricUnit.Seconds,
 }
 
 TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.errors import OutOfTimeError, ParametersError
 from storesync.observability import logger
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MAX_AGE_S = 30.0
 LOAD_S = 3.0
-"""How long an event retries the first reading. Unleash waits 10 s for an answer, INIT included; the
-other providers do not document how long."""
+"""How long an event retries the first reading. Unleash waits 10 s for a response, INIT included;
+the other providers do not document how long."""
 INIT_LOAD_S = 4.5
 """The same during INIT."""
 PAUSE_S = 5.0
@@ -126,11 +126,11 @@ class Parameters:
         self._age_factor = self._rng.uniform(0.5, 1.0)
 
     def _read(self, within_s: float) -> dict[str, str]:
-        budget = Budget(self._clock, self._rng, within_s)
+        deadline = Deadline(self._clock, self._rng, within_s)
         request: GetParametersByPathRequestTypeDef = {"Path": self.path, "WithDecryption": True}
         found: dict[str, str] = {}
         while True:
-            page = self._page(request, budget)
+            page = self._page(request, deadline)
             for parameter in page["Parameters"]:
                 found[parameter["Name"].rpartition("/")[2]] = parameter["Value"]
             if not page.get("NextToken"):
@@ -138,7 +138,7 @@ class Parameters:
             request["NextToken"] = page["NextToken"]
 
     def _page(
-        self, request: GetParametersByPathRequestTypeDef, budget: Budget
+        self, request: GetParametersByPathRequestTypeDef, deadline: Deadline
     ) -> GetParametersByPathResultTypeDef:
         """Read one page; the only retries there are, so that calls are not multiplied."""
         attempt = 0
@@ -146,15 +146,15 @@ class Parameters:
             try:
                 return self._client.get_parameters_by_path(**request)
             except (BotoCoreError, ClientError) as error:
-                if not (_is_transient(error) and _waited(budget, attempt)):
+                if not (_is_transient(error) and _waited(deadline, attempt)):
                     raise
             attempt += 1
 
 
-def _waited(budget: Budget, attempt: int) -> bool:
+def _waited(deadline: Deadline, attempt: int) -> bool:
     """Pause before a retry; return whether there is time for one."""
     try:
-        budget.back_off(attempt, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, purpose="a retry")
+        deadline.back_off(attempt, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, purpose="a retry")
     except OutOfTimeError:
         return False
     return True

@@ -1,9 +1,10 @@
-"""One pipeline for every ring: draw a ticket, fetch, judge, complete under the fence, project.
+"""One pipeline for every sync request: token, fetch, judge, complete, update the rows.
 
-The order of the calls is the whole point. A ticket is drawn before the fetch, and completing
-compares the last completed ticket with the one that was seen when drawing, so completed fetches
-never overlap: nothing older can be published over something newer, and an unchanged check fences
-too. docs/store-layout.md has the argument; the tests run every interleaving of it.
+The order of the calls is the whole point. A fencing token is issued before the fetch, and
+completing compares the last completed token with the one that was seen when it was issued, so
+completed fetches never overlap: nothing older can be published over something newer, and an
+unchanged check holds the same condition. docs/store-layout.md has the argument; the tests run every
+interleaving of it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.encoding import canonical, content_digest, encode
-from flagstore.layout import LAYOUT, Pulse
+from flagstore.layout import LAYOUT, SourceState
 from storesync import guard, rows
-from storesync.budget import now_ms
+from storesync.deadline import now_ms
 from storesync.errors import (
+    ConditionFailedError,
     CorruptStoreError,
-    FenceLostError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotSettledError,
     OutOfTimeError,
     ProviderError,
@@ -31,37 +32,37 @@ from storesync.errors import (
     StoreError,
     SuspectSetError,
 )
-from storesync.expiry import Expiry
+from storesync.flag_rows import PerFlagRows
+from storesync.garbage import GarbageCollector
 from storesync.model import Changes, FlagSet, Report
-from storesync.patience import Limits, Patience
-from storesync.projection import Projection
+from storesync.published_reader import PublishedReader, Stored
 from storesync.publisher import Check, Publisher
-from storesync.readback import Readback, Stored
+from storesync.retry_policy import Limits, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flagstore.layout import Publication
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
     from storesync.http import HttpClient
-    from storesync.model import Answer, Ring, Source
+    from storesync.model import FetchResult, Source, SyncRequest
     from storesync.providers.base import Provider
-    from storesync.readback import StoredSet
+    from storesync.published_reader import StoredSet
     from storesync.stores.base import Store
 
 MARGIN_MS = 2_000
-"""A ring counts as older than a check only by more than clocks of two machines may differ."""
+"""A request counts as older than a check only by more than clocks of two machines may differ."""
 SPACING_MS = 1_000
-"""In a burst, checks of one source start at least so far apart; a lone ring never waits."""
+"""In a burst, checks of one source start at least so far apart; a lone sync request never waits."""
 HOLD_MS = 180_000
 """How long a suspect set has to hold before it is believed: caches lag for seconds."""
 SHOWN_CHARS = 300
 VERIFY_MS = 3_600_000
-"""How often a check goes without ETag and verifies head and rows."""
+"""How often a check goes without ETag and verifies snapshot record and rows."""
 
 
 class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
-    """Draw another ticket and fetch again."""
+    """Take another fencing token and fetch again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,13 @@ class Following:
     changed: Changes | None
     """What changed, where the rows are known to show the set before; None: compare them all."""
     tidy: bool
-    """Pieces may have to expire."""
+    """Chunks may have to expire."""
     verified: bool
-    """Head and rows have been verified whole when this is done."""
+    """Snapshot record and rows have been verified whole when this is done."""
 
 
 class Sync:
-    """One sync of one source, for one batch of rings."""
+    """One sync of one source, for one batch of sync requests."""
 
     def __init__(  # noqa: PLR0913 - the edges, handed in: keyword-only
         self,
@@ -96,7 +97,7 @@ class Sync:
         store: Store,
         *,
         http: HttpClient,
-        budget: Budget,
+        deadline: Deadline,
         limits: Limits | None = None,
         replicas: int = 1,
         allow_shrink: str = "",
@@ -106,91 +107,96 @@ class Sync:
         self._provider = provider
         self._store = store
         self._http = http
-        self._budget = budget
-        self._clock = budget.clock
+        self._deadline = deadline
+        self._clock = deadline.clock
         self._limits = limits or Limits()
-        self._patience = Patience(budget, self._limits)
+        self._retry_policy = RetryPolicy(deadline, self._limits)
         self._allow_shrink = allow_shrink
         self._verify = verify
-        projection = Projection.of(source)
+        flag_rows = PerFlagRows.of(source)
         self._publisher = Publisher(
-            source.name, store, budget.clock, replicas=replicas, projection=projection
+            source.name, store, deadline.clock, replicas=replicas, flag_rows=flag_rows
         )
-        self._readback = Readback(source.name, store)
-        self._expiry = Expiry(source.name, store, budget.clock)
-        self._writer = fingerprint(source, replicas)
-        self._wanted: tuple[str, ...] = ()
-        self._missed: tuple[str, ...] = ()
+        self._published_reader = PublishedReader(source.name, store)
+        self._garbage = GarbageCollector(source.name, store, deadline.clock)
+        self._config_fingerprint = fingerprint(source, replicas)
+        self._required: tuple[str, ...] = ()
+        self._unmet: tuple[str, ...] = ()
         self._scheduled = False
         self._fetches = 0
 
-    def run(self, rings: Sequence[Ring]) -> Report:
-        """Serve all these rings with one completed check, or none if one has served them already.
+    def run(self, requests: Sequence[SyncRequest]) -> Report:
+        """Serve all these requests with one completed check, or with an earlier one.
 
         Raises:
-            ProviderError: no usable answer; what is published stays.
+            ProviderError: no usable response; what is published stays.
             RefusedSetError: the guard refused the set; what is published stays.
             StoreError: the store failed; what readers see is whole.
-            OutOfTimeError: the time budget ended.
+            OutOfTimeError: the deadline ended.
             NotSettledError: other checks completed first, every time.
         """
-        self._wanted = tuple(sorted({wanted for ring in rings for wanted in ring.wanted}))
-        self._scheduled = any(ring.trigger == "schedule" for ring in rings)
-        if all(ring.trigger in {"webhook", "trailing"} for ring in rings):
-            served = self._served(rings)
+        self._required = tuple(
+            sorted({required for request in requests for required in request.required})
+        )
+        self._scheduled = any(request.trigger == "schedule" for request in requests)
+        if all(request.trigger in {"webhook", "followup"} for request in requests):
+            served = self._served(requests)
             if served is not None:
                 return self._report("coalesced", served)
-        for _ in range(self._limits.tickets):
+        for _ in range(self._limits.tokens):
             try:
                 return self._attempt()
             except _Again:
                 continue
-        message = f"{self._limits.tickets} checks of {self._source.name!r} were overtaken or stale"
+        message = f"{self._limits.tokens} checks of {self._source.name!r} were overtaken or stale"
         raise NotSettledError(message)
 
     # -- coalescing -----------------------------------------------------------------------------
 
-    def _served(self, rings: Sequence[Ring]) -> Pulse | None:
-        """Return the pulse if a completed check has served all rings, waiting a moment in bursts.
+    def _served(self, requests: Sequence[SyncRequest]) -> SourceState | None:
+        """Return the state if a completed check has served all requests; wait in bursts.
 
         This only ever skips work; it orders nothing.
         """
-        pulse = self._store.pulse(self._source.name)
+        state = self._store.state(self._source.name)
         # Below zero: the clock of the machine that checked last is ahead of this one's.
-        since = abs(now_ms(self._clock) - pulse.checked_at)
-        if not self._serves(pulse, rings) and since < SPACING_MS:
-            self._budget.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
-            pulse = self._store.pulse(self._source.name)
-        return pulse if self._serves(pulse, rings) else None
+        since = abs(now_ms(self._clock) - state.checked_at)
+        if not self._serves(state, requests) and since < SPACING_MS:
+            self._deadline.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
+            state = self._store.state(self._source.name)
+        return state if self._serves(state, requests) else None
 
-    def _serves(self, pulse: Pulse, rings: Sequence[Ring]) -> bool:
-        newest = max(ring.sent_at for ring in rings)
-        if pulse.checked_at > now_ms(self._clock) + MARGIN_MS:
+    def _serves(self, state: SourceState, requests: Sequence[SyncRequest]) -> bool:
+        newest = max(request.sent_at for request in requests)
+        if state.checked_at > now_ms(self._clock) + MARGIN_MS:
             return False  # by a clock that was ahead: it says nothing about what came before what
-        return newest + MARGIN_MS < pulse.checked_at and self._reached(pulse)
+        return newest + MARGIN_MS < state.checked_at and self._satisfied(state)
 
-    def _reached(self, pulse: Pulse, new: FlagSet | None = None) -> bool:
-        """Say whether a new set, or else what is published, has reached all wanted revisions."""
-        revision = new.revision if new else pulse.revision
+    def _satisfied(self, state: SourceState, new: FlagSet | None = None) -> bool:
+        """Say whether a new set, or else what is published, has reached all required revisions."""
+        revision = new.revision if new else state.revision
 
         @cache  # what is published is read at most once, and only by a provider that asks
         def current() -> FlagSet | None:
-            return new or self._set_of(pulse)
+            return new or self._set_of(state)
 
         def item(section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
             flag_set = current()
             return flag_set.item(section, key) if flag_set else None
 
-        return all(self._provider.reached(wanted, revision, item) for wanted in self._wanted)
+        return all(
+            self._provider.satisfied(required, revision, item) for required in self._required
+        )
 
-    def _set_of(self, pulse: Pulse) -> FlagSet | None:
-        stored, _ = self._stored(pulse)
+    def _set_of(self, state: SourceState) -> FlagSet | None:
+        stored, _ = self._stored(state)
         return stored.flag_set if stored else None
 
-    # -- one ticket -----------------------------------------------------------------------------
+    # -- one fencing token
+    # -----------------------------------------------------------------------------
 
     def _attempt(self) -> Report:
-        ticket, seen = self._store.draw(self._source.name, int(self._clock.now()))
+        token, seen = self._store.next_token(self._source.name, int(self._clock.now()))
         if seen.is_pinned(now_ms(self._clock)):
             return self._report("pinned", seen)
         # Either way: a clock that was ahead must not put it off until then.
@@ -198,103 +204,114 @@ class Sync:
         verify = self._verify or since >= VERIFY_MS
         stored, damaged = self._verified(seen) if verify else (None, False)
         started_at = now_ms(self._clock)
-        fresh = verify or damaged or seen.writer != self._writer
-        answer = self._fetch("" if fresh else seen.etag)
+        fresh = verify or damaged or seen.config_fingerprint != self._config_fingerprint
+        response = self._fetch("" if fresh else seen.etag)
         check = Check(
-            ticket=ticket,
+            token=token,
             seen=seen,
             started_at=started_at,
-            etag=answer.etag or ("" if answer.flag_set else seen.etag),
-            revision=answer.flag_set.revision if answer.flag_set else seen.revision,
+            etag=response.etag or ("" if response.flag_set else seen.etag),
+            revision=response.flag_set.revision if response.flag_set else seen.revision,
         )
         try:
-            return self._judge(check, answer, stored, damaged=damaged, verify=verify)
-        except FenceLostError as lost:
-            return self._overtaken(check, lost.pulse)
+            return self._judge(check, response, stored, damaged=damaged, verify=verify)
+        except ConditionFailedError as lost:
+            return self._overtaken(check, lost.state)
 
-    def _fetch(self, etag: str) -> Answer:
-        self._patience.require(self._limits.publish_s)
-        left = self._budget.remaining() - self._limits.publish_s
+    def _fetch(self, etag: str) -> FetchResult:
+        self._retry_policy.require(self._limits.publish_s)
+        left = self._deadline.remaining() - self._limits.publish_s
         self._fetches += 1
         try:
             http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
-            return self._provider.fetch(self._source, http, etag, missed=self._missed)
+            return self._provider.fetch(self._source, http, etag, unmet=self._unmet)
         except ProviderError as error:
-            self._patience.bear(error)
+            self._retry_policy.backoff(error)
             raise _Again from error
 
-    def _stored(self, seen: Pulse) -> tuple[Stored | None, bool]:
+    def _stored(self, seen: SourceState) -> tuple[Stored | None, bool]:
         """Return what is published, and whether it is damaged and must be published anew.
 
-        Where the head is damaged, what is published is read from the history: a damaged head must
-        not open the way for an empty set.
+        Where the snapshot record is damaged, what is published is read from the history: a damaged
+        snapshot record must not open the way for an empty set.
         """
         if not seen.published:
             return None, False
         with suppress(CorruptStoreError):
-            stored = self._readback.stored(seen.published)
+            stored = self._published_reader.stored(seen.published)
             if stored is None or _belongs(stored, seen):
                 return stored, False
         with suppress(CorruptStoreError):
-            kept = self._readback.version(seen.published)
+            kept = self._published_reader.version(seen.published)
             if _belongs(kept, seen):
                 return kept, True
         return None, True
 
-    def _verified(self, seen: Pulse) -> tuple[Stored | None, bool]:
+    def _verified(self, seen: SourceState) -> tuple[Stored | None, bool]:
         """Return the same, with all large segments read as well."""
         stored, damaged = self._stored(seen)
         try:
             if stored:
-                self._readback.verify_large(stored)
+                self._published_reader.verify_large(stored)
         except CorruptStoreError:
             return stored, True
         return stored, damaged
 
     def _judge(
-        self, check: Check, answer: Answer, stored: Stored | None, *, damaged: bool, verify: bool
+        self,
+        check: Check,
+        response: FetchResult,
+        stored: Stored | None,
+        *,
+        damaged: bool,
+        verify: bool,
     ) -> Report:
-        seen, new = check.seen, answer.flag_set
-        lagging = not self._reached(seen, new)
-        if lagging and self._patience.may_settle():
-            self._missed = self._wanted
+        seen, new = check.seen, response.flag_set
+        behind = not self._satisfied(seen, new)
+        if behind and self._retry_policy.wait_for_propagation():
+            self._unmet = self._required
             raise _Again
         if new is None:
-            return self._unchanged(check, None, verify=verify, lagging=lagging)
+            return self._unchanged(check, None, verify=verify, behind=behind)
         try:
             digest = content_digest(new.sections, new.meta)
         except (ValueError, RecursionError) as error:
-            message = f"{self._provider.title} answered with what JSON cannot say: {error}"
-            raise MalformedAnswerError(message) from error
-        if digest == seen.digest and seen.writer == self._writer and not damaged:
-            return self._unchanged(check, new, verify=verify, lagging=lagging)
+            message = f"{self._provider.title} responded with what JSON cannot say: {error}"
+            raise MalformedResponseError(message) from error
+        if (
+            digest == seen.digest
+            and seen.config_fingerprint == self._config_fingerprint
+            and not damaged
+        ):
+            return self._unchanged(check, new, verify=verify, behind=behind)
         if stored is None and not damaged:
             stored, damaged = self._stored(seen)
         older = stored is not None and self._goes_back(stored.flag_set, seen, new)
-        if older and digest != self._allow_shrink and self._patience.asks_again():
+        if older and digest != self._allow_shrink and self._retry_policy.asks_again():
             raise _Again
         candidate = Candidate(new, digest, older)
         report = self._publish(check, candidate, stored, damaged=damaged, verify=verify)
-        return replace(report, lagging=lagging)
+        return replace(report, behind=behind)
 
-    def _goes_back(self, old: StoredSet, seen: Pulse, new: FlagSet) -> bool:
+    def _goes_back(self, old: StoredSet, seen: SourceState, new: FlagSet) -> bool:
         if old.provider != new.provider:
             return False  # their revisions have nothing in common
-        # Later checks may have found the same content at a later revision than the head's.
+        # Later checks may have found the same content at a later revision than the snapshot
+        # record's.
         latest = replace(old.with_large(new), revision=max(old.revision, seen.revision))
-        return self._provider.regressed(latest, new)
+        return self._provider.is_older(latest, new)
 
     # -- completing -----------------------------------------------------------------------------
 
     def _unchanged(
-        self, check: Check, new: FlagSet | None, *, verify: bool, lagging: bool
+        self, check: Check, new: FlagSet | None, *, verify: bool, behind: bool
     ) -> Report:
         if check.revision:  # the same content from an instance that lags undoes no later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
-        trailing_rows = not self._rows_follow(check.seen)
-        report = self._report("unchanged", check.seen, check=check, lagging=lagging)
-        if not (verify or trailing_rows):
+        followup_rows = not self._rows_follow(check.seen)
+        report = self._report("unchanged", check.seen, check=check, behind=behind)
+        if not (verify or followup_rows):
             return report
         flag_set = new or self._set_of(check.seen)
         if flag_set is None:
@@ -321,10 +338,14 @@ class Sync:
             self._publisher.refuse(check, digest)
             raise
         # Of what is damaged nothing is carried over.
-        parts = stored.flag_set.large if stored and not damaged else {}
-        encoded = encode(new.sections, new.meta, ticket=check.ticket, known=parts, digest=digest)
+        large_segments = stored.flag_set.large if stored and not damaged else {}
+        encoded = encode(
+            new.sections, new.meta, token=check.token, known=large_segments, digest=digest
+        )
         allowed = digest == self._allow_shrink
-        self._publisher.publish(check, new, encoded, self._writer, changed, allowed=allowed)
+        self._publisher.publish(
+            check, new, encoded, self._config_fingerprint, changed, allowed=allowed
+        )
         report = replace(
             self._report("published", seen, check=check),
             digest=digest,
@@ -335,13 +356,13 @@ class Sync:
             stored
             and not (damaged or verify)
             and self._rows_follow(seen)
-            and seen.writer == self._writer
+            and seen.config_fingerprint == self._config_fingerprint
         )
-        in_pieces = encoded.size() > layout.INLINE_BYTES or bool(
-            encoded.parts or (stored and stored.in_pieces())
+        in_chunks = encoded.size() > layout.INLINE_BYTES or bool(
+            encoded.large_segments or (stored and stored.in_chunks())
         )
         follow = Following(
-            changed if known else None, tidy=in_pieces or not known, verified=not known
+            changed if known else None, tidy=in_chunks or not known, verified=not known
         )
         return self._follow(report, new, check.publication, follow)
 
@@ -351,7 +372,7 @@ class Sync:
         """Judge a set by itself and beside what is published.
 
         Raises:
-            MalformedAnswerError: the provider's SDK would not take it.
+            MalformedResponseError: the provider's SDK would not take it.
             RefusedSetError: it has lost too much, or is not believed yet.
         """
         new, digest = candidate.flag_set, candidate.digest
@@ -363,7 +384,7 @@ class Sync:
         lost = changed.removed or changed.changed
         olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
         if lost:
-            olds = self._readback.baselines(check.seen, stored, now_ms(self._clock))
+            olds = self._published_reader.baselines(check.seen, stored, now_ms(self._clock))
         guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
         if candidate.older:
@@ -385,7 +406,7 @@ class Sync:
         if self._scheduled and now - since >= HOLD_MS:
             return
         message = (
-            f"{self._provider.title} answered with a suspect set: {what[:SHOWN_CHARS]}. It is "
+            f"{self._provider.title} responded with a suspect set: {what[:SHOWN_CHARS]}. It is "
             f"believed if it is still there after {HOLD_MS // 60_000} minutes, at a scheduled "
             f'check; to publish it now, send {{"source": …, "allow_shrink": "{digest}"}}'
         )
@@ -394,65 +415,68 @@ class Sync:
     def _follow(
         self, report: Report, new: FlagSet, published: Publication, follow: Following
     ) -> Report:
-        """Let the rows follow, and pieces expire. What fails here, the next check finishes."""
+        """Let the rows follow, and chunks expire. What fails here, the next check finishes."""
         sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
         try:
             plan = self._publisher.project(published, new, follow.changed, sets)
             report = replace(report, skipped_rows=plan.skipped)
             if follow.tidy:
-                self._expiry.expire(published)
-        except FenceLostError:
+                self._garbage.expire(published)
+        except ConditionFailedError:
             return report  # something newer is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:
             return replace(report, rows_error=str(error))
         return report
 
-    def _rows_follow(self, seen: Pulse) -> bool:
+    def _rows_follow(self, seen: SourceState) -> bool:
         """Return whether the rows show what is published, and the store has evicted none."""
-        if seen.projected != seen.published or not seen.rows_count:
-            return seen.projected == seen.published
+        if seen.rows_version != seen.published or not seen.rows_count:
+            return seen.rows_version == seen.published
         return self._store.count_rows(self._source.name) == seen.rows_count
 
-    def _overtaken(self, check: Check, pulse: Pulse) -> Report:
-        """Judge a fence that did not hold."""
-        if check.is_last(pulse):  # it was my own step, repeated after a lost answer
-            published = pulse.nonce == check.nonce
-            return self._report("published" if published else "unchanged", pulse, check=check)
-        if pulse.is_pinned(now_ms(self._clock)):
-            return self._report("pinned", pulse)
-        # A rollback and a tombstone leave no writer: their later ticket stands for no fetch.
-        if pulse.ticket > check.ticket and pulse.writer and self._reached(pulse):
-            return self._report("superseded", pulse)
-        # The check that won drew before me: it may not have seen what rang me.
-        self._budget.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")
+    def _overtaken(self, check: Check, state: SourceState) -> Report:
+        """Judge a condition that did not hold."""
+        if check.is_last(state):  # it was my own step, repeated after a lost response
+            published = state.nonce == check.nonce
+            return self._report("published" if published else "unchanged", state, check=check)
+        if state.is_pinned(now_ms(self._clock)):
+            return self._report("pinned", state)
+        # A rollback and a tombstone leave no writer: their later fencing token stands for no fetch.
+        if state.token > check.token and state.config_fingerprint and self._satisfied(state):
+            return self._report("superseded", state)
+        # The check that won drew before me: it may not have seen what requested a sync me.
+        self._deadline.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")
         raise _Again
 
     def _report(
-        self, outcome: str, pulse: Pulse, *, check: Check | None = None, lagging: bool = False
+        self, outcome: str, state: SourceState, *, check: Check | None = None, behind: bool = False
     ) -> Report:
         return Report(
             source=self._source.name,
             outcome=outcome,
-            ticket=check.ticket if check else pulse.ticket,
-            digest=pulse.digest,
+            token=check.token if check else state.token,
+            digest=state.digest,
             fetches=self._fetches,
-            checked_at=check.started_at if check else pulse.checked_at,
-            lagging=lagging,
+            checked_at=check.started_at if check else state.checked_at,
+            behind=behind,
         )
 
 
-def _belongs(stored: Stored, seen: Pulse) -> bool:
-    return (stored.head.digest, stored.head.nonce) == (seen.digest, seen.nonce)
+def _belongs(stored: Stored, seen: SourceState) -> bool:
+    return (stored.snapshot_record.digest, stored.snapshot_record.nonce) == (
+        seen.digest,
+        seen.nonce,
+    )
 
 
 def fingerprint(source: Source, replicas: int = 1) -> str:
     """Return the digest of everything beside the provider's content that shapes what is stored.
 
-    When it differs from the pulse's, no ETag is sent and the set counts as changed.
+    When it differs from the source state's, no ETag is sent and the set counts as changed.
     """
     projections = [source.native_rows] if source.native_rows else []
     projections += ["document"] if source.document else []
-    parts: list[Any] = [
+    large_segments: list[Any] = [
         LAYOUT,
         source.provider,
         source.base_url,
@@ -461,4 +485,4 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
         replicas,
         *projections,
     ]
-    return sha256(canonical(parts).encode()).hexdigest()[:16]
+    return sha256(canonical(large_segments).encode()).hexdigest()[:16]

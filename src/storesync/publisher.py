@@ -1,4 +1,4 @@
-"""The steps that change the store, each under its fence. See docs/store-layout.md.
+"""The steps that change the store, each under its condition. See docs/store-layout.md.
 
 The rules are here and nowhere else: which condition guards which step, what a publication
 consists of, what is kept and what may expire. Stores only have to be atomic.
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
 from flagstore.body import cut, dumps
-from flagstore.layout import Head, Publication, Pulse, Version
-from storesync.budget import now_ms
-from storesync.errors import FenceLostError, OutOfTimeError, StoreError
-from storesync.expiry import intent
-from storesync.projection import Projection
+from flagstore.layout import Publication, SnapshotRecord, SourceState, Version
+from storesync.deadline import now_ms
+from storesync.errors import ConditionFailedError, OutOfTimeError, StoreError
+from storesync.flag_rows import PerFlagRows
+from storesync.garbage import pending_record
 from storesync.retention import retained
-from storesync.stores.base import Delete, Fence, Put, Write, commits, record_bytes
+from storesync.stores.base import Condition, Delete, Put, Write, commits, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,52 +37,52 @@ in one item."""
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to change a source, under one ticket."""
+    """One attempt to change a source, under one fencing token."""
 
-    ticket: int
-    seen: Pulse
-    """The pulse as it stood when the ticket was drawn."""
+    token: int
+    seen: SourceState
+    """The source state as it stood when the fencing token was issued."""
 
     @property
     def nonce(self) -> str:
-        """Tells this attempt from another with the same ticket, where a store lost the draw."""
-        return self.seen.drawn_nonce
+        """Tells this attempt from another with the same token, where a store lost the draw."""
+        return self.seen.issued_nonce
 
     @property
     def publication(self) -> Publication:
         """What it publishes, if it publishes something."""
-        return Publication(self.ticket, self.nonce)
+        return Publication(self.token, self.nonce)
 
-    def fence(self, unpinned_at: int | None = None) -> Fence:
+    def condition(self, unpinned_at: int | None = None) -> Condition:
         """Return the condition of completing.
 
-        No other check has completed since this ticket was drawn, and the store has not lost it:
-        else a check could complete whose ticket says that it began later than it did.
+        No other check has completed since this fencing token was issued, and the store has not lost
+        it: else a check could complete whose fencing token says that it began later than it did.
         """
-        return Fence(
-            ticket=self.seen.ticket,
+        return Condition(
+            token=self.seen.token,
             check_nonce=self.seen.check_nonce,
-            drawn=self.ticket,
+            issued=self.token,
             unpinned_at=unpinned_at,
         )
 
     def sets(self) -> dict[str, int | str | None]:
-        """Return what completing sets in the pulse."""
-        return {"ticket": self.ticket, "check_nonce": self.nonce}
+        """Return what completing sets in the source state."""
+        return {"token": self.token, "check_nonce": self.nonce}
 
-    def is_last(self, pulse: Pulse) -> bool:
+    def is_last(self, state: SourceState) -> bool:
         """Return whether this attempt was the last to complete."""
-        return (pulse.ticket, pulse.check_nonce) == (self.ticket, self.nonce)
+        return (state.token, state.check_nonce) == (self.token, self.nonce)
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Attempt):
-    """One fetch under one ticket: what the fence needs to know of it."""
+    """One fetch under one fencing token: what the condition needs to know of it."""
 
     started_at: int
     """When the fetch started, in milliseconds since the epoch."""
     etag: str
-    """To send with the next fetch; empty where the answer had none."""
+    """To send with the next fetch; empty where the response had none."""
     revision: int
     """The provider's, of what this check found; 0 where it has none."""
 
@@ -97,10 +97,10 @@ class Publisher:
         clock: Clock,
         *,
         replicas: int = 1,
-        projection: Projection | None = None,
+        flag_rows: PerFlagRows | None = None,
     ) -> None:
         self._source = source
-        self._projection = projection or Projection(source)
+        self._flag_rows = flag_rows or PerFlagRows(source)
         self._store = store
         self._clock = clock
         self._replicas = replicas
@@ -111,23 +111,23 @@ class Publisher:
         """Complete a check that found nothing new: one small write, no flag data.
 
         Raises:
-            FenceLostError: if another check completed first.
+            ConditionFailedError: if another check completed first.
         """
-        self._store.commit(self._source, self._fence(check), self._completed(check))
+        self._store.commit(self._source, self._condition(check), self._completed(check))
 
     def refuse(self, check: Check, digest: str) -> None:
         """Note what the guard refused. Completes nothing: what is published stays as it is."""
         try:
-            self._store.commit(self._source, check.fence(), {"refused": digest})
-        except FenceLostError:
+            self._store.commit(self._source, check.condition(), {"refused": digest})
+        except ConditionFailedError:
             return  # a later check completed; its word counts
 
     def suspect(self, check: Check, what: str, since_ms: int) -> None:
         """Note since when a set is suspect, and why. Completes nothing."""
         try:
             note = dumps([what, since_ms])
-            self._store.commit(self._source, check.fence(), {"suspect": note})
-        except FenceLostError:
+            self._store.commit(self._source, check.condition(), {"suspect": note})
+        except ConditionFailedError:
             return  # a later check completed; its word counts
 
     def publish(
@@ -135,7 +135,7 @@ class Publisher:
         check: Check,
         flag_set: FlagSet,
         encoded: Encoded,
-        writer: str,
+        config_fingerprint: str,
         changed: Changes,
         *,
         allowed: bool = False,
@@ -143,12 +143,12 @@ class Publisher:
         """Publish a flag set: readers see all of it from one moment to the next, or none of it.
 
         Raises:
-            FenceLostError: if another check completed first.
+            ConditionFailedError: if another check completed first.
         """
         now = now_ms(self._clock)
-        ticket = check.ticket
-        head = Head(
-            ticket=ticket,
+        token = check.token
+        snapshot_record = SnapshotRecord(
+            token=token,
             provider=flag_set.provider,
             digest=encoded.digest,
             counts=encoded.counts,
@@ -158,92 +158,104 @@ class Publisher:
             revision=check.revision,
             nonce=check.nonce,
         )
-        pieces = {digest: cut(data) for digest, data in encoded.parts.items()}
+        chunks = {digest: cut(data) for digest, data in encoded.large_segments.items()}
         if encoded.size() <= layout.INLINE_BYTES:
-            head = head._replace(body=encoded.blocks)
+            snapshot_record = snapshot_record._replace(body=encoded.blocks)
         else:
-            body = pieces[head.index_digest] = cut(encoded.blocks)
-            head = head._replace(pieces=dumps([ticket, len(body)]))
-        self._put_pieces(head, pieces)
-        sets = self._completed(check) | {"writer": writer}
+            body = chunks[snapshot_record.index_digest] = cut(encoded.blocks)
+            snapshot_record = snapshot_record._replace(chunks=dumps([token, len(body)]))
+        self._put_chunks(snapshot_record, chunks)
+        sets = self._completed(check) | {"config_fingerprint": config_fingerprint}
         if allowed:
-            sets["allowed"] = ticket
+            sets["allowed"] = token
         # There may have been more replicas: none may stay behind.
-        others = self._other_replicas() if check.seen.writer != writer else []
-        self._put_head(self._fence(check), check.seen, head, changed, sets, others)
+        others = (
+            self._other_replicas() if check.seen.config_fingerprint != config_fingerprint else []
+        )
+        self._put_snapshot(
+            self._condition(check), check.seen, snapshot_record, changed, sets, others
+        )
 
-    def restore(self, attempt: Attempt, kept: Head, changed: Changes, pinned_until: int) -> None:
-        """Publish a kept version once more, under a new ticket, and pin it (milliseconds).
+    def restore(
+        self, attempt: Attempt, kept: SnapshotRecord, changed: Changes, pinned_until: int
+    ) -> None:
+        """Publish a kept version once more, under a new fencing token, and pin it (milliseconds).
 
         A pin that is there already does not hold this back: whoever rolls back further means it.
         The revision stays that of the last check, or what comes after the pin could be taken for
         something older. Without ETag and writer, the check after the pin fetches and publishes.
 
         Raises:
-            FenceLostError: if another check completed first.
+            ConditionFailedError: if another check completed first.
         """
-        head = kept._replace(
-            ticket=attempt.ticket, nonce=attempt.nonce, published_at=now_ms(self._clock)
+        snapshot_record = kept._replace(
+            token=attempt.token, nonce=attempt.nonce, published_at=now_ms(self._clock)
         )
-        sets = {**attempt.sets(), "pinned": pinned_until, "etag": None, "writer": None}
+        sets = {**attempt.sets(), "pinned": pinned_until, "etag": None, "config_fingerprint": None}
         others = self._other_replicas()
-        self._put_head(attempt.fence(), attempt.seen, head, changed, sets, others)
+        self._put_snapshot(
+            attempt.condition(), attempt.seen, snapshot_record, changed, sets, others
+        )
 
-    def _put_head(
+    def _put_snapshot(
         self,
-        fence: Fence,
-        seen: Pulse,
-        head: Head,
+        condition: Condition,
+        seen: SourceState,
+        snapshot_record: SnapshotRecord,
         changed: Changes,
         sets: dict[str, Any],
         writes: list[Write],
     ) -> None:
-        """Let pulse, head, its replicas and the history move in one step."""
-        ticket, now = head.ticket, head.published_at
-        kept, dropped = retained([*seen.versions(), Version(ticket, now)], now)
-        history = head.to_record(layout.history_key(self._source, ticket))
+        """Let source state, snapshot record, its replicas and the history move in one step."""
+        token, now = snapshot_record.token, snapshot_record.published_at
+        kept, dropped = retained([*seen.versions(), Version(token, now)], now)
+        history = snapshot_record.to_record(layout.history_key(self._source, token))
         history["changes"] = _summary(changed)
-        heads: list[Write] = [
-            Put(head.to_record(layout.head_key(self._source, replica)))
+        snapshot_records: list[Write] = [
+            Put(snapshot_record.to_record(layout.snapshot_key(self._source, replica)))
             for replica in range(self._replicas)
         ]
         # Bodies of the history are about as large as this one.
         old: list[Write] = [
-            Delete(layout.history_key(self._source, version.ticket), record_bytes(history))
+            Delete(layout.history_key(self._source, version.token), record_bytes(history))
             for version in dropped
         ]
         together, *later = commits([Put(history), *old])
         left = dropped[len(together) - 1 :]
         sets = sets | {
-            "published": ticket,
-            "nonce": head.nonce,
-            "digest": head.digest,
+            "published": token,
+            "nonce": snapshot_record.nonce,
+            "digest": snapshot_record.digest,
             "history": _listed(kept, left),
         }
-        self._store.commit(self._source, fence, sets, [*heads, *writes, *together])
-        self._drop(Fence.while_published(head.publication), later, kept, left)
+        self._store.commit(self._source, condition, sets, [*snapshot_records, *writes, *together])
+        self._drop(Condition.while_published(snapshot_record.publication), later, kept, left)
 
     def _drop(
-        self, fence: Fence, groups: list[list[Write]], kept: list[Version], left: list[Version]
+        self,
+        condition: Condition,
+        groups: list[list[Write]],
+        kept: list[Version],
+        left: list[Version],
     ) -> None:
         """Remove from the history what did not fit beside a publication, or leave it to the next.
 
-        The pulse lists a version for as long as it is there.
+        The source state lists a version for as long as it is there.
         """
-        with suppress(FenceLostError, StoreError, OutOfTimeError):
+        with suppress(ConditionFailedError, StoreError, OutOfTimeError):
             for group in groups:
                 left = left[len(group) :]
                 history = {"history": _listed(kept, left)}
-                self._store.commit(self._source, fence, history, group)
+                self._store.commit(self._source, condition, history, group)
 
     def _other_replicas(self) -> list[Write]:
         return [
-            Delete(layout.head_key(self._source, replica))
+            Delete(layout.snapshot_key(self._source, replica))
             for replica in range(self._replicas, layout.MAX_REPLICAS)
         ]
 
-    def _fence(self, check: Check) -> Fence:
-        return check.fence(unpinned_at=now_ms(self._clock))
+    def _condition(self, check: Check) -> Condition:
+        return check.condition(unpinned_at=now_ms(self._clock))
 
     def _completed(self, check: Check) -> dict[str, Any]:
         return {
@@ -256,19 +268,20 @@ class Publisher:
             "error": None,
         }
 
-    def _put_pieces(self, head: Head, pieces: dict[str, list[bytes]]) -> None:
-        """Write what does not fit the head, by its digest, announced by an intent."""
-        if not pieces:
+    def _put_chunks(self, snapshot_record: SnapshotRecord, chunks: dict[str, list[bytes]]) -> None:
+        """Write what does not fit the snapshot, by its digest, announced by a pending record."""
+        if not chunks:
             return
         groups = {
-            layout.pieces_prefix(head.ticket, digest): group for digest, group in pieces.items()
+            layout.chunks_prefix(snapshot_record.token, digest): group
+            for digest, group in chunks.items()
         }
         written_at = int(self._clock.now())
-        self._store.put_all([intent(self._source, head, groups, written_at)])
+        self._store.put_all([pending_record(self._source, snapshot_record, groups, written_at)])
         for prefix, group in groups.items():
             self._store.put_all(
                 [
-                    {**layout.piece_key(self._source, prefix, number)._asdict(), "body": data}
+                    {**layout.chunk_key(self._source, prefix, number)._asdict(), "body": data}
                     for number, data in enumerate(group)
                 ]
             )
@@ -282,23 +295,24 @@ class Publisher:
         changed: Changes | None,
         sets: dict[str, Any],
     ) -> RowPlan:
-        """Make the rows show what is published, then note it in the pulse.
+        """Make the rows show what is published, then note it in the source state.
 
         With ``changed`` the rows are known to show the set before; without, all rows are read
         and compared. Any step may be cut off: the next check finishes it.
 
         Raises:
-            FenceLostError: if something else is published by now; its publisher does the rows.
+            ConditionFailedError: if something else is published by now; its publisher does the
+            rows.
         """
-        ticket, fence = publication.ticket, Fence.while_published(publication)
-        plan = self._projection.plan(flag_set, changed, self._store.scan, ticket)
-        *groups, last = commits(plan.writes, self._projection.commit_kb())
+        token, condition = publication.token, Condition.while_published(publication)
+        plan = self._flag_rows.plan(flag_set, changed, self._store.scan, token)
+        *groups, last = commits(plan.writes, self._flag_rows.commit_kb())
         for group in groups:
-            self._store.commit(self._source, fence, {}, group)
-        self._store.commit(self._source, fence, {"projected": ticket, **sets}, last)
+            self._store.commit(self._source, condition, {}, group)
+        self._store.commit(self._source, condition, {"rows_version": token, **sets}, last)
         count = self._store.count_rows(self._source)
         if count is not None:
-            self._store.commit(self._source, fence, {"rows_count": count or None})
+            self._store.commit(self._source, condition, {"rows_count": count or None})
         return plan
 
 

@@ -1,4 +1,4 @@
-"""Secrets are blotted out of what is printed and answered, wherever they come from.
+"""Secrets are blotted out of what is printed and responded, wherever they come from.
 
 No message of ours quotes one. This is for the others: the text of an exception of a library, or
 of a bug, may hold a URL, a header or a whole request.
@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-BLOT: Final = "***"
+REDACTED: Final = "***"
 MIN_CHARS: Final = 8
 """Shorter texts would blot out words, and are no secrets."""
 MAX_KNOWN: Final = 4_000
@@ -23,8 +23,8 @@ _known: dict[str, None] = {}
 """In the order in which they were last concealed, since a ``set`` has none: the oldest go first."""
 
 
-def conceal(secret: str) -> None:
-    """Let no line and no answer hold this text, nor the password in it if it is a URL."""
+def register_secret(secret: str) -> None:
+    """Let no line and no response hold this text, nor the password in it if it is a URL."""
     texts = [text for text in (secret, _password(secret)) if len(text) >= MIN_CHARS]
     forms = [form for text in texts for form in _forms(text)]
     with _lock:
@@ -40,7 +40,7 @@ def redact(text: str) -> str:
     with _lock:
         found = [secret for secret in _known if secret in text]
     for secret in sorted(found, key=len, reverse=True):  # one may begin with another
-        text = text.replace(secret, BLOT)
+        text = text.replace(secret, REDACTED)
     return text
 
 

@@ -16,22 +16,24 @@ from storesync.errors import (
 )
 from storesync.observability import emit, logger
 from storesync.redaction import redact
-from storesync.stores.base import Fence
+from storesync.stores.base import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storesync.model import Report, Ring
+    from storesync.model import Report, SyncRequest
     from storesync.stores.base import Store
 
 ERROR_CHARS = 200
-"""Of a message that the pulse keeps, which has to stay small."""
+"""Of a message that the source state keeps, which has to stay small."""
 _MISSING = (StoreError, OutOfTimeError)
 
 log = logger()
 
 
-def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int) -> float:
+def record_report(
+    report: Report, requests: Sequence[SyncRequest], resent: int, now_ms: int
+) -> float:
     """Say how a sync ended that completed; *resent* counts what a store had to be sent again.
 
     Return the age of the last good check in seconds, as do the others.
@@ -54,17 +56,17 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
             "Changed": len(report.changes.changed),
             "Removed": len(report.changes.removed),
         }
-        rung = [ring.sent_at for ring in rings if ring.trigger == "webhook"]
-        if rung:
-            values["RingToPublishSeconds"] = max(0.0, (now_ms - min(rung)) / 1000)
+        from_webhooks = [request.sent_at for request in requests if request.trigger == "webhook"]
+        if from_webhooks:
+            values["RequestToPublishSeconds"] = max(0.0, (now_ms - min(from_webhooks)) / 1000)
     tell = log.warning if report.rows_error or report.skipped_rows else log.info
     tell(
         report.outcome,
         source=report.source,
-        ticket=report.ticket,
-        rings=len(rings),
+        token=report.token,
+        requests=len(requests),
         fetches=report.fetches,
-        lagging=report.lagging,
+        behind=report.behind,
         rows_error=report.rows_error,
         skipped_rows=report.skipped_rows,
     )
@@ -72,7 +74,7 @@ def tell_report(report: Report, rings: Sequence[Ring], resent: int, now_ms: int)
     return age_s
 
 
-def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) -> float | None:
+def record_error(name: str, error: Exception, store: Store | None, now_ms: int) -> float | None:
     """Say what failed, and how old what readers get has become, where that can be known."""
     # A suspect set is a refused one: one alarm is for both.
     kind = RefusedSetError if isinstance(error, RefusedSetError) else type(error)
@@ -85,20 +87,20 @@ def tell_error(name: str, error: Exception, store: Store | None, now_ms: int) ->
     # Not after other errors, where the store or the time is missing.
     if store and isinstance(error, StoreSyncError) and not isinstance(error, _MISSING):
         with suppress(StoreSyncError):
-            pulse = store.pulse(source)
+            state = store.state(source)
             # For whoever asks for the status; the next check that completes takes it away.
             note = dumps([now_ms, reason, redact(problem)[:ERROR_CHARS]])
             with suppress(StoreSyncError):
-                store.commit(source, Fence(ticket=pulse.ticket), {"error": note})
-            if pulse.checked_at:
-                age_s = max(0.0, (now_ms - pulse.checked_at) / 1000)
+                store.commit(source, Condition(token=state.token), {"error": note})
+            if state.checked_at:
+                age_s = max(0.0, (now_ms - state.checked_at) / 1000)
                 emit(source, {"SyncAgeSeconds": age_s})
                 return age_s
     return None
 
 
-def tell_schedule(ages_s: Sequence[float | None]) -> None:
-    """Say the age of the stalest source, for an alarm that also rings when this is not said.
+def record_schedule(ages_s: Sequence[float | None]) -> None:
+    """Record the age of the stalest source; the alarm also goes off when it is missing.
 
     Where nothing is configured, nothing is stale.
     """

@@ -39,7 +39,7 @@ def baseline(versions: list[Version], now_ms: int, allowed: int) -> tuple[str, V
     It is the one that was current a day ago; but none from before the last one that a person
     allowed (0: none), or every change of the next day would have to be allowed anew.
     """
-    known = [version for version in versions if version.ticket >= allowed]
+    known = [version for version in versions if version.token >= allowed]
     if old := day_ago(known, now_ms):
         return "a day ago", old
     return ("what a person allowed", known[0]) if allowed and known else None

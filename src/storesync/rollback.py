@@ -1,7 +1,7 @@
 """What a person does to a source: roll it back, end the pin, remove it, bring it back.
 
-Each step holds the fence like any check. A rollback and a removal draw a ticket and move
-``pulse.ticket``, so a sync that was under way when they came loses, however late it wakes up.
+Each step holds the condition like any check. A rollback and a removal take a fencing token and move
+``state.token``, so a sync that was under way when they came loses, however late it wakes up.
 """
 
 from __future__ import annotations
@@ -12,50 +12,50 @@ from typing import TYPE_CHECKING
 
 from flagstore import layout
 from storesync import rows
-from storesync.budget import now_ms
+from storesync.deadline import now_ms
 from storesync.errors import (
+    ConditionFailedError,
     CorruptStoreError,
-    FenceLostError,
     NotKeptError,
     NotSettledError,
     OutOfTimeError,
     StoreError,
 )
+from storesync.flag_rows import PerFlagRows
 from storesync.model import Report
-from storesync.projection import Projection
+from storesync.published_reader import PublishedReader
 from storesync.publisher import Attempt, Publisher
-from storesync.readback import Readback
-from storesync.stores.base import Delete, Fence, Write, commits, record_bytes
+from storesync.stores.base import Condition, Delete, Write, commits, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import Pulse
+    from flagstore.layout import SourceState
     from storesync.model import Changes, Clock, Source
-    from storesync.readback import Stored
+    from storesync.published_reader import Stored
     from storesync.stores.base import Store
 
 FOREVER_MS = 253_402_300_799_000
 """The end of the year 9999: a pin that does not end by itself."""
 ATTEMPTS = 12
-"""Tickets that one step may draw while other checks complete."""
+"""Fencing tokens that one step may draw while other checks complete."""
 
 
-def kept_version(source: str, store: Store, pulse: Pulse, ticket: int) -> Stored:
+def kept_version(source: str, store: Store, state: SourceState, token: int) -> Stored:
     """Return one version of the history, verified whole.
 
     Raises:
         NotKeptError: if the history does not hold it.
         CorruptStoreError: if it does not match its digests.
     """
-    tickets = [version.ticket for version in pulse.versions()]
-    if ticket not in tickets:
-        held = ", ".join(map(str, tickets)) or "none"
-        message = f"the history of {source!r} does not hold version {ticket}; it holds {held}"
+    tokens = [version.token for version in state.versions()]
+    if token not in tokens:
+        held = ", ".join(map(str, tokens)) or "none"
+        message = f"the history of {source!r} does not hold version {token}; it holds {held}"
         raise NotKeptError(message)
-    readback = Readback(source, store)
-    stored = readback.version(ticket)
-    readback.verify_large(stored)
+    published_reader = PublishedReader(source, store)
+    stored = published_reader.version(token)
+    published_reader.verify_large(stored)
     return stored
 
 
@@ -68,7 +68,7 @@ def roll_back(
     pinned_until: int,
     replicas: int = 1,
 ) -> Report:
-    """Publish an old version under a new ticket, and pin it until then (milliseconds).
+    """Publish an old version under a new fencing token, and pin it until then (milliseconds).
 
     Raises:
         NotKeptError: if the history does not hold it, or the source was removed meanwhile.
@@ -77,10 +77,10 @@ def roll_back(
         StoreError: the store failed; what readers see is whole.
     """
     publisher = Publisher(
-        source.name, store, clock, replicas=replicas, projection=Projection.of(source)
+        source.name, store, clock, replicas=replicas, flag_rows=PerFlagRows.of(source)
     )
     for _ in range(ATTEMPTS):
-        attempt = Attempt(*store.draw(source.name, int(clock.now())))
+        attempt = Attempt(*store.next_token(source.name, int(clock.now())))
         seen = attempt.seen
         if seen.removed:
             message = f"source {source.name!r} was removed meanwhile: add it again before"
@@ -89,20 +89,20 @@ def roll_back(
             kept = kept_version(source.name, store, seen, to)
         except CorruptStoreError:
             # Publications meanwhile may have let it go; then the next attempt says so.
-            if to in {version.ticket for version in store.pulse(source.name).versions()}:
+            if to in {version.token for version in store.state(source.name).versions()}:
                 raise
             continue
         changed = _changes(source.name, store, seen, kept)
         try:
-            publisher.restore(attempt, kept.head, changed, pinned_until)
-        except FenceLostError as lost:
-            if not attempt.is_last(lost.pulse):  # not my own step, repeated after a lost answer
+            publisher.restore(attempt, kept.snapshot_record, changed, pinned_until)
+        except ConditionFailedError as lost:
+            if not attempt.is_last(lost.state):  # not my own step, repeated after a lost response
                 continue
         report = Report(
             source=source.name,
             outcome="rolled back",
-            ticket=attempt.ticket,
-            digest=kept.head.digest,
+            token=attempt.token,
+            digest=kept.snapshot_record.digest,
             counts={name: len(kept.flag_set.keys(name)) for name in kept.flag_set.sections},
             changes=changed,
             checked_at=seen.checked_at,
@@ -111,11 +111,11 @@ def roll_back(
     raise _overtaken(source.name)
 
 
-def _changes(source: str, store: Store, seen: Pulse, kept: Stored) -> Changes:
-    """Compare with what is published; a damaged head tells nothing, and is about to go."""
+def _changes(source: str, store: Store, seen: SourceState, kept: Stored) -> Changes:
+    """Compare with what is published; a damaged snapshot tells nothing, and is about to go."""
     current = None
     with suppress(CorruptStoreError):
-        current = Readback(source, store).stored(seen.published)
+        current = PublishedReader(source, store).stored(seen.published)
     return rows.changes(current.flag_set if current else None, kept.flag_set)
 
 
@@ -123,7 +123,7 @@ def _with_rows(publisher: Publisher, attempt: Attempt, kept: Stored, report: Rep
     """Let the rows follow. While the pin holds no check does it, so a failure is said."""
     try:
         plan = publisher.project(attempt.publication, kept.flag_set, None, {})
-    except FenceLostError:
+    except ConditionFailedError:
         return report  # something newer is published; its publisher does the rows
     except (StoreError, OutOfTimeError) as error:
         return replace(report, rows_error=str(error))
@@ -131,79 +131,88 @@ def _with_rows(publisher: Publisher, attempt: Attempt, kept: Stored, report: Rep
 
 
 def unpin(source: str, store: Store, clock: Clock) -> bool:
-    """End the pin; say whether there was one. Who calls this rings the source.
+    """End the pin; say whether there was one. Who calls this sync requests the source.
 
-    While a source is pinned no check completes, so the ticket stands for the pin that was seen.
+    While a source is pinned no check completes, so the fencing token stands for the pin that was
+    seen.
 
     Raises:
-        FenceLostError: if somebody has rolled back meanwhile: that pin stays.
+        ConditionFailedError: if somebody has rolled back meanwhile: that pin stays.
     """
-    pulse = store.pulse(source)
-    if pulse.removed or not pulse.pinned:
+    state = store.state(source)
+    if state.removed or not state.pinned:
         return False
-    fence = Fence(ticket=pulse.ticket, check_nonce=pulse.check_nonce)
-    store.commit(source, fence, {"pinned": None})
-    return pulse.is_pinned(now_ms(clock))
+    condition = Condition(token=state.token, check_nonce=state.check_nonce)
+    store.commit(source, condition, {"pinned": None})
+    return state.is_pinned(now_ms(clock))
 
 
-def bury(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int:
+def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int:
     """Leave a tombstone: whoever is still at it, or starts from a cache, publishes nothing more.
 
     Readers keep what they have. Without *purge* the flags stay readable; with it everything goes
-    but the pulse, whose counter a source of the same name continues.
+    but the source state, whose counter a source of the same name continues.
 
     Returns:
-        The ticket of the tombstone.
+        The fencing token of the tombstone.
 
     Raises:
         NotSettledError: if other checks completed first, every time.
-        FenceLostError: if the source came back while it was purged; what is left is its own.
+        ConditionFailedError: if the source came back while it was purged; what is left is its own.
     """
     for _ in range(ATTEMPTS):
-        attempt = Attempt(*store.draw(source, int(clock.now())))
+        attempt = Attempt(*store.next_token(source, int(clock.now())))
         sets: dict[str, int | str | None] = {
             **attempt.sets(),
             "pinned": FOREVER_MS,
             "removed": now_ms(clock),
             "etag": None,
-            "writer": None,
+            "config_fingerprint": None,
             "refused": None,
             "error": None,
         }
         writes: list[Write] = []
         if purge:
-            gone = ("published", "nonce", "digest", "history", "projected", "revision", "allowed")
+            gone = (
+                "published",
+                "nonce",
+                "digest",
+                "history",
+                "rows_version",
+                "revision",
+                "allowed",
+            )
             sets |= dict.fromkeys(gone)
-            writes = [Delete(layout.head_key(source, n)) for n in range(layout.MAX_REPLICAS)]
+            writes = [Delete(layout.snapshot_key(source, n)) for n in range(layout.MAX_REPLICAS)]
         try:
-            store.commit(source, attempt.fence(), sets, writes)
-        except FenceLostError as lost:
-            if not attempt.is_last(lost.pulse):
+            store.commit(source, attempt.condition(), sets, writes)
+        except ConditionFailedError as lost:
+            if not attempt.is_last(lost.state):
                 continue
         if purge:
-            _purge(source, store, Fence(ticket=attempt.ticket, check_nonce=attempt.nonce))
-        return attempt.ticket
+            _purge(source, store, Condition(token=attempt.token, check_nonce=attempt.nonce))
+        return attempt.token
     raise _overtaken(source)
 
 
-def _purge(source: str, store: Store, fence: Fence) -> None:
-    """Delete history, pieces and rows, as long as the tombstone stands.
+def _purge(source: str, store: Store, condition: Condition) -> None:
+    """Delete history, chunks and rows, as long as the tombstone stands.
 
     Raises:
-        FenceLostError: if the source came back meanwhile.
+        ConditionFailedError: if the source came back meanwhile.
     """
     namespaces = (
         *layout.row_namespaces(source),
         layout.split_namespace(source),
         layout.document_key(source).namespace,
         layout.history_namespace(source),
-        layout.pieces_namespace(source),
-        layout.intents_namespace(source),
+        layout.chunks_namespace(source),
+        layout.pending_namespace(source),
     )
     for namespace in namespaces:
         for group in commits(_deletes(store, namespace)):
             if group:
-                store.commit(source, fence, {}, group)
+                store.commit(source, condition, {}, group)
 
 
 def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
@@ -211,21 +220,21 @@ def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
         yield Delete(layout.Key(namespace, str(record["key"])), record_bytes(record))
 
 
-def revive(source: str, store: Store) -> bool:
+def restore_source(source: str, store: Store) -> bool:
     """Take a tombstone away, before a source of that name is configured; say if there was one.
 
-    Under a ticket of its own: a purge that is still at it stops, before it deletes what the source
-    that came back writes.
+    Under a fencing token of its own: a purge that is still at it stops, before it deletes what the
+    source that came back writes.
 
     Raises:
-        FenceLostError: if somebody else did something to the source meanwhile.
+        ConditionFailedError: if somebody else did something to the source meanwhile.
     """
-    pulse = store.pulse(source)
-    if not pulse.removed:
+    state = store.state(source)
+    if not state.removed:
         return False
-    ticket, _ = store.draw(source, pulse.ticket)
-    attempt = Attempt(ticket, pulse)
-    store.commit(source, attempt.fence(), {**attempt.sets(), "removed": None, "pinned": None})
+    token, _ = store.next_token(source, state.token)
+    attempt = Attempt(token, state)
+    store.commit(source, attempt.condition(), {**attempt.sets(), "removed": None, "pinned": None})
     return True
 
 

@@ -1,7 +1,7 @@
 """The flag set once more as rows, one item per flag and segment. Pure.
 
-Rows follow the head: for other languages' SDKs where their layout is published, and for people
-who open the table.
+Rows follow the snapshot record: for other languages' SDKs where their layout is published, and for
+people who open the table.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def changes(old: FlagSet | None, new: FlagSet) -> Changes:
     )
 
 
-def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> RowPlan:
+def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before."""
     names = [split_name(name) for name in (*changed.added, *changed.changed)]
     shown = [name for name in names if _has_row(new, *name)]
     hidden = [name for name in names if not _has_row(new, *name)]
-    rows = [row(source, new, section, key, ticket) for section, key in _ordered(shown)]
+    rows = [row(source, new, section, key, token) for section, key in _ordered(shown)]
     gone = [
         Delete(
             Key(row_namespace(source, new.provider, section), key),
@@ -66,45 +66,45 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, ticket: int) -> Ro
     return _plan(rows, gone, [])
 
 
-def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], ticket: int) -> RowPlan:
+def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
     """Plan the rows against all that is there, whoever wrote it."""
-    wanted: dict[Key, Record] = {}
+    required: dict[Key, Record] = {}
     for section, key in _ordered(name for name in _names(new) if _has_row(new, *name)):
-        record = row(source, new, section, key, ticket)
-        wanted[Key(str(record["namespace"]), str(record["key"]))] = record
+        record = row(source, new, section, key, token)
+        required[Key(str(record["namespace"]), str(record["key"]))] = record
     rows = [
         record
-        for key, record in wanted.items()
-        if key not in present or not _shows(present[key], record, ticket)
+        for key, record in required.items()
+        if key not in present or not _shows(present[key], record, token)
     ]
     marker = row_marker(source, new.provider)
     gone = [
         Delete(key, record_bytes(present[key]))
-        for key in sorted(present.keys() - wanted.keys())
+        for key in sorted(present.keys() - required.keys())
         if key != marker
     ]
     mark: list[Write] = [Put(dict(marker._asdict()))] if marker and marker not in present else []
     return _plan(rows, gone, mark)
 
 
-def _shows(present: Record, record: Record, ticket: int) -> bool:
-    """Compare two rows; a version that is only the ticket of a publication does not count."""
+def _shows(present: Record, record: Record, token: int) -> bool:
+    """Compare two rows; a version that is only the token of a publication does not count."""
     version = record["version"]
-    same = version == ticket or present.get("version") == version
+    same = version == token or present.get("version") == version
     return same and present.get("item") == record["item"]
 
 
-def row(source: str, flag_set: FlagSet, section: str, key: str, ticket: int) -> Record:
+def row(source: str, flag_set: FlagSet, section: str, key: str, token: int) -> Record:
     """Return one row: the item's JSON text and a version, in LaunchDarkly's attributes.
 
-    The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the ticket
-    that wrote the row.
+    The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the fencing
+    token that wrote the row.
     """
     item = flag_set.item(section, key)
     own = item.get("version") if isinstance(item, dict) else None
     # An attribute of that name may be anything: no store takes ``true`` or 400 digits as a number.
     if not isinstance(own, int) or isinstance(own, bool) or own not in VERSIONS:
-        own = ticket
+        own = token
     return {
         "namespace": row_namespace(source, flag_set.provider, section),
         "key": key,
@@ -119,7 +119,7 @@ def _row_bytes(source: str, shown: FlagSet | None, section: str, key: str) -> in
         return 0
     if shown.is_large(section, key):  # reading it for its size would take several calls
         return ROW_BYTES
-    return min(ROW_BYTES, record_bytes(row(source, shown, section, key, ticket=0)))
+    return min(ROW_BYTES, record_bytes(row(source, shown, section, key, token=0)))
 
 
 def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowPlan:

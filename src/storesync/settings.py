@@ -40,11 +40,11 @@ class SyncSettings:
 
     parameter_prefix: str
     queue_url: str
-    """Empty: rings are not repeated, nor queued by the schedule, as in a run by hand."""
+    """Empty: sync requests are not repeated, nor queued by the schedule, as in a run by hand."""
     table: str
-    trailing_s: int
-    """Delay of the ring that follows a webhook's check; 0: none."""
-    head_replicas: int
+    followup_s: int
+    """Delay of the sync request that follows a webhook's check; 0: none."""
+    snapshot_replicas: int
     reconcile_minutes: int = 5
     """Between two runs of the schedule."""
 
@@ -60,8 +60,8 @@ class SyncSettings:
             parameter_prefix=env.prefix("FLAGSTORE_PARAMETER_PREFIX"),
             queue_url=environ.get("FLAGSTORE_QUEUE_URL", ""),
             table=env.text("FLAGSTORE_TABLE"),
-            trailing_s=env.number("FLAGSTORE_TRAILING_SYNC_SECONDS", 30, 0, 900),
-            head_replicas=env.number("FLAGSTORE_HEAD_REPLICAS", 1, 1, 5),
+            followup_s=env.number("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", 30, 0, 900),
+            snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
             reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
         )
         env.check()

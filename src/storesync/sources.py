@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING
 
 from storesync.errors import ConfigurationError, UnknownSourceError
 from storesync.fields import Fields
-from storesync.model import Hook, Secret, Source
+from storesync.model import Secret, Source, WebhookConfig
 from storesync.parameters import MAX_AGE_S, Parameters
-from storesync.redaction import conceal
+from storesync.redaction import register_secret
 
 if TYPE_CHECKING:
     import random
 
     from mypy_boto3_ssm import SSMClient
 
-    from storesync.model import Clock, Notice
+    from storesync.model import Clock, ProviderEvent
     from storesync.providers.base import Provider
 
 MISSING_AGE_S = 5.0
 """Of sources, until a missing name is looked for again."""
-HOOKS_AGE_S = 90.0
+WEBHOOKS_AGE_S = 90.0
 """Of webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. Nothing else
 makes it read them again: a stranger's request must not cost a call."""
 
@@ -50,7 +50,7 @@ SOURCE_FIELDS = (
 )
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
-HOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
+WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
 
 
 class Sources:
@@ -98,7 +98,7 @@ class Sources:
         secret_text = _newest(self._credentials, name, fresh=fresh)
         return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
 
-    def concerned(self, notice: Notice) -> list[str]:
+    def matching_sources(self, provider_event: ProviderEvent) -> list[str]:
         """Return the names of the sources that an event is about, sorted.
 
         A source whose parameters are wrong is none of them; the schedule says so.
@@ -110,8 +110,9 @@ class Sources:
         for name in self.names():
             with suppress(ConfigurationError):
                 source = self.get(name)
-                ours = source.provider == notice.provider and all(
-                    source.options.get(option) in named for option, named in notice.about.items()
+                ours = source.provider == provider_event.provider and all(
+                    source.options.get(option) in named
+                    for option, named in provider_event.about.items()
                 )
                 found += [name] if ours else []
         return found
@@ -123,13 +124,13 @@ def _newest(parameters: Parameters, name: str, *, fresh: bool) -> str | None:
     return parameters.values(MISSING_AGE_S).get(name) if text is None else text
 
 
-class Hooks:
+class WebhookConfigs:
     """How webhooks are checked, for WebhookFunction."""
 
     def __init__(
         self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
     ) -> None:
-        self._hooks = Parameters(client, f"{prefix}/webhooks", clock, rng)
+        self._webhooks = Parameters(client, f"{prefix}/webhooks", clock, rng)
 
     def load(self) -> None:
         """Read all parameters during INIT.
@@ -137,22 +138,22 @@ class Hooks:
         Raises:
             ParametersError: if they cannot be read in time.
         """
-        self._hooks.load()
+        self._webhooks.load()
 
-    def get(self, name: str) -> Hook:
-        """Return the hook of one source.
+    def get(self, name: str) -> WebhookConfig:
+        """Return the webhook config of one source.
 
         Raises:
             UnknownSourceError: if there is none of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: if the parameters could never be read.
         """
-        where = f"{self._hooks.path}/{name}"
-        text = self._hooks.values(HOOKS_AGE_S).get(name)
+        where = f"{self._webhooks.path}/{name}"
+        text = self._webhooks.values(WEBHOOKS_AGE_S).get(name)
         if text is None:
             message = f"no webhook for source {name!r}: {where} does not exist"
             raise UnknownSourceError(message)
-        return parse_hook(name, where, text)
+        return parse_webhook(name, where, text)
 
 
 def parse_source(
@@ -195,8 +196,8 @@ def parse_source(
     if source.store == "redis":
         secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
-    conceal(source.credential.reveal())
-    conceal(source.store_url.reveal())
+    register_secret(source.credential.reveal())
+    register_secret(source.store_url.reveal())
     return source
 
 
@@ -240,14 +241,14 @@ def _base_url(secret: Fields, provider: Provider | None, *, allow_http: bool) ->
     return url.rstrip("/")
 
 
-def parse_hook(name: str, where: str, text: str) -> Hook:
-    """Build a hook from its parameter.
+def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
+    """Build a webhook config from its parameter.
 
     Raises:
         ConfigurationError: names the parameter and everything wrong with it; no secret.
     """
     problems: list[str] = []
-    fields = Fields(where, text, HOOK_FIELDS, problems)
+    fields = Fields(where, text, WEBHOOK_FIELDS, problems)
     fields.check_name(name)
     provider = fields.provider()
     method = fields.text("method")
@@ -260,18 +261,18 @@ def parse_hook(name: str, where: str, text: str) -> Hook:
     header = fields.text("header").lower()
     if method == "header" and not header:
         fields.problem('"header" is missing: the name of the header that carries the secret')
-    hook = Hook(
+    webhook = WebhookConfig(
         source=name,
         provider=provider.name if provider else "",
         method=method,
         secrets=fields.secrets(),
         header=header,
-        options=fields.texts("options", provider.hook_options if provider else None),
+        options=fields.texts("options", provider.webhook_options if provider else None),
     )
     _check(problems)
-    for each in hook.secrets:
-        conceal(each.reveal())
-    return hook
+    for each in webhook.secrets:
+        register_secret(each.reveal())
+    return webhook
 
 
 def _check(problems: list[str]) -> None:

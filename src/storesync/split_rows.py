@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
 DERIVED = ("flagSet.", "trafficType.")
 """What is made from all flags together: compared with what is there whenever anything changed."""
-PART_BYTES = 500_000
+SEGMENT_BYTES = 500_000
 """JSON of a set that is written in one step; a larger one is put together beside, in parts. (10,000
 keys of 36 characters have 390,000.)"""
 
 
 def plan_changes(
-    source: str, new: FlagSet, changed: Changes, present: Iterable[Record], ticket: int
+    source: str, new: FlagSet, changed: Changes, present: Iterable[Record], token: int
 ) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before.
 
@@ -52,20 +52,20 @@ def plan_changes(
         new: what is published.
         changed: what changed since the set that the rows show.
         present: the rows of :data:`DERIVED`.
-        ticket: of the publication.
+        token: of the publication.
     """
     names = [split_name(name) for name in (*changed.added, *changed.changed)]
-    wanted = [(SECTIONS[section] + key, section, key) for section, key in names]
+    required = [(SECTIONS[section] + key, section, key) for section, key in names]
     gone = [SECTIONS[section] + key for section, key in map(split_name, changed.removed)]
-    return _plan(source, new, wanted, gone, _digests(present), ticket)
+    return _plan(source, new, required, gone, _digests(present), token)
 
 
-def plan_whole(source: str, new: FlagSet, present: Iterable[Record], ticket: int) -> RowPlan:
+def plan_whole(source: str, new: FlagSet, present: Iterable[Record], token: int) -> RowPlan:
     """Plan the rows against all that is there. Of what is there only digests are kept at hand."""
-    wanted = [
+    required = [
         (prefix + key, name, key) for name, prefix in SECTIONS.items() for key in new.keys(name)
     ]
-    return _plan(source, new, wanted, [], _digests(present), ticket)
+    return _plan(source, new, required, [], _digests(present), token)
 
 
 def derived(flag_set: FlagSet) -> dict[str, str]:
@@ -108,27 +108,27 @@ def is_set(key: str) -> bool:
 def _plan(
     source: str,
     new: FlagSet,
-    wanted: list[tuple[str, str, str]],
+    required: list[tuple[str, str, str]],
     removed: list[str],
     present: Mapping[str, bytes],
-    ticket: int,
+    token: int,
 ) -> RowPlan:
     """Plan rows, given as key, section and key there, and what is made from all flags.
 
     What is present already is not written.
     """
     made = derived(new)
-    wanted = [*wanted, *((key, "", "") for key in made)]
+    required = [*required, *((key, "", "") for key in made)]
     writes: list[Write] = []
     skipped = []
-    for key, section, name in sorted(wanted, key=lambda row: (_rank(row[0]), row[0])):
+    for key, section, name in sorted(required, key=lambda row: (_rank(row[0]), row[0])):
         if not is_sort_key(name if section else key):
             skipped.append(f"{section}/{name}" if section else key)
             continue
         item = shown(section, new.item(section, name)) if section else made[key]
         if present.get(key) != _digest(item):
-            writes += map(Put, _records(source, key, item, ticket))
-    stays = {key for key, _, _ in wanted}
+            writes += map(Put, _records(source, key, item, token))
+    stays = {key for key, _, _ in required}
     gone = {key for key in (*removed, *present) if key not in stays}
     namespace = split_namespace(source)
     # What refers to others goes first.
@@ -138,9 +138,9 @@ def _plan(
     return RowPlan(tuple(writes), tuple(skipped))
 
 
-def _records(source: str, key: str, item: str, ticket: int) -> Iterator[Record]:
-    record: Record = {"namespace": split_namespace(source), "key": key, "version": ticket}
-    if not is_set(key) or len(item) <= PART_BYTES:
+def _records(source: str, key: str, item: str, token: int) -> Iterator[Record]:
+    record: Record = {"namespace": split_namespace(source), "key": key, "version": token}
+    if not is_set(key) or len(item) <= SEGMENT_BYTES:
         yield {**record, "item": item}
         return
     members = json.loads(item)
@@ -154,7 +154,7 @@ def _parts(members: list[str]) -> Iterator[list[str]]:
     size = 0
     for member in members:
         cost = len(dumps(member)) + 1
-        if part and size + cost > PART_BYTES:
+        if part and size + cost > SEGMENT_BYTES:
             yield part
             part, size = [], 0
         part.append(member)

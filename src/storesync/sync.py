@@ -1,7 +1,7 @@
-"""SyncFunction: turns rings into published flag sets.
+"""SyncFunction: turns sync requests into published flag sets.
 
-Thin: it tells what rang, runs the pipeline for each source, answers the queue, and says in logs
-and metrics what happened.
+Thin: it tells what requested a sync, runs the pipeline for each source, responses the queue, and
+says in logs and metrics what happened.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
-from storesync.budget import Budget, SystemClock, now_ms
+from storesync.deadline import Deadline, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
-from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, ring_message
+from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, request_message
 from storesync.http import HttpClient, HttpLimits
 from storesync.initialization import connect, initialize
-from storesync.model import Notice, Ring
+from storesync.model import ProviderEvent, SyncRequest
 from storesync.observability import logger
-from storesync.patience import Limits
 from storesync.pipeline import Sync
 from storesync.redaction import redact
-from storesync.reporting import tell_error, tell_report, tell_schedule
+from storesync.reporting import record_error, record_report, record_schedule
+from storesync.retry_policy import Limits
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from storesync.stores.opened import OpenStore
 
 RESERVE_S = 2.0
-"""Left for answering the queue, logs and metrics when the function's time runs out."""
+"""Left for responding the queue, logs and metrics when the function's time runs out."""
 REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
 """The only authorities to trust for Redis, where the file was packed (docs/redis.md)."""
 PARALLEL = 32
-"""Sources that are synced at once; each has the whole time budget."""
+"""Sources that are synced at once; each has the whole deadline."""
 SCHEDULED = Limits(faults=1)
 """A scheduled check that fails has a successor anyway: a silent provider costs one time-out."""
 STEP_S = 2.0
@@ -63,8 +63,8 @@ STEP_S = 2.0
 STATE_S = 3.0
 """How long reading when a source was last checked may take."""
 SQS_BATCH = 10
-TRAILING_SLACK_MS = 5_000
-"""A trailing ring also serves webhooks that came so much later: CDNs keep no exact time."""
+FOLLOWUP_SLACK_MS = 5_000
+"""A follow-up also serves webhooks that came so much later: CDNs keep no exact time."""
 RESERVED_MB, LEAST_PARSED_MB = 200, 50
 """What code, a response and its text take of the memory, and what parsing gets in any case."""
 RETRY_S = 10
@@ -75,7 +75,7 @@ log = logger()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the rings of one source ended: a report, or what failed."""
+    """How the sync requests of one source ended: a report, or what failed."""
 
     source: str
     report: Report | None = None
@@ -87,7 +87,7 @@ class Outcome:
 
     @property
     def again(self) -> bool:
-        """Whether the same rings should come again. Bugs do; refusals and 401 do not."""
+        """Whether the same sync requests should come again. Bugs do; refusals and 401 do not."""
         return self.error is not None and is_retryable(self.error)
 
     @property
@@ -105,7 +105,7 @@ class Outcome:
         return {
             "source": report.source,
             "outcome": report.outcome,
-            "ticket": report.ticket,
+            "token": report.token,
             "digest": report.digest,
             "counts": dict(report.counts),
             "added": len(report.changes.added),
@@ -142,8 +142,8 @@ class Syncer:
         self._sqs = sqs or boto3.client("sqs", config=_config())
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
-        self._trailing_due: dict[str, int] = {}
-        """When the last trailing ring of a source is due that this process has left."""
+        self._followup_due: dict[str, int] = {}
+        """When the last follow-up of a source is due that this process has left."""
 
     def init_jobs(self) -> tuple[Job, ...]:
         """Return what can be done before the first event."""
@@ -161,48 +161,50 @@ class Syncer:
             checked = dict(zip(names, pool.map(self._checked_at, names), strict=True))
         names.sort(key=lambda name: checked[name])
         queued = self._queue_checks(names)
-        rest = [[Ring(name, trigger="schedule")] for name in names if name not in queued]
+        rest = [[SyncRequest(name, trigger="schedule")] for name in names if name not in queued]
         outcomes = self._run(rest, end - self._clock.monotonic())
         now = now_ms(self._clock)
         ages = [(now - at) / 1000 if at else None for at in map(checked.get, queued)]
-        tell_schedule([outcome.age_s for outcome in outcomes] + ages)
+        record_schedule([outcome.age_s for outcome in outcomes] + ages)
         return [Outcome(name, delay_s=delay) for name, delay in queued.items()] + outcomes
 
     def manual(self, manual: Manual, seconds: float) -> Outcome:
-        """Ring one source for a person."""
-        return self._sync([manual.ring], seconds, manual)
+        """Sync request one source for a person."""
+        return self._sync([manual.request], seconds, manual)
 
-    def notice(self, notice: Notice, seconds: float) -> list[Outcome]:
-        """Ring the sources that an event of AWS is about."""
-        rings = [[ring] for ring in self._rings_of(notice, now_ms(self._clock))]
-        return self._run(rings, seconds)
+    def provider_event(self, provider_event: ProviderEvent, seconds: float) -> list[Outcome]:
+        """Sync request the sources that an event of AWS is about."""
+        requests = [[request] for request in self._requests_in(provider_event, now_ms(self._clock))]
+        return self._run(requests, seconds)
 
     def queue(self, messages: Sequence[Message], seconds: float) -> list[Message]:
         """Serve a batch of messages: one sync a source. Return the messages that failed."""
         failed: list[Message] = []
-        by_source: dict[str, list[tuple[Message, Ring]]] = {}
+        by_source: dict[str, list[tuple[Message, SyncRequest]]] = {}
         for message in messages:
             if self._is_outdated(message):
                 continue
-            rings = self._rings(message)
-            if rings is None:
+            requests = self._requests(message)
+            if requests is None:
                 failed.append(message)
-            for ring in rings or ():
-                by_source.setdefault(ring.source, []).append((message, ring))
-        self._hurry(failed)
+            for request in requests or ():
+                by_source.setdefault(request.source, []).append((message, request))
+        self._set_retry_visibility(failed)
         groups = list(by_source.values())
-        rung = [[ring for _, ring in group] for group in groups]
-        for outcome, group, rings in zip(self._run(rung, seconds), groups, rung, strict=True):
+        batches = [[request for _, request in group] for group in groups]
+        for outcome, group, requests in zip(
+            self._run(batches, seconds), groups, batches, strict=True
+        ):
             if outcome.again:
                 again = [
                     message
-                    for message, ring in group
-                    if ring.trigger != "schedule" and message not in failed
+                    for message, request in group
+                    if request.trigger != "schedule" and message not in failed
                 ]
                 failed += again
-                self._hurry(again, outcome.wait_s)
+                self._set_retry_visibility(again, outcome.wait_s)
             elif outcome.report is not None:
-                self._trail(outcome.report, rings)
+                self._schedule_followup(outcome.report, requests)
         return failed
 
     def _is_outdated(self, message: Message) -> bool:
@@ -211,22 +213,22 @@ class Syncer:
         A run that was cut off leaves its messages on the queue, and so does a function that must
         not run: they must neither pile up nor become dead letters.
         """
-        ring = message.ring
-        if ring is None or ring.trigger != "schedule":
+        request = message.request
+        if request is None or request.trigger != "schedule":
             return False
-        late_ms = now_ms(self._clock) - ring.sent_at
+        late_ms = now_ms(self._clock) - request.sent_at
         return message.receives > 1 or late_ms > 60_000 * self._settings.reconcile_minutes
 
-    def _rings(self, message: Message) -> list[Ring] | None:
-        """Return what a message rings; None if it is none of ours, or nobody can tell now."""
-        if message.ring is not None:
-            return [message.ring]
-        if message.notice is None:
-            problem = "neither a ring nor an event that a provider knows: it becomes a dead letter"
+    def _requests(self, message: Message) -> list[SyncRequest] | None:
+        """Return what a message requests; None if it is none of ours, or nobody can tell now."""
+        if message.request is not None:
+            return [message.request]
+        if message.provider_event is None:
+            problem = "neither a sync request nor a provider event: it becomes a dead letter"
             log.error("a message that is none of ours", message_id=message.id, problem=problem)
             return None
         try:
-            return self._rings_of(message.notice, message.queued_at)
+            return self._requests_in(message.provider_event, message.queued_at)
         except StoreSyncError as error:
             log.warning(
                 "cannot tell what an event is about: it comes again",
@@ -235,63 +237,72 @@ class Syncer:
             )
             return None
 
-    def _rings_of(self, notice: Notice, sent_at: int) -> list[Ring]:
-        if notice.wanted is None:
-            log.info("acknowledged an event that concerns no flag", about=notice.about)
+    def _requests_in(self, provider_event: ProviderEvent, sent_at: int) -> list[SyncRequest]:
+        if provider_event.required is None:
+            log.info("acknowledged an event that concerns no flag", about=provider_event.about)
             return []
-        names = self._sources.concerned(notice)
+        names = self._sources.matching_sources(provider_event)
         if not names:
-            log.info("acknowledged an event that is about no source here", about=notice.about)
-        return [Ring(name, notice.wanted, sent_at, "webhook", notice.delivery) for name in names]
+            log.info(
+                "acknowledged an event that is about no source here", about=provider_event.about
+            )
+        return [
+            SyncRequest(name, provider_event.required, sent_at, "webhook", provider_event.delivery)
+            for name in names
+        ]
 
-    def _run(self, rings: Sequence[list[Ring]], seconds: float) -> list[Outcome]:
-        if not rings:
+    def _run(self, requests: Sequence[list[SyncRequest]], seconds: float) -> list[Outcome]:
+        if not requests:
             return []
-        if len(rings) == 1:
-            return [self._sync(rings[0], seconds)]
+        if len(requests) == 1:
+            return [self._sync(requests[0], seconds)]
         with ThreadPoolExecutor(PARALLEL) as pool:
             end = self._clock.monotonic() + seconds
             return list(
-                pool.map(lambda group: self._sync(group, end - self._clock.monotonic()), rings)
+                pool.map(lambda group: self._sync(group, end - self._clock.monotonic()), requests)
             )
 
-    def _sync(self, rings: list[Ring], seconds: float, manual: Manual | None = None) -> Outcome:
-        name = rings[0].source
-        budget = Budget(self._clock, self._rng, seconds)
+    def _sync(
+        self, requests: list[SyncRequest], seconds: float, manual: Manual | None = None
+    ) -> Outcome:
+        name = requests[0].source
+        deadline = Deadline(self._clock, self._rng, seconds)
         store: OpenStore | None = None
         try:
             source = self._sources.get(name, fresh=manual is not None)
-            store = self._stores.open(source, budget)
+            store = self._stores.open(source, deadline)
             sync = Sync(
                 source,
                 providers.get(source.provider),
                 store,
                 http=HttpClient(self._http_limits, allow_private=source.allow_private),
-                budget=budget,
-                limits=SCHEDULED if {ring.trigger for ring in rings} == {"schedule"} else None,
-                replicas=self._settings.head_replicas,
+                deadline=deadline,
+                limits=SCHEDULED
+                if {request.trigger for request in requests} == {"schedule"}
+                else None,
+                replicas=self._settings.snapshot_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
             )
-            outcome = Outcome(name, report=sync.run(rings))
+            outcome = Outcome(name, report=sync.run(requests))
         except StoreSyncError as error:
             outcome = Outcome(name, error=error)
-        except Exception as error:  # a bug: this source's rings come again, others go on
+        except Exception as error:  # a bug: this source's sync requests come again, others go on
             log.exception("unexpected", source=name)
             outcome = Outcome(name, error=error)
         now, age_s = now_ms(self._clock), None
         if outcome.report is not None:
-            age_s = tell_report(outcome.report, rings, store.resent if store else 0, now)
+            age_s = record_report(outcome.report, requests, store.resent if store else 0, now)
         elif outcome.error is not None:
-            age_s = tell_error(name, outcome.error, store, now)
+            age_s = record_error(name, outcome.error, store, now)
         return replace(outcome, age_s=age_s)
 
     # -- the queue ------------------------------------------------------------------------------
 
     def _checked_at(self, name: str) -> int:
         """Return when a source was last checked; 0 if never, or if that cannot be known now."""
-        budget = Budget(self._clock, self._rng, STATE_S)
+        deadline = Deadline(self._clock, self._rng, STATE_S)
         with suppress(StoreSyncError):
-            return self._stores.open(self._sources.get(name), budget).pulse(name).checked_at
+            return self._stores.open(self._sources.get(name), deadline).state(name).checked_at
         return 0
 
     def _queue_checks(self, names: Sequence[str]) -> dict[str, int]:
@@ -307,50 +318,54 @@ class Syncer:
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {
                     "Id": str(number),
-                    "MessageBody": ring_message(
-                        Ring(name, sent_at=now + 1000 * delay, trigger="schedule")
+                    "MessageBody": request_message(
+                        SyncRequest(name, sent_at=now + 1000 * delay, trigger="schedule")
                     ),
                     "DelaySeconds": delay,
                 }
                 for number, (name, delay) in enumerate(some)
             ]
             try:
-                answer = self._sqs.send_message_batch(
+                response = self._sqs.send_message_batch(
                     QueueUrl=self._settings.queue_url, Entries=entries
                 )
             except (BotoCoreError, ClientError) as error:
                 log.warning("the queue takes no checks: they run here", problem=str(error))
                 break
-            queued |= dict(some[int(sent["Id"])] for sent in answer.get("Successful", ()))
+            queued |= dict(some[int(sent["Id"])] for sent in response.get("Successful", ()))
         return queued
 
-    def _trail(self, report: Report, rings: Iterable[Ring]) -> None:
-        """Leave one delayed ring: providers' CDNs lag behind their webhooks."""
-        rung = [ring for ring in rings if ring.trigger == "webhook"]
-        delay = self._settings.trailing_s
-        if not (rung and delay and report.fetches and self._settings.queue_url):
+    def _schedule_followup(self, report: Report, requests: Iterable[SyncRequest]) -> None:
+        """Leave one delayed sync request: providers' CDNs lag behind their webhooks."""
+        webhooks = [request for request in requests if request.trigger == "webhook"]
+        delay = self._settings.followup_s
+        if not (webhooks and delay and report.fetches and self._settings.queue_url):
             return
-        missed = {wanted for ring in rung for wanted in ring.wanted} if report.lagging else ()
+        unmet = (
+            {required for request in webhooks for required in request.required}
+            if report.behind
+            else ()
+        )
         due = now_ms(self._clock) + 1000 * delay
-        last = self._trailing_due.get(report.source, 0)
-        if not report.lagging and due < last + TRAILING_SLACK_MS:
+        last = self._followup_due.get(report.source, 0)
+        if not report.behind and due < last + FOLLOWUP_SLACK_MS:
             return  # one a burst is enough
-        ring = Ring(report.source, tuple(sorted(missed)), due, "trailing")
+        request = SyncRequest(report.source, tuple(sorted(unmet)), due, "followup")
         try:
             self._sqs.send_message(
                 QueueUrl=self._settings.queue_url,
-                MessageBody=ring_message(ring),
+                MessageBody=request_message(request),
                 DelaySeconds=delay,
             )
-            self._trailing_due[report.source] = due
+            self._followup_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
             log.warning(
-                "no trailing ring: what the provider's caches still hide comes with the schedule",
+                "no follow-up: what the provider's caches still hide comes with the schedule",
                 source=report.source,
                 problem=str(error),
             )
 
-    def _hurry(self, messages: Iterable[Message], at_least_s: float = 0.0) -> None:
+    def _set_retry_visibility(self, messages: Iterable[Message], at_least_s: float = 0.0) -> None:
         """Let failed messages come again soon, not after the queue's visibility time-out."""
         if not self._settings.queue_url:
             return
@@ -386,18 +401,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN4
     """Handle a batch of the queue, the schedule, an event of AWS, or one given by hand."""
     log.set_correlation_id(context.aws_request_id)
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
-    return answer(syncer, event, seconds)
+    return response(syncer, event, seconds)
 
 
-def answer(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  # noqa: ANN401 - by event
+def response(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  # noqa: ANN401 - by event
     """Let a syncer do what an event asks for, and return what whoever sent it reads."""
     parsed = parse(event)
     if isinstance(parsed, Schedule):
         return [outcome.to_json() for outcome in make().schedule(seconds)]
     if isinstance(parsed, Manual):
         return make().manual(parsed, seconds).to_json()
-    if isinstance(parsed, Notice):
-        return [outcome.to_json() for outcome in make().notice(parsed, seconds)]
+    if isinstance(parsed, ProviderEvent):
+        return [outcome.to_json() for outcome in make().provider_event(parsed, seconds)]
     failed = make().queue(parsed, seconds)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}
 

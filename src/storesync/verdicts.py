@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, Settings
+from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, EngineConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +142,8 @@ def _appconfig(items: Items) -> Verdict:
     return judge
 
 
-def _settings() -> Settings:
-    return Settings(now=lambda: 0.0, random=lambda: 0.0)
+def _settings() -> EngineConfig:
+    return EngineConfig(now=lambda: 0.0, random=lambda: 0.0)
 
 
 _JUDGES: dict[str, Callable[[Items], Verdict]] = {

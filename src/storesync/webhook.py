@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
-from storesync.budget import SystemClock, now_ms
+from storesync.deadline import SystemClock, now_ms
 from storesync.errors import (
     BadRequestError,
     ConfigurationError,
@@ -27,12 +27,12 @@ from storesync.errors import (
     UnknownSourceError,
     WebhookError,
 )
-from storesync.events import ring_message
+from storesync.events import request_message
 from storesync.initialization import connect, initialize
-from storesync.model import Ring, WebhookRequest
+from storesync.model import SyncRequest, WebhookRequest
 from storesync.observability import emit, logger
 from storesync.settings import WebhookSettings
-from storesync.sources import Hooks
+from storesync.sources import WebhookConfigs
 
 if TYPE_CHECKING:
     import random
@@ -55,7 +55,7 @@ log = logger()
 
 
 class Receiver:
-    """Checks webhooks and rings."""
+    """Checks webhooks and requests a sync."""
 
     def __init__(
         self,
@@ -70,15 +70,15 @@ class Receiver:
         self._clock = clock or SystemClock()
         self._queue_url = settings.queue_url
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
-        self._hooks = Hooks(ssm, settings.parameter_prefix, self._clock, rng)
+        self._webhooks = WebhookConfigs(ssm, settings.parameter_prefix, self._clock, rng)
         self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
 
     def init_jobs(self) -> tuple[Job, ...]:
         """Return what can be done before the first request."""
-        return self._hooks.load, partial(connect, self._sqs)
+        return self._webhooks.load, partial(connect, self._sqs)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
-        """Check one webhook and put one message on the queue; return the status to answer.
+        """Check one webhook and put one message on the queue; return the status to respond.
 
         Raises:
             UnknownSourceError: if there is no such source.
@@ -86,23 +86,25 @@ class Receiver:
             ConfigurationError: if its parameter is wrong.
             ParametersError: if the parameters cannot be read.
         """
-        hook = self._hooks.get(source)
-        provider = providers.get(hook.provider)
+        webhook = self._webhooks.get(source)
+        provider = providers.get(webhook.provider)
         request = _request(event, token)
-        provider.verify(request, hook)
-        wanted = provider.ring(request, hook)
-        if wanted is None:
+        provider.verify(request, webhook)
+        required = provider.required_revisions(request, webhook)
+        if required is None:
             log.info("acknowledged an event that concerns no flag", source=source)
             return provider.accepted_status
-        ring = Ring(source, wanted, now_ms(self._clock), "webhook", provider.delivery(request))
-        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=ring_message(ring))
-        log.info("rang", source=source, wanted=wanted, delivery=ring.delivery)
-        emit(source, {"Rings": 1})
+        sync_request = SyncRequest(
+            source, required, now_ms(self._clock), "webhook", provider.delivery(request)
+        )
+        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=request_message(sync_request))
+        log.info("requested", source=source, required=required, delivery=sync_request.delivery)
+        emit(source, {"SyncRequests": 1})
         return provider.accepted_status
 
 
 def _config(*, attempts: int) -> Config:
-    # The function must answer by itself before its time is over, and the provider's patience.
+    # The function must respond by itself before its time is over, and the provider's patience.
     return Config(
         connect_timeout=1,
         read_timeout=2,
@@ -121,11 +123,11 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     gateway = _object(event, "requestContext")
     request_id = gateway.get("requestId")
     log.set_correlation_id(request_id if isinstance(request_id, str) else "")
-    return answer(receiver, event)
+    return response(receiver, event)
 
 
-def answer(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a receiver answer a request.
+def response(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a receiver response a request.
 
     The source and the token, which carries a secret, are taken as the gateway decoded them, not
     from the path, which is never logged.
@@ -144,25 +146,25 @@ def _receive(
     try:
         receiver = make()
     except ConfigurationError as error:
-        _tell("misconfigured", "Misconfigured", source, error)
-        return _answer(503, "not configured")
+        _log("misconfigured", "Misconfigured", source, error)
+        return _response(503, "not configured")
     try:
-        return _answer(receiver.receive(source, event, token))
+        return _response(receiver.receive(source, event, token))
     except UnknownSourceError:
         return _not_found()
     except WebhookError as error:
         log.warning("refused a webhook", source=source, status=error.status, reason=str(error))
         name = "SignatureFailures" if isinstance(error, SignatureError) else "BadRequests"
         emit(source, {name: 1})
-        return _answer(error.status, str(error))
+        return _response(error.status, str(error))
     except ConfigurationError as error:
         # Whoever sent it cannot be told from a stranger, who must not learn which sources exist.
-        _tell("misconfigured", "Misconfigured", source, error)
-        return _answer(404, "not found")
+        _log("misconfigured", "Misconfigured", source, error)
+        return _response(404, "not found")
     except (ParametersError, BotoCoreError, ClientError) as error:
         # The provider will hopefully come again; the schedule heals what it does not.
-        _tell("could not ring", "RingFailures", source, error)
-        return _answer(503, "try again")
+        _log("could not request a sync", "EnqueueFailures", source, error)
+        return _response(503, "try again")
     except Exception:
         # A bug. Lambda prints what is raised, as it is: not what may quote a request.
         log.exception("unexpected", source=source)
@@ -171,12 +173,12 @@ def _receive(
 
 
 def _not_found() -> dict[str, Any]:
-    """Answer what is no webhook; a stranger's names are in no log and make no metrics."""
+    """Response what is no webhook; a stranger's names are in no log and make no metrics."""
     emit("", {"NotFound": 1})
-    return _answer(404, "not found")
+    return _response(404, "not found")
 
 
-def _tell(what: str, metric: str, source: str, error: Exception) -> None:
+def _log(what: str, metric: str, source: str, error: Exception) -> None:
     """Say what is wrong with this deployment; the metric is for an alarm, so it names no source."""
     log.error(what, source=source, problem=str(error))
     emit("", {metric: 1})
@@ -215,7 +217,7 @@ def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _answer(status: int, error: str = "") -> dict[str, Any]:
+def _response(status: int, error: str = "") -> dict[str, Any]:
     return {
         "statusCode": status,
         "headers": {"content-type": "application/json"},

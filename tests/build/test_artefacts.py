@@ -39,7 +39,7 @@ MIB = 1024 * 1024
 MOST_ZIPPED = 10 * MIB
 MOST_UNZIPPED = 35 * MIB
 
-# What every function needs of botocore, without AWS: a server that answers what AWS would.
+# What every function needs of botocore, without AWS: a server that responses what AWS would.
 CLIENTS = """
 import sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -47,18 +47,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 sys.path.insert(0, sys.argv[1])
 import boto3, botocore
 
-ANSWERS = {
-    "DynamoDB_20120810.GetItem": b'{"Item": {"key": {"S": "pulse"}}}',
+RESPONSES = {
+    "DynamoDB_20120810.GetItem": b'{"Item": {"key": {"S": "state"}}}',
     "DynamoDB_20120810.TransactWriteItems": b"{}",
     "AmazonSQS.SendMessage": b'{"MessageId": "1", "MD5OfMessageBody": "%s"}',
     "AmazonSSM.GetParametersByPath": b'{"Parameters": [{"Name": "/f/prod", "Value": "v"}]}',
 }
-ANSWERS["AmazonSQS.SendMessage"] %= b"415290769594460e2e485922904f345d"
+RESPONSES["AmazonSQS.SendMessage"] %= b"415290769594460e2e485922904f345d"
 
 
 class Aws(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = ANSWERS[self.headers["X-Amz-Target"]]
+        body = RESPONSES[self.headers["X-Amz-Target"]]
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -75,8 +75,8 @@ keys = dict(region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_ke
 url = "http://127.0.0.1:%d" % server.server_port
 
 dynamodb = boto3.client("dynamodb", endpoint_url=url, **keys)
-key = {"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}}
-assert dynamodb.get_item(TableName="t", Key=key)["Item"] == {"key": {"S": "pulse"}}
+key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
+assert dynamodb.get_item(TableName="t", Key=key)["Item"] == {"key": {"S": "state"}}
 dynamodb.transact_write_items(TransactItems=[{"Delete": {"TableName": "t", "Key": key}}])
 sqs = boto3.client("sqs", endpoint_url=url, **keys)
 assert sqs.send_message(QueueUrl=url + "/1/q", MessageBody="y")["MessageId"] == "1"

@@ -34,7 +34,7 @@ APPCONFIG = {
     "AppConfigPolicy",
     "AppConfigNotifications",
     "AppConfigRule",
-    "AppConfigMayRing",
+    "AppConfigMayRequestSync",
     "AppConfigMayLeaveDeadLetters",
 }
 
@@ -122,7 +122,7 @@ def test_every_parameter_is_described_and_bounded(template: Template) -> None:
 
 
 def test_every_default_is_within_its_own_bounds(template: Template) -> None:
-    """A deployment without any answer is a valid one."""
+    """A deployment without any response is a valid one."""
     for name, parameter in template["Parameters"].items():
         default = parameter["Default"]
         if "AllowedValues" in parameter:
@@ -193,7 +193,7 @@ def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
         assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
 
 
-def test_the_receiver_can_ring_and_nothing_else(template: Template) -> None:
+def test_the_receiver_can_request_and_nothing_else(template: Template) -> None:
     """The function that faces the internet has no right on the table or on a credential."""
     allowed = {
         (action, json.dumps(resource))
@@ -265,7 +265,7 @@ def test_a_profile_cannot_widen_a_policy(
 
 @pytest.mark.parametrize(
     ("policy", "queue"),
-    [("AppConfigMayRing", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
+    [("AppConfigMayRequestSync", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
 )
 def test_only_the_rule_may_send_to_the_queues(template: Template, policy: str, queue: str) -> None:
     """Events reach the queue, and what cannot be delivered the dead letters; of that rule alone."""
@@ -278,7 +278,7 @@ def test_only_the_rule_may_send_to_the_queues(template: Template, policy: str, q
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": get_att("AppConfigRule")}}
 
 
-def test_deployments_that_change_what_is_live_ring(template: Template) -> None:
+def test_deployments_that_change_what_is_live_request(template: Template) -> None:
     """Of the profile alone; a rollback in both of its spellings; the start and the steps do not."""
     rule = properties(template, "AppConfigRule")
     (target,) = rule["Targets"]
@@ -293,14 +293,14 @@ def test_deployments_that_change_what_is_live_ring(template: Template) -> None:
         for index in range(3)
     ]
 
-    def rings(words: str) -> bool:
+    def requests(words: str) -> bool:
         return any(
             words.startswith(each["prefix"]) if isinstance(each, dict) else words == each
             for each in pattern["detail-type"]
         )
 
     for words in ("Complete", "Baking", "Rollback", "Rolled Back", "Reverted", "Something New"):
-        assert rings(f"On Deployment {words}")
+        assert requests(f"On Deployment {words}")
 
 
 def test_the_schedule_may_invoke_one_function(template: Template) -> None:
@@ -419,7 +419,7 @@ def test_functions_run_the_python_that_they_are_compiled_for(template: Template)
 
 
 def test_two_routes_lead_to_the_receiver(template: Template) -> None:
-    """The API answers two POST routes, those that it knows; none is greedy, or SyncFunction's."""
+    """The API responses two POST routes, those that it knows; none is greedy, or SyncFunction's."""
     routes = [
         (name, event["Properties"]["Method"], event["Properties"]["Path"])
         for name, function in resources(template, "AWS::Serverless::Function").items()
@@ -473,9 +473,9 @@ def test_visibility_is_six_times_every_timeout_there_is(template: Template) -> N
     }
 
 
-def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template) -> None:
-    """A lone ring does not wait for company, and a failed one does not repeat the others."""
-    assert properties(template, "SyncFunction")["Events"]["Rings"] == {
+def test_requests_are_taken_at_once_and_one_failure_fails_alone(template: Template) -> None:
+    """A lone request does not wait for company, and a failed one does not repeat the others."""
+    assert properties(template, "SyncFunction")["Events"]["SyncRequests"] == {
         "Type": "SQS",
         "Properties": {
             "Queue": get_att("Queue"),
@@ -486,12 +486,12 @@ def test_rings_are_taken_at_once_and_one_failure_fails_alone(template: Template)
     }
 
 
-def test_lambda_takes_trailing_syncs_for_no_endless_loop(template: Template) -> None:
+def test_lambda_takes_followup_syncs_for_no_endless_loop(template: Template) -> None:
     """No sync request is dropped because webhooks and the checks that trail them alternate."""
     assert properties(template, "SyncFunction")["RecursiveLoop"] == "Allow"
 
 
-def test_a_ring_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
+def test_a_request_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
     """Both queues are encrypted, and what cannot be processed waits for a person."""
     queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
     redrive = queue["RedrivePolicy"]
@@ -504,7 +504,7 @@ def test_a_ring_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Temp
     assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
 
 
-def test_the_schedule_rings_every_source(template: Template) -> None:
+def test_the_schedule_requests_every_source(template: Template) -> None:
     """The schedule sends what SyncFunction takes as one, with a unit that fits its number."""
     schedule = properties(template, "SyncFunction")["Events"]["Reconcile"]["Properties"]
     assert isinstance(parse(json.loads(schedule["Input"])), Schedule)
@@ -545,7 +545,7 @@ def test_the_table_survives_the_stack(template: Template) -> None:
 
 
 def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> None:
-    """Key names are those of LaunchDarkly's published layout; old pieces expire."""
+    """Key names are those of LaunchDarkly's published layout; old chunks expire."""
     table = properties(template, "Table")
     assert table["KeySchema"] == [
         {"AttributeName": "namespace", "KeyType": "HASH"},

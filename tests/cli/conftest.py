@@ -40,7 +40,9 @@ def log() -> Iterator[None]:
 def rig(aws: StandIn, dynamodb_table: Table, tmp_path: Path) -> Iterator[Rig]:
     """Give a deployment without sources."""
     name, sqs = uuid.uuid4().hex, aws.client("sqs")
-    urls = [sqs.create_queue(QueueName=f"{kind}-{name}")["QueueUrl"] for kind in ("rings", "dlq")]
+    urls = [
+        sqs.create_queue(QueueName=f"{kind}-{name}")["QueueUrl"] for kind in ("requests", "dlq")
+    ]
     yield Rig(
         aws,
         tmp_path,
@@ -50,7 +52,7 @@ def rig(aws: StandIn, dynamodb_table: Table, tmp_path: Path) -> Iterator[Rig]:
             "FLAGSTORE_PARAMETER_PREFIX": f"/flagstore/{name}",
             "FLAGSTORE_QUEUE_URL": urls[0],
             "FLAGSTORE_DLQ_URL": urls[1],
-            "FLAGSTORE_WEBHOOK_BASE_URL": "https://hooks.example/webhooks",
+            "FLAGSTORE_WEBHOOK_BASE_URL": "https://webhooks.example/webhooks",
         },
         name,
     )
@@ -78,7 +80,7 @@ def prod(rig: Rig, launchdarkly: LaunchDarklySimulator) -> LaunchDarklySimulator
     launchdarkly.set_flag("new-checkout", on=False)
     assert rig.add("prod", launchdarkly).code == 0
     assert rig.run("sync", "prod").code == 0
-    rig.rings()
+    rig.requests()
     return launchdarkly
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from flagstore.layout import Key, Pulse, pulse_key
+from flagstore.layout import Key, SourceState, state_key
 from simulators.deployment import request
 from storesync import webhook
 from storesync.cli.app import load
@@ -105,8 +105,8 @@ class Rig:
     def parameter(self, path: str) -> Any:
         """Return a parameter's value, parsed."""
         ssm = self.aws.client("ssm")
-        answer = ssm.get_parameter(Name=f"{self.prefix}/{path}", WithDecryption=True)
-        return json.loads(answer["Parameter"]["Value"])
+        response = ssm.get_parameter(Name=f"{self.prefix}/{path}", WithDecryption=True)
+        return json.loads(response["Parameter"]["Value"])
 
     def put_parameter(self, path: str, value: object) -> None:
         """Write a parameter."""
@@ -117,11 +117,11 @@ class Rig:
 
     def parameters(self) -> set[str]:
         """Return the names of all parameters below the prefix."""
-        answer = self.aws.client("ssm").get_parameters_by_path(Path=self.prefix, Recursive=True)
-        return {each["Name"].removeprefix(self.prefix + "/") for each in answer["Parameters"]}
+        response = self.aws.client("ssm").get_parameters_by_path(Path=self.prefix, Recursive=True)
+        return {each["Name"].removeprefix(self.prefix + "/") for each in response["Parameters"]}
 
-    def rings(self) -> list[Any]:
-        """Take the rings off the queue."""
+    def requests(self) -> list[Any]:
+        """Take the sync requests off the queue."""
         sqs, url = self.aws.client("sqs"), self.environ["FLAGSTORE_QUEUE_URL"]
         found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
         for message in found:
@@ -132,10 +132,10 @@ class Rig:
 
     def record(self, key: Key) -> Record | None:
         """Return one record."""
-        answer = self.aws.client("dynamodb").get_item(
+        response = self.aws.client("dynamodb").get_item(
             TableName=self.environ["FLAGSTORE_TABLE"], Key=to_item(key._asdict())
         )
-        return from_item(answer["Item"]) if "Item" in answer else None
+        return from_item(response["Item"]) if "Item" in response else None
 
     def put(self, record: Record) -> None:
         """Write one record."""
@@ -143,13 +143,13 @@ class Rig:
             TableName=self.environ["FLAGSTORE_TABLE"], Item=to_item(record)
         )
 
-    def pulse(self, name: str = "prod") -> Pulse:
-        """Return a source's pulse."""
-        return Pulse.from_record(self.record(pulse_key(name)) or {})
+    def state(self, name: str = "prod") -> SourceState:
+        """Return a source's source state."""
+        return SourceState.from_record(self.record(state_key(name)) or {})
 
-    def change_pulse(self, name: str = "prod", **values: Any) -> None:
-        """Change a pulse behind everybody's back."""
-        self.put({**(self.record(pulse_key(name)) or {}), **values})
+    def change_state(self, name: str = "prod", **values: Any) -> None:
+        """Change a source state behind everybody's back."""
+        self.put({**(self.record(state_key(name)) or {}), **values})
 
     # -- the HTTP API ---------------------------------------------------------------------------
 
@@ -166,8 +166,8 @@ class Rig:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 _, _, source, *token = self.path.split("/")
                 event = request(source, body, headers, token="".join(token))
-                answer = webhook.answer(lambda: receiver, event)
-                self.send_response(answer["statusCode"])
+                response = webhook.response(lambda: receiver, event)
+                self.send_response(response["statusCode"])
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
@@ -194,13 +194,13 @@ class Admin:
         self.webhooks: list[dict[str, Any]] = []
         self.status = 200
         self._token = token
-        self._answer = provider.answer
-        monkeypatch.setattr(provider, "answer", self.answer)
+        self._response = provider.response
+        monkeypatch.setattr(provider, "response", self.response)
 
-    def answer(self, request: Any) -> tuple[int, bytes, dict[str, str]]:
+    def response(self, request: Any) -> tuple[int, bytes, dict[str, str]]:
         """Serve the API, or what the provider serves otherwise."""
         if "/addons" not in request.path and "/webhooks" not in request.path:
-            found: tuple[int, bytes, dict[str, str]] = self._answer(request)
+            found: tuple[int, bytes, dict[str, str]] = self._response(request)
             return found
         if self.status != 200 or request.headers["authorization"] != self._token:
             return (self.status if self.status != 200 else 401), b"{}", {}

@@ -16,7 +16,7 @@ from storesync import sync
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import seconds_of, span, table
 from storesync.events import Manual
-from storesync.model import Ring
+from storesync.model import SyncRequest
 from storesync.settings import SyncSettings
 from tests.cli.rig import REPOSITORY, process
 
@@ -48,16 +48,16 @@ def test_sync_publishes_what_the_provider_has(rig: Rig, prod: LaunchDarklySimula
 
 
 def test_a_dry_run_writes_nothing(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Not even a ticket is drawn."""
+    """Not even a fencing token is issued."""
     assert outcome(rig, "--dry-run")["outcome"] == "unchanged"
     prod.set_flag("new-checkout", on=True)
-    before = rig.pulse()
+    before = rig.state()
     done = outcome(rig, "prod", "--dry-run")
     assert (done["outcome"], done["names"]["changed"]) == (
         "would be published",
         ["flags/new-checkout"],
     )
-    assert rig.pulse() == before
+    assert rig.state() == before
     assert "~ flags/new-checkout" in rig.run("sync", "--dry-run").out
 
 
@@ -134,7 +134,7 @@ def test_a_set_that_was_never_refused_has_to_be_named(
 
 def test_a_rollback_pins_for_an_hour(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """It shows what changes, asks, and tells until when; it shows in every status."""
-    first = str(rig.pulse().published)
+    first = str(rig.state().published)
     prod.set_flag("new-checkout", on=True)
     outcome(rig)
     assert rig.run("rollback", "prod", "--to", first).code == 2
@@ -142,7 +142,7 @@ def test_a_rollback_pins_for_an_hour(rig: Rig, prod: LaunchDarklySimulator) -> N
     assert done.code == 0, done
     assert "    on: true → false" in done.err
     assert "storesync unpin prod" in done.out
-    left = rig.pulse().pinned / 1000 - time.time()
+    left = rig.state().pinned / 1000 - time.time()
     assert 3_500 < left <= 3_600
     assert rig.json("get", "prod", "new-checkout")["item"]["on"] is False
     assert rig.json("status")["sources"][0]["state"] == "pinned"
@@ -154,33 +154,33 @@ def test_a_rollback_pins_for_an_hour(rig: Rig, prod: LaunchDarklySimulator) -> N
 def test_a_pin_can_last_as_long_as_is_said(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """A time, or for ever."""
     del prod
-    first = str(rig.pulse().published)
+    first = str(rig.state().published)
     rig.json("rollback", "prod", "--to", first, "--for", "2d", "--yes")
-    assert rig.pulse().pinned / 1000 - time.time() > 2 * 86_400 - 100
+    assert rig.state().pinned / 1000 - time.time() > 2 * 86_400 - 100
     rig.json("rollback", "prod", "--to", first, "--for", "forever", "--yes")
     assert "until somebody unpins it" in rig.run("status").out
 
 
-def test_unpin_ends_the_pin_and_rings(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """The ring brings what the provider has; a second time there is nothing to do."""
-    first = str(rig.pulse().published)
+def test_unpin_ends_the_pin_and_requests(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """The sync request brings what the provider has; a second time there is nothing to do."""
+    first = str(rig.state().published)
     prod.set_flag("new-checkout", on=True)
     outcome(rig)
     rig.json("rollback", "prod", "--to", first, "--yes")
     done = rig.json("unpin", "prod")
-    assert (done["was_pinned"], done["rang"]) == (True, True)
-    assert [ring["source"] for ring in rig.rings()] == ["prod"]
+    assert (done["was_pinned"], done["requested"]) == (True, True)
+    assert [request["source"] for request in rig.requests()] == ["prod"]
     assert outcome(rig)["outcome"] == "published"
     assert rig.json("get", "prod", "new-checkout")["item"]["on"] is True
-    assert rig.json("unpin", "prod") == {"source": "prod", "was_pinned": False, "rang": False}
-    assert rig.rings() == []
+    assert rig.json("unpin", "prod") == {"source": "prod", "was_pinned": False, "requested": False}
+    assert rig.requests() == []
 
 
 def test_without_a_queue_unpin_says_how_to_go_on(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """Nobody was rung."""
     del prod
     del rig.environ["FLAGSTORE_QUEUE_URL"]
-    rig.json("rollback", "prod", "--to", str(rig.pulse().published), "--yes")
+    rig.json("rollback", "prod", "--to", str(rig.state().published), "--yes")
     assert "storesync sync prod" in rig.run("unpin", "prod").out
 
 
@@ -217,15 +217,15 @@ NOTHING: dict[str, str | None] = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "FLA
 def test_invoke_goes_the_whole_way_without_aws(
     rig: Rig, launchdarkly: LaunchDarklySimulator
 ) -> None:
-    """Webhook, ring, fetch, publication: both functions' own code, and AWS is out of reach."""
+    """Webhook, request, fetch, publication: both functions' own code, and AWS is out of reach."""
     launchdarkly.set_flag("new-checkout", on=True, version=8)
     arguments = ("invoke", sample("launchdarkly-flag-updated.json"), "--json", "--config")
     done = rig.run(*arguments, config(rig, launchdarkly), env=NOTHING)
     assert done.code == 0, done
     assert done.json["webhook"]["status"] == 202
-    assert done.json["rings"][0]["wanted"] == ["flag/new-checkout@8"]
+    assert done.json["requests"][0]["required"] == ["flag/new-checkout@8"]
     assert done.json["sync"] == {"batchItemFailures": []}
-    assert done.json["published"]["prod"]["ticket"] > 0
+    assert done.json["published"]["prod"]["token"] > 0
 
 
 def test_invoke_signs_if_asked(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
@@ -233,12 +233,12 @@ def test_invoke_signs_if_asked(rig: Rig, launchdarkly: LaunchDarklySimulator) ->
     path, given = sample("launchdarkly-forged.json"), config(rig, launchdarkly)
     launchdarkly.set_flag("new-checkout", on=True, version=8)
     done = rig.run("invoke", path, "--config", given, env=NOTHING)
-    assert (done.code, "answered 401: X-LD-Signature matches none" in done.out) == (8, True)
+    assert (done.code, "responded with 401: X-LD-Signature matches none" in done.out) == (8, True)
     assert done.err == ""
     done = rig.run(
         "invoke", path, "--config", given, "--sign", "--function", "webhook", env=NOTHING
     )
-    assert (done.code, "answered 202" in done.out) == (0, True)
+    assert (done.code, "responded with 202" in done.out) == (0, True)
     assert "to reach flag/new-checkout@8" in done.out
 
 
@@ -249,20 +249,20 @@ def test_invoke_signs_for_every_provider(
 ) -> None:
     """The secret goes where that provider has it."""
     provider = name.partition("-")[0]
-    hook = {"provider": provider, "secrets": ["another-secret-of-mine"], "method": method}
-    given = config(rig, launchdarkly, webhooks={provider: hook})
+    webhook = {"provider": provider, "secrets": ["another-secret-of-mine"], "method": method}
+    given = config(rig, launchdarkly, webhooks={provider: webhook})
     arguments = ("invoke", sample(name), "--config", given, "--function", "webhook")
     assert rig.run(*arguments, env=NOTHING).code == 8
     assert rig.run(*arguments, "--sign", env=NOTHING).code == 0
 
 
 def test_invoke_takes_every_other_event(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """The schedule, a ring by hand, and a webhook straight to SyncFunction."""
+    """The schedule, a sync request by hand, and a webhook straight to SyncFunction."""
     given = config(rig, launchdarkly)
     arguments = ("--config", given, "--json")
     done = rig.run("invoke", sample("schedule.json"), *arguments, env=NOTHING)
     assert done.json["sync"][0]["outcome"] == "published"
-    by_hand = rig.file("ring.json", '{"source": "prod"}')
+    by_hand = rig.file("request.json", '{"source": "prod"}')
     done = rig.run("invoke", by_hand, *arguments, "--verbose", env=NOTHING)
     assert done.json["sync"]["outcome"] == "published"
     assert '"Flags":[30.0]' in done.err
@@ -276,7 +276,7 @@ def test_invoke_says_what_failed(rig: Rig, launchdarkly: LaunchDarklySimulator) 
     launchdarkly.sdk_key = "revoked"
     path = sample("launchdarkly-flag-updated.json")
     assert rig.run("invoke", path, "--config", given, env=NOTHING).code == 7
-    by_hand = rig.file("ring.json", '{"source": "prod"}')
+    by_hand = rig.file("request.json", '{"source": "prod"}')
     assert rig.run("invoke", by_hand, "--config", given, env=NOTHING).code == 7
     assert "no webhook in --config" in rig.run("invoke", path, "--config", rig.file("c", "{}")).out
     for text, options in (
@@ -353,13 +353,14 @@ def test_a_redis_with_a_private_authority(
     monkeypatch.setattr(sync, "REDIS_CA_FILE", Path(redis_tls.ca_file))
     syncer = sync.Syncer(SyncSettings.from_env(os.environ))
     assert (
-        syncer.manual(Manual(Ring("r", trigger="manual")), 60.0).to_json()["outcome"] == "published"
+        syncer.manual(Manual(SyncRequest("r", trigger="manual")), 60.0).to_json()["outcome"]
+        == "published"
     )
     assert rig.json("status", "r")["sources"][0]["state"] == "ok"
 
 
 def aws_error(code: str, operation: str = "GetItem") -> Exception:
-    """Return what botocore raises when AWS answers with that code."""
+    """Return what botocore raises when AWS responds with that code."""
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
@@ -376,7 +377,7 @@ def aws_error(code: str, operation: str = "GetItem") -> Exception:
         ("InternalServerError", Exit.UNREACHABLE),
     ],
 )
-def test_every_answer_of_aws_has_its_exit_code(code: str, exit_code: Exit) -> None:
+def test_every_response_of_aws_has_its_exit_code(code: str, exit_code: Exit) -> None:
     """With the operation, so that whoever grants rights knows which; and with what to do."""
     problem = judge(aws_error(code))
     assert isinstance(problem, Problem)

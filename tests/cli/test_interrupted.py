@@ -29,7 +29,7 @@ from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers, sync
 from storesync.cli.adding import Given, ask, compose
-from storesync.cli.here import MemoryStores
+from storesync.cli.local import MemoryStores
 from storesync.cli.parameters import Texts
 from storesync.cli.problems import Problem
 from storesync.errors import ConfigurationError
@@ -146,10 +146,10 @@ class World:
 
     def texts(self) -> Raw:
         """Return the parameters as they are."""
-        answer = self.ssm.get_parameters_by_path(
+        response = self.ssm.get_parameters_by_path(
             Path=self.rig.prefix, Recursive=True, WithDecryption=True
         )
-        found = {each["Name"].split("/")[-2]: each["Value"] for each in answer["Parameters"]}
+        found = {each["Name"].split("/")[-2]: each["Value"] for each in response["Parameters"]}
         if "webhooks" in found:
             self.webhook_secrets |= set(json.loads(found["webhooks"])["secrets"])
         return found
@@ -179,7 +179,7 @@ class World:
         for kind in KINDS:
             there = {"prod": texts[kind]} if kind in texts else {}
             ssm.put(f"{self.rig.prefix}/{kind}", there)
-        settings = SyncSettings(self.rig.prefix, "", "none", trailing_s=0, head_replicas=1)
+        settings = SyncSettings(self.rig.prefix, "", "none", followup_s=0, snapshot_replicas=1)
         syncer = sync.Syncer(settings, ssm=ssm, sqs=Any, stores=MemoryStores())  # type: ignore[arg-type] # as much of SSM as it uses
         return next((outcome.to_json() for outcome in syncer.schedule(60.0)), None)
 
@@ -316,7 +316,7 @@ def continued(
     if "remove" in command:
         assert (done.code in {0, 3}, world.texts()) == (True, {}), done
     else:
-        assert done.code in {0, 2}, done  # 2: it was complete, but for the last answer
+        assert done.code in {0, 2}, done  # 2: it was complete, but for the last response
         world.publishes()
     done = world.future(state, world.add(stranger, "--replace"))
     assert done.code == 0, (state.shape, done)
@@ -435,7 +435,9 @@ def test_a_key_is_used_only_with_its_provider_and_address() -> None:
         for provider, address, key in product(
             (None, *providers.names()), ("", *ADDRESSES), ("", "new")
         ):
-            given = Given(provider=provider, base_url=address, key=key, options={}, hook_options={})
+            given = Given(
+                provider=provider, base_url=address, key=key, options={}, webhook_options={}
+            )
             try:
                 sent = key_and_server(compose(ask(given, before, lively=False), before))
             except Problem:

@@ -106,7 +106,7 @@ def test_every_example_shows_what_the_page_says(
     shutil.copytree(REPOSITORY / "events", rig.folder / "events")
     launchdarkly.set_flag("dark-mode", on=False)
     rig.file("key.txt", launchdarkly.sdk_key)
-    here = ("--base-url", launchdarkly.url, "--allow-http")
+    local = ("--base-url", launchdarkly.url, "--allow-http")
     config = json.loads(JSON)
     config["sources"]["prod"]["allow_http"] = True
     config["credentials"]["prod"]["key"] = launchdarkly.sdk_key
@@ -126,8 +126,8 @@ def test_every_example_shows_what_the_page_says(
             if example.title not in titles:
                 titles.add(example.title)
                 prepare(example.title, launchdarkly)
-            versions = [version.ticket for version in rig.pulse().versions()]
-            more = here if example.command.startswith("storesync source add") else ()
+            versions = [version.token for version in rig.state().versions()]
+            more = local if example.command.startswith("storesync source add") else ()
             done = rig.run(*example.arguments(versions), *more)
             shown = done.err + done.out
             for real, written in known.items():

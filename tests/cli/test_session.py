@@ -1,4 +1,4 @@
-"""AWS as a person chose it: profile, region, and how long an answer is waited for."""
+"""AWS as a person chose it: profile, region, and how long a response is waited for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from simulators.appconfig import AppConfigSimulator, rich_flags
-from storesync.cli.operating import Operator
+from storesync.cli.context import Operator
 from storesync.cli.screen import Screen
 from tests.cli.rig import REPOSITORY
 
@@ -71,7 +71,7 @@ def test_a_command_leaves_nothing_in_memory(rig: Rig, monkeypatch: pytest.Monkey
 
 
 def test_a_function_is_started_once(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """An answer that does not come may mean that it runs: it is not invoked again."""
+    """A response that does not come may mean that it runs: it is not invoked again."""
     del prod
     calls = []
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.layout import head_key
+from flagstore.layout import snapshot_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.unleash import UnleashSimulator
@@ -22,7 +22,7 @@ from storesync.cli.adding import Given, compose
 from storesync.cli.guidance import clicks, guide
 from storesync.cli.parameters import Texts
 from storesync.cli.registration import UNLEASH_EVENTS
-from storesync.model import Hook, Secret
+from storesync.model import Secret, WebhookConfig
 from tests.cli.rig import REPOSITORY, Admin
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
     from tests.cli.rig import Rig
 
-ENVIRONMENT = ("--hook-option", "project=shop", "--hook-option", "environment=production")
+ENVIRONMENT = ("--webhook-option", "project=shop", "--webhook-option", "environment=production")
 
 
 def test_adding_writes_all_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
@@ -41,9 +41,9 @@ def test_adding_writes_all_three_parameters(rig: Rig, launchdarkly: LaunchDarkly
     assert rig.parameters() == {"sources/prod", "credentials/prod", "webhooks/prod"}
     assert rig.parameter("sources/prod")["provider"] == "launchdarkly"
     assert rig.parameter("credentials/prod")["key"] == launchdarkly.sdk_key
-    hook = rig.parameter("webhooks/prod")
-    assert (hook["method"], len(hook["secrets"][0])) == ("signature", 43)
-    assert [ring["source"] for ring in rig.rings()] == ["prod"]
+    webhook = rig.parameter("webhooks/prod")
+    assert (webhook["method"], len(webhook["secrets"][0])) == ("signature", 43)
+    assert [sync_request["source"] for sync_request in rig.requests()] == ["prod"]
 
 
 def test_adding_says_what_to_click(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
@@ -51,7 +51,7 @@ def test_adding_says_what_to_click(rig: Rig, launchdarkly: LaunchDarklySimulator
     done = rig.add("prod", launchdarkly, *ENVIRONMENT)
     secret = rig.parameter("webhooks/prod")["secrets"][0]
     assert "the key works: 30 flags" in done.out
-    assert "URL: https://hooks.example/webhooks/prod" in done.out
+    assert "URL: https://webhooks.example/webhooks/prod" in done.out
     assert f"secret: {secret}" in done.out
     assert "proj/shop:env/production:segment/*" in done.out
 
@@ -164,8 +164,8 @@ def test_another_provider_takes_nothing_over(
     """Options, key and secret of the one before fit nothing of the new one."""
     del prod
     assert rig.add("prod", unleash, "--replace").code == 0
-    hook = rig.parameter("webhooks/prod")
-    assert (hook["provider"], hook["method"], len(hook["secrets"])) == (
+    webhook = rig.parameter("webhooks/prod")
+    assert (webhook["provider"], webhook["method"], len(webhook["secrets"])) == (
         "unleash",
         "authorization",
         1,
@@ -212,25 +212,25 @@ def test_leftovers_are_nobodys(
 ) -> None:
     """Credentials and webhook without a source, or beside one of another provider."""
     old = {"provider": "launchdarkly", "key": "sdk-old", "base_url": launchdarkly.url}
-    hook = {"provider": "launchdarkly", "secrets": ["old-secret-of-the-webhook"]}
+    webhook = {"provider": "launchdarkly", "secrets": ["old-secret-of-the-webhook"]}
     new = ("--provider", "unleash", "--key-file", rig.file("key", unleash.sdk_key))
     for source in ("", {"provider": "unleash", "allow_http": True}):
         rig.put_parameter("credentials/u", old)
-        rig.put_parameter("webhooks/u", hook)
+        rig.put_parameter("webhooks/u", webhook)
         if source:
             rig.put_parameter("sources/u", source)
         done = rig.run("source", "add", "u", *new, "--no-check", "--replace")
         assert (done.code, "--base-url must be given" in done.err) == (2, True), done
         assert rig.add("u", unleash, "--replace").code == 0
         assert rig.parameter("credentials/u")["base_url"] == unleash.url
-        assert hook["secrets"][0] not in rig.parameter("webhooks/u")["secrets"]
+        assert webhook["secrets"][0] not in rig.parameter("webhooks/u")["secrets"]
     assert launchdarkly.requests == []
 
 
 def test_another_provider_is_asked_for_anew(
     rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """The key and the address of the one before are no answer; a person is asked for both."""
+    """The key and the address of the one before are no response; a person is asked for both."""
     del prod
     done = rig.run("source", "add", "prod", "--replace", "--provider", "unleash")
     assert (done.code, "--base-url, --key-file must be given" in done.err) == (2, True)
@@ -248,7 +248,7 @@ def test_another_provider_goes_on_in_the_same_store() -> None:
         json.dumps({"provider": "launchdarkly", "secrets": ["s" * 16]}),
     )
     asked = Given(
-        provider="unleash", key="token", base_url="https://u", options={}, hook_options={}
+        provider="unleash", key="token", base_url="https://u", options={}, webhook_options={}
     )
     after = compose(asked, before)
     assert after.values("sources") == {"provider": "unleash", "store": "redis", "options": {}}
@@ -281,13 +281,13 @@ def test_unleash_gets_the_webhook_by_its_api(
     """With every event, which its dashboard cannot do; a second time changes the same one."""
     admin = Admin(unleash, monkeypatch)
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
-    done = rig.add("u", unleash, *token, "--hook-option", "environment=production")
+    done = rig.add("u", unleash, *token, "--webhook-option", "environment=production")
     assert "nothing to click" in done.out
     addon = admin.webhooks[0]
     assert set(addon["events"]) == set(UNLEASH_EVENTS)
     assert addon["environments"] == ["production"]
     assert addon["parameters"] == {
-        "url": "https://hooks.example/webhooks/u",
+        "url": "https://webhooks.example/webhooks/u",
         "authorization": rig.parameter("webhooks/u")["secrets"][0],
     }
     assert "was changed" in rig.add("u", unleash, *token, "--replace").out
@@ -325,15 +325,15 @@ def test_launchdarkly_gets_the_webhook_by_its_api(
 def test_an_api_that_refuses(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The answer is shown with what to do; the source is configured and rung, the clicks left."""
+    """The response is shown with what to do; the source is configured and rung, the clicks left."""
     Admin(unleash, monkeypatch).status = status
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     done = rig.add("u", unleash, *token)
     assert done.code == 7
-    assert f"answered {status}" in done.err
+    assert f"responded with {status}" in done.err
     assert "clicks" in done.err
     assert rig.parameter("webhooks/u")["secrets"][0] in done.out
-    assert [ring["source"] for ring in rig.rings()] == ["u"]
+    assert [sync_request["source"] for sync_request in rig.requests()] == ["u"]
 
 
 def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
@@ -353,7 +353,7 @@ def test_listing_needs_no_secret(rig: Rig, prod: LaunchDarklySimulator) -> None:
     rig.aws.client("ssm").delete_parameter(Name=f"{rig.prefix}/credentials/prod")
     (found,) = rig.json("source", "list")["sources"]
     assert (found["source"], found["provider"]) == ("prod", "launchdarkly")
-    assert "https://hooks.example/webhooks/prod" in rig.run("source", "list").out
+    assert "https://webhooks.example/webhooks/prod" in rig.run("source", "list").out
 
 
 def test_an_empty_deployment_says_what_to_do(rig: Rig) -> None:
@@ -367,9 +367,9 @@ def test_removing_leaves_a_tombstone(rig: Rig, prod: LaunchDarklySimulator) -> N
     prod.set_flag("new-checkout", on=True)
     assert rig.run("source", "remove", "prod").code == 2
     done = rig.json("source", "remove", "prod", "--yes")
-    assert done["tombstone"] == rig.pulse().ticket
+    assert done["tombstone"] == rig.state().token
     assert rig.parameters() == set()
-    assert rig.record(head_key("prod")) is not None
+    assert rig.record(snapshot_key("prod")) is not None
     assert rig.run("status", "prod").code == 3
     # A function that still has the parameters in hand:
     base = {"provider": "launchdarkly"}
@@ -379,13 +379,13 @@ def test_removing_leaves_a_tombstone(rig: Rig, prod: LaunchDarklySimulator) -> N
 
 
 def test_a_removed_source_can_come_back(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Adding it takes the tombstone away; tickets go on."""
-    before = rig.pulse().published
+    """Adding it takes the tombstone away; fencing tokens go on."""
+    before = rig.state().published
     rig.json("source", "remove", "prod", "--yes", "--purge")
-    assert rig.record(head_key("prod")) is None
+    assert rig.record(snapshot_key("prod")) is None
     assert json.loads(rig.add("prod", prod, "--json").out)["came_back"]
     rig.json("sync", "prod")
-    assert rig.pulse().published > before
+    assert rig.state().published > before
 
 
 @pytest.mark.parametrize("kind", ["credentials", "webhooks"])
@@ -456,9 +456,11 @@ def test_a_source_whose_parameters_are_wrong_can_be_forgotten(
 def test_every_provider_with_webhooks_has_clicks(name: str) -> None:
     """For each way that a webhook can be checked, with the URL and without a gap."""
     for method in providers.get(name).methods:
-        hook = Hook("prod", name, method, (Secret("s" * 16),), "x-secret", {"environment": "e"})
-        steps = clicks("https://hooks.example/webhooks", hook)
-        assert any("https://hooks.example/webhooks/prod" in step for step in steps)
+        webhook = WebhookConfig(
+            "prod", name, method, (Secret("s" * 16),), "x-secret", {"environment": "e"}
+        )
+        steps = clicks("https://webhooks.example/webhooks", webhook)
+        assert any("https://webhooks.example/webhooks/prod" in step for step in steps)
         assert any("s" * 16 in step for step in steps)
         assert guide(name).questions
 
@@ -467,8 +469,8 @@ def test_a_person_is_asked(rig: Rig, launchdarkly: LaunchDarklySimulator, tmp_pa
     """At a terminal nothing has to be an option; the key is not echoed."""
     del tmp_path
     options = ["--base-url", launchdarkly.url, "--allow-http"]
-    answers = ["launchdarkly", launchdarkly.sdk_key, "shop", "production"]
-    code, shown = terminal(rig, ["source", "add", "prod", *options], answers)
+    responses = ["launchdarkly", launchdarkly.sdk_key, "shop", "production"]
+    code, shown = terminal(rig, ["source", "add", "prod", *options], responses)
     assert code == 0, shown
     assert launchdarkly.sdk_key not in shown
     assert rig.parameter("webhooks/prod")["options"] == {
@@ -481,8 +483,8 @@ def test_a_person_is_asked(rig: Rig, launchdarkly: LaunchDarklySimulator, tmp_pa
     assert (code, rig.parameters()) == (0, set())
 
 
-def terminal(rig: Rig, arguments: list[str], answers: list[str]) -> tuple[int, str]:
-    """Run a command at a terminal, and answer its questions one after the other."""
+def terminal(rig: Rig, arguments: list[str], responses: list[str]) -> tuple[int, str]:
+    """Run a command at a terminal, and response its questions one after the other."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "storesync.cli", *arguments],
@@ -493,7 +495,7 @@ def terminal(rig: Rig, arguments: list[str], answers: list[str]) -> tuple[int, s
     ) as child:
         os.close(theirs)
         shown = ""
-        left = list(answers)
+        left = list(responses)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:

@@ -119,4 +119,5 @@ WITHOUT_DATA_TYPE = {
     "user_attr_gte_10",
     "user_attr_eq_ten",
 }
-"""Flags whose numbers have no type, as no answer of today has it: ``control`` in the Python SDK."""
+"""Flags whose numbers have no type, as no response of today has it: ``control`` in the Python
+SDK."""

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from data import DATA
-from flagstore.evaluation.base import ABSENT, ContextError, Settings
+from flagstore.conversion import BY_PROVIDER
+from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
 from flagstore.evaluation.launchdarkly import engine
-from flagstore.flags import ContextFlags, State
-from flagstore.typed import BY_PROVIDER
+from flagstore.flags import ContextFlags, EvaluationState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,9 +137,9 @@ class Items:
         return self._sections.get(section, {}).get(key)
 
 
-def answer(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
+def response(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     """Return what our engine says of a case, as the suites put it."""
-    ours = engine(Items(sdk_data), Settings(now=float, random=float))
+    ours = engine(Items(sdk_data), EngineConfig(now=float, random=float))
     fallback = default(case, sdk_data.get("flags", {}))
     try:
         context = ours.context(case["context"])
@@ -162,15 +162,15 @@ def answer(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("sdk_data", "case"), [case for case in CASES if case not in TYPED_CASES])
 def test_a_case(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
     """Value, variation and reason are those that LaunchDarkly expects of its SDKs."""
-    assert answer(completed(sdk_data), case) == case["expect"]
+    assert response(completed(sdk_data), case) == case["expect"]
 
 
 @pytest.mark.parametrize(("sdk_data", "case"), TYPED_CASES)
 def test_a_case_with_a_type(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
     """The default and WRONG_TYPE where the variation is of another type than the default."""
     items = Items(completed(sdk_data))
-    ours = engine(items, Settings(now=float, random=float))
-    state = State(ours, BY_PROVIDER["launchdarkly"], keys=tuple, overrides={})
+    ours = engine(items, EngineConfig(now=float, random=float))
+    state = EvaluationState(ours, BY_PROVIDER["launchdarkly"], keys=tuple, overrides={})
     detail = ContextFlags(state, case["context"]).detail(case["flagKey"], default=case["default"])
     reason = {"kind": detail.reason, "errorKind": detail.error}
     assert {"value": detail.value, "reason": reason} == case["expect"]

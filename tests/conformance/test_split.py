@@ -1,4 +1,4 @@
-"""What Split publishes for its SDKs to be tested with: hashes, matchers and whole answers."""
+"""What Split publishes for its SDKs to be tested with: hashes, matchers and whole responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conformance.published_split import (
     WITHOUT_DATA_TYPE,
 )
 from data import needed
-from flagstore.evaluation.base import ABSENT, Settings
+from flagstore.evaluation.base import ABSENT, EngineConfig
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.split import engine
 from flagstore.evaluation.split_context import Hash, context_of
@@ -67,7 +67,7 @@ class Items:
 
 def evaluated(items: Items, name: str, **context: Any) -> Any:
     """Evaluate one flag; returns the treatment, ``control`` where there is none."""
-    ours = engine(items, Settings(lambda: 0.0, lambda: 0.5))
+    ours = engine(items, EngineConfig(lambda: 0.0, lambda: 0.5))
     outcome = ours.evaluate(name, ours.context(context))
     return "control" if outcome.value is ABSENT else outcome.value
 
@@ -160,11 +160,11 @@ def test_equal_versions() -> None:
 
 @pytest.fixture(scope="module")
 def published() -> Items:
-    """Return the 36 flags, with the change numbers that an answer of Split's API has."""
-    answer = json.loads(text("splitChanges-36-flags.json"))
+    """Return the 36 flags, with the change numbers that a response of Split's API has."""
+    response = json.loads(text("splitChanges-36-flags.json"))
     return Items(
-        flags={flag["name"]: {"changeNumber": 0, **flag} for flag in answer["ff"]["d"]},
-        rule_based_segments={each["name"]: each for each in answer["rbs"]["d"]},
+        flags={flag["name"]: {"changeNumber": 0, **flag} for flag in response["ff"]["d"]},
+        rule_based_segments={each["name"]: each for each in response["rbs"]["d"]},
         segments={name: {"name": name, "keys": keys} for name, keys in SEGMENTS.items()},
     )
 
@@ -182,7 +182,7 @@ def test_published_evaluations(published: Items, row: tuple[Any, ...]) -> None:
 
 def test_a_published_configuration(published: Items) -> None:
     """A treatment comes with its configuration as a text, and another with none."""
-    ours = engine(published, Settings(lambda: 0.0, lambda: 0.5))
+    ours = engine(published, EngineConfig(lambda: 0.0, lambda: 0.5))
     context = ours.context({"key": "a_key"})
     assert ours.evaluate("split_with_config", context).config == CONFIG
     context = ours.context({"key": "a_key", "group": "value_without_config"})
@@ -194,16 +194,16 @@ def test_a_large_segment_is_unsupported(published: Items) -> None:
     assert evaluated(published, "in_large_segment", key=KEY) == "control"
 
 
-def test_answers_of_the_sync_tools() -> None:
-    """Every flag of the recorded answers evaluates: to a treatment that it has."""
-    answers = json.loads(text("sync-tools-responses.json"))
+def test_responses_of_the_sync_tools() -> None:
+    """Every flag of the recorded responses evaluates: to a treatment that it has."""
+    responses = json.loads(text("sync-tools-responses.json"))
     flags: dict[str, Any] = {}
     rule_based: dict[str, Any] = {}
-    for answer in answers["splitChanges"]:
-        flags.update((flag["name"], flag) for flag in answer["ff"]["d"])
-        rule_based.update((each["name"], each) for each in answer.get("rbs", {}).get("d") or ())
+    for response in responses["splitChanges"]:
+        flags.update((flag["name"], flag) for flag in response["ff"]["d"])
+        rule_based.update((each["name"], each) for each in response.get("rbs", {}).get("d") or ())
     keys: dict[str, set[str]] = {}
-    for page in answers["segmentChanges"]:
+    for page in responses["segmentChanges"]:
         keys[page["name"]] = keys.get(page["name"], set()) | set(page["added"])
         keys[page["name"]] -= set(page["removed"])
     items = Items(

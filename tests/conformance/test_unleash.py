@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.evaluation.base import Settings
+from flagstore.evaluation.base import EngineConfig
 from flagstore.evaluation.unleash import engine
 from sdks import unleash_set
 
@@ -80,7 +80,7 @@ def whole(state: dict[str, Any]) -> dict[str, Any]:
 
 def evaluator(name: str) -> UnleashEngine:
     """Make an engine of ours for a file of the specification."""
-    settings = Settings(now=time.time, random=lambda: 0.5)
+    settings = EngineConfig(now=time.time, random=lambda: 0.5)
     return engine(Set(DOCUMENTS[name]["state"]), settings)
 
 
@@ -113,9 +113,9 @@ def test_a_variant_is_as_specified(name: str, case: dict[str, Any]) -> None:
     if outcome.config is not None:
         given["payload"] = outcome.config
     given["feature_enabled"] = outcome.value is True
-    wanted = dict(case["expectedResult"])
-    wanted["feature_enabled"] = wanted.pop("featureEnabled", wanted.get("feature_enabled"))
-    assert given == wanted, case["description"]
+    required = dict(case["expectedResult"])
+    required["feature_enabled"] = required.pop("featureEnabled", required.get("feature_enabled"))
+    assert given == required, case["description"]
 
 
 @pytest.mark.skipif(not NAMES, reason="the specification is missing: run `make setup-e2e`")
@@ -147,12 +147,12 @@ def test_real_flags_are_as_in_the_official_client(name: str, tmp_path: Path) -> 
         timeout=120,
         check=True,
     )
-    settings = Settings(time.time, lambda: 0.5, app_name="shop", environment="production")
+    settings = EngineConfig(time.time, lambda: 0.5, app_name="shop", environment="production")
     ours = engine(Set(document), settings)
     for context, line in zip(contexts, done.stdout.splitlines(), strict=True):
         made = ours.context(context)
         for flag, (enabled, variant) in json.loads(line)["flags"].items():
             outcome = ours.evaluate(flag, made)
             given = {"name": outcome.variant or "disabled", "payload": outcome.config}
-            wanted = {"name": variant["name"], "payload": variant.get("payload")}
-            assert (outcome.value, given) == (enabled, wanted), (flag, context)
+            required = {"name": variant["name"], "payload": variant.get("payload")}
+            assert (outcome.value, given) == (enabled, required), (flag, context)

@@ -7,7 +7,7 @@ from storesync import errors
 
 _GONE = (errors.ProviderUnavailableError, None)
 _FINAL = (errors.EndpointNotFoundError, None)
-_RUBBISH = (errors.MalformedAnswerError, None)
+_RUBBISH = (errors.MalformedResponseError, None)
 FAULTS: dict[str, tuple[faults.Fault, type[errors.ProviderError], float | None]] = {
     "401": (faults.status(401), errors.CredentialsRefusedError, None),
     "403": (faults.status(403), errors.CredentialsRefusedError, None),

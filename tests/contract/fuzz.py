@@ -10,22 +10,22 @@ from storesync.model import WebhookRequest
 
 
 @st.composite
-def mutations(draw: st.DrawFn, request: WebhookRequest) -> tuple[WebhookRequest, bool]:
+def mutations(next_token: st.DrawFn, request: WebhookRequest) -> tuple[WebhookRequest, bool]:
     """Draw a request like the given one, and whether it still is the very one."""
     headers, body, token = dict(request.headers), request.body, request.token
-    for _ in range(draw(st.integers(0, 3))):
-        what = draw(st.sampled_from(["value", "drop", "other", "body", "token"]))
+    for _ in range(next_token(st.integers(0, 3))):
+        what = next_token(st.sampled_from(["value", "drop", "other", "body", "token"]))
         if what == "value" and headers:
-            name = draw(st.sampled_from(sorted(headers)))
-            headers[name] = draw(_texts_like(headers[name]))
+            name = next_token(st.sampled_from(sorted(headers)))
+            headers[name] = next_token(_texts_like(headers[name]))
         elif what == "drop" and headers:
-            del headers[draw(st.sampled_from(sorted(headers)))]
+            del headers[next_token(st.sampled_from(sorted(headers)))]
         elif what == "other":
-            headers[draw(st.text(max_size=8)).lower()] = draw(st.text(max_size=20))
+            headers[next_token(st.text(max_size=8)).lower()] = next_token(st.text(max_size=20))
         elif what == "body":
-            body = draw(_bytes_like(body))
+            body = next_token(_bytes_like(body))
         elif what == "token":
-            token = draw(_texts_like(token))
+            token = next_token(_texts_like(token))
     mutated = WebhookRequest(headers, body, token)
     return mutated, mutated == request
 

@@ -17,7 +17,7 @@ from contract.fuzz import documents, mutations
 from simulators import faults
 from storesync import errors
 from storesync.http import HttpClient, HttpLimits
-from storesync.model import FlagSet, Hook, Secret, Source, WebhookRequest
+from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ class ProviderContract:
     provider: Provider
     environment = "production"
     options: dict[str, str]
-    """The hook's options that name the simulator's environment."""
+    """The webhook's options that name the simulator's environment."""
     sample: bytes
     """A webhook's body."""
 
@@ -95,14 +95,14 @@ class ProviderContract:
         )
         return replace(source, **changes)
 
-    def hook(self, method: str = "", *secrets: Secret, **options: str) -> Hook:
-        """Build a hook."""
-        return Hook(
+    def webhook(self, method: str = "", *secrets: Secret, **options: str) -> WebhookConfig:
+        """Build a webhook config."""
+        return WebhookConfig(
             "prod",
             self.provider.name,
             method or self.provider.methods[0],
             secrets or (SECRET,),
-            "x-hook-key",
+            "x-webhook-key",
             options,
         )
 
@@ -128,9 +128,9 @@ class ProviderContract:
 
     def set_of(self, server: Any) -> FlagSet:
         """Fetch a whole set."""
-        answer = self.fetch(server)
-        assert isinstance(answer.flag_set, FlagSet)
-        return answer.flag_set
+        response = self.fetch(server)
+        assert isinstance(response.flag_set, FlagSet)
+        return response.flag_set
 
     def webhook_after(self, server: Any, change: Callable[[], object]) -> WebhookRequest:
         """Make a change and return the webhook that the simulator tried to send."""
@@ -141,12 +141,12 @@ class ProviderContract:
         headers = {name.lower(): value for name, value in delivery.headers.items()}
         return WebhookRequest(headers, delivery.body)
 
-    def wanted_after(
+    def required_after(
         self, server: Any, change: Callable[[], object], **options: str
     ) -> tuple[str, ...] | None:
         """Make a change and return the revisions that the provider says to reach."""
         request = self.webhook_after(server, change)
-        return self.provider.ring(request, self.hook(**options))
+        return self.provider.required_revisions(request, self.webhook(**options))
 
     # -- description ----------------------------------------------------------------------------
 
@@ -166,15 +166,15 @@ class ProviderContract:
         for method in self.provider.methods:
             for secret in (SECRET, PREVIOUS):
                 request = self.signed(self.sample, secret, method)
-                self.provider.verify(request, self.hook(method, SECRET, PREVIOUS))
+                self.provider.verify(request, self.webhook(method, SECRET, PREVIOUS))
 
     def test_a_replaced_secret_no_longer_passes(self) -> None:
-        """Once it is removed from the hook, the previous secret is a stranger's."""
+        """Once it is removed from the webhook config, the previous secret is a stranger's."""
         for method in self.provider.methods:
             for secret in (PREVIOUS, STRANGERS):
                 request = self.signed(self.sample, secret, method)
                 with pytest.raises(errors.SignatureError):
-                    self.provider.verify(request, self.hook(method, SECRET))
+                    self.provider.verify(request, self.webhook(method, SECRET))
 
     def test_a_missing_secret_does_not_pass(self) -> None:
         """Neither nothing, nor an empty text, nor an empty secret opens the door."""
@@ -184,26 +184,26 @@ class ProviderContract:
                 WebhookRequest({}, self.sample),
                 self.signed(self.sample, empty, method),
             ):
-                for hook in (self.hook(method), self.hook(method, empty)):
+                for webhook_config in (self.webhook(method), self.webhook(method, empty)):
                     with pytest.raises(errors.SignatureError):
-                        self.provider.verify(request, hook)
+                        self.provider.verify(request, webhook_config)
 
     def test_refusals_tell_no_secret(self) -> None:
         """What was sent, and what would have been right, stay out of the message."""
         for method in self.provider.methods:
             request = self.signed(self.sample, Secret(CANARY), method)
             with pytest.raises(errors.SignatureError) as caught:
-                self.provider.verify(request, self.hook(method, SECRET))
+                self.provider.verify(request, self.webhook(method, SECRET))
             assert CANARY not in str(caught.value)
             assert SECRET.reveal() not in str(caught.value)
 
-    def test_a_simulated_webhook_passes_and_rings(self, server: Any) -> None:
+    def test_a_simulated_webhook_passes_and_requests(self, server: Any) -> None:
         """What a provider sends after a change is accepted, and names a revision to reach."""
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
-        self.provider.verify(request, self.hook())
-        assert self.provider.ring(request, self.hook()) is not None
-        assert self.provider.ring(request, self.hook(**self.options))
+        self.provider.verify(request, self.webhook())
+        assert self.provider.required_revisions(request, self.webhook()) is not None
+        assert self.provider.required_revisions(request, self.webhook(**self.options))
         assert self.provider.delivery(request)
 
     def test_nothing_forged_passes_and_nothing_else_is_raised(self) -> None:
@@ -217,7 +217,7 @@ class ProviderContract:
             signer = data.draw(st.sampled_from([SECRET, STRANGERS]))
             request = self.signed(self.sample, signer, method)
             mutated, same = data.draw(mutations(request))
-            accepted = verify(mutated, self.hook(method, SECRET))
+            accepted = verify(mutated, self.webhook(method, SECRET))
             assert accepted <= (signer == SECRET)
             if method == "signature":
                 assert accepted <= (mutated.body == request.body)
@@ -225,21 +225,21 @@ class ProviderContract:
                 assert accepted == (signer == SECRET)
             if accepted:
                 with contextlib.suppress(errors.BadRequestError):
-                    self.provider.ring(mutated, self.hook(method, **self.options))
+                    self.provider.required_revisions(mutated, self.webhook(method, **self.options))
             self.provider.delivery(mutated)
 
         fuzz()
 
     def test_any_json_that_is_verified_is_survived(self) -> None:
-        """A body of any shape rings, or is left alone, or is a bad request: nothing else."""
+        """A body of any shape requests, or is left alone, or is a bad request: nothing else."""
 
         @settings(database=None)
         @given(documents(self.sample))
         def fuzz(body: bytes) -> None:
             request = WebhookRequest({}, body)
             with contextlib.suppress(errors.BadRequestError):
-                wanted = self.provider.ring(request, self.hook(**self.options))
-                assert wanted is None or all(isinstance(text, str) for text in wanted)
+                required = self.provider.required_revisions(request, self.webhook(**self.options))
+                assert required is None or all(isinstance(text, str) for text in required)
             assert isinstance(self.provider.delivery(request), str)
 
         fuzz()
@@ -253,14 +253,14 @@ class ProviderContract:
             with contextlib.suppress(ValueError, RecursionError):
                 event = json.loads(body)
                 if isinstance(event, dict):
-                    notice = self.provider.notice(event)
-                    assert notice is None or notice.provider == self.provider.name
+                    provider_event = self.provider.provider_event(event)
+                    assert provider_event is None or provider_event.provider == self.provider.name
 
         fuzz()
 
-    def _verified(self, request: WebhookRequest, hook: Hook) -> bool:
+    def _verified(self, request: WebhookRequest, webhook_config: WebhookConfig) -> bool:
         try:
-            self.provider.verify(request, hook)
+            self.provider.verify(request, webhook_config)
         except errors.SignatureError:
             return False
         return True
@@ -269,12 +269,12 @@ class ProviderContract:
 
     def test_a_fetch_brings_every_item_as_it_is(self, server: Any) -> None:
         """Flags and segments come back by key, verbatim, in one request."""
-        answer = self.fetch(server)
-        flag_set = answer.flag_set
+        response = self.fetch(server)
+        flag_set = response.flag_set
         assert flag_set.provider == self.provider.name
         assert dict(flag_set.sections["flags"]) == server.flags()
         assert len(flag_set.sections["segments"]) == 3
-        assert answer.etag
+        assert response.etag
         assert len(server.requests) == 1
 
     def test_an_unchanged_set_is_not_sent_again(self, server: Any) -> None:
@@ -313,7 +313,7 @@ class ProviderContract:
         assert len(server.requests) == 1
 
     def test_a_redirect_is_not_followed(self, server: Any) -> None:
-        """A redirect to a server that would answer gets no request there, and no key."""
+        """A redirect to a server that would respond gets no request there, and no key."""
         with self.simulator() as other:
             server.faults.append(faults.redirect(other.url + "/sdk/latest-all", 307))
             with pytest.raises(errors.EndpointNotFoundError, match="redirects"):
@@ -342,44 +342,44 @@ class ProviderContract:
         """JSON that is no flag set of this provider never becomes one."""
         for document in self.damaged(json.loads(server.document())):
             server.faults.append(faults.body(json.dumps(document).encode()))
-            with pytest.raises(errors.MalformedAnswerError):
+            with pytest.raises(errors.MalformedResponseError):
                 self.fetch(server)
 
     # -- freshness ------------------------------------------------------------------------------
 
-    def test_a_lagging_answer_has_not_reached_the_ring(self, server: Any) -> None:
-        """The revision of a webhook tells an answer from before the change from one after."""
+    def test_a_lagging_response_has_not_reached_the_request(self, server: Any) -> None:
+        """The revision of a webhook tells a response from before the change from one after."""
         key = next(iter(server.flags()))
         server.lag(requests=1)
-        wanted = self.wanted_after(server, lambda: self.change(server, key), **self.options)
+        required = self.required_after(server, lambda: self.change(server, key), **self.options)
         stale, fresh = self.set_of(server), self.set_of(server)
-        assert wanted
-        assert not all(self._reached(text, stale) for text in wanted)
-        assert all(self._reached(text, fresh) for text in wanted)
-        assert self.provider.regressed(fresh, stale)
-        assert not self.provider.regressed(stale, fresh)
-        assert not self.provider.regressed(fresh, fresh)
+        assert required
+        assert not all(self._satisfied(text, stale) for text in required)
+        assert all(self._satisfied(text, fresh) for text in required)
+        assert self.provider.is_older(fresh, stale)
+        assert not self.provider.is_older(stale, fresh)
+        assert not self.provider.is_older(fresh, fresh)
 
     def test_a_removed_flag_is_waited_for(self, server: Any) -> None:
-        """The ring of a removal is reached when the flag is gone, and not before."""
+        """The sync request of a removal is reached when the flag is gone, and not before."""
         key = next(iter(server.flags()))
         server.lag(requests=1)
-        wanted = self.wanted_after(
+        required = self.required_after(
             server, lambda: server.remove_flag(key, archive=True), **self.options
         )
-        assert wanted
-        assert not all(self._reached(text, self.set_of(server)) for text in wanted)
-        assert all(self._reached(text, self.set_of(server)) for text in wanted)
+        assert required
+        assert not all(self._satisfied(text, self.set_of(server)) for text in required)
+        assert all(self._satisfied(text, self.set_of(server)) for text in required)
 
     def test_an_unknown_notation_holds_nobody_up(self, server: Any) -> None:
-        """A ring that an older or newer version wrote is served, not waited for."""
+        """A sync request that an older or newer version wrote is served, not waited for."""
         flag_set = self.set_of(server)
         for text in ("", "x", "/", "future/9", "flag/", "revision/"):
-            assert self._reached(text, flag_set)
+            assert self._satisfied(text, flag_set)
 
-    def _reached(self, wanted: str, flag_set: FlagSet) -> bool:
-        return self.provider.reached(
-            wanted, flag_set.revision, lambda section, key: flag_set.sections[section].get(key)
+    def _satisfied(self, required: str, flag_set: FlagSet) -> bool:
+        return self.provider.satisfied(
+            required, flag_set.revision, lambda section, key: flag_set.sections[section].get(key)
         )
 
     # -- members --------------------------------------------------------------------------------

@@ -151,8 +151,8 @@ def served(shop: Shop) -> Any:
     return AppConfigApi(source, HttpClient(), options(source), "").latest()
 
 
-def test_the_data_plane_answers_in_two_requests(shop: Shop) -> None:
-    """A session and its first answer; the stand-in leaves rules in, which AWS does not."""
+def test_the_data_plane_responses_in_two_requests(shop: Shop) -> None:
+    """A session and its first response; the stand-in leaves rules in, which AWS does not."""
     value = multi_variant('(eq $country "CH")')
     shop.deploy(shop.put(document({"f": value}, {"f": {}})))
     assert served(shop) == {"f": value}

@@ -46,7 +46,7 @@ OURS = {
     "flagstore.evaluation.launchdarkly_flags",
     "flagstore.flags",
     "flagstore.layout",
-    "flagstore.loading",
+    "flagstore.cache",
     "flagstore.published",
     "flagstore.reader",
     "flagstore.snapshot",
@@ -57,7 +57,7 @@ OURS = {
     "flagstore.stores.network",
     "flagstore.stores.retrying",
     "flagstore.stores.sigv4",
-    "flagstore.typed",
+    "flagstore.conversion",
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""
 MOST_OTHERS = 40

@@ -18,8 +18,8 @@ from simulators.launchdarkly_flags import rich_flags
 from simulators.partitions import UNITS_A_SECOND, PartitionMeter
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
-from storesync.budget import Budget
-from storesync.rollback import bury
+from storesync.deadline import Deadline
+from storesync.rollback import mark_removed
 from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def thousand() -> dict[str, Any]:
 
 @pytest.mark.parametrize("etags", [True, False])
 def test_an_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: Rig, etags: bool) -> None:
-    """Ticket and heartbeat; nothing is read or written beside the pulse."""
+    """Fencing token and heartbeat; nothing is read or written beside the source state."""
     rig.provider = ModelProvider(flags=thousand(), etags=etags)
     rig.sync()
     client = UnreliableClient(rig.table.client)
@@ -53,7 +53,7 @@ def test_an_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: Rig, etag
 
 
 def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> None:
-    """Ticket, publication, row; the limit that we promise is six."""
+    """Fencing token, publication, row; the limit that we promise is six."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
     rig.provider.change(**{next(iter(rig.provider.flags)): {"name": "changed"}})
@@ -64,7 +64,7 @@ def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> 
 
 
 def test_further_changes_cost_their_rows_and_no_request(rig: Rig) -> None:
-    """One change writes head and history; each one beyond it a row of up to 2 KB, no more."""
+    """One change writes snapshot and history; each one beyond it a row of up to 2 KB, no more."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
     costs = []
@@ -112,9 +112,10 @@ def test_what_a_set_of_any_size_costs(rig: Rig, count: int, requests: int, reads
 
 @pytest.mark.parametrize("count", [115, 300])
 def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> None:
-    """Bodies, rows, history, pieces that expire, and a removal: at most a second's units at once.
+    """Bodies, rows, history, chunks that expire, and a removal: at most a second's units at once.
 
-    Of flags that hardly compress: 115 have a body that just fits the head, 300 have one in pieces.
+    Of flags that hardly compress: 115 have a body that just fits the snapshot record, 300 have one
+    in chunks.
     """
     meter = PartitionMeter(rig.table.client, rig.clock)
     for seed in range(13):
@@ -123,15 +124,15 @@ def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> N
         report = rig.sync(meter, step_s=3_600)
         assert (report.outcome, report.rows_error) == ("published", "")
     rig.clock.advance(10)
-    budget = Budget(rig.clock, random.Random(1), 60)
-    bury("prod", DynamoDBStore(meter, rig.table.name, budget), rig.clock, purge=True)
+    deadline = Deadline(rig.clock, random.Random(1), 60)
+    mark_removed("prod", DynamoDBStore(meter, rig.table.name, deadline), rig.clock, purge=True)
     assert not rig.items("prod:flags")
     assert {name: units for name, units in meter.fullest.items() if units > UNITS_A_SECOND} == {}
     assert meter.fullest["prod:flags"] > UNITS_A_SECOND / 2
 
 
 def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
-    """The pulse stays below the 4 KB of one read unit, whatever the history."""
+    """The source state stays below the 4 KB of one read unit, whatever the history."""
     rig.provider = ModelProvider(flags={"a": 1})
     for value in range(30):
         rig.provider.change(extra={"n": value})
@@ -142,12 +143,12 @@ def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
     flags.info()
     assert transport.calls == ["GetItem"]
     transport.close()
-    (pulse,) = rig.items("prod:$pulse")
-    assert sum(len(name) + len(next(iter(value.values()))) for name, value in pulse.items()) < 1_024
+    (state,) = rig.items("prod:$state")
+    assert sum(len(name) + len(next(iter(value.values()))) for name, value in state.items()) < 1_024
 
 
-def test_a_set_of_five_megabytes_is_published_in_pieces_and_read_in_few_calls(rig: Rig) -> None:
-    """What no item can hold is cut; the head and one query a megabyte bring it back."""
+def test_a_set_of_five_megabytes_is_published_in_chunks_and_read_in_few_calls(rig: Rig) -> None:
+    """What no item can hold is cut; the snapshot record and one query a megabyte bring it back."""
     rig.provider = ModelProvider(flags=large(3))
     assert rig.sync().outcome == "published"
     flags, transport = rig.reader()

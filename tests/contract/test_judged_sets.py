@@ -1,6 +1,6 @@
 """A response that is whole by its shape and damaged inside replaces nothing that works.
 
-Four providers, the real pipeline and engines; what the simulator answers is altered.
+Four providers, the real pipeline and engines; what the simulator responses is altered.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from flagstore import Client
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
 from storesync import providers, verdicts
-from storesync.budget import Budget, now_ms
-from storesync.errors import MalformedAnswerError, RefusedSetError, SuspectSetError
+from storesync.deadline import Deadline, now_ms
+from storesync.errors import MalformedResponseError, RefusedSetError, SuspectSetError
 from storesync.guard import check_items, may_lose
-from storesync.model import Changes, FlagSet, Ring
+from storesync.model import Changes, FlagSet, SyncRequest
 from storesync.pipeline import HOLD_MS, Sync
-from torture.test_answers import SIMULATORS, Fuzz, MutatingHttp, role
+from torture.test_responses import SIMULATORS, Fuzz, MutatingHttp, role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storesync.answers import HttpAnswer
     from storesync.model import Report
+    from storesync.responses import HttpResponse
 
     type Alter = Callable[[Any], None]
 
@@ -51,25 +51,25 @@ class Altering(MutatingHttp):
         super().__init__(rig.server, rig.rng)
         self._path, self._alter = DOCUMENTS[rig.source.provider], alter
 
-    def get(self, url: str, headers: Any, **more: Any) -> HttpAnswer:
-        """Answer at once."""
-        answer = super().get(url, headers, **more)
+    def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
+        """Response at once."""
+        response = super().get(url, headers, **more)
         if self._path not in url:
-            return answer
-        document = json.loads(answer.body)
+            return response
+        document = json.loads(response.body)
         self._alter(document)
-        return replace(answer, body=json.dumps(document).encode())
+        return replace(response, body=json.dumps(document).encode())
 
 
 class Replaying(MutatingHttp):
-    """Gives each request the answer that it had the first time, as a cache does."""
+    """Gives each request the response that it had the first time, as a cache does."""
 
     def __init__(self, rig: Judged) -> None:
         super().__init__(rig.server, rig.rng)
-        self._kept: dict[str, HttpAnswer] = {}
+        self._kept: dict[str, HttpResponse] = {}
 
-    def get(self, url: str, headers: Any, **more: Any) -> HttpAnswer:
-        """Answer at once."""
+    def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
+        """Response at once."""
         if url not in self._kept:
             self._kept[url] = super().get(url, headers, **more)
         return self._kept[url]
@@ -92,16 +92,16 @@ class Judged(Fuzz):
         """Run one sync."""
         if self.provider == "appconfig":  # a version is never written twice: forget its ETag
             for key, record in self.good.items():
-                if key.key == "pulse":
+                if key.key == "state":
                     self.good[key] = {**record, "etag": ""}
         return Sync(
             self.source,
             providers.get(self.provider),
             MemoryStore(self.good),
             http=http or Altering(self, alter),
-            budget=Budget(self.clock, self.rng, 60),
+            deadline=Deadline(self.clock, self.rng, 60),
             allow_shrink=allow,
-        ).run([Ring("prod", sent_at=now_ms(self.clock), trigger=trigger)])
+        ).run([SyncRequest("prod", sent_at=now_ms(self.clock), trigger=trigger)])
 
     def read(self) -> dict[str, Any]:
         """Return the JSON of all flags as a reader has them."""
@@ -191,7 +191,7 @@ def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: i
         for flag in flags_of(provider, document)[:many]:
             DAMAGES[provider][damage](flag)
 
-    with pytest.raises((MalformedAnswerError, RefusedSetError)):
+    with pytest.raises((MalformedResponseError, RefusedSetError)):
         rig.sync(alter)
     assert rig.read() == before
     rig.server.set_flag(next(iter(rig.server.flags())))
@@ -292,11 +292,13 @@ def test_no_rich_set_is_refused(provider: str) -> None:
     """Every flag and segment of the simulators is usable by their verdicts, old and new."""
     rig = Judged(provider, flags=120)
     http = MutatingHttp(rig.server, rig.rng)
-    answer = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
-    assert answer.flag_set is not None
-    judge = verdicts.verdicts(provider, answer.flag_set)
+    response = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
+    assert response.flag_set is not None
+    judge = verdicts.verdicts(provider, response.flag_set)
     found = {
-        judge(section, key) for section, items in answer.flag_set.sections.items() for key in items
+        judge(section, key)
+        for section, items in response.flag_set.sections.items()
+        for key in items
     }
     assert found <= {verdicts.USABLE, verdicts.UNSUPPORTED}
 
@@ -310,7 +312,7 @@ def test_no_rich_set_is_refused(provider: str) -> None:
     ],
 )
 def test_no_recorded_set_is_refused(name: str) -> None:
-    """What real servers answered passes as a first set, and as one in which every item changed."""
+    """What real servers responded passes as a first set, and as one in which every item changed."""
     document = json.loads(needed(name).read_bytes())
     provider = name.split("/", maxsplit=1)[0]
     if provider == "split":

@@ -19,7 +19,7 @@ from data import DATA
 from simulators import appconfig, appconfig_flags, faults, launchdarkly, split, unleash
 from simulators.server import compact
 from storesync import errors, providers
-from storesync.model import Hook, Secret, Source, WebhookRequest
+from storesync.model import Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers.unleash import Unleash
 
 if TYPE_CHECKING:
@@ -88,16 +88,19 @@ class TestLaunchDarkly(ProviderContract):
         key = next(key for key, flag in server.flags().items() if flag["version"] > 1)
         before = self.set_of(server)
         server.remove_flag(key)
-        assert not self.provider.regressed(before, self.set_of(server))
+        assert not self.provider.is_older(before, self.set_of(server))
         server.set_flag(key)
-        assert self.provider.regressed(before, self.set_of(server))
+        assert self.provider.is_older(before, self.set_of(server))
 
-    def test_other_environments_do_not_ring(self, server: Any) -> None:
-        """A hook that names another environment leaves this one's changes alone."""
+    def test_other_environments_do_not_request(self, server: Any) -> None:
+        """A webhook config that names another environment leaves this one's changes alone."""
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
         for option in ("project", "environment"):
-            assert self.provider.ring(request, self.hook(**{option: "another"})) is None
+            assert (
+                self.provider.required_revisions(request, self.webhook(**{option: "another"}))
+                is None
+            )
 
 
 class TestUnleash(ProviderContract):
@@ -125,7 +128,7 @@ class TestUnleash(ProviderContract):
         text = secret.reveal()
         if method == "url":
             return WebhookRequest({}, body, text)
-        name = {"authorization": "authorization", "header": "x-hook-key"}[method]
+        name = {"authorization": "authorization", "header": "x-webhook-key"}[method]
         return WebhookRequest({name: text, "content-type": "application/json"}, body)
 
     def change(self, server: Any, key: str) -> None:
@@ -143,16 +146,18 @@ class TestUnleash(ProviderContract):
         del broken["features"][0]["strategies"]
         yield broken
 
-    def test_other_environments_do_not_ring(self, server: Any) -> None:
-        """A hook that names another environment leaves this one's changes alone."""
+    def test_other_environments_do_not_request(self, server: Any) -> None:
+        """A webhook config that names another environment leaves this one's changes alone."""
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
-        assert self.provider.ring(request, self.hook(environment="another")) is None
+        assert (
+            self.provider.required_revisions(request, self.webhook(environment="another")) is None
+        )
 
     def test_segments_that_count_only_later_hold_nobody_up(self, server: Any) -> None:
-        """A new segment makes no revision, so its ring names none; the next event brings it."""
+        """A new segment makes no revision, so its request names none; the next event brings it."""
         request = self.webhook_after(server, lambda: server.set_segment(9))
-        assert self.provider.ring(request, self.hook(**self.options)) == ()
+        assert self.provider.required_revisions(request, self.webhook(**self.options)) == ()
         assert "9" not in self.set_of(server).sections["segments"]
         server.set_segment(9, name="changed")
         assert "9" in self.set_of(server).sections["segments"]
@@ -199,16 +204,16 @@ class TestSplit(ProviderContract):
 
     def test_a_fetch_brings_every_item_as_it_is(self, server: Any) -> None:
         """Flags come back by name, verbatim, and segments as their keys, in requests by threes."""
-        answer = self.fetch(server)
-        sections = answer.flag_set.sections
-        assert answer.flag_set.provider == "split"
+        response = self.fetch(server)
+        sections = response.flag_set.sections
+        assert response.flag_set.provider == "split"
         assert sections["flags"] == server.flags()
         assert sections["rule_based_segments"] == server.rule_based()
         assert {name: segment["keys"] for name, segment in sections["segments"].items()} == (
             server.segments()
         )
         assert len(sections["segments"]) == 3
-        assert (answer.etag, answer.flag_set.revision) == ("", server.revision)
+        assert (response.etag, response.flag_set.revision) == ("", server.revision)
         assert len(server.requests) == 2 + 2 * 3
 
     def test_an_unchanged_set_is_not_sent_again(self, server: Any) -> None:
@@ -232,11 +237,13 @@ class TestSplit(ProviderContract):
         server.faults.extend([None] * after + [FAULTS[name][0]])
         self.fails(server, name)
 
-    def test_other_environments_do_not_ring(self, server: Any) -> None:
-        """A hook that names another environment leaves this one's changes alone."""
+    def test_other_environments_do_not_request(self, server: Any) -> None:
+        """A webhook config that names another environment leaves this one's changes alone."""
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
-        assert self.provider.ring(request, self.hook(environment="another")) is None
+        assert (
+            self.provider.required_revisions(request, self.webhook(environment="another")) is None
+        )
 
 
 class TestAppConfig(ProviderContract):
@@ -275,14 +282,14 @@ class TestAppConfig(ProviderContract):
         source = super().source(server, credential=Secret(""), options=server.options)
         return replace(source, **changes)
 
-    def wanted_after(
+    def required_after(
         self, server: Any, change: Callable[[], object], **_options: str
     ) -> tuple[str, ...] | None:
         """Take the event that the change makes."""
         change()
-        notice = self.provider.notice(server.events[-1])
-        assert notice
-        return notice.wanted
+        provider_event = self.provider.provider_event(server.events[-1])
+        assert provider_event
+        return provider_event.required
 
     def change(self, server: Any, key: str) -> None:
         """Change a flag."""
@@ -298,30 +305,30 @@ class TestAppConfig(ProviderContract):
             yield {"Items": [{**item, "DeploymentNumber": number}]}
 
     def test_no_webhook_passes(self) -> None:
-        """Whatever comes to the webhook's address is a stranger's, and rings nothing."""
+        """Whatever comes to the webhook's address is a stranger's, and requests no sync."""
         request = WebhookRequest({}, self.sample, SECRET.reveal())
         for method in ("signature", "authorization", "header", "url"):
             with pytest.raises(errors.SignatureError, match="no webhooks"):
-                self.provider.verify(request, self.hook(method))
-        assert self.provider.ring(request, self.hook("url")) is None
+                self.provider.verify(request, self.webhook(method))
+        assert self.provider.required_revisions(request, self.webhook("url")) is None
 
-    def hook(self, method: str = "url", *secrets: Secret, **options: str) -> Hook:
-        """Build a hook, which nobody would."""
-        return super().hook(method or "url", *secrets, **options)
+    def webhook(self, method: str = "url", *secrets: Secret, **options: str) -> WebhookConfig:
+        """Build a webhook config, which nobody would."""
+        return super().webhook(method or "url", *secrets, **options)
 
     def test_nothing_forged_passes_and_nothing_else_is_raised(self) -> None:
         """There is no method that anything could pass by."""
         assert self.provider.methods == ()
 
-    def test_a_simulated_webhook_passes_and_rings(self, server: Any) -> None:
+    def test_a_simulated_webhook_passes_and_requests(self, server: Any) -> None:
         """The event after a change names its sources, by id and name, and what to reach."""
         key = next(iter(server.flags()))
-        wanted = self.wanted_after(server, lambda: self.change(server, key))
-        assert wanted == ("complete/2",)
-        notice = self.provider.notice(server.events[-1])
-        assert notice
-        assert notice.delivery == server.events[-1]["id"]
-        assert notice.about == {
+        required = self.required_after(server, lambda: self.change(server, key))
+        assert required == ("complete/2",)
+        provider_event = self.provider.provider_event(server.events[-1])
+        assert provider_event
+        assert provider_event.delivery == server.events[-1]["id"]
+        assert provider_event.about == {
             "application": ("ba8toh7", "Shop"),
             "environment": ("pgil2o7", "production"),
             "profile": ("ga3tqep", "flags"),
@@ -329,14 +336,14 @@ class TestAppConfig(ProviderContract):
 
     def test_a_fetch_brings_every_item_as_it_is(self, server: Any) -> None:
         """Values come back verbatim with their rules, definitions beside them, in two requests."""
-        answer = self.fetch(server)
-        sections = answer.flag_set.sections
+        response = self.fetch(server)
+        sections = response.flag_set.sections
         stored = json.loads(server.versions[1])
         assert sections == {"flags": stored["values"], "definitions": stored["flags"]}
         assert sections["flags"] == server.flags()
         assert any("rule" in v for f in sections["flags"].values() for v in f.get("_variants", ()))
-        assert (answer.flag_set.revision, len(server.requests)) == (12, 2)
-        assert answer.etag
+        assert (response.flag_set.revision, len(server.requests)) == (12, 2)
+        assert response.etag
 
     def test_an_unchanged_set_is_not_sent_again(self, server: Any) -> None:
         """With its ETag, the same set costs one list of deployments and no document."""
@@ -381,10 +388,10 @@ class TestAppConfig(ProviderContract):
             {"flags": {"a": None}}, {"values": {"": {}}}, {"values": {"\ud800": {}}},
         ):  # fmt: skip
             server.roll_out(server.put_unchecked(json.dumps({**good, **part}).encode()))
-            with pytest.raises(errors.MalformedAnswerError):
+            with pytest.raises(errors.MalformedResponseError):
                 self.fetch(server)
         server.roll_out(server.put_unchecked(b'{"featureEnabled": true}'))
-        with pytest.raises(errors.MalformedAnswerError, match="freeform"):
+        with pytest.raises(errors.MalformedResponseError, match="freeform"):
             self.fetch(server)
 
     def test_members_of_segments_are_named(self, server: Any) -> None:
@@ -411,7 +418,7 @@ def test_providers_import_no_http_library() -> None:
 
 
 @pytest.mark.skipif(not RECORDED, reason="allowed: no recorded webhooks (see CONFORMANCE_DATA)")
-def test_webhooks_of_real_servers_pass_and_ring() -> None:
+def test_webhooks_of_real_servers_pass_and_request() -> None:
     """Every recorded webhook passes, and names its revision exactly where the server makes one."""
     provider = Unleash()
     silent = {"segment-created", "segment-deleted", "strategy-created", "tag-created"}
@@ -419,19 +426,19 @@ def test_webhooks_of_real_servers_pass_and_ring() -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         headers = {name.lower(): value for name, value in record["headers"]}
         request = WebhookRequest(headers, record["body"].encode())
-        hook = Hook(
+        webhook = WebhookConfig(
             "dev",
             "unleash",
             "authorization",
             (Secret(headers["authorization"].removeprefix("Bearer ")),),
             options={"environment": "development"},
         )
-        provider.verify(request, hook)
+        provider.verify(request, webhook)
         with pytest.raises(errors.SignatureError):
-            provider.verify(request, Hook("dev", "unleash", "authorization", (SECRET,)))
+            provider.verify(request, WebhookConfig("dev", "unleash", "authorization", (SECRET,)))
         told = record["body_json"]
         expected = () if told["type"] in silent else (f"revision/{told['id']}",)
-        assert provider.ring(request, hook) == expected, path.name
+        assert provider.required_revisions(request, webhook) == expected, path.name
         assert provider.delivery(request) == str(told["id"])
 
 
@@ -440,7 +447,7 @@ def test_webhooks_of_real_servers_pass_and_ring() -> None:
     reason="allowed: no recorded document (see CONFORMANCE_DATA)",
 )
 def test_documents_of_real_servers_are_flag_sets() -> None:
-    """What real servers answer passes the checks, whole and verbatim."""
+    """What real servers response passes the checks, whole and verbatim."""
     contract = TestUnleash()
     with contract.simulator() as server:
         for name in ("features-production.json", "features-1000-real.json"):

@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from contract.store_contract import FLOOR, LATER, StoreContract, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key, Pulse, head_key, piece_key, pulse_key
+from flagstore.layout import Key, SourceState, chunk_key, snapshot_key, state_key
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import parse_url
 from simulators.clock import FakeClock
@@ -34,10 +34,10 @@ from simulators.redis_server import (
     tls_server,
 )
 from simulators.unreliable import UnreliableClient
-from storesync.budget import Budget, SystemClock
-from storesync.errors import ConfigurationError, FenceLostError, OutOfTimeError, StoreError
+from storesync.deadline import Deadline, SystemClock
+from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTimeError, StoreError
 from storesync.stores import redis_client
-from storesync.stores.base import COMMIT_WRITES, Delete, Expire, Fence, Put
+from storesync.stores.base import COMMIT_WRITES, Condition, Delete, Expire, Put
 from storesync.stores.redis import RedisStore, open_redis
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def opened(
     server: Server, user: str = "", password: str = "", *, seconds: float = 30, **options: Any
 ) -> Iterator[RedisStore]:
     """Give a store that a sync would open, and close its connections."""
-    budget = Budget(SystemClock(), random.Random(1), seconds)
+    deadline = Deadline(SystemClock(), random.Random(1), seconds)
     with open_redis(server.url(user, password), **options) as client:
-        yield RedisStore(client, budget)
+        yield RedisStore(client, deadline)
 
 
 @contextmanager
@@ -109,56 +109,56 @@ def dump(server: Server) -> dict[bytes, tuple[bytes, int]]:
     return {key: (server.admin.dump(key), server.admin.pexpiretime(key)) for key in keys}
 
 
-def publish(store: Store, ticket: int = 1) -> list[Record]:
+def publish(store: Store, token: int = 1) -> list[Record]:
     """Write one of everything, and return the records."""
     records = [
-        record(*head_key("prod"), ticket=ticket, body=b"\x00\xff\r\n" * 50_000, provider="model"),
-        record(*piece_key("prod", f"{ticket}/", 0), body=b"x"),
+        record(*snapshot_key("prod"), token=token, body=b"\x00\xff\r\n" * 50_000, provider="model"),
+        record(*chunk_key("prod", f"{token}/", 0), body=b"x"),
         record("prod:flags", "ключ/🙂:{x}", item='{"a":1}', version=10**15),
     ]
     store.put_all(records[1:2])
     writes = [Put(records[0]), Put(records[2])]
-    store.commit("prod", Fence(), {"ticket": ticket, "published": ticket, "etag": None}, writes)
+    store.commit("prod", Condition(), {"token": token, "published": token, "etag": None}, writes)
     return records
 
 
 def use_all(store: Store) -> None:
     """Make every step that a sync can make."""
-    ticket, pulse = store.draw("prod", FLOOR)
-    publish(store, ticket)
-    with pytest.raises(FenceLostError):
-        store.commit("prod", Fence(ticket=pulse.ticket), {"ticket": 1})
-    expire = Expire(piece_key("prod", f"{ticket}/", 0), LATER)
-    store.commit("prod", Fence(published=ticket), {"etag": None}, [expire])
-    assert store.read(head_key("prod")) is not None
+    token, state = store.next_token("prod", FLOOR)
+    publish(store, token)
+    with pytest.raises(ConditionFailedError):
+        store.commit("prod", Condition(token=state.token), {"token": 1})
+    expire = Expire(chunk_key("prod", f"{token}/", 0), LATER)
+    store.commit("prod", Condition(published=token), {"etag": None}, [expire])
+    assert store.read(snapshot_key("prod")) is not None
     flags = [row["key"] for row in store.scan("prod:flags")]
-    store.commit("prod", Fence(), {}, [Delete(Key("prod:flags", str(key))) for key in flags])
-    assert store.pulse("prod").published == ticket
+    store.commit("prod", Condition(), {}, [Delete(Key("prod:flags", str(key))) for key in flags])
+    assert store.state("prod").published == token
 
 
 # -- the database ---------------------------------------------------------------------------------
 
 
-def test_a_flushed_database_hands_out_no_smaller_tickets(redis_server: Server) -> None:
-    """Tickets go on from the clock's seconds, and everything can be published again."""
+def test_a_flushed_database_hands_out_no_smaller_tokens(redis_server: Server) -> None:
+    """Fencing tokens go on from the clock's seconds, and everything can be published again."""
     with opened(redis_server) as store:
-        first, _ = store.draw("prod", FLOOR)
+        first, _ = store.next_token("prod", FLOOR)
         publish(store, first)
         redis_server.admin.flushall()
         redis_server.admin.script_flush()
-        assert store.pulse("prod") == Pulse()
-        again, pulse = store.draw("prod", FLOOR + 60)
+        assert store.state("prod") == SourceState()
+        again, state = store.next_token("prod", FLOOR + 60)
         assert again == FLOOR + 61 > first
-        assert pulse == Pulse(drawn=again, drawn_nonce=pulse.drawn_nonce)
+        assert state == SourceState(issued=again, issued_nonce=state.issued_nonce)
         publish(store, again)
 
 
-def test_a_failover_that_lost_a_ticket_hands_it_out_to_nobody_else(redis_server: Server) -> None:
-    """A replica that missed the last ticket goes on from the clock, not from where it stood."""
+def test_a_failover_that_lost_a_token_hands_it_out_to_nobody_else(redis_server: Server) -> None:
+    """A replica that missed the last token goes on from the clock, not from where it stood."""
     with opened(redis_server) as store:
-        lost, _ = store.draw("prod", FLOOR)
-        redis_server.admin.hset("flagstore:{prod}:$pulse:pulse", "drawn", lost - 1)
-        again, _ = store.draw("prod", FLOOR + 30)
+        lost, _ = store.next_token("prod", FLOOR)
+        redis_server.admin.hset("flagstore:{prod}:$state:state", "issued", lost - 1)
+        again, _ = store.next_token("prod", FLOOR + 30)
         assert again > lost
 
 
@@ -167,7 +167,7 @@ def test_nothing_else_in_the_database_is_touched(redis_server: Server) -> None:
     admin = redis_server.admin
     for name in (
         "prod",
-        "prod:$pulse",
+        "prod:$state",
         "flagstore",
         "flagstore:prod:flags",
         "flagstore:{prod-eu}:x",
@@ -189,8 +189,8 @@ def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
     """Everything else stays for ever; a record that is written anew stays again."""
     with opened(redis_server) as store:
         publish(store)
-        expire = Expire(piece_key("prod", "1/", 0), LATER)
-        store.commit("prod", Fence(published=1), {}, [expire])
+        expire = Expire(chunk_key("prod", "1/", 0), LATER)
+        store.commit("prod", Condition(published=1), {}, [expire])
         expiring = {key: at for key, (_, at) in dump(redis_server).items() if at != -1}
         assert list(expiring.values()) == [LATER * 1_000]
         publish(store)
@@ -200,14 +200,14 @@ def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
 def test_what_has_expired_is_gone_from_scans_and_index(redis_server: Server) -> None:
     """The server removes the record; the next expiry in its namespace removes its key."""
     with opened(redis_server) as store:
-        store.put_all([record(*piece_key("prod", f"{n}/", 0), body=b"x") for n in range(3)])
-        past = [Expire(piece_key("prod", "0/", 0), 1)]
-        store.commit("prod", Fence(), {}, past)
+        store.put_all([record(*chunk_key("prod", f"{n}/", 0), body=b"x") for n in range(3)])
+        past = [Expire(chunk_key("prod", "0/", 0), 1)]
+        store.commit("prod", Condition(), {}, past)
         index = "flagstore:{prod}:$body"
         assert redis_server.admin.zcard(index) == 2
-        redis_server.admin.delete(f"{index}:{piece_key('prod', '1/', 0).key}")
-        assert [row["key"] for row in store.scan("prod:$body")] == [piece_key("prod", "2/", 0).key]
-        store.commit("prod", Fence(), {}, [Expire(piece_key("prod", "2/", 0), LATER)])
+        redis_server.admin.delete(f"{index}:{chunk_key('prod', '1/', 0).key}")
+        assert [row["key"] for row in store.scan("prod:$body")] == [chunk_key("prod", "2/", 0).key]
+        store.commit("prod", Condition(), {}, [Expire(chunk_key("prod", "2/", 0), LATER)])
         assert redis_server.admin.zcard(index) == 1
 
 
@@ -221,7 +221,7 @@ def test_scans_go_on_over_pages(redis_server: Server) -> None:
         assert [row["key"] for row in store.scan("prod:flags", "1")] == ones
 
 
-@pytest.mark.parametrize("name", ["$pulse:pulse", "flags", "flags:a", "$body:1/000"])
+@pytest.mark.parametrize("name", ["$state:state", "flags", "flags:a", "$body:1/000"])
 def test_a_key_of_ours_with_another_type_fails_before_anything_is_written(
     redis_server: Server, name: str
 ) -> None:
@@ -229,13 +229,13 @@ def test_a_key_of_ours_with_another_type_fails_before_anything_is_written(
     redis_server.admin.set(f"flagstore:{{prod}}:{name}", "something else")
     before = dump(redis_server)
     writes = [
-        Put(record("prod:$head", "1", ticket=1)),
+        Put(record("prod:$snapshot", "1", token=1)),
         Delete(Key("prod:flags", "a")),
         Expire(Key("prod:$body", "1/000"), LATER),
     ]
     refused = pytest.raises(StoreError, match=f"WRONGTYPE .*{re.escape(name)}")
     with opened(redis_server) as store, refused:
-        store.commit("prod", Fence(), {"ticket": 1}, writes)
+        store.commit("prod", Condition(), {"token": 1}, writes)
     assert dump(redis_server) == before
 
 
@@ -268,11 +268,11 @@ def test_a_server_that_may_evict_flags_is_refused(
     add_user(redis_server, "storesync", rules)
     with opened(redis_server, "storesync", IN_URL) as store:
         if not refused:
-            store.draw("prod", FLOOR)
+            store.next_token("prod", FLOOR)
             return
         for step in (
-            lambda: store.draw("prod", FLOOR),
-            lambda: store.commit("prod", Fence(), {"ticket": 1}),
+            lambda: store.next_token("prod", FLOOR),
+            lambda: store.commit("prod", Condition(), {"token": 1}),
             lambda: store.put_all([record("prod:$body", "1/000", body=b"x")]),
         ):
             with pytest.raises(StoreError, match=f"{policy}.*noeviction"):
@@ -290,9 +290,9 @@ def test_a_policy_that_nobody_may_read_is_said_once(
     add_user(redis_server, "storesync", rules)
     with open_redis(redis_server.url("storesync", IN_URL)) as client:
         for _ in range(3):
-            store = RedisStore(client, Budget(SystemClock(), random.Random(1), 30))
-            store.draw("prod", FLOOR)
-            store.commit("prod", Fence(), {"ticket": 1})
+            store = RedisStore(client, Deadline(SystemClock(), random.Random(1), 30))
+            store.next_token("prod", FLOOR)
+            store.commit("prod", Condition(), {"token": 1})
     assert len(told) == 1
 
 
@@ -303,26 +303,26 @@ def test_full_memory_is_refused_before_anything_is_written(redis_server: Server)
     puts = [Put(record("prod:flags", f"old{n}", item="2" * 1_000)) for n in range(3)]
     with opened(redis_server) as store:
         store.put_all(old)
-        store.commit("prod", Fence(), {"ticket": 1, "etag": "x"})
+        store.commit("prod", Condition(), {"token": 1, "etag": "x"})
         before = dump(redis_server)
         redis_server.admin.config_set("maxmemory", 1)
         for sets, writes in (
-            ({"ticket": 2, "etag": None}, []),
-            ({"ticket": 2, "etag": None}, [*deletes, *puts]),
+            ({"token": 2, "etag": None}, []),
+            ({"token": 2, "etag": None}, [*deletes, *puts]),
             ({"etag": None}, puts),
             ({}, [*deletes, *puts]),
-            ({"etag": None, "ticket": 2}, deletes),
+            ({"etag": None, "token": 2}, deletes),
         ):
             with pytest.raises(StoreError, match=r"OOM .*memory is full and nothing was written"):
-                store.commit("prod", Fence(ticket=1), sets, writes)
+                store.commit("prod", Condition(token=1), sets, writes)
             assert dump(redis_server) == before
         with pytest.raises(StoreError, match="OOM"):
-            store.draw("prod", FLOOR)
+            store.next_token("prod", FLOOR)
         assert dump(redis_server) == before
-        store.commit("prod", Fence(ticket=1), {}, deletes)
+        store.commit("prod", Condition(token=1), {}, deletes)
         assert list(store.scan("prod:flags")) == []
         redis_server.admin.config_set("maxmemory", 0)
-        store.commit("prod", Fence(ticket=1), {"ticket": 2}, puts)
+        store.commit("prod", Condition(token=1), {"token": 2}, puts)
 
 
 # -- users ----------------------------------------------------------------------------------------
@@ -342,9 +342,9 @@ def test_the_documented_rights_are_enough(users: Server) -> None:
         use_all(store)
         records = publish(store, 7)
     with reading(users, "flags-reader", IN_URL) as reader:
-        for wanted in records:
-            key = Key(str(wanted["namespace"]), str(wanted["key"]))
-            assert reader.read(key, consistent=True, deadline=soon()) == wanted
+        for required in records:
+            key = Key(str(required["namespace"]), str(required["key"]))
+            assert reader.read(key, consistent=True, deadline=soon()) == required
 
 
 @pytest.mark.parametrize("right", [right for right in RIGHTS if right != "+info"])
@@ -365,14 +365,14 @@ def test_users_reach_nothing_else(users: Server) -> None:
     users.admin.set("foreign", "x")
     with opened(users, "storesync", IN_URL) as store:
         with pytest.raises(StoreError, match="NOPERM"):
-            store.draw("other", FLOOR)
+            store.next_token("other", FLOOR)
         for command in (("HGETALL", "foreign"), ("DEL", "foreign"), ("FLUSHALL",), ("KEYS", "*")):
             with pytest.raises(NoPermissionError):
                 store._calls._client.execute_command(*command)
     with reading(users, "flags-reader", IN_URL) as reader:
         with pytest.raises(StoreUnavailableError, match=r"NOPERM.*docs/redis\.md"):
-            reader.read(Key("other:$head", "1"), consistent=False, deadline=soon())
-        own = "flagstore:{prod}:$pulse:pulse"
+            reader.read(Key("other:$snapshot", "1"), consistent=False, deadline=soon())
+        own = "flagstore:{prod}:$state:state"
         for command in (("HSET", own, "a", "b"), ("DEL", own), ("GET", "foreign")):
             with pytest.raises(StoreUnavailableError, match="NOPERM"):
                 reader._transport.call([command], soon())
@@ -387,12 +387,12 @@ def test_a_wrong_password_is_named_and_not_shown(
     ca_file = redis_tls.ca_file
     with opened(redis_tls, user, secret, ca_file=ca_file) as store:
         with pytest.raises(StoreError, match=f"{code}.*URL") as failed:
-            store.pulse("prod")
+            store.state("prod")
         shown = [repr(store._calls._client), repr(vars(store)), str(failed.value)]
         shown += [repr(failed.value), repr(failed.value.__cause__)]
     with reading(redis_tls, user, secret, ca_file=ca_file) as reader:
         with pytest.raises(StoreUnavailableError, match=f"{code}.*FLAGSTORE_REDIS_URL") as unread:
-            reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+            reader.read(state_key("prod"), consistent=False, deadline=soon())
         shown += [repr(reader), repr(vars(reader._transport)), str(unread.value)]
     assert all("other-secret" not in text for text in [*shown, caplog.text])
 
@@ -405,9 +405,9 @@ def test_tls_is_spoken_and_verified(redis_tls: Server) -> None:
     ca_file = redis_tls.ca_file
     with opened(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as store:
         use_all(store)
-        written = store.read(head_key("prod"))
+        written = store.read(snapshot_key("prod"))
     with reading(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as reader:
-        assert reader.read(head_key("prod"), consistent=False, deadline=soon()) == written
+        assert reader.read(snapshot_key("prod"), consistent=False, deadline=soon()) == written
 
 
 @pytest.mark.parametrize("case", ["the system's authorities", "another authority", "another name"])
@@ -421,12 +421,12 @@ def test_a_certificate_that_is_not_trusted_is_refused(
         trustme.CA().cert_pem.write_to_path(ca_file)
     host = "localhost" if case == "another name" else "127.0.0.1"
     with open_redis(redis_tls.url(ADMIN, ADMIN_PASSWORD, host), ca_file=ca_file) as client:
-        store = RedisStore(client, Budget(FakeClock(), random.Random(1), 30))
+        store = RedisStore(client, Deadline(FakeClock(), random.Random(1), 30))
         with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.*REDIS_CA_FILE"):
-            store.pulse("prod")
+            store.state("prod")
     refused = pytest.raises(StoreUnavailableError, match="FLAGSTORE_REDIS_CA_FILE")
     with reading(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file, host=host) as reader, refused:
-        reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+        reader.read(state_key("prod"), consistent=False, deadline=soon())
 
 
 def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: 
         open_redis(redis_tls.url(), ca_file=missing)
     refused = pytest.raises(ReaderConfigurationError, match=text)
     with reading(redis_tls, ca_file=missing) as reader, refused:
-        reader.read(pulse_key("prod"), consistent=False, deadline=soon())
+        reader.read(state_key("prod"), consistent=False, deadline=soon())
 
 
 def test_without_tls_a_server_with_tls_is_not_reached(redis_tls: Server) -> None:
@@ -447,7 +447,7 @@ def test_without_tls_a_server_with_tls_is_not_reached(redis_tls: Server) -> None
     assert address is not None
     unavailable = pytest.raises(StoreUnavailableError)
     with closing(SocketTransport(address)) as transport, unavailable as failed:
-        RedisReader(transport).read(pulse_key("prod"), consistent=False, deadline=soon(0.3))
+        RedisReader(transport).read(state_key("prod"), consistent=False, deadline=soon(0.3))
     assert ADMIN_PASSWORD not in str(failed.value)
 
 
@@ -455,43 +455,43 @@ def test_without_tls_a_server_with_tls_is_not_reached(redis_tls: Server) -> None
 
 
 def lossy(store: RedisStore, losses: int = 1, only: str = "EVALSHA") -> UnreliableClient:
-    """Lose the answers to the first scripts that the server ran."""
+    """Lose the responds to the first scripts that the server ran."""
     client = store._calls._client
     left = {"losses": losses}
 
     class Lossy(UnreliableClient):
         def execute_command(self, *command: Any, **options: Any) -> Any:
-            answer = client.execute_command(*command, **options)
+            response = client.execute_command(*command, **options)
             if command[0] == only and left["losses"]:
                 left["losses"] -= 1
                 raise RedisConnectionError("lost")
-            return answer
+            return response
 
     return Lossy(client)
 
 
-def test_a_publication_whose_answer_was_lost_is_lost_to_itself(redis_server: Server) -> None:
-    """Sent again, it finds its own ticket in the pulse, as with DynamoDB."""
+def test_a_publication_whose_response_was_lost_is_lost_to_itself(redis_server: Server) -> None:
+    """Sent again, it finds its own fencing token in the source state, as with DynamoDB."""
     with opened(redis_server) as sure:
-        ticket, _ = sure.draw("prod", FLOOR)
+        token, _ = sure.next_token("prod", FLOOR)
         publish(sure, 1)
-        store = RedisStore(lossy(sure), Budget(FakeClock(), random.Random(1), 30))
+        store = RedisStore(lossy(sure), Deadline(FakeClock(), random.Random(1), 30))
         redis_client._checked[store._calls._client] = {"prod"}
-        head = record(*head_key("prod"), ticket=ticket)
-        with pytest.raises(FenceLostError) as lost:
-            store.commit("prod", Fence(ticket=1), {"ticket": ticket}, [Put(head)])
-        assert lost.value.pulse.ticket == ticket
-        assert store.read(head_key("prod")) == head
+        snapshot_record = record(*snapshot_key("prod"), token=token)
+        with pytest.raises(ConditionFailedError) as lost:
+            store.commit("prod", Condition(token=1), {"token": token}, [Put(snapshot_record)])
+        assert lost.value.state.token == token
+        assert store.read(snapshot_key("prod")) == snapshot_record
         assert store.resent == 1
 
 
-def test_a_draw_whose_answer_was_lost_draws_again(redis_server: Server) -> None:
-    """A ticket that nobody uses does no harm."""
+def test_a_draw_whose_response_was_lost_draws_again(redis_server: Server) -> None:
+    """A fencing token that nobody uses does no harm."""
     with opened(redis_server) as sure:
-        first, _ = sure.draw("prod", FLOOR)
-        store = RedisStore(lossy(sure), Budget(FakeClock(), random.Random(1), 30))
+        first, _ = sure.next_token("prod", FLOOR)
+        store = RedisStore(lossy(sure), Deadline(FakeClock(), random.Random(1), 30))
         redis_client._checked[store._calls._client] = {"prod"}
-        assert store.draw("prod", FLOOR)[0] == first + 2
+        assert store.next_token("prod", FLOOR)[0] == first + 2
 
 
 def test_scripts_that_the_server_forgot_are_sent_whole(redis_server: Server) -> None:
@@ -499,7 +499,7 @@ def test_scripts_that_the_server_forgot_are_sent_whole(redis_server: Server) -> 
     with opened(redis_server) as store:
         for number in range(1, 4):
             redis_server.admin.script_flush()
-            assert store.draw("prod", FLOOR)[0] == FLOOR + number
+            assert store.next_token("prod", FLOOR)[0] == FLOOR + number
         assert store.resent == 0
 
 
@@ -507,7 +507,7 @@ def test_a_server_that_is_busy_with_a_script_is_waited_for(redis_server: Server)
     """BUSY until somebody kills the script; then the step is made, once."""
     admin = redis_server.admin
     with opened(redis_server) as store:
-        store.draw("prod", FLOOR)
+        store.next_token("prod", FLOOR)
         threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]
         admin.config_set("busy-reply-threshold", 20)
 
@@ -521,7 +521,7 @@ def test_a_server_that_is_busy_with_a_script_is_waited_for(redis_server: Server)
         killing = threading.Timer(0.3, admin.script_kill)
         killing.start()
         try:
-            assert store.draw("prod", FLOOR)[0] == FLOOR + 2
+            assert store.next_token("prod", FLOOR)[0] == FLOOR + 2
         finally:
             killing.join()
             spinning.join()
@@ -534,24 +534,24 @@ def test_a_replica_is_named(redis_server: Server) -> None:
     redis_server.admin.execute_command("REPLICAOF", "127.0.0.1", 1)
     try:
         with open_redis(redis_server.url()) as client:
-            store = RedisStore(client, Budget(FakeClock(), random.Random(1), 30))
+            store = RedisStore(client, Deadline(FakeClock(), random.Random(1), 30))
             with pytest.raises(StoreError, match=r"READONLY .*name the primary"):
-                store.draw("prod", FLOOR)
+                store.next_token("prod", FLOOR)
     finally:
         redis_server.admin.execute_command("REPLICAOF", "NO", "ONE")
 
 
-def test_a_server_that_is_gone_takes_no_longer_than_the_budget() -> None:
+def test_a_server_that_is_gone_takes_no_longer_than_the_deadline() -> None:
     """It is tried some times, within the time that is left."""
     clock = FakeClock()
     begun = clock.monotonic()
     with open_redis("redis://127.0.0.1:1") as client:
-        store = RedisStore(client, Budget(clock, random.Random(1), 30))
+        store = RedisStore(client, Deadline(clock, random.Random(1), 30))
         with pytest.raises(StoreError, match=r"127\.0\.0\.1:1"):
-            store.pulse("prod")
-        store = RedisStore(client, Budget(clock, random.Random(1), 0.05))
+            store.state("prod")
+        store = RedisStore(client, Deadline(clock, random.Random(1), 0.05))
         with pytest.raises(OutOfTimeError):
-            store.pulse("prod")
+            store.state("prod")
     assert clock.monotonic() - begun < 5
 
 
@@ -584,21 +584,21 @@ def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
 
 
 def test_readers_see_whole_records_while_writers_race(redis_server: Server) -> None:
-    """Four writers publish a large head each; every read is one writer's, whole."""
+    """Four writers publish a large snapshot record each; every read is one writer's, whole."""
     done = threading.Event()
     wins: list[int] = []
 
     def write(letter: int) -> None:
         with opened(redis_server) as store:
             for _ in range(40):
-                ticket, seen = store.draw("prod", FLOOR)
+                token, seen = store.next_token("prod", FLOOR)
                 values: dict[str, Any] = {f"part{n}": bytes([letter]) * 20_000 for n in range(8)}
-                head = record(*head_key("prod"), ticket=ticket, **values)
-                sets = {"ticket": ticket, "published": ticket}
+                snapshot_record = record(*snapshot_key("prod"), token=token, **values)
+                sets = {"token": token, "published": token}
                 try:
-                    store.commit("prod", Fence(ticket=seen.ticket), sets, [Put(head)])
-                    wins.append(ticket)
-                except FenceLostError:
+                    store.commit("prod", Condition(token=seen.token), sets, [Put(snapshot_record)])
+                    wins.append(token)
+                except ConditionFailedError:
                     continue
 
     threads = [threading.Thread(target=write, args=(letter,)) for letter in b"abcd"]
@@ -609,21 +609,23 @@ def test_readers_see_whole_records_while_writers_race(redis_server: Server) -> N
         while not done.is_set():
             if not any(thread.is_alive() for thread in threads):
                 done.set()
-            head = reader.read(head_key("prod"), consistent=False, deadline=soon())
-            if head:
-                letters = {bytes(value[:1]) + bytes(value[-1:]) for value in parts_of(head)}
+            snapshot_record = reader.read(snapshot_key("prod"), consistent=False, deadline=soon())
+            if snapshot_record:
+                letters = {
+                    bytes(value[:1]) + bytes(value[-1:]) for value in segments_of(snapshot_record)
+                }
                 assert len(letters) == 1
-                assert int(head["ticket"]) >= last
-                last, reads = int(head["ticket"]), reads + 1
+                assert int(snapshot_record["token"]) >= last
+                last, reads = int(snapshot_record["token"]), reads + 1
     for thread in threads:
         thread.join()
     assert reads > 5
     assert last == max(wins)
 
 
-def parts_of(head: Record) -> list[bytes]:
-    """Return the parts of a head that a race wrote."""
-    found = [value for value in head.values() if isinstance(value, bytes)]
+def segments_of(snapshot_record: Record) -> list[bytes]:
+    """Return the parts of a snapshot record that a race wrote."""
+    found = [value for value in snapshot_record.values() if isinstance(value, bytes)]
     assert len(found) == 8
     return found
 
@@ -632,37 +634,39 @@ def parts_of(head: Record) -> list[bytes]:
 
 
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
-def test_the_reader_reads_pieces_in_order(redis_server: Server, number: int) -> None:
+def test_the_reader_reads_chunks_in_order(redis_server: Server, number: int) -> None:
     """Those of one prefix, and no others."""
-    bodies = [bytes([n]) * 1_000 for n in range(number)]
+    http_bodies = [bytes([n]) * 1_000 for n in range(number)]
     with opened(redis_server) as store:
-        store.put_all([record(*piece_key("prod", "1/a/", n), body=b) for n, b in enumerate(bodies)])
-        store.put_all([record(*piece_key("prod", "1/b/", 0), body=b"other")])
-        store.put_all([record(*piece_key("prod", "11/a/", number), body=b"another")])
+        store.put_all(
+            [record(*chunk_key("prod", "1/a/", n), body=b) for n, b in enumerate(http_bodies)]
+        )
+        store.put_all([record(*chunk_key("prod", "1/b/", 0), body=b"other")])
+        store.put_all([record(*chunk_key("prod", "11/a/", number), body=b"another")])
     with reading(redis_server) as reader:
-        assert list(reader.pieces("prod", "1/a/", deadline=soon())) == bodies
-        assert list(reader.pieces("prod", "1/a/", start=5, deadline=soon())) == bodies[5:]
-        assert list(reader.pieces("prod", "1/b/", deadline=soon())) == [b"other"]
-        assert list(reader.pieces("prod", "2/a/", deadline=soon())) == []
+        assert list(reader.chunks("prod", "1/a/", deadline=soon())) == http_bodies
+        assert list(reader.chunks("prod", "1/a/", start=5, deadline=soon())) == http_bodies[5:]
+        assert list(reader.chunks("prod", "1/b/", deadline=soon())) == [b"other"]
+        assert list(reader.chunks("prod", "2/a/", deadline=soon())) == []
 
 
 def test_the_reader_finds_nothing_where_nothing_is(redis_server: Server) -> None:
     """None, not an empty record."""
     with reading(redis_server) as reader:
-        assert reader.read(pulse_key("prod"), consistent=True, deadline=soon()) is None
+        assert reader.read(state_key("prod"), consistent=True, deadline=soon()) is None
 
 
 def test_another_database_is_selected(redis_server: Server) -> None:
     """By the number at the end of the URL, for writer and reader."""
     url = f"{redis_server.url()}/3"
     with open_redis(url) as client:
-        publish(RedisStore(client, Budget(SystemClock(), random.Random(1), 30)))
+        publish(RedisStore(client, Deadline(SystemClock(), random.Random(1), 30)))
     assert dump(redis_server) == {}
     address = parse_url(url)
     assert address is not None
     with closing(SocketTransport(address)) as transport:
         reader = RedisReader(transport)
-        assert reader.read(head_key("prod"), consistent=False, deadline=soon()) is not None
+        assert reader.read(snapshot_key("prod"), consistent=False, deadline=soon()) is not None
 
 
 # -- clusters -------------------------------------------------------------------------------------
@@ -685,14 +689,17 @@ def test_each_source_is_on_one_node_wherever_one_enters(redis_cluster: list[Serv
             add_user(server, name, ["~flagstore:*" if "~" in rule else rule for rule in rules])
     sources = ["prod", "eu", "staging", "dev"]
     for number, source in enumerate(sources):
-        head = record(*head_key(source), ticket=number)
+        snapshot_record = record(*snapshot_key(source), token=number)
         with opened(redis_cluster[number % 3], "storesync", IN_URL) as store:
-            store.commit(source, Fence(), {"ticket": number}, [Put(head)])
-            assert list(store.scan(f"{source}:$head")) == [head]
+            store.commit(source, Condition(), {"token": number}, [Put(snapshot_record)])
+            assert list(store.scan(f"{source}:$snapshot")) == [snapshot_record]
         for server in redis_cluster:
             with reading(server, "flags-reader", IN_URL) as reader:
                 for _ in range(2):
-                    assert reader.read(head_key(source), consistent=False, deadline=soon()) == head
+                    assert (
+                        reader.read(snapshot_key(source), consistent=False, deadline=soon())
+                        == snapshot_record
+                    )
     holders = [
         sum(b"{%b}" % s.encode() in key for key in dump(node))
         for s in sources
@@ -707,5 +714,5 @@ def test_one_commit_takes_99_writes_of_a_large_set(redis_cluster: list[Server]) 
     rows = [record("prod:flags", f"f{n:03}", item="x" * 30_000) for n in range(COMMIT_WRITES)]
     for server in redis_cluster:
         with opened(server) as store:
-            store.commit("prod", Fence(), {"ticket": 1}, [Put(row) for row in rows])
+            store.commit("prod", Condition(), {"token": 1}, [Put(row) for row in rows])
             assert list(store.scan("prod:flags")) == rows

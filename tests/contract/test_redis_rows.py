@@ -22,12 +22,12 @@ from simulators.redis_server import (
     redis_server,
 )
 from simulators.split_flags import new_flag
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.errors import StoreError
-from storesync.model import FlagSet, Report, Ring, Secret, Source
+from storesync.model import FlagSet, Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.rows import plan_whole
-from storesync.stores.base import Delete, Fence, Put
+from storesync.stores.base import Condition, Delete, Put
 from storesync.stores.opened import Stores
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -53,9 +53,9 @@ def opened(
     server: Server, user: str = "", password: str = "", *, native: str = LAUNCHDARKLY
 ) -> Iterator[RedisStore]:
     """Give a store as a sync of a LaunchDarkly source would open it."""
-    budget = Budget(SystemClock(), random.Random(1), 30)
+    deadline = Deadline(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password)) as client:
-        yield RedisStore(client, budget, native=native)
+        yield RedisStore(client, deadline, native=native)
 
 
 class Rig:
@@ -79,15 +79,15 @@ class Rig:
         url = Secret(self.server.url())
         options: Any = {"store": "redis", "store_url": url, "rows": self.rows_kept}
         source = Source("prod", self.provider.name, "", Secret("k"), **options)
-        budget = Budget(self.clock, random.Random(1), 60.0)
-        return source, budget, self.stores.open(source, budget)
+        deadline = Deadline(self.clock, random.Random(1), 60.0)
+        return source, deadline, self.stores.open(source, deadline)
 
     def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
         """Run one sync, some seconds after the last one."""
         self.clock.advance(step_s)
-        source, budget, store = self.store()
-        sync = Sync(source, self.provider, store, http=NoHttp(), budget=budget)  # type: ignore[arg-type] # asks nothing
-        report = sync.run([Ring("prod", trigger="schedule")])
+        source, deadline, store = self.store()
+        sync = Sync(source, self.provider, store, http=NoHttp(), deadline=deadline)  # type: ignore[arg-type] # asks nothing
+        report = sync.run([SyncRequest("prod", trigger="schedule")])
         assert rows_error in report.rows_error
         assert bool(rows_error) == bool(report.rows_error), report.rows_error
         return report
@@ -120,7 +120,7 @@ def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
     }
 
 
-def wanted(rig: Rig) -> dict[bytes, Any]:
+def required(rig: Rig) -> dict[bytes, Any]:
     """Return all keys that must be there."""
     hashes = {FEATURES: lines(rig.provider.flags), SEGMENTS: lines(rig.provider.segments)}
     return {name: items for name, items in hashes.items() if items} | {MARKER: b""}
@@ -148,13 +148,13 @@ class TestNativeCluster(StoreContract):
         with opened(redis_cluster[0]) as store:
             yield store
 
-    def test_rows_lie_beside_the_pulse(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_lie_beside_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote both, and the records come back."""
         row = record("prod:features", "a", item='{"version":2}', version=2)
-        store.commit("prod", Fence(), {"ticket": 1}, [Put(row)])
+        store.commit("prod", Condition(), {"token": 1}, [Put(row)])
         assert list(store.scan("prod:features")) == [row]
         (node,) = [server for server in redis_cluster if server.admin.dbsize()]
-        assert dump(node).keys() == {FEATURES, b"flagstore:{prod}:$pulse:pulse"}
+        assert dump(node).keys() == {FEATURES, b"flagstore:{prod}:$state:state"}
 
 
 def test_rows_lie_where_launchdarklys_sdks_read_them(rig: Rig) -> None:
@@ -168,7 +168,7 @@ def test_rows_lie_where_launchdarklys_sdks_read_them(rig: Rig) -> None:
         SEGMENTS: {b"s": b'{"key":"s","version":7,"included":["x"]}'},
         MARKER: b"",
     }
-    assert rig.rows() == wanted(rig)
+    assert rig.rows() == required(rig)
     assert rig.ours() == set()
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
@@ -185,14 +185,14 @@ def test_records_come_back_as_they_were_put(redis_server: Server) -> None:
     with opened(redis_server) as store:
         assert store.read(Key("prod:$inited", "prod:$inited")) is None
         for at in range(0, 500, 99):
-            store.commit("prod", Fence(), {}, [Put(row) for row in rows[at : at + 99]])
-        store.commit("prod", Fence(), {}, [Put(marker)])
+            store.commit("prod", Condition(), {}, [Put(row) for row in rows[at : at + 99]])
+        store.commit("prod", Condition(), {}, [Put(marker)])
         assert list(store.scan("prod:features")) == rows
         assert list(store.scan("prod:features", "004")) == rows[40:50]
         assert store.read(Key("prod:features", "0007é")) == rows[7]
         assert store.read(Key("prod:features", "none")) is None
         assert list(store.scan("prod:$inited")) == [marker]
-        store.commit("prod", Fence(), {}, [Delete(Key("prod:$inited", "prod:$inited"))])
+        store.commit("prod", Condition(), {}, [Delete(Key("prod:$inited", "prod:$inited"))])
         assert list(store.scan("prod:$inited")) == []
 
 
@@ -230,7 +230,7 @@ def test_removed_rows_are_gone(rig: Rig) -> None:
     rig.provider.segments.clear()
     rig.provider.change(a=None)
     rig.sync()
-    assert rig.rows() == wanted(rig)
+    assert rig.rows() == required(rig)
     assert rig.rows().keys() == {FEATURES, MARKER}
 
 
@@ -247,9 +247,9 @@ def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
         admin.hset("{prod}:features", field, b"\xff not JSON")
     admin.hset("{prod}:segments", "s", "[" * 100_000)
     rig.sync()
-    assert rig.rows() != wanted(rig)
+    assert rig.rows() != required(rig)
     rig.sync(step_s=HOUR_S)
-    assert rig.rows() == wanted(rig)
+    assert rig.rows() == required(rig)
 
 
 def test_the_hourly_check_finds_nothing_where_all_is_right(rig: Rig) -> None:
@@ -264,7 +264,7 @@ def test_the_hourly_check_finds_nothing_where_all_is_right(rig: Rig) -> None:
         for row in store.scan(name)
     }
     assert row_marker("prod", "launchdarkly") in present
-    assert plan_whole("prod", flag_set, present, store.pulse("prod").published).writes == ()
+    assert plan_whole("prod", flag_set, present, store.state("prod").published).writes == ()
 
 
 # -- another provider -----------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> Non
     rig.provider.segments["t"] = rig.provider.segments.pop("s")
     rig.provider.revision += 1
     rig.sync()
-    assert rig.rows() == wanted(rig)
+    assert rig.rows() == required(rig)
     assert rig.ours() == set()
 
 
@@ -298,7 +298,7 @@ def test_rows_of_launchdarkly_in_our_layout_move(rig: Rig) -> None:
         )
     assert rig.ours()
     rig.sync()
-    assert rig.rows() == wanted(rig)
+    assert rig.rows() == required(rig)
     assert dump(rig.server).keys() & {b"flagstore:{prod}:$inited"} == set()
     assert rig.ours() == set()
 
@@ -328,7 +328,7 @@ def test_keys_of_other_applications_stay_as_they_are(rig: Rig) -> None:
 # -- what fails, fails before anything is written -------------------------------------------------
 
 WRITES = [
-    Put(record("prod:$head", "1", ticket=1)),
+    Put(record("prod:$snapshot", "1", token=1)),
     Put(record("prod:features", "a", item="{}", version=1)),
     Delete(Key("prod:segments", "s")),
     Put(record("prod:$inited", "prod:$inited")),
@@ -341,7 +341,7 @@ def test_a_key_with_another_type_is_named(redis_server: Server, key: bytes) -> N
     redis_server.admin.zadd(key, {"theirs": 1})
     before = dump(redis_server)
     with opened(redis_server) as store, pytest.raises(StoreError, match="WRONGTYPE") as failed:
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
     assert key.decode() in str(failed.value)
     assert dump(redis_server) == before
 
@@ -349,14 +349,14 @@ def test_a_key_with_another_type_is_named(redis_server: Server, key: bytes) -> N
 def test_full_memory_is_refused(redis_server: Server) -> None:
     """Whatever order the writes have; removals alone go on."""
     with opened(redis_server) as store:
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
         before = dump(redis_server)
         redis_server.admin.config_set("maxmemory", 1)
         for writes in (WRITES, WRITES[1:], WRITES[2:]):
             with pytest.raises(StoreError, match="OOM"):
-                store.commit("prod", Fence(), {}, writes)
+                store.commit("prod", Condition(), {}, writes)
             assert dump(redis_server) == before
-        store.commit("prod", Fence(), {}, [Delete(Key("prod:features", "a"))])
+        store.commit("prod", Condition(), {}, [Delete(Key("prod:features", "a"))])
         assert FEATURES not in dump(redis_server)
 
 
@@ -367,18 +367,18 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
     add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}:*"])
     refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
     with opened(redis_server, "less", IN_URL) as store, refused:
-        store.draw("prod", FLOOR)
+        store.next_token("prod", FLOOR)
     assert dump(redis_server) == {}
     with opened(redis_server, "less", IN_URL, native="") as store:
-        store.draw("prod", FLOOR)
-        store.commit("prod", Fence(), {"projected": 1}, WRITES)
+        store.next_token("prod", FLOOR)
+        store.commit("prod", Condition(), {"rows_version": 1}, WRITES)
     redis_server.admin.flushall()
     with opened(redis_server, "storesync", IN_URL) as store:
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
         assert [row["key"] for row in store.scan("prod:features")] == ["a"]
     with opened(redis_server, "storesync", IN_URL, native="") as store:
-        store.draw("prod", FLOOR)
-        store.commit("prod", Fence(), {"projected": 1})
+        store.next_token("prod", FLOOR)
+        store.commit("prod", Condition(), {"rows_version": 1})
     assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
 
 

@@ -24,8 +24,8 @@ from simulators.redis_server import (
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
 from simulators.unreliable import Killed
 from storesync.errors import StoreError
-from storesync.model import Answer, FlagSet
-from storesync.stores.base import Delete, Fence, Put
+from storesync.model import FetchResult, FlagSet
+from storesync.stores.base import Condition, Delete, Put
 from storesync.stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class SplitModel(ModelProvider):
     rule_based: dict[str, Any] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)
 
-    def fetch(self, *args: Any, **options: Any) -> Answer:
-        """Answer with the state of this moment."""
-        answer = super().fetch(*args, **options)
-        if answer.flag_set is None or self.name != SPLIT:
-            return answer
-        sections = {**answer.flag_set.sections, "rule_based_segments": dict(self.rule_based)}
+    def fetch(self, *args: Any, **options: Any) -> FetchResult:
+        """Response with the state of this moment."""
+        response = super().fetch(*args, **options)
+        if response.flag_set is None or self.name != SPLIT:
+            return response
+        sections = {**response.flag_set.sections, "rule_based_segments": dict(self.rule_based)}
         meta = {"sets": self.sets} if self.sets else {}
-        return Answer(FlagSet(SPLIT, sections, meta, self.revision), answer.etag)
+        return FetchResult(FlagSet(SPLIT, sections, meta, self.revision), response.etag)
 
 
 def segment(name: str, *keys: str) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def text(item: Any) -> bytes:
     return json.dumps(item, separators=(",", ":")).encode()
 
 
-def wanted(provider: Any) -> dict[str, Any]:
+def required(provider: Any) -> dict[str, Any]:
     """Return all that must be there."""
     found: dict[str, Any] = {f"split.{name}": text(flag) for name, flag in provider.flags.items()}
     found |= {f"rbsegment.{name}": text(item) for name, item in provider.rule_based.items()}
@@ -135,7 +135,7 @@ class TestSplitCluster(StoreContract):
         with opened(redis_cluster[0], native=SPLIT) as store:
             yield store
 
-    def test_rows_lie_beside_the_pulse(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_lie_beside_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote all, large sets too, and the records come back."""
         small = [
             record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
@@ -145,8 +145,8 @@ class TestSplitCluster(StoreContract):
             record("prod:SPLITIO", "segment.t", item=item, part=n, parts=2, members=3)
             for n, item in enumerate(('["a","b"]', '["c"]'))
         ]
-        store.commit("prod", Fence(), {"ticket": 1}, [Put(row) for row in small])
-        store.commit("prod", Fence(), {}, [Put(row) for row in parts])
+        store.commit("prod", Condition(), {"token": 1}, [Put(row) for row in small])
+        store.commit("prod", Condition(), {}, [Put(row) for row in parts])
         large = record("prod:SPLITIO", "segment.t", item='["a","b","c"]')
         assert list(store.scan("prod:SPLITIO")) == [small[0], large, small[1]]
         assert store.read(Key("prod:SPLITIO", "segment.t")) == large
@@ -158,7 +158,7 @@ def test_rows_lie_where_splits_sdks_read_them(rig: Rig) -> None:
     """Byte for byte: keys, types, values; without TTL, and none of them in our layout."""
     rig.sync()
     found = rows(rig)
-    assert found == wanted(rig.provider)
+    assert found == required(rig.provider)
     assert found.keys() == {
         "split.a",
         "split.b c:d",
@@ -233,7 +233,7 @@ def test_only_what_changed_is_written(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     rig.provider.change(a={**rig.provider.flags["a"], "killed": True})
     rig.sync()
     assert written == ["split.a"]
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
 
 
 def test_what_is_referred_to_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_removed_rows_are_gone(rig: Rig) -> None:
     rig.provider.segments |= segment(ODD)
     rig.provider.change(a=None)
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     assert rows(rig).keys() == {"split.b c:d", "rbsegment.r", "flagSet.back", "trafficType.account"}
 
 
@@ -280,7 +280,7 @@ def test_a_large_segment_changes_from_one_moment_to_the_next(
     sizes: list[Any] = []
     name = "{prod}.SPLITIO.segment.many"
     watch(monkeypatch, lambda _writes: sizes.append(rig.server.admin.scard(name)))
-    monkeypatch.setattr("storesync.projection.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.flag_rows.REDIS_KB", 600)
     rig.provider.segments |= segment("many", *MANY)
     rig.sync()
     assert set(sizes) == {0, 40_000}
@@ -290,7 +290,7 @@ def test_a_large_segment_changes_from_one_moment_to_the_next(
     rig.sync()
     assert set(sizes) == {40_000, 39_991}
     assert sizes.count(40_000) > 2  # parts that nobody saw
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
@@ -305,7 +305,7 @@ def test_ten_thousand_keys_take_one_step(rig: Rig, monkeypatch: pytest.MonkeyPat
     rig.provider.change()
     rig.sync()
     assert [count for count in commits if count][-1] == 1
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
 
 
 def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
@@ -313,7 +313,7 @@ def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
 ) -> None:
     """A sync dies between two parts; the next one begins anew."""
     rig.provider.segments |= segment("many", *MANY)
-    monkeypatch.setattr("storesync.projection.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.flag_rows.REDIS_KB", 600)
 
     def die(writes: Any) -> None:
         if any(isinstance(write, Put) and "part" in write.record for write in writes):
@@ -329,13 +329,13 @@ def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
     rig.provider.segments |= segment("many", *MANY[5:])
     rig.provider.change()
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
 
 
 def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis may evict what expires: then the old set stays, and the next check puts it together."""
-    monkeypatch.setattr("storesync.projection.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.flag_rows.REDIS_KB", 600)
     rig.provider.segments |= segment("many", *MANY[:20_000])
     rig.sync()
     before = rows(rig)
@@ -346,7 +346,7 @@ def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch)
         rig.sync(rows_error="parts are missing of {prod}.SPLITIO.segment.many")
     assert rows(rig) == before
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
 
 
 # -- the hourly check -----------------------------------------------------------------------------
@@ -363,15 +363,15 @@ def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
     admin.srem("{prod}.SPLITIO.flagSet.back", "a")
     admin.set("{prod}.SPLITIO.trafficType.user", "7")
     rig.sync()
-    assert rows(rig) != wanted(rig.provider)
+    assert rows(rig) != required(rig.provider)
     rig.sync(step_s=HOUR_S)
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     admin.delete("flagstore:{prod}:SPLITIO", "{prod}.SPLITIO.split.a")
     rig.sync(step_s=HOUR_S)
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     rig.provider.change(a=None)
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
 
 
 # -- another provider, other keys -----------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_a_source_that_leaves_split_leaves_no_rows_of_it(rig: Rig, other: str) -
     rig.provider.name = SPLIT
     rig.provider.revision += 1
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
     assert rig.rows() == {}
 
@@ -417,7 +417,7 @@ def test_rows_of_split_in_our_layout_move(rig: Rig) -> None:
         sections = ("flags", "segments", "rule_based_segments")
         store.put_all([record(f"prod:{section}", "a", item="x") for section in sections])
     rig.sync()
-    assert rows(rig) == wanted(rig.provider)
+    assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
 
 
@@ -448,7 +448,7 @@ PARTS = [
     Put(record("prod:SPLITIO", "segment.t", item='["b"]', part=1, parts=2, members=2)),
 ]
 WRITES = [
-    Put(record("prod:$head", "1", ticket=1)),
+    Put(record("prod:$snapshot", "1", token=1)),
     Put(record("prod:SPLITIO", "segment.s", item='["a"]')),
     *PARTS,
     Put(record("prod:SPLITIO", "split.f", item="{}")),
@@ -468,7 +468,7 @@ def test_a_key_with_another_type_is_named(redis_server: Server, name: str) -> No
         opened(redis_server, native=SPLIT) as store,
         pytest.raises(StoreError, match="WRONGTYPE") as failed,
     ):
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
     assert name in str(failed.value)
     assert dump(redis_server) == before
 
@@ -479,7 +479,7 @@ def test_a_set_without_all_its_members_is_refused(redis_server: Server, writes: 
     with opened(redis_server, native=SPLIT) as store:
         before = dump(redis_server)
         with pytest.raises(StoreError, match="parts are missing"):
-            store.commit("prod", Fence(), {"ticket": 1}, [WRITES[0], *writes])
+            store.commit("prod", Condition(), {"token": 1}, [WRITES[0], *writes])
         assert dump(redis_server) == before
 
 
@@ -488,24 +488,24 @@ def test_parts_that_somebody_left_do_not_count(redis_server: Server) -> None:
     old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
     with opened(redis_server, native=SPLIT) as store:
         for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
-            store.commit("prod", Fence(), {}, [Put(old)])
+            store.commit("prod", Condition(), {}, [Put(old)])
             for writes in steps:
-                store.commit("prod", Fence(), {}, writes)
+                store.commit("prod", Condition(), {}, writes)
             assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}
 
 
 def test_full_memory_is_refused(redis_server: Server) -> None:
     """Whatever order the writes have; removals alone go on."""
     with opened(redis_server, native=SPLIT) as store:
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
         before = dump(redis_server)
         redis_server.admin.config_set("maxmemory", 1)
         for writes in (WRITES, WRITES[1:], WRITES[2:], WRITES[4:], PARTS[:1]):
             with pytest.raises(StoreError, match="OOM"):
-                store.commit("prod", Fence(), {}, writes)
+                store.commit("prod", Condition(), {}, writes)
             assert dump(redis_server) == before
         gone = [Delete(Key("prod:SPLITIO", name)) for name in ("segment.s", "segment.t", "split.f")]
-        store.commit("prod", Fence(), {}, gone)
+        store.commit("prod", Condition(), {}, gone)
         assert not [key for key in dump(redis_server) if b"SPLITIO" in key]
 
 
@@ -516,14 +516,14 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
     add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}.SPLITIO.*"])
     refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
     with opened(redis_server, "less", IN_URL, native=SPLIT) as store, refused:
-        store.draw("prod", FLOOR)
+        store.next_token("prod", FLOOR)
     assert dump(redis_server) == {}
     with opened(redis_server, "storesync", IN_URL, native=SPLIT) as store:
-        store.commit("prod", Fence(), {"ticket": 1}, WRITES)
+        store.commit("prod", Condition(), {"token": 1}, WRITES)
         names = [str(row["key"]) for row in store.scan("prod:SPLITIO")]
         assert names == ["segment.s", "segment.t", "split.f"]
     redis_server.admin.flushall()
     for native in ("", "launchdarkly"):
         with opened(redis_server, "less", IN_URL, native=native) as store:
-            store.draw("prod", FLOOR)
+            store.next_token("prod", FLOOR)
             assert list(store.scan("prod:SPLITIO")) == []

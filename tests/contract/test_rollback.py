@@ -15,11 +15,11 @@ from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.redis_server import Server, plain_server, redis_server
-from storesync.budget import Budget, SystemClock
-from storesync.cli.operating import ReaderOver
-from storesync.model import Report, Ring, Secret, Source
+from storesync.cli.context import ReaderOver
+from storesync.deadline import Deadline, SystemClock
+from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
-from storesync.rollback import bury, revive, roll_back, unpin
+from storesync.rollback import mark_removed, restore_source, roll_back, unpin
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -37,9 +37,9 @@ SEGMENTS = {
 SOURCE = Source("prod", "launchdarkly", "https://model.example", Secret("k"))
 
 
-def budget() -> Budget:
+def deadline() -> Deadline:
     """Return time enough."""
-    return Budget(SystemClock(), random.Random(1), 60)
+    return Deadline(SystemClock(), random.Random(1), 60)
 
 
 @pytest.fixture(params=["dynamodb", "redis"])
@@ -47,11 +47,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Give an empty store, with LaunchDarkly's rows in its own layout."""
     if request.param == "dynamodb":
         table: Table = request.getfixturevalue("dynamodb_table")
-        yield DynamoDBStore(table.client, table.name, budget())
+        yield DynamoDBStore(table.client, table.name, deadline())
         return
     server: Server = request.getfixturevalue("redis_server")
     with open_redis(server.url()) as client:
-        yield RedisStore(client, budget(), native="launchdarkly")
+        yield RedisStore(client, deadline(), native="launchdarkly")
 
 
 class Rig:
@@ -60,7 +60,7 @@ class Rig:
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         in_redis = isinstance(store, RedisStore)
         self.source = replace(SOURCE, store="redis" if in_redis else "dynamodb")
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)  # pieces in any case
+        monkeypatch.setattr(layout, "INLINE_BYTES", 0)  # chunks in any case
         self.store = store
         self.clock = FakeClock()
         self.provider = ModelProvider(dict(BIG), dict(SEGMENTS), name="launchdarkly")
@@ -69,10 +69,10 @@ class Rig:
         """Change flags, and run one sync."""
         self.provider.change(**flags)
         self.clock.advance(60)
-        time = Budget(self.clock, random.Random(1), 60)
+        time = Deadline(self.clock, random.Random(1), 60)
         http: Any = NoHttp()
-        report = Sync(self.source, self.provider, self.store, http=http, budget=time).run(
-            [Ring("prod", trigger="schedule")]
+        report = Sync(self.source, self.provider, self.store, http=http, deadline=time).run(
+            [SyncRequest("prod", trigger="schedule")]
         )
         assert report.rows_error == ""
         return report
@@ -95,8 +95,8 @@ def rig(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_rolling_back_and_on_again(rig: Rig) -> None:
-    """Head, pieces, large segments and rows follow; after the pin the provider's set comes."""
-    first = rig.sync().ticket
+    """Snapshot, chunks, large segments and rows follow; after the pin, the provider's set."""
+    first = rig.sync().token
     fewer = [f"user-{n}" for n in range(4_000)]
     rig.provider.segments = {"large": {**SEGMENTS["large"], "included": fewer, "version": 2}}
     rig.sync(f0=None)
@@ -115,31 +115,31 @@ def test_rolling_back_and_on_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_removing_and_bringing_back(rig: Rig, purge: bool) -> None:
-    """A purge leaves nothing but the pulse, LaunchDarkly's rows and mark neither."""
+    """A purge leaves nothing but the source state, LaunchDarkly's rows and mark neither."""
     rig.sync()
-    ticket = bury("prod", rig.store, rig.clock, purge=purge)
+    token = mark_removed("prod", rig.store, rig.clock, purge=purge)
     if purge:
         names = (
             *layout.row_namespaces("prod"),
             layout.history_namespace("prod"),
-            layout.pieces_namespace("prod"),
-            layout.intents_namespace("prod"),
+            layout.chunks_namespace("prod"),
+            layout.pending_namespace("prod"),
         )
         assert [record for name in names for record in rig.store.scan(name)] == []
-        assert rig.store.read(layout.head_key("prod")) is None
+        assert rig.store.read(layout.snapshot_key("prod")) is None
         assert rig.store.read(Key("prod:$inited", "prod:$inited")) is None
     else:
         assert rig.read() == (150, 5_000)
     assert rig.sync().outcome == "pinned"
-    assert revive("prod", rig.store)
+    assert restore_source("prod", rig.store)
     report = rig.sync(f0=None)
-    assert (report.outcome, report.ticket > ticket) == ("published", True)
+    assert (report.outcome, report.token > token) == ("published", True)
     assert rig.read() == (149, 5_000)
 
 
 def test_a_rollback_without_rows_leaves_them_alone(rig: Rig) -> None:
     """As a sync of such a source does."""
-    first = rig.sync().ticket
+    first = rig.sync().token
     rig.sync(f0=None)
     source = replace(rig.source, rows=False)
     until = int((rig.clock.now() + 60) * 1000)

@@ -11,7 +11,7 @@ from contract.store_contract import StoreContract
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.memory_store import MemoryStore
 from simulators.redis_server import Server, plain_server, redis_server
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -38,8 +38,8 @@ class TestDynamoDB(StoreContract):
     @pytest.fixture
     def store(self, dynamodb_table: Table) -> Store:
         """Give a store on a fresh table."""
-        budget = Budget(SystemClock(), random.Random(1), 30)
-        return DynamoDBStore(dynamodb_table.client, dynamodb_table.name, budget)
+        deadline = Deadline(SystemClock(), random.Random(1), 30)
+        return DynamoDBStore(dynamodb_table.client, dynamodb_table.name, deadline)
 
 
 class TestRedis(StoreContract):
@@ -48,6 +48,6 @@ class TestRedis(StoreContract):
     @pytest.fixture
     def store(self, redis_server: Server) -> Iterator[Store]:
         """Give a store on an empty server."""
-        budget = Budget(SystemClock(), random.Random(1), 30)
+        deadline = Deadline(SystemClock(), random.Random(1), 30)
         with open_redis(redis_server.url()) as client:
-            yield RedisStore(client, budget)
+            yield RedisStore(client, deadline)

@@ -5,7 +5,7 @@ its strategy of cases, its faults and both sides; what was counted is printed as
 test_differential.py. A difference makes Hypothesis look for the smallest one, which is printed.
 
 A campaign that finds no fault proves little. With ``--fault NAME`` our engine is given something
-else than the other one, or its answer is changed, as if it had that fault; with ``--fault all``
+else than the other one, or its response is changed, as if it had that fault; with ``--fault all``
 each of them is tried over the same cases until it was found.
 """
 
@@ -38,7 +38,7 @@ class Tally:
     """What a campaign has met. A case is one flag evaluated for one context."""
 
     cases: int = 0
-    reached: Counter[str] = field(default_factory=Counter)
+    satisfied: Counter[str] = field(default_factory=Counter)
     """How often the reference engine got to an operator with a value of a type (``in/str``)."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """How often the reference said why: ``default``, ``fallthrough`` and the provider's others."""
@@ -49,7 +49,7 @@ class Tally:
         """Return all of it."""
         return {
             "cases": self.cases,
-            "reached": dict(self.reached),
+            "satisfied": dict(self.satisfied),
             "outcomes": dict(self.outcomes),
             "excluded": dict(self.excluded),
         }
@@ -140,7 +140,7 @@ def _search(
                     break
 
     _explore(cases, campaign, arguments, shrink=False)
-    return {"found": found, "missed": [name for name in faults if name not in found]}
+    return {"found": found, "unmet": [name for name in faults if name not in found]}
 
 
 def _explore(

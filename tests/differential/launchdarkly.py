@@ -22,7 +22,7 @@ from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 from differential.campaign import NONE, Fault, Tally, run
 from differential.launchdarkly_faults import FAULTS
 from differential.launchdarkly_sets import make
-from flagstore.evaluation.base import ABSENT, ContextError, Outcome, Settings
+from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.launchdarkly import engine
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def watch(tally: Tally) -> None:
         if clause.values:
             name = clause.op if operators.ops.get(clause.op) else "unknown"
             kind = type(value).__name__ if type(value) in JSON_TYPES else "other"
-            tally.reached[f"{name}/{kind}"] += 1
+            tally.satisfied[f"{name}/{kind}"] += 1
         return match(clause, value)
 
     def watched_segment(self: Any, *arguments: Any) -> bool:
-        tally.reached["segmentMatch/segment"] += 1
+        tally.satisfied["segmentMatch/segment"] += 1
         return simple(self, *arguments)
 
     def watched_big(self: Any, *arguments: Any) -> bool:
@@ -157,7 +157,7 @@ def theirs(key: str, context: Context) -> tuple[Any, ...]:
     return repr(detail.value), detail.variation_index, reason
 
 
-def said(outcome: Outcome) -> tuple[Any, ...]:
+def said(outcome: Evaluation) -> tuple[Any, ...]:
     """Return an outcome of ours in the SDK's words."""
     reason: dict[str, Any] = {"kind": outcome.reason}
     if outcome.reason == "RULE_MATCH":
@@ -181,9 +181,9 @@ def evaluate(over: Any, key: str, given: dict[str, Any], fault: Fault = NONE) ->
     return said(fault.outcome(over.evaluate(key, context)))
 
 
-def name_of(answer: tuple[Any, ...]) -> str:
-    """Return what the tally calls an answer of the SDK."""
-    value, _, reason = answer
+def name_of(response: tuple[Any, ...]) -> str:
+    """Return what the tally calls a response of the SDK."""
+    value, _, reason = response
     kind: str = reason["kind"]
     if kind == "OFF" and value == repr(DEFAULT):
         return "default"
@@ -205,7 +205,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
     faulty = flags, segments
     if fault is not NONE:
         faulty = fault.flag_set(copy.deepcopy(faulty))
-    ours = engine(Set(*faulty), Settings(now=float, random=float))
+    ours = engine(Set(*faulty), EngineConfig(now=float, random=float))
     for given in contexts:
         context = official(given)
         before = repr(given)
@@ -216,11 +216,11 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
                 tally.excluded["is_unbounded_segment"] += 1
                 continue
             tally.outcomes[name_of(expected)] += 1
-            answer = evaluate(ours, key, given, fault)
-            if answer == expected or fault is not NONE:
-                yield key, expected, answer
+            response = evaluate(ours, key, given, fault)
+            if response == expected or fault is not NONE:
+                yield key, expected, response
             else:
-                yield smallest(key, given, flags, segments), expected, answer
+                yield smallest(key, given, flags, segments), expected, response
         assert repr(given) == before, "the caller's context was changed"
 
 
@@ -231,7 +231,7 @@ def differs(case: dict[str, Any]) -> bool:
     try:
         STORE.fill(case["flags"], case["segments"])
         expected = theirs(case["key"], official(case["given"]))
-        ours = engine(Set(case["flags"], case["segments"]), Settings(now=float, random=float))
+        ours = engine(Set(case["flags"], case["segments"]), EngineConfig(now=float, random=float))
         return not reached_unbounded and evaluate(ours, case["key"], case["given"]) != expected
     except (KeyError, TypeError, AttributeError):
         return False  # not a case any more

@@ -241,9 +241,9 @@ class Maker:
             values = some(names if self.chance(5) else one_of(["s-0", "s-1", "s-2", "gone"]), 3)
             return made | {"attribute": "", "values": self.draw(values)}
         subject = SUBJECTS[operator] if self.chance(75) else self.draw(one_of([*ONE_OF]))
-        wanted = ONE_PATTERN if operator == "matches" else ONE_OF[SUBJECTS[operator]]
+        required = ONE_PATTERN if operator == "matches" else ONE_OF[SUBJECTS[operator]]
         made["values"] = [
-            self.draw(ONE_OF["any"] if self.chance(15) else wanted)
+            self.draw(ONE_OF["any"] if self.chance(15) else required)
             for _ in range(self.draw(one_of([0, 1, 1, 1, 2, 2, 3])))
         ]
         made["attribute"] = subject
@@ -340,12 +340,12 @@ class Maker:
         """Return a flag whose rules bring each operator to a value of each type."""
         rules = []
         for operator, subject in SUBJECTS.items():
-            wanted = ONE_PATTERN if operator == "matches" else ONE_OF[subject]
+            required = ONE_PATTERN if operator == "matches" else ONE_OF[subject]
             attribute = "mixed" if self.chance(50) else subject
             clause = {
                 "op": operator,
                 "attribute": attribute,
-                "values": self.draw(some(wanted, 2, 1)),
+                "values": self.draw(some(required, 2, 1)),
             }
             seldom = {"op": "in", "attribute": "key", "values": self.draw(some(ONE_KEY, 2))}
             clauses = [clause | {"negate": self.chance(40)}, seldom]

@@ -35,7 +35,7 @@ from splitio.storage.inmemmory import InMemorySegmentStorage
 from differential.campaign import Fault, Tally, run
 from differential.split_cases import FLAGS, KINDS, LARGE, REACHED, WHOLE, made_up
 from differential.split_faults import FAULTS
-from flagstore.evaluation.base import ABSENT, ContextError, Settings
+from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
 from flagstore.evaluation.split import engine
 from flagstore.evaluation.split_compiler import UNSUPPORTED_LABEL
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 CONTROL = "control"
-SETTINGS = Settings(now=lambda: 0.0, random=lambda: 0.5)
+SETTINGS = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
 
 # -- the SDK ---------------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
     """Evaluate each flag of a set for each context, on both sides."""
     for name in REACHED:
         # One that is never reached is to be missed.
-        tally.reached[name] += 0
+        tally.satisfied[name] += 0
     sections, contexts = case
     flags = sections["flags"]
     sdk, ours = Sdk(sections), engine(Items(fault.flag_set(copy.deepcopy(sections))), SETTINGS)
@@ -303,7 +303,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
 
 def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
     """Count what the SDK came to, and what it looked at for that."""
-    tally.reached.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
+    tally.satisfied.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
     SEEN.clear()
     tally.outcomes[outcome_class(theirs[0], theirs[2])] += 1
 

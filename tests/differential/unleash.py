@@ -24,7 +24,7 @@ from yggdrasil_engine.engine import UnleashEngine
 from differential import campaign
 from differential import unleash_values as values
 from differential.unleash_faults import FAULTS
-from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, Outcome, Settings
+from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.unleash import engine
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ OTHERS = (
 class Case(NamedTuple):
     flag: str
     context: dict[str, Any]
-    reached: str = ""
+    satisfied: str = ""
 
 
 class Set(NamedTuple):
@@ -435,7 +435,7 @@ def theirs(official: UnleashEngine, name: str, context: dict[str, Any]) -> Any:
     return toggle.is_enabled, variant.feature_enabled, variant.name, variant.payload
 
 
-def said(outcome: Outcome, flag: dict[str, Any] | None) -> Any:
+def said(outcome: Evaluation, flag: dict[str, Any] | None) -> Any:
     """Return ours in the same words, or the error where there is no value."""
     if outcome.value is ABSENT:
         return outcome.error if flag else "none"
@@ -455,7 +455,7 @@ def compare(
         "segments": [*made.segments.values()],
     }
     official.take_state(json.dumps(document))
-    settings = Settings(
+    settings = EngineConfig(
         now=lambda: clock,
         random=lambda: 0.5,
         app_name=APP,
@@ -467,7 +467,7 @@ def compare(
         copied = copy.deepcopy((made.flags, made.segments))
         faulty = fault.flag_set(made._replace(flags=copied[0], segments=copied[1]))
     ours = engine(faulty, settings)
-    for name, context, reached in made.cases:
+    for name, context, satisfied in made.cases:
         before = json.dumps(context, default=str)
         enriched = ENRICHER.build(context)
         if "currentTime" not in context:
@@ -489,8 +489,8 @@ def compare(
         if given == UNSUPPORTED and breaks_off(made, name):
             tally.excluded["breaks_off"] += 1
             continue
-        if reached and expected != "none":
-            tally.reached[reached] += 1
+        if satisfied and expected != "none":
+            tally.satisfied[satisfied] += 1
         tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
         yield what(made, name, context), expected, given
 

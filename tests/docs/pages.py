@@ -90,7 +90,11 @@ def _mark(token: Token) -> re.Match[str] | None:
 
 def headings(page: str) -> list[str]:
     """Return the headings of a page, without their markup."""
-    return [_text(text) for head, text in pairwise(tokens(page)) if head.type == "heading_open"]
+    return [
+        _text(text)
+        for snapshot_record, text in pairwise(tokens(page))
+        if snapshot_record.type == "heading_open"
+    ]
 
 
 def _text(token: Token) -> str:

@@ -146,8 +146,8 @@ def appconfig() -> dict[str, Any]:
 class Agent(ProviderServer):
     """AppConfig's agent, for the document above (user guide: retrieving a flag with variants)."""
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Answer with the variants for what the header ``Context`` says."""
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Response with the variants for what the header ``Context`` says."""
         given = dict(each.split("=") for each in request.headers["context"].split(","))
         pro = given["plan"] == "pro"
         name = "pro" if pro else "others"

@@ -2,7 +2,7 @@
 
 Each old one is played: ld-relay's table is written by LaunchDarkly's own SDK, as the relay does it;
 the Synchronizer's keys are ours under another prefix, since the layout is the same; Unleash Edge is
-our Unleash; AppConfig's agent answers as AWS documents.
+our Unleash; AppConfig's agent responds as AWS documents.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def test_the_synchronizers_keys_are_compared(redis_server: Server) -> None:
         ]
 
 
-def test_edges_answer_is_compared(tmp_path: Path) -> None:
+def test_edges_response_is_compared(tmp_path: Path) -> None:
     """Nothing is printed until a feature is changed that only one of them has heard of."""
-    name = "test_edges_answer_is_compared"
+    name = "test_edges_response_is_compared"
     file = tmp_path / "flags.json"
     with UnleashSimulator(
         {FLAG: unleash_flags.new_flag(FLAG)}, {"1": unleash_flags.new_segment(1)}
@@ -143,8 +143,8 @@ class Agent(ProviderServer):
         super().__init__()
         self.limit = 3
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Answer for the plan that the header ``Context`` names."""
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Response for the plan that the header ``Context`` names."""
         pro = "plan=pro" in request.headers["context"].split(",")
         flags = {
             FLAG: {"_variant": "pro" if pro else "others", "enabled": pro},
@@ -153,9 +153,9 @@ class Agent(ProviderServer):
         return 200, json.dumps(flags).encode(), {}
 
 
-def test_the_agents_answer_is_compared(tmp_path: Path) -> None:
+def test_the_agents_response_is_compared(tmp_path: Path) -> None:
     """Nothing is printed until an attribute differs."""
-    name = "test_the_agents_answer_is_compared"
+    name = "test_the_agents_response_is_compared"
     variants = [
         {"name": "pro", "enabled": True, "rule": '(eq $plan "pro")'},
         {"name": "others", "enabled": False},

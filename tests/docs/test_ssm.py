@@ -12,8 +12,8 @@ import pytest
 
 from simulators.aws import aws
 from storesync import providers
-from storesync.budget import SystemClock
-from storesync.sources import Hooks, Sources
+from storesync.deadline import SystemClock
+from storesync.sources import Sources, WebhookConfigs
 from tests.docs.pages import all_pages, blocks
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_what_is_put_makes_a_source(aws: StandIn, page: str, tmp_path: Path) -> 
             Name=f"{prefix}/{kind}/{name}", Type=options["--type"], Value=options["--value"]
         )
     sources = Sources(client, prefix, SystemClock())
-    hooks = Hooks(client, prefix, SystemClock())
+    webhooks = WebhookConfigs(client, prefix, SystemClock())
     assert sources.names() == sorted(names["sources"])
     for name in names["sources"]:
         source = sources.get(name)
@@ -62,4 +62,4 @@ def test_what_is_put_makes_a_source(aws: StandIn, page: str, tmp_path: Path) -> 
         assert (name in names["credentials"]) is provider.needs_key
         assert (name in names["webhooks"]) is bool(provider.methods)
         if provider.methods:
-            assert hooks.get(name).provider == source.provider
+            assert webhooks.get(name).provider == source.provider

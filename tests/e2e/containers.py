@@ -215,7 +215,7 @@ def image_name() -> str:
 def invoke(
     function: str, event: Path, *, home: Path, environment: Mapping[str, str]
 ) -> tuple[Any, str]:
-    """Run `sam local invoke` on what was built in *home*; return the answer and the log.
+    """Run `sam local invoke` on what was built in *home*; return the response and the log.
 
     Raises:
         AssertionError: sam failed; with what it said.

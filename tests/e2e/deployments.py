@@ -25,7 +25,7 @@ CONSUMER_STACK = "shop"
 PREFIX = "/flagstore"
 SOURCE = "prod"
 SILENT = "silent"
-"""A source that no webhook ever rings: what it holds, the schedule fetched."""
+"""A source that no webhook ever sync requests: what it holds, the schedule fetched."""
 SECRET = "only-for-this-test"
 NEXT_AGENT = "flagstore-next"
 
@@ -35,8 +35,8 @@ POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the example's function answers to a customer of each plan."""
+class Responses:
+    """What the example's function responds to a customer of each plan."""
 
     pro: dict[str, Any]
     free: dict[str, Any]
@@ -53,7 +53,7 @@ class Seen:
         schedule: the expression of its schedule.
         table_made_at: when the table was made.
         records: keys of the table's records.
-        answers: of a consumer that was there before the deployment.
+        responses: of a consumer that was there before the deployment.
 
     """
 
@@ -63,7 +63,7 @@ class Seen:
     schedule: str
     table_made_at: float
     records: frozenset[tuple[str, str]]
-    answers: Answers | None = None
+    responses: Responses | None = None
 
 
 def checkout(home: Path, folder: Path = REPOSITORY) -> Path:
@@ -135,21 +135,21 @@ class Life:
             schedule=self._schedule(deployed.sync_function),
             table_made_at=table["CreationDateTime"].timestamp(),
             records=self.records(deployed),
-            answers=self.answers() if self.consumer else None,
+            responses=self.responses() if self.consumer else None,
         )
 
     def configure(self, deployed: Deployed) -> None:
-        """Write the parameters of both sources, and tell the provider where to ring for one."""
+        """Write the parameters of both sources; give the provider the webhook URL of one."""
         ssm = self.aws.client("ssm")
         base = {"provider": "launchdarkly"}
         source = {**base, "allow_http": True}
         credential = {**base, "key": self.provider.sdk_key, "base_url": self.provider.url}
         options = {"project": self.provider.project, "environment": self.provider.environment}
-        hook = {**base, "secrets": [SECRET], "options": options}
+        webhook_config = {**base, "secrets": [SECRET], "options": options}
         for path, kind, content in (
             (f"sources/{SOURCE}", "String", source),
             (f"credentials/{SOURCE}", "SecureString", credential),
-            (f"webhooks/{SOURCE}", "SecureString", hook),
+            (f"webhooks/{SOURCE}", "SecureString", webhook_config),
             (f"sources/{SILENT}", "String", source),
             (f"credentials/{SILENT}", "SecureString", credential),
         ):
@@ -157,7 +157,7 @@ class Life:
         self.provider.webhook(f"{deployed.webhook_base_url}/{SOURCE}", SECRET)
 
     def change(self, flag: str, **fields: Any) -> int:
-        """Change a flag at the provider, which rings; return the webhook's last status."""
+        """Change a flag at the provider; return the last status of its webhook."""
         self.provider.set_flag(flag, **fields)
         self.provider.settle()
         return self.provider.deliveries[-1].statuses[-1]
@@ -171,9 +171,9 @@ class Life:
         repair(stack)
         self.consumer = stack.output("CheckoutFunctionName")
 
-    def answers(self) -> Answers:
+    def responses(self) -> Responses:
         """Invoke the example's function for two customers."""
-        return Answers(self._ask("pro"), self._ask("free"))
+        return Responses(self._ask("pro"), self._ask("free"))
 
     def agent(self) -> str:
         """Return what the last fetch called itself."""
@@ -216,11 +216,12 @@ class Life:
         return "\n".join(function_log(self.aws, name) for name in functions)
 
     def _ask(self, plan: str) -> dict[str, Any]:
-        answer = self.aws.client("lambda").invoke(
+        response = self.aws.client("lambda").invoke(
             FunctionName=self.consumer, Payload=json.dumps({"user": "ada", "plan": plan})
         )
-        # Before the first publication that is an error, which is no answer that anybody waits for.
-        told: dict[str, Any] = json.loads(answer["Payload"].read())
+        # Before the first publication that is an error, which is no response that anybody waits
+        # for.
+        told: dict[str, Any] = json.loads(response["Payload"].read())
         return told
 
     def _configuration(self, function: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from .deployments import (
     EXAMPLE,
     NEXT_AGENT,
     SILENT,
-    Answers,
     Life,
+    Responses,
     Seen,
     checkout,
     next_release,
@@ -65,7 +65,7 @@ CLASSIC = {"checkout": "classic"}
 
 
 def new(colour: str) -> dict[str, object]:
-    """Return the answer to a customer with the new checkout."""
+    """Return the response to a customer with the new checkout."""
     return {"checkout": "new", "button": colour, "payment_methods": ["card"]}
 
 
@@ -78,7 +78,7 @@ class Stage:
     """Of the webhooks."""
     agent: str
     """What the functions called themselves at the provider."""
-    answers: Answers
+    responses: Responses
     """Of a consumer that has this deployment's layer."""
 
 
@@ -112,18 +112,18 @@ def live(life: Life, seen: Seen, colour: str) -> Stage:
     deployed = seen.deployed
     statuses = [life.change("button-color", fallthrough={"variation": COLOURS.index(colour)})]
     life.deploy_consumer(deployed)
-    answers = settled(life, deployed, Answers(pro=new(colour), free=CLASSIC))
-    return Stage(seen, statuses, life.agent(), answers)
+    responses = settled(life, deployed, Responses(pro=new(colour), free=CLASSIC))
+    return Stage(seen, statuses, life.agent(), responses)
 
 
-def settled(life: Life, deployed: Deployed, wanted: Answers) -> Answers:
-    """Wait until the shop answers that; say what it and the functions said if it never does."""
+def settled(life: Life, deployed: Deployed, required: Responses) -> Responses:
+    """Wait until the shop responses that; say what it and the functions said if it never does."""
     try:
-        wait_for(lambda: life.answers() == wanted, f"{wanted}")
+        wait_for(lambda: life.responses() == required, f"{required}")
     except AssertionError as error:
         error.add_note(life.log(deployed)[-6000:])
         raise
-    return life.answers()
+    return life.responses()
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,13 @@ def first(life: Life, releases: tuple[Path, Path, Path]) -> Stage:
 @pytest.fixture(scope="module")
 def updated(life: Life, releases: tuple[Path, Path, Path], first: Stage) -> Stage:
     """Deploy the next release over it, with two other parameters."""
-    assert first.answers
+    assert first.responses
     return live(life, life.deploy(releases[1], CHANGED), "green")
 
 
 @pytest.fixture(scope="module")
 def scheduled(life: Life, updated: Stage) -> frozenset[tuple[str, str]]:
-    """Wait for the schedule, and return the records of the source that nothing else rings."""
+    """Wait for the schedule, and return the records of the source that nothing else requests."""
     deployed = updated.seen.deployed
 
     def silent() -> frozenset[tuple[str, str]]:
@@ -162,20 +162,20 @@ def rolled_back(
     scheduled: frozenset[tuple[str, str]],
 ) -> Stage:
     """Deploy the build of before, naming no parameter."""
-    assert updated.answers
+    assert updated.responses
     assert scheduled
     return live(life, life.deploy(releases[0], {}), "blue")
 
 
-def test_a_first_deployment_carries_a_flag_from_webhook_to_answer(first: Stage) -> None:
+def test_a_first_deployment_carries_a_flag_from_webhook_to_response(first: Stage) -> None:
     """HTTP API, queue, table, layer, the example's own template: a rule decides who gets it."""
     assert first.statuses == [202]
-    assert first.answers == Answers(pro=new("blue"), free=CLASSIC)
+    assert first.responses == Responses(pro=new("blue"), free=CLASSIC)
     assert first.seen.schedule == "rate(5 minutes)"
 
 
 def test_a_stranger_is_turned_away(life: Life, first: Stage) -> None:
-    """The deployed API answers a webhook that nobody signed with 401, other paths with 404."""
+    """The deployed API responses a webhook that nobody signed with 401, other paths with 404."""
     base = first.seen.deployed.webhook_base_url
     for path, status in (("prod", 401), ("nowhere", 404), ("prod/a/b", 404)):
         life.provider.send(f"{base}/{path}", {"x-ld-signature": "0" * 64}, b"{}", 1)
@@ -186,7 +186,7 @@ def test_a_stranger_is_turned_away(life: Life, first: Stage) -> None:
 def test_signatures_and_rights_are_checked(life: Life, first: Stage) -> None:
     """What passes here is signed and allowed: a reader may read, not write, and not unsigned."""
     table = first.seen.deployed.table
-    key = {"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}}
+    key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
     right, wrong = life.reader(first.seen.deployed)
     assert right.get_item(TableName=table, Key=key)["Item"]
     with pytest.raises(ClientError, match="AccessDeniedException"):
@@ -213,12 +213,12 @@ def test_an_update_keeps_the_table_and_the_webhooks_address(first: Stage, update
     assert after.table_made_at == before.table_made_at
     assert after.records
     assert updated.statuses == [202]
-    assert updated.answers == Answers(pro=new("green"), free=CLASSIC)
+    assert updated.responses == Responses(pro=new("green"), free=CLASSIC)
 
 
 def test_an_update_leaves_consumers_alone(updated: Stage) -> None:
     """Whoever pinned the layer of before goes on reading with it."""
-    assert updated.seen.answers == Answers(pro=new("blue"), free=CLASSIC)
+    assert updated.seen.responses == Responses(pro=new("blue"), free=CLASSIC)
 
 
 def test_the_schedule_runs(updated: Stage, scheduled: frozenset[tuple[str, str]]) -> None:
@@ -243,6 +243,6 @@ def test_a_rollback_keeps_the_table(
     """What the next release wrote is there and readable, and webhooks go on changing it."""
     assert rolled_back.seen.table_made_at == first.seen.table_made_at
     assert rolled_back.seen.records >= scheduled
-    assert rolled_back.seen.answers == Answers(pro=new("green"), free=CLASSIC)
+    assert rolled_back.seen.responses == Responses(pro=new("green"), free=CLASSIC)
     assert rolled_back.statuses == [202]
-    assert rolled_back.answers == Answers(pro=new("blue"), free=CLASSIC)
+    assert rolled_back.responses == Responses(pro=new("blue"), free=CLASSIC)

@@ -30,7 +30,7 @@ ENDPOINT = "AWS_ENDPOINT_URL_SERVERLESSAPPLICATIONREPOSITORY"
 
 @dataclass
 class Repository:
-    """A context manager: answers as the repository of applications does to a new one.
+    """A context manager: responds as the repository of applications does to a new one.
 
     The stand-in has no such service. Attributes:
         asked: method, path and body of each request.
@@ -46,11 +46,11 @@ class Repository:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 asked.append((self.command, self.path, json.loads(body)))
-                answer = json.dumps({"applicationId": "arn:aws:serverlessrepo:::flagstore"})
+                response = json.dumps({"applicationId": "arn:aws:serverlessrepo:::flagstore"})
                 self.send_response(201)
-                self.send_header("Content-Length", str(len(answer)))
+                self.send_header("Content-Length", str(len(response)))
                 self.end_headers()
-                self.wfile.write(answer.encode())
+                self.wfile.write(response.encode())
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -65,7 +65,7 @@ class Repository:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Where it responses."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
 

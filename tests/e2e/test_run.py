@@ -158,9 +158,9 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
         "sam build",
         "sam deploy",
         "LaunchDarkly with 49 flags",
-        "answered with 202, then published to DynamoDB",
-        "answered with 401",
-        "consumer | 50 flags, ticket ",
+        "responded with 202, then published to DynamoDB",
+        "responded with 401",
+        "consumer | 50 flags, fencing token ",
         "consumer | new-checkout: off",
         "consumer | new-checkout: on",
         "All of it worked",
@@ -179,10 +179,10 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
 def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
     temporary: Path, provider: str, accepted: int
 ) -> None:
-    """What it says to try works: change a flag, ring by hand; then Ctrl-C ends everything."""
+    """What it says to try works: change a flag, request by hand; then Ctrl-C ends everything."""
     with Run(["make", "run", "KEEP=1", f"PROVIDER={provider}"], temporary) as run:
         run.wait_for("Ctrl-C ends it")
-        assert f"answered with {accepted}, then published" in run.output
+        assert f"responded with {accepted}, then published" in run.output
         toggle = re.search(r"curl -X POST (\S+)", run.output)
         by_hand = CURL.search(run.output)
         secret = re.search(r"the secret is (\w+)", run.output)
@@ -193,7 +193,7 @@ def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
         assert aws
         assert plain
         assert _post(toggle[1], "", {}) == 200
-        run.wait_for("consumer | new-checkout: off, ticket", 20)
+        run.wait_for("consumer | new-checkout: off, fencing token", 20)
         ca_file, url, body, name, value = by_hand.groups("")
         assert secret[1] in url + value
         assert _post(url, body, {name: value} if name else {}, ca_file) == accepted
@@ -221,9 +221,9 @@ def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> N
     for told in (
         "redis-server on 127.0.0.1, with TLS",
         "Unleash with 49 flags",
-        "answered with 202, then published to Redis",
+        "responded with 202, then published to Redis",
         "with the deployed layer and the URL of Redis, no more",
-        "consumer | 50 flags, ticket ",
+        "consumer | 50 flags, fencing token ",
         "consumer | new-checkout: off",
         "consumer | new-checkout: on",
         "All of it worked",

@@ -28,7 +28,7 @@ from tools import make_events
 
 from .containers import ARCHITECTURE, Engine, NoEngineError, invoke
 from .deployments import checkout
-from .test_sample_events import BY_HAND, FORGED, SIGNED, SOURCES, TOLD, hook_options, load
+from .test_sample_events import BY_HAND, FORGED, SIGNED, SOURCES, TOLD, load, webhook_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,14 +62,14 @@ class Local:
 
     def invoke(self, function: str, event: str) -> Any:
         """Run a function in a container on a sample."""
-        answer, log = invoke(
+        response, log = invoke(
             function, make_events.DIRECTORY / event, home=self.home, environment=self.environment
         )
         assert "SAM_CONTAINER_ID" in log
-        return answer
+        return response
 
-    def rings(self) -> list[str]:
-        """Take what is on the queue: the names of the sources that rang."""
+    def requests(self) -> list[str]:
+        """Take what is on the queue: the names of the sources that requested a sync."""
         sqs = self.aws.client("sqs")
         taken = sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)
         messages = taken.get("Messages", [])
@@ -169,7 +169,7 @@ def _configure(
         "webhooks": {
             "provider": provider,
             "secrets": [make_events.SECRET],
-            "options": hook_options(provider),
+            "options": webhook_options(provider),
         },
     }
     for kind, content in contents.items():
@@ -179,23 +179,23 @@ def _configure(
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_a_signed_webhook_is_accepted_and_rings(local: Local, name: str) -> None:
-    """`sam local invoke WebhookFunction` answers as the provider wants, and one ring is queued."""
+def test_a_signed_webhook_is_accepted_and_requests(local: Local, name: str) -> None:
+    """`sam local invoke WebhookFunction` responds as the provider wants and queues one request."""
     source = load(name)["pathParameters"]["source"]
     assert local.invoke("WebhookFunction", name)["statusCode"] == SOURCES[source].accepted
-    assert local.rings() == [source]
+    assert local.requests() == [source]
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_strangers_webhook_is_refused(local: Local, name: str) -> None:
-    """401, and no ring."""
+    """401, and no sync request."""
     assert local.invoke("WebhookFunction", name)["statusCode"] == 401
-    assert local.rings() == []
+    assert local.requests() == []
 
 
 @pytest.mark.parametrize("name", BY_HAND + TOLD)
 def test_sync_function_takes_what_is_no_webhook(local: Local, name: str) -> None:
-    """The schedule, rings from the queue, a person's event, AWS' own: every source is there."""
+    """The schedule, requests from the queue, a person's event, AWS' own: every source is there."""
     told = local.invoke("SyncFunction", name)
     if name in {"sqs-batch.json", "appconfig-sqs.json"}:
         assert told == {"batchItemFailures": []}

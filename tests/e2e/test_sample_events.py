@@ -129,10 +129,10 @@ class Kind(NamedTuple):
     """The status that the provider takes for a delivery."""
 
 
-def hook_options(provider: str) -> dict[str, str]:
+def webhook_options(provider: str) -> dict[str, str]:
     """Return the options that name what the samples are of, those that the provider knows."""
     named = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
-    return {name: named[name] for name in get(provider).hook_options}
+    return {name: named[name] for name in get(provider).webhook_options}
 
 
 SOURCES = {
@@ -198,7 +198,7 @@ class Deployment:
             store = DynamoDBReader(self.table, transport)
             return flagstore.Client(source, store=store).snapshot()
 
-    def rings(self) -> list[dict[str, Any]]:
+    def requests(self) -> list[dict[str, Any]]:
         """Take what is on the queue, as the poller hands it to SyncFunction."""
         received = self.aws.client("sqs").receive_message(
             QueueUrl=self.queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
@@ -215,13 +215,13 @@ class Deployment:
         ]
 
     def flag_data(self) -> dict[tuple[str, str], Any]:
-        """Return every record but the pulses, which each check moves on."""
+        """Return every record but the source states, which each check moves on."""
         pages = self.aws.client("dynamodb").get_paginator("scan").paginate(TableName=self.table)
         return {
             (item["namespace"]["S"], item["key"]["S"]): item
             for page in pages
             for item in page["Items"]
-            if item["key"]["S"] != "pulse"
+            if item["key"]["S"] != "state"
         }
 
 
@@ -281,15 +281,15 @@ def _configure(
     options: Mapping[str, str],
 ) -> None:
     ssm = aws.client("ssm")
-    hook = {
+    webhook_config = {
         "provider": provider,
         "secrets": [make_events.SECRET],
-        "options": hook_options(provider),
+        "options": webhook_options(provider),
     }
     contents: dict[str, Mapping[str, Any]] = {
         "sources": {"provider": provider, "allow_http": True, "options": options},
         "credentials": {"provider": provider, **credential},
-        "webhooks": hook,
+        "webhooks": webhook_config,
     }
     for path, content in contents.items():
         ssm.put_parameter(
@@ -297,21 +297,21 @@ def _configure(
         )
 
 
-def answer(invocation: Invocation) -> Any:
+def response(invocation: Invocation) -> Any:
     """Return what a function returned; it raised nothing."""
     assert invocation.error is None, invocation.log
     return invocation.payload
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_a_signed_webhook_rings_and_is_synced(deployment: Deployment, name: str) -> None:
-    """WebhookFunction puts one ring on the queue, SyncFunction serves it, a reader sees it."""
+def test_a_signed_webhook_requests_and_is_synced(deployment: Deployment, name: str) -> None:
+    """WebhookFunction puts one request on the queue, SyncFunction serves it, a reader sees it."""
     event = load(name)
     source = event["pathParameters"]["source"]
-    assert answer(deployment.webhook.invoke(event))["statusCode"] == SOURCES[source].accepted
-    rings = deployment.rings()
-    assert [json.loads(ring["body"])["source"] for ring in rings] == [source]
-    assert answer(deployment.sync.invoke({"Records": rings})) == {"batchItemFailures": []}
+    assert response(deployment.webhook.invoke(event))["statusCode"] == SOURCES[source].accepted
+    sync_requests = deployment.requests()
+    assert [json.loads(request["body"])["source"] for request in sync_requests] == [source]
+    assert response(deployment.sync.invoke({"Records": sync_requests})) == {"batchItemFailures": []}
     flags = deployment.published(source)
     assert len(flags) == FLAGS + 1
     assert flags["new-checkout"] == deployment.providers[source].newest()["flags"]["new-checkout"]
@@ -324,17 +324,17 @@ def test_sync_function_takes_a_webhook_event_by_itself(deployment: Deployment, n
     """`sam local invoke SyncFunction -e` with a webhook does the whole job, without the queue."""
     event = load(name)
     source = event["pathParameters"]["source"]
-    told = answer(deployment.sync.invoke(event))
+    told = response(deployment.sync.invoke(event))
     assert (told["source"], told["outcome"], told["fetches"]) == (source, "published", 1)
     assert told["counts"]["flags"] == FLAGS + 1
     assert "new-checkout" in deployment.published(source)
-    assert deployment.rings() == []
+    assert deployment.requests() == []
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_an_event_of_aws_rings_its_source(deployment: Deployment, name: str) -> None:
+def test_an_event_of_aws_requests_its_source(deployment: Deployment, name: str) -> None:
     """SyncFunction takes it from the queue, from EventBridge and from SNS, and a reader sees it."""
-    told = answer(deployment.sync.invoke(load(name)))
+    told = response(deployment.sync.invoke(load(name)))
     source = make_events.APPCONFIG_SOURCE
     if name == "appconfig-sqs.json":
         assert told == {"batchItemFailures": []}
@@ -349,10 +349,10 @@ def test_an_event_of_aws_rings_its_source(deployment: Deployment, name: str) -> 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> None:
-    """WebhookFunction answers 401 and puts nothing on the queue; nobody asks the provider."""
+    """WebhookFunction responds with 401 and puts nothing on the queue; nobody asks the provider."""
     event = load(name)
-    assert answer(deployment.webhook.invoke(event))["statusCode"] == 401
-    assert deployment.rings() == []
+    assert response(deployment.webhook.invoke(event))["statusCode"] == 401
+    assert deployment.requests() == []
     assert deployment.providers[event["pathParameters"]["source"]].requests == []
 
 
@@ -360,18 +360,18 @@ def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> No
 def test_whoever_may_invoke_sync_function_needs_no_signature(
     deployment: Deployment, name: str
 ) -> None:
-    """SyncFunction checks no signature: the event is a ring, and carries no flag data anyway."""
-    assert answer(deployment.sync.invoke(load(name)))["outcome"] == "published"
+    """SyncFunction checks no signature: the event is a request, and carries no flag data anyway."""
+    assert response(deployment.sync.invoke(load(name)))["outcome"] == "published"
 
 
 def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
-    """The second delivery costs one conditional request, and writes no record but the pulse."""
-    first = answer(deployment.sync.invoke(load("unleash-feature-enabled.json")))
+    """The second delivery costs one conditional request, and writes no record but the state."""
+    first = response(deployment.sync.invoke(load("unleash-feature-enabled.json")))
     before = deployment.flag_data()
-    again = answer(deployment.sync.invoke(load("unleash-duplicate.json")))
+    again = response(deployment.sync.invoke(load("unleash-duplicate.json")))
     assert (first["outcome"], again["outcome"]) == ("published", "unchanged")
     assert again["digest"] == first["digest"]
-    assert again["ticket"] > first["ticket"]
+    assert again["token"] > first["token"]
     assert deployment.flag_data() == before
     _, conditional = deployment.providers[make_events.UNLEASH_SOURCE].requests
     assert "if-none-match" in conditional.headers
@@ -379,7 +379,7 @@ def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
 
 def test_the_schedule_queues_every_source(deployment: Deployment) -> None:
     """One event, a check of each source, some seconds apart."""
-    told = answer(deployment.sync.invoke(load("schedule.json")))
+    told = response(deployment.sync.invoke(load("schedule.json")))
     outcomes = {each["source"]: each["outcome"] for each in told}
     assert outcomes == dict.fromkeys(SOURCES, "queued")
     delays = [each["delay_s"] for each in told]
@@ -388,7 +388,7 @@ def test_the_schedule_queues_every_source(deployment: Deployment) -> None:
 
 def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment) -> None:
     """Three messages, two sources, two fetches, no failure."""
-    told = answer(deployment.sync.invoke(load("sqs-batch.json")))
+    told = response(deployment.sync.invoke(load("sqs-batch.json")))
     assert told == {"batchItemFailures": []}
     for source in (make_events.LAUNCHDARKLY_SOURCE, make_events.UNLEASH_SOURCE):
         assert len(deployment.providers[source].requests) == 1
@@ -399,18 +399,18 @@ def test_a_person_allows_the_very_set_that_was_refused(deployment: Deployment) -
     """The zeros of the sample allow nothing; the digest that the refusal named does."""
     event = load("manual-allow-shrink.json")
     source = event["source"]
-    assert answer(deployment.sync.invoke({"source": source}))["outcome"] == "published"
+    assert response(deployment.sync.invoke({"source": source}))["outcome"] == "published"
     launchdarkly = deployment.providers[source]
     assert isinstance(launchdarkly, LaunchDarklySimulator)
     for key in list(launchdarkly.flags())[: FLAGS // 2]:
         launchdarkly.remove_flag(key)
 
-    refused = answer(deployment.sync.invoke(event))
+    refused = response(deployment.sync.invoke(event))
     assert refused["outcome"] == "failed"
     named = re.search(r'"allow_shrink": "([0-9a-f]{64})"', refused["error"])
     assert named
     assert len(deployment.published(source)) == FLAGS + 1
 
-    allowed = answer(deployment.sync.invoke({**event, "allow_shrink": named[1]}))
+    allowed = response(deployment.sync.invoke({**event, "allow_shrink": named[1]}))
     assert (allowed["outcome"], allowed["removed"]) == ("published", FLAGS // 2)
     assert len(deployment.published(source)) == FLAGS // 2 + 1

@@ -25,7 +25,7 @@ from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
 from storesync.cli.registration import UNLEASH_EVENTS, Registrar
-from storesync.model import Hook, Secret
+from storesync.model import Secret, WebhookConfig
 
 from . import unleash_server
 from .unleash_admin import Admin, Json, rollout
@@ -49,18 +49,18 @@ AUTHORIZATION = f"Bearer {SECRET}"
 PARAMETERS = {
     "ReconcileMinutes": "1",
     # What arrives is to be a webhook's doing, not a later check's that an earlier webhook left.
-    "TrailingSyncSeconds": "0",
+    "FollowUpSyncSeconds": "0",
 }
 
 LIMIT_S = 20.0
-"""Within this, what a webhook rang for must be readable, on a busy machine too."""
+"""Within this, what a webhook requested a sync for must be readable, on a busy machine too."""
 SCHEDULE_LIMIT_S = 90.0
 """The stand-in looks at its schedules every 10 s, and one firing may meet a restart."""
 ALONE_S = 1.1
-"""After a pause as long as this, a ring waits for no earlier one's check."""
+"""After a pause as long as this, a sync request waits for no earlier one's check."""
 TTL_S = 0.05
 UNSUNG = "unsung"
-"""A flag that is on where no webhook rings."""
+"""A flag that is on where no webhook requests a sync."""
 
 BULK = [f"bulk-{number:02}" for number in range(30)]
 
@@ -83,14 +83,14 @@ class Chain:
     addon_id: int
     client: Client
     silent: Client
-    """Reads the source that no webhook ever rings."""
+    """Reads the source that no webhook ever sync requests."""
     begun_after: int
     """The last event before the webhook was registered."""
     ready_at: float = field(default_factory=time.monotonic)
     latencies: list[float] = field(default_factory=list)
 
     @property
-    def hook(self) -> str:
+    def webhook(self) -> str:
         """Where the webhook goes."""
         return f"{self.deployed.webhook_base_url}/{SOURCE}"
 
@@ -118,17 +118,17 @@ class Chain:
         return arrived(self.client.snapshot())
 
     def agree(self) -> None:
-        """Wait until reader and table hold what the server itself answers."""
+        """Wait until reader and table hold what the server itself responses."""
         wait_for(
             lambda: self.served() == read(self.client) == self.rows(), "agreement on all flags"
         )
 
     def served(self, environment: str = "development") -> Content:
         """Return what the server serves to any SDK."""
-        answer = self.server.features(environment)
+        response = self.server.features(environment)
         return Content(
-            {flag["name"]: flag for flag in answer["features"]},
-            {str(segment["id"]): segment for segment in answer["segments"]},
+            {flag["name"]: flag for flag in response["features"]},
+            {str(segment["id"]): segment for segment in response["segments"]},
         )
 
     def rows(self) -> Content:
@@ -170,40 +170,42 @@ class Chain:
     def delivered(self) -> bool:
         """Say whether the server has worked off its newest events."""
         done = {each["event"]["id"] for each in self.deliveries()}
-        rings = [each["id"] for each in self.admin.events() if each["type"] in UNLEASH_EVENTS]
-        return {number for number in rings[:10] if number > self.begun_after} <= done
+        sync_requests = [
+            each["id"] for each in self.admin.events() if each["type"] in UNLEASH_EVENTS
+        ]
+        return {number for number in sync_requests[:10] if number > self.begun_after} <= done
 
     def delivery_about(self, flag: str) -> Json | None:
         """Return the newest delivery of an event of that flag."""
         return next((d for d in self.deliveries() if d["event"]["featureName"] == flag), None)
 
     def invoke(self, event: Json) -> Any:
-        """Invoke SyncFunction through the Lambda API and return what it answers."""
-        answer = self.aws.client("lambda").invoke(
+        """Invoke SyncFunction through the Lambda API and return what it responses."""
+        response = self.aws.client("lambda").invoke(
             FunctionName=self.deployed.sync_function, Payload=json.dumps(event)
         )
-        text = answer["Payload"].read()
-        assert "FunctionError" not in answer, text
+        text = response["Payload"].read()
+        assert "FunctionError" not in response, text
         return json.loads(text)
 
     def queued(self, url: str = "") -> int:
         """Return the number of messages that are on the queue, in flight and delayed included."""
         names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
-        answer = self.aws.client("sqs").get_queue_attributes(
+        response = self.aws.client("sqs").get_queue_attributes(
             QueueUrl=url or self.deployed.queue_url, AttributeNames=names
         )
-        return sum(int(answer["Attributes"][name]) for name in names)
+        return sum(int(response["Attributes"][name]) for name in names)
 
     @contextmanager
-    def hook_at(self, url: str, authorization: str = AUTHORIZATION) -> Iterator[None]:
-        """Send the server's webhook elsewhere for a while; all earlier rings are served by then."""
+    def webhook_at(self, url: str, authorization: str = AUTHORIZATION) -> Iterator[None]:
+        """Send the server's webhook elsewhere once all earlier requests are served."""
         wait_for(self.delivered, "delivery of every event so far")
         self._point(url, authorization)
         wait_for(lambda: not self.queued(), "empty queue")
         try:
             yield
         finally:
-            self._point(self.hook, AUTHORIZATION)
+            self._point(self.webhook, AUTHORIZATION)
 
     def _point(self, url: str, authorization: str) -> None:
         self.admin.change_webhook(self.addon_id, url, authorization=authorization)
@@ -314,9 +316,9 @@ def chain(record_testsuite_property: Callable[[str, object], None]) -> Iterator[
             running.callback(transport.close)
             store = DynamoDBReader(deployed.table, transport)
             clients.append(Client(source, store=store, ttl_s=TTL_S))
-        hook = {"provider": "unleash", "method": "authorization", "secrets": [SECRET]}
+        webhook = {"provider": "unleash", "method": "authorization", "secrets": [SECRET]}
         options = {"environment": "development"}
-        put(aws, f"webhooks/{SOURCE}", hook | {"options": options}, secret=True)
+        put(aws, f"webhooks/{SOURCE}", webhook | {"options": options}, secret=True)
         url = f"{deployed.webhook_base_url}/{SOURCE}"
         addon_id = server.register_webhook(url, authorization=AUTHORIZATION)
         begun_after = max(each["id"] for each in server.admin.events())
@@ -448,7 +450,7 @@ def test_archived_and_deleted_flags_disappear(chain: Chain) -> None:
             lambda flags: "short-lived" not in flags,
         )
         chain.follow(
-            lambda: chain.admin.revive("short-lived"),
+            lambda: chain.admin.restore_source("short-lived"),
             "feature-revived",
             lambda flags: "short-lived" in flags,
         )
@@ -461,8 +463,8 @@ def test_archived_and_deleted_flags_disappear(chain: Chain) -> None:
     assert "short-lived" not in chain.rows().flags
 
 
-def test_other_environments_do_not_ring(chain: Chain) -> None:
-    """A change in another environment is acknowledged, and rings nothing."""
+def test_other_environments_do_not_request(chain: Chain) -> None:
+    """A change in another environment is acknowledged, and requests no sync."""
     newest = chain.newest()
     chain.admin.create_flag("elsewhere")
     chain.admin.enable("elsewhere", "production")
@@ -472,26 +474,28 @@ def test_other_environments_do_not_ring(chain: Chain) -> None:
     assert delivery["state"] == "success"
     wait_for(lambda: chain.shows(lambda flags: "elsewhere" in flags), "flag")
     assert not is_on(chain.client.snapshot(), "elsewhere")
-    rang = {line.get("delivery") for line in chain.log(chain.deployed.webhook_function)}
-    assert str(delivery["event"]["id"]) not in rang
+    requested = {line.get("delivery") for line in chain.log(chain.deployed.webhook_function)}
+    assert str(delivery["event"]["id"]) not in requested
     chain.agree()
 
 
 def test_many_webhooks_at_once_end_in_the_right_state(chain: Chain) -> None:
     """A bulk switch of 30 flags, and back, leaves what the server serves in far fewer fetches."""
-    with Gate(chain.hook, chain.aws.ca_file, BULK) as gate, chain.hook_at(gate.url):
+    with Gate(chain.webhook, chain.aws.ca_file, BULK) as gate, chain.webhook_at(gate.url):
         for name in BULK:
             chain.admin.create_flag(name)
         wait_for(lambda: chain.shows(lambda flags: set(BULK) <= set(flags)), "new flags")
         chain.agree()
         fetched = chain.fetches()
-        for switch, wanted in ((chain.admin.enable_all, True), (chain.admin.disable_all, False)):
+        for switch, required in ((chain.admin.enable_all, True), (chain.admin.disable_all, False)):
             begun = time.monotonic()
             switch(BULK)
             called = time.monotonic()
-            wait_for(lambda wanted=wanted: chain.shows(all_are(BULK, on=wanted)), "bulk switch")
+            wait_for(
+                lambda required=required: chain.shows(all_are(BULK, on=required)), "bulk switch"
+            )
             print(
-                f"30 flags on={wanted}: {called - begun:.2f} s for the call, "
+                f"30 flags on={required}: {called - begun:.2f} s for the call, "
                 f"{time.monotonic() - begun:.2f} s from its beginning to readable"
             )
         # 30 for new flags, 60 since the first switch adds a strategy too, 30.
@@ -537,17 +541,17 @@ json.dump({key: flags[key] for key in flags}, sys.stdout)
 
 
 def test_a_webhook_without_the_secret_is_refused(chain: Chain) -> None:
-    """A missing or wrong authorization header is answered with 401, and nothing is queued."""
+    """A missing or wrong authorization header is responded with 401, and nothing is queued."""
     event = b'{"id":1,"type":"feature-created","featureName":"forged","environment":null}'
     with chain.nobody_takes():
         for given in (None, "", "Bearer", "Bearer wrong", SECRET + "x", SECRET[:-1]):
             headers = {} if given is None else {"Authorization": given}
-            assert post(chain.hook, event, headers, chain.aws.ca_file) == 401, given
+            assert post(chain.webhook, event, headers, chain.aws.ca_file) == 401, given
         assert chain.queued() == 0
         # The same with the secret is queued: it was the secret, and the count does count.
         signed = {"Authorization": AUTHORIZATION}
-        assert post(chain.hook, event, signed, chain.aws.ca_file) == 202
-        assert post(f"{chain.hook}-other", event, signed, chain.aws.ca_file) == 404
+        assert post(chain.webhook, event, signed, chain.aws.ca_file) == 202
+        assert post(f"{chain.webhook}-other", event, signed, chain.aws.ca_file) == 404
         assert chain.queued() == 1
     wait_for(lambda: not chain.queued(), "empty queue")
 
@@ -563,11 +567,11 @@ def test_another_environments_flags_are_refused(chain: Chain, name: str) -> None
         ),
     }[name]
     with configured(chain.aws, name, key=token, base_url=chain.server.url):
-        answer = chain.invoke({"source": name})
-    assert answer["outcome"] == "failed"
-    assert said in answer["error"]
-    assert token not in answer["error"]
-    key = {"namespace": {"S": f"{name}:$head"}, "key": {"S": "1"}}
+        response = chain.invoke({"source": name})
+    assert response["outcome"] == "failed"
+    assert said in response["error"]
+    assert token not in response["error"]
+    key = {"namespace": {"S": f"{name}:$snapshot"}, "key": {"S": "1"}}
     found = chain.aws.client("dynamodb").get_item(TableName=chain.deployed.table, Key=key)
     assert "Item" not in found
 
@@ -585,8 +589,8 @@ def test_the_deployed_schedule_brings_what_nothing_rang_for(chain: Chain) -> Non
 
 
 def test_a_check_of_the_schedule_heals_a_rejected_webhook(chain: Chain) -> None:
-    """What a webhook with an outdated secret did not ring for, the next scheduled check brings."""
-    with chain.hook_at(chain.hook, authorization="Bearer outdated"):
+    """The next scheduled check brings what a webhook with an outdated secret did not."""
+    with chain.webhook_at(chain.webhook, authorization="Bearer outdated"):
         refused, begun = len(chain.refusals()), time.time()
         chain.admin.create_flag("rejected")
         failed = wait_for(lambda: chain.delivery_about("rejected"), "delivery")
@@ -604,15 +608,15 @@ def test_the_command_line_registers_at_a_real_server(chain: Chain) -> None:
     """`source add --register` makes one webhook with every event, finds it, and changes that."""
     base = "http://127.0.0.1:9/webhooks"
     registrar = Registrar(chain.server.url, chain.server.admin_token)
-    hook = Hook("registered", "unleash", "authorization", (Secret(AUTHORIZATION),))
-    assert registrar.find(base, hook) is None
+    webhook = WebhookConfig("registered", "unleash", "authorization", (Secret(AUTHORIZATION),))
+    assert registrar.find(base, webhook) is None
     before = len(chain.admin.webhooks())
-    assert registrar.register(base, hook) == "made"
+    assert registrar.register(base, webhook) == "made"
     header = replace(
-        hook, method="header", header="x-secret", options={"environment": "production"}
+        webhook, method="header", header="x-secret", options={"environment": "production"}
     )
     assert registrar.register(base, header) == "changed"
-    there = registrar.find(base, hook)
+    there = registrar.find(base, webhook)
     assert there is not None
     assert there["enabled"]
     assert set(there["events"]) == set(UNLEASH_EVENTS)
@@ -631,7 +635,7 @@ def test_every_registered_event_is_one_that_the_server_knows() -> None:
 
 
 def test_nothing_failed_on_the_way(chain: Chain) -> None:
-    """After all of this no ring was given up, and neither function logged an error."""
+    """After all of this no sync request was given up, and neither function logged an error."""
     wait_for(lambda: not chain.queued(), "empty queue")
     assert chain.queued(chain.deployed.dlq_url) == 0
     for function in (chain.deployed.sync_function, chain.deployed.webhook_function):
@@ -676,7 +680,7 @@ def all_are(names: Sequence[str], *, on: bool) -> Seen:
 
 
 def post(url: str, body: bytes, headers: dict[str, str], ca_file: Path) -> int:
-    """Send a webhook and return the status of the answer."""
+    """Send a webhook and return the status of the response."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy of the developer's between us and 127.0.0.1
         session.verify = str(ca_file)

@@ -67,20 +67,20 @@ class Admin:
         self._call("POST", f"{_flags(name)}/environments/{environment}/off")
 
     def enable_all(self, names: Iterable[str], environment: str = "development") -> None:
-        """Turn many flags on in one call, which rings the webhook at least once per flag."""
+        """Turn many flags on in one call, which sends at least one webhook per flag."""
         self._call("POST", _bulk(environment, "on"), {"features": list(names)})
 
     def disable_all(self, names: Iterable[str], environment: str = "development") -> None:
-        """Turn many flags off in one call, which rings the webhook once per flag."""
+        """Turn many flags off in one call, which requests a sync the webhook once per flag."""
         self._call("POST", _bulk(environment, "off"), {"features": list(names)})
 
     def archive(self, name: str) -> None:
         """Archive the flag, which takes it out of what SDKs are served."""
         self._call("DELETE", _flags(name))
 
-    def revive(self, name: str) -> None:
+    def restore_source(self, name: str) -> None:
         """Bring an archived flag back, off everywhere."""
-        self._call("POST", f"/api/admin/archive/revive/{name}")
+        self._call("POST", f"/api/admin/archive/restore_source/{name}")
 
     def delete(self, name: str) -> None:
         """Delete an archived flag for good."""
@@ -141,12 +141,13 @@ class Admin:
         """Register a webhook and return the id that `delivery_log` takes.
 
         A running server may take up to 60 s to hear of it: `UnleashServer.register_webhook` is
-        for tests that won't wait. The server checks no event name: a misspelt one never rings.
+        for tests that won't wait. The server checks no event name: a misspelt one never sync
+        requests.
 
         Args:
             url: Where to POST.
             authorization: Sent as the `Authorization` header, word for word; empty: no header.
-            events: The event types that ring it.
+            events: The event types that sync request it.
 
         """
         addon = _webhook(url, authorization, events)
@@ -180,11 +181,11 @@ class Admin:
         return dict(self._call("POST", path, body))
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
-        answer = self._session.request(method, self._url + path, json=body, timeout=TIMEOUT_S)
-        if not answer.ok:
-            raise AdminError(f"{method} {path} answered {answer.status_code}: {answer.text}")
-        is_json = answer.headers.get("Content-Type", "").startswith("application/json")
-        return answer.json() if answer.content and is_json else None
+        response = self._session.request(method, self._url + path, json=body, timeout=TIMEOUT_S)
+        if not response.ok:
+            raise AdminError(f"{method} {path} answered {response.status_code}: {response.text}")
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        return response.json() if response.content and is_json else None
 
 
 def _flags(name: str = "") -> str:

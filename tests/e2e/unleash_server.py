@@ -147,7 +147,7 @@ class UnleashServer:
         return f"*:{environment}.{_SECRET}"
 
     def features(self, environment: str = "development") -> Json:
-        """Return the answer of `/api/client/features`: `features`, `segments`, `meta` and more.
+        """Return the response of `/api/client/features`: `features`, `segments`, `meta` and more.
 
         It may trail a change made through the admin API by up to a second.
         """
@@ -156,9 +156,9 @@ class UnleashServer:
             "Unleash-Client-Spec": CLIENT_SPEC,
         }
         url = f"{self.url}/api/client/features"
-        answer = self._http.get(url, headers=headers, timeout=TIMEOUT_S)
-        answer.raise_for_status()
-        return dict(answer.json())
+        response = self._http.get(url, headers=headers, timeout=TIMEOUT_S)
+        response.raise_for_status()
+        return dict(response.json())
 
     def register_webhook(self, url: str, *, authorization: str = "") -> int:
         """Register a webhook that hears the very next event, and return its id.

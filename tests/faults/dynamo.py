@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from simulators.provider import NoHttp
-from storesync.budget import Budget
-from storesync.model import Report, Ring, Secret, Source
+from storesync.deadline import Deadline
+from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import DynamoDBStore
 
@@ -52,12 +52,12 @@ class Rig:
     clock: FakeClock
 
     def sync(self, client: Any = None, *, seconds: float = 60.0, step_s: float = 10.0) -> Report:
-        """Run one sync, as a ring of the schedule would, some seconds after the last one."""
+        """Run one sync, as a request of the schedule would, some seconds after the last one."""
         self.clock.advance(step_s)
-        budget = Budget(self.clock, random.Random(1), seconds)
-        store = DynamoDBStore(client or self.table.client, self.table.name, budget)
-        sync = Sync(SOURCE, self.provider, store, http=NoHttp(), budget=budget)
-        return sync.run([Ring("prod", trigger="schedule")])
+        deadline = Deadline(self.clock, random.Random(1), seconds)
+        store = DynamoDBStore(client or self.table.client, self.table.name, deadline)
+        sync = Sync(SOURCE, self.provider, store, http=NoHttp(), deadline=deadline)
+        return sync.run([SyncRequest("prod", trigger="schedule")])
 
     def reader(self) -> tuple[Client, CountingTransport]:
         """Return a fresh reader over the lean transport, and its count of calls."""
@@ -75,10 +75,10 @@ class Rig:
 
     def items(self, namespace: str) -> list[dict[str, Any]]:
         """Return the raw items of one namespace."""
-        answer = self.table.client.query(
+        response = self.table.client.query(
             TableName=self.table.name,
             KeyConditionExpression="namespace = :n",
             ExpressionAttributeValues={":n": {"S": namespace}},
         )
-        found: list[dict[str, Any]] = answer["Items"]
+        found: list[dict[str, Any]] = response["Items"]
         return found

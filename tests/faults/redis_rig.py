@@ -15,8 +15,8 @@ from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
 from simulators.clock import FakeClock
 from simulators.provider import NoHttp
-from storesync.budget import Budget
-from storesync.model import Report, Ring
+from storesync.deadline import Deadline
+from storesync.model import Report, SyncRequest
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import to_item
 from storesync.stores.redis import RedisStore, open_redis
@@ -50,22 +50,22 @@ class RedisRig:
         """Close the client's connections."""
         self.table.client.close()
 
-    def store(self, client: Any = None, budget: Budget | None = None) -> RedisStore:
+    def store(self, client: Any = None, deadline: Deadline | None = None) -> RedisStore:
         """Return a store as one sync would use it."""
-        budget = budget or Budget(self.clock, random.Random(1), 60.0)
-        return RedisStore(client or self.table.client, budget, native=self.source().native_rows)
+        deadline = deadline or Deadline(self.clock, random.Random(1), 60.0)
+        return RedisStore(client or self.table.client, deadline, native=self.source().native_rows)
 
     def source(self) -> Source:
         """Return the source, as its provider's name makes it."""
         return replace(SOURCE, provider=self.provider.name, store="redis")
 
     def sync(self, client: Any = None, *, seconds: float = 60.0, step_s: float = 10.0) -> Report:
-        """Run one sync, as a ring of the schedule would, some seconds after the last one."""
+        """Run one sync, as a request of the schedule would, some seconds after the last one."""
         self.clock.advance(step_s)
-        budget = Budget(self.clock, random.Random(1), seconds)
-        store = self.store(client, budget)
-        sync = Sync(self.source(), self.provider, store, http=NoHttp(), budget=budget)
-        return sync.run([Ring("prod", trigger="schedule")])
+        deadline = Deadline(self.clock, random.Random(1), seconds)
+        store = self.store(client, deadline)
+        sync = Sync(self.source(), self.provider, store, http=NoHttp(), deadline=deadline)
+        return sync.run([SyncRequest("prod", trigger="schedule")])
 
     @contextmanager
     def reader(self, clock: Callable[[], float] = time.time) -> Iterator[Client]:

@@ -1,6 +1,6 @@
-"""A burst of rings against a model of the queue: two pollers, batches of ten, skewed clocks.
+"""A burst of requests against a model of the queue: two pollers, batches of ten, skewed clocks.
 
-How many webhooks at once become rings is tested in tests/faults/test_cold_burst.py.
+How many webhooks at once become sync requests is tested in tests/faults/test_cold_burst.py.
 
 The syncs are the real pipeline on the memory store; the queue, the time that calls take and the
 clocks of the machines are modelled. Time is virtual, so the numbers are those of the model.
@@ -21,10 +21,10 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.schedules import SOURCE, World
-from storesync.budget import Budget
-from storesync.model import Ring
+from storesync.deadline import Deadline
+from storesync.model import SyncRequest
 from storesync.pipeline import Sync
-from storesync.sync import TRAILING_SLACK_MS
+from storesync.sync import FOLLOWUP_SLACK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ SKEW_S = 0.2
 """How far clocks differ here, either way; AWS keeps them within milliseconds."""
 STORE_S = (0.003, 0.015)
 FETCH_S = (0.05, 0.4)
-TRAILING_S = 30.0
+FOLLOWUP_S = 30.0
 START = 1_795_000_000.0
 
 
@@ -94,7 +94,7 @@ class Burst:
         self.simulation = Simulation()
         self.provider = ModelProvider(flags={"a": 0})
         self.records = settled(self.provider)
-        self.queue: list[tuple[float, Ring]] = []
+        self.queue: list[tuple[float, SyncRequest]] = []
         self.arrived: list[tuple[float, int]] = []
         """When a webhook arrived, and the provider's revision that it told of."""
         self.completed: list[tuple[float, int]] = []
@@ -124,8 +124,8 @@ class Burst:
 
     def _send(self, trigger: str, delay: float) -> None:
         clock = self.rng.choice(self.skewed)
-        ring = Ring(SOURCE.name, (), int((clock.now() + delay) * 1000), trigger)
-        self.queue.append((self.simulation.time + delay, ring))
+        request = SyncRequest(SOURCE.name, (), int((clock.now() + delay) * 1000), trigger)
+        self.queue.append((self.simulation.time + delay, request))
 
     def poll(self) -> None:
         """Take batches until the queue stays empty, as one poller and its function do."""
@@ -140,22 +140,22 @@ class Burst:
                 self.queue.remove(entry)
             if self.rng.random() < 0.01:
                 self.queue.append(batch[0])  # at least once, sometimes twice
-            if self._serve([ring for _, ring in batch]) and self.simulation.time >= trailed:
-                # As SyncFunction does: one trailing ring a burst and process.
-                trailed = self.simulation.time + TRAILING_SLACK_MS / 1000
-                self._send("trailing", TRAILING_S)
+            if self._serve([request for _, request in batch]) and self.simulation.time >= trailed:
+                # As SyncFunction does: one follow-up a burst and process.
+                trailed = self.simulation.time + FOLLOWUP_SLACK_MS / 1000
+                self._send("followup", FOLLOWUP_S)
 
-    def _serve(self, rings: list[Ring]) -> bool:
+    def _serve(self, requests: list[SyncRequest]) -> bool:
         """Run one sync for a batch; say whether it was a webhook's that fetched."""
         clock = self.rng.choice(self.skewed)
         wait, uniform = self.simulation.wait, self.rng.uniform
         store = MemoryStore(self.records, lambda _step: wait(uniform(*STORE_S)))
         self.provider.on_fetch = lambda: wait(uniform(*FETCH_S))
-        budget = Budget(clock, self.rng, 58)
-        report = Sync(SOURCE, self.provider, store, http=NoHttp(), budget=budget).run(rings)
+        deadline = Deadline(clock, self.rng, 58)
+        report = Sync(SOURCE, self.provider, store, http=NoHttp(), deadline=deadline).run(requests)
         if report.fetches:
-            self.completed.append((self.simulation.time, self.world().pulse().revision))
-        return report.fetches > 0 and any(ring.trigger == "webhook" for ring in rings)
+            self.completed.append((self.simulation.time, self.world().state().revision))
+        return report.fetches > 0 and any(request.trigger == "webhook" for request in requests)
 
     def run(self) -> list[float]:
         """Run it all; return the seconds from each webhook's arrival to its publication."""
@@ -163,11 +163,11 @@ class Burst:
         for poller in range(POLLERS):
             self.simulation.start(self.poll, START + 0.01 * poller)
         self.simulation.run()
-        return [self._latency(arrived, wanted) for arrived, wanted in self.arrived]
+        return [self._latency(arrived, required) for arrived, required in self.arrived]
 
-    def _latency(self, arrived: float, wanted: int) -> float:
-        reached = [at for at, revision in self.completed if revision >= wanted]
-        return max(0.0, min(reached) - arrived)
+    def _latency(self, arrived: float, required: int) -> float:
+        satisfied = [at for at, revision in self.completed if revision >= required]
+        return max(0.0, min(satisfied) - arrived)
 
     def world(self) -> World:
         """Return the store and the provider as they stand."""
@@ -175,7 +175,7 @@ class Burst:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
-def test_a_burst_of_a_thousand_rings_costs_at_most_three_percent_fetches(seconds: float) -> None:
+def test_a_burst_of_a_thousand_requests_costs_at_most_three_percent_fetches(seconds: float) -> None:
     """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
     lags: list[float] = []
     counts: list[int] = []
@@ -188,7 +188,7 @@ def test_a_burst_of_a_thousand_rings_costs_at_most_three_percent_fetches(seconds
         assert not burst.queue
     lags.sort()
     print(
-        f"{WEBHOOKS:,} rings in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
-        f"ring to store median {lags[len(lags) // 2]:.2f} s, 99 % {lags[int(len(lags) * 0.99)]:.2f}"
-        f" s, worst {lags[-1]:.2f} s"
+        f"{WEBHOOKS:,} sync requests in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
+        f"sync request to store median {lags[len(lags) // 2]:.2f} s, "
+        f"99 % {lags[int(len(lags) * 0.99)]:.2f} s, worst {lags[-1]:.2f} s"
     )

@@ -26,7 +26,7 @@ from storesync.settings import WebhookSettings
 from storesync.sources import Sources
 
 if TYPE_CHECKING:
-    from storesync.model import Ring
+    from storesync.model import SyncRequest
 
 PARAMETERS = read_template()["Parameters"]
 RATE, BURST = (PARAMETERS[name]["Default"] for name in ("ThrottleRate", "ThrottleBurst"))
@@ -43,7 +43,7 @@ RETRY_S = 10.0
 THROTTLED = 429
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What one webhook got, and after how long."""
 
     status: int
@@ -66,7 +66,7 @@ class ColdBurst(Burst):
         self, seed: int, webhooks: int, seconds: float, *, quota: float, then: int = 0
     ) -> None:
         self._moments = (webhooks, 10 * then)
-        self.answers: list[Answer] = []
+        self.responses: list[Response] = []
         self.last_change = 0.0
         self._idle: list[webhook.Receiver] = []
         self._syncing: dict[greenlet, Sources] = {}
@@ -93,14 +93,14 @@ class ColdBurst(Burst):
         begun = self.simulation.time
         self.arrived.append((begun, self.provider.revision))
         status = self._invoked() if self._gateway.take(begun) else THROTTLED
-        self.answers.append(Answer(status, self.simulation.time - begun))
+        self.responses.append(Response(status, self.simulation.time - begun))
 
     def _invoked(self) -> int:
         """Run WebhookFunction as Lambda does: in an environment that is idle, or in a new one."""
         receiver = self._idle.pop() if self._idle else self._started()
-        answer = webhook.answer(lambda: receiver, WEBHOOK)
+        response = webhook.response(lambda: receiver, WEBHOOK)
         self._idle.append(receiver)
-        return int(answer["statusCode"])
+        return int(response["statusCode"])
 
     def _started(self) -> webhook.Receiver:
         self._pass(START_S)
@@ -117,18 +117,18 @@ class ColdBurst(Burst):
         self._pass(SQS_S)
         parsed = parse({"Records": [{"messageId": "1", "body": message["MessageBody"]}]})
         assert isinstance(parsed, tuple)
-        assert parsed[0].ring
-        self.queue.append((self.simulation.time, parsed[0].ring))
+        assert parsed[0].request
+        self.queue.append((self.simulation.time, parsed[0].request))
 
-    def _serve(self, rings: list[Ring]) -> bool:
+    def _serve(self, requests: list[SyncRequest]) -> bool:
         """Read the source as SyncFunction does, in a new process for each poller."""
         sources = self._syncing.get(getcurrent()) or self._syncer()
         try:
             sources.get(SOURCE.name)
         except ParametersError:
-            self.queue += [(self.simulation.time + RETRY_S, ring) for ring in rings]
+            self.queue += [(self.simulation.time + RETRY_S, request) for request in requests]
             return False
-        return super()._serve(rings)
+        return super()._serve(requests)
 
     def _syncer(self) -> Sources:
         self._pass(START_S)
@@ -141,8 +141,8 @@ class ColdBurst(Burst):
 
     def published_after(self) -> float:
         """Return the seconds from the last change until it was published."""
-        reached = [at for at, revision in self.completed if revision >= self.provider.revision]
-        return min(reached) - self.last_change
+        satisfied = [at for at, revision in self.completed if revision >= self.provider.revision]
+        return min(satisfied) - self.last_change
 
     def _pass(self, limits: tuple[float, float]) -> None:
         self.simulation.wait(self.rng.uniform(*limits))
@@ -150,7 +150,7 @@ class ColdBurst(Burst):
 
 @pytest.mark.parametrize("quota", [QUOTA, QUOTA / 2], ids=["the quota", "half of it"])
 def test_what_the_throttle_lets_through_is_accepted_in_time(quota: float) -> None:
-    """As many cold receivers as the API starts at once all answer 2xx within 8 s.
+    """As many cold receivers as the API starts at once all response 2xx within 8 s.
 
     They do so while the rest of the account uses half of SSM's quota, too; and the last change is
     published within a minute.
@@ -159,11 +159,11 @@ def test_what_the_throttle_lets_through_is_accepted_in_time(quota: float) -> Non
     for seed in range(5):
         burst = ColdBurst(seed, BURST, 0.05, quota=quota, then=RATE)
         burst.run()
-        statuses = Counter(answer.status for answer in burst.answers)
+        statuses = Counter(response.status for response in burst.responses)
         assert set(statuses) <= {202, THROTTLED}
         assert statuses[202] >= BURST
         assert content(burst.world()) == burst.provider.flags
-        longest = max(longest, *(answer.after_s for answer in burst.answers))
+        longest = max(longest, *(response.after_s for response in burst.responses))
         published = max(published, burst.published_after())
         refused += burst.ssm.refused
     assert longest <= ANSWERED_S
@@ -177,7 +177,7 @@ def test_what_the_throttle_refuses_is_published_all_the_same() -> None:
     for seed in range(5):
         burst = ColdBurst(seed, 1_000, 1.0, quota=QUOTA)
         burst.run()
-        statuses = Counter(answer.status for answer in burst.answers)
+        statuses = Counter(response.status for response in burst.responses)
         assert set(statuses) == {202, THROTTLED}
         assert BURST <= statuses[202] <= BURST + RATE + 1
         assert content(burst.world()) == burst.provider.flags

@@ -57,7 +57,7 @@ class Context:
     def get_remaining_time_in_millis(self):
         return 60_000
 
-body = lambda name: json.dumps({"source": name, "wanted": [], "sent_at": 0})
+body = lambda name: json.dumps({"source": name, "required": [], "sent_at": 0})
 records = [
     {"messageId": name, "receiptHandle": "r", "body": body(name), "attributes": {}}
     for name in sys.argv[1:]
@@ -129,7 +129,7 @@ def test_responses_that_fill_the_memory_fail_their_own_source_only(
     reported = json.loads(lines[-1])
     assert reported["failed"] == ["heavy", "split", "unleash"]
     reasons = [json.loads(line).get("reason") for line in lines if '"failed"' in line]
-    assert reasons.count("MalformedAnswer") == len(reported["failed"])
+    assert reasons.count("MalformedResponse") == len(reported["failed"])
     assert reported["megabytes"] < FUNCTION_MB - RUNTIME_MB
     print(f"{BODY_BYTES >> 20} MiB of JSON from each of three: {reported['megabytes']} MB at most")
 

@@ -11,13 +11,13 @@ import pytest
 
 from flagstore import layout
 from flagstore.body import Body
-from flagstore.layout import Pulse
+from flagstore.layout import SourceState
 from simulators.forgetful import ForgetfulWorld
 from simulators.provider import ModelProvider
 from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
 from storesync import retention
 from storesync.rollback import roll_back, unpin
-from storesync.stores.base import Fence
+from storesync.stores.base import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +36,13 @@ def settled(provider: ModelProvider) -> dict[Any, Any]:
 
 def content(world: World) -> dict[str, Any]:
     """Return the flags that a reader would see."""
-    head = world.head()
-    assert head is not None
-    data = head.body
-    prefix, number = head.stored_pieces()
-    for piece in range(number):
-        data += bytes(world.records[layout.piece_key(SOURCE.name, prefix, piece)]["body"])
-    return Body(head.index_data, head.index_digest, data).items("flags")
+    snapshot_record = world.snapshot_record()
+    assert snapshot_record is not None
+    data = snapshot_record.body
+    prefix, number = snapshot_record.stored_chunks()
+    for chunk in range(number):
+        data += bytes(world.records[layout.chunk_key(SOURCE.name, prefix, chunk)]["body"])
+    return Body(snapshot_record.index_data, snapshot_record.index_digest, data).items("flags")
 
 
 def rows(world: World) -> dict[str, Any]:
@@ -55,16 +55,16 @@ def rows(world: World) -> dict[str, Any]:
 
 
 def in_sync(world: World) -> None:
-    """Hold that head and rows show the provider's final state."""
+    """Hold that snapshot record and rows show the provider's final state."""
     world.hold(content(world) == world.provider.flags, "not the provider's final state")
     expected = {key: str(value) for key, value in world.provider.flags.items()}
-    pulse = world.pulse()
-    if pulse.projected == pulse.published:
+    state = world.state()
+    if state.rows_version == state.published:
         world.hold(rows(world) == expected, "the rows are wrong")
 
 
 def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World:
-    """Return a world in which each change of the provider rings a sync: A → B → A → B."""
+    """Return a world in which each change of the provider sync requests a sync: A → B → A → B."""
     provider = ModelProvider(flags={"a": 1}, etags=etags)
     world = World(settled(provider), provider)
     for number, value in enumerate(values):
@@ -96,11 +96,11 @@ def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None
     def make() -> World:
         world = changes(values=values)
         until = int(world.clock.now() * 1000) + 3_600_000
-        world.add("pin", lambda: world.store().commit("prod", Fence(), {"pinned": until}))
+        world.add("pin", lambda: world.store().commit("prod", Condition(), {"pinned": until}))
         return world
 
     def pinned(world: World) -> None:
-        world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+        world.hold(world.state().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
 
     states, _ = explore(make, pinned)
     print(f"a pin: every one of {states:,} states")
@@ -108,8 +108,8 @@ def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None
 
 
 def rolled_back(world: World, *, then: bool = False) -> None:
-    """Roll back to the first version, pinned for an hour; *then* unpin and sync, as its ring."""
-    first = world.pulse().versions()[0].ticket
+    """Roll back to the first version, pinned for an hour; *then* unpin and sync, as its request."""
+    first = world.state().versions()[0].token
     until = int(world.clock.now() * 1000) + 3_600_000
     roll_back(SOURCE, world.store(), world.clock, to=first, pinned_until=until)
     if then:
@@ -128,7 +128,7 @@ def test_a_rollback_holds_against_every_interleaving() -> None:
     def held(world: World) -> None:
         world.hold(content(world) == {"a": 1}, "the rollback is lost")
         world.hold(rows(world) == {"a": "1"}, "the rows are wrong")
-        world.hold(world.pulse().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+        world.hold(world.state().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
 
     states, _ = explore(make, held)
     print(f"a rollback: every one of {states:,} states")
@@ -156,10 +156,10 @@ def test_after_a_pin_every_interleaving_ends_at_the_providers_state(
 @pytest.mark.parametrize(
     "values", [(2, 3), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
 )
-def test_pieces_of_the_current_body_never_expire(
+def test_chunks_of_the_current_body_never_expire(
     values: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With bodies in pieces, whatever overlaps: what the head names is whole and has no TTL."""
+    """With bodies in chunks, whatever overlaps: what the snapshot names is whole and has no TTL."""
     monkeypatch.setattr(layout, "INLINE_BYTES", 0)
     monkeypatch.setattr(retention, "KEPT_VERSIONS", 1)
     monkeypatch.setattr(retention, "THIN_MS", 10**15)
@@ -170,12 +170,18 @@ def test_pieces_of_the_current_body_never_expire(
         expired.append(any("expires_at" in record for record in world.records.values()))
 
     states, _ = explore(lambda: changes(values=values), finish)
-    print(f"pieces: every one of {states:,} states")
+    print(f"chunks: every one of {states:,} states")
     assert states > 100
     assert any(expired), "no schedule let anything expire: this test proves nothing"
 
 
-LAGGING = (("", ""), ("pulse head", ""), ("", "pulse head"), ("pulse", "head"), ("head", "pulse"))
+LAGGING = (
+    ("", ""),
+    ("state snapshot", ""),
+    ("", "state snapshot"),
+    ("state", "snapshot"),
+    ("snapshot", "state"),
+)
 """What a reader's two checks get from a replica that may lag."""
 
 
@@ -218,24 +224,26 @@ def test_a_reader_of_a_forgetful_store_ends_at_the_published_set(
     assert any(followed), "no schedule made the reader follow: this test proves nothing"
 
 
-class HighestTicketWins(ObservedStore):
-    """The rule that looks right and is not: whoever drew the higher ticket may publish."""
+class HighestTokenWins(ObservedStore):
+    """The rule that looks right and is not: whoever drew the higher fencing token may publish."""
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
         """Replace the comparison with what was seen by one with what is drawn."""
-        if fence.ticket is not None:
-            pulse = Pulse.from_record(self.records[layout.pulse_key(source)])
-            if int(sets.get("ticket") or 0) > pulse.ticket:
-                fence = Fence(unpinned_at=fence.unpinned_at)
-        super().commit(source, fence, sets, writes)
+        if condition.token is not None:
+            state = SourceState.from_record(self.records[layout.state_key(source)])
+            if int(sets.get("token") or 0) > state.token:
+                condition = Condition(unpinned_at=condition.unpinned_at)
+        super().commit(source, condition, sets, writes)
 
 
-def test_the_exploration_finds_a_fence_that_lets_the_highest_ticket_win() -> None:
+def test_the_exploration_finds_a_condition_that_lets_the_highest_token_win() -> None:
     """These tests can fail: with the weaker rule an interleaving that ends wrong is found."""
 
     def make() -> World:
         provider = ModelProvider(flags={"a": 1}, reveals_revision=False)
-        world = World(settled(provider), provider, store_class=HighestTicketWins)
+        world = World(settled(provider), provider, store_class=HighestTokenWins)
         for number, value in enumerate((2, 1)):
             world.add(f"sync{number}", world.change_and_sync(a=value))
         return world

@@ -68,14 +68,14 @@ def rows(rig: AnyRig) -> dict[str, Any]:
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
 
 
-@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
-    rig: AnyRig, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+    rig: AnyRig, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """250 flags become 210; at every kill point exactly one of both, and the next sync heals."""
-    if in_pieces:
+    if in_chunks:
         monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-        monkeypatch.setattr("flagstore.body.PIECE_BYTES", 1_000)
+        monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 1_000)
     settle(rig, OLD)
     undisturbed = UnreliableClient(rig.table.client)
     rig.provider.change(**CHANGE)
@@ -146,8 +146,8 @@ def test_rows_of_split_are_old_or_new_each_at_every_kill_point(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A segment in parts, 150 flags, a flag set: none is half of anything; the next sync heals."""
-    monkeypatch.setattr("storesync.split_rows.PART_BYTES", 1_000)
-    monkeypatch.setattr("storesync.projection.REDIS_KB", 6)
+    monkeypatch.setattr("storesync.split_rows.SEGMENT_BYTES", 1_000)
+    monkeypatch.setattr("storesync.flag_rows.REDIS_KB", 6)
     old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)
     seen: dict[str, int] = {"old": 0, "new": 0, "between": 0}
     with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:

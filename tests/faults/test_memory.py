@@ -30,19 +30,19 @@ REPOSITORY = Path(__file__).parents[2]
 SYNC = r"""
 import json, random, re, sys
 import boto3
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient
-from storesync.model import Ring, Secret, Source
+from storesync.model import SyncRequest, Secret, Source
 from storesync.pipeline import Sync
 from storesync.providers import get
 from storesync.stores.dynamodb import DynamoDBStore
 
 url, key, table = sys.argv[1:]
-budget = Budget(SystemClock(), random.Random(1), 60)
+deadline = Deadline(SystemClock(), random.Random(1), 60)
 source = Source("fme", "split", url, Secret(key), allow_http=True)
-store = DynamoDBStore(boto3.client("dynamodb"), table, budget)
-sync = Sync(source, get("split"), store, http=HttpClient(), budget=budget)
-report = sync.run([Ring("fme", trigger="schedule")])
+store = DynamoDBStore(boto3.client("dynamodb"), table, deadline)
+sync = Sync(source, get("split"), store, http=HttpClient(), deadline=deadline)
+report = sync.run([SyncRequest("fme", trigger="schedule")])
 # Not getrusage: its peak counts the process that this one was forked from as well.
 peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) // 1024
 print(json.dumps({"outcome": report.outcome, "counts": report.counts, "megabytes": peak}))

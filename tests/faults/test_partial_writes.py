@@ -39,8 +39,8 @@ def large(seed: int, count: int = 1_000, size: int = 5_000) -> dict[str, Any]:
 def test_unprocessed_items_are_sent_again_until_none_is_left(
     rig: Rig, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set in hundreds of pieces, a share of every batch left unprocessed: 0 lost."""
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 8_000)
+    """A set in hundreds of chunks, a share of every batch left unprocessed: 0 lost."""
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 8_000)
     client = ForgetfulClient(rig.table.client, share, random.Random(7))
     flags = large(1)
     rig.provider.change(**flags)
@@ -50,11 +50,11 @@ def test_unprocessed_items_are_sent_again_until_none_is_left(
     assert rig.read() == flags | {"a": 1}
 
 
-def test_a_store_that_takes_nothing_fails_before_the_head_moves(
+def test_a_store_that_takes_nothing_fails_before_the_snapshot_moves(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """100 % unprocessed: a typed error within the time budget, what is published stays."""
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 8_000)
+    """100 % unprocessed: a typed error within the deadline, what is published stays."""
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 8_000)
     rig.provider.change(**large(1))
     started = rig.clock.monotonic()
     with pytest.raises(OutOfTimeError):
@@ -66,7 +66,7 @@ def test_a_store_that_takes_nothing_fails_before_the_head_moves(
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
 def test_a_transaction_in_conflict_is_tried_again(rig: Rig, code: str) -> None:
-    """Another writer's transaction on the pulse delays a publication, it does not lose it."""
+    """Another writer's transaction on the state delays a publication, it does not lose it."""
     times = {"left": 3}
 
     def fault(operation: str, moment: str, _number: int) -> None:
@@ -82,8 +82,8 @@ def test_a_transaction_in_conflict_is_tried_again(rig: Rig, code: str) -> None:
     assert rig.read() == {"a": 2}
 
 
-def test_a_lost_answer_to_the_publication_is_no_failure(rig: Rig) -> None:
-    """The transaction went through, its answer did not: the writer finds that it has won."""
+def test_a_lost_response_to_the_publication_is_no_failure(rig: Rig) -> None:
+    """The transaction went through, its response did not: the writer finds that it has won."""
 
     def fault(operation: str, moment: str, number: int) -> None:
         if (operation, moment) == ("transact_write_items", "after") and number < 4:

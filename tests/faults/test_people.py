@@ -17,21 +17,21 @@ from flagstore import layout
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.schedules import SOURCE, ObservedStore, Violation, World
-from storesync.budget import Budget
-from storesync.model import Ring
+from storesync.deadline import Deadline
+from storesync.model import SyncRequest
 from storesync.pipeline import Sync
-from storesync.rollback import bury, revive, roll_back, unpin
+from storesync.rollback import mark_removed, restore_source, roll_back, unpin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.layout import Pulse
+    from flagstore.layout import SourceState
     from simulators.memory_store import MemoryStore
-    from storesync.stores.base import Fence, Sets, Write
+    from storesync.stores.base import Condition, Sets, Write
 
 LIVES = int(os.environ.get("FLAGSTORE_LIVES", "300"))
 SERVED = {"published", "unchanged", "superseded", "coalesced"}
-"""Outcomes that acknowledge a ring because of a fetch."""
+"""Outcomes that acknowledge a sync request because of a fetch."""
 
 
 class Life(World):
@@ -66,8 +66,10 @@ class Life(World):
         store = super().store()
         commit = store.commit
 
-        def noted(source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
-            commit(source, fence, sets, writes)
+        def noted(
+            source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+        ) -> None:
+            commit(source, condition, sets, writes)
             actor = self._current()
             if actor is not None and "checked_at" in sets:
                 self.completed.append(self.began[actor.name])
@@ -75,35 +77,42 @@ class Life(World):
         store.commit = noted  # type: ignore[method-assign] # the class is given from outside
         return store
 
-    def _check(self, before: Pulse, after: Pulse) -> None:
+    def _check(self, before: SourceState, after: SourceState) -> None:
         """Hold what holds whatever people do: a purge leaves nothing, a rollback ends a pin."""
-        head = self.head()
-        self.hold((head.ticket if head else 0) == after.published, "head and pulse differ")
+        snapshot_record = self.snapshot_record()
+        self.hold(
+            (snapshot_record.token if snapshot_record else 0) == after.published,
+            "snapshot record and source state differ",
+        )
         if not after.published:
             return
-        self.hold(after.published >= before.published, "published tickets went back")
-        self._check_pieces(after)
+        self.hold(after.published >= before.published, "published fencing tokens went back")
+        self._check_chunks(after)
         self.hold(set(content(self)) == {"a"}, "not a set that was ever there")
 
     # -- actors ---------------------------------------------------------------------------------
 
-    def ring(self) -> None:
-        """Change the provider, which rings a sync, and hold that its ring is served by a fetch."""
+    def request(self) -> None:
+        """Change the provider, which requests a sync, and remember that a fetch has to serve it."""
         # Few values, so that they repeat: with new values many faults can't be seen.
         self.provider.change(a=self.rng.choice((0, 1)))
         rung, sent_at = len(self.trace), int(self.clock.now() * 1000)
-        ring = Ring(SOURCE.name, sent_at=sent_at, trigger=self.rng.choice(("webhook", "schedule")))
-        self._stop("ring")
-        budget = Budget(self.clock, random.Random(1), 3_600)
-        sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), budget=budget)  # type: ignore[arg-type]
-        outcome = sync.run([ring]).outcome
+        sync_request = SyncRequest(
+            SOURCE.name, sent_at=sent_at, trigger=self.rng.choice(("webhook", "schedule"))
+        )
+        self._stop("sync_request")
+        deadline = Deadline(self.clock, random.Random(1), 3_600)
+        sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), deadline=deadline)  # type: ignore[arg-type]
+        outcome = sync.run([sync_request]).outcome
         served = any(began >= rung for began in self.completed)
-        self.hold(outcome not in SERVED or served, f"{outcome}, and no fetch since the ring")
+        self.hold(
+            outcome not in SERVED or served, f"{outcome}, and no fetch since the sync request"
+        )
 
     def roll_back(self) -> None:
         """Roll back to any version, for no time, a moment, or until somebody unpins."""
         store = self.store()
-        kept = [version.ticket for version in store.pulse(SOURCE.name).versions()]
+        kept = [version.token for version in store.state(SOURCE.name).versions()]
         if kept:
             until = int((self.clock.now() + self.rng.choice((0, 0.1, 3_600))) * 1000)
             to = self.rng.choice(kept)
@@ -115,11 +124,11 @@ class Life(World):
 
     def remove(self) -> None:
         """Remove the source; half of the time with all that it has."""
-        bury(SOURCE.name, self.store(), self.clock, purge=self.rng.random() < 0.5)
+        mark_removed(SOURCE.name, self.store(), self.clock, purge=self.rng.random() < 0.5)
 
     def add_again(self) -> None:
         """Bring it back, if it is removed."""
-        revive(SOURCE.name, self.store())
+        restore_source(SOURCE.name, self.store())
 
     # -- a life ---------------------------------------------------------------------------------
 
@@ -127,7 +136,7 @@ class Life(World):
         """Let some syncs and some people act in random order; then mend, and check once more."""
         people = (self.roll_back, self.unpin, self.remove, self.add_again)
         for number in range(self.rng.randint(2, 5)):
-            self.add(f"sync{number}", self.ring)
+            self.add(f"sync{number}", self.request)
         for number in range(self.rng.randint(1, 5)):
             act = self.rng.choice(people)
             self.add(f"{act.__name__}{number}", act)
@@ -151,15 +160,15 @@ class Life(World):
             self.go(number)
 
 
-@pytest.fixture(params=["in the head", "in pieces"], autouse=True)
+@pytest.fixture(params=["in the snapshot record", "in chunks"], autouse=True)
 def _bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let bodies lie in the head, or in pieces of which an overlap could take one away."""
-    if request.param == "in pieces":
+    """Let bodies lie in the snapshot, or in chunks of which an overlap could take one away."""
+    if request.param == "in chunks":
         monkeypatch.setattr(layout, "INLINE_BYTES", 0)
 
 
-def test_whatever_people_do_every_ring_is_served_by_a_fetch() -> None:
-    """No set is mixed, no ticket goes back, and in the end readers and rows show the provider's."""
+def test_whatever_people_do_every_request_is_served_by_a_fetch() -> None:
+    """No set is mixed, no token goes back, and in the end readers and rows show the provider's."""
     seen: Counter[str] = Counter()
     for seed in range(LIVES):
         life = Life(seed, ObservedStore)
@@ -172,13 +181,20 @@ def test_whatever_people_do_every_ring_is_served_by_a_fetch() -> None:
 class KeptWriter(ObservedStore):
     """A rollback and a tombstone that look like any other publication."""
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
-        """Leave the writer of the pulse as it is."""
-        super().commit(source, fence, {k: v for k, v in sets.items() if k != "writer" or v}, writes)
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
+        """Leave the writer of the source state as it is."""
+        super().commit(
+            source,
+            condition,
+            {k: v for k, v in sets.items() if k != "config_fingerprint" or v},
+            writes,
+        )
 
 
 def test_the_lives_find_a_rollback_that_is_taken_for_a_fetch() -> None:
-    """These lives can fail: without that rule some rings are acknowledged for nothing."""
+    """These lives can fail: without that rule some sync requests are acknowledged for nothing."""
     wrong = 0
     for seed in range(LIVES):
         try:

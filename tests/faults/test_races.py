@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from faults.test_interleavings import HighestTicketWins, content, in_sync, settled
+from faults.test_interleavings import HighestTokenWins, content, in_sync, settled
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
 from simulators.schedules import ObservedStore, World
@@ -37,7 +37,7 @@ class Race:
             clock=clock,
             store_class=self.store_class,
         )
-        # Few values, so that they repeat: with new values a faulty fence can't be seen.
+        # Few values, so that they repeat: with new values a faulty condition can't be seen.
         for number in range(rng.randint(2, 8)):
             world.add(
                 f"sync{number}", world.change_and_sync(a=rng.choice((0, 1)), b=rng.choice((0, 1)))
@@ -50,7 +50,7 @@ class Race:
             else:
                 world.go(number)
         if any(actor.crashed for actor in world.actors):
-            # What a crash left behind, the ring that comes again or the schedule mends.
+            # What a crash left behind, the sync request that comes again or the schedule mends.
             clock.advance(60)
             last = world.add("next", world.sync)
             while not last.done:
@@ -67,19 +67,19 @@ def test_a_thousand_races_with_crashes_end_at_the_providers_state() -> None:
             in_sync(world)
         except AssertionError as error:
             pytest.fail(f"seed {seed}: {error}")
-        pulse = world.pulse()
-        world.hold(pulse.projected == pulse.published, f"seed {seed}: the rows trail for ever")
+        state = world.state()
+        world.hold(state.rows_version == state.published, f"seed {seed}: the rows trail for ever")
         world.hold(content(world) == world.provider.flags, f"seed {seed}")
         crashes += any(actor.crashed for actor in world.actors)
     assert RACES * 0.1 < crashes < RACES * 0.9
 
 
-def test_the_races_find_a_fence_that_lets_the_highest_ticket_win() -> None:
+def test_the_races_find_a_condition_that_lets_the_highest_token_win() -> None:
     """These races can fail: the weaker rule leaves a wrong final set in some of them."""
     wrong = 0
     for seed in range(300):
         try:
-            in_sync(Race(seed, HighestTicketWins).run())
+            in_sync(Race(seed, HighestTokenWins).run())
         except AssertionError:
             wrong += 1
     assert wrong > 0

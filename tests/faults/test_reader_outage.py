@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
+from flagstore.cache import TTL_S
 from flagstore.errors import StoreUnavailableError
 from flagstore.evaluation.base import TOO_OLD
-from flagstore.layout import head_key, pulse_key
-from flagstore.loading import TTL_S
+from flagstore.layout import snapshot_key, state_key
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock
@@ -35,7 +35,7 @@ def records(path: Path, clock: FakeClock, **values: Any) -> dict[Any, Any]:
     """Return the records of a published set of flags with these values."""
     path.write_text(json.dumps({"flagValues": values}))
     reader = FileReader(str(path), clock.now)
-    keys = [pulse_key("prod"), head_key("prod")]
+    keys = [state_key("prod"), snapshot_key("prod")]
     return {key: reader.read(key, consistent=True, deadline=0) for key in keys}
 
 
@@ -148,7 +148,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._send(200, {**keys, "Expiration": expires})
 
     def do_POST(self) -> None:
-        """Answer a GetItem that is signed with the keys of now."""
+        """Response a GetItem that is signed with the keys of now."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if f"Credential={self.server.key}/" not in self.headers["Authorization"]:
             self.server.log.append("refused")
@@ -213,7 +213,7 @@ def test_a_snapshot_of_snapstart(function: Lambda, tmp_path: Path, *, expired: b
         clock=clock.now,
     )
     assert flags.enabled("a", {"key": "ada"})
-    assert function.log == ["keys", "prod:$head"]
+    assert function.log == ["keys", "prod:$snapshot"]
     function.restore()
     clock.advance(DAY_S)
     if expired:
@@ -222,5 +222,5 @@ def test_a_snapshot_of_snapstart(function: Lambda, tmp_path: Path, *, expired: b
     assert not flags.enabled("a", {"key": "ada"})
     assert flags.enabled("b", {"key": "ada"})
     refused = [] if expired else ["refused"]
-    assert function.log == [*refused, "keys", "prod:$pulse", "prod:$head"]
+    assert function.log == [*refused, "keys", "prod:$state", "prod:$snapshot"]
     transport.close()

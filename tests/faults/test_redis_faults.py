@@ -1,4 +1,4 @@
-"""Redis under load: lost connections, lost answers, full memory, a database that was emptied."""
+"""Redis under load: lost connections, lost responses, full memory, a database that was emptied."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_connection_may_break_at_any_moment(
 ) -> None:
     """One call in five fails, half of them after the server did it: 40 sets, none lost or mixed."""
     monkeypatch.setattr("flagstore.layout.INLINE_BYTES", 3_000)
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 2_000)
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 2_000)
     rng = random.Random(3)
     for number in range(40):
         rig.provider.flags = {}
@@ -63,19 +63,19 @@ def test_every_connection_may_break_at_any_moment(
     assert {item["key"]["S"] for item in rig.items("prod:flags")} == rig.provider.flags.keys()
 
 
-def test_a_lost_answer_to_the_publication_is_no_failure(rig: RedisRig) -> None:
-    """The script ran, its answer did not come: the writer finds that it has won."""
-    heads: list[int] = []
+def test_a_lost_response_to_the_publication_is_no_failure(rig: RedisRig) -> None:
+    """The script ran, its response did not come: the writer finds that it has won."""
+    snapshot_records: list[int] = []
 
     def fault(_operation: str, moment: str, _number: int) -> None:
-        head = rig.server.admin.hget("flagstore:{prod}:$head:1", "ticket")
-        heads.append(int(head or 0))
-        if moment == "after" and heads[-1] != heads[-2]:
+        snapshot_record = rig.server.admin.hget("flagstore:{prod}:$snapshot:1", "token")
+        snapshot_records.append(int(snapshot_record or 0))
+        if moment == "after" and snapshot_records[-1] != snapshot_records[-2]:
             raise RedisConnectionError("lost")
 
     rig.provider.change(a=3)
     assert rig.sync(UnreliableClient(rig.table.client, fault)).outcome == "published"
-    assert len(set(heads)) == 2
+    assert len(set(snapshot_records)) == 2
     assert rig.read() == {"a": 3}
 
 
@@ -92,7 +92,7 @@ def test_full_memory_leaves_what_is_published(rig: RedisRig) -> None:
 
 
 def test_readers_survive_an_emptied_database(rig: RedisRig) -> None:
-    """They keep their flags while it is empty, and take the new ones: tickets have grown."""
+    """They keep their flags while it is empty, and take the new ones: fencing tokens have grown."""
     shift_s = 0.0
     with rig.reader(lambda: time.time() + shift_s) as client:
         assert client["a"] == 1

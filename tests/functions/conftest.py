@@ -120,7 +120,7 @@ def deployment(
     dlq = sqs.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])
     arn = dlq["Attributes"]["QueueArn"]
     queue_url = sqs.create_queue(
-        QueueName=f"rings-{name}",
+        QueueName=f"requests-{name}",
         Attributes={
             "VisibilityTimeout": "360",
             "RedrivePolicy": json.dumps(

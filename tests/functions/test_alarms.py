@@ -1,4 +1,4 @@
-"""Every alarm of the template, driven by a real fault: it rings, and no longer once that is mended.
+"""Every alarm of the template, driven by a real fault: it goes off, and clears once it is fixed.
 
 What the functions print is what CloudWatch would make metrics of; AWS' own metrics are counted
 where the functions and queues are run. Time is the functions' clock, on which nobody waits.
@@ -25,7 +25,7 @@ from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, requ
 from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.status import STALE_S
-from storesync.sources import HOOKS_AGE_S
+from storesync.sources import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ NAMES = {
     "AWS::Region": "eu-west-1",
     "AWS::StackName": "some-stack",
     "DeadLetterQueue.QueueName": "dead",
-    "Queue.QueueName": "rings",
+    "Queue.QueueName": "requests",
     "SyncFunction": "sync",
     "WebhookFunction": "webhook",
 }
@@ -89,11 +89,11 @@ class World:
     def invoke(self, function: str, event: Any) -> Any:
         """Run a function; what it prints are metrics, and so are its end and its duration."""
         handler = {"sync": sync, "webhook": webhook}[function].handler
-        begun, answer = self.clock.monotonic(), None
+        begun, response = self.clock.monotonic(), None
         with self._monkeypatch.context() as environment:
             environment.setenv("POWERTOOLS_SERVICE_NAME", service(function))
             try:
-                answer = handler(event, Context())
+                response = handler(event, Context())
             except Exception:  # noqa: BLE001 - as Lambda does
                 self.note("AWS/Lambda", "Errors", {"FunctionName": function}, 1)
         duration = 1000 * (self.clock.monotonic() - begun)
@@ -102,7 +102,7 @@ class World:
         for line in lines[self._read :]:
             self.told += points(line, self.clock.now())
         self._read = len(lines)
-        return answer
+        return response
 
     def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
         """Note a metric of AWS' own."""
@@ -111,19 +111,19 @@ class World:
     def count_dead_letters(self) -> None:
         """Note what SQS says of the queue of dead letters."""
         name = "ApproximateNumberOfMessages"
-        answer = self.deployment.sqs.get_queue_attributes(
+        response = self.deployment.sqs.get_queue_attributes(
             QueueUrl=self.deployment.dlq_url, AttributeNames=[name]
         )
-        count = int(answer["Attributes"][name])
+        count = int(response["Attributes"][name])
         self.note("AWS/SQS", f"{name}Visible", {"QueueName": "dead"}, count)
 
-    def rings(self, alarm: str) -> bool:
+    def is_on(self, alarm: str) -> bool:
         """Say whether an alarm is on."""
-        return made(alarm).rings(self.told, self.clock.now())
+        return made(alarm).is_on(self.told, self.clock.now())
 
     def ringing(self) -> set[str]:
         """Return the alarms that are on."""
-        return {name for name in ALARMS if self.rings(name)}
+        return {name for name in ALARMS if self.is_on(name)}
 
 
 def service(function: str) -> str:
@@ -147,11 +147,11 @@ def world(
 ) -> World:
     """Give a deployment with one source, which all is well with."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    stack.put_hook("prod", "launchdarkly")
+    stack.put_webhook("prod", "launchdarkly")
     healthy = World(stack, clock, output, monkeypatch)
     healthy.schedule(4)
     assert healthy.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 202
-    assert len(stack.rings()) == 1
+    assert len(stack.requests()) == 1
     assert healthy.ringing() == set()
     return healthy
 
@@ -174,14 +174,14 @@ def drives(*alarms: str) -> Callable[[Any], Any]:
 
 @drives("FreshnessAlarm", "SyncFailureAlarm")
 def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The age of the last good check rings after three schedules, whatever the other sources do."""
+    """An old last good check sets it off after three schedules, whatever the other sources do."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
     world.deployment.put_source("prod", "launchdarkly", "http://127.0.0.1:1", KEY)
     world.clock.advance(30)
     world.schedule(2)
-    assert not world.rings("FreshnessAlarm")
+    assert not world.is_on("FreshnessAlarm")
     world.schedule(1)
-    assert world.rings("FreshnessAlarm")
+    assert world.is_on("FreshnessAlarm")
     world.schedule(3)
     assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
     world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
@@ -200,7 +200,7 @@ def test_a_schedule_that_stops(world: World) -> None:
 
 @pytest.mark.usefixtures("stack")
 def test_a_deployment_without_sources(world: World) -> None:
-    """Where nothing is configured, nothing rings."""
+    """Where nothing is configured, nothing sync requests."""
     world.deployment.remove("sources/prod")
     world.clock.advance(30)
     world.schedule(4)
@@ -209,11 +209,11 @@ def test_a_deployment_without_sources(world: World) -> None:
 
 @drives("SyncFailureAlarm")
 def test_a_source_that_is_misconfigured(world: World) -> None:
-    """A source whose age cannot be known rings by its failures; one that heals at once does not."""
+    """A source of unknown age sets it off by its failures; one that heals at once does not."""
     world.deployment.put("sources/other", {"provider": "launchdarkly"})
     world.clock.advance(30)
     world.schedule(1)
-    assert not world.rings("SyncFailureAlarm")
+    assert not world.is_on("SyncFailureAlarm")
     world.schedule(5)
     assert world.ringing() == {"SyncFailureAlarm"}
     world.deployment.remove("sources/other")
@@ -223,7 +223,7 @@ def test_a_source_that_is_misconfigured(world: World) -> None:
 
 @drives("RefusedSetAlarm")
 def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The guard's refusal rings at the first time."""
+    """The guard's refusal sync requests at the first time."""
     launchdarkly.faults.append(faults.empty_set())
     world.schedule()
     assert world.ringing() == {"RefusedSetAlarm"}
@@ -232,11 +232,11 @@ def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimula
 
 @drives("PinnedAlarm", "FreshnessAlarm")
 def test_a_source_that_is_pinned(world: World) -> None:
-    """A pin rings from the first check that it holds back, and by the age that it leads to."""
+    """A pin requests from the first check that it holds back, and by the age that it leads to."""
     until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
     world.deployment.clients["dynamodb"].update_item(
         TableName=world.deployment.table,
-        Key={"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}},
+        Key={"namespace": {"S": "prod:$state"}, "key": {"S": "state"}},
         UpdateExpression="SET pinned = :until",
         ExpressionAttributeValues={":until": {"N": str(until)}},
     )
@@ -249,7 +249,7 @@ def test_a_source_that_is_pinned(world: World) -> None:
 
 @drives("RefusedCredentialsAlarm")
 def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """A 401 of the provider rings at the first time."""
+    """A 401 of the provider sync requests at the first time."""
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
     assert world.ringing() == {"RefusedCredentialsAlarm"}
@@ -257,15 +257,15 @@ def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator
 
 
 @drives("DeadLetterAlarm")
-def test_a_ring_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the queue gives up rings until somebody has taken it away."""
+def test_a_request_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the queue gives up sync requests until somebody has taken it away."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     world.deployment.send("no JSON")
     for _ in range(MAX_RECEIVES):
         (record,) = world.deployment.receive()
         failed = world.invoke("sync", batch(record))["batchItemFailures"]
         assert [each["itemIdentifier"] for each in failed] == [record["messageId"]]
-        assert not world.rings("DeadLetterAlarm")
+        assert not world.is_on("DeadLetterAlarm")
     assert world.deployment.receive() == []
     world.schedule()
     assert world.ringing() == {"DeadLetterAlarm"}
@@ -275,7 +275,7 @@ def test_a_ring_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatc
 
 @drives("SignatureAlarm")
 def test_webhooks_that_are_forged(world: World) -> None:
-    """A third wrong signature within a quarter of an hour rings; unknown sources never do."""
+    """A third wrong signature within a quarter of an hour requests; unknown sources never do."""
     for _ in range(50):
         world.invoke("webhook", signed("stranger", b"{}", FORGED))
     for _ in range(2):
@@ -288,27 +288,27 @@ def test_webhooks_that_are_forged(world: World) -> None:
 
 @drives("MisconfiguredAlarm")
 def test_a_webhook_that_is_misconfigured(world: World) -> None:
-    """A parameter that nothing can be checked with rings when a webhook needs it."""
+    """A parameter that nothing can be checked with goes off when a webhook needs it."""
     world.deployment.put("webhooks/prod", "{no JSON")
-    world.clock.advance(HOOKS_AGE_S)
+    world.clock.advance(WEBHOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 404
     assert world.ringing() == {"MisconfiguredAlarm"}
     mended(world, "MisconfiguredAlarm")
 
 
-@drives("RingFailureAlarm")
+@drives("EnqueueFailureAlarm")
 def test_a_queue_that_takes_nothing(world: World, calls: Calls) -> None:
-    """A webhook that was good, and could not be queued, rings."""
+    """A webhook that was good, and could not be queued, sync requests."""
     calls.down["sqs"] = "AccessDeniedException"
     assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
     calls.down.clear()
-    assert world.ringing() == {"RingFailureAlarm"}
-    mended(world, "RingFailureAlarm")
+    assert world.ringing() == {"EnqueueFailureAlarm"}
+    mended(world, "EnqueueFailureAlarm")
 
 
 @drives("SyncErrorAlarm")
 def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An invocation that ends with an error, here for want of a variable, rings."""
+    """An invocation that ends with an error, here for want of a variable, sync requests."""
     with monkeypatch.context() as without:
         without.delenv("FLAGSTORE_TABLE")
         sync.syncer.cache_clear()
@@ -320,7 +320,7 @@ def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
 @drives("WebhookErrorAlarm")
 def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the receiver rings: nothing that strangers send does."""
+    """A bug in the receiver sync requests: nothing that strangers send does."""
 
     def bug(*_: object) -> None:
         raise ZeroDivisionError
@@ -335,7 +335,7 @@ def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) 
 @drives("SyncThrottleAlarm", "WebhookThrottleAlarm")
 @pytest.mark.parametrize("function", ["sync", "webhook"])
 def test_a_function_without_concurrency(world: World, aws: StandIn, function: str) -> None:
-    """An invocation that Lambda refuses rings."""
+    """An invocation that Lambda refuses sync requests."""
     assert throttled(aws)
     world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
     (alarm,) = world.ringing()
@@ -345,7 +345,7 @@ def test_a_function_without_concurrency(world: World, aws: StandIn, function: st
 
 @drives("SyncDurationAlarm")
 def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
-    """A run that takes more than 80 % of its time-out rings, before one is cut off."""
+    """A run that takes more than 80 % of its time-out sync requests, before one is cut off."""
     calls.slow["dynamodb"] = lambda: world.clock.advance(25)
     assert world.invoke("sync", {"source": "prod"})["outcome"] == "unchanged"
     calls.slow.clear()
@@ -355,7 +355,7 @@ def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
 
 @drives("FreshnessAlarm", "SyncFailureAlarm")
 def test_a_store_that_is_down(world: World, calls: Calls) -> None:
-    """Without the store no age is known: freshness rings in a period, failures after three."""
+    """Without the store no age is known: freshness requests in a period, failures after three."""
     calls.down["dynamodb"] = "AccessDeniedException"
     world.schedule(2)
     assert world.ringing() == {"FreshnessAlarm"}
@@ -365,9 +365,9 @@ def test_a_store_that_is_down(world: World, calls: Calls) -> None:
     mended(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
-@drives("FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
+@drives("FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
 def test_parameters_that_cannot_be_read_at_the_start(world: World, calls: Calls) -> None:
-    """Processes that know their parameters go on; new ones ring, and read them when they can."""
+    """Processes that know their parameters go on; new ones request, and read them when they can."""
     calls.down["ssm"] = "AccessDeniedException"
     world.schedule(4)
     assert world.ringing() == set()
@@ -375,9 +375,9 @@ def test_parameters_that_cannot_be_read_at_the_start(world: World, calls: Calls)
     webhook.receiver.cache_clear()
     world.schedule(2)
     assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
-    assert world.ringing() == {"FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm"}
+    assert world.ringing() == {"FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm"}
     calls.down.clear()
-    mended(world, "FreshnessAlarm", "SyncErrorAlarm", "RingFailureAlarm")
+    mended(world, "FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
 
 
 def throttled(aws: StandIn) -> bool:
@@ -442,13 +442,13 @@ def test_alarms_fit_every_schedule(minutes: int) -> None:
 
 
 def test_the_command_line_minds_when_the_alarm_does() -> None:
-    """`status --check` calls a source stale from the age on at which FreshnessAlarm rings."""
+    """`status --check` calls a source stale from the age on at which FreshnessAlarm goes off."""
     properties = STACK.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
     assert properties["Threshold"] == STALE_S
 
 
 def test_long_runs_are_80_percent_of_every_timeout() -> None:
-    """The alarm rings before a run is cut off, at whatever time-out."""
+    """The alarm goes off before a run is cut off, at whatever time-out."""
     timeouts = TEMPLATE["Parameters"]["SyncTimeout"]["AllowedValues"]
     assert TEMPLATE["Mappings"]["LongRunOfSyncTimeout"] == {
         str(timeout): {"Milliseconds": 800 * timeout} for timeout in timeouts

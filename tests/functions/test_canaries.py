@@ -1,7 +1,7 @@
 """No secret leaves the functions by another way than the one that it is for.
 
-Canaries are in the environment, headers, cookies, queries, URLs, bodies, answers and exceptions,
-the log is at DEBUG; nothing that is printed, queued, stored or answered holds one.
+Canaries are in the environment, headers, cookies, queries, URLs, bodies, responses and exceptions,
+the log is at DEBUG; nothing that is printed, queued, stored or responded holds one.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def both(
     """Give a deployment with two sources; at the end, look at all messages and at the table."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     stack.put_source("unleash", "unleash", unleash.url, KEY)
-    stack.put_hook("prod", "launchdarkly", SECRET, OLD_SECRET)
-    stack.put_hook("unleash", "unleash", TOKEN, method="url")
+    stack.put_webhook("prod", "launchdarkly", SECRET, OLD_SECRET)
+    stack.put_webhook("unleash", "unleash", TOKEN, method="url")
     yield stack
     for call in calls.of("SendMessage") + calls.of("SendMessageBatch"):
         clean(call)
@@ -68,16 +68,16 @@ def send(event: dict[str, Any]) -> int:
     event["headers"] |= {"cookie": HEADER_CANARY, "x-forwarded-for": HEADER_CANARY}
     event |= {"rawQueryString": f"key={HEADER_CANARY}", "cookies": [HEADER_CANARY]}
     event["queryStringParameters"] = {"key": HEADER_CANARY}
-    answer = webhook.handler(event, Context())
-    clean(answer)
-    return int(answer["statusCode"])
+    response = webhook.handler(event, Context())
+    clean(response)
+    return int(response["statusCode"])
 
 
 def invoke(event: Any) -> Any:
     """Hand an event to SyncFunction."""
-    answer = sync.handler(event, Context())
-    clean(answer)
-    return answer
+    response = sync.handler(event, Context())
+    clean(response)
+    return response
 
 
 @pytest.mark.parametrize("dev", ["false", "true"])
@@ -96,11 +96,11 @@ def test_webhooks(
         assert send(signed(wrong, BODY)) == 404
     assert send(signed("prod", BODY_CANARY.encode())) == 400
     assert send({**signed("prod", BODY), "body": BODY_CANARY, "isBase64Encoded": True}) == 400
-    assert len(both.rings()) == 3
+    assert len(both.requests()) == 3
     assert len(output.logs) > 10
 
 
-ANSWERS: list[Callable[[], faults.Fault]] = [
+RESPONSES: list[Callable[[], faults.Fault]] = [
     lambda: faults.body(json.dumps({"flags": {KEY: KEY}, "segments": BODY_CANARY}).encode()),
     lambda: faults.body(f"<html>{BODY_CANARY} {KEY}</html>".encode()),
     lambda: faults.redirect(f"https://{TOKEN}@169.254.169.254/{SECRET}"),
@@ -112,15 +112,15 @@ ANSWERS: list[Callable[[], faults.Fault]] = [
 ]
 
 
-@pytest.mark.parametrize("fault", ANSWERS)
-def test_answers_of_providers(
+@pytest.mark.parametrize("fault", RESPONSES)
+def test_responses_of_providers(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     output: Output,
     fault: Callable[[], faults.Fault],
 ) -> None:
-    """Whatever a provider answers, neither it nor the key is repeated."""
+    """Whatever a provider responses, neither it nor the key is repeated."""
     for provider in (launchdarkly, unleash):
         provider.faults.extend(fault() for _ in range(4))
     both.run_schedule(invoke)
@@ -138,11 +138,11 @@ def test_many_faults_of_providers(
     unleash: UnleashSimulator,
     output: Output,
 ) -> None:
-    """A hundred faults in random order, by the schedule and by rings: nothing is repeated."""
+    """A hundred faults in random order, by the schedule and by requests: nothing is repeated."""
     rng = random.Random(19)
     for _ in range(30):
         for provider in (launchdarkly, unleash):
-            provider.faults.extend(rng.choice(ANSWERS)() for _ in range(rng.randrange(5)))
+            provider.faults.extend(rng.choice(RESPONSES)() for _ in range(rng.randrange(5)))
         both.run_schedule(invoke)
         assert send(signed("prod", BODY)) == 202
         invoke(batch(*both.receive()))
@@ -184,7 +184,7 @@ def test_exceptions_of_the_receiver(monkeypatch: pytest.MonkeyPatch, output: Out
 def test_dead_letters(
     both: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A webhook whose ring fails for good leaves a message that holds nothing of it."""
+    """A webhook whose sync request fails for good leaves a message that holds nothing of it."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     assert send(signed("prod", BODY)) == 202
     for _ in range(MAX_RECEIVES):
@@ -193,4 +193,4 @@ def test_dead_letters(
     assert both.receive() == []
     (dead,) = both.receive(both.dlq_url)
     clean(dead)
-    assert set(json.loads(dead["body"])) == {"source", "wanted", "sent_at", "trigger", "delivery"}
+    assert set(json.loads(dead["body"])) == {"source", "required", "sent_at", "trigger", "delivery"}

@@ -44,7 +44,7 @@ def recorded(
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(region_name=aws.region))
         stack.put_source("prod", "launchdarkly", provider.url, KEY)
-        stack.put_hook("prod", "launchdarkly")
+        stack.put_webhook("prod", "launchdarkly")
         life(stack, provider, recorder, clock)
         yield recorder
 
@@ -76,7 +76,7 @@ def life(
 
 
 def rung(stack: Deployment, recorder: Recorder) -> None:
-    """Let a webhook come, and its ring be served."""
+    """Let a webhook come, and its sync request be served."""
     body = json.dumps({"kind": "flag"}).encode()
     with recorder.calling("webhook"):
         assert webhook.handler(signed("prod", body), Context())["statusCode"] == 202
@@ -88,11 +88,11 @@ def rung(stack: Deployment, recorder: Recorder) -> None:
 
 
 def read() -> None:
-    """Read in a process that never read, a set in pieces, and its age."""
+    """Read in a process that never read, a set in chunks, and its age."""
     store = open_reader()
     client = flagstore.Client("prod", store=store)
     assert client.keys()
-    assert client.info().ticket
+    assert client.info().token
     store._transport.close()
 
 

@@ -54,7 +54,7 @@ def test_each_source_has_its_provider_and_its_store(
     unleash: UnleashSimulator,
     redis_server: Server,
 ) -> None:
-    """One ring of the schedule: LaunchDarkly in DynamoDB, Unleash and Split in Redis."""
+    """One sync request of the schedule: LaunchDarkly in DynamoDB, Unleash and Split in Redis."""
     with SplitSimulator(*split_flags(20), sdk_key=KEY) as split:
         stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
         in_redis(stack, "prod-eu", "unleash", unleash.url, redis_server.url())
@@ -69,7 +69,7 @@ def test_each_source_has_its_provider_and_its_store(
         assert flags_in_redis(redis_server, "prod-eu") == set(unleash.flags())
         assert flags_in_redis(redis_server, "fme") == set(split.flags())
     # Names that begin alike share nothing.
-    assert not {item["namespace"]["S"] for item in stack.items()} & {"prod-eu:$pulse", "fme:$pulse"}
+    assert not {item["namespace"]["S"] for item in stack.items()} & {"prod-eu:$state", "fme:$state"}
 
 
 def test_a_broken_store_is_named_and_stops_no_other(

@@ -1,4 +1,4 @@
-"""A ring that fails comes again, ends as a dead letter, and heals when it is redriven."""
+"""A sync request that fails comes again, ends as a dead letter, and heals when it is redriven."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulators import faults
-from simulators.deployment import KEY, MAX_RECEIVES, Context, batch, ring
+from simulators.deployment import KEY, MAX_RECEIVES, Context, batch, sync_request
 from storesync import sync
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
 
 FAULTS_A_RUN = 4
-"""Fetches that fail before a ring is given back."""
+"""Fetches that fail before a sync request is given back."""
 
 
 def receive_and_serve(stack: Deployment) -> int:
     """Hand over what is on the queue as the poller does; return how many messages failed."""
     records = stack.receive()
     assert records
-    answer = json.loads(json.dumps(sync.handler(batch(*records), Context())))
-    failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+    response = json.loads(json.dumps(sync.handler(batch(*records), Context())))
+    failed = {item["itemIdentifier"] for item in response["batchItemFailures"]}
     stack.acknowledge(record for record in records if record["messageId"] not in failed)
     return len(failed)
 
@@ -37,7 +37,7 @@ def redrive(stack: Deployment) -> None:
 
 
 @pytest.mark.parametrize("times", range(1, MAX_RECEIVES + 1))
-def test_a_ring_that_fails_so_many_times(
+def test_a_request_that_fails_so_many_times(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     times: int,
@@ -47,7 +47,7 @@ def test_a_ring_that_fails_so_many_times(
     monkeypatch.setattr(sync, "RETRY_S", 0)
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     launchdarkly.faults.extend(faults.status(503) for _ in range(FAULTS_A_RUN * times))
-    message: Any = ring("prod")
+    message: Any = sync_request("prod")
     stack.send(message)
     for _ in range(times):
         assert receive_and_serve(stack) == 1

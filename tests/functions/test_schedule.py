@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulators import faults
-from simulators.deployment import KEY, Calls, Context, Deployment, Output, ShiftedClock, batch, ring
+from simulators.deployment import (
+    KEY,
+    Calls,
+    Context,
+    Deployment,
+    Output,
+    ShiftedClock,
+    batch,
+    sync_request,
+)
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.template import read_template
 from storesync import sync
-from storesync.patience import Limits
+from storesync.retry_policy import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +32,8 @@ STEP_S = sync.STEP_S
 SCHEDULE_S = 300
 SILENT = 70
 EVENTS = read_template()["Resources"]["SyncFunction"]["Properties"]["Events"]
-BATCH = EVENTS["Rings"]["Properties"]["BatchSize"]
-RUNS = EVENTS["Rings"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+BATCH = EVENTS["SyncRequests"]["Properties"]["BatchSize"]
+RUNS = EVENTS["SyncRequests"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
 HOLD_S = sync.SCHEDULED.fetch_s + 1
 """How long a run takes that checks a silent provider."""
 PUBLISHED_S = 10
@@ -78,9 +87,9 @@ def test_the_longest_unchecked_is_first_and_checks_are_spread(
     clock.advance(3600)
     invoke({"source": "prod"})
     begun_ms = int(clock.now() * 1000)
-    answer = invoke({"schedule": True})
-    assert [each["source"] for each in answer] == ["a-new", "an-old", "prod"]
-    assert {each["outcome"] for each in answer} == {"queued"}
+    response = invoke({"schedule": True})
+    assert [each["source"] for each in response] == ["a-new", "an-old", "prod"]
+    assert {each["outcome"] for each in response} == {"queued"}
     checks = queued(calls)
     assert [check["source"] for check in checks] == ["a-new", "an-old", "prod"]
     for place, check in enumerate(checks):
@@ -124,10 +133,10 @@ def test_a_webhook_in_the_same_batch_is_retried_as_ever(
 ) -> None:
     """A scheduled check of its source takes nothing from it, and is not repeated with it."""
     launchdarkly.faults.extend([faults.status(503)] * 4)
-    prod.send(ring("prod"), ring("prod", trigger="schedule"))
+    prod.send(sync_request("prod"), sync_request("prod", trigger="schedule"))
     records = prod.receive()
-    answer = invoke(batch(*records))
-    (failed,) = answer["batchItemFailures"]
+    response = invoke(batch(*records))
+    (failed,) = response["batchItemFailures"]
     (body,) = [each["body"] for each in records if each["messageId"] == failed["itemIdentifier"]]
     assert json.loads(body)["trigger"] == "webhook"
     assert len(launchdarkly.requests) == 4
@@ -137,7 +146,7 @@ def test_a_check_that_was_tried_or_replaced_is_dropped(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, clock: ShiftedClock
 ) -> None:
     """A run that was cut off leaves its messages: the second receipt ends them, as does age."""
-    prod.send(ring("prod", trigger="schedule"))
+    prod.send(sync_request("prod", trigger="schedule"))
     (record,) = prod.receive()
     record["attributes"]["ApproximateReceiveCount"] = "2"
     assert invoke(batch(record)) == {"batchItemFailures": []}
@@ -182,7 +191,7 @@ def test_a_webhook_is_served_in_a_batch_of_silent_providers(
     names = [f"a{number}" for number in range(BATCH - 1)]
     for name in names:
         stack.put_source(name, "launchdarkly", silent.url, KEY)
-    stack.send(*(ring(name, trigger="schedule") for name in names), ring("prod"))
+    stack.send(*(sync_request(name, trigger="schedule") for name in names), sync_request("prod"))
     records = stack.receive()
     assert len(records) == BATCH
     assert invoke(batch(*records)) == {"batchItemFailures": []}

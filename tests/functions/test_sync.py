@@ -24,8 +24,8 @@ from simulators.deployment import (
     ShiftedClock,
     batch,
     request,
-    ring,
     signed,
+    sync_request,
 )
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import new_flag, rich_flags
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
 
 EVENTS = make_events.DIRECTORY
 DOWN = 4
-"""Fetches that fail before a ring is given back."""
+"""Fetches that fail before a sync request is given back."""
 
 
 def invoke(event: Any, seconds: float = 60.0) -> Any:
     """Hand an event to the function; return what it returns, as JSON."""
-    answer = sync.handler(event, Context(seconds))
-    return json.loads(json.dumps(answer))
+    response = sync.handler(event, Context(seconds))
+    return json.loads(json.dumps(response))
 
 
-def serve(deployment: Deployment, *rings: object) -> list[str]:
-    """Send rings, hand them over as one batch, and return the bodies of those that failed."""
-    deployment.send(*rings)
+def serve(deployment: Deployment, *sync_requests: object) -> list[str]:
+    """Send requests, hand them over as one batch, and return the bodies of those that failed."""
+    deployment.send(*sync_requests)
     return serve_waiting(deployment)
 
 
@@ -63,15 +63,15 @@ def serve_waiting(deployment: Deployment) -> list[str]:
     """Hand over what waits on the queue as the poller does; return the bodies of what failed."""
     records = deployment.receive()
     assert records
-    answer = invoke(batch(*records))
-    failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-    assert len(failed) == len(answer["batchItemFailures"])
+    response = invoke(batch(*records))
+    failed = {item["itemIdentifier"] for item in response["batchItemFailures"]}
+    assert len(failed) == len(response["batchItemFailures"])
     deployment.acknowledge(r for r in records if r["messageId"] not in failed)
     return [record["body"] for record in records if record["messageId"] in failed]
 
 
-def trailing(calls: Calls) -> list[dict[str, Any]]:
-    """Return the rings that SyncFunction left: each with its delay."""
+def followup(calls: Calls) -> list[dict[str, Any]]:
+    """Return the sync requests that SyncFunction left: each with its delay."""
     return [
         {**json.loads(call["MessageBody"]), "delay": call["DelaySeconds"]}
         for call in calls.of("SendMessage")
@@ -109,8 +109,8 @@ def small(stack: Deployment) -> Iterator[LaunchDarklySimulator]:
 def test_a_batch_costs_one_fetch_a_source(
     both: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """Ten rings of two sources are two fetches, and all ten are acknowledged."""
-    assert serve(both, *[ring("prod")] * 7, *[ring("unleash")] * 3) == []
+    """Ten sync requests of two sources are two fetches, and all ten are acknowledged."""
+    assert serve(both, *[sync_request("prod")] * 7, *[sync_request("unleash")] * 3) == []
     assert (len(launchdarkly.requests), len(unleash.requests)) == (1, 1)
     assert both.flags("prod") == set(launchdarkly.flags())
     assert both.flags("unleash", "flags") == set(unleash.flags())
@@ -120,10 +120,10 @@ def test_a_batch_costs_one_fetch_a_source(
 def test_only_the_failed_sources_messages_come_again(
     both: Deployment, unleash: UnleashSimulator, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
-    """A provider that is down keeps its own rings on the queue, and nobody else's."""
+    """A provider that is down keeps its own sync requests on the queue, and nobody else's."""
     unleash.faults.extend([faults.status(503)] * DOWN)
-    mine = [ring("unleash", delivery=str(number)) for number in range(2)]
-    failed = serve(both, ring("prod"), mine[0], ring("prod"), mine[1])
+    mine = [sync_request("unleash", delivery=str(number)) for number in range(2)]
+    failed = serve(both, sync_request("prod"), mine[0], sync_request("prod"), mine[1])
     assert sorted(failed) == sorted(map(json.dumps, mine))
     assert both.flags("prod") == set(launchdarkly.flags())
     assert both.flags("unleash", "flags") == set()
@@ -137,7 +137,7 @@ def test_a_failed_message_comes_again_soon(
     """Not the queue's six minutes, but seconds, are what a provider's hiccup costs."""
     monkeypatch.setattr(sync, "RETRY_S", 1)
     launchdarkly.faults.extend([faults.status(503)] * DOWN)
-    assert len(serve(prod, ring("prod"))) == 1
+    assert len(serve(prod, sync_request("prod"))) == 1
     assert prod.receive() == []
     time.sleep(1.1)
     assert serve_waiting(prod) == []
@@ -148,7 +148,7 @@ def test_the_pause_doubles_with_every_receipt(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
     """10 s, 20 s, 40 s and so on, at most the 15 minutes that SQS allows."""
-    prod.send(ring("prod"))
+    prod.send(sync_request("prod"))
     (record,) = prod.receive()
     for receives in (1, 2, 3, 4, 7, 8, 1000):
         launchdarkly.faults.extend([faults.status(503)] * DOWN)
@@ -163,15 +163,15 @@ def test_a_providers_retry_after_is_kept(
 ) -> None:
     """A provider that asks for two minutes is not asked again before."""
     launchdarkly.faults.append(faults.status(429, retry_after="120"))
-    assert len(serve(prod, ring("prod"))) == 1
+    assert len(serve(prod, sync_request("prod"))) == 1
     assert len(launchdarkly.requests) == 1
     launchdarkly.faults.append(faults.status(429, retry_after="100000"))
-    assert len(serve(prod, ring("prod"))) == 1
+    assert len(serve(prod, sync_request("prod"))) == 1
     pauses = [call["VisibilityTimeout"] for call in calls.of("ChangeMessageVisibility")]
     assert pauses == [120, 900]
 
 
-def test_after_its_last_failure_a_ring_is_a_dead_letter(
+def test_after_its_last_failure_a_request_is_a_dead_letter(
     prod: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What never succeeds ends where an alarm looks, and not in a loop."""
@@ -191,7 +191,7 @@ POISON = [
     "7",
     "null",
     '{"source": 7}',
-    '{"wanted": []}',
+    '{"required": []}',
     "[" * 100_000,
     "9" * 5_000,
     '{"Type": "Notification", "Message": "from somewhere else"}',
@@ -207,7 +207,7 @@ def test_poison_fails_alone(
         {"messageId": f"bad-{n}", "receiptHandle": "none", "body": body, "attributes": attributes}
         for n, body in enumerate(POISON)
     ]
-    good = {"messageId": "good", "receiptHandle": "none", "body": json.dumps(ring("prod"))}
+    good = {"messageId": "good", "receiptHandle": "none", "body": json.dumps(sync_request("prod"))}
     failed = invoke(batch(*records, good, {"messageId": "empty"}, {}))["batchItemFailures"]
     expected = {record["messageId"] for record in records} | {"empty", ""}
     assert {item["itemIdentifier"] for item in failed} == expected
@@ -220,9 +220,9 @@ def test_poison_fails_alone(
 @pytest.mark.parametrize(
     "odd",
     [
-        {"wanted": None},
-        {"wanted": 7},
-        {"wanted": [None, 7, "flag/x@y", "who/knows", "flag/nothing"]},
+        {"required": None},
+        {"required": 7},
+        {"required": [None, 7, "flag/x@y", "who/knows", "flag/nothing"]},
         {"sent_at": None},
         {"sent_at": "now"},
         {"sent_at": -1},
@@ -234,19 +234,19 @@ def test_poison_fails_alone(
     ],
     ids=json.dumps,
 )
-def test_odd_fields_of_a_ring_cost_at_most_a_fetch(
+def test_odd_fields_of_a_request_cost_at_most_a_fetch(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, odd: dict[str, Any]
 ) -> None:
-    """A ring of another version of this application still rings."""
-    assert serve(prod, {**ring("prod"), **odd}) == []
+    """A sync request of another version of this application still requests a sync."""
+    assert serve(prod, {**sync_request("prod"), **odd}) == []
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
 def test_unknown_sources_are_acknowledged_and_no_dimension(
     prod: Deployment, output: Output
 ) -> None:
-    """A ring for a source that was removed is logged, counted under no name, and gone."""
-    assert serve(prod, ring("removed"), ring("Odd/Name\n")) == []
+    """A sync request for a source that was removed is logged, counted under no name, and gone."""
+    assert serve(prod, sync_request("removed"), sync_request("Odd/Name\n")) == []
     assert output.sums()["SyncFailures"] == 2
     assert all("source" not in line.dimensions for line in output.metrics)
     problems = sorted(line["problem"] for line in output.logs)
@@ -260,12 +260,12 @@ def test_a_refused_key_is_acknowledged_and_touches_nothing(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
 ) -> None:
     """No retry makes a key good: metric and log say so, and what is published stays."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     before = prod.items()
     output.forget()
     launchdarkly.sdk_key = "another-key"
     launchdarkly.set_flag("one-more")
-    assert serve(prod, ring("prod")) == []
+    assert serve(prod, sync_request("prod")) == []
     assert prod.items() == before
     refused = {"source": "prod", "reason": "CredentialsRefused"}
     assert output.sums(**refused) == {"Rejected": 1}
@@ -280,12 +280,12 @@ def test_a_refused_set_is_acknowledged_until_a_person_allows_it(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
 ) -> None:
     """The guard's refusal is a metric, not a retry; only a person can allow that very digest."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     before, everything = prod.items(), prod.flags("prod")
     for key in sorted(launchdarkly.flags())[:20]:
         launchdarkly.remove_flag(key)
     output.forget()
-    assert serve(prod, ring("prod")) == []
+    assert serve(prod, sync_request("prod")) == []
     assert output.sums(source="prod", reason="RefusedSet") == {"Rejected": 1}
     assert prod.items() == before
 
@@ -293,7 +293,7 @@ def test_a_refused_set_is_acknowledged_until_a_person_allows_it(
     assert failed["outcome"] == "failed"
     digest = failed["error"].split('"allow_shrink": "')[1].split('"')[0]
     assert len(digest) == 64
-    assert serve(prod, ring("prod", allow_shrink=digest)) == []
+    assert serve(prod, sync_request("prod", allow_shrink=digest)) == []
     assert prod.flags("prod") == everything
     assert invoke({"source": "prod", "allow_shrink": "0" * 64})["outcome"] == "failed"
     assert prod.flags("prod") == everything
@@ -315,7 +315,7 @@ def test_what_is_no_digest_is_said(value: object) -> None:
 def test_a_private_provider_needs_to_be_allowed(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
 ) -> None:
-    """Without "allow_private" nothing is sent, and the answer says what to do; with it, it is."""
+    """Without "allow_private" nothing is sent, and the response says what to do; with it, it is."""
     url = launchdarkly.url.replace("http:", "https:")
     prod.put("credentials/prod", {"provider": "launchdarkly", "key": KEY, "base_url": url})
     prod.put("sources/prod", {"provider": "launchdarkly"})
@@ -325,17 +325,17 @@ def test_a_private_provider_needs_to_be_allowed(
     assert "TLS failed" in invoke({"source": "prod"})["error"]  # it was connected to
 
 
-def test_ssm_down_at_the_start_loses_no_ring(
+def test_ssm_down_at_the_start_loses_no_request(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
-    """Parameters that cannot be read now are no reason to throw a ring away."""
+    """Parameters that cannot be read now are no reason to throw a sync request away."""
     calls.down["ssm"] = "AccessDeniedException"
-    assert len(serve(prod, ring("prod"))) == 1
+    assert len(serve(prod, sync_request("prod"))) == 1
     with pytest.raises(errors.ParametersError, match=f"{prod.prefix}/sources"):
         invoke({"schedule": True})
     calls.down.clear()
     clock.advance(5)
-    assert serve(prod, ring("prod")) == []
+    assert serve(prod, sync_request("prod")) == []
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
@@ -343,37 +343,37 @@ def test_ssm_down_later_disturbs_nobody(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
     """A process that has read its parameters once goes on with them."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     calls.down["ssm"] = "AccessDeniedException"
     clock.advance(3600)
     launchdarkly.set_flag("one-more")
-    assert serve(prod, ring("prod")) == []
+    assert serve(prod, sync_request("prod")) == []
     assert "one-more" in prod.flags("prod")
 
 
-def test_a_missing_table_keeps_the_ring(
+def test_a_missing_table_keeps_the_request(
     deployment: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
 ) -> None:
     """A store that fails is a failure of the message, and named."""
     deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    assert len(serve(deployment, ring("prod"))) == 1
+    assert len(serve(deployment, sync_request("prod"))) == 1
     assert output.sums(reason="Store") == {"Rejected": 1}
     assert "check FLAGSTORE_TABLE" in output.logs[-1]["problem"]
 
 
-def test_a_bug_keeps_the_ring_and_stops_nobody(
+def test_a_bug_keeps_the_request_and_stops_nobody(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     output: Output,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Even what nobody thought of ends with the ring on the queue and the others served."""
+    """Even what nobody thought of ends with the sync request on the queue and the others served."""
 
     def broken(*_: object, **_named: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("storesync.providers.unleash.Unleash.fetch", broken)
-    (failed,) = serve(both, ring("prod"), ring("unleash"))
+    (failed,) = serve(both, sync_request("prod"), sync_request("unleash"))
     assert json.loads(failed)["source"] == "unleash"
     assert both.flags("prod") == set(launchdarkly.flags())
     assert output.sums(source="unleash", reason="ZeroDivision") == {"Rejected": 1}
@@ -383,99 +383,100 @@ def test_a_new_source_is_known_at_once(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, clock: ShiftedClock, calls: Calls
 ) -> None:
     """A source that was added a moment ago is not unknown; what stays unknown is asked rarely."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     clock.advance(6)
     prod.put_source("late", "launchdarkly", launchdarkly.url, KEY)
-    assert serve(prod, ring("late")) == []
+    assert serve(prod, sync_request("late")) == []
     assert prod.flags("late") == set(launchdarkly.flags())
     calls.clear()
     for _ in range(20):
-        serve(prod, ring("nobody"))
+        serve(prod, sync_request("nobody"))
     assert len(calls.of("GetParametersByPath")) <= 2
 
 
 def test_a_person_sees_the_newest_parameters(
     prod: Deployment, launchdarkly: LaunchDarklySimulator
 ) -> None:
-    """Whoever renews a key and rings by hand is not answered from a cache."""
+    """Whoever renews a key and requests a sync by hand is not responded from a cache."""
     prod.put_source("prod", "launchdarkly", launchdarkly.url, "old-key")
     assert "401" in invoke({"source": "prod"})["error"]
     prod.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     assert invoke({"source": "prod"})["outcome"] == "published"
 
 
-# -- trailing rings -------------------------------------------------------------------------------
+# -- follow-up
+# -------------------------------------------------------------------------------
 
 
-def test_a_webhooks_check_leaves_one_trailing_ring(
+def test_a_webhooks_check_leaves_one_followup_request(
     prod: Deployment, calls: Calls, clock: ShiftedClock
 ) -> None:
     """Providers' CDNs lag behind their webhooks, so a check is repeated once, later, for all."""
     due = (clock.now() + 30) * 1000
-    assert serve(prod, ring("prod"), ring("prod"), ring("prod")) == []
-    (left,) = trailing(calls)
+    assert serve(prod, sync_request("prod"), sync_request("prod"), sync_request("prod")) == []
+    (left,) = followup(calls)
     assert due <= left.pop("sent_at") <= due + 10_000
     assert left == {
         "source": "prod",
-        "wanted": [],
-        "trigger": "trailing",
+        "required": [],
+        "trigger": "followup",
         "delivery": "",
         "delay": 30,
     }
     assert prod.waiting() == {"due": 0, "delayed": 1, "in flight": 0}
 
 
-def test_a_burst_leaves_few_trailing_rings(
+def test_a_burst_leaves_few_followup_requests(
     prod: Deployment, calls: Calls, clock: ShiftedClock
 ) -> None:
-    """Checks that follow each other within seconds share a trailing ring."""
+    """Checks that follow each other within seconds share a follow-up."""
     for _ in range(3):
-        assert serve(prod, ring("prod", sent_at=int(clock.now() * 1000))) == []
+        assert serve(prod, sync_request("prod", sent_at=int(clock.now() * 1000))) == []
         clock.advance(1.5)
-    assert len(trailing(calls)) == 1
+    assert len(followup(calls)) == 1
     clock.advance(10)
-    assert serve(prod, ring("prod", sent_at=int(clock.now() * 1000))) == []
-    assert len(trailing(calls)) == 2
+    assert serve(prod, sync_request("prod", sent_at=int(clock.now() * 1000))) == []
+    assert len(followup(calls)) == 2
 
 
-def test_a_trailing_ring_leaves_none(
+def test_a_followup_request_leaves_none(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
     """The chain ends."""
-    assert serve(prod, ring("prod", trigger="trailing")) == []
+    assert serve(prod, sync_request("prod", trigger="followup")) == []
     assert len(launchdarkly.requests) == 1
-    assert trailing(calls) == []
+    assert followup(calls) == []
 
 
-def test_a_coalesced_ring_costs_and_leaves_nothing(
+def test_a_coalesced_request_costs_and_leaves_nothing(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
-    """A ring from clearly before a completed check is acknowledged without a fetch."""
+    """A sync request from clearly before a completed check is acknowledged without a fetch."""
     clock.advance(5)
-    assert serve(prod, ring("prod", sent_at=int(clock.now() * 1000))) == []
+    assert serve(prod, sync_request("prod", sent_at=int(clock.now() * 1000))) == []
     calls.clear()
-    assert serve(prod, ring("prod")) == []
+    assert serve(prod, sync_request("prod")) == []
     assert len(launchdarkly.requests) == 1
-    assert trailing(calls) == []
+    assert followup(calls) == []
 
 
-def test_no_trailing_ring_when_it_is_switched_off(
+def test_no_followup_request_when_it_is_switched_off(
     prod: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TrailingSyncSeconds 0 means none."""
-    monkeypatch.setenv("FLAGSTORE_TRAILING_SYNC_SECONDS", "0")
-    assert serve(prod, ring("prod")) == []
-    assert trailing(calls) == []
+    """FollowUpSyncSeconds 0 means none."""
+    monkeypatch.setenv("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", "0")
+    assert serve(prod, sync_request("prod")) == []
+    assert followup(calls) == []
 
 
 def test_a_lagging_provider_is_asked_for_the_same_again(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
-    """The trailing ring of a check that did not reach its revision still wants it."""
+    """The follow-up of a check that did not reach its revision still wants it."""
     key = min(launchdarkly.flags())
-    assert serve(prod, ring("prod", wanted=[f"flag/{key}@999"])) == []
-    (left,) = trailing(calls)
-    assert left["wanted"] == [f"flag/{key}@999"]
+    assert serve(prod, sync_request("prod", required=[f"flag/{key}@999"])) == []
+    (left,) = followup(calls)
+    assert left["required"] == [f"flag/{key}@999"]
 
 
 @pytest.mark.usefixtures("prod")
@@ -487,7 +488,7 @@ def test_without_a_queue_nothing_is_repeated(
 ) -> None:
     """A batch given by hand to a function without a queue is served, and no call fails."""
     monkeypatch.setenv("FLAGSTORE_QUEUE_URL", "")
-    record = {"messageId": "1", "receiptHandle": "x", "body": json.dumps(ring("prod"))}
+    record = {"messageId": "1", "receiptHandle": "x", "body": json.dumps(sync_request("prod"))}
     assert invoke(batch(record)) == {"batchItemFailures": []}
     launchdarkly.faults.extend([faults.status(503)] * DOWN)
     assert invoke(batch(record)) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
@@ -498,13 +499,13 @@ def test_without_a_queue_nothing_is_repeated(
 def test_a_queue_that_fails_fails_no_sync(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, output: Output
 ) -> None:
-    """A trailing ring that cannot be left is a warning: the flags are published."""
-    prod.send(ring("prod"), "poison")
+    """A follow-up that cannot be left is a warning: the flags are published."""
+    prod.send(sync_request("prod"), "poison")
     records = prod.receive()
     calls.down["sqs"] = "AccessDeniedException"
     assert len(invoke(batch(*records))["batchItemFailures"]) == 1
     assert prod.flags("prod") == set(launchdarkly.flags())
-    assert [line["level"] for line in output.logs if "no trailing" in line["message"]] == [
+    assert [line["level"] for line in output.logs if "no follow-up" in line["message"]] == [
         "WARNING"
     ]
 
@@ -513,7 +514,7 @@ def test_a_queue_that_fails_fails_no_sync(
 
 
 @pytest.mark.usefixtures("without_a_queue")
-def test_the_schedule_rings_every_source_whatever_the_others_do(
+def test_the_schedule_requests_every_source_whatever_the_others_do(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
@@ -550,7 +551,7 @@ def test_the_schedule_rings_every_source_whatever_the_others_do(
         line["source"] for line in output.logs if line["message"] in {"published", "failed"}
     ]
     assert finished[-1] == "slow"
-    assert trailing(calls) == []
+    assert followup(calls) == []
 
 
 @pytest.mark.usefixtures("without_a_queue")
@@ -583,14 +584,14 @@ def test_the_schedule_of_an_empty_deployment_is_fine() -> None:
 def test_a_person_reads_what_happened(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
-    """A ring by hand always fetches, and answers with numbers."""
+    """A sync request by hand always fetches, and responds with numbers."""
     first = invoke({"source": "prod"})
     assert (first["outcome"], first["added"], first["removed"]) == ("published", 33, 0)
     assert first["counts"] == {"flags": 30, "segments": 3}
     second = invoke({"source": "prod"})
     assert (second["outcome"], second["digest"]) == ("unchanged", first["digest"])
     assert len(launchdarkly.requests) == 2
-    assert trailing(calls) == []
+    assert followup(calls) == []
     missing = invoke({"source": "nobody"})
     assert f"{prod.prefix}/sources/nobody does not exist" in missing["error"]
 
@@ -599,8 +600,8 @@ def test_a_webhook_given_directly_does_the_whole_job(
     prod: Deployment, launchdarkly: LaunchDarklySimulator
 ) -> None:
     """`sam local invoke SyncFunction -e events/…` publishes, without a check of the signature."""
-    answer = invoke(signed("prod", b"{}", "whatever"))
-    assert (answer["outcome"], answer["source"]) == ("published", "prod")
+    response = invoke(signed("prod", b"{}", "whatever"))
+    assert (response["outcome"], response["source"]) == ("published", "prod")
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
@@ -646,18 +647,18 @@ def test_every_sample_does_its_job(
         stack.put_source("unleash", "unleash", unleash.url, KEY)
         stack.put_source("split", "split", split.url, KEY)
         stack.put_source("appconfig", "appconfig", appconfig.url, "", options=appconfig.options)
-        answer = invoke(json.loads((EVENTS / name).read_text(encoding="utf-8")))
+        response = invoke(json.loads((EVENTS / name).read_text(encoding="utf-8")))
     published = [
         source
         for source in ("appconfig", "prod", "split", "unleash")
-        if stack.flags(source, "$head")
+        if stack.flags(source, "$snapshot")
     ]
     assert published == SAMPLES[name]
     assert len(small.requests) == ("prod" in published)
     if "sqs" in name:
-        assert answer == {"batchItemFailures": []}
+        assert response == {"batchItemFailures": []}
     else:
-        outcomes = answer if isinstance(answer, list) else [answer]
+        outcomes = response if isinstance(response, list) else [response]
         assert [(o["source"], o["outcome"]) for o in outcomes] == [
             (source, "published") for source in published
         ]
@@ -673,15 +674,15 @@ def shop(stack: Deployment, appconfig: AppConfigSimulator) -> Deployment:
     return stack
 
 
-def test_an_event_on_the_queue_rings_its_sources_and_leaves_a_trailing_ring(
+def test_an_event_on_the_queue_requests_its_sources_and_leaves_a_followup_request(
     shop: Deployment, appconfig: AppConfigSimulator, calls: Calls
 ) -> None:
-    """EventBridge writes it there; it is served as a ring of ours would be."""
+    """EventBridge writes it there; it is served as a sync request of ours would be."""
     appconfig.set_flag("new-checkout", enabled=False)
     assert serve(shop, appconfig.events[-1]) == []
     assert shop.flags("shop", "flags") == set(appconfig.flags())
     assert shop.flags("shop", "definitions") == set(appconfig.flags())
-    assert [(each["source"], each["trigger"]) for each in trailing(calls)] == [("shop", "trailing")]
+    assert [(each["source"], each["trigger"]) for each in followup(calls)] == [("shop", "followup")]
 
 
 def test_an_event_twice_costs_one_check(shop: Deployment, appconfig: AppConfigSimulator) -> None:
@@ -691,7 +692,7 @@ def test_an_event_twice_costs_one_check(shop: Deployment, appconfig: AppConfigSi
     assert len(appconfig.requests) == 2
 
 
-def test_an_event_rings_every_source_that_it_is_about_and_no_other(
+def test_an_event_requests_every_source_that_it_is_about_and_no_other(
     shop: Deployment, appconfig: AppConfigSimulator, small: LaunchDarklySimulator
 ) -> None:
     """Two sources of one profile, by ids or by names; not another profile's, nor a broken one."""
@@ -702,7 +703,7 @@ def test_an_event_rings_every_source_that_it_is_about_and_no_other(
     shop.put("sources/broken", {"provider": "appconfig", "rows": "?"})
     assert serve(shop, appconfig.events[-1]) == []
     for name, has in (("shop", True), ("twin", True), ("other", False), ("prod", False)):
-        assert bool(shop.flags(name, "$head")) is has
+        assert bool(shop.flags(name, "$snapshot")) is has
     assert not small.requests
 
 
@@ -724,7 +725,7 @@ def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
 def test_an_event_of_a_source_that_fails_comes_again(
     shop: Deployment, appconfig: AppConfigSimulator
 ) -> None:
-    """One message may ring two sources: it comes again if either of them failed, once."""
+    """One message may request a sync two sources: it comes again if either of them failed, once."""
     shop.put_source("twin", "appconfig", appconfig.url, "", options=appconfig.options)
     appconfig.faults.extend([faults.status(503)] * 2 * DOWN)
     assert len(serve(shop, appconfig.events[-1])) == 1
@@ -736,7 +737,7 @@ def test_a_missing_variable_fails_the_whole_batch(
 ) -> None:
     """A function that lacks a setting acknowledges nothing, and says which."""
     monkeypatch.delenv(missing)
-    prod.send(ring("prod"))
+    prod.send(sync_request("prod"))
     with pytest.raises(errors.ConfigurationError, match=f"{missing} is not set"):
         invoke(batch(*prod.receive()))
 
@@ -748,7 +749,7 @@ def test_a_publication_is_measured(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output, clock: ShiftedClock
 ) -> None:
     """Names, values, units and dimensions of the metrics are what the alarms are made for."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     keys = sorted(launchdarkly.flags())
     launchdarkly.remove_flag(keys[-1])  # no other needs it
     launchdarkly.set_flag(keys[1], on=False)
@@ -756,12 +757,16 @@ def test_a_publication_is_measured(
     clock.advance(1_000)
     output.forget()
     sent_at = int(clock.now() * 1000) - 400_000
-    serve(prod, ring("prod", sent_at=sent_at), ring("prod", sent_at=sent_at + 300_000))
+    serve(
+        prod, sync_request("prod", sent_at=sent_at), sync_request("prod", sent_at=sent_at + 300_000)
+    )
     (line,) = output.metrics
     assert line.dimensions == {"source": "prod", "service": "flagstore-test"}
-    seconds = {name: line.values.pop(name) for name in ("SyncAgeSeconds", "RingToPublishSeconds")}
+    seconds = {
+        name: line.values.pop(name) for name in ("SyncAgeSeconds", "RequestToPublishSeconds")
+    }
     assert 0 <= seconds["SyncAgeSeconds"] < 300
-    assert 400 <= seconds["RingToPublishSeconds"] < 700
+    assert 400 <= seconds["RequestToPublishSeconds"] < 700
     assert line.values == {
         "Flags": 30,
         "Segments": 3,
@@ -779,7 +784,7 @@ def test_a_publication_is_measured(
     assert {name for name, unit in line.units.items() if unit == "Seconds"} == set(seconds)
     assert {unit for name, unit in line.units.items() if name not in seconds} == {"Count"}
     (log,) = output.logs
-    assert (log["message"], log["source"], log["rings"]) == ("published", "prod", 2)
+    assert (log["message"], log["source"], log["requests"]) == ("published", "prod", 2)
     assert log["correlation_id"] == Context.aws_request_id
 
 
@@ -787,14 +792,14 @@ def test_an_unchanged_check_is_measured(
     prod: Deployment, output: Output, clock: ShiftedClock
 ) -> None:
     """A check that finds nothing new still says how fresh everything is."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     clock.advance(5)
     output.forget()
-    serve(prod, ring("prod", sent_at=int(clock.now() * 1000)))
+    serve(prod, sync_request("prod", sent_at=int(clock.now() * 1000)))
     (line,) = output.metrics
     assert line.values["Fetches"] == 1
     assert "SyncAgeSeconds" in line.values
-    assert not {"Flags", "Added", "RingToPublishSeconds"} & line.values.keys()
+    assert not {"Flags", "Added", "RequestToPublishSeconds"} & line.values.keys()
     assert output.logs[0]["message"] == "unchanged"
 
 
@@ -804,7 +809,7 @@ def test_rows_that_stay_behind_are_a_warning(
     """Whoever looks for what is wrong finds the row that no item can hold, by its name."""
     name = "x" * 1_025
     launchdarkly.set_flag(name)
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     (line,) = output.logs
     assert (line["level"], line["message"]) == ("WARNING", "published")
     assert line["skipped_rows"] == [f"features/{name}"]
@@ -814,11 +819,11 @@ def test_the_age_grows_while_the_provider_is_down(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output, clock: ShiftedClock
 ) -> None:
     """A check that fails says how old the last good one has become."""
-    serve(prod, ring("prod"))
+    serve(prod, sync_request("prod"))
     clock.advance(600)
     launchdarkly.faults.extend([faults.status(503)] * DOWN)
     output.forget()
-    assert len(serve(prod, ring("prod", sent_at=int(clock.now() * 1000)))) == 1
+    assert len(serve(prod, sync_request("prod", sent_at=int(clock.now() * 1000)))) == 1
     assert 600 <= output.sums(source="prod")["SyncAgeSeconds"] < 660
     assert output.sums(source="prod", reason="ProviderUnavailable") == {"Rejected": 1}
     assert output.logs[-1]["retryable"] is True
@@ -828,8 +833,8 @@ def test_no_secret_is_printed(
     both: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator, output: Output
 ) -> None:
     """With DEBUG on, neither keys nor tokens, bodies, headers or variables are in any line."""
-    both.put_hook("prod", "launchdarkly")
-    both.put_hook("unleash", "unleash", TOKEN, method="url")
+    both.put_webhook("prod", "launchdarkly")
+    both.put_webhook("unleash", "unleash", TOKEN, method="url")
     body = json.dumps({"kind": "flag", "comment": BODY_CANARY}).encode()
     headers = {"cookie": HEADER_CANARY}
     for _ in range(3):
@@ -868,9 +873,9 @@ def test_no_secret_is_printed(
     ):
         named = isinstance(credential, dict) and {"provider": "launchdarkly", **credential}
         both.put("credentials/prod", named or credential)
-        answer = invoke({"source": "prod"})
-        assert answer["outcome"] == "failed"
-        assert not [canary for canary in CANARIES if canary in json.dumps(answer)]
+        response = invoke({"source": "prod"})
+        assert response["outcome"] == "failed"
+        assert not [canary for canary in CANARIES if canary in json.dumps(response)]
     assert len(output.logs) > 30
     output.check()
 
@@ -878,20 +883,20 @@ def test_no_secret_is_printed(
 # -- what a person finds afterwards -------------------------------------------------------------
 
 
-def test_the_reason_of_a_failure_stays_in_the_pulse_until_a_check_completes(
+def test_the_reason_of_a_failure_stays_in_the_state_until_a_check_completes(
     stack: Deployment, launchdarkly: LaunchDarklySimulator, context: Context
 ) -> None:
     """So that a status needs no logs; readers see nothing of it."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     launchdarkly.sdk_key = "renewed-key"
     sync.handler({"source": "prod"}, context)
-    at, reason, text = json.loads(pulse_of(stack)["error"]["S"])
+    at, reason, text = json.loads(state_of(stack)["error"]["S"])
     assert abs(at / 1000 - time.time()) < 60
     assert reason == "CredentialsRefused"
     assert "401" in text
     launchdarkly.sdk_key = KEY
     sync.handler({"source": "prod"}, context)
-    assert "error" not in pulse_of(stack)
+    assert "error" not in state_of(stack)
 
 
 def test_the_reason_that_stays_holds_no_secret(
@@ -905,11 +910,11 @@ def test_the_reason_that_stays_holds_no_secret(
 
     monkeypatch.setattr(providers.get("launchdarkly"), "fetch", quoting)
     sync.handler({"source": "prod"}, context)
-    _, reason, kept = json.loads(pulse_of(prod)["error"]["S"])
+    _, reason, kept = json.loads(state_of(prod)["error"]["S"])
     assert (reason, kept[-13:]) == ("CredentialsRefused", f"{'x' * 10}***")
 
 
-def pulse_of(stack: Deployment) -> Any:
-    """Return the item of the source's pulse."""
-    key = {"namespace": {"S": "prod:$pulse"}, "key": {"S": "pulse"}}
+def state_of(stack: Deployment) -> Any:
+    """Return the item of the source's source state."""
+    key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
     return stack.clients["dynamodb"].get_item(TableName=stack.table, Key=key)["Item"]

@@ -37,7 +37,7 @@ from simulators.launchdarkly_flags import new_flag
 from simulators.server import compact
 from simulators.unleash import event as unleash_event
 from storesync import webhook
-from storesync.sources import HOOKS_AGE_S
+from storesync.sources import WEBHOOKS_AGE_S
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def bearer(body: bytes, secret: str = SECRET) -> dict[str, Any]:
 
 
 def send(event: Any) -> tuple[int, dict[str, Any]]:
-    """Hand an event to the function; return status and the JSON that it answers."""
-    answer = webhook.handler(event, Context())
-    headers = {name.lower(): value for name, value in answer["headers"].items()}
+    """Hand an event to the function; return status and the JSON that it responses."""
+    response = webhook.handler(event, Context())
+    headers = {name.lower(): value for name, value in response["headers"].items()}
     assert headers == {"content-type": "application/json"}
-    return answer["statusCode"], json.loads(answer["body"])
+    return response["statusCode"], json.loads(response["body"])
 
 
 def refuse(event: Any, status: int) -> str:
@@ -106,38 +106,38 @@ def refuse(event: Any, status: int) -> str:
 def receiving(deployment: Deployment) -> Deployment:
     """Give a deployment with one webhook of each kind."""
     options = {"project": "shop", "environment": "production"}
-    deployment.put_hook("prod", "launchdarkly", options=options)
-    deployment.put_hook("unleash", "unleash", options={"environment": "production"})
-    deployment.put_hook("header", "unleash", method="header", header="X-Webhook-Secret")
-    deployment.put_hook("url", "unleash", TOKEN, method="url")
+    deployment.put_webhook("prod", "launchdarkly", options=options)
+    deployment.put_webhook("unleash", "unleash", options={"environment": "production"})
+    deployment.put_webhook("header", "unleash", method="header", header="X-Webhook-Secret")
+    deployment.put_webhook("url", "unleash", TOKEN, method="url")
     return deployment
 
 
 # -- accepted -------------------------------------------------------------------------------------
 
 
-def test_a_signed_webhook_leaves_exactly_one_ring(receiving: Deployment) -> None:
+def test_a_signed_webhook_leaves_exactly_one_request(receiving: Deployment) -> None:
     """LaunchDarkly gets 202, and the queue one message that says what to reach and when."""
     before = int(time.time() * 1000)
     assert send(signed("prod", entry())) == (202, {"ok": True})
-    (ring,) = receiving.rings()
-    assert before <= ring.pop("sent_at") <= int(time.time() * 1000)
-    assert ring == {
+    (sync_request,) = receiving.requests()
+    assert before <= sync_request.pop("sent_at") <= int(time.time() * 1000)
+    assert sync_request == {
         "source": "prod",
-        "wanted": ["flag/new-checkout@8"],
+        "required": ["flag/new-checkout@8"],
         "trigger": "webhook",
         "delivery": f"{7:024x}",
     }
 
 
-def test_a_webhook_with_a_secret_leaves_exactly_one_ring(receiving: Deployment) -> None:
+def test_a_webhook_with_a_secret_leaves_exactly_one_request(receiving: Deployment) -> None:
     """Unleash gets 202, and the queue one message with the revision to reach."""
     assert send(bearer(enabled())) == (202, {"ok": True})
-    (ring,) = receiving.rings()
-    assert ring.pop("sent_at") > 0
-    assert ring == {
+    (sync_request,) = receiving.requests()
+    assert sync_request.pop("sent_at") > 0
+    assert sync_request == {
         "source": "unleash",
-        "wanted": ["revision/4711"],
+        "required": ["revision/4711"],
         "trigger": "webhook",
         "delivery": "4711",
     }
@@ -167,7 +167,7 @@ def test_every_way_to_send_a_good_webhook_is_accepted(
 ) -> None:
     """Encodings, header cases, prefixes of paths and the checks that providers offer all pass."""
     assert send(event)[0] == 202
-    assert len(receiving.rings()) == 1
+    assert len(receiving.requests()) == 1
 
 
 @pytest.mark.parametrize("encode", [False, True])
@@ -175,19 +175,21 @@ def test_five_megabytes_are_accepted(receiving: Deployment, *, encode: bool) -> 
     """Real webhooks carry all environments, twice: size alone is no reason to lose one."""
     body = entry(padding="x" * 5_000_000)
     assert send(signed("prod", body, encode=encode))[0] == 202
-    (ring,) = receiving.rings()
-    assert len(json.dumps(ring)) < 300
+    (sync_request,) = receiving.requests()
+    assert len(json.dumps(sync_request)) < 300
 
 
 @pytest.mark.parametrize("kind", ["member", "team", "webhook"])
-def test_unrelated_events_are_acknowledged_without_a_ring(receiving: Deployment, kind: str) -> None:
+def test_unrelated_events_are_acknowledged_without_a_request(
+    receiving: Deployment, kind: str
+) -> None:
     """What concerns no flag is delivered for LaunchDarkly, and costs no sync."""
     body = entry(kind=kind, accesses=[], target={})
     assert send(signed("prod", body))[0] == 202
     assert receiving.waiting()["due"] == 0
 
 
-def test_other_environments_are_acknowledged_without_a_ring(receiving: Deployment) -> None:
+def test_other_environments_are_acknowledged_without_a_request(receiving: Deployment) -> None:
     """An event that names another environment leaves this source alone."""
     assert send(bearer(enabled("development")))[0] == 202
     assert receiving.waiting()["due"] == 0
@@ -290,16 +292,20 @@ def test_strangers_make_no_metrics(receiving: Deployment, output: Output) -> Non
 
 
 def test_failures_are_counted_by_source(receiving: Deployment, output: Output) -> None:
-    """Rings, forged and malformed webhooks are told apart in the metrics."""
+    """Sync requests, forged and malformed webhooks are told apart in the metrics."""
     send(signed("prod", entry()))
     send(signed("prod", entry()))
     send(signed("prod", entry(), FORGED))
     send(signed("prod", b"no JSON"))
     send(bearer(enabled(), FORGED))
-    assert output.sums(source="prod") == {"Rings": 2, "SignatureFailures": 1, "BadRequests": 1}
+    assert output.sums(source="prod") == {
+        "SyncRequests": 2,
+        "SignatureFailures": 1,
+        "BadRequests": 1,
+    }
     assert output.sums(source="unleash") == {"SignatureFailures": 1}
     assert {unit for line in output.metrics for unit in line.units.values()} == {"Count"}
-    assert len(receiving.rings()) == 2
+    assert len(receiving.requests()) == 2
 
 
 # -- rotation -------------------------------------------------------------------------------------
@@ -310,7 +316,7 @@ def test_every_active_secret_passes_and_no_other(deployment: Deployment, provide
     """While a secret is rotated, the current and the previous one are both good."""
     body = entry() if provider == "launchdarkly" else enabled()
     for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
-        deployment.put_hook(f"rotating-{number}", provider, *active)
+        deployment.put_webhook(f"rotating-{number}", provider, *active)
     for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
         for used in (SECRET, OLD_SECRET, FORGED):
             headers = {"x-ld-signature": signature(body, used), "authorization": used}
@@ -323,10 +329,10 @@ def test_another_secret_counts_after_a_minute_and_a_half(
 ) -> None:
     """A busy process goes on with what it knows for at least half of that."""
     assert send(signed("prod", entry()))[0] == 202
-    receiving.put_hook("prod", "launchdarkly", "another-secret-of-some-length")
+    receiving.put_webhook("prod", "launchdarkly", "another-secret-of-some-length")
     clock.advance(44)
     assert send(signed("prod", entry()))[0] == 202
-    clock.advance(HOOKS_AGE_S - 44)
+    clock.advance(WEBHOOKS_AGE_S - 44)
     assert send(signed("prod", entry()))[0] == 401
     assert send(signed("prod", entry(), "another-secret-of-some-length"))[0] == 202
 
@@ -367,7 +373,7 @@ def test_a_misconfigured_webhook_is_named_and_alone(
     """Whoever sends it gets a 404; the log names parameter and remedy; other sources work."""
     for text, problems in MISCONFIGURED:
         receiving.put("webhooks/broken", text)
-        clock.advance(HOOKS_AGE_S)
+        clock.advance(WEBHOOKS_AGE_S)
         output.forget()
         assert refuse(signed("broken", entry()), 404) == "not found"
         (line,) = output.logs
@@ -380,7 +386,7 @@ def test_a_misconfigured_webhook_is_named_and_alone(
 
 def test_a_name_that_is_none_is_named(receiving: Deployment, output: Output) -> None:
     """A parameter whose name is not a source's name says which names are."""
-    receiving.put_hook("Prod", "launchdarkly")
+    receiving.put_webhook("Prod", "launchdarkly")
     assert refuse(signed("Prod", entry()), 404) == "not found"
     assert "'Prod' is no name of a source" in output.logs[0]["problem"]
 
@@ -395,7 +401,7 @@ def test_a_missing_variable_is_named(
         assert refuse(signed("prod", entry()), 503) == "not configured"
     assert f"{missing} is not set" in output.logs[0]["problem"]
     assert send(signed("prod", entry()))[0] == 202
-    assert len(receiving.rings()) == 1
+    assert len(receiving.requests()) == 1
 
 
 def test_ssm_down_leaves_what_was_read(
@@ -404,7 +410,7 @@ def test_ssm_down_leaves_what_was_read(
     """While SSM fails, webhooks are checked with the last parameters, and the log says so."""
     assert send(signed("prod", entry()))[0] == 202
     calls.down["ssm"] = "AccessDeniedException"
-    clock.advance(HOOKS_AGE_S)
+    clock.advance(WEBHOOKS_AGE_S)
     output.forget()
     for _ in range(20):
         assert send(signed("prod", entry()))[0] == 202
@@ -413,46 +419,46 @@ def test_ssm_down_leaves_what_was_read(
     (warning,) = [line for line in output.logs if "parameters read before" in line["message"]]
     assert f"{receiving.prefix}/webhooks" in warning["problem"]
     calls.down.clear()
-    receiving.put_hook("late", "launchdarkly")
-    clock.advance(HOOKS_AGE_S)
+    receiving.put_webhook("late", "launchdarkly")
+    clock.advance(WEBHOOKS_AGE_S)
     assert send(signed("late", entry()))[0] == 202
 
 
 def test_ssm_down_at_the_start_costs_few_calls(
     receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
 ) -> None:
-    """Without any parameters the answer is 503, SSM is asked every 5 s, and then all is well."""
+    """Without any parameters the response is 503, SSM is asked every 5 s, and then all is well."""
     calls.down["ssm"] = "AccessDeniedException"
     for _ in range(50):
         assert refuse(signed("prod", entry()), 503) == "try again"
     assert len(calls.of("GetParametersByPath")) == 1
-    assert output.sums() == {"RingFailures": 50}
+    assert output.sums() == {"EnqueueFailures": 50}
     assert "AccessDenied" in output.logs[0]["problem"]
     calls.down.clear()
     clock.advance(5)
     assert send(signed("prod", entry()))[0] == 202
-    assert len(receiving.rings()) == 1
+    assert len(receiving.requests()) == 1
 
 
 def test_an_unreachable_queue_is_said_and_answered_in_time(
     receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ring that cannot be left is a 503, so that the provider may come again."""
+    """A sync request that cannot be left is a 503, so that the provider may come again."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
     assert refuse(signed("prod", entry()), 503) == "try again"
-    assert output.logs[-1]["message"] == "could not ring"
-    assert output.sums() == {"RingFailures": 1}
+    assert output.logs[-1]["message"] == "could not request a sync"
+    assert output.sums() == {"EnqueueFailures": 1}
     assert receiving.waiting()["due"] == 0
 
 
 def test_a_silent_queue_is_given_up_within_the_functions_time(receiving: Deployment) -> None:
-    """Time-outs are short enough that the function answers itself, within its 10 s."""
+    """Time-outs are short enough that the function responds itself, within its 10 s."""
     assert send(signed("prod", entry()))[0] == 202
-    for client in (webhook.receiver()._sqs, webhook.receiver()._hooks._hooks._client):
+    for client in (webhook.receiver()._sqs, webhook.receiver()._webhooks._webhooks._client):
         config: Any = client.meta.config
         attempts = config.retries["total_max_attempts"]
         assert attempts * (config.connect_timeout + config.read_timeout) <= 8
-    assert receiving.rings()
+    assert receiving.requests()
 
 
 # -- secrets in logs ------------------------------------------------------------------------------
@@ -473,12 +479,12 @@ def test_the_path_is_never_printed(receiving: Deployment, output: Output) -> Non
 
 
 def test_odd_texts_of_a_provider_are_printed_as_json(receiving: Deployment, output: Output) -> None:
-    """Half a surrogate pair in a delivery's id stops neither the ring nor the log."""
+    """Half a surrogate pair in a delivery's id stops neither the sync request nor the log."""
     body = entry().replace(f'"_id":"{7:024x}"'.encode(), b'"_id":"\\ud800\\n"')
     assert send(signed("prod", body))[0] == 202
-    (ring,) = receiving.rings()
-    assert ring["delivery"] == "\ud800\n"
-    assert output.logs[-1]["message"] == "rang"
+    (sync_request,) = receiving.requests()
+    assert sync_request["delivery"] == "\ud800\n"
+    assert output.logs[-1]["message"] == "requested"
 
 
 # -- fuzz -----------------------------------------------------------------------------------------
@@ -558,19 +564,19 @@ def good(event: dict[str, Any]) -> bool:
 
 @pytest.fixture
 def fuzzed(receiving: Deployment, monkeypatch: pytest.MonkeyPatch) -> tuple[Deployment, list[str]]:
-    """Give a deployment whose rings are noted instead of sent."""
-    rings: list[str] = []
+    """Give a deployment whose sync requests are noted instead of sent."""
+    requests: list[str] = []
 
     def note(**message: str) -> None:
-        rings.append(message["MessageBody"])
+        requests.append(message["MessageBody"])
 
     monkeypatch.setattr(webhook.receiver()._sqs, "send_message", note)
-    return receiving, rings
+    return receiving, requests
 
 
 def test_mutated_events_never_break_it(fuzzed: tuple[Deployment, list[str]]) -> None:
-    """Odd events get a 2xx or 4xx each, and only those with the secret leave a ring."""
-    deployment, rings = fuzzed
+    """Odd events get a 2xx or 4xx each, and only those with the secret leave a sync request."""
+    deployment, requests = fuzzed
     accepted = []
 
     @settings(suppress_health_check=list(HealthCheck))
@@ -590,10 +596,10 @@ def test_mutated_events_never_break_it(fuzzed: tuple[Deployment, list[str]]) -> 
                 target = target.get(name) if isinstance(target, dict) else None
             if isinstance(target, dict):
                 target[path[-1]] = value
-        before = len(rings)
+        before = len(requests)
         status, _body = send(event)
         assert status in ALLOWED
-        left = len(rings) - before
+        left = len(requests) - before
         assert left <= (status == 202)
         if status == 202:
             assert good(event)
@@ -627,16 +633,18 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
 def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None:
-    """Each file in events/, given to WebhookFunction, is answered as its page says."""
+    """Each file in events/, given to WebhookFunction, is responded as its page says."""
     ours = {"environment": "production"}
     options = {**ours, "project": "shop"}
-    deployment.put_hook("prod", "launchdarkly", make_events.SECRET, options=options)
-    deployment.put_hook("unleash", "unleash", make_events.SECRET, options=ours)
-    deployment.put_hook("split", "split", make_events.SECRET, options=ours)
-    status, wanted = OUTCOMES[name]
+    deployment.put_webhook("prod", "launchdarkly", make_events.SECRET, options=options)
+    deployment.put_webhook("unleash", "unleash", make_events.SECRET, options=ours)
+    deployment.put_webhook("split", "split", make_events.SECRET, options=ours)
+    status, required = OUTCOMES[name]
     assert send(json.loads((EVENTS / name).read_text(encoding="utf-8")))[0] == status
-    rings = deployment.rings()
-    assert [ring["wanted"] for ring in rings] == ([] if wanted is None else [wanted])
+    requests = deployment.requests()
+    assert [sync_request["required"] for sync_request in requests] == (
+        [] if required is None else [required]
+    )
 
 
 def test_it_imports_nothing_that_it_does_not_need() -> None:

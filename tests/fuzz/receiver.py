@@ -23,11 +23,11 @@ class Queue:
     """SQS, as far as the receiver knows it."""
 
     def __init__(self) -> None:
-        self.rings: list[str] = []
+        self.requests: list[str] = []
 
     def send_message(self, **message: str) -> None:
         """Take a message."""
-        self.rings.append(message["MessageBody"])
+        self.requests.append(message["MessageBody"])
 
 
 class Printed:
@@ -66,6 +66,6 @@ class Receiving:
         monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
 
     def send(self, event: Any) -> tuple[int, str]:
-        """Hand an event to the function; return status and body of its answer."""
-        answer = webhook.handler(event, Context())
-        return answer["statusCode"], answer["body"]
+        """Hand an event to the function; return status and body of its response."""
+        response = webhook.handler(event, Context())
+        return response["statusCode"], response["body"]

@@ -20,7 +20,7 @@ from fuzz.mutated import mutated
 from fuzz.receiver import PREFIX, Printed, Receiving
 from simulators.deployment import request
 from storesync import providers
-from storesync.sources import HOOKS_AGE_S
+from storesync.sources import WEBHOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DOSE, WHOLE = 2_000, 100_000
 CURRENT, PREVIOUS = "canary-current-secret-01", "canary-previous-secret-02"
 STRANGERS = "strangers-own-secret-03"
-HEADER = "X-Hook-Key"
+HEADER = "X-Webhook-Key"
 SAMPLES = {
     "launchdarkly": contracts.TestLaunchDarkly.sample,
     "split": contracts.TestSplit.sample,
@@ -54,11 +54,11 @@ def signed(provider: str, method: str, secret: str, *, encode: bool = False) -> 
 def receiving(monkeypatch: pytest.MonkeyPatch, *secrets: str) -> Receiving:
     """Start a receiver with a source for every method of every provider."""
     receiver = Receiving(monkeypatch, Printed(CURRENT, PREVIOUS, STRANGERS))
-    receiver.ssm.put(f"{PREFIX}/webhooks", hooks(*secrets))
+    receiver.ssm.put(f"{PREFIX}/webhooks", webhooks(*secrets))
     return receiver
 
 
-def hooks(*secrets: str) -> dict[str, Any]:
+def webhooks(*secrets: str) -> dict[str, Any]:
     """Write the parameters of a source for every method of every provider."""
     return {
         f"{provider}-{method}": {
@@ -94,7 +94,7 @@ def is_good(event: Mapping[str, Any], secrets: tuple[str, ...]) -> bool:
 
 
 def fuzz(receiver: Receiving, provider: str, count: int, seed: int) -> Counter[int]:
-    """Send so many events; return how they were answered."""
+    """Send so many events; return how they were responded."""
     chance, answered = random.Random(seed), Counter[int]()
     secrets = (CURRENT, PREVIOUS)
     for _ in range(count):
@@ -102,10 +102,10 @@ def fuzz(receiver: Receiving, provider: str, count: int, seed: int) -> Counter[i
         signer = chance.choice([CURRENT, CURRENT, PREVIOUS, STRANGERS, ""])
         base = signed(provider, method, signer, encode=chance.random() < 0.3)
         event = mutated(base, chance)
-        before = len(receiver.queue.rings)
+        before = len(receiver.queue.requests)
         status, body = receiver.send(event)
         answered[status] += 1
-        left = len(receiver.queue.rings) - before
+        left = len(receiver.queue.requests) - before
         assert isinstance(json.loads(body), dict)
         for secret in (CURRENT, PREVIOUS, STRANGERS):
             assert secret not in body
@@ -131,14 +131,15 @@ def test_nothing_forged_is_accepted(
     """Each mutated webhook is accepted with the secret or refused with 4xx, and nothing raises."""
     receiver = receiving(monkeypatch, CURRENT, PREVIOUS)
     answered = fuzz(receiver, provider, count, seed=11)
-    lines, rings = receiver.printed.lines, len(receiver.queue.rings)
+    lines, requests = receiver.printed.lines, len(receiver.queue.requests)
     monkeypatch.undo()
     refused = sum(answered[status] for status in REFUSED)
     print(
-        f"\n{provider}: {count:,} events, {rings:,} rang with a secret, {refused:,} refused, "
-        f"{count - refused - answered[providers.get(provider).accepted_status]} answered otherwise"
+        f"\n{provider}: {count:,} events, {requests:,} requested a sync with a secret, "
+        f"{refused:,} refused, "
+        f"{count - refused - answered[providers.get(provider).accepted_status]} responded otherwise"
     )
-    # A fuzzer that only ever meets one answer proves nothing.
+    # A fuzzer that only ever meets one response proves nothing.
     assert answered[providers.get(provider).accepted_status] > count / 20
     assert answered[401] > count / 5
     assert answered[404] > count / 50
@@ -146,7 +147,9 @@ def test_nothing_forged_is_accepted(
     assert answered[413] > 0
     assert lines > count / 2
     for secret in (CURRENT, PREVIOUS, STRANGERS):
-        assert not [ring for ring in receiver.queue.rings if secret in ring]
+        assert not [
+            sync_request for sync_request in receiver.queue.requests if secret in sync_request
+        ]
 
 
 @pytest.mark.campaign
@@ -162,7 +165,7 @@ def test_no_secret_in_a_hundred_thousand_lines(monkeypatch: pytest.MonkeyPatch) 
     print(f"{lines:,} lines of WebhookFunction, 0 with a secret")
 
 
-def test_every_provider_that_rings_is_fuzzed() -> None:
+def test_every_provider_that_requests_is_fuzzed() -> None:
     """A new provider whose webhooks are checked comes with a sample."""
     assert set(METHODS) == {name for name in providers.names() if providers.get(name).methods}
 
@@ -172,7 +175,7 @@ def test_every_provider_that_rings_is_fuzzed() -> None:
 OLD, BOTH, NEW = (PREVIOUS,), (CURRENT, PREVIOUS), (CURRENT,)
 
 
-WAITS = {"cached": HOOKS_AGE_S / 2 - 1, "read": HOOKS_AGE_S, "ssm-down": 600}
+WAITS = {"cached": WEBHOOKS_AGE_S / 2 - 1, "read": WEBHOOKS_AGE_S, "ssm-down": 600}
 """How long after the secrets were changed the webhooks come."""
 
 
@@ -197,7 +200,7 @@ def test_a_secret_is_good_exactly_while_it_is_active(
     """A new one within a minute and a half, from when on an old one is not; no other ever is."""
     receiver = receiving(monkeypatch, *before)
     receiver.send(signed(provider, method, CURRENT))
-    receiver.ssm.put(f"{PREFIX}/webhooks", hooks(*after))
+    receiver.ssm.put(f"{PREFIX}/webhooks", webhooks(*after))
     receiver.ssm.down = "InternalServerError" if state == "ssm-down" else ""
     receiver.clock.advance(WAITS[state])
     accepted = {

@@ -43,11 +43,11 @@ class Rig:
 
     def publish(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
         """Publish these, and let the TTL pass."""
-        ticket, seen = self.store.draw("prod", 1)
+        token, seen = self.store.next_token("prod", 1)
         sections = {"flags": flags, "segments": segments or {}}
         meta = {"version": 2}  # without it Unleash's engine knows no feature
-        encoded = encode(sections, meta, ticket=ticket)
-        check = Check(ticket, seen, started_at=1, etag="", revision=0)
+        encoded = encode(sections, meta, token=token)
+        check = Check(token, seen, started_at=1, etag="", revision=0)
         flag_set = FlagSet(self.provider, sections, meta)
         Publisher("prod", self.store, self.clock).publish(
             check, flag_set, encoded, "writer", Changes()
@@ -55,7 +55,7 @@ class Rig:
         self.clock.advance(EXPIRED_S)
 
     def down(self, *, down: bool) -> None:
-        """Let the store fail, or answer again."""
+        """Let the store fail, or response again."""
         self.reader.error = StoreUnavailableError("the store is down") if down else None
         self.clock.advance(EXPIRED_S * 3)
 
@@ -149,7 +149,7 @@ def unleash() -> dict[str, Any]:
     said["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
     rig.down(down=True)
     said["stale"] = client.is_enabled("a", ada)
-    said["parts"] = len([call for call in rig.reader.calls if "pieces" in call])
+    said["parts"] = len([call for call in rig.reader.calls if "chunks" in call])
     cache = SnapshotCache(rig.client)
     document = cache.get(FEATURES_URL)
     cache.set(FEATURES_URL, "{}")

@@ -19,9 +19,9 @@ from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
 from storesync import providers
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient
-from storesync.model import Report, Ring, Secret, Source
+from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.opened import Stores
@@ -90,7 +90,7 @@ class Rig(Scripts):
     def environment(self) -> dict[str, str]:
         """Let the scripts find the table."""
         known = self.aws.child_environment(os.environ)
-        return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_HEAD_REPLICAS": "1"}
+        return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_SNAPSHOT_REPLICAS": "1"}
 
     def adapted(self, script: str, **task: Any) -> tuple[list[str], list[str]]:
         """Run a script among the Python SDKs on our adapter.
@@ -105,11 +105,13 @@ class Rig(Scripts):
         return {"table": self.table.name, "prefix": SOURCE}
 
     def sync(self, client: Any = None, **options: Any) -> Report:
-        """Run one sync, as a ring of the schedule would; options are the source's."""
-        source, budget = _source(self.server, self.provider, **options), _budget(self.clock)
-        store = DynamoDBStore(client or self.table.client, self.table.name, budget)
-        sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
-        return sync.run([Ring(SOURCE, trigger="schedule")])
+        """Run one sync, as a sync request of the schedule would; options are the source's."""
+        source, deadline = _source(self.server, self.provider, **options), _deadline(self.clock)
+        store = DynamoDBStore(client or self.table.client, self.table.name, deadline)
+        sync = Sync(
+            source, providers.get(self.provider), store, http=HttpClient(), deadline=deadline
+        )
+        return sync.run([SyncRequest(SOURCE, trigger="schedule")])
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -150,13 +152,15 @@ class RedisRig(Scripts):
         return {"redis": self.redis.url(user, password), "prefix": f"{{{SOURCE}}}"}
 
     def sync(self, **options: Any) -> Report:
-        """Run one sync, as a ring of the schedule would; options are the source's."""
+        """Run one sync, as a sync request of the schedule would; options are the source's."""
         stored = {"store": "redis", "store_url": Secret(self.redis.url()), **options}
-        source, budget = _source(self.server, self.provider, **stored), _budget(SystemClock())
+        source, deadline = _source(self.server, self.provider, **stored), _deadline(SystemClock())
         no_table: Any = None
-        store = Stores(no_table, "").open(source, budget)
-        sync = Sync(source, providers.get(self.provider), store, http=HttpClient(), budget=budget)
-        return sync.run([Ring(SOURCE, trigger="schedule")])
+        store = Stores(no_table, "").open(source, deadline)
+        sync = Sync(
+            source, providers.get(self.provider), store, http=HttpClient(), deadline=deadline
+        )
+        return sync.run([SyncRequest(SOURCE, trigger="schedule")])
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -172,8 +176,8 @@ def _source(server: Any, provider: str, **options: Any) -> Source:
     return Source(SOURCE, provider, server.url, key, allow_http=True, **options)
 
 
-def _budget(clock: Clock) -> Budget:
-    return Budget(clock, random.Random(1), TIMEOUT_S)
+def _deadline(clock: Clock) -> Deadline:
+    return Deadline(clock, random.Random(1), TIMEOUT_S)
 
 
 def node(package: str = "") -> str:

@@ -20,10 +20,10 @@ class CountedReader:
         self.calls.append(f"read {key.namespace}")
         return self._reader.read(key, **options)
 
-    def pieces(self, source: str, prefix: str, **options: Any) -> Any:
-        """Read pieces."""
-        self.calls.append("pieces")
-        return self._reader.pieces(source, prefix, **options)
+    def chunks(self, source: str, prefix: str, **options: Any) -> Any:
+        """Read chunks."""
+        self.calls.append("chunks")
+        return self._reader.chunks(source, prefix, **options)
 
     def prepare(self) -> None:
         """Need nothing."""

@@ -1,4 +1,4 @@
-"""The providers' own SDKs on our adapters: one read, and the answers of the provider's own."""
+"""The providers' own SDKs on our adapters: one read, and the responses of the provider's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 LAUNCHDARKLY, UNLEASH = "launchdarkly_python.py", "unleash_python.py"
 SPLIT = "split_adapter_python.py"
-HEAD, PIECES = f"read {SOURCE}:$head", "pieces"
+HEAD, CHUNKS = f"read {SOURCE}:$snapshot", "chunks"
 
 
 def test_launchdarklys_sdk_reads_the_table_once(aws: StandIn, dynamodb_table: Table) -> None:
@@ -38,9 +38,9 @@ def test_launchdarklys_sdk_reads_the_table_once(aws: StandIn, dynamodb_table: Ta
         rig = Rig(aws, dynamodb_table, server, "launchdarkly")
         assert rig.sync().outcome == "published"
         published, calls = rig.adapted(LAUNCHDARKLY, **task)
-        answer = json.loads(server.document())
-    assert sorted(calls) == sorted([HEAD, PIECES])
-    same(published, rig.python(LAUNCHDARKLY, **task, document=answer), contexts)
+        response = json.loads(server.document())
+    assert sorted(calls) == sorted([HEAD, CHUNKS])
+    same(published, rig.python(LAUNCHDARKLY, **task, document=response), contexts)
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -58,7 +58,7 @@ def test_unleashs_sdk_reads_the_table_once(
         assert rig.sync().outcome == "published"
         published, calls = rig.adapted(UNLEASH, **task, cache=cache)
         document = server.document().decode()
-    assert sorted(calls) == sorted([HEAD, PIECES])
+    assert sorted(calls) == sorted([HEAD, CHUNKS])
     assert json.loads(published[0])["known"] == len(flags)
     same(published, rig.python(UNLEASH, **task, document=document), contexts)
 
@@ -121,7 +121,7 @@ def test_splits_sdk_reads_the_table_once(
         assert rig.sync().outcome == "published"
         adapted, calls = rig.adapted(SPLIT, **task, prefix=prefix, impressions=impressions)
         direct = rig.python(SPLIT, **task, url=server.url, sdk_key=server.sdk_key)
-    assert sorted(calls) == sorted([HEAD, PIECES])
+    assert sorted(calls) == sorted([HEAD, CHUNKS])
     *ours, our_manager, tracked = adapted
     *theirs, their_manager, _, _ = direct
     same(ours, theirs, contexts)

@@ -1,4 +1,4 @@
-"""LaunchDarkly's own SDKs read what we published, and see what LaunchDarkly answered."""
+"""LaunchDarkly's own SDKs read what we published, and see what LaunchDarkly responded."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def change(rig: Rig | RedisRig) -> None:
     }
 
 
-def answer(rig: Rig | RedisRig) -> dict[str, Any]:
-    """Return what LaunchDarkly answers."""
+def response(rig: Rig | RedisRig) -> dict[str, Any]:
+    """Return what LaunchDarkly responses."""
     document: dict[str, Any] = json.loads(rig.server.document())
     return document
 
 
 def python_sdk(rig: Rig | RedisRig) -> list[str]:
-    """Compare the Python SDK on our rows with the one on the provider's answer."""
+    """Compare the Python SDK on our rows with the one on the provider's response."""
     task = {"flags": FLAGS, "contexts": CONTEXTS}
     published = rig.python(SCRIPT, **task, **rig.place())
-    same(published, rig.python(SCRIPT, **task, document=answer(rig)), CONTEXTS)
+    same(published, rig.python(SCRIPT, **task, document=response(rig)), CONTEXTS)
     return published
 
 
 def node_sdk(rig: Rig | RedisRig, store: str, file: Path) -> list[str]:
-    """Compare the Node.js SDK on our rows with the one on the provider's answer."""
+    """Compare the Node.js SDK on our rows with the one on the provider's response."""
     script, task = "launchdarkly.cjs", {"flags": FLAGS, "contexts": CONTEXTS}
     file.write_bytes(rig.server.document())
     published = rig.node(script, **task, **rig.place(), store=store)
@@ -88,7 +88,7 @@ def assert_changes_show(before: list[str], after: list[str]) -> None:
 
 
 def test_the_python_sdk_reads_what_launchdarkly_answered(rig: Rig) -> None:
-    """In daemon mode, each value, variation and reason is that of the answer, after changes too."""
+    """In daemon mode, each value, variation and reason is LaunchDarkly's, after changes too."""
     assert rig.sync().outcome == "published"
     before = python_sdk(rig)
     change(rig)
@@ -102,14 +102,14 @@ def test_the_node_sdk_reads_what_launchdarkly_answered(
     """The same of the Node.js SDK: with LaunchDarkly's package for DynamoDB, and with ours."""
     node(package)
     assert rig.sync().outcome == "published"
-    before = node_sdk(rig, store, tmp_path / "answer.json")
+    before = node_sdk(rig, store, tmp_path / "response.json")
     change(rig)
-    assert_changes_show(before, node_sdk(rig, store, tmp_path / "answer.json"))
+    assert_changes_show(before, node_sdk(rig, store, tmp_path / "response.json"))
 
 
 def test_the_flags_reach_every_part_of_an_evaluation(rig: Rig) -> None:
     """A flag set that is mostly off, or rules that never match, would prove nothing above."""
-    lines = rig.python(SCRIPT, flags=FLAGS, contexts=CONTEXTS, document=answer(rig))
+    lines = rig.python(SCRIPT, flags=FLAGS, contexts=CONTEXTS, document=response(rig))
     kinds: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     rules: Counter[str] = Counter()
@@ -139,7 +139,7 @@ def test_the_flags_reach_every_part_of_an_evaluation(rig: Rig) -> None:
 def test_the_rows_are_those_that_launchdarklys_sdk_writes(rig: Rig) -> None:
     """Same keys, attributes, types and versions, and the item as LaunchDarkly wrote it."""
     rig.sync()
-    document = answer(rig)
+    document = response(rig)
     rig.python(SCRIPT, document=document, table=rig.table.name, prefix="theirs", write=True)
     ours, theirs = rig.rows(), rig.rows("theirs")
     # Of what is deleted they keep a tombstone, and we nothing.

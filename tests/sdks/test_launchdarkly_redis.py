@@ -1,4 +1,4 @@
-"""LaunchDarkly's own SDKs read what we published into Redis, and see what LaunchDarkly answered."""
+"""LaunchDarkly's own SDKs read what was published to Redis, and see LaunchDarkly's response."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sdks.launchdarkly_set import GONE
 from sdks.rig import RedisRig, node
 from sdks.test_launchdarkly import (
     SCRIPT,
-    answer,
     assert_changes_show,
     change,
     node_sdk,
     python_sdk,
+    response,
 )
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.redis_server import Server, plain_server, redis_server
@@ -44,7 +44,7 @@ def rig(redis_server: Server) -> Iterator[RedisRig]:
 
 
 def test_the_python_sdk_reads_what_launchdarkly_answered(rig: RedisRig) -> None:
-    """In daemon mode, each value, variation and reason is that of the answer, after changes too."""
+    """In daemon mode, each value, variation and reason is LaunchDarkly's, after changes too."""
     assert rig.sync().outcome == "published"
     before = python_sdk(rig)
     change(rig)
@@ -55,15 +55,15 @@ def test_the_node_sdk_reads_what_launchdarkly_answered(rig: RedisRig, tmp_path: 
     """The same of the Node.js SDK, with LaunchDarkly's package for Redis."""
     node(OFFICIAL)
     assert rig.sync().outcome == "published"
-    before = node_sdk(rig, "redis", tmp_path / "answer.json")
+    before = node_sdk(rig, "redis", tmp_path / "response.json")
     change(rig)
-    assert_changes_show(before, node_sdk(rig, "redis", tmp_path / "answer.json"))
+    assert_changes_show(before, node_sdk(rig, "redis", tmp_path / "response.json"))
 
 
 def test_the_rows_are_those_that_launchdarklys_sdk_writes(rig: RedisRig) -> None:
     """Same keys and types, and the item as LaunchDarkly wrote it."""
     rig.sync()
-    document, admin = answer(rig), rig.redis.admin
+    document, admin = response(rig), rig.redis.admin
     theirs = {"redis": rig.redis.url(), "prefix": "theirs"}
     rig.python(SCRIPT, document=document, **theirs, write=True)
     found: Any = admin.keys("theirs:*")

@@ -119,7 +119,7 @@ def test_redis_cli_shows_what_the_page_says(rigs: dict[str, RedisRig]) -> None:
         pytest.skip("redis-cli is missing: run `make setup-e2e`")
     lines = code("bash", "redis-cli").splitlines()
     assert len(lines) >= 4
-    answers: dict[str, str] = {}
+    responses: dict[str, str] = {}
     for rig in rigs.values():
         assert rig.sync().outcome == "published"
         for line in lines:
@@ -131,6 +131,6 @@ def test_redis_cli_shows_what_the_page_says(rigs: dict[str, RedisRig]) -> None:
                 timeout=TIMEOUT_S,
                 check=True,
             )
-            answers[line] = answers.get(line, "") + done.stdout.strip()
-    assert [line for line in lines if not answers[line]] == []
+            responses[line] = responses.get(line, "") + done.stdout.strip()
+    assert [line for line in lines if not responses[line]] == []
     assert f"{{{SOURCE}}}" in "".join(lines)

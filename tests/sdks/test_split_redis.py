@@ -1,4 +1,4 @@
-"""Split's own SDKs read what we published into Redis, and see what Split answered."""
+"""Split's own SDKs read what we published into Redis, and see what Split responded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def from_redis(rig: RedisRig, sdk: str, flags: list[str] = PORTABLE) -> list[str
 
 
 def from_split(rig: RedisRig, sdk: str, flags: list[str] = PORTABLE) -> list[str]:
-    """Let an SDK evaluate what Split answers now."""
+    """Let an SDK evaluate what Split responses now."""
     return evaluate(rig, sdk, flags, {"url": rig.server.url, "key": rig.server.sdk_key})
 
 
@@ -96,7 +96,7 @@ def treatments(results: list[str]) -> dict[str, Counter[str]]:
 
 
 @pytest.mark.parametrize("sdk", ["python", "node"])
-def test_the_sdk_evaluates_rows_as_splits_answer(rig: RedisRig, sdk: str) -> None:
+def test_the_sdk_evaluates_rows_as_splits_response(rig: RedisRig, sdk: str) -> None:
     """Each treatment and configuration, of flags, flag sets and all names; after changes too."""
     assert rig.sync().skipped_rows == ()
     before = from_redis(rig, sdk)
@@ -151,7 +151,7 @@ def test_the_sdks_differ_only_where_split_lets_them(rig: RedisRig) -> None:
 
 
 def test_a_matcher_of_an_attribute_without_a_name_takes_the_key(rig: RedisRig) -> None:
-    """Python's SDK takes Split's own answer for an attribute named "", which nobody has."""
+    """Python's SDK takes Split's own response for an attribute named "", which nobody has."""
     rig.sync()
     both = [NO_ATTRIBUTE, "whitelist"]
     for sdk in ("python", "node"):
@@ -171,6 +171,6 @@ def test_what_sdks_write_beside_the_rows_stays(rig: RedisRig) -> None:
     names = {"impressions.count", "uniquekeys", "telemetry.init", "telemetry.latencies"}
     assert {key.decode() for key in written} == {f"{{prod}}.SPLITIO.{name}" for name in names}
     change(rig)
-    admin.hset("flagstore:{prod}:$pulse:pulse", "verified_at", 0)
+    admin.hset("flagstore:{prod}:$state:state", "verified_at", 0)
     rig.sync()
     assert admin.exists(*written) == len(written)

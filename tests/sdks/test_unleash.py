@@ -1,4 +1,4 @@
-"""Unleash's own SDK evaluates what a reader reads as it does what Unleash answered."""
+"""Unleash's own SDK evaluates what a reader reads as it does what Unleash responded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sdk(rig: Rig, document: str, flags: list[str]) -> list[str]:
     return lines
 
 
-def test_the_sdk_evaluates_a_snapshot_as_unleashs_answer(
+def test_the_sdk_evaluates_a_snapshot_as_unleashs_response(
     aws: StandIn, dynamodb_table: Table
 ) -> None:
     """Each feature and variant is the same from our document as from Unleash's, changed or not."""
@@ -84,10 +84,10 @@ def test_the_features_reach_every_part_of_an_evaluation(aws: StandIn) -> None:
 @pytest.mark.parametrize(
     ("name", "share"), [("features-production", 0.01), ("features-1000-real", 0.3)]
 )
-def test_the_sdk_evaluates_a_snapshot_as_a_real_servers_answer(
+def test_the_sdk_evaluates_a_snapshot_as_a_real_servers_response(
     aws: StandIn, dynamodb_table: Table, name: str, share: float
 ) -> None:
-    """The same of what a real server answered, features and segments as it sent them."""
+    """The same of what a real server responded, features and segments as it sent them."""
     file = DATA / "unleash" / f"{name}.json"
     if not file.exists():
         pytest.skip(f"allowed: {file.name} is not here; CONFORMANCE_DATA names the folder")

@@ -1,4 +1,4 @@
-"""Unleash's own SDK evaluates the document that we store as it does what Unleash answered."""
+"""Unleash's own SDK evaluates the document that we store as it does what Unleash responded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def check(rig: AnyRig) -> list[str]:
 
 
 @pytest.mark.parametrize("rows", [True, False])
-def test_the_sdk_evaluates_the_stored_document_as_unleashs_answer(rig: AnyRig, rows: bool) -> None:
+def test_the_sdk_evaluates_the_stored_document_as_unleashs_response(
+    rig: AnyRig, rows: bool
+) -> None:
     """With rows or without, before and after changes; large segments are in it."""
     assert rig.sync(document=True, rows=rows).skipped_rows == ()
     before = check(rig)

@@ -114,7 +114,7 @@ class Alarm:
         """Seconds that it looks back."""
         return self.period_s * self._count
 
-    def rings(self, told: Sequence[Point], now_s: float) -> bool:
+    def is_on(self, told: Sequence[Point], now_s: float) -> bool:
         """Say whether it is in ALARM."""
         breaching = 0
         for number in range(self._count):

@@ -66,7 +66,7 @@ _LIST = re.compile(r"/applications/([^/]+)/environments/([^/]+)/deployments")
 _GET = re.compile(
     r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
 )
-Answer = tuple[int, bytes, dict[str, str]]
+Response = tuple[int, bytes, dict[str, str]]
 
 
 class Token(NamedTuple):
@@ -284,9 +284,9 @@ class AppConfigSimulator(ProviderServer):
                 and (state in _TOLD or self.tells_all)
                 and (kind != "OnDeploymentStep" or self.tells_all)
             ):
-                self._tell(kind, number, int(changed["ConfigurationVersion"]))
+                self._log(kind, number, int(changed["ConfigurationVersion"]))
 
-    def _tell(self, kind: str, number: int, version: int) -> None:
+    def _log(self, kind: str, number: int, version: int) -> None:
         self._count += 1
         told = event(
             kind, number, version=version, ids=self.ids, invocation=f"inv{self._count:04d}"
@@ -314,7 +314,7 @@ class AppConfigSimulator(ProviderServer):
 
     # -- serving --------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> Answer:
+    def response(self, request: Request) -> Response:
         """Serve either plane."""
         error = refusal(request, self.access_key, self.sdk_key, (self.region, "appconfig"))
         if error and self.checks_signatures:
@@ -337,7 +337,7 @@ class AppConfigSimulator(ProviderServer):
         arns = [arn + resource for resource in resources]
         return action in self.denied or not self.allows(f"appconfig:{action}", arns)
 
-    def _list(self, application: str, environment: str, query: Mapping[str, str]) -> Answer:
+    def _list(self, application: str, environment: str, query: Mapping[str, str]) -> Response:
         if self._forbidden("ListDeployments", "", f"/environment/{self.ids['Environment'][0]}"):
             return _error(403, "AccessDeniedException")
         if application != self.ids["Application"][0] or environment != self.ids["Environment"][0]:
@@ -352,7 +352,7 @@ class AppConfigSimulator(ProviderServer):
             page["NextToken"] = str(begin + size)
         return 200, compact(page), {}
 
-    def _get(self, application: str, profile: str, number: int) -> Answer:
+    def _get(self, application: str, profile: str, number: int) -> Response:
         mine = f"/configurationprofile/{self.ids['ConfigurationProfile'][0]}"
         version = f"{mine}/hostedconfigurationversion/{number}"
         if self._forbidden("GetHostedConfigurationVersion", "", mine, version):
@@ -368,14 +368,14 @@ class AppConfigSimulator(ProviderServer):
         }
         return 200, self.versions[number], headers
 
-    def _start(self, wanted: Mapping[str, Any]) -> Answer:
+    def _start(self, required: Mapping[str, Any]) -> Response:
         if self._forbidden("StartConfigurationSession", self._configuration()):
             return _error(403, "AccessDeniedException")
         named = ("ApplicationIdentifier", "EnvironmentIdentifier", "ConfigurationProfileIdentifier")
         for field, each in zip(named, self.ids.values(), strict=True):
-            if wanted.get(field) not in each:
+            if required.get(field) not in each:
                 return _error(404, "ResourceNotFoundException")
-        wait_s = int(wanted.get("RequiredMinimumPollIntervalInSeconds", 60))
+        wait_s = int(required.get("RequiredMinimumPollIntervalInSeconds", 60))
         token = self._token(f"session-{len(self._tokens)}", wait_s, seen=0)
         return 201, compact({"InitialConfigurationToken": token}), {}
 
@@ -391,7 +391,7 @@ class AppConfigSimulator(ProviderServer):
     def _now(self) -> float:
         return time.monotonic() + self.clock_s
 
-    def _latest(self, token: str) -> Answer:
+    def _latest(self, token: str) -> Response:
         if self._forbidden("GetLatestConfiguration", self._configuration()):
             return _error(403, "AccessDeniedException")
         known = self._tokens.get(token)
@@ -434,7 +434,7 @@ class AppConfigSimulator(ProviderServer):
         return compact({"Items": []})
 
 
-def _error(status: int, kind: str, problem: str = "") -> Answer:
+def _error(status: int, kind: str, problem: str = "") -> Response:
     body: dict[str, Any] = {"Message": kind}
     if problem:
         body |= {

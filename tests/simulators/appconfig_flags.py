@@ -26,7 +26,7 @@ _TEAMS = ("checkout", "search", "profil", "billing")
 
 
 class BadRequestError(Exception):
-    """AppConfig would answer 400, or 413 for what is too large."""
+    """AppConfig would respond with 400, or 413 for what is too large."""
 
 
 def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import trustme
 
-# An emulator on this machine answers at once: a retry would only hide what a test looks for.
+# An emulator on this machine responds at once: a retry would only hide what a test looks for.
 ONE_TRY = Config(
     retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=2, read_timeout=10
 )

@@ -159,19 +159,19 @@ def _numbers(value: Any) -> list[float]:
 
 
 class Calls:
-    """Notes every call of an SDK client, and answers those to a service that is down."""
+    """Notes every call of an SDK client, and responses those to a service that is down."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, dict[str, Any]]] = []
         self.down: dict[str, str] = {}
-        """Service → the code of the error that it answers with."""
+        """Service → the code of the error that it responds with."""
         self.slow: dict[str, Callable[[], None]] = {}
         """Service → what lets time pass at each of its calls."""
 
     def attach(self, events: Any) -> None:
         """Listen to a session's clients."""
         events.register("before-parameter-build", self._note)
-        events.register("before-send", self._answer)
+        events.register("before-send", self._response)
 
     def clear(self) -> None:
         """Forget all calls, and let all services be up."""
@@ -186,15 +186,17 @@ class Calls:
     def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self.made.append((model.name, dict(params)))
 
-    def _answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+    def _response(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
         service = event_name.split(".")[1]
         self.slow.get(service, lambda: None)()
         if service not in self.down:
             return None
         code = self.down[service]
-        answer = AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, None)
-        answer._content = json.dumps({"__type": code, "message": "simulated"}).encode()
-        return answer
+        response = AWSResponse(
+            request.url, 400, {"content-type": "application/x-amz-json-1.0"}, None
+        )
+        response._content = json.dumps({"__type": code, "message": "simulated"}).encode()
+        return response
 
 
 @dataclass
@@ -231,21 +233,21 @@ class Deployment:
         self.put(f"sources/{name}", {"provider": provider, "allow_http": True, **more})
         self.put(f"credentials/{name}", {"provider": provider, "key": key, "base_url": url})
 
-    def put_hook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
+    def put_webhook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
         """Configure a webhook."""
         self.put(f"webhooks/{name}", {"provider": provider, "secrets": secrets or [SECRET], **more})
 
     # -- the queue ------------------------------------------------------------------------------
 
-    def send(self, *bodies: object) -> None:
+    def send(self, *http_bodies: object) -> None:
         """Put messages on the queue; a text as it is, anything else as JSON."""
-        for body in bodies:
+        for body in http_bodies:
             text = body if isinstance(body, str) else json.dumps(body)
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=text)
 
     def receive(self, url: str = "") -> list[dict[str, Any]]:
         """Take what is on the queue, as records of an event; it stays in flight."""
-        answer = self.sqs.receive_message(
+        response = self.sqs.receive_message(
             QueueUrl=url or self.queue_url,
             MaxNumberOfMessages=10,
             MessageSystemAttributeNames=["All"],
@@ -258,11 +260,11 @@ class Deployment:
                 "attributes": message["Attributes"],
                 "eventSource": "aws:sqs",
             }
-            for message in answer.get("Messages", [])
+            for message in response.get("Messages", [])
         ]
 
-    def rings(self) -> list[dict[str, Any]]:
-        """Take all rings off the queue that are due."""
+    def requests(self) -> list[dict[str, Any]]:
+        """Take all sync requests off the queue that are due."""
         found = []
         while records := self.receive():
             found += [json.loads(record["body"]) for record in records]
@@ -271,11 +273,11 @@ class Deployment:
 
     def run_schedule(self, invoke: Callable[[Any], Any]) -> Any:
         """Run the schedule, then hand over what it queued as the poller does."""
-        answer = invoke({"schedule": True})
+        response = invoke({"schedule": True})
         while records := self.receive():
             assert invoke(batch(*records)) == {"batchItemFailures": []}
             self.acknowledge(records)
-        return answer
+        return response
 
     def acknowledge(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Delete messages, as the poller does with those that were served."""
@@ -289,17 +291,17 @@ class Deployment:
             "delayed": "ApproximateNumberOfMessagesDelayed",
             "in flight": "ApproximateNumberOfMessagesNotVisible",
         }
-        answer = self.sqs.get_queue_attributes(
+        response = self.sqs.get_queue_attributes(
             QueueUrl=self.queue_url, AttributeNames=list(names.values())
         )
-        return {short: int(answer["Attributes"][name]) for short, name in names.items()}
+        return {short: int(response["Attributes"][name]) for short, name in names.items()}
 
     # -- the table ------------------------------------------------------------------------------
 
     def items(self) -> list[dict[str, Any]]:
-        """Return all that is stored but the pulses: what readers and people look at."""
+        """Return all that is stored but the source states: what readers and people look at."""
         items = self.clients["dynamodb"].scan(TableName=self.table)["Items"]
-        kept = [item for item in items if not item["namespace"]["S"].endswith(":$pulse")]
+        kept = [item for item in items if not item["namespace"]["S"].endswith(":$state")]
         return sorted(kept, key=lambda item: (item["namespace"]["S"], item["key"]["S"]))
 
     def flags(self, source: str, namespace: str = "features") -> set[str]:
@@ -357,7 +359,7 @@ def batch(*records: Mapping[str, Any]) -> dict[str, Any]:
     return {"Records": list(records)}
 
 
-def ring(source: str, **more: Any) -> dict[str, Any]:
-    """Make a ring as WebhookFunction writes it."""
+def sync_request(source: str, **more: Any) -> dict[str, Any]:
+    """Make a sync request as WebhookFunction writes it."""
     sent_at = int(time.time() * 1000)
-    return {"source": source, "wanted": [], "sent_at": sent_at, "trigger": "webhook", **more}
+    return {"source": source, "required": [], "sent_at": sent_at, "trigger": "webhook", **more}

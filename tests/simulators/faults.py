@@ -29,31 +29,31 @@ METADATA = "http://169.254.169.254/latest/meta-data/"
 """Where a redirect would lead somebody who follows it: the address of cloud credentials."""
 
 BOMB_BYTES = 64 * 1024 * 1024
-_PIECE = b'{"padding": "' + b"x" * 65_523
+_CHUNK = b'{"padding": "' + b"x" * 65_523
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to answer a request wrongly."""
+    """One way to respond a request wrongly."""
 
     name: str
     play: Callable[[Handler], None]
 
 
 def status(code: int, *, retry_after: str = "") -> Fault:
-    """Answer with a status, and ``Retry-After`` as given."""
+    """Response with a status, and ``Retry-After`` as given."""
     extra = {"Retry-After": retry_after} if retry_after else {}
     body = b'{"message":"simulated"}'
     return Fault(f"status {code}", lambda handler: handler.reply(code, body, extra))
 
 
 def too_many_requests(seconds: int = 7) -> Fault:
-    """Answer 429 with the seconds to wait."""
+    """Response 429 with the seconds to wait."""
     return status(429, retry_after=str(seconds))
 
 
 def too_many_requests_until(seconds: int = 7) -> Fault:
-    """Answer 429 with the moment to wait for, as an HTTP date."""
+    """Response 429 with the moment to wait for, as an HTTP date."""
 
     def play(handler: Handler) -> None:
         moment = formatdate(time.time() + seconds, usegmt=True)
@@ -68,7 +68,7 @@ def redirect(location: str = METADATA, code: int = 302) -> Fault:
 
 
 def reset() -> Fault:
-    """Break the connection with a TCP reset instead of an answer."""
+    """Break the connection with a TCP reset instead of a response."""
 
     def play(handler: Handler) -> None:
         linger = struct.pack("ii", 1, 0)
@@ -84,7 +84,7 @@ def silence() -> Fault:
 
 
 def drip_headers(interval_s: float = 0.02) -> Fault:
-    """Send endless headers, a byte at a time: every read succeeds, and the answer never comes."""
+    """Send endless headers, a byte at a time: every read succeeds, and the response never comes."""
 
     def play(handler: Handler) -> None:
         handler.send_raw(b"HTTP/1.1 200 OK\r\n")
@@ -137,7 +137,7 @@ def endless_body() -> Fault:
 
     def play(handler: Handler) -> None:
         handler.send_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        chunk = b"%x\r\n%s\r\n" % (len(_PIECE), _PIECE)
+        chunk = b"%x\r\n%s\r\n" % (len(_CHUNK), _CHUNK)
         while handler.send_raw(chunk):
             pass
 
@@ -189,5 +189,5 @@ def _letters(start: bytes) -> Iterator[bytes]:
 def _bomb() -> bytes:
     deflater = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     zeros = bytes(1024 * 1024)
-    pieces = [deflater.compress(zeros) for _ in range(BOMB_BYTES // len(zeros))]
-    return b"".join([*pieces, deflater.flush()])
+    chunks = [deflater.compress(zeros) for _ in range(BOMB_BYTES // len(zeros))]
+    return b"".join([*chunks, deflater.flush()])

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flagstore import Client
-from flagstore.layout import Head, Key, Publication, Pulse
-from simulators.reader_store import pieces_of
-from simulators.schedules import QUIET, SOURCE, Nonce, World, core, head_of, stored
+from flagstore.layout import Key, Publication, SnapshotRecord, SourceState
+from simulators.reader_store import chunks_of
+from simulators.schedules import QUIET, SOURCE, Nonce, World, core, snapshot_of, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flagstore.layout import Record
 
-NAMESPACES = {f"{SOURCE.name}:$pulse": "pulse", f"{SOURCE.name}:$head": "head"}
+NAMESPACES = {
+    f"{SOURCE.name}:$state": "state",
+    f"{SOURCE.name}:$snapshot": "snapshot",
+}
 
 
 class WatchedReader:
@@ -25,34 +28,41 @@ class WatchedReader:
 
     def __init__(self, world: ForgetfulWorld) -> None:
         self._world = world
-        self.lagging: frozenset[str] = frozenset()
-        """What is read from a replica: ``pulse``, ``head``."""
+        self.behind: frozenset[str] = frozenset()
+        """What is read from a replica: ``state``, ``snapshot``."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record."""
         del deadline
         kind = NAMESPACES[key.namespace]
         self._world.stop(f"{kind}{'!' * consistent}")
-        lags = kind in self.lagging and not consistent
+        lags = kind in self.behind and not consistent
         record = (self._world.replica if lags else self._world.records).get(key)
         if record is None:
             self._world.note(("nothing",))
-        elif kind == "pulse":
-            self._world.note(("pulse", *core(Pulse.from_record(record))))
+        elif kind == "state":
+            self._world.note(("state", *core(SourceState.from_record(record))))
         else:
-            head = Head.from_record(record)
-            self._world.note(("head", head.ticket, head.digest, Nonce(head.nonce)))
+            snapshot_record = SnapshotRecord.from_record(record)
+            self._world.note(
+                (
+                    "snapshot",
+                    snapshot_record.token,
+                    snapshot_record.digest,
+                    Nonce(snapshot_record.nonce),
+                )
+            )
         return dict(record) if record else None
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of a body; reading them is consistent, and one step."""
+        """Yield the chunks of a body; reading them is consistent, and one step."""
         del deadline
-        self._world.stop("pieces")
-        found = pieces_of(self._world.records, prefix, source)[start:]
+        self._world.stop("chunks")
+        found = chunks_of(self._world.records, prefix, source)[start:]
         self._world.note(
-            ("pieces", *((key, self._world.records[key].get("body")) for key in found))
+            ("chunks", *((key, self._world.records[key].get("body")) for key in found))
         )
         for key in found:
             yield bytes(self._world.records[key].get("body", b""))  # type: ignore[arg-type]
@@ -67,7 +77,7 @@ class WatchedReader:
 class ForgetfulWorld(World):
     """A world whose store can lose its last writes, and whose reader is held to what it promises.
 
-    Tickets count by their numbers here, since a store that lost some issues them once more.
+    Fencing tokens count by their numbers here, since a store that lost some issues them once more.
     """
 
     quiet = QUIET | {"project"}  # a reader looks at no rows
@@ -94,11 +104,11 @@ class ForgetfulWorld(World):
         self.stop("keep")
         self._kept = dict(self.records)
         self.stop("lose")
-        was = self.pulse().publication
+        was = self.state().publication
         self.records.clear()
         self.records.update(self._kept)
         self._kept = {}
-        left = self._line(self.pulse().publication)
+        left = self._line(self.state().publication)
         self._lost |= {each for each in self._line(was) if each not in left}
 
     def replicate(self) -> None:
@@ -117,11 +127,11 @@ class ForgetfulWorld(World):
             clock=self.clock.now,
             monotonic=lambda: float(next(elapsed)),
         )
-        self._hand = self.client.snapshot().head.publication
+        self._hand = self.client.snapshot().snapshot_record.publication
 
         def work() -> None:
-            for number, lagging in enumerate(checks):
-                self._reader.lagging = frozenset(lagging.split())
+            for number, behind in enumerate(checks):
+                self._reader.behind = frozenset(behind.split())
                 self.check_once(number)
 
         self.add("reader", work)
@@ -132,7 +142,7 @@ class ForgetfulWorld(World):
         assert client is not None
         self.note(("check", number), forget=True)
         snapshot = client.snapshot()
-        found = snapshot.head.publication
+        found = snapshot.snapshot_record.publication
         if found != self._hand:
             line = self._line(self._hand)
             back = found in line
@@ -167,26 +177,30 @@ class ForgetfulWorld(World):
         self._changed = self.records != before
 
     def ranks(self) -> Mapping[int, int]:
-        """Return each ticket as it is."""
+        """Return each fencing token as it is."""
         return _Same()
 
-    def state(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    def fingerprint(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
         """Return as well what may be lost, what replicas hold, and what the reader has in hand."""
-        kept, replica = head_of(self._kept), head_of(self.replica)
-        places = [self.pulse().publication, self._hand]
-        places += [head.publication for head in (kept, replica) if head]
+        kept, replica = snapshot_of(self._kept), snapshot_of(self.replica)
+        places = [self.state().publication, self._hand]
+        places += [
+            snapshot_record.publication for snapshot_record in (kept, replica) if snapshot_record
+        ]
         lines = tuple(tuple(map(self._named, self._line(place))) for place in places)
         return (
-            super().state(rank),
-            self.pulse().drawn,
+            super().fingerprint(rank),
+            self.state().issued,
             self._changed,
             stored(self._kept, rank) if self._kept else (),
-            core(Pulse.from_record(self.replica.get(Key(f"{SOURCE.name}:$pulse", "pulse"), {}))),
+            core(
+                SourceState.from_record(self.replica.get(Key(f"{SOURCE.name}:$state", "state"), {}))
+            ),
             lines,
         )
 
     def _named(self, publication: Publication) -> tuple[Any, ...]:
-        return publication.ticket, Nonce(publication.nonce), publication in self._lost
+        return publication.token, Nonce(publication.nonce), publication in self._lost
 
     def _line(self, publication: Publication) -> list[Publication]:
         """Return a publication and all that it followed, newest first."""
@@ -197,26 +211,31 @@ class ForgetfulWorld(World):
 
     # -- what must hold ---------------------------------------------------------------------------
 
-    def _check(self, before: Pulse, after: Pulse) -> None:
+    def _check(self, before: SourceState, after: SourceState) -> None:
         if after.publication == before.publication:
-            self._check_pieces(after)
+            self._check_chunks(after)
             return
         if after.publication in self._line(before.publication):
             return  # the store has lost its last writes
         self._before.setdefault(after.publication, before.publication)
-        head = self.head()
-        self.hold(head is not None and head.publication == after.publication, "head and pulse")
-        self.hold(after.published > before.published, "published tickets went back")
-        self._check_pieces(after)
+        snapshot_record = self.snapshot_record()
+        self.hold(
+            snapshot_record is not None and snapshot_record.publication == after.publication,
+            "snapshot record and source state",
+        )
+        self.hold(after.published > before.published, "published fencing tokens went back")
+        self._check_chunks(after)
 
     def settle(self) -> None:
         """Sync once more, as the schedule does, and hold that the reader has what is published."""
         self.sync()
-        self._reader.lagging = frozenset()
+        self._reader.behind = frozenset()
         self.hold(self.check_once() == self.provider.flags, "the reader lacks what is published")
-        head = self.head()
-        assert head is not None
-        self.hold(self._hand == head.publication, "the reader has another publication in hand")
+        snapshot_record = self.snapshot_record()
+        assert snapshot_record is not None
+        self.hold(
+            self._hand == snapshot_record.publication, "the reader has another publication in hand"
+        )
 
 
 class _Same(dict[int, int]):

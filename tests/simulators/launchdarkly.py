@@ -10,10 +10,10 @@
 It behaves as documented, or as LaunchDarkly's own SDKs expect it: the raw SDK key as
 ``Authorization``, ``ETag`` and 304, ``?filter=``, gzip, versions that rise by one with each change
 of an item. Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when
-the answer is not 2xx (LaunchDarkly docs: webhooks).
+the response is not 2xx (LaunchDarkly docs: webhooks).
 
 Its own inventions: the ETag is a hash of the content, and a filter that is not in ``filters``
-answers 404.
+responds with 404.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class LaunchDarklySimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, key: str, **fields: Any) -> int:
-        """Change or create a flag, ring, and return its version."""
+        """Change or create a flag, sync request, and return its version."""
         with self.lock:
             before = self._flags.get(key)
             flag = _next(before or new_flag(key), fields, fresh=before is None)
             self._flags[key] = flag
             self._publish()
             action = "createFlag" if before is None else "updateOn" if "on" in fields else "update"
-            self._ring("flag", key, action, before=before, after=flag)
+            self._sync_request("flag", key, action, before=before, after=flag)
             return int(flag["version"])
 
     def remove_flag(self, key: str, *, archive: bool = False) -> None:
@@ -100,30 +100,32 @@ class LaunchDarklySimulator(ProviderServer):
             self._publish()
             if archive:
                 after = {**before, "version": before["version"] + 1, "archived": True}
-                self._ring("flag", key, "updateGlobalArchived", before=before, after=after)
+                self._sync_request("flag", key, "updateGlobalArchived", before=before, after=after)
             else:
-                self._ring("flag", key, "deleteFlag")
+                self._sync_request("flag", key, "deleteFlag")
 
     def set_segment(self, key: str, **fields: Any) -> int:
-        """Change or create a segment, ring, and return its version."""
+        """Change or create a segment, sync request, and return its version."""
         with self.lock:
             before = self._segments.get(key)
             segment = _next(before or new_segment(key), fields, fresh=before is None)
             self._segments[key] = segment
             self._publish()
-            self._ring("segment", key, "createSegment" if before is None else "updateIncluded")
+            self._sync_request(
+                "segment", key, "createSegment" if before is None else "updateIncluded"
+            )
             return int(segment["version"])
 
     def remove_segment(self, key: str) -> None:
-        """Delete a segment and ring."""
+        """Delete a segment and sync request."""
         with self.lock:
             del self._segments[key]
             self._publish()
-            self._ring("segment", key, "deleteSegment")
+            self._sync_request("segment", key, "deleteSegment")
 
     # -- serving --------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Serve ``/sdk/latest-all``."""
         parts = urlsplit(request.path)
         if parts.path != "/sdk/latest-all" or request.method != "GET":
@@ -165,7 +167,7 @@ class LaunchDarklySimulator(ProviderServer):
         """Deliver once more what was delivered before: deliveries may repeat."""
         self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
 
-    def _ring(self, kind: str, key: str, action: str, **versions: Any) -> None:
+    def _sync_request(self, kind: str, key: str, action: str, **versions: Any) -> None:
         if self._webhook is None:
             return
         url, secret = self._webhook

@@ -1,6 +1,6 @@
-"""A provider for models: its state is a variable, its answers are exact, faults can be asked for.
+"""A provider for models: its state is a variable, its responses are exact, faults can be asked for.
 
-Values may repeat (A → B → A): with values that are always new, a faulty fence can't be seen.
+Values may repeat (A → B → A): with values that are always new, a faulty condition can't be seen.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from storesync.model import Answer, FlagSet
+from storesync.model import FetchResult, FlagSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from storesync.model import Hook, Notice, Source, WebhookRequest
+    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
 
 
 class NoHttp:
@@ -35,7 +35,7 @@ class ModelProvider:
     etags: bool = True
     reveals_revision: bool = True
     fetches: int = 0
-    missed: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
     """What the last fetch was told that the one before it had not reached."""
     on_fetch: Callable[[], None] = lambda: None
     """Called before the state is read: a schedule switches here, a test raises faults here."""
@@ -46,7 +46,7 @@ class ModelProvider:
     accepted_status: int = 202
     default_base_url: str = ""
     options: tuple[str, ...] = ()
-    hook_options: tuple[str, ...] = ()
+    webhook_options: tuple[str, ...] = ()
     needs_key: bool = True
 
     def change(self, **flags: Any) -> int:
@@ -60,24 +60,24 @@ class ModelProvider:
         return self.revision
 
     def fetch(
-        self, _source: Source, _http: object, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
-        """Answer with the state of this moment."""
+        self, _source: Source, _http: object, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
+        """Response with the state of this moment."""
         self.on_fetch()
         self.fetches += 1
-        self.missed = missed
+        self.unmet = unmet
         mine = f'"{self.revision}"' if self.etags else ""
         if mine and etag == mine:
-            return Answer(None, mine)
+            return FetchResult(None, mine)
         sections = {"flags": dict(self.flags), "segments": dict(self.segments)}
         revision = self.revision if self.reveals_revision else 0
-        return Answer(FlagSet(self.name, sections, {}, revision), mine)
+        return FetchResult(FlagSet(self.name, sections, {}, revision), mine)
 
-    def reached(self, wanted: str, revision: int, _item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, revision: int, _item: Callable[[str, str], Any]) -> bool:
         """Wanted is a revision in decimal."""
-        return revision >= int(wanted)
+        return revision >= int(required)
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Compare revisions where both have one."""
         return 0 < new.revision < old.revision
 
@@ -92,14 +92,16 @@ class ModelProvider:
         """A model's segment is a list of names."""
         return frozenset(segment)
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Accept everything."""
 
-    def ring(self, _request: WebhookRequest, _hook: Hook) -> tuple[str, ...]:
-        """Ring without a revision."""
+    def required_revisions(
+        self, _request: WebhookRequest, _webhook: WebhookConfig
+    ) -> tuple[str, ...]:
+        """Sync request without a revision."""
         return ()
 
-    def notice(self, _event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, _event: Mapping[str, Any]) -> ProviderEvent | None:
         """Have no events of AWS."""
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key, pieces_namespace
+from flagstore.layout import Key, chunks_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from simulators.clock import FakeClock
 
 
-def pieces_of(records: Mapping[Key, Record], start: int | str, source: str = "prod") -> list[Key]:
-    """Return the keys of the pieces that one ticket wrote, or that start with a text, in order."""
+def chunks_of(records: Mapping[Key, Record], start: int | str, source: str = "prod") -> list[Key]:
+    """Return the keys of the chunks that one token wrote, or that start with a text, in order."""
     prefix = start if isinstance(start, str) else f"{start:012d}/"
-    namespace = pieces_namespace(source)
+    namespace = chunks_namespace(source)
     return sorted(
         key for key in records if key.namespace == namespace and key.key.startswith(prefix)
     )
@@ -26,8 +26,8 @@ def pieces_of(records: Mapping[Key, Record], start: int | str, source: str = "pr
 class RecordsReader:
     """Implements the reader's store on a dict of records.
 
-    Every call is noted in :attr:`calls` before it answers or fails, as ``read <namespace>``,
-    ``read! <namespace>`` where it is consistent, or ``pieces <ticket>``, and ``pieces <ticket>/1``
+    Every call is noted in :attr:`calls` before it responses or fails, as ``read <namespace>``,
+    ``read! <namespace>`` where it is consistent, or ``chunks <token>``, and ``chunks <token>/1``
     for those from the second on, of a body or of a large segment.
     """
 
@@ -37,9 +37,9 @@ class RecordsReader:
         self.error: Exception | None = None
         """What every call raises."""
         self.latency_s = 0.0
-        """How long an answer takes, by the clock; past the deadline there is none."""
+        """How long a response takes, by the clock; past the deadline there is none."""
         self.page = 8
-        """How many pieces come with one call."""
+        """How many chunks come with one call."""
         self.receiving = False
         """Whether data is still arriving when time runs out."""
         self.stale: Mapping[Key, Record] = {}
@@ -50,20 +50,20 @@ class RecordsReader:
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record."""
-        self._answer(f"read{'!' * consistent} {key.namespace}", deadline)
+        self._response(f"read{'!' * consistent} {key.namespace}", deadline)
         record = self.records.get(key)
         if not consistent:
             record = self.stale.get(key, record)
         return dict(record) if record else None
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of one body or large segment, in order, a page per call."""
-        found = pieces_of(self.records, prefix, source)
-        call = f"pieces {int(prefix.partition('/')[0])}"
+        """Yield the chunks of one body or large segment, in order, a page per call."""
+        found = chunks_of(self.records, prefix, source)
+        call = f"chunks {int(prefix.partition('/')[0])}"
         for first in range(start, max(len(found), start + 1), self.page):
-            self._answer(f"{call}/{first}" if first else call, deadline)
+            self._response(f"{call}/{first}" if first else call, deadline)
             for key in found[first : first + self.page]:
                 yield bytes(self.records[key].get("body", b""))  # type: ignore[arg-type]
 
@@ -75,14 +75,14 @@ class RecordsReader:
         """Note that the connection is closed."""
         self.calls.append("close")
 
-    def _answer(self, call: str, deadline: float) -> None:
+    def _response(self, call: str, deadline: float) -> None:
         self.calls.append(call)
         self.on_call(call)
         if self._clock is not None and self.latency_s:
             left = deadline - self._clock.monotonic()
             self._clock.advance(max(0.0, min(left, self.latency_s)))
             if left < self.latency_s:
-                message = f"{call}: no answer in time"
+                message = f"{call}: no response in time"
                 raise StoreUnavailableError(message, receiving=self.receiving)
         if self.error is not None:
             raise self.error

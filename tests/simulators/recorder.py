@@ -22,7 +22,7 @@ HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an API with JSON, and its answer."""
+    """One call of an API with JSON, and its response."""
 
     who: str
     """As the recorder was told."""
@@ -31,7 +31,7 @@ class Call:
     service: str
     operation: str
     sent: dict[str, Any]
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 class Recorder:
@@ -121,12 +121,12 @@ class Interrupter(Recorder):
         super().__init__(port)
         self.left: int | None = None
         """Calls until the last one that is done; None: all are."""
-        self.answers_last = True
+        self.responses_last = True
         """Whether the caller still learns what became of that one."""
 
     def stop_after(self, calls: int, *, answered: bool) -> None:
         """Do so many calls; let the caller learn of the last one, or not."""
-        self.left, self.answers_last = calls, answered
+        self.left, self.responses_last = calls, answered
 
     def go_on(self) -> None:
         """Do all calls."""
@@ -139,7 +139,7 @@ class Interrupter(Recorder):
         answer: tuple[int, list[tuple[str, str]], bytes] = (400, [], REFUSED)
         if self.left:
             done = self._forward(handler)
-            answer = done if self.left > 1 or self.answers_last else answer
+            answer = done if self.left > 1 or self.responses_last else answer
             self.left -= 1
         else:
             handler.rfile.read(int(handler.headers.get("content-length", 0)))
@@ -149,7 +149,7 @@ class Interrupter(Recorder):
 def reply(
     handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes
 ) -> None:
-    """Send an answer."""
+    """Send a response."""
     handler.send_response(status)
     for name, value in headers:
         if name.lower() not in HOP:

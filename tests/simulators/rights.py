@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = read_template()
 ACCOUNT = "arn:aws:{service}:eu-west-1:000000000000:{name}"
-TABLE, QUEUE = "table/flags", "rings"
+TABLE, QUEUE = "table/flags", "requests"
 BY_AWS = {
     "webhook": {"logs:CreateLogStream", "logs:PutLogEvents"},
     "sync": {
@@ -53,7 +53,7 @@ def uses(call: Call) -> set[Use]:
     if call.service == "sqs":
         return {Use(f"sqs:{call.operation.removesuffix('Batch')}", arn("sqs", QUEUE))}
     if call.service == "ssm":
-        paths = [call.sent["Path"], *(each["Name"] for each in call.answer.get("Parameters", []))]
+        paths = [call.sent["Path"], *(each["Name"] for each in call.response.get("Parameters", []))]
         return {
             Use(f"ssm:{call.operation}", arn("ssm", f"parameter/flagstore{_below(path)}"))
             for path in paths

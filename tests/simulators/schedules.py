@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from flagstore.layout import Head, Key, Pulse, head_key, piece_key, pulse_key
+from flagstore.layout import Key, SnapshotRecord, SourceState, chunk_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.errors import StoreSyncError
-from storesync.model import Ring, Secret, Source
+from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Limits, Sync
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 QUIET = frozenset({"read", "put"})
-"""Steps that change nothing that others look at (pieces are announced and written just before the
+"""Steps that change nothing that others look at (chunks are announced and written just before the
 publication that names them); exhaustive runs do not switch before them, random ones do."""
 
 
@@ -50,9 +50,9 @@ class Actor:
 
     name: str
     thread: Any
-    ticket: int = 0
+    token: int = 0
     seen: list[tuple[Any, ...]] = field(default_factory=list)
-    """What it has observed since its last ticket: two actors that saw the same do the same."""
+    """What it has observed since its last token: two actors that saw the same do the same."""
     waiting: str = "start"
     done: bool = False
     crashed: bool = False
@@ -77,24 +77,27 @@ class ObservedStore(MemoryStore):
         super().__init__(records, step)
         self._current = current
 
-    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw; what an actor saw before its ticket no longer counts."""
-        ticket, pulse = super().draw(source, floor)
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Draw; what an actor saw before its fencing token no longer counts."""
+        token, source_state = super().next_token(source, floor)
         if actor := self._current():
-            seen = [("pulse", *core(pulse)), ("nonce", Nonce(pulse.drawn_nonce))]
-            actor.ticket, actor.seen = ticket, seen
-        return ticket, pulse
+            seen = [
+                ("state", *core(source_state)),
+                ("nonce", Nonce(source_state.issued_nonce)),
+            ]
+            actor.token, actor.seen = token, seen
+        return token, source_state
 
     def read(self, key: Key) -> Record | None:
         """Read, and note it."""
         record = super().read(key)
         if (actor := self._current()) and record:
             digest = record.get("digest")
-            if key == pulse_key(SOURCE.name):
-                actor.seen.append(("pulse", *core(Pulse.from_record(record))))
+            if key == state_key(SOURCE.name):
+                actor.seen.append(("state", *core(SourceState.from_record(record))))
             else:
                 nonce = Nonce(record.get("nonce", ""))
-                actor.seen.append(("head", record.get("ticket"), digest, nonce))
+                actor.seen.append(("snapshot", record.get("token"), digest, nonce))
         return record
 
     def count_rows(self, source: str) -> None:
@@ -144,19 +147,19 @@ class World:
         return self._store_class(self.records, self._stop, self._current)
 
     def sync(self, *, limits: Limits | None = None) -> None:
-        """Run one sync of the model's source, as a ring of the schedule would."""
-        budget = Budget(self.clock, random.Random(1), 3_600)
+        """Run one sync of the model's source, as a sync request of the schedule would."""
+        deadline = Deadline(self.clock, random.Random(1), 3_600)
         Sync(
             SOURCE,
             self.provider,
             self.store(),
             http=NoHttp(),
-            budget=budget,
+            deadline=deadline,
             limits=limits or Limits(),
-        ).run([Ring(SOURCE.name, trigger="schedule")])
+        ).run([SyncRequest(SOURCE.name, trigger="schedule")])
 
     def change_and_sync(self, **flags: Any) -> Callable[[], None]:
-        """Return the work of an actor: the provider changes, which rings a sync."""
+        """Return the work of an actor: the provider changes, which requests a sync a sync."""
 
         def work() -> None:
             self._stop("change")
@@ -202,9 +205,9 @@ class World:
         actor = self.actors[number]
         step = actor.waiting
         self.trace.append(f"{actor.name}:{step}")
-        before = self.pulse()
+        before = self.state()
         actor.thread.switch()
-        after = self.pulse()
+        after = self.state()
         self._check(before, after)
 
     def crash(self, number: int) -> None:
@@ -225,28 +228,28 @@ class World:
 
         Of nonces it matters only which are the same.
         """
-        return hash(_renamed(self.state(self.ranks()), {}))
+        return hash(_renamed(self.fingerprint(self.ranks()), {}))
 
     def ranks(self) -> Mapping[int, int]:
-        """Return the place of each ticket that matters yet: they count only by their order."""
-        tickets = {0, *core(self.pulse())[:3]}
-        if head := self.head():
-            tickets.add(head.ticket)
+        """Return the place of each token that matters yet: they count only by their order."""
+        tokens = {0, *core(self.state())[:3]}
+        if snapshot_record := self.snapshot_record():
+            tokens.add(snapshot_record.token)
         for actor in (actor for actor in self.actors if not actor.done):
-            tickets.add(actor.ticket)
+            tokens.add(actor.token)
             for kind, *values in actor.seen:
-                tickets |= set(values[: _TICKETS.get(kind, 0)])
-        return {ticket: place for place, ticket in enumerate(sorted(tickets))}
+                tokens |= set(values[: _TOKENS.get(kind, 0)])
+        return {token: place for place, token in enumerate(sorted(tokens))}
 
-    def state(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    def fingerprint(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
         """Return store, actors and provider."""
 
         def ranked(kind: str, *values: Any) -> tuple[Any, ...]:
-            count = _TICKETS.get(kind, 0)
-            return (kind, *(rank[ticket] for ticket in values[:count]), *values[count:])
+            count = _TOKENS.get(kind, 0)
+            return (kind, *(rank[token] for token in values[:count]), *values[count:])
 
         actors = tuple(
-            (number, a.waiting, rank[a.ticket], *(ranked(*entry) for entry in a.seen))
+            (number, a.waiting, rank[a.token], *(ranked(*entry) for entry in a.seen))
             for number, a in enumerate(self.actors)
             if not a.done
         )
@@ -255,34 +258,37 @@ class World:
 
     # -- what must hold -------------------------------------------------------------------------
 
-    def pulse(self) -> Pulse:
-        """Return the pulse as it stands."""
-        return pulse_of(self.records)
+    def state(self) -> SourceState:
+        """Return the source state as it stands."""
+        return state_of(self.records)
 
-    def head(self) -> Head | None:
-        """Return the head as it stands."""
-        return head_of(self.records)
+    def snapshot_record(self) -> SnapshotRecord | None:
+        """Return the snapshot record as it stands."""
+        return snapshot_of(self.records)
 
-    def _check(self, before: Pulse, after: Pulse) -> None:
+    def _check(self, before: SourceState, after: SourceState) -> None:
         if after.publication == before.publication:
-            self._check_pieces(after)
+            self._check_chunks(after)
             return
-        head = self.head()
-        self.hold(head is not None and head.ticket == after.published, "head and pulse differ")
-        self.hold(after.published > before.published, "published tickets went back")
+        snapshot_record = self.snapshot_record()
+        self.hold(
+            snapshot_record is not None and snapshot_record.token == after.published,
+            "snapshot record and source state differ",
+        )
+        self.hold(after.published > before.published, "published fencing tokens went back")
         self.hold(after.revision >= before.revision, "published revisions went back")
         self.hold(not before.is_pinned(int(self.clock.now() * 1000)), "published over a pin")
         self.hold(after.pinned >= before.pinned, "a pin was lost")
-        self._check_pieces(after)
+        self._check_chunks(after)
 
-    def _check_pieces(self, pulse: Pulse) -> None:
-        head = self.head()
-        if head is None or not head.pieces:
+    def _check_chunks(self, source_state: SourceState) -> None:
+        snapshot_record = self.snapshot_record()
+        if snapshot_record is None or not snapshot_record.chunks:
             return
-        prefix, number = head.stored_pieces()
-        for piece in range(number):
-            record = self.records.get(piece_key(SOURCE.name, prefix, piece))
-            self.hold(record is not None, f"a piece of {pulse.published} is missing")
+        prefix, number = snapshot_record.stored_chunks()
+        for chunk in range(number):
+            record = self.records.get(chunk_key(SOURCE.name, prefix, chunk))
+            self.hold(record is not None, f"a chunk of {source_state.published} is missing")
             self.hold(record is None or "expires_at" not in record, "the current body expires")
 
     def hold(self, condition: bool, what: str) -> None:
@@ -292,28 +298,28 @@ class World:
             raise Violation(message)
 
 
-def pulse_of(records: Mapping[Key, Record]) -> Pulse:
-    """Return the pulse of a store."""
-    return Pulse.from_record(records.get(pulse_key(SOURCE.name), {}))
+def state_of(records: Mapping[Key, Record]) -> SourceState:
+    """Return the source state of a store."""
+    return SourceState.from_record(records.get(state_key(SOURCE.name), {}))
 
 
-def head_of(records: Mapping[Key, Record]) -> Head | None:
-    """Return the head of a store."""
-    record = records.get(head_key(SOURCE.name))
-    return Head.from_record(record) if record else None
+def snapshot_of(records: Mapping[Key, Record]) -> SnapshotRecord | None:
+    """Return the snapshot record of a store."""
+    record = records.get(snapshot_key(SOURCE.name))
+    return SnapshotRecord.from_record(record) if record else None
 
 
 def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any, ...]:
-    """Return pulse and head, rows, pieces and intents, and what of these expires.
+    """Return state and snapshot, rows, chunks and pending records, and what of these expires.
 
     The history is left out: nothing reads it before a day has passed, and the clock stands still.
     """
-    pulse, head = pulse_of(records), head_of(records)
-    ticket, published, projected, *more = core(pulse)
-    pieces = frozenset(
+    source_state, snapshot_record = state_of(records), snapshot_of(records)
+    token, published, rows_version, *more = core(source_state)
+    chunks = frozenset(
         (key.namespace, rank.get(int(key.key[:12]), key.key), key.key[12:], "expires_at" in record)
         for key, record in records.items()
-        if key.namespace.endswith(("$body", "$intents"))
+        if key.namespace.endswith(("$body", "$pending_records"))
     )
     items = frozenset(
         (key, record.get("item"), record.get("expires_at"))
@@ -321,11 +327,12 @@ def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any,
         if "$" not in key.namespace
     )
     return (
-        *(rank[number] for number in (ticket, published, projected)),
+        *(rank[number] for number in (token, published, rows_version)),
         *more,
-        head and (rank[head.ticket], head.digest, Nonce(head.nonce)),
+        snapshot_record
+        and (rank[snapshot_record.token], snapshot_record.digest, Nonce(snapshot_record.nonce)),
         items,
-        pieces,
+        chunks,
     )
 
 
@@ -338,23 +345,23 @@ def _renamed(value: Any, names: dict[str, int]) -> Any:
     return value
 
 
-_TICKETS = {"pulse": 3, "head": 1}
-"""How many values of an observation are tickets, counted from the first."""
+_TOKENS = {"state": 3, "snapshot": 1}
+"""How many values of an observation are fencing tokens, counted from the first."""
 
 
-def core(pulse: Pulse) -> tuple[Any, ...]:
-    """Return what of a pulse decides what happens next, tickets first."""
+def core(source_state: SourceState) -> tuple[Any, ...]:
+    """Return what of a source state decides what happens next, fencing tokens first."""
     return (
-        pulse.ticket,
-        pulse.published,
-        pulse.projected,
-        pulse.digest,
-        pulse.etag,
-        pulse.revision,
-        pulse.pinned,
-        pulse.refused,
-        Nonce(pulse.check_nonce),
-        Nonce(pulse.nonce),
+        source_state.token,
+        source_state.published,
+        source_state.rows_version,
+        source_state.digest,
+        source_state.etag,
+        source_state.revision,
+        source_state.pinned,
+        source_state.refused,
+        Nonce(source_state.check_nonce),
+        Nonce(source_state.nonce),
     )
 
 

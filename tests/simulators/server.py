@@ -36,7 +36,7 @@ class Request:
 
 @dataclass
 class Delivery:
-    """One webhook: what was sent, and what came back for each try (0: no answer)."""
+    """One webhook: what was sent, and what came back for each try (0: no response)."""
 
     url: str
     headers: Mapping[str, str]
@@ -45,7 +45,7 @@ class Delivery:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers one connection, with the words that faults need."""
+    """Responses one connection, with the words that faults need."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -53,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        """Play the next fault, or let the provider answer."""
+        """Play the next fault, or let the provider response."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         request = Request(self.command, self.path, headers, body)
@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault is not None:
             fault.play(self)
             return
-        status, body, extra = self.server.provider.answer(request)
+        status, body, extra = self.server.provider.response(request)
         if body and "gzip" in headers.get("accept-encoding", ""):
             body, extra = gzip.compress(body, 1), {**extra, "Content-Encoding": "gzip"}
         self.reply(status, body, {"Content-Type": "application/json", **extra})
@@ -71,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         try:
             self.send_response(status)
             for name, value in headers.items():
@@ -90,10 +90,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return False
         return not self.server.ending.is_set()
 
-    def drip(self, pieces: Iterator[bytes], interval_s: float) -> None:
-        """Send piece after piece, slowly, until one side ends."""
-        for piece in pieces:
-            if not self.send_raw(piece) or self.server.ending.wait(interval_s):
+    def drip(self, chunks: Iterator[bytes], interval_s: float) -> None:
+        """Send chunk after chunk, slowly, until one side ends."""
+        for chunk in chunks:
+            if not self.send_raw(chunk) or self.server.ending.wait(interval_s):
                 return
 
     def wait_for_end(self) -> None:
@@ -109,7 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
 
     def good_body(self) -> bytes:
-        """Return what an honest answer would hold now."""
+        """Return what an honest response would hold now."""
         return self.server.provider.document()
 
     def empty_body(self) -> bytes:
@@ -213,7 +213,7 @@ class ProviderServer:
             self.requests.append(request)
             return self.faults.popleft() if self.faults else None
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Return status, body and headers. Each provider has its own."""
         raise NotImplementedError
 

@@ -10,13 +10,13 @@ It behaves as Split's documentation and the sources of its SDKs say:
 
 - Every change of a flag, a segment or a rule-based segment has a number of its own, and numbers
   rise. ``splitChanges`` and ``segmentChanges`` tell what changed since one; since -1, all that is
-  there. With ``page_size`` an answer goes only part of the way.
+  there. With ``page_size`` a response goes only part of the way.
 - A lagging edge of the CDN serves the state of before, also to what is asked after the first
   page; a ``till`` gets past it.
 - An unknown key is 401; a client-side key (``client_side``) gets flags, but 403 for segments; an
   address longer than ``max_uri`` is 414.
-- An old proxy (``old_proxy``) refuses spec 1.3 with 400 (``"refuses"``), or answers in the shape
-  before it (``"answers"``).
+- An old proxy (``old_proxy``) refuses spec 1.3 with 400 (``"refuses"``), or responds in the shape
+  before it (``"responses"``).
 - Webhooks are sent for flags only, carry neither signature nor secret beside the URL's, are
   delivered with a 200 and nothing else, are tried twice, 300 ms apart, and are then lost.
 
@@ -45,7 +45,7 @@ _PAUSE_S = 0.3
 _DELIVERED = range(200, 201)
 _BEGINNING = -1
 
-Answer = tuple[int, bytes, dict[str, str]]
+FetchResult = tuple[int, bytes, dict[str, str]]
 
 
 class SplitSimulator(ProviderServer):
@@ -93,7 +93,7 @@ class SplitSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, ring, and return its change number."""
+        """Change or create a flag, sync request, and return its change number."""
         with self.lock:
             before = self._flags.get(name)
             return self._put({**(before or new_flag(name)), "status": "ACTIVE", **fields}, before)
@@ -180,7 +180,7 @@ class SplitSimulator(ProviderServer):
 
     # -- serving --------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> Answer:
+    def response(self, request: Request) -> FetchResult:
         """Serve ``splitChanges`` and ``segmentChanges``."""
         parts = urlsplit(request.path)
         path = parts.path.removeprefix("/api")
@@ -196,7 +196,7 @@ class SplitSimulator(ProviderServer):
             return self._segment_changes(unquote(name), query)
         return self._split_changes(query)
 
-    def _split_changes(self, query: Mapping[str, str]) -> Answer:
+    def _split_changes(self, query: Mapping[str, str]) -> FetchResult:
         if self.old_proxy == "refuses" and query.get("s") == "1.3":
             return 400, b"", {}
         since, rb_since = int(query["since"]), int(query.get("rbSince", _BEGINNING))
@@ -205,7 +205,7 @@ class SplitSimulator(ProviderServer):
         sets = set(query["sets"].split(",")) if "sets" in query else set()
         ff = self._changes(state["flags"], state["till"], since, sets)
         rbs = self._changes(state["rule_based"], state["rb_till"], rb_since, set())
-        if self.old_proxy == "answers":
+        if self.old_proxy == "responses":
             old = {"splits": ff["d"], "since": ff["s"], "till": ff["t"]}
             return 200, compact(old), {}
         return 200, compact({"ff": ff, "rbs": rbs}), {}
@@ -238,7 +238,7 @@ class SplitSimulator(ProviderServer):
                 changed = [item for item in changed if sets & set(item["sets"] or ())]
         return {"d": changed, "s": since, "t": till}
 
-    def _segment_changes(self, name: str, query: Mapping[str, str]) -> Answer:
+    def _segment_changes(self, name: str, query: Mapping[str, str]) -> FetchResult:
         if self.client_side:
             return 403, b"", {}
         since = int(query["since"])

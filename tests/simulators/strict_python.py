@@ -16,7 +16,7 @@ SCRIPT = """
 import flagstore
 from flagstore import emf
 with flagstore.Client("prod") as flags:
-    print(flags.keys(), flags.enabled("a", {"key": "ada"}), flags.trouble())
+    print(flags.keys(), flags.enabled("a", {"key": "ada"}), flags.health())
     assert "ReaderStale" in emf.line(flags.info())
 """
 

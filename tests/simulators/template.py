@@ -13,15 +13,15 @@ class _TemplateLoader(yaml.SafeLoader):
     """Reads ``!Sub text`` as ``{"Fn::Sub": text}``, as CloudFormation does."""
 
 
-def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _intrinsic(cache: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     value: Any
     if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
+        value = cache.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
+        value = cache.construct_sequence(node, deep=True)
     else:
         assert isinstance(node, yaml.MappingNode)
-        value = loader.construct_mapping(node, deep=True)
+        value = cache.construct_mapping(node, deep=True)
     if suffix == "GetAtt" and isinstance(value, str):
         value = value.split(".", 1)
     return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
@@ -34,7 +34,7 @@ class _TextLoader(yaml.SafeLoader):
     """Reads ``!Sub text`` as its text."""
 
 
-_TextLoader.add_multi_constructor("!", lambda _loader, _suffix, node: node.value)
+_TextLoader.add_multi_constructor("!", lambda _cache, _suffix, node: node.value)
 
 
 def as_text(template: str) -> Any:

@@ -77,7 +77,7 @@ class UnleashSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, ring, and return the event's number."""
+        """Change or create a flag, sync request, and return the event's number."""
         with self.lock:
             before = self._flags.get(name)
             self._flags[name] = copy.deepcopy({**(before or new_flag(name)), **fields})
@@ -98,7 +98,7 @@ class UnleashSimulator(ProviderServer):
             return number if archive else self._event("feature-deleted", name)
 
     def set_segment(self, identifier: int, **fields: Any) -> int:
-        """Change or create a segment, ring, and return the event's number."""
+        """Change or create a segment, sync request, and return the event's number."""
         with self.lock:
             before = self._segments.get(str(identifier))
             segment = copy.deepcopy({**(before or new_segment(identifier)), **fields})
@@ -107,14 +107,14 @@ class UnleashSimulator(ProviderServer):
             return self._event(kind, None, data=segment, counts=before is not None)
 
     def remove_segment(self, identifier: int) -> int:
-        """Delete a segment and ring."""
+        """Delete a segment and sync request."""
         with self.lock:
             segment = self._segments.pop(str(identifier))
             return self._event("segment-deleted", None, data=segment, counts=False)
 
     # -- serving --------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Serve ``/api/client/features``."""
         if request.path.partition("?")[0] != PATH or request.method != "GET":
             return 404, b'{"name":"NotFoundError"}', {}

@@ -35,9 +35,9 @@ class UnreliableClient:
             number = self.calls.total()
             self.calls[name] += 1
             self._fault(name, "before", number)
-            answer = method(*command, **arguments)
+            response = method(*command, **arguments)
             self._fault(name, "after", number)
-            return answer
+            return response
 
         return call
 

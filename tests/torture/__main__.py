@@ -80,7 +80,7 @@ def run(promise: Promise) -> Outcome:
         outcome.counts["failed"] += not outcome.counts["failed"]
         report.unlink(missing_ok=True)
         outcome.failures = done.stdout[-6_000:] + done.stderr[-2_000:]
-    told = outcome.row(promise).reached
+    told = outcome.row(promise).satisfied
     print(f"{promise.number:4} {outcome.seconds:5.0f} s  {promise.text}\n     {told}", flush=True)
     return outcome
 
@@ -113,8 +113,8 @@ def figures(printed: str) -> list[str]:
 
 def main() -> int:
     """Run all, or the promises that are named; returns the exit code."""
-    wanted = set(sys.argv[1:])
-    chosen = [promise for promise in PROMISES if not wanted or promise.number in wanted]
+    required = set(sys.argv[1:])
+    chosen = [promise for promise in PROMISES if not required or promise.number in required]
     order = sorted(chosen, key=lambda each: _rank(each.number))
     begun = time.monotonic()
     REPORTS.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def main() -> int:
     seconds = max(time.monotonic() - begun, sum(each.seconds for each in outcomes.values()) / JOBS)
     cases = sum(outcome.counts["passed"] for outcome in outcomes.values())
     print(f"\n{len(rows)} promises, {cases:,} cases, {seconds / 60:.0f} min; broken: {failed or 0}")
-    if not failed and not wanted:
+    if not failed and not required:
         write(PAGE, rows, compared, seconds, Versions.installed(REPOSITORY))
         print(f"written: {PAGE.relative_to(REPOSITORY)}")
     return bool(failed)

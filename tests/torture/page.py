@@ -29,7 +29,7 @@ class Row(NamedTuple):
     """One promise and what its tests reached."""
 
     promise: Promise
-    reached: str
+    satisfied: str
     seconds: float
 
 
@@ -82,7 +82,7 @@ def render(
     """Return the generated part."""
     said = f"{os.cpu_count()} cores, Python {platform.python_version()}."
     run = f"One run of `make torture`: {seconds / 60:.0f} minutes, {said}"
-    if any(SMALLER in row.reached for row in rows):
+    if any(SMALLER in row.satisfied for row in rows):
         run = f"Several runs, some of them with the smaller numbers of `make test`: {said}"
     lines = [
         BEGIN,
@@ -94,7 +94,7 @@ def render(
     ]
     lines += [
         f"| {row.promise.number} | {cell(row.promise.text)} | {named_tests(row.promise)} | "
-        f"{cell(row.reached)} | {row.seconds:.0f} |"
+        f"{cell(row.satisfied)} | {row.seconds:.0f} |"
         for row in rows
     ]
     named = ", ".join(f"`{name}` {version}" for name, version in versions.names)

@@ -48,16 +48,16 @@ PROMISES = (
                 "test_every_interleaving_of_three_syncs_ends_at_the_providers_state",
             ),
             "tests/faults/test_interleavings.py::test_a_pin_holds_against_every_interleaving",
-            "tests/faults/test_interleavings.py::test_pieces_of_the_current_body_never_expire",
+            "tests/faults/test_interleavings.py::test_chunks_of_the_current_body_never_expire",
         ),
     ),
     Promise(
         "T3",
-        "Why the queue is a standard one: FIFO deduplication loses the last ring",
+        "Why the queue is a standard one: FIFO deduplication loses the last sync request",
         (
             within(
                 "tests/torture/test_storm.py",
-                "test_deduplication_by_a_fifo_queue_would_lose_the_last_ring",
+                "test_deduplication_by_a_fifo_queue_would_lose_the_last_request",
             ),
         ),
     ),
@@ -105,7 +105,7 @@ PROMISES = (
                 "tests/torture/test_writes.py",
                 "test_time_that_runs_out_at_any_stage_changes_nothing_half",
             ),
-            "tests/torture/test_writes.py::test_a_budget_that_is_over_begins_nothing",
+            "tests/torture/test_writes.py::test_a_deadline_that_is_over_begins_nothing",
         ),
     ),
     Promise(
@@ -122,7 +122,7 @@ PROMISES = (
         (
             "tests/torture/test_writes.py::test_a_shrinking_set_waits_for_a_person",
             "tests/torture/test_writes.py::test_a_refusal_is_noted_where_everybody_looks",
-            "tests/torture/test_answers.py::test_what_a_provider_may_lose",
+            "tests/torture/test_responses.py::test_what_a_provider_may_lose",
             "tests/unit/test_guard.py",
         ),
     ),
@@ -156,12 +156,12 @@ PROMISES = (
     ),
     Promise(
         "T14",
-        "A damaged answer of a provider is refused, or whole: read back and evaluated",
-        ("tests/torture/test_answers.py::test_damaged_answers",),
+        "A damaged response of a provider is refused, or whole: read back and evaluated",
+        ("tests/torture/test_responses.py::test_damaged_responses",),
     ),
     Promise(
         "T15",
-        "Any JSON is read as it was written, from one item or in pieces",
+        "Any JSON is read as it was written, from one item or in chunks",
         (
             "tests/torture/test_values.py::test_any_json_comes_back",
             "tests/unit/test_body.py::test_any_json_comes_back_byte_for_byte",
@@ -184,12 +184,12 @@ PROMISES = (
             "tests/torture/test_values.py::test_what_a_newer_writer_adds_disturbs_nobody",
             "tests/torture/test_values.py::test_a_layout_that_goes_leaves_the_last_known_good",
             "tests/torture/test_values.py::test_a_newer_reader_beside_an_older_writer",
-            "tests/torture/test_values.py::test_a_source_has_one_head_for_each_layout",
+            "tests/torture/test_values.py::test_a_source_has_one_snapshot_for_each_layout",
         ),
     ),
     Promise(
         "T19",
-        "No secret in a log line, a metric, a message or an answer",
+        "No secret in a log line, a metric, a message or a response",
         (
             "tests/functions/test_canaries.py",
             "tests/fuzz/test_webhooks.py::test_no_secret_in_a_hundred_thousand_lines",
@@ -220,7 +220,7 @@ PROMISES = (
     ),
     Promise(
         "T25",
-        "A ring that fails comes again; after the ninth failure it waits in the dead-letter queue",
+        "A failed sync request comes again; after the ninth failure it is in the dead-letter queue",
         ("tests/functions/test_redelivery.py",),
     ),
     Promise(
@@ -304,7 +304,7 @@ PROMISES = (
             ),
             within(
                 "tests/torture/test_history.py",
-                "test_a_ticket_that_is_issued_twice_is_another_publication",
+                "test_a_token_that_is_issued_twice_is_another_publication",
             ),
             within(
                 "tests/faults/test_interleavings.py",

@@ -11,8 +11,8 @@ from faults.dynamo import SOURCE, Rig
 from faults.redis_rig import RedisRig
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from storesync.budget import Budget
-from storesync.model import Report, Ring
+from storesync.deadline import Deadline
+from storesync.model import Report, SyncRequest
 from storesync.pipeline import Sync
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore
@@ -37,12 +37,12 @@ def any_rig(request: pytest.FixtureRequest) -> AnyRig:
     return Rig(give("aws"), give("dynamodb_table"), ModelProvider(), FakeClock())
 
 
-def store(rig: AnyRig, budget: Budget | None = None, client: Any = None) -> AnyStore:
+def store(rig: AnyRig, deadline: Deadline | None = None, client: Any = None) -> AnyStore:
     """Return a store as one sync would use it."""
-    budget = budget or Budget(rig.clock, random.Random(1), 60)
+    deadline = deadline or Deadline(rig.clock, random.Random(1), 60)
     if isinstance(rig, RedisRig):
-        return RedisStore(client or rig.table.client, budget)
-    return DynamoDBStore(client or rig.table.client, rig.table.name, budget)
+        return RedisStore(client or rig.table.client, deadline)
+    return DynamoDBStore(client or rig.table.client, rig.table.name, deadline)
 
 
 def sync(
@@ -54,16 +54,16 @@ def sync(
     seed: int = 1,
     allow_shrink: str = "",
 ) -> Report:
-    """Run one sync of the rig's provider, as a ring of the schedule would."""
-    budget = Budget(clock or rig.clock, random.Random(seed), seconds)
+    """Run one sync of the rig's provider, as a sync request of the schedule would."""
+    deadline = Deadline(clock or rig.clock, random.Random(seed), seconds)
     return Sync(
         SOURCE,
         rig.provider,
-        store(rig, budget, client),
+        store(rig, deadline, client),
         http=NoHttp(),
-        budget=budget,
+        deadline=deadline,
         allow_shrink=allow_shrink,
-    ).run([Ring("prod", trigger="schedule")])
+    ).run([SyncRequest("prod", trigger="schedule")])
 
 
 def replace(rig: AnyRig, flags: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A provider's own SDK in a process that starts while the provider answers nothing but 503.
+"""A provider's own SDK in a process that starts while the provider responds nothing but 503.
 
 It runs among the Python SDKs. Standard input has the ``way`` to start, the ``url`` and the ``key``
 of the server and the ``flag`` to look at. It waits as long as the SDK's documentation suggests,

@@ -1,4 +1,4 @@
-"""Clocks that are wrong by minutes and jump: tickets order everything, no clock does."""
+"""Clocks that are wrong by minutes and jump: fencing tokens order everything, no clock does."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_races_between_machines_with_wrong_clocks(
     "seeds", [2, pytest.param(50, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
-    """Tickets grow and each change is published at once, wherever the clock stands."""
+    """Fencing tokens grow and each change is published at once, wherever the clock stands."""
     settle(any_rig, {"a": 0})
-    last = store(any_rig).pulse("prod").published
+    last = store(any_rig).state("prod").published
     base = any_rig.clock.now()
     syncs = 0
     for seed in range(seeds):
@@ -84,9 +84,9 @@ def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) 
             replace(any_rig, {"a": rng.randrange(1_000_000)})
             clock = FakeClock(base + rng.uniform(-SKEW_S, SKEW_S))
             assert sync(any_rig, clock=clock).outcome == "published"
-            pulse = store(any_rig).pulse("prod")
-            assert pulse.published > last
-            last = pulse.published
+            state = store(any_rig).state("prod")
+            assert state.published > last
+            last = state.published
             assert any_rig.read() == any_rig.provider.flags
             syncs += 1
     print(f"{syncs} publications, each by a clock off by up to {SKEW_S:.0f} s: all seen at once")

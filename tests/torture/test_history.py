@@ -16,7 +16,7 @@ from flagstore.errors import StoreUnavailableError
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.split_flags import in_segment, new_flag, rule
-from storesync.stores.base import Delete, Fence
+from storesync.stores.base import Condition, Delete
 from torture.rigs import any_rig, store, sync
 from torture.test_readers import connected, store_of
 
@@ -55,12 +55,12 @@ class Warm:
         """Return one record."""
         return self.store.read(key, consistent=consistent, deadline=deadline)
 
-    def pieces(self, source: str, prefix: str, *, deadline: float, start: int = 0) -> Any:
-        """Yield pieces, or fail."""
+    def chunks(self, source: str, prefix: str, *, deadline: float, start: int = 0) -> Any:
+        """Yield chunks, or fail."""
         if self.down:
             message = "down"
             raise StoreUnavailableError(message)
-        return self.store.pieces(source, prefix, deadline=deadline, start=start)
+        return self.store.chunks(source, prefix, deadline=deadline, start=start)
 
     def prepare(self) -> None:
         """Need nothing."""
@@ -131,9 +131,9 @@ class Targeting:
         return client.enabled("f", {CONTEXT_KEY[self._provider]: member})
 
 
-def pieces(rig: AnyRig) -> dict[layout.Key, Any]:
-    """Return the records of all large segments' pieces."""
-    found = store(rig).scan(layout.pieces_namespace("prod"))
+def chunks(rig: AnyRig) -> dict[layout.Key, Any]:
+    """Return the records of all large segments' chunks."""
+    found = store(rig).scan(layout.chunks_namespace("prod"))
     return {layout.Key(str(r["namespace"]), str(r["key"])): r for r in found}
 
 
@@ -148,14 +148,14 @@ def test_the_earlier_segment_serves_until_the_new_one_is_read(
     case.publish("ada", size=before)
     with warm(any_rig) as reader:
         assert case.on(reader.client, "ada")
-        old = pieces(any_rig)
+        old = chunks(any_rig)
         held = reader.client.snapshot()
         case.publish("ada", "bob")
-        new = {key: record for key, record in pieces(any_rig).items() if key not in old}
+        new = {key: record for key, record in chunks(any_rig).items() if key not in old}
         reader.down = fault == "down"
         if fault == "lost":
-            fence = Fence.while_published(store(any_rig).pulse("prod").publication)
-            store(any_rig).commit("prod", fence, {}, [Delete(key) for key in new])
+            condition = Condition.while_published(store(any_rig).state("prod").publication)
+            store(any_rig).commit("prod", condition, {}, [Delete(key) for key in new])
         if fault == "damaged":
             store(any_rig).put_all([{**record, "body": b"x"} for record in new.values()])
         for _ in range(3):
@@ -165,7 +165,7 @@ def test_the_earlier_segment_serves_until_the_new_one_is_read(
             info = client.info()
             assert info.stale
             assert info.error
-            assert info.ticket == store(any_rig).pulse("prod").published
+            assert info.token == store(any_rig).state("prod").published
         reader.down = False
         store(any_rig).put_all(list(new.values()))
         client = reader.later()
@@ -213,16 +213,16 @@ LOST = {
 """How many of six publications are lost."""
 
 
-def published(rig: AnyRig, value: int) -> layout.Pulse:
-    """Publish one more set, and return the pulse."""
+def published(rig: AnyRig, value: int) -> layout.SourceState:
+    """Publish one more set, and return the source state."""
     rig.provider.change(a=value)
     assert sync(rig).outcome == "published"
-    return store(rig).pulse("prod")
+    return store(rig).state("prod")
 
 
-def same(info: Info, pulse: layout.Pulse) -> bool:
+def same(info: Info, state: layout.SourceState) -> bool:
     """Return whether a reader has what is published, and knows of no trouble."""
-    return (info.ticket, info.digest, info.stale) == (pulse.published, pulse.digest, False)
+    return (info.token, info.digest, info.stale) == (state.published, state.digest, False)
 
 
 @pytest.mark.parametrize("behind_s", [0, HOUR_S], ids=["", "clock behind"])
@@ -231,27 +231,29 @@ def same(info: Info, pulse: layout.Pulse) -> bool:
 def test_readers_follow_a_store_that_lost_its_history(
     any_rig: AnyRig, lost: int, early: bool, behind_s: int
 ) -> None:
-    """The counter is ahead of the clock, so tickets are issued twice: readers see the new set."""
+    """The counter is ahead of the clock, so tokens are issued twice: readers see the new set."""
     with warm(any_rig) as reader:
         kept = [backup(any_rig)]
         for value in range(6):
             published(any_rig, value)  # the clock stands still: the counter gets ahead
             kept.append(backup(any_rig))
         before = reader.client.info()
-        assert before.ticket == store(any_rig).pulse("prod").published
+        assert before.token == store(any_rig).state("prod").published
         restore(any_rig, kept[6 - lost] if lost < 6 else NOTHING)
         if early:
             flags = reader.flags()
             assert flags == {"a": 5 - lost if lost < 6 else 5}
         any_rig.clock.advance(-behind_s)
-        for value in range(10, 10 + lost + 2):  # among them each ticket that readers have seen
-            pulse = published(any_rig, value)
+        for value in range(
+            10, 10 + lost + 2
+        ):  # among them each fencing token that readers have seen
+            state = published(any_rig, value)
             assert reader.flags() == {"a": value}
-            assert same(reader.client.info(), pulse)
+            assert same(reader.client.info(), state)
     print(f"{lost} of 6 publications lost: readers at the published set after 1 check")
 
 
-def test_a_ticket_that_is_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
+def test_a_token_that_is_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
     """The very number that the reader has in hand, and other flags."""
     with warm(any_rig) as reader:
         published(any_rig, 1)
@@ -260,7 +262,7 @@ def test_a_ticket_that_is_issued_twice_is_another_publication(any_rig: AnyRig) -
         assert reader.flags() == {"a": 2}
         seen = reader.client.info()
         restore(any_rig, kept)
-        pulse = published(any_rig, 3)
-        assert pulse.published == seen.ticket
+        state = published(any_rig, 3)
+        assert state.published == seen.token
         assert reader.flags() == {"a": 3}
-        assert same(reader.client.info(), pulse)
+        assert same(reader.client.info(), state)

@@ -45,7 +45,7 @@ def points(rig: AnyRig) -> list[tuple[int, str]]:
 def test_kill_points_of_five_thousand_flags(
     any_rig: AnyRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one item and in pieces, at each point, readers see exactly the old set or the new one.
+    """In one item and in chunks, at each point, readers see exactly the old set or the new one.
 
     The next sync mends the rows as well, and what was left behind expires.
     """
@@ -59,7 +59,7 @@ def test_kill_points_of_five_thousand_flags(
     left = orphans(any_rig)
     assert left == []
     print(
-        f"{seen.total()} kill points of {FLAGS:,} flags, in one item and in pieces: {seen['old']} "
+        f"{seen.total()} kill points of {FLAGS:,} flags, in one item and in chunks: {seen['old']} "
         f"saw the old set, {seen['new']} the new one, 0 a mix; {len(left)} orphans"
     )
 
@@ -93,13 +93,13 @@ def die() -> None:
 
 
 def orphans(rig: AnyRig) -> list[str]:
-    """Return the pieces that no kept version names and that stay for ever all the same."""
+    """Return the chunks that no kept version names and that stay for ever all the same."""
     opened = store(rig)
-    kept = {version.ticket for version in opened.pulse("prod").versions()}
-    pieces = list(opened.scan(layout.pieces_namespace("prod")))
-    assert pieces
+    kept = {version.token for version in opened.state("prod").versions()}
+    chunks = list(opened.scan(layout.chunks_namespace("prod")))
+    assert chunks
     return [
-        str(piece["key"])
-        for piece in pieces
-        if "expires_at" not in piece and int(str(piece["key"]).partition("/")[0]) not in kept
+        str(chunk["key"])
+        for chunk in chunks
+        if "expires_at" not in chunk and int(str(chunk["key"]).partition("/")[0]) not in kept
     ]

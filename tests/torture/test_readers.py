@@ -136,8 +136,8 @@ def test_readers_during_publications(
     any_rig: AnyRig, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four readers, each often starting anew, see whole sets only and never an older one."""
-    publications, wanted = size
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 200)
+    publications, required = size
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 200)
     generation = 1
     any_rig.provider.change(**content(generation))
     any_rig.sync()
@@ -146,11 +146,11 @@ def test_readers_during_publications(
     for thread in threads:
         thread.start()
     try:
-        while generation <= publications or sum(each.reads for each in readers) < wanted:
+        while generation <= publications or sum(each.reads for each in readers) < required:
             generation += 1
             for each in readers:
-                each.allowed = 1.1 * wanted * generation / publications / READERS
-            # Every other set lies in pieces.
+                each.allowed = 1.1 * required * generation / publications / READERS
+            # Every other set lies in chunks.
             monkeypatch.setattr(layout, "INLINE_BYTES", 300_000 if generation % 2 else 0)
             any_rig.provider.flags = {}
             any_rig.provider.change(**content(generation))
@@ -164,7 +164,7 @@ def test_readers_during_publications(
     assert [each.error for each in readers] == [None] * READERS
     reads, sets = sum(r.reads for r in readers), sum(r.sets for r in readers)
     stale = sum(r.stale for r in readers)
-    assert reads >= wanted
+    assert reads >= required
     assert sets >= min(publications, 100)
     assert stale < 0.1 * reads
     print(
@@ -173,12 +173,12 @@ def test_readers_during_publications(
     )
 
 
-@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_herd_of_cold_and_expired_readers(
-    any_rig: AnyRig, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+    any_rig: AnyRig, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five hundred threads of one process: one load while cold, one question when expired."""
-    if in_pieces:
+    if in_chunks:
         monkeypatch.setattr(layout, "INLINE_BYTES", 0)
     any_rig.provider.change(**content(1))
     any_rig.sync()
@@ -203,9 +203,9 @@ def test_a_herd_of_cold_and_expired_readers(
         assert set(seen) <= {1, 2}
         assert client["flag-00"] == {"generation": 2}
         changed = len(transport.calls) - cold - expired
-    assert cold == 1 + in_pieces
+    assert cold == 1 + in_chunks
     assert expired == 1
-    assert changed == 2 + in_pieces
+    assert changed == 2 + in_chunks
     print(f"{HERD} threads: {cold} calls cold, {expired} expired, {changed} after a change")
 
 

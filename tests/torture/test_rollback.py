@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.layout import Pulse, pulse_key
+from flagstore.layout import SourceState, state_key
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
-from storesync.budget import SystemClock
+from storesync.deadline import SystemClock
 from storesync.errors import NotKeptError, NotSettledError
 from storesync.rollback import roll_back, unpin
 from torture.rigs import SOURCE, any_rig, settle, store, sync
@@ -25,9 +25,9 @@ __all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redi
 HOUR_MS = 3_600_000
 
 
-def pulse(rig: AnyRig) -> Pulse:
-    """Return the pulse as it is now."""
-    return Pulse.from_record(store(rig).read(pulse_key("prod")) or {})
+def state(rig: AnyRig) -> SourceState:
+    """Return the source state as it is now."""
+    return SourceState.from_record(store(rig).read(state_key("prod")) or {})
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def pulse(rig: AnyRig) -> Pulse:
 def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks: int) -> None:
     """Four threads sync changes all along: from the rollback to the unpin nobody publishes.
 
-    Tickets only grow, and what comes after the unpin is the provider's state.
+    Fencing tokens only grow, and what comes after the unpin is the provider's state.
     """
     rng = random.Random(26)
     settle(any_rig, {"a": 0, "b": 0})
@@ -54,12 +54,12 @@ def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks:
                 try:
                     sync(any_rig, clock=clock, seconds=30)
                 except NotSettledError:
-                    continue  # the ring comes again
+                    continue  # the sync request comes again
         except BaseException as error:  # noqa: BLE001 - the main thread judges it
             errors.append(error)
 
     for number in range(rollbacks):
-        before = pulse(any_rig)
+        before = state(any_rig)
         stop = threading.Event()
         threads = [
             threading.Thread(target=work, args=(stop, 1_000 * number + 100 * worker))
@@ -71,8 +71,8 @@ def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks:
         until = int(clock.now() * 1000) + HOUR_MS
         while True:
             try:
-                seen = pulse(any_rig)
-                to = rng.choice(seen.versions()).ticket
+                seen = state(any_rig)
+                to = rng.choice(seen.versions()).token
                 report = roll_back(SOURCE, store(any_rig), clock, to=to, pinned_until=until)
                 break
             except (NotSettledError, NotKeptError):  # a person looks again, and tries again
@@ -83,9 +83,9 @@ def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks:
         for thread in threads:
             thread.join(60)
         assert not errors, errors[0]
-        pinned = pulse(any_rig)
-        assert (pinned.published, pinned.pinned) == (report.ticket, until), f"rollback {number}"
-        assert pinned.ticket >= report.ticket > seen.published >= before.published
+        pinned = state(any_rig)
+        assert (pinned.published, pinned.pinned) == (report.token, until), f"rollback {number}"
+        assert pinned.token >= report.token > seen.published >= before.published
         assert (pinned.digest, any_rig.read()) == (report.digest, kept)
         assert unpin("prod", store(any_rig), clock)
         assert sync(any_rig, clock=clock).outcome in {"published", "unchanged"}

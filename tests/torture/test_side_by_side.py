@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.stand_in import StandIn
-    from storesync.model import Answer
+    from storesync.model import FetchResult
 
 __all__ = ["aws", "dynamodb", "dynamodb_table"]
 
@@ -99,7 +99,7 @@ def test_unprocessed_items(
     theirs = launchdarkly(rig, "unprocessed", share=share)
     assert theirs["forgotten"] > 0
     monkeypatch.setattr("flagstore.layout.INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 500)
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 500)
     client = ForgetfulClient(rig.table.client, share, random.Random(7))
     rig.provider.change(**numbered(0, 1_000, 1))
     assert rig.sync(client).outcome == "published"
@@ -141,14 +141,14 @@ def test_kill_points(rig: Rig, row: Row) -> None:
 
 
 class Overtaken(ModelProvider):
-    """A provider whose answer is on its way while another sync completes with a newer one."""
+    """A provider whose response is on its way while another sync completes with a newer one."""
 
-    def fetch(self, *arguments: Any, **more: Any) -> Answer:
-        """Answer with the state of this moment, late."""
-        answer = super().fetch(*arguments, **more)
+    def fetch(self, *arguments: Any, **more: Any) -> FetchResult:
+        """Response with the state of this moment, late."""
+        response = super().fetch(*arguments, **more)
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()
-        return answer
+        return response
 
     meanwhile: Callable[[], object] = lambda: None
 
@@ -194,21 +194,21 @@ def test_a_set_that_shrinks(rig: Rig, row: Row, left: int) -> None:
     )
 
 
-ANSWERS = {
-    "the server answers 200 with an empty set": lambda: faults.body(
+RESPONSES = {
+    "the server responds with 200 with an empty set": lambda: faults.body(
         b'{"version":2,"features":[],"segments":[]}'
     ),
-    'the server answers 200 with `{"message":"welcome"}`': lambda: faults.body(
+    'the server responds with 200 with `{"message":"welcome"}`': lambda: faults.body(
         b'{"message":"welcome"}'
     ),
-    "the server answers 200 with JSON that is cut off": faults.malformed_json,
-    "the server answers 200 with HTML": faults.html,
-    "the server answers 401": lambda: faults.status(401),
+    "the server responds with 200 with JSON that is cut off": faults.malformed_json,
+    "the server responds with 200 with HTML": faults.html,
+    "the server responds with 401": lambda: faults.status(401),
 }
 
 
-@pytest.mark.parametrize("what", ANSWERS)
-def test_a_bad_answer_of_unleash(
+@pytest.mark.parametrize("what", RESPONSES)
+def test_a_bad_response_of_unleash(
     aws: StandIn, dynamodb_table: Table, tmp_path: Path, row: Row, what: str
 ) -> None:
     """What comes instead of a set leaves ours as they are, also for a reader that starts then."""
@@ -224,12 +224,12 @@ def test_a_bad_answer_of_unleash(
 
         assert client()["known"] == len(flags)
         assert both.sync().outcome == "published"
-        server.faults.append(ANSWERS[what]())
+        server.faults.append(RESPONSES[what]())
         met = client()
         server.faults.extend(faults.status(500) for _ in range(20))  # it tries again
         later = client(last=True)
         server.faults.clear()
-        server.faults.extend(ANSWERS[what]() for _ in range(20))
+        server.faults.extend(RESPONSES[what]() for _ in range(20))
         with pytest.raises((ProviderError, RefusedSetError)):
             both.sync()
         with both.snapshot() as snapshot:

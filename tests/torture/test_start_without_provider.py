@@ -71,7 +71,7 @@ def test_a_function_that_starts_while_the_provider_is_down(
         key: each.value for key, each in before.items()
     }
     row(
-        f"the provider answers 503 when a function starts ({TITLES[way]})",
+        f"the provider responds with 503 when a function starts ({TITLES[way]})",
         f"`{json.dumps(theirs['value'])}` for a flag that is on, after {theirs['seconds']:.1f} s",
         f"{len(after)} of {len(before)} flags as before, the provider is not asked",
     )

@@ -16,7 +16,7 @@ from faults.test_interleavings import content
 from simulators.schedules import SOURCE
 from storesync import providers
 from storesync.errors import SignatureError
-from storesync.model import Hook, Ring, Secret, WebhookRequest
+from storesync.model import Secret, SyncRequest, WebhookConfig, WebhookRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 LOST, FORGED = 0.1, 0.05
 TICK_S = 300.0
 WORST_S = 2.5
-"""A ring waits up to a second's spacing, and for up to three fetches and what they write."""
+"""A request waits up to a second's spacing, and for up to three fetches and what they write."""
 ENVIRONMENTS = 4
 SECRET = Secret("storms-own-secret-00000000")
-HOOK = Hook("prod", "launchdarkly", "signature", (SECRET,), "", {})
+WEBHOOK = WebhookConfig("prod", "launchdarkly", "signature", (SECRET,), "", {})
 
 
 class Storm(Burst):
@@ -44,7 +44,7 @@ class Storm(Burst):
         super()._change()
         self.changed.append((self.simulation.time, self.provider.revision))
 
-    def trailing(self) -> float:
+    def followup(self) -> float:
         """Return the longest that a change took to the store, those without a webhook included."""
         return max(self._latency(at, revision) for at, revision in self.changed)
 
@@ -62,8 +62,8 @@ class Storm(Burst):
         super()._arrive()
 
     def _tick(self) -> None:
-        """Ring as the schedule does, whatever was lost before."""
-        self._serve([Ring(SOURCE.name, trigger="schedule")])
+        """Sync request as the schedule does, whatever was lost before."""
+        self._serve([SyncRequest(SOURCE.name, trigger="schedule")])
 
 
 def accepted(body: bytes, *, forged: bool) -> bool:
@@ -72,7 +72,7 @@ def accepted(body: bytes, *, forged: bool) -> bool:
     signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
     try:
         request = WebhookRequest({"x-ld-signature": signature}, body, "")
-        providers.get("launchdarkly").verify(request, HOOK)
+        providers.get("launchdarkly").verify(request, WEBHOOK)
     except SignatureError:
         return False
     return True
@@ -94,7 +94,7 @@ def test_a_storm_ends_at_the_providers_state(
     for seed in range(seeds * ENVIRONMENTS):
         storm = Storm(seed, seconds)
         lags += storm.run()
-        longest = max(longest, storm.trailing())
+        longest = max(longest, storm.followup())
         assert content(storm.world()) == storm.provider.flags
         assert not storm.queue
         total += storm.counts
@@ -108,7 +108,8 @@ def test_a_storm_ends_at_the_providers_state(
     assert longest <= TICK_S + WORST_S
     print(
         f"{total['sent']:,} deliveries ({total['forged']:,} forged, 0 accepted; {total['lost']:,} "
-        f"lost), {total['fetches']:,} fetches; ring to store median {lags[len(lags) // 2]:.2f} s, "
+        f"lost), {total['fetches']:,} fetches; "
+        f"sync request to store median {lags[len(lags) // 2]:.2f} s, "
         f"99 % {lags[int(len(lags) * 0.99)]:.2f} s, worst {lags[-1]:.2f} s; change to store at most"
         f" {longest:.2f} s (virtual time)"
     )
@@ -124,7 +125,7 @@ def test_a_change_whose_webhook_is_lost_comes_with_the_tick(
         storm = Storm(seed, 80.0)
         storm.run()
         assert content(storm.world()) == storm.provider.flags
-        longest = max(longest, storm.trailing())
+        longest = max(longest, storm.followup())
         lost += storm.counts["lost"]
     assert longest <= TICK_S + WORST_S
     assert longest > TICK_S / 2, "nothing needed the tick: this test proves nothing"
@@ -155,7 +156,7 @@ class Queue:
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_deduplication_by_a_fifo_queue_would_lose_the_last_ring(fifo: bool) -> None:
+def test_deduplication_by_a_fifo_queue_would_lose_the_last_request(fifo: bool) -> None:
     """A change a minute after another: with a constant id of the environment it is lost."""
     provider, store = {"flag": 0}, {"flag": 0}
     queue = Queue(fifo=fifo)

@@ -15,7 +15,7 @@ from flagstore.errors import NotLoadedError, UnsupportedLayoutError
 from flagstore.layout import Key
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
-from storesync.stores.base import Delete, Fence, Put
+from storesync.stores.base import Condition, Delete, Put
 from torture.rigs import any_rig, replace, settle, store
 from torture.test_readers import store_of, transport_of
 
@@ -28,7 +28,7 @@ A_SET = 50
 """Values of one published set."""
 NUMBERS = [0, -1, 2**53 + 1, -(2**63), 10**40, 0.1, -0.0, 1e308, 5e-324, 1.0, 1e16]
 TEXTS = ["", " ", "\0", "\x7f", '"', "\\", "\n", "é", "e\u0301", "東京", "\U0001f6a9", "\u2028"]
-TEXTS += ["\ud800", "null", "__proto__", "$pulse", "x" * 5_000, "\ufeff", "a/b:c~d{e}"]
+TEXTS += ["\ud800", "null", "__proto__", "$state", "x" * 5_000, "\ufeff", "a/b:c~d{e}"]
 
 
 class Values:
@@ -70,12 +70,12 @@ class Values:
 @pytest.mark.parametrize(
     "cases", [100, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize("in_chunks", [False, True])
 def test_any_json_comes_back(
-    any_rig: AnyRig, cases: int, in_pieces: bool, monkeypatch: pytest.MonkeyPatch
+    any_rig: AnyRig, cases: int, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte for byte as canonical JSON, in one item or in pieces, with one flag of 1.6 MB."""
-    if in_pieces:
+    """Byte for byte as canonical JSON, in one item or in chunks, with one flag of 1.6 MB."""
+    if in_chunks:
         monkeypatch.setattr(layout, "INLINE_BYTES", 0)
     values = Values(15)
     keys = sorted({f"{values.text()[:200]}#{n}" for n in range(A_SET)})
@@ -101,29 +101,29 @@ def texts(flags: dict[str, Any]) -> dict[str, str]:
 # -- layouts ---------------------------------------------------------------------------------------
 
 
-def head(rig: AnyRig) -> dict[str, Any]:
-    """Return the head's record."""
-    found = store(rig).read(layout.head_key("prod"))
+def snapshot_record(rig: AnyRig) -> dict[str, Any]:
+    """Return the snapshot record's record."""
+    found = store(rig).read(layout.snapshot_key("prod"))
     assert found is not None
     return dict(found)
 
 
-def write(rig: AnyRig, *writes: Put | Delete, **pulse: Any) -> None:
+def write(rig: AnyRig, *writes: Put | Delete, **state: Any) -> None:
     """Write as a writer of another version would."""
     opened = store(rig)
-    opened.commit("prod", Fence(published=opened.pulse("prod").published), pulse, writes)
+    opened.commit("prod", Condition(published=opened.state("prod").published), state, writes)
 
 
 def moved(rig: AnyRig, number: int) -> Put:
-    """Return the head's record as one of another layout, which this reader could not decode."""
-    record = head(rig) | {"key": str(number), "index_data": b"of another layout"}
+    """Return the snapshot's record as one of another layout, which this reader could not decode."""
+    record = snapshot_record(rig) | {"key": str(number), "index_data": b"of another layout"}
     return Put(record)
 
 
 def test_what_a_newer_writer_adds_disturbs_nobody(any_rig: AnyRig) -> None:
-    """Attributes that this version does not know, and heads of other layouts, are left alone."""
+    """Unknown attributes, and snapshots of other layouts, are left alone."""
     settle(any_rig, {"a": 1})
-    more = Put(head(any_rig) | {"compression": "zstd", "epoch": 7})
+    more = Put(snapshot_record(any_rig) | {"compression": "zstd", "epoch": 7})
     write(any_rig, more, moved(any_rig, 2), layouts="[1, 2]", epoch=7)
     assert any_rig.read() == {"a": 1}
     replace(any_rig, {"a": 2})
@@ -139,9 +139,9 @@ def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
         made = {"clock": clock.now, "monotonic": clock.monotonic, "replicas": 1}
         loaded = Client("prod", store=store_of(any_rig, transport), **made)
         assert loaded["a"] == 1
-        later = store(any_rig).pulse("prod").published + 1
-        old = layout.head_key("prod")
-        write(any_rig, moved(any_rig, 2), Delete(old), published=later, ticket=later)
+        later = store(any_rig).state("prod").published + 1
+        old = layout.snapshot_key("prod")
+        write(any_rig, moved(any_rig, 2), Delete(old), published=later, token=later)
         for _ in range(3):
             clock.advance(61)
             assert loaded["a"] == 1
@@ -153,20 +153,20 @@ def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
 
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
-    """It finds no head of its layout: a clear error, or its last known good, and no rubbish."""
+    """It finds no snapshot of its layout: a clear error, or its last known good, and no rubbish."""
     settle(any_rig, {"a": 1})
-    pretended = head(any_rig)["ticket"]
+    pretended = snapshot_record(any_rig)["token"]
     with closing(transport_of(any_rig)) as transport:
         clock = any_rig.clock
         newer = Renamed(store_of(any_rig, transport))
         client = Client("prod", store=newer, replicas=1, clock=clock.now, monotonic=clock.monotonic)
         if loaded:
-            write(any_rig, Put(head(any_rig) | {"key": "2"}))
+            write(any_rig, Put(snapshot_record(any_rig) | {"key": "2"}))
             assert client["a"] == 1
-            write(any_rig, Delete(Key("prod:$head", "2")))
+            write(any_rig, Delete(Key("prod:$snapshot", "2")))
             replace(any_rig, {"a": 2})
             any_rig.sync()
-            assert store(any_rig).pulse("prod").published > pretended
+            assert store(any_rig).state("prod").published > pretended
             clock.advance(61)
             assert client["a"] == 1
             assert client.info().error
@@ -177,20 +177,20 @@ def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) ->
 
 
 class Renamed:
-    """Reads heads of layout 2 where layout 1 is asked for: a reader of the next version."""
+    """Reads snapshots of layout 2 where layout 1 is asked for: a reader of the next version."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Any:
         """Read one record."""
-        if key == layout.head_key("prod"):
-            key = layout.head_key("prod", layout=2)
+        if key == layout.snapshot_key("prod"):
+            key = layout.snapshot_key("prod", layout=2)
         return self._inner.read(key, consistent=consistent, deadline=deadline)
 
-    def pieces(self, *arguments: Any, **more: Any) -> Any:
-        """Read pieces."""
-        return self._inner.pieces(*arguments, **more)
+    def chunks(self, *arguments: Any, **more: Any) -> Any:
+        """Read chunks."""
+        return self._inner.chunks(*arguments, **more)
 
     def prepare(self) -> None:
         """Prepare the first read."""
@@ -201,12 +201,12 @@ class Renamed:
         self._inner.close()
 
 
-def test_a_source_has_one_head_for_each_layout(any_rig: AnyRig) -> None:
-    """A writer that publishes again touches no head of a layout that it does not write."""
+def test_a_source_has_one_snapshot_for_each_layout(any_rig: AnyRig) -> None:
+    """A writer that publishes again touches no snapshot of a layout that it does not write."""
     settle(any_rig, {"a": 1})
     write(any_rig, moved(any_rig, 2))
-    before = store(any_rig).read(Key("prod:$head", "2"))
+    before = store(any_rig).read(Key("prod:$snapshot", "2"))
     replace(any_rig, {"a": 2})
     any_rig.sync()
-    assert store(any_rig).read(Key("prod:$head", "2")) == before
-    assert isinstance(any_rig, RedisRig) or len(any_rig.items("prod:$head")) == 2
+    assert store(any_rig).read(Key("prod:$snapshot", "2")) == before
+    assert isinstance(any_rig, RedisRig) or len(any_rig.items("prod:$snapshot")) == 2

@@ -17,7 +17,7 @@ from flagstore.encoding import content_digest
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import ForgetfulClient, UnreliableClient
-from storesync.budget import SystemClock
+from storesync.deadline import SystemClock
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
 from torture.rigs import any_rig, replace, settle, store, sync
 
@@ -64,11 +64,11 @@ class ThrottledClient(ForgetfulClient):
                 raise RedisConnectionError("broken")
         elif operation in THROTTLED and moment == "before" and self._rng.random() < self._share:
             self.refused += 1
-            answer: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
-            answer["CancellationReasons"] = [
+            response: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
+            response["CancellationReasons"] = [
                 {"Code": self._rng.choice(["ThrottlingError", "TransactionConflict"])}
             ]
-            raise ClientError(answer, operation)
+            raise ClientError(response, operation)
 
 
 @pytest.mark.parametrize("runs", [3, pytest.param(100, marks=campaign)], ids=["dose", "all"])
@@ -76,9 +76,9 @@ class ThrottledClient(ForgetfulClient):
 def test_throttled_writes_lose_nothing(
     any_rig: AnyRig, share: float, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1,000 flags in pieces: published whole, or a typed error in time and all as it was."""
+    """1,000 flags in chunks: published whole, or a typed error in time and all as it was."""
     monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 250)
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 250)
     settle(any_rig, numbered(1_000))
     seen = any_rig.read()
     outcomes: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def test_throttled_writes_lose_nothing(
         any_rig.provider.change(**changed)
         any_rig.clock.advance(10)
         begun = any_rig.clock.monotonic()
-        for _ in range(9):  # as often as the queue hands a ring out
+        for _ in range(9):  # as often as the queue hands a sync request out
             try:
                 outcomes[sync(any_rig, client=client, seconds=30, seed=run).outcome] += 1
             except StoreSyncError as error:
@@ -119,7 +119,7 @@ def test_time_that_runs_out_at_any_stage_changes_nothing_half(
 ) -> None:
     """From every call on, little or no time is left, and maybe the store fails from there on."""
     monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.PIECE_BYTES", 120)
+    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 120)
     old, new = numbered(24, 1), numbered(20, 2)
     settle(any_rig, old)
     undisturbed = UnreliableClient(any_rig.table.client)
@@ -172,9 +172,9 @@ class Cut:
             if self._fails and operation == "execute_command":
                 raise RedisConnectionError("broken")
             if self._fails and operation in THROTTLED:
-                answer: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
-                answer["CancellationReasons"] = [{"Code": "ThrottlingError"}]
-                raise ClientError(answer, operation)
+                response: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
+                response["CancellationReasons"] = [{"Code": "ThrottlingError"}]
+                raise ClientError(response, operation)
 
     def _take(self) -> None:
         if self._slept is None:
@@ -208,7 +208,7 @@ def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int
             while True:
                 try:
                     sync(any_rig, clock=SystemClock(), seconds=30)
-                except NotSettledError as error:  # the ring comes again
+                except NotSettledError as error:  # the sync request comes again
                     again[type(error).__name__] += 1
                 else:
                     return
@@ -218,7 +218,7 @@ def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int
     syncs = 0
     for race in range(races):
         threads = [
-            # Few values, so that they repeat: with new values a faulty fence can't be seen.
+            # Few values, so that they repeat: with new values a faulty condition can't be seen.
             threading.Thread(target=work, args=(rng.choice((0, 1, 2)),))
             for _ in range(rng.randint(2, 8))
         ]
@@ -273,18 +273,18 @@ def test_a_shrinking_set_waits_for_a_person(
 
 
 def test_a_refusal_is_noted_where_everybody_looks(any_rig: AnyRig) -> None:
-    """The pulse names the refused digest until a later check completes."""
+    """The source state names the refused digest until a later check completes."""
     settle(any_rig, numbered(100))
     replace(any_rig, {})
     with pytest.raises(RefusedSetError) as caught:
         any_rig.sync()
-    assert store(any_rig).pulse("prod").refused == caught.value.digest
+    assert store(any_rig).state("prod").refused == caught.value.digest
     replace(any_rig, numbered(99))
     assert any_rig.sync().outcome == "published"
-    assert store(any_rig).pulse("prod").refused == ""
+    assert store(any_rig).state("prod").refused == ""
 
 
-def test_a_budget_that_is_over_begins_nothing(any_rig: AnyRig) -> None:
+def test_a_deadline_that_is_over_begins_nothing(any_rig: AnyRig) -> None:
     """Without time there is an error, and nothing is fetched."""
     settle(any_rig, numbered(3))
     before = any_rig.provider.fetches

@@ -1,4 +1,4 @@
-"""UnleashClient and its file cache under answers that our own store is tested with.
+"""UnleashClient and its file cache under responses that our own store is tested with.
 
 It runs among the Python SDKs. Standard input has ``url`` of a server, the ``folder`` of the cache
 and the ``flag`` to look at. It fetches once, as the client does at its start, and prints what it

@@ -1,4 +1,4 @@
-"""AppConfig: which version is live, what its events ring, its planes, its rights, its sizes."""
+"""AppConfig: which version is live, what its events request, its planes, its rights, its sizes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
 from storesync import errors
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.http import HttpClient
-from storesync.model import Ring, Secret, Source
+from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.providers import appconfig_api
 from storesync.providers.appconfig import AppConfig, options
-from storesync.readback import Readback
+from storesync.published_reader import PublishedReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.model import Answer, FlagSet, Report
+    from storesync.model import FetchResult, FlagSet, Report
 
 PROVIDER = AppConfig()
 TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
@@ -59,7 +59,7 @@ def source(server: AppConfigSimulator, **options: str) -> Source:
     return Source("prod", "appconfig", server.url, Secret(""), given, allow_http=True)
 
 
-def fetch(server: AppConfigSimulator, etag: str = "", **options: str) -> Answer:
+def fetch(server: AppConfigSimulator, etag: str = "", **options: str) -> FetchResult:
     """Fetch once."""
     return PROVIDER.fetch(source(server, **options), HttpClient(), etag)
 
@@ -121,7 +121,7 @@ def test_what_is_stopped_leaves_what_was_there(plain: AppConfigSimulator, *, bak
     after = set_of(plain, live="baking")
     assert limit(after) == limit(set_of(plain)) == 1
     assert after.revision > during.revision
-    assert not PROVIDER.regressed(during, after)
+    assert not PROVIDER.is_older(during, after)
 
 
 def test_a_revert_brings_the_version_before(plain: AppConfigSimulator) -> None:
@@ -178,28 +178,30 @@ def test_what_changes_no_document_costs_no_document(plain: AppConfigSimulator) -
 # -- every order of events ------------------------------------------------------------------------
 
 
-def sync(server: AppConfigSimulator, store: MemoryStore, *rings: Ring, **options: str) -> Report:
+def sync(
+    server: AppConfigSimulator, store: MemoryStore, *sync_requests: SyncRequest, **options: str
+) -> Report:
     """Run the pipeline."""
-    budget = Budget(FakeClock(), random.Random(1), 30)
-    run = Sync(source(server, **options), PROVIDER, store, http=HttpClient(), budget=budget)
-    return run.run(rings)
+    deadline = Deadline(FakeClock(), random.Random(1), 30)
+    run = Sync(source(server, **options), PROVIDER, store, http=HttpClient(), deadline=deadline)
+    return run.run(sync_requests)
 
 
 def published(store: MemoryStore) -> int:
     """Return which document readers see."""
-    pulse = store.pulse("prod")
-    stored = Readback("prod", store).stored(pulse.published)
+    state = store.state("prod")
+    stored = PublishedReader("prod", store).stored(state.published)
     assert stored
     found: int = stored.flag_set.sections["flags"]["flag"]["limit"]
     return found
 
 
-def ring(event: dict[str, Any]) -> Ring:
-    """Turn an event into a ring, as SyncFunction does."""
-    notice = PROVIDER.notice(event)
-    assert notice
+def request(event: dict[str, Any]) -> SyncRequest:
+    """Turn an event into a sync request, as SyncFunction does."""
+    provider_event = PROVIDER.provider_event(event)
+    assert provider_event
     now = int(FakeClock().now() * 1000)
-    return Ring("prod", notice.wanted or (), now, delivery=notice.delivery)
+    return SyncRequest("prod", provider_event.required or (), now, delivery=provider_event.delivery)
 
 
 def act(rng: random.Random, server: AppConfigSimulator) -> None:
@@ -243,8 +245,8 @@ def test_the_store_ends_at_what_appconfig_serves(seed: int) -> None:
                 if rng.random() < 0.7:
                     waiting.remove(event)
                 if rng.random() < 0.7:
-                    sync(server, store, ring(event))
-        sync(server, store, Ring("prod", trigger="schedule"))
+                    sync(server, store, request(event))
+        sync(server, store, SyncRequest("prod", trigger="schedule"))
         assert (
             published(store)
             == json.loads(server.versions[server.serves])["values"]["flag"]["limit"]
@@ -254,11 +256,11 @@ def test_the_store_ends_at_what_appconfig_serves(seed: int) -> None:
 def test_an_event_is_waited_for(plain: AppConfigSimulator) -> None:
     """The list may lag behind the event: the check asks again instead of taking the old version."""
     store = MemoryStore()
-    sync(plain, store, Ring("prod", trigger="schedule"))
+    sync(plain, store, SyncRequest("prod", trigger="schedule"))
     plain.lag(requests=1)
     plain.roll_out(plain.put(numbered(2)))
-    report = sync(plain, store, ring(plain.events[-1]))
-    assert (report.fetches, report.lagging, published(store)) == (2, False, 2)
+    report = sync(plain, store, request(plain.events[-1]))
+    assert (report.fetches, report.behind, published(store)) == (2, False, 2)
 
 
 def test_a_rollback_costs_no_second_look(plain: AppConfigSimulator) -> None:
@@ -266,10 +268,10 @@ def test_a_rollback_costs_no_second_look(plain: AppConfigSimulator) -> None:
     store = MemoryStore()
     number = plain.deploy(plain.put(numbered(2)))
     plain.bake(number)
-    sync(plain, store, Ring("prod", trigger="schedule"), live="baking")
+    sync(plain, store, SyncRequest("prod", trigger="schedule"), live="baking")
     assert published(store) == 2
     plain.stop_deployment(number)
-    report = sync(plain, store, ring(plain.events[-1]), live="baking")
+    report = sync(plain, store, request(plain.events[-1]), live="baking")
     assert (report.fetches, published(store)) == (1, 1)
 
 
@@ -281,8 +283,8 @@ TOLD = appconfig_flags.event(
 
 
 def kinds() -> Iterator[tuple[dict[str, Any], tuple[str, ...] | None]]:
-    """Yield what may be told, and what it rings."""
-    for kind, wanted in (
+    """Yield what may be told, and what it requests a sync."""
+    for kind, required in (
         ("OnDeploymentComplete", ("complete/7",)),
         ("OnDeploymentBaking", ("baking/7",)),
         ("OnDeploymentRolledBack", ("undone/7",)),
@@ -292,31 +294,31 @@ def kinds() -> Iterator[tuple[dict[str, Any], tuple[str, ...] | None]]:
         ("OnDeploymentStart", None),
         ("OnDeploymentStep", None),
     ):
-        yield {**TOLD, "Type": kind}, wanted
+        yield {**TOLD, "Type": kind}, required
 
 
-def test_events_ring_in_every_shape_and_spelling() -> None:
-    """EventBridge writes the number as a number, SQS as a text; the start rings nothing."""
-    for told, wanted in kinds():
+def test_events_request_in_every_shape_and_spelling() -> None:
+    """EventBridge writes the number as a number, SQS as a text; the start requests no sync."""
+    for told, required in kinds():
         carried = appconfig_flags.over_eventbridge(
             told, delivery="id", account=ACCOUNT, region="eu-west-1", time=""
         )
         bare = {**carried, "detail": {k: v for k, v in carried["detail"].items() if k != "Type"}}
         for event, delivery in ((told, "inv"), (carried, "id"), (bare, "id")):
-            notice = PROVIDER.notice(event)
-            assert notice
-            assert (notice.wanted, notice.delivery) == (wanted, delivery)
-            assert notice.about["profile"] == ("ga3tqep", "flags")
+            provider_event = PROVIDER.provider_event(event)
+            assert provider_event
+            assert (provider_event.required, provider_event.delivery) == (required, delivery)
+            assert provider_event.about["profile"] == ("ga3tqep", "flags")
 
 
-def test_both_of_eventbridges_words_for_a_rollback_ring() -> None:
+def test_both_of_eventbridges_words_for_a_rollback_request() -> None:
     """The reference of events says Rollback, the names of types say Rolled Back."""
     told = {**TOLD, "Type": ""}
     for words in ("On Deployment Rollback", "On Deployment Rolled Back"):
         event = {"source": "aws.appconfig", "detail-type": words, "detail": told}
-        notice = PROVIDER.notice(event)
-        assert notice
-        assert notice.wanted == ("undone/7",)
+        provider_event = PROVIDER.provider_event(event)
+        assert provider_event
+        assert provider_event.required == ("undone/7",)
 
 
 @pytest.mark.parametrize(
@@ -327,18 +329,18 @@ def test_both_of_eventbridges_words_for_a_rollback_ring() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_event_of_a_deployment_is_left_alone(change: dict[str, Any]) -> None:
-    """It may be a ring of ours, or a stranger's message."""
-    assert PROVIDER.notice({**TOLD, **change}) is None
-    assert PROVIDER.notice({"source": "aws.ec2", "detail": TOLD}) is None
-    assert PROVIDER.notice({"source": "aws.appconfig", "detail": None}) is None
+    """It may be a sync request of ours, or a stranger's message."""
+    assert PROVIDER.provider_event({**TOLD, **change}) is None
+    assert PROVIDER.provider_event({"source": "aws.ec2", "detail": TOLD}) is None
+    assert PROVIDER.provider_event({"source": "aws.appconfig", "detail": None}) is None
 
 
 @pytest.mark.parametrize("number", [None, "x", "9" * 13, -1, [], "٣"])
-def test_an_odd_number_of_a_deployment_rings_without_one(number: Any) -> None:
+def test_an_odd_number_of_a_deployment_requests_without_one(number: Any) -> None:
     """What cannot be waited for is fetched all the same."""
-    notice = PROVIDER.notice({**TOLD, "DeploymentNumber": number})
-    assert notice
-    assert notice.wanted == ()
+    provider_event = PROVIDER.provider_event({**TOLD, "DeploymentNumber": number})
+    assert provider_event
+    assert provider_event.required == ()
 
 
 # -- the data plane -------------------------------------------------------------------------------
@@ -360,16 +362,16 @@ def test_the_data_plane_is_a_fallback_without_rules(
 ) -> None:
     """It brings the default variants, says in the set that it did, and warns."""
     server.denied = {"ListDeployments"}
-    answer = fetch(server, fallback="data-plane")
-    assert answer.flag_set
-    assert answer.etag == ""
-    assert answer.flag_set.revision == 0
-    assert answer.flag_set.meta["plane"] == "data"
-    assert answer.flag_set.sections["definitions"] == {}
-    assert answer.flag_set.sections["flags"] == appconfig_flags.retrieved(server.current())
-    assert "billing-flag-0003" in answer.flag_set.sections["flags"]
-    assert "rule" not in json.dumps(dict(answer.flag_set.sections))
-    assert PROVIDER.reached("complete/99", 0, lambda _section, _key: None)
+    response = fetch(server, fallback="data-plane")
+    assert response.flag_set
+    assert response.etag == ""
+    assert response.flag_set.revision == 0
+    assert response.flag_set.meta["plane"] == "data"
+    assert response.flag_set.sections["definitions"] == {}
+    assert response.flag_set.sections["flags"] == appconfig_flags.retrieved(server.current())
+    assert "billing-flag-0003" in response.flag_set.sections["flags"]
+    assert "rule" not in json.dumps(dict(response.flag_set.sections))
+    assert PROVIDER.satisfied("complete/99", 0, lambda _section, _key: None)
     assert "rules of variants" in caplog.text
     server.denied = set()
     assert set_of(server, fallback="data-plane").meta["plane"] == "control"
@@ -384,7 +386,7 @@ def test_the_fallback_has_its_own_refusals(server: AppConfigSimulator) -> None:
 
 
 def test_each_fetch_has_a_session_of_its_own(server: AppConfigSimulator) -> None:
-    """Tokens are good once, so none is kept; the first answer of a session is never empty."""
+    """Tokens are good once, so none is kept; the first response of a session is never empty."""
     server.denied = {"ListDeployments"}
     assert set_of(server, fallback="data-plane") == set_of(server, fallback="data-plane")
     posted = [each for each in server.requests if each.method == "POST"]
@@ -418,7 +420,7 @@ def test_each_top_level_key_of_a_freeform_profile_is_a_flag() -> None:
         assert found.sections == {"flags": content, "definitions": {}}
         assert found.meta["format"] == "freeform"
         server.roll_out(server.put(b"a: yaml"))
-        with pytest.raises(errors.MalformedAnswerError):
+        with pytest.raises(errors.MalformedResponseError):
             fetch(server)
 
 
@@ -487,13 +489,13 @@ class _Cloud(yaml.SafeLoader):
     """Reads CloudFormation's short forms as their long ones."""
 
 
-def _tag(loader: _Cloud, suffix: str, node: yaml.Node) -> Any:
+def _tag(cache: _Cloud, suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
-        value: Any = loader.construct_scalar(node)
+        value: Any = cache.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
+        value = cache.construct_sequence(node, deep=True)
     else:
-        value = loader.construct_mapping(node, deep=True)
+        value = cache.construct_mapping(node, deep=True)
     return {suffix: value}
 
 
@@ -530,16 +532,16 @@ def granted() -> set[tuple[str, str]]:
 
 
 def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulator) -> None:
-    """With the policy both planes answer; without any one of its rights, one of them does not."""
+    """With the policy both planes response; without any one of its rights, one of them does not."""
     rights = granted()
 
     def allows(action: str, arns: list[str]) -> bool:
         return all(
             any(
-                action == each and re.fullmatch(re.escape(arn).replace(r"\*", "[^/]*"), wanted)
+                action == each and re.fullmatch(re.escape(arn).replace(r"\*", "[^/]*"), required)
                 for each, arn in rights
             )
-            for wanted in arns
+            for required in arns
         )
 
     server.allows = allows
@@ -577,7 +579,7 @@ def big() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_a_document_of_two_megabytes_is_published_and_read() -> None:
-    """As large as AppConfig takes it: fetched, stored in pieces, read back, and evaluated."""
+    """As large as AppConfig takes it: fetched, stored in chunks, read back, and evaluated."""
     values, definitions = big()
     with AppConfigSimulator(values, definitions) as server:
         size = len(server.versions[1])
@@ -585,12 +587,12 @@ def test_a_document_of_two_megabytes_is_published_and_read() -> None:
         with pytest.raises(BadRequestError, match="TooLarge"):
             server.put(b" " * (appconfig_flags.MAX_DOCUMENT_BYTES + 1))
         store = MemoryStore()
-        report = sync(server, store, Ring("prod", trigger="schedule"))
+        report = sync(server, store, SyncRequest("prod", trigger="schedule"))
         assert report.counts == {"flags": len(values), "definitions": len(values)}
         assert (report.outcome, report.skipped_rows) == ("published", ())
-        stored = Readback("prod", store).stored(store.pulse("prod").published)
+        stored = PublishedReader("prod", store).stored(store.state("prod").published)
         assert stored
-        assert stored.in_pieces()
+        assert stored.in_chunks()
         assert stored.flag_set.sections["flags"] == values
         reader = RecordsReader(store.records)
         flags = flagstore.Client("prod", store=reader)
@@ -598,7 +600,7 @@ def test_a_document_of_two_megabytes_is_published_and_read() -> None:
         assert flags.value("big-042", {"userId": rule.split('"')[1]}, default={}) == {"limit": 0}
         assert not flags.enabled("big-042", {"userId": "nobody"})
         assert flags.value("text-007", default={}) == {"greeting": values["text-007"]["greeting"]}
-        assert len(reader.calls) == 2  # the head, and the pieces
+        assert len(reader.calls) == 2  # the snapshot record, and the chunks
         server.set_flag("text-000", enabled=False)
-        changed = sync(server, store, ring(server.events[-1]))
+        changed = sync(server, store, request(server.events[-1]))
         assert changed.changes.changed == ("flags/text-000",)

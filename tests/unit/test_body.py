@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flagstore.body import KEPT_BLOCKS, Body, cut
 from flagstore.encoding import BLOCK_BYTES, Encoded, canonical, content_digest, encode
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import PIECE_BYTES
+from flagstore.layout import CHUNK_BYTES
 
 
 def parsed(text: str) -> str:
@@ -217,7 +217,7 @@ def test_blocks_stay_small() -> None:
 
 
 def test_decoded_values_are_the_callers_own() -> None:
-    """Changing what was read changes neither the next answer nor another caller's."""
+    """Changing what was read changes neither the next response nor another caller's."""
     flags = {"a": {"rules": [1, {"b": 2}]}}
     body = opened(encode({"flags": flags}, {}))
     get(body, "flags", "a")["rules"][1]["b"] = "changed"
@@ -249,7 +249,7 @@ def shuffled(item: Any, rng: random.Random) -> Any:
 
 @given(ITEMS, st.integers())
 def test_the_digest_is_free_of_order(flags: dict[str, Any], seed: int) -> None:
-    """Providers answer in any order: equal content has one digest."""
+    """Providers response in any order: equal content has one digest."""
     rng = random.Random(seed)
     other = shuffled({"segments": {"s": 1}, "flags": flags}, rng)
     assert content_digest({"flags": flags, "segments": {"s": 1}}, {}) == content_digest(other, {})
@@ -353,31 +353,31 @@ def test_the_index_of_another_set_is_detected() -> None:
 
 
 def test_five_megabytes_of_flags() -> None:
-    """A large set is cut into pieces that fit an item each, and read from them, flag by flag."""
+    """A large set is cut into chunks that fit an item each, and read from them, flag by flag."""
     rng = random.Random(5)
     flags = {f"flag-{n}": {"salt": rng.randbytes(480).hex(), "n": n} for n in range(5_200)}
     assert sum(len(json.dumps(flag)) for flag in flags.values()) > 5_000_000
     encoded = encode({"flags": flags}, {})
-    pieces = cut(encoded.blocks)
-    assert len(pieces) > 5
-    assert max(map(len, pieces)) <= PIECE_BYTES
-    # The index lies in the head, beside which there is room for little else.
+    chunks = cut(encoded.blocks)
+    assert len(chunks) > 5
+    assert max(map(len, chunks)) <= CHUNK_BYTES
+    # The index lies in the snapshot record, beside which there is room for little else.
     assert len(encoded.index_data) < 50_000
-    body = Body(encoded.index_data, encoded.index_digest, b"".join(pieces))
+    body = Body(encoded.index_data, encoded.index_digest, b"".join(chunks))
     for number in rng.sample(range(5_200), 200):
         assert get(body, "flags", f"flag-{number}") == flags[f"flag-{number}"]
     assert len(body._blocks) <= 200
     assert body.items("flags") == flags
 
 
-@given(st.integers(0, 3 * PIECE_BYTES))
+@given(st.integers(0, 3 * CHUNK_BYTES))
 @settings(max_examples=30)
 def test_cutting_loses_nothing(size: int) -> None:
-    """Pieces put together are the body, and none is empty."""
+    """Chunks put together are the body, and none is empty."""
     blocks = bytes(size)
-    pieces = cut(blocks)
-    assert b"".join(pieces) == blocks
-    assert all(0 < len(piece) <= PIECE_BYTES for piece in pieces)
+    chunks = cut(blocks)
+    assert b"".join(chunks) == blocks
+    assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
 
 
 def test_encoding_the_same_twice_gives_the_same_bytes() -> None:

@@ -46,9 +46,9 @@ def test_differing_keys_are_those_that_differ(seed: int) -> None:
 def test_true_is_not_one() -> None:
     """Nor 1.0, though Python says that they are equal."""
     values = (1, 1.0, True)
-    bodies = [body(encode({"flags": {"a": {"v": value}}}, {})) for value in values]
-    for one in bodies:
-        for two in bodies:
+    http_bodies = [body(encode({"flags": {"a": {"v": value}}}, {})) for value in values]
+    for one in http_bodies:
+        for two in http_bodies:
             assert one.differing(two, "flags") == (set() if one is two else {"a"})
 
 
@@ -62,14 +62,14 @@ def test_blocks_that_both_have_stay_packed() -> None:
 
 
 def test_large_segments_differ_by_their_content() -> None:
-    """Not by the ticket that wrote them; nothing is read to know."""
+    """Not by the fencing token that wrote them; nothing is read to know."""
     keys = [f"user-{number}" for number in range(5_000)]
     sections = {"segments": {"small": {"keys": []}, "large": {"keys": keys}}}
     changed = json.loads(json.dumps(sections))
     changed["segments"]["large"]["keys"].append("one-more")
     one, again, other = (
-        body(encode(given, {}, ticket=ticket))
-        for ticket, given in enumerate((sections, sections, changed))
+        body(encode(given, {}, token=token))
+        for token, given in enumerate((sections, sections, changed))
     )
     assert one.large != again.large
     assert one.differing(again, "segments") == set()

@@ -1,4 +1,4 @@
-"""A client's answers: from the flag set that the store holds, by the engine of its provider."""
+"""A client's responses: from the flag set that the store holds, by the engine of its provider."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
+from flagstore.cache import TTL_S
 from flagstore.evaluation.base import FALLTHROUGH, FLAG_NOT_FOUND, OVERRIDE, UNSUPPORTED
-from flagstore.loading import TTL_S
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock
 
@@ -89,19 +89,19 @@ def test_an_engine_that_cannot_be_made_gives_defaults(
     assert "secret" not in caplog.text
 
 
-def test_a_hook_that_raises_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_webhook_that_raises_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The request goes on; one warning."""
     told: list[Detail] = []
 
-    def hook(detail: Detail, key: str) -> None:
+    def callback(detail: Detail, key: str) -> None:
         told.append(detail)
         raise RuntimeError(key)
 
-    rig = Rig(tmp_path, {"flagValues": {"a": 1}}, on_evaluation=hook)
+    rig = Rig(tmp_path, {"flagValues": {"a": 1}}, on_evaluation=callback)
     for _ in range(3):
         assert rig.client.value("a", {"key": "secret-ada"}, default=0) == 1
     assert [detail.reason for detail in told] == [FALLTHROUGH] * 3
-    assert rig.client.info().hook_errors == 3
+    assert rig.client.info().callback_errors == 3
     assert len(caplog.records) == 1
     assert "secret-ada" not in caplog.text
 
@@ -199,7 +199,7 @@ ODD_CONTEXTS: list[Any] = [
 def test_an_odd_context_never_raises(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str
 ) -> None:
-    """Whatever it is, with a hook as without; the hook is told an empty key where there is none."""
+    """Whatever it is, with or without a callback, which gets an empty key where there is none."""
     told: list[str] = []
     plain = Rig(tmp_path, DOCUMENTS[provider]).client
     hooked = Rig(
@@ -212,7 +212,7 @@ def test_an_odd_context_never_raises(
             assert client.detail("a", context, default=5).value == 5
             assert client.all(context).keys() == {"a"}
     assert len(told) == 3 * len(ODD_CONTEXTS)
-    assert hooked.info().hook_errors == 0
+    assert hooked.info().callback_errors == 0
     assert "secret-of-a-user" not in caplog.text
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from flagstore.evaluation import ENGINES, open_engine
-from flagstore.evaluation.base import CONTEXT_INVALID, KEY_MISSING, ContextError, Settings
+from flagstore.evaluation.base import CONTEXT_INVALID, KEY_MISSING, ContextError, EngineConfig
 from flagstore.testing import FakeFlags
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Items:
 
 def engine(provider: str, **flags: Any) -> Engine:
     """Return a provider's engine."""
-    made = open_engine(provider, Items(**flags), Settings(lambda: 0.0, lambda: 0.5))
+    made = open_engine(provider, Items(**flags), EngineConfig(lambda: 0.0, lambda: 0.5))
     assert made
     return made
 

@@ -47,7 +47,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
         """Return its address, as Lambda gives it."""
         return f"http://127.0.0.1:{self.server_port}/2021-04-23/credentials"
 
-    def answer(self) -> bytes:
+    def response(self) -> bytes:
         """Return what it says now."""
         if self.broken is not None:
             return self.broken
@@ -67,9 +67,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
     server: Endpoint
 
     def do_GET(self) -> None:
-        """Note it and answer."""
+        """Note it and response."""
         self.server.calls.append((self.path, self.headers.get("Authorization", "")))
-        body = self.server.answer()
+        body = self.server.response()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -132,7 +132,7 @@ def test_a_token_in_a_file_is_read_at_every_call(endpoint: Endpoint, tmp_path: P
 def test_an_endpoint_that_fails_costs_nothing_while_the_keys_are_good(
     endpoint: Endpoint, clock: FakeClock
 ) -> None:
-    """Then it is a typed error, which names the address and quotes no answer."""
+    """Then it is a typed error, which names the address and quotes no response."""
     keys = keys_of(endpoint)
     first = keys.current(soon())
     for body, status in ((b"secret", 200), (b"secret", 500), (b"[]", 200), (b'{"Token": 1}', 200)):

@@ -27,10 +27,10 @@ QUERY = {"environment": "production", "inlineSegmentConstraints": False}
 def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
     """Publish a flag set, and return what a reader makes of it."""
     store = MemoryStore()
-    ticket, seen = store.draw("prod", 1)
+    token, seen = store.next_token("prod", 1)
     flag_set = FlagSet(provider, sections, meta)
-    encoded = encode(sections, meta, ticket=ticket)
-    check = Check(ticket, seen, started_at=1, etag="", revision=0)
+    encoded = encode(sections, meta, token=token)
+    check = Check(token, seen, started_at=1, etag="", revision=0)
     Publisher("prod", store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
     return Client("prod", store=RecordsReader(store.records)).snapshot()
 
@@ -59,7 +59,7 @@ def test_a_large_segment_is_part_of_it() -> None:
 
 
 def test_what_the_server_left_out_stays_out() -> None:
-    """Without a version and a query in the answer there are none in the document."""
+    """Without a version and a query in the response there are none in the document."""
     snapshot = publish("unleash", {"flags": {}, "segments": {}}, {})
     assert unleash_document(snapshot) == '{"features":[],"segments":[]}'
 

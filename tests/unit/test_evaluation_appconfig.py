@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import base, open_engine
 from flagstore.evaluation.appconfig_rules import BOOLEAN, FALSE, NOT_TRUE, OPEN, TRUE, compile_rule
-from flagstore.typed import BY_PROVIDER
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 VIRGINIA: dict[str, Any] = {"state": "Virginia", "age": 70, "email": "ada@amazon.com"}
@@ -40,10 +40,10 @@ class Items:
         return self.flags.get(key)
 
 
-def evaluate(flag: Any, context: dict[str, Any] | None = None, **meta: Any) -> base.Outcome:
+def evaluate(flag: Any, context: dict[str, Any] | None = None, **meta: Any) -> base.Evaluation:
     """Evaluate one flag."""
     engine = open_engine(
-        "appconfig", Items({"f": flag}, **meta), base.Settings(lambda: 0, lambda: 0)
+        "appconfig", Items({"f": flag}, **meta), base.EngineConfig(lambda: 0, lambda: 0)
     )
     assert engine
     return engine.evaluate("f", engine.context(context or {}))
@@ -225,7 +225,7 @@ UNDEFINED = [
 
 
 @pytest.mark.parametrize(("rule", "context", "verdict"), UNDEFINED)
-def test_what_the_guide_leaves_open_has_no_answer(
+def test_what_the_guide_leaves_open_has_no_response(
     rule: str, context: dict[str, Any], verdict: int
 ) -> None:
     """It is no guess: an evaluation that depends on it gives the default, and an error."""
@@ -266,17 +266,17 @@ def test_the_first_variant_that_matches_wins() -> None:
     """Rules: "The variant at the top of the list is evaluated first"."""
     flag = variants('(eq $state "Texas")', "(gt $age 65)", "(gt $age 60)")
     outcome = evaluate(flag, VIRGINIA)
-    assert outcome == base.Outcome({"at": 1}, "V1", base.RULE_MATCH, rule_index=1, config=True)
+    assert outcome == base.Evaluation({"at": 1}, "V1", base.RULE_MATCH, rule_index=1, config=True)
 
 
 def test_without_a_match_the_default_variant_is_returned() -> None:
     """Rules: "If no rules match the supplied context", it is the Default variant."""
     outcome = evaluate(variants('(eq $state "Texas")'), VIRGINIA)
-    assert outcome == base.Outcome({}, "Default", base.OFF, config=False)
+    assert outcome == base.Evaluation({}, "Default", base.OFF, config=False)
     flag = variants('(eq $state "Texas")')
     flag["_variants"][-1] |= {"enabled": True, "attributeValues": {"color": "blue"}}
     on = evaluate(flag, {})
-    assert on == base.Outcome({"color": "blue"}, "Default", base.FALLTHROUGH, config=True)
+    assert on == base.Evaluation({"color": "blue"}, "Default", base.FALLTHROUGH, config=True)
 
 
 def test_a_variant_that_is_off_says_so_and_names_its_rule() -> None:
@@ -284,10 +284,10 @@ def test_a_variant_that_is_off_says_so_and_names_its_rule() -> None:
     flag = variants('(eq $state "Virginia")')
     flag["_variants"][0]["enabled"] = False
     outcome = evaluate(flag, VIRGINIA)
-    assert outcome == base.Outcome({}, "V0", base.OFF, rule_index=0, config=False)
+    assert outcome == base.Evaluation({}, "V0", base.OFF, rule_index=0, config=False)
 
 
-def test_a_match_before_an_open_question_is_an_answer() -> None:
+def test_a_match_before_an_open_question_is_an_response() -> None:
     """Only an evaluation that gets to what nobody knows ends there."""
     flag = variants('(eq $state "Virginia")', "(split pct::10 by::$age)")
     assert evaluate(flag, VIRGINIA).variant == "V0"
@@ -297,11 +297,11 @@ def test_a_match_before_an_open_question_is_an_answer() -> None:
 def test_a_basic_flag_is_its_attributes() -> None:
     """Types: `enabled` beside the attributes; what begins with `_` is AppConfig's own."""
     flag = {"enabled": True, "limit": 5, "tags": ["a"], "_createdAt": "2026-01-01T00:00:00Z"}
-    expected = base.Outcome({"limit": 5, "tags": ["a"]}, None, base.FALLTHROUGH, config=True)
+    expected = base.Evaluation({"limit": 5, "tags": ["a"]}, None, base.FALLTHROUGH, config=True)
     assert evaluate(flag) == expected
     assert evaluate({**flag, "enabled": "true"}) == expected
     for off in ({**flag, "enabled": False}, {**flag, "enabled": "false"}, {"limit": 5}):
-        assert evaluate(off) == base.Outcome({}, None, base.OFF, config=False)
+        assert evaluate(off) == base.Evaluation({}, None, base.OFF, config=False)
 
 
 def test_rules_that_the_data_plane_left_out_are_missed() -> None:
@@ -339,7 +339,7 @@ def test_a_context_is_not_changed_and_has_to_be_a_mapping() -> None:
     before = copy.deepcopy(context)
     assert evaluate(variants('(exists key::"country")'), context).variant == "Default"
     assert context == before
-    engine = open_engine("appconfig", Items({}), base.Settings(lambda: 0, lambda: 0))
+    engine = open_engine("appconfig", Items({}), base.EngineConfig(lambda: 0, lambda: 0))
     assert engine
     with pytest.raises(base.ContextError):
         engine.context(7)  # type: ignore[arg-type] # what a caller may do all the same
@@ -350,31 +350,31 @@ def test_a_context_is_not_changed_and_has_to_be_a_mapping() -> None:
 
 def test_a_caller_gets_attributes_or_a_truth() -> None:
     """`value` is the attributes while the flag is on, `enabled` whether it is on."""
-    answers = BY_PROVIDER["appconfig"]
+    responses = BY_PROVIDER["appconfig"]
     on = evaluate({"enabled": True, "limit": 5})
-    assert answers.value(on, {}) == ({"limit": 5}, "")
-    assert answers.value(on, None) == ({"limit": 5}, "")
-    assert answers.value(on, False) == (True, "")
-    assert answers.value(on, "x") == ("x", base.WRONG_TYPE)
-    assert answers.on(on, False) == (True, "")
+    assert responses.value(on, {}) == ({"limit": 5}, "")
+    assert responses.value(on, None) == ({"limit": 5}, "")
+    assert responses.value(on, False) == (True, "")
+    assert responses.value(on, "x") == ("x", base.WRONG_TYPE)
+    assert responses.on(on, False) == (True, "")
     off = evaluate({"enabled": False, "limit": 5})
-    assert answers.value(off, {"limit": 1}) == ({"limit": 1}, "")
-    assert answers.value(off, True) == (False, "")
-    assert answers.on(off, True) == (False, "")
+    assert responses.value(off, {"limit": 1}) == ({"limit": 1}, "")
+    assert responses.value(off, True) == (False, "")
+    assert responses.on(off, True) == (False, "")
     unknown = evaluate(variants("(split pct::10 by::$id)"), {"id": "a"})
-    assert answers.value(unknown, {"limit": 1}) == ({"limit": 1}, base.UNSUPPORTED)
-    assert answers.on(unknown, True) == (True, base.UNSUPPORTED)
+    assert responses.value(unknown, {"limit": 1}) == ({"limit": 1}, base.UNSUPPORTED)
+    assert responses.on(unknown, True) == (True, base.UNSUPPORTED)
 
 
 def test_a_freeform_flag_is_any_json() -> None:
     """A top-level key of a freeform profile has the value that it has, and no rules."""
-    answers = BY_PROVIDER["appconfig"]
+    responses = BY_PROVIDER["appconfig"]
     for value in (True, "x", 5, [1], {"_variants": 1}):
         outcome = evaluate(value, format="freeform")
         assert (outcome.value, outcome.reason) == (value, base.FALLTHROUGH)
-        assert answers.value(outcome, value) == (value, "")
-    assert answers.on(evaluate(True, format="freeform"), False) == (True, "")
-    assert answers.on(evaluate("x", format="freeform"), False) == (False, base.WRONG_TYPE)
+        assert responses.value(outcome, value) == (value, "")
+    assert responses.on(evaluate(True, format="freeform"), False) == (True, "")
+    assert responses.on(evaluate("x", format="freeform"), False) == (False, base.WRONG_TYPE)
 
 
 # -- robustness -----------------------------------------------------------------------------------

@@ -27,15 +27,15 @@ from flagstore.evaluation.base import (
     TARGET_MATCH,
     UNSUPPORTED,
     ContextError,
-    Outcome,
-    Settings,
+    EngineConfig,
+    Evaluation,
 )
 from flagstore.evaluation.launchdarkly import engine
 
 if TYPE_CHECKING:
     from flagstore.evaluation.launchdarkly import LaunchDarklyEngine
 
-SETTINGS = Settings(now=float, random=float)
+SETTINGS = EngineConfig(now=float, random=float)
 
 
 class Items:
@@ -81,7 +81,7 @@ def over(*flags: dict[str, Any], **segments: Any) -> LaunchDarklyEngine:
     return engine(Items({made["key"]: made for made in flags}, segments), SETTINGS)
 
 
-def evaluate(made: dict[str, Any], given: dict[str, Any], **segments: Any) -> Outcome:
+def evaluate(made: dict[str, Any], given: dict[str, Any], **segments: Any) -> Evaluation:
     """Return the outcome of one flag for one context."""
     ours = over(made, **segments)
     return ours.evaluate(made["key"], ours.context(given))
@@ -179,12 +179,12 @@ class TestOutcomes:
     def test_ids_say_what_decided(self) -> None:
         """Rule, index, variation and version are those of the flag."""
         made = flag(rules=[rule(clause("plan", "in", "free")), rule(id="second")])
-        expected = Outcome("b", 1, RULE_MATCH, "", "second", 1, None, 7)
+        expected = Evaluation("b", 1, RULE_MATCH, "", "second", 1, None, 7)
         assert evaluate(made, {"key": "a"}) == expected
 
     def test_off_without_a_variation_is_the_callers_default(self) -> None:
         """Neither an error nor a null."""
-        assert evaluate(flag(on=False, offVariation=None), {"key": "a"}) == Outcome(
+        assert evaluate(flag(on=False, offVariation=None), {"key": "a"}) == Evaluation(
             ABSENT, None, OFF, version=7
         )
 
@@ -224,7 +224,7 @@ class TestOutcomes:
         """The rule is the prerequisite's key."""
         ours = over(flag(prerequisites=[{"key": "other", "variation": 1}]), flag("other"))
         outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Outcome("c", 2, PREREQUISITE_FAILED, rule="other", version=7)
+        assert outcome == Evaluation("c", 2, PREREQUISITE_FAILED, rule="other", version=7)
 
     def test_the_same_outcome_is_given_again(self) -> None:
         """Outcomes are made once: values are shared, and whoever gives them away copies them."""
@@ -263,7 +263,7 @@ class TestErrors:
         ours = engine(Items({"flag": made}), SETTINGS)
         version = made.get("version") if isinstance(made, dict) else None
         version = version if isinstance(version, int) else None
-        expected = Outcome(reason=ERROR, error=MALFORMED_FLAG, version=version)
+        expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=version)
         assert ours.evaluate("flag", ours.context({"key": "a"})) == expected
 
     def test_a_damaged_prerequisite_is_an_error_too(self) -> None:
@@ -271,7 +271,7 @@ class TestErrors:
         needs = [{"key": "other", "variation": 0}]
         ours = over(flag(prerequisites=needs), flag("other", variations={}))
         outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Outcome(reason=ERROR, error=MALFORMED_FLAG, version=7)
+        assert outcome == Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=7)
 
     def test_a_fault_is_an_outcome_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         """Nothing escapes; the log says where it was, and quotes no value of the context."""
@@ -285,7 +285,7 @@ class TestErrors:
         made = flag(rules=[rule(clause("email", "startsWith", "a"))])
         with caplog.at_level(logging.ERROR, "flagstore"):
             outcome = evaluate(made, {"key": "a", "email": Odd("secret@example.com")})
-        assert outcome == Outcome(reason=ERROR, error=EXCEPTION, version=7)
+        assert outcome == Evaluation(reason=ERROR, error=EXCEPTION, version=7)
         assert "'flag' was not evaluated: ValueError" in caplog.text
         assert "startswith" in caplog.text
         assert "secret" not in caplog.text
@@ -309,7 +309,7 @@ class TestSegments:
         items.sections["segments"]["segment"] = StoreUnavailableError("busy")
         ours = engine(items, SETTINGS)
         context = ours.context({"key": "a"})
-        expected = Outcome(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
+        expected = Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
         assert ours.evaluate("flag", context) == expected
         assert ours.evaluate("other", context).reason == FALLTHROUGH
         items.sections["segments"]["segment"] = {"key": "segment", "version": 1, "included": ["a"]}
@@ -326,7 +326,7 @@ class TestSegments:
         )
         ours = engine(items, SETTINGS)
         outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Outcome(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
+        assert outcome == Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
 
     @pytest.mark.parametrize("generation", [None, 1])
     def test_a_big_segment_is_not_guessed(self, generation: int | None) -> None:
@@ -334,7 +334,7 @@ class TestSegments:
         segment = {"key": "segment", "version": 1, "unbounded": True, "generation": generation}
         made = flag(rules=[IN_SEGMENT])
         outcome = evaluate(made, {"key": "a"}, segment=segment)
-        assert outcome == Outcome(reason=ERROR, error=UNSUPPORTED, version=7)
+        assert outcome == Evaluation(reason=ERROR, error=UNSUPPORTED, version=7)
         given = {"kind": "org", "key": "a"}
         assert evaluate(made, given, segment=segment).reason == FALLTHROUGH
         of_orgs = segment | {"unboundedContextKind": "org"}
@@ -397,13 +397,13 @@ class TestCompiling:
             )
             context = ours.context({"key": "a", "plan": "pro"})
             start = threading.Barrier(8)
-            found: list[Outcome] = []
+            found: list[Evaluation] = []
 
             def work(
                 ours: LaunchDarklyEngine = ours,
                 context: Any = context,
                 start: threading.Barrier = start,
-                found: list[Outcome] = found,
+                found: list[Evaluation] = found,
             ) -> None:
                 start.wait()
                 found.append(ours.evaluate("flag", context))

@@ -28,13 +28,13 @@ from flagstore.evaluation.base import (
     TARGET_MATCH,
     UNSUPPORTED,
     ContextError,
-    Outcome,
-    Settings,
+    EngineConfig,
+    Evaluation,
 )
 from flagstore.evaluation.split import SplitEngine, engine
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rollout, rule
 
-SETTINGS = Settings(now=lambda: 0.0, random=lambda: 0.5)
+SETTINGS = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
 SRC = Path(__file__).parents[2] / "src"
 
 
@@ -72,7 +72,7 @@ def made(*flags: dict[str, Any], **sections: dict[str, Any]) -> SplitEngine:
     return engine(Items(*flags, **sections), SETTINGS)
 
 
-def said(ours: SplitEngine, name: str = "f", **context: Any) -> Outcome:
+def said(ours: SplitEngine, name: str = "f", **context: Any) -> Evaluation:
     """Evaluate a flag for a context."""
     return ours.evaluate(name, ours.context({"key": "ada", **context}))
 
@@ -87,7 +87,7 @@ def test_a_listed_key_is_a_target_match() -> None:
     """A condition of the type WHITELIST says so, with label, place, version and configuration."""
     conditions = [listed("bob"), listed("ada"), rollout(off=100)]
     outcome = said(made(flag(conditions=conditions, configurations={"on": "[1]"}, changeNumber=7)))
-    assert outcome == Outcome("on", "on", TARGET_MATCH, "", "listed", 1, "[1]", 7)
+    assert outcome == Evaluation("on", "on", TARGET_MATCH, "", "listed", 1, "[1]", 7)
 
 
 def test_a_rule_and_the_default_rule() -> None:
@@ -132,7 +132,7 @@ def test_killed_left_out_and_unmet() -> None:
         ("large", UNSUPPORTED, "targeting rule type unsupported by sdk"),
         ("uncovered", MALFORMED_FLAG, "default rule"),
         ("seedless", MALFORMED_FLAG, "exception"),
-        ("typed", MALFORMED_FLAG, "definition not found"),
+        ("conversion", MALFORMED_FLAG, "definition not found"),
         ("far", MALFORMED_FLAG, "exception"),
         ("lost", MALFORMED_FLAG, "exception"),
         ("null", MALFORMED_FLAG, "exception"),
@@ -148,7 +148,7 @@ def test_control_is_no_value(name: Any, error: str, label: str) -> None:
         flag("large", conditions=[rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)]),
         flag("uncovered", conditions=[rollout(on=0)]),
         seedless,
-        flag("typed", conditions=None),
+        flag("conversion", conditions=None),
         flag("far", killed=True, prerequisites=[{"n": "seedless", "ts": ["on"]}]),
         flag("lost", conditions=[rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="", on=100)]),
         null,
@@ -203,7 +203,7 @@ def test_what_the_keys_may_be_called(name: str, bucketing: str) -> None:
 
 
 def test_outcomes_are_made_once() -> None:
-    """The same answer is the same object, and a flag is read once."""
+    """The same response is the same object, and a flag is read once."""
     items = Items(flag(conditions=[rollout(on=50, off=50)]))
     ours = engine(items, SETTINGS)
     outcomes = {id(said(ours, key=f"user-{number}")) for number in range(100)}
@@ -217,7 +217,7 @@ def test_nothing_is_kept_of_unknown_names() -> None:
     for number in range(100):
         assert said(ours, f"made-up-{number}").error == FLAG_NOT_FOUND
         assert said(ours, f" f{' ' * number}").value == "on"
-    assert list(ours._answers) == ["f"]
+    assert list(ours._responses) == ["f"]
     assert list(ours.nodes) == [("flags", "f")]
 
 

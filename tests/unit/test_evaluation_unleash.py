@@ -10,7 +10,7 @@ import pytest
 
 from flagstore.errors import NotPublishedError
 from flagstore.evaluation import base
-from flagstore.evaluation.base import ABSENT, ContextError, Outcome, Settings
+from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash import UnleashEngine, engine
 from flagstore.evaluation.unleash_regex import (
@@ -40,9 +40,9 @@ class Set:
         return (self._flags if section == "flags" else self._segments).get(key)
 
 
-def settings(random: Callable[[], float] = lambda: 0.5, **given: Any) -> Settings:
+def settings(random: Callable[[], float] = lambda: 0.5, **given: Any) -> EngineConfig:
     """Make settings with a clock that stands."""
-    return Settings(now=lambda: NOW, random=random, **given)
+    return EngineConfig(now=lambda: NOW, random=random, **given)
 
 
 def flag(name: str = "f", *strategies: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def having(**constraint: Any) -> dict[str, Any]:
 
 
 def ask(
-    given: dict[str, Any], context: dict[str, Any] | None = None, of: Settings | None = None
-) -> Outcome:
+    given: dict[str, Any], context: dict[str, Any] | None = None, of: EngineConfig | None = None
+) -> Evaluation:
     """Evaluate one flag that is alone in its set."""
     ours = engine(Set(given), of or settings())
     return ours.evaluate(given["name"], ours.context(context or {}))
@@ -74,36 +74,36 @@ def ask(
 DRAWS = (0.0, 0.25, 0.5, 0.75, math.nextafter(1, 0), 1.0)
 
 
-@pytest.mark.parametrize("drawn", DRAWS)
+@pytest.mark.parametrize("issued", DRAWS)
 @pytest.mark.parametrize("stickiness", ["default", "random"])
-def test_a_rollout_by_lot_hashes_a_number_from_1_to_9999(drawn: float, stickiness: str) -> None:
+def test_a_rollout_by_lot_hashes_a_number_from_1_to_9999(issued: float, stickiness: str) -> None:
     """A draw stands for 1 + floor(9999 r), which is hashed with the group as a user would be."""
-    number = min(9999, 1 + int(9999 * drawn))
+    number = min(9999, 1 + int(9999 * issued))
     for percentage in range(101):
         on = murmur3_32(mixed(f"g:{number}".encode()), 0) % 100 + 1 <= percentage
-        one = ask(flag("f", rollout(percentage, stickiness)), of=settings(lambda: drawn))
+        one = ask(flag("f", rollout(percentage, stickiness)), of=settings(lambda: issued))
         assert one.value is on
 
 
 @pytest.mark.parametrize(
-    ("drawn", "number"), [(0.0, 1), (0.5, 50), (math.nextafter(1, 0), 99), (1.0, 99)]
+    ("issued", "number"), [(0.0, 1), (0.5, 50), (math.nextafter(1, 0), 99), (1.0, 99)]
 )
-def test_a_gradual_rollout_by_lot_is_from_1_to_99(drawn: float, number: int) -> None:
+def test_a_gradual_rollout_by_lot_is_from_1_to_99(issued: float, number: int) -> None:
     """A draw stands for 1 + floor(99 r), which must be less than the percentage."""
     for percentage in range(102):
         strategy = {"name": "gradualRolloutRandom", "parameters": {"percentage": str(percentage)}}
-        one = ask(flag("f", strategy), of=settings(lambda: drawn))
+        one = ask(flag("f", strategy), of=settings(lambda: issued))
         assert one.value is (number < percentage)
 
 
 @pytest.mark.parametrize(
-    ("drawn", "name"),
+    ("issued", "name"),
     [(0.0, "a"), (0.29, "a"), (0.31, "b"), (math.nextafter(1, 0), "b"), (1.0, "b")],
 )
-def test_a_variant_by_lot_is_by_its_weight(drawn: float, name: str) -> None:
+def test_a_variant_by_lot_is_by_its_weight(issued: float, name: str) -> None:
     """A draw stands for 1 + floor(n r) of the sum of the weights; both ends have a variant."""
     variants = [{"name": "a", "weight": 3}, {"name": "b", "weight": 7}]
-    assert ask(flag(variants=variants), of=settings(lambda: drawn)).variant == name
+    assert ask(flag(variants=variants), of=settings(lambda: issued)).variant == name
 
 
 def test_one_draw_decides_a_variant() -> None:
@@ -128,20 +128,20 @@ def test_one_draw_decides_a_variant() -> None:
 def test_outcomes_say_why() -> None:
     """Each way to a value has its reason, and the strategy that matched its name and place."""
     never = having(operator="IN", values=["other"])
-    assert ask(flag(enabled=False)) == Outcome(value=False, reason=base.OFF)
-    assert ask(flag()) == Outcome(value=True, reason=base.FALLTHROUGH)
-    assert ask(flag("f", never)) == Outcome(value=False, reason=base.NO_MATCH)
-    matched = Outcome(value=True, reason=base.RULE_MATCH, rule="flexibleRollout", rule_index=1)
+    assert ask(flag(enabled=False)) == Evaluation(value=False, reason=base.OFF)
+    assert ask(flag()) == Evaluation(value=True, reason=base.FALLTHROUGH)
+    assert ask(flag("f", never)) == Evaluation(value=False, reason=base.NO_MATCH)
+    matched = Evaluation(value=True, reason=base.RULE_MATCH, rule="flexibleRollout", rule_index=1)
     assert ask(flag("f", never, rollout(100))) == matched
     needy = flag(dependencies=[{"feature": "parent"}])
-    failed = Outcome(value=False, reason=base.PREREQUISITE_FAILED, rule="parent")
+    failed = Evaluation(value=False, reason=base.PREREQUISITE_FAILED, rule="parent")
     assert ask(needy) == failed
 
 
 def test_a_flag_that_is_not_there_has_no_value() -> None:
     """An unknown flag is no flag that is off."""
     ours = engine(Set(), settings())
-    assert ours.evaluate("f", ours.context({})) == Outcome(
+    assert ours.evaluate("f", ours.context({})) == Evaluation(
         ABSENT, reason=base.ERROR, error=base.FLAG_NOT_FOUND
     )
 
@@ -163,7 +163,7 @@ def test_weights_of_no_sum_choose_no_variant(enabled: bool) -> None:
     """
     parent = flag("p", variants=[{"name": "a", "weight": 0}])
     child = flag("c", dependencies=[{"feature": "p", "enabled": enabled}])
-    assert ask(parent) == Outcome(value=True, reason=base.FALLTHROUGH)
+    assert ask(parent) == Evaluation(value=True, reason=base.FALLTHROUGH)
     ours = engine(Set(parent, child), settings())
     assert ours.evaluate("c", ours.context({})).reason == base.PREREQUISITE_FAILED
 
@@ -240,7 +240,7 @@ def test_a_flag_that_cannot_be_compiled_is_off_as_in_the_official_engine(
     given: dict[str, Any],
 ) -> None:
     """Off, with the fault named, even if another strategy would match."""
-    off = Outcome(value=False, reason=base.ERROR, error=base.MALFORMED_FLAG)
+    off = Evaluation(value=False, reason=base.ERROR, error=base.MALFORMED_FLAG)
     assert ask(flag("f", rollout(100), given)) == off
 
 
@@ -279,7 +279,7 @@ def test_a_flag_that_cannot_be_compiled_is_off_as_in_the_official_engine(
 )
 def test_what_the_official_engine_takes_no_set_with_has_no_value(given: dict[str, Any]) -> None:
     """It refuses the whole document; here it is the flag alone, and the caller's default."""
-    assert ask(given) == Outcome(ABSENT, reason=base.ERROR, error=base.MALFORMED_FLAG)
+    assert ask(given) == Evaluation(ABSENT, reason=base.ERROR, error=base.MALFORMED_FLAG)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_custom_strategy_that_fails_is_an_outcome(caplog: pytest.LogCaptureFix
 
     of = settings(strategies={"mine": apply})
     one = ask(flag("f", {"name": "mine"}), of=of)
-    assert one == Outcome(ABSENT, reason=base.ERROR, error=base.EXCEPTION)
+    assert one == Evaluation(ABSENT, reason=base.ERROR, error=base.EXCEPTION)
     assert "mine" in caplog.text
 
 
@@ -472,7 +472,7 @@ def test_the_time_is_that_of_the_question() -> None:
     now = [0.0]
     items = Set(flag("f", having(operator="DATE_AFTER", value="2022-01-01T00:00:00Z")))
     items.item("flags", "f")["strategies"][0]["constraints"][0]["contextName"] = "currentTime"
-    ours = engine(items, Settings(now=lambda: now[0], random=lambda: 0.5))
+    ours = engine(items, EngineConfig(now=lambda: now[0], random=lambda: 0.5))
     context = ours.context({})
     assert ours.evaluate("f", context).value is False
     assert context["currentTime"] == "1970-01-01T00:00:00+00:00"
@@ -515,7 +515,7 @@ def test_murmur_has_the_published_values(text: str, seed: int, expected: int) ->
         (2050, 0x553292C4),
     ],
 )
-def test_murmur_of_long_texts_is_that_of_the_pieces(length: int, expected: int) -> None:
+def test_murmur_of_long_texts_is_that_of_the_chunks(length: int, expected: int) -> None:
     """Texts are mixed by the kilobyte, and hashed as mmh3 5.3.1 hashes them."""
     assert murmur3_32(mixed(bytes(at % 251 for at in range(length))), 7) == expected
 
@@ -534,7 +534,7 @@ def test_murmur_takes_texts_of_any_length() -> None:
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(a*)*b", "((a?){20}){20}b"])
 def test_no_pattern_takes_exponential_time(pattern: str) -> None:
-    """A pattern that would never end in Python's own regular expressions is answered.
+    """A pattern that would never end in Python's own regular expressions is responded.
 
     Not a timed test: with backtracking it would not end at all.
     """
@@ -542,7 +542,7 @@ def test_no_pattern_takes_exponential_time(pattern: str) -> None:
 
 
 def test_a_pattern_that_has_seen_many_texts_forgets_them() -> None:
-    """What is kept of texts is bounded, and forgetting changes no answer."""
+    """What is kept of texts is bounded, and forgetting changes no response."""
     pattern = Pattern("[^x]{3}y", ignore_case=False)
     for start in range(0, 260_000, 1000):
         text = "".join(chr(0x10000 + code) for code in range(start, start + 1000))

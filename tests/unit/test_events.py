@@ -1,4 +1,4 @@
-"""Telling apart what invoked SyncFunction, and the form of a ring on the queue."""
+"""Telling apart what invoked SyncFunction, and the form of a sync request on the queue."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync.errors import BadRequestError
-from storesync.events import Manual, Message, Schedule, parse, ring_message
-from storesync.model import Ring
+from storesync.events import Manual, Message, Schedule, parse, request_message
+from storesync.model import SyncRequest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -25,12 +25,12 @@ FIELDS = st.sampled_from(
     ["Records", "schedule", "source", "allow_shrink", "pathParameters", "body", "attributes"]
 )
 EVENTS = st.dictionaries(FIELDS, JSON, max_size=4) | JSON
-RINGS = st.builds(
-    Ring,
+REQUESTS = st.builds(
+    SyncRequest,
     source=st.text(max_size=60),
-    wanted=st.lists(st.text(max_size=20), max_size=10).map(tuple),
+    required=st.lists(st.text(max_size=20), max_size=10).map(tuple),
     sent_at=st.integers(0, 2**53),
-    trigger=st.sampled_from(["webhook", "trailing"]),
+    trigger=st.sampled_from(["webhook", "followup"]),
     delivery=st.text(max_size=60),
 )
 
@@ -49,36 +49,38 @@ def one(body: object, **attributes: str) -> Message:
     return message
 
 
-@given(RINGS)
-def test_a_ring_survives_the_queue(ring: Ring) -> None:
+@given(REQUESTS)
+def test_a_request_survives_the_queue(request: SyncRequest) -> None:
     """What WebhookFunction writes, SyncFunction reads."""
-    assert one(ring_message(ring)).ring == ring
+    assert one(request_message(request)).request == request
 
 
-@given(RINGS)
-def test_a_ring_is_small_and_ascii(ring: Ring) -> None:
-    """SQS refuses some characters and more than 256 KiB; a ring has neither."""
-    message = ring_message(ring)
+@given(REQUESTS)
+def test_a_request_is_small_and_ascii(request: SyncRequest) -> None:
+    """SQS refuses some characters and more than 256 KiB; a sync request has neither."""
+    message = request_message(request)
     assert message.isascii()
     assert message.isprintable()
     assert len(message) < 16_384
 
 
-def test_a_ring_counts_from_the_later_clock() -> None:
+def test_a_request_counts_from_the_later_clock() -> None:
     """The receiver's clock and the queue's may differ: the later moment is the safe one."""
     early, late = json.dumps({"source": "prod", "sent_at": 1_000}), "2000"
-    assert one(early, SentTimestamp=late).ring == Ring("prod", sent_at=2_000)
-    due = json.dumps({"source": "prod", "sent_at": 32_000, "trigger": "trailing"})
-    assert one(due, SentTimestamp=late).ring == Ring("prod", sent_at=32_000, trigger="trailing")
+    assert one(early, SentTimestamp=late).request == SyncRequest("prod", sent_at=2_000)
+    due = json.dumps({"source": "prod", "sent_at": 32_000, "trigger": "followup"})
+    assert one(due, SentTimestamp=late).request == SyncRequest(
+        "prod", sent_at=32_000, trigger="followup"
+    )
 
 
 def test_a_queue_cannot_claim_to_be_a_person() -> None:
     """Only triggers of the queue come from it; an unknown one is the one that promises most."""
     for trigger in ("manual", "", None, 7):
-        ring = one(
+        request = one(
             json.dumps({"source": "prod", "trigger": trigger, "allow_shrink": "0" * 64})
-        ).ring
-        assert ring == Ring("prod", trigger="webhook")
+        ).request
+        assert request == SyncRequest("prod", trigger="webhook")
 
 
 @pytest.mark.parametrize(
@@ -96,13 +98,13 @@ def test_receipts_are_counted(attributes: dict[str, str], receives: int) -> None
 
 
 def test_a_person_names_a_source() -> None:
-    """A ring by hand, with and without an allowance."""
-    assert parse({"source": "prod"}) == Manual(Ring("prod", trigger="manual"))
+    """A sync request by hand, with and without an allowance."""
+    assert parse({"source": "prod"}) == Manual(SyncRequest("prod", trigger="manual"))
     allowed = parse({"source": "prod", "allow_shrink": "a" * 64})
-    assert allowed == Manual(Ring("prod", trigger="manual"), "a" * 64)
+    assert allowed == Manual(SyncRequest("prod", trigger="manual"), "a" * 64)
 
 
-def test_the_schedule_is_a_ring_for_all() -> None:
+def test_the_schedule_is_a_request_for_all() -> None:
     """EventBridge Scheduler sends exactly this."""
     assert parse({"schedule": True}) == Schedule()
 
@@ -115,8 +117,8 @@ def test_any_event_is_understood_or_a_clear_error(event: Any) -> None:
 
 
 @given(JSON)
-def test_any_body_is_a_ring_or_none(body: Any) -> None:
+def test_any_body_is_a_request_or_none(body: Any) -> None:
     """Whatever is on the queue, the other messages of its batch are served."""
-    for text in (body, json.dumps(body), json.dumps({"source": "prod", "wanted": body})):
-        ring = one(text).ring
-        assert ring is None or isinstance(ring, Ring)
+    for text in (body, json.dumps(body), json.dumps({"source": "prod", "required": body})):
+        request = one(text).request
+        assert request is None or isinstance(request, SyncRequest)

@@ -1,4 +1,4 @@
-"""A file of flags: as a store of its own, and as what there is until the store answers."""
+"""A file of flags: as a store of its own, and as what there is until the store responses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
+from flagstore.cache import TTL_S
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -17,7 +18,6 @@ from flagstore.errors import (
     StoreUnavailableError,
 )
 from flagstore.evaluation.base import MALFORMED_FLAG
-from flagstore.loading import TTL_S
 from flagstore.stores.file import FileReader, snapshot_of
 from flagstore.stores.file_formats import document
 from simulators.clock import FakeClock
@@ -338,7 +338,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, clock: FakeClock) -> 
         client(tmp_path / "never.json", clock).keys()
 
 
-def test_a_bootstrap_serves_until_the_store_answers(file: Path, clock: FakeClock) -> None:
+def test_a_bootstrap_serves_until_the_store_responses(file: Path, clock: FakeClock) -> None:
     """It is stale from the first, the store is asked again, and replaces it."""
     records: Any = {}
     store = RecordsReader(records, clock)
@@ -400,11 +400,11 @@ def test_whatever_a_bootstrap_holds_the_error_is_typed(
 
 
 def test_a_bootstrap_is_older_than_anything(file: Path) -> None:
-    """Its ticket is lower than that of any publication."""
-    assert snapshot_of(str(file), "prod").head.ticket == 0
+    """Its fencing token is lower than that of any publication."""
+    assert snapshot_of(str(file), "prod").snapshot_record.token == 0
 
 
 def _keys() -> list[Any]:
-    from flagstore.layout import head_key, pulse_key  # noqa: PLC0415 - only here
+    from flagstore.layout import snapshot_key, state_key  # noqa: PLC0415 - only here
 
-    return [head_key("prod"), pulse_key("prod")]
+    return [snapshot_key("prod"), state_key("prod")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
+from flagstore.conversion import PLAIN
 from flagstore.evaluation.base import (
     CONTEXT_INVALID,
     ERROR,
@@ -17,18 +18,17 @@ from flagstore.evaluation.base import (
     RULE_MATCH,
     WRONG_TYPE,
     ContextError,
-    Outcome,
+    Evaluation,
 )
-from flagstore.flags import Detail, Flags, State, context_key
-from flagstore.typed import PLAIN
+from flagstore.flags import Detail, EvaluationState, Flags, context_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLAGS = {
-    "on": Outcome(True, 0, FALLTHROUGH, version=4),
-    "color": Outcome("blue", 1, RULE_MATCH, rule="r-1", rule_index=2, in_experiment=True),
-    "shape": Outcome({"sides": [3, 4]}, 0, FALLTHROUGH, config={"type": "json", "value": "{}"}),
+    "on": Evaluation(True, 0, FALLTHROUGH, version=4),
+    "color": Evaluation("blue", 1, RULE_MATCH, rule="r-1", rule_index=2, in_experiment=True),
+    "shape": Evaluation({"sides": [3, 4]}, 0, FALLTHROUGH, config={"type": "json", "value": "{}"}),
 }
 
 
@@ -44,13 +44,13 @@ class Engine:
             raise RuntimeError(message)
         return given
 
-    def evaluate(self, key: str, context: Any) -> Outcome:
+    def evaluate(self, key: str, context: Any) -> Evaluation:
         """Look it up, or break."""
         del context
         if key == "breaks":
             message = "secret-of-a-user"
             raise RuntimeError(message)
-        return FLAGS.get(key) or Outcome(error=FLAG_NOT_FOUND)
+        return FLAGS.get(key) or Evaluation(error=FLAG_NOT_FOUND)
 
 
 class OneState(Flags):
@@ -58,7 +58,7 @@ class OneState(Flags):
 
     def __init__(self, **known: Any) -> None:
         self.told: list[tuple[Detail, str]] = []
-        self._given = State(
+        self._given = EvaluationState(
             known.pop("engine", Engine()),
             PLAIN,
             keys=lambda: FLAGS,
@@ -67,11 +67,11 @@ class OneState(Flags):
             **known,
         )
 
-    def _state(self) -> State:
+    def _state(self) -> EvaluationState:
         return self._given
 
 
-def test_the_same_answers_both_ways() -> None:
+def test_the_same_responses_both_ways() -> None:
     """With the context as an argument, and bound to it."""
     flags = OneState(age_s=1.5, stale=True)
     user = flags.for_context({"key": "ada"})
@@ -179,7 +179,7 @@ def test_overrides_win() -> None:
     assert OneState(engine=None).detail("on", {}, default=1).error == NOT_LOADED
 
 
-def test_a_hook_is_told_each_evaluation_once() -> None:
+def test_a_webhook_is_told_each_evaluation_once() -> None:
     """With its detail and the context's key; `all` tells nothing."""
     told: list[tuple[Detail, str]] = []
     flags = OneState(on_evaluation=lambda detail, key: told.append((detail, key)))

@@ -30,9 +30,9 @@ def test_the_page_has_a_row_for_each_promise() -> None:
     """With the promise's words and tests as they are now, figures, and a time."""
     assert [row.split(" | ")[0] for row in ROWS] == [f"| {each.number}" for each in PROMISES]
     for row, promise in zip(ROWS, PROMISES, strict=True):
-        _, text, tests, reached, seconds = re.split(r"(?<!\\) \| ", row)
+        _, text, tests, satisfied, seconds = re.split(r"(?<!\\) \| ", row)
         assert text == cell(promise.text)
         assert tests == named_tests(promise)
-        assert re.match(r"[1-9]\d* cases?\b", reached), row
-        assert "**" not in reached, row
+        assert re.match(r"[1-9]\d* cases?\b", satisfied), row
+        assert "**" not in satisfied, row
         assert re.fullmatch(r"\d+ \|", seconds)

@@ -1,4 +1,4 @@
-"""The HTTP client against servers that break HTTP, and the meaning of answers."""
+"""The HTTP client against servers that break HTTP, and the meaning of responses."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: st
     return HttpClient(limits).get(url, HEADERS | headers, allow_http=True)
 
 
-def test_a_good_answer_is_read_whole(server: LaunchDarklySimulator) -> None:
+def test_a_good_response_is_read_whole(server: LaunchDarklySimulator) -> None:
     """Status, lower-case headers, the inflated body and the time of arrival come back."""
     client = HttpClient(HttpLimits(), now=lambda: 123.0)
-    answer = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
-    assert (answer.status, answer.body, answer.received_at) == (200, server.document(), 123.0)
-    assert answer.headers["content-encoding"] == "gzip"
+    response = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+    assert (response.status, response.body, response.received_at) == (200, server.document(), 123.0)
+    assert response.headers["content-encoding"] == "gzip"
     sent = server.requests[-1].headers
     assert sent["user-agent"] == "flagstore"
     assert sent["accept-encoding"] == "gzip"
@@ -78,11 +78,11 @@ def test_a_post_sends_its_body_once(server: LaunchDarklySimulator) -> None:
     """It keeps the same deadline as a GET, and is not repeated either."""
     client = HttpClient(QUICK)
     sent = {"Authorization": server.sdk_key, "Content-Type": "application/json"}
-    answer = client.post(server.url + "/x", sent, b'{"a": 1}', allow_http=True)
+    response = client.post(server.url + "/x", sent, b'{"a": 1}', allow_http=True)
     (request,) = server.requests
     assert (request.method, request.path, request.body) == ("POST", "/x", b'{"a": 1}')
     assert request.headers["content-type"] == "application/json"
-    assert answer.status == 404
+    assert response.status == 404
     server.faults.append(faults.silence())
     with pytest.raises(errors.ProviderUnavailableError):
         client.post(server.url + "/x", sent, b"", allow_http=True)
@@ -90,7 +90,7 @@ def test_a_post_sends_its_body_once(server: LaunchDarklySimulator) -> None:
     assert server.requests[-1].method == "POST"
 
 
-def test_not_modified_is_an_answer(server: LaunchDarklySimulator) -> None:
+def test_not_modified_is_an_response(server: LaunchDarklySimulator) -> None:
     """304 is no redirect and no failure."""
     client = HttpClient()
     url = server.url + "/sdk/latest-all"
@@ -153,16 +153,16 @@ def test_within_only_shortens(server: LaunchDarklySimulator) -> None:
 
 
 def test_many_threads_share_a_client(server: LaunchDarklySimulator) -> None:
-    """Exchanges side by side keep their own deadlines and answers."""
+    """Exchanges side by side keep their own deadlines and responses."""
     server.faults.extend([faults.silence(), faults.drip_body(), faults.reset(), faults.html()] * 3)
     client = HttpClient(HttpLimits(total_s=1.2))
 
     def fetch(_: int) -> str:
         try:
-            answer = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+            response = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
         except errors.ProviderUnavailableError:
             return "unavailable"
-        return "good" if answer.body == server.document() else "odd"
+        return "good" if response.body == server.document() else "odd"
 
     with ThreadPoolExecutor(20) as pool:
         outcomes = sorted(pool.map(fetch, range(40)))
@@ -174,9 +174,9 @@ def test_many_threads_share_a_client(server: LaunchDarklySimulator) -> None:
     [
         (faults.reset, errors.ProviderUnavailableError),
         (faults.wrong_length, errors.ProviderUnavailableError),
-        (faults.truncated_gzip, errors.MalformedAnswerError),
-        (faults.endless_body, errors.MalformedAnswerError),
-        (faults.bomb, errors.MalformedAnswerError),
+        (faults.truncated_gzip, errors.MalformedResponseError),
+        (faults.endless_body, errors.MalformedResponseError),
+        (faults.bomb, errors.MalformedResponseError),
         (faults.redirect, errors.EndpointNotFoundError),
     ],
 )
@@ -185,7 +185,7 @@ def test_faults_of_transport_have_their_class(
     fault: Callable[[], faults.Fault],
     error: type[errors.ProviderError],
 ) -> None:
-    """Broken, cut, oversized and redirected answers are told apart, and tell no secret."""
+    """Broken, cut, oversized and redirected responses are told apart, and tell no secret."""
     server.faults.append(fault())
     limits = HttpLimits(total_s=5, max_body_bytes=1024 * 1024, max_wire_bytes=2 * 1024 * 1024)
     with pytest.raises(error) as caught:
@@ -204,8 +204,8 @@ def test_inflating_loses_nothing(server: LaunchDarklySimulator, size: int, membe
     server.faults.append(
         faults.Fault("", lambda handler: handler.reply(200, body, {"Content-Encoding": "gzip"}))
     )
-    answer = HttpClient().get(server.url, {}, allow_http=True)
-    assert answer.body == content * members
+    response = HttpClient().get(server.url, {}, allow_http=True)
+    assert response.body == content * members
 
 
 def test_caps_are_exact(server: LaunchDarklySimulator) -> None:
@@ -213,7 +213,7 @@ def test_caps_are_exact(server: LaunchDarklySimulator) -> None:
     limits = HttpLimits(max_body_bytes=1000)
     for size, fits in ((1000, True), (1001, False)):
         server.faults.append(faults.body(b"a" * size))
-        with contextlib.nullcontext() if fits else pytest.raises(errors.MalformedAnswerError):
+        with contextlib.nullcontext() if fits else pytest.raises(errors.MalformedResponseError):
             get(server, limits)
 
 
@@ -225,7 +225,7 @@ def test_an_encoding_not_asked_for_is_malformed(
     server.faults.append(
         faults.Fault("", lambda handler: handler.reply(200, b"x", {"Content-Encoding": encoding}))
     )
-    with pytest.raises(errors.MalformedAnswerError, match="not asked for"):
+    with pytest.raises(errors.MalformedResponseError, match="not asked for"):
         get(server)
 
 
@@ -234,7 +234,7 @@ def test_garbage_that_claims_to_be_gzip_is_malformed(server: LaunchDarklySimulat
     server.faults.append(
         faults.Fault("", lambda handler: handler.reply(200, b"no", {"Content-Encoding": "gzip"}))
     )
-    with pytest.raises(errors.MalformedAnswerError, match="does not inflate"):
+    with pytest.raises(errors.MalformedResponseError, match="does not inflate"):
         get(server)
 
 
@@ -277,19 +277,19 @@ def test_an_address_that_must_not_be_called_is_a_configuration_error(url: str) -
     assert "canary" not in str(caught.value)
 
 
-def resolving(monkeypatch: pytest.MonkeyPatch, name: str, *answers: list[str]) -> list[str]:
+def resolving(monkeypatch: pytest.MonkeyPatch, name: str, *responses: list[str]) -> list[str]:
     """Let a name lead to these addresses, others at each question; return what is asked."""
     asked: list[str] = []
     resolve = socket.getaddrinfo
 
-    def answer(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+    def response(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
         if host != name:
             return resolve(host, port, *args, **kwargs)
-        addresses = answers[min(len(asked), len(answers) - 1)]
+        addresses = responses[min(len(asked), len(responses) - 1)]
         asked.append(host)
         return [each for a in addresses for each in resolve(a, port, *args, **kwargs)]
 
-    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    monkeypatch.setattr(socket, "getaddrinfo", response)
     return asked
 
 
@@ -327,7 +327,7 @@ def test_no_permission_opens_the_way_to_metadata(
 def test_a_name_that_changes_its_address_gains_nothing(
     server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name is resolved once, all its answers are checked, and one of those is connected to."""
+    """A name is resolved once, all its responses are checked, and one of those is connected to."""
     name = "rebinding.example.com"
     url = server.url.replace("127.0.0.1", name) + "/sdk/latest-all"
     asked = resolving(monkeypatch, name, ["127.0.0.1"], ["169.254.169.254"])
@@ -459,7 +459,7 @@ def test_the_deadline_holds_over_tls(
 
 @contextlib.contextmanager
 def dripping_tls() -> Iterator[int]:
-    """Answer a ClientHello with a long record, a byte at a time."""
+    """Response a ClientHello with a long record, a byte at a time."""
     ending = threading.Event()
 
     def serve(listener: socket.socket) -> None:

@@ -85,8 +85,8 @@ class Endpoint(ThreadingHTTPServer):
         return {connection for each, connection in self.requests if each == what}
 
 
-HOOK = {"provider": "launchdarkly", "secrets": [SECRET]}
-PARAMETERS = [{"Name": "/flagstore/webhooks/prod", "Value": json.dumps(HOOK)}]
+WEBHOOK = {"provider": "launchdarkly", "secrets": [SECRET]}
+PARAMETERS = [{"Name": "/flagstore/webhooks/prod", "Value": json.dumps(WEBHOOK)}]
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ import pytest
 
 import flagstore
 from flagstore import reader
+from flagstore.cache import COOL_DOWN_S, REFRESH_S
 from flagstore.encoding import LARGE_BYTES
 from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
-from flagstore.layout import pieces_namespace, pulse_key
-from flagstore.loading import COOL_DOWN_S, REFRESH_S
+from flagstore.layout import chunks_namespace, state_key
 from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
 from storesync import providers
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError
-from storesync.model import Ring, Secret, Source
+from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 
 if TYPE_CHECKING:
@@ -53,28 +53,28 @@ class Rig:
         self.clock.advance(seconds)
         self.provider.revision += 1
         self.written.clear()
-        budget = Budget(self.clock, random.Random(1), 60)
+        deadline = Deadline(self.clock, random.Random(1), 60)
         store = MemoryStore(self.records, self.written.append)
         return Sync(
             SOURCE,
             self.provider,
             store,
             http=NoHttp(),  # type: ignore[arg-type]
-            budget=budget,
+            deadline=deadline,
             allow_shrink=allow_shrink,
-        ).run([Ring("prod", trigger="schedule")])
+        ).run([SyncRequest("prod", trigger="schedule")])
 
     def reader(self) -> tuple[Client, RecordsReader]:
         """Return a fresh reader and its store."""
         store = RecordsReader(self.records)
         return Client("prod", store=store, replicas=1), store
 
-    def pieces(self) -> dict[str, bool]:
-        """Return the keys of all pieces, and whether they expire."""
+    def chunks(self) -> dict[str, bool]:
+        """Return the keys of all chunks, and whether they expire."""
         return {
             key.key: "expires_at" in record
             for key, record in self.records.items()
-            if key.namespace == pieces_namespace("prod")
+            if key.namespace == chunks_namespace("prod")
         }
 
 
@@ -99,12 +99,12 @@ def test_a_large_segment_that_stays_the_same_is_not_written_again() -> None:
     """One changed flag beside a large segment costs what it costs without one."""
     rig = Rig(big=members(3_000))
     rig.sync()
-    before = rig.pieces()
+    before = rig.chunks()
     assert before
     rig.provider.flags = {"a": 2}
     assert rig.sync().outcome == "published"
     assert "put" not in rig.written
-    assert rig.pieces() == before
+    assert rig.chunks() == before
     flags, _ = rig.reader()
     assert flags["a"] == 2
     assert flags.snapshot().item("segments", "big") == members(3_000)
@@ -122,7 +122,7 @@ def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
     store.calls.clear()
     assert flags["a"] == 2
     flags.snapshot().item("segments", "big")
-    assert not [call for call in store.calls if call.startswith("pieces")]
+    assert not [call for call in store.calls if call.startswith("chunks")]
 
 
 def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_history() -> None:
@@ -132,19 +132,19 @@ def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_his
     for version in range(1, 14):
         rig.provider.segments = {**rig.provider.segments, "big": members(3_000 + version)}
         assert rig.sync(90_000).changes.changed == ("segments/big",)
-        pieces = rig.pieces()
-        assert any(pieces.values()) == (version > 9)
+        chunks = rig.chunks()
+        assert any(chunks.values()) == (version > 9)
         flags, _ = rig.reader()
         assert flags.snapshot().item("segments", "big") == members(3_000 + version)
         assert flags.snapshot().item("segments", "steady") == members(2_000, 9)
-    assert 0 < sum(rig.pieces().values()) < len(rig.pieces())
+    assert 0 < sum(rig.chunks().values()) < len(rig.chunks())
 
 
 def test_the_hourly_check_repairs_a_lost_large_segment() -> None:
-    """Pieces that somebody removed are written again, by a publication of the same content."""
+    """Chunks that somebody removed are written again, by a publication of the same content."""
     rig = Rig(big=members(3_000))
     rig.sync()
-    for key in [key for key in rig.records if key.namespace == pieces_namespace("prod")]:
+    for key in [key for key in rig.records if key.namespace == chunks_namespace("prod")]:
         del rig.records[key]
     flags, _ = rig.reader()
     with pytest.raises(NotLoadedError):
@@ -196,27 +196,32 @@ def test_large_segments_have_no_rows() -> None:
 
 
 def test_thirty_segments_of_ten_thousand_keys() -> None:
-    """300,000 keys: the head stays small, a reader of one flag reads nothing else."""
+    """300,000 keys: the snapshot record stays small, a reader of one flag reads nothing else."""
     rig = Rig(**{f"s{n}": members(10_000, n) for n in range(30)})
     rig.sync()
     flags, store = rig.reader()
     assert flags["a"] == 1
-    assert store.calls == ["head"] or len(store.calls) == 1
-    head = rig.records[next(key for key in rig.records if key.namespace == "prod:$head")]
-    assert sum(len(value) for value in head.values() if isinstance(value, bytes)) < LARGE_BYTES
+    assert store.calls == ["snapshot"] or len(store.calls) == 1
+    snapshot_record = rig.records[
+        next(key for key in rig.records if key.namespace == "prod:$snapshot")
+    ]
+    assert (
+        sum(len(value) for value in snapshot_record.values() if isinstance(value, bytes))
+        < LARGE_BYTES
+    )
     assert flags.snapshot().item("segments", "s7") == members(10_000, 7)
     assert len(store.calls) == 2
-    assert pulse_key("prod") in rig.records
+    assert state_key("prod") in rig.records
 
 
 @pytest.mark.parametrize("hours", [0, 2, 24])
-def test_a_change_heals_a_large_segment_whose_pieces_are_lost(hours: int) -> None:
+def test_a_change_heals_a_large_segment_whose_chunks_are_lost(hours: int) -> None:
     """What can no longer be compared, now or against a day ago, does not hold back what is new."""
     rig = Rig(big=members(3_000))
     rig.sync()
     rig.provider.segments = {"big": [*members(3_000), "x"]}
     rig.sync(90_000)
-    for key in [key for key in rig.records if key.namespace == pieces_namespace("prod")]:
+    for key in [key for key in rig.records if key.namespace == chunks_namespace("prod")]:
         del rig.records[key]
     rig.provider.segments = {"big": [*members(3_000), "y"]}
     assert rig.sync(10 + hours * 3_600).outcome == "published"
@@ -228,20 +233,20 @@ def test_an_older_version_of_a_large_segment_is_noticed() -> None:
     """LaunchDarkly numbers items: one that goes back is asked for again, large or not."""
     rig = Rig()
     newer = {"big": {"version": 5, "included": members(3_000)}}
-    answers = [{"big": {"version": 4, "included": members(2_999)}}, newer]
+    responses = [{"big": {"version": 4, "included": members(2_999)}}, newer]
     launchdarkly = providers.get("launchdarkly")
-    rig.provider.regressed = launchdarkly.regressed  # type: ignore[method-assign]
+    rig.provider.is_older = launchdarkly.is_older  # type: ignore[method-assign]
     rig.provider.members = launchdarkly.members  # type: ignore[method-assign]
     rig.provider.flags, rig.provider.segments = {"a": {"version": 1}}, newer
     rig.sync()
 
     def lag() -> None:
         rig.provider.revision += 1
-        rig.provider.segments = answers.pop(0)
+        rig.provider.segments = responses.pop(0)
 
     rig.provider.on_fetch = lag
     assert rig.sync().outcome == "unchanged"
-    assert not answers
+    assert not responses
 
 
 def test_threads_that_need_one_large_segment_read_it_once() -> None:
@@ -309,7 +314,7 @@ def test_a_large_segment_that_failed_during_init_is_tried_again_at_the_first_use
     store = RecordsReader(rig.records)
 
     def fail(call: str) -> None:
-        if call.startswith("pieces"):
+        if call.startswith("chunks"):
             message = "reset"
             raise StoreUnavailableError(message)
 
@@ -328,7 +333,7 @@ def test_a_damaged_large_segment_is_not_read_at_every_call() -> None:
     rig = Rig(big=members(3_000), other=members(2_000, 5))
     rig.sync()
     good = dict(rig.records)
-    (damaged, *_) = sorted(key for key in good if key.namespace == pieces_namespace("prod"))
+    (damaged, *_) = sorted(key for key in good if key.namespace == chunks_namespace("prod"))
     rig.records[damaged] = {**good[damaged], "body": b"damaged"}
     store = RecordsReader(rig.records)
     flags = Client("prod", store=store, replicas=1, monotonic=rig.clock.monotonic)

@@ -10,9 +10,9 @@ import pytest
 from simulators.launchdarkly import audit_entry, sign
 from simulators.launchdarkly_flags import new_flag, new_segment
 from storesync import errors
-from storesync.answers import HttpAnswer
-from storesync.model import FlagSet, Hook, Secret, Source, WebhookRequest
+from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers.launchdarkly import LaunchDarkly
+from storesync.responses import HttpResponse
 
 PROVIDER = LaunchDarkly()
 SECRET = Secret("sample-webhook-secret")
@@ -26,14 +26,14 @@ def request(body: Any, **headers: str) -> WebhookRequest:
     return WebhookRequest({"x-ld-signature": sign(raw, SECRET.reveal()), **headers}, raw)
 
 
-def hook(method: str = "signature", **options: str) -> Hook:
-    """Build a hook with these options."""
-    return Hook("prod", "launchdarkly", method, (SECRET,), options=options)
+def webhook(method: str = "signature", **options: str) -> WebhookConfig:
+    """Build a webhook config with these options."""
+    return WebhookConfig("prod", "launchdarkly", method, (SECRET,), options=options)
 
 
-def ring(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body rings."""
-    return PROVIDER.ring(request(body), hook(**options))
+def sync_request(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body requests a sync."""
+    return PROVIDER.required_revisions(request(body), webhook(**options))
 
 
 def touching(*resources: Any, kind: Any = "flag", action: str = "updateOn") -> dict[str, Any]:
@@ -60,23 +60,24 @@ def changed(**version: Any) -> dict[str, Any]:
 # -- verification -------------------------------------------------------------------------------
 
 
-def test_a_hook_must_ask_for_the_signature() -> None:
+def test_a_webhook_must_ask_for_the_signature() -> None:
     """LaunchDarkly's webhooks carry nothing else that could be checked."""
     with pytest.raises(errors.ConfigurationError, match=r"'url'.*signature"):
-        PROVIDER.verify(request({}), hook("url"))
+        PROVIDER.verify(request({}), webhook("url"))
 
 
 def test_a_missing_signature_names_the_remedy() -> None:
     """Whoever forgot to sign the webhook reads what to tick."""
     with pytest.raises(errors.SignatureError, match="Sign this webhook"):
-        PROVIDER.verify(WebhookRequest({}, b"{}"), hook())
+        PROVIDER.verify(WebhookRequest({}, b"{}"), webhook())
 
 
-# -- rings --------------------------------------------------------------------------------------
+# -- sync requests
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("resource", "rings"),
+    ("resource", "requests"),
     [
         (f"{HERE}:flag/dark-mode", True),
         (f"{HERE}:segment/beta", True),
@@ -104,24 +105,24 @@ def test_a_missing_signature_names_the_remedy() -> None:
         ("member/someone", False),
     ],
 )
-def test_only_resources_of_ours_ring(resource: str, *, rings: bool) -> None:
-    """An entry rings if it touches flags, segments, the environment or the project of the hook."""
-    assert (ring(touching(resource), **OURS) is not None) is rings
+def test_only_resources_of_ours_request(resource: str, *, requests: bool) -> None:
+    """An entry requests a sync if it touches its flags, segments, environment or project."""
+    assert (sync_request(touching(resource), **OURS) is not None) is requests
 
 
 def test_one_touched_environment_of_many_is_enough() -> None:
-    """An entry about all environments lists each; ours among them rings."""
+    """An entry about all environments lists each; ours among them sync requests."""
     entry = touching("proj/shop:env/test:flag/dark-mode", f"{HERE}:flag/dark-mode")
-    assert ring(entry, **OURS) == ()
+    assert sync_request(entry, **OURS) == ()
     del entry["accesses"]
-    assert ring(entry, **OURS) == ()
+    assert sync_request(entry, **OURS) == ()
 
 
 @pytest.mark.parametrize("options", [{}, {"project": "shop"}, {"environment": "production"}])
-def test_what_the_hook_does_not_name_is_not_asked(options: dict[str, str]) -> None:
-    """Without a project or environment, every one of them rings."""
-    assert ring(touching(f"{HERE}:flag/dark-mode"), **options) == ()
-    assert ring(touching("proj/shop:metric/clicks", kind="metric"), **options) is None
+def test_what_the_webhook_does_not_name_is_not_asked(options: dict[str, str]) -> None:
+    """Without a project or environment, every one of them sync requests."""
+    assert sync_request(touching(f"{HERE}:flag/dark-mode"), **options) == ()
+    assert sync_request(touching("proj/shop:metric/clicks", kind="metric"), **options) is None
 
 
 @pytest.mark.parametrize(
@@ -140,28 +141,28 @@ def test_what_the_hook_does_not_name_is_not_asked(options: dict[str, str]) -> No
         touching("", "::", "/", ";;"),
     ],
 )
-def test_an_odd_but_verified_body_rings(body: Any) -> None:
+def test_an_odd_but_verified_body_requests(body: Any) -> None:
     """Somebody with the secret said something: looking costs little, missing it would not."""
-    assert ring(body, **OURS) == ()
+    assert sync_request(body, **OURS) == ()
 
 
 @pytest.mark.parametrize("kind", ["ai-config", "something-new"])
-def test_entries_of_unknown_kinds_ring(kind: str) -> None:
+def test_entries_of_unknown_kinds_request(kind: str) -> None:
     """What LaunchDarkly adds may be evaluated as a flag, as AI Configs are."""
-    assert ring({"kind": kind}, **OURS) == ()
+    assert sync_request({"kind": kind}, **OURS) == ()
 
 
 @pytest.mark.parametrize("kind", ["webhook", "member", "metric"])
-def test_entries_of_other_kinds_do_not_ring(kind: str) -> None:
+def test_entries_of_other_kinds_do_not_request(kind: str) -> None:
     """A webhook without a policy hears everything, its own creation first."""
-    assert ring({"kind": kind}, **OURS) is None
+    assert sync_request({"kind": kind}, **OURS) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"\xff", b'{"kind"', b"[" * 100_000])
 def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     """LaunchDarkly sends JSON and nothing else."""
     with pytest.raises(errors.BadRequestError):
-        ring(body, **OURS)
+        sync_request(body, **OURS)
     assert PROVIDER.delivery(request(body)) == ""
 
 
@@ -176,33 +177,33 @@ def test_the_delivery_is_the_entrys_id() -> None:
 
 
 def test_a_change_names_the_version_to_reach() -> None:
-    """The version of the hook's environment is what the flag set must have."""
-    assert ring(changed(), **OURS) == ("flag/dark-mode@8",)
-    assert ring(changed(), environment="production") == ("flag/dark-mode@8",)
+    """The version of the webhook's environment is what the flag set must have."""
+    assert sync_request(changed(), **OURS) == ("flag/dark-mode@8",)
+    assert sync_request(changed(), environment="production") == ("flag/dark-mode@8",)
 
 
 @pytest.mark.parametrize("options", [{}, {"project": "shop"}, OURS | {"filter": "mobile"}])
 def test_without_knowing_the_environment_nothing_is_named(options: dict[str, str]) -> None:
     """Versions count per environment, and a payload filter may hide the flag for good."""
-    assert ring(changed(), **options) == ()
+    assert sync_request(changed(), **options) == ()
 
 
 def test_an_archived_flag_must_go() -> None:
     """Archived flags are not served, whichever of the two places says so."""
-    assert ring(changed(archived=True), **OURS) == ("gone/dark-mode",)
+    assert sync_request(changed(archived=True), **OURS) == ("gone/dark-mode",)
     for where in ("environment", "flag"):
         entry = changed()
         current = entry["currentVersion"]
         target = current if where == "flag" else current["environments"]["production"]
         target["archived"] = True
-        assert ring(entry, **OURS) == ("gone/dark-mode",)
+        assert sync_request(entry, **OURS) == ("gone/dark-mode",)
 
 
 def test_a_deleted_flag_must_go() -> None:
     """A deletion carries no version, but names the key in its resources."""
     entry = touching(f"{HERE}:flag/dark-mode", action="deleteFlag")
-    assert ring(entry, **OURS) == ("gone/dark-mode",)
-    assert ring(entry) == ()
+    assert sync_request(entry, **OURS) == ("gone/dark-mode",)
+    assert sync_request(entry) == ()
 
 
 @pytest.mark.parametrize(
@@ -223,21 +224,21 @@ def test_a_deleted_flag_must_go() -> None:
         lambda entry: entry.update(touching(f"{HERE}:flag/" + "k" * 300)),
     ],
 )
-def test_an_entry_that_tells_no_version_rings_without(break_it: Any) -> None:
+def test_an_entry_that_tells_no_version_requests_without(break_it: Any) -> None:
     """A revision is a help, never a requirement."""
     entry = changed()
     break_it(entry)
-    assert ring(entry, **OURS) == ()
+    assert sync_request(entry, **OURS) == ()
 
 
-def test_a_ring_stays_small() -> None:
+def test_a_request_stays_small() -> None:
     """A deletion of very many flags at once names none of them."""
     resources = [f"{HERE}:flag/{number}" for number in range(11)]
-    assert ring(touching(*resources, action="deleteFlag"), **OURS) == ()
+    assert sync_request(touching(*resources, action="deleteFlag"), **OURS) == ()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reached"),
+    ("required", "satisfied"),
     [
         ("flag/a@7", True),
         ("flag/a@6", True),
@@ -254,27 +255,27 @@ def test_a_ring_stays_small() -> None:
         ("revision/9", True),
     ],
 )
-def test_reaching_a_revision(wanted: str, *, reached: bool) -> None:
+def test_reaching_a_revision(required: str, *, satisfied: bool) -> None:
     """That version or a later one, or gone; what is not understood holds nobody up."""
     flags = {"a": {"version": 7}, "x@y/z": {"version": 7}}
-    assert PROVIDER.reached(wanted, 0, lambda s, k: {"flags": flags}[s].get(k)) is reached
+    assert PROVIDER.satisfied(required, 0, lambda s, k: {"flags": flags}[s].get(k)) is satisfied
 
 
 # -- documents ----------------------------------------------------------------------------------
 
 
 class Canned:
-    """An HTTP client with one answer."""
+    """An HTTP client with one response."""
 
     def __init__(self, document: Any) -> None:
         self.body = json.dumps(document).encode()
         self.urls: list[str] = []
 
-    def get(self, url: str, _headers: Any, *, allow_http: bool = False) -> HttpAnswer:
-        """Answer."""
+    def get(self, url: str, _headers: Any, *, allow_http: bool = False) -> HttpResponse:
+        """FetchResult."""
         assert not allow_http
         self.urls.append(url)
-        return HttpAnswer(200, {"etag": '"1"'}, self.body)
+        return HttpResponse(200, {"etag": '"1"'}, self.body)
 
 
 def fetch(document: Any, base_url: str = "", **options: str) -> tuple[FlagSet, str]:
@@ -338,12 +339,12 @@ def test_items_stay_verbatim_and_tombstones_go() -> None:
 )
 def test_a_document_that_is_no_flag_set_is_malformed(document: Any, match: str) -> None:
     """The message names the section, and the item if there is one."""
-    with pytest.raises(errors.MalformedAnswerError, match=match):
+    with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(document)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "regressed"),
+    ("old", "new", "is_older"),
     [
         ({"flags": {"a": 2}}, {"flags": {"a": 1}}, True),
         ({"flags": {"a": 2}}, {"flags": {"a": 2}}, False),
@@ -353,7 +354,7 @@ def test_a_document_that_is_no_flag_set_is_malformed(document: Any, match: str) 
         ({"flags": {}, "segments": {"s": 2}}, {"flags": {}, "segments": {"s": 1}}, True),
     ],
 )
-def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     """Any item with a lower version shows an older state; removed ones show nothing."""
 
     def flag_set(versions: dict[str, dict[str, int]]) -> FlagSet:
@@ -363,7 +364,7 @@ def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
         }
         return FlagSet("launchdarkly", sections)
 
-    assert PROVIDER.regressed(flag_set(old), flag_set(new)) is regressed
+    assert PROVIDER.is_older(flag_set(old), flag_set(new)) is is_older
 
 
 def test_members_of_a_segment() -> None:

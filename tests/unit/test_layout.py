@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from flagstore import layout
 from flagstore.body import Body
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, NotLoadedError
-from flagstore.layout import Head, Key, Pulse, Version
+from flagstore.layout import Key, SnapshotRecord, SourceState, Version
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
 DIGEST = "0123456789abcdef" * 4
-HEAD = Head(
-    ticket=7,
+HEAD = SnapshotRecord(
+    token=7,
     provider="model",
     digest="d",
     counts='{"flags":1}',
@@ -29,12 +29,12 @@ HEAD = Head(
 def keys_of(source: str) -> list[Key]:
     """Return one key of every kind that a source has."""
     return [
-        layout.pulse_key(source),
-        layout.head_key(source),
-        layout.head_key(source, 1),
+        layout.state_key(source),
+        layout.snapshot_key(source),
+        layout.snapshot_key(source, 1),
         layout.history_key(source, 7),
-        layout.intent_key(source, 7, DIGEST),
-        layout.piece_key(source, layout.pieces_prefix(7, DIGEST), 0),
+        layout.pending_key(source, 7, DIGEST),
+        layout.chunk_key(source, layout.chunks_prefix(7, DIGEST), 0),
         Key(layout.row_namespace(source, "launchdarkly", "flags"), "a"),
         Key(layout.row_namespace(source, "launchdarkly", "segments"), "a"),
         Key(layout.row_namespace(source, "model", "flags"), "a"),
@@ -76,7 +76,7 @@ def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
         "*",
         "{prod}",
         "../prod",
-        "$pulse",
+        "$state",
         None,
         7,
         b"prod",
@@ -119,7 +119,7 @@ def test_prod_beside_prod_eu() -> None:
 
 
 def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
-    """Pulse, heads, history, intents, pieces and rows never overwrite one another."""
+    """State, snapshots, history, pending records, chunks and rows never overwrite one another."""
     keys = keys_of("prod")
     # The segments of all providers lie in one namespace: a source has one provider.
     assert len(set(keys)) == len(keys) - 1
@@ -129,16 +129,16 @@ def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
 
 
 def test_replicas_lie_in_partitions_of_their_own() -> None:
-    """The first head is where old readers look, and each replica has another namespace."""
-    keys = [layout.head_key("prod", replica) for replica in range(4)]
-    assert keys[0] == Key("prod:$head", "1")
+    """The first snapshot is where old readers look, and each replica has another namespace."""
+    keys = [layout.snapshot_key("prod", replica) for replica in range(4)]
+    assert keys[0] == Key("prod:$snapshot", "1")
     assert len({key.namespace for key in keys}) == 4
     assert {key.key for key in keys} == {str(layout.LAYOUT)}
 
 
 def test_layouts_lie_side_by_side() -> None:
-    """Readers of two layouts read two heads of one namespace."""
-    old, new = layout.head_key("prod", layout=1), layout.head_key("prod", layout=2)
+    """Readers of two layouts read two snapshot records of one namespace."""
+    old, new = layout.snapshot_key("prod", layout=1), layout.snapshot_key("prod", layout=2)
     assert (old.namespace, old.key, new.key) == (new.namespace, "1", "2")
 
 
@@ -158,73 +158,73 @@ def test_other_providers_rows_are_called_what_they_are() -> None:
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
-def test_tickets_in_keys_sort_as_numbers(one: int, other: int) -> None:
-    """Keys are padded, so that the order of texts is the order of tickets."""
-    first, second = (layout.history_key("prod", ticket).key for ticket in (one, other))
+def test_tokens_in_keys_sort_as_numbers(one: int, other: int) -> None:
+    """Keys are padded, so that the order of texts is the order of fencing tokens."""
+    first, second = (layout.history_key("prod", token).key for token in (one, other))
     assert (first < second) == (one < other)
     assert int(first) == one
-    first, second = (layout.intent_key("prod", ticket, DIGEST).key for ticket in (one, other))
+    first, second = (layout.pending_key("prod", token, DIGEST).key for token in (one, other))
     assert (first < second) == (one < other)
 
 
 @given(st.integers(0, 999), st.integers(0, 999))
-def test_pieces_sort_as_numbers(one: int, other: int) -> None:
-    """A Query returns the pieces of a body in their order."""
-    prefix = layout.pieces_prefix(7, DIGEST)
-    keys = [layout.piece_key("prod", prefix, number).key for number in (one, other)]
+def test_chunks_sort_as_numbers(one: int, other: int) -> None:
+    """A Query returns the chunks of a body in their order."""
+    prefix = layout.chunks_prefix(7, DIGEST)
+    keys = [layout.chunk_key("prod", prefix, number).key for number in (one, other)]
     assert (keys[0] < keys[1]) == (one < other)
     assert all(key.startswith(prefix) for key in keys)
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
-def test_a_prefix_finds_the_pieces_of_one_ticket_only(one: int, other: int) -> None:
-    """Ticket 1 never finds the pieces of ticket 10."""
-    ours, theirs = (layout.pieces_prefix(ticket, DIGEST) for ticket in (one, other))
-    assert layout.piece_key("prod", theirs, 0).key.startswith(ours) == (one == other)
+def test_a_prefix_finds_the_chunks_of_one_token_only(one: int, other: int) -> None:
+    """Fencing token 1 never finds the chunks of fencing token 10."""
+    ours, theirs = (layout.chunks_prefix(token, DIGEST) for token in (one, other))
+    assert layout.chunk_key("prod", theirs, 0).key.startswith(ours) == (one == other)
 
 
 def test_keys_are_what_the_documented_layout_says() -> None:
     """They can never change: what is stored, and what other tools read, lies there."""
-    assert layout.pulse_key("prod") == ("prod:$pulse", "pulse")
-    assert layout.head_key("prod", 2) == ("prod:$head~2", "1")
+    assert layout.state_key("prod") == ("prod:$state", "state")
+    assert layout.snapshot_key("prod", 2) == ("prod:$snapshot~2", "1")
     assert layout.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
-    prefix = layout.pieces_prefix(1_795_000_001, DIGEST)
+    prefix = layout.chunks_prefix(1_795_000_001, DIGEST)
     assert prefix == "001795000001/0123456789abcdef/"
-    assert layout.intent_key("prod", 1_795_000_001, DIGEST) == ("prod:$intents", prefix)
-    assert layout.piece_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
+    assert layout.pending_key("prod", 1_795_000_001, DIGEST) == ("prod:$pending_records", prefix)
+    assert layout.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
 
 
 # -- records ------------------------------------------------------------------------------------
 
 
-def test_a_pulse_leaves_unknown_attributes_alone() -> None:
-    """A newer writer may add attributes: an old reader still reads the pulse."""
-    record = {**layout.pulse_key("prod")._asdict(), "ticket": 9, "published": 8, "colour": "blue"}
-    assert Pulse.from_record(record) == Pulse(ticket=9, published=8)
+def test_a_state_leaves_unknown_attributes_alone() -> None:
+    """A newer writer may add attributes: an old reader still reads the source state."""
+    record = {**layout.state_key("prod")._asdict(), "token": 9, "published": 8, "colour": "blue"}
+    assert SourceState.from_record(record) == SourceState(token=9, published=8)
 
 
-def test_a_pulse_that_is_not_there_is_one_of_zeros() -> None:
+def test_a_state_that_is_not_there_is_one_of_zeros() -> None:
     """A source that has never been checked has published nothing."""
-    pulse = Pulse.from_record({})
-    assert (pulse.ticket, pulse.published, pulse.versions()) == (0, 0, [])
+    state = SourceState.from_record({})
+    assert (state.token, state.published, state.versions()) == (0, 0, [])
 
 
 def test_a_pin_ends_at_its_moment() -> None:
     """Pinned until a moment means: not any more at that moment."""
-    assert Pulse(pinned=100).is_pinned(99)
-    assert not Pulse(pinned=100).is_pinned(100)
-    assert not Pulse().is_pinned(0)
+    assert SourceState(pinned=100).is_pinned(99)
+    assert not SourceState(pinned=100).is_pinned(100)
+    assert not SourceState().is_pinned(0)
 
 
 def test_versions_come_back_as_they_were_listed() -> None:
-    """The pulse lists what is kept, oldest first."""
-    assert Pulse(history="[[3,30],[5,50]]").versions() == [Version(3, 30), Version(5, 50)]
+    """The source state lists what is kept, oldest first."""
+    assert SourceState(history="[[3,30],[5,50]]").versions() == [Version(3, 30), Version(5, 50)]
 
 
 @given(
     st.builds(
-        Head,
-        ticket=st.integers(1, 10**12),
+        SnapshotRecord,
+        token=st.integers(1, 10**12),
         provider=st.sampled_from(["launchdarkly", "unleash"]),
         digest=st.text(min_size=1),
         counts=st.just("{}"),
@@ -233,47 +233,51 @@ def test_versions_come_back_as_they_were_listed() -> None:
         index_digest=st.text(min_size=1),
         revision=st.integers(0, 2**53),
         body=st.binary(),
-        pieces=st.sampled_from(["", "[7,3]"]),
+        chunks=st.sampled_from(["", "[7,3]"]),
     )
 )
-def test_a_head_comes_back_as_it_was(head: Head) -> None:
-    """Writing and reading a head changes nothing, whatever else the record carries."""
-    record = {**head.to_record(layout.head_key("prod")), "expires_at": 1, "new": "attribute"}
-    assert Head.from_record(record) == head
+def test_a_snapshot_comes_back_as_it_was(snapshot_record: SnapshotRecord) -> None:
+    """Writing and reading a snapshot record changes nothing, whatever else the record carries."""
+    record = {
+        **snapshot_record.to_record(layout.snapshot_key("prod")),
+        "expires_at": 1,
+        "new": "attribute",
+    }
+    assert SnapshotRecord.from_record(record) == snapshot_record
 
 
 def test_an_empty_body_is_left_out() -> None:
-    """A head of a body in pieces has no empty attribute for it."""
-    assert "body" not in HEAD.to_record(layout.head_key("prod"))
-    assert HEAD._replace(body=b"x").to_record(layout.head_key("prod"))["body"] == b"x"
+    """A snapshot record of a body in chunks has no empty attribute for it."""
+    assert "body" not in HEAD.to_record(layout.snapshot_key("prod"))
+    assert HEAD._replace(body=b"x").to_record(layout.snapshot_key("prod"))["body"] == b"x"
 
 
-@pytest.mark.parametrize("missing", Head._fields[:7])
-def test_a_head_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
-    """A head cut short is a typed error, and says what is there."""
-    record = HEAD.to_record(layout.head_key("prod"))
+@pytest.mark.parametrize("missing", SnapshotRecord._fields[:7])
+def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
+    """A snapshot record cut short is a typed error, and says what is there."""
+    record = HEAD.to_record(layout.snapshot_key("prod"))
     del record[missing]
     with pytest.raises(CorruptSnapshotError, match="without all its attributes") as caught:
-        Head.from_record(record)
+        SnapshotRecord.from_record(record)
     assert isinstance(caught.value, NotLoadedError)
     assert repr(missing) not in str(caught.value)
 
 
-def test_a_head_names_its_pieces() -> None:
+def test_a_snapshot_names_its_chunks() -> None:
     """By their prefix and number; none is ("", 0)."""
-    assert HEAD.stored_pieces() == ("", 0)
-    prefix = layout.pieces_prefix(7, HEAD.index_digest)
-    assert HEAD._replace(pieces="[7,3]").stored_pieces() == (prefix, 3)
+    assert HEAD.stored_chunks() == ("", 0)
+    prefix = layout.chunks_prefix(7, HEAD.index_digest)
+    assert HEAD._replace(chunks="[7,3]").stored_chunks() == (prefix, 3)
 
 
 # -- what lies there already ---------------------------------------------------------------------
 
 # As version 0.1.0 writes them, byte for byte; never made anew. Whoever raises LAYOUT adds another.
-WRITTEN_HEAD: dict[int, dict[str, Any]] = {
+WRITTEN_SNAPSHOT: dict[int, dict[str, Any]] = {
     1: {
-        "namespace": "prod:$head",
+        "namespace": "prod:$snapshot",
         "key": "1",
-        "ticket": 1_795_000_001,
+        "token": 1_795_000_001,
         "provider": "launchdarkly",
         "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
         "counts": '{"flags":1,"segments":0}',
@@ -289,59 +293,59 @@ WRITTEN_HEAD: dict[int, dict[str, Any]] = {
             "78daabe652ca4b2dd74dce484dcece2f2d51b2aa56ca4ead54b24215d551cacf53b22a292a4dd551"
             "2a4b2d2ace04712d6ab96a01acf81557"
         ),
-        "pieces": "",
+        "chunks": "",
         "nonce": "9f86d081884c7d65",
     }
 }
-WRITTEN_PULSE: dict[str, Any] = {
-    "drawn": 1_795_000_003,
-    "ticket": 1_795_000_002,
+WRITTEN_STATE: dict[str, Any] = {
+    "issued": 1_795_000_003,
+    "token": 1_795_000_002,
     "published": 1_795_000_001,
     "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
     "etag": '"5f3c"',
     "revision": 4711,
     "checked_at": 1_795_000_060_000,
     "verified_at": 1_795_000_000_000,
-    "writer": "w",
-    "projected": 1_795_000_001,
+    "config_fingerprint": "w",
+    "rows_version": 1_795_000_001,
     "pinned": 1_795_000_120_000,
     "removed": 1,
     "error": '[1795000000000,"RefusedSet","none of 12 flags is left"]',
     "refused": "5f3c",
     "allowed": 1_795_000_000,
     "history": "[[1795000000,1794999999000],[1795000001,1795000000000]]",
-    "drawn_nonce": "fcde2b2edba56bf4",
+    "issued_nonce": "fcde2b2edba56bf4",
     "check_nonce": "2c26b46b68ffc68f",
     "nonce": "9f86d081884c7d65",
 }
 
 
-def test_a_head_of_the_first_release_is_read() -> None:
+def test_a_snapshot_of_the_first_release_is_read() -> None:
     """What lies in tables stays readable under its number, its body to the last byte."""
-    record = WRITTEN_HEAD[layout.LAYOUT]
-    assert layout.head_key("prod") == (record["namespace"], record["key"])
-    head = Head.from_record(record)
-    assert head.to_record(layout.head_key("prod")) == record
-    body = Body(head.index_data, head.index_digest, head.body)
+    record = WRITTEN_SNAPSHOT[layout.LAYOUT]
+    assert layout.snapshot_key("prod") == (record["namespace"], record["key"])
+    snapshot_record = SnapshotRecord.from_record(record)
+    assert snapshot_record.to_record(layout.snapshot_key("prod")) == record
+    body = Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body)
     assert body.sections() == ["flags", "segments"]
     assert body.text("flags", "new-checkout") == '{"key":"new-checkout","on":true,"version":8}'
     assert body.count("segments") == 0
 
 
-def test_a_pulse_of_the_first_release_is_read() -> None:
+def test_a_state_of_the_first_release_is_read() -> None:
     """Each attribute keeps its name and its meaning for ever, and a later one has a default."""
-    pulse = Pulse.from_record(WRITTEN_PULSE)
-    assert {name: getattr(pulse, name) for name in WRITTEN_PULSE} == WRITTEN_PULSE
-    assert pulse.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)
+    state = SourceState.from_record(WRITTEN_STATE)
+    assert {name: getattr(state, name) for name in WRITTEN_STATE} == WRITTEN_STATE
+    assert state.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)
 
 
 # -- what is written down ------------------------------------------------------------------------
 
 
 def test_the_limits_are_those_of_dynamodb_and_of_the_page() -> None:
-    """An item has 400 KB, a sort key 1 KB; head and pieces stay below with room for the rest."""
+    """An item has 400 KB, a sort key 1 KB; snapshots and chunks leave room for the rest."""
     assert (layout.ROW_BYTES, layout.SORT_KEY_BYTES) == (400 * 1024, 1024)
-    assert (layout.INLINE_BYTES, layout.PIECE_BYTES) == (300_000, 350_000)
+    assert (layout.INLINE_BYTES, layout.CHUNK_BYTES) == (300_000, 350_000)
     assert layout.MAX_REPLICAS == 5
 
 
@@ -359,6 +363,11 @@ def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
 
 def test_what_a_record_does_not_say_is_nothing() -> None:
     """Attributes that are missing are zero, empty, or an empty list."""
-    assert set(Pulse.from_record({})) == {0, "", "[]"}
-    head = Head(7, "p", "d", "{}", 1, b"i", "x")
-    assert (head.revision, head.body, head.pieces, head.nonce) == (0, b"", "", "")
+    assert set(SourceState.from_record({})) == {0, "", "[]"}
+    snapshot_record = SnapshotRecord(7, "p", "d", "{}", 1, b"i", "x")
+    assert (
+        snapshot_record.revision,
+        snapshot_record.body,
+        snapshot_record.chunks,
+        snapshot_record.nonce,
+    ) == (0, b"", "", "")

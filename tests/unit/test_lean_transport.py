@@ -19,7 +19,7 @@ from botocore.endpoint_provider import EndpointProvider
 
 from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Head, Key, head_key, piece_key
+from flagstore.layout import Key, SnapshotRecord, chunk_key, snapshot_key
 from flagstore.reader import Client
 from flagstore.stores import network
 from flagstore.stores.boto import BotoTransport
@@ -39,13 +39,13 @@ ENVIRON = {
     "AWS_REGION": "eu-west-1",
     "FLAGSTORE_TABLE": "flags",
 }
-ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "ticket": {"N": "7"}}}
+ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "token": {"N": "7"}}}
 KEY = Key("n", "k")
 PREFIX = "000000000007/0123456789abcdef/"
 
 
 class Table(http.server.ThreadingHTTPServer):
-    """Plays DynamoDB: answers each request with what is due, or with an item."""
+    """Plays DynamoDB: responses each request with what is due, or with an item."""
 
     daemon_threads = True
 
@@ -55,8 +55,8 @@ class Table(http.server.ThreadingHTTPServer):
         self.connections = 0
         self.ending = threading.Event()
         self.closed = threading.Semaphore(0)
-        """Counts the connections that were closed by :func:`answer_and_close`."""
-        self.default: Play = answer(200, ITEM)
+        """Counts the connections that were closed by :func:`response_and_close`."""
+        self.default: Play = response(200, ITEM)
         super().__init__(("127.0.0.1", 0), Connection)
 
     @property
@@ -91,7 +91,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         play(self)
 
     def send(self, status: int, body: bytes, length: int | None = None) -> None:
-        """Send an answer, with a length that may be wrong."""
+        """Send a response, with a length that may be wrong."""
         self.send_response(status)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
         self.send_header("Content-Length", str(len(body) if length is None else length))
@@ -102,19 +102,19 @@ class Connection(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def answer(status: int, document: Any) -> Play:
-    """Play an answer."""
+def response(status: int, document: Any) -> Play:
+    """Play a response."""
     return lambda connection: connection.send(status, json.dumps(document).encode())
 
 
 def fault(code: str, status: int = 400, message: str = "") -> Play:
     """Play an error as DynamoDB words it."""
     name = f"com.amazonaws.dynamodb.v20120810#{code}"
-    return answer(status, {"__type": name, "message": message})
+    return response(status, {"__type": name, "message": message})
 
 
 def raw(status: int, body: bytes = b"", length: int | None = None) -> Play:
-    """Play an answer of these bytes; a longer length is one that is cut off."""
+    """Play a response of these bytes; a longer length is one that is cut off."""
 
     def play(connection: Connection) -> None:
         connection.send(status, body, length)
@@ -124,19 +124,19 @@ def raw(status: int, body: bytes = b"", length: int | None = None) -> Play:
 
 
 def hang_up(connection: Connection) -> None:
-    """Close instead of answering."""
+    """Close instead of responding."""
     connection.close_connection = True
     connection.connection.shutdown(socket.SHUT_RDWR)
 
 
 def hang(connection: Connection) -> None:
-    """Answer far too late: whoever waits for it has no error to show."""
+    """Response far too late: whoever waits for it has no error to show."""
     connection.server.ending.wait(30)
     connection.send(200, json.dumps(ITEM).encode())
 
 
-def answer_and_close(connection: Connection) -> None:
-    """Answer, then close the connection without having said so."""
+def response_and_close(connection: Connection) -> None:
+    """Response, then close the connection without having said so."""
     connection.send(200, json.dumps(ITEM).encode())
     connection.connection.shutdown(socket.SHUT_RDWR)
     connection.close_connection = True
@@ -191,7 +191,7 @@ def soon(seconds: float = 5.0) -> float:
 def test_a_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> None:
     """One request, as DynamoDB's protocol has it."""
     record = reader.read(KEY, consistent=True, deadline=soon())
-    assert record == {"namespace": "n", "key": "k", "ticket": 7}
+    assert record == {"namespace": "n", "key": "k", "token": 7}
     ((headers, payload),) = table.requests
     assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
     assert headers["content-type"] == "application/x-amz-json-1.0"
@@ -210,7 +210,7 @@ def test_a_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> 
 
 def test_values_come_back_as_they_were_stored(table: Table, reader: DynamoDBReader) -> None:
     """Numbers, texts and bytes; types that we never write are left out."""
-    table.default = answer(
+    table.default = response(
         200,
         {
             "Item": {
@@ -227,24 +227,24 @@ def test_values_come_back_as_they_were_stored(table: Table, reader: DynamoDBRead
 
 
 def test_what_is_not_there_is_none(table: Table, reader: DynamoDBReader) -> None:
-    """An answer without an item."""
-    table.default = answer(200, {})
+    """A response without an item."""
+    table.default = response(200, {})
     assert reader.read(KEY, consistent=False, deadline=soon()) is None
 
 
-def test_pieces_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
+def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
     """A body of several megabytes comes in its order, whatever DynamoDB puts on a page."""
-    pieces = [os.urandom(1_000) for _ in range(5)]
+    chunks = [os.urandom(1_000) for _ in range(5)]
     items = [
-        {**_key(piece_key("prod", PREFIX, n)), "body": {"B": base64.b64encode(piece).decode()}}
-        for n, piece in enumerate(pieces)
+        {**_key(chunk_key("prod", PREFIX, n)), "body": {"B": base64.b64encode(chunk).decode()}}
+        for n, chunk in enumerate(chunks)
     ]
-    last = _key(piece_key("prod", PREFIX, 2))
+    last = _key(chunk_key("prod", PREFIX, 2))
     table.due = [
-        answer(200, {"Items": items[:3], "LastEvaluatedKey": last}),
-        answer(200, {"Items": items[3:]}),
+        response(200, {"Items": items[:3], "LastEvaluatedKey": last}),
+        response(200, {"Items": items[3:]}),
     ]
-    assert list(reader.pieces("prod", PREFIX, deadline=soon())) == pieces
+    assert list(reader.chunks("prod", PREFIX, deadline=soon())) == chunks
     assert table.operations() == ["Query", "Query"]
     first, second = (payload for _, payload in table.requests)
     assert first["ConsistentRead"] is True
@@ -256,24 +256,24 @@ def test_pieces_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
     assert second["ExclusiveStartKey"] == last
 
 
-def test_reading_pieces_resumes_where_it_ended(table: Table, reader: DynamoDBReader) -> None:
-    """Pieces that an earlier attempt has read are not asked for again."""
-    table.default = answer(200, {"Items": []})
-    assert list(reader.pieces("prod", PREFIX, deadline=soon(), start=3)) == []
+def test_reading_chunks_resumes_where_it_ended(table: Table, reader: DynamoDBReader) -> None:
+    """Chunks that an earlier attempt has read are not asked for again."""
+    table.default = response(200, {"Items": []})
+    assert list(reader.chunks("prod", PREFIX, deadline=soon(), start=3)) == []
     ((_, payload),) = table.requests
-    assert payload["ExclusiveStartKey"] == _key(piece_key("prod", PREFIX, 2))
+    assert payload["ExclusiveStartKey"] == _key(chunk_key("prod", PREFIX, 2))
 
 
 def _key(key: Key) -> dict[str, Any]:
     return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
 
 
-def test_the_stub_of_an_expired_piece_is_an_empty_piece(
+def test_the_stub_of_an_expired_chunk_is_an_empty_chunk(
     table: Table, reader: DynamoDBReader
 ) -> None:
     """Then the digests do not match, and the reader knows what to do."""
-    table.default = answer(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
-    assert list(reader.pieces("prod", PREFIX, deadline=soon())) == [b""]
+    table.default = response(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
+    assert list(reader.chunks("prod", PREFIX, deadline=soon())) == [b""]
 
 
 def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
@@ -284,14 +284,14 @@ def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReade
 
 
 def published() -> Play:
-    """Play one record that is pulse and head, with one flag."""
+    """Play one record that is source state and snapshot record, with one flag."""
     encoded = encode({"flags": {"a": {"on": True}}}, {})
-    head = Head(
+    snapshot_record = SnapshotRecord(
         7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
     )
-    record = head._replace(body=encoded.blocks).to_record(head_key("prod"))
+    record = snapshot_record._replace(body=encoded.blocks).to_record(snapshot_key("prod"))
     record["published"] = 7
-    return answer(200, {"Item": {name: _typed(value) for name, value in record.items()}})
+    return response(200, {"Item": {name: _typed(value) for name, value in record.items()}})
 
 
 def test_a_client_that_was_closed_left_nothing_open(table: Table) -> None:
@@ -344,7 +344,7 @@ def silent() -> Iterator[tuple[str, int]]:
 def test_an_address_that_swallows_packets_leaves_time_for_the_others(
     monkeypatch: pytest.MonkeyPatch, table: Table, silent: tuple[str, int]
 ) -> None:
-    """As where one zone of an endpoint is lost: the next address answers before the deadline."""
+    """As where one zone of an endpoint is lost: the next address responses before the deadline."""
     known = ("127.0.0.1", table.server_port)
 
     def resolve(*_: object, **__: object) -> list[Any]:
@@ -386,7 +386,7 @@ def test_a_kept_connection_that_was_closed_is_noticed_before_it_is_used(
 ) -> None:
     """As the servers of DynamoDB close what idles: no request is lost in a dead connection."""
     for number in range(1, 4):
-        table.due = [answer_and_close]
+        table.due = [response_and_close]
         assert reader.read(KEY, consistent=False, deadline=soon()) is not None
         table.closed.acquire()
         assert reader.read(KEY, consistent=False, deadline=soon()) is not None
@@ -413,7 +413,7 @@ def test_a_kept_connection_that_dies_in_the_middle_is_replaced(
     assert (len(table.requests), table.connections) == (3, 2)
 
 
-def test_an_answer_that_says_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
+def test_an_response_that_says_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
     """No request is sent into a connection that the other end has given up."""
 
     def closing(connection: Connection) -> None:
@@ -430,13 +430,15 @@ def test_an_answer_that_says_close_is_obeyed(table: Table, reader: DynamoDBReade
     assert (len(table.requests), table.connections) == (3, 3)
 
 
-def test_an_answer_that_nobody_asked_for_is_no_answer(table: Table, reader: DynamoDBReader) -> None:
+def test_an_response_that_nobody_asked_for_is_no_response(
+    table: Table, reader: DynamoDBReader
+) -> None:
     """One that comes with another in one packet is not taken for that of the next request."""
 
     def twice(connection: Connection) -> None:
         body = json.dumps({"Item": {}}).encode()
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-        connection.wfile.write((head + body) * 2)
+        snapshot_record = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.wfile.write((snapshot_record + body) * 2)
 
     table.due = [twice]
     assert reader.read(KEY, consistent=False, deadline=soon()) == {}
@@ -446,7 +448,7 @@ def test_an_answer_that_nobody_asked_for_is_no_answer(table: Table, reader: Dyna
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
-    """Two processes on one socket would read each other's answers."""
+    """Two processes on one socket would read each other's responses."""
     reader.read(KEY, consistent=False, deadline=soon())
     child = os.fork()
     if child == 0:
@@ -465,7 +467,7 @@ def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBR
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "health",
     [
         fault("InternalServerError", 500),
         fault("ProvisionedThroughputExceededException"),
@@ -482,14 +484,14 @@ def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBR
     ],
 )
 def test_what_a_repetition_mends_is_repeated(
-    table: Table, reader: DynamoDBReader, trouble: Play
+    table: Table, reader: DynamoDBReader, health: Play
 ) -> None:
     """Twice in a row it goes wrong; within the deadline the caller gets the item all the same."""
-    table.due = [trouble, trouble]
+    table.due = [health, health]
     assert reader.read(KEY, consistent=False, deadline=soon()) == {
         "namespace": "n",
         "key": "k",
-        "ticket": 7,
+        "token": 7,
     }
     assert len(table.requests) == 3
 
@@ -514,7 +516,7 @@ def test_what_no_repetition_mends_is_raised_at_once(
 
 
 def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBReader) -> None:
-    """An error is an answer like another."""
+    """An error is a response like another."""
     table.due = [fault("AccessDeniedException")]
     with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=soon())
@@ -524,7 +526,7 @@ def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBRe
 
 @pytest.mark.parametrize("play", [hang, drip, fault("InternalServerError", 500), hang_up])
 def test_the_deadline_is_kept(table: Table, reader: DynamoDBReader, play: Play) -> None:
-    """Whatever the server does: an answer in time, or a typed error in time."""
+    """Whatever the server does: a response in time, or a typed error in time."""
     table.default = play
     with pytest.raises(StoreUnavailableError, match="DynamoDB at 127"):
         reader.read(KEY, consistent=False, deadline=soon(0.4))
@@ -538,10 +540,10 @@ def test_the_deadline_is_kept_on_a_kept_connection(table: Table, reader: DynamoD
         reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
-def test_after_a_time_out_no_late_answer_is_taken_for_another(
+def test_after_a_time_out_no_late_response_is_taken_for_another(
     table: Table, reader: DynamoDBReader
 ) -> None:
-    """The answer of a request that was given up never meets the next one."""
+    """The response of a request that was given up never meets the next one."""
 
     def late(connection: Connection) -> None:
         connection.server.ending.wait(0.3)
@@ -554,7 +556,7 @@ def test_after_a_time_out_no_late_answer_is_taken_for_another(
     assert reader.read(KEY, consistent=False, deadline=soon()) == {
         "namespace": "n",
         "key": "k",
-        "ticket": 7,
+        "token": 7,
     }
 
 
@@ -628,7 +630,7 @@ def boto(monkeypatch: pytest.MonkeyPatch, table: Table) -> DynamoDBReader:
 def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
     """Both ways ask the same question and read the same record."""
     encoded = base64.b64encode(bytes(range(256))).decode()
-    table.default = answer(200, {"Item": {"a": {"N": "7"}, "b": {"B": encoded}}})
+    table.default = response(200, {"Item": {"a": {"N": "7"}, "b": {"B": encoded}}})
     record = boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
     lean = LeanTransport("eu-west-1", table.endpoint, ENVIRON)
     assert record == DynamoDBReader("flags", lean).read(KEY, consistent=True, deadline=soon())
@@ -648,7 +650,7 @@ CANONICAL = (
 def test_what_aws_says_of_a_signature_shows_no_token(
     monkeypatch: pytest.MonkeyPatch, table: Table, reader: DynamoDBReader
 ) -> None:
-    """Its answer quotes the request with the session token, which belongs into no log."""
+    """Its response quotes the request with the session token, which belongs into no log."""
     table.default = fault("InvalidSignatureException", 400, CANONICAL)
     for one in (reader, boto(monkeypatch, table)):
         with pytest.raises(StoreUnavailableError, match="does not match the signature") as caught:
@@ -717,7 +719,7 @@ def test_boto3_asks_twice_where_there_is_time(
 def test_boto3_uses_no_connection_of_another_process(
     monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
-    """Parent and child would read each other's answers."""
+    """Parent and child would read each other's responses."""
     transport = BotoTransport()
     boto(monkeypatch, table)  # for the environment
     reader = DynamoDBReader("flags", transport)
@@ -801,10 +803,10 @@ def test_an_endpoint_may_have_a_port_and_a_slash(host: str) -> None:
 def test_the_endpoint_of_each_region_is_botocores(fips: str, dual_stack: str) -> None:
     """In all partitions, plain, validated by FIPS, with IPv6, and both."""
     session = botocore.session.get_session()
-    loader = session.get_component("data_loader")
-    partitions = loader.load_data("partitions")
+    cache = session.get_component("data_loader")
+    partitions = cache.load_data("partitions")
     rules = EndpointProvider(
-        loader.load_service_model("dynamodb", "endpoint-rule-set-1"), partitions
+        cache.load_service_model("dynamodb", "endpoint-rule-set-1"), partitions
     )
     regions = [
         region

@@ -41,7 +41,7 @@ FINGERPRINTS = {
     ),
 }
 """SHA-256 of each certificate's DER, as https://www.amazontrust.com/repository/ publishes it."""
-KEY = Key("prod:$head", "1")
+KEY = Key("prod:$snapshot", "1")
 
 
 def soon(seconds: float = 5.0) -> float:
@@ -73,12 +73,12 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
 
 
 class Greeter(http.server.BaseHTTPRequestHandler):
-    """Answers everything with an empty object."""
+    """Responses everything with an empty object."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Answer."""
+        """FetchResult."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -234,15 +234,15 @@ class NameServer:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
-        self.answers = threading.Event()
-        self.answers.set()
+        self.responses = threading.Event()
+        self.responses.set()
         self.asked = 0
         self.error: OSError | None = None
 
     def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
-        """Answer, once it may."""
+        """Response, once it may."""
         self.asked += 1
-        self.answers.wait(60)
+        self.responses.wait(60)
         if self.error:
             raise self.error
         return self.found
@@ -262,7 +262,7 @@ def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(socket, "getaddrinfo", server.getaddrinfo)
     monkeypatch.setattr(network, "_addresses", {})
     yield server
-    server.answers.set()
+    server.responses.set()
     assert network._busy.acquire(timeout=10)  # what still runs in the background ends here
     network._busy.release()
 
@@ -274,21 +274,21 @@ def connect(seconds: float) -> None:
 
 def test_a_name_server_that_drops_packets_costs_the_deadline(names: NameServer) -> None:
     """The system's resolver alone would take ten seconds; and it is never asked twice at once."""
-    names.answers.clear()
+    names.responses.clear()
     for _ in range(2):
         with pytest.raises(TimeoutError, match=r"store\.example"):
             connect(0.1)
     assert names.asked == 1
 
 
-def test_a_late_answer_of_a_name_server_is_kept(names: NameServer) -> None:
+def test_a_late_response_of_a_name_server_is_kept(names: NameServer) -> None:
     """What one attempt could not wait for serves the next one, even if the server hangs again."""
-    names.answers.clear()
+    names.responses.clear()
     with pytest.raises(TimeoutError):
         connect(0.1)
-    names.answers.set()
+    names.responses.set()
     with network._busy:
-        names.answers.clear()
+        names.responses.clear()
     connect(0.6)
 
 
@@ -296,11 +296,11 @@ def test_a_late_answer_of_a_name_server_is_kept(names: NameServer) -> None:
 def test_when_names_cannot_be_looked_up_the_last_known_addresses_serve(
     names: NameServer, error: OSError | None
 ) -> None:
-    """Whether the name server is silent or answers with an error."""
+    """Whether the name server is silent or responds with an error."""
     connect(5)
     names.error = error
     if error is None:
-        names.answers.clear()
+        names.responses.clear()
     connect(0.6)
     assert names.asked == 2
 
@@ -355,15 +355,15 @@ def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(names: Name
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> None:
     """A fork copies the lock, not the thread that would release it."""
-    names.answers.clear()
+    names.responses.clear()
     with pytest.raises(TimeoutError):
         connect(0.1)
     child = os.fork()
     if child == 0:
         connected = False
         try:
-            names.answers = threading.Event()
-            names.answers.set()
+            names.responses = threading.Event()
+            names.responses.set()
             connect(2)
             connected = True
         finally:

@@ -20,10 +20,10 @@ from openfeature.flag_evaluation import Reason
 
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.adapters.openfeature_terms import ERRORS, REASONS, context_of
+from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import base
-from flagstore.evaluation.base import ABSENT, ContextError, Outcome
-from flagstore.flags import Flags, State
-from flagstore.typed import BY_PROVIDER
+from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
+from flagstore.flags import EvaluationState, Flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
 class Engine:
     """Says what it was told to say of each flag."""
 
-    def __init__(self, outcomes: Mapping[str, Outcome]) -> None:
+    def __init__(self, outcomes: Mapping[str, Evaluation]) -> None:
         self.outcomes = outcomes
         self.contexts: list[Mapping[str, Any]] = []
 
@@ -50,22 +50,22 @@ class Engine:
             raise ContextError(base.KEY_MISSING, "no key")
         return given
 
-    def evaluate(self, key: str, context: Any) -> Outcome:
+    def evaluate(self, key: str, context: Any) -> Evaluation:
         """Look it up."""
         del context
-        return self.outcomes.get(key) or Outcome(error=base.FLAG_NOT_FOUND)
+        return self.outcomes.get(key) or Evaluation(error=base.FLAG_NOT_FOUND)
 
 
 class Fixed(Flags):
     """Flags that stay, in the manner of a provider."""
 
-    def __init__(self, provider: str = "launchdarkly", **outcomes: Outcome) -> None:
+    def __init__(self, provider: str = "launchdarkly", **outcomes: Evaluation) -> None:
         self.engine = Engine(outcomes)
         self.known: dict[str, Any] = {"overrides": {}}
         self._conversion = BY_PROVIDER[provider]
 
-    def _state(self) -> State:
-        return State(self.engine, self._conversion, keys=lambda: (), **self.known)
+    def _state(self) -> EvaluationState:
+        return EvaluationState(self.engine, self._conversion, keys=lambda: (), **self.known)
 
 
 def resolve(flags: Flags, kind: str, key: str, default: Any) -> FlagResolutionDetails[Any]:
@@ -77,15 +77,15 @@ def resolve(flags: Flags, kind: str, key: str, default: Any) -> FlagResolutionDe
     return found  # type: ignore[no-any-return] # of a method by its name
 
 
-def on(value: Any, variant: str | int | None = 0, **fields: Any) -> Outcome:
+def on(value: Any, variant: str | int | None = 0, **fields: Any) -> Evaluation:
     """Return what an engine says of a flag that has a value."""
-    return Outcome(value, variant, base.FALLTHROUGH, **fields)
+    return Evaluation(value, variant, base.FALLTHROUGH, **fields)
 
 
 PAYLOADS = {"text": ("string", "grün"), "number": ("number", "2"), "json": ("json", '{"a": [1]}')}
 UNLEASH = Fixed(
     "unleash",
-    off=Outcome(False, reason=base.OFF),
+    off=Evaluation(False, reason=base.OFF),
     plain=on(True, None),
     **{name: on(True, name, config={"type": t, "value": v}) for name, (t, v) in PAYLOADS.items()},
 )
@@ -218,7 +218,7 @@ def test_a_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value:
 )
 def test_no_value_is_the_default_without_an_error(kind: str, default: Any) -> None:
     """A flag that is off and says nothing for that: DISABLED, and no variant."""
-    flags = Fixed(none=Outcome(ABSENT, None, base.OFF))
+    flags = Fixed(none=Evaluation(ABSENT, None, base.OFF))
     found = resolve(flags, kind, "none", default)
     assert (found.value, type(found.value)) == (default, type(default))
     assert (found.reason, found.variant) == (Reason.DISABLED, None)
@@ -227,7 +227,7 @@ def test_no_value_is_the_default_without_an_error(kind: str, default: Any) -> No
 
 def test_every_reason_has_its_word() -> None:
     """Each of ours, one of OpenFeature's, with ours in the metadata; a new one passes as it is."""
-    outcomes = {word: Outcome(True, 0, word) for word in (*REASONS, "NEW_WORD")}
+    outcomes = {word: Evaluation(True, 0, word) for word in (*REASONS, "NEW_WORD")}
     flags = Fixed(**outcomes)
     told = {}
     for word in outcomes:
@@ -263,7 +263,7 @@ def test_experiments_overrides_and_stale_flags_have_reasons_of_their_own() -> No
 
 def test_every_error_has_its_code() -> None:
     """Each of our words, and one that nobody knows yet; the default comes back."""
-    outcomes = {word: Outcome(error=word) for word in (*ERRORS, "NEW_WORD")}
+    outcomes = {word: Evaluation(error=word) for word in (*ERRORS, "NEW_WORD")}
     flags = Fixed(**outcomes)
     told = {}
     for word in outcomes:
@@ -298,7 +298,7 @@ def test_flag_metadata_says_what_is_known() -> None:
     """Texts, numbers and truths only: a payload is JSON; what is unknown is left out."""
     payload = {"type": "json", "value": "{}"}
     flags = Fixed(
-        full=Outcome(
+        full=Evaluation(
             "blue", 1, base.RULE_MATCH, rule="r-1", rule_index=0, config=payload, version=4
         ),
         text=on("blue", "blue", config="{}"),
@@ -400,7 +400,7 @@ class Failing(Fixed):
         self.word = ""
         self.on_question: list[Callable[[], None]] = []
 
-    def trouble(self) -> str:
+    def health(self) -> str:
         """Say what is wrong, and let others act meanwhile."""
         while self.on_question:
             self.on_question.pop()()

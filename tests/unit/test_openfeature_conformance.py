@@ -30,12 +30,12 @@ from flagstore.evaluation.base import (
     FLAG_NOT_FOUND,
     RULE_MATCH,
     ContextError,
-    Outcome,
+    Evaluation,
 )
 from flagstore.reader import Client, client
 from flagstore.testing import FakeFlags
 from storesync.model import Changes, FlagSet
-from unit.test_reader import DOWN, EXPIRED_S, HEAD, PULSE, Rig
+from unit.test_reader import DOWN, EXPIRED_S, HEAD, STATE, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -120,12 +120,12 @@ class Told:
             raise ContextError(CONTEXT_INVALID, "bad")
         return given
 
-    def evaluate(self, key: str, context: Any) -> Outcome:
+    def evaluate(self, key: str, context: Any) -> Evaluation:
         """Look it up."""
         del context
         if key not in self._snapshot:
-            return Outcome(error=FLAG_NOT_FOUND)
-        return Outcome(**self._snapshot[key])
+            return Evaluation(error=FLAG_NOT_FOUND)
+        return Evaluation(**self._snapshot[key])
 
 
 class Evaluating(Client):
@@ -155,11 +155,11 @@ class Stage(Rig):
 
     def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
         """Publish these flags, large segments among the sections too."""
-        check = self._draw()
+        check = self._next_token()
         flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
-        encoded = encode(flag_set.sections, {}, ticket=check.ticket)
+        encoded = encode(flag_set.sections, {}, token=check.token)
         self._publisher().publish(check, flag_set, encoded, "writer", Changes())
-        return check.ticket
+        return check.token
 
     def listen(self, client: OpenFeatureClient) -> OpenFeatureClient:
         """Note all events of a client, with the status that it has meanwhile."""
@@ -182,7 +182,7 @@ class Stage(Rig):
         self.statuses = [status for _, _, status in told]
         # Each has its handler run in a pool of threads, in any order.
         assert sorted(event.name for event, _, _ in told) == sorted(e.name for e in events)
-        return [next(d for event, d, _ in told if event is wanted) for wanted in events]
+        return [next(d for event, d, _ in told if event is required) for required in events]
 
     def ready(self, domain: str = "shop") -> OpenFeatureClient:
         """Register the provider, and wait until it is ready."""
@@ -476,14 +476,14 @@ def test_a_change_is_told_with_the_flags_that_changed(stage: Stage) -> None:
     flags = {key: dict(flag) for key, flag in FLAGS.items() if key != "ratio"}
     flags["on"]["value"] = 1
     flags["new"] = flags["seats"]
-    ticket = stage.publish(flags)
+    token = stage.publish(flags)
     client.get_boolean_value("on", False)
     stage.wait_for()
     stage.expire()
     client.get_boolean_value("on", False)
     (told,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
     assert told.flags_changed == ["new", "on", "ratio"]
-    assert told.metadata["ticket"] == ticket
+    assert told.metadata["token"] == token
     assert client.get_provider_status() is ProviderStatus.READY
 
 
@@ -558,7 +558,7 @@ def test_the_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
     for kind in KINDS:
         stage.expire()
         asyncio.run(evaluate(kind))
-        assert stage.calls() == [PULSE]
+        assert stage.calls() == [STATE]
 
 
 class NoThreads(ThreadPoolExecutor):
@@ -589,13 +589,13 @@ def test_the_loop_does_not_wait_for_a_large_segment() -> None:
     large = {"large": {"included": [f"user-{number}" for number in range(5_000)]}}
     stage = Stage()
     stage.publish(FLAGS, segments=large)
-    assert stage.flags.may_wait()
+    assert stage.flags.may_block()
     snapshot = stage.flags.snapshot()
-    assert stage.flags.may_wait()
+    assert stage.flags.may_block()
     snapshot.item("segments", "large")
-    assert not stage.flags.may_wait()
+    assert not stage.flags.may_block()
     stage.publish({"on": FLAGS["on"]})
     stage.expire()
-    assert stage.flags.may_wait()
+    assert stage.flags.may_block()
     stage.flags.snapshot()
-    assert not stage.flags.may_wait()
+    assert not stage.flags.may_block()

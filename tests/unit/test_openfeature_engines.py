@@ -43,9 +43,9 @@ def nothing_registered() -> Iterator[None]:
 def publish(provider: str, sections: dict[str, dict[str, Any]]) -> Client:
     """Publish a flag set, and return a client that reads it."""
     store = MemoryStore()
-    ticket, seen = store.draw("prod", 1)
-    encoded = encode(sections, {}, ticket=ticket)
-    check = Check(ticket, seen, started_at=1, etag="", revision=0)
+    token, seen = store.next_token("prod", 1)
+    encoded = encode(sections, {}, token=token)
+    check = Check(token, seen, started_at=1, etag="", revision=0)
     publisher = Publisher("prod", store, FakeClock())
     publisher.publish(check, FlagSet(provider, sections, {}), encoded, "writer", Changes())
     return Client("prod", store=RecordsReader(store.records))

@@ -1,4 +1,4 @@
-"""One pipeline for every ring: what it costs, what it refuses, and what it mends."""
+"""One pipeline for every sync request: what it costs, what it refuses, and what it mends."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.layout import (
-    Head,
     Key,
-    Pulse,
-    head_key,
+    SnapshotRecord,
+    SourceState,
+    chunks_namespace,
     history_key,
-    pieces_namespace,
-    pulse_key,
+    snapshot_key,
+    state_key,
 )
 from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from simulators.reader_store import RecordsReader, pieces_of
+from simulators.reader_store import RecordsReader, chunks_of
 from storesync import errors
-from storesync.budget import Budget
-from storesync.model import Ring, Secret, Source
-from storesync.patience import Limits
+from storesync.deadline import Deadline
+from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import HOLD_MS, MARGIN_MS, SPACING_MS, VERIFY_MS, Sync, fingerprint
 from storesync.providers import get
+from storesync.retry_policy import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flagstore.layout import Record
-    from storesync.model import Answer, Report
-    from storesync.stores.base import Fence, Sets, Write
+    from storesync.model import FetchResult, Report
+    from storesync.stores.base import Condition, Sets, Write
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
-SCHEDULE = Ring("prod", trigger="schedule")
+SCHEDULE = SyncRequest("prod", trigger="schedule")
 HOUR_S = 3_600
 LAUNCHDARKLY_FLAG = {
     "key": "a",
@@ -47,7 +47,7 @@ LAUNCHDARKLY_FLAG = {
     "variations": [True],
     "fallthrough": {"variation": 0},
 }
-WRITES = frozenset({"draw", "heartbeat", "publish", "project", "put", "expire", "pin"})
+WRITES = frozenset({"next_token", "heartbeat", "publish", "project", "put", "expire", "pin"})
 
 
 @dataclass
@@ -57,11 +57,11 @@ class Recording(ModelProvider):
     sent: list[str] = field(default_factory=list)
 
     def fetch(
-        self, source: Source, http: object, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
-        """Note the ETag and answer."""
+        self, source: Source, http: object, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
+        """Note the ETag and response."""
         self.sent.append(etag)
-        return super().fetch(source, http, etag, missed=missed)
+        return super().fetch(source, http, etag, unmet=unmet)
 
 
 class Rig:
@@ -75,7 +75,7 @@ class Rig:
 
     def sync(
         self,
-        *rings: Ring,
+        *requests: SyncRequest,
         seconds: float = 300,
         source: Source = SOURCE,
         store: MemoryStore | None = None,
@@ -83,7 +83,7 @@ class Rig:
         replicas: int = 1,
         allow_shrink: str = "",
     ) -> Report:
-        """Run one sync; of the schedule, unless rings are given."""
+        """Run one sync; of the schedule, unless sync requests are given."""
         self.steps.clear()
         self.clock.slept.clear()
         self.provider.fetches = 0
@@ -93,12 +93,12 @@ class Rig:
             self.provider,
             store or self.store(),
             http=NoHttp(),  # type: ignore[arg-type]
-            budget=Budget(self.clock, random.Random(1), seconds),
+            deadline=Deadline(self.clock, random.Random(1), seconds),
             limits=limits,
             replicas=replicas,
             allow_shrink=allow_shrink,
         )
-        return sync.run(rings or [SCHEDULE])
+        return sync.run(requests or [SCHEDULE])
 
     def store(self, step: Callable[[str], None] = lambda _: None) -> MemoryStore:
         """Return a store over the shared records that notes its steps."""
@@ -113,21 +113,21 @@ class Rig:
         """Return the steps of the last sync that write."""
         return [step for step in self.steps if step in WRITES]
 
-    def pulse(self) -> Pulse:
-        """Return the pulse."""
-        return Pulse.from_record(self.records.get(pulse_key("prod"), {}))
+    def state(self) -> SourceState:
+        """Return the source state."""
+        return SourceState.from_record(self.records.get(state_key("prod"), {}))
 
-    def pulse_record(self) -> dict[str, Any]:
-        """Return the pulse's record, to change it."""
-        return self.records[pulse_key("prod")]
+    def state_record(self) -> dict[str, Any]:
+        """Return the source state's record, to change it."""
+        return self.records[state_key("prod")]
 
-    def head(self) -> Head:
-        """Return the head."""
-        return Head.from_record(self.records[head_key("prod")])
+    def snapshot_record(self) -> SnapshotRecord:
+        """Return the snapshot record."""
+        return SnapshotRecord.from_record(self.records[snapshot_key("prod")])
 
     def data(self) -> dict[Key, Record]:
-        """Return a copy of all records but the pulse."""
-        return {key: dict(value) for key, value in self.records.items() if key != pulse_key("prod")}
+        """Return a copy of all records but the source state."""
+        return {key: dict(value) for key, value in self.records.items() if key != state_key("prod")}
 
     def read(self) -> dict[str, Any]:
         """Return the flags that a reader that starts now sees."""
@@ -172,9 +172,9 @@ def once(action: Callable[[], Any]) -> Callable[[], None]:
     return on_fetch
 
 
-def webhook(rig: Rig, *wanted: str, ago_s: float = 0.0, trigger: str = "webhook") -> Ring:
-    """Return a ring that was sent so many seconds ago."""
-    return Ring("prod", wanted, round((rig.clock.now() - ago_s) * 1000), trigger)
+def webhook(rig: Rig, *required: str, ago_s: float = 0.0, trigger: str = "webhook") -> SyncRequest:
+    """Return a sync request that was sent so many seconds ago."""
+    return SyncRequest("prod", required, round((rig.clock.now() - ago_s) * 1000), trigger)
 
 
 # -- what it costs ------------------------------------------------------------------------------
@@ -186,41 +186,41 @@ def test_a_first_check_publishes() -> None:
     report = rig.sync()
     assert (report.outcome, report.fetches, report.counts["flags"]) == ("published", 1, 5)
     assert report.changes.added == tuple(f"flags/{key}" for key in numbered(5))
-    assert rig.writes() == ["draw", "publish", "project"]
+    assert rig.writes() == ["next_token", "publish", "project"]
     assert rig.in_sync()
-    pulse = rig.pulse()
-    assert pulse.published == pulse.ticket == pulse.projected == report.ticket
-    assert report.digest == pulse.digest == rig.head().digest
+    state = rig.state()
+    assert state.published == state.token == state.rows_version == report.token
+    assert report.digest == state.digest == rig.snapshot_record().digest
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_unchanged_costs_a_ticket_and_a_heartbeat(etags: bool) -> None:
+def test_unchanged_costs_a_token_and_a_heartbeat(etags: bool) -> None:
     """No flag data is written or even read, whether the provider knows ETags or not."""
     rig = Rig(numbered(1_000), etags=etags)
     rig.sync()
     before = rig.data()
     rig.clock.advance(60)
     report = rig.sync()
-    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.steps == ["next_token", "heartbeat"]
     assert rig.data() == before
     assert report.outcome == "unchanged"
-    assert rig.pulse().ticket == report.ticket == rig.pulse().published + 1
-    assert rig.pulse().checked_at == round(rig.clock.now() * 1000) == report.checked_at
+    assert rig.state().token == report.token == rig.state().published + 1
+    assert rig.state().checked_at == round(rig.clock.now() * 1000) == report.checked_at
 
 
 def test_one_changed_flag_of_a_thousand_costs_three_steps() -> None:
-    """A ticket, a publication, and the one row that changed."""
+    """A fencing token, a publication, and the one row that changed."""
     rig = Rig(numbered(1_000))
     rig.sync()
     before = rig.data()
     rig.provider.change(f0007=-1)
     report = rig.sync()
-    assert rig.writes() == ["draw", "publish", "project"]
+    assert rig.writes() == ["next_token", "publish", "project"]
     assert report.changes.changed == ("flags/f0007",)
     after = rig.data()
     assert {key for key in after if after[key] != before.get(key)} == {
-        head_key("prod"),
-        history_key("prod", report.ticket),
+        snapshot_key("prod"),
+        history_key("prod", report.token),
         Key("prod:flags", "f0007"),
     }
     assert rig.in_sync()
@@ -249,7 +249,7 @@ def test_a_new_etag_of_the_same_content_is_kept() -> None:
     assert rig.sync().outcome == "unchanged"
     assert rig.sync().outcome == "unchanged"
     assert rig.provider.sent == ['"2"']
-    assert rig.pulse().revision == 2
+    assert rig.state().revision == 2
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def test_another_writer_sends_no_etag_and_publishes_anew(source: Source) -> None
     """Whatever else shapes the set has changed: the old ETag means nothing, nor do the rows."""
     rig = Rig()
     rig.sync()
-    published = rig.pulse().published
+    published = rig.state().published
     assert rig.sync(source=source).outcome == "published"
     assert rig.provider.sent == [""]
-    assert rig.pulse().published > published
-    assert rig.pulse().writer == fingerprint(source) != fingerprint(SOURCE)
+    assert rig.state().published > published
+    assert rig.state().config_fingerprint == fingerprint(source) != fingerprint(SOURCE)
     rig.sync(source=source)
     assert rig.provider.sent == ['"1"']
 
@@ -280,21 +280,21 @@ def test_a_new_credential_is_no_other_writer() -> None:
 
 
 def test_without_rows_none_are_written() -> None:
-    """A source that wants no rows has none, and the pulse does not wait for them."""
+    """A source that wants no rows has none, and the source state does not wait for them."""
     rig = Rig()
     rig.sync(source=replace(SOURCE, rows=False))
     assert rig.rows() == {}
-    assert rig.pulse().projected == rig.pulse().published
+    assert rig.state().rows_version == rig.state().published
     rig.sync(source=replace(SOURCE, rows=False))
-    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.steps == ["next_token", "heartbeat"]
 
 
 def test_replicas_are_published_as_well() -> None:
-    """As many heads as the setting says, in the same step."""
+    """As many snapshot records as the setting says, in the same step."""
     rig = Rig()
     rig.sync(replicas=3)
-    heads = {key for key in rig.records if key.namespace.startswith("prod:$head")}
-    assert heads == {head_key("prod", replica) for replica in range(3)}
+    snapshot_records = {key for key in rig.records if key.namespace.startswith("prod:$snapshot")}
+    assert snapshot_records == {snapshot_key("prod", replica) for replica in range(3)}
 
 
 # -- the hourly verification --------------------------------------------------------------------
@@ -302,21 +302,21 @@ def test_replicas_are_published_as_well() -> None:
 
 @pytest.mark.parametrize("etags", [True, False])
 def test_once_an_hour_nothing_is_taken_for_granted(etags: bool) -> None:
-    """A check goes without ETag and reads head and rows; it writes no flag data if all is well."""
+    """A check without ETag reads snapshot and rows, and writes no flag data if all is well."""
     rig = Rig(etags=etags)
     rig.sync()
     rig.clock.advance(HOUR_S - 1)
     rig.sync()
-    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.steps == ["next_token", "heartbeat"]
     before = rig.data()
     rig.clock.advance(1)
     assert rig.sync().outcome == "unchanged"
     assert rig.provider.sent == [""]
-    assert rig.writes() == ["draw", "heartbeat", "project"]
+    assert rig.writes() == ["next_token", "heartbeat", "project"]
     assert rig.data() == before
     rig.clock.advance(VERIFY_MS / 1000 - 1)
     rig.sync()
-    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.steps == ["next_token", "heartbeat"]
 
 
 @pytest.mark.parametrize(
@@ -329,39 +329,39 @@ def test_once_an_hour_nothing_is_taken_for_granted(etags: bool) -> None:
         {"index_digest": "0" * 64},
         {"digest": "0" * 64},
         {"provider": None},
-        {"ticket": None},
-        {"ticket": 1},
-        {"pieces": "[1,"},
+        {"token": None},
+        {"token": 1},
+        {"chunks": "[1,"},
     ],
 )
-def test_the_hourly_check_repairs_a_damaged_head(damage: dict[str, Any]) -> None:
+def test_the_hourly_check_repairs_a_damaged_snapshot(damage: dict[str, Any]) -> None:
     """Though the provider has nothing new, readers get a whole set again."""
     rig = Rig()
     rig.sync()
-    record = {**rig.records[head_key("prod")], **damage}
-    rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
+    record = {**rig.records[snapshot_key("prod")], **damage}
+    rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
     assert rig.sync().outcome == "unchanged"
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "published"
     assert rig.in_sync()
-    assert rig.head().ticket == rig.pulse().published
+    assert rig.snapshot_record().token == rig.state().published
 
 
-def test_the_hourly_check_repairs_a_head_that_is_gone() -> None:
-    """A deleted head is published anew."""
+def test_the_hourly_check_repairs_a_snapshot_that_is_gone() -> None:
+    """A deleted snapshot record is published anew."""
     rig = Rig()
     rig.sync()
-    del rig.records[head_key("prod")]
+    del rig.records[snapshot_key("prod")]
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "published"
     assert rig.in_sync()
 
 
-def test_a_change_repairs_a_damaged_head_at_once() -> None:
-    """Who has something new to publish needs no old head for it; rows are compared one by one."""
+def test_a_change_repairs_a_damaged_snapshot_at_once() -> None:
+    """Publishing a new set needs no old snapshot; rows are compared one by one."""
     rig = Rig({"a": 1, "b": 1})
     rig.sync()
-    rig.records[head_key("prod")]["body"] = b"other"
+    rig.records[snapshot_key("prod")]["body"] = b"other"
     del rig.records[Key("prod:flags", "b")]
     rig.provider.change(a=2)
     report = rig.sync()
@@ -369,18 +369,18 @@ def test_a_change_repairs_a_damaged_head_at_once() -> None:
     assert rig.in_sync()
 
 
-def test_the_hourly_check_repairs_a_lost_piece() -> None:
-    """A large body of which a piece is gone is written again, under a new ticket."""
+def test_the_hourly_check_repairs_a_lost_chunk() -> None:
+    """A large body of which a chunk is gone is written again, under a new fencing token."""
     rig = Rig(large(1))
     rig.sync()
-    del rig.records[pieces_of(rig.records, rig.pulse().published)[1]]
+    del rig.records[chunks_of(rig.records, rig.state().published)[1]]
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "published"
     assert rig.read() == rig.provider.flags
 
 
 def large(seed: int) -> dict[str, Any]:
-    """Return flags too large for a head."""
+    """Return flags too large for a snapshot record."""
     rng = random.Random(seed)
     return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
 
@@ -389,7 +389,7 @@ def test_the_hourly_check_repairs_rows() -> None:
     """A row that was lost, changed or added by someone else is mended without a publication."""
     rig = Rig(numbered(5))
     rig.sync()
-    published = rig.pulse().published
+    published = rig.state().published
     del rig.records[Key("prod:flags", "f0000")]
     rig.records[Key("prod:flags", "f0001")]["item"] = "-1"
     foreign = Key("prod:flags", "foreign")
@@ -401,15 +401,15 @@ def test_the_hourly_check_repairs_rows() -> None:
     rig.clock.advance(HOUR_S)
     assert rig.sync().outcome == "unchanged"
     assert rig.in_sync()
-    assert rig.pulse().published == published
+    assert rig.state().published == published
     assert neighbour in rig.records
 
 
 # -- a provider that lags -----------------------------------------------------------------------
 
 
-def test_a_wanted_revision_is_waited_for() -> None:
-    """The provider's answers lag behind its webhook for a moment: the ring ends with the change."""
+def test_a_required_revision_is_waited_for() -> None:
+    """The provider's responses lag behind its webhook: the request still ends with the change."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
@@ -420,8 +420,8 @@ def test_a_wanted_revision_is_waited_for() -> None:
 
     rig.provider.on_fetch = catch_up
     report = rig.sync(webhook(rig, "2"))
-    assert (report.outcome, report.lagging, report.fetches) == ("published", False, 3)
-    assert rig.writes() == ["draw", "draw", "draw", "publish", "project"]
+    assert (report.outcome, report.behind, report.fetches) == ("published", False, 3)
+    assert rig.writes() == ["next_token", "next_token", "next_token", "publish", "project"]
     assert rig.clock.slept == [0.2, 0.4]
     assert rig.read() == {"a": 2}
 
@@ -432,9 +432,9 @@ def test_a_provider_is_told_what_it_has_not_reached() -> None:
     rig.sync()
     rig.clock.advance(60)
     told: list[tuple[str, ...]] = []
-    rig.provider.on_fetch = lambda: told.append(rig.provider.missed)
+    rig.provider.on_fetch = lambda: told.append(rig.provider.unmet)
     rig.sync(webhook(rig, "9"), webhook(rig, "1"))
-    assert rig.provider.missed == ("1", "9")
+    assert rig.provider.unmet == ("1", "9")
     assert told[:3] == [(), (), ("1", "9")]
 
 
@@ -444,7 +444,7 @@ def test_waiting_for_a_revision_ends() -> None:
     rig.sync()
     rig.clock.advance(60)
     report = rig.sync(webhook(rig, "9"))
-    assert (report.outcome, report.lagging) == ("unchanged", True)
+    assert (report.outcome, report.behind) == ("unchanged", True)
     assert report.fetches <= 6
     assert sum(rig.clock.slept) <= Limits().settle_s
 
@@ -456,18 +456,18 @@ def test_what_a_lagging_provider_has_is_published() -> None:
     rig.clock.advance(60)
     rig.provider.change(a=2)
     report = rig.sync(webhook(rig, "9"))
-    assert (report.outcome, report.lagging) == ("published", True)
+    assert (report.outcome, report.behind) == ("published", True)
     assert rig.read() == {"a": 2}
 
 
-def test_all_rings_of_a_batch_are_waited_for() -> None:
-    """The newest of several wanted revisions counts."""
+def test_all_requests_of_a_batch_are_waited_for() -> None:
+    """The newest of several required revisions counts."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
     rig.provider.change(a=2)
-    assert rig.sync(webhook(rig, "2"), webhook(rig, "3")).lagging
-    assert not rig.sync(webhook(rig, "2"), webhook(rig, "1")).lagging
+    assert rig.sync(webhook(rig, "2"), webhook(rig, "3")).behind
+    assert not rig.sync(webhook(rig, "2"), webhook(rig, "1")).behind
 
 
 def test_there_is_no_waiting_without_time() -> None:
@@ -477,14 +477,14 @@ def test_there_is_no_waiting_without_time() -> None:
     rig.clock.advance(60)
     rig.provider.change(a=2)
     report = rig.sync(webhook(rig, "9"), seconds=Limits().publish_s + 0.1)
-    assert (report.outcome, report.lagging, rig.clock.slept) == ("published", True, [])
+    assert (report.outcome, report.behind, rig.clock.slept) == ("published", True, [])
 
 
 # -- a provider that goes back ------------------------------------------------------------------
 
 
-def answers(rig: Rig, *states: tuple[int, dict[str, Any]]) -> Callable[[], None]:
-    """Return what lets the provider answer with these states in turn, the last one for ever."""
+def responses(rig: Rig, *states: tuple[int, dict[str, Any]]) -> Callable[[], None]:
+    """Return what lets the provider response with these states in turn, the last one for ever."""
     left = list(states)
 
     def on_fetch() -> None:
@@ -493,24 +493,24 @@ def answers(rig: Rig, *states: tuple[int, dict[str, Any]]) -> Callable[[], None]
     return on_fetch
 
 
-def test_an_older_answer_is_not_published() -> None:
-    """One stale node of the provider's answers: asked again, and what is published stays."""
+def test_an_older_response_is_not_published() -> None:
+    """One stale node of the provider's responses: asked again, and what is published stays."""
     rig = Rig({"a": "new"}, revision=7)
     rig.sync()
-    published = rig.pulse().published
-    rig.provider.on_fetch = answers(rig, (6, {"a": "old"}), (7, {"a": "new"}))
+    published = rig.state().published
+    rig.provider.on_fetch = responses(rig, (6, {"a": "old"}), (7, {"a": "new"}))
     report = rig.sync()
     assert (report.outcome, report.fetches) == ("unchanged", 2)
-    assert rig.writes() == ["draw", "draw", "heartbeat"]
-    assert (rig.pulse().published, rig.read()) == (published, {"a": "new"})
+    assert rig.writes() == ["next_token", "next_token", "heartbeat"]
+    assert (rig.state().published, rig.read()) == (published, {"a": "new"})
 
 
-def test_an_older_answer_is_asked_for_twice_more() -> None:
+def test_an_older_response_is_asked_for_twice_more() -> None:
     """Within one sync; whatever it is then, the sync request comes again."""
     rig = Rig({"a": "new"}, revision=7)
     rig.sync()
     states = [(6, {"a": number % 2}) for number in range(30)]
-    rig.provider.on_fetch = answers(rig, *states)
+    rig.provider.on_fetch = responses(rig, *states)
     with pytest.raises(errors.SuspectSetError) as caught:
         rig.sync()
     assert (rig.provider.fetches, rig.clock.slept) == (3, [1.0, 1.0])
@@ -519,25 +519,25 @@ def test_an_older_answer_is_asked_for_twice_more() -> None:
 
 
 def test_what_the_provider_insists_on_is_published() -> None:
-    """Once it has held for minutes, by a scheduled check; a newer answer begins it anew."""
+    """Once it has held for minutes, by a scheduled check; a newer response begins it anew."""
     rig = Rig({"a": "new"}, revision=7)
     rig.sync()
     older, newer = (1, {"a": "again"}), (7, {"a": "new"})
-    for answer, outcome in ((older, ""), (newer, "unchanged"), (older, ""), (older, "published")):
+    for response, outcome in ((older, ""), (newer, "unchanged"), (older, ""), (older, "published")):
         rig.clock.advance(HOLD_MS / 1000)
-        rig.provider.on_fetch = answers(rig, answer)
+        rig.provider.on_fetch = responses(rig, response)
         with nullcontext() if outcome else pytest.raises(errors.SuspectSetError):
             assert rig.sync().outcome == outcome
     assert rig.read() == {"a": "again"}
-    assert rig.pulse().revision == 1
-    assert rig.pulse().suspect == ""
+    assert rig.state().revision == 1
+    assert rig.state().suspect == ""
 
 
-def test_an_older_answer_is_not_published_for_lack_of_time() -> None:
+def test_an_older_response_is_not_published_for_lack_of_time() -> None:
     """When there is no time to ask again, the sync request comes again."""
     rig = Rig({"a": "new"}, revision=7)
     rig.sync()
-    rig.provider.on_fetch = answers(rig, (6, {"a": "old"}))
+    rig.provider.on_fetch = responses(rig, (6, {"a": "old"}))
     with pytest.raises(errors.SuspectSetError, match="older than what is published"):
         rig.sync(seconds=0.9, limits=Limits(publish_s=0.6))
     assert rig.read() == {"a": "new"}
@@ -545,38 +545,38 @@ def test_an_older_answer_is_not_published_for_lack_of_time() -> None:
 
 # -- a provider that fails ----------------------------------------------------------------------
 
-RETRIED = [errors.ProviderUnavailableError("503"), errors.MalformedAnswerError("half a set")]
+RETRIED = [errors.ProviderUnavailableError("503"), errors.MalformedResponseError("half a set")]
 FINAL = [errors.CredentialsRefusedError("401"), errors.EndpointNotFoundError("404")]
 
 
 @pytest.mark.parametrize("fault", RETRIED)
-def test_a_fault_that_may_pass_is_tried_again_under_a_new_ticket(fault: Exception) -> None:
-    """Three times; each attempt has a ticket of its own, and waits a little longer."""
+def test_a_fault_that_may_pass_is_tried_again_under_a_new_token(fault: Exception) -> None:
+    """Three times; each attempt has a fencing token of its own, and waits a little longer."""
     rig = Rig()
     rig.sync()
     rig.provider.change(a=2)
     rig.provider.on_fetch = raising(fault, fault, fault)
     report = rig.sync()
     assert (report.outcome, report.fetches) == ("published", 4)
-    assert rig.writes() == ["draw"] * 4 + ["publish", "project"]
+    assert rig.writes() == ["next_token"] * 4 + ["publish", "project"]
     assert len(rig.clock.slept) == 3
     assert all(seconds <= 5.0 for seconds in rig.clock.slept)
     assert rig.in_sync()
 
 
 @pytest.mark.parametrize("fault", RETRIED)
-def test_a_fault_that_stays_gives_the_ring_back(fault: Exception) -> None:
-    """After four attempts the ring goes back to the queue; the store is as it was."""
+def test_a_fault_that_stays_gives_the_request_back(fault: Exception) -> None:
+    """After four attempts the sync request goes back to the queue; the store is as it was."""
     rig = Rig()
     rig.sync()
-    before, pulse = rig.data(), rig.pulse()
+    before, state = rig.data(), rig.state()
     rig.provider.on_fetch = raising(*[fault] * 9)
     with pytest.raises(type(fault)):
         rig.sync()
-    assert rig.writes() == ["draw"] * 4
+    assert rig.writes() == ["next_token"] * 4
     assert rig.data() == before
-    drawn = {"drawn": pulse.drawn + 4, "drawn_nonce": rig.pulse().drawn_nonce}
-    assert rig.pulse() == pulse._replace(**drawn)
+    issued = {"issued": state.issued + 4, "issued_nonce": rig.state().issued_nonce}
+    assert rig.state() == state._replace(**issued)
 
 
 @pytest.mark.parametrize("fault", FINAL)
@@ -588,7 +588,7 @@ def test_a_fault_that_no_retry_mends_is_raised_at_once(fault: Exception) -> None
     rig.provider.on_fetch = raising(fault)
     with pytest.raises(type(fault)):
         rig.sync()
-    assert (rig.writes(), rig.clock.slept) == (["draw"], [])
+    assert (rig.writes(), rig.clock.slept) == (["next_token"], [])
     assert rig.data() == before
 
 
@@ -602,12 +602,12 @@ def test_the_time_that_the_provider_asks_for_is_waited() -> None:
 
 @pytest.mark.parametrize("asked", [61.0, 60.0, 58.0])
 def test_longer_than_the_time_that_is_left_is_not_waited_for(asked: float) -> None:
-    """When no time would be left to publish, the ring is given back at once with the reason."""
+    """When no time would be left to publish, the request is given back at once with the reason."""
     rig = Rig()
     rig.provider.on_fetch = raising(errors.ProviderUnavailableError("429", retry_after_s=asked))
     with pytest.raises(errors.ProviderUnavailableError, match="429"):
         rig.sync(seconds=60)
-    assert (rig.clock.slept, rig.writes()) == ([], ["draw"])
+    assert (rig.clock.slept, rig.writes()) == ([], ["next_token"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -617,7 +617,7 @@ def test_what_json_cannot_say_is_malformed(value: float) -> None:
     rig.sync()
     before = rig.data()
     rig.provider.change(a=value)
-    with pytest.raises(errors.MalformedAnswerError, match="JSON"):
+    with pytest.raises(errors.MalformedResponseError, match="JSON"):
         rig.sync()
     assert rig.data() == before
 
@@ -626,18 +626,18 @@ def test_what_json_cannot_say_is_malformed(value: float) -> None:
 
 
 def test_a_refused_set_is_noted_and_not_published() -> None:
-    """What is published and its rows stay, and the pulse says what was refused."""
+    """What is published and its rows stay, and the source state says what was refused."""
     rig = Rig(numbered(100))
     rig.sync()
-    before, pulse = rig.data(), rig.pulse()
+    before, state = rig.data(), rig.state()
     rig.provider.flags = numbered(69)
     rig.provider.revision += 1
     with pytest.raises(errors.RefusedSetError, match=r"31 .*of 100 flags are gone") as caught:
         rig.sync()
     assert not caught.value.retryable
     assert rig.data() == before
-    drawn = {"drawn": pulse.drawn + 1, "drawn_nonce": rig.pulse().drawn_nonce}
-    assert rig.pulse() == pulse._replace(**drawn, refused=caught.value.digest)
+    issued = {"issued": state.issued + 1, "issued_nonce": rig.state().issued_nonce}
+    assert rig.state() == state._replace(**issued, refused=caught.value.digest)
 
 
 def test_a_person_allows_that_very_set() -> None:
@@ -657,7 +657,7 @@ def test_a_person_allows_that_very_set() -> None:
     rig.provider.revision += 1
     report = rig.sync(allow_shrink=digest)
     assert (report.outcome, report.digest) == ("published", digest)
-    assert rig.pulse().refused == ""
+    assert rig.state().refused == ""
     assert rig.in_sync()
 
 
@@ -672,7 +672,7 @@ def test_what_is_accepted_afterwards_clears_the_refusal() -> None:
     rig.provider.flags = numbered(100)
     rig.provider.revision += 1
     assert rig.sync().outcome == "unchanged"
-    assert rig.pulse().refused == ""
+    assert rig.state().refused == ""
 
 
 @pytest.mark.parametrize("flags", [{}, {"a": 1}])
@@ -705,7 +705,7 @@ def test_a_damaged_history_is_no_reason_to_refuse() -> None:
     """When the version of a day ago can't be read, the comparison with now has to do."""
     rig = Rig(numbered(100))
     rig.sync()
-    first = rig.pulse().published
+    first = rig.state().published
     rig.clock.advance(25 * HOUR_S)
     rig.provider.change(f0000=None)
     rig.sync()
@@ -715,11 +715,11 @@ def test_a_damaged_history_is_no_reason_to_refuse() -> None:
 
 
 @pytest.mark.parametrize("hourly", [True, False])
-def test_a_damaged_head_does_not_open_the_way_for_an_empty_set(hourly: bool) -> None:
+def test_a_damaged_snapshot_does_not_open_the_way_for_an_empty_set(hourly: bool) -> None:
     """What was published is in the history as well, and a loss is refused by it."""
     rig = Rig(numbered(100))
     rig.sync()
-    rig.records[head_key("prod")]["body"] = b"other"
+    rig.records[snapshot_key("prod")]["body"] = b"other"
     if hourly:
         rig.clock.advance(HOUR_S)
     rig.provider.flags = {}
@@ -733,14 +733,14 @@ def test_a_damaged_head_does_not_open_the_way_for_an_empty_set(hourly: bool) -> 
     assert rig.in_sync()
 
 
-def test_a_head_that_is_newer_than_its_pulse_does_not_open_the_way_either() -> None:
+def test_a_snapshot_that_is_newer_than_its_state_does_not_open_the_way_either() -> None:
     """In a table restored from a backup the items may be some moments apart."""
     rig = Rig(numbered(100))
     rig.sync()
-    pulse = dict(rig.pulse_record())
+    state = dict(rig.state_record())
     rig.provider.change(f0000=None)
     rig.sync()
-    rig.records[pulse_key("prod")] = {**pulse, "drawn": rig.pulse().drawn}
+    rig.records[state_key("prod")] = {**state, "issued": rig.state().issued}
     rig.provider.flags = {}
     rig.provider.revision += 1
     with pytest.raises(errors.RefusedSetError, match="none of 100 flags"):
@@ -766,7 +766,7 @@ def test_segments_are_guarded_by_their_members() -> None:
 
 def pin(rig: Rig, seconds: float = 60) -> None:
     """Pin the source for so long."""
-    rig.pulse_record()["pinned"] = round((rig.clock.now() + seconds) * 1000)
+    rig.state_record()["pinned"] = round((rig.clock.now() + seconds) * 1000)
 
 
 def test_while_pinned_nothing_is_done() -> None:
@@ -776,7 +776,7 @@ def test_while_pinned_nothing_is_done() -> None:
     pin(rig)
     rig.provider.change(a=2)
     assert rig.sync().outcome == "pinned"
-    assert (rig.writes(), rig.provider.fetches) == (["draw"], 0)
+    assert (rig.writes(), rig.provider.fetches) == (["next_token"], 0)
     assert rig.read() == {"a": 1}
     rig.clock.advance(60)
     assert rig.sync().outcome == "published"
@@ -788,12 +788,12 @@ def test_a_pin_that_comes_during_the_fetch_holds(change: dict[str, Any]) -> None
     """Between drawing and completing someone pins: neither a set nor a heartbeat gets through."""
     rig = Rig()
     rig.sync()
-    ticket = rig.pulse().ticket
+    token = rig.state().token
     rig.provider.change(**change)
     rig.provider.on_fetch = once(lambda: pin(rig))
     assert rig.sync().outcome == "pinned"
     assert rig.read() == {"a": 1}
-    assert rig.pulse().ticket == ticket
+    assert rig.state().token == token
 
 
 # -- overlapping checks -------------------------------------------------------------------------
@@ -810,13 +810,13 @@ def rival(rig: Rig) -> Callable[[], Any]:
             rig.provider,
             MemoryStore(rig.records),
             http=NoHttp(),  # type: ignore[arg-type]
-            budget=Budget(rig.clock, random.Random(2), 300),
+            deadline=Deadline(rig.clock, random.Random(2), 300),
         ).run([SCHEDULE])
 
     return run
 
 
-def test_a_later_check_that_completed_first_serves_this_ring_too() -> None:
+def test_a_later_check_that_completed_first_serves_this_request_too() -> None:
     """It drew later, so it fetched later: nothing is left to do."""
     rig = Rig()
     rig.sync()
@@ -824,13 +824,13 @@ def test_a_later_check_that_completed_first_serves_this_ring_too() -> None:
     rig.provider.on_fetch = once(rival(rig))
     report = rig.sync()
     assert (report.outcome, report.fetches) == ("superseded", 1)
-    assert rig.writes() == ["draw", "publish"]
-    assert report.ticket == rig.pulse().ticket
+    assert rig.writes() == ["next_token", "publish"]
+    assert report.token == rig.state().token
     assert rig.in_sync()
 
 
 def test_a_later_check_that_has_not_reached_the_revision_serves_nothing() -> None:
-    """What this ring wanted was not seen by the check that won: draw and fetch again."""
+    """What this sync request wanted was not seen by the check that won: draw and fetch again."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
@@ -842,52 +842,52 @@ def test_a_later_check_that_has_not_reached_the_revision_serves_nothing() -> Non
     rig.provider.on_fetch = once(overtaken_then_changed)
     report = rig.sync(webhook(rig, "2"))
     assert report.outcome == "published"
-    assert rig.writes() == ["draw", "publish", "draw", "publish", "project"]
+    assert rig.writes() == ["next_token", "publish", "next_token", "publish", "project"]
     assert rig.read() == {"a": 2}
 
 
 def test_an_earlier_check_that_completed_first_serves_nothing() -> None:
-    """It drew before, and may not have seen what rang: draw and fetch again."""
+    """It drew before, and may not have seen what requested a sync: draw and fetch again."""
     rig = Rig()
     rig.sync()
-    earlier, seen = rig.store().draw("prod", 0)
+    earlier, seen = rig.store().next_token("prod", 0)
     rig.provider.change(a=2)
     rig.provider.on_fetch = once(lambda: complete(rig, earlier, seen))
     report = rig.sync()
     assert (report.outcome, report.fetches) == ("published", 2)
-    assert rig.writes() == ["draw", "publish", "draw", "publish", "project"]
+    assert rig.writes() == ["next_token", "publish", "next_token", "publish", "project"]
     assert rig.read() == {"a": 2}
 
 
-def complete(rig: Rig, ticket: int, seen: Pulse) -> None:
+def complete(rig: Rig, token: int, seen: SourceState) -> None:
     """Complete another check, as a heartbeat does."""
-    record = rig.pulse_record()
-    assert record["ticket"] == seen.ticket
-    rig.records[pulse_key("prod")] = {**record, "ticket": ticket}
+    record = rig.state_record()
+    assert record["token"] == seen.token
+    rig.records[state_key("prod")] = {**record, "token": token}
 
 
-def test_overtaken_every_time_the_ring_comes_again() -> None:
-    """The tickets of one sync are bounded."""
+def test_overtaken_every_time_the_request_comes_again() -> None:
+    """The fencing tokens of one sync are bounded."""
     rig = Rig()
     rig.sync()
     rig.provider.change(a=2)
-    tickets = iter(range(1, 100))
+    tokens = iter(range(1, 100))
 
     def overtake() -> None:
-        record = rig.pulse_record()
-        rig.records[pulse_key("prod")] = {**record, "ticket": next(tickets)}
+        record = rig.state_record()
+        rig.records[state_key("prod")] = {**record, "token": next(tokens)}
 
     rig.provider.on_fetch = overtake
     with pytest.raises(errors.NotSettledError) as caught:
         rig.sync()
     assert caught.value.retryable
-    assert rig.writes() == ["draw", "publish"] * Limits().tickets
+    assert rig.writes() == ["next_token", "publish"] * Limits().tokens
     assert rig.read() == {"a": 1}
 
 
 @pytest.mark.parametrize("lost", ["the draw", "the last check as well"])
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_sync_whose_ticket_the_store_lost_fetches_again(lost: str, others: int) -> None:
+def test_a_sync_whose_token_the_store_lost_fetches_again(lost: str, others: int) -> None:
     """Others draw its number, and the one that it saw: it takes neither for what it knows."""
     rig = Rig()
     rig.sync()
@@ -905,34 +905,36 @@ def test_a_sync_whose_ticket_the_store_lost_fetches_again(lost: str, others: int
         rig.records.update(kept)
         for value in range(others):
             rig.provider.change(a=3 + value)
-            budget = Budget(rig.clock, random.Random(1), 300)
+            deadline = Deadline(rig.clock, random.Random(1), 300)
             http, store = NoHttp(), MemoryStore(rig.records)
-            Sync(SOURCE, rig.provider, store, http=http, budget=budget).run([SCHEDULE])  # type: ignore[arg-type]
+            Sync(SOURCE, rig.provider, store, http=http, deadline=deadline).run([SCHEDULE])  # type: ignore[arg-type]
 
     rig.provider.on_fetch = lose
     report = rig.sync()
-    assert rig.writes().count("draw") == 2
+    assert rig.writes().count("next_token") == 2
     assert report.outcome == ("unchanged" if others else "published")
-    assert report.ticket == rig.pulse().ticket
+    assert report.token == rig.state().token
     assert rig.read() == rig.provider.flags
 
 
 class Twice(MemoryStore):
-    """A store whose answer gets lost, so that each completing step is sent a second time."""
+    """A store whose response gets lost, so that each completing step is sent a second time."""
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
         """Commit, and again."""
-        super().commit(source, fence, sets, writes)
-        if "ticket" in sets:
-            super().commit(source, fence, sets, writes)
+        super().commit(source, condition, sets, writes)
+        if "token" in sets:
+            super().commit(source, condition, sets, writes)
 
 
 def test_my_own_step_repeated_is_no_defeat() -> None:
-    """The fence is lost to this very check: it has completed, and rows follow with the next."""
+    """The condition is lost to this very check: it has completed, and rows follow with the next."""
     rig = Rig()
     report = rig.sync(store=Twice(rig.records))
     assert report.outcome == "published"
-    assert report.ticket == rig.pulse().published
+    assert report.token == rig.state().published
     assert rig.rows() == {}
     assert rig.sync(store=Twice(rig.records)).outcome == "unchanged"
     assert rig.sync().outcome == "unchanged"
@@ -968,12 +970,12 @@ def test_rows_that_fail_are_finished_by_the_next_check(error: Exception) -> None
     assert (report.outcome, report.rows_error) == ("published", str(error))
     assert rig.read() == rig.provider.flags
     assert len(rig.rows()) == 1 + 99
-    assert rig.pulse().projected != rig.pulse().published
+    assert rig.state().rows_version != rig.state().published
     report = rig.sync()
     assert (report.outcome, report.rows_error) == ("unchanged", "")
     assert rig.provider.sent == ['"2"']
     assert rig.in_sync()
-    assert rig.pulse().projected == rig.pulse().published
+    assert rig.state().rows_version == rig.state().published
 
 
 def test_rows_cut_off_are_finished_by_the_next_change() -> None:
@@ -987,7 +989,7 @@ def test_rows_cut_off_are_finished_by_the_next_change() -> None:
 
 
 def test_a_row_that_is_too_large_is_reported() -> None:
-    """By name, while the head has it."""
+    """By name, while the snapshot record has it."""
     rig = Rig({"big": "x" * 410_000, "a": 1})
     report = rig.sync()
     assert report.skipped_rows == ("flags/big",)
@@ -995,13 +997,13 @@ def test_a_row_that_is_too_large_is_reported() -> None:
     assert set(rig.rows()) == {"a"}
 
 
-@pytest.mark.parametrize("body", ["inlined", "in pieces"])
+@pytest.mark.parametrize("body", ["inlined", "in chunks"])
 def test_killed_at_any_step_readers_see_the_old_set_or_the_new(body: str) -> None:
     """250 flags become 210, and the function dies before each of its steps in turn."""
     old, new = numbered(250), numbered(210)
-    if body == "in pieces":
+    if body == "in chunks":
         old, new = old | large(1), new | large(2)
-    reached = 0
+    satisfied = 0
     while True:
         rig = Rig(dict(old))
         rig.sync()
@@ -1009,7 +1011,7 @@ def test_killed_at_any_step_readers_see_the_old_set_or_the_new(body: str) -> Non
         rig.provider.revision += 1
         rig.clock.advance(60)
         try:
-            rig.sync(store=rig.store(dying_at(reached)))
+            rig.sync(store=rig.store(dying_at(satisfied)))
         except KeyboardInterrupt:
             published = "publish" in rig.steps[:-1]
             assert rig.read() == (new if published else old)
@@ -1019,8 +1021,8 @@ def test_killed_at_any_step_readers_see_the_old_set_or_the_new(body: str) -> Non
         rig.sync()
         assert rig.read() == new
         assert set(rig.rows()) == set(new)
-        reached += 1
-    assert reached >= 4
+        satisfied += 1
+    assert satisfied >= 4
     assert rig.read() == new
 
 
@@ -1039,7 +1041,7 @@ def dying_at(number: int) -> Callable[[str], None]:
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 3.9])
 def test_without_time_nothing_is_begun(seconds: float) -> None:
-    """When publishing may not fit, nothing is fetched, and the ring comes again."""
+    """When publishing may not fit, nothing is fetched, and the sync request comes again."""
     rig = Rig()
     with pytest.raises(errors.OutOfTimeError) as caught:
         rig.sync(seconds=seconds)
@@ -1048,7 +1050,7 @@ def test_without_time_nothing_is_begun(seconds: float) -> None:
     assert rig.data() == {}
 
 
-def test_pieces_that_nothing_keeps_expire() -> None:
+def test_chunks_that_nothing_keeps_expire() -> None:
     """Of a large set that was replaced days ago nothing is left behind; what is kept stays."""
     rig = Rig(large(1))
     rig.sync()
@@ -1059,17 +1061,17 @@ def test_pieces_that_nothing_keeps_expire() -> None:
         assert rig.sync().outcome == "published"
         rig.clock.advance(60)
         assert rig.sync().outcome == "unchanged"
-    kept = {version.ticket for version in rig.pulse().versions()}
+    kept = {version.token for version in rig.state().versions()}
     expired = {}
     for key, record in rig.records.items():
-        if key.namespace == pieces_namespace("prod"):
+        if key.namespace == chunks_namespace("prod"):
             expired[int(key.key.partition("/")[0])] = "expires_at" in record
     assert len(expired) == 13
-    assert {ticket for ticket, gone in expired.items() if not gone} == kept
+    assert {token for token, gone in expired.items() if not gone} == kept
     assert rig.read() == rig.provider.flags
 
 
-def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None:
+def test_chunks_of_a_writer_that_died_expire_with_the_next_publication() -> None:
     """Whoever publishes a large set next cleans up."""
     rig = Rig()
     rig.sync()
@@ -1077,7 +1079,7 @@ def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None
     rig.provider.revision += 1
     with pytest.raises(KeyboardInterrupt):
         rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
-    orphan = pieces_of(rig.records, rig.pulse().drawn)[0]
+    orphan = chunks_of(rig.records, rig.state().issued)[0]
     assert "expires_at" not in rig.records[orphan]
     assert rig.sync().outcome == "published"
     assert rig.writes()[-1] == "expire"
@@ -1088,19 +1090,19 @@ def test_pieces_of_a_writer_that_died_expire_with_the_next_publication() -> None
 # -- coalescing ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trigger", ["webhook", "trailing"])
+@pytest.mark.parametrize("trigger", ["webhook", "followup"])
 @pytest.mark.parametrize(("early_ms", "coalesced"), [(MARGIN_MS + 1, True), (MARGIN_MS, False)])
-def test_a_ring_from_before_a_completed_check_is_served(
+def test_a_request_from_before_a_completed_check_is_served(
     trigger: str,
     early_ms: int,
     coalesced: bool,
 ) -> None:
-    """More than two seconds before the check began: no fetch, not even a ticket."""
+    """More than two seconds before the check began: no fetch, not even a fencing token."""
     rig = Rig()
     rig.sync()
-    checked_at = rig.pulse().checked_at
+    checked_at = rig.state().checked_at
     rig.clock.advance(5)
-    report = rig.sync(Ring("prod", (), checked_at - early_ms, trigger))
+    report = rig.sync(SyncRequest("prod", (), checked_at - early_ms, trigger))
     assert (report.outcome == "coalesced") == coalesced
     assert (rig.writes() == []) == coalesced
     assert (rig.provider.fetches == 0) == coalesced
@@ -1108,31 +1110,31 @@ def test_a_ring_from_before_a_completed_check_is_served(
         assert report.checked_at == checked_at
 
 
-def test_a_ring_counts_from_the_start_of_the_fetch() -> None:
-    """What rang while the fetch was under way is not served by it."""
+def test_a_request_counts_from_the_start_of_the_fetch() -> None:
+    """What requested a sync while the fetch was under way is not served by it."""
     rig = Rig()
     rig.provider.on_fetch = once(lambda: rig.clock.advance(8))
     started_at = round(rig.clock.now() * 1000)
     rig.sync()
-    assert rig.pulse().checked_at == started_at
+    assert rig.state().checked_at == started_at
     rig.clock.advance(5)
     rig.provider.change(a=2)
     assert rig.sync(webhook(rig, ago_s=9)).outcome == "published"
 
 
-def test_one_new_ring_of_a_batch_is_enough() -> None:
-    """The newest ring of a batch decides."""
+def test_one_new_request_of_a_batch_is_enough() -> None:
+    """The newest sync request of a batch decides."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(5)
-    rings = [webhook(rig, ago_s=30), webhook(rig, ago_s=1)]
-    assert rig.sync(*rings).outcome == "unchanged"
-    assert rig.sync(rings[0]).outcome == "coalesced"
+    requests = [webhook(rig, ago_s=30), webhook(rig, ago_s=1)]
+    assert rig.sync(*requests).outcome == "unchanged"
+    assert rig.sync(requests[0]).outcome == "coalesced"
 
 
 @pytest.mark.parametrize("trigger", ["schedule", "manual"])
 def test_a_person_and_the_schedule_always_check(trigger: str) -> None:
-    """Only webhooks and their trailing rings are coalesced."""
+    """Only webhooks and their follow-up are coalesced."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(5)
@@ -1141,8 +1143,8 @@ def test_a_person_and_the_schedule_always_check(trigger: str) -> None:
     assert rig.sync(old, replace(old, trigger=trigger)).outcome == "unchanged"
 
 
-def test_a_ring_whose_revision_was_not_reached_is_not_served() -> None:
-    """An old ring may still want what the last check did not see."""
+def test_a_request_whose_revision_was_not_reached_is_not_served() -> None:
+    """An old sync request may still want what the last check did not see."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(5)
@@ -1151,19 +1153,19 @@ def test_a_ring_whose_revision_was_not_reached_is_not_served() -> None:
     assert rig.sync(webhook(rig, "2", ago_s=60)).outcome == "published"
 
 
-def test_a_trailing_ring_counts_from_when_it_was_due() -> None:
+def test_a_followup_request_counts_from_when_it_was_due() -> None:
     """It is there for what comes out later: a check before that is no substitute."""
     rig = Rig()
     rig.sync()
     due = round((rig.clock.now() + 30) * 1000)
-    trailing = Ring("prod", (), due, "trailing")
+    followup = SyncRequest("prod", (), due, "followup")
     rig.clock.advance(20)
     rig.sync()
     rig.clock.advance(10)
-    assert rig.sync(trailing).outcome == "unchanged"
+    assert rig.sync(followup).outcome == "unchanged"
     rig.clock.advance(10)
     rig.sync()
-    assert rig.sync(trailing).outcome == "coalesced"
+    assert rig.sync(followup).outcome == "coalesced"
 
 
 @pytest.mark.parametrize("since_ms", [0, 1, 400, 999])
@@ -1176,7 +1178,7 @@ def test_in_a_burst_checks_keep_a_second_apart(since_ms: int) -> None:
     assert rig.clock.slept == [pytest.approx((SPACING_MS - since_ms) / 1000, abs=0.002)]
 
 
-def test_a_lone_ring_never_waits() -> None:
+def test_a_lone_request_never_waits() -> None:
     """A second after the last check there is nothing to wait for."""
     rig = Rig()
     assert rig.sync(webhook(rig)).outcome == "published"
@@ -1186,22 +1188,24 @@ def test_a_lone_ring_never_waits() -> None:
     assert rig.clock.slept == []
 
 
-def test_a_thousand_rings_at_once_cost_few_fetches() -> None:
+def test_a_thousand_requests_at_once_cost_few_fetches() -> None:
     """A burst over ten seconds, one message at a time, ends at the provider's last state."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
     start = rig.clock.now()
-    rings = [Ring("prod", (), round((start + number / 100) * 1000)) for number in range(1_000)]
+    requests = [
+        SyncRequest("prod", (), round((start + number / 100) * 1000)) for number in range(1_000)
+    ]
     rig.provider.change(a="last")
     rig.clock.advance(10)
-    fetches = sum(rig.sync(ring).fetches for ring in rings)
+    fetches = sum(rig.sync(request).fetches for request in requests)
     assert fetches <= 5
     assert rig.read() == {"a": "last"}
 
 
-def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
-    """A check that carries a time to come serves nobody: rings are fetched for, not lost."""
+def test_a_clock_that_is_ahead_swallows_no_request() -> None:
+    """A check that carries a time to come serves nobody: requests are fetched for, not lost."""
     rig = Rig()
     rig.clock.advance(600)
     rig.sync()
@@ -1213,7 +1217,7 @@ def test_a_clock_that_is_ahead_swallows_no_ring() -> None:
 
 
 def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
-    """A head that was verified in a time to come is verified anew, by the clock of now."""
+    """A snapshot that was verified in a time to come is verified anew, by the clock of now."""
     rig = Rig()
     rig.clock.advance(30 * 24 * HOUR_S)
     rig.sync()
@@ -1222,56 +1226,57 @@ def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
     rig.sync()
     assert rig.in_sync()
     rig.sync()
-    assert rig.steps == ["draw", "heartbeat"]
+    assert rig.steps == ["next_token", "heartbeat"]
 
 
-# -- tickets ------------------------------------------------------------------------------------
+# -- fencing tokens
+# ------------------------------------------------------------------------------------
 
 
-def test_a_table_made_again_never_hands_out_smaller_tickets() -> None:
+def test_a_table_made_again_never_hands_out_smaller_tokens() -> None:
     """A counter starts at the clock's seconds, so readers of the old table go on to the new."""
     rig = Rig()
     rig.sync()
-    assert rig.pulse().published == int(rig.clock.now()) + 1
+    assert rig.state().published == int(rig.clock.now()) + 1
     for number in range(5):
         rig.provider.change(a=number)
         rig.sync()
-    old = rig.pulse().published
+    old = rig.state().published
     rig.records.clear()
     rig.clock.advance(60)
     rig.provider.change(a="again")
     rig.sync()
-    assert rig.pulse().published == int(rig.clock.now()) + 1 > old
+    assert rig.state().published == int(rig.clock.now()) + 1 > old
 
 
 @pytest.mark.parametrize("jump_s", [-600, -30, 600, 86_400])
 def test_no_clock_orders_anything(jump_s: float) -> None:
-    """Whatever the clock does between checks, the later ticket is the later publication."""
+    """Whatever the clock does between checks, the later fencing token is the later publication."""
     rig = Rig()
     for number in range(6):
         rig.provider.change(a=number)
         rig.sync()
-        before = rig.pulse().published
+        before = rig.state().published
         rig.clock.advance(jump_s * (-1) ** number)
         rig.provider.change(a=-number - 1)
         rig.sync()
-        assert rig.pulse().published > before
+        assert rig.state().published > before
         assert rig.read() == {"a": -number - 1}
 
 
 # -- what is left behind ------------------------------------------------------------------------
 
 
-def test_fewer_replicas_leave_no_old_head_behind() -> None:
+def test_fewer_replicas_leave_no_old_snapshot_behind() -> None:
     """A reader that still looks for a replica that is gone must not find an old one."""
     rig = Rig()
     rig.sync(replicas=3)
-    assert head_key("prod", 2) in rig.records
+    assert snapshot_key("prod", 2) in rig.records
     rig.clock.advance(10)
     rig.sync(replicas=1)
-    assert head_key("prod") in rig.records
-    assert head_key("prod", 1) not in rig.records
-    assert head_key("prod", 2) not in rig.records
+    assert snapshot_key("prod") in rig.records
+    assert snapshot_key("prod", 1) not in rig.records
+    assert snapshot_key("prod", 2) not in rig.records
 
 
 def test_a_source_that_changes_its_provider_leaves_no_rows() -> None:
@@ -1285,23 +1290,23 @@ def test_a_source_that_changes_its_provider_leaves_no_rows() -> None:
     rig.clock.advance(10)
     rig.sync()
     assert {key.namespace for key in rig.records} == {
-        "prod:$pulse",
-        "prod:$head",
+        "prod:$state",
+        "prod:$snapshot",
         "prod:$history",
         "prod:flags",
     }
 
 
 def test_finishing_rows_is_not_taken_for_verifying() -> None:
-    """Only a check that read the head as well says that all was verified."""
+    """Only a check that read the snapshot record as well says that all was verified."""
     rig = Rig()
     rig.sync()
-    verified_at = rig.pulse().verified_at
-    rig.pulse_record().pop("projected")
+    verified_at = rig.state().verified_at
+    rig.state_record().pop("rows_version")
     rig.clock.advance(10)
     rig.sync()
-    assert rig.pulse().projected == rig.pulse().published
-    assert rig.pulse().verified_at == verified_at
+    assert rig.state().rows_version == rig.state().published
+    assert rig.state().verified_at == verified_at
 
 
 def test_a_provider_that_took_all_the_time_is_named() -> None:
@@ -1318,16 +1323,16 @@ def test_a_provider_that_took_all_the_time_is_named() -> None:
         rig.sync(seconds=16)
 
 
-def test_an_answer_older_than_the_last_check_is_not_published() -> None:
+def test_an_response_older_than_the_last_check_is_not_published() -> None:
     """A later check found the same content at a later revision: what lies between is old."""
     rig = Rig({"a": 1}, revision=10, etags=False)
     rig.sync()
-    rig.provider.on_fetch = answers(rig, (12, {"a": 1}))
+    rig.provider.on_fetch = responses(rig, (12, {"a": 1}))
     rig.sync()
-    rig.provider.on_fetch = answers(rig, (9, {"a": 1}))
+    rig.provider.on_fetch = responses(rig, (9, {"a": 1}))
     rig.sync()
-    assert rig.pulse().revision == 12
-    rig.provider.on_fetch = answers(rig, (11, {"a": 2}), (12, {"a": 1}))
+    assert rig.state().revision == 12
+    rig.provider.on_fetch = responses(rig, (11, {"a": 2}), (12, {"a": 1}))
     assert rig.sync().outcome == "unchanged"
     assert rig.read() == {"a": 1}
 
@@ -1337,7 +1342,7 @@ def test_revisions_of_another_provider_are_not_compared() -> None:
     rig = Rig({"a": {"name": "a"}})
     rig.sync()
     rig.provider.name = "launchdarkly"
-    rig.provider.regressed = get("launchdarkly").regressed  # type: ignore[method-assign]
+    rig.provider.is_older = get("launchdarkly").is_older  # type: ignore[method-assign]
     rig.provider.change(a=LAUNCHDARKLY_FLAG)
     report = rig.sync(source=replace(SOURCE, provider="launchdarkly"))
     assert (report.outcome, report.fetches) == ("published", 1)

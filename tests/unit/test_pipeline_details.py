@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import head_key
+from flagstore.layout import snapshot_key
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from simulators.reader_store import pieces_of
+from simulators.reader_store import chunks_of
 from storesync import pipeline
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError
 from storesync.pipeline import Sync, fingerprint
 from unit.test_pipeline import (
@@ -34,54 +34,54 @@ if TYPE_CHECKING:
 class ByItem(ModelProvider):
     """A provider whose revisions are those of its flags, as LaunchDarkly's are."""
 
-    def reached(self, wanted: str, _revision: int, item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, _revision: int, item: Callable[[str, str], Any]) -> bool:
         """Wanted is a flag and its value."""
-        key, _, value = wanted.partition("=")
+        key, _, value = required.partition("=")
         return bool(item("flags", key) == int(value))
 
 
-def test_what_is_published_is_asked_for_the_wanted_item() -> None:
-    """A ring that a check has served is told by the flag itself, in the store and in the answer."""
+def test_what_is_published_is_asked_for_the_required_item() -> None:
+    """The flag itself shows that a check has served a request, in the store and the response."""
     rig = Rig()
     rig.provider = ByItem(flags={"a": 1, "b": 1})  # type: ignore[assignment]
     rig.provider.sent = []
     rig.sync()
     rig.clock.advance(60)
     assert rig.sync(webhook(rig, "a=1", ago_s=63)).outcome == "coalesced"
-    assert rig.sync(webhook(rig, "a=2", ago_s=63)).lagging
+    assert rig.sync(webhook(rig, "a=2", ago_s=63)).behind
     rig.provider.change(a=2)
     report = rig.sync(webhook(rig, "a=2"))
-    assert (report.outcome, report.lagging) == ("published", False)
+    assert (report.outcome, report.behind) == ("published", False)
 
 
-def test_an_answer_without_an_etag_clears_the_one_before() -> None:
+def test_an_response_without_an_etag_clears_the_one_before() -> None:
     """The old ETag would belong to other flags."""
     rig = Rig()
     rig.sync()
-    assert rig.pulse().etag
+    assert rig.state().etag
     rig.provider.etags = False
     rig.provider.change(a=2)
     rig.sync()
-    assert rig.pulse().etag == ""
+    assert rig.state().etag == ""
 
 
-def test_without_a_word_there_is_one_head_and_nothing_is_allowed() -> None:
+def test_without_a_word_there_is_one_snapshot_and_nothing_is_allowed() -> None:
     """A sync that is told neither replicas nor a digest."""
     rig = Rig()
     rng = random.Random(1)
-    store, budget = MemoryStore(rig.records), Budget(rig.clock, rng, 60)
-    Sync(SOURCE, rig.provider, store, http=NoHttp(), budget=budget).run([SCHEDULE])
-    assert head_key("prod") in rig.records
-    assert head_key("prod", 1) not in rig.records
+    store, deadline = MemoryStore(rig.records), Deadline(rig.clock, rng, 60)
+    Sync(SOURCE, rig.provider, store, http=NoHttp(), deadline=deadline).run([SCHEDULE])
+    assert snapshot_key("prod") in rig.records
+    assert snapshot_key("prod", 1) not in rig.records
 
 
-def test_a_coalesced_ring_does_not_lag() -> None:
+def test_a_coalesced_request_does_not_lag() -> None:
     """What needs no fetch leaves nothing to wait for."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
     report = rig.sync(webhook(rig, ago_s=63))
-    assert (report.outcome, report.lagging) == ("coalesced", False)
+    assert (report.outcome, report.behind) == ("coalesced", False)
 
 
 def test_the_margins_are_those_of_the_page() -> None:
@@ -91,7 +91,7 @@ def test_the_margins_are_those_of_the_page() -> None:
 
 
 def test_the_fingerprint_is_short() -> None:
-    """The pulse stays small."""
+    """The source state stays small."""
     assert len(fingerprint(SOURCE, 1)) == 16
 
 
@@ -136,11 +136,11 @@ class Limited(NoHttp):
 
 @pytest.mark.parametrize("seconds", [300.0, 12.0])
 def test_a_fetch_may_take_what_publishing_does_not_need(seconds: float) -> None:
-    """Ten seconds, or less where the budget is short: time to publish is kept."""
+    """Ten seconds, or less where the deadline is short: time to publish is kept."""
     rig, http = Rig(), Limited()
-    budget = Budget(rig.clock, random.Random(1), seconds)
+    deadline = Deadline(rig.clock, random.Random(1), seconds)
     limits = pipeline.Limits()
-    Sync(SOURCE, rig.provider, rig.store(), http=http, budget=budget).run([SCHEDULE])
+    Sync(SOURCE, rig.provider, rig.store(), http=http, deadline=deadline).run([SCHEDULE])
     left = seconds - limits.publish_s
     assert http.given == [pytest.approx(min(limits.fetch_s, left))]
 
@@ -164,8 +164,8 @@ def test_who_was_overtaken_draws_again_after_a_moment() -> None:
 
     def other() -> None:
         rig.provider.change(a=2)
-        budget = Budget(rig.clock, random.Random(2), 60)
-        Sync(SOURCE, rig.provider, MemoryStore(rig.records), http=NoHttp(), budget=budget).run(
+        deadline = Deadline(rig.clock, random.Random(2), 60)
+        Sync(SOURCE, rig.provider, MemoryStore(rig.records), http=NoHttp(), deadline=deadline).run(
             [SCHEDULE]
         )
         rig.provider.change(a=3)
@@ -195,30 +195,30 @@ def test_who_loses_its_rows_to_a_later_writer_has_published() -> None:
     rig.provider.change(a=2)
     report = rig.sync(store=rig.store(overtaken_at(rig, "project", a=3)))
     assert (report.outcome, report.rows_error) == ("published", "")
-    assert report.ticket < rig.pulse().published
+    assert report.token < rig.state().published
     assert rig.in_sync()
 
 
 def test_rows_that_trail_are_left_to_who_publishes_meanwhile() -> None:
-    """Between heartbeat and rows the head became a later one: its writer brings the rows."""
+    """Between heartbeat and rows the snapshot became a later one: its writer brings the rows."""
     rig = Rig()
     rig.sync()
-    rig.pulse_record().pop("projected")
+    rig.state_record().pop("rows_version")
     rig.clock.advance(60)
     report = rig.sync(store=rig.store(overtaken_at(rig, "read", a=2)))
     assert (report.outcome, report.rows_error) == ("unchanged", "")
-    assert rig.writes() == ["draw", "heartbeat"]
+    assert rig.writes() == ["next_token", "heartbeat"]
     assert rig.in_sync()
 
 
-def test_the_hourly_check_lets_pieces_of_a_writer_that_died_expire() -> None:
-    """Also where nobody publishes in pieces again, which would let them expire as well."""
+def test_the_hourly_check_lets_chunks_of_a_writer_that_died_expire() -> None:
+    """Also where nobody publishes in chunks again, which would let them expire as well."""
     rig = Rig()
     rig.sync()
     rig.provider.change(**large(1))
     with pytest.raises(KeyboardInterrupt):
         rig.sync(store=rig.store(failing_at("publish", KeyboardInterrupt())))
-    orphan = pieces_of(rig.records, rig.pulse().drawn)[0]
+    orphan = chunks_of(rig.records, rig.state().issued)[0]
     rig.provider.change(**dict.fromkeys(large(1)), a=2)
     assert rig.sync().outcome == "published"
     assert "expires_at" not in rig.records[orphan]

@@ -9,10 +9,10 @@ import pytest
 
 import flagstore
 from flagstore import reader
+from flagstore.cache import FIRST_LOAD_S, REFRESH_S
 from flagstore.encoding import encode
 from flagstore.errors import ConfigurationError, NotPublishedError, StoreUnavailableError
-from flagstore.layout import Head, head_key, pulse_key
-from flagstore.loading import FIRST_LOAD_S, REFRESH_S
+from flagstore.layout import SnapshotRecord, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from flagstore.layout import Key, Record
 
 FLAG = {"key": "ui", "version": 1, "on": False, "offVariation": 0, "variations": ["off", "on"]}
-CALL = "read prod:$head"
+CALL = "read prod:$snapshot"
 
 
 def published() -> dict[Key, Record]:
     """Return the records of a source with one flag."""
     encoded = encode({"flags": {"ui": FLAG}}, {})
-    head = Head(
+    snapshot_record = SnapshotRecord(
         7,
         "launchdarkly",
         encoded.digest,
@@ -36,9 +36,9 @@ def published() -> dict[Key, Record]:
         encoded.index_digest,
         body=encoded.blocks,
     )
-    pulse = pulse_key("prod")
-    records = {pulse: {**pulse._asdict(), "published": 7, "checked_at": 5}}
-    return {**records, head_key("prod"): head.to_record(head_key("prod"))}
+    state = state_key("prod")
+    records = {state: {**state._asdict(), "published": 7, "checked_at": 5}}
+    return {**records, snapshot_key("prod"): snapshot_record.to_record(snapshot_key("prod"))}
 
 
 @pytest.fixture
@@ -118,14 +118,14 @@ def test_a_failure_after_init_is_raised_where_flags_are_used(store: RecordsReade
 
 
 def test_clients_share_one_deadline(store: RecordsReader, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that does not answer costs INIT two seconds, however many sources are read."""
+    """A store that does not respond costs INIT two seconds, however many sources are read."""
     clock = FakeClock()
     store._clock, store.latency_s = clock, 60.0
     before = clock.monotonic()
     for name in ("one", "two", "three"):
         flagstore.client(name, store=store, monotonic=clock.monotonic)
     assert clock.monotonic() - before == pytest.approx(FIRST_LOAD_S)
-    assert store.calls == ["read one:$head", "prepare", "prepare"]
+    assert store.calls == ["read one:$snapshot", "prepare", "prepare"]
     assert len(caplog.records) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_restored_image_checks_at_the_first_use(
     assert store.calls == [CALL, "close"]
     store.latency_s = 0.9 * FIRST_LOAD_S
     assert flags.value("ui", {"key": "ada"}) == "off"
-    assert store.calls == [CALL, "close", "read prod:$pulse"]
+    assert store.calls == [CALL, "close", "read prod:$state"]
     assert not flags.info().stale
 
 
@@ -170,7 +170,7 @@ def test_a_log_handler_may_ask_for_the_client(store: RecordsReader) -> None:
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             del record
-            ages.append(flagstore.client("prod").trouble())
+            ages.append(flagstore.client("prod").health())
 
     store.error = StoreUnavailableError("throttled")
     handler = Handler()

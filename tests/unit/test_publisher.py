@@ -13,27 +13,27 @@ from hypothesis import strategies as st
 from flagstore import layout
 from flagstore.encoding import encode
 from flagstore.layout import (
-    Head,
     Key,
     Publication,
-    Pulse,
+    SnapshotRecord,
+    SourceState,
     Version,
-    head_key,
+    chunk_key,
     history_key,
-    piece_key,
+    snapshot_key,
 )
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.reader_store import pieces_of
-from storesync.errors import CorruptStoreError, FenceLostError
-from storesync.expiry import INTENT_TTL_S, PIECE_TTL_S, Expiry, intent
+from simulators.reader_store import chunks_of
+from storesync.errors import ConditionFailedError, CorruptStoreError
+from storesync.garbage import CHUNK_TTL_S, PENDING_TTL_S, GarbageCollector, pending_record
 from storesync.model import Changes, FlagSet
+from storesync.published_reader import PublishedReader
 from storesync.publisher import (
     MAX_NAMES,
     Check,
     Publisher,
 )
-from storesync.readback import Readback
 from storesync.retention import DAY_MS, KEPT_VERSIONS, THIN_MS, day_ago, retained
 from storesync.stores.base import record_bytes
 
@@ -54,50 +54,50 @@ class Rig:
         self.store = MemoryStore(step=self.steps.append)
         self.records = self.store.records
         self.publisher = Publisher("prod", self.store, self.clock, replicas=replicas)
-        self.readback = Readback("prod", self.store)
-        self.expiry = Expiry("prod", self.store, self.clock)
+        self.published_reader = PublishedReader("prod", self.store)
+        self.garbage = GarbageCollector("prod", self.store, self.clock)
 
-    def draw(self, etag: str = "", revision: int = 0) -> Check:
-        """Draw a ticket for a check that starts now."""
+    def next_check(self, etag: str = "", revision: int = 0) -> Check:
+        """Take a fencing token for a check that starts now."""
         now = self.clock.now()
-        ticket, seen = self.store.draw("prod", int(now))
-        return Check(ticket, seen, int(now * 1000), etag, revision)
+        token, seen = self.store.next_token("prod", int(now))
+        return Check(token, seen, int(now * 1000), etag, revision)
 
     def publish(
         self, flags: dict[str, Any], changed: Changes | None = None, check: Check | None = None
     ) -> int:
-        """Publish these flags and return the ticket."""
-        check = check or self.draw()
+        """Publish these flags and return the fencing token."""
+        check = check or self.next_check()
         flag_set = FlagSet("model", {"flags": flags}, revision=check.revision)
         encoded = encode(flag_set.sections, {})
         self.publisher.publish(check, flag_set, encoded, "writer", changed or Changes())
-        return check.ticket
+        return check.token
 
-    def pulse(self) -> Pulse:
-        """Return the pulse."""
-        return self.store.pulse("prod")
+    def state(self) -> SourceState:
+        """Return the source state."""
+        return self.store.state("prod")
 
-    def head(self, replica: int = 0) -> Head:
-        """Return the head."""
-        return Head.from_record(self.records[head_key("prod", replica)])
+    def snapshot_record(self, replica: int = 0) -> SnapshotRecord:
+        """Return the snapshot record."""
+        return SnapshotRecord.from_record(self.records[snapshot_key("prod", replica)])
 
-    def pieces(self, ticket: int) -> list[Record]:
-        """Return the pieces that a ticket wrote."""
-        return [self.records[key] for key in pieces_of(self.records, ticket)]
+    def chunks(self, token: int) -> list[Record]:
+        """Return the chunks that a fencing token wrote."""
+        return [self.records[key] for key in chunks_of(self.records, token)]
 
-    def intent(self, ticket: int) -> Record | None:
+    def pending_record(self, token: int) -> Record | None:
         """Return the record that announces them."""
-        announced = self.store.scan(layout.intents_namespace("prod"), f"{ticket:012d}/")
+        announced = self.store.scan(layout.pending_namespace("prod"), f"{token:012d}/")
         return next(announced, None)
 
-    def publication(self, ticket: int = 0) -> Publication:
-        """Return what is published, or what was under a ticket."""
-        key = history_key("prod", ticket) if ticket else head_key("prod")
-        return Head.from_record(self.records[key]).publication
+    def publication(self, token: int = 0) -> Publication:
+        """Return what is published, or what was under a fencing token."""
+        key = history_key("prod", token) if token else snapshot_key("prod")
+        return SnapshotRecord.from_record(self.records[key]).publication
 
-    def expiries(self, ticket: int) -> set[Any]:
-        """Return when the pieces of a ticket expire."""
-        return {piece.get("expires_at") for piece in self.pieces(ticket)}
+    def expiries(self, token: int) -> set[Any]:
+        """Return when the chunks of a fencing token expire."""
+        return {chunk.get("expires_at") for chunk in self.chunks(token)}
 
     def drop_history(self) -> None:
         """Publish small sets for some days, until nothing older is kept."""
@@ -107,7 +107,7 @@ class Rig:
 
 
 def large(seed: int) -> dict[str, Any]:
-    """Return flags too large for a head."""
+    """Return flags too large for a snapshot record."""
     rng = random.Random(seed)
     return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
 
@@ -118,16 +118,16 @@ def test_nothing_follows_a_publication_that_the_store_lost() -> None:
     rig.publish(large(1))
     rig.drop_history()
     kept = {key: dict(record) for key, record in rig.records.items()}
-    ticket = rig.publish({"a": "lost"})
+    token = rig.publish({"a": "lost"})
     lost = rig.publication()
     rig.records.clear()
     rig.records.update(kept)
-    rig.store.draw("prod", 0)
-    rig.records[layout.pulse_key("prod")]["drawn"] = ticket - 1
-    assert rig.publish({"a": "again"}) == ticket
+    rig.store.next_token("prod", 0)
+    rig.records[layout.state_key("prod")]["issued"] = token - 1
+    assert rig.publish({"a": "again"}) == token
     before = dict(rig.records)
-    rig.expiry.expire(lost)
-    with pytest.raises(FenceLostError):
+    rig.garbage.expire(lost)
+    with pytest.raises(ConditionFailedError):
         rig.publisher.project(lost, FlagSet("model", {"flags": {"a": "lost"}}), None, {})
     assert rig.records == before
 
@@ -180,7 +180,7 @@ def test_step_by_step_the_history_stays_small_and_reaches_back_a_day(
         if true is not None and true.published_at <= now - DAY_MS - THIN_MS:
             assert found is not None
         if found is not None and found != true:
-            following = versions[found.ticket]
+            following = versions[found.token]
             # It was still current less than six hours before that moment.
             assert following.published_at > now - DAY_MS - THIN_MS
 
@@ -218,26 +218,26 @@ def test_nothing_was_current_a_day_ago_of_what_is_younger() -> None:
 
 
 def test_a_publication_is_one_step() -> None:
-    """Head, history and pulse change together, and name one ticket."""
+    """Snapshot record, history and source state change together, and name one fencing token."""
     rig = Rig()
-    ticket = rig.publish({"a": 1}, check=rig.draw(etag='"e"', revision=4))
-    assert rig.steps == ["draw", "publish"]
-    pulse, head = rig.pulse(), rig.head()
-    assert (pulse.published, pulse.ticket, head.ticket) == (ticket, ticket, ticket)
-    assert (pulse.etag, pulse.revision, head.revision) == ('"e"', 4, 4)
-    assert pulse.digest == head.digest
-    assert pulse.writer == "writer"
-    assert pulse.versions() == [Version(ticket, head.published_at)]
-    assert rig.readback.stored(ticket) is not None
+    token = rig.publish({"a": 1}, check=rig.next_check(etag='"e"', revision=4))
+    assert rig.steps == ["next_token", "publish"]
+    state, snapshot_record = rig.state(), rig.snapshot_record()
+    assert (state.published, state.token, snapshot_record.token) == (token, token, token)
+    assert (state.etag, state.revision, snapshot_record.revision) == ('"e"', 4, 4)
+    assert state.digest == snapshot_record.digest
+    assert state.config_fingerprint == "writer"
+    assert state.versions() == [Version(token, snapshot_record.published_at)]
+    assert rig.published_reader.stored(token) is not None
 
 
 def test_etag_and_revision_do_not_outlive_their_check() -> None:
-    """A check without an ETag leaves none behind, which would belong to another answer."""
+    """A check without an ETag leaves none behind, which would belong to another response."""
     rig = Rig()
-    rig.publish({"a": 1}, check=rig.draw(etag='"e"', revision=4))
+    rig.publish({"a": 1}, check=rig.next_check(etag='"e"', revision=4))
     rig.publish({"a": 2})
-    assert (rig.pulse().etag, rig.pulse().revision) == ("", 0)
-    assert "etag" not in rig.records[layout.pulse_key("prod")]
+    assert (rig.state().etag, rig.state().revision) == ("", 0)
+    assert "etag" not in rig.records[layout.state_key("prod")]
 
 
 def test_history_holds_the_whole_set_and_what_changed() -> None:
@@ -245,8 +245,8 @@ def test_history_holds_the_whole_set_and_what_changed() -> None:
     rig = Rig()
     first = rig.publish({"a": 1})
     second = rig.publish({"a": 2, "b": 1}, Changes(("flags/b",), ("flags/a",), ("flags/c",)))
-    assert rig.readback.version(first).flag_set.sections == {"flags": {"a": 1}}
-    assert rig.readback.version(second).flag_set.sections == {"flags": {"a": 2, "b": 1}}
+    assert rig.published_reader.version(first).flag_set.sections == {"flags": {"a": 1}}
+    assert rig.published_reader.version(second).flag_set.sections == {"flags": {"a": 2, "b": 1}}
     record = rig.records[history_key("prod", second)]
     assert json.loads(str(record["changes"])) == {
         "counts": {"added": 1, "changed": 1, "removed": 1},
@@ -254,15 +254,15 @@ def test_history_holds_the_whole_set_and_what_changed() -> None:
         "changed": ["flags/a"],
         "removed": ["flags/c"],
     }
-    assert Head.from_record(record) == rig.head()
+    assert SnapshotRecord.from_record(record) == rig.snapshot_record()
 
 
 def test_history_counts_all_changes_and_names_some() -> None:
     """A change of everything does not make a record of everything's names."""
     rig = Rig()
     names = tuple(f"flags/{number:04d}" for number in range(1_000))
-    ticket = rig.publish({"a": 1}, Changes(names, (), names[:5]))
-    told = json.loads(str(rig.records[history_key("prod", ticket)]["changes"]))
+    token = rig.publish({"a": 1}, Changes(names, (), names[:5]))
+    told = json.loads(str(rig.records[history_key("prod", token)]["changes"]))
     assert told["counts"] == {"added": 1_000, "changed": 0, "removed": 5}
     assert told["added"] == list(names[:MAX_NAMES])
     assert told["removed"] == list(names[:5])
@@ -270,26 +270,26 @@ def test_history_counts_all_changes_and_names_some() -> None:
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
 def test_a_history_record_fits_an_item_whatever_the_names(letter: str) -> None:
-    """The largest body that a head holds, and names as long as keys may be: still one item."""
+    """The largest body that a snapshot holds, and names as long as keys may be: still one item."""
     rig = Rig()
     names = tuple(f"flags/{letter * 200}{number:03d}" for number in range(MAX_NAMES))
     flags = nearly_full(1)
     encoded = encode({"flags": flags}, {})
     assert 0.9 * layout.INLINE_BYTES < encoded.size() <= layout.INLINE_BYTES
-    ticket = rig.publish(flags, Changes(names, names, names))
-    record = rig.records[history_key("prod", ticket)]
+    token = rig.publish(flags, Changes(names, names, names))
+    record = rig.records[history_key("prod", token)]
     spare = layout.INLINE_BYTES - encoded.size()
     assert record_bytes(record) + spare < layout.ROW_BYTES
     assert json.loads(str(record["changes"]))["added"][0] == names[0]
 
 
 def test_dropped_history_goes_in_the_same_step() -> None:
-    """What the pulse lists is what is there, after every publication."""
+    """What the source state lists is what is there, after every publication."""
     rig = Rig()
     for number in range(30):
         rig.clock.advance(HOUR_S * (number % 5))
         rig.publish({"a": number})
-        listed = {history_key("prod", version.ticket) for version in rig.pulse().versions()}
+        listed = {history_key("prod", version.token) for version in rig.state().versions()}
         assert listed == {key for key in rig.records if key.namespace == "prod:$history"}
     assert len(listed) < 20
 
@@ -299,8 +299,8 @@ def test_history_of_large_sets_is_dropped_after_a_publication() -> None:
     rig = Rig()
 
     def listed() -> int:
-        versions = rig.pulse().versions()
-        assert {history_key("prod", version.ticket) for version in versions} == {
+        versions = rig.state().versions()
+        assert {history_key("prod", version.token) for version in versions} == {
             key for key in rig.records if key.namespace == "prod:$history"
         }
         return len(versions)
@@ -309,86 +309,87 @@ def test_history_of_large_sets_is_dropped_after_a_publication() -> None:
         rig.publish(nearly_full(number))
     rig.steps.clear()
     rig.publish(nearly_full(1))
-    assert rig.steps == ["draw", "publish", "project"]
+    assert rig.steps == ["next_token", "publish", "project"]
     assert listed() == KEPT_VERSIONS
-    check, healthy = rig.draw(), rig.publisher
+    check, healthy = rig.next_check(), rig.publisher
     rig.publisher = Publisher("prod", MemoryStore(rig.records, dying_at(2)), rig.clock)
     with pytest.raises(KeyboardInterrupt):
         rig.publish(nearly_full(2), check=check)
-    assert (rig.pulse().published, listed()) == (check.ticket, KEPT_VERSIONS + 1)
+    assert (rig.state().published, listed()) == (check.token, KEPT_VERSIONS + 1)
     rig.publisher = healthy
     rig.publish(nearly_full(3))
     assert listed() == KEPT_VERSIONS
 
 
 def nearly_full(seed: int) -> dict[str, Any]:
-    """Return flags whose body just fits the head."""
+    """Return flags whose body just fits the snapshot record."""
     rng = random.Random(seed)
     return {f"{number}": rng.randbytes(1_000).hex() for number in range(250)}
 
 
-def test_replicas_are_written_with_the_head() -> None:
-    """All copies of the head change in the one step, and are the same."""
+def test_replicas_are_written_with_the_snapshot() -> None:
+    """All copies of the snapshot record change in the one step, and are the same."""
     rig = Rig(replicas=3)
     for number in range(2):
         rig.publish({"a": number})
-        assert rig.head() == rig.head(1) == rig.head(2)
-    assert rig.steps == ["draw", "publish"] * 2
+        assert rig.snapshot_record() == rig.snapshot_record(1) == rig.snapshot_record(2)
+    assert rig.steps == ["next_token", "publish"] * 2
 
 
-# -- the fence ----------------------------------------------------------------------------------
+# -- the condition
+# ----------------------------------------------------------------------------------
 
 
 def test_a_check_that_was_overtaken_changes_nothing() -> None:
     """Drawn before another completed: neither its heartbeat nor its set gets through."""
     rig = Rig()
-    late = rig.draw()
+    late = rig.next_check()
     rig.publish({"a": "new"})
     before = dict(rig.records)
-    with pytest.raises(FenceLostError) as caught:
+    with pytest.raises(ConditionFailedError) as caught:
         rig.publish({"a": "old"}, check=late)
-    assert caught.value.pulse == rig.pulse()
-    with pytest.raises(FenceLostError):
+    assert caught.value.state == rig.state()
+    with pytest.raises(ConditionFailedError):
         rig.publisher.heartbeat(late)
     rig.publisher.refuse(late, "digest")
     assert rig.records == before
 
 
-def test_a_heartbeat_fences_too() -> None:
+def test_a_heartbeat_conditions_too() -> None:
     """Who drew before an unchanged check completed has not seen what it saw."""
     rig = Rig()
     rig.publish({"a": 1})
-    late, early = rig.draw(), rig.draw()
+    late, early = rig.next_check(), rig.next_check()
     rig.publisher.heartbeat(early)
-    with pytest.raises(FenceLostError):
+    with pytest.raises(ConditionFailedError):
         rig.publish({"a": 2}, check=late)
-    assert rig.pulse().ticket == early.ticket
-    assert rig.pulse().published < early.ticket
+    assert rig.state().token == early.token
+    assert rig.state().published < early.token
 
 
 def test_a_pin_stops_heartbeats_and_publications() -> None:
     """While pinned, no check completes; afterwards the next one does."""
     rig = Rig()
     rig.publish({"a": 1})
-    record = rig.records[layout.pulse_key("prod")]
+    record = rig.records[layout.state_key("prod")]
     record["pinned"] = int(rig.clock.now() * 1000) + 1_000
-    check = rig.draw()
-    with pytest.raises(FenceLostError):
+    check = rig.next_check()
+    with pytest.raises(ConditionFailedError):
         rig.publish({"a": 2}, check=check)
-    with pytest.raises(FenceLostError):
+    with pytest.raises(ConditionFailedError):
         rig.publisher.heartbeat(check)
     rig.clock.advance(1)
     rig.publish({"a": 2}, check=check)
 
 
 def test_a_refusal_is_noted_and_a_completed_check_clears_it() -> None:
-    """The pulse says what was refused last, until something is accepted."""
+    """The source state says what was refused last, until something is accepted."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    rig.publisher.refuse(rig.draw(), "digest")
-    assert (rig.pulse().refused, rig.pulse().ticket) == ("digest", published)
-    rig.publisher.heartbeat(rig.draw())
-    assert rig.pulse().refused == ""
+    rig.publisher.refuse(rig.next_check(), "digest")
+    assert (rig.state().refused, rig.state().token) == ("digest", published)
+    rig.publisher.heartbeat(rig.next_check())
+    assert rig.state().refused == ""
 
 
 def test_rows_of_an_older_publication_are_not_written() -> None:
@@ -397,19 +398,19 @@ def test_rows_of_an_older_publication_are_not_written() -> None:
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
     flag_set = FlagSet("model", {"flags": {"a": 1}})
-    with pytest.raises(FenceLostError):
+    with pytest.raises(ConditionFailedError):
         rig.publisher.project(rig.publication(old), flag_set, None, {})
     assert Key("prod:flags", "a") not in rig.records
-    assert rig.pulse().projected == 0
+    assert rig.state().rows_version == 0
 
 
 def test_rows_of_many_commits_are_noted_with_the_last() -> None:
-    """250 rows are three steps; until the last, the pulse says that rows trail."""
+    """250 rows are three steps; until the last, the source state says that rows trail."""
     rig = Rig()
     flags = {f"flag-{number}": number for number in range(250)}
-    ticket = rig.publish(flags)
+    token = rig.publish(flags)
     seen: list[int] = []
-    store = MemoryStore(rig.records, lambda _: seen.append(rig.pulse().projected))
+    store = MemoryStore(rig.records, lambda _: seen.append(rig.state().rows_version))
     publisher = Publisher("prod", store, rig.clock)
     publisher.project(
         rig.publication(),
@@ -418,19 +419,19 @@ def test_rows_of_many_commits_are_noted_with_the_last() -> None:
         {"verified_at": 5},
     )
     assert seen == [0, 0, 0]
-    assert (rig.pulse().projected, rig.pulse().verified_at) == (ticket, 5)
+    assert (rig.state().rows_version, rig.state().verified_at) == (token, 5)
     assert len([key for key in rig.records if key.namespace == "prod:flags"]) == 250
 
 
 # -- reading back -------------------------------------------------------------------------------
 
 
-def test_a_head_published_anew_is_nobodys_damage() -> None:
-    """Who looks for an older ticket's head finds that it is gone, and that is no error."""
+def test_a_snapshot_published_anew_is_nobodys_damage() -> None:
+    """Who looks for an older token's snapshot finds that it is gone, and that is no error."""
     rig = Rig()
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
-    assert rig.readback.stored(old) is None
+    assert rig.published_reader.stored(old) is None
 
 
 @pytest.mark.parametrize(
@@ -441,76 +442,76 @@ def test_a_head_published_anew_is_nobodys_damage() -> None:
         {"index_data": None},
         {"index_data": "a text"},
         {"index_digest": "0" * 64},
-        {"ticket": None},
-        {"ticket": 1},
-        {"ticket": "a text"},
-        {"pieces": "[1,"},
-        {"pieces": "[1,1]"},
-        {"pieces": "{}"},
+        {"token": None},
+        {"token": 1},
+        {"token": "a text"},
+        {"chunks": "[1,"},
+        {"chunks": "[1,1]"},
+        {"chunks": "{}"},
     ],
 )
-def test_a_damaged_head_is_corrupt(damage: dict[str, Any]) -> None:
+def test_a_damaged_snapshot_is_corrupt(damage: dict[str, Any]) -> None:
     """Whatever is wrong with it, it is this one error, and never taken for a set."""
     rig = Rig()
-    ticket = rig.publish({"a": 1})
-    record = {**rig.records[head_key("prod")], **damage}
-    rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
+    token = rig.publish({"a": 1})
+    record = {**rig.records[snapshot_key("prod")], **damage}
+    rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.readback.stored(ticket)
+        rig.published_reader.stored(token)
 
 
-def test_a_head_that_is_gone_is_corrupt() -> None:
-    """The pulse says that something is published: then there is a head."""
+def test_a_snapshot_that_is_gone_is_corrupt() -> None:
+    """The source state says that something is published: then there is a snapshot record."""
     rig = Rig()
-    ticket = rig.publish({"a": 1})
-    del rig.records[head_key("prod")]
+    token = rig.publish({"a": 1})
+    del rig.records[snapshot_key("prod")]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.readback.stored(ticket)
-    del rig.records[history_key("prod", ticket)]
+        rig.published_reader.stored(token)
+    del rig.records[history_key("prod", token)]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.readback.version(ticket)
+        rig.published_reader.version(token)
 
 
-# -- pieces -------------------------------------------------------------------------------------
+# -- chunks -------------------------------------------------------------------------------------
 
 
-def test_a_large_body_lies_in_pieces() -> None:
+def test_a_large_body_lies_in_chunks() -> None:
     """Announced first, written next, named last; and read back whole."""
     rig = Rig()
     flags = large(1)
-    ticket = rig.publish(flags)
-    pieces = rig.pieces(ticket)
-    assert len(pieces) >= 2
-    assert rig.steps == ["draw", "put", *["put"] * len(pieces), "publish"]
-    head = rig.head()
-    assert head.body == b""
-    prefix = layout.pieces_prefix(ticket, head.index_digest)
-    assert head.stored_pieces() == (prefix, len(pieces))
-    announced = rig.intent(ticket)
+    token = rig.publish(flags)
+    chunks = rig.chunks(token)
+    assert len(chunks) >= 2
+    assert rig.steps == ["next_token", "put", *["put"] * len(chunks), "publish"]
+    snapshot_record = rig.snapshot_record()
+    assert snapshot_record.body == b""
+    prefix = layout.chunks_prefix(token, snapshot_record.index_digest)
+    assert snapshot_record.stored_chunks() == (prefix, len(chunks))
+    announced = rig.pending_record(token)
     assert announced is not None
-    assert json.loads(str(announced["pieces"])) == {prefix: len(pieces)}
-    stored = rig.readback.stored(ticket)
+    assert json.loads(str(announced["chunks"])) == {prefix: len(chunks)}
+    stored = rig.published_reader.stored(token)
     assert stored is not None
     assert stored.flag_set.sections["flags"] == dict(sorted(flags.items()))
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
-def test_a_writer_that_dies_between_pieces_leaves_no_orphan(cut: int) -> None:
-    """Wherever it stops, the intent names what it may have written."""
+def test_a_writer_that_dies_between_chunks_leaves_no_orphan(cut: int) -> None:
+    """Wherever it stops, the pending record names what it may have written."""
     rig = Rig()
     rig.publish({"a": 1})
-    check = rig.draw()
+    check = rig.next_check()
     store = MemoryStore(rig.records, dying_at(cut))
     flag_set = FlagSet("model", {"flags": large(1)})
     with pytest.raises(KeyboardInterrupt):
         Publisher("prod", store, rig.clock).publish(
             check, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
-    written = rig.pieces(check.ticket)
-    announced = rig.intent(check.ticket) or {"pieces": '{"": 0}'}
+    written = rig.chunks(check.token)
+    announced = rig.pending_record(check.token) or {"chunks": '{"": 0}'}
     assert len(written) == max(0, cut - 2)
-    assert len(written) <= sum(json.loads(str(announced["pieces"])).values())
-    assert rig.pulse().published < check.ticket
+    assert len(written) <= sum(json.loads(str(announced["chunks"])).values())
+    assert rig.state().published < check.token
 
 
 def dying_at(number: int) -> Any:
@@ -527,147 +528,149 @@ def dying_at(number: int) -> Any:
 
 
 @pytest.mark.parametrize("damage", ["removed", "stub", "other"])
-def test_a_damaged_piece_is_corrupt(damage: str) -> None:
-    """A piece that is gone, or a stub of one that had expired, is no body."""
+def test_a_damaged_chunk_is_corrupt(damage: str) -> None:
+    """A chunk that is gone, or a stub of one that had expired, is no body."""
     rig = Rig()
-    ticket = rig.publish(large(1))
-    key = pieces_of(rig.records, ticket)[1]
+    token = rig.publish(large(1))
+    key = chunks_of(rig.records, token)[1]
     if damage == "removed":
         del rig.records[key]
     else:
         body = {} if damage == "stub" else {"body": b"other"}
         rig.records[key] = {**key._asdict(), "expires_at": 1, **body}
     with pytest.raises(CorruptStoreError):
-        rig.readback.stored(ticket)
+        rig.published_reader.stored(token)
 
 
 # -- expiring -----------------------------------------------------------------------------------
 
 
 def test_what_the_history_keeps_never_expires() -> None:
-    """Pieces of kept versions have no TTL, however often pieces are expired."""
+    """Chunks of kept versions have no TTL, however often chunks are expired."""
     rig = Rig()
-    tickets = [rig.publish(large(seed)) for seed in range(3)]
+    tokens = [rig.publish(large(seed)) for seed in range(3)]
     rig.publish({"a": 1})
-    rig.expiry.expire(rig.publication())
-    for ticket in tickets:
-        assert rig.expiries(ticket) == {None}
-        assert rig.readback.version(ticket).head.ticket == ticket
-        assert rig.intent(ticket)
+    rig.garbage.expire(rig.publication())
+    for token in tokens:
+        assert rig.expiries(token) == {None}
+        assert rig.published_reader.version(token).snapshot_record.token == token
+        assert rig.pending_record(token)
 
 
 def test_what_nothing_names_expires_a_day_later() -> None:
-    """Readers that still hold an older head have a day to read its pieces."""
+    """Readers that still hold an older snapshot record have a day to read its chunks."""
     rig = Rig()
-    ticket = rig.publish(large(1))
+    token = rig.publish(large(1))
     rig.drop_history()
-    assert rig.expiries(ticket) == {None}
-    rig.expiry.expire(rig.publication())
-    assert rig.expiries(ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
-    assert not rig.intent(ticket)
+    assert rig.expiries(token) == {None}
+    rig.garbage.expire(rig.publication())
+    assert rig.expiries(token) == {int(rig.clock.now()) + CHUNK_TTL_S}
+    assert not rig.pending_record(token)
 
 
 def test_an_abandoned_writer_is_cleaned_up_after() -> None:
-    """Pieces of a publication that never came expire; their intent stays while it may be alive."""
+    """Chunks of an unfinished publication expire; its pending record stays while it may go on."""
     rig = Rig()
-    check = rig.draw()
+    check = rig.next_check()
     published = rig.publish({"a": 1})
-    with pytest.raises(FenceLostError):
+    with pytest.raises(ConditionFailedError):
         rig.publish(large(1), check=check)
-    rig.expiry.expire(rig.publication(published))
-    assert rig.expiries(check.ticket) == {int(rig.clock.now()) + PIECE_TTL_S}
-    # The writer may still be writing: another expiry finds its later pieces.
-    assert rig.intent(check.ticket)
-    rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(rig.publication(published))
-    assert not rig.intent(check.ticket)
+    rig.garbage.expire(rig.publication(published))
+    assert rig.expiries(check.token) == {int(rig.clock.now()) + CHUNK_TTL_S}
+    # The writer may still be writing: another expiry finds its later chunks.
+    assert rig.pending_record(check.token)
+    rig.clock.advance(PENDING_TTL_S + 1)
+    rig.garbage.expire(rig.publication(published))
+    assert not rig.pending_record(check.token)
 
 
-def test_a_writer_with_a_later_ticket_is_left_alone() -> None:
-    """It may yet publish: only what is older than the published ticket expires."""
+def test_a_writer_with_a_later_token_is_left_alone() -> None:
+    """It may yet publish: only what is older than the published fencing token expires."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    later = rig.draw()
+    later = rig.next_check()
     store = MemoryStore(rig.records, dying_at(4))
     flag_set = FlagSet("model", {"flags": large(1)})
     with pytest.raises(KeyboardInterrupt):
         Publisher("prod", store, rig.clock).publish(
             later, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
-    rig.clock.advance(INTENT_TTL_S + 1)
-    rig.expiry.expire(rig.publication(published))
-    assert rig.expiries(later.ticket) == {None}
-    assert rig.intent(later.ticket)
+    rig.clock.advance(PENDING_TTL_S + 1)
+    rig.garbage.expire(rig.publication(published))
+    assert rig.expiries(later.token) == {None}
+    assert rig.pending_record(later.token)
 
 
 def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
-    """Only the publisher of what is published lets pieces expire."""
+    """Only the publisher of what is published lets chunks expire."""
     rig = Rig()
-    orphan = rig.draw()
+    orphan = rig.next_check()
     old = rig.publish({"a": 1})
-    with pytest.raises(FenceLostError):
+    with pytest.raises(ConditionFailedError):
         rig.publish(large(1), check=orphan)
     rig.publish({"a": 2})
-    rig.expiry.expire(rig.publication(old))
-    assert rig.expiries(orphan.ticket) == {None}
+    rig.garbage.expire(rig.publication(old))
+    assert rig.expiries(orphan.token) == {None}
 
 
 def test_expiring_stops_when_something_newer_is_published() -> None:
     """Between two steps of expiring, another publication ends it."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    put_intent(rig, 7, pieces=20)
+    put_pending(rig, 7, chunks=20)
 
     def overtaken(name: str) -> None:
         if name == "expire":
-            rig.records[layout.pulse_key("prod")] = {
-                **rig.records[layout.pulse_key("prod")],
+            rig.records[layout.state_key("prod")] = {
+                **rig.records[layout.state_key("prod")],
                 "published": published + 1,
             }
 
-    expiry = Expiry("prod", MemoryStore(rig.records, overtaken), rig.clock)
-    with pytest.raises(FenceLostError):
-        expiry.expire(rig.publication(published))
+    garbage = GarbageCollector("prod", MemoryStore(rig.records, overtaken), rig.clock)
+    with pytest.raises(ConditionFailedError):
+        garbage.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
-def put_intent(rig: Rig, ticket: int, pieces: int, largest: int = 1) -> None:
-    """Put pieces that an older ticket wrote, and their intent."""
-    head = rig.head()._replace(ticket=ticket)
-    prefix = layout.pieces_prefix(ticket, head.index_digest)
-    announced = intent("prod", head, {prefix: [b"x" * largest] * pieces}, int(rig.clock.now()))
+def put_pending(rig: Rig, token: int, chunks: int, largest: int = 1) -> None:
+    """Put chunks that an older fencing token wrote, and their pending record."""
+    snapshot_record = rig.snapshot_record()._replace(token=token)
+    prefix = layout.chunks_prefix(token, snapshot_record.index_digest)
+    announced = pending_record(
+        "prod", snapshot_record, {prefix: [b"x" * largest] * chunks}, int(rig.clock.now())
+    )
     rig.records[Key(str(announced["namespace"]), str(announced["key"]))] = announced
-    for number in range(pieces):
-        key = piece_key("prod", prefix, number)
+    for number in range(chunks):
+        key = chunk_key("prod", prefix, number)
         rig.records[key] = {**key._asdict(), "body": b"x"}
 
 
 @pytest.mark.parametrize(
-    ("pieces", "largest", "commits"),
+    ("chunks", "largest", "commits"),
     [(1, 350_000, 1), (3, 350_000, 3), (3, 150_000, 1), (4, 150_000, 2), (100, 1_000, 2)],
 )
-def test_pieces_expire_in_steps_of_their_size(pieces: int, largest: int, commits: int) -> None:
-    """An update counts with the whole item: few large pieces a step, or many small ones."""
+def test_chunks_expire_in_steps_of_their_size(chunks: int, largest: int, commits: int) -> None:
+    """An update counts with the whole item: few large chunks a step, or many small ones."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    put_intent(rig, 7, pieces, largest)
+    put_pending(rig, 7, chunks, largest)
     rig.steps.clear()
-    rig.expiry.expire(rig.publication(published))
+    rig.garbage.expire(rig.publication(published))
     assert rig.steps.count("expire") == commits
-    assert rig.expiries(7) == {int(rig.clock.now()) + PIECE_TTL_S}
+    assert rig.expiries(7) == {int(rig.clock.now()) + CHUNK_TTL_S}
 
 
-@pytest.mark.parametrize("damage", [{"index_data": None}, {"pieces": "[1,"}])
+@pytest.mark.parametrize("damage", [{"index_data": None}, {"chunks": "[1,"}])
 def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any]) -> None:
-    """Which pieces it names can't be told: a typed error, and all pieces stay."""
+    """Which chunks it names can't be told: a typed error, and all chunks stay."""
     rig = Rig()
     first = rig.publish({"a": 1})
     published = rig.publish({"a": 2})
-    put_intent(rig, 7, pieces=2)
+    put_pending(rig, 7, chunks=2)
     record = {**rig.records[history_key("prod", first)], **damage}
     rig.records[history_key("prod", first)] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.expiry.expire(rig.publication(published))
+        rig.garbage.expire(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -676,17 +679,17 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
 
 @settings(max_examples=10)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, DAY_MS // 1000)), max_size=12))
-def test_whatever_is_published_the_head_can_be_read(steps: Sequence[tuple[int, int]]) -> None:
-    """Large and small bodies in any order, at any pace: no current or kept piece ever expires."""
+def test_whatever_is_published_the_snapshot_can_be_read(steps: Sequence[tuple[int, int]]) -> None:
+    """Large and small bodies in any order, at any pace: no current or kept chunk ever expires."""
     rig = Rig()
     for seed, seconds in steps:
         rig.clock.advance(seconds)
-        ticket = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.expiry.expire(rig.publication(ticket))
-        for version in rig.pulse().versions():
-            prefix, _ = rig.readback.version(version.ticket).head.stored_pieces()
+        token = rig.publish(LARGE[seed] if seed else {"a": seconds})
+        rig.garbage.expire(rig.publication(token))
+        for version in rig.state().versions():
+            prefix, _ = rig.published_reader.version(version.token).snapshot_record.stored_chunks()
             assert not prefix or rig.expiries(int(prefix[:12])) == {None}
-        assert rig.readback.stored(ticket) is not None
+        assert rig.published_reader.stored(token) is not None
 
 
 LARGE = {seed: large(seed) for seed in (1, 2, 3)}

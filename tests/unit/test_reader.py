@@ -18,6 +18,7 @@ import pytest
 
 import flagstore
 from flagstore.body import Body
+from flagstore.cache import REFRESH_S, TTL_S
 from flagstore.encoding import encode
 from flagstore.errors import (
     ConfigurationError,
@@ -29,13 +30,12 @@ from flagstore.errors import (
     StoreUnavailableError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Head, Key, head_key, history_key, piece_key, pulse_key
-from flagstore.loading import REFRESH_S, TTL_S
+from flagstore.layout import Key, SnapshotRecord, chunk_key, history_key, snapshot_key, state_key
 from flagstore.reader import Client
 from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.reader_store import RecordsReader, pieces_of
+from simulators.reader_store import RecordsReader, chunks_of
 from simulators.signals import Interrupted, InterruptedLock
 from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
 DOWN = StoreUnavailableError("the store is down")
-PULSE = "read prod:$pulse"
-HEAD = "read prod:$head"
+STATE = "read prod:$state"
+HEAD = "read prod:$snapshot"
 # A TTL has up to 10 % of jitter, either way.
 FRESH_S, EXPIRED_S = 0.9 * TTL_S - 0.1, 1.1 * TTL_S + 0.1
 
@@ -59,7 +59,7 @@ class Rig:
     def __init__(self, flags: dict[str, Any] | None = None, *, replicas: int = 1) -> None:
         self.wall, self.mono = FakeClock(), FakeClock()
         self.records: dict[Key, Record] = {}
-        self.heads = replicas
+        self.snapshot_records = replicas
         if flags is not None:
             self.publish(flags)
         self.store = RecordsReader(self.records, self.mono)
@@ -77,23 +77,25 @@ class Rig:
 
     def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
         """Publish these flags, as a sync does."""
-        check = self._draw()
+        check = self._next_token()
         flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
         encoded = encode(flag_set.sections, {})
         self._publisher().publish(check, flag_set, encoded, "writer", Changes())
-        return check.ticket
+        return check.token
 
     def heartbeat(self) -> None:
         """Complete a check that found nothing new."""
-        self._publisher().heartbeat(self._draw())
+        self._publisher().heartbeat(self._next_token())
 
     def _publisher(self) -> Publisher:
-        return Publisher("prod", MemoryStore(self.records), self.wall, replicas=self.heads)
+        return Publisher(
+            "prod", MemoryStore(self.records), self.wall, replicas=self.snapshot_records
+        )
 
-    def _draw(self) -> Check:
+    def _next_token(self) -> Check:
         now = self.wall.now()
-        ticket, seen = MemoryStore(self.records).draw("prod", int(now))
-        return Check(ticket, seen, int(now * 1000), "", 5)
+        token, seen = MemoryStore(self.records).next_token("prod", int(now))
+        return Check(token, seen, int(now * 1000), "", 5)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, by both clocks."""
@@ -108,7 +110,7 @@ class Rig:
 
 
 def large(seed: int) -> dict[str, Any]:
-    """Return flags too large for a head."""
+    """Return flags too large for a snapshot record."""
     rng = random.Random(seed)
     return {f"flag-{number}": rng.randbytes(5_000).hex() for number in range(90)}
 
@@ -138,7 +140,7 @@ def test_making_a_client_reads_nothing() -> None:
 
 
 def test_a_cold_reader_needs_one_read() -> None:
-    """A set that fits a head comes with it, and further questions cost nothing."""
+    """A set that fits a snapshot record comes with it, and further questions cost nothing."""
     rig = Rig({"a": 1, "b": 2})
     assert rig.client["a"] == 1
     assert rig.calls() == [HEAD]
@@ -148,16 +150,16 @@ def test_a_cold_reader_needs_one_read() -> None:
     assert rig.calls() == []
 
 
-def test_a_cold_reader_needs_two_reads_for_pieces() -> None:
+def test_a_cold_reader_needs_two_reads_for_chunks() -> None:
     """A large body costs one read more."""
     rig = Rig(LARGE)
     assert rig.client["flag-7"] == LARGE["flag-7"]
-    ticket = rig.client.info().ticket
-    assert rig.calls() == [HEAD, f"pieces {ticket}", PULSE]
+    token = rig.client.info().token
+    assert rig.calls() == [HEAD, f"chunks {token}", STATE]
 
 
 def test_a_refresh_is_one_small_read() -> None:
-    """Nothing new costs the pulse, once in a TTL."""
+    """Nothing new costs the source state, once in a TTL."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.calls()
@@ -166,22 +168,22 @@ def test_a_refresh_is_one_small_read() -> None:
         rig.heartbeat()
         for _ in range(10):
             assert rig.client["a"] == 1
-        assert rig.calls() == [PULSE]
+        assert rig.calls() == [STATE]
 
 
-def test_something_new_costs_the_head_as_well() -> None:
-    """Two reads, and the new flags are there; pieces cost a third."""
+def test_something_new_costs_the_snapshot_as_well() -> None:
+    """Two reads, and the new flags are there; chunks cost a third."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.calls()
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 2
-    assert rig.calls() == [PULSE, HEAD]
-    ticket = rig.publish(LARGE)
+    assert rig.calls() == [STATE, HEAD]
+    token = rig.publish(LARGE)
     rig.advance(EXPIRED_S)
     assert rig.client["flag-1"] == LARGE["flag-1"]
-    assert rig.calls() == [PULSE, HEAD, f"pieces {ticket}"]
+    assert rig.calls() == [STATE, HEAD, f"chunks {token}"]
 
 
 def test_a_new_set_is_not_seen_within_the_ttl() -> None:
@@ -288,12 +290,12 @@ def test_nothing_that_a_store_raises_reaches_a_loaded_caller(error: Exception) -
         {"index_data": None},
         {"index_data": "a text"},
         {"index_digest": "0" * 64},
-        {"ticket": None},
-        {"ticket": "a text"},
-        {"pieces": "[1,"},
+        {"token": None},
+        {"token": "a text"},
+        {"chunks": "[1,"},
     ],
 )
-def test_a_damaged_head_leaves_the_last_known_good(damage: dict[str, Any]) -> None:
+def test_a_damaged_snapshot_leaves_the_last_known_good(damage: dict[str, Any]) -> None:
     """What does not match its digests is never shown, and what was loaded stays."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
@@ -305,9 +307,9 @@ def test_a_damaged_head_leaves_the_last_known_good(damage: dict[str, Any]) -> No
 
 
 def harm(rig: Rig, damage: dict[str, Any]) -> None:
-    """Change attributes of the head; None removes one."""
-    record = {**rig.records[head_key("prod")], **damage}
-    rig.records[head_key("prod")] = {k: v for k, v in record.items() if v is not None}
+    """Change attributes of the snapshot record; None removes one."""
+    record = {**rig.records[snapshot_key("prod")], **damage}
+    rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
 
 
 def test_a_source_that_is_removed_leaves_the_last_known_good() -> None:
@@ -328,7 +330,7 @@ def test_after_a_failure_the_store_has_peace() -> None:
     rig.advance(EXPIRED_S)
     rig.calls()
     rig.client.snapshot()
-    assert rig.calls() == [PULSE]
+    assert rig.calls() == [STATE]
     for pause in (5, 10, 20, 40, 60, 60):
         rig.advance(pause - 0.1)
         for _ in range(100):
@@ -337,18 +339,18 @@ def test_after_a_failure_the_store_has_peace() -> None:
         assert rig.calls() == []
         rig.advance(0.1 + pause / 2)
         rig.client.snapshot()
-        assert rig.calls() == [PULSE]
+        assert rig.calls() == [STATE]
     rig.store.error = None
     rig.advance(60)
     rig.client.snapshot()
-    assert rig.calls() == [PULSE]
+    assert rig.calls() == [STATE]
     rig.store.error = DOWN
     rig.advance(EXPIRED_S)
     rig.client.snapshot()
     rig.calls()
     rig.advance(7.5)
     rig.client.snapshot()
-    assert rig.calls() == [PULSE]
+    assert rig.calls() == [STATE]
 
 
 def test_readers_that_failed_together_do_not_ask_together() -> None:
@@ -403,11 +405,13 @@ def test_a_slow_store_costs_a_loaded_caller_a_quarter_of_a_second() -> None:
 
 
 def test_a_set_that_takes_longer_gets_in_at_last() -> None:
-    """The budget of a refresh doubles while data arrives, up to that of a first load."""
+    """The deadline of a refresh doubles while data arrives, up to that of a first load."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
-    rig.store.latency_s = 0.2  # twice, for pulse and head, is more than it waits at first
+    rig.store.latency_s = (
+        0.2  # twice, for source state and snapshot record, is more than it waits at first
+    )
     rig.store.receiving = True
     rig.advance(61)
     assert rig.client["a"] == 1
@@ -416,23 +420,23 @@ def test_a_set_that_takes_longer_gets_in_at_last() -> None:
     assert not rig.client.info().stale
 
 
-def test_pieces_that_were_read_in_time_are_kept_for_the_next_attempt() -> None:
-    """So a large body gets in even where the budget never grows."""
+def test_chunks_that_were_read_in_time_are_kept_for_the_next_attempt() -> None:
+    """So a large body gets in even where the deadline never grows."""
     rig = Rig({"flag-1": 1})
     rig.client.snapshot()
-    ticket = rig.publish(LARGE)
+    token = rig.publish(LARGE)
     rig.store.page, rig.store.latency_s = 1, 0.08
     rig.advance(61)
     rig.calls()
     assert rig.client["flag-1"] == 1
     rig.advance(61)
     assert rig.client["flag-1"] == LARGE["flag-1"]
-    first = [PULSE, HEAD, f"pieces {ticket}", f"pieces {ticket}/1"]
-    assert rig.calls() == [*first, PULSE, HEAD, f"pieces {ticket}/1"]
+    first = [STATE, HEAD, f"chunks {token}", f"chunks {token}/1"]
+    assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
 
 
 def test_a_silent_store_never_costs_more_than_the_first_time() -> None:
-    """Where nothing arrives, more time would not help: the budget stays, however often it fails."""
+    """Where nothing arrives, more time would not help: the deadline stays, however often."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.latency_s = 5
@@ -461,13 +465,13 @@ def test_nothing_published_is_said_with_the_remedy() -> None:
     rig = Rig()
     with pytest.raises(NotPublishedError, match=r"'prod'.*check the name.*SyncFunction"):
         rig.client.snapshot()
-    assert rig.calls() == [HEAD, "read! prod:$head", "read! prod:$pulse"]
+    assert rig.calls() == [HEAD, "read! prod:$snapshot", "read! prod:$state"]
 
 
 def test_a_layout_that_this_reader_does_not_know_is_said_with_the_remedy() -> None:
     """Something is published, but not for this reader: it must be updated."""
     rig = Rig({"a": 1})
-    rig.records[Key("prod:$head", "2")] = rig.records.pop(head_key("prod"))
+    rig.records[Key("prod:$snapshot", "2")] = rig.records.pop(snapshot_key("prod"))
     with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer or wheel"):
         rig.client.snapshot()
 
@@ -477,7 +481,7 @@ def test_a_layout_that_goes_leaves_the_last_known_good() -> None:
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
-    rig.records[Key("prod:$head", "2")] = rig.records.pop(head_key("prod"))
+    rig.records[Key("prod:$snapshot", "2")] = rig.records.pop(snapshot_key("prod"))
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 1
     assert "another layout" in rig.client.info().error
@@ -489,13 +493,13 @@ def test_a_set_that_stays_corrupt_is_typed() -> None:
     harm(rig, {"body": b"other"})
     with pytest.raises(CorruptSnapshotError):
         rig.client.snapshot()
-    assert rig.calls() == [HEAD, "read! prod:$head"]
+    assert rig.calls() == [HEAD, "read! prod:$snapshot"]
 
 
 @pytest.mark.parametrize(
-    "damage", [{"index_data": None}, {"index_data": "a text"}, {"pieces": "[1,"}, {"ticket": "x"}]
+    "damage", [{"index_data": None}, {"index_data": "a text"}, {"chunks": "[1,"}, {"token": "x"}]
 )
-def test_whatever_is_in_the_head_the_error_is_typed(damage: dict[str, Any]) -> None:
+def test_whatever_is_in_the_snapshot_the_error_is_typed(damage: dict[str, Any]) -> None:
     """Who catches NotLoadedError to use defaults catches records of someone else, too."""
     rig = Rig({"a": 1})
     harm(rig, damage)
@@ -543,7 +547,7 @@ def test_what_goes_wrong_while_loading_is_one_family() -> None:
 # -- never older, never torn --------------------------------------------------------------------
 
 
-def test_an_older_head_is_never_taken_after_a_newer_one() -> None:
+def test_an_older_snapshot_is_never_taken_after_a_newer_one() -> None:
     """Eventual reads may go back; the client does not."""
     rig = Rig({"a": "old"})
     old = {key: dict(record) for key, record in rig.records.items()}
@@ -559,21 +563,21 @@ def test_an_older_head_is_never_taken_after_a_newer_one() -> None:
 def test_a_replica_that_lags_costs_one_read_more() -> None:
     """Only a consistent read tells an old response from a store that has lost its history."""
     rig = Rig({"a": "old"})
-    old = dict(rig.records[pulse_key("prod")])
+    old = dict(rig.records[state_key("prod")])
     rig.publish({"a": "new"})
     rig.client.snapshot()
-    rig.store.stale = {pulse_key("prod"): old}
+    rig.store.stale = {state_key("prod"): old}
     rig.advance(EXPIRED_S)
     rig.calls()
     assert rig.client["a"] == "new"
-    assert rig.calls() == [PULSE, "read! prod:$pulse"]
+    assert rig.calls() == [STATE, "read! prod:$state"]
 
 
-def again(rig: Rig, ticket: int, flags: dict[str, Any]) -> None:
-    """Publish in a store that was restored to before a ticket, or emptied (0)."""
+def again(rig: Rig, token: int, flags: dict[str, Any]) -> None:
+    """Publish in a store that was restored to before a fencing token, or emptied (0)."""
     rig.records.clear()
-    if ticket:
-        rig.records[pulse_key("prod")] = {**pulse_key("prod")._asdict(), "drawn": ticket - 1}
+    if token:
+        rig.records[state_key("prod")] = {**state_key("prod")._asdict(), "issued": token - 1}
     rig.publish(flags)
 
 
@@ -585,8 +589,8 @@ def test_a_store_that_lost_its_history_is_followed(
     """A set that has the same number as the one in hand, or a lower one, but another nonce."""
     rig = Rig({"a": "lost"})
     rig.client.snapshot()
-    ticket = rig.client.info().ticket
-    again(rig, ticket - back, {"a": "kept"})
+    token = rig.client.info().token
+    again(rig, token - back, {"a": "kept"})
     if lags:
         rig.store.stale = {key: dict(record) for key, record in rig.records.items()}
         rig.publish({"a": "last"})
@@ -594,13 +598,13 @@ def test_a_store_that_lost_its_history_is_followed(
     assert rig.client["a"] == ("last" if lags else "kept")
     info = rig.client.info()
     assert (info.stale, info.error) == (False, "")
-    followed = f"has lost its history: version {ticket - back} follows version {ticket}"
+    followed = f"has lost its history: version {token - back} follows version {token}"
     assert sum(followed in line for line in warnings_of()) == (not lags)
     rig.advance(EXPIRED_S)
     rig.store.stale = {}
     rig.calls()
     assert rig.client["a"] == ("last" if lags else "kept")
-    assert rig.calls() == [PULSE]
+    assert rig.calls() == [STATE]
 
 
 def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
@@ -619,47 +623,47 @@ def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
     assert not rig.client.info().stale
 
 
-def test_a_restored_pulse_that_is_older_than_its_head_takes_nothing_away() -> None:
+def test_a_restored_state_that_is_older_than_its_snapshot_takes_nothing_away() -> None:
     """Items of a backup may be some moments apart: the set in hand stays, and is not stale."""
     rig = Rig({"a": 1})
-    older = dict(rig.records[pulse_key("prod")])
+    older = dict(rig.records[state_key("prod")])
     rig.publish({"a": 2})
     snapshot = rig.client.snapshot()
-    rig.records[pulse_key("prod")] = older
+    rig.records[state_key("prod")] = older
     rig.advance(EXPIRED_S)
     assert rig.client.snapshot() is snapshot
     assert not rig.client.info().stale
 
 
-def test_a_head_of_another_history_than_its_pulse_is_not_taken() -> None:
-    """The same number is not enough: the nonce must be the pulse's, too."""
+def test_a_snapshot_of_another_history_than_its_state_is_not_taken() -> None:
+    """The same number is not enough: the nonce must be the source state's, too."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
-    rig.records[pulse_key("prod")]["nonce"] = "another"
+    rig.records[state_key("prod")]["nonce"] = "another"
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 1
-    assert "behind its pulse" in rig.client.info().error
+    assert "behind its source state" in rig.client.info().error
 
 
-def test_a_head_that_is_behind_its_pulse_is_read_again_consistently() -> None:
-    """The pulse says what must be there."""
+def test_a_snapshot_that_is_behind_its_state_is_read_again_consistently() -> None:
+    """The source state says what must be there."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
-    rig.store.stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    rig.store.stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)
     rig.calls()
     assert rig.client["a"] == 2
-    assert rig.calls() == [PULSE, HEAD, "read! prod:$head"]
+    assert rig.calls() == [STATE, HEAD, "read! prod:$snapshot"]
 
 
-def test_a_head_between_is_behind_its_pulse_as_well() -> None:
-    """Newer than what is in hand is not enough, when the pulse has seen something newer still."""
+def test_a_snapshot_between_is_behind_its_state_as_well() -> None:
+    """Newer than what is in hand is not enough, when the state has seen something newer still."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
-    rig.store.stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    rig.store.stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
     rig.publish({"a": 3})
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 3
@@ -668,33 +672,33 @@ def test_a_head_between_is_behind_its_pulse_as_well() -> None:
 def test_a_torn_read_is_read_again_consistently() -> None:
     """Index and body of two publications: never shown, and mended at once."""
     rig = Rig({"a": 1})
-    torn = dict(rig.records[head_key("prod")])
+    torn = dict(rig.records[snapshot_key("prod")])
     rig.publish({"a": 2})
-    torn["index_data"] = rig.records[head_key("prod")]["index_data"]
-    rig.store.stale = {head_key("prod"): torn}
+    torn["index_data"] = rig.records[snapshot_key("prod")]["index_data"]
+    rig.store.stale = {snapshot_key("prod"): torn}
     assert rig.client["a"] == 2
-    assert rig.calls() == [HEAD, "read! prod:$head"]
+    assert rig.calls() == [HEAD, "read! prod:$snapshot"]
 
 
-def test_a_piece_that_is_missing_is_looked_for_again_consistently() -> None:
-    """An old head names pieces that have expired: the current one names others."""
+def test_a_chunk_that_is_missing_is_looked_for_again_consistently() -> None:
+    """An old snapshot record names chunks that have expired: the current one names others."""
     rig = Rig(LARGE)
     old = rig.publish(large(2))
-    stale = {head_key("prod"): dict(rig.records[head_key("prod")])}
+    stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
     new = rig.publish(large(3))
-    del rig.records[pieces_of(rig.records, old)[1]]
+    del rig.records[chunks_of(rig.records, old)[1]]
     rig.store.stale = stale
-    assert rig.client.info().ticket == new
-    assert rig.calls()[:4] == [HEAD, f"pieces {old}", "read! prod:$head", f"pieces {new}"]
+    assert rig.client.info().token == new
+    assert rig.calls()[:4] == [HEAD, f"chunks {old}", "read! prod:$snapshot", f"chunks {new}"]
 
 
 @pytest.mark.parametrize("damage", ["removed", "stub"])
-def test_a_piece_that_stays_missing_leaves_the_last_known_good(damage: str) -> None:
+def test_a_chunk_that_stays_missing_leaves_the_last_known_good(damage: str) -> None:
     """Half a body is no flag set."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
-    ticket = rig.publish(LARGE)
-    key = pieces_of(rig.records, ticket)[0]
+    token = rig.publish(LARGE)
+    key = chunks_of(rig.records, token)[0]
     del rig.records[key]
     if damage == "stub":
         rig.records[key] = {**key._asdict(), "expires_at": 1}
@@ -705,11 +709,11 @@ def test_a_piece_that_stays_missing_leaves_the_last_known_good(damage: str) -> N
         rig.another().snapshot()
 
 
-def test_pieces_that_come_back_twice_are_not_read_twice() -> None:
-    """What follows the pieces that the head names is left alone."""
+def test_chunks_that_come_back_twice_are_not_read_twice() -> None:
+    """What follows the chunks that the snapshot record names is left alone."""
     rig = Rig(LARGE)
-    head = Head.from_record(rig.records[head_key("prod")])
-    key = piece_key("prod", *head.stored_pieces())
+    snapshot_record = SnapshotRecord.from_record(rig.records[snapshot_key("prod")])
+    key = chunk_key("prod", *snapshot_record.stored_chunks())
     rig.records[key] = {**key._asdict(), "body": b"more"}
     assert rig.client["flag-3"] == LARGE["flag-3"]
 
@@ -749,23 +753,23 @@ def test_a_snapshot_stays_what_it_is() -> None:
 
 
 def test_replicas_share_the_readers() -> None:
-    """Cold readers spread over all heads, so over partitions."""
+    """Cold readers spread over all snapshot records, so over partitions."""
     rig = Rig({"a": 1}, replicas=3)
     asked = set()
     for _ in range(200):
         assert rig.another(replicas=3)["a"] == 1
         asked |= set(rig.calls())
-    assert asked == {HEAD, "read prod:$head~1", "read prod:$head~2"}
+    assert asked == {HEAD, "read prod:$snapshot~1", "read prod:$snapshot~2"}
 
 
 def test_a_replica_that_is_missing_or_lags_costs_one_read_more() -> None:
-    """A writer that keeps fewer of them loses no reader: the first head is always there."""
+    """A writer that keeps fewer of them loses no reader: the first snapshot is always there."""
     rig = Rig({"a": 1}, replicas=1)
     for _ in range(50):
         assert rig.another(replicas=250)["a"] == 1
     assert len(rig.calls()) > 50
     rig = Rig({"a": 1}, replicas=2)
-    rig.store.stale = {head_key("prod", 1): dict(rig.records[head_key("prod", 1)])}
+    rig.store.stale = {snapshot_key("prod", 1): dict(rig.records[snapshot_key("prod", 1)])}
     clients = [rig.another(replicas=2) for _ in range(20)]
     for client in clients:
         client.snapshot()
@@ -778,9 +782,11 @@ def test_a_replica_that_is_missing_or_lags_costs_one_read_more() -> None:
 def test_a_wrong_number_of_replicas_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """The variable, what it must be, and what it is."""
     rig = Rig({"a": 1})
-    monkeypatch.setenv("FLAGSTORE_HEAD_REPLICAS", text)
+    monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
     client = Client("prod", store=rig.store)
-    with pytest.raises(ConfigurationError, match="FLAGSTORE_HEAD_REPLICAS must be a whole number"):
+    with pytest.raises(
+        ConfigurationError, match="FLAGSTORE_SNAPSHOT_REPLICAS must be a whole number"
+    ):
         client.snapshot()
 
 
@@ -791,9 +797,9 @@ def test_replicas_come_from_the_environment(
     """As many as the variable says; one without it."""
     rig = Rig({"a": 1}, replicas=int(text or 1))
     if text is None:
-        monkeypatch.delenv("FLAGSTORE_HEAD_REPLICAS", raising=False)
+        monkeypatch.delenv("FLAGSTORE_SNAPSHOT_REPLICAS", raising=False)
     else:
-        monkeypatch.setenv("FLAGSTORE_HEAD_REPLICAS", text)
+        monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
     for _ in range(100):
         assert Client("prod", store=rig.store)["a"] == 1
     assert len(set(rig.calls())) == int(text or 1)
@@ -836,14 +842,14 @@ def test_segments_are_read_by_their_section() -> None:
 
 
 def test_info_says_what_is_known() -> None:
-    """Ticket, digest, counts and revision of the very set in hand."""
+    """Fencing token, digest, counts and revision of the very set in hand."""
     rig = Rig()
-    ticket = rig.publish({"a": 1, "b": 2}, segments={"s": 1})
+    token = rig.publish({"a": 1, "b": 2}, segments={"s": 1})
     info = rig.client.info()
     assert info.source == "prod"
     assert info.provider == "model"
-    assert info.ticket == ticket
-    assert info.digest == rig.records[head_key("prod")]["digest"]
+    assert info.token == token
+    assert info.digest == rig.records[snapshot_key("prod")]["digest"]
     assert info.counts == {"flags": 2, "segments": 1}
     assert info.revision == 5
     assert info.published_at == pytest.approx(rig.wall.now())
@@ -857,7 +863,7 @@ def test_age_counts_from_when_the_provider_was_last_asked() -> None:
     rig.heartbeat()
     rig.advance(5)
     assert rig.client.info().age_s == pytest.approx(5)
-    assert rig.calls() == [HEAD, PULSE]
+    assert rig.calls() == [HEAD, STATE]
     rig.advance(3)
     assert rig.client.info().age_s == pytest.approx(8)
     assert rig.calls() == []
@@ -991,25 +997,25 @@ def test_fifty_cold_threads_fail_once() -> None:
 
 
 def test_of_fifty_threads_one_refreshes_and_nobody_waits_for_it() -> None:
-    """While the store is slow to answer one of them, the others go on with what they have."""
+    """While the store is slow to respond one of them, the others go on with what they have."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
     rig.calls()
     rig.advance(EXPIRED_S)
-    asked, answer = threading.Event(), threading.Event()
+    asked, response = threading.Event(), threading.Event()
 
     def hold(_call: str) -> None:
         asked.set()
-        assert answer.wait(10)
+        assert response.wait(10)
 
     rig.store.on_call = hold
     refreshing = threading.Thread(target=rig.client.snapshot)
     refreshing.start()
     assert asked.wait(10)
     assert together(49, lambda: rig.client["a"]) == [1] * 49
-    assert rig.calls() == [PULSE]
-    answer.set()
+    assert rig.calls() == [STATE]
+    response.set()
     refreshing.join(10)
     assert rig.client["a"] == 2
     assert rig.calls() == [HEAD]
@@ -1025,7 +1031,7 @@ def test_threads_that_ask_for_the_age_ask_the_store_once() -> None:
         rig.store.on_call = lambda _: time.sleep(0.02)
         results = together(20, rig.client.info)
         assert {result.stale for result in results} <= {False, error is not None}
-        assert rig.calls() == [PULSE]
+        assert rig.calls() == [STATE]
 
 
 def test_threads_decode_flags_of_one_body_together() -> None:
@@ -1052,7 +1058,7 @@ def test_a_signal_does_not_end_all_reading(
         rig.client.snapshot()
         rig.publish({"a": 2})
         rig.advance(EXPIRED_S)
-    turns = rig.client._loader._turns
+    turns = rig.client._cache._turns
     turns._lock = InterruptedLock(threading.RLock())  # type: ignore[assignment]
     with pytest.raises(Interrupted):
         ask(rig.client)
@@ -1082,11 +1088,11 @@ def test_a_child_of_a_fork_reads_though_the_parent_was_reading(loaded: bool) -> 
         rig.client.snapshot()
         rig.publish({"a": 2})
         rig.advance(EXPIRED_S)
-    asked, answer = threading.Event(), threading.Event()
+    asked, response = threading.Event(), threading.Event()
 
     def hold(_call: str) -> None:
         asked.set()
-        assert answer.wait(10)
+        assert response.wait(10)
 
     rig.store.on_call = hold
     thread = threading.Thread(target=rig.client.snapshot)
@@ -1100,7 +1106,7 @@ def test_a_child_of_a_fork_reads_though_the_parent_was_reading(loaded: bool) -> 
     try:
         assert in_child(work)
     finally:
-        answer.set()
+        response.set()
         thread.join(10)
 
 
@@ -1219,12 +1225,15 @@ def test_the_surface_is_what_is_listed() -> None:
 
 
 def test_history_can_be_read_with_the_readers_own_parts() -> None:
-    """A kept version is a head like any other."""
+    """A kept version is a snapshot record like any other."""
     rig = Rig({"a": 1})
-    ticket = rig.client.info().ticket
-    head = Head.from_record(rig.records[history_key("prod", ticket)])
+    token = rig.client.info().token
+    snapshot_record = SnapshotRecord.from_record(rig.records[history_key("prod", token)])
     snapshot = Snapshot(
-        "prod", head, Body(head.index_data, head.index_digest, head.body), lambda _: b""
+        "prod",
+        snapshot_record,
+        Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body),
+        lambda _: b"",
     )
     assert snapshot["a"] == 1
-    assert rig.records[pulse_key("prod")]["published"] == ticket
+    assert rig.records[state_key("prod")]["published"] == token

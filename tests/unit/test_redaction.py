@@ -1,4 +1,4 @@
-"""Blotting out secrets in what is printed and answered."""
+"""Blotting out secrets in what is printed and responded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from storesync import redaction
-from storesync.redaction import conceal, redact
+from storesync.redaction import redact, register_secret
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +20,17 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_concealed_text_is_blotted_out() -> None:
     """Wherever it stands in a text, and no matter how often."""
-    conceal("canary-secret")
+    register_secret("canary-secret")
     assert redact("a canary-secret and canary-secrets") == "a *** and ***s"
 
 
-@pytest.mark.parametrize("first", ["hook-secret", "hook-secret-2"])
+@pytest.mark.parametrize("first", ["webhook-secret", "webhook-secret-2"])
 def test_of_a_secret_that_begins_with_another_nothing_is_left(first: str) -> None:
     """Whoever rotates a secret may only add to it; in whichever order they were read."""
-    conceal(first)
-    conceal("hook-secret")
-    conceal("hook-secret-2")
-    assert redact("hook-secret-2, hook-secret") == "***, ***"
+    register_secret(first)
+    register_secret("webhook-secret")
+    register_secret("webhook-secret-2")
+    assert redact("webhook-secret-2, webhook-secret") == "***, ***"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_of_a_secret_that_begins_with_another_nothing_is_left(first: str) -> Non
 )
 def test_every_form_of_it_is_blotted_out(secret: str) -> None:
     """As it is, within JSON, and as part of a URL."""
-    conceal(secret)
+    register_secret(secret)
     line = json.dumps({"text": f"<{secret}>"}, ensure_ascii=False)
     assert json.loads(redact(line)) == {"text": "<***>"}
     assert redact(secret) == "***"
@@ -46,7 +46,7 @@ def test_every_form_of_it_is_blotted_out(secret: str) -> None:
 
 def test_the_password_of_a_url_is_blotted_out_alone() -> None:
     """A library quotes the parts of a URL, decoded."""
-    conceal("rediss://sync:pass%2Fword-1@cache.internal:6379/0")
+    register_secret("rediss://sync:pass%2Fword-1@cache.internal:6379/0")
     assert redact("AUTH pass/word-1 refused") == "AUTH *** refused"
     assert redact("cache.internal") == "cache.internal"
 
@@ -54,7 +54,7 @@ def test_the_password_of_a_url_is_blotted_out_alone() -> None:
 @pytest.mark.parametrize("text", ["", "short", "http://[::1"])
 def test_what_is_no_secret_blots_nothing_else(text: str) -> None:
     """Short texts are parts of words, and a broken URL is no error."""
-    conceal(text)
+    register_secret(text)
     assert redact("short words, and http") == "short words, and http"
 
 
@@ -62,7 +62,7 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that sees many secrets forgets the oldest."""
     monkeypatch.setattr(redaction, "MAX_KNOWN", 10)
     for number in range(100):
-        conceal(f"secret-{number:04}")
+        register_secret(f"secret-{number:04}")
     assert redact("secret-0099") == "***"
     assert len(redaction._known) == 10
 
@@ -71,7 +71,7 @@ def test_a_secret_that_is_still_in_use_is_not_forgotten(monkeypatch: pytest.Monk
     """What is concealed again at each sync counts as new, however many come in between."""
     monkeypatch.setattr(redaction, "MAX_KNOWN", 2)
     for secret in ("secret-in-use", "secret-0001", "secret-in-use", "secret-0002"):
-        conceal(secret)
+        register_secret(secret)
     assert redact("secret-in-use") == "***"
 
 
@@ -82,14 +82,14 @@ def test_threads_may_conceal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            work = [pool.submit(_conceal_many, thread) for thread in range(4)]
+            work = [pool.submit(_register_secrets, thread) for thread in range(4)]
         assert [each.exception() for each in work] == [None] * 4
     finally:
         sys.setswitchinterval(interval)
     assert len(redaction._known) == 10
 
 
-def _conceal_many(thread: int) -> None:
+def _register_secrets(thread: int) -> None:
     for number in range(5_000):
-        conceal(f"secret-{thread}-{number}")
+        register_secret(f"secret-{thread}-{number}")
         redact("nothing to hide")

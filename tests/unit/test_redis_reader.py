@@ -16,7 +16,7 @@ import pytest
 
 from flagstore import encoding
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Head, Key, head_key
+from flagstore.layout import Key, SnapshotRecord, snapshot_key
 from flagstore.reader import Client
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import (
@@ -33,9 +33,9 @@ from simulators.strict_python import read_strictly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEY = Key("prod:$head", "1")
-FIELDS = [b"ticket", b"7", b"provider", b"smodel", b"body", b"b\x00\r\n\xff", b"digest", b"s"]
-RECORD = {"ticket": 7, "provider": "model", "body": b"\x00\r\n\xff", "digest": ""}
+KEY = Key("prod:$snapshot", "1")
+FIELDS = [b"token", b"7", b"provider", b"smodel", b"body", b"b\x00\r\n\xff", b"digest", b"s"]
+RECORD = {"token": 7, "provider": "model", "body": b"\x00\r\n\xff", "digest": ""}
 
 
 def reply(*parts: bytes) -> bytes:
@@ -46,11 +46,11 @@ def reply(*parts: bytes) -> bytes:
 HEAD = reply(*FIELDS)
 OK = b"+OK\r\n"
 CUT = b""
-"""Close the connection instead of answering."""
+"""Close the connection instead of responding."""
 
 
 class Played:
-    """Answers each batch of bytes that it receives with what is due."""
+    """Responses each batch of bytes that it receives with what is due."""
 
     def __init__(self) -> None:
         self.due: list[bytes] = []
@@ -61,7 +61,7 @@ class Played:
         """Send so many bytes at once, if not 0."""
         self.pause_s = 0.0
         self.think_s = 0.0
-        """Wait so long before the next answer, once."""
+        """Wait so long before the next response, once."""
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -95,13 +95,13 @@ class Played:
             try:
                 while data := connection.recv(1_000_000):
                     self.received.append(data)
-                    answer = self.due.pop(0) if self.due else self.default
+                    response = self.due.pop(0) if self.due else self.default
                     thinking, self.think_s = self.think_s, 0.0
                     time.sleep(thinking)
-                    if answer == CUT:
+                    if response == CUT:
                         return
-                    for at in range(0, len(answer), self.step or len(answer)):
-                        connection.sendall(answer[at : at + (self.step or len(answer))])
+                    for at in range(0, len(response), self.step or len(response)):
+                        connection.sendall(response[at : at + (self.step or len(response))])
                         time.sleep(self.pause_s)
             except OSError:
                 return
@@ -136,11 +136,11 @@ def read(transport: SocketTransport, seconds: float = 2.0) -> Any:
 def test_a_record_is_one_command(played: Played, transport: SocketTransport) -> None:
     """HGETALL on the key that the writer uses; the types come back."""
     assert read(transport) == RECORD
-    assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$24\r\nflagstore:{prod}:$head:1\r\n"]
+    assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 7])
-def test_an_answer_may_come_in_any_pieces(
+def test_an_response_may_come_in_any_chunks(
     played: Played, transport: SocketTransport, step: int
 ) -> None:
     """However the network cuts it, also within a line's end."""
@@ -158,7 +158,7 @@ def test_a_large_value_is_read_whole(played: Played, transport: SocketTransport)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"$x\r\n",
@@ -171,11 +171,11 @@ def test_a_large_value_is_read_whole(played: Played, transport: SocketTransport)
         CUT,
     ],
 )
-def test_what_is_no_answer_is_an_error_in_time(
-    played: Played, transport: SocketTransport, answer: bytes
+def test_what_is_no_response_is_an_error_in_time(
+    played: Played, transport: SocketTransport, response: bytes
 ) -> None:
     """Never a wrong record; the next read begins on a fresh connection."""
-    played.default = answer
+    played.default = response
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{played.port}"):
         read(transport, 0.2)
     played.default = HEAD
@@ -185,7 +185,7 @@ def test_what_is_no_answer_is_an_error_in_time(
 def test_a_trickle_does_not_outlast_the_deadline(
     played: Played, transport: SocketTransport
 ) -> None:
-    """The deadline is for the whole answer, not for each part of it."""
+    """The deadline is for the whole response, not for each part of it."""
     played.step, played.pause_s = 1, 0.05
     with pytest.raises(StoreUnavailableError):
         read(transport, 0.3)
@@ -211,7 +211,7 @@ def test_logging_in_costs_no_round_trip(played: Played) -> None:
     played.due = [OK + OK + HEAD]
     with closing(SocketTransport(address)) as transport:
         assert read(transport) == read(transport) == RECORD
-    command = encode(("HGETALL", "flagstore:{prod}:$head:1"))
+    command = encode(("HGETALL", "flagstore:{prod}:$snapshot:1"))
     login = encode(("AUTH", "u", "p")) + encode(("SELECT", 3))
     assert played.received == [login + command, command]
 
@@ -243,7 +243,7 @@ def test_a_signal_never_parts_a_connection_from_its_login(
 
 
 def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
-    """Whatever the commands behind it were answered with; and the next read logs in again."""
+    """Whatever the commands behind it were responded with; and the next read logs in again."""
     address = Address(
         tls=False, host="127.0.0.1", port=played.port, user="", password="p", database=0
     )
@@ -276,10 +276,10 @@ def test_a_kept_connection_that_went_silent_leaves_time_for_another(
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
-def test_a_read_that_a_signal_ends_leaves_its_answer_to_nobody(
+def test_a_read_that_a_signal_ends_leaves_its_response_to_nobody(
     played: Played, transport: SocketTransport
 ) -> None:
-    """As a time limit that raises from a signal: the next read gets its own answer."""
+    """As a time limit that raises from a signal: the next read gets its own response."""
 
     class TimeLimit(BaseException):
         pass
@@ -288,7 +288,7 @@ def test_a_read_that_a_signal_ends_leaves_its_answer_to_nobody(
         raise TimeLimit
 
     read(transport)
-    played.due, played.think_s = [reply(b"ticket", b"1")], 0.2
+    played.due, played.think_s = [reply(b"token", b"1")], 0.2
     before = signal.signal(signal.SIGALRM, end)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -304,7 +304,7 @@ def test_a_read_that_a_signal_ends_leaves_its_answer_to_nobody(
 def test_a_connection_of_another_process_is_not_used(
     played: Played, transport: SocketTransport
 ) -> None:
-    """Parent and child would read each other's answers."""
+    """Parent and child would read each other's responses."""
     read(transport)
     transport._pid -= 1
     read(transport)
@@ -378,7 +378,7 @@ def test_redirects_without_end_end_with_the_deadline(
 def test_what_was_said_before_the_time_ran_out_is_told(
     played: Played, transport: SocketTransport
 ) -> None:
-    """A server that refuses once and then answers no more is known by its refusal."""
+    """A server that refuses once and then responds no more is known by its refusal."""
     played.due = [b"-LOADING the dataset\r\n"]
     played.default = b""
     with pytest.raises(StoreUnavailableError, match="before that: LOADING the dataset"):
@@ -389,7 +389,7 @@ def test_what_was_said_before_the_time_ran_out_is_told(
 
 
 @pytest.mark.parametrize(
-    ("url", "wanted"),
+    ("url", "required"),
     [
         ("redis://h", (False, "h", 6379, "", "", 0)),
         ("rediss://h:1/", (True, "h", 1, "", "", 0)),
@@ -409,9 +409,9 @@ def test_what_was_said_before_the_time_ran_out_is_told(
         ("unix:///tmp/x", None),
     ],
 )
-def test_urls(url: str, wanted: tuple[Any, ...] | None) -> None:
+def test_urls(url: str, required: tuple[Any, ...] | None) -> None:
     """All parts but the host may be left out; special characters may be percent-encoded."""
-    assert parse_url(url) == wanted
+    assert parse_url(url) == required
 
 
 def test_an_address_does_not_show_its_password() -> None:
@@ -439,7 +439,7 @@ def test_the_url_decides_where_a_client_reads(
     played.default = b"*0\r\n"
     with pytest.raises(Exception, match="nothing has been published"):
         client.snapshot()
-    store: Any = client._loader._published.store()
+    store: Any = client._cache._published.store()
     store._transport.close()
     assert isinstance(store, RedisReader)
 
@@ -447,11 +447,11 @@ def test_the_url_decides_where_a_client_reads(
 def test_a_client_that_was_closed_left_nothing_open(played: Played) -> None:
     """No warning of Python's, not even of a socket that nobody closed."""
     encoded = encoding.encode({"flags": {"a": {"on": True}}}, {})
-    head = Head(
+    snapshot_record = SnapshotRecord(
         7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
     )
-    record = head._replace(body=encoded.blocks).to_record(head_key("prod"))
-    record["published"] = 7  # it is pulse and head
+    record = snapshot_record._replace(body=encoded.blocks).to_record(snapshot_key("prod"))
+    record["published"] = 7  # it is source state and snapshot record
     fields = [(name.encode(), to_field(value)) for name, value in record.items()]
     played.default = reply(*(part for field in fields for part in field))
     url = f"redis://127.0.0.1:{played.port}"
@@ -463,8 +463,8 @@ def test_reading_imports_nothing_heavy(played: Played) -> None:
     code = (
         "import sys, time, flagstore.stores.redis as r\n"
         f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
-        "from flagstore.layout import head_key\n"
-        "reader.read(head_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
+        "from flagstore.layout import snapshot_key\n"
+        "reader.read(snapshot_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
         "reader._transport.close()\n"
         "print([m for m in ('redis', 'boto3', 'ssl', 'urllib', 'http') if m in sys.modules])"
     )
@@ -485,7 +485,7 @@ def test_names_are_one_to_one() -> None:
     names = [record_name(Key(n, k)) for n in namespaces for k in keys]
     names += [index_name(namespace) for namespace in namespaces]
     assert len(set(names)) == len(names)
-    assert record_name(KEY) == "flagstore:{prod}:$head:1"
+    assert record_name(KEY) == "flagstore:{prod}:$snapshot:1"
 
 
 @pytest.mark.parametrize("namespace", ["x", "a:", "a:b:c"])

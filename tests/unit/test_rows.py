@@ -58,9 +58,9 @@ def table(plan: rows.RowPlan, present: dict[Key, Any] | None = None) -> dict[Key
     return after
 
 
-def whole(new: FlagSet, present: dict[Key, Any] | None = None, ticket: int = 7) -> rows.RowPlan:
+def whole(new: FlagSet, present: dict[Key, Any] | None = None, token: int = 7) -> rows.RowPlan:
     """Plan against all that is there."""
-    return rows.plan_whole("prod", new, present or {}, ticket)
+    return rows.plan_whole("prod", new, present or {}, token)
 
 
 # -- LaunchDarkly -------------------------------------------------------------------------------
@@ -107,9 +107,9 @@ def test_the_mark_is_written_once_and_never_removed() -> None:
 # -- other providers ----------------------------------------------------------------------------
 
 
-def test_other_providers_rows_carry_the_ticket() -> None:
-    """An item without a version of its own has the ticket that wrote its row, and no mark."""
-    after = table(whole(other({"a": {"name": "a"}}, {"1": {"id": 1}}), ticket=12))
+def test_other_providers_rows_carry_the_token() -> None:
+    """An item without a version of its own has the token that wrote its row, and no mark."""
+    after = table(whole(other({"a": {"name": "a"}}, {"1": {"id": 1}}), token=12))
     assert set(after) == {Key("prod:flags", "a"), Key("prod:segments", "1")}
     assert [row["version"] for row in after.values()] == [12, 12]
 
@@ -118,15 +118,15 @@ def test_other_providers_rows_carry_the_ticket() -> None:
     "item", [True, None, 1.5, "text", [1], {"version": "2"}, {"version": None}, {"version": 2.5}]
 )
 def test_an_item_of_any_shape_has_a_row(item: Any) -> None:
-    """What is no object, or has something else under version, has the ticket."""
-    row = table(whole(other({"a": item}), ticket=12))[Key("prod:flags", "a")]
+    """What is no object, or has something else under version, has the fencing token."""
+    row = table(whole(other({"a": item}), token=12))[Key("prod:flags", "a")]
     assert (row["version"], json.loads(row["item"])) == (12, item)
 
 
 @pytest.mark.parametrize("version", [True, False, 10**40, -(10**40)])
 def test_a_version_that_no_store_can_hold_is_none(version: Any) -> None:
     """A flag with an attribute of that name that is no version stops no row from being written."""
-    row = table(whole(other({"a": {"version": version}}), ticket=12))[Key("prod:flags", "a")]
+    row = table(whole(other({"a": {"version": version}}), token=12))[Key("prod:flags", "a")]
     assert row["version"] == 12
     assert row["version"] is not True
 
@@ -186,7 +186,7 @@ def test_planning_by_changes_and_planning_whole_agree(
     present = table(whole(old_set))
     changed = rows.changes(old_set, new_set)
     one = table(rows.plan_changes("prod", new_set, changed, 8), present)
-    assert one == table(whole(new_set, present, 8), present) == table(whole(new_set, ticket=8))
+    assert one == table(whole(new_set, present, 8), present) == table(whole(new_set, token=8))
 
 
 # -- repairing ----------------------------------------------------------------------------------
@@ -216,10 +216,10 @@ def _place(write: Write) -> tuple[str, str]:
     return str(write.record["namespace"]), str(write.record["key"])
 
 
-def test_a_row_of_a_later_ticket_with_the_same_item_is_left_alone() -> None:
+def test_a_row_of_a_later_token_with_the_same_item_is_left_alone() -> None:
     """Rows are compared by what they say, so that a verification writes nothing."""
     new = other({"a": 1})
-    assert whole(new, table(whole(new, ticket=3)), ticket=9).writes == ()
+    assert whole(new, table(whole(new, token=3)), token=9).writes == ()
 
 
 # -- too large ----------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def puts(*sizes: int) -> list[Write]:
     ("count", "groups"), [(0, [0]), (1, [1]), (99, [99]), (100, [99, 1]), (250, [99, 99, 52])]
 )
 def test_a_commit_takes_99_writes(count: int, groups: list[int]) -> None:
-    """Beside the pulse, a transaction has room for 99; nothing at all is still one group."""
+    """Beside the source state, a transaction has room for 99; nothing at all is still one group."""
     assert [len(group) for group in commits(puts(*[30] * count))] == groups
 
 

@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from storesync import errors, events, providers
-from storesync.model import Hook, Notice, Secret, WebhookRequest
+from storesync.model import ProviderEvent, Secret, WebhookConfig, WebhookRequest
 from tools import make_events
 
 FILES = sorted(path.name for path in make_events.DIRECTORY.glob("*.json"))
-HOOKS = {
-    "prod": Hook(
+WEBHOOKS = {
+    "prod": WebhookConfig(
         "prod",
         "launchdarkly",
         "signature",
         (Secret(make_events.SECRET),),
         options={"project": "shop", "environment": "production"},
     ),
-    "unleash": Hook(
+    "unleash": WebhookConfig(
         "unleash",
         "unleash",
         "authorization",
         (Secret(make_events.SECRET),),
         options={"environment": "production"},
     ),
-    "split": Hook(
+    "split": WebhookConfig(
         "split",
         "split",
         "url",
@@ -44,13 +44,13 @@ def load(name: str) -> dict[str, Any]:
     return loaded
 
 
-def received(event: dict[str, Any]) -> tuple[WebhookRequest, Hook]:
+def received(event: dict[str, Any]) -> tuple[WebhookRequest, WebhookConfig]:
     """Turn an API Gateway request into ours, as WebhookFunction does."""
     body = event["body"].encode()
     raw = base64.b64decode(body) if event["isBase64Encoded"] else body
     parameters = event["pathParameters"]
     token = parameters.get("token", "")
-    return WebhookRequest(event["headers"], raw, token), HOOKS[parameters["source"]]
+    return WebhookRequest(event["headers"], raw, token), WEBHOOKS[parameters["source"]]
 
 
 def test_the_generator_writes_exactly_these_files() -> None:
@@ -62,7 +62,7 @@ def test_the_generator_writes_exactly_these_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "required"),
     [
         ("launchdarkly-flag-updated.json", ("flag/new-checkout@8",)),
         ("launchdarkly-segment-updated.json", ()),
@@ -71,20 +71,20 @@ def test_the_generator_writes_exactly_these_files() -> None:
         ("split-flag-changed.json", ("change/1795000000000",)),
     ],
 )
-def test_good_webhooks_pass_and_ring(name: str, wanted: tuple[str, ...]) -> None:
+def test_good_webhooks_pass_and_request(name: str, required: tuple[str, ...]) -> None:
     """A good sample is accepted with the sample secret and names what to reach."""
-    request, hook = received(load(name))
-    provider = providers.get(hook.provider)
-    provider.verify(request, hook)
-    assert provider.ring(request, hook) == wanted
+    request, webhook = received(load(name))
+    provider = providers.get(webhook.provider)
+    provider.verify(request, webhook)
+    assert provider.required_revisions(request, webhook) == required
 
 
 @pytest.mark.parametrize("name", ["launchdarkly-forged.json", "unleash-wrong-secret.json"])
 def test_strangers_webhooks_are_refused(name: str) -> None:
     """A sample of a stranger differs from the good one by its secret only."""
-    request, hook = received(load(name))
+    request, webhook = received(load(name))
     with pytest.raises(errors.SignatureError):
-        providers.get(hook.provider).verify(request, hook)
+        providers.get(webhook.provider).verify(request, webhook)
 
 
 def test_the_duplicate_is_the_same_event() -> None:
@@ -103,18 +103,24 @@ def test_sync_function_understands_every_sample(name: str) -> None:
         assert event == events.Schedule()
     elif name == "appconfig-sqs.json":
         assert isinstance(event, tuple)
-        notices = [message.notice for message in event]
-        assert [notice.wanted for notice in notices if notice] == [("complete/3",)] * 3
+        provider_events = [message.provider_event for message in event]
+        assert [
+            provider_event.required for provider_event in provider_events if provider_event
+        ] == [("complete/3",)] * 3
     elif name.startswith("appconfig-"):
-        assert isinstance(event, Notice)
+        assert isinstance(event, ProviderEvent)
         undone = name == "appconfig-rolled-back.json"
-        assert event.wanted == (("undone/3",) if undone else ("complete/3",))
+        assert event.required == (("undone/3",) if undone else ("complete/3",))
         assert all(event.about.values())
     elif name == "sqs-batch.json":
         assert isinstance(event, tuple)
-        rings = [message.ring for message in event]
-        assert [ring.source for ring in rings if ring] == ["prod", "prod", "unleash"]
+        requests = [message.request for message in event]
+        assert [sync_request.source for sync_request in requests if sync_request] == [
+            "prod",
+            "prod",
+            "unleash",
+        ]
     else:
         assert isinstance(event, events.Manual)
-        assert event.ring.source in HOOKS
+        assert event.request.source in WEBHOOKS
         assert bool(event.allow_shrink) == (name == "manual-allow-shrink.json")

@@ -13,7 +13,7 @@ from storesync.settings import SyncSettings, WebhookSettings
 
 WEBHOOK = {
     "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
-    "FLAGSTORE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/rings",
+    "FLAGSTORE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/requests",
 }
 SYNC = {**WEBHOOK, "FLAGSTORE_TABLE": "flags"}
 
@@ -25,17 +25,17 @@ def test_the_webhook_function_needs_two_variables() -> None:
 
 
 def test_the_sync_function_has_defaults() -> None:
-    """What the template leaves out is 30 s for the trailing ring and one head."""
+    """What the template leaves out is 30 s for the follow-up and one snapshot record."""
     settings = SyncSettings.from_env(SYNC)
-    assert (settings.table, settings.trailing_s, settings.head_replicas) == ("flags", 30, 1)
+    assert (settings.table, settings.followup_s, settings.snapshot_replicas) == ("flags", 30, 1)
 
 
 def test_the_sync_function_takes_numbers() -> None:
     """Numbers are read as written, up to their bounds."""
-    given = {"FLAGSTORE_TRAILING_SYNC_SECONDS": "900", "FLAGSTORE_HEAD_REPLICAS": "5"}
+    given = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "900", "FLAGSTORE_SNAPSHOT_REPLICAS": "5"}
     settings = SyncSettings.from_env({**SYNC, **given})
-    assert (settings.trailing_s, settings.head_replicas) == (900, 5)
-    assert SyncSettings.from_env({**SYNC, "FLAGSTORE_TRAILING_SYNC_SECONDS": "0"}).trailing_s == 0
+    assert (settings.followup_s, settings.snapshot_replicas) == (900, 5)
+    assert SyncSettings.from_env({**SYNC, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "0"}).followup_s == 0
 
 
 def test_a_run_by_hand_needs_no_queue() -> None:
@@ -46,14 +46,14 @@ def test_a_run_by_hand_needs_no_queue() -> None:
 
 def test_all_problems_are_said_at_once() -> None:
     """Whoever deploys does not fix one variable after the other."""
-    wrong = {"FLAGSTORE_TRAILING_SYNC_SECONDS": "901", "FLAGSTORE_HEAD_REPLICAS": "none"}
+    wrong = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "901", "FLAGSTORE_SNAPSHOT_REPLICAS": "none"}
     with pytest.raises(ConfigurationError) as caught:
         SyncSettings.from_env(wrong)
     assert str(caught.value).split("; ") == [
         "FLAGSTORE_PARAMETER_PREFIX is not set",
         "FLAGSTORE_TABLE is not set",
-        "FLAGSTORE_TRAILING_SYNC_SECONDS must be a whole number from 0 to 900",
-        "FLAGSTORE_HEAD_REPLICAS must be a whole number from 1 to 5",
+        "FLAGSTORE_FOLLOWUP_SYNC_SECONDS must be a whole number from 0 to 900",
+        "FLAGSTORE_SNAPSHOT_REPLICAS must be a whole number from 1 to 5",
     ]
 
 
@@ -67,6 +67,6 @@ def test_an_odd_prefix_is_refused(prefix: str) -> None:
 @given(st.text(max_size=30))
 def test_a_number_is_within_bounds_or_an_error(text: str) -> None:
     """No text makes another error, or a number outside of what is allowed."""
-    environ = {**SYNC, "FLAGSTORE_TRAILING_SYNC_SECONDS": text}
+    environ = {**SYNC, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": text}
     with contextlib.suppress(ConfigurationError):
-        assert 0 <= SyncSettings.from_env(environ).trailing_s <= 900
+        assert 0 <= SyncSettings.from_env(environ).followup_s <= 900

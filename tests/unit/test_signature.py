@@ -96,7 +96,7 @@ def test_all_secrets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_forged_passes_and_nothing_raises(
     text: str | None, body: bytes, secrets: list[str]
 ) -> None:
-    """Whatever is sent, the answer is True only for exactly a secret or its signature."""
+    """Whatever is sent, the response is True only for exactly a secret or its signature."""
     active = [Secret(secret) for secret in secrets]
     assert secret_matches(text, active) == (text in secrets)
     right = text in [

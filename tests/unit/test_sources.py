@@ -22,17 +22,17 @@ from storesync.fields import MIN_SECRET
 from storesync.model import Secret, Source
 from storesync.parameters import INIT_LOAD_S, LOAD_S, PAUSE_S, Parameters
 from storesync.sources import (
-    HOOKS_AGE_S,
     MISSING_AGE_S,
-    Hooks,
+    WEBHOOKS_AGE_S,
     Sources,
-    parse_hook,
+    WebhookConfigs,
     parse_source,
+    parse_webhook,
 )
 
 PUBLIC = "/flagstore/sources/prod"
 PRIVATE = "/flagstore/credentials/prod"
-HOOK = "/flagstore/webhooks/prod"
+WEBHOOK_PATH = "/flagstore/webhooks/prod"
 KEY = "canary-provider-key-0011"
 SECRET = "canary-webhook-secret-0012"
 CREDENTIALS = {"provider": "launchdarkly", "key": KEY}
@@ -65,7 +65,7 @@ def parameters(ssm: Any, clock: FakeClock, seed: int = 1) -> Parameters:
 def _parse(text: str | None, *private: str | None) -> object:
     if private:
         return parse_source("prod", PUBLIC, text or "", PRIVATE, private[0])
-    return parse_hook("prod", HOOK, text or "")
+    return parse_webhook("prod", WEBHOOK_PATH, text or "")
 
 
 def problems(*texts: object) -> list[str]:
@@ -188,17 +188,17 @@ def test_threads_that_come_together_cost_one_reading(clock: FakeClock) -> None:
     assert len(ssm.asked) == 1
 
 
-def hooks(ssm: Any, clock: FakeClock, seed: int = 1) -> Hooks:
+def webhooks(ssm: Any, clock: FakeClock, seed: int = 1) -> WebhookConfigs:
     """Make the webhooks of a process."""
-    return Hooks(ssm, "/flagstore", clock, random.Random(seed))
+    return WebhookConfigs(ssm, "/flagstore", clock, random.Random(seed))
 
 
 def test_strangers_cost_no_call(clock: FakeClock) -> None:
-    """Names that are not there are answered from memory, which is read anew by its age alone."""
+    """Names that are not there are responded from memory, which is read anew by its age alone."""
     ssm = holding(webhooks__prod=WEBHOOK)
-    known = hooks(ssm, clock)
+    known = webhooks(ssm, clock)
     known.load()
-    for _ in range(int(HOOKS_AGE_S / 2)):
+    for _ in range(int(WEBHOOKS_AGE_S / 2)):
         for name in ["nobody", "", "prod/..", "Prod"]:
             with pytest.raises(UnknownSourceError):
                 known.get(name)
@@ -213,11 +213,11 @@ def test_a_webhook_that_is_fixed_works_when_the_parameters_are_read_again(
     """Whether it was missing or wrong before."""
     ssm = holding(webhooks__other=WEBHOOK)
     ssm.put("/flagstore/webhooks", {"other": WEBHOOK, **before})
-    known = hooks(ssm, clock)
+    known = webhooks(ssm, clock)
     with pytest.raises((UnknownSourceError, ConfigurationError)):
         known.get("prod")
     ssm.put("/flagstore/webhooks", {"prod": WEBHOOK})
-    clock.advance(HOOKS_AGE_S)
+    clock.advance(WEBHOOKS_AGE_S)
     assert known.get("prod").secrets == (Secret(SECRET),)
 
 
@@ -230,7 +230,7 @@ def test_a_thousand_warm_processes_leave_half_of_the_quota(
     So they do while strangers get 20 requests a second through, each to another process.
     """
     ssm = holding(webhooks__prod=WEBHOOK)
-    processes = [hooks(ssm, clock, seed) for seed in range(1_000)]
+    processes = [webhooks(ssm, clock, seed) for seed in range(1_000)]
     for process in processes:
         process.load()
     ssm.limit(clock, QUOTA)
@@ -358,10 +358,10 @@ def test_a_source_without_a_key_needs_no_credentials() -> None:
     assert missing.startswith(f"{PRIVATE}: is missing")
 
 
-def test_a_provider_without_webhooks_has_no_hook() -> None:
+def test_a_provider_without_webhooks_has_no_webhook() -> None:
     """The parameter cannot work, so it says so instead of waiting for ever."""
     (problem,) = problems({**APPCONFIG, "secrets": [SECRET]})
-    assert problem == f"{HOOK}: AWS AppConfig sends no webhooks: remove this parameter"
+    assert problem == f"{WEBHOOK_PATH}: AWS AppConfig sends no webhooks: remove this parameter"
 
 
 LAUNCHDARKLY = {"provider": "launchdarkly"}
@@ -496,15 +496,21 @@ def test_everything_wrong_with_a_source_is_said_at_once(
 # -- a webhook ------------------------------------------------------------------------------------
 
 
-def test_a_hook_has_defaults() -> None:
+def test_a_webhook_has_defaults() -> None:
     """The method is the one that the provider recommends."""
     for provider, method in (("launchdarkly", "signature"), ("unleash", "authorization")):
-        hook = parse_hook("prod", HOOK, json.dumps({"provider": provider, "secrets": [SECRET]}))
-        assert (hook.provider, hook.method, hook.secrets) == (provider, method, (Secret(SECRET),))
-        assert SECRET not in repr(hook)
+        webhook = parse_webhook(
+            "prod", WEBHOOK, json.dumps({"provider": provider, "secrets": [SECRET]})
+        )
+        assert (webhook.provider, webhook.method, webhook.secrets) == (
+            provider,
+            method,
+            (Secret(SECRET),),
+        )
+        assert SECRET not in repr(webhook)
 
 
-def test_a_hook_may_say_everything() -> None:
+def test_a_webhook_may_say_everything() -> None:
     """Two secrets while rotating, a header of one's own, and whose events to leave alone."""
     text = {
         "provider": "unleash",
@@ -513,9 +519,9 @@ def test_a_hook_may_say_everything() -> None:
         "secrets": [SECRET, SECRET[::-1]],
         "options": {"environment": "production"},
     }
-    hook = parse_hook("prod", HOOK, json.dumps(text))
-    assert (hook.method, hook.header, len(hook.secrets)) == ("header", "x-my-secret", 2)
-    assert hook.options == {"environment": "production"}
+    webhook = parse_webhook("prod", WEBHOOK_PATH, json.dumps(text))
+    assert (webhook.method, webhook.header, len(webhook.secrets)) == ("header", "x-my-secret", 2)
+    assert webhook.options == {"environment": "production"}
 
 
 @pytest.mark.parametrize(
@@ -540,14 +546,14 @@ def test_a_hook_may_say_everything() -> None:
         ),
     ],
 )
-def test_everything_wrong_with_a_hook_is_said_at_once(
+def test_everything_wrong_with_a_webhook_is_said_at_once(
     fields: dict[str, object], expected: list[str]
 ) -> None:
     """A check that is weaker than it looks is refused, by name and with the remedy."""
     found = problems({"provider": "launchdarkly", "secrets": [SECRET], **fields})
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
-        assert problem.startswith(f"{HOOK}: {start}")
+        assert problem.startswith(f"{WEBHOOK_PATH}: {start}")
 
 
 VALUES = st.one_of(
@@ -573,7 +579,7 @@ def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) 
     texts = json.dumps(public), None if private is None else json.dumps(private)
     for parse in (
         lambda: parse_source(name, PUBLIC, texts[0], PRIVATE, texts[1]),
-        lambda: parse_hook(name, HOOK, texts[0]),
+        lambda: parse_webhook(name, WEBHOOK_PATH, texts[0]),
     ):
         try:
             said = f"/flagstore/{parse().provider}"

@@ -20,36 +20,36 @@ from simulators.memory_store import MemoryStore
 from simulators.split import SplitSimulator, event, new_flag, rich_flags
 from simulators.split_flags import in_segment, matcher, new_rule_based, rollout, rule
 from storesync import errors
-from storesync.answers import HttpAnswer
-from storesync.budget import Budget, SystemClock
+from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient, HttpLimits
-from storesync.model import FlagSet, Hook, Ring, Secret, Source, WebhookRequest
+from storesync.model import FlagSet, Secret, Source, SyncRequest, WebhookConfig, WebhookRequest
 from storesync.pipeline import Sync
 from storesync.providers import split_api
 from storesync.providers.split import MAX_EVENT_BYTES, Split
+from storesync.responses import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from storesync.model import Answer
+    from storesync.model import FetchResult
 
 PROVIDER = Split()
 SECRET = Secret("sample-webhook-secret")
 needs_data = pytest.mark.skipif(
     not (DATA / "split" / "splitChanges-36-flags.json").exists(),
-    reason="allowed: no answers of Split's own tests (see CONFORMANCE_DATA)",
+    reason="allowed: no responses of Split's own tests (see CONFORMANCE_DATA)",
 )
 
 
-def hook(method: str = "url", **options: str) -> Hook:
-    """Build a hook."""
-    return Hook("prod", "split", method, (SECRET,), options=options)
+def webhook_config(method: str = "url", **options: str) -> WebhookConfig:
+    """Build a webhook config."""
+    return WebhookConfig("prod", "split", method, (SECRET,), options=options)
 
 
-def ring(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body rings."""
+def sync_request(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body requests a sync."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return PROVIDER.ring(WebhookRequest({}, raw), hook(**options))
+    return PROVIDER.required_revisions(WebhookRequest({}, raw), webhook_config(**options))
 
 
 def told(**fields: Any) -> dict[str, Any]:
@@ -64,19 +64,20 @@ def told(**fields: Any) -> dict[str, Any]:
 def test_only_a_secret_in_the_url_passes() -> None:
     """Nothing is signed, so a header proves nothing."""
     text = SECRET.reveal()
-    PROVIDER.verify(WebhookRequest({}, b"", text), hook())
+    PROVIDER.verify(WebhookRequest({}, b"", text), webhook_config())
     with pytest.raises(errors.SignatureError, match="URL"):
-        PROVIDER.verify(WebhookRequest({"authorization": text}, text.encode()), hook())
+        PROVIDER.verify(WebhookRequest({"authorization": text}, text.encode()), webhook_config())
 
 
 @pytest.mark.parametrize("method", ["signature", "authorization", "header"])
-def test_a_hook_that_cannot_work_is_a_configuration_error(method: str) -> None:
+def test_a_webhook_that_cannot_work_is_a_configuration_error(method: str) -> None:
     """A method that Split does not know is named with its parameter."""
     with pytest.raises(errors.ConfigurationError, match=f"'{method}'.*webhooks/prod.*url"):
-        PROVIDER.verify(WebhookRequest({}, b"", SECRET.reveal()), hook(method))
+        PROVIDER.verify(WebhookRequest({}, b"", SECRET.reveal()), webhook_config(method))
 
 
-# -- rings --------------------------------------------------------------------------------------
+# -- sync requests
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,9 @@ def test_a_hook_that_cannot_work_is_a_configuration_error(method: str) -> None:
         gzip.compress(bytes(MAX_EVENT_BYTES + 1), mtime=0),
     ],
 )
-def test_any_body_rings(body: Any) -> None:
-    """Whoever knows the secret may ring; what is unreadable, damaged or a bomb says no more."""
-    assert ring(body, environment="production") == ()
+def test_any_body_requests(body: Any) -> None:
+    """Who knows the secret may request a sync, even with an unreadable body or a bomb."""
+    assert sync_request(body, environment="production") == ()
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     assert PROVIDER.delivery(WebhookRequest({}, raw)) == ""
 
@@ -109,19 +110,21 @@ def test_any_body_rings(body: Any) -> None:
 def test_the_change_number_is_waited_for(pack: Callable[[bytes], bytes]) -> None:
     """The event of our environment names what to reach, compressed or not; so does its id."""
     body = pack(json.dumps(told()).encode())
-    assert ring(body, environment="production") == ("change/42",)
+    assert sync_request(body, environment="production") == ("change/42",)
     assert PROVIDER.delivery(WebhookRequest({}, body)) == "42"
 
 
 @pytest.mark.parametrize(
-    ("environment", "rings"),
+    ("environment", "sync_requests"),
     [("production", True), ("Production", False), ("staging", False), (None, True), ("", True)],
 )
-def test_another_environments_events_do_not_ring(environment: Any, *, rings: bool) -> None:
+def test_another_environments_events_do_not_request(
+    environment: Any, *, sync_requests: bool
+) -> None:
     """What happens elsewhere changes nothing here; what names no environment may concern us."""
     body = told(environmentName=environment)
-    assert (ring(body, environment="production") is not None) is rings
-    assert ring(body) == ()
+    assert (sync_request(body, environment="production") is not None) is sync_requests
+    assert sync_request(body) == ()
 
 
 @pytest.mark.parametrize(
@@ -135,11 +138,11 @@ def test_another_environments_events_do_not_ring(environment: Any, *, rings: boo
 )
 def test_only_a_flags_number_in_our_environment_is_waited_for(fields: dict[str, Any]) -> None:
     """Waiting for a number that our flags will never reach would be waiting for nothing."""
-    assert ring(told(**fields), environment="production") == ()
+    assert sync_request(told(**fields), environment="production") == ()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "revision", "reached"),
+    ("required", "revision", "satisfied"),
     [
         ("change/42", 42, True),
         ("change/42", 43, True),
@@ -151,13 +154,13 @@ def test_only_a_flags_number_in_our_environment_is_waited_for(fields: dict[str, 
         ("revision/9", 1, True),
     ],
 )
-def test_reaching_a_change(wanted: str, revision: int, *, reached: bool) -> None:
+def test_reaching_a_change(required: str, revision: int, *, satisfied: bool) -> None:
     """That number or a later one; a notation that is not ours holds nobody up."""
-    assert PROVIDER.reached(wanted, revision, lambda _section, _key: None) is reached
+    assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "regressed"),
+    ("old", "new", "is_older"),
     [
         ((7, None), (6, None), True),
         ((7, None), (7, None), False),
@@ -168,13 +171,13 @@ def test_reaching_a_change(wanted: str, revision: int, *, reached: bool) -> None
         ((7, ["a"]), (6, ["b"]), False),
     ],
 )
-def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     """Change numbers are compared as long as the same flag sets are asked for."""
 
     def flag_set(revision: int, sets: list[str] | None) -> FlagSet:
         return FlagSet("split", {}, {"sets": sets} if sets else {}, revision)
 
-    assert PROVIDER.regressed(flag_set(*old), flag_set(*new)) is regressed
+    assert PROVIDER.is_older(flag_set(*old), flag_set(*new)) is is_older
 
 
 def test_members_of_a_segment() -> None:
@@ -187,30 +190,30 @@ def test_members_of_a_segment() -> None:
 
 
 class Canned:
-    """An HTTP client that answers what a function says, and notes what it was asked."""
+    """An HTTP client that responses what a function says, and notes what it was asked."""
 
-    def __init__(self, answer: Callable[[str, dict[str, str]], Any], **limits: Any) -> None:
+    def __init__(self, response: Callable[[str, dict[str, str]], Any], **limits: Any) -> None:
         self.limits = HttpLimits(**limits)
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.headers: dict[str, str] = {}
-        self._answer = answer
+        self._response = response
 
     def within(self, total_s: float) -> Canned:
         """Stay the same; the time that is left is above zero."""
         assert total_s > 0
         return self
 
-    def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpAnswer:
-        """Answer a status or a document."""
+    def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpResponse:
+        """Response a status or a document."""
         assert not allow_http
         self.headers = headers
         parts = urlsplit(url)
         asked = unquote(parts.path).removeprefix("/api/"), dict(parse_qsl(parts.query))
         self.asked.append(asked)
-        answer = self._answer(*asked)
-        if isinstance(answer, int):
-            return HttpAnswer(answer, {}, b"")
-        return HttpAnswer(200, {}, json.dumps(answer).encode())
+        response = self._response(*asked)
+        if isinstance(response, int):
+            return HttpResponse(response, {}, b"")
+        return HttpResponse(200, {}, json.dumps(response).encode())
 
 
 def source(base_url: str = "", **options: str) -> Source:
@@ -219,14 +222,14 @@ def source(base_url: str = "", **options: str) -> Source:
 
 
 def fetch(client: Canned, base_url: str = "", **options: str) -> FlagSet:
-    """Fetch from canned answers."""
-    answer = PROVIDER.fetch(source(base_url, **options), client, "")  # type: ignore[arg-type]
-    assert answer.flag_set is not None
-    return answer.flag_set
+    """Fetch from canned responses."""
+    response = PROVIDER.fetch(source(base_url, **options), client, "")  # type: ignore[arg-type]
+    assert response.flag_set is not None
+    return response.flag_set
 
 
 def changes(ff: Any, rbs: Any = None) -> dict[str, Any]:
-    """Build an answer of one page."""
+    """Build a response of one page."""
     parts = {"ff": ff, "rbs": rbs}
     return {
         name: {"d": part, "s": 7, "t": 7} if isinstance(part, list) else part
@@ -238,15 +241,15 @@ def changes(ff: Any, rbs: Any = None) -> dict[str, Any]:
 def serving(
     document: Any, segments: dict[str, list[str]] | None = None
 ) -> Callable[[str, dict[str, str]], Any]:
-    """Answer with one page of flags, and one of each segment."""
+    """Response with one page of flags, and one of each segment."""
 
-    def answer(path: str, _query: dict[str, str]) -> Any:
+    def response(path: str, _query: dict[str, str]) -> Any:
         what, _, name = path.partition("/")
         if what == "splitChanges":
             return document
         return {"name": name, "added": (segments or {}).get(name, []), "since": 5, "till": 5}
 
-    return answer
+    return response
 
 
 def flag(name: str = "a", **fields: Any) -> dict[str, Any]:
@@ -255,11 +258,13 @@ def flag(name: str = "a", **fields: Any) -> dict[str, Any]:
 
 
 def test_what_is_asked_for() -> None:
-    """Parameters come in the order of the SDKs', and no cache may answer by itself."""
+    """Parameters come in the order of the SDKs', and no cache may respond by itself."""
     urls: list[str] = []
 
     class Noting(Canned):
-        def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpAnswer:
+        def get(
+            self, url: str, headers: dict[str, str], *, allow_http: bool = False
+        ) -> HttpResponse:
             urls.append(url)
             return super().get(url, headers, allow_http=allow_http)
 
@@ -269,7 +274,7 @@ def test_what_is_asked_for() -> None:
         source(sets=" Two,one,two"),
         client,  # type: ignore[arg-type]
         '"etag"',
-        missed=("change/9", "change/10", "revision/99"),
+        unmet=("change/9", "change/10", "revision/99"),
     )
     base = "https://sdk.split.io/api"
     assert urls == [
@@ -375,14 +380,14 @@ def test_a_flag_that_left_the_flag_sets_is_gone() -> None:
 
 
 def test_an_older_proxys_shape_is_read() -> None:
-    """A proxy before spec 1.3 may answer in its own shape, without rule-based segments."""
+    """A proxy before spec 1.3 may respond in its own shape, without rule-based segments."""
     flag_set = fetch(Canned(lambda *_: {"splits": [new_flag("a")], "since": -1, "till": 9}))
     assert set(flag_set.sections["flags"]) == {"a"}
     assert (flag_set.revision, flag_set.meta) == (9, {"spec": "1.2"})
 
 
 def test_a_proxy_that_knows_whole_sets_only_comes_to_an_end() -> None:
-    """Nothing newer than what was asked for is nothing newer, wherever the answer begins."""
+    """Nothing newer than what was asked for is nothing newer, wherever the response begins."""
     client = Canned(lambda *_: {"ff": {"d": [new_flag("a")], "s": -1, "t": 9}})
     assert fetch(client).revision == 9
     assert len(client.asked) == 2
@@ -423,14 +428,14 @@ def test_a_proxy_that_knows_whole_sets_only_comes_to_an_end() -> None:
 )
 def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
     """The message names what is missing, and the item if there is one."""
-    with pytest.raises(errors.MalformedAnswerError, match=match):
+    with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(Canned(serving(broken)))
 
 
 def test_a_page_that_goes_back_is_malformed() -> None:
     """Change numbers rise; following one back could go round for ever."""
     pages = {"-1": {"d": [], "s": -1, "t": 10}, "10": {"d": [], "s": 10, "t": 9}}
-    with pytest.raises(errors.MalformedAnswerError, match="no later change number"):
+    with pytest.raises(errors.MalformedResponseError, match="no later change number"):
         fetch(Canned(lambda _path, query: {"ff": pages[query["since"]]}))
 
 
@@ -464,10 +469,10 @@ def in_beta(pages: dict[str, Any], **limits: Any) -> Canned:
     """Serve a flag that refers to the segment ``beta``, and its pages by ``since``."""
     uses = changes([flag(conditions=[rule(in_segment("beta"), label="", on=100)])])
 
-    def answer(path: str, query: dict[str, str]) -> Any:
+    def response(path: str, query: dict[str, str]) -> Any:
         return uses if path == "splitChanges" else {"name": "beta", **pages[query["since"]]}
 
-    return Canned(answer, **limits)
+    return Canned(response, **limits)
 
 
 def test_pages_of_a_segment_are_merged() -> None:
@@ -505,7 +510,7 @@ def test_an_equal_segment_stays_the_same() -> None:
 )
 def test_a_segment_that_is_none_is_malformed(page: dict[str, Any]) -> None:
     """Half a segment must never become one; the message names it."""
-    with pytest.raises(errors.MalformedAnswerError, match="Split"):
+    with pytest.raises(errors.MalformedResponseError, match="Split"):
         fetch(in_beta({"-1": page}))
 
 
@@ -516,7 +521,7 @@ def test_segments_are_fetched_side_by_side_and_not_all_at_once() -> None:
     page = serving(changes([uses]))
     lock, under_way, most = threading.Lock(), 0, 0
 
-    def answer(path: str, query: dict[str, str]) -> Any:
+    def response(path: str, query: dict[str, str]) -> Any:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -526,7 +531,7 @@ def test_segments_are_fetched_side_by_side_and_not_all_at_once() -> None:
             under_way -= 1
         return page(path, query)
 
-    assert list(fetch(Canned(answer)).sections["segments"]) == names
+    assert list(fetch(Canned(response)).sections["segments"]) == names
     assert 1 < most <= split_api.THREADS
 
 
@@ -536,11 +541,11 @@ def test_the_first_segment_that_fails_ends_the_others() -> None:
     uses = flag(conditions=[rule(*map(in_segment, names), label="", on=100)])
     page = serving(changes([uses]))
 
-    def answer(path: str, query: dict[str, str]) -> Any:
+    def response(path: str, query: dict[str, str]) -> Any:
         time.sleep(0.005)
         return 503 if path.endswith("/s03") else page(path, query)
 
-    client = Canned(answer)
+    client = Canned(response)
     with pytest.raises(errors.ProviderUnavailableError, match="503"):
         fetch(client)
     assert len(client.asked) < 40
@@ -550,7 +555,7 @@ def test_the_first_segment_that_fails_ends_the_others() -> None:
 
 
 def endless(path: str, query: dict[str, str]) -> Any:
-    """Answer with something newer each time."""
+    """Response with something newer each time."""
     since = int(query["since"])
     if path == "splitChanges":
         return {"ff": {"d": [], "s": since, "t": since + 1}}
@@ -571,7 +576,7 @@ def test_a_provider_without_end_is_left() -> None:
 
 
 def test_all_requests_share_one_deadline() -> None:
-    """A provider whose single answers are quick enough cannot hold a function for long."""
+    """A provider whose single responses are quick enough cannot hold a function for long."""
 
     def slowly(path: str, query: dict[str, str]) -> Any:
         time.sleep(0.02)
@@ -594,12 +599,12 @@ def test_more_keys_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_more_bytes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long keys count by their length; flags by what one answer may hold, over all pages."""
+    """Long keys count by their length; flags by what one response may hold, over all pages."""
     monkeypatch.setattr(split_api, "MAX_SEGMENT_BYTES", 100)
     pages = {"-1": {"added": ["a" * 100], "removed": [], "since": 1, "till": 1}}
     with pytest.raises(errors.EndpointNotFoundError, match="more than 100 bytes"):
         fetch(in_beta(pages))
-    with pytest.raises(errors.MalformedAnswerError, match="larger than 500 bytes"):
+    with pytest.raises(errors.MalformedResponseError, match="larger than 500 bytes"):
         fetch(Canned(endless, max_body_bytes=500))
 
 
@@ -608,14 +613,14 @@ def test_keys_of_segments_are_held_once() -> None:
     names = [f"s{number:02d}" for number in range(30)]
     uses = changes([flag(conditions=[rule(*map(in_segment, names), label="", on=100)])])
 
-    def answer(path: str, _query: dict[str, str]) -> Any:
+    def response(path: str, _query: dict[str, str]) -> Any:
         if path == "splitChanges":
             return uses
         name = path.rpartition("/")[2]
         keys = [f"{name}-{number:032d}" for number in range(2_000)]
         return {"name": name, "added": keys, "removed": [], "since": 5, "till": 5}
 
-    client = Canned(answer, total_s=600)  # being traced takes its time
+    client = Canned(response, total_s=600)  # being traced takes its time
     tracemalloc.start()
     try:
         segments = fetch(client).sections["segments"]
@@ -625,7 +630,7 @@ def test_keys_of_segments_are_held_once() -> None:
     assert sum(len(segment["keys"]) for segment in segments.values()) == 60_000
     print(f"\n60,000 keys: {kept / 1e6:.1f} MB kept, {peak / 1e6:.1f} MB at most")
     assert kept < 7e6
-    assert peak < 14e6  # also what eight answers take that this test makes at a time
+    assert peak < 14e6  # also what eight responses take that this test makes at a time
 
 
 # -- refusals -----------------------------------------------------------------------------------
@@ -639,12 +644,12 @@ def simulator() -> Iterator[SplitSimulator]:
 
 
 def ask(
-    server: SplitSimulator, *, key: str = "", missed: tuple[str, ...] = (), **options: str
-) -> Answer:
+    server: SplitSimulator, *, key: str = "", unmet: tuple[str, ...] = (), **options: str
+) -> FetchResult:
     """Fetch from a simulator."""
     credential = Secret(key or server.sdk_key)
     asked = Source("prod", "split", server.url + "/api", credential, options, allow_http=True)
-    return PROVIDER.fetch(asked, HttpClient(HttpLimits(total_s=5)), "", missed=missed)
+    return PROVIDER.fetch(asked, HttpClient(HttpLimits(total_s=5)), "", unmet=unmet)
 
 
 @pytest.mark.parametrize(
@@ -688,14 +693,16 @@ def test_each_refusal_has_its_remedy(
 def test_split_itself_has_no_old_proxy() -> None:
     """A 400 of Split's own address is nobody's old software."""
     for base_url in ("", "https://sdk.split.io/api"):
-        with pytest.raises(errors.EndpointNotFoundError, match="answered 400: check base_url"):
+        with pytest.raises(
+            errors.EndpointNotFoundError, match="responded with 400: check base_url"
+        ):
             fetch(Canned(lambda *_: 400), base_url)
 
 
 @pytest.mark.parametrize(("path", "named"), [("splitChanges", "flags"), ("", "segment 'beta'")])
 def test_not_found_names_what(path: str, named: str) -> None:
-    """A key that does not exist is answered 404, too, so the message names both remedies."""
-    page = in_beta({})._answer
+    """A key that does not exist is responded with 404, too, so the message names both remedies."""
+    page = in_beta({})._response
     client = Canned(lambda at, q: page(at, q) if at == "splitChanges" and not path else 404)
     with pytest.raises(errors.EndpointNotFoundError, match=f"{named}.*key.*/api.*ials/prod"):
         fetch(client)
@@ -737,9 +744,9 @@ def test_flag_sets_choose_flags(simulator: SplitSimulator) -> None:
     assert 0 < len(chosen) < 20
 
 
-def test_an_old_proxy_that_answers_is_read(simulator: SplitSimulator) -> None:
+def test_an_old_proxy_that_responses_is_read(simulator: SplitSimulator) -> None:
     """The same flags come in the older shape."""
-    simulator.old_proxy = "answers"
+    simulator.old_proxy = "responses"
     found = ask(simulator).flag_set
     assert found
     assert found.sections["flags"] == simulator.flags()
@@ -750,23 +757,23 @@ def test_a_lagging_edge_is_passed(simulator: SplitSimulator) -> None:
     """The edge of the CDN keeps the state of before; ``till`` makes an address it never saw."""
     simulator.lag(requests=100)
     number = simulator.set_flag(next(iter(simulator.flags())), killed=True)
-    for missed, reached in (((), False), ((f"change/{number}",), True), ((), False)):
-        flag_set = ask(simulator, missed=missed).flag_set
+    for unmet, satisfied in (((), False), ((f"change/{number}",), True), ((), False)):
+        flag_set = ask(simulator, unmet=unmet).flag_set
         assert flag_set
-        assert (flag_set.revision >= number) is reached
+        assert (flag_set.revision >= number) is satisfied
 
 
-def test_a_ring_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSimulator) -> None:
+def test_a_request_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSimulator) -> None:
     """The second attempt of one sync goes past the CDN, so the change is published at once."""
     asked = Source(
         "prod", "split", simulator.url, Secret(simulator.sdk_key), rows=True, allow_http=True
     )
     records: dict[Key, Any] = {}
 
-    def sync(*wanted: str) -> Any:
-        budget = Budget(SystemClock(), random.Random(1), 30)
-        pipeline = Sync(asked, PROVIDER, MemoryStore(records), http=HttpClient(), budget=budget)
-        return pipeline.run([Ring("prod", wanted, 1, "schedule")])
+    def sync(*required: str) -> Any:
+        deadline = Deadline(SystemClock(), random.Random(1), 30)
+        pipeline = Sync(asked, PROVIDER, MemoryStore(records), http=HttpClient(), deadline=deadline)
+        return pipeline.run([SyncRequest("prod", required, 1, "schedule")])
 
     assert sync().outcome == "published"
     assert sync().outcome == "unchanged"
@@ -775,7 +782,7 @@ def test_a_ring_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSimula
     number = simulator.set_flag(name, conditions=[rollout(on=1, off=99)])
     simulator.requests.clear()
     report = sync(f"change/{number}")
-    assert (report.outcome, report.fetches, report.lagging) == ("published", 2, False)
+    assert (report.outcome, report.fetches, report.behind) == ("published", 2, False)
     assert report.changes.changed == (f"flags/{name}",)
     bypassing = [f"till={number}" in request.path for request in simulator.requests]
     assert bypassing[:2] == [False, False]
@@ -797,7 +804,7 @@ def test_a_webhook_is_tried_twice_and_says_what_changed(
     assert delivery.statuses == [0, 0]
     assert delivery.url.endswith("/webhooks/split/a-secret")
     assert delivery.headers.get("content-encoding") == header
-    assert ring(delivery.body, environment="production") == (f"change/{number}",)
+    assert sync_request(delivery.body, environment="production") == (f"change/{number}",)
     simulator.set_segment("beta-testers", add=["someone"])
     simulator.settle()
     assert len(simulator.deliveries) == 1
@@ -805,7 +812,7 @@ def test_a_webhook_is_tried_twice_and_says_what_changed(
 
 @pytest.mark.parametrize(("status", "tries"), [(200, 1), (202, 2), (500, 2)])
 def test_only_a_200_is_a_delivery(simulator: SplitSimulator, status: int, tries: int) -> None:
-    """Another success is none for Split, so our function must answer 200."""
+    """Another success is none for Split, so our function must respond with 200."""
 
     class Answering(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -828,7 +835,8 @@ def test_only_a_200_is_a_delivery(simulator: SplitSimulator, status: int, tries:
     assert simulator.deliveries[0].statuses == [status] * tries
 
 
-# -- answers of Split's own tests -----------------------------------------------------------------
+# -- responses of Split's own tests
+# -----------------------------------------------------------------
 
 
 def named_segments(value: Any) -> set[str]:
@@ -846,7 +854,7 @@ def named_segments(value: Any) -> set[str]:
 
 
 @needs_data
-def test_a_real_shaped_answer_is_a_flag_set() -> None:
+def test_a_real_shaped_response_is_a_flag_set() -> None:
     """36 flags and a rule-based segment pass the checks, whole and verbatim."""
     path = DATA / "split" / "splitChanges-36-flags.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -870,7 +878,7 @@ def test_a_real_shaped_answer_is_a_flag_set() -> None:
         ({"sets": "set_a,set_c"}, {"MATIAS_TEST"}),
     ],
 )
-def test_a_sequence_of_answers_ends_where_the_synchronizer_ends(
+def test_a_sequence_of_responses_ends_where_the_synchronizer_ends(
     options: dict[str, str], names: set[str]
 ) -> None:
     """Archived flags and flags that left the sets are gone; segments of two pages are whole."""
@@ -880,11 +888,11 @@ def test_a_sequence_of_answers_ends_where_the_synchronizer_ends(
     by_since = {str(page["ff"]["s"]): page for page in (first, second, last)}
     pages = {(page["name"], str(page["since"])): page for page in recorded["segmentChanges"]}
 
-    def answer(path: str, query: dict[str, str]) -> Any:
+    def response(path: str, query: dict[str, str]) -> Any:
         what, _, name = path.partition("/")
         return by_since[query["since"]] if what == "splitChanges" else pages[name, query["since"]]
 
-    flag_set = fetch(Canned(answer), **options)
+    flag_set = fetch(Canned(response), **options)
     assert set(flag_set.sections["flags"]) == names
     assert set(flag_set.sections["rule_based_segments"]) == {"test_rule_based_segment"}
     assert flag_set.sections["segments"]["test_maldo"]["keys"] == ["doc", "rebo", "tony"]

@@ -54,10 +54,10 @@ class Rig:
                 "large": {"name": "large", "keys": LARGE},
             },
         }
-        ticket, seen = self.store.draw("prod", 1)
+        token, seen = self.store.next_token("prod", 1)
         flag_set = FlagSet(provider, sections, {}, REVISION)
-        encoded = encode(sections, {}, ticket=ticket)
-        check = Check(ticket, seen, started_at=1, etag="", revision=REVISION)
+        encoded = encode(sections, {}, token=token)
+        check = Check(token, seen, started_at=1, etag="", revision=REVISION)
         publisher = Publisher("prod", self.store, self.clock)
         publisher.publish(check, flag_set, encoded, "writer", Changes())
         self.clock.advance(40)
@@ -95,8 +95,8 @@ def test_every_key_of_the_layout_is_answered(rig: Rig, prefix: str) -> None:
     for key in missing:
         assert get(f"{root}{key}") is None
     assert get("something-else") is None
-    wanted = [f"{root}{key}" for key in ("split.a", *missing, "flagSet.y")]
-    assert rig.wrapper.get_many(wanted) == [get(f"{root}split.a"), ["a"]]
+    required = [f"{root}{key}" for key in ("split.a", *missing, "flagSet.y")]
+    assert rig.wrapper.get_many(required) == [get(f"{root}split.a"), ["a"]]
     assert rig.wrapper.get_many([]) == []
     keys = rig.wrapper.get_keys_by_prefix
     assert keys(f"{root}split.") == [f"{root}split.{name}" for name in ("a", "b", "till")]
@@ -121,11 +121,11 @@ def test_members_of_segments(rig: Rig) -> None:
 
 
 def test_the_store_is_read_once(rig: Rig) -> None:
-    """One head, one large segment, whatever is asked how often; one pulse in a TTL after that."""
+    """One snapshot and one large segment, whatever is evaluated; then one state per TTL."""
     for _ in range(3):
         rig.wrapper.get_many(["SPLITIO.split.a", "SPLITIO.flagSet.x"])
         rig.wrapper.item_contains("SPLITIO.segment.large", "ada")
-    assert [call.split()[0] for call in rig.reader.calls] == ["read", "pieces"]
+    assert [call.split()[0] for call in rig.reader.calls] == ["read", "chunks"]
     view = rig.wrapper._current()
     assert view.members("SPLITIO.segment.large") is view.members("p.SPLITIO.segment.large")
     rig.clock.advance(40)
@@ -207,7 +207,7 @@ def test_what_the_sdk_writes_is_dropped(rig: Rig) -> None:
     ],
 )
 def test_nothing_loaded_is_an_error_not_an_empty_set(ask: Callable[[Any], Any]) -> None:
-    """The SDK answers `control` then; so it does for the flags of another provider."""
+    """The SDK responses `control` then; so it does for the flags of another provider."""
     rig = Rig()
     with pytest.raises(NotLoadedError):
         ask(rig.wrapper)

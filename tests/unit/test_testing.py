@@ -72,7 +72,7 @@ def test_a_fake_remembers_what_was_asked() -> None:
 
 
 class TestFixture:
-    def test_every_client_answers_from_it(self, fake_flags: FakeFlags) -> None:
+    def test_every_client_responses_from_it(self, fake_flags: FakeFlags) -> None:
         """Also one that was made before, at module scope; nothing is read."""
         fake_flags["new-checkout"] = True
         assert MODULE_SCOPE.enabled("new-checkout", {"key": "ada"})

@@ -10,23 +10,23 @@ import pytest
 from simulators.unleash import event
 from simulators.unleash_flags import new_flag, new_segment
 from storesync import errors
-from storesync.answers import HttpAnswer
-from storesync.model import FlagSet, Hook, Secret, Source, WebhookRequest
+from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers.unleash import Unleash
+from storesync.responses import HttpResponse
 
 PROVIDER = Unleash()
 SECRET = Secret("sample-webhook-secret")
 
 
-def hook(method: str = "authorization", header: str = "", **options: str) -> Hook:
-    """Build a hook."""
-    return Hook("prod", "unleash", method, (SECRET,), header, options)
+def webhook(method: str = "authorization", header: str = "", **options: str) -> WebhookConfig:
+    """Build a webhook config."""
+    return WebhookConfig("prod", "unleash", method, (SECRET,), header, options)
 
 
-def ring(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body rings."""
+def request(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Say what a body requests a sync."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return PROVIDER.ring(WebhookRequest({}, raw), hook(**options))
+    return PROVIDER.required_revisions(WebhookRequest({}, raw), webhook(**options))
 
 
 def told(kind: str, **fields: Any) -> dict[str, Any]:
@@ -43,60 +43,63 @@ def told(kind: str, **fields: Any) -> dict[str, Any]:
     [
         ("authorization", {"authorization": "sample-webhook-secret"}, ""),
         ("authorization", {"authorization": "Bearer sample-webhook-secret"}, ""),
-        ("header", {"x-hook-key": "sample-webhook-secret"}, ""),
+        ("header", {"x-webhook-key": "sample-webhook-secret"}, ""),
         ("url", {}, "sample-webhook-secret"),
     ],
 )
 def test_exactly_the_configured_method_passes(
     method: str, headers: dict[str, str], token: str
 ) -> None:
-    """The secret counts in the place that the hook names, and in no other."""
+    """The secret counts in the place that the webhook config names, and in no other."""
     right = WebhookRequest(headers, b"{}", token)
     for configured in PROVIDER.methods:
         if configured == method:
-            PROVIDER.verify(right, hook(configured, "X-Hook-Key"))
+            PROVIDER.verify(right, webhook(configured, "X-Webhook-Key"))
         else:
             with pytest.raises(errors.SignatureError):
-                PROVIDER.verify(right, hook(configured, "X-Hook-Key"))
+                PROVIDER.verify(right, webhook(configured, "X-Webhook-Key"))
 
 
 def test_a_secret_may_begin_with_bearer() -> None:
     """Whoever stored the header's whole value is understood, too."""
-    whole = Hook("prod", "unleash", "authorization", (Secret("Bearer " + SECRET.reveal()),))
+    whole = WebhookConfig(
+        "prod", "unleash", "authorization", (Secret("Bearer " + SECRET.reveal()),)
+    )
     PROVIDER.verify(WebhookRequest({"authorization": "Bearer " + SECRET.reveal()}, b""), whole)
     with pytest.raises(errors.SignatureError):
         PROVIDER.verify(WebhookRequest({"authorization": SECRET.reveal()}, b""), whole)
 
 
-def test_a_hook_that_cannot_work_is_a_configuration_error() -> None:
+def test_a_webhook_that_cannot_work_is_a_configuration_error() -> None:
     """A method that Unleash does not know, or no header name, is named with its parameter."""
     with pytest.raises(errors.ConfigurationError, match=r"'signature'.*webhooks/prod"):
-        PROVIDER.verify(WebhookRequest({}, b""), hook("signature"))
+        PROVIDER.verify(WebhookRequest({}, b""), webhook("signature"))
     with pytest.raises(errors.ConfigurationError, match="webhooks/prod names no header"):
-        PROVIDER.verify(WebhookRequest({}, b""), hook("header"))
+        PROVIDER.verify(WebhookRequest({}, b""), webhook("header"))
 
 
-# -- rings --------------------------------------------------------------------------------------
+# -- sync requests
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"text", b"\xff", [], None, 7, {"text": "x"}, {"id": "42"}, b"[" * 100_000]
 )
-def test_any_body_rings(body: Any) -> None:
+def test_any_body_requests(body: Any) -> None:
     """People write templates for the body, so nothing in it is required."""
-    assert ring(body, environment="production") == ()
+    assert request(body, environment="production") == ()
     assert PROVIDER.delivery(WebhookRequest({}, b"text")) == ""
 
 
 @pytest.mark.parametrize(
-    ("environment", "rings"),
+    ("environment", "requests"),
     [("production", True), ("development", False), (None, True), ("", True), (5, True)],
 )
-def test_another_environments_events_do_not_ring(environment: Any, *, rings: bool) -> None:
+def test_another_environments_events_do_not_request(environment: Any, *, requests: bool) -> None:
     """What happens elsewhere changes nothing here; what names no environment may concern us."""
     body = told("feature-strategy-update", environment=environment)
-    assert (ring(body, environment="production") is not None) is rings
-    assert ring(body) is not None
+    assert (request(body, environment="production") is not None) is requests
+    assert request(body) is not None
 
 
 @pytest.mark.parametrize(
@@ -126,21 +129,21 @@ def test_a_revision_is_named_where_the_event_makes_one(
 ) -> None:
     """Waiting for a number that will never come would be waiting for nothing."""
     expected = ("revision/42",) if revises else ()
-    assert ring(told(kind, flag=flag), environment="production") == expected
-    assert ring(told(kind, flag=flag)) == expected
+    assert request(told(kind, flag=flag), environment="production") == expected
+    assert request(told(kind, flag=flag)) == expected
 
 
 def test_an_environment_that_may_be_another_names_no_revision() -> None:
     """Without knowing our environment, an event of some environment may not count for us."""
     body = told("feature-strategy-add", environment="production")
-    assert ring(body) == ()
-    assert ring(body, environment="production") == ("revision/42",)
+    assert request(body) == ()
+    assert request(body, environment="production") == ("revision/42",)
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
 def test_an_odd_number_is_no_revision(number: Any) -> None:
     """Only a number that Unleash could have counted is waited for."""
-    assert ring({**told("feature-created"), "id": number}) == ()
+    assert request({**told("feature-created"), "id": number}) == ()
 
 
 def test_the_delivery_is_the_events_number() -> None:
@@ -150,7 +153,7 @@ def test_the_delivery_is_the_events_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "revision", "reached"),
+    ("required", "revision", "satisfied"),
     [
         ("revision/42", 42, True),
         ("revision/42", 43, True),
@@ -161,26 +164,26 @@ def test_the_delivery_is_the_events_number() -> None:
         ("", 1, True),
     ],
 )
-def test_reaching_a_revision(wanted: str, revision: int, *, reached: bool) -> None:
+def test_reaching_a_revision(required: str, revision: int, *, satisfied: bool) -> None:
     """That revision or a later one; a server that tells none holds nobody up."""
-    assert PROVIDER.reached(wanted, revision, lambda _section, _key: None) is reached
+    assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
 
 
 # -- documents ----------------------------------------------------------------------------------
 
 
 class Canned:
-    """An HTTP client with one answer."""
+    """An HTTP client with one response."""
 
     def __init__(self, document: Any) -> None:
         self.body = json.dumps(document).encode()
         self.asked: list[tuple[str, dict[str, str]]] = []
 
-    def get(self, url: str, headers: Any, *, allow_http: bool = False) -> HttpAnswer:
-        """Answer."""
+    def get(self, url: str, headers: Any, *, allow_http: bool = False) -> HttpResponse:
+        """FetchResult."""
         assert allow_http
         self.asked.append((url, headers))
-        return HttpAnswer(200, {}, self.body)
+        return HttpResponse(200, {}, self.body)
 
 
 def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> FlagSet:
@@ -289,7 +292,7 @@ def test_a_proxy_need_not_tell_the_query(query: Any) -> None:
 
 
 def test_inlined_segments_are_fine() -> None:
-    """An older server answers without segments, with their constraints in the strategies."""
+    """An older server responses without segments, with their constraints in the strategies."""
     parts = document(features=[new_flag("a")])
     del parts["segments"]
     assert fetch(parts).sections["segments"] == {}
@@ -325,20 +328,20 @@ def strategies(*listed: Any) -> dict[str, Any]:
 )
 def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
     """The message names what is missing, and the feature if there is one."""
-    with pytest.raises(errors.MalformedAnswerError, match=match):
+    with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(broken)
 
 
 def test_a_segment_that_is_named_but_missing_is_malformed() -> None:
-    """It would switch the whole feature off, also where the answer holds no segments at all."""
+    """It would switch the whole feature off, also where the response holds no segments at all."""
     broken = strategies({"name": "default", "segments": [1]})
     del broken["segments"]
-    with pytest.raises(errors.MalformedAnswerError, match="needs a segment"):
+    with pytest.raises(errors.MalformedResponseError, match="needs a segment"):
         fetch(broken)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "regressed"),
+    ("old", "new", "is_older"),
     [
         ((7, "a"), (6, "a"), True),
         ((7, "a"), (7, "a"), False),
@@ -349,13 +352,13 @@ def test_a_segment_that_is_named_but_missing_is_malformed() -> None:
         ((7, None), (6, None), True),
     ],
 )
-def test_going_back(old: Any, new: Any, *, regressed: bool) -> None:
+def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     """Revisions are compared as long as both count the same thing."""
 
     def flag_set(revision: int, query: str | None) -> FlagSet:
         return FlagSet("unleash", {}, {"queryHash": query} if query else {}, revision)
 
-    assert PROVIDER.regressed(flag_set(*old), flag_set(*new)) is regressed
+    assert PROVIDER.is_older(flag_set(*old), flag_set(*new)) is is_older
 
 
 def test_members_of_a_segment() -> None:

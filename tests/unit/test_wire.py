@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.stores.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, Connection
+from flagstore.stores.http import MAX_BODY_BYTES, MAX_SNAPSHOT_BYTES, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +18,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class Wire:
-    """A server that reads one request a connection and answers with these bytes."""
+    """A server that reads one request a connection and responds with these bytes."""
 
     def __init__(self) -> None:
-        self.answer = b""
+        self.response = b""
         self.requests: list[bytes] = []
         self.step = 0
         """Bytes that are sent at once, with a pause after them; 0: all."""
@@ -42,10 +42,10 @@ class Wire:
                 return
             with connection:
                 self.requests.append(connection.recv(65_536))
-                step = self.step or len(self.answer) or 1
-                for at in range(0, len(self.answer), step):
+                step = self.step or len(self.response) or 1
+                for at in range(0, len(self.response), step):
                     try:
-                        connection.sendall(self.answer[at : at + step])
+                        connection.sendall(self.response[at : at + step])
                     except OSError:
                         break
                     time.sleep(0.001 if self.step else 0)
@@ -78,7 +78,7 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
 
 @pytest.mark.parametrize("step", [0, 1, 7])
 @pytest.mark.parametrize(
-    ("answer", "status", "body", "closed"),
+    ("response", "status", "body", "closed"),
     [
         (OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", False),
         (OK + b"content-length:5\r\n\r\nhello", 200, b"hello", False),
@@ -102,16 +102,16 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
         ),
     ],
 )
-def test_answers_that_are_understood(
-    wire: Wire, answer: bytes, status: int, body: bytes, step: int, *, closed: bool
+def test_responses_that_are_understood(
+    wire: Wire, response: bytes, status: int, body: bytes, step: int, *, closed: bool
 ) -> None:
-    """In one piece or byte by byte: lengths, chunks, announcements, and who closes."""
-    wire.answer, wire.step = answer, step
+    """In one chunk or byte by byte: lengths, chunks, announcements, and who closes."""
+    wire.response, wire.step = response, step
     assert ask(wire) == (status, body, closed)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"HTTP/1.1 200 OK\r\n",
@@ -125,19 +125,19 @@ def test_answers_that_are_understood(
         OK + b"Content-Length: 0_5\r\n\r\nhello",
         OK + b"Content-Length: five\r\n\r\nhello",
         OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
-        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_HEAD_BYTES),
+        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_SNAPSHOT_BYTES),
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
         OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 2 * MAX_HEAD_BYTES,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 2 * MAX_SNAPSHOT_BYTES,
         OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
     ],
 )
-def test_answers_that_are_refused(wire: Wire, answer: bytes) -> None:
+def test_responses_that_are_refused(wire: Wire, response: bytes) -> None:
     """Cut off, too long, no HTTP, of no known length: an error, and the connection is closed."""
-    wire.answer = answer
+    wire.response = response
     deadline = time.monotonic() + 5
     connection = Connection("http", wire.host, deadline)
     with pytest.raises(ConnectionError):
@@ -147,7 +147,7 @@ def test_answers_that_are_refused(wire: Wire, answer: bytes) -> None:
 
 def test_a_request_is_what_http_asks_for(wire: Wire) -> None:
     """One request line, a host, a length, the headers as given, the body."""
-    wire.answer = OK + b"Content-Length: 0\r\n\r\n"
+    wire.response = OK + b"Content-Length: 0\r\n\r\n"
     ask(wire, **{"x-amz-date": "20261121T000000Z"})
     assert wire.requests == [
         f"POST /path HTTP/1.1\r\nhost: {wire.host}\r\nx-amz-date: 20261121T000000Z\r\n"

@@ -10,7 +10,7 @@ flags = flagstore.client()  # module scope, as boto3.client: loads during INIT
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Answer for one customer: ``{"user": "ada", "plan": "pro"}``."""
+    """Response for one customer: ``{"user": "ada", "plan": "pro"}``."""
     user = flags.for_context({"key": event["user"], "plan": event.get("plan", "free")})
     if not user.enabled("new-checkout"):
         return {"checkout": "classic"}

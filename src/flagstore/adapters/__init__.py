@@ -1,7 +1,7 @@
 """Other ways to ask for the same flags: OpenFeature, and the providers' own SDKs.
 
 One module each, which imports what it adapts to and is imported only where it is used. Reading a
-flag set stays one read: what an SDK asks of its store afterwards is answered from memory.
+flag set stays one read: what an SDK asks of its store afterwards is responded from memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ def check_provider(snapshot: Snapshot, provider: str, title: str) -> None:
     Raises:
         ConfigurationError: the snapshot is of another provider.
     """
-    if snapshot.head.provider != provider:
-        message = (
-            f"source {snapshot.source!r} holds flags of {snapshot.head.provider!r}, not {title}'s"
-        )
+    if snapshot.snapshot_record.provider != provider:
+        provider = snapshot.snapshot_record.provider
+        message = f"source {snapshot.source!r} holds flags of {provider!r}, not {title}'s"
         raise ConfigurationError(message)

@@ -9,7 +9,7 @@
     ld = LDClient(config, start_wait=0)
 
 In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, asks its store for a flag at
-each evaluation and LaunchDarkly for nothing. Its own stores answer with one read of DynamoDB or
+each evaluation and LaunchDarkly for nothing. Its own stores response with one read of DynamoDB or
 Redis each, this one from the flag set in memory. The store is asked whether there is something new
 as :class:`flagstore.Client` does, so two questions of one evaluation (a flag, its prerequisite)
 may fall on either side of a change, as with LaunchDarkly's stores.
@@ -26,8 +26,8 @@ from ldclient.interfaces import (  # type: ignore[import-not-found] # an extra, 
 )
 
 from flagstore.adapters import check_provider
+from flagstore.conversion import deep_copy
 from flagstore.errors import FlagNotFoundError, FlagstoreError
-from flagstore.typed import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,7 @@ class SnapshotFeatureStore(
     FeatureStore,  # type: ignore[misc] # see above
     DiagnosticDescription,  # type: ignore[misc]
 ):
-    """A feature store that answers from the client's flag set, and writes nothing.
+    """A feature store that responds from the client's flag set, and writes nothing.
 
     Flags and segments are decoded into the SDK's own objects when they are first asked for, once
     a flag set. Values of flags are the caller's own: changing one changes no flag. Safe under
@@ -134,8 +134,8 @@ class SnapshotFeatureStore(
         return False
 
     def is_available(self) -> bool:
-        """Say whether the store answered the last time; reads nothing."""
-        return not self._client.trouble()
+        """Say whether the store responded the last time; reads nothing."""
+        return not self._client.health()
 
     def describe_configuration(self, config: Any) -> str:  # noqa: ANN401 - the SDK's own
         """Return the name of the store in the SDK's diagnostics."""
@@ -149,10 +149,10 @@ class _Variations(list[Any]):
     __slots__ = ()
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - as of list
-        return own(super().__getitem__(index))
+        return deep_copy(super().__getitem__(index))
 
     def __iter__(self) -> Iterator[Any]:
-        return map(own, super().__iter__())
+        return map(deep_copy, super().__iter__())
 
 
 def _decode(snapshot: Snapshot, kind: Any, key: str) -> Any:  # noqa: ANN401 - the SDK's own

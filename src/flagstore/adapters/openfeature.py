@@ -52,7 +52,7 @@ class FlagstoreProvider(EventfulProvider):
     """Resolves flags of a client, a file or any other :class:`flagstore.Flags`.
 
     Safe under threads. The ``*_async`` methods wait for the store in a thread, so that the event
-    loop does not; whatever is answered from memory is answered at once.
+    loop does not; whatever is responded from memory is responded at once.
     """
 
     def get_metadata(self) -> Metadata:
@@ -157,7 +157,7 @@ class FlagstoreProvider(EventfulProvider):
         kind: type,
     ) -> FlagResolutionDetails[Any]:
         try:
-            waits = self._flags.may_wait()
+            waits = self._flags.may_block()
         except ConfigurationError:
             waits = False  # and what is missing is said below
         if waits:
@@ -183,7 +183,7 @@ class FlagstoreProvider(EventfulProvider):
             return self._failed(default, ErrorCode.PROVIDER_FATAL, str(error))
         except (TypeError, OverflowError) as error:  # a whole number may be too large for a float
             return self._failed(default, ErrorCode.TYPE_MISMATCH, str(error))
-        self._notice()
+        self._provider_event()
         if detail.error:
             code, message = error_of(detail.error)
             return FlagResolutionDetails(
@@ -215,5 +215,5 @@ class FlagstoreProvider(EventfulProvider):
         code: ErrorCode,
         message: str,
     ) -> FlagResolutionDetails[Any]:
-        self._notice()
+        self._provider_event()
         return FlagResolutionDetails(default, code, message, Reason.ERROR)

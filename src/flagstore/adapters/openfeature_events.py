@@ -35,7 +35,7 @@ SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
 class EventfulProvider(AbstractProvider):
     """A provider that tells event handlers what becomes of its flags; it resolves none.
 
-    It has no thread: ``_notice`` is to be called after each evaluation. Safe under threads.
+    It has no thread: ``_provider_event`` is to be called after each evaluation. Safe under threads.
     """
 
     def __init__(self, flags: Flags) -> None:
@@ -57,7 +57,7 @@ class EventfulProvider(AbstractProvider):
         status, seen = ProviderStatus.FATAL, None
         try:
             self._load()
-            status, seen = ProviderStatus.READY, self._flags.in_hand()
+            status, seen = ProviderStatus.READY, self._flags.current()
         except ConfigurationError as error:
             raise ProviderFatalError(str(error)) from error
         except NotLoadedError as error:
@@ -69,7 +69,7 @@ class EventfulProvider(AbstractProvider):
 
     def _load(self) -> None:
         self._flags.for_context(None)
-        if self._flags.trouble() == base.NOT_LOADED:  # and the client gives defaults until then
+        if self._flags.health() == base.NOT_LOADED:  # and the client gives defaults until then
             raise NotLoadedError(error_of(base.NOT_LOADED)[1])
 
     def shutdown(self) -> None:
@@ -77,28 +77,28 @@ class EventfulProvider(AbstractProvider):
         with self._lock:
             self._status, self._seen = ProviderStatus.NOT_READY, None
 
-    def _notice(self) -> None:
+    def _provider_event(self) -> None:
         """Tell handlers what has become of the flags since they were last told; reads nothing."""
         if self._status in SILENT or self._news() == (self._status, self._seen):
             return
         with self._lock:  # once, and in order
-            self._tell_news(*self._news())
+            self._log_news(*self._news())
 
-    def _tell_news(self, status: ProviderStatus, seen: Snapshot | None) -> None:
+    def _log_news(self, status: ProviderStatus, seen: Snapshot | None) -> None:
         before, earlier = self._status, self._seen
         if before in SILENT:  # shut down meanwhile
             return
         self._status, self._seen = status, seen
         if status is not before:
-            self._tell_status(status)
+            self._log_status(status)
         if seen is not None and earlier is not None and seen is not earlier:
-            self._tell_changes(earlier, seen)
+            self._log_changes(earlier, seen)
 
     def _news(self) -> tuple[ProviderStatus, Snapshot | None]:
-        status = STATUSES.get(self._flags.trouble(), ProviderStatus.ERROR)
-        return status, self._flags.in_hand()
+        status = STATUSES.get(self._flags.health(), ProviderStatus.ERROR)
+        return status, self._flags.current()
 
-    def _tell_status(self, status: ProviderStatus) -> None:
+    def _log_status(self, status: ProviderStatus) -> None:
         if status is ProviderStatus.READY:
             self.emit_provider_ready(ProviderEventDetails(message="the flags are fresh"))
         elif status is ProviderStatus.STALE:
@@ -106,13 +106,16 @@ class EventfulProvider(AbstractProvider):
                 ProviderEventDetails(message="the store cannot be read; flags in hand are used")
             )
         else:
-            code, message = error_of(self._flags.trouble())
+            code, message = error_of(self._flags.health())
             self.emit_provider_error(ProviderEventDetails(message=message, error_code=code))
 
-    def _tell_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
+    def _log_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
         self.emit_provider_configuration_changed(
             ProviderEventDetails(
                 flags_changed=seen.changed_since(earlier),
-                metadata={"ticket": seen.head.ticket, "digest": seen.head.digest},
+                metadata={
+                    "token": seen.snapshot_record.token,
+                    "digest": seen.snapshot_record.digest,
+                },
             )
         )

@@ -9,7 +9,7 @@
     split = get_factory("no-key", config=config).client()
 
 With pluggable storage the SDK, splitio_client 10.7, asks its wrapper for flags, rule-based segments
-and the membership of keys at each evaluation, and Split for nothing; this wrapper answers from the
+and the membership of keys at each evaluation, and Split for nothing; this wrapper responds from the
 flag set in memory. The keys are those of Split's Redis layout; ``storagePrefix`` may be any, and
 need not be.
 
@@ -36,11 +36,11 @@ SECTIONS = {"split": "flags", "rbsegment": "rule_based_segments", "segment": "se
 
 
 class SnapshotWrapper:
-    """A storage wrapper that answers from the client's flag set, and writes nothing.
+    """A storage wrapper that responds from the client's flag set, and writes nothing.
 
     What it returns is the caller's own. Where nothing could be loaded yet its methods raise
     :class:`flagstore.NotLoadedError`, and where a large segment cannot be read now; the SDK logs
-    that, and answers ``control``, or takes the key as no member of the segment.
+    that, and responses ``control``, or takes the key as no member of the segment.
     """
 
     def __init__(self, client: Client) -> None:
@@ -49,7 +49,7 @@ class SnapshotWrapper:
         self._view: _View | None = None
 
     def get(self, key: str) -> Any:  # noqa: ANN401 - the SDK's own
-        """Return a flag or rule-based segment as it is in Split's answer, a counter, or None."""
+        """Return a flag or rule-based segment as it is in Split's response, a counter, or None."""
         return self._current().get(key)
 
     def get_many(self, keys: Iterable[str]) -> list[Any]:
@@ -129,7 +129,7 @@ class _View:
         if kind in {"split", "rbsegment"}:
             return self._item(SECTIONS[kind], name)
         if kind in {"splits", "rbsegments"} or (kind == "segment" and name.endswith(".till")):
-            return self.snapshot.head.revision
+            return self.snapshot.snapshot_record.revision
         if kind == "flagSet":
             return list(self._flag_sets().get(name, ())) or None
         if kind == "trafficType":

@@ -23,9 +23,9 @@ from UnleashClient import (  # type: ignore[import-not-found] # an extra, not he
 from UnleashClient.cache import BaseCache  # type: ignore[import-not-found]
 from UnleashClient.constants import FEATURES_URL  # type: ignore[import-not-found]
 
+from flagstore.cache import FIRST_LOAD_S
 from flagstore.documents import unleash_document
 from flagstore.errors import NotLoadedError
-from flagstore.loading import FIRST_LOAD_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flagstore.evaluation.base import Engine, Items, Settings
+    from flagstore.evaluation.base import Engine, EngineConfig, Items
 
 ENGINES: tuple[str, ...] = ("appconfig", "launchdarkly", "split", "unleash")
 """Providers that have a module of their name here, with a function ``engine``."""
@@ -31,7 +31,7 @@ def import_rules(provider: str) -> None:
         import_module(f"flagstore.evaluation.{name}")
 
 
-def open_engine(provider: str, items: Items, settings: Settings) -> Engine | None:
+def open_engine(provider: str, items: Items, settings: EngineConfig) -> Engine | None:
     """Return the engine of a provider over one flag set; None where there is none.
 
     Imports that one: a reader has the flags of one provider.

@@ -25,23 +25,23 @@ from flagstore.evaluation.base import (
     RULE_MATCH,
     UNSUPPORTED,
     ContextError,
-    Outcome,
+    Evaluation,
     log_fault,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.base import EngineConfig, Items
 
-    Flag = Callable[[dict[str, Any]], Outcome]
+    Flag = Callable[[dict[str, Any]], Evaluation]
 
 FREEFORM = "freeform"
 """``format`` in the flag set's ``meta``: nothing in such a profile is a rule."""
 
-_NOT_FOUND = Outcome(reason=ERROR, error=FLAG_NOT_FOUND)
-_MALFORMED = Outcome(reason=ERROR, error=MALFORMED_FLAG)
-_UNSUPPORTED = Outcome(reason=ERROR, error=UNSUPPORTED)
+_NOT_FOUND = Evaluation(reason=ERROR, error=FLAG_NOT_FOUND)
+_MALFORMED = Evaluation(reason=ERROR, error=MALFORMED_FLAG)
+_UNSUPPORTED = Evaluation(reason=ERROR, error=UNSUPPORTED)
 _PLAIN = {str, bool, int, float}
 _MOST = 2.0**64
 """Beyond what rules can hold as an integer."""
@@ -81,7 +81,7 @@ class AppConfigEngine:
         except AttributeError:
             raise ContextError(CONTEXT_INVALID, "a context is a mapping") from None
 
-    def evaluate(self, key: str, context: dict[str, Any]) -> Outcome:
+    def evaluate(self, key: str, context: dict[str, Any]) -> Evaluation:
         """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
         try:
             flag = self._flags.get(key)
@@ -95,10 +95,10 @@ class AppConfigEngine:
             if not isinstance(key, str):
                 return _NOT_FOUND
             log_fault(key, error)
-            return Outcome(reason=ERROR, error=EXCEPTION)
+            return Evaluation(reason=ERROR, error=EXCEPTION)
 
 
-def engine(items: Items, settings: Settings) -> AppConfigEngine:  # noqa: ARG001 - see base
+def engine(items: Items, settings: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base
     """Return an engine over a flag set with the section ``flags``."""
     return AppConfigEngine(items)
 
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
 
 
 def _freeform(value: Any) -> Flag:  # noqa: ANN401 - any JSON
-    outcome = Outcome(value, reason=FALLTHROUGH)
+    outcome = Evaluation(value, reason=FALLTHROUGH)
     return lambda _: outcome
 
 
@@ -151,7 +151,7 @@ def _outcome(
     attributes: Any,  # noqa: ANN401 - provider JSON
     variant: str | None,
     index: int | None,
-) -> Outcome:
+) -> Evaluation:
     """Return what a basic flag or a variant gives, and by which rule."""
     enabled = item.get("enabled")
     if not isinstance(enabled, (bool, str)) and enabled is not None:
@@ -160,7 +160,7 @@ def _outcome(
     if on is None or not isinstance(attributes, dict):
         raise _MalformedError
     reason = OFF if not on else FALLTHROUGH if index is None else RULE_MATCH
-    return Outcome(attributes if on else {}, variant, reason, rule_index=index, config=on)
+    return Evaluation(attributes if on else {}, variant, reason, rule_index=index, config=on)
 
 
 def _multi_variant(variants: Any) -> Flag:  # noqa: ANN401 - provider JSON
@@ -183,7 +183,7 @@ def _multi_variant(variants: Any) -> Flag:  # noqa: ANN401 - provider JSON
         outcome = _outcome(variant, variant.get("attributeValues") or {}, name, ends)
         compiled.append((None if index == last else compile_rule(rule), outcome))
 
-    def flag(context: dict[str, Any]) -> Outcome:
+    def flag(context: dict[str, Any]) -> Evaluation:
         for rule, outcome in compiled:
             verdict = TRUE if rule is None else rule(context)
             if verdict == TRUE:

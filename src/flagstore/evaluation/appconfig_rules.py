@@ -5,7 +5,7 @@ A rule is an s-expression in the text form of Amazon Ion: ``(and (eq $state "Vir
 
 Of a missing context value the guide says that it selects no variant ("If the context doesn't
 include an account ID …, AWS AppConfig returns configuration data for the Default rule"). What
-it leaves open has no answer here either:
+it leaves open has no response here either:
 
 - the hash of ``split``, except for 0 and 100 percent, and a ``split`` by a value that is missing
 - whether ``matches`` looks at the whole text or anywhere in it, where the two differ; and what

@@ -22,7 +22,7 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-"""No value: the caller's default is the answer. ``None`` is a value."""
+"""No value: the caller's default is the response. ``None`` is a value."""
 
 # Reasons: why a flag has its value.
 OFF = "OFF"
@@ -68,7 +68,7 @@ EXCEPTION = "EXCEPTION"
 """A fault of ours; the log has it."""
 
 
-class Outcome(NamedTuple):
+class Evaluation(NamedTuple):
     """What an engine says of one flag. Made once and shared: what it holds must not be changed."""
 
     value: Any = ABSENT
@@ -108,7 +108,7 @@ def log_fault(key: str, error: Exception) -> None:
     logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)
 
 
-class Settings(NamedTuple):
+class EngineConfig(NamedTuple):
     """What an engine knows besides the flag set and the context."""
 
     now: Callable[[], float]
@@ -155,5 +155,5 @@ if TYPE_CHECKING:
                 ContextError: no flag can be evaluated for it.
             """
 
-        def evaluate(self, key: str, context: Any) -> Outcome:  # noqa: ANN401 - the engine's own
+        def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - the engine's own
             """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""

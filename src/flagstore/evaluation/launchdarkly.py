@@ -21,7 +21,7 @@ from flagstore.evaluation.base import (
     MALFORMED_FLAG,
     NOT_LOADED,
     SEGMENT_UNAVAILABLE,
-    Outcome,
+    Evaluation,
     log_fault,
 )
 from flagstore.evaluation.launchdarkly_context import make_context
@@ -29,10 +29,10 @@ from flagstore.evaluation.launchdarkly_fields import MalformedError, StopError
 from flagstore.evaluation.launchdarkly_flags import Flag, compile_flag
 
 if TYPE_CHECKING:
-    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.base import EngineConfig, Items
     from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
 
-_NOT_FOUND = Outcome(reason=ERROR, error=FLAG_NOT_FOUND)
+_NOT_FOUND = Evaluation(reason=ERROR, error=FLAG_NOT_FOUND)
 
 
 class LaunchDarklyEngine:
@@ -47,7 +47,7 @@ class LaunchDarklyEngine:
         self._flags: dict[str, Flag] = {}
         self._segments: dict[str, Matcher] = {}
 
-    def evaluate(self, key: str, context: Context) -> Outcome:
+    def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
         flag = None
         try:
@@ -58,14 +58,16 @@ class LaunchDarklyEngine:
                     return _NOT_FOUND
             return flag.evaluate(context, ())
         except StopError as error:
-            return Outcome(reason=ERROR, error=error.word, version=flag.version if flag else None)
+            return Evaluation(
+                reason=ERROR, error=error.word, version=flag.version if flag else None
+            )
         except NotLoadedError:
-            return Outcome(reason=ERROR, error=NOT_LOADED)
+            return Evaluation(reason=ERROR, error=NOT_LOADED)
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
             log_fault(key, error)
-            return Outcome(reason=ERROR, error=EXCEPTION, version=flag.version if flag else None)
+            return Evaluation(reason=ERROR, error=EXCEPTION, version=flag.version if flag else None)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
@@ -126,7 +128,7 @@ class LaunchDarklyEngine:
         return compile_clauses(rule, self._segment)
 
 
-def engine(items: Items, settings: Settings) -> LaunchDarklyEngine:  # noqa: ARG001 - see base
+def engine(items: Items, settings: EngineConfig) -> LaunchDarklyEngine:  # noqa: ARG001 - see base
     """Return an engine over a flag set with the sections ``flags`` and ``segments``."""
     return LaunchDarklyEngine(items)
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     Known = TypeVar("Known")
     Asked = ParamSpec("Asked")
-    Answer = TypeVar("Answer")
+    Returned = TypeVar("Returned")
 
     def bind(
-        function: Callable[Concatenate[Known, Asked], Answer], known: Known
-    ) -> Callable[Asked, Answer]:
+        function: Callable[Concatenate[Known, Asked], Returned], known: Known
+    ) -> Callable[Asked, Returned]:
         """Return a function that knows its first argument.
 
         A bound method, not a closure: with four names in a tuple it takes 136 bytes and not 392,

@@ -16,7 +16,7 @@ from flagstore.evaluation.base import (
     PREREQUISITE_FAILED,
     RULE_MATCH,
     TARGET_MATCH,
-    Outcome,
+    Evaluation,
 )
 from flagstore.evaluation.launchdarkly_context import USER
 from flagstore.evaluation.launchdarkly_fields import (
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
 
-    Evaluate = Callable[[Context, Path], Outcome]
-    Choice = tuple[Outcome | None, Evaluate | None]
+    Evaluate = Callable[[Context, Path], Evaluation]
+    Choice = tuple[Evaluation | None, Evaluate | None]
     """What a rule gives: one outcome, or one by a rollout."""
-    Rules = tuple[tuple[Matcher | None, Outcome | None, Evaluate | None], ...]
+    Rules = tuple[tuple[Matcher | None, Evaluation | None, Evaluate | None], ...]
     """Whether each matches (always, if None), and its choice; the fallthrough is the last."""
-    Targets = tuple[tuple[str, dict[str, Outcome]], ...]
+    Targets = tuple[tuple[str, dict[str, Evaluation]], ...]
     """Kind of context and, by its key, what it gets."""
-    Prerequisites = tuple[tuple[str, int, Outcome], ...]
+    Prerequisites = tuple[tuple[str, int, Evaluation], ...]
     """Another flag, the variation that it must give, and what follows if it does not."""
     LookUp = Callable[[str], "Flag | None"]
     Bucket = Callable[[Context], float]
-    Share = tuple[int, Outcome, Outcome]
+    Share = tuple[int, Evaluation, Evaluation]
     """Its weight, what it gives, and what it gives a context without the kind."""
-    Steps = tuple[tuple[float, Outcome], ...]
+    Steps = tuple[tuple[float, Evaluation], ...]
     """Below which place of a context it gets what, in order."""
 
 _SCALE = float(0xFFFFFFFFFFFFFFF)
@@ -68,7 +68,7 @@ class Flag:
         self.on = on
 
 
-class _Outcomes:
+class _Evaluations:
     """Makes the outcomes of one flag while it is compiled."""
 
     __slots__ = ("_variations", "version")
@@ -85,19 +85,19 @@ class _Outcomes:
         rule_index: int | None = None,
         *,
         in_experiment: bool = False,
-    ) -> Outcome:
+    ) -> Evaluation:
         """Return the outcome of a variation; an error if there is no such variation."""
         if variation is None or not 0 <= variation < len(self._variations):
-            return Outcome(reason=ERROR, error=MALFORMED_FLAG, version=self.version)
+            return Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=self.version)
         value = self._variations[variation]
-        return Outcome(
+        return Evaluation(
             value, variation, reason, "", rule, rule_index, None, self.version, in_experiment
         )
 
-    def off(self, variation: int | None, reason: str, rule: str = "") -> Outcome:
+    def off(self, variation: int | None, reason: str, rule: str = "") -> Evaluation:
         """Return the outcome of the variation for when it is off; if there is none, no value."""
         if variation is None:
-            return Outcome(reason=reason, rule=rule, version=self.version)
+            return Evaluation(reason=reason, rule=rule, version=self.version)
         return self.outcome(variation, reason, rule)
 
 
@@ -123,7 +123,7 @@ def compile_flag(
         return None
     key = required(data, "key", str)
     on = optional(data, "on", bool) is True
-    outcomes = _Outcomes(version, optional(data, "variations", list) or [])
+    outcomes = _Evaluations(version, optional(data, "variations", list) or [])
     off_variation = optional(data, "offVariation", int)
     prefix = f"{key}.{optional(data, 'salt', str) or ''}."
     fallthrough = _compile_choice(
@@ -150,18 +150,18 @@ def _in_turn(rules: Rules, fallthrough: Choice) -> Evaluate:
     return by_rollout if outcome is None else bind(_always, outcome)  # type: ignore[return-value] # one of both
 
 
-def _always(outcome: Outcome, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
+def _always(outcome: Evaluation, context: Context, path: Path) -> Evaluation:  # noqa: ARG001 - an Evaluate
     return outcome
 
 
-def _on_rules(rules: Rules, context: Context, path: Path) -> Outcome:  # noqa: ARG001 - an Evaluate
+def _on_rules(rules: Rules, context: Context, path: Path) -> Evaluation:  # noqa: ARG001 - an Evaluate
     for matches, outcome, by_rollout in rules:
         if matches is None or matches(context, ()):
             return by_rollout(context, ()) if outcome is None else outcome  # type: ignore[misc] # one of both
     raise AssertionError("the fallthrough matches")  # pragma: no cover
 
 
-def _on_targets(known: tuple[Targets, Evaluate], context: Context, path: Path) -> Outcome:
+def _on_targets(known: tuple[Targets, Evaluate], context: Context, path: Path) -> Evaluation:
     targets, otherwise = known
     for kind, keys in targets:
         attributes = context.get(kind)
@@ -174,7 +174,7 @@ def _on_targets(known: tuple[Targets, Evaluate], context: Context, path: Path) -
 
 def _on_prerequisites(
     known: tuple[str, Prerequisites, LookUp, Evaluate], context: Context, path: Path
-) -> Outcome:
+) -> Evaluation:
     key, prerequisites, look_up, otherwise = known
     path = (*path, key)
     for other, variation, failed in prerequisites:
@@ -188,7 +188,7 @@ def _on_prerequisites(
 
 
 def _compile_prerequisites(
-    outcomes: _Outcomes, data: dict[str, Any], off_variation: int | None
+    outcomes: _Evaluations, data: dict[str, Any], off_variation: int | None
 ) -> Prerequisites:
     found = []
     for needed in all_of(optional(data, "prerequisites", list), dict):
@@ -199,7 +199,7 @@ def _compile_prerequisites(
 
 
 def _compile_rules(
-    outcomes: _Outcomes,
+    outcomes: _Evaluations,
     data: dict[str, Any],
     prefix: str,
     clauses: Callable[[dict[str, Any]], Matcher | None],
@@ -212,7 +212,7 @@ def _compile_rules(
     return tuple(found)
 
 
-def _compile_targets(outcomes: _Outcomes, data: dict[str, Any]) -> Targets:
+def _compile_targets(outcomes: _Evaluations, data: dict[str, Any]) -> Targets:
     """Return who gets a variation by key, in the order in which it is looked for.
 
     Where there are ``contextTargets``, those of users only say when it is the turn of the entry in
@@ -220,7 +220,7 @@ def _compile_targets(outcomes: _Outcomes, data: dict[str, Any]) -> Targets:
     """
     users = _targets(data, "targets")
     turns = _targets(data, "contextTargets")
-    targets: list[tuple[str, dict[str, Outcome]]] = []
+    targets: list[tuple[str, dict[str, Evaluation]]] = []
     for kind, variation, listed in turns or [(USER, *target[1:]) for target in users]:
         keys = listed
         if turns and kind == USER:
@@ -247,7 +247,7 @@ def _targets(data: dict[str, Any], name: str) -> list[tuple[str, int, list[str]]
 
 
 def _compile_choice(
-    outcomes: _Outcomes,
+    outcomes: _Evaluations,
     data: dict[str, Any],
     prefix: str,
     reason: str,
@@ -280,9 +280,9 @@ def _compile_choice(
 
 def _compile_rollout(bucket: Bucket, shares: list[Share]) -> Evaluate:
     """Compile the choice among shares: the first whose end a context's place is below."""
-    steps: list[tuple[float, Outcome]] = []
+    steps: list[tuple[float, Evaluation]] = []
     bound = 0.0
-    outside: Outcome | None = None
+    outside: Evaluation | None = None
     try:
         for weight, outcome, without_kind in shares:
             # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
@@ -299,7 +299,7 @@ def _by_weights(
     known: tuple[Bucket, list[Share]],
     context: Context,
     path: Path,  # noqa: ARG001 - an Evaluate
-) -> Outcome:
+) -> Evaluation:
     """Add up as the SDK does: it fails only where it gets to a weight beyond all floats."""
     bucket, shares = known
     place, bound = bucket(context), 0.0
@@ -313,10 +313,10 @@ def _by_weights(
 
 
 def _by_rollout(
-    known: tuple[Bucket, Steps, Outcome, Outcome],
+    known: tuple[Bucket, Steps, Evaluation, Evaluation],
     context: Context,
     path: Path,  # noqa: ARG001 - an Evaluate
-) -> Outcome:
+) -> Evaluation:
     bucket, steps, last, outside = known
     place = bucket(context)
     if place < 0:

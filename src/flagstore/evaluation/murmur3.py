@@ -7,18 +7,18 @@ for each flag. The algorithm and its constants are public domain (Austin Appleby
 from __future__ import annotations
 
 _MASK = 0xFFFFFFFF
-_PIECE = 1024
+_CHUNK = 1024
 """Bytes; a multiple of 4."""
 
 
 def mixed(data: bytes) -> tuple[tuple[int, ...], int, int]:
     """Return what :func:`murmur3_32` needs: mixed blocks of 4 bytes, the mixed rest, the length."""
     length = len(data)
-    if length > _PIECE:
+    if length > _CHUNK:
         # One number of all bytes would take time by the square of the length, which may be a
         # stranger's to choose: Unleash has no limit for a user's id.
-        pieces = [mixed(data[at : at + _PIECE]) for at in range(0, length, _PIECE)]
-        return tuple(block for piece in pieces for block in piece[0]), pieces[-1][1], length
+        chunks = [mixed(data[at : at + _CHUNK]) for at in range(0, length, _CHUNK)]
+        return tuple(block for chunk in chunks for block in chunk[0]), chunks[-1][1], length
     number = int.from_bytes(data, "little")
     blocks = []
     for _ in range(length >> 2):

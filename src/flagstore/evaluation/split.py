@@ -21,7 +21,7 @@ from flagstore.evaluation.base import (
     MALFORMED_FLAG,
     SEGMENT_UNAVAILABLE,
     UNSUPPORTED,
-    Outcome,
+    Evaluation,
     log_fault,
 )
 from flagstore.evaluation.split_compiler import CONTROL, UNSUPPORTED_LABEL, compile_flag
@@ -31,7 +31,7 @@ from flagstore.evaluation.split_matchers import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.base import EngineConfig, Items
     from flagstore.evaluation.split_compiler import Decide
     from flagstore.evaluation.split_context import Context
     from flagstore.evaluation.split_matchers import Match
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 _FLAGS, _RULE_BASED, _SEGMENTS = "flags", "rule_based_segments", "segments"
 _NOT_FOUND_LABEL, _EXCEPTION_LABEL = "definition not found", "exception"
 
-_NO_NAME = Outcome(error=FLAG_NOT_FOUND)
-_NOT_FOUND = Outcome(error=FLAG_NOT_FOUND, rule=_NOT_FOUND_LABEL)
-_UNREADABLE = Outcome(error=MALFORMED_FLAG, rule=_NOT_FOUND_LABEL)
-_DAMAGED = Outcome(error=MALFORMED_FLAG, rule=_EXCEPTION_LABEL)
-_NO_SEGMENT = Outcome(error=SEGMENT_UNAVAILABLE, rule=_EXCEPTION_LABEL)
-_UNSUPPORTED = Outcome(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
-_BAD_CONTEXT = Outcome(error=CONTEXT_INVALID, rule=_EXCEPTION_LABEL)
-_FAULT = Outcome(error=EXCEPTION, rule=_EXCEPTION_LABEL)
+_NO_NAME = Evaluation(error=FLAG_NOT_FOUND)
+_NOT_FOUND = Evaluation(error=FLAG_NOT_FOUND, rule=_NOT_FOUND_LABEL)
+_UNREADABLE = Evaluation(error=MALFORMED_FLAG, rule=_NOT_FOUND_LABEL)
+_DAMAGED = Evaluation(error=MALFORMED_FLAG, rule=_EXCEPTION_LABEL)
+_NO_SEGMENT = Evaluation(error=SEGMENT_UNAVAILABLE, rule=_EXCEPTION_LABEL)
+_UNSUPPORTED = Evaluation(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
+_BAD_CONTEXT = Evaluation(error=CONTEXT_INVALID, rule=_EXCEPTION_LABEL)
+_FAULT = Evaluation(error=EXCEPTION, rule=_EXCEPTION_LABEL)
 
 
 class SplitEngine:
@@ -56,7 +56,7 @@ class SplitEngine:
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._answers = _Answers(self)
+        self._responses = _Responses(self)
         self._unreadable: set[str] = set()
         self.nodes: dict[Reference, Any] = {}
         """What was compiled, a :class:`_Flag` or a :class:`RuleBased`; None for what the SDK
@@ -72,15 +72,15 @@ class SplitEngine:
         """
         return context_of(given)
 
-    def evaluate(self, key: str, context: Context) -> Outcome:
+    def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag; its name is trimmed, as in the SDK."""
         try:
-            return self._answers[key](context)
+            return self._responses[key](context)
         except Exception as error:  # noqa: BLE001 - nothing may escape
             return _failed(key, error)
 
     def prepare(self, name: str) -> Decide | None:
-        """Compile a flag and all that it can lead to; returns what answers for it.
+        """Compile a flag and all that it can lead to; returns what responds for it.
 
         None for a name that no flag has: nothing is kept of what a caller makes up.
         """
@@ -160,8 +160,8 @@ class SplitEngine:
         return RuleBased(name, raw, links)
 
 
-class _Answers(dict[str, "Decide"]):
-    """What answers for each flag that was asked for."""
+class _Responses(dict[str, "Decide"]):
+    """What responds for each flag that was asked for."""
 
     def __init__(self, engine: SplitEngine) -> None:
         super().__init__()
@@ -173,11 +173,11 @@ class _Answers(dict[str, "Decide"]):
             return lambda _context: _NO_NAME
         if name != key:
             return self[name]
-        answer = self._engine.prepare(name)
-        if answer is None:
+        response = self._engine.prepare(name)
+        if response is None:
             return lambda _context: _NOT_FOUND
-        self[name] = answer
-        return answer
+        self[name] = response
+        return response
 
 
 class _Links:
@@ -256,7 +256,7 @@ class _Flag:
         plain, token = self._plain, (_FLAGS, self._name)
         self.decide = lambda context: plain(context.within(token))
 
-    def checked(self, context: Context) -> Outcome:
+    def checked(self, context: Context) -> Evaluation:
         """Fail on a label that is no text, as the SDK does where it reports an evaluation."""
         outcome = self.decide(context)
         if not isinstance(outcome.rule, str):
@@ -281,7 +281,7 @@ def _guard_cycles(nodes: dict[Reference, Any]) -> None:
         nodes[reference].guard()
 
 
-def _failed(key: object, error: Exception) -> Outcome:
+def _failed(key: object, error: Exception) -> Evaluation:
     if not isinstance(key, str):
         return _NO_NAME
     if isinstance(error, NotLoadedError):
@@ -298,6 +298,6 @@ def _failed(key: object, error: Exception) -> Outcome:
     return _FAULT
 
 
-def engine(items: Items, settings: Settings) -> SplitEngine:  # noqa: ARG001 - as other engines
+def engine(items: Items, settings: EngineConfig) -> SplitEngine:  # noqa: ARG001 - as other engines
     """Return the engine of a flag set."""
     return SplitEngine(items)

@@ -22,7 +22,7 @@ from flagstore.evaluation.base import (
     RULE_MATCH,
     TARGET_MATCH,
     UNSUPPORTED,
-    Outcome,
+    Evaluation,
 )
 from flagstore.evaluation.split_context import DamagedError, Hash, no_bucket
 from flagstore.evaluation.split_matchers import UnsupportedError, always, compile_matcher
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from flagstore.evaluation.split_context import Context
     from flagstore.evaluation.split_matchers import Links, Match
 
-    Decide = Callable[[Context], Outcome]
+    Decide = Callable[[Context], Evaluation]
     Treatment = Callable[[Context], Any]
-    Step = tuple[Match, Outcome | None, Decide]
+    Step = tuple[Match, Evaluation | None, Decide]
     """What has to match, and then the outcome, or what finds it."""
 
 CONTROL: Final = "control"
@@ -74,7 +74,7 @@ def compile_flag(raw: Any, links: Links) -> tuple[Decide, bool]:  # noqa: ANN401
     conditions = compile_conditions(raw, links)
     for name in ("name", "seed", "killed", "trafficTypeName", "status"):
         raw[name]
-    outcomes = _Outcomes(raw)
+    outcomes = _Evaluations(raw)
     if raw.get("sets") is not None:
         set(raw["sets"])
     needed = raw.get("prerequisites")
@@ -92,7 +92,7 @@ def compile_flag(raw: Any, links: Links) -> tuple[Decide, bool]:  # noqa: ANN401
     return _with_configuration(decide) if outcomes.bad_configuration else decide, outcomes.bad_label
 
 
-class _Outcomes:
+class _Evaluations:
     """Makes the outcomes of one outcomes."""
 
     def __init__(self, raw: Any) -> None:  # noqa: ANN401 - provider JSON
@@ -107,7 +107,7 @@ class _Outcomes:
         self.bad_label = False
         """Whether there is a label that is no text."""
 
-    def default(self, reason: str, label: str) -> Outcome:
+    def default(self, reason: str, label: str) -> Evaluation:
         """Return the default treatment."""
         return self.outcome(self.treatment, reason, label)
 
@@ -117,22 +117,22 @@ class _Outcomes:
         reason: str,
         label: Any,  # noqa: ANN401 - the same
         index: int | None = None,
-    ) -> Outcome:
+    ) -> Evaluation:
         """Return the outcome of a treatment; of ``control``, an error."""
         label = "" if label is None else label
         self.bad_label = self.bad_label or not isinstance(label, str)
         if treatment == CONTROL:
             error = UNSUPPORTED if label == UNSUPPORTED_LABEL else MALFORMED_FLAG
-            return Outcome(ABSENT, None, ERROR, error, label, index, version=self.version)
+            return Evaluation(ABSENT, None, ERROR, error, label, index, version=self.version)
         try:
             config = self.configurations.get(treatment)
         except (AttributeError, TypeError):
             self.bad_configuration = True
             config = _BAD_CONFIGURATION
         variant = treatment if isinstance(treatment, str) else None
-        return Outcome(treatment, variant, reason, "", label, index, config, self.version)
+        return Evaluation(treatment, variant, reason, "", label, index, config, self.version)
 
-    def pick(self, condition: Condition, index: int) -> tuple[Outcome | None, Decide]:
+    def pick(self, condition: Condition, index: int) -> tuple[Evaluation | None, Decide]:
         """Return a matching condition's outcome if it is always the same, and what finds it."""
         parts = condition.partitions
         reason = RULE_MATCH if condition.rollout else TARGET_MATCH
@@ -152,8 +152,8 @@ class _Outcomes:
         return self._by_bucket([size for _, size in parts], made, none)
 
     def _by_bucket(
-        self, sizes: list[Any], made: list[Outcome], none: Outcome
-    ) -> tuple[Outcome | None, Decide]:
+        self, sizes: list[Any], made: list[Evaluation], none: Evaluation
+    ) -> tuple[Evaluation | None, Decide]:
         """Choose by the bucket, from 1 to 100; *none* where the partitions end below it."""
         table = [none]
         covered = 0
@@ -163,7 +163,7 @@ class _Outcomes:
         table += [none] * (101 - len(table))
         seed, bucket = self.hash.seed, self.hash.bucket
 
-        def picked(context: Context) -> Outcome:
+        def picked(context: Context) -> Evaluation:
             return table[context.buckets.get(seed) or bucket(context, seed)]
 
         only = table[1]
@@ -172,7 +172,7 @@ class _Outcomes:
         if not self.hash.murmur:
             return only, _constant(only)
 
-        def everybody(context: Context) -> Outcome:
+        def everybody(context: Context) -> Evaluation:
             # The SDK hashes all the same, and fails on a key that has no bytes.
             return picked(context) if context.encoded is None else only
 
@@ -228,8 +228,8 @@ def _all(matches: list[Match]) -> Match:
 
 
 def _steps(
-    outcomes: _Outcomes, conditions: list[Condition], allocation: float
-) -> tuple[list[Step], Outcome | None, Decide]:
+    outcomes: _Evaluations, conditions: list[Condition], allocation: float
+) -> tuple[list[Step], Evaluation | None, Decide]:
     """Return what to try in turn, and what is left when nothing matched."""
     steps: list[Step] = []
     gated = allocation >= 100  # noqa: PLR2004 - per cent
@@ -258,25 +258,25 @@ def _outside(hashed: Hash, allocation: float) -> Match:
     return lambda context: (context.buckets.get(seed) or bucket(context, seed)) > allocation
 
 
-def _constant(outcome: Outcome) -> Decide:
+def _constant(outcome: Evaluation) -> Decide:
     return lambda _context: outcome
 
 
-def _walk(steps: list[Step], last: Outcome | None, otherwise: Decide) -> Decide:
+def _walk(steps: list[Step], last: Evaluation | None, otherwise: Decide) -> Decide:
     """Return what goes through the steps, up to the first that matches."""
     if not steps:
         return otherwise
     if len(steps) == 1:
         match, found, by_bucket = steps[0]
 
-        def one(context: Context) -> Outcome:
+        def one(context: Context) -> Evaluation:
             if match(context):
                 return by_bucket(context) if found is None else found
             return otherwise(context) if last is None else last
 
         return one
 
-    def walk(context: Context) -> Outcome:
+    def walk(context: Context) -> Evaluation:
         for match, found, by_bucket in steps:
             if match(context):
                 return by_bucket(context) if found is None else found
@@ -286,12 +286,12 @@ def _walk(steps: list[Step], last: Outcome | None, otherwise: Decide) -> Decide:
 
 
 def _after_prerequisites(
-    prerequisites: list[tuple[Treatment, Any]], outcomes: _Outcomes, decide: Decide
+    prerequisites: list[tuple[Treatment, Any]], outcomes: _Evaluations, decide: Decide
 ) -> Decide:
     unmet = outcomes.default(PREREQUISITE_FAILED, "prerequisites not met")
     goes_on = outcomes.treatment == CONTROL
 
-    def after_prerequisites(context: Context) -> Outcome:
+    def after_prerequisites(context: Context) -> Evaluation:
         for treatment, wanted in prerequisites:
             if treatment(context) not in wanted:
                 return decide(context) if goes_on else unmet
@@ -303,7 +303,7 @@ def _after_prerequisites(
 def _with_configuration(decide: Decide) -> Decide:
     """Fail where the SDK looks up the treatment's configuration, and cannot."""
 
-    def decide_with_configuration(context: Context) -> Outcome:
+    def decide_with_configuration(context: Context) -> Evaluation:
         outcome = decide(context)
         if outcome.config is _BAD_CONFIGURATION:
             raise DamagedError("configurations are no object, or a treatment is no text")

@@ -4,7 +4,7 @@ That is UnleashClient 6.9.1, which turns what a caller gives into texts, over yg
 2.0.0, in all that shows, in what seems wrong as well: a parent's rollouts without a group are those
 of the child; a strategy on host names never matches, unless a host name is set here; custom
 strategies after one on host names have the result of the one before. Where the two would refuse the
-whole document, and where the answer cannot be told, the flag's outcome has no value and an error.
+whole document, and where the response cannot be told, the flag's outcome has no value and an error.
 
 Each flag is compiled into functions and ready-made outcomes when it is first asked for.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
-from flagstore.evaluation.base import ABSENT, ContextError, Outcome
+from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
 from flagstore.evaluation.unleash_flags import compile_flag
 from flagstore.evaluation.unleash_strategies import Flag
 from flagstore.evaluation.unleash_variants import TIME_PROPERTY
@@ -24,7 +24,7 @@ from flagstore.evaluation.unleash_variants import TIME_PROPERTY
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.base import EngineConfig, Items
 
 FIELDS: Final = frozenset(
     ("userId", "sessionId", "environment", "appName", "currentTime", "remoteAddress")
@@ -34,12 +34,12 @@ USER_ID_NAMES: Final = ("key", "targetingKey", "targeting_key")
 """What is taken for ``userId`` where there is none, in this order; they are properties, too."""
 _DEFAULT_ENVIRONMENT: Final = "default"
 
-_NOT_FOUND = Outcome(error=base.FLAG_NOT_FOUND)
-_UNSUPPORTED = Outcome(error=base.UNSUPPORTED)
-_MALFORMED = Outcome(error=base.MALFORMED_FLAG)
-_SEGMENT_UNAVAILABLE = Outcome(error=base.SEGMENT_UNAVAILABLE)
-_EXCEPTION = Outcome(ABSENT, error=base.EXCEPTION)
-_OFF_BY_FAULT = Outcome(value=False, error=base.MALFORMED_FLAG)
+_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
+_UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
+_MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
+_SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
+_EXCEPTION = Evaluation(ABSENT, error=base.EXCEPTION)
+_OFF_BY_FAULT = Evaluation(value=False, error=base.MALFORMED_FLAG)
 """As the official engine does with a flag that it cannot compile."""
 
 
@@ -78,7 +78,7 @@ class UnleashEngine:
 
     __slots__ = ("_evaluators", "_items", "_now", "_segments", "_settings", "_static")
 
-    def __init__(self, items: Items, settings: Settings) -> None:
+    def __init__(self, items: Items, settings: EngineConfig) -> None:
         self._items = items
         self._settings = settings
         self._now = settings.now
@@ -86,7 +86,7 @@ class UnleashEngine:
             "appName": settings.app_name,
             "environment": settings.environment or _environment(items.meta),
         }
-        self._evaluators: dict[str, Callable[[Any], Outcome]] = {}
+        self._evaluators: dict[str, Callable[[Any], Evaluation]] = {}
         self._segments: dict[str, list[operators.Predicate]] = {}
 
     def context(self, given: Mapping[str, Any]) -> Context:
@@ -139,7 +139,7 @@ class UnleashEngine:
             value.encode()
         context[name] = value
 
-    def evaluate(self, key: str, context: Context) -> Outcome:
+    def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag and choose its variant, by one draw where that is random."""
         try:
             evaluator = self._evaluators.get(key)
@@ -159,7 +159,7 @@ class UnleashEngine:
             base.log_fault(key, error)
             return _EXCEPTION
 
-    def _evaluator(self, key: str) -> Callable[[Any], Outcome] | None:
+    def _evaluator(self, key: str) -> Callable[[Any], Evaluation] | None:
         """Compile a flag into what evaluates it; None for a name that no flag has.
 
         Nothing is kept of such a name: callers make them up.
@@ -199,7 +199,7 @@ class UnleashEngine:
         return Flag(given, child, self._items, self._settings, self._segments)
 
 
-def engine(items: Items, settings: Settings) -> UnleashEngine:
+def engine(items: Items, settings: EngineConfig) -> UnleashEngine:
     """Make an engine for Unleash's flags.
 
     ``settings.environment`` is what rules on ``environment`` compare with; where it is empty, it

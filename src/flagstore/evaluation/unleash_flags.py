@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
-from flagstore.evaluation.base import Outcome
+from flagstore.evaluation.base import Evaluation
 from flagstore.evaluation.unleash_strategies import CRASHED, never
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flagstore.evaluation.unleash_strategies import Flag, Rule
     from flagstore.evaluation.unleash_variants import Evaluate
 
-_OFF = Outcome(value=False, reason=base.OFF)
-_NO_MATCH = Outcome(value=False, reason=base.NO_MATCH)
+_OFF = Evaluation(value=False, reason=base.OFF)
+_NO_MATCH = Evaluation(value=False, reason=base.NO_MATCH)
 
 
 def compile_flag(flag: Flag) -> Evaluate:
@@ -38,7 +38,7 @@ def compile_flag(flag: Flag) -> Evaluate:
         return evaluate
     parents = tuple(_dependency(flag, dependency) for dependency in dependencies)
 
-    def evaluate_with_parents(context: Mapping[str, Any]) -> Outcome:
+    def evaluate_with_parents(context: Mapping[str, Any]) -> Evaluation:
         for satisfied, failed in parents:
             if not satisfied(context):
                 return failed
@@ -47,7 +47,7 @@ def compile_flag(flag: Flag) -> Evaluate:
     return evaluate_with_parents
 
 
-def _evaluator(rules: list[Rule], fallback: Outcome | Evaluate) -> Evaluate:
+def _evaluator(rules: list[Rule], fallback: Evaluation | Evaluate) -> Evaluate:
     if not rules:
         return _always(fallback)
     if len(rules) > 1:
@@ -55,19 +55,19 @@ def _evaluator(rules: list[Rule], fallback: Outcome | Evaluate) -> Evaluate:
     rule, result = rules[0]
     if rule is None:
         return _always(result)
-    if isinstance(result, Outcome):
+    if isinstance(result, Evaluation):
         return lambda context: result if rule(context) else _NO_MATCH
     return lambda context: result(context) if rule(context) else _NO_MATCH
 
 
-def _always(result: Outcome | Evaluate) -> Evaluate:
-    return (lambda _: result) if isinstance(result, Outcome) else result
+def _always(result: Evaluation | Evaluate) -> Evaluate:
+    return (lambda _: result) if isinstance(result, Evaluation) else result
 
 
 def _first_of(rules: list[Rule]) -> Evaluate:
     pairs = _pairs(rules)
 
-    def evaluate(context: Mapping[str, Any]) -> Outcome:
+    def evaluate(context: Mapping[str, Any]) -> Evaluation:
         for rule, result in pairs:
             if rule(context):
                 return result(context)
@@ -81,13 +81,13 @@ def _pairs(rules: list[Rule]) -> tuple[tuple[Predicate, Evaluate], ...]:
     return tuple((_true if rule is None else rule, _always(result)) for rule, result in rules)
 
 
-def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, Outcome]:
+def _dependency(flag: Flag, dependency: Mapping[str, Any]) -> tuple[Predicate, Evaluation]:
     """Compile whether a parent is as it must be, and the outcome if it isn't."""
     name = operators.text(dependency["feature"])
     wanted = dependency.get("enabled")
     wanted = True if wanted is None else operators.flag(dependency, "enabled")
     variants = frozenset(map(operators.text, operators.listed(dependency, "variants")))
-    failed = Outcome(value=False, reason=base.PREREQUISITE_FAILED, rule=name)
+    failed = Evaluation(value=False, reason=base.PREREQUISITE_FAILED, rule=name)
     given = flag.items.item("flags", name)
     if given is None or given.get("dependencies"):
         return never, failed

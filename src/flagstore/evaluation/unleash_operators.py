@@ -62,7 +62,7 @@ def constraint(given: Any) -> Predicate:  # noqa: ANN401 - provider JSON
 
     Raises:
         OffError: the engine cannot compile it.
-        UnsupportedError: the engine's answer cannot be told.
+        UnsupportedError: the engine's response cannot be told.
         InjectionError: what a text means depends on what follows.
     """
     name, operator = given["contextName"], given["operator"]

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flagstore.evaluation import base
 from flagstore.evaluation import unleash_operators as operators
-from flagstore.evaluation.base import Outcome
+from flagstore.evaluation.base import Evaluation
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash_variants import ChoiceSettings, draw, of_flag, of_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import Items, Settings
+    from flagstore.evaluation.base import EngineConfig, Items
     from flagstore.evaluation.unleash_operators import Predicate
     from flagstore.evaluation.unleash_variants import Evaluate
 
-    Rule = tuple[Predicate | None, Outcome | Evaluate]
+    Rule = tuple[Predicate | None, Evaluation | Evaluate]
     """When it is on, none for always, and what it then is."""
 
 _STICKY_DRAWS: Final = 9_999
@@ -37,7 +37,7 @@ _STANDARD = frozenset(
 """What the SDK's Python half does not count as a custom strategy; its Rust half knows
 ``applicationHostname``, too, and numbers custom strategies without it."""
 
-CRASHED: Final = Outcome()
+CRASHED: Final = Evaluation()
 """In place of a parent's variant, where choosing it makes the official engine panic."""
 
 
@@ -55,7 +55,7 @@ class Flag:
         given: Mapping[str, Any],
         child: Mapping[str, Any],
         items: Items,
-        settings: Settings,
+        settings: EngineConfig,
         segments: dict[str, list[Predicate]],
     ) -> None:
         self.given = given
@@ -86,7 +86,7 @@ class Flag:
             name = operators.text(strategy["name"])
             custom = name not in _RULES
             customs += custom
-            plain = Outcome(value=True, reason=base.RULE_MATCH, rule=name, rule_index=index)
+            plain = Evaluation(value=True, reason=base.RULE_MATCH, rule=name, rule_index=index)
             result = of_strategy(self.given, strategy, plain, self._choice)
             try:
                 parameters = operators.parameters(strategy)
@@ -106,9 +106,9 @@ class Flag:
             rules.append((operators.every(checks if own is None else [*checks, own]), result))
         return rules
 
-    def fallback(self, reason: str) -> Outcome | Evaluate:
+    def fallback(self, reason: str) -> Evaluation | Evaluate:
         """Compile the flag's own variants, for where no strategy has any."""
-        return of_flag(self.given, Outcome(value=True, reason=reason), self._choice)
+        return of_flag(self.given, Evaluation(value=True, reason=reason), self._choice)
 
     def _used_segments(self) -> list[Any]:
         return [

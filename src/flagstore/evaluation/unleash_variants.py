@@ -14,9 +14,9 @@ from flagstore.evaluation.unleash_operators import parameters as parameters_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import Outcome
+    from flagstore.evaluation.base import Evaluation
 
-    Evaluate = Callable[[Mapping[str, Any]], Outcome]
+    Evaluate = Callable[[Mapping[str, Any]], Evaluation]
     Pick = Callable[[Mapping[str, Any]], int]
 
 SEED: Final = 86_028_157
@@ -32,7 +32,7 @@ class ChoiceSettings:
 
     __slots__ = ("crashed", "random")
 
-    def __init__(self, random: Callable[[], float], crashed: Outcome | None) -> None:
+    def __init__(self, random: Callable[[], float], crashed: Evaluation | None) -> None:
         self.random = random
         self.crashed = crashed
         """In place of a choice that makes the official engine panic, weights of no sum: none for
@@ -40,8 +40,8 @@ class ChoiceSettings:
 
 
 def of_strategy(
-    flag: Mapping[str, Any], strategy: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings
-) -> Outcome | Evaluate:
+    flag: Mapping[str, Any], strategy: Mapping[str, Any], plain: Evaluation, choice: ChoiceSettings
+) -> Evaluation | Evaluate:
     """Compile what a flag is where a strategy matched: with its variants, else with the flag's.
 
     A strategy's variants stick to what the strategy does, whatever they say themselves.
@@ -57,7 +57,9 @@ def of_strategy(
     )
 
 
-def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> Outcome | Evaluate:
+def of_flag(
+    flag: Mapping[str, Any], plain: Evaluation, choice: ChoiceSettings
+) -> Evaluation | Evaluate:
     """Compile what a flag is with its own variants; overrides go before weights."""
     variants = listed(flag, "variants")
     if not variants:
@@ -65,7 +67,7 @@ def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> 
     bounds, total = _bounds(variants, plain)
     pick = _pick(flag["name"], variants[0].get("stickiness"), total, choice)
     choose = _chooser(bounds, pick, plain, choice)
-    forced: tuple[tuple[str, frozenset[str], Outcome], ...] = tuple(
+    forced: tuple[tuple[str, frozenset[str], Evaluation], ...] = tuple(
         (text(one["contextName"]), _texts(one["values"]), outcome)
         for variant, (_, outcome) in zip(variants, bounds, strict=True)
         for one in listed(variant, "overrides")
@@ -73,7 +75,7 @@ def of_flag(flag: Mapping[str, Any], plain: Outcome, choice: ChoiceSettings) -> 
     if not forced:
         return choose
 
-    def choose_or_force(context: Mapping[str, Any]) -> Outcome:
+    def choose_or_force(context: Mapping[str, Any]) -> Evaluation:
         for name, values, outcome in forced:
             if context[name] in values:
                 return outcome
@@ -93,7 +95,7 @@ def draw(random: Callable[[], float], count: int) -> int:
     return min(int(random() * count), count - 1) + 1
 
 
-def _bounds(variants: list[Mapping[str, Any]], plain: Outcome) -> tuple[list[Any], int]:
+def _bounds(variants: list[Mapping[str, Any]], plain: Evaluation) -> tuple[list[Any], int]:
     """Return the last number of each variant with its outcome, and the sum of the weights."""
     bounds = []
     total = 0
@@ -112,21 +114,21 @@ def _weight(given: object) -> int:
     return given
 
 
-def _with_variant(plain: Outcome, variant: Mapping[str, Any]) -> Outcome:
+def _with_variant(plain: Evaluation, variant: Mapping[str, Any]) -> Evaluation:
     payload = variant.get("payload")
     if payload is not None:
         payload = {"type": text(payload["type"]), "value": text(payload["value"])}
     return plain._replace(variant=text(variant["name"]), config=payload)
 
 
-def _chooser(bounds: list[Any], pick: Pick, plain: Outcome, choice: ChoiceSettings) -> Evaluate:
+def _chooser(bounds: list[Any], pick: Pick, plain: Evaluation, choice: ChoiceSettings) -> Evaluate:
     if bounds[-1][0] == 0:
         # The official get_variant panics, and is_enabled doesn't.
         outcome = plain if choice.crashed is None else choice.crashed
         return lambda _: outcome
-    pairs: tuple[tuple[int, Outcome], ...] = tuple(bounds)
+    pairs: tuple[tuple[int, Evaluation], ...] = tuple(bounds)
 
-    def choose(context: Mapping[str, Any]) -> Outcome:
+    def choose(context: Mapping[str, Any]) -> Evaluation:
         target = pick(context)
         for bound, outcome in pairs:
             if bound >= target:

@@ -20,16 +20,16 @@ class ReaderStore(Protocol):
             StoreUnavailableError: if there is no response in time.
         """
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of one body or large segment, in order.
+        """Yield the chunks of one body or large segment, in order.
 
         Args:
             source: name of the source.
-            prefix: of their keys: :func:`flagstore.layout.pieces_prefix`.
+            prefix: of their keys: :func:`flagstore.layout.chunks_prefix`.
             deadline: by when all of them have to be here.
-            start: number of the first piece to yield.
+            start: number of the first chunk to yield.
 
         Raises:
             StoreUnavailableError: if the next one is not here in time.

@@ -40,14 +40,14 @@ class BotoTransport:
             call = partial(self._call, method, payload, deadline)
             try:
                 # Looking up credentials, to make a client, and names has no deadline in botocore.
-                answer: dict[str, Any] = in_background(call, deadline, operation)
+                response: dict[str, Any] = in_background(call, deadline, operation)
             except failures as error:
                 if again and deadline - time.monotonic() >= TIMEOUTS_S[0]:
                     again = False
                     continue
                 message = f"{operation} through boto3: {first_line(str(error))}"
                 raise StoreUnavailableError(message) from error
-            return answer
+            return response
 
     def prepare(self) -> None:
         """Make a client, in the time of a first load."""
@@ -60,12 +60,12 @@ class BotoTransport:
         self._clients, self._session = {}, None
 
     def _call(self, method: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
-        return answer
+        response: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+        return response
 
     def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
         left = deadline - time.monotonic()
-        if self._pid != os.getpid():  # parent and child would read each other's answers
+        if self._pid != os.getpid():  # parent and child would read each other's responses
             self.close()
             self._pid = os.getpid()
         # The longest that is in time; what is left of a quarter of a second is less than that.

@@ -116,7 +116,7 @@ class ContainerKeys:
             self._fetch(deadline)
         except (OSError, ValueError, KeyError, TypeError) as error:
             if self._kept is None or self._expires <= self._utc(0):
-                # The address is no secret; what was answered may hold some.
+                # The address is no secret; what was responded may hold some.
                 message = f"no keys from {self._uri}: {type(error).__name__}"
                 raise StoreUnavailableError(message) from error
         if self._kept is None:
@@ -143,11 +143,11 @@ class ContainerKeys:
         if status != OK:
             message = f"HTTP {status}"
             raise OSError(message)
-        answer = json.loads(body)
+        response = json.loads(body)
         keys = Credentials(
-            str(answer["AccessKeyId"]), str(answer["SecretAccessKey"]), str(answer["Token"])
+            str(response["AccessKeyId"]), str(response["SecretAccessKey"]), str(response["Token"])
         )
-        self._expires, self._kept = str(answer["Expiration"]), keys
+        self._expires, self._kept = str(response["Expiration"]), keys
 
     def _authorization(self) -> dict[str, str]:
         token = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")

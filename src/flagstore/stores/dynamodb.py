@@ -14,7 +14,7 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, piece_key, pieces_namespace
+from flagstore.layout import Key, chunk_key, chunks_namespace
 from flagstore.stores.credentials import EnvironmentKeys, find
 from flagstore.stores.retrying import RetryingTransport
 
@@ -58,7 +58,7 @@ class Transport(Protocol):
     """Calls one operation of DynamoDB's JSON protocol, before a deadline."""
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Return the answer; ``deadline`` in ``time.monotonic()`` seconds.
+        """Return the response; ``deadline`` in ``time.monotonic()`` seconds.
 
         Raises:
             StoreUnavailableError: if there is none in time.
@@ -85,33 +85,33 @@ class DynamoDBReader:
             "Key": _typed(key),
             "ConsistentRead": consistent,
         }
-        answer = self._transport.call("GetItem", payload, deadline)
-        return _record(answer["Item"]) if "Item" in answer else None
+        reply = self._transport.call("GetItem", payload, deadline)
+        return _record(reply["Item"]) if "Item" in reply else None
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of one body or large segment, in order: one Query per megabyte."""
+        """Yield the chunks of one body or large segment, in order: one Query per megabyte."""
         payload: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
             "KeyConditionExpression": "#n = :n AND begins_with(#k, :p)",
             "ExpressionAttributeNames": {"#n": "namespace", "#k": "key"},
             "ExpressionAttributeValues": {
-                ":n": {"S": pieces_namespace(source)},
+                ":n": {"S": chunks_namespace(source)},
                 ":p": {"S": prefix},
             },
         }
         if start:
-            payload["ExclusiveStartKey"] = _typed(piece_key(source, prefix, start - 1))
+            payload["ExclusiveStartKey"] = _typed(chunk_key(source, prefix, start - 1))
         while True:
-            answer = self._transport.call("Query", payload, deadline)
-            for item in answer["Items"]:
-                # A piece that was expired after it was gone leaves a stub without a body.
+            reply = self._transport.call("Query", payload, deadline)
+            for item in reply["Items"]:
+                # A chunk that was expired after it was gone leaves a stub without a body.
                 yield _record(item).get("body", b"")  # type: ignore[misc] # bytes
-            if "LastEvaluatedKey" not in answer:
+            if "LastEvaluatedKey" not in reply:
                 return
-            payload["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            payload["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def prepare(self) -> None:
         """Import and build what a connection needs, without connecting."""

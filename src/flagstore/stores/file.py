@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from flagstore.body import Body
 from flagstore.encoding import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
-from flagstore.layout import Head, Key, Pulse, head_key, pieces_prefix, pulse_key
+from flagstore.layout import (
+    Key,
+    SnapshotRecord,
+    SourceState,
+    chunks_prefix,
+    snapshot_key,
+    state_key,
+)
 from flagstore.snapshot import Snapshot
 from flagstore.stores.file_formats import document, parse, storable
 
@@ -29,27 +36,33 @@ class FileReader:
         self._path = path
         self._clock = clock
         self._seen: tuple[int, int] | None = None
-        self._head: Head | None = None
-        self._parts: Mapping[str, bytes] = {}
+        self._snapshot_record: SnapshotRecord | None = None
+        self._segments: Mapping[str, bytes] = {}
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return the pulse or the head."""
+        """Return the source state or the snapshot record."""
         del consistent, deadline
-        head = self._current()
+        snapshot_record = self._current()
         source = key.namespace.partition(":")[0]
-        if key == pulse_key(source):
+        if key == state_key(source):
             now = int(self._clock() * 1000)
-            pulse = Pulse(head.ticket, head.ticket, head.ticket, head.digest, checked_at=now)
-            return {**key._asdict(), **pulse._asdict()}
-        return head.to_record(key) if key == head_key(source) else None
+            state = SourceState(
+                snapshot_record.token,
+                snapshot_record.token,
+                snapshot_record.token,
+                snapshot_record.digest,
+                checked_at=now,
+            )
+            return {**key._asdict(), **state._asdict()}
+        return snapshot_record.to_record(key) if key == snapshot_key(source) else None
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield a large segment; bodies are never in pieces here."""
+        """Yield a large segment; bodies are never in chunks here."""
         del source, deadline
-        if not start and prefix in self._parts:
-            yield self._parts[prefix]
+        if not start and prefix in self._segments:
+            yield self._segments[prefix]
 
     def prepare(self) -> None:
         """Need nothing."""
@@ -57,20 +70,20 @@ class FileReader:
     def close(self) -> None:
         """Keep nothing open."""
 
-    def _current(self) -> Head:
+    def _current(self) -> SnapshotRecord:
         try:
             stat = os.stat(self._path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
             seen = (stat.st_mtime_ns, stat.st_size)
-            if self._head is None or seen != self._seen:
-                before = self._head.ticket if self._head else 0
+            if self._snapshot_record is None or seen != self._seen:
+                before = self._snapshot_record.token if self._snapshot_record else 0
                 # A number that grows, also where the file's time goes back.
-                ticket = max(before + 1, int(self._clock() * 1000))
-                self._head, self._parts = _read(self._path, ticket, stat.st_mtime_ns)
+                token = max(before + 1, int(self._clock() * 1000))
+                self._snapshot_record, self._segments = _read(self._path, token, stat.st_mtime_ns)
                 self._seen = seen
         except OSError as error:
             message = f"cannot read the flags in {self._path}: {error.strerror}"
             raise StoreUnavailableError(message) from error
-        return self._head
+        return self._snapshot_record
 
 
 def snapshot_of(path: str, source: str) -> Snapshot:
@@ -82,14 +95,18 @@ def snapshot_of(path: str, source: str) -> Snapshot:
         OSError: it cannot be read.
     """
     stat = os.stat(path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
-    head, parts = _read(path, 0, stat.st_mtime_ns)
-    body = Body(head.index_data, head.index_digest, head.body)
-    in_hand = {part.data_digest: parts[part.prefix()] for part in body.large.values()}
-    return Snapshot(source, head, body, lambda part: in_hand[part.data_digest], in_hand)
+    snapshot_record, large_segments = _read(path, 0, stat.st_mtime_ns)
+    body = Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body)
+    current = {
+        segment.data_digest: large_segments[segment.prefix()] for segment in body.large.values()
+    }
+    return Snapshot(
+        source, snapshot_record, body, lambda segment: current[segment.data_digest], current
+    )
 
 
-def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, bytes]]:
-    """Read a file as a head with its large segments, by the prefix of their keys.
+def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mapping[str, bytes]]:
+    """Read a file as a snapshot record with its large segments, by the prefix of their keys.
 
     Raises:
         CorruptSnapshotError: it holds nothing that is known here; says what is wrong.
@@ -101,17 +118,17 @@ def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, b
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
             found = document(parse(path, file.read()))
         try:
-            encoded = encode(found.sections, found.meta, ticket=ticket)
+            encoded = encode(found.sections, found.meta, token=token)
         except (ValueError, TypeError):
-            encoded = encode(storable(found.sections), found.meta, ticket=ticket)
+            encoded = encode(storable(found.sections), found.meta, token=token)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = (
             f"{path} holds no flags that are known here ({type(error).__name__}: {error}): it must "
             "be a snapshot that was exported, or a document of one of the providers"
         )
         raise CorruptSnapshotError(message) from error
-    head = Head(
-        ticket=ticket,
+    snapshot_record = SnapshotRecord(
+        token=token,
         provider=found.provider,
         digest=encoded.digest,
         counts=encoded.counts,
@@ -120,5 +137,7 @@ def _read(path: str, ticket: int, changed_ns: int) -> tuple[Head, Mapping[str, b
         index_digest=encoded.index_digest,
         body=encoded.blocks,
     )
-    parts = {pieces_prefix(ticket, digest): data for digest, data in encoded.parts.items()}
-    return head, parts
+    large_segments = {
+        chunks_prefix(token, digest): data for digest, data in encoded.large_segments.items()
+    }
+    return snapshot_record, large_segments

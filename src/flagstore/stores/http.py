@@ -2,7 +2,7 @@
 
 By hand, because ``http.client`` imports the parsers of e-mail: 9 ms of a cold start, a quarter of
 all that a first flag takes. Anything that is not understood is a ``ConnectionError``, and the
-connection of an answer that was not read to its end is never used again.
+connection of a response that was not read to its end is never used again.
 
 Source of the rules: RFC 9112.
 """
@@ -16,11 +16,11 @@ from flagstore.stores.network import connect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_HEAD_BYTES = 65_536
+MAX_SNAPSHOT_BYTES = 65_536
 MAX_BODY_BYTES = 33_554_432
 """A page of a Query is 1 MB, and half as much again in base64."""
 NO_BODY = {204, 304}
-"""Statuses whose answers end with their headers."""
+"""Statuses whose responses end with their headers."""
 DIGITS = "0123456789abcdefABCDEF"
 
 
@@ -89,9 +89,9 @@ class Connection:
             raise ConnectionError(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._stream.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
-        status, found = self._head()
+        status, found = self._snapshot_record()
         while 100 <= status < 200:  # noqa: PLR2004 - an announcement; the answer is still to come
-            status, found = self._head()
+            status, found = self._snapshot_record()
         if method == "HEAD" or status in NO_BODY:
             content = b""
         elif found.get("transfer-encoding", "").lower() == "chunked":
@@ -99,27 +99,27 @@ class Connection:
         elif "content-length" in found:
             content = self._stream.exactly(_length(found["content-length"], 10))
         else:
-            message = "an answer that does not say how long it is"
+            message = "a response that does not say how long it is"
             raise ConnectionError(message)
         closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
         if closes or not self._stream.is_drained():  # nobody asked for what comes after it
             self.close()
         return status, content
 
-    def _head(self) -> tuple[int, dict[str, str]]:
+    def _snapshot_record(self) -> tuple[int, dict[str, str]]:
         """Return the status and the headers by lower-case name; the version under no name."""
         first = self._line()
         version, _, rest = first.partition(" ")
         code = rest[:3]
         if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()):
-            message = "an answer that is not HTTP"
+            message = "a response that is not HTTP"
             raise ConnectionError(message)
         headers = {"": version}
         size = 0
         while line := self._line():
             size += len(line)
-            if size > MAX_HEAD_BYTES:
-                message = "an answer with too many headers"
+            if size > MAX_SNAPSHOT_BYTES:
+                message = "a response with too many headers"
                 raise ConnectionError(message)
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
@@ -131,7 +131,7 @@ class Connection:
         while length := _length(self._line().partition(";")[0].strip(), 16):
             size += length
             if size > MAX_BODY_BYTES:
-                message = "an answer that is too long"
+                message = "a response that is too long"
                 raise ConnectionError(message)
             parts.append(self._stream.exactly(length))
             self._line()
@@ -158,6 +158,6 @@ def _length(text: str, base: int) -> int:
     except ValueError:
         length = -1
     if not 0 <= length <= MAX_BODY_BYTES:
-        message = "an answer of no sensible length"
+        message = "a response of no sensible length"
         raise ConnectionError(message)
     return length

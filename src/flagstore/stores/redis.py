@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import piece_key
+from flagstore.layout import chunk_key
 from flagstore.stores.network import connect, prepare_tls
 from flagstore.stores.redis_layout import (
     PORTS,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from flagstore.layout import Key, Record
     from flagstore.stores.resp import Command, Reply
 
-PIECES_AT_ONCE = 8
-"""Pieces that one round trip asks for: 2.8 MB at most."""
+CHUNKS_AT_ONCE = 8
+"""Chunks that one round trip asks for: 2.8 MB at most."""
 MENDED = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
 """Errors that a repetition may mend: a server that starts, fails over or moves slots."""
 REMEDIES = {
@@ -70,13 +70,13 @@ class RedisReader:
         (fields,) = self._transport.call([("HGETALL", record_name(key))], deadline)
         return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of one body or large segment, in order: eight per round trip."""
-        for first in count(start, PIECES_AT_ONCE):
-            numbers = range(first, first + PIECES_AT_ONCE)
-            keys = (piece_key(source, prefix, number) for number in numbers)
+        """Yield the chunks of one body or large segment, in order: eight per round trip."""
+        for first in count(start, CHUNKS_AT_ONCE):
+            numbers = range(first, first + CHUNKS_AT_ONCE)
+            keys = (chunk_key(source, prefix, number) for number in numbers)
             asked = [("HGET", record_name(key), "body") for key in keys]
             replies = self._transport.call(asked, deadline)
             for reply in replies:
@@ -163,7 +163,7 @@ class SocketTransport(RetryingTransport):
         node = _moved(replies)
         if node:
             self.close()
-            # A cluster that does not know a node's name means the one that answered.
+            # A cluster that does not know a node's name means the one that responded.
             self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
             replies = self._exchange(commands, deadline, None)
         return replies

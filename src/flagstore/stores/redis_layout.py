@@ -3,8 +3,10 @@
 Everything of a source lies under ``flagstore:{<source>}:``. The braces are Redis' hash tag: in a
 cluster all of it is in one slot, so that one script can change several keys at once.
 
-- a record is a hash, ``flagstore:{prod}:$head:1`` for namespace ``prod:$head`` and key ``1``;
-- the keys of a namespace are the members of a sorted set, ``flagstore:{prod}:$head``, all of score
+- a record is a hash, ``flagstore:{prod}:$snapshot:1`` for namespace
+``prod:$snapshot`` and key ``1``;
+- the keys of a namespace are the members of a sorted set, ``flagstore:{prod}:$snapshot``,
+all of score
   0, which Redis keeps in the order of their bytes;
 - in a hash a whole number is in decimal, a text is ``s`` and its UTF-8, bytes are ``b`` and them.
 

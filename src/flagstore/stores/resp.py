@@ -24,7 +24,7 @@ MAX_BULK_BYTES = 536_870_912
 
 
 class ErrorReply(str):
-    """What the server answers a command with that it refuses: ``CODE text``."""
+    """What the server responses a command with that it refuses: ``CODE text``."""
 
     __slots__ = ()
 
@@ -120,4 +120,4 @@ def _whole(digits: bytes) -> int:
 
 
 def _malformed(data: bytes) -> OSError:
-    return OSError(f"an answer that is not Redis': {data[:40]!r}")
+    return OSError(f"a response that is not Redis': {data[:40]!r}")

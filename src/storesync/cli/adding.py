@@ -27,7 +27,7 @@ class Given:
     key: str = ""
     base_url: str = ""
     options: Mapping[str, str]
-    hook_options: Mapping[str, str]
+    webhook_options: Mapping[str, str]
     method: str = ""
     header: str = ""
     secret: str = ""
@@ -40,7 +40,7 @@ class Given:
 
 
 def ask(given: Given, before: Texts, *, lively: bool) -> Given:
-    """Ask for what is needed and not known; where nobody can answer, say what is missing.
+    """Ask for what is needed and not known; where nobody can respond, say what is missing.
 
     Where a new key goes is said together with it: the provider, and the address unless it is the
     provider's usual one. What is stored says it only for the key that is stored.
@@ -55,8 +55,8 @@ def ask(given: Given, before: Texts, *, lively: bool) -> Given:
         raise _unanswered([field.option for field in missing])
     for field in missing:
         hidden = field.name != "base_url"
-        answer = click.prompt(field.text, default=field.stored, hide_input=hidden, err=True)
-        given = replace(given, **{field.name: answer.strip()})  # type: ignore[arg-type] # all are texts
+        response = click.prompt(field.text, default=field.stored, hide_input=hidden, err=True)
+        given = replace(given, **{field.name: response.strip()})  # type: ignore[arg-type] # all are texts
     is_new = not before.text("sources", "provider")
     return _options(given, before) if lively and is_new else given
 
@@ -111,17 +111,17 @@ def _unanswered(options: list[str]) -> Problem:
 
 def _options(given: Given, before: Texts) -> Given:
     """Ask for the options that a provider recommends and that are not known."""
-    of_source, of_hook = dict(given.options), dict(given.hook_options)
-    known = {**before.options("webhooks"), **of_source, **of_hook}
+    of_source, of_webhook = dict(given.options), dict(given.webhook_options)
+    known = {**before.options("webhooks"), **of_source, **of_webhook}
     for question in guide(str(given.provider)).questions:
         if question.option in known:
             continue
-        answer = click.prompt(question.text, default="", show_default=False, err=True).strip()
-        if answer and question.of_source:
-            of_source[question.option] = answer
-        if answer and question.of_hook:
-            of_hook[question.option] = answer
-    return replace(given, options=of_source, hook_options=of_hook)
+        response = click.prompt(question.text, default="", show_default=False, err=True).strip()
+        if response and question.of_source:
+            of_source[question.option] = response
+        if response and question.of_webhook:
+            of_webhook[question.option] = response
+    return replace(given, options=of_source, webhook_options=of_webhook)
 
 
 def compose(given: Given, before: Texts) -> Texts:
@@ -141,27 +141,27 @@ def compose(given: Given, before: Texts) -> Texts:
     )
     if new_credential:
         new_credential["provider"] = given.provider
-    hook = _hook(given, before, renew=moves or given.new_secret)
-    return Texts(to_text(new_source), to_text(new_credential), to_text(hook))
+    webhook = _webhook(given, before, renew=moves or given.new_secret)
+    return Texts(to_text(new_source), to_text(new_credential), to_text(webhook))
 
 
-def _hook(given: Given, there: Texts, *, renew: bool) -> dict[str, Any]:
+def _webhook(given: Given, there: Texts, *, renew: bool) -> dict[str, Any]:
     """Return the webhook's fields; none for a provider that has no webhooks."""
     methods = providers.get(str(given.provider)).methods
     if not methods:
         return {}
     before = there.values("webhooks")
-    hook = before | {"provider": given.provider}
-    hook |= {"method": given.method or before.get("method") or methods[0]}
-    hook |= _filled(header=given.header)
-    hook |= {"options": {**there.options("webhooks"), **given.hook_options}}
+    webhook = before | {"provider": given.provider}
+    webhook |= {"method": given.method or before.get("method") or methods[0]}
+    webhook |= _filled(header=given.header)
+    webhook |= {"options": {**there.options("webhooks"), **given.webhook_options}}
     old = before.get("secrets")
     old = [text for text in old if isinstance(text, str)] if isinstance(old, list) else []
     if given.secret or renew or not old:
         # The one before stays valid until it is taken out: so no webhook is refused meanwhile.
         new = given.secret or secrets.token_urlsafe(SECRET_BYTES)
         old = [new, *(text for text in old[:1] if text != new)]
-    return hook | {"secrets": old}
+    return webhook | {"secrets": old}
 
 
 def _filled(**values: object) -> dict[str, Any]:

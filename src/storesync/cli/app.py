@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storesync.cli.operating import Operator
+from storesync.cli.context import Operator
 from storesync.cli.problems import Exit, judge
 from storesync.cli.screen import Screen
 from storesync.observability import logger
@@ -105,6 +105,6 @@ def main() -> None:
 
 def load() -> click.Group:
     """Import the commands, which register themselves, and return the whole."""
-    from storesync.cli import change, doctor, invoke, look, pins, sources, status  # noqa: F401, PLC0415
+    from storesync.cli import change, doctor, inspect, invoke, pin, sources, status  # noqa: F401, PLC0415
 
     return storesync

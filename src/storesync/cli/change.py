@@ -13,13 +13,13 @@ from storesync.cli.app import command, storesync
 from storesync.cli.preview import Preview, preview
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import short, table
-from storesync.model import Changes, Ring
+from storesync.model import Changes, SyncRequest
 from storesync.pipeline import Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.cli.operating import Operator
+    from storesync.cli.context import Operator
     from storesync.model import Report
 
 # -- sync -----------------------------------------------------------------------------------------
@@ -73,12 +73,12 @@ def _sync(
         provider,
         operator.open(source),
         http=operator.http(source),
-        budget=operator.budget(),
+        deadline=operator.deadline(),
         replicas=operator.deployment.replicas,
         allow_shrink=allow_shrink,
         verify=verify,
     )
-    return report_json(work.run([Ring(name, trigger="manual")]))
+    return report_json(work.run([SyncRequest(name, trigger="manual")]))
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def report_json(report: Report) -> dict[str, Any]:
     return {
         "source": report.source,
         "outcome": report.outcome,
-        "ticket": report.ticket,
+        "token": report.token,
         "digest": report.digest,
         **_counts(report.changes),
         "skipped_rows": list(report.skipped_rows),
@@ -104,8 +104,8 @@ def _counts(changes: Changes) -> dict[str, int]:
 
 def _dry_run(operator: Operator, name: str) -> dict[str, Any]:
     found = preview(operator, operator.source(name))
-    same = bool(found.stored) and found.digest == found.pulse.digest
-    if found.pulse.is_pinned(operator.now_ms()):
+    same = bool(found.stored) and found.digest == found.state.digest
+    if found.state.is_pinned(operator.now_ms()):
         outcome = "would be held back by a pin"
     elif same:
         outcome = "unchanged"
@@ -129,10 +129,10 @@ def _dry_run(operator: Operator, name: str) -> dict[str, Any]:
 def _remote(operator: Operator, name: str) -> dict[str, Any]:
     function = operator.deployment.needs("sync_function", "the name of SyncFunction")
     operator.screen.progress(f"{name}: {function} is at it")
-    answer = operator.aws("lambda").invoke(
+    response = operator.aws("lambda").invoke(
         FunctionName=function, Payload=json.dumps({"source": name}).encode()
     )
-    done: dict[str, Any] = json.loads(answer["Payload"].read())
+    done: dict[str, Any] = json.loads(response["Payload"].read())
     if "outcome" not in done or done["outcome"] == "failed":
         text = done.get("error") or done.get("errorMessage") or "no outcome"
         raise Problem(Exit.PROVIDER, f"{function}: {text}", "the log of SyncFunction says more")
@@ -148,7 +148,7 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             each.get("added", ""),
             each.get("changed", ""),
             each.get("removed", ""),
-            each.get("ticket", ""),
+            each.get("token", ""),
             short(each.get("digest", "")),
         )
         for each in found
@@ -187,14 +187,13 @@ def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> No
     is done.
     """
     found = preview(operator, operator.source(name))
-    wanted = digest or found.pulse.refused
+    required = digest or found.state.refused
     if not found.refusal:
         what = f"the guard has nothing against what the provider of {name!r} has now"
         raise Problem(Exit.HELD, what, f"`storesync sync {name}` publishes it")
-    if not _is_meant(found.digest, wanted, exact=not digest):
-        what = (
-            f"the provider's set is {short(found.digest)} now, not {short(wanted) or 'refused yet'}"
-        )
+    if not _is_meant(found.digest, required, exact=not digest):
+        expected = short(required) or "refused yet"
+        what = f"the provider's set is {short(found.digest)} now, not {expected}"
         remedy = f"`storesync diff {name}` shows it; then name it: allow {name} {found.digest[:12]}"
         raise Problem(Exit.HELD, what, remedy)
     for line in _losses(found):
@@ -206,10 +205,10 @@ def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> No
         raise Problem(Exit.HELD, f"{name!r} is pinned", f"`storesync unpin {name}` first")
 
 
-def _is_meant(digest: str, wanted: str, *, exact: bool) -> bool:
+def _is_meant(digest: str, required: str, *, exact: bool) -> bool:
     if exact:
-        return digest == wanted
-    return len(wanted) >= len(short(digest)) and digest.startswith(wanted)
+        return digest == required
+    return len(required) >= len(short(digest)) and digest.startswith(required)
 
 
 def _losses(found: Preview) -> Iterator[str]:

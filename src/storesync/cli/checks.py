@@ -16,15 +16,15 @@ from storesync.cli.signing import harmless, proof
 from storesync.cli.status import problems_of
 from storesync.cli.web import UnansweredError, send
 from storesync.errors import CorruptStoreError
-from storesync.projection import Projection
-from storesync.readback import Readback
-from storesync.sources import HOOKS_AGE_S
+from storesync.flag_rows import PerFlagRows
+from storesync.published_reader import PublishedReader
+from storesync.sources import WEBHOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from storesync.cli.operating import Operator
-    from storesync.model import Hook, Source
+    from storesync.cli.context import Operator
+    from storesync.model import Source, WebhookConfig
 
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 SKEW_S = 2.0
@@ -65,9 +65,9 @@ def guarded(
 
 def credentials(operator: Operator) -> Iterator[Finding]:
     """Who asks, and whether this machine's clock agrees with AWS'."""
-    answer = operator.aws("sts").get_caller_identity()
-    yield Finding(OK, "credentials", f"{answer['Arn']}")
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    response = operator.aws("sts").get_caller_identity()
+    yield Finding(OK, "credentials", f"{response['Arn']}")
+    date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     if not date:
         yield Finding(SKIPPED, "clock", "AWS did not say what time it is")
         return
@@ -75,7 +75,9 @@ def credentials(operator: Operator) -> Iterator[Finding]:
     skew = operator.clock.now() - parsedate_to_datetime(date).timestamp() - 0.5
     if abs(skew) > SKEW_S:
         what = f"this machine's clock is {span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
-        yield Finding(WARNING, "clock", what, "set it by NTP: rings and pins carry its time")
+        yield Finding(
+            WARNING, "clock", what, "set it by NTP: sync requests and pins carry its time"
+        )
     else:
         yield Finding(OK, "clock", "agrees with AWS")
 
@@ -92,14 +94,14 @@ def table(operator: Operator) -> Iterator[Finding]:
     ttl = operator.aws("dynamodb").describe_time_to_live(TableName=name)
     described = ttl["TimeToLiveDescription"]
     if described.get("AttributeName") != "expires_at":
-        remedy = "switch TTL on, for expires_at: old pieces of large sets stay for ever"
+        remedy = "switch TTL on, for expires_at: old chunks of large sets stay for ever"
         yield Finding(WARNING, "table", f"{name} expires nothing", remedy)
     else:
         yield Finding(OK, "table", name)
 
 
 def queues(operator: Operator) -> Iterator[Finding]:
-    """Whether rings wait, or have failed."""
+    """Whether sync requests wait, or have failed."""
     for check, url in (
         ("queue", operator.deployment.queue_url),
         ("dead letters", operator.deployment.dlq_url),
@@ -108,11 +110,11 @@ def queues(operator: Operator) -> Iterator[Finding]:
             yield Finding(SKIPPED, check, "not known: name the stack with --stack")
             continue
         name = "ApproximateNumberOfMessages"
-        answer = operator.aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-        number = int(answer["Attributes"][name])
+        response = operator.aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        number = int(response["Attributes"][name])
         if number and check == "dead letters":
             remedy = "the log of SyncFunction says why; then redrive or purge that queue"
-            yield Finding(PROBLEM, check, f"{number} rings failed on every try", remedy)
+            yield Finding(PROBLEM, check, f"{number} sync requests failed on every try", remedy)
         else:
             yield Finding(OK, check, f"{number} waiting")
 
@@ -129,38 +131,44 @@ def of_provider(operator: Operator, source: Source) -> Iterator[Finding]:
 
 def of_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Whether it is kept in sync: what `status` shows."""
-    pulse = operator.open(source).pulse(source.name)
-    found = list(problems_of(source.name, pulse, operator.now_ms()))
+    state = operator.open(source).state(source.name)
+    found = list(problems_of(source.name, state, operator.now_ms()))
     yield from (Finding(PROBLEM, "sync", text) for text in found)
     if not found:
-        yield Finding(OK, "sync", f"version {pulse.published} is published")
+        yield Finding(OK, "sync", f"version {state.published} is published")
 
 
 def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
-    """Whether head, body and rows are whole: every digest is checked, every row compared."""
+    """Whether snapshot, body and rows are whole: every digest is checked, every row compared."""
     store, name = operator.open(source), source.name
-    readback, pulse = Readback(name, store), store.pulse(name)
-    if not pulse.published:
+    published_reader, state = PublishedReader(name, store), store.state(name)
+    if not state.published:
         yield Finding(SKIPPED, "store", "nothing is published")
         return
     remedy = f"`storesync sync {name} --verify` mends it; while pinned, roll back again"
     try:
-        stored = readback.stored(pulse.published)
+        stored = published_reader.stored(state.published)
         if stored is None:
             yield Finding(SKIPPED, "store", "published anew meanwhile: look again")
             return
-        readback.verify_large(stored)
+        published_reader.verify_large(stored)
     except CorruptStoreError as error:
         yield Finding(PROBLEM, "store", str(error), remedy)
         return
-    yield Finding(OK, "store", f"head and body match their digests ({len(stored.head.body)} bytes)")
+    yield Finding(
+        OK,
+        "store",
+        f"snapshot record and body match their digests ({len(stored.snapshot_record.body)} bytes)",
+    )
     for number in range(1, operator.deployment.replicas):
-        record = store.read(layout.head_key(name, number)) or {}
-        if record.get("ticket") != pulse.published:
-            yield Finding(PROBLEM, "store", f"replica {number} of the head is another one", remedy)
-    plan = Projection.of(source).plan(stored.flag_set, None, store.scan, pulse.published)
+        record = store.read(layout.snapshot_key(name, number)) or {}
+        if record.get("token") != state.published:
+            yield Finding(
+                PROBLEM, "store", f"replica {number} of the snapshot record is another one", remedy
+            )
+    plan = PerFlagRows.of(source).plan(stored.flag_set, None, store.scan, state.published)
     if plan.writes:
-        what = f"{len(plan.writes)} rows differ from the head"
+        what = f"{len(plan.writes)} rows differ from the snapshot record"
         yield Finding(PROBLEM, "rows", what, remedy)
     elif source.rows:
         yield Finding(OK, "rows", "show what is published")
@@ -174,9 +182,9 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
     provider = operator.provider(source)
     if not provider.methods:
         return
-    hook = texts.hook(operator.deployment.prefix, source.name)
-    if hook.provider != source.provider:
-        what = f"the webhook is one of {hook.provider}, the source one of {source.provider}"
+    webhook = texts.webhook(operator.deployment.prefix, source.name)
+    if webhook.provider != source.provider:
+        what = f"the webhook is one of {webhook.provider}, the source one of {source.provider}"
         remedy = f"repeat the `storesync source add {source.name} --replace` that was interrupted"
         yield Finding(PROBLEM, "webhook", what, remedy)
         return
@@ -185,27 +193,27 @@ def of_webhook(operator: Operator, source: Source, *, probe: bool) -> Iterator[F
         why = "the URL is not known: name the stack with --stack" if probe else "not asked to"
         yield Finding(SKIPPED, "webhook", why)
         return
-    status = _probe(base, hook)
+    status = _probe(base, webhook)
     if status == provider.accepted_status:
         yield Finding(OK, "webhook", f"a signed one was accepted ({status})")
         return
-    soon = span(HOOKS_AGE_S)
+    soon = span(WEBHOOKS_AGE_S)
     remedies = {
         0: "is this the right --region? is the stack deployed whole?",
         401: f"the secret was changed just now? WebhookFunction sees it within {soon}",
         404: f"WebhookFunction does not know this source: look again in {soon}, then at its log",
     }
-    what = f"a signed one was answered {status}" if status else "its URL does not answer"
+    what = f"a signed one got {status}" if status else "its URL does not respond"
     yield Finding(PROBLEM, "webhook", what, remedies.get(status, "see WebhookFunction's log"))
 
 
-def _probe(base: str, hook: Hook) -> int:
-    """Return the status of a webhook that is rightly signed; 0 where the URL does not answer."""
-    body = harmless(hook)
-    headers, _token = proof(hook, body)  # the token of a method "url" is in the URL already
+def _probe(base: str, webhook: WebhookConfig) -> int:
+    """Return the status of a webhook that is rightly signed; 0 where the URL does not respond."""
+    body = harmless(webhook)
+    headers, _token = proof(webhook, body)  # the token of a method "url" is in the URL already
     headers = {"content-type": "application/json", **headers}
     try:
-        return send("POST", guidance.webhook_url(base, hook), headers, body).status
+        return send("POST", guidance.webhook_url(base, webhook), headers, body).status
     except UnansweredError:
         return 0
 
@@ -227,9 +235,11 @@ def of_registration(operator: Operator, source: Source, token: str, api: str) ->
     if known and known != api.rstrip("/"):
         yield Finding(SKIPPED, check, f"not looked at: its API is {known}")
         return
-    hook = parameters.read(operator, source.name).hook(operator.deployment.prefix, source.name)
+    webhook = parameters.read(operator, source.name).webhook(
+        operator.deployment.prefix, source.name
+    )
     base = operator.deployment.needs("webhook_base_url", "the URL of webhooks")
-    there = Registrar(api, token).find(base, hook)
+    there = Registrar(api, token).find(base, webhook)
     command = f"storesync source add {source.name} --replace --register"
     remedy = f"`{command} --admin-token-file FILE --api-url {api}`"
     if there is None:

@@ -88,7 +88,9 @@ def from_environment(environ: Mapping[str, str]) -> Deployment:
     if not values["prefix"].startswith("/") or values["prefix"].endswith("/"):
         what = f"{_VARIABLES['prefix']} must start with '/' and not end with it"
         raise Problem(Exit.CONFIGURATION, what, "write it as the stack has it, such as /flagstore")
-    replicas = _replicas("FLAGSTORE_HEAD_REPLICAS", environ.get("FLAGSTORE_HEAD_REPLICAS") or "1")
+    replicas = _replicas(
+        "FLAGSTORE_SNAPSHOT_REPLICAS", environ.get("FLAGSTORE_SNAPSHOT_REPLICAS") or "1"
+    )
     return Deployment(name="the environment", **values, replicas=replicas)
 
 
@@ -119,13 +121,13 @@ def from_stack(stack: str, formation: Any) -> Deployment:  # noqa: ANN401 - no s
     return Deployment(
         name=f"stack {stack}",
         prefix=given["ParameterPrefix"],
-        replicas=_replicas("HeadReplicas", given.get("HeadReplicas", "1")),
+        replicas=_replicas("SnapshotReplicas", given.get("SnapshotReplicas", "1")),
         **{field: outputs[name] for field, name in _OUTPUTS.items()},
     )
 
 
 def _replicas(name: str, text: str) -> int:
-    """Read the number of the head's replicas, from a variable or parameter of that name."""
+    """Read the number of the snapshot's replicas, from a variable or parameter of that name."""
     if text.isdecimal() and 1 <= int(text) <= 5:  # noqa: PLR2004 - as in template.yaml
         return int(text)
     raise Problem(Exit.CONFIGURATION, f"{name} must be a number from 1 to 5")

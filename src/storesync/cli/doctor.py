@@ -16,7 +16,7 @@ from storesync.cli.problems import Exit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.cli.operating import Operator
+    from storesync.cli.context import Operator
     from storesync.model import Source
 
 _COLORS = {PROBLEM: "red", WARNING: "yellow", SKIPPED: "bright_black"}
@@ -28,7 +28,7 @@ _COLORS = {PROBLEM: "red", WARNING: "yellow", SKIPPED: "bright_black"}
     "--probe/--no-probe",
     default=True,
     show_default=True,
-    help="Send a signed webhook that rings nothing.",
+    help="Send a signed webhook that requests no sync.",
 )
 @secret_option(
     "--admin-token-file", "token", "File with an admin token: look for the webhook at the provider."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storesync.model import Hook
+    from storesync.model import WebhookConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Question:
     option: str
     text: str
     of_source: bool = False
-    of_hook: bool = True
+    of_webhook: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ _GUIDES = {
     "appconfig": Guide(
         key="",
         questions=tuple(
-            Question(option, f"Id of the {text}", of_source=True, of_hook=False)
+            Question(option, f"Id of the {text}", of_source=True, of_webhook=False)
             for option, text in (
                 ("application", "application"),
                 ("environment", "environment"),
@@ -85,7 +85,7 @@ _GUIDES = {
             "In the classic console: Admin settings, Integrations, Outgoing webhook (Audit log)",
             "Choose the project, and tick the environment {environment}",
             "URL, which carries the secret: {url}",
-            "Save. Split rings for flags only: segments come with the schedule",
+            "Save. Split requests a sync for flags only: segments come with the schedule",
         ),
     ),
     "unleash": Guide(
@@ -111,28 +111,28 @@ def guide(provider: str) -> Guide:
     return _GUIDES.get(provider, _UNKNOWN)
 
 
-def webhook_url(base: str, hook: Hook) -> str:
+def webhook_url(base: str, webhook: WebhookConfig) -> str:
     """Return where the provider has to send its webhooks; may hold the secret."""
-    secret = f"/{hook.secrets[0].reveal()}" if hook.method == "url" else ""
-    return f"{base}/{hook.source}{secret}"
+    secret = f"/{webhook.secrets[0].reveal()}" if webhook.method == "url" else ""
+    return f"{base}/{webhook.source}{secret}"
 
 
-def clicks(base: str, hook: Hook) -> list[str]:
+def clicks(base: str, webhook: WebhookConfig) -> list[str]:
     """Return what to do in the provider's console, step by step. Holds the secret."""
-    secret = hook.secrets[0].reveal()
+    secret = webhook.secrets[0].reveal()
     proofs = {
         "authorization": f"Authorization: {secret}",
-        "header": f'Extra HTTP headers: {{"{hook.header}": "{secret}"}}',
+        "header": f'Extra HTTP headers: {{"{webhook.header}": "{secret}"}}',
         "url": "Authorization: leave it empty, the URL carries the secret",
     }
     known = {
-        "url": webhook_url(base, hook),
+        "url": webhook_url(base, webhook),
         "secret": secret,
-        "environment": hook.options.get("environment", "that the key belongs to"),
-        "policy": json.dumps(policy(hook.options)),
-        "proof": proofs.get(hook.method, ""),
+        "environment": webhook.options.get("environment", "that the key belongs to"),
+        "policy": json.dumps(policy(webhook.options)),
+        "proof": proofs.get(webhook.method, ""),
     }
-    return [text.format_map(known) for text in guide(hook.provider).clicks]
+    return [text.format_map(known) for text in guide(webhook.provider).clicks]
 
 
 def policy(options: Mapping[str, str]) -> list[dict[str, Any]]:

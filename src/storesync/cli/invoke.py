@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flagstore.layout import Pulse, pulse_key
+from flagstore.layout import SourceState, state_key
 from storesync.cli.app import command, storesync
 from storesync.cli.parameters import KINDS
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.signing import signed
 from storesync.events import Manual, parse
 from storesync.observability import logger
-from storesync.sources import parse_hook
+from storesync.sources import parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
-    from storesync.cli.operating import Operator
+    from storesync.cli.context import Operator
 
 BAD_STATUS, NOT_FOUND = 400, 404
 SHAPE = "docs/cli.md shows such a file"
@@ -42,7 +42,7 @@ SHAPE = "docs/cli.md shows such a file"
     type=click.Choice(["both", "webhook", "sync"]),
     default="both",
     show_default=True,
-    help="Both: a webhook goes to WebhookFunction, the ring that it makes to SyncFunction.",
+    help="Both: a webhook goes to WebhookFunction, the sync request that it makes to SyncFunction.",
 )
 @click.option("--sign", is_flag=True, help="Sign the event with the source's secret.")
 @click.option("--verbose", is_flag=True, help="Show the log and the metrics, on stderr.")
@@ -60,33 +60,35 @@ def invoke(
     EVENT is a file, or - for stdin. Needs neither Docker nor AWS: sources come from a file, the
     flags go to memory. The provider is asked for real.
     """
-    from storesync.cli.here import Here, text  # noqa: PLC0415 - both functions: 100 ms
+    from storesync.cli.local import LocalDeployment, text  # noqa: PLC0415 - both functions: 100 ms
 
     given = _object(event, "EVENT")
     values = _parameters(config)
     is_webhook = "requestContext" in given and "Records" not in given
     if sign:
         name = (given.get("pathParameters") or {}).get("source", "")
-        hook = values.get("webhooks", {}).get(name)
-        if not (is_webhook and hook):
+        webhook_config = values.get("webhooks", {}).get(name)
+        if not (is_webhook and webhook_config):
             what = "--sign needs the event of a webhook, and the webhook of its source in --config"
             raise Problem(Exit.USAGE, what)
-        given = signed(given, parse_hook(name, f"--config: webhooks/{name}", text(hook)))
+        given = signed(
+            given, parse_webhook(name, f"--config: webhooks/{name}", text(webhook_config))
+        )
     logger().setLevel("INFO" if verbose else "CRITICAL")
-    here = Here(values, sys.stderr if verbose else io.StringIO())
+    local = LocalDeployment(values, sys.stderr if verbose else io.StringIO())
     done: dict[str, Any] = {}
     operator.screen.progress("running")
     if is_webhook and function != "sync":
-        answer = here.webhook(given)
-        done["webhook"] = {"status": answer["statusCode"], "body": json.loads(answer["body"])}
-        done["rings"] = [json.loads(body) for body in here.queue.bodies]
-        given = here.queue.batch()
+        response = local.webhook(given)
+        done["webhook"] = {"status": response["statusCode"], "body": json.loads(response["body"])}
+        done["requests"] = [json.loads(body) for body in local.queue.http_bodies]
+        given = local.queue.batch()
     elif function == "webhook":
-        what = "WebhookFunction answers requests of API Gateway, and this is none"
+        what = "WebhookFunction responses requests of API Gateway, and this is none"
         raise Problem(Exit.USAGE, what, "leave out --function")
-    if function != "webhook" and (not is_webhook or function == "sync" or here.queue.bodies):
-        done["sync"] = here.sync(given)
-        done["published"] = _published(here.stores.records, given)
+    if function != "webhook" and (not is_webhook or function == "sync" or local.queue.http_bodies):
+        done["sync"] = local.sync(given)
+        done["published"] = _published(local.stores.records, given)
     operator.screen.result(done, _lines(done))
     return _code(done)
 
@@ -118,31 +120,34 @@ def _parameters(config: IO[str]) -> dict[str, dict[str, Any]]:
 
 
 def _published(records: Any, event: object) -> dict[str, Any]:  # noqa: ANN401 - of the memory
-    """Return what is published now of the sources that an event rang."""
+    """Return what is published now of the sources that an event requested a sync."""
     parsed = parse(event)
     if isinstance(parsed, Manual):
-        names = {parsed.ring.source}
-    elif not isinstance(parsed, tuple) or any(message.notice for message in parsed):
+        names = {parsed.request.source}
+    elif not isinstance(parsed, tuple) or any(message.provider_event for message in parsed):
         # The schedule, or an event of AWS, which names no source.
         names = {key.namespace.partition(":")[0] for key in records}
     else:
-        names = {message.ring.source for message in parsed if message.ring}
-    pulses = {name: Pulse.from_record(records.get(pulse_key(name), {})) for name in sorted(names)}
+        names = {message.request.source for message in parsed if message.request}
+    states = {
+        name: SourceState.from_record(records.get(state_key(name), {})) for name in sorted(names)
+    }
     return {
-        name: {"ticket": pulse.published, "digest": pulse.digest} for name, pulse in pulses.items()
+        name: {"token": source_state.published, "digest": source_state.digest}
+        for name, source_state in states.items()
     }
 
 
 def _lines(done: dict[str, Any]) -> Iterator[str]:
     if "webhook" in done:
-        yield f"WebhookFunction answered {_told(**done['webhook'])}"
-        for ring in done["rings"]:
-            wanted = f", to reach {', '.join(ring['wanted'])}" if ring["wanted"] else ""
-            yield f"a ring for {ring['source']}{wanted}"
+        yield f"WebhookFunction responded with {_told(**done['webhook'])}"
+        for request in done["requests"]:
+            required = f", to reach {', '.join(request['required'])}" if request["required"] else ""
+            yield f"a sync request for {request['source']}{required}"
     if "sync" in done:
-        yield f"SyncFunction answered {json.dumps(done['sync'], ensure_ascii=False)}"
-        for name, pulse in done["published"].items():
-            state = f"version {pulse['ticket']}" if pulse["ticket"] else "nothing"
+        yield f"SyncFunction returned {json.dumps(done['sync'], ensure_ascii=False)}"
+        for name, source_state in done["published"].items():
+            state = f"version {source_state['token']}" if source_state["token"] else "nothing"
             yield f"published for {name}: {state}"
 
 
@@ -156,11 +161,13 @@ def _told(status: int, body: dict[str, Any]) -> str:
 def _code(done: dict[str, Any]) -> int:
     if done.get("webhook", {}).get("status", 0) >= BAD_STATUS:
         return Exit.REFUSED
-    answer = done.get("sync", {})
-    outcomes = answer if isinstance(answer, list) else [answer]
+    response = done.get("sync", {})
+    outcomes = response if isinstance(response, list) else [response]
     failed = any(each.get("outcome") == "failed" for each in outcomes)
     if failed or any(each.get("batchItemFailures") for each in outcomes):
         return Exit.PROVIDER
-    if "sync" in done and not all(pulse["ticket"] for pulse in done["published"].values()):
+    if "sync" in done and not all(
+        source_state["token"] for source_state in done["published"].values()
+    ):
         return Exit.PROVIDER  # refused keys and sets are acknowledged to the queue
     return Exit.OK

@@ -10,9 +10,9 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from flagstore.layout import Key, Pulse, pulse_key
-from storesync.errors import FenceLostError
-from storesync.stores.base import NONCE_BYTES, Delete, Expire, Fence, Put
+from flagstore.layout import Key, SourceState, state_key
+from storesync.errors import ConditionFailedError
+from storesync.stores.base import NONCE_BYTES, Condition, Delete, Expire, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,29 +38,31 @@ class MemoryStore:
         self.resent = 0
         """As the other stores count; this one never sends anything again."""
 
-    def pulse(self, source: str) -> Pulse:
-        """Return the pulse."""
-        return Pulse.from_record(self.read(pulse_key(source)) or {})
+    def state(self, source: str) -> SourceState:
+        """Return the source state."""
+        return SourceState.from_record(self.read(state_key(source)) or {})
 
-    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw the next ticket."""
-        self._step("draw")
-        key = pulse_key(source)
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Take the next fencing token."""
+        self._step("next_token")
+        key = state_key(source)
         nonce = token_hex(NONCE_BYTES)  # outside: the system's randomness lets other threads run
         record = dict(self.records.get(key, key._asdict()))
-        record["drawn"] = int(record.get("drawn", floor)) + 1
-        record["drawn_nonce"] = nonce
+        record["issued"] = int(record.get("issued", floor)) + 1
+        record["issued_nonce"] = nonce
         self.records[key] = record
-        return int(record["drawn"]), Pulse.from_record(record)
+        return int(record["issued"]), SourceState.from_record(record)
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
-        """Hold the fence against the pulse, then do everything at once."""
-        self._step(_name_of(fence, sets, writes))
-        key = pulse_key(source)
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
+        """Hold the condition against the source state, then do everything at once."""
+        self._step(_name_of(condition, sets, writes))
+        key = state_key(source)
         record = dict(self.records.get(key, key._asdict()))
-        pulse = Pulse.from_record(record)
-        if not _holds(fence, pulse):
-            raise FenceLostError(pulse)
+        state = SourceState.from_record(record)
+        if not _holds(condition, state):
+            raise ConditionFailedError(state)
         for name, value in sets.items():
             if value is None:
                 record.pop(name, None)
@@ -105,20 +107,20 @@ class MemoryStore:
                 yield dict(self.records[key])
 
 
-def _holds(fence: Fence, pulse: Pulse) -> bool:
+def _holds(condition: Condition, state: SourceState) -> bool:
     return (
-        all(getattr(pulse, name) == value for name, value in fence.equal().items())
-        and (fence.drawn is None or fence.drawn <= pulse.drawn)
-        and (fence.unpinned_at is None or not pulse.is_pinned(fence.unpinned_at))
+        all(getattr(state, name) == value for name, value in condition.equal().items())
+        and (condition.issued is None or condition.issued <= state.issued)
+        and (condition.unpinned_at is None or not state.is_pinned(condition.unpinned_at))
     )
 
 
-def _name_of(fence: Fence, sets: Sets, writes: Sequence[Write]) -> str:
+def _name_of(condition: Condition, sets: Sets, writes: Sequence[Write]) -> str:
     """Name a commit by what it does, for the schedules that a failing test prints."""
     if "published" in sets:
         return "publish"
-    if "ticket" in sets:
+    if "token" in sets:
         return "heartbeat"
-    if fence.published is not None:
+    if condition.published is not None:
         return "expire" if any(isinstance(write, Expire) for write in writes) else "project"
     return "pin"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from storesync import providers
-from storesync.sources import parse_hook, parse_source
+from storesync.sources import parse_source, parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storesync.cli.operating import Operator
-    from storesync.model import Hook, Source
+    from storesync.cli.context import Operator
+    from storesync.model import Source, WebhookConfig
 
 KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
 """In the order of writing: a source is synced as soon as it is listed, so that comes last. The
@@ -93,13 +93,13 @@ class Texts:
         where, secret_where = f"{prefix}/sources/{name}", f"{prefix}/credentials/{name}"
         return parse_source(name, where, self.sources, secret_where, self.credentials or None)
 
-    def hook(self, prefix: str, name: str) -> Hook:
-        """Build the hook.
+    def webhook(self, prefix: str, name: str) -> WebhookConfig:
+        """Build the webhook config.
 
         Raises:
             ConfigurationError: says everything that is wrong.
         """
-        return parse_hook(name, f"{prefix}/webhooks/{name}", self.webhooks)
+        return parse_webhook(name, f"{prefix}/webhooks/{name}", self.webhooks)
 
 
 def to_text(values: Mapping[str, Any]) -> str:
@@ -119,12 +119,12 @@ def read(operator: Operator, name: str) -> Texts:
 def _read(operator: Operator, kind: str, name: str) -> str:
     path = f"{operator.deployment.prefix}/{kind}/{name}"
     try:
-        answer = operator.aws("ssm").get_parameter(Name=path, WithDecryption=True)
+        reply = operator.aws("ssm").get_parameter(Name=path, WithDecryption=True)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ParameterNotFound":
             return ""
         raise
-    return str(answer["Parameter"]["Value"])
+    return str(reply["Parameter"]["Value"])
 
 
 def write(operator: Operator, name: str, texts: Texts) -> None:

@@ -9,11 +9,11 @@ from flagstore.encoding import content_digest
 from storesync import guard, rows
 from storesync.cli.problems import Exit, Problem, refusal
 from storesync.errors import CorruptStoreError, RefusedSetError
-from storesync.readback import Readback, Stored
+from storesync.published_reader import PublishedReader, Stored
 
 if TYPE_CHECKING:
-    from flagstore.layout import Pulse
-    from storesync.cli.operating import Operator
+    from flagstore.layout import SourceState
+    from storesync.cli.context import Operator
     from storesync.model import Changes, FlagSet, Source
     from storesync.stores.base import Store
 
@@ -23,7 +23,7 @@ class Preview:
     """What is published, what the provider has, and what the guard says of that."""
 
     source: Source
-    pulse: Pulse
+    state: SourceState
     stored: Stored | None
     """None: nothing is published, or what is published is damaged."""
     new: FlagSet
@@ -37,22 +37,22 @@ def fetch(operator: Operator, source: Source) -> FlagSet:
     """Fetch the provider's set.
 
     Raises:
-        ProviderError: it gave no usable answer.
+        ProviderError: it gave no usable response.
     """
     provider = operator.provider(source)
     operator.screen.progress(f"fetching from {provider.title}")
-    answer = provider.fetch(source, operator.http(source), "")
-    if answer.flag_set is None:  # no ETag was sent
+    response = provider.fetch(source, operator.http(source), "")
+    if response.flag_set is None:  # no ETag was sent
         raise Problem(Exit.PROVIDER, f"{provider.title} says that nothing has changed")
-    return answer.flag_set
+    return response.flag_set
 
 
-def published(source: Source, store: Store, pulse: Pulse) -> Stored | None:
+def published(source: Source, store: Store, state: SourceState) -> Stored | None:
     """Return what is published; None where that is nothing, or damaged."""
-    if not pulse.published:
+    if not state.published:
         return None
     try:
-        return Readback(source.name, store).stored(pulse.published)
+        return PublishedReader(source.name, store).stored(state.published)
     except CorruptStoreError:
         return None
 
@@ -60,17 +60,17 @@ def published(source: Source, store: Store, pulse: Pulse) -> Stored | None:
 def preview(operator: Operator, source: Source) -> Preview:
     """Find out what a sync would do."""
     store = operator.open(source)
-    pulse = store.pulse(source.name)
-    stored = published(source, store, pulse)
+    state = store.state(source.name)
+    stored = published(source, store, state)
     new = fetch(operator, source)
     operator.screen.progress("comparing")
     digest = content_digest(new.sections, new.meta)
     refused = ""
     if stored:
-        olds = Readback(source.name, store).baselines(pulse, stored, operator.now_ms())
+        olds = PublishedReader(source.name, store).baselines(state, stored, operator.now_ms())
         try:
             guard.check(new, olds, digest=digest, members=operator.provider(source).members)
         except RefusedSetError as error:
             refused = refusal(error)
     changes = rows.changes(stored.flag_set if stored else None, new)
-    return Preview(source, pulse, stored, new, digest, changes, refused)
+    return Preview(source, state, stored, new, digest, changes, refused)

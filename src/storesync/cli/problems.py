@@ -21,7 +21,7 @@ class Exit(IntEnum):
     BUG = 1
     """Unexpected: a fault of the command line itself."""
     USAGE = 2
-    """The command line is wrong, or a question was not answered with yes."""
+    """The command line is wrong, or a question was not responded with yes."""
     NOT_FOUND = 3
     """The stack, source, flag or version that was named does not exist."""
     CONFIGURATION = 4
@@ -31,7 +31,7 @@ class Exit(IntEnum):
     UNREACHABLE = 6
     """AWS or the store failed or cannot be reached: try again."""
     PROVIDER = 7
-    """The provider gave no usable answer."""
+    """The provider gave no usable response."""
     REFUSED = 8
     """The guard refused the flag set; or WebhookFunction, under ``invoke``, the event."""
     HELD = 9
@@ -104,7 +104,7 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
     (errors.ProviderError, Exit.PROVIDER, "what is published stays; try again later"),
     (errors.RefusedSetError, Exit.REFUSED, REFUSED),
     (errors.NotKeptError, Exit.NOT_FOUND, "`storesync history SOURCE` shows the versions"),
-    (errors.FenceLostError, Exit.HELD, "look at `storesync status`, then try again"),
+    (errors.ConditionFailedError, Exit.HELD, "look at `storesync status`, then try again"),
     (
         errors.CorruptStoreError,
         Exit.UNREACHABLE,
@@ -165,15 +165,15 @@ def _aws(error: BaseException) -> Problem | None:
     if isinstance(error, aws.NoRegionError):
         return Problem(Exit.CONFIGURATION, "no AWS region", "add --region, or set AWS_REGION")
     if isinstance(error, aws.ClientError):
-        return _answer(error)
+        return _response(error)
     if isinstance(error, aws.BotoCoreError):
         remedy = "check the network and the region (--region), then try again"
         return Problem(Exit.UNREACHABLE, f"AWS cannot be reached: {error}", remedy)
     return None
 
 
-def _answer(error: aws.ClientError) -> Problem | None:
-    """Judge what AWS answered; a condition that did not hold is the fence's business."""
+def _response(error: aws.ClientError) -> Problem | None:
+    """Judge what AWS responded; a condition that did not hold is the condition's business."""
     code, operation = error.response["Error"]["Code"], error.operation_name
     text = error.response["Error"].get("Message", "")
     if code in _WRONG_KEYS:
@@ -185,4 +185,4 @@ def _answer(error: aws.ClientError) -> Problem | None:
         return Problem(Exit.NOT_FOUND, f"{operation}: what it needs does not exist: {text}", remedy)
     if code in {"ConditionalCheckFailedException", "TransactionCanceledException"}:
         return None
-    return Problem(Exit.UNREACHABLE, f"{operation}: AWS answered {code}: {text}", AGAIN)
+    return Problem(Exit.UNREACHABLE, f"{operation}: AWS responded {code}: {text}", AGAIN)

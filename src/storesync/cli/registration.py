@@ -16,7 +16,7 @@ from storesync.cli.problems import Exit, Problem
 from storesync.cli.web import UnansweredError, send
 
 if TYPE_CHECKING:
-    from storesync.model import Hook
+    from storesync.model import WebhookConfig
 
 SUCCESS = range(200, 300)
 ELSE = "check --api-url, or make it by the clicks"
@@ -64,66 +64,68 @@ class Registrar:
         self._api_url = api_url.rstrip("/")
         self._token = token
 
-    def find(self, base: str, hook: Hook) -> dict[str, Any] | None:
+    def find(self, base: str, webhook: WebhookConfig) -> dict[str, Any] | None:
         """Return the webhook as the provider has it; None if there is none.
 
         Raises:
             Problem: the API refused.
         """
-        if hook.provider == "unleash":
+        if webhook.provider == "unleash":
             # It shows no URLs, so the description says which one is ours.
             addons = self._call("GET", "/api/admin/addons").get("addons", [])
-            mine = _description(base, hook)
+            mine = _description(base, webhook)
             return next((each for each in addons if each.get("description") == mine), None)
         items = self._call("GET", "/api/v2/webhooks").get("items", [])
-        url = webhook_url(base, hook)
+        url = webhook_url(base, webhook)
         return next((each for each in items if each.get("url") == url), None)
 
-    def register(self, base: str, hook: Hook) -> str:
+    def register(self, base: str, webhook: WebhookConfig) -> str:
         """Make the webhook, or bring the one that is there up to date; say which.
 
         Raises:
             Problem: the API refused.
         """
-        there = self.find(base, hook)
-        if hook.provider == "unleash":
-            addon = _addon(base, hook)
+        there = self.find(base, webhook)
+        if webhook.provider == "unleash":
+            addon = _addon(base, webhook)
             if there:
                 self._call("PUT", f"/api/admin/addons/{there['id']}", addon)
             else:
                 self._call("POST", "/api/admin/addons", addon)
         else:
-            secret, statements = hook.secrets[0].reveal(), policy(hook.options)
+            secret, statements = webhook.secrets[0].reveal(), policy(webhook.options)
             if there:
                 values = {"on": True, "secret": secret, "statements": statements}
                 patch = [{"op": "add", "path": f"/{k}", "value": v} for k, v in values.items()]
                 self._call("PATCH", f"/api/v2/webhooks/{there['_id']}", patch)
             else:
-                self._call("POST", "/api/v2/webhooks", _webhook(base, hook))
+                self._call("POST", "/api/v2/webhooks", _webhook(base, webhook))
         return "changed" if there else "made"
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Call the API, and return what it answers.
+        """Call the API, and return what it responses.
 
         Raises:
-            Problem: it refused, or gave no usable answer.
+            Problem: it refused, or gave no usable response.
         """
         host = urlsplit(self._api_url).hostname
         headers = {"Authorization": self._token, "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
         try:
-            answer = send(method, self._api_url + path, headers, content)
-            if answer.status in {401, 403}:
-                what = f"{host} answered {answer.status}: the token may not manage webhooks"
+            response = send(method, self._api_url + path, headers, content)
+            if response.status in {401, 403}:
+                what = f"{host} responded with {response.status}: the token may not manage webhooks"
                 raise Problem(Exit.PROVIDER, what, "use an admin token, or make it by the clicks")
-            if answer.status not in SUCCESS:
+            if response.status not in SUCCESS:
                 raise Problem(
-                    Exit.PROVIDER, f"{host} answered {answer.status} to {method} {path}", ELSE
+                    Exit.PROVIDER,
+                    f"{host} responded with {response.status} to {method} {path}",
+                    ELSE,
                 )
-            found = json.loads(answer.body or b"{}")
+            found = json.loads(response.body or b"{}")
         except (UnansweredError, ValueError) as error:
             why = str(error) if isinstance(error, UnansweredError) else "it is no JSON"
-            raise Problem(Exit.PROVIDER, f"no usable answer from {host}: {why}", ELSE) from None
+            raise Problem(Exit.PROVIDER, f"no usable response from {host}: {why}", ELSE) from None
         return found if isinstance(found, dict) else {}
 
 
@@ -135,35 +137,35 @@ def api_url(provider: str, base_url: str) -> str:
     return f"https://app.{found[1]}" if found else ""
 
 
-def _description(base: str, hook: Hook) -> str:
-    return f"flagstore: {base}/{hook.source}"
+def _description(base: str, webhook: WebhookConfig) -> str:
+    return f"flagstore: {base}/{webhook.source}"
 
 
-def _addon(base: str, hook: Hook) -> dict[str, Any]:
-    secret = hook.secrets[0].reveal()
+def _addon(base: str, webhook: WebhookConfig) -> dict[str, Any]:
+    secret = webhook.secrets[0].reveal()
     proof = {
         "authorization": {"authorization": secret},
-        "header": {"customHeaders": json.dumps({hook.header: secret})},
-    }.get(hook.method, {})
-    environment = hook.options.get("environment")
+        "header": {"customHeaders": json.dumps({webhook.header: secret})},
+    }.get(webhook.method, {})
+    environment = webhook.options.get("environment")
     return {
         "provider": "webhook",
         "enabled": True,
-        "description": _description(base, hook),
-        "parameters": {"url": webhook_url(base, hook), **proof},
+        "description": _description(base, webhook),
+        "parameters": {"url": webhook_url(base, webhook), **proof},
         "events": list(UNLEASH_EVENTS),
         "projects": [],
         "environments": [environment] if environment else [],
     }
 
 
-def _webhook(base: str, hook: Hook) -> dict[str, Any]:
+def _webhook(base: str, webhook: WebhookConfig) -> dict[str, Any]:
     return {
-        "name": f"flagstore: {hook.source}",
-        "url": webhook_url(base, hook),
+        "name": f"flagstore: {webhook.source}",
+        "url": webhook_url(base, webhook),
         "on": True,
         "sign": True,
-        "secret": hook.secrets[0].reveal(),
-        "statements": policy(hook.options),
+        "secret": webhook.secrets[0].reveal(),
+        "statements": policy(webhook.options),
         "tags": ["flagstore"],
     }

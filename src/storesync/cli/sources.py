@@ -12,7 +12,7 @@ from storesync import providers
 from storesync.cli import guidance, parameters
 from storesync.cli.adding import Given, ask, compose
 from storesync.cli.app import command, source
-from storesync.cli.operating import check_name
+from storesync.cli.context import check_name
 from storesync.cli.options import pairs_option, secret_option
 from storesync.cli.preview import fetch
 from storesync.cli.problems import Exit, Problem, judge
@@ -20,14 +20,14 @@ from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.parameters import Parameters
-from storesync.rollback import bury, revive
+from storesync.rollback import mark_removed, restore_source
 from storesync.sources import STORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.cli.operating import Operator
-    from storesync.model import Hook, Source
+    from storesync.cli.context import Operator
+    from storesync.model import Source, WebhookConfig
 
 
 @command(source, "add")
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 @pairs_option(
     "--option", "options", "Option of the source, such as filter=KEY; docs/sources.md has them."
 )
-@pairs_option("--hook-option", "hook_options", "Option of its webhook, such as environment=NAME.")
+@pairs_option(
+    "--webhook-option", "webhook_options", "Option of its webhook, such as environment=NAME."
+)
 @click.option(
     "--method", default="", help="How its webhook is checked, where the provider has several ways."
 )
@@ -98,28 +100,30 @@ def add(
     texts = compose(asked, before)
     with _nothing_written():
         made = texts.source(operator.deployment.prefix, name)
-        hook = texts.hook(operator.deployment.prefix, name) if texts.webhooks else None
-        base = operator.deployment.needs("webhook_base_url", "the URL of webhooks") if hook else ""
+        webhook = texts.webhook(operator.deployment.prefix, name) if texts.webhooks else None
+        base = (
+            operator.deployment.needs("webhook_base_url", "the URL of webhooks") if webhook else ""
+        )
         if register:
             api = api or (api_url(made.provider, made.base_url) if asked.key else "")
-            _check_register(made, hook, token, api)
+            _check_register(made, webhook, token, api)
         store = operator.open(made)
         counts = _try(operator, made) if check else None
-    came_back = revive(name, store)
+    came_back = restore_source(name, store)
     parameters.write(operator, name, texts)
     done, failed = "", None
-    if register and hook:
+    if register and webhook:
         operator.screen.progress("making the webhook")
-        done, failed = _register(Registrar(api, token), base, hook)
+        done, failed = _register(Registrar(api, token), base, webhook)
     data = {
         "source": name,
         "provider": made.provider,
         "counts": counts,
         "came_back": came_back,
-        "rang": operator.ring(name),
-        "webhook_url": guidance.webhook_url(base, hook) if hook else None,
+        "requested": operator.request(name),
+        "webhook_url": guidance.webhook_url(base, webhook) if webhook else None,
         "webhook": done or None,
-        "clicks": guidance.clicks(base, hook) if hook and not done else [],
+        "clicks": guidance.clicks(base, webhook) if webhook and not done else [],
         "notes": list(guidance.guide(made.provider).notes),
     }
     operator.screen.result(data, _add_lines(data))
@@ -147,19 +151,21 @@ def _try(operator: Operator, made: Source) -> dict[str, int]:
     return {section: len(flag_set.keys(section)) for section in flag_set.sections}
 
 
-def _register(registrar: Registrar, base: str, hook: Hook) -> tuple[str, Problem | None]:
+def _register(
+    registrar: Registrar, base: str, webhook: WebhookConfig
+) -> tuple[str, Problem | None]:
     """Make the webhook; say which way, or what went wrong.
 
     That is said last: the source is configured by then, and the clicks are left.
     """
     try:
-        return registrar.register(base, hook), None
+        return registrar.register(base, webhook), None
     except Problem as problem:
         return "", problem
 
 
-def _check_register(made: Source, hook: Hook | None, token: str, api: str) -> None:
-    if hook is None or not guidance.guide(made.provider).registers:
+def _check_register(made: Source, webhook: WebhookConfig | None, token: str, api: str) -> None:
+    if webhook is None or not guidance.guide(made.provider).registers:
         what = f"{made.provider} has no API for webhooks"
         raise Problem(Exit.USAGE, what, "leave out --register, and follow the clicks")
     if not token:
@@ -178,8 +184,8 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
         keyed = providers.get(data["provider"]).needs_key
         yield f"{'the key works' if keyed else 'it can be read from here'}: {told}"
     yield f"source {name} is configured" + (
-        ", and was rung: `storesync status` shows when it is published"
-        if data["rang"]
+        ", and a sync is requested: `storesync status` shows when it is published"
+        if data["requested"]
         else f"; publish it with `storesync sync {name}`"
     )
     if data["webhook"]:
@@ -262,13 +268,13 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     what = "its flags and history are deleted" if purge else "its flags stay readable"
     operator.screen.confirm(f"remove source {name}? {what}", yes=yes)
     parameters.remove(operator, name, "webhooks")
-    ticket = None
+    token = None
     if made is not None:
         operator.screen.progress("leaving a tombstone")
-        ticket = bury(name, operator.open(made), operator.clock, purge=purge)
+        token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
     for kind in ("sources", "credentials"):
         parameters.remove(operator, name, kind)
-    data = {"source": name, "tombstone": ticket, "purged": purge}
+    data = {"source": name, "tombstone": token, "purged": purge}
     lines = [f"source {name} is removed; {what}" if made else f"source {name} is forgotten"]
     if made is None or providers.get(made.provider).needs_key:
         lines.append(

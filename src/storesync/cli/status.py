@@ -16,8 +16,8 @@ from storesync.rollback import FOREVER_MS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import Pulse
-    from storesync.cli.operating import Operator
+    from flagstore.layout import SourceState
+    from storesync.cli.context import Operator
 
 STALE_S = 900.0
 """Three times the default of ReconcileMinutes: from then on `status --check` minds."""
@@ -51,49 +51,49 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
     try:
         source = operator.source(name)
         store = operator.open(source)
-        pulse = store.pulse(name)
-        head = store.read(layout.head_key(name)) or {}
+        state = store.state(name)
+        snapshot_record = store.read(layout.snapshot_key(name)) or {}
     except Exception as error:  # one source's trouble must not hide the others
         problem = judge(error)
         if problem is None or problem.code is Exit.DENIED:
             raise
         return {"source": name, "problems": [problem.what], "state": "cannot be read"}
     now = operator.now_ms()
-    counts = json.loads(str(head.get("counts", "{}"))) if pulse.published else {}
+    counts = json.loads(str(snapshot_record.get("counts", "{}"))) if state.published else {}
     return {
         "source": name,
         "provider": source.provider,
         "store": source.store,
-        "age_s": max(0.0, (now - pulse.checked_at) / 1000) if pulse.checked_at else None,
-        "ticket": pulse.ticket,
-        "published": pulse.published,
-        "published_at": head.get("published_at"),
-        "digest": pulse.digest,
+        "age_s": max(0.0, (now - state.checked_at) / 1000) if state.checked_at else None,
+        "token": state.token,
+        "published": state.published,
+        "published_at": snapshot_record.get("published_at"),
+        "digest": state.digest,
         "counts": counts,
-        "pinned_until": pulse.pinned if pulse.is_pinned(now) else None,
-        "refused": pulse.refused or None,
-        "error": _error(pulse),
-        "rows_behind": pulse.projected != pulse.published,
-        "problems": list(problems_of(name, pulse, now)),
-        "state": _state(pulse, now),
+        "pinned_until": state.pinned if state.is_pinned(now) else None,
+        "refused": state.refused or None,
+        "error": _error(state),
+        "rows_behind": state.rows_version != state.published,
+        "problems": list(problems_of(name, state, now)),
+        "state": _state(state, now),
     }
 
 
-def _error(pulse: Pulse) -> dict[str, Any] | None:
-    if not pulse.error:
+def _error(state: SourceState) -> dict[str, Any] | None:
+    if not state.error:
         return None
-    at, reason, text = json.loads(pulse.error)
+    at, reason, text = json.loads(state.error)
     return {"at": at, "reason": reason, "text": text}
 
 
-def _state(pulse: Pulse, now: int) -> str:
-    if pulse.is_pinned(now):
+def _state(state: SourceState, now: int) -> str:
+    if state.is_pinned(now):
         return "pinned"
-    if pulse.refused:
+    if state.refused:
         return "refused"
-    if pulse.error:
+    if state.error:
         return "failing"
-    return "ok" if pulse.published else "empty"
+    return "ok" if state.published else "empty"
 
 
 def pin_text(pinned: int, now: int) -> str:
@@ -103,28 +103,28 @@ def pin_text(pinned: int, now: int) -> str:
     return f"pinned until {moment(pinned)} ({span((pinned - now) / 1000)} left)"
 
 
-def problems_of(name: str, pulse: Pulse, now: int) -> Iterator[str]:
-    """Say what of a source needs a person, by its pulse."""
-    if not pulse.published:
+def problems_of(name: str, state: SourceState, now: int) -> Iterator[str]:
+    """Say what of a source needs a person, by its source state."""
+    if not state.published:
         yield (
             f"nothing is published yet: `storesync sync {name}` does, `storesync doctor {name}` "
             "says why not"
         )
-    if pulse.is_pinned(now):
-        yield f"{pin_text(pulse.pinned, now)}: nothing new gets through, kill switches neither"
-    if pulse.refused:
-        yield f"the guard refused the set {short(pulse.refused)}: `storesync allow {name}` shows it"
-    if pulse.error:
-        error = _error(pulse) or {}
+    if state.is_pinned(now):
+        yield f"{pin_text(state.pinned, now)}: nothing new gets through, kill switches neither"
+    if state.refused:
+        yield f"the guard refused the set {short(state.refused)}: `storesync allow {name}` shows it"
+    if state.error:
+        error = _error(state) or {}
         ago = span(max(0.0, (now - error["at"]) / 1000))
         yield f"{ago} ago, {error['reason']}: {error['text']}"
-    if pulse.published and now - pulse.checked_at > 1000 * STALE_S and not pulse.is_pinned(now):
-        yield f"not checked for {span((now - pulse.checked_at) / 1000)}: does the schedule run?"
+    if state.published and now - state.checked_at > 1000 * STALE_S and not state.is_pinned(now):
+        yield f"not checked for {span((now - state.checked_at) / 1000)}: does the schedule run?"
 
 
 def _depth(operator: Operator, url: str) -> dict[str, int]:
     operator.screen.progress("looking at the queues")
-    answer = operator.aws("sqs").get_queue_attributes(
+    response = operator.aws("sqs").get_queue_attributes(
         QueueUrl=url,
         AttributeNames=[
             "ApproximateNumberOfMessages",
@@ -133,9 +133,9 @@ def _depth(operator: Operator, url: str) -> dict[str, int]:
         ],
     )["Attributes"]
     return {
-        "due": int(answer["ApproximateNumberOfMessages"]),
-        "delayed": int(answer["ApproximateNumberOfMessagesDelayed"]),
-        "in_flight": int(answer["ApproximateNumberOfMessagesNotVisible"]),
+        "due": int(response["ApproximateNumberOfMessages"]),
+        "delayed": int(response["ApproximateNumberOfMessagesDelayed"]),
+        "in_flight": int(response["ApproximateNumberOfMessagesNotVisible"]),
     }
 
 
@@ -150,7 +150,7 @@ def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterat
             yield f"{each['source']}: {problem}"
     for name, depth in queues.items():
         told = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in depth.items())
-        remedy = ": rings that failed on every try; the log of SyncFunction says why"
+        remedy = ": sync requests that failed on every try; the log of SyncFunction says why"
         yield f"{name}: {told}" + (remedy if name == "dlq" and depth["due"] else "")
 
 

@@ -19,28 +19,28 @@ TIMEOUT_S = 15.0
 
 
 class UnansweredError(Exception):
-    """There was no answer; the text says why by a name of an error, and quotes no secret."""
+    """There was no response; the text says why by a name of an error, and quotes no secret."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A status, and the body as it was sent."""
 
     status: int
     body: bytes
 
 
-def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
     """Send one request, on a connection of its own: one that the server closed cannot be told.
 
     Raises:
-        UnansweredError: the address or a header is none, or nobody answers.
+        UnansweredError: the address or a header is none, or nobody responses.
     """
     try:
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.request(
+            response = session.request(
                 method, url, data=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False
             )
     except (requests.RequestException, UnicodeError) as error:
         raise UnansweredError(type(error).__name__) from None
-    return Answer(answer.status_code, answer.content)
+    return Response(response.status_code, response.content)

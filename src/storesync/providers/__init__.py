@@ -11,7 +11,7 @@ from storesync.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storesync.model import Notice
+    from storesync.model import ProviderEvent
     from storesync.providers.base import Provider
 
 _PROVIDERS = {
@@ -42,7 +42,7 @@ def get(name: str) -> Provider:
     return cast("Provider", getattr(import_module(module), attribute)())
 
 
-def notice(event: Mapping[str, Any]) -> Notice | None:
+def provider_event(event: Mapping[str, Any]) -> ProviderEvent | None:
     """Return what an event of AWS says to the sources of some provider; None if it is no such."""
-    found = (get(name).notice(event) for name in names())
+    found = (get(name).provider_event(event) for name in names())
     return next((each for each in found if each), None)

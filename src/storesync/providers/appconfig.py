@@ -1,6 +1,6 @@
 """AWS AppConfig, without its agent: events of deployments, and the hosted document they deploy.
 
-AppConfig sends no webhooks: EventBridge, SQS or SNS carry its events, and each is a ring.
+AppConfig sends no webhooks: EventBridge, SQS or SNS carry its events, and each is a sync request.
 A flag set has two sections, each by key:
 
 ``flags``
@@ -29,10 +29,10 @@ from storesync.errors import (
     ConfigurationError,
     CredentialsRefusedError,
     EndpointNotFoundError,
-    MalformedAnswerError,
+    MalformedResponseError,
     SignatureError,
 )
-from storesync.model import Answer, FlagSet, Notice
+from storesync.model import FetchResult, FlagSet, ProviderEvent
 from storesync.observability import logger
 from storesync.providers import common
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Source, WebhookConfig, WebhookRequest
     from storesync.providers.appconfig_api import AppConfigApi
 
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
@@ -59,7 +59,7 @@ _STATES = {
 _TOLD = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
 _PHASES_TOLD = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
-_WANTED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
+_REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
 _VERSION = re.compile(r"[0-9]{1,10}")
 
@@ -94,18 +94,20 @@ class AppConfig:
     accepted_status = 202
     default_base_url = "https://appconfig.{region}.amazonaws.com"
     options = ("application", "environment", "profile", "region", "live", "format", "fallback")
-    hook_options = ()
+    webhook_options = ()
     needs_key = False
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Refuse: whatever comes as a webhook is not from AppConfig."""
         del request
-        message = f"{self.title} sends no webhooks: nothing for {hook.source!r} can be genuine"
+        message = f"{self.title} sends no webhooks: nothing for {webhook.source!r} can be genuine"
         raise SignatureError(message)
 
-    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
+    def required_revisions(
+        self, request: WebhookRequest, webhook: WebhookConfig
+    ) -> tuple[str, ...] | None:
         """Return None: there are no webhooks."""
-        del request, hook
+        del request, webhook
         return None
 
     def delivery(self, request: WebhookRequest) -> str:
@@ -113,7 +115,7 @@ class AppConfig:
         del request
         return ""
 
-    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Read the event of a deployment: EventBridge's, or what the extension puts on SQS and SNS.
 
         Its ``ConfigurationVersion`` is not looked at: after a rollback it is the wrong one.
@@ -133,16 +135,16 @@ class AppConfig:
         if told is None or not all(about.values()):
             return None
         delivery = event.get("id") or detail.get("InvocationId")
-        return Notice(
+        return ProviderEvent(
             self.name,
             about,
-            _wanted(told[1], detail.get("DeploymentNumber")),
+            _required(told[1], detail.get("DeploymentNumber")),
             delivery if isinstance(delivery, str) else "",
         )
 
     def fetch(
-        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
+        self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
         """Fetch the document of the live deployment, or with ``fallback`` what the data plane has.
 
         Raises:
@@ -153,7 +155,7 @@ class AppConfig:
         """
         from storesync.providers.appconfig_api import AppConfigApi  # noqa: PLC0415 - not for webhooks
 
-        del missed  # no cache lies in between
+        del unmet  # no cache lies in between
         settings = options(source)
         api = AppConfigApi(source, http, settings, self.default_base_url)
         try:
@@ -167,15 +169,15 @@ class AppConfig:
         document = api.latest()
         if settings.form == FEATURE_FLAGS:
             document = {"version": "1", "values": document}
-        return Answer(_flag_set(settings, document, 0, "data"))
+        return FetchResult(_flag_set(settings, document, 0, "data"))
 
-    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
         """Compare revisions; the data plane tells none, so nothing can be waited for."""
         del item  # a deployment changes any of them, or none
-        match = _WANTED.fullmatch(wanted)
+        match = _REQUIRED.fullmatch(required)
         return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Compare revisions of the same profile."""
         same = old.meta.get("profile") == new.meta.get("profile")
         return same and 0 < new.revision < old.revision
@@ -227,7 +229,7 @@ def options(source: Source) -> Settings:
     return settings
 
 
-def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) -> Answer:
+def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) -> FetchResult:
     """Fetch the live version as it was written, unless the ETag says that it is there already."""
     newest, live = api.deployments(settings.live)
     if live is None:
@@ -247,8 +249,8 @@ def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) ->
     # A version is never written twice, so with the revision it says all.
     mine = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
     if etag == mine:
-        return Answer(None, mine)
-    return Answer(_flag_set(settings, api.version(int(version)), revision, "control"), mine)
+        return FetchResult(None, mine)
+    return FetchResult(_flag_set(settings, api.version(int(version)), revision, "control"), mine)
 
 
 def _flag_set(
@@ -262,12 +264,12 @@ def _flag_set(
                 "AWS AppConfig: this is no document of feature flags. Is the profile freeform? "
                 f'Then the source needs the option "format": "{FREEFORM}"'
             )
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
         flags = _objects(document, "values")
         definitions = _objects(document, "flags")
     if not all(map(common.is_key, (*flags, *definitions))):
-        message = "AWS AppConfig answered with a key that cannot be stored"
-        raise MalformedAnswerError(message)
+        message = "AWS AppConfig responded with a key that cannot be stored"
+        raise MalformedResponseError(message)
     meta = {
         "profile": f"{settings.application}/{settings.environment}/{settings.profile}",
         "format": settings.form,
@@ -286,7 +288,7 @@ def _objects(document: Mapping[str, Any], section: str) -> dict[str, Any]:
     items = document.get(section, {})
     if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
         message = f"AWS AppConfig: {section!r} of the document is no object of objects"
-        raise MalformedAnswerError(message)
+        raise MalformedResponseError(message)
     return items
 
 
@@ -296,7 +298,7 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(text for text in (named.get("Id"), named.get("Name")) if isinstance(text, str))
 
 
-def _wanted(told: str | None, number: object) -> tuple[str, ...] | None:
+def _required(told: str | None, number: object) -> tuple[str, ...] | None:
     """Return what to wait for. The start and the steps of a deployment make nothing live."""
     if told in {"Start", "Step"}:
         return None

@@ -26,23 +26,23 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
-from storesync.answers import parse_object, raise_for_status
 from storesync.errors import (
     ConfigurationError,
     CredentialsRefusedError,
     EndpointNotFoundError,
-    MalformedAnswerError,
+    MalformedResponseError,
     ProviderUnavailableError,
 )
 from storesync.providers import common
+from storesync.responses import parse_object, raise_for_status
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
-    from storesync.answers import HttpAnswer
     from storesync.http import HttpClient
     from storesync.model import Source
     from storesync.providers.appconfig import Settings
+    from storesync.responses import HttpResponse
 
 TITLE = "AWS AppConfig"
 PAGE = 50
@@ -125,12 +125,12 @@ class AppConfigApi:
         path = f"/applications/{_part(self._settings.application)}"
         path += f"/configurationprofiles/{_part(self._settings.profile)}"
         path += f"/hostedconfigurationversions/{number}"
-        answer = self._get("GetHostedConfigurationVersion", path, {})
+        response = self._get("GetHostedConfigurationVersion", path, {})
         # Any JSON can be a freeform profile; a proxy's login page has no such header.
-        if answer.headers.get("version-number") != str(number):
-            message = f"{TITLE} answered with something that is not version {number}"
-            raise MalformedAnswerError(message)
-        return parse_object(answer, TITLE)
+        if response.headers.get("version-number") != str(number):
+            message = f"{TITLE} responded with something that is not version {number}"
+            raise MalformedResponseError(message)
+        return parse_object(response, TITLE)
 
     def latest(self) -> dict[str, Any]:
         """Return what the data plane serves a session that begins now.
@@ -138,39 +138,39 @@ class AppConfigApi:
         Raises:
             ProviderError: one of its subclasses, by what a retry could change.
         """
-        wanted = {
+        required = {
             "ApplicationIdentifier": self._settings.application,
             "EnvironmentIdentifier": self._settings.environment,
             "ConfigurationProfileIdentifier": self._settings.profile,
         }
-        body = json.dumps(wanted).encode()
+        body = json.dumps(required).encode()
         action = "StartConfigurationSession"
-        answer = self._send(f"{self._data}/configurationsessions", body)
-        if answer.status != _CREATED:
-            self._raise_for_status(answer, action)
-        token = parse_object(answer, TITLE).get("InitialConfigurationToken")
+        response = self._send(f"{self._data}/configurationsessions", body)
+        if response.status != _CREATED:
+            self._raise_for_status(response, action)
+        token = parse_object(response, TITLE).get("InitialConfigurationToken")
         if not isinstance(token, str) or not token:
-            message = f"{TITLE} answered without a token"
-            raise MalformedAnswerError(message)
+            message = f"{TITLE} responded without a token"
+            raise MalformedResponseError(message)
         query = urlencode({"configuration_token": token}, quote_via=quote)
         action = "GetLatestConfiguration"
-        answer = self._send(f"{self._data}/configuration?{query}")
-        self._raise_for_status(answer, action)
-        if "next-poll-configuration-token" not in answer.headers:
-            message = f"{TITLE} answered without the next token"
-            raise MalformedAnswerError(message)
-        return parse_object(answer, TITLE)
+        response = self._send(f"{self._data}/configuration?{query}")
+        self._raise_for_status(response, action)
+        if "next-poll-configuration-token" not in response.headers:
+            message = f"{TITLE} responded without the next token"
+            raise MalformedResponseError(message)
+        return parse_object(response, TITLE)
 
     # -- requests -------------------------------------------------------------------------------
 
-    def _get(self, action: str, path: str, query: dict[str, str]) -> HttpAnswer:
+    def _get(self, action: str, path: str, query: dict[str, str]) -> HttpResponse:
         url = self._control + path
         url += f"?{urlencode(query, quote_via=quote)}" if query else ""
-        answer = self._send(url)
-        self._raise_for_status(answer, action)
-        return answer
+        response = self._send(url)
+        self._raise_for_status(response, action)
+        return response
 
-    def _send(self, url: str, body: bytes | None = None) -> HttpAnswer:
+    def _send(self, url: str, body: bytes | None = None) -> HttpResponse:
         http = self._http.within(self._end - monotonic())
         headers = {} if body is None else {"Content-Type": "application/json"}
         request = AWSRequest("GET" if body is None else "POST", url, headers, body or b"")
@@ -181,10 +181,10 @@ class AppConfigApi:
             return http.get(url, signed, allow_http=self._source.allow_http)
         return http.post(url, signed, body, allow_http=self._source.allow_http)
 
-    def _raise_for_status(self, answer: HttpAnswer, action: str) -> None:
-        """Raise what an answer means that is no 200."""
-        status, name = answer.status, self._source.name
-        found = _ERROR.match(answer.headers.get("x-amzn-errortype", ""))
+    def _raise_for_status(self, response: HttpResponse, action: str) -> None:
+        """Raise what a response means that is no 200."""
+        status, name = response.status, self._source.name
+        found = _ERROR.match(response.headers.get("x-amzn-errortype", ""))
         error = found[0] if found else ""
         if status in _REFUSED:
             message = (
@@ -193,7 +193,9 @@ class AppConfigApi:
             )
             raise CredentialsRefusedError(message)
         if status == _BAD_REQUEST and ("Throttling" in error or "TooMany" in error):
-            message = f"{TITLE} answered {status} {error}: it cannot serve source {name!r} now"
+            message = (
+                f"{TITLE} responded with {status} {error}: it cannot serve source {name!r} now"
+            )
             raise ProviderUnavailableError(message)
         if status == _NOT_FOUND:
             message = (
@@ -201,10 +203,10 @@ class AppConfigApi:
                 f"{name!r} ({action}): check its options, and its region"
             )
             raise EndpointNotFoundError(message)
-        raise_for_status(answer, name, TITLE)
+        raise_for_status(response, name, TITLE)
         if status == _NOT_MODIFIED:
-            message = f"{TITLE} answered 304 to a request without an ETag"
-            raise MalformedAnswerError(message)
+            message = f"{TITLE} responded with 304 to a request without an ETag"
+            raise MalformedResponseError(message)
 
 
 def _credentials(session: boto3.Session, source: str) -> ReadOnlyCredentials:
@@ -229,11 +231,11 @@ def _items(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a page's deployments from the highest number down, after checking what is read."""
     items = document.get("Items")
     if not isinstance(items, list):
-        message = f"{TITLE} answered without a list of deployments"
-        raise MalformedAnswerError(message)
+        message = f"{TITLE} responded without a list of deployments"
+        raise MalformedResponseError(message)
     for item in items:
         fine = isinstance(item, dict) and common.is_version(item.get("DeploymentNumber"))
         if not fine or not isinstance(item.get("State"), str):
-            message = f"{TITLE} answered with a deployment without number or state"
-            raise MalformedAnswerError(message)
+            message = f"{TITLE} responded with a deployment without number or state"
+            raise MalformedResponseError(message)
     return sorted(items, key=lambda item: -item["DeploymentNumber"])

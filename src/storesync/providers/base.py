@@ -8,15 +8,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Answer, FlagSet, Hook, Notice, Source, WebhookRequest
+    from storesync.model import (
+        FetchResult,
+        FlagSet,
+        ProviderEvent,
+        Source,
+        WebhookConfig,
+        WebhookRequest,
+    )
 
 
 class Provider(Protocol):
     """One feature-flag provider.
 
-    Instances hold no state. ``verify`` and ``ring`` run in the function that faces the internet,
-    so this module and every provider's file import nothing heavy; ``fetch`` gets its HTTP client
-    handed in.
+    Instances hold no state. ``verify`` and ``sync_request`` run in the function that faces the
+    internet, so this module and every provider's file import nothing heavy; ``fetch`` gets its HTTP
+    client handed in.
     """
 
     name: str
@@ -36,17 +43,19 @@ class Provider(Protocol):
 
     options: tuple[str, ...]
     """The names that the ``options`` of its sources may have."""
-    hook_options: tuple[str, ...]
+    webhook_options: tuple[str, ...]
     """The same of its webhooks."""
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
-        """Raise :class:`~storesync.errors.SignatureError` unless the request passes the hook."""
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
+        """Raise :class:`~storesync.errors.SignatureError` unless the request passes its checks."""
 
-    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
+    def required_revisions(
+        self, request: WebhookRequest, webhook: WebhookConfig
+    ) -> tuple[str, ...] | None:
         """Return the revisions that a verified request says to reach.
 
-        An empty tuple is a ring without a revision; None means that the event has nothing to do
-        with the flags of this source, and is acknowledged without a ring.
+        An empty tuple is a sync request without a revision; None means that the event has nothing
+        to do with the flags of this source, and is acknowledged without a sync request.
 
         Raises:
             BadRequestError: if this cannot be a request of this provider.
@@ -55,7 +64,7 @@ class Provider(Protocol):
     def delivery(self, request: WebhookRequest) -> str:
         """Return the provider's id of this delivery, or an empty text."""
 
-    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Read an event of AWS: what it says to which sources, or None if it is not ours.
 
         It comes from the queue or from whoever invokes SyncFunction, as EventBridge, SQS or SNS
@@ -63,26 +72,26 @@ class Provider(Protocol):
         """
 
     def fetch(
-        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
+        self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
         """Fetch the full flag set; exactly one attempt, the pipeline repeats.
 
-        An ETag that is not empty is sent along, so that an unchanged set costs little. *missed*
-        are the wanted revisions where this sync's last answer had not reached them, for a
+        An ETag that is not empty is sent along, so that an unchanged set costs little. *unmet*
+        are the required revisions where this sync's last response had not reached them, for a
         provider that can be asked past its caches.
 
         Raises:
             ProviderError: one of its subclasses, by what a retry could change.
         """
 
-    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
-        """Say whether a flag set has reached a wanted revision.
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+        """Say whether a flag set has reached a required revision.
 
         ``revision`` is the set's; ``item(section, key)`` returns one item's JSON or None.
         A notation that is not understood counts as reached.
         """
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Say whether ``new`` is an earlier state of the provider than ``old``, as far as known."""
 
     def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON

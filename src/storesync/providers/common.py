@@ -7,16 +7,16 @@ import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlencode
 
-from storesync.answers import etag as etag_of
-from storesync.answers import parse_object, raise_for_status
-from storesync.errors import ConfigurationError, MalformedAnswerError, SignatureError
+from storesync.errors import ConfigurationError, MalformedResponseError, SignatureError
+from storesync.responses import etag as etag_of
+from storesync.responses import parse_object, raise_for_status
 from storesync.signature import secret_matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Source, WebhookRequest
+    from storesync.model import Source, WebhookConfig, WebhookRequest
 
 _NOT_MODIFIED = 304
 _MAX_VERSION = 2**53
@@ -62,32 +62,36 @@ def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
     sent = {"Authorization": source.credential.reveal(), **headers}
     if etag:
         sent["If-None-Match"] = etag
-    answer = http.get(url, sent, allow_http=source.allow_http)
-    raise_for_status(answer, source.name, title, transient=transient)
-    if answer.status == _NOT_MODIFIED:
+    response = http.get(url, sent, allow_http=source.allow_http)
+    raise_for_status(response, source.name, title, transient=transient)
+    if response.status == _NOT_MODIFIED:
         if not etag:
-            message = f"{title} answered 304 to a request without an ETag"
-            raise MalformedAnswerError(message)
+            message = f"{title} responded with 304 to a request without an ETag"
+            raise MalformedResponseError(message)
         return None, etag
-    return parse_object(answer, title), etag_of(answer)
+    return parse_object(response, title), etag_of(response)
 
 
-def check_secret(given: Iterable[str | None], hook: Hook, title: str, where: str) -> None:
-    """Raise unless one of the ways to read the given secret is one of the hook's secrets."""
+def check_secret(
+    given: Iterable[str | None], webhook: WebhookConfig, title: str, where: str
+) -> None:
+    """Raise unless one of the ways to read the given secret is one of the webhook's secrets."""
     candidates = [candidate for candidate in given if candidate]
     if not candidates:
         message = f"no secret in {where} of a webhook of {title}"
         raise SignatureError(message)
-    if not any(secret_matches(candidate, hook.secrets) for candidate in candidates):
+    if not any(secret_matches(candidate, webhook.secrets) for candidate in candidates):
         message = f"the secret in {where} is none of the active secrets"
         raise SignatureError(message)
 
 
-def wrong_method(hook: Hook, title: str, methods: Collection[str]) -> ConfigurationError:
-    """Return the error of a hook whose check the provider's webhooks can never pass."""
+def wrong_method(
+    webhook: WebhookConfig, title: str, methods: Collection[str]
+) -> ConfigurationError:
+    """Return the error of a webhook config whose check the provider's webhooks can never pass."""
     return ConfigurationError(
-        f"webhooks of {title} cannot be checked by {hook.method!r}: set the method in the SSM "
-        f"parameter <prefix>/webhooks/{hook.source} to one of {', '.join(methods)}"
+        f"webhooks of {title} cannot be checked by {webhook.method!r}: set the method in the SSM "
+        f"parameter <prefix>/webhooks/{webhook.source} to one of {', '.join(methods)}"
     )
 
 

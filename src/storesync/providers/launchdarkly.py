@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import BadRequestError, MalformedAnswerError, SignatureError
-from storesync.model import Answer, FlagSet
+from storesync.errors import BadRequestError, MalformedResponseError, SignatureError
+from storesync.model import FetchResult, FlagSet
 from storesync.providers import common
 from storesync.signature import SIGNATURE_HEADER, hmac_sha256_matches
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Notice, Source, WebhookRequest
+    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
 
 _MAX_KEY = 256
-"""Characters of a key or an id that a ring carries; what is longer is not waited for."""
-_MAX_WANTED = 10
-"""Flags of one entry that are waited for: a ring has to fit into a message of SQS."""
+"""Characters of a key or an id that a sync request carries; what is longer is not waited for."""
+_MAX_REQUIRED = 10
+"""Flags of one entry that are waited for: a sync request has to fit into a message of SQS."""
 _TRANSIENT = frozenset({400})
 """LaunchDarkly's SDKs poll on after 400, unlike after any other 4xx."""
 
@@ -45,22 +45,24 @@ class LaunchDarkly:
     accepted_status = 202
     default_base_url = "https://sdk.launchdarkly.com"
     options = ("filter",)
-    hook_options = ("project", "environment")
+    webhook_options = ("project", "environment")
     needs_key = True
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Check the signature: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
-        if hook.method not in self.methods:
-            raise common.wrong_method(hook, self.title, self.methods)
+        if webhook.method not in self.methods:
+            raise common.wrong_method(webhook, self.title, self.methods)
         given = request.headers.get(SIGNATURE_HEADER.lower())
         if not given:
             message = f"no {SIGNATURE_HEADER}: tick 'Sign this webhook' in LaunchDarkly"
             raise SignatureError(message)
-        if not hmac_sha256_matches(request.body, given, hook.secrets):
+        if not hmac_sha256_matches(request.body, given, webhook.secrets):
             message = f"{SIGNATURE_HEADER} matches none of the active secrets"
             raise SignatureError(message)
 
-    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
+    def required_revisions(
+        self, request: WebhookRequest, webhook: WebhookConfig
+    ) -> tuple[str, ...] | None:
         """Look at the resources that an audit log entry touches, never at its action.
 
         The list of actions grows with LaunchDarkly's features; an entry that changes nothing in
@@ -77,8 +79,8 @@ class LaunchDarkly:
         if not resources:
             kind = event.get("kind")
             return None if isinstance(kind, str) and kind in _IRRELEVANT else ()
-        ours = [r for r in resources if _touches(r, hook.options)]
-        return _wanted(event, ours, hook.options) if ours else None
+        ours = [r for r in resources if _touches(r, webhook.options)]
+        return _required(event, ours, webhook.options) if ours else None
 
     def delivery(self, request: WebhookRequest) -> str:
         """Return the id of the audit log entry."""
@@ -89,30 +91,30 @@ class LaunchDarkly:
         identifier = event.get("_id") if isinstance(event, dict) else None
         return identifier[:_MAX_KEY] if isinstance(identifier, str) else ""
 
-    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Return None: no event of AWS tells of LaunchDarkly."""
         del event
         return None
 
     def fetch(
-        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
+        self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
         """Fetch flags and segments of the environment that the SDK key belongs to."""
-        del missed  # there is no way past its CDN
+        del unmet  # there is no way past its CDN
         query = {"filter": source.options["filter"]} if source.options.get("filter") else {}
         url = common.endpoint(source, self.default_base_url, "/sdk/latest-all", query)
         document, etag = common.fetch_document(
             source, http, url, {}, etag=etag, title=self.title, transient=_TRANSIENT
         )
         if document is None:
-            return Answer(None, etag)
+            return FetchResult(None, etag)
         sections = {name: _section(document, name) for name in ("flags", "segments")}
-        return Answer(FlagSet(self.name, sections), etag)
+        return FetchResult(FlagSet(self.name, sections), etag)
 
-    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
         """Compare one flag's version, or see that the flag is gone."""
         del revision  # LaunchDarkly numbers items, not sets.
-        what, _, name = wanted.partition("/")
+        what, _, name = required.partition("/")
         if what == "gone":
             return item("flags", name) is None
         key, _, version = name.rpartition("@")
@@ -121,7 +123,7 @@ class LaunchDarkly:
         flag = item("flags", key)
         return flag is not None and flag["version"] >= int(version)
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Return whether any item that both sets have went back.
 
         One that was deleted and created again starts at version 1, with another salt.
@@ -168,7 +170,7 @@ def _parse_resource(text: str) -> dict[str, str]:
 
 
 def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
-    """Say whether a resource can change the flags of the hook's project and environment."""
+    """Say whether a resource can change the flags of the webhook's project and environment."""
     if list(resource)[-1] in _IRRELEVANT:
         return False
     return all(
@@ -177,7 +179,7 @@ def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
     )
 
 
-def _wanted(
+def _required(
     event: Mapping[str, Any], ours: Iterable[Mapping[str, str]], options: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Return the revisions to reach, as far as the entry tells them.
@@ -189,15 +191,15 @@ def _wanted(
     keys = {r.get("flag", "*") for r in ours} - {"*"}
     if event.get("kind") != "flag" or not environment or options.get("filter"):
         return ()
-    if len(keys) > _MAX_WANTED or any(len(key) > _MAX_KEY for key in keys):
+    if len(keys) > _MAX_REQUIRED or any(len(key) > _MAX_KEY for key in keys):
         return ()
     deleted = {a.get("action") for a in common.objects(event.get("accesses"))} == {"deleteFlag"}
     if deleted:
         return tuple(f"gone/{key}" for key in sorted(keys))
-    return _wanted_version(event.get("currentVersion"), keys, environment)
+    return _required_version(event.get("currentVersion"), keys, environment)
 
 
-def _wanted_version(current: object, keys: set[str], environment: str) -> tuple[str, ...]:
+def _required_version(current: object, keys: set[str], environment: str) -> tuple[str, ...]:
     if not isinstance(current, dict) or len(keys) != 1:
         return ()
     (key,) = keys
@@ -215,15 +217,15 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return one section after checking what everything else relies on."""
     items = document.get(name)
     if not isinstance(items, dict):
-        message = f"LaunchDarkly answered without {name!r}: no flag set"
-        raise MalformedAnswerError(message)
+        message = f"LaunchDarkly responded without {name!r}: no flag set"
+        raise MalformedResponseError(message)
     for key, item in items.items():
         if not isinstance(item, dict) or item.get("key") != key or not common.is_key(key):
             message = f"LaunchDarkly: {name} {key[:64]!r} is not an item"
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
         if not common.is_version(item.get("version")):
             message = f"LaunchDarkly: {name} {key[:64]!r} has no version"
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
     # Tombstones belong to streams; should one ever appear here, it says that there is no such flag.
     return {key: item for key, item in items.items() if item.get("deleted") is not True}
 

@@ -16,7 +16,7 @@ Fetched is every segment that a flag or a rule-based segment refers to (``IN_SEG
 supports them, and flags that use one evaluate to ``control`` there (Harness: targeting with
 segments).
 
-``meta`` holds ``spec``, the specification that the answers follow, and ``sets``, the flag sets
+``meta`` holds ``spec``, the specification that the responses follow, and ``sets``, the flag sets
 asked for, where there are any. The revision is ``ff.t``, a change number: milliseconds since the
 epoch. There is no ETag: each fetch is a whole one. It is refused where segments hold more than
 ``split_api.MAX_KEYS`` keys; what is published then stays.
@@ -29,15 +29,15 @@ import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import ConfigurationError, MalformedAnswerError
-from storesync.model import Answer, FlagSet
+from storesync.errors import ConfigurationError, MalformedResponseError
+from storesync.model import FetchResult, FlagSet
 from storesync.providers import common
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Notice, Source, WebhookRequest
+    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 """What a compressed webhook may inflate to: as much as API Gateway takes uncompressed."""
@@ -56,7 +56,7 @@ _REFERENCES = {
 """Section, field and name of what a matcher asks for, by its type."""
 _SECTIONS = {"standard": "segments", "rule-based": "rule_based_segments"}
 """By the type of what a rule-based segment excludes."""
-_WANTED = re.compile(r"change/([0-9]{1,16})")
+_REQUIRED = re.compile(r"change/([0-9]{1,16})")
 _FLAG_SET = re.compile(r"[a-z0-9][_a-z0-9]{0,49}")
 
 
@@ -72,23 +72,25 @@ class Split:
     accepted_status = 200
     default_base_url = "https://sdk.split.io/api"
     options = ("sets",)
-    hook_options = ("environment",)
+    webhook_options = ("environment",)
     needs_key = True
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret in the URL: Split signs nothing, and its form takes only a URL."""
-        if hook.method not in self.methods:
-            raise common.wrong_method(hook, self.title, self.methods)
-        common.check_secret([request.token], hook, self.title, "the URL")
+        if webhook.method not in self.methods:
+            raise common.wrong_method(webhook, self.title, self.methods)
+        common.check_secret([request.token], webhook, self.title, "the URL")
 
-    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
-        """Ring for any body, except for the event of another environment.
+    def required_revisions(
+        self, request: WebhookRequest, webhook: WebhookConfig
+    ) -> tuple[str, ...] | None:
+        """Accept any body, except for the event of another environment.
 
         An event names its environment and nothing of the project. Only where it is ours for sure
         is its change number one that our flags will reach.
         """
         event = _event(request)
-        ours = hook.options.get("environment")
+        ours = webhook.options.get("environment")
         theirs = event.get("environmentName")
         if ours and isinstance(theirs, str) and theirs and theirs != ours:
             return None
@@ -101,14 +103,14 @@ class Split:
         number = _event(request).get("changeNumber")
         return str(number) if common.is_version(number) else ""
 
-    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Return None: no event of AWS tells of Split."""
         del event
         return None
 
     def fetch(
-        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
+        self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
         """Fetch flags, rule-based segments and segments of the SDK key's environment.
 
         Raises:
@@ -119,7 +121,7 @@ class Split:
         del etag  # Split knows none.
         sets = _flag_sets(source)
         api = SplitApi(source, http, self.default_base_url)
-        found = api.definitions(sets, _newest(missed))
+        found = api.definitions(sets, _newest(unmet))
         names = _segment_names(found.flags, found.rule_based)
         segments = {
             name: {"name": name, "keys": keys} for name, keys in api.segments(names).items()
@@ -130,15 +132,15 @@ class Split:
             "segments": segments,
         }
         meta = {"spec": found.spec, **({"sets": sets} if sets else {})}
-        return Answer(FlagSet(self.name, sections, meta, max(found.till, 0)))
+        return FetchResult(FlagSet(self.name, sections, meta, max(found.till, 0)))
 
-    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
         """Compare change numbers: that of all flags is the highest of any."""
         del item  # Deleted flags have none left to look at.
-        number = _WANTED.fullmatch(wanted)
+        number = _REQUIRED.fullmatch(required)
         return number is None or revision >= int(number[1])
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Compare change numbers, as long as both count the same thing: the same flag sets."""
         same = old.meta.get("sets") == new.meta.get("sets")
         return same and 0 < new.revision < old.revision
@@ -193,9 +195,9 @@ def _inflated(body: bytes) -> bytes:
     return plain
 
 
-def _newest(missed: tuple[str, ...]) -> str:
-    """Return the highest change number that an earlier answer fell short of, or an empty text."""
-    numbers = [int(match[1]) for match in map(_WANTED.fullmatch, missed) if match]
+def _newest(unmet: tuple[str, ...]) -> str:
+    """Return the highest change number that an earlier response fell short of, or an empty text."""
+    numbers = [int(match[1]) for match in map(_REQUIRED.fullmatch, unmet) if match]
     return str(max(numbers)) if numbers else ""
 
 
@@ -264,5 +266,5 @@ def _objects(what: str, name: str, field: str, items: object) -> list[dict[str, 
     return items
 
 
-def _malformed(what: str, name: str, problem: str) -> MalformedAnswerError:
-    return MalformedAnswerError(f"Split: {what} {name[:64]!r} {problem}")
+def _malformed(what: str, name: str, problem: str) -> MalformedResponseError:
+    return MalformedResponseError(f"Split: {what} {name[:64]!r} {problem}")

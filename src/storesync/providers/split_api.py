@@ -19,16 +19,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from storesync.answers import (
-    check_parsed_bytes,
-    parse_object,
-    parsed_bytes,
-    raise_for_status,
-)
 from storesync.errors import (
     CredentialsRefusedError,
     EndpointNotFoundError,
-    MalformedAnswerError,
+    MalformedResponseError,
     ProviderUnavailableError,
 )
 from storesync.providers import common
@@ -41,19 +35,25 @@ from storesync.providers.split_pages import (
     parse_rule_based,
     parse_segment,
 )
+from storesync.responses import (
+    check_parsed_bytes,
+    parse_object,
+    parsed_bytes,
+    raise_for_status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from storesync.answers import HttpAnswer
     from storesync.errors import ProviderError
     from storesync.http import HttpClient
     from storesync.model import Source
+    from storesync.responses import HttpResponse
 
 SPEC = "1.3"
 """The specification of flags that is asked for: with rule-based segments."""
 OLD_SPEC = "1.2"
-"""What an answer in the older shape (``splits``, ``since``, ``till``) follows at the most."""
+"""What a response in the older shape (``splits``, ``since``, ``till``) follows at the most."""
 
 MAX_PAGES = 100
 """Pages of one list; a provider that never comes to an end must not be asked for ever."""
@@ -63,7 +63,7 @@ MAX_KEYS = 500_000
 """Keys of all segments together. With 36 characters each they take 43 MB (measured: 121 MB for the
 whole process that fetches and publishes them), with 128 characters twice as much."""
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
-"""Bytes of all answers about segments, inflated: the same for keys of 128 characters."""
+"""Bytes of all responds about segments, inflated: the same for keys of 128 characters."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 400, 401, 403, 404, 414
 _NOT_MODIFIED = 304
@@ -97,7 +97,7 @@ class SplitApi:
 
         Args:
             sets: Flag sets, sorted; empty for all flags.
-            bypass: A change number that an earlier answer fell short of, to get past the CDN.
+            bypass: A change number that an earlier response fell short of, to get past the CDN.
 
         Raises:
             ProviderError: one of its subclasses, by what a retry could change.
@@ -110,12 +110,12 @@ class SplitApi:
             query = {"s": SPEC, "since": str(since), "rbSince": str(rb_since)}
             query |= {"sets": ",".join(sets)} if sets else {}
             query |= {"till": bypass} if bypass else {}
-            answer = self._get("/splitChanges", query)
-            size += len(answer.body)
+            response = self._get("/splitChanges", query)
+            size += len(response.body)
             _check_size(size, self._http.limits.max_body_bytes)
-            self._parsed_bytes += parsed_bytes(answer.body)
+            self._parsed_bytes += parsed_bytes(response.body)
             check_parsed_bytes(self._parsed_bytes, self._http.limits.max_parsed_bytes)
-            document = parse_object(answer, TITLE)
+            document = parse_object(response, TITLE)
             if "ff" in document:
                 page = parse(document["ff"], "ff", ("d", "s", "t"), since)
             else:
@@ -152,15 +152,15 @@ class SplitApi:
         keys: set[str] = set()
         since = BEGINNING
         for _ in range(MAX_PAGES):
-            answer = self._get(path, {"since": str(since)}, segment=name)
-            # One by one: eight answers as bytes take little, eight parsed at once may not.
+            response = self._get(path, {"since": str(since)}, segment=name)
+            # One by one: eight responds as bytes take little, eight parsed at once may not.
             with self._lock:
-                self._bytes += len(answer.body)
+                self._bytes += len(response.body)
                 self._check_allowance(self._bytes, MAX_SEGMENT_BYTES, "bytes")
-                needed = self._parsed_bytes + parsed_bytes(answer.body)
+                needed = self._parsed_bytes + parsed_bytes(response.body)
                 check_parsed_bytes(needed, self._http.limits.max_parsed_bytes)
-                document = parse_object(answer, TITLE)
-                del answer
+                document = parse_object(response, TITLE)
+                del response
                 page = parse_segment(document, name, since)
                 before = len(keys)
                 keys.update(page.items)
@@ -182,7 +182,7 @@ class SplitApi:
         )
         raise EndpointNotFoundError(message)
 
-    def _get(self, path: str, query: Mapping[str, str], *, segment: str = "") -> HttpAnswer:
+    def _get(self, path: str, query: Mapping[str, str], *, segment: str = "") -> HttpResponse:
         """Send one request, with what is left of the time."""
         url = common.endpoint(self._source, self._default, path, query)
         headers = {
@@ -192,18 +192,18 @@ class SplitApi:
         left = round(self._end - monotonic(), 2)
         if left <= 0:
             total_s = self._http.limits.total_s
-            message = f"{TITLE} did not answer all that belongs to a set within {total_s:g} s"
+            message = f"{TITLE} did not respond all that belongs to a set within {total_s:g} s"
             raise ProviderUnavailableError(message)
         http = self._http.within(left)
-        answer = http.get(url, headers, allow_http=self._source.allow_http)
-        problem = self._explain(answer.status, segment)
+        response = http.get(url, headers, allow_http=self._source.allow_http)
+        problem = self._explain(response.status, segment)
         if problem is not None:
             raise problem
-        raise_for_status(answer, self._source.name, TITLE)
-        if answer.status == _NOT_MODIFIED:
-            message = f"{TITLE} answered 304 to a request without an ETag"
-            raise MalformedAnswerError(message)
-        return answer
+        raise_for_status(response, self._source.name, TITLE)
+        if response.status == _NOT_MODIFIED:
+            message = f"{TITLE} responded with 304 to a request without an ETag"
+            raise MalformedResponseError(message)
+        return response
 
     def _explain(self, status: int, segment: str) -> ProviderError | None:
         """Return the error of a status that means something of its own here.
@@ -226,26 +226,27 @@ class SplitApi:
         if status == _NOT_FOUND:
             what = f"segment {segment[:32]!r}" if segment else "flags"
             return EndpointNotFoundError(
-                f"{TITLE} answered 404 to a request for {what}: check the key (an unknown one is "
-                f"answered so, too) and base_url (an SDK's ends in /api) in {credentials}"
+                f"{TITLE} responded with 404 to a request for {what}: check the key "
+                f"(Split does so for an unknown one, too) and base_url (an SDK's ends in /api) in "
+                f"{credentials}"
             )
         if status == _URI_TOO_LONG:
             return EndpointNotFoundError(
-                f"{TITLE} answered 414: the option sets names too many flag sets for one request; "
-                f"name fewer in the SSM parameter <prefix>/sources/{name}"
+                f"{TITLE} responded with 414: the option sets names too many flag sets for one "
+                f"request; name fewer in the SSM parameter <prefix>/sources/{name}"
             )
         if status == _BAD_REQUEST and self._source.base_url.rstrip("/") not in {"", self._default}:
             return EndpointNotFoundError(
-                f"the Split Proxy of source {name!r} answered 400, as one does that is too old "
-                f"for spec {SPEC}: update it, or take base_url out of {credentials}"
+                f"the Split Proxy of source {name!r} responded with 400, as one does that is too "
+                f"old for spec {SPEC}: update it, or take base_url out of {credentials}"
             )
         return None
 
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        message = f"the answers are larger than {limit} bytes inflated, together"
-        raise MalformedAnswerError(message)
+        message = f"the responses are larger than {limit} bytes inflated, together"
+        raise MalformedResponseError(message)
 
 
 def _endless(what: str) -> ProviderUnavailableError:

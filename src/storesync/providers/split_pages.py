@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from storesync.errors import MalformedAnswerError
+from storesync.errors import MalformedResponseError
 from storesync.providers import common
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ def parse(part: object, name: str, fields: tuple[str, str, str], asked: int) -> 
     """Read one page: a list of items (null: none), where it begins, and up to where it goes."""
     items, begins, ends = fields
     if not isinstance(part, dict) or not {items, begins, ends} <= part.keys():
-        message = f"{TITLE} answered without a whole {name or 'ff'!r}: no flag set"
-        raise MalformedAnswerError(message)
+        message = f"{TITLE} responded without a whole {name or 'ff'!r}: no flag set"
+        raise MalformedResponseError(message)
     listed = [] if part[items] is None else part[items]
     if not isinstance(listed, list):
-        message = f"{TITLE} answered with {items!r} that is no list: no flag set"
-        raise MalformedAnswerError(message)
+        message = f"{TITLE} responded with {items!r} that is no list: no flag set"
+        raise MalformedResponseError(message)
     since, till = part[begins], part[ends]
     if not (_is_change_number(since) and _is_change_number(till)) or till < asked:
-        message = f"{TITLE} answered with {begins!r} or {ends!r} that is no later change number"
-        raise MalformedAnswerError(message)
-    # A proxy that has only whole sets answers with since=-1 each time: nothing newer, either.
+        message = f"{TITLE} responded with {begins!r} or {ends!r} that is no later change number"
+        raise MalformedResponseError(message)
+    # A proxy that has only whole sets responds with since=-1 each time: nothing newer, either.
     return Page(listed, till, last=till in {since, asked})
 
 
@@ -52,14 +52,14 @@ def parse_rule_based(document: Mapping[str, Any], asked: int) -> Page:
 def parse_segment(document: Mapping[str, Any], name: str, asked: int) -> Page:
     """Read one page of a segment; its items are the keys added."""
     if document.get("name") != name:
-        message = f"{TITLE} answered with something else than segment {name[:64]!r}"
-        raise MalformedAnswerError(message)
+        message = f"{TITLE} responded with something else than segment {name[:64]!r}"
+        raise MalformedResponseError(message)
     page = parse(document, name, ("added", "since", "till"), asked)
     removed = document.get("removed")
     odd = removed is not None and not isinstance(removed, list)
     if odd or not all(map(common.is_key, page.items)) or not all(map(common.is_key, removed or ())):
         message = f"{TITLE}: segment {name[:64]!r} holds something that is no key"
-        raise MalformedAnswerError(message)
+        raise MalformedResponseError(message)
     return page
 
 
@@ -68,18 +68,18 @@ def _is_change_number(value: object) -> bool:
 
 
 def apply(
-    known: dict[str, Any], items: list[Any], what: str, wanted: Callable[[dict[str, Any]], bool]
+    known: dict[str, Any], items: list[Any], what: str, required: Callable[[dict[str, Any]], bool]
 ) -> None:
     """Take over what a page brings: what is not active or not wanted is gone."""
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not common.is_key(name):
-            message = f"{TITLE} answered with a {what} without a name"
-            raise MalformedAnswerError(message)
+            message = f"{TITLE} responded with a {what} without a name"
+            raise MalformedResponseError(message)
         if not isinstance(item.get("status"), str):
             message = f"{TITLE}: {what} {name[:64]!r} has no status"
-            raise MalformedAnswerError(message)
-        if item["status"] == "ACTIVE" and wanted(item):
+            raise MalformedResponseError(message)
+        if item["status"] == "ACTIVE" and required(item):
             known[name] = item
         else:
             known.pop(name, None)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import ConfigurationError, CredentialsRefusedError, MalformedAnswerError
-from storesync.model import Answer, FlagSet
+from storesync.errors import ConfigurationError, CredentialsRefusedError, MalformedResponseError
+from storesync.model import FetchResult, FlagSet
 from storesync.providers import common
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import Hook, Notice, Source, WebhookRequest
+    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
 
 CLIENT_SPEC = "5.2.0"
 """From 4.2.0 on the server sends segments apart instead of copying them into every strategy."""
@@ -36,35 +36,37 @@ class Unleash:
     accepted_status = 202
     default_base_url = ""
     options = ("environment", "app_name")
-    hook_options = ("environment",)
+    webhook_options = ("environment",)
     needs_key = True
 
-    def verify(self, request: WebhookRequest, hook: Hook) -> None:
+    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret; Unleash signs nothing.
 
         The ``Authorization`` that one types into Unleash is sent as it is, so the secret passes
         with and without ``Bearer`` in front of it.
         """
-        if hook.method == "authorization":
+        if webhook.method == "authorization":
             given = request.headers.get("authorization", "")
             both = (given, given.removeprefix(_BEARER))
-            common.check_secret(both, hook, self.title, "the header Authorization")
-        elif hook.method == "header":
-            given = request.headers.get(_header_name(hook), "")
-            common.check_secret([given], hook, self.title, "the configured header")
-        elif hook.method == "url":
-            common.check_secret([request.token], hook, self.title, "the URL")
+            common.check_secret(both, webhook, self.title, "the header Authorization")
+        elif webhook.method == "header":
+            given = request.headers.get(_header_name(webhook), "")
+            common.check_secret([given], webhook, self.title, "the configured header")
+        elif webhook.method == "url":
+            common.check_secret([request.token], webhook, self.title, "the URL")
         else:
-            raise common.wrong_method(hook, self.title, self.methods)
+            raise common.wrong_method(webhook, self.title, self.methods)
 
-    def ring(self, request: WebhookRequest, hook: Hook) -> tuple[str, ...] | None:
-        """Ring for any body: people write templates for it, so nothing in it can be required.
+    def required_revisions(
+        self, request: WebhookRequest, webhook: WebhookConfig
+    ) -> tuple[str, ...] | None:
+        """Accept any body: operators write templates for it, so nothing in it is required.
 
         Only an event that names another environment is left alone: it changes nothing in what
         this environment's token is served. Events without one concern every environment.
         """
         event = _event(request)
-        ours = hook.options.get("environment")
+        ours = webhook.options.get("environment")
         theirs = event.get("environment")
         if ours and isinstance(theirs, str) and theirs and theirs != ours:
             return None
@@ -76,21 +78,21 @@ class Unleash:
         number = _event(request).get("id")
         return str(number) if common.is_version(number) else ""
 
-    def notice(self, event: Mapping[str, Any]) -> Notice | None:
+    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Return None: no event of AWS tells of Unleash."""
         del event
         return None
 
     def fetch(
-        self, source: Source, http: HttpClient, etag: str, *, missed: tuple[str, ...] = ()
-    ) -> Answer:
+        self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
+    ) -> FetchResult:
         """Fetch features and segments of the environment that the token belongs to.
 
         Raises:
             CredentialsRefusedError: the token belongs to no environment, or to another one than
                 the source's options name.
         """
-        del missed  # no cache lies in between
+        del unmet  # no cache lies in between
         path = "/api/client/features"
         url = common.endpoint(source, self.default_base_url, "", {})
         # People copy the address from their SDK, which wants /api, or from the browser.
@@ -99,20 +101,20 @@ class Unleash:
             source, http, url, _HEADERS, etag=etag, title=self.title
         )
         if document is None:
-            return Answer(None, etag)
+            return FetchResult(None, etag)
         flag_set = _flag_set(document, source.options)
         _check_environment(source, flag_set.meta.get("query"))
-        return Answer(flag_set, etag)
+        return FetchResult(flag_set, etag)
 
-    def reached(self, wanted: str, revision: int, item: Callable[[str, str], Any]) -> bool:
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
         """Compare revisions; a server or Edge that tells none cannot be waited for."""
         del item  # Unleash numbers sets, not items.
-        what, _, number = wanted.partition("/")
+        what, _, number = required.partition("/")
         if what != "revision" or not (number.isascii() and number.isdigit()):
             return True
         return revision == 0 or revision >= int(number)
 
-    def regressed(self, old: FlagSet, new: FlagSet) -> bool:
+    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Compare revisions, as long as both count the same thing: the same query of a token."""
         same = old.meta.get("queryHash") == new.meta.get("queryHash")
         return same and 0 < new.revision < old.revision
@@ -129,10 +131,10 @@ class Unleash:
         return frozenset(_members(constraints if isinstance(constraints, list) else []))
 
 
-def _header_name(hook: Hook) -> str:
-    name = hook.header.strip().lower()
+def _header_name(webhook: WebhookConfig) -> str:
+    name = webhook.header.strip().lower()
     if not name:
-        message = f"the SSM parameter <prefix>/webhooks/{hook.source} names no header to look at"
+        message = f"the SSM parameter <prefix>/webhooks/{webhook.source} names no header to look at"
         raise ConfigurationError(message)
     return name
 
@@ -191,14 +193,14 @@ def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSe
 def _check_environment(source: Source, query: object) -> None:
     """Refuse the flags of an environment that nobody asked for.
 
-    A server answers an admin token, too: with the flags of its default environment, as the one
+    A server responses an admin token, too: with the flags of its default environment, as the one
     kind of token whose query names none. Unleash Edge and other proxies may pass no query on.
     """
     if not isinstance(query, dict):
         return
     theirs, ours = query.get("environment"), source.options.get("environment")
     if not isinstance(theirs, str) or not theirs:
-        what = "an answer that names no environment, as to an admin token"
+        what = "a response that names no environment, as to an admin token"
         remedy = "use a backend (client) token of the environment"
     elif ours and theirs != ours:
         what = f"the flags of environment {theirs[:64]!r} instead of {ours!r}"
@@ -214,22 +216,22 @@ def _check_environment(source: Source, query: object) -> None:
 def _by_name(items: object, key: str, what: str, needs: str) -> dict[str, Any]:
     """Return a list's items by name, after checking what everything else relies on."""
     if not isinstance(items, list):
-        message = f"Unleash answered without a list of {what}s: no flag set"
-        raise MalformedAnswerError(message)
+        message = f"Unleash responded without a list of {what}s: no flag set"
+        raise MalformedResponseError(message)
     found: dict[str, Any] = {}
     for item in items:
         name = item.get(key) if isinstance(item, dict) else None
         if key == "id" and common.is_version(name):
             name = str(name)
         if not common.is_key(name):
-            message = f"Unleash answered with a {what} without {key!r}"
-            raise MalformedAnswerError(message)
+            message = f"Unleash responded with a {what} without {key!r}"
+            raise MalformedResponseError(message)
         if name in found:
-            message = f"Unleash answered with {what} {name[:64]!r} twice"
-            raise MalformedAnswerError(message)
+            message = f"Unleash responded with {what} {name[:64]!r} twice"
+            raise MalformedResponseError(message)
         if not isinstance(item.get(needs), list):
             message = f"Unleash: {what} {name[:64]!r} has no list of {needs}"
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
         found[name] = item
     return found
 
@@ -238,17 +240,17 @@ def _check_strategy(flag: str, strategy: object, segments: Mapping[str, Any]) ->
     """Refuse a strategy that names a segment which is not there: it would turn the flag off."""
     if not isinstance(strategy, dict):
         message = f"Unleash: feature {flag[:64]!r} has a strategy that is none"
-        raise MalformedAnswerError(message)
+        raise MalformedResponseError(message)
     named = strategy.get("segments") or []
     if not isinstance(named, list):
         message = f"Unleash: feature {flag[:64]!r} has no list of segments"
-        raise MalformedAnswerError(message)
+        raise MalformedResponseError(message)
     for identifier in named:
         if str(identifier) not in segments:
             message = (
-                f"Unleash: feature {flag[:64]!r} needs a segment that the answer does not hold"
+                f"Unleash: feature {flag[:64]!r} needs a segment that the response does not hold"
             )
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
 
 
 def _members(constraints: list[Any]) -> Iterator[str]:

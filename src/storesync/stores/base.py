@@ -1,7 +1,7 @@
 """What a store must be able to do: little, so that all rules of publishing live in one place.
 
 Everything that changes what readers see goes through :meth:`Store.commit`: one atomic step that
-holds a condition against the pulse. The rules, which condition for which step, are the
+holds a condition against the source state. The rules, which condition for which step, are the
 pipeline's; a store only has to be atomic.
 """
 
@@ -14,37 +14,37 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from flagstore.layout import Key, Publication, Pulse, Record, Value
+    from flagstore.layout import Key, Publication, Record, SourceState, Value
 
     Sets = Mapping[str, Value | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
-    """A condition against the pulse; every part that is given must hold."""
+class Condition:
+    """A condition against the source state; every part that is given must hold."""
 
-    ticket: int | None = None
+    token: int | None = None
     """The last completed check is still this one (0: none yet)."""
     check_nonce: str | None = None
     """And has this nonce."""
     published: int | None = None
-    """What is published is still this ticket's."""
+    """What is published is still this fencing token's."""
     nonce: str | None = None
     """And has this nonce."""
-    drawn: int | None = None
-    """So many tickets have been drawn: the store has not lost this one."""
+    issued: int | None = None
+    """So many fencing tokens have been issued: the store has not lost this one."""
     unpinned_at: int | None = None
     """The source is not pinned at this moment (milliseconds since the epoch)."""
 
     @classmethod
-    def while_published(cls, publication: Publication) -> Fence:
+    def while_published(cls, publication: Publication) -> Condition:
         """Hold as long as nothing else is published."""
-        return cls(published=publication.ticket, nonce=publication.nonce)
+        return cls(published=publication.token, nonce=publication.nonce)
 
     def equal(self) -> dict[str, int | str]:
         """Return the attributes that must have these values; 0 and "" are absent ones."""
         values: dict[str, int | str | None] = {
-            "ticket": self.ticket,
+            "token": self.token,
             "check_nonce": self.check_nonce,
             "published": self.published,
             "nonce": self.nonce,
@@ -86,7 +86,7 @@ Write = Put | Delete | Expire
 NONCE_BYTES = 8
 """Random bytes of a nonce, which is these in hex."""
 COMMIT_WRITES = 99
-"""Writes that one commit takes beside the pulse (DynamoDB: 100 actions a transaction)."""
+"""Writes that one commit takes beside the source state (DynamoDB: 100 actions a transaction)."""
 COMMIT_KB = 450
 """KB of records that one commit writes or removes. A transaction of DynamoDB takes two write units
 for each, and a partition gives 1,000 a second; what would take more might never get through."""
@@ -131,24 +131,26 @@ class Store(Protocol):
     """Where flag sets are kept. All reads are consistent.
 
     Every method raises :class:`~storesync.errors.StoreError` when the store fails, and
-    :class:`~storesync.errors.OutOfTimeError` when the time budget ends first.
+    :class:`~storesync.errors.OutOfTimeError` when the deadline ends first.
     """
 
-    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw the next ticket and a nonce, and return it with the pulse, in one atomic step.
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Take the next token and a nonce, and return it with the source state, in one atomic step.
 
         A counter that is missing starts at ``floor`` (the clock's seconds), so that a store or
-        source that was made again never hands out smaller tickets.
+        source that was made again never hands out smaller fencing tokens.
         """
 
-    def pulse(self, source: str) -> Pulse:
-        """Return the pulse; an empty one for a source that has never been drawn for."""
+    def state(self, source: str) -> SourceState:
+        """Return the source state; an empty one for a source that has never been synced."""
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
-        """Set attributes of the pulse (None removes) and do all writes, or nothing of it.
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
+        """Set attributes of the source state (None removes) and do all writes, or nothing of it.
 
         Raises:
-            FenceLostError: if the fence does not hold; carries the pulse.
+            ConditionFailedError: if the condition does not hold; carries the source state.
         """
 
     def count_rows(self, source: str) -> int | None:

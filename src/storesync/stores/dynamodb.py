@@ -1,7 +1,7 @@
 """The store on DynamoDB: one table, keys ``namespace`` and ``key``.
 
 Retries are botocore's for throttling and broken connections, and this module's for what botocore
-leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with the time budget.
+leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with the deadline.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flagstore import layout
-from flagstore.layout import Key, Pulse
-from storesync.errors import FenceLostError, StoreError
-from storesync.stores.base import NONCE_BYTES, Delete, Fence, Put, Write, commits, write_kb
+from flagstore.layout import Key, SourceState
+from storesync.errors import ConditionFailedError, StoreError
+from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from flagstore.layout import Record
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
     from storesync.stores.base import Sets
 
 BATCH_ITEMS = 25
@@ -64,12 +64,12 @@ def from_item(item: Mapping[str, Any]) -> Record:
 
 
 class DynamoDBStore:
-    """Flag sets in one DynamoDB table. One instance serves one sync: it knows its time budget."""
+    """Flag sets in one DynamoDB table. One instance serves one sync: it knows its deadline."""
 
-    def __init__(self, client: DynamoDBClient, table: str, budget: Budget) -> None:
+    def __init__(self, client: DynamoDBClient, table: str, deadline: Deadline) -> None:
         self._client = client
         self._table = table
-        self._budget = budget
+        self._deadline = deadline
         self._paid_at: dict[str, float] = {}
         """When each partition will have had the time for what was written to it."""
         self.resent = 0
@@ -80,10 +80,10 @@ class DynamoDBStore:
     def read(self, key: Key) -> Record | None:
         """Return one record."""
         with _store_errors(f"reading {key.namespace}"):
-            answer = self._client.get_item(
+            reply = self._client.get_item(
                 TableName=self._table, Key=to_item(key._asdict()), ConsistentRead=True
             )
-        return from_item(answer["Item"]) if "Item" in answer else None
+        return from_item(reply["Item"]) if "Item" in reply else None
 
     def count_rows(self, source: str) -> None:
         """Return None: no single row is ever lost."""
@@ -101,46 +101,48 @@ class DynamoDBStore:
         }
         while True:
             with _store_errors(f"reading {namespace}"):
-                answer = self._client.query(**arguments)
-            yield from map(from_item, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
+                reply = self._client.query(**arguments)
+            yield from map(from_item, reply["Items"])
+            if "LastEvaluatedKey" not in reply:
                 return
-            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            arguments["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
-    def pulse(self, source: str) -> Pulse:
-        """Return the pulse."""
-        return Pulse.from_record(self.read(layout.pulse_key(source)) or {})
+    def state(self, source: str) -> SourceState:
+        """Return the source state."""
+        return SourceState.from_record(self.read(layout.state_key(source)) or {})
 
     # -- writing --------------------------------------------------------------------------------
 
-    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw the next ticket: one UpdateItem that returns the whole pulse."""
-        answer = self._without_conflict(
-            "drawing a ticket",
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Take the next fencing token: one UpdateItem that returns the whole source state."""
+        reply = self._without_conflict(
+            "drawing a fencing token",
             lambda: self._client.update_item(
                 TableName=self._table,
-                Key=to_item(layout.pulse_key(source)._asdict()),
+                Key=to_item(layout.state_key(source)._asdict()),
                 UpdateExpression=(
-                    "SET #drawn = if_not_exists(#drawn, :floor) + :one, #nonce = :nonce"
+                    "SET #issued = if_not_exists(#issued, :floor) + :one, #nonce = :nonce"
                 ),
-                ExpressionAttributeNames={"#drawn": "drawn", "#nonce": "drawn_nonce"},
+                ExpressionAttributeNames={"#issued": "issued", "#nonce": "issued_nonce"},
                 ExpressionAttributeValues=to_item(
                     {":floor": floor, ":one": 1, ":nonce": token_hex(NONCE_BYTES)}
                 ),
                 ReturnValues="ALL_NEW",
             ),
         )
-        pulse = Pulse.from_record(from_item(answer["Attributes"]))
-        return pulse.drawn, pulse
+        state = SourceState.from_record(from_item(reply["Attributes"]))
+        return state.issued, state
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+    def commit(
+        self, source: str, state_condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
         """Do it in one UpdateItem, or in one transaction where records are written as well."""
-        pulse = self._on_pulse(source, fence, sets)
+        state = self._on_state(source, state_condition, sets)
         if not writes:
-            self._without_conflict("completing a check", lambda: self._client.update_item(**pulse))
+            self._without_conflict("completing a check", lambda: self._client.update_item(**state))
             return
         self._pace(writes, units=2)
-        step = {"Update": pulse} if sets else {"ConditionCheck": pulse}
+        step = {"Update": state} if sets else {"ConditionCheck": state}
         items: Any = [step, *map(self._action, writes)]
         self._without_conflict(
             "publishing", lambda: self._client.transact_write_items(TransactItems=items)
@@ -153,9 +155,9 @@ class DynamoDBStore:
             left: list[Any] = [{"PutRequest": {"Item": to_item(put.record)}} for put in batch]
             attempt = 0
             while left:
-                with _store_errors("writing pieces"):
-                    answer = self._client.batch_write_item(RequestItems={self._table: left})
-                before, left = len(left), answer["UnprocessedItems"].get(self._table, [])
+                with _store_errors("writing chunks"):
+                    reply = self._client.batch_write_item(RequestItems={self._table: left})
+                before, left = len(left), reply["UnprocessedItems"].get(self._table, [])
                 if left:
                     self.resent += len(left)
                     attempt = 0 if len(left) < before else attempt + 1
@@ -167,32 +169,32 @@ class DynamoDBStore:
         for write in writes:
             namespace = _namespace(write)
             costs[namespace] = costs.get(namespace, 0) + units * write_kb(write) / PARTITION_UNITS
-        now = self._budget.clock.monotonic()
+        now = self._deadline.clock.monotonic()
         # What takes more than a second's units waits for an empty partition, which is all it can.
         waits = [
             self._paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
         ]
         if (wait := max(waits, default=0.0)) > 0:
-            self._budget.wait(wait, "giving a partition of DynamoDB time")
+            self._deadline.wait(wait, "giving a partition of DynamoDB time")
             now += wait
         for name, cost in costs.items():
             self._paid_at[name] = max(now, self._paid_at.get(name, now)) + cost
 
-    def _on_pulse(self, source: str, fence: Fence, sets: Sets) -> dict[str, Any]:
-        """Return the arguments that hold the fence against the pulse and set its attributes."""
+    def _on_state(self, source: str, state_condition: Condition, sets: Sets) -> dict[str, Any]:
+        """Return the arguments that hold the condition against the state and set its attributes."""
         names: dict[str, str] = {}
         values: dict[str, Any] = {}
         conditions = []
-        for name, expected in fence.equal().items():
+        for name, expected in state_condition.equal().items():
             names[f"#{name}"] = name
             conditions.append(_equals(name, expected, values))
-        if fence.drawn is not None:
-            names["#drawn"] = "drawn"
-            values[":least"] = to_attribute(fence.drawn)
-            conditions.append("#drawn >= :least")
-        if fence.unpinned_at is not None:
+        if state_condition.issued is not None:
+            names["#issued"] = "issued"
+            values[":least"] = to_attribute(state_condition.issued)
+            conditions.append("#issued >= :least")
+        if state_condition.unpinned_at is not None:
             names["#pinned"] = "pinned"
-            values[":unpinned"] = to_attribute(fence.unpinned_at)
+            values[":unpinned"] = to_attribute(state_condition.unpinned_at)
             conditions.append("(attribute_not_exists(#pinned) OR #pinned <= :unpinned)")
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
@@ -200,7 +202,7 @@ class DynamoDBStore:
         values |= {f":{name}": to_attribute(value) for name, value in changed.items()}
         arguments = {
             "TableName": self._table,
-            "Key": to_item(layout.pulse_key(source)._asdict()),
+            "Key": to_item(layout.state_key(source)._asdict()),
             "ConditionExpression": " AND ".join(conditions),
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": values,
@@ -227,7 +229,7 @@ class DynamoDBStore:
         return {
             "Update": place
             | {
-                # Not conditional: a piece that is already gone leaves a stub that expires too.
+                # Not conditional: a chunk that is already gone leaves a stub that expires too.
                 "UpdateExpression": "SET expires_at = if_not_exists(expires_at, :at)",
                 "ExpressionAttributeValues": {":at": {"N": str(write.at_s)}},
             }
@@ -248,7 +250,7 @@ class DynamoDBStore:
             attempt += 1
 
     def _back_off(self, attempt: int, purpose: str) -> None:
-        self._budget.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
+        self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
 
 
 def _namespace(write: Write) -> str:
@@ -278,23 +280,23 @@ def _reasons(error: ClientError) -> list[Mapping[str, Any]]:
 
 @contextmanager
 def _store_errors(purpose: str) -> Iterator[None]:
-    """Turn botocore's errors into ours: a lost fence with its pulse, anything else named."""
+    """Turn botocore's errors into ours: a lost condition with its state, anything else named."""
     try:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
-            raise FenceLostError(_pulse_of(error.response.get("Item"))) from error  # type: ignore[arg-type] # absent in the stubs
+            raise ConditionFailedError(_state_of(error.response.get("Item"))) from error  # type: ignore[arg-type] # absent in the stubs
         for reason in _reasons(error):
             if reason.get("Code") == "ConditionalCheckFailed":
-                raise FenceLostError(_pulse_of(reason.get("Item"))) from error
+                raise ConditionFailedError(_state_of(reason.get("Item"))) from error
         remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-        message = f"{purpose}: DynamoDB answered {code}{remedy}"
+        message = f"{purpose}: DynamoDB responded {code}{remedy}"
         raise StoreError(message) from error
     except BotoCoreError as error:
         message = f"{purpose}: {type(error).__name__}"
         raise StoreError(message) from error
 
 
-def _pulse_of(item: Mapping[str, Any] | None) -> Pulse:
-    return Pulse.from_record(from_item(item or {}))
+def _state_of(item: Mapping[str, Any] | None) -> SourceState:
+    return SourceState.from_record(from_item(item or {}))

@@ -9,7 +9,7 @@ from storesync.stores.dynamodb import DynamoDBStore
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
     from storesync.model import Secret, Source
     from storesync.stores.redis import RedisStore
     from storesync.stores.redis_client import Server
@@ -35,14 +35,14 @@ class Stores:
         self._redis_ca_file = redis_ca_file
         self._servers: dict[Secret, Server] = {}
 
-    def open(self, source: Source, budget: Budget) -> OpenStore:
+    def open(self, source: Source, deadline: Deadline) -> OpenStore:
         """Return the store of a source, for one sync.
 
         Raises:
             ConfigurationError: if the URL of Redis or the file of authorities is invalid.
         """
         if source.store == "dynamodb":
-            return DynamoDBStore(self.table_client, self._table, budget)
+            return DynamoDBStore(self.table_client, self._table, deadline)
         # 100 ms that a deployment without Redis need not pay.
         from storesync.stores.redis import RedisStore  # noqa: PLC0415
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415
@@ -50,4 +50,4 @@ class Stores:
         if source.store_url not in self._servers:
             url = source.store_url.reveal()
             self._servers[source.store_url] = open_redis(url, ca_file=self._redis_ca_file)
-        return RedisStore(self._servers[source.store_url], budget, native=source.native_rows)
+        return RedisStore(self._servers[source.store_url], deadline, native=source.native_rows)

@@ -5,8 +5,8 @@ Where records lie says :mod:`flagstore.stores.redis_layout`, where LaunchDarkly'
 Nothing outside of ``flagstore:{<source>}:`` is read or written, but for those rows; no command
 walks over the database.
 
-A script that is sent again because its answer was lost finds its own ticket in the pulse and
-loses the fence to itself, as with DynamoDB.
+A script that is sent again because its response was lost finds its own fencing token in the source
+state and loses the condition to itself, as with DynamoDB.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
-from flagstore.layout import Key, Pulse
+from flagstore.layout import Key, SourceState
 from flagstore.stores.redis_layout import index_name, record_name, to_field, to_record
-from storesync.errors import FenceLostError
-from storesync.stores.base import NONCE_BYTES, Delete, Fence, Put, Write
+from storesync.errors import ConditionFailedError
+from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis
 from storesync.stores.redis_plain import (
     between,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.layout import Record
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
     from storesync.stores.base import Sets
     from storesync.stores.redis_client import Argument
     from storesync.stores.redis_rows import Action
@@ -56,16 +56,16 @@ SCAN_BYTES = 1_000_000
 
 
 class RedisStore:
-    """Flag sets in one database. One instance serves one sync: it knows its time budget.
+    """Flag sets in one database. One instance serves one sync: it knows its deadline.
 
     With ``native="launchdarkly"``, its rows are in its layout. Then each of them lies there only:
-    what is left of it among ours goes with the write. Without, what the pulse says was there goes
-    when other rows are complete. Split's rows have a namespace of their own, so ``native="split"``
-    only has the rights to their keys checked.
+    what is left of it among ours goes with the write. Without, what the source state says was there
+    goes when other rows are complete. Split's rows have a namespace of their own, so
+    ``native="split"`` only has the rights to their keys checked.
     """
 
-    def __init__(self, client: Client, budget: Budget, *, native: str = "") -> None:
-        self._calls = Calls(client, budget)
+    def __init__(self, client: Client, deadline: Deadline, *, native: str = "") -> None:
+        self._calls = Calls(client, deadline)
         self._layout = native
         self._native = native == "launchdarkly"
         self._leaves = False
@@ -87,9 +87,9 @@ class RedisStore:
         fields = self._hash(f"reading {key.namespace}", key)
         return to_record(fields) if fields else None
 
-    def pulse(self, source: str) -> Pulse:
-        """Return the pulse."""
-        return _pulse(self._hash("reading the pulse", layout.pulse_key(source)))
+    def state(self, source: str) -> SourceState:
+        """Return the source state."""
+        return _state(self._hash("reading the source state", layout.state_key(source)))
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
@@ -158,49 +158,51 @@ class RedisStore:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def draw(self, source: str, floor: int) -> tuple[int, Pulse]:
-        """Draw the next ticket: one script that returns the whole pulse."""
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Take the next fencing token: one script that returns the whole source state."""
         self._check(source)
-        key = record_name(layout.pulse_key(source))
+        key = record_name(layout.state_key(source))
         nonce = to_field(token_hex(NONCE_BYTES))
-        fields = self._calls.script("drawing a ticket", DRAW, [key], [floor, nonce])
+        fields = self._calls.script("drawing a fencing token", DRAW, [key], [floor, nonce])
         self._leaves = not self._native and NOTED.encode() in fields[::2]
-        pulse = _pulse(fields)
-        return pulse.drawn, pulse
+        state = _state(fields)
+        return state.issued, state
 
-    def commit(self, source: str, fence: Fence, sets: Sets, writes: Sequence[Write] = ()) -> None:
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
         """Do it in one script."""
         self._check(source)
         actions = [action for write in writes for action in self._actions(write)]
         put = [_key(write) for write in writes if isinstance(write, Put)]
         if any(self._is_native(key.namespace) for key in put):
             sets = {**sets, NOTED: 1}
-        elif self._leaves and "projected" in sets:
+        elif self._leaves and "rows_version" in sets:
             sets = {**sets, NOTED: None}
             actions += leave(source)
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
-        limits = (fence.drawn, fence.unpinned_at)
+        limits = (condition.issued, condition.unpinned_at)
         arguments: list[Argument] = ["" if part is None else part for part in limits]
-        equal = fence.equal()
+        equal = condition.equal()
         arguments.append(len(equal))
         for name, value in equal.items():
             arguments += [name, to_field(value) if value else ""]
         arguments += [len(changed), *_fields(changed), len(removed), *removed]
-        keys = [record_name(layout.pulse_key(source))]
+        keys = [record_name(layout.state_key(source))]
         for names, values in actions:
             keys += names
             arguments += values
         purpose = "publishing" if writes else "completing a check"
-        answer = self._calls.script(purpose, COMMIT, keys, arguments)
-        if isinstance(answer, list):
-            raise FenceLostError(_pulse(answer))
+        response = self._calls.script(purpose, COMMIT, keys, arguments)
+        if isinstance(response, list):
+            raise ConditionFailedError(_state(response))
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records, each in a script of its own."""
         for record in records:
             source = str(record["namespace"]).partition(":")[0]
-            self.commit(source, Fence(), {}, [Put(record)])
+            self.commit(source, Condition(), {}, [Put(record)])
 
     def _check(self, source: str) -> None:
         beside = {
@@ -239,5 +241,5 @@ def _fields(values: Record) -> list[bytes]:
     return [part for name, value in values.items() for part in (name.encode(), to_field(value))]
 
 
-def _pulse(fields: Sequence[bytes]) -> Pulse:
-    return Pulse.from_record(to_record(fields))
+def _state(fields: Sequence[bytes]) -> SourceState:
+    return SourceState.from_record(to_record(fields))

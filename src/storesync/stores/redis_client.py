@@ -29,14 +29,14 @@ from storesync.stores.redis_scripts import PROBE, Script
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
 
     Argument = str | bytes | int
 
 CONNECT_S = 3.0
-ANSWER_S = 5.0
+RESPONSE_S = 5.0
 REPETITIONS = 6
-"""Within about three seconds; after that the ring comes again by the queue."""
+"""Within about three seconds; after that the sync request comes again by the queue."""
 MENDED = {
     *("LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN"),
     *("BUSY", "READONLY", "NOREPLICAS"),
@@ -72,7 +72,7 @@ class Server(Redis):
     """A client of one server, that can open those beside it in a cluster.
 
     redis-py's client of a cluster needs a right to COMMAND and asks for the whole cluster before
-    it starts; a source has all its keys on one server, which the first answer names.
+    it starts; a source has all its keys on one server, which the first response names.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
@@ -98,7 +98,7 @@ class Server(Redis):
 def open_redis(url: str, *, ca_file: str = "") -> Server:
     """Return a client of a server or a cluster; it connects when used. Keep it between syncs.
 
-    It repeats nothing: that is the store's, within its time budget.
+    It repeats nothing: that is the store's, within its deadline.
 
     Args:
         url: ``rediss://user:password@host:port/database``; in no message.
@@ -122,7 +122,7 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
         username=address.user or None,
         password=address.password or None,
         socket_connect_timeout=CONNECT_S,
-        socket_timeout=ANSWER_S,
+        socket_timeout=RESPONSE_S,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         encoding_errors="surrogateescape",  # what is not UTF-8 is somebody's field, to be removed
@@ -132,11 +132,11 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
 
 
 class Calls:
-    """Calls commands and scripts for one sync, within its time budget."""
+    """Calls commands and scripts for one sync, within its deadline."""
 
-    def __init__(self, client: Client, budget: Budget) -> None:
+    def __init__(self, client: Client, deadline: Deadline) -> None:
         self._client = self._node = client
-        self._budget = budget
+        self._deadline = deadline
         self.resent = 0
         """Calls that were sent again."""
 
@@ -190,8 +190,8 @@ class Calls:
             (("INFO", "memory"), "maxmemory_policy"),
             (("CONFIG GET", "maxmemory-policy"), "maxmemory-policy"),
         ):
-            answer = self._repeated("reading the eviction policy", partial(self._ask, *command))
-            found = answer.get(name) or answer.get(name.encode()) or ""
+            response = self._repeated("reading the eviction policy", partial(self._ask, *command))
+            found = response.get(name) or response.get(name.encode()) or ""
             if found:
                 return found.decode() if isinstance(found, bytes) else str(found)
         return ""
@@ -214,7 +214,7 @@ class Calls:
                     attempt += 1
                     continue
             self.resent += 1
-            self._budget.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=f"{purpose} once more")
+            self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=f"{purpose} once more")
             attempt += 1
 
     def _follow(self, error: Exception) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HASHES = ("features", "segments")
 MARKER = "$inited"
 NOTED = "native_rows"
-"""Attribute of the pulse: these keys are ours, and must go when the provider is another."""
+"""Attribute of the source state: these keys are ours, and must go when the provider is another."""
 
 
 def is_native(namespace: str) -> bool:

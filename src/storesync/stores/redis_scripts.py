@@ -6,11 +6,11 @@ fail, and writes then. In order of what could:
 - a key of ours that holds another type: looked at first;
 - memory that is full: Redis refuses it at a script's first write, if that can take memory, and
   later ones no more. So what takes memory comes before what gives it back;
-- rights: :data:`PROBE` tries every command once, on a key of its own.
+- rights: :data:`PROBE` tries every command once, on a key of its deep_copy.
 
 No ``#!lua`` line, which Redis 6 does not know. Whole numbers are never turned into Lua's, which
 are floating: they are compared as decimal text, or counted by Redis. The exceptions are moments in
-milliseconds and how many tickets have been drawn, which fit.
+milliseconds and how many tokens have been issued, which fit.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Script:
 
 
 DRAW = Script("""
--- KEYS: pulse. ARGV: floor, nonce. Returns the pulse.
--- A replica that takes over may have missed the last tickets. The clock has not, so the counter
--- never falls behind it. Where it was ahead, a ticket comes twice, with another nonce.
-redis.call('HSETNX', KEYS[1], 'drawn', ARGV[1])
-local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'drawn'))
-redis.call('HINCRBY', KEYS[1], 'drawn', (behind > 0 and behind or 0) + 1)
-redis.call('HSET', KEYS[1], 'drawn_nonce', ARGV[2])
+-- KEYS: state. ARGV: floor, nonce. Returns the state.
+-- A replica that takes over may have unmet the last tokens. The clock has not, so the counter
+-- never falls behind it. Where it was ahead, a token comes twice, with another nonce.
+redis.call('HSETNX', KEYS[1], 'issued', ARGV[1])
+local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'issued'))
+redis.call('HINCRBY', KEYS[1], 'issued', (behind > 0 and behind or 0) + 1)
+redis.call('HSET', KEYS[1], 'issued_nonce', ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """)
 
@@ -51,14 +51,14 @@ return redis.call('HGETALL', KEYS[1])
 #
 # In an index, a record's name is what its key has behind the index' own and a colon.
 COMMIT = Script("""
--- KEYS: pulse, then of each write record and index, or twice a key of LaunchDarkly's layout.
--- ARGV: drawn, unpinned_at, each '' where it is no condition;
+-- KEYS: state, then of each write record and index, or twice a key of LaunchDarkly's layout.
+-- ARGV: issued, unpinned_at, each '' where it is no condition;
 --       number of attributes to compare, then name and value of each, '' where it must be absent;
 --       number of sets, then name and value of each;
 --       number of removals, then their names;
 --       then of each write its kind, the number of its values, its values.
--- Returns 'OK', or the pulse where the fence does not hold; that changes nothing.
-local pulse = KEYS[1]
+-- Returns 'OK', or the state where the condition does not hold; that changes nothing.
+local state = KEYS[1]
 
 local equal_from, equal_to = 4, 3 + 2 * tonumber(ARGV[3])
 local sets_from, sets_to = equal_to + 2, equal_to + 1 + 2 * tonumber(ARGV[equal_to + 1])
@@ -85,7 +85,7 @@ local types = {
   text = {'string', 'zset'}, untext = {'string', 'zset'},
   set = {'set', 'zset'}, part = {'set', 'zset'}, whole = {'set', 'zset'}, unset = {'set', 'zset'}
 }
-local wrong = not holds(pulse, 'hash') and pulse or nil
+local wrong = not holds(state, 'hash') and state or nil
 each(function(kind, first, second)
   if not holds(first, types[kind][1]) then wrong = wrong or first end
   if not holds(second, types[kind][2]) then wrong = wrong or second end
@@ -112,18 +112,18 @@ local function add(key, from, to)
 end
 
 local function number(name)
-  return tonumber(redis.call('HGET', pulse, name) or '0')
+  return tonumber(redis.call('HGET', state, name) or '0')
 end
 
 local function lost()
   for i = equal_from, equal_to, 2 do
-    if (redis.call('HGET', pulse, ARGV[i]) or '') ~= ARGV[i + 1] then return true end
+    if (redis.call('HGET', state, ARGV[i]) or '') ~= ARGV[i + 1] then return true end
   end
-  if ARGV[1] ~= '' and (number('drawn') or -1) < tonumber(ARGV[1]) then return true end
+  if ARGV[1] ~= '' and (number('issued') or -1) < tonumber(ARGV[1]) then return true end
   return ARGV[2] ~= '' and (number('pinned') or math.huge) > tonumber(ARGV[2])
 end
 
-if lost() then return redis.call('HGETALL', pulse) end
+if lost() then return redis.call('HGETALL', state) end
 
 -- What takes memory.
 each(function(kind, record, index, from)
@@ -140,10 +140,10 @@ each(function(kind, record, index, from)
     redis.call('ZADD', index, 0, ARGV[from])
   end
 end)
-for i = sets_from, sets_to, 2 do redis.call('HSET', pulse, ARGV[i], ARGV[i + 1]) end
+for i = sets_from, sets_to, 2 do redis.call('HSET', state, ARGV[i], ARGV[i + 1]) end
 
 -- From here on Redis refuses nothing any more.
-for i = gone_from, gone_to do redis.call('HDEL', pulse, ARGV[i]) end
+for i = gone_from, gone_to do redis.call('HDEL', state, ARGV[i]) end
 local expiring = {}
 each(function(kind, record, index, from, to)
   if kind == 'put' then
@@ -225,10 +225,10 @@ local function calls_of(key) return {
 } end
 for _, key in ipairs(KEYS) do
   for _, call in ipairs(calls_of(key)) do
-    local answer = redis.pcall(unpack(call))
-    if type(answer) == 'table' and answer.err then
+    local response = redis.pcall(unpack(call))
+    if type(response) == 'table' and response.err then
       redis.pcall('DEL', key)
-      local text = answer.err
+      local text = response.err
       if string.find(text, 'executing the script') or string.find(text, 'ACL failure') then
         text = 'NOPERM ' .. call[1] .. ': ' .. text
       end

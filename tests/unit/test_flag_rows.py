@@ -1,4 +1,4 @@
-"""What is kept beside head and history: which layout, which document, and what is removed."""
+"""What is kept beside snapshot and history: which layout, which document, and what is removed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from flagstore.layout import ROW_BYTES, Key
 from simulators.memory_store import MemoryStore
 from storesync import rows, split_rows
+from storesync.flag_rows import PerFlagRows
 from storesync.model import Changes, FlagSet, Secret, Source
 from storesync.pipeline import fingerprint
-from storesync.projection import Projection
-from storesync.stores.base import Delete, Fence, Put
+from storesync.stores.base import Condition, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,14 +46,14 @@ class Rig:
 
     def follow(self, new: FlagSet, changed: Changes | None = None, **options: Any) -> rows.RowPlan:
         """Let a source's projection follow one publication."""
-        kept = Projection.of(source(new.provider, **options))
+        kept = PerFlagRows.of(source(new.provider, **options))
         plan = kept.plan(new, changed, self.store.scan, 7)
-        self.store.commit("prod", Fence(), {}, plan.writes)
+        self.store.commit("prod", Condition(), {}, plan.writes)
         return plan
 
     def keys(self) -> set[str]:
         """Return what is there."""
-        return {"/".join(key) for key in self.store.records if key.namespace != "prod:$pulse"}
+        return {"/".join(key) for key in self.store.records if key.namespace != "prod:$state"}
 
     def document(self) -> Any:
         """Return the document."""
@@ -70,7 +70,7 @@ def rig() -> Rig:
 
 
 def test_the_document_is_one_record_beside_the_rows(rig: Rig) -> None:
-    """Written after them; what Unleash answers to SDKs, in order of names."""
+    """Written after them; what Unleash responds to SDKs, in order of names."""
     plan = rig.follow(unleash(b={"name": "b"}, a={"name": "a"}), document=True)
     assert rig.keys() == {
         "prod:flags/a",
@@ -185,7 +185,7 @@ def test_a_large_set_is_written_in_parts_that_hold_each_member_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In order, each below the limit unless one member alone is not, and counted."""
-    monkeypatch.setattr(split_rows, "PART_BYTES", 60)
+    monkeypatch.setattr(split_rows, "SEGMENT_BYTES", 60)
     keys = sorted([f"user-{n}-é" for n in range(40)] + ["x" * 100])
     plan = split_rows.plan_whole("prod", split({}, segments={"m": {"keys": keys}}), [], 7)
     records = [write.record for write in plan.writes if isinstance(write, Put)]

@@ -1,7 +1,7 @@
-"""Answers of providers that are damaged at random: never half a set, and never a bug.
+"""Responses of providers that are damaged at random: never half a set, and never a bug.
 
-The real pipeline fetches from a simulator without a socket; what the simulator answers is mutated.
-What is accepted has to be whole: it is read back, and every flag of it is evaluated.
+The real pipeline fetches from a simulator without a socket; what the simulator responses is
+mutated. What is accepted has to be whole: it is read back, and every flag of it is evaluated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG
-from flagstore.layout import pulse_key
+from flagstore.layout import state_key
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig_flags import rich_flags as appconfig_flags
 from simulators.clock import FakeClock
@@ -32,13 +32,13 @@ from simulators.split_flags import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import providers
-from storesync.answers import HttpAnswer
-from storesync.budget import Budget
+from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError, StoreSyncError
 from storesync.http import HttpLimits
-from storesync.model import Ring, Secret, Source
-from storesync.patience import Limits
+from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
+from storesync.responses import HttpResponse
+from storesync.retry_policy import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,13 +57,13 @@ UNLEASH_OPERATORS = (
     *("SEMVER_EQ", "SEMVER_GT", "SEMVER_GTE", "SEMVER_LT", "SEMVER_LTE"),
 )
 SHARES = {"": 0.0, "launchdarkly": 0.9, "unleash": 0.9, "split": 0.15, "appconfig": 0.6}
-"""How many answers are damaged: Split's set takes many requests, AppConfig's two."""
+"""How many responses are damaged: Split's set takes many requests, AppConfig's two."""
 ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", [], {}, [[]]]
 ODD += [{"": None}, ["a", 1, None], 2**53 + 1, -0.0, "a" * 300]
 
 
 class MutatingHttp:
-    """Asks a simulator in this process, and damages one of its answers."""
+    """Asks a simulator in this process, and damages one of its responses."""
 
     def __init__(self, server: Any, rng: random.Random, provider: str = "") -> None:
         self.limits = HttpLimits()
@@ -73,17 +73,17 @@ class MutatingHttp:
         """Be as patient as before."""
         return self
 
-    def get(self, url: str, headers: Mapping[str, str], **_: Any) -> HttpAnswer:
-        """Answer at once."""
+    def get(self, url: str, headers: Mapping[str, str], **_: Any) -> HttpResponse:
+        """Response at once."""
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         # Without its ETag, since a 304 has nothing to damage.
         sent = {name.lower(): text for name, text in headers.items() if name != "If-None-Match"}
-        status, body, answered = self._server.answer(Request("GET", path, sent))
+        status, body, answered = self._server.response(Request("GET", path, sent))
         lower = {name.lower(): value for name, value in answered.items()}
         if self._rng.random() < SHARES[self._provider]:
             body = mutate(body, self._rng)
-        return HttpAnswer(status, lower, body)
+        return HttpResponse(status, lower, body)
 
 
 def mutate(body: bytes, rng: random.Random) -> bytes:
@@ -174,25 +174,25 @@ class Fuzz:
         good = MutatingHttp(self.server, random.Random(0))
         assert self.run(good, self.good) == "published"
         if provider == "appconfig":  # its ETag is one of ours: with it no document is asked for
-            self.good[pulse_key("prod")] = {**self.good[pulse_key("prod")], "etag": ""}
+            self.good[state_key("prod")] = {**self.good[state_key("prod")], "etag": ""}
         self.usable = self.evaluate(self.good)
         self.outcomes: Counter[str] = Counter()
 
     def run(self, http: Any, records: dict[Any, Any]) -> str:
         """Run one sync."""
-        budget = Budget(self.clock, random.Random(1), 60)
+        deadline = Deadline(self.clock, random.Random(1), 60)
         sync = Sync(
             self.source,
             providers.get(self.source.provider),
             MemoryStore(records),
             http=http,
-            budget=budget,
+            deadline=deadline,
             limits=Limits(faults=1),
         )
-        return sync.run([Ring("prod", trigger="schedule")]).outcome
+        return sync.run([SyncRequest("prod", trigger="schedule")]).outcome
 
     def once(self) -> None:
-        """Answer with something damaged; hold what is stored then."""
+        """Response with something damaged; hold what is stored then."""
         records = dict(self.good)
         try:
             outcome = self.run(MutatingHttp(self.server, self.rng, self.source.provider), records)
@@ -201,7 +201,7 @@ class Fuzz:
             changed = [
                 key
                 for key in records
-                if records[key] != self.good.get(key) and "$pulse" not in key.namespace
+                if records[key] != self.good.get(key) and "$state" not in key.namespace
             ]
             assert not changed, changed
         self.outcomes[outcome] += 1
@@ -238,7 +238,7 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.parametrize("provider", SIMULATORS)
 @pytest.mark.usefixtures("role")
-def test_damaged_answers(provider: str, count: int) -> None:
+def test_damaged_responses(provider: str, count: int) -> None:
     """Published whole and evaluated without an exception, or refused with an error of ours."""
     fuzz = Fuzz(provider, seed=14)
     for number in range(count):
@@ -249,11 +249,11 @@ def test_damaged_answers(provider: str, count: int) -> None:
             raise
     seen = fuzz.outcomes
     assert seen["published"] > 0.02 * count, seen
-    assert seen["MalformedAnswerError"] > 0.1 * count, seen
+    assert seen["MalformedResponseError"] > 0.1 * count, seen
     refused = count - seen["published"] - seen["unchanged"]
     print(
-        f"{provider}: {count:,} answers, {seen['published']:,} published whole, {refused:,} refused"
-        f" as one of {len(seen) - 2} errors of ours; 0 untyped, 0 torn"
+        f"{provider}: {count:,} responses, {seen['published']:,} published whole, "
+        f"{refused:,} refused as one of {len(seen) - 2} errors of ours; 0 untyped, 0 torn"
     )
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync import errors
-from storesync.answers import (
+from storesync.responses import (
     MAX_DEPTH,
-    HttpAnswer,
+    HttpResponse,
     etag,
     parse_object,
     raise_for_status,
@@ -23,16 +23,16 @@ from storesync.answers import (
 NOW = 1_795_000_000.0
 
 
-def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpAnswer:
-    """Build an answer; underscores in header names stand for dashes."""
+def response(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpResponse:
+    """Build a response; underscores in header names stand for dashes."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HttpAnswer(status, named, body, NOW)
+    return HttpResponse(status, named, body, NOW)
 
 
 @pytest.mark.parametrize("status", [200, 304])
 def test_good_statuses_pass(status: int) -> None:
-    """Only 200 and 304 are answers to a fetch."""
-    raise_for_status(answer(status), "prod", "Provider")
+    """Only 200 and 304 are responds to a fetch."""
+    raise_for_status(response(status), "prod", "Provider")
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_good_statuses_pass(status: int) -> None:
         (503, errors.ProviderUnavailableError, True),
         (504, errors.ProviderUnavailableError, True),
         (599, errors.ProviderUnavailableError, True),
-        (204, errors.MalformedAnswerError, True),
-        (206, errors.MalformedAnswerError, True),
-        (999, errors.MalformedAnswerError, True),
+        (204, errors.MalformedResponseError, True),
+        (206, errors.MalformedResponseError, True),
+        (999, errors.MalformedResponseError, True),
     ],
 )
 def test_every_status_has_a_class(
@@ -63,7 +63,7 @@ def test_every_status_has_a_class(
 ) -> None:
     """A status says whether waiting helps, or somebody must act."""
     with pytest.raises(error, match=str(status)) as caught:
-        raise_for_status(answer(status), "prod", "Provider")
+        raise_for_status(response(status), "prod", "Provider")
     assert type(caught.value) is error
     assert caught.value.retryable is retryable
 
@@ -71,7 +71,7 @@ def test_every_status_has_a_class(
 def test_a_refusal_names_the_remedy() -> None:
     """Whoever reads the message knows which parameter to renew."""
     with pytest.raises(errors.CredentialsRefusedError) as caught:
-        raise_for_status(answer(401), "prod", "Provider")
+        raise_for_status(response(401), "prod", "Provider")
     assert "credentials of source 'prod'" in str(caught.value)
     assert "<prefix>/credentials/prod" in str(caught.value)
 
@@ -79,7 +79,7 @@ def test_a_refusal_names_the_remedy() -> None:
 def test_a_provider_can_count_more_as_passing() -> None:
     """LaunchDarkly's 400 is worth another try; nobody else's is."""
     with pytest.raises(errors.ProviderUnavailableError):
-        raise_for_status(answer(400), "prod", "Provider", transient={400})
+        raise_for_status(response(400), "prod", "Provider", transient={400})
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_a_provider_can_count_more_as_passing() -> None:
 )
 def test_retry_after_in_both_forms(text: str, expected: float | None) -> None:
     """Seconds and dates are understood and capped; nonsense is no wait at all."""
-    assert retry_after_s(answer(429, retry_after=text)) == expected
+    assert retry_after_s(response(429, retry_after=text)) == expected
 
 
 def test_retry_after_counts_by_the_providers_clock() -> None:
     """A date is compared with the provider's own date, so that our clock may be wrong."""
     headers = {"retry_after": formatdate(NOW + 3607), "date": formatdate(NOW + 3600)}
     with pytest.raises(errors.ProviderUnavailableError) as caught:
-        raise_for_status(answer(503, **headers), "prod", "Provider")
+        raise_for_status(response(503, **headers), "prod", "Provider")
     assert caught.value.retry_after_s == 7.0
 
 
@@ -128,8 +128,8 @@ def test_retry_after_counts_by_the_providers_clock() -> None:
 )
 def test_only_an_etag_that_can_be_sent_back_is_kept(given_tag: str, expected: str) -> None:
     """An ETag is used verbatim or not at all."""
-    assert etag(answer(etag=given_tag)) == expected
-    assert etag(answer()) == ""
+    assert etag(response(etag=given_tag)) == expected
+    assert etag(response()) == ""
 
 
 @pytest.mark.parametrize(
@@ -158,17 +158,17 @@ def test_only_an_etag_that_can_be_sent_back_is_kept(given_tag: str, expected: st
     ],
 )
 def test_what_is_no_flag_set_is_named_but_not_quoted(body: bytes, match: str) -> None:
-    """Each kind of rubbish has a short reason, without a piece of the body."""
-    with pytest.raises(errors.MalformedAnswerError, match=match) as caught:
-        parse_object(answer(body=body), "Provider")
+    """Each kind of rubbish has a short reason, without a chunk of the body."""
+    with pytest.raises(errors.MalformedResponseError, match=match) as caught:
+        parse_object(response(body=body), "Provider")
     assert "canary" not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
 def test_a_login_page_is_recognised_by_its_type() -> None:
     """A page that begins with text is still a page."""
-    told = answer(body=b"Please sign in", content_type="text/html")
-    with pytest.raises(errors.MalformedAnswerError, match="web page"):
+    told = response(body=b"Please sign in", content_type="text/html")
+    with pytest.raises(errors.MalformedResponseError, match="web page"):
         parse_object(told, "Provider")
 
 
@@ -179,21 +179,21 @@ def test_a_login_page_is_recognised_by_its_type() -> None:
 def test_an_object_comes_back_as_it_is(document: dict[str, object]) -> None:
     """Nothing in a good document is changed, with or without a byte order mark."""
     body = json.dumps(document).encode()
-    assert parse_object(answer(body=body), "Provider") == document
-    assert parse_object(answer(body=b"\xef\xbb\xbf" + body), "Provider") == document
+    assert parse_object(response(body=body), "Provider") == document
+    assert parse_object(response(body=b"\xef\xbb\xbf" + body), "Provider") == document
 
 
 def test_nesting_is_accepted_up_to_the_limit() -> None:
     """The deepest document that is accepted is far deeper than flags are."""
     levels = MAX_DEPTH - 1
     body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
-    parse_object(answer(body=body), "Provider")
-    with pytest.raises(errors.MalformedAnswerError, match="nested"):
-        parse_object(answer(body=body.replace(b"[]", b"[[]]")), "Provider")
+    parse_object(response(body=body), "Provider")
+    with pytest.raises(errors.MalformedResponseError, match="nested"):
+        parse_object(response(body=body.replace(b"[]", b"[[]]")), "Provider")
 
 
 @given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
 def test_parsing_bytes_raises_nothing_else(body: bytes) -> None:
-    """Any bytes are an object or a malformed answer."""
-    with contextlib.suppress(errors.MalformedAnswerError):
-        assert isinstance(parse_object(answer(body=body), "Provider"), dict)
+    """Any bytes are an object or a malformed response."""
+    with contextlib.suppress(errors.MalformedResponseError):
+        assert isinstance(parse_object(response(body=body), "Provider"), dict)

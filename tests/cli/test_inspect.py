@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import Key, head_key
+from flagstore.layout import Key, snapshot_key
 from simulators.recorder import Recorder, reply
 from storesync.cli.deployment import from_stack
 from storesync.cli.problems import Problem
 from storesync.cli.screen import span
-from storesync.sources import HOOKS_AGE_S
+from storesync.sources import WEBHOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def test_status_of_a_source_in_sync(rig: Rig, prod: LaunchDarklySimulator) -> No
     data = rig.json("status", "--check")
     (found,) = data["sources"]
     assert found["counts"] == {"flags": 31, "segments": len(prod.newest()["segments"])}
-    assert found["published"] == rig.pulse().published
+    assert found["published"] == rig.state().published
     assert (found["state"], found["problems"]) == ("ok", [])
     assert 0 <= found["age_s"] < 60
     assert data["queue"] == data["dlq"] == {"due": 0, "delayed": 0, "in_flight": 0}
@@ -48,7 +48,11 @@ def test_status_of_a_source_in_sync(rig: Rig, prod: LaunchDarklySimulator) -> No
         ({"pinned": 4_000_000_000_000}, "pinned", "kill switches"),
         ({"pinned": 253_402_300_799_000}, "pinned", "until somebody unpins it"),
         ({"refused": "ab" * 32}, "refused", "storesync allow"),
-        ({"error": '[1795000000000, "ProviderUnavailable", "no answer"]'}, "failing", "no answer"),
+        (
+            {"error": '[1795000000000, "ProviderUnavailable", "no response"]'},
+            "failing",
+            "no response",
+        ),
         ({"checked_at": 1}, "ok", "does the schedule run?"),
         ({"published": 0, "checked_at": 0}, "empty", "nothing is published"),
     ],
@@ -58,7 +62,7 @@ def test_what_needs_a_person_is_said(
 ) -> None:
     """In a sentence with what to do; `--check` turns it into an exit code for scripts."""
     del prod
-    rig.change_pulse(**change)
+    rig.change_state(**change)
     assert rig.run("status").code == 0
     found = rig.json("status", "--check", code=10)["sources"][0]
     assert found["state"] == state
@@ -123,7 +127,7 @@ def test_get_shows_the_flag_as_readers_get_it(rig: Rig, prod: LaunchDarklySimula
     """The provider's JSON, and where it comes from."""
     data = rig.json("get", "prod", "new-checkout")
     assert data["item"] == prod.flags()["new-checkout"]
-    assert data["origin"]["ticket"] == rig.pulse().published
+    assert data["origin"]["token"] == rig.state().published
     assert data["origin"]["provider"] == "launchdarkly"
     assert "from prod (launchdarkly in dynamodb)" in rig.run("get", "prod", "new-checkout").out
 
@@ -187,7 +191,7 @@ def test_history_shows_what_each_version_changed(rig: Rig, prod: LaunchDarklySim
     assert [each["current"] for each in versions] == [True, False]
     assert versions[0]["changes"]["added"] == ["flags/another"]
     assert versions[0]["changes"]["removed"] == ["flags/new-checkout"]
-    assert str(versions[0]["ticket"]) in rig.run("history", "prod").out
+    assert str(versions[0]["token"]) in rig.run("history", "prod").out
 
 
 def test_diff_compares_with_the_provider_field_by_field(
@@ -209,10 +213,10 @@ def test_diff_compares_with_the_provider_field_by_field(
 
 def test_diff_compares_versions(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """Two of the history, or one with what is published; the provider is not asked."""
-    first = rig.pulse().published
+    first = rig.state().published
     prod.set_flag("new-checkout", on=True)
     rig.json("sync")
-    second = str(rig.pulse().published)
+    second = str(rig.state().published)
     data = rig.json("diff", "prod", "--from", str(first))
     assert data == rig.json("diff", "prod", "--from", str(first), "--to", second)
     assert list(data["changed"]) == ["flags/new-checkout"]
@@ -229,7 +233,7 @@ def levels(found: list[dict[str, str]]) -> dict[str, str]:
 
 
 def test_doctor_finds_nothing_where_all_is_well(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Every part was looked at; the webhook by a signed one that rings nothing."""
+    """Every part was looked at; the webhook by a signed one that requests no sync."""
     del prod
     with rig.gateway() as url:
         rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = url
@@ -250,7 +254,7 @@ def test_doctor_finds_nothing_where_all_is_well(rig: Rig, prod: LaunchDarklySimu
         "webhook": "ok",
         "registration": "skipped",
     }
-    assert rig.rings() == []
+    assert rig.requests() == []
 
 
 @pytest.mark.parametrize("method", ["authorization", "header", "url"])
@@ -258,15 +262,15 @@ def test_doctor_signs_as_each_method_wants(
     rig: Rig, unleash: UnleashSimulator, method: str
 ) -> None:
     """A webhook with the secret at its place is accepted."""
-    environment = ("--hook-option", "environment=production")
+    environment = ("--webhook-option", "environment=production")
     more = ("--method", method, *environment, "--header", "x-secret")
     assert rig.add("u", unleash, *more).code == 0
     rig.json("sync", "u")
-    rig.rings()
+    rig.requests()
     with rig.gateway() as url:
         rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = url
         assert levels(rig.json("doctor")["sources"]["u"])["webhook"] == "ok"
-    assert rig.rings() == []
+    assert rig.requests() == []
 
 
 def test_doctor_carries_the_secret_nowhere_else(
@@ -274,27 +278,27 @@ def test_doctor_carries_the_secret_nowhere_else(
 ) -> None:
     """An address of webhooks that leads on to another one is a finding, and is not followed."""
     asked = []
-    answer = unleash.answer
+    response = unleash.response
 
     def leading_on(request: Any) -> tuple[int, bytes, dict[str, str]]:
         if request.method != "POST":
-            return answer(request)
+            return response(request)
         asked.append(request.path)
         return 307, b"", {"Location": f"{unleash.url}/elsewhere"}
 
-    monkeypatch.setattr(unleash, "answer", leading_on)
+    monkeypatch.setattr(unleash, "response", leading_on)
     rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = f"{unleash.url}/webhooks"
     assert rig.add("u", unleash).code == 0
-    assert "a signed one was answered 307" in rig.run("doctor").out
+    assert "a signed one got 307" in rig.run("doctor").out
     assert asked == ["/webhooks/u"]
 
 
 def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Wrong key, webhook that leads nowhere, damaged head, changed row, dead letters."""
+    """Wrong key, webhook that leads nowhere, damaged snapshot record, changed row, dead letters."""
     prod.sdk_key = "revoked"
-    head = rig.record(head_key("prod"))
+    snapshot_record = rig.record(snapshot_key("prod"))
     row = rig.record(Key("prod:features", "new-checkout"))
-    assert head
+    assert snapshot_record
     assert row
     rig.put({**row, "item": "{}"})
     url = rig.environ["FLAGSTORE_DLQ_URL"]
@@ -312,10 +316,10 @@ def test_doctor_says_what_to_do_about_each_finding(rig: Rig, prod: LaunchDarklyS
     assert "source add prod --replace" in str(data["sources"]["prod"])
     every = [*data["deployment"], *data["sources"]["prod"]]
     assert all(each.get("remedy") for each in every if each["level"] == "problem")
-    rig.put({**head, "body": b"damaged"})
+    rig.put({**snapshot_record, "body": b"damaged"})
     shown = rig.run("doctor", "--no-probe")
     assert shown.code == 10
-    assert "problem  store: the head of ticket" in shown.out
+    assert "problem  store: the snapshot record of fencing token" in shown.out
     assert "do: `storesync sync prod --verify`" in shown.out
 
 
@@ -323,11 +327,11 @@ def test_what_doctor_finds_damaged_can_be_mended(rig: Rig, prod: LaunchDarklySim
     """At once, not with the check of every hour."""
     del prod
     row = rig.record(Key("prod:features", "new-checkout"))
-    head = rig.record(head_key("prod"))
+    snapshot_record = rig.record(snapshot_key("prod"))
     assert row
-    assert head
+    assert snapshot_record
     rig.put({**row, "item": "{}"})
-    rig.put({**head, "body": b"damaged"})
+    rig.put({**snapshot_record, "body": b"damaged"})
     assert rig.json("sync", "prod")["sources"][0]["outcome"] == "unchanged"
     assert rig.run("doctor", "--no-probe").code == 10
     assert rig.json("sync", "prod", "--verify")["sources"][0]["outcome"] == "published"
@@ -340,12 +344,14 @@ def test_doctor_knows_a_webhook_secret_that_differs(rig: Rig, prod: LaunchDarkly
     with rig.gateway() as url:
         rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = url
         assert levels(rig.json("doctor")["sources"]["prod"])["webhook"] == "ok"
-        hook = rig.parameter("webhooks/prod")
-        rig.put_parameter("webhooks/prod", {**hook, "secrets": ["another-secret-than-before"]})
+        webhook_config = rig.parameter("webhooks/prod")
+        rig.put_parameter(
+            "webhooks/prod", {**webhook_config, "secrets": ["another-secret-than-before"]}
+        )
         found = rig.json("doctor", code=10)["sources"]["prod"]
     (webhook,) = [each for each in found if each["check"] == "webhook"]
-    assert "answered 401" in webhook["what"]
-    assert f"within {span(HOOKS_AGE_S)}" in webhook["remedy"]
+    assert "got 401" in webhook["what"]
+    assert f"within {span(WEBHOOKS_AGE_S)}" in webhook["remedy"]
 
 
 def test_doctor_looks_at_the_providers_webhook(
@@ -353,16 +359,16 @@ def test_doctor_looks_at_the_providers_webhook(
 ) -> None:
     """Given a token: missing, switched off, without some events, or as it should be."""
     there: list[dict[str, Any]] = []
-    answer = unleash.answer
+    response = unleash.response
 
     def admin(request: Any) -> tuple[int, bytes, dict[str, str]]:
         if request.path != "/api/admin/addons":
-            return answer(request)
+            return response(request)
         if request.method == "POST":
             there.append({"id": 1, **json.loads(request.body)})
         return 200, json.dumps({"addons": there}).encode(), {}
 
-    monkeypatch.setattr(unleash, "answer", admin)
+    monkeypatch.setattr(unleash, "response", admin)
     token = ("--admin-token-file", rig.file("admin", "admin-token"))
     assert rig.add("u", unleash).code == 0
     rig.json("sync", "u")
@@ -391,7 +397,7 @@ def test_doctor_looks_at_the_providers_webhook(
 TEMPLATE = {
     "Parameters": {
         "ParameterPrefix": {"Type": "String", "Default": "/flagstore"},
-        "HeadReplicas": {"Type": "Number", "Default": 1},
+        "SnapshotReplicas": {"Type": "Number", "Default": 1},
         "Table": {"Type": "String"},
     },
     "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}, "Dlq": {"Type": "AWS::SQS::Queue"}},
@@ -399,7 +405,7 @@ TEMPLATE = {
         "TableName": {"Value": {"Ref": "Table"}},
         "QueueUrl": {"Value": {"Ref": "Queue"}},
         "DlqUrl": {"Value": {"Ref": "Dlq"}},
-        "WebhookBaseUrl": {"Value": "https://hooks.example/webhooks"},
+        "WebhookBaseUrl": {"Value": "https://webhooks.example/webhooks"},
         "SyncFunctionName": {"Value": "sync"},
     },
 }
@@ -460,7 +466,7 @@ def test_the_default_stack(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("FLAGSTORE_HEAD_REPLICAS", "many", "FLAGSTORE_HEAD_REPLICAS must be"),
+        ("FLAGSTORE_SNAPSHOT_REPLICAS", "many", "FLAGSTORE_SNAPSHOT_REPLICAS must be"),
         ("FLAGSTORE_PARAMETER_PREFIX", "", "FLAGSTORE_PARAMETER_PREFIX is not set"),
         ("FLAGSTORE_PARAMETER_PREFIX", "flagstore", "must start with '/'"),
         ("FLAGSTORE_PARAMETER_PREFIX", "/flagstore/", "not end with it"),

@@ -2,8 +2,8 @@
 
 Engines differ in what a flag's value is: any JSON (LaunchDarkly), a treatment (Split), a toggle
 with a variant (Unleash), attributes (AppConfig). So there is one :class:`Conversion` for each.
-Each function returns the answer and the error's word, which is empty if all is well; where there
-is an error, or no value, the answer is the caller's default.
+Each function returns the response and the error's word, which is empty if all is well; where there
+is an error, or no value, the response is the caller's default.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -12,34 +12,34 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from flagstore.evaluation.base import ABSENT, MALFORMED_FLAG, NO_VALUE, WRONG_TYPE, Outcome
+from flagstore.evaluation.base import ABSENT, MALFORMED_FLAG, NO_VALUE, WRONG_TYPE, Evaluation
 
-Answer = tuple[Any, str]
+Converted = tuple[Any, str]
 Truth = tuple[bool, str]
 
 SPLIT_TRUTHS = {"on": True, "true": True, "off": False, "false": False}
 
 
 class Conversion(NamedTuple):
-    """How the outcomes of one provider's engine are turned into answers."""
+    """How the outcomes of one provider's engine are turned into responses."""
 
-    value: Callable[[Outcome, Any], Answer]
-    """Of an outcome and the caller's default, whose type is the type of the answer."""
-    on: Callable[[Outcome, bool], Truth]
+    value: Callable[[Evaluation, Any], Converted]
+    """Of an outcome and the caller's default, whose type is the type of the response."""
+    on: Callable[[Evaluation, bool], Truth]
     """Of an outcome and the caller's default: whether the flag is on."""
 
 
-def own(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def deep_copy(value: Any) -> Any:  # noqa: ANN401 - any JSON
     """Return JSON that shares nothing with the flag set that can be changed."""
     kind = value.__class__
     if kind is dict:
-        return {key: own(member) for key, member in value.items()}
+        return {key: deep_copy(member) for key, member in value.items()}
     if kind is list:
-        return [own(member) for member in value]
+        return [deep_copy(member) for member in value]
     return value
 
 
-def fit(value: Any, default: Any, error: str = "") -> Answer:  # noqa: ANN401 - any JSON
+def coerce(value: Any, default: Any, error: str = "") -> Converted:  # noqa: ANN401 - any JSON
     """Return a value if it is of the default's type; an int passes for a float."""
     kind = value.__class__
     if (
@@ -49,17 +49,17 @@ def fit(value: Any, default: Any, error: str = "") -> Answer:  # noqa: ANN401 - 
         # Also for people's own kinds of text and dictionary: an enum of texts, a Counter.
         or (kind in {str, dict, list} and isinstance(default, kind))
     ):
-        return (own(value) if kind is dict or kind is list else value), error
+        return (deep_copy(value) if kind is dict or kind is list else value), error
     return default, WRONG_TYPE
 
 
-def plain_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any JSON
+def plain_value(outcome: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
     """Return any JSON as it is: LaunchDarkly's variations, and overrides."""
     value = outcome.value
-    return (default, outcome.error) if value is ABSENT else fit(value, default, outcome.error)
+    return (default, outcome.error) if value is ABSENT else coerce(value, default, outcome.error)
 
 
-def plain_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
+def plain_on(outcome: Evaluation, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
     """Take true and false, and nothing else."""
     value = outcome.value
     if value is True or value is False:
@@ -67,7 +67,7 @@ def plain_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of 
     return default, outcome.error if value is ABSENT else WRONG_TYPE
 
 
-def split_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any JSON
+def split_value(outcome: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
     """Read a treatment: as text, as truth, as number; for an object or list its configuration.
 
     A treatment that is itself JSON does for an object where there is no configuration, as in
@@ -82,13 +82,13 @@ def split_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any
         return split_on(outcome, default)
     for text in (treatment,) if isinstance(default, (int, float)) else (outcome.config, treatment):
         value = _loads(text)
-        answer = fit(value, default, outcome.error)
-        if value is not ABSENT and answer[1] != WRONG_TYPE:
-            return answer
+        response = coerce(value, default, outcome.error)
+        if value is not ABSENT and response[1] != WRONG_TYPE:
+            return response
     return default, WRONG_TYPE
 
 
-def split_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
+def split_on(outcome: Evaluation, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
     """Take ``on`` and ``true``, ``off`` and ``false``, in any case."""
     if outcome.value is ABSENT:
         return default, outcome.error
@@ -96,7 +96,7 @@ def split_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of 
     return (default, WRONG_TYPE) if truth is None else (truth, outcome.error)
 
 
-def unleash_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any JSON
+def unleash_value(outcome: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
     """Read the payload of the variant by its type; the toggle itself for a truth.
 
     A feature that is off has no value, nor has one without variants, nor a variant without a
@@ -111,10 +111,10 @@ def unleash_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - a
     if outcome.config is None:
         return default, "" if default is None else NO_VALUE
     value = _payload(outcome.config)
-    return (default, MALFORMED_FLAG) if value is ABSENT else fit(value, default)
+    return (default, MALFORMED_FLAG) if value is ABSENT else coerce(value, default)
 
 
-def appconfig_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 - any JSON
+def appconfig_value(outcome: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
     """Read the attributes of a flag that is on; for a truth, whether it is on.
 
     A flag of a freeform profile is what it is.
@@ -122,10 +122,10 @@ def appconfig_value(outcome: Outcome, default: Any) -> Answer:  # noqa: ANN401 -
     on = outcome.config
     if on is None or default.__class__ is bool:
         return plain_value(outcome if on is None else outcome._replace(value=on), default)
-    return fit(outcome.value, default, outcome.error) if on else (default, outcome.error)
+    return coerce(outcome.value, default, outcome.error) if on else (default, outcome.error)
 
 
-def appconfig_on(outcome: Outcome, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
+def appconfig_on(outcome: Evaluation, default: bool) -> Truth:  # noqa: FBT001 - as of Conversion
     """Take ``enabled``; of a freeform profile, true and false."""
     on = outcome.config
     return plain_on(outcome if on is None else outcome._replace(value=on), default)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from flagstore.body import Part
+    from flagstore.body import LargeSegment
+    from flagstore.large_segments import LargeSegments
     from flagstore.layout import Publication
-    from flagstore.parts import LargeParts
     from flagstore.stores import ReaderStore
 
     Result = TypeVar("Result")
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 TTL_S = 30.0
 """Seconds between two questions whether there is something new."""
 FIRST_LOAD_S = 2.0
-"""All that reading may take where there is nothing in hand to answer with."""
+"""All that reading may take where there is nothing in hand to respond with."""
 REFRESH_S = 0.24
 """All that a call may wait for the store while there is a flag set in hand: see
-:func:`next_budget_s`."""
+:func:`next_deadline_s`."""
 COOL_DOWN_S = 5.0
 """After a failure nothing is asked for so long, or up to half of it more, and twice as long after
 each further one."""
@@ -74,7 +74,7 @@ class Turns:
                 pass
 
 
-class Loader:
+class SnapshotCache:
     """Holds the flag set of one source. Safe under threads and after a fork."""
 
     def __init__(  # noqa: PLR0913 - what a client is made with
@@ -98,10 +98,10 @@ class Loader:
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self._error: NotLoadedError | None = None
-        self._parts: LargeParts | None = None
+        self._segments: LargeSegments | None = None
         self._failures = 0
         self._told_stale = False
-        self._budget_s = REFRESH_S
+        self._deadline_s = REFRESH_S
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
         self._turns = Turns()
@@ -124,7 +124,7 @@ class Loader:
         return self._snapshot or current
 
     @property
-    def in_hand(self) -> Snapshot | None:
+    def current(self) -> Snapshot | None:
         """The flag set in hand, without asking the store for anything; None before there is one."""
         return self._snapshot
 
@@ -147,14 +147,14 @@ class Loader:
             raise self._occupied()
         return snapshot
 
-    def preload_parts(self, deadline: float) -> None:
+    def preload_segments(self, deadline: float) -> None:
         """Load the large segments by a deadline.
 
         Raises:
             NotLoadedError: if that failed; the first use tries again then.
         """
-        if self._parts is not None:
-            self._parts.load_missing(self._turns, self._published.store, deadline)
+        if self._segments is not None:
+            self._segments.load_missing(self._turns, self._published.store, deadline)
 
     def prepare(self) -> None:
         """Import and build what the first read needs, without reading.
@@ -172,19 +172,19 @@ class Loader:
         self._turns.take(self._published.store().close, FIRST_LOAD_S)
         if self._snapshot is not None:
             self._due_wall = self._due_monotonic = 0.0
-            self._budget_s = FIRST_LOAD_S
+            self._deadline_s = FIRST_LOAD_S
 
     def close(self) -> None:
         """Close the connection to the store, once a read that is under way has ended."""
         self._turns.take(self._published.close, FIRST_LOAD_S)
 
-    def may_wait(self) -> bool:
+    def may_block(self) -> bool:
         """Say whether the next question may wait for the store.
 
         It does if nothing is loaded yet, if it is time to ask for something new, or if a large
         segment is needed that has not been read yet.
         """
-        return self._is_due() or (self._parts is not None and self._parts.lacks_some())
+        return self._is_due() or (self._segments is not None and self._segments.lacks_some())
 
     @property
     def stale(self) -> bool:
@@ -203,8 +203,8 @@ class Loader:
     def info(self) -> Info:
         """Return what is known of the flag set in hand, its age first of all.
 
-        The head does not say when the provider was last asked, the pulse does: where it has not
-        been read yet, this reads it (one small read).
+        The snapshot record does not say when the provider was last asked, the source state does:
+        where it has not been read yet, this reads it (one small read).
         """
         snapshot = self.snapshot()
         if not self._checked_at and not self._failures:
@@ -216,20 +216,20 @@ class Loader:
 
             self._turns.take(ask, FIRST_LOAD_S)
             snapshot = self._snapshot or snapshot
-        head = snapshot.head
-        checked_at = max(self._checked_at, head.published_at) / 1000
+        snapshot_record = snapshot.snapshot_record
+        checked_at = max(self._checked_at, snapshot_record.published_at) / 1000
         return Info(
             source=self.source,
-            provider=head.provider,
-            ticket=head.ticket,
-            digest=head.digest,
-            counts=json.loads(head.counts),
-            revision=head.revision,
-            published_at=head.published_at / 1000,
+            provider=snapshot_record.provider,
+            token=snapshot_record.token,
+            digest=snapshot_record.digest,
+            counts=json.loads(snapshot_record.counts),
+            revision=snapshot_record.revision,
+            published_at=snapshot_record.published_at / 1000,
             checked_at=checked_at,
             age_s=max(0.0, self._clock() - checked_at),
             stale=self._failures > 0,
-            error=str(self._error or (self._parts and self._parts.error()) or ""),
+            error=str(self._error or (self._segments and self._segments.error()) or ""),
         )
 
     # -- freshness ------------------------------------------------------------------------------
@@ -290,11 +290,11 @@ class Loader:
 
     def _refresh(self, current: Snapshot) -> None:
         """Ask whether there is something new, and load it. Never raises."""
-        budget_s, self._budget_s = self._budget_s, REFRESH_S
+        deadline_s, self._deadline_s = self._deadline_s, REFRESH_S
         try:
-            self._ask(current, self._monotonic() + budget_s)
+            self._ask(current, self._monotonic() + deadline_s)
         except NotLoadedError as error:
-            self._budget_s = next_budget_s(budget_s, error)
+            self._deadline_s = next_deadline_s(deadline_s, error)
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
@@ -302,26 +302,26 @@ class Loader:
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
-        mine = current.head.publication
-        pulse = self._published.pulse(deadline)
-        goes_back = pulse.publication != mine and pulse.published <= mine.ticket
+        mine = current.snapshot_record.publication
+        state = self._published.state(deadline)
+        goes_back = state.publication != mine and state.published <= mine.token
         if goes_back:
             # Either a replica lags, or the store has lost its history: one read tells which.
-            pulse = self._published.pulse(deadline, consistent=True)
-        if pulse.publication == mine:
-            self._checked_at = max(self._checked_at, pulse.checked_at)
+            state = self._published.state(deadline, consistent=True)
+        if state.publication == mine:
+            self._checked_at = max(self._checked_at, state.checked_at)
             self._heard()
             self._replace(current.again() if current.stand_ins else current, current, deadline)
             return
-        found = self._load(deadline, pulse.publication, consistent=goes_back)
-        self._checked_at = pulse.checked_at
+        found = self._load(deadline, state.publication, consistent=goes_back)
+        self._checked_at = state.checked_at
         self._heard()
-        if found.head.publication == mine:
-            return  # a restored pulse may be older than the head beside it
+        if found.snapshot_record.publication == mine:
+            return  # a restored source state may be older than the snapshot record beside it
         self._replace(found, current, deadline)
-        if goes_back and found.head.ticket <= mine.ticket:
+        if goes_back and found.snapshot_record.token <= mine.token:
             text = "the store of %s has lost its history: version %d follows version %d"
-            self._tell(text, self.source, found.head.ticket, mine.ticket)
+            self._log(text, self.source, found.snapshot_record.token, mine.token)
 
     def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
         """Serve another flag set from now on, with each part of it that could be evaluated before.
@@ -332,10 +332,10 @@ class Loader:
         if found is current:
             return
         try:
-            if self._parts is not None:
-                self._parts.replace(found, current, self._published.store(), deadline)
+            if self._segments is not None:
+                self._segments.replace(found, current, self._published.store(), deadline)
         finally:
-            same = found.head.publication == current.head.publication
+            same = found.snapshot_record.publication == current.snapshot_record.publication
             if not same or found.stand_ins.keys() != current.stand_ins.keys():
                 self._snapshot = found
 
@@ -349,7 +349,7 @@ class Loader:
         self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
         if self._told_stale:
             self._told_stale = False
-            self._tell("flags of %s are fresh again", self.source)
+            self._log("flags of %s are fresh again", self.source)
 
     def _failed(self, error: NotLoadedError) -> None:
         self._error = error
@@ -361,10 +361,10 @@ class Loader:
         self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
         if not self._told_stale and self._snapshot is not None:
             self._told_stale = True
-            self._tell("flags of %s are stale: %s", self.source, error)
+            self._log("flags of %s are stale: %s", self.source, error)
 
     @staticmethod
-    def _tell(text: str, *values: object) -> None:
+    def _log(text: str, *values: object) -> None:
         # Last of all: a handler may ask this client how old its flags are, under the lock.
         import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
@@ -380,32 +380,32 @@ class Loader:
         Raises:
             NotLoadedError: one of its subclasses; also if it is older than this publication.
         """
-        head, body = self._published.load(deadline, at_least, consistent=consistent)
-        has_parts = body.large or self._parts is not None
-        parts = self._large_parts().keep(body) if has_parts else None
-        return Snapshot(self.source, head, body, self._part, parts)
+        snapshot_record, body = self._published.load(deadline, at_least, consistent=consistent)
+        has_parts = body.large or self._segments is not None
+        large_segments = self._large_segments().keep(body) if has_parts else None
+        return Snapshot(self.source, snapshot_record, body, self._segment, large_segments)
 
-    def _part(self, part: Part) -> bytes:
+    def _segment(self, segment: LargeSegment) -> bytes:
         """Return the bytes of a large segment, kept from the first time on."""
-        return self._large_parts().get(part, self._turns, self._published.store)
+        return self._large_segments().get(segment, self._turns, self._published.store)
 
-    def _large_parts(self) -> LargeParts:
+    def _large_segments(self) -> LargeSegments:
         """Return the large segments in hand; there is a place for them from the first one on."""
-        if self._parts is None:
-            from flagstore.parts import LargeParts  # noqa: PLC0415 - most flag sets have none
+        if self._segments is None:
+            from flagstore.large_segments import LargeSegments  # noqa: PLC0415 - most flag sets have none
 
-            self._parts = LargeParts(self.source, self._monotonic)
-        return self._parts
+            self._segments = LargeSegments(self.source, self._monotonic)
+        return self._segments
 
 
-def next_budget_s(budget_s: float, error: NotLoadedError) -> float:
+def next_deadline_s(deadline_s: float, error: NotLoadedError) -> float:
     """Return the seconds for the attempt after one that failed.
 
     Only where time ran out while data was arriving are there more of them, up to those of a first
     load: a large flag set must get in at last, and a server that is silent must not cost more.
     """
     grows = isinstance(error, StoreUnavailableError) and error.receiving
-    return min(2 * budget_s, FIRST_LOAD_S) if grows else REFRESH_S
+    return min(2 * deadline_s, FIRST_LOAD_S) if grows else REFRESH_S
 
 
 def _between(least: float, most: float) -> float:

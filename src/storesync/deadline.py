@@ -34,7 +34,7 @@ def now_ms(clock: Clock) -> int:
     return int(clock.now() * 1000)
 
 
-class Budget:
+class Deadline:
     """The time that is left for one sync."""
 
     def __init__(self, clock: Clock, rng: random.Random, seconds: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flagstore.conversion import BY_PROVIDER, PLAIN, deep_copy
 from flagstore.evaluation.base import (
     ABSENT,
     FALLTHROUGH,
@@ -17,9 +18,8 @@ from flagstore.evaluation.base import (
     NO_VALUE,
     OFF,
     WRONG_TYPE,
-    Outcome,
+    Evaluation,
 )
-from flagstore.typed import BY_PROVIDER, PLAIN, own
 
 
 class Color(enum.StrEnum):
@@ -29,7 +29,7 @@ class Color(enum.StrEnum):
 SPLIT, UNLEASH = BY_PROVIDER["split"], BY_PROVIDER["unleash"]
 
 PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
-    # value, default, answer, error
+    # value, default, response, error
     ("blue", "red", "blue", ""),
     ("blue", Color.RED, "blue", ""),
     ("blue", None, "blue", ""),
@@ -54,12 +54,14 @@ PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "default", "answer", "error"), PLAIN_TABLE)
-def test_any_json_has_the_defaults_type(value: Any, default: Any, answer: Any, error: str) -> None:
+@pytest.mark.parametrize(("value", "default", "response", "error"), PLAIN_TABLE)
+def test_any_json_has_the_defaults_type(
+    value: Any, default: Any, response: Any, error: str
+) -> None:
     """An int passes for a float, a bool for no number; the wrong type is the default."""
-    found = PLAIN.value(Outcome(value, 0, FALLTHROUGH), default)
-    assert found == (answer, error)
-    assert type(found[0]) is type(answer)
+    found = PLAIN.value(Evaluation(value, 0, FALLTHROUGH), default)
+    assert found == (response, error)
+    assert type(found[0]) is type(response)
 
 
 @pytest.mark.parametrize("provider", sorted(BY_PROVIDER))
@@ -67,20 +69,23 @@ def test_no_value_is_the_default_with_the_engines_error(provider: str) -> None:
     """Whatever the type; a flag that is off without a value is no error."""
     for default in (True, "red", 1, 1.5, {"a": 1}, [1], None):
         conversion = BY_PROVIDER[provider]
-        assert conversion.value(Outcome(error=FLAG_NOT_FOUND), default) == (default, FLAG_NOT_FOUND)
-        assert conversion.value(Outcome(ABSENT, reason=OFF), default) == (default, "")
+        assert conversion.value(Evaluation(error=FLAG_NOT_FOUND), default) == (
+            default,
+            FLAG_NOT_FOUND,
+        )
+        assert conversion.value(Evaluation(ABSENT, reason=OFF), default) == (default, "")
     for truth in (True, False):
-        assert conversion.on(Outcome(error=FLAG_NOT_FOUND), truth) == (truth, FLAG_NOT_FOUND)
-        assert conversion.on(Outcome(ABSENT, reason=OFF), truth) == (truth, "")
+        assert conversion.on(Evaluation(error=FLAG_NOT_FOUND), truth) == (truth, FLAG_NOT_FOUND)
+        assert conversion.on(Evaluation(ABSENT, reason=OFF), truth) == (truth, "")
 
 
 @pytest.mark.parametrize("default", [True, False])
 def test_only_true_and_false_say_whether_a_flag_is_on(*, default: bool) -> None:
     """LaunchDarkly: a text or number is neither, so the default."""
-    assert PLAIN.on(Outcome(True), default) == (True, "")
-    assert PLAIN.on(Outcome(False), default) == (False, "")
+    assert PLAIN.on(Evaluation(True), default) == (True, "")
+    assert PLAIN.on(Evaluation(False), default) == (False, "")
     for value in ("true", "on", 1, 0, None, {}, []):
-        assert PLAIN.on(Outcome(value), default) == (default, WRONG_TYPE)
+        assert PLAIN.on(Evaluation(value), default) == (default, WRONG_TYPE)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +94,14 @@ def test_only_true_and_false_say_whether_a_flag_is_on(*, default: bool) -> None:
 )
 def test_treatments_that_are_truths(treatment: str, *, truth: bool) -> None:
     """Split: on and true, off and false, in any case; for `enabled` and for a bool default."""
-    outcome = Outcome(treatment, treatment)
+    outcome = Evaluation(treatment, treatment)
     assert SPLIT.on(outcome, not truth) == (truth, "")
     assert SPLIT.value(outcome, not truth) == (truth, "")
     assert SPLIT.value(outcome, "x") == (treatment, "")
 
 
 @pytest.mark.parametrize(
-    ("treatment", "config", "default", "answer", "error"),
+    ("treatment", "config", "default", "response", "error"),
     [
         ("v1", None, "x", "v1", ""),
         ("v1", None, None, "v1", ""),
@@ -117,16 +122,16 @@ def test_treatments_that_are_truths(treatment: str, *, truth: bool) -> None:
     ],
 )
 def test_treatments_and_configurations(
-    treatment: str, config: str | None, default: Any, answer: Any, error: str
+    treatment: str, config: str | None, default: Any, response: Any, error: str
 ) -> None:
     """Split: text and number from the treatment, an object or list from its configuration."""
-    found = SPLIT.value(Outcome(treatment, treatment, config=config), default)
-    assert found == (answer, error)
-    assert type(found[0]) is type(answer)
+    found = SPLIT.value(Evaluation(treatment, treatment, config=config), default)
+    assert found == (response, error)
+    assert type(found[0]) is type(response)
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "default", "answer", "error"),
+    ("kind", "text", "default", "response", "error"),
     [
         ("string", "blue", "x", "blue", ""),
         ("csv", "a,b", "x", "a,b", ""),
@@ -143,32 +148,32 @@ def test_treatments_and_configurations(
     ],
 )
 def test_payloads_by_their_type(
-    kind: str, text: str, default: Any, answer: Any, error: str
+    kind: str, text: str, default: Any, response: Any, error: str
 ) -> None:
     """Unleash: a payload is text, number or JSON as it says; a bool default is the toggle."""
-    outcome = Outcome(True, "blue", config={"type": kind, "value": text})
+    outcome = Evaluation(True, "blue", config={"type": kind, "value": text})
     found = UNLEASH.value(outcome, default)
-    assert found == (answer, error)
-    assert type(found[0]) is type(answer)
+    assert found == (response, error)
+    assert type(found[0]) is type(response)
 
 
 def test_a_feature_without_a_payload_has_no_value() -> None:
     """Unleash: not the variant's name, nor `disabled`; off is no error, on without a value is."""
-    assert UNLEASH.value(Outcome(True, "blue"), "x") == ("x", NO_VALUE)
-    assert UNLEASH.value(Outcome(True), "x") == ("x", NO_VALUE)
-    assert UNLEASH.value(Outcome(True), None) == (None, "")
-    assert UNLEASH.value(Outcome(False, reason=OFF), "x") == ("x", "")
-    assert UNLEASH.value(Outcome(False, reason=OFF), True) == (False, "")
-    assert UNLEASH.on(Outcome(False, reason=OFF), True) == (False, "")
+    assert UNLEASH.value(Evaluation(True, "blue"), "x") == ("x", NO_VALUE)
+    assert UNLEASH.value(Evaluation(True), "x") == ("x", NO_VALUE)
+    assert UNLEASH.value(Evaluation(True), None) == (None, "")
+    assert UNLEASH.value(Evaluation(False, reason=OFF), "x") == ("x", "")
+    assert UNLEASH.value(Evaluation(False, reason=OFF), True) == (False, "")
+    assert UNLEASH.on(Evaluation(False, reason=OFF), True) == (False, "")
 
 
 def test_what_comes_back_is_the_callers_own() -> None:
     """Objects and lists are copied at every depth."""
     value = {"a": [{"b": [1, "x", None, 1.5, True]}]}
-    copy = own(value)
+    copy = deep_copy(value)
     assert copy == value
     copy["a"][0]["b"].append(2)
     assert json.dumps(value) == '{"a": [{"b": [1, "x", null, 1.5, true]}]}'
-    found: Any = PLAIN.value(Outcome(value, 0), {})[0]
+    found: Any = PLAIN.value(Evaluation(value, 0), {})[0]
     found["a"].clear()
     assert value["a"]

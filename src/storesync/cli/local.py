@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from flagstore.layout import Key, Record
-    from storesync.budget import Budget
+    from storesync.deadline import Deadline
     from storesync.model import Source
     from storesync.stores.opened import OpenStore
 
-PREFIX = "/here"
-QUEUE = "here"
+PREFIX = "/local"
+QUEUE = "local"
 SECONDS = 60.0
 
 
@@ -45,11 +45,11 @@ class Queue:
     """As much of SQS as the functions use."""
 
     def __init__(self) -> None:
-        self.bodies: list[str] = []
+        self.http_bodies: list[str] = []
 
     def send_message(self, *, MessageBody: str, **_: object) -> dict[str, Any]:  # noqa: N803 - boto3's
         """Keep a message."""
-        self.bodies.append(MessageBody)
+        self.http_bodies.append(MessageBody)
         return {}
 
     def change_message_visibility(self, **_: object) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Queue:
 
     def batch(self) -> dict[str, Any]:
         """Return what was sent as the event of the queue's poller."""
-        records = [{"messageId": str(n), "body": body} for n, body in enumerate(self.bodies)]
+        records = [{"messageId": str(n), "body": body} for n, body in enumerate(self.http_bodies)]
         return {"Records": records}
 
 
@@ -68,13 +68,13 @@ class MemoryStores(Stores):
     def __init__(self) -> None:
         self.records: dict[Key, Record] = {}
 
-    def open(self, source: Source, budget: Budget) -> OpenStore:
+    def open(self, source: Source, deadline: Deadline) -> OpenStore:
         """Return the store of a source."""
-        del source, budget  # the keys tell sources apart, and memory takes no time
+        del source, deadline  # the keys tell sources apart, and memory takes no time
         return cast("OpenStore", MemoryStore(self.records))
 
 
-class Here:
+class LocalDeployment:
     """One deployment of both functions in this process."""
 
     def __init__(self, values: Mapping[str, Mapping[str, Any]], log: TextIO) -> None:
@@ -85,7 +85,7 @@ class Here:
         sqs = cast("Any", self.queue)
         self.stores = MemoryStores()
         self._syncer = sync.Syncer(
-            SyncSettings(PREFIX, queue_url="", table=QUEUE, trailing_s=0, head_replicas=1),
+            SyncSettings(PREFIX, queue_url="", table=QUEUE, followup_s=0, snapshot_replicas=1),
             ssm=ssm,
             sqs=sqs,
             stores=self.stores,
@@ -93,14 +93,14 @@ class Here:
         self._receiver = webhook.Receiver(WebhookSettings(PREFIX, QUEUE), ssm=ssm, sqs=sqs)
 
     def webhook(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Let WebhookFunction answer; what it prints, the log gets."""
+        """Let WebhookFunction response; what it prints, the log gets."""
         with redirect_stdout(self._log):
-            return webhook.answer(lambda: self._receiver, event)
+            return webhook.response(lambda: self._receiver, event)
 
     def sync(self, event: object) -> Any:  # noqa: ANN401 - by event
-        """Let SyncFunction answer; what it prints, the log gets."""
+        """Let SyncFunction response; what it prints, the log gets."""
         with redirect_stdout(self._log):
-            return sync.answer(lambda: self._syncer, event, SECONDS)
+            return sync.response(lambda: self._syncer, event, SECONDS)
 
 
 def text(value: object) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flagstore import layout
-from flagstore.body import LARGE_SECTION, Body, Part, decode_part
+from flagstore.body import LARGE_SECTION, Body, LargeSegment, decode_segment
 from flagstore.encoding import item_digest
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import Head
+from flagstore.layout import SnapshotRecord
 from storesync.errors import CorruptStoreError
 from storesync.model import FlagSet
 from storesync.retention import baseline
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from flagstore.layout import Pulse, Record
+    from flagstore.layout import Record, SourceState
     from storesync.model import Json
     from storesync.stores.base import Store
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 class StoredSet(FlagSet):
     """A flag set as read back; its large segments are read only when they are asked for."""
 
-    large: Mapping[str, Part] = field(default_factory=dict)
-    """Name of a large segment → where its pieces lie."""
-    load: Callable[[Part], Json] = field(default=lambda _part: None, repr=False, compare=False)
-    """Reads one; raises :class:`~storesync.errors.CorruptStoreError` for lost or changed pieces."""
+    large: Mapping[str, LargeSegment] = field(default_factory=dict)
+    """Name of a large segment → where its chunks lie."""
+    load: Callable[[LargeSegment], Json] = field(
+        default=lambda _segment: None, repr=False, compare=False
+    )
+    """Reads one; raises :class:`~storesync.errors.CorruptStoreError` for lost or changed chunks."""
 
     def keys(self, section: str) -> AbstractSet[str]:
         """Return the keys of one section, those of large items among them."""
@@ -57,7 +59,7 @@ class StoredSet(FlagSet):
         items = new.sections.get(LARGE_SECTION, {})
         found = dict(self.sections.get(LARGE_SECTION, {}))
         for key in self.differing(LARGE_SECTION, items):
-            with suppress(CorruptStoreError):  # lost pieces tell nothing
+            with suppress(CorruptStoreError):  # lost chunks tell nothing
                 found[key] = self.item(LARGE_SECTION, key)
         return replace(self, sections={**self.sections, LARGE_SECTION: found})
 
@@ -70,58 +72,63 @@ class StoredSet(FlagSet):
 class Stored:
     """What was published, read back and verified by its digests."""
 
-    head: Head
+    snapshot_record: SnapshotRecord
     flag_set: StoredSet
 
-    def in_pieces(self) -> bool:
-        """Say whether anything of it lies outside the head."""
-        return bool(self.head.pieces or self.flag_set.large)
+    def in_chunks(self) -> bool:
+        """Say whether anything of it lies outside the snapshot record."""
+        return bool(self.snapshot_record.chunks or self.flag_set.large)
 
 
-class Readback:
+class PublishedReader:
     """Reads the publications of one source."""
 
     def __init__(self, source: str, store: Store) -> None:
         self._source = source
         self._store = store
 
-    def stored(self, ticket: int) -> Stored | None:
-        """Return what is published; None if something else has been since the pulse was read.
+    def stored(self, token: int) -> Stored | None:
+        """Return what is published; None if something else has been since the state was read.
 
-        A later head counts only with the pulse that belongs to it: in a table restored from a
-        backup, whose items may be some moments apart, it would hide what was published.
+        A later snapshot record counts only with the source state that belongs to it: in a table
+        restored from a backup, whose items may be some moments apart, it would hide what was
+        published.
 
         Raises:
-            CorruptStoreError: if it is missing, another ticket's, or does not match its digests.
+            CorruptStoreError: if it is missing, another fencing token's, or does not match its
+            digests.
         """
-        record = self._store.read(layout.head_key(self._source))
-        found = record.get("ticket") if record else None
-        later = isinstance(found, int) and found > ticket
-        if later and self._store.pulse(self._source).published != ticket:
-            return None  # the fence will say so
-        stored = self._load(record, f"the head of ticket {ticket}")
-        if stored.head.ticket != ticket:
-            message = f"the head of ticket {ticket} is that of ticket {stored.head.ticket}"
+        record = self._store.read(layout.snapshot_key(self._source))
+        found = record.get("token") if record else None
+        later = isinstance(found, int) and found > token
+        if later and self._store.state(self._source).published != token:
+            return None  # the condition will say so
+        stored = self._load(record, f"the snapshot record of fencing token {token}")
+        if stored.snapshot_record.token != token:
+            found_token = stored.snapshot_record.token
+            message = f"the snapshot record of version {token} is that of version {found_token}"
             raise CorruptStoreError(message)
         return stored
 
-    def version(self, ticket: int) -> Stored:
+    def version(self, token: int) -> Stored:
         """Return one kept publication.
 
         Raises:
             CorruptStoreError: if it is missing or does not match its digests.
         """
-        record = self._store.read(layout.history_key(self._source, ticket))
-        return self._load(record, f"history {ticket}")
+        record = self._store.read(layout.history_key(self._source, token))
+        return self._load(record, f"history {token}")
 
-    def baselines(self, seen: Pulse, stored: Stored, now_ms: int) -> list[tuple[str, FlagSet]]:
+    def baselines(
+        self, seen: SourceState, stored: Stored, now_ms: int
+    ) -> list[tuple[str, FlagSet]]:
         """Return what the guard compares a new set with, each named for its message."""
         olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
         earlier = baseline(seen.versions(), now_ms, seen.allowed)
-        if earlier and earlier[1].ticket != seen.published:
+        if earlier and earlier[1].token != seen.published:
             # A damaged history is no reason to refuse: what is published has been compared.
             with suppress(CorruptStoreError):
-                olds.append((earlier[0], self.version(earlier[1].ticket).flag_set))
+                olds.append((earlier[0], self.version(earlier[1].token).flag_set))
         return olds
 
     def _load(self, record: Record | None, what: str) -> Stored:
@@ -129,16 +136,25 @@ class Readback:
             message = f"{what} is missing"
             raise CorruptStoreError(message)
         try:
-            head = Head.from_record(record)
-            body = Body(head.index_data, head.index_digest, self._data(head))
+            snapshot_record = SnapshotRecord.from_record(record)
+            body = Body(
+                snapshot_record.index_data,
+                snapshot_record.index_digest,
+                self._data(snapshot_record),
+            )
         except (CorruptSnapshotError, TypeError, ValueError) as error:  # or someone else's record
             message = f"{what} is corrupt: {error}"
             raise CorruptStoreError(message) from error
         sections = {name: body.items(name) for name in body.sections()}
         flag_set = StoredSet(
-            head.provider, sections, body.meta, head.revision, body.large, self._load_part
+            snapshot_record.provider,
+            sections,
+            body.meta,
+            snapshot_record.revision,
+            body.large,
+            self._load_segment,
         )
-        return Stored(head, flag_set)
+        return Stored(snapshot_record, flag_set)
 
     def verify_large(self, stored: Stored) -> None:
         """Read all large segments.
@@ -146,20 +162,20 @@ class Readback:
         Raises:
             CorruptStoreError: if one is missing or does not match its digest.
         """
-        for part in stored.flag_set.large.values():
-            self._load_part(part)
+        for segment in stored.flag_set.large.values():
+            self._load_segment(segment)
 
-    def _load_part(self, part: Part) -> Json:
+    def _load_segment(self, segment: LargeSegment) -> Json:
         try:
-            return decode_part(part, self._pieces(part.prefix(), part.pieces))
+            return decode_segment(segment, self._chunks(segment.prefix(), segment.chunks))
         except CorruptSnapshotError as error:
             raise CorruptStoreError(str(error)) from error
 
-    def _data(self, head: Head) -> bytes:
-        prefix, number = head.stored_pieces()
-        return self._pieces(prefix, number) if number else head.body
+    def _data(self, snapshot_record: SnapshotRecord) -> bytes:
+        prefix, number = snapshot_record.stored_chunks()
+        return self._chunks(prefix, number) if number else snapshot_record.body
 
-    def _pieces(self, prefix: str, number: int) -> bytes:
-        pieces = list(self._store.scan(layout.pieces_namespace(self._source), prefix))
-        # A piece that was expired after it was gone leaves a stub without a body.
-        return b"".join(bytes(piece.get("body", b"")) for piece in pieces[:number])  # type: ignore[arg-type] # bytes
+    def _chunks(self, prefix: str, number: int) -> bytes:
+        chunks = list(self._store.scan(layout.chunks_namespace(self._source), prefix))
+        # A chunk that was expired after it was gone leaves a stub without a body.
+        return b"".join(bytes(chunk.get("body", b"")) for chunk in chunks[:number])  # type: ignore[arg-type] # bytes

@@ -1,4 +1,4 @@
-"""What an HTTP answer means: its class of failure, its ETag, its JSON. No I/O.
+"""What an HTTP response means: its class of failure, its ETag, its JSON. No I/O.
 
 Apart from :mod:`storesync.http`, so that a provider can be imported by the function that faces
 the internet without importing an HTTP library.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from storesync.errors import (
     CredentialsRefusedError,
     EndpointNotFoundError,
-    MalformedAnswerError,
+    MalformedResponseError,
     ProviderUnavailableError,
 )
 
@@ -32,7 +32,7 @@ CONTAINER_BYTES, MEMBER_BYTES, VALUE_BYTES, QUOTE_BYTES = 64, 120, 40, 24
 """What parsing takes at most for each bracket, colon, comma and quote of JSON, by measurement."""
 
 MAX_ETAG_CHARS = 1024
-"""Longer ETags are ignored: they would be stored in the pulse, which readers pay for."""
+"""Longer ETags are ignored: they would be stored in the source state, which readers pay for."""
 
 _OK = 200
 _NOT_MODIFIED = 304
@@ -44,8 +44,8 @@ _SERVER_ERRORS = range(500, 600)
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """One HTTP answer: header names in lower case, the body decoded.
+class HttpResponse:
+    """One HTTP response: header names in lower case, the body decoded.
 
     The body is read for 2xx only; no other status has one that we would use.
     """
@@ -72,34 +72,34 @@ def parsed_bytes(body: bytes) -> int:
 
 
 def check_parsed_bytes(needed: int, limit: int) -> None:
-    """Raise :class:`MalformedAnswerError` if parsing may take more memory than there is."""
+    """Raise :class:`MalformedResponseError` if parsing may take more memory than there is."""
     if needed > limit:
         message = (
             f"parsing the response may take {needed >> 20} MB of memory, and {limit >> 20} MB are "
             f"available: raise SyncMemorySize, or choose fewer flags by the source's options"
         )
-        raise MalformedAnswerError(message)
+        raise MalformedResponseError(message)
 
 
 def raise_for_status(
-    answer: HttpAnswer, source: str, title: str, *, transient: Collection[int] = ()
+    response: HttpResponse, source: str, title: str, *, transient: Collection[int] = ()
 ) -> None:
-    """Return if the answer is 200 or 304, else raise what its status means.
+    """Return if the response is 200 or 304, else raise what its status means.
 
     Args:
-        answer: What the provider answered.
+        response: What the provider responded.
         source: The source's name, for the message.
         title: The provider's name, for the message.
         transient: Further statuses that this provider documents as passing.
     """
-    status = answer.status
+    status = response.status
     if status in {_OK, _NOT_MODIFIED}:
         return
     if status in _TRANSIENT or status in transient or status in _SERVER_ERRORS:
-        message = f"{title} answered {status}: it cannot serve source {source!r} now"
+        message = f"{title} responded with {status}: it cannot serve source {source!r} now"
         raise ProviderUnavailableError(
             message,
-            retry_after_s=retry_after_s(answer),
+            retry_after_s=retry_after_s(response),
         )
     if status in _REFUSED:
         message = (
@@ -109,67 +109,67 @@ def raise_for_status(
         raise CredentialsRefusedError(message)
     if status in _REDIRECTS:
         message = (
-            f"{title} answered {status}: redirects are not followed, since they would carry the "
-            f"key elsewhere; check base_url in the credentials of source {source!r}"
+            f"{title} responded with {status}: redirects are not followed, since they would carry "
+            f"the key elsewhere; check base_url in the credentials of source {source!r}"
         )
         raise EndpointNotFoundError(message)
     if status in _CLIENT_ERRORS:
         message = (
-            f"{title} answered {status}: check base_url in the credentials of source {source!r} "
-            f"and its options"
+            f"{title} responded with {status}: check base_url in the credentials of source "
+            f"{source!r} and its options"
         )
         raise EndpointNotFoundError(message)
-    message = f"{title} answered {status}, which is no flag set"
-    raise MalformedAnswerError(message)
+    message = f"{title} responded with {status}, which is no flag set"
+    raise MalformedResponseError(message)
 
 
-def retry_after_s(answer: HttpAnswer) -> float | None:
+def retry_after_s(response: HttpResponse) -> float | None:
     """Return the seconds that ``Retry-After`` asks for, in either of its forms (RFC 9110).
 
     None where it is missing or makes no sense; never more than ``MAX_RETRY_AFTER_S``.
     """
-    text = answer.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER_S)
     moment = _http_date(text)
     if moment is None:
         return None
     # The provider's own clock, where it tells it: ours may be off.
-    now = _http_date(answer.headers.get("date", ""))
-    wait = moment - (answer.received_at if now is None else now)
+    now = _http_date(response.headers.get("date", ""))
+    wait = moment - (response.received_at if now is None else now)
     return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
 
 
-def etag(answer: HttpAnswer) -> str:
+def etag(response: HttpResponse) -> str:
     """Return the ETag as it came, or an empty text if there is none that could be sent back."""
-    text = answer.headers.get("etag", "").strip()
+    text = response.headers.get("etag", "").strip()
     usable = text.isascii() and text.isprintable() and len(text) <= MAX_ETAG_CHARS
     return text if usable else ""
 
 
-def parse_object(answer: HttpAnswer, title: str) -> dict[str, Any]:
+def parse_object(response: HttpResponse, title: str) -> dict[str, Any]:
     """Parse a body that must be one JSON object.
 
     Stricter than ``json.loads``, since what is accepted here is stored and read by others: UTF-8
     only, no NaN or infinity, no repeated keys, no absurd nesting.
 
     Raises:
-        MalformedAnswerError: naming what is wrong; the body is never quoted.
+        MalformedResponseError: naming what is wrong; the body is never quoted.
     """
     try:
-        return _parse(answer.body.decode("utf-8-sig"))
+        return _parse(response.body.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
-        reason = f"no UTF-8 text (byte {exc.start} of {len(answer.body)})"
+        reason = f"no UTF-8 text (byte {exc.start} of {len(response.body)})"
     except json.JSONDecodeError as exc:
-        reason = _explain(answer, exc)
+        reason = _explain(response, exc)
     except _UnacceptableError as exc:
         reason = str(exc)
     except RecursionError:
         reason = "nested too deeply"
     except ValueError:
         reason = "no JSON (a number of thousands of digits)"
-    message = f"{title} answered with something that is {reason}"
-    raise MalformedAnswerError(message)
+    message = f"{title} responded with something that is {reason}"
+    raise MalformedResponseError(message)
 
 
 class _UnacceptableError(ValueError):
@@ -228,11 +228,11 @@ def _deeper_than(document: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON
     return True
 
 
-def _explain(answer: HttpAnswer, exc: json.JSONDecodeError) -> str:
-    start = answer.body[:64].lstrip().lower()
+def _explain(response: HttpResponse, exc: json.JSONDecodeError) -> str:
+    start = response.body[:64].lstrip().lower()
     if not start:
         return "empty"
-    if start.startswith(b"<") or "html" in answer.headers.get("content-type", "").lower():
+    if start.startswith(b"<") or "html" in response.headers.get("content-type", "").lower():
         return "a web page, not JSON (a proxy or a login page in between?)"
     where = "cut off" if exc.pos >= len(exc.doc.rstrip()) else "broken"
     return f"no JSON ({where} at character {exc.pos} of {len(exc.doc)})"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flagstore.flags import Detail
-    from flagstore.layout import Pulse
+    from flagstore.layout import SourceState
     from flagstore.snapshot import Info
-    from storesync.cli.operating import Operator
+    from storesync.cli.context import Operator
     from storesync.model import FlagSet, Source
     from storesync.stores.base import Store
 
@@ -92,7 +92,7 @@ def _origin(source: Source, info: Info) -> dict[str, Any]:
         "source": info.source,
         "provider": info.provider,
         "store": source.store,
-        "ticket": info.ticket,
+        "token": info.token,
         "digest": info.digest,
         "published_at": int(info.published_at * 1000),
         "checked_at": int(info.checked_at * 1000),
@@ -104,7 +104,7 @@ def _get_lines(item: Any, origin: dict[str, Any], info: Info) -> Iterator[str]: 
     yield json.dumps(item, indent=2, ensure_ascii=False)
     yield (
         f"from {origin['source']} ({origin['provider']} in {origin['store']}), version "
-        f"{info.ticket} of {moment(origin['published_at'])}, checked {span(info.age_s)} ago"
+        f"{info.token} of {moment(origin['published_at'])}, checked {span(info.age_s)} ago"
     )
 
 
@@ -120,30 +120,30 @@ def history(operator: Operator, *, name: str) -> None:
     """
     source = operator.source(name)
     store = operator.open(source)
-    pulse = store.pulse(name)
+    state = store.state(name)
     operator.screen.progress("reading the history")
-    found = [_version(store, name, version.ticket, pulse) for version in reversed(pulse.versions())]
+    found = [_version(store, name, version.token, state) for version in reversed(state.versions())]
     now = operator.now_ms()
-    pinned = pulse.pinned if pulse.is_pinned(now) else None
+    pinned = state.pinned if state.is_pinned(now) else None
     data = {"source": name, "versions": found, "pinned_until": pinned}
-    operator.screen.result(data, _history_lines(found, pulse, now))
+    operator.screen.result(data, _history_lines(found, state, now))
 
 
-def _version(store: Store, name: str, ticket: int, pulse: Pulse) -> dict[str, Any]:
-    record = store.read(layout.history_key(name, ticket)) or {}
+def _version(store: Store, name: str, token: int, state: SourceState) -> dict[str, Any]:
+    record = store.read(layout.history_key(name, token)) or {}
     return {
-        "ticket": ticket,
+        "token": token,
         "published_at": record.get("published_at"),
         "provider": record.get("provider"),
         "digest": record.get("digest", ""),
         "counts": json.loads(str(record.get("counts", "{}"))),
         "changes": json.loads(str(record.get("changes", "{}"))),
-        "current": ticket == pulse.published,
-        "allowed": ticket == pulse.allowed,
+        "current": token == state.published,
+        "allowed": token == state.allowed,
     }
 
 
-def _history_lines(found: list[dict[str, Any]], pulse: Pulse, now: int) -> Iterator[str]:
+def _history_lines(found: list[dict[str, Any]], state: SourceState, now: int) -> Iterator[str]:
     if not found:
         yield "nothing has been published yet"
         return
@@ -154,7 +154,7 @@ def _history_lines(found: list[dict[str, Any]], pulse: Pulse, now: int) -> Itera
         marks = [word for word in ("current", "allowed") if each[word]]
         lines.append(
             (
-                each["ticket"],
+                each["token"],
                 moment(int(each["published_at"])) if each["published_at"] else "?",
                 each["counts"].get("flags", ""),
                 *(counts.get(word, "") for word in ("added", "changed", "removed")),
@@ -163,8 +163,8 @@ def _history_lines(found: list[dict[str, Any]], pulse: Pulse, now: int) -> Itera
             )
         )
     yield from table(headers, lines)
-    if pulse.is_pinned(now):
-        yield pin_text(pulse.pinned, now)
+    if state.is_pinned(now):
+        yield pin_text(state.pinned, now)
 
 
 # -- diff -----------------------------------------------------------------------------------------
@@ -192,16 +192,16 @@ def diff(
     """
     source = operator.source(name)
     store = operator.open(source)
-    pulse = store.pulse(name)
+    state = store.state(name)
     if old is not None and new is None:
-        new = pulse.published
-    before = _set(source, store, pulse, pulse.published if old is None else old)
-    after = preview.fetch(operator, source) if new is None else _set(source, store, pulse, new)
+        new = state.published
+    before = _set(source, store, state, state.published if old is None else old)
+    after = preview.fetch(operator, source) if new is None else _set(source, store, state, new)
     operator.screen.progress("comparing")
     changes = differences.compare(before, after)
     data = {
         "source": name,
-        "from": old or pulse.published,
+        "from": old or state.published,
         "to": "provider" if new is None else new,
         **differences.to_json(before, after, changes),
     }
@@ -209,8 +209,8 @@ def diff(
     return Exit.FINDINGS if exit_code and changes else Exit.OK
 
 
-def _set(source: Source, store: Store, pulse: Pulse, ticket: int) -> FlagSet:
-    if not pulse.published:
+def _set(source: Source, store: Store, state: SourceState, token: int) -> FlagSet:
+    if not state.published:
         what, remedy = f"nothing is published for {source.name!r}", "`storesync sync` publishes"
         raise Problem(Exit.NOT_FOUND, what, remedy)
-    return kept_version(source.name, store, pulse, ticket).flag_set
+    return kept_version(source.name, store, state, token).flag_set

@@ -17,7 +17,7 @@ from storesync.rollback import FOREVER_MS, kept_version, roll_back
 from storesync.rollback import unpin as end_pin
 
 if TYPE_CHECKING:
-    from storesync.cli.operating import Operator
+    from storesync.cli.context import Operator
     from storesync.model import Source
 
 FOREVER = "forever"
@@ -71,7 +71,7 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
     )
     data = report_json(report) | {"to": to, "pinned_until": until}
     lines = [
-        f"{name} is back at version {to}, published as {report.ticket}: "
+        f"{name} is back at version {to}, published as {report.token}: "
         + differences.summary(changes),
         f"{pin_text(until, operator.now_ms())}; `storesync unpin {name}` ends it",
     ]
@@ -83,9 +83,9 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
 def _before(operator: Operator, source: Source, to: int) -> Changes:
     """Show what a rollback would change, and return it."""
     store = operator.open(source)
-    pulse = store.pulse(source.name)
-    kept = kept_version(source.name, store, pulse, to)
-    current = published(source, store, pulse)
+    state = store.state(source.name)
+    kept = kept_version(source.name, store, state, to)
+    current = published(source, store, state)
     if current is None:
         operator.screen.say("what is published now is damaged, and cannot be compared")
         return Changes()
@@ -98,15 +98,17 @@ def _before(operator: Operator, source: Source, to: int) -> Changes:
 @command(storesync, "unpin")
 @click.argument("name", metavar="SOURCE")
 def unpin(operator: Operator, *, name: str) -> None:
-    """End a pin, and ring, so that what the provider has is published."""
+    """End a pin and publish what the provider has."""
     source = operator.source(name)
     was_pinned = end_pin(name, operator.open(source), operator.clock)
-    rang = operator.ring(name) if was_pinned else False
+    requested = operator.request(name) if was_pinned else False
     text = (
         f"{name} was not pinned"
         if not was_pinned
-        else f"{name} is no longer pinned, and was rung"
-        if rang
+        else f"{name} is no longer pinned; a sync is requested"
+        if requested
         else f"{name} is no longer pinned; `storesync sync {name}` publishes what is new"
     )
-    operator.screen.result({"source": name, "was_pinned": was_pinned, "rang": rang}, [text])
+    operator.screen.result(
+        {"source": name, "was_pinned": was_pinned, "requested": requested}, [text]
+    )

@@ -1,6 +1,6 @@
-"""The body of an HTTP answer, piece by piece: as it was sent, inflated, and within a cap.
+"""The body of an HTTP response, chunk by chunk: as it was sent, inflated, and within a cap.
 
-Each function passes pieces on before it takes the next, so that no answer, however it was made,
+Each function passes chunks on before it takes the next, so that no response, however it was made,
 fills the memory before it meets its cap.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from storesync.errors import MalformedAnswerError
+from storesync.errors import MalformedResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,17 +31,17 @@ def capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
     """Pass on at most *limit* bytes.
 
     Raises:
-        MalformedAnswerError: if there are more; *where* is for the message.
+        MalformedResponseError: if there are more; *where* is for the message.
     """
     total = 0
     for chunk in chunks:
         total += len(chunk)
         if total > limit:
             message = (
-                f"the answer is larger than {limit} bytes {where}: choose fewer flags by the "
+                f"the response is larger than {limit} bytes {where}: choose fewer flags by the "
                 f"source's options, or by what its key may see"
             )
-            raise MalformedAnswerError(message)
+            raise MalformedResponseError(message)
         yield chunk
 
 
@@ -49,7 +49,7 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Inflate gzip in steps of bounded size, so that a bomb meets the cap and not the memory.
 
     Raises:
-        MalformedAnswerError: if it is damaged or cut off.
+        MalformedResponseError: if it is damaged or cut off.
     """
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     for chunk in chunks:
@@ -60,11 +60,11 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 yield inflater.decompress(rest, CHUNK_BYTES)
             except zlib.error:
-                message = "the answer is damaged: it does not inflate"
-                raise MalformedAnswerError(message) from None
+                message = "the response is damaged: it does not inflate"
+                raise MalformedResponseError(message) from None
             # Output that the step's size held back comes with the next step: there always is one,
             # since the checksum at the end is not read before everything is out.
             rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     if not inflater.eof:
-        message = "the answer is cut off within its compressed body"
-        raise MalformedAnswerError(message)
+        message = "the response is cut off within its compressed body"
+        raise MalformedResponseError(message)

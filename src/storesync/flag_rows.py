@@ -1,4 +1,4 @@
-"""What is kept of a published set beside head and history, and how it follows the head.
+"""What is kept of a published set beside snapshot and history, and how it follows the snapshot.
 
 Rows, one for each flag and segment, in the layout of the source's store and provider; and, where
 the source asks for it, the whole set as the one document that the provider's SDK takes.
@@ -35,7 +35,7 @@ REDIS_KB = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class PerFlagRows:
     """What one source keeps."""
 
     source: str
@@ -49,7 +49,7 @@ class Projection:
     """The whole set as one document, too; removed once it is turned off."""
 
     @classmethod
-    def of(cls, source: Source) -> Projection:
+    def of(cls, source: Source) -> PerFlagRows:
         """Return what a source asks for."""
         in_redis = source.store == "redis"
         return cls(source.name, source.rows, in_redis, source.native_rows, source.document)
@@ -58,14 +58,14 @@ class Projection:
         """Return the KB of rows that one commit should take at most."""
         return REDIS_KB if self.in_redis else COMMIT_KB
 
-    def plan(self, new: FlagSet, changed: Changes | None, scan: Scan, ticket: int) -> RowPlan:
+    def plan(self, new: FlagSet, changed: Changes | None, scan: Scan, token: int) -> RowPlan:
         """Plan what must be written: from what changed, or compared with all that is there."""
         plans = []
         if self.rows and changed is not None:
-            plans.append(self._changed(new, changed, scan, ticket))
+            plans.append(self._changed(new, changed, scan, token))
         elif self.rows:
-            plans.append(self._whole(new, scan, ticket))
-        plans.append(self._document(new, scan, ticket, whole=changed is None))
+            plans.append(self._whole(new, scan, token))
+        plans.append(self._document(new, scan, token, whole=changed is None))
         if changed is None and self.in_redis and self.native != "split":
             # Its SDKs would go on reading them.
             left = scan(layout.split_namespace(self.source))
@@ -75,33 +75,33 @@ class Projection:
             tuple(name for plan in plans for name in plan.skipped),
         )
 
-    def _changed(self, new: FlagSet, changed: Changes, scan: Scan, ticket: int) -> RowPlan:
+    def _changed(self, new: FlagSet, changed: Changes, scan: Scan, token: int) -> RowPlan:
         if self.native != "split":
-            return rows.plan_changes(self.source, new, changed, ticket)
+            return rows.plan_changes(self.source, new, changed, token)
         namespace = layout.split_namespace(self.source)
         present = (row for prefix in split_rows.DERIVED for row in scan(namespace, prefix))
-        return split_rows.plan_changes(self.source, new, changed, present, ticket)
+        return split_rows.plan_changes(self.source, new, changed, present, token)
 
-    def _whole(self, new: FlagSet, scan: Scan, ticket: int) -> RowPlan:
+    def _whole(self, new: FlagSet, scan: Scan, token: int) -> RowPlan:
         """Plan the rows; of a Split source, then the removal of those that lie where ours do."""
         present = {
             _key(row): row for name in layout.row_namespaces(self.source) for row in scan(name)
         }
         if self.native != "split":
-            return rows.plan_whole(self.source, new, present, ticket)
+            return rows.plan_whole(self.source, new, present, token)
         there = scan(layout.split_namespace(self.source))
-        plan = split_rows.plan_whole(self.source, new, there, ticket)
+        plan = split_rows.plan_whole(self.source, new, there, token)
         return RowPlan((*plan.writes, *map(Delete, present)), plan.skipped)
 
-    def _document(self, new: FlagSet, scan: Scan, ticket: int, *, whole: bool) -> RowPlan:
+    def _document(self, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
         """Plan the document: whole, where it is not what is there; else it has changed."""
         place = layout.document_key(self.source)
         present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
-        wanted = self.document and new.provider == "unleash"
-        writes: list[Write] = [Delete(key) for key in present if not (wanted and key == place)]
-        if not wanted:
+        required = self.document and new.provider == "unleash"
+        writes: list[Write] = [Delete(key) for key in present if not (required and key == place)]
+        if not required:
             return RowPlan(tuple(writes), ())
-        record: Record = {**place._asdict(), "version": ticket, "item": _text(new)}
+        record: Record = {**place._asdict(), "version": token, "item": _text(new)}
         if not self.in_redis and record_bytes(record) > layout.ROW_BYTES:
             return RowPlan(tuple(writes), (f"document/{place.key}",))
         if present.get(place) != record["item"]:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flagstore.body import decode_part
+from flagstore.body import decode_segment
+from flagstore.cache import COOL_DOWN_S, REFRESH_S, next_deadline_s
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
     NotLoadedError,
     StoreUnavailableError,
 )
-from flagstore.loading import COOL_DOWN_S, REFRESH_S, next_budget_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.body import Body, Part
-    from flagstore.loading import Turns
+    from flagstore.body import Body, LargeSegment
+    from flagstore.cache import Turns
     from flagstore.snapshot import Snapshot
     from flagstore.stores import ReaderStore
 
 
-class LargeParts:
+class LargeSegments:
     """The large segments of one source that have been read."""
 
     def __init__(self, source: str, monotonic: Callable[[], float]) -> None:
@@ -31,18 +31,18 @@ class LargeParts:
         self._data: dict[str, bytes] = {}
         """By digest, of the newest flag set."""
         self._begun: dict[str, list[bytes]] = {}
-        """By digest, pieces that earlier attempts have read."""
-        self._wanted: dict[str, Part] = {}
+        """By digest, chunks that earlier attempts have read."""
+        self._required: dict[str, LargeSegment] = {}
         self._pauses: dict[str, tuple[float, NotLoadedError]] = {}
         """By the digest of one that is damaged, or "" for all: until when, and why."""
-        self._budget_s = REFRESH_S
+        self._deadline_s = REFRESH_S
 
     def keep(self, body: Body) -> dict[str, bytes]:
         """Return those in hand that a new flag set has, by digest; the earlier set keeps its own.
 
         What is read for the new set is added to it.
         """
-        self._wanted = still = {part.data_digest: part for part in body.large.values()}
+        self._required = still = {segment.data_digest: segment for segment in body.large.values()}
         self._data = {digest: data for digest, data in self._data.items() if digest in still}
         self._begun = {digest: found for digest, found in self._begun.items() if digest in still}
         self._pauses = {key: pause for key, pause in self._pauses.items() if not key}
@@ -50,7 +50,7 @@ class LargeParts:
 
     def lacks_some(self) -> bool:
         """Return whether the flag set has large segments that have not been read yet."""
-        return not self._wanted.keys() <= self._data.keys()
+        return not self._required.keys() <= self._data.keys()
 
     def error(self) -> NotLoadedError | None:
         """Return why a large segment that was needed could not be read; None once it is read."""
@@ -69,15 +69,15 @@ class LargeParts:
             NotLoadedError: one could not be read; one of its subclasses where there is one.
         """
         failed: NotLoadedError | None = None
-        for key, part in new.large.items():
-            in_hand = old.segment_in_hand(key)
-            if part.data_digest in self._data or in_hand is None:
+        for key, segment in new.large.items():
+            current = old.segment_in_hand(key)
+            if segment.data_digest in self._data or current is None:
                 continue
             try:
-                self._read(part, store, deadline)
+                self._read(segment, store, deadline)
             except Exception as error:  # noqa: BLE001 - whatever keeps a segment away
                 failed = failed or _not_loaded(error)
-                new.stand_ins[key] = in_hand
+                new.stand_ins[key] = current
         if failed is not None:
             raise failed
 
@@ -90,9 +90,9 @@ class LargeParts:
             NotLoadedError: if that failed; one of its subclasses where there is one.
         """
         failed: NotLoadedError | None = None
-        for part in self._wanted.values():
+        for segment in self._required.values():
             try:
-                self.get(part, turns, open_store, deadline)
+                self.get(segment, turns, open_store, deadline)
             except NotLoadedError as error:
                 failed = failed or error
         if failed is not None:
@@ -100,7 +100,7 @@ class LargeParts:
 
     def get(
         self,
-        part: Part,
+        segment: LargeSegment,
         turns: Turns,
         open_store: Callable[[], ReaderStore],
         deadline: float | None = None,
@@ -112,21 +112,21 @@ class LargeParts:
         Raises:
             NotLoadedError: one of its subclasses where there is one.
         """
-        data = self._data.get(part.data_digest)
+        data = self._data.get(segment.data_digest)
         if data is not None:
             return data
-        for key in ("", part.data_digest):  # what is down or damaged is not read at every call
+        for key in ("", segment.data_digest):  # what is down or damaged is not read at every call
             pause = self._pauses.get(key)
             if pause is not None and self._monotonic() < pause[0]:
                 raise pause[1].with_traceback(None)
-        budget_s = self._budget_s
-        by = self._monotonic() + budget_s if deadline is None else deadline
+        deadline_s = self._deadline_s
+        by = self._monotonic() + deadline_s if deadline is None else deadline
         try:
-            data = turns.take(lambda: self._read(part, open_store(), by), by - self._monotonic())
+            data = turns.take(lambda: self._read(segment, open_store(), by), by - self._monotonic())
         except NotLoadedError as error:
-            self._budget_s = next_budget_s(budget_s, error)
+            self._deadline_s = next_deadline_s(deadline_s, error)
             if deadline is None:
-                key = part.data_digest if isinstance(error, CorruptSnapshotError) else ""
+                key = segment.data_digest if isinstance(error, CorruptSnapshotError) else ""
                 self._pauses[key] = self._monotonic() + COOL_DOWN_S, error
             raise
         except ConfigurationError:
@@ -136,23 +136,23 @@ class LargeParts:
         if data is None:
             message = f"another thread is still reading for {self._source!r}"
             raise StoreUnavailableError(message)
-        self._budget_s = REFRESH_S
+        self._deadline_s = REFRESH_S
         self._pauses.pop("", None)
         return data
 
-    def _read(self, part: Part, store: ReaderStore, deadline: float) -> bytes:
-        found = self._data.get(part.data_digest)
+    def _read(self, segment: LargeSegment, store: ReaderStore, deadline: float) -> bytes:
+        found = self._data.get(segment.data_digest)
         if found is not None:  # another thread has read it meanwhile
             return found
-        pieces = self._begun.setdefault(part.data_digest, [])
-        for piece in store.pieces(
-            self._source, part.prefix(), deadline=deadline, start=len(pieces)
+        chunks = self._begun.setdefault(segment.data_digest, [])
+        for chunk in store.chunks(
+            self._source, segment.prefix(), deadline=deadline, start=len(chunks)
         ):
-            pieces.append(piece)  # kept if the next one fails
-        data = b"".join(self._begun.pop(part.data_digest)[: part.pieces])
-        decode_part(part, data)  # nothing damaged is kept
-        if part.data_digest in self._wanted:
-            self._data[part.data_digest] = data
+            chunks.append(chunk)  # kept if the next one fails
+        data = b"".join(self._begun.pop(segment.data_digest)[: segment.chunks])
+        decode_segment(segment, data)  # nothing damaged is kept
+        if segment.data_digest in self._required:
+            self._data[segment.data_digest] = data
         return data
 
 

@@ -12,15 +12,15 @@ import boto3
 from botocore.config import Config
 
 from flagstore import errors as reader_errors
-from flagstore.layout import check_source, pieces_namespace
+from flagstore.layout import check_source, chunks_namespace
 from flagstore.reader import Client
 from storesync import providers
-from storesync.budget import Budget, SystemClock, now_ms
 from storesync.cli.deployment import Deployment, find
 from storesync.cli.problems import Exit, Problem
-from storesync.events import ring_message
+from storesync.deadline import Deadline, SystemClock, now_ms
+from storesync.events import request_message
 from storesync.http import HttpClient
-from storesync.model import Ring
+from storesync.model import SyncRequest
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SECONDS = 300.0
 """What one step of a command may take: a partition of DynamoDB sets the pace of a large set."""
 RUN_SECONDS = 310.0
-"""How long an answer of SyncFunction is waited for: the longest ``SyncTimeout``, and a start."""
+"""How long a response of SyncFunction is waited for: the longest ``SyncTimeout``, and a start."""
 
 
 class Operator:
@@ -94,9 +94,9 @@ class Operator:
         """Return milliseconds since the epoch."""
         return now_ms(self.clock)
 
-    def budget(self, seconds: float = SECONDS) -> Budget:
+    def deadline(self, seconds: float = SECONDS) -> Deadline:
         """Return the time for one step."""
-        return Budget(self.clock, random.Random(), seconds)  # noqa: S311 - jitter
+        return Deadline(self.clock, random.Random(), seconds)  # noqa: S311 - jitter
 
     def source(self, name: str) -> Source:
         """Return one source.
@@ -114,11 +114,11 @@ class Operator:
             raise Problem(Exit.NOT_FOUND, what, remedy)
         return self.sources.get(name)
 
-    def ring(self, name: str) -> bool:
-        """Put a ring for a source on the queue; say whether the queue is known."""
+    def request(self, name: str) -> bool:
+        """Put a sync request for a source on the queue; say whether the queue is known."""
         url = self.deployment.queue_url
         if url:
-            message = ring_message(Ring(name, sent_at=self.now_ms(), trigger="webhook"))
+            message = request_message(SyncRequest(name, sent_at=self.now_ms(), trigger="webhook"))
             self.aws("sqs").send_message(QueueUrl=url, MessageBody=message)
         return bool(url)
 
@@ -140,7 +140,7 @@ class Operator:
 
     def open(self, source: Source) -> OpenStore:
         """Return the store of a source."""
-        return self._stores.open(source, self.budget())
+        return self._stores.open(source, self.deadline())
 
     def reader(self, source: Source) -> Client:
         """Return a reader of a source, as an application has one."""
@@ -156,17 +156,17 @@ class ReaderOver:
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record."""
-        del consistent, deadline  # the store has its own budget
+        del consistent, deadline  # the store has its own deadline
         return self._store.read(key)
 
-    def pieces(
+    def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the pieces of one body or large segment, in order."""
+        """Yield the chunks of one body or large segment, in order."""
         del deadline
-        found = self._store.scan(pieces_namespace(source), prefix)
-        for piece in islice(found, start, None):
-            yield bytes(piece.get("body", b""))  # type: ignore[arg-type] # bytes
+        found = self._store.scan(chunks_namespace(source), prefix)
+        for chunk in islice(found, start, None):
+            yield bytes(chunk.get("body", b""))  # type: ignore[arg-type] # bytes
 
     def prepare(self) -> None:
         """Need nothing: the store is open."""
