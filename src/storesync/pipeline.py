@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flagstore import layout
+from flagstore.body import dumps
 from flagstore.encoding import canonical, content_digest, encode
 from flagstore.layout import LAYOUT, SourceState
 from storesync import guard, rows
@@ -398,7 +399,7 @@ class Sync:
         Raises:
             SuspectSetError: before that.
         """
-        now, mark = now_ms(self._clock), sha256(what.encode()).hexdigest()[:16]
+        now, mark = now_ms(self._clock), sha256(dumps(what).encode()).hexdigest()[:16]
         known, since = json.loads(check.seen.suspect or '["", 0]')
         if known != mark:
             since = now

@@ -51,9 +51,15 @@ def _launchdarkly(items: Items) -> Verdict:
         item = items.item(section, key)
         # The SDK takes a flag of a key and a version, which gives everybody the default.
         whole = section != "flags" or (isinstance(item.get("on"), bool) and _has_choices(item))
-        return USABLE if whole else DAMAGED
+        return USABLE if whole and _has_attributes(item) else DAMAGED
 
     return judge
+
+
+def _has_attributes(item: dict[str, Any]) -> bool:
+    """Return whether each clause of a flag or segment of LaunchDarkly names what it is about."""
+    clauses = [clause for rule in item.get("rules") or [] for clause in rule.get("clauses") or []]
+    return all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
 
 
 def _has_choices(flag: dict[str, Any]) -> bool:
@@ -61,9 +67,6 @@ def _has_choices(flag: dict[str, Any]) -> bool:
     choosing: list[Any] = [flag.get("fallthrough") or {}]
     for field in ("rules", "targets", "contextTargets"):
         choosing += flag.get(field) or []
-    clauses = [clause for item in choosing for clause in item.get("clauses") or []]
-    if not all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses):
-        return False  # a condition on nothing
     chosen = [flag["offVariation"]] if flag.get("offVariation") is not None else []
     for item in choosing:
         shares = (item.get("rollout") or {}).get("variations")
@@ -112,17 +115,20 @@ def _split(items: Items) -> Verdict:
         except (DamagedError, TypeError):
             return DAMAGED
         if section == "flags" and usable:
-            conditions = items.item(section, key)["conditions"]
-            usable = all(_sum(condition) == _EVERYBODY for condition in conditions)
+            flag = items.item(section, key)
+            usable = isinstance(flag["defaultTreatment"], str)
+            usable = usable and all(map(_is_whole, flag["conditions"]))
             usable = usable and engine.evaluate(key, nobody).error not in _BROKEN
         return USABLE if usable else DAMAGED
 
     return judge
 
 
-def _sum(condition: dict[str, Any]) -> float:
-    sizes: list[float] = [part["size"] for part in condition.get("partitions") or ()]
-    return sum(sizes)
+def _is_whole(condition: dict[str, Any]) -> bool:
+    """Return whether a condition of Split gives everybody a treatment."""
+    partitions: list[dict[str, Any]] = condition.get("partitions") or []
+    named = all(isinstance(part["treatment"], str) for part in partitions)
+    return named and sum(part["size"] for part in partitions) == _EVERYBODY
 
 
 def _appconfig(items: Items) -> Verdict:

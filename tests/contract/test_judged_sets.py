@@ -170,6 +170,10 @@ DAMAGES: dict[str, dict[str, Alter]] = {
             killed=False,
             conditions=[{"conditionType": "ROLLOUT", "matcherGroup": {"matchers": []}}],
         ),
+        "a treatment of another type": lambda flag: [
+            condition["partitions"].append({"treatment": [], "size": 0})
+            for condition in flag["conditions"]
+        ],
     },
     "appconfig": {
         "enabled is a number": lambda flag: (flag.clear(), flag.update(enabled=7)),
@@ -196,6 +200,30 @@ def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: i
     assert rig.read() == before
     rig.server.set_flag(next(iter(rig.server.flags())))
     assert rig.sync().outcome in {"published", "unchanged"}
+
+
+def test_a_damaged_segment_replaces_none() -> None:
+    """A clause that names no attribute makes every flag that refers to the segment malformed."""
+    rig = Judged("launchdarkly")
+
+    def alter(document: Any) -> None:
+        for segment in document["segments"].values():
+            for rule in segment["rules"]:
+                rule["clauses"][0] |= {"attribute": "", "op": "endsWith"}
+
+    with pytest.raises(RefusedSetError):
+        rig.sync(alter)
+
+
+def test_a_reference_to_an_impossible_key_is_suspect() -> None:
+    """Half of a surrogate pair, which JSON can carry but UTF-8 cannot, is an error of ours."""
+    rig = Judged("unleash")
+
+    def alter(document: Any) -> None:
+        document["features"][0]["dependencies"] = [{"feature": "\ud800"}]
+
+    with pytest.raises(SuspectSetError):
+        rig.sync(alter)
 
 
 def last_damage(provider: str) -> Alter:
