@@ -114,6 +114,10 @@ def _split(items: Items) -> Verdict:
             usable = engine.check(section, key)
         except (DamagedError, TypeError):
             return DAMAGED
+        if section == "rule_based_segments" and usable:
+            excluded = items.item(section, key).get("excluded")
+            keys = excluded.get("keys") if isinstance(excluded, dict) else excluded
+            usable = keys is None or isinstance(keys, list)
         if section == "flags" and usable:
             flag = items.item(section, key)
             usable = isinstance(flag["defaultTreatment"], str)

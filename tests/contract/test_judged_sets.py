@@ -202,11 +202,16 @@ def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: i
     assert rig.sync().outcome in {"published", "unchanged"}
 
 
-def test_a_damaged_segment_replaces_none() -> None:
-    """A clause that names no attribute makes every flag that refers to the segment malformed."""
-    rig = Judged("launchdarkly")
+@pytest.mark.parametrize("provider", ["launchdarkly", "split"])
+def test_a_damaged_segment_replaces_none(provider: str) -> None:
+    """A clause about nothing, or keys that are no list, spoil every flag that refers to it."""
+    rig = Judged(provider)
 
     def alter(document: Any) -> None:
+        if provider == "split":
+            for segment in document["rbs"]["d"]:
+                segment["excluded"]["keys"] = False
+            return
         for segment in document["segments"].values():
             for rule in segment["rules"]:
                 rule["clauses"][0] |= {"attribute": "", "op": "endsWith"}
