@@ -95,7 +95,7 @@ def repair(stack: Stack) -> None:
     """Make up for everything; again over what an earlier deployment left."""
     _add_routes(stack)
     if stack.stand_in.auth:
-        _allow_reading_paths(stack)
+        _widen_grants(stack)
         _allow_leading_keys(stack)
 
 
@@ -154,21 +154,26 @@ def _function_arn(stack: Stack, uri: Mapping[str, str]) -> str:
     return str(configuration["FunctionArn"])
 
 
-def _allow_reading_paths(stack: Stack) -> None:
-    """Widen the grant of ``ssm:GetParametersByPath`` in the roles that have one.
+ALSO_GRANTED = {
+    # The stand-in checks it against the resource "*" instead of the requested path.
+    "ssm:GetParametersByPath": "ssm:GetParametersByPath",
+    # AWS has no action of this name: whoever may send one message may send a batch.
+    "sqs:SendMessage": "sqs:SendMessageBatch",
+}
 
-    The stand-in checks that action against the resource ``*`` instead of the requested path, so
-    a grant for one path, which is enough on AWS, would be refused.
-    """
-    action = "ssm:GetParametersByPath"
+
+def _widen_grants(stack: Stack) -> None:
+    """Grant roles what AWS grants them by their policies, and the stand-in would refuse."""
     iam = stack.stand_in.client("iam")
     for kind, role in stack.resources.values():
         if kind != "AWS::IAM::Role":
             continue
         names = iam.list_role_policies(RoleName=role)["PolicyNames"]
         granted = [iam.get_role_policy(RoleName=role, PolicyName=name) for name in names]
-        if any(action in json.dumps(each["PolicyDocument"]) for each in granted):
-            statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+        text = json.dumps([each["PolicyDocument"] for each in granted])
+        also = [more for action, more in ALSO_GRANTED.items() if f'"{action}"' in text]
+        if also:
+            statement = {"Effect": "Allow", "Action": also, "Resource": "*"}
             document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
             iam.put_role_policy(RoleName=role, PolicyName="StandInOnly", PolicyDocument=document)
 

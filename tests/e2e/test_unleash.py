@@ -450,7 +450,7 @@ def test_archived_and_deleted_flags_disappear(chain: Chain) -> None:
             lambda flags: "short-lived" not in flags,
         )
         chain.follow(
-            lambda: chain.admin.restore_source("short-lived"),
+            lambda: chain.admin.revive("short-lived"),
             "feature-revived",
             lambda flags: "short-lived" in flags,
         )

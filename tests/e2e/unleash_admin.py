@@ -78,9 +78,9 @@ class Admin:
         """Archive the flag, which takes it out of what SDKs are served."""
         self._call("DELETE", _flags(name))
 
-    def restore_source(self, name: str) -> None:
+    def revive(self, name: str) -> None:
         """Bring an archived flag back, off everywhere."""
-        self._call("POST", f"/api/admin/archive/restore_source/{name}")
+        self._call("POST", f"/api/admin/archive/revive/{name}")
 
     def delete(self, name: str) -> None:
         """Delete an archived flag for good."""
