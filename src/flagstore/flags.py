@@ -68,7 +68,7 @@ class Detail(NamedTuple):
 
 
 class EvaluationState:
-    """One flag set with what belongs to it, as one moment's questions are responded from."""
+    """One flag set with what belongs to it, as it is at one moment."""
 
     __slots__ = (
         "age_s",

@@ -49,7 +49,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
 def connect(client: BaseClient) -> None:
     """Open the connection that the client's next call will use.
 
-    The request is not signed, so it needs no right; what is responded does not matter.
+    The request is not signed, so it needs no right; the response does not matter.
     """
     request = AWSRequest(method="GET", url=client.meta.endpoint_url).prepare()
     # Private to botocore, which has no public way to connect without a call.

@@ -131,7 +131,7 @@ def _with_rows(publisher: Publisher, attempt: Attempt, kept: Stored, report: Rep
 
 
 def unpin(source: str, store: Store, clock: Clock) -> bool:
-    """End the pin; say whether there was one. Who calls this sync requests the source.
+    """End the pin; say whether there was one. The caller requests a sync of the source.
 
     While a source is pinned no check completes, so the fencing token stands for the pin that was
     seen.

@@ -169,7 +169,7 @@ class Syncer:
         return [Outcome(name, delay_s=delay) for name, delay in queued.items()] + outcomes
 
     def manual(self, manual: Manual, seconds: float) -> Outcome:
-        """Sync request one source for a person."""
+        """Sync one source for an operator."""
         return self._sync([manual.request], seconds, manual)
 
     def provider_event(self, provider_event: ProviderEvent, seconds: float) -> list[Outcome]:

@@ -159,7 +159,7 @@ class World:
         ).run([SyncRequest(SOURCE.name, trigger="schedule")])
 
     def change_and_sync(self, **flags: Any) -> Callable[[], None]:
-        """Return the work of an actor: the provider changes, which requests a sync a sync."""
+        """Return the work of an actor: the provider changes, which requests a sync."""
 
         def work() -> None:
             self._stop("change")

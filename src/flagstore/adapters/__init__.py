@@ -1,7 +1,7 @@
 """Other ways to ask for the same flags: OpenFeature, and the providers' own SDKs.
 
 One module each, which imports what it adapts to and is imported only where it is used. Reading a
-flag set stays one read: what an SDK asks of its store afterwards is responded from memory.
+flag set stays one read: what an SDK asks of its store afterwards is answered from memory.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class FlagstoreProvider(EventfulProvider):
     """Resolves flags of a client, a file or any other :class:`flagstore.Flags`.
 
     Safe under threads. The ``*_async`` methods wait for the store in a thread, so that the event
-    loop does not; whatever is responded from memory is responded at once.
+    loop does not; whatever is in memory is returned at once.
     """
 
     def get_metadata(self) -> Metadata:

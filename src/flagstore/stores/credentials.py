@@ -116,7 +116,7 @@ class ContainerKeys:
             self._fetch(deadline)
         except (OSError, ValueError, KeyError, TypeError) as error:
             if self._kept is None or self._expires <= self._utc(0):
-                # The address is no secret; what was responded may hold some.
+                # The address is no secret; the response may hold some.
                 message = f"no keys from {self._uri}: {type(error).__name__}"
                 raise StoreUnavailableError(message) from error
         if self._kept is None:
