@@ -88,7 +88,7 @@ test: ## all checks and tests; says what was skipped and why
 	$(PYTEST)
 
 .PHONY: exhaustive
-exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some six minutes
+exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some twelve minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: fuzz
