@@ -18,7 +18,7 @@ from bench.harness import FULL, QUICK, REPOSITORY, machine, peers
 
 if TYPE_CHECKING:
     from bench.harness import Dose
-    from bench.results import LargeSegment
+    from bench.results import Part
 
 KEPT = REPOSITORY / "docs" / "benchmarks" / "results.json"
 PARTS = {
@@ -49,10 +49,10 @@ def main() -> None:
     print(f"\n{'ALL':4} " + summary({name: kept[name] for name in arguments.only}))
 
 
-def run(name: str, dose: Dose) -> LargeSegment:
+def run(name: str, dose: Dose) -> Part:
     """Run one part and show it."""
     load, begun = os.getloadavg()[0], time.monotonic()
-    part: LargeSegment = importlib.import_module(f"bench.parts.{PARTS[name]}").measure(dose)
+    part: Part = importlib.import_module(f"bench.parts.{PARTS[name]}").measure(dose)
     took = time.monotonic() - begun
     today = dt.datetime.now(dt.UTC).date().isoformat()
     size = "a quick run: " if dose.quick else ""
@@ -65,7 +65,7 @@ def run(name: str, dose: Dose) -> LargeSegment:
     return part
 
 
-def summary(parts: dict[str, LargeSegment]) -> str:
+def summary(parts: dict[str, Part]) -> str:
     """Count the verdicts."""
     verdicts = [row.verdict for part in parts.values() for row in part.rows]
     return ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts))

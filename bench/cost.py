@@ -117,7 +117,7 @@ class Knobs(NamedTuple):
     """What changes the cost: parameters of the stack, and the reader's ``ttl_s``."""
 
     reconcile_minutes: float = 5
-    followup: bool = True
+    follow_up: bool = True
     replicas: int = 1
     sync_mb: int = 512
     ttl_s: float = TTL_S
@@ -150,13 +150,13 @@ class Flood(NamedTuple):
 def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     """Return what each service bills for one source, its readers included."""
     scheduled = MINUTES / knobs.reconcile_minutes
-    followup = load.changes if knobs.followup else 0
+    follow_up = load.changes if knobs.follow_up else 0
     # One that queues the checks, and the check.
-    runs = 2 * scheduled + load.changes + followup
+    runs = 2 * scheduled + load.changes + follow_up
     replicas = (knobs.replicas - 1) * units.snapshot_writes
     writes = (
         load.changes * (units.change_writes + replicas)
-        + 2 * (scheduled + followup)
+        + 2 * (scheduled + follow_up)
         + HOURS * units.verify_writes
     )
     refreshes = load.refreshes * TTL_S / knobs.ttl_s
@@ -169,7 +169,7 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         "HTTP API": load.changes * HTTP_API_CALL,
         "Lambda": (runs + load.changes) * LAMBDA_CALL
         + (runs * SYNC_S * knobs.sync_mb / 1024 + load.changes * WEBHOOK_GB_S) * LAMBDA_GB_S,
-        "SQS": ((scheduled + load.changes + followup) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
+        "SQS": ((scheduled + load.changes + follow_up) * SQS_CALLS + IDLE_POLLS) * SQS_CALL,
         "EventBridge Scheduler": scheduled * SCHEDULER_CALL,
         # A webhook's secret and a provider's key, decrypted by those who start or look again.
         "KMS": (runs + load.changes) * KMS_CALL,

@@ -10,7 +10,7 @@ from bench.svg import draw
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bench.results import LargeSegment, Row
+    from bench.results import Part, Row
 
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 PLOTS = REPOSITORY / "docs" / "benchmarks"
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
 HEADINGS = ("work", "beside", "ours", "theirs", "ratio (95 %)", "goal", "")
 
 
-def write(parts: Mapping[str, LargeSegment]) -> None:
+def write(parts: Mapping[str, Part]) -> None:
     """Write the tables and plots of all parts."""
     PLOTS.mkdir(exist_ok=True)
     for old in PLOTS.glob("*.svg"):
@@ -30,7 +30,7 @@ def write(parts: Mapping[str, LargeSegment]) -> None:
     PAGE.write_text("\n".join([before + BEGIN, "", *lines, END]) + after, encoding="utf-8")
 
 
-def _part(name: str, part: LargeSegment) -> Iterator[str]:
+def _part(name: str, part: Part) -> Iterator[str]:
     yield f"### {name}: {part.title}"
     yield ""
     yield f"{part.run}"

@@ -38,7 +38,7 @@ class Plot:
 
 
 @dataclass
-class LargeSegment:
+class Part:
     """What one part measured."""
 
     title: str
@@ -103,7 +103,7 @@ class LargeSegment:
         self.plots.append(Plot("lines", title, unit, series))
 
 
-def load(path: Path) -> dict[str, LargeSegment]:
+def load(path: Path) -> dict[str, Part]:
     """Return the parts that were measured before, by their names."""
     if not path.exists():
         return {}
@@ -111,13 +111,13 @@ def load(path: Path) -> dict[str, LargeSegment]:
     return {name: _part(values) for name, values in kept.items()}
 
 
-def _part(values: dict[str, Any]) -> LargeSegment:
+def _part(values: dict[str, Any]) -> Part:
     rows = [Row(**row) for row in values.pop("rows")]
     plots = [Plot(**plot) for plot in values.pop("plots")]
-    return LargeSegment(rows=rows, plots=plots, **values)
+    return Part(rows=rows, plots=plots, **values)
 
 
-def save(path: Path, parts: Mapping[str, LargeSegment]) -> None:
+def save(path: Path, parts: Mapping[str, Part]) -> None:
     """Keep them."""
     kept = {name: asdict(parts[name]) for name in sorted(parts)}
     for values in kept.values():

@@ -26,13 +26,13 @@ def draw(plot: Plot) -> str:
     """Return the whole file."""
     height = TOP + STEP * len(plot.data) + 12 if plot.kind == "bars" else HEIGHT
     shapes = _bars(plot) if plot.kind == "bars" else _lines(plot)
-    snapshot_record = (
+    head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'width="{WIDTH}" height="{height}" role="img" style="{STYLE}">'
     )
     ground = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
     title = _text(10, 24, plot.title, "font-weight:600;font-size:15px")
-    return "\n".join([snapshot_record, ground, title, *shapes, "</svg>"]) + "\n"
+    return "\n".join([head, ground, title, *shapes, "</svg>"]) + "\n"
 
 
 def _bars(plot: Plot) -> Iterator[str]:

@@ -61,8 +61,8 @@ KILLED = re.compile(r"250 flags become 210, killed before and after every call t
 def tables() -> dict[str, str]:
     """Return the README's generated part by its name."""
     rows = [*_cold(), _warm(), _started(), _emptied(), _killed()]
-    snapshot_records = ["", "instead", "flagstore", "measured by"]
-    return {"compared": table(snapshot_records, rows)}
+    headers = ["", "instead", "flagstore", "measured by"]
+    return {"compared": table(headers, rows)}
 
 
 def _cold() -> Iterator[tuple[str, ...]]:

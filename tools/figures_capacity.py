@@ -60,7 +60,7 @@ def snapshot_writes(body: int) -> int:
 def tables() -> dict[str, str]:
     """Return the tables by name."""
     return {
-        "capacity-snapshot_records": _snapshot_records(),
+        "capacity-snapshots": _snapshots(),
         "capacity-chunks": _chunks(),
         "capacity-storm": _storm(),
         "capacity-flags": _flags(),
@@ -73,22 +73,22 @@ def _kb(size: int) -> str:
     return f"{size / 1000:,.0f} KB"
 
 
-def _snapshot_records() -> str:
+def _snapshots() -> str:
     rows = []
     for size in SIZES:
         cold = (f"{cold_readers(size, replicas):,}" for replicas in REPLICAS)
         warm = (f"{warm_readers(size, replicas):,}" for replicas in (1, MAX_REPLICAS))
         functions = f"{cold_readers(size, 1) / LAMBDA_STARTS:.1f}"
         rows.append([_kb(size), f"{snapshot_reads(size):g}", *cold, *warm, functions])
-    snapshot_records = (
+    headers = (
         "compressed set",
         "read units",
-        *(f"cold/s, {replicas} snapshot_record{'s' * (replicas > 1)}" for replicas in REPLICAS),
-        "warm, 1 snapshot record",
-        f"warm, {MAX_REPLICAS} snapshot_records",
-        "functions, 1 snapshot record",
+        *(f"cold/s, {replicas} snapshot{'s' * (replicas > 1)}" for replicas in REPLICAS),
+        "warm, 1 snapshot",
+        f"warm, {MAX_REPLICAS} snapshots",
+        "functions, 1 snapshot",
     )
-    return table(snapshot_records, rows, right=True)
+    return table(headers, rows, right=True)
 
 
 def _chunks() -> str:
@@ -102,29 +102,20 @@ def _chunks() -> str:
         ]
         for size in LARGER
     ]
-    snapshot_records = ("compressed set", "chunks", "read units of them", "cold/s", "warm")
-    return table(snapshot_records, rows, right=True)
+    headers = ("compressed set", "chunks", "read units of them", "cold/s", "warm")
+    return table(headers, rows, right=True)
 
 
 def _storm() -> str:
     rows = []
     for size in SIZES:
         row = [_kb(size)]
-        for snapshot_records in STORM_REPLICAS:
-            end = storm(
-                STORM, snapshot_reads(size), snapshot_records=snapshot_records, rate=PARTITION_READS
-            )
+        for replicas in STORM_REPLICAS:
+            end = storm(STORM, snapshot_reads(size), replicas=replicas, rate=PARTITION_READS)
             row += [f"{end.at_first:,}", f"{end.all_after_s:.0f} s"]
         rows.append(row)
-    snapshots_of = [
-        f"{snapshot_records} snapshot_record{'s' * (snapshot_records > 1)}"
-        for snapshot_records in STORM_REPLICAS
-    ]
-    columns = [
-        text
-        for snapshot_record in snapshots_of
-        for text in (f"{snapshot_record}: in time", "all after")
-    ]
+    snapshots_of = [f"{replicas} snapshot{'s' * (replicas > 1)}" for replicas in STORM_REPLICAS]
+    columns = [text for each in snapshots_of for text in (f"{each}: in time", "all after")]
     return table(("compressed set", *columns), rows, right=True)
 
 
@@ -140,7 +131,7 @@ def _flags() -> str:
         for load in cost.LOADS
     ]
     return table(
-        ("flags", "snapshot_record", "read units", "cold readers a second"), rows, right=True
+        ("flags", "snapshot record", "read units", "cold readers a second"), rows, right=True
     )
 
 
@@ -149,12 +140,12 @@ def _writes() -> str:
     for size in SIZES:
         each = snapshot_writes(size)
         rows.append([_kb(size), f"{each:,}", f"{PARTITION_WRITES / each:.1f}"])
-    snapshot_records = (
+    headers = (
         "compressed set",
         "write units of a snapshot record",
         "publications a second",
     )
-    return table(snapshot_records, rows, right=True)
+    return table(headers, rows, right=True)
 
 
 def _limits() -> str:
@@ -162,7 +153,7 @@ def _limits() -> str:
         ["an item of DynamoDB", f"{ROW_BYTES:,} bytes"],
         ["a body in the snapshot record, index included, at most", f"{INLINE_BYTES:,} bytes"],
         ["a chunk of a larger body, at most", f"{CHUNK_BYTES:,} bytes"],
-        ["snapshot_records", str(MAX_REPLICAS)],
+        ["replicas of the snapshot record", str(MAX_REPLICAS)],
         ["one transaction beside the snapshot records", f"{COMMIT_WRITES} writes, {COMMIT_KB} KB"],
     ]
     return table(("limit", "value"), rows)

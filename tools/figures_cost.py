@@ -20,7 +20,7 @@ KNOBS = (
     ("`ttl_s=5` in all readers instead of 30", cost.Knobs(ttl_s=5)),
     ("`ttl_s=120`", cost.Knobs(ttl_s=120)),
     ("`SnapshotReplicas` 3 instead of 1", cost.Knobs(replicas=3)),
-    ("`FollowUpSyncSeconds` 0 instead of 30", cost.Knobs(followup=False)),
+    ("`FollowUpSyncSeconds` 0 instead of 30", cost.Knobs(follow_up=False)),
     ("`SyncMemorySize` 1024 instead of 512, runs as long as before", cost.Knobs(sync_mb=1024)),
     ("no alarms", cost.Knobs(alarms=0)),
 )
@@ -128,8 +128,8 @@ def _units(units: Mapping[str, cost.Units]) -> str:
         [text, *(_count(getattr(units[load.name], name)) for load in cost.LOADS)]
         for text, name in names.items()
     ]
-    snapshot_records = (f"{load.name}, {load.flags:,} flags" for load in cost.LOADS)
-    return table(("counted", *snapshot_records), rows, right=True)
+    headers = (f"{load.name}, {load.flags:,} flags" for load in cost.LOADS)
+    return table(("counted", *headers), rows, right=True)
 
 
 def _knobs(units: cost.Units) -> str:
@@ -155,8 +155,8 @@ def _flood() -> str:
                 *(f"${cost.about(figure)}" for figure in figures),
             ]
         )
-    snapshot_records = ("`ThrottleRate`", "requests a month", "HTTP API and Lambda", "logs")
-    return table(snapshot_records, rows, right=True)
+    headers = ("`ThrottleRate`", "requests a month", "HTTP API and Lambda", "logs")
+    return table(headers, rows, right=True)
 
 
 def _total(load: cost.Load, units: cost.Units, knobs: cost.Knobs) -> float:

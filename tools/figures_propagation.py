@@ -35,7 +35,7 @@ class Delays(NamedTuple):
     """What bounds the way of a change, in seconds, as deployed by default."""
 
     schedule: float
-    followup: float
+    follow_up: float
     timeout: float
     visibility: float
     receives: int
@@ -62,7 +62,7 @@ def deployed() -> Delays:
     redrive = template["Resources"]["Queue"]["Properties"]["RedrivePolicy"]
     return Delays(
         schedule=60 * given["ReconcileMinutes"],
-        followup=given["FollowUpSyncSeconds"],
+        follow_up=given["FollowUpSyncSeconds"],
         timeout=given["SyncTimeout"],
         visibility=seconds,
         receives=redrive["maxReceiveCount"],
@@ -133,7 +133,7 @@ def _worst(delays: Delays) -> str:
         (
             "they lag longer, until the follow-up",
             "the same + `FollowUpSyncSeconds` + check with settling",
-            spacing + settled + delays.followup + settled + reader,
+            spacing + settled + delays.follow_up + settled + reader,
         ),
         (
             "one run fails, having tried all its time; the sync request comes again",
@@ -193,10 +193,10 @@ def _measured() -> str:
         ["constant", "kept for the publication", f"{limits.publish_s:g} s"],
         [
             "constant",
-            "settling: waiting for a revision that requested a sync",
+            "settling: waiting for a required revision",
             f"{limits.settle_s:g} s",
         ],
-        ["template", "follow-up, after the webhook's check", f"{delays.followup} s"],
+        ["template", "follow-up, after the webhook's check", f"{delays.follow_up} s"],
         ["template", "schedule", f"{delays.schedule} s"],
         ["template", "a run of SyncFunction, at most", f"{delays.timeout} s"],
         ["template", "a message that a dying run held comes again after", f"{delays.visibility} s"],
@@ -229,8 +229,8 @@ def _pauses(delays: Delays) -> str:
         ["pause before it (s)", *(f"{pause:.0f}" for pause in each)],
         ["since the first (s)", *(f"{since:.0f}" for since in total)],
     ]
-    snapshot_records = (str(number) for number in range(2, delays.receives + 1))
-    return table(("attempt", *snapshot_records), rows, right=True)
+    headers = (str(number) for number in range(2, delays.receives + 1))
+    return table(("attempt", *headers), rows, right=True)
 
 
 def _knobs(delays: Delays) -> str:
@@ -242,5 +242,5 @@ def _knobs(delays: Delays) -> str:
         worst = 60 * minutes + delays.check() + delays.reader()
         typical = 30 * minutes + waits_at_most(0.5)
         rows.append([f"`ReconcileMinutes` {minutes}", f"{typical:,.0f} s", f"{worst:,.0f} s"])
-    snapshot_records = ("setting", "median", "at most")
-    return table(snapshot_records, rows, right=True)
+    headers = ("setting", "median", "at most")
+    return table(headers, rows, right=True)

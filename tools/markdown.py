@@ -8,12 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def table(
-    snapshot_records: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False
-) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
     """Return a table; with ``right``, all columns but the first are figures."""
     rest = "---:" if right else "---"
-    lines = [snapshot_records, ["---", *[rest] * (len(snapshot_records) - 1)], *rows]
+    lines = [headers, ["---", *[rest] * (len(headers) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -47,12 +47,10 @@ class Bucket:
         return True
 
 
-def storm(
-    readers: int, units: float, *, snapshot_records: int, rate: float, seed: int = 1
-) -> Storm:
+def storm(readers: int, units: float, *, replicas: int, rate: float, seed: int = 1) -> Storm:
     """Start so many readers at once; each load costs so many units of a snapshot's partition."""
     rng = random.Random(seed)  # noqa: S311 - a model
-    buckets = [Bucket(rate) for _ in range(snapshot_records)]
+    buckets = [Bucket(rate) for _ in range(replicas)]
     lives = [attempts(rng) for _ in range(readers)]
     due = [(*next(life), number) for number, life in enumerate(lives)]
     heapq.heapify(due)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bench import phased, shares, world
 from bench.harness import Case, in_turn, turned
-from bench.results import LargeSegment
+from bench.results import Part
 from bench.stats import spread
 from simulators import redis_server
 
@@ -35,9 +35,9 @@ MOST_FIRST_MS = {512: 1.0}
 Runs = dict[str, list["Run"]]
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("Fresh process to first evaluated flag, 500 flags, over TLS")
+    part = Part("Fresh process to first evaluated flag, 500 flags, over TLS")
     with tempfile.TemporaryDirectory() as folder, phased.over_tls(folder) as tls:
         _launchdarkly(part, dose, tls)
         _unleash(part, dose, tls)
@@ -52,7 +52,7 @@ def measure(dose: Dose) -> LargeSegment:
     return part
 
 
-def _launchdarkly(part: LargeSegment, dose: Dose, tls: OverTls) -> None:
+def _launchdarkly(part: Part, dose: Dose, tls: OverTls) -> None:
     table, flag = world.publish(tls.aws, "launchdarkly", FLAGS)
     shared = {**tls.environment, "FLAGSTORE_TABLE": table}
     ours = ("value", flag, CACHED_S)
@@ -99,12 +99,12 @@ def _wholes(runs: Sequence[Run]) -> list[float]:
     return [run.init_ms + run.requests[0].ms for run in runs]
 
 
-def _init(part: LargeSegment, runs: Runs) -> None:
+def _init(part: Part, runs: Runs) -> None:
     for peer in (BOTO3, LAUNCHDARKLY, LIMIT):
         part.timed("INIT, whole core", peer, _inits(runs[FLAGSTORE]), _inits(runs[peer]))
 
 
-def _at(part: LargeSegment, size: int, runs: Mapping[str, Sequence[Run]]) -> None:
+def _at(part: Part, size: int, runs: Mapping[str, Sequence[Run]]) -> None:
     mine = _firsts(runs[FLAGSTORE])
     goal = MOST_FIRST_MS.get(size)
     part.counted(
@@ -123,12 +123,12 @@ def _at(part: LargeSegment, size: int, runs: Mapping[str, Sequence[Run]]) -> Non
         part.timed(work, peer, _firsts(runs[LAZY]), _firsts(runs[peer]), most=most_lazy)
 
 
-def _beside(part: LargeSegment, dose: Dose, work: str, mine: Case, other: Case) -> None:
+def _beside(part: Part, dose: Dose, work: str, mine: Case, other: Case) -> None:
     runs = _rounds([mine, other], dose.rounds, None)
     part.timed(work, other.name, _wholes(runs[mine.name]), _wholes(runs[other.name]), most=0.4)
 
 
-def _unleash(part: LargeSegment, dose: Dose, tls: OverTls) -> None:
+def _unleash(part: Part, dose: Dose, tls: OverTls) -> None:
     table, _ = world.publish(tls.aws, "unleash", FLAGS)
     shared = {**tls.environment, "FLAGSTORE_TABLE": table}
     with world.provider("unleash", FLAGS) as (server, flag):
@@ -139,7 +139,7 @@ def _unleash(part: LargeSegment, dose: Dose, tls: OverTls) -> None:
         _beside(part, dose, "INIT and first flag, Unleash's flags", mine, other)
 
 
-def _redis(part: LargeSegment, dose: Dose, tls: OverTls) -> None:
+def _redis(part: Part, dose: Dose, tls: OverTls) -> None:
     for name, peer in (("split", "Split's SDK"), ("launchdarkly", "LaunchDarkly's SDK")):
         with redis_server.running() as redis:
             flag = world.publish_redis(redis, name, FLAGS)

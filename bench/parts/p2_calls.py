@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import world
 from bench.harness import Case, steps
-from bench.results import LargeSegment
+from bench.results import Part
 from local.relay import Counted, Relay
 from local.stand_in import StandIn
 
@@ -23,9 +23,9 @@ SMALL_BYTES = 2_000
 """A small item's response, HTTP headers included."""
 
 
-def measure(dose: Dose) -> LargeSegment:  # noqa: ARG001 - nothing here is left to chance
+def measure(dose: Dose) -> Part:  # noqa: ARG001 - nothing here is left to chance
     """Measure."""
-    part = LargeSegment("Store calls and bytes of reading, 500 flags, DynamoDB")
+    part = Part("Store calls and bytes of reading, 500 flags, DynamoDB")
     with StandIn() as aws, Relay(aws.port) as relay, tempfile.TemporaryDirectory() as folder:
         table, keys = _publish(aws)
         environment = {

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from bench.harness import PYTHON, REPOSITORY
-from bench.results import LargeSegment
+from bench.results import Part
 from flagstore.evaluation import ENGINES
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ MOST, MOST_SIMPLE = 0.5, 1 / 1.3
 """Of the peer's time: twice as fast, 1.3 times as fast."""
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("Warm evaluations, one `detail` each")
+    part = Part("Warm evaluations, one `detail` each")
     for provider, peer in PEERS.items():
         if provider not in ENGINES:
             part.notes.append(f"{provider}: its engine is not there yet.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import world
 from bench.publishing import PEER, publish, publish_by_sdk, shown, switch
-from bench.results import LargeSegment
+from bench.results import Part
 from local.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ FURTHER_UNITS = 4
 """A row of up to 2 KB in a transaction."""
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
     size = dose.publish_flags
-    part = LargeSegment(f"Publishing changes of {size:,} flags, DynamoDB")
+    part = Part(f"Publishing changes of {size:,} flags, DynamoDB")
     plotted: dict[str, list[float]] = {}
     with StandIn() as aws:
         for rows in (False, True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench import phased, publishing, world
 from bench.harness import Case, steps, turned
-from bench.results import LargeSegment
+from bench.results import Part
 from local.relay import Relay
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ CACHED_S = "60"
 THEIRS = "launchdarkly_daemon.py"
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("Growth with the number of flags, DynamoDB")
+    part = Part("Growth with the number of flags, DynamoDB")
     with (
         tempfile.TemporaryDirectory() as folder,
         phased.over_tls(folder) as tls,
@@ -58,7 +58,7 @@ def measure(dose: Dose) -> LargeSegment:
     return part
 
 
-def _publications(part: LargeSegment, dose: Dose, aws: StandIn) -> None:
+def _publications(part: Part, dose: Dose, aws: StandIn) -> None:
     """One flag is changed; the SDK writes its set as it does after any change."""
     series: dict[str, list[tuple[float, float]]] = {"flagstore": [], publishing.PEER: []}
     for size in dose.sizes:
@@ -76,7 +76,7 @@ def _publications(part: LargeSegment, dose: Dose, aws: StandIn) -> None:
 
 
 def _cold(
-    part: LargeSegment,
+    part: Part,
     dose: Dose,
     ours: Path,
     environments: dict[int, dict[str, str]],
@@ -120,7 +120,7 @@ def _cold(
 
 
 def _memory(
-    part: LargeSegment,
+    part: Part,
     dose: Dose,
     ours: Path,
     environments: dict[int, dict[str, str]],

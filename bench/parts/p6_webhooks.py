@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import functions, world
 from bench.harness import REPOSITORY
-from bench.results import LargeSegment
+from bench.results import Part
 from faults.test_burst import START, WEBHOOKS, Burst
 from local.stand_in import StandIn
 from simulators.deployment import SECRET, signed
@@ -34,9 +34,9 @@ MOST_CPU_MS = 5.0
 MOST_FETCHES = 0.03
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("Webhooks: LaunchDarkly's, signed, 500 flags behind them")
+    part = Part("Webhooks: LaunchDarkly's, signed, 500 flags behind them")
     _requests(part, dose)
     _bursts(part)
     part.notes.append(
@@ -50,7 +50,7 @@ def measure(dose: Dose) -> LargeSegment:
     return part
 
 
-def _requests(part: LargeSegment, dose: Dose) -> None:
+def _requests(part: Part, dose: Dose) -> None:
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "naive": []}
     with StandIn() as aws, tempfile.TemporaryDirectory() as folder:
         artefact = functions.build(Path(folder) / "build", stock=False)
@@ -138,7 +138,7 @@ def _run(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
     return found
 
 
-def _bursts(part: LargeSegment) -> None:
+def _bursts(part: Part) -> None:
     for seconds in (1.0, 5.0):
         fetches, first, last, waits = [], [], [], []
         for seed in range(SEEDS):
@@ -147,9 +147,9 @@ def _bursts(part: LargeSegment) -> None:
             fetches.append(burst.provider.fetches)
             first.append(min(at for at, _ in burst.completed) - START)
             required = max(revision for _, revision in burst.arrived)
-            satisfied = min(at for at, revision in burst.completed if revision >= required)
+            reached = min(at for at, revision in burst.completed if revision >= required)
             told = min(at for at, revision in burst.arrived if revision >= required)
-            last.append(satisfied - told)
+            last.append(reached - told)
         most = int(MOST_FETCHES * WEBHOOKS)
         part.counted(
             f"{WEBHOOKS:,} webhooks in {seconds:.0f} s: fetches, most of {SEEDS} runs",

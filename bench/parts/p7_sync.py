@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import functions, world
 from bench.harness import REPOSITORY, turned
-from bench.results import LargeSegment
+from bench.results import Part
 from local.lambda_rie import RuntimeEmulator
 from local.stand_in import StandIn
 from simulators.split import SplitSimulator
@@ -36,9 +36,9 @@ INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)")
 IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|( +)([\w.]+)")
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("SyncFunction: cold start and memory")
+    part = Part("SyncFunction: cold start and memory")
     with tempfile.TemporaryDirectory() as folder:
         ours = functions.build(Path(folder) / "ours", stock=False)
         stock = functions.build(Path(folder) / "stock", stock=True)
@@ -49,7 +49,7 @@ def measure(dose: Dose) -> LargeSegment:
     return part
 
 
-def _init(part: LargeSegment, dose: Dose, aws: StandIn, ours: Path, stock: Path) -> None:
+def _init(part: Part, dose: Dose, aws: StandIn, ours: Path, stock: Path) -> None:
     environment = {**aws.environment, **ENVIRONMENT}
     cases = {
         "flagstore, SyncFunction": (ours, "storesync.sync.handler"),
@@ -74,7 +74,7 @@ def _init(part: LargeSegment, dose: Dose, aws: StandIn, ours: Path, stock: Path)
     part.bars("INIT of the functions, Runtime Interface Emulator", "ms", times)
 
 
-def _imports(part: LargeSegment, ours: Path) -> None:
+def _imports(part: Part, ours: Path) -> None:
     """Say how many modules are imported, and which packages take the time."""
     environment = {"PYTHONPATH": str(ours), "PYTHONDONTWRITEBYTECODE": "1", **ENVIRONMENT}
     done = subprocess.run(
@@ -95,7 +95,7 @@ def _imports(part: LargeSegment, ours: Path) -> None:
     part.notes.append(f"Import of SyncFunction, by package (one run, itself alone): {shares}.")
 
 
-def _memory(part: LargeSegment, dose: Dose, aws: StandIn, ours: Path) -> None:
+def _memory(part: Part, dose: Dose, aws: StandIn, ours: Path) -> None:
     base = aws.child_environment({"PATH": os.defpath})
     environment = {**base, "PYTHONPATH": str(ours), "PYTHONDONTWRITEBYTECODE": "1"}
     for size in SIZES[: 2 if dose.quick else None]:
@@ -107,7 +107,7 @@ def _memory(part: LargeSegment, dose: Dose, aws: StandIn, ours: Path) -> None:
     _add(part, f"peak memory of a sync, {SEGMENTS * KEYS:,} segment keys", peak)
 
 
-def _add(part: LargeSegment, work: str, peak: float) -> None:
+def _add(part: Part, work: str, peak: float) -> None:
     part.counted(work, "", f"{peak:.0f} MB", goal=f"below {FUNCTION_MB} MB", met=peak < FUNCTION_MB)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cost, world
 from bench.cost import Units
-from bench.results import LargeSegment
+from bench.results import Part
 from bench.units import READ_BYTES, WRITE_BYTES, CountingClient, size
 from local.stand_in import StandIn
 
@@ -18,9 +18,9 @@ STORED_BYTES = 100
 """What DynamoDB adds to every stored item (AWS: "DynamoDB item sizes and formats")."""
 
 
-def measure(dose: Dose) -> LargeSegment:  # noqa: ARG001 - a formula
+def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
     """Measure the units and compute."""
-    part = LargeSegment("Cost of a month, by formula")
+    part = Part("Cost of a month, by formula")
     with StandIn() as aws:
         for load in cost.LOADS:
             units = measured(aws, load.flags)

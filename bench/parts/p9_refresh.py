@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench import outages, phased, world
 from bench.harness import Case, turned
-from bench.results import LargeSegment
+from bench.results import Part
 from bench.shares import WHOLE, Share
 from bench.stats import spread
 
@@ -39,9 +39,9 @@ class Outage(NamedTuple):
     connects: bool = True
 
 
-def measure(dose: Dose) -> LargeSegment:
+def measure(dose: Dose) -> Part:
     """Measure."""
-    part = LargeSegment("Refresh after an idle TTL, 500 flags, nothing new, over TLS")
+    part = Part("Refresh after an idle TTL, 500 flags, nothing new, over TLS")
     with tempfile.TemporaryDirectory() as folder, phased.over_tls(folder) as tls:
         table, flag = world.publish(tls.aws, "launchdarkly", FLAGS)
         shared = {**tls.environment, "FLAGSTORE_TABLE": table}
@@ -81,7 +81,7 @@ OUTAGES = {
 }
 
 
-def _outages(part: LargeSegment, tls: OverTls, table: str, flag: str, folder: str) -> None:
+def _outages(part: Part, tls: OverTls, table: str, flag: str, folder: str) -> None:
     """Measure what a loaded caller waits when something is wrong, and a first one at most."""
     with (
         outages.Line(tls.relay(tls.aws.port, outages.NAME)) as line,
@@ -143,7 +143,7 @@ def _waited(
     return phased.run(case, share, requests=2, before=before).requests[1]
 
 
-def _at(part: LargeSegment, size: int, found: dict[str, list[Request]]) -> None:
+def _at(part: Part, size: int, found: dict[str, list[Request]]) -> None:
     times = {name: [request.ms for request in requests] for name, requests in found.items()}
     mine, median = times[FLAGSTORE], MEDIANS_MS[size]
     stale = sum(request.stale for request in found[FLAGSTORE])

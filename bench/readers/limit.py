@@ -46,13 +46,13 @@ with (
     socket.create_connection((name, int(port)), timeout=5) as connected,
     context.wrap_socket(connected, server_hostname=name) as connection,
 ):
-    snapshot_record = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
-    connection.sendall(snapshot_record.encode() + body)
+    head = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
     response = b""
     while b"\r\n\r\n" not in response:
         response += connection.recv(65_536)
-    snapshot_record, _, response = response.partition(b"\r\n\r\n")
-    size = int(snapshot_record.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    head, _, response = response.partition(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     while len(response) < size:
         response += connection.recv(65_536)
 item = json.loads(response)["Item"]

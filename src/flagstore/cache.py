@@ -264,7 +264,7 @@ class SnapshotCache:
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - a flag client raises errors of its own
-            return self._first_failed(NotLoadedError(f"{type(error).__name__}: {error}"), error)
+            return self._first_failed(not_loaded(error), error)
         self._snapshot = snapshot
         self._succeeded()
         return snapshot
@@ -297,7 +297,7 @@ class SnapshotCache:
             self._deadline_s = next_deadline_s(deadline_s, error)
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            self._failed(NotLoadedError(f"{type(error).__name__}: {error}"))
+            self._failed(not_loaded(error))
         else:
             self._succeeded()
 
@@ -381,8 +381,8 @@ class SnapshotCache:
             NotLoadedError: one of its subclasses; also if it is older than this publication.
         """
         snapshot_record, body = self._published.load(deadline, at_least, consistent=consistent)
-        has_parts = body.large or self._segments is not None
-        large_segments = self._large_segments().keep(body) if has_parts else None
+        has_large = body.large or self._segments is not None
+        large_segments = self._large_segments().keep(body) if has_large else None
         return Snapshot(self.source, snapshot_record, body, self._segment, large_segments)
 
     def _segment(self, segment: LargeSegment) -> bytes:
@@ -396,6 +396,13 @@ class SnapshotCache:
 
             self._segments = LargeSegments(self.source, self._monotonic)
         return self._segments
+
+
+def not_loaded(error: Exception) -> NotLoadedError:
+    """Return the error itself, or one of flagstore's that names it."""
+    if isinstance(error, NotLoadedError):
+        return error
+    return NotLoadedError(f"{type(error).__name__}: {error}")
 
 
 def next_deadline_s(deadline_s: float, error: NotLoadedError) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flagstore.body import decode_segment
-from flagstore.cache import COOL_DOWN_S, REFRESH_S, next_deadline_s
+from flagstore.cache import COOL_DOWN_S, REFRESH_S, next_deadline_s, not_loaded
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -76,7 +76,7 @@ class LargeSegments:
             try:
                 self._read(segment, store, deadline)
             except Exception as error:  # noqa: BLE001 - whatever keeps a segment away
-                failed = failed or _not_loaded(error)
+                failed = failed or not_loaded(error)
                 new.stand_ins[key] = current
         if failed is not None:
             raise failed
@@ -132,7 +132,7 @@ class LargeSegments:
         except ConfigurationError:
             raise
         except Exception as error:
-            raise _not_loaded(error) from error
+            raise not_loaded(error) from error
         if data is None:
             message = f"another thread is still reading for {self._source!r}"
             raise StoreUnavailableError(message)
@@ -154,9 +154,3 @@ class LargeSegments:
         if segment.data_digest in self._required:
             self._data[segment.data_digest] = data
         return data
-
-
-def _not_loaded(error: Exception) -> NotLoadedError:
-    if isinstance(error, NotLoadedError):
-        return error
-    return NotLoadedError(f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Refuse flag sets that have lost too much to be true, or what the engines can use. Pure."""
+"""Refuse flag sets that have lost too many items, or items that the engines can use. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3
+_UNUSABLE = {DAMAGED, REFUSED}
 SHOWN = 5
 """Names that a message shows."""
 
@@ -67,8 +68,9 @@ def check_items(
         if verdict == REFUSED:
             message = f"{provider.title}: an SDK would not take {section} {key[:64]!r}: no flag set"
             raise MalformedResponseError(message)
-        if verdict == DAMAGED and before and name in changed.changed:
-            damaged += [name] if before(section, key) not in {DAMAGED, REFUSED} else []
+        was_usable = before and name in changed.changed and before(section, key) not in _UNUSABLE
+        if verdict == DAMAGED and was_usable:
+            damaged.append(name)
     if damaged:
         raise _refused(f"{_some(damaged)} can no longer be evaluated", "now", digest)
 
@@ -86,7 +88,8 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
         for key, item in items.items():
             if changed.removed or f"{section}/{key}" in touched:
                 lacked = _lacking(new, provider.references(section, item))
-                found |= lacked - _lacked_before(old, section, key, provider) if lacked else lacked
+                if lacked:  # seldom: the earlier item is not read for nothing
+                    found |= lacked - _lacked_before(old, section, key, provider)
     return found
 
 

@@ -193,8 +193,7 @@ class Sync:
         stored, _ = self._stored(state)
         return stored.flag_set if stored else None
 
-    # -- one fencing token
-    # -----------------------------------------------------------------------------
+    # -- one fencing token -------------------------------------------------------------------------
 
     def _attempt(self) -> Report:
         token, seen = self._store.next_token(self._source.name, int(self._clock.now()))
@@ -310,9 +309,9 @@ class Sync:
         if check.revision:  # the same content from an instance that lags undoes no later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
-        followup_rows = not self._rows_follow(check.seen)
+        rows_behind = not self._rows_follow(check.seen)
         report = self._report("unchanged", check.seen, check=check, behind=behind)
-        if not (verify or followup_rows):
+        if not (verify or rows_behind):
             return report
         flag_set = new or self._set_of(check.seen)
         if flag_set is None:
@@ -442,11 +441,11 @@ class Sync:
             return self._report("published" if published else "unchanged", state, check=check)
         if state.is_pinned(now_ms(self._clock)):
             return self._report("pinned", state)
-        # A rollback and a tombstone leave no writer: their later fencing token stands for no fetch.
+        # A rollback and a tombstone leave no fingerprint: their later token stands for no fetch.
         if state.token > check.token and state.config_fingerprint and self._satisfied(state):
             return self._report("superseded", state)
-        # The check that won drew before me: it may not have seen what requested a sync me.
-        self._deadline.back_off(0, base_s=0.05, cap_s=0.05, purpose="drawing again")
+        # The check that won has an earlier token: it may not have seen the change behind this one.
+        self._deadline.back_off(0, base_s=0.05, cap_s=0.05, purpose="taking another token")
         raise _Again
 
     def _report(
@@ -475,15 +474,14 @@ def fingerprint(source: Source, replicas: int = 1) -> str:
 
     When it differs from the source state's, no ETag is sent and the set counts as changed.
     """
-    projections = [source.native_rows] if source.native_rows else []
-    projections += ["document"] if source.document else []
-    large_segments: list[Any] = [
+    shaping: list[Any] = [
         LAYOUT,
         source.provider,
         source.base_url,
         dict(source.options),
         source.rows,
         replicas,
-        *projections,
     ]
-    return sha256(canonical(large_segments).encode()).hexdigest()[:16]
+    shaping += [source.native_rows] if source.native_rows else []
+    shaping += ["document"] if source.document else []
+    return sha256(canonical(shaping).encode()).hexdigest()[:16]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
 DERIVED = ("flagSet.", "trafficType.")
 """What is made from all flags together: compared with what is there whenever anything changed."""
-SEGMENT_BYTES = 500_000
+PART_BYTES = 500_000
 """JSON of a set that is written in one step; a larger one is put together beside, in parts. (10,000
 keys of 36 characters have 390,000.)"""
 
@@ -140,7 +140,7 @@ def _plan(
 
 def _records(source: str, key: str, item: str, token: int) -> Iterator[Record]:
     record: Record = {"namespace": split_namespace(source), "key": key, "version": token}
-    if not is_set(key) or len(item) <= SEGMENT_BYTES:
+    if not is_set(key) or len(item) <= PART_BYTES:
         yield {**record, "item": item}
         return
     members = json.loads(item)
@@ -154,7 +154,7 @@ def _parts(members: list[str]) -> Iterator[list[str]]:
     size = 0
     for member in members:
         cost = len(dumps(member)) + 1
-        if part and size + cost > SEGMENT_BYTES:
+        if part and size + cost > PART_BYTES:
             yield part
             part, size = [], 0
         part.append(member)

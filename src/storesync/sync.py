@@ -1,7 +1,7 @@
 """SyncFunction: turns sync requests into published flag sets.
 
-Thin: it tells what requested a sync, runs the pipeline for each source, responses the queue, and
-says in logs and metrics what happened.
+Thin: it parses the event, runs the pipeline for each source, responds to the queue, and logs and
+measures what happened.
 """
 
 from __future__ import annotations

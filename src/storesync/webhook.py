@@ -55,7 +55,7 @@ log = logger()
 
 
 class Receiver:
-    """Checks webhooks and requests a sync."""
+    """Checks webhooks and requests syncs."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 
 
 def response(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a receiver response a request.
+    """Return the response to a request.
 
     The source and the token, which carries a secret, are taken as the gateway decoded them, not
     from the path, which is never logged.

@@ -34,8 +34,7 @@ class StoreContract:
         """Give an empty store."""
         raise NotImplementedError
 
-    # -- fencing tokens
-    # --------------------------------------------------------------------------------
+    # -- fencing tokens ----------------------------------------------------------------------------
 
     def test_a_missing_counter_starts_at_the_clocks_seconds(self, store: Store) -> None:
         """A store that was made again never hands out smaller fencing tokens than before."""
@@ -67,8 +66,7 @@ class StoreContract:
         assert sorted(token for token, _ in issued) == list(range(FLOOR + 1, FLOOR + 81))
         assert len({state.issued_nonce for _, state in issued} - {""}) == 80
 
-    # -- the condition
-    # ------------------------------------------------------------------------------
+    # -- the condition -----------------------------------------------------------------------------
 
     def test_a_condition_that_holds_sets_and_removes(self, store: Store) -> None:
         """None removes an attribute; others stay."""

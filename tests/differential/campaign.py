@@ -38,7 +38,7 @@ class Tally:
     """What a campaign has met. A case is one flag evaluated for one context."""
 
     cases: int = 0
-    satisfied: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
     """How often the reference engine got to an operator with a value of a type (``in/str``)."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """How often the reference said why: ``default``, ``fallthrough`` and the provider's others."""
@@ -49,7 +49,7 @@ class Tally:
         """Return all of it."""
         return {
             "cases": self.cases,
-            "satisfied": dict(self.satisfied),
+            "reached": dict(self.reached),
             "outcomes": dict(self.outcomes),
             "excluded": dict(self.excluded),
         }
@@ -72,6 +72,16 @@ class Fault:
 
 
 NONE = Fault()
+
+
+def without(*fields: str) -> Callable[[dict[str, Any]], None]:
+    """Ignore fields of an object."""
+
+    def change(item: dict[str, Any]) -> None:
+        for name in fields:
+            item.pop(name, None)
+
+    return change
 
 
 def run(cases: SearchStrategy[Any], compare: Compare, faults: Mapping[str, Fault]) -> None:
@@ -140,7 +150,7 @@ def _search(
                     break
 
     _explore(cases, campaign, arguments, shrink=False)
-    return {"found": found, "unmet": [name for name in faults if name not in found]}
+    return {"found": found, "missed": [name for name in faults if name not in found]}
 
 
 def _explore(

@@ -77,11 +77,11 @@ def watch(tally: Tally) -> None:
         if clause.values:
             name = clause.op if operators.ops.get(clause.op) else "unknown"
             kind = type(value).__name__ if type(value) in JSON_TYPES else "other"
-            tally.satisfied[f"{name}/{kind}"] += 1
+            tally.reached[f"{name}/{kind}"] += 1
         return match(clause, value)
 
     def watched_segment(self: Any, *arguments: Any) -> bool:
-        tally.satisfied["segmentMatch/segment"] += 1
+        tally.reached["segmentMatch/segment"] += 1
         return simple(self, *arguments)
 
     def watched_big(self: Any, *arguments: Any) -> bool:

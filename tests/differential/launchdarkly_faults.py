@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault
+from differential.campaign import Fault, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,16 +91,6 @@ def of_context(change: Change) -> Fault:
         return given
 
     return Fault(context=context)
-
-
-def without(*fields: str) -> Change:
-    """Ignore fields."""
-
-    def change(item: Json) -> None:
-        for name in fields:
-            item.pop(name, None)
-
-    return change
 
 
 def instead(operator: str, other: str) -> Fault:

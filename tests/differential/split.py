@@ -274,7 +274,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
     """Evaluate each flag of a set for each context, on both sides."""
     for name in REACHED:
         # One that is never reached is to be missed.
-        tally.satisfied[name] += 0
+        tally.reached[name] += 0
     sections, contexts = case
     flags = sections["flags"]
     sdk, ours = Sdk(sections), engine(Items(fault.flag_set(copy.deepcopy(sections))), SETTINGS)
@@ -303,7 +303,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
 
 def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
     """Count what the SDK came to, and what it looked at for that."""
-    tally.satisfied.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
+    tally.reached.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
     SEEN.clear()
     tally.outcomes[outcome_class(theirs[0], theirs[2])] += 1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault
+from differential.campaign import Fault, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,16 +58,6 @@ def of_matchers(change: Change) -> Fault:
             change(matcher)
 
     return of_conditions(of_condition)
-
-
-def without(*fields: str) -> Change:
-    """Ignore fields."""
-
-    def change(item: Json) -> None:
-        for name in fields:
-            item.pop(name, None)
-
-    return change
 
 
 def instead(kind: str, other: str) -> Fault:

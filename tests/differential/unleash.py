@@ -45,7 +45,7 @@ OTHERS = (
 class Case(NamedTuple):
     flag: str
     context: dict[str, Any]
-    satisfied: str = ""
+    reached: str = ""
 
 
 class Set(NamedTuple):
@@ -467,7 +467,7 @@ def compare(
         copied = copy.deepcopy((made.flags, made.segments))
         faulty = fault.flag_set(made._replace(flags=copied[0], segments=copied[1]))
     ours = engine(faulty, settings)
-    for name, context, satisfied in made.cases:
+    for name, context, reached in made.cases:
         before = json.dumps(context, default=str)
         enriched = ENRICHER.build(context)
         if "currentTime" not in context:
@@ -489,8 +489,8 @@ def compare(
         if given == UNSUPPORTED and breaks_off(made, name):
             tally.excluded["breaks_off"] += 1
             continue
-        if satisfied and expected != "none":
-            tally.satisfied[satisfied] += 1
+        if reached and expected != "none":
+            tally.reached[reached] += 1
         tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
         yield what(made, name, context), expected, given
 

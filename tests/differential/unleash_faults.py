@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault
+from differential.campaign import Fault, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,16 +106,6 @@ def of_contexts(change: Callable[[Any], Any]) -> Fault:
         return changed
 
     return Fault(context=context)
-
-
-def without(*fields: str) -> Change:
-    """Ignore fields."""
-
-    def change(item: Json) -> None:
-        for name in fields:
-            item.pop(name, None)
-
-    return change
 
 
 def first_only(field: str) -> Change:

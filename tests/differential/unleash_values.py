@@ -213,7 +213,7 @@ def constraint(r: Random, operator: str) -> dict[str, Any]:
         listed = [*WORDS, "5", "True", "None", "-1"]
         found["values"] = [] if r.random() < 0.05 else some(r, listed)
         if r.random() < 0.02:
-            found["values"][:1] = ["followup\\"]
+            found["values"][:1] = ["trailing\\"]
     elif family == "IN_CIDR":
         found["values"] = [] if r.random() < 0.05 else some(r, NETWORKS)
         if r.random() < 0.4:

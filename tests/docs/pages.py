@@ -91,9 +91,7 @@ def _mark(token: Token) -> re.Match[str] | None:
 def headings(page: str) -> list[str]:
     """Return the headings of a page, without their markup."""
     return [
-        _text(text)
-        for snapshot_record, text in pairwise(tokens(page))
-        if snapshot_record.type == "heading_open"
+        _text(text) for opening, text in pairwise(tokens(page)) if opening.type == "heading_open"
     ]
 
 

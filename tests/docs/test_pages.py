@@ -33,13 +33,13 @@ def _leads_somewhere(page: str, link: str) -> bool:
 
 def test_every_page_can_be_reached() -> None:
     """Whoever begins with README comes to each from link to link."""
-    satisfied, waiting = {"README.md"}, ["README.md"]
+    reached, waiting = {"README.md"}, ["README.md"]
     while waiting:
         here = waiting.pop()
         for link in links(here):
             path = (REPOSITORY / here).parent.joinpath(link.partition("#")[0]).resolve()
             found = path.relative_to(REPOSITORY).as_posix() if path.suffix == ".md" else here
-            if found not in satisfied and path.exists():
-                satisfied.add(found)
+            if found not in reached and path.exists():
+                reached.add(found)
                 waiting.append(found)
-    assert set(PAGES) <= satisfied
+    assert set(PAGES) <= reached

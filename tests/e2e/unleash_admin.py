@@ -71,7 +71,7 @@ class Admin:
         self._call("POST", _bulk(environment, "on"), {"features": list(names)})
 
     def disable_all(self, names: Iterable[str], environment: str = "development") -> None:
-        """Turn many flags off in one call, which requests a sync the webhook once per flag."""
+        """Turn many flags off in one call, which sends one webhook per flag."""
         self._call("POST", _bulk(environment, "off"), {"features": list(names)})
 
     def archive(self, name: str) -> None:

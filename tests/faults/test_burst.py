@@ -166,8 +166,8 @@ class Burst:
         return [self._latency(arrived, required) for arrived, required in self.arrived]
 
     def _latency(self, arrived: float, required: int) -> float:
-        satisfied = [at for at, revision in self.completed if revision >= required]
-        return max(0.0, min(satisfied) - arrived)
+        reached = [at for at, revision in self.completed if revision >= required]
+        return max(0.0, min(reached) - arrived)
 
     def world(self) -> World:
         """Return the store and the provider as they stand."""

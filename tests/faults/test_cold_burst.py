@@ -141,8 +141,8 @@ class ColdBurst(Burst):
 
     def published_after(self) -> float:
         """Return the seconds from the last change until it was published."""
-        satisfied = [at for at, revision in self.completed if revision >= self.provider.revision]
-        return min(satisfied) - self.last_change
+        reached = [at for at, revision in self.completed if revision >= self.provider.revision]
+        return min(reached) - self.last_change
 
     def _pass(self, limits: tuple[float, float]) -> None:
         self.simulation.wait(self.rng.uniform(*limits))

@@ -64,7 +64,7 @@ def in_sync(world: World) -> None:
 
 
 def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World:
-    """Return a world in which each change of the provider sync requests a sync: A → B → A → B."""
+    """Return a world in which each change of the provider requests a sync: A → B → A → B."""
     provider = ModelProvider(flags={"a": 1}, etags=etags)
     world = World(settled(provider), provider)
     for number, value in enumerate(values):

@@ -397,15 +397,14 @@ def test_a_new_source_is_known_at_once(
 def test_a_person_sees_the_newest_parameters(
     prod: Deployment, launchdarkly: LaunchDarklySimulator
 ) -> None:
-    """Whoever renews a key and requests a sync by hand is not responded from a cache."""
+    """Whoever renews a key and requests a sync by hand is not served from a cache."""
     prod.put_source("prod", "launchdarkly", launchdarkly.url, "old-key")
     assert "401" in invoke({"source": "prod"})["error"]
     prod.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     assert invoke({"source": "prod"})["outcome"] == "published"
 
 
-# -- follow-up
-# -------------------------------------------------------------------------------
+# -- follow-up -------------------------------------------------------------------------------------
 
 
 def test_a_webhooks_check_leaves_one_followup_request(
@@ -725,7 +724,7 @@ def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
 def test_an_event_of_a_source_that_fails_comes_again(
     shop: Deployment, appconfig: AppConfigSimulator
 ) -> None:
-    """One message may request a sync two sources: it comes again if either of them failed, once."""
+    """A message that concerns two sources comes again, once, if either of them failed."""
     shop.put_source("twin", "appconfig", appconfig.url, "", options=appconfig.options)
     appconfig.faults.extend([faults.status(503)] * 2 * DOWN)
     assert len(serve(shop, appconfig.events[-1])) == 1

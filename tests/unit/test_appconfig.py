@@ -283,7 +283,7 @@ TOLD = appconfig_flags.event(
 
 
 def kinds() -> Iterator[tuple[dict[str, Any], tuple[str, ...] | None]]:
-    """Yield what may be told, and what it requests a sync."""
+    """Yield provider events, and the revisions that each requires."""
     for kind, required in (
         ("OnDeploymentComplete", ("complete/7",)),
         ("OnDeploymentBaking", ("baking/7",)),

@@ -185,7 +185,7 @@ def test_a_large_set_is_written_in_parts_that_hold_each_member_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In order, each below the limit unless one member alone is not, and counted."""
-    monkeypatch.setattr(split_rows, "SEGMENT_BYTES", 60)
+    monkeypatch.setattr(split_rows, "PART_BYTES", 60)
     keys = sorted([f"user-{n}-é" for n in range(40)] + ["x" * 100])
     plan = split_rows.plan_whole("prod", split({}, segments={"m": {"keys": keys}}), [], 7)
     records = [write.record for write in plan.writes if isinstance(write, Put)]

@@ -32,7 +32,7 @@ def webhook(method: str = "signature", **options: str) -> WebhookConfig:
 
 
 def sync_request(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body requests a sync."""
+    """Return the revisions that a body requires."""
     return PROVIDER.required_revisions(request(body), webhook(**options))
 
 
@@ -72,8 +72,7 @@ def test_a_missing_signature_names_the_remedy() -> None:
         PROVIDER.verify(WebhookRequest({}, b"{}"), webhook())
 
 
-# -- sync requests
-# --------------------------------------------------------------------------------------
+# -- sync requests ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1229,8 +1229,7 @@ def test_a_clock_that_was_ahead_puts_no_verification_off() -> None:
     assert rig.steps == ["next_token", "heartbeat"]
 
 
-# -- fencing tokens
-# ------------------------------------------------------------------------------------
+# -- fencing tokens --------------------------------------------------------------------------------
 
 
 def test_a_table_made_again_never_hands_out_smaller_tokens() -> None:

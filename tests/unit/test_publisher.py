@@ -336,8 +336,7 @@ def test_replicas_are_written_with_the_snapshot() -> None:
     assert rig.steps == ["next_token", "publish"] * 2
 
 
-# -- the condition
-# ----------------------------------------------------------------------------------
+# -- the condition ---------------------------------------------------------------------------------
 
 
 def test_a_check_that_was_overtaken_changes_nothing() -> None:

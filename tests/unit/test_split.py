@@ -47,7 +47,7 @@ def webhook_config(method: str = "url", **options: str) -> WebhookConfig:
 
 
 def sync_request(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body requests a sync."""
+    """Return the revisions that a body requires."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return PROVIDER.required_revisions(WebhookRequest({}, raw), webhook_config(**options))
 
@@ -76,8 +76,7 @@ def test_a_webhook_that_cannot_work_is_a_configuration_error(method: str) -> Non
         PROVIDER.verify(WebhookRequest({}, b"", SECRET.reveal()), webhook_config(method))
 
 
-# -- sync requests
-# --------------------------------------------------------------------------------------
+# -- sync requests ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -835,8 +834,7 @@ def test_only_a_200_is_a_delivery(simulator: SplitSimulator, status: int, tries:
     assert simulator.deliveries[0].statuses == [status] * tries
 
 
-# -- responses of Split's own tests
-# -----------------------------------------------------------------
+# -- responses of Split's own tests ----------------------------------------------------------------
 
 
 def named_segments(value: Any) -> set[str]:

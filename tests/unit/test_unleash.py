@@ -24,7 +24,7 @@ def webhook(method: str = "authorization", header: str = "", **options: str) -> 
 
 
 def request(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Say what a body requests a sync."""
+    """Return the revisions that a body requires."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return PROVIDER.required_revisions(WebhookRequest({}, raw), webhook(**options))
 
@@ -78,8 +78,7 @@ def test_a_webhook_that_cannot_work_is_a_configuration_error() -> None:
         PROVIDER.verify(WebhookRequest({}, b""), webhook("header"))
 
 
-# -- sync requests
-# --------------------------------------------------------------------------------------
+# -- sync requests ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

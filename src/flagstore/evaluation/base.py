@@ -22,7 +22,7 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-"""No value: the caller's default is the response. ``None`` is a value."""
+"""No value: the caller's default is the result. ``None`` is a value."""
 
 # Reasons: why a flag has its value.
 OFF = "OFF"

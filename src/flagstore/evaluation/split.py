@@ -56,7 +56,7 @@ class SplitEngine:
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._responses = _Responses(self)
+        self._deciders = _Deciders(self)
         self._unreadable: set[str] = set()
         self.nodes: dict[Reference, Any] = {}
         """What was compiled, a :class:`_Flag` or a :class:`RuleBased`; None for what the SDK
@@ -75,7 +75,7 @@ class SplitEngine:
     def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag; its name is trimmed, as in the SDK."""
         try:
-            return self._responses[key](context)
+            return self._deciders[key](context)
         except Exception as error:  # noqa: BLE001 - nothing may escape
             return _failed(key, error)
 
@@ -160,7 +160,7 @@ class SplitEngine:
         return RuleBased(name, raw, links)
 
 
-class _Responses(dict[str, "Decide"]):
+class _Deciders(dict[str, "Decide"]):
     """What responds for each flag that was asked for."""
 
     def __init__(self, engine: SplitEngine) -> None:

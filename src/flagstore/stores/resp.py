@@ -24,7 +24,7 @@ MAX_BULK_BYTES = 536_870_912
 
 
 class ErrorReply(str):
-    """What the server responses a command with that it refuses: ``CODE text``."""
+    """The server's response to a command that it refuses: ``CODE text``."""
 
     __slots__ = ()
 

@@ -120,7 +120,7 @@ def _parameters(config: IO[str]) -> dict[str, dict[str, Any]]:
 
 
 def _published(records: Any, event: object) -> dict[str, Any]:  # noqa: ANN401 - of the memory
-    """Return what is published now of the sources that an event requested a sync."""
+    """Return what is published now of the sources that an event is about."""
     parsed = parse(event)
     if isinstance(parsed, Manual):
         names = {parsed.request.source}

@@ -116,7 +116,7 @@ class DynamoDBStore:
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
         """Take the next fencing token: one UpdateItem that returns the whole source state."""
         reply = self._without_conflict(
-            "drawing a fencing token",
+            "issuing a fencing token",
             lambda: self._client.update_item(
                 TableName=self._table,
                 Key=to_item(layout.state_key(source)._asdict()),

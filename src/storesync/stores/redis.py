@@ -37,7 +37,7 @@ from storesync.stores.redis_rows import (
     native_name,
     to_row,
 )
-from storesync.stores.redis_scripts import COMMIT, COUNT, DRAW, SCAN
+from storesync.stores.redis_scripts import COMMIT, COUNT, NEXT_TOKEN, SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -163,7 +163,7 @@ class RedisStore:
         self._check(source)
         key = record_name(layout.state_key(source))
         nonce = to_field(token_hex(NONCE_BYTES))
-        fields = self._calls.script("drawing a fencing token", DRAW, [key], [floor, nonce])
+        fields = self._calls.script("issuing a fencing token", NEXT_TOKEN, [key], [floor, nonce])
         self._leaves = not self._native and NOTED.encode() in fields[::2]
         state = _state(fields)
         return state.issued, state

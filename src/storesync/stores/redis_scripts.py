@@ -26,7 +26,7 @@ class Script:
         self.digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-DRAW = Script("""
+NEXT_TOKEN = Script("""
 -- KEYS: state. ARGV: floor, nonce. Returns the state.
 -- A replica that takes over may have unmet the last tokens. The clock has not, so the counter
 -- never falls behind it. Where it was ahead, a token comes twice, with another nonce.
