@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flagstore.encoding import Encoded
     from storesync.model import Changes, Clock, FlagSet
     from storesync.rows import RowPlan
-    from storesync.stores.base import Store
+    from storesync.stores.base import Sets, Store
 
 MAX_NAMES = 200
 """Names that a history record shows of what was added, changed and removed, each."""
@@ -117,18 +117,15 @@ class Publisher:
 
     def refuse(self, check: Check, digest: str) -> None:
         """Note what the guard refused. Completes nothing: what is published stays as it is."""
-        try:
-            self._store.commit(self._source, check.condition(), {"refused": digest})
-        except ConditionFailedError:
-            return  # a later check completed; its word counts
+        self._note(check, {"refused": digest})
 
     def suspect(self, check: Check, what: str, since_ms: int) -> None:
         """Note since when a set is suspect, and why. Completes nothing."""
-        try:
-            note = dumps([what, since_ms])
-            self._store.commit(self._source, check.condition(), {"suspect": note})
-        except ConditionFailedError:
-            return  # a later check completed; its word counts
+        self._note(check, {"suspect": dumps([what, since_ms])})
+
+    def _note(self, check: Check, sets: Sets) -> None:
+        with suppress(ConditionFailedError):  # a later check completed; its word counts
+            self._store.commit(self._source, check.condition(), sets)
 
     def publish(
         self,

@@ -173,7 +173,7 @@ class Syncer:
         return self._sync([manual.request], seconds, manual)
 
     def provider_event(self, provider_event: ProviderEvent, seconds: float) -> list[Outcome]:
-        """Sync request the sources that an event of AWS is about."""
+        """Sync the sources that an event of AWS is about."""
         requests = [[request] for request in self._requests_in(provider_event, now_ms(self._clock))]
         return self._run(requests, seconds)
 
