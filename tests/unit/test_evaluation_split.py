@@ -217,7 +217,7 @@ def test_nothing_is_kept_of_unknown_names() -> None:
     for number in range(100):
         assert said(ours, f"made-up-{number}").error == FLAG_NOT_FOUND
         assert said(ours, f" f{' ' * number}").value == "on"
-    assert list(ours._responses) == ["f"]
+    assert list(ours._deciders) == ["f"]
     assert list(ours.nodes) == [("flags", "f")]
 
 
