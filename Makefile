@@ -137,12 +137,6 @@ e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in 
 	$(PYTEST) -m campaign --durations=5 tests/e2e/test_deploy.py tests/e2e/test_publish.py \
 	  tests/e2e/test_run.py tests/e2e/test_smoke.py tests/build/test_release.py
 
-.PHONY: e2e-sam-local
-e2e-sam-local: ## the real `sam local invoke` with every sample event, in containers (installs podman; root)
-	@$(call install,$(ENVIRONMENTS))
-	@tools/setup-e2e --containers
-	.venv/bin/pytest -m campaign tests/e2e/test_sam_local.py
-
 .PHONY: validate
 validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks in template.yaml
 	.venv-sam/bin/sam validate --lint
