@@ -7,7 +7,7 @@ from math import ceil
 from bench import cost
 from bench.units import READ_BYTES, WRITE_BYTES
 from flagstore.cache import TTL_S
-from flagstore.layout import CHUNK_BYTES, INLINE_BYTES, MAX_REPLICAS, ROW_BYTES
+from flagstore.keys import CHUNK_BYTES, INLINE_BYTES, MAX_REPLICAS, ROW_BYTES
 from storesync.stores.base import COMMIT_KB, COMMIT_WRITES
 from tools.figures_cost import measured
 from tools.markdown import table

@@ -34,7 +34,7 @@ from tools.smoke_account import FLAGS, WEBHOOKS, Account, NotCheckedError, Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from storesync.model import Clock
 
 EVENT = b'{"kind": "flag", "accesses": [{"resource": "proj/smoke:env/test:flag/smoke"}]}'

@@ -11,6 +11,7 @@
         flag = flags["new-checkout"]
 """
 
+from flagstore.clients import Client, client
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -22,7 +23,6 @@ from flagstore.errors import (
     UnsupportedLayoutError,
 )
 from flagstore.flags import ContextFlags, Detail, Flags
-from flagstore.reader import Client, client
 from flagstore.snapshot import Info, Snapshot
 
 __version__ = "0.1.0"

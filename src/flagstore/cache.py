@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
-from flagstore.layout import check_source
+from flagstore.keys import check_source
 from flagstore.published import NOTHING, Published
 from flagstore.snapshot import Info, Snapshot
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from flagstore.body import LargeSegment
+    from flagstore.codec import LargeSegment
+    from flagstore.keys import Publication
     from flagstore.large_segments import LargeSegments
-    from flagstore.layout import Publication
     from flagstore.stores import ReaderStore
 
     Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flagstore.body import dumps
+from flagstore.codec import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:

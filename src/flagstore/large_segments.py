@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flagstore.body import decode_segment
 from flagstore.cache import COOL_DOWN_S, REFRESH_S, next_deadline_s, not_loaded
+from flagstore.codec import decode_segment
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -16,8 +16,8 @@ from flagstore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.body import Body, LargeSegment
     from flagstore.cache import Turns
+    from flagstore.codec import Body, LargeSegment
     from flagstore.snapshot import Snapshot
     from flagstore.stores import ReaderStore
 

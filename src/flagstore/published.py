@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from flagstore.body import Body
+from flagstore.codec import Body
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -13,7 +13,7 @@ from flagstore.errors import (
     NotPublishedError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Publication, SnapshotRecord, SourceState, snapshot_key, state_key
+from flagstore.keys import Publication, SnapshotRecord, SourceState, snapshot_key, state_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable

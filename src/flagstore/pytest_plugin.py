@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from flagstore.clients import Client
 from flagstore.errors import NotLoadedError
 from flagstore.flags import Flags
-from flagstore.reader import Client
 from flagstore.testing import FakeFlags
 
 if TYPE_CHECKING:

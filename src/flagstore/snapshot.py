@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from flagstore.body import LARGE_SECTION, Body, LargeSegment, decode_segment
+from flagstore.codec import LARGE_SECTION, Body, LargeSegment, decode_segment
 from flagstore.errors import FlagNotFoundError
-from flagstore.layout import SnapshotRecord
+from flagstore.keys import SnapshotRecord
 
 
 class Info(NamedTuple):

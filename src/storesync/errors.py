@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
 
 
 class StoreSyncError(Exception):

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from flagstore import errors as reader_errors
-from flagstore.layout import check_source
+from flagstore.keys import check_source
 from storesync import providers
 from storesync.errors import ConfigurationError
 from storesync.model import Secret

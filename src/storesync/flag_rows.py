@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flagstore import layout
+from flagstore import keys
 from flagstore.documents import unleash_text
-from flagstore.layout import Key
+from flagstore.keys import Key
 from storesync import rows, split_rows
 from storesync.rows import RowPlan
 from storesync.stores.base import COMMIT_KB, Delete, Put, Write, record_bytes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.model import Changes, FlagSet, Source
 
     class Scan(Protocol):
@@ -68,7 +68,7 @@ class PerFlagRows:
         plans.append(self._document(new, scan, token, whole=changed is None))
         if changed is None and self.in_redis and self.native != "split":
             # Its SDKs would go on reading them.
-            left = scan(layout.split_namespace(self.source))
+            left = scan(keys.split_namespace(self.source))
             plans.append(RowPlan(tuple(Delete(_key(row)) for row in left), ()))
         return RowPlan(
             tuple(write for plan in plans for write in plan.writes),
@@ -78,31 +78,31 @@ class PerFlagRows:
     def _changed(self, new: FlagSet, changed: Changes, scan: Scan, token: int) -> RowPlan:
         if self.native != "split":
             return rows.plan_changes(self.source, new, changed, token)
-        namespace = layout.split_namespace(self.source)
+        namespace = keys.split_namespace(self.source)
         present = (row for prefix in split_rows.DERIVED for row in scan(namespace, prefix))
         return split_rows.plan_changes(self.source, new, changed, present, token)
 
     def _whole(self, new: FlagSet, scan: Scan, token: int) -> RowPlan:
         """Plan the rows; of a Split source, then the removal of those that lie where ours do."""
         present = {
-            _key(row): row for name in layout.row_namespaces(self.source) for row in scan(name)
+            _key(row): row for name in keys.row_namespaces(self.source) for row in scan(name)
         }
         if self.native != "split":
             return rows.plan_whole(self.source, new, present, token)
-        there = scan(layout.split_namespace(self.source))
+        there = scan(keys.split_namespace(self.source))
         plan = split_rows.plan_whole(self.source, new, there, token)
         return RowPlan((*plan.writes, *map(Delete, present)), plan.skipped)
 
     def _document(self, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
         """Plan the document: whole, where it is not what is there; else it has changed."""
-        place = layout.document_key(self.source)
+        place = keys.document_key(self.source)
         present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
         required = self.document and new.provider == "unleash"
         writes: list[Write] = [Delete(key) for key in present if not (required and key == place)]
         if not required:
             return RowPlan(tuple(writes), ())
         record: Record = {**place._asdict(), "version": token, "item": _text(new)}
-        if not self.in_redis and record_bytes(record) > layout.ROW_BYTES:
+        if not self.in_redis and record_bytes(record) > keys.ROW_BYTES:
             return RowPlan(tuple(writes), (f"document/{place.key}",))
         if present.get(place) != record["item"]:
             writes.append(Put(record))

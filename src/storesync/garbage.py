@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from flagstore import layout
-from flagstore.body import dumps, read_index, segments_of
+from flagstore import keys
+from flagstore.codec import dumps, read_index, segments_of
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import SnapshotRecord, SourceState
+from flagstore.keys import SnapshotRecord, SourceState
 from storesync.errors import CorruptStoreError
 from storesync.stores.base import Condition, Delete, Expire, Put, commits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flagstore.layout import Publication, Record
+    from flagstore.keys import Publication, Record
     from storesync.model import Clock
     from storesync.stores.base import Store
 
@@ -38,7 +38,7 @@ def pending_record(
     ``written_at`` in seconds since the epoch.
     """
     return {
-        **layout.pending_key(source, snapshot_record.token, snapshot_record.index_digest)._asdict(),
+        **keys.pending_key(source, snapshot_record.token, snapshot_record.index_digest)._asdict(),
         "chunks": dumps({prefix: len(group) for prefix, group in chunks.items()}),
         "largest": max(len(chunk) for group in chunks.values() for chunk in group),
         "written_at": written_at,
@@ -65,7 +65,7 @@ class GarbageCollector:
         """
         pending_records = [
             announced
-            for announced in self._store.scan(layout.pending_namespace(self._source))
+            for announced in self._store.scan(keys.pending_namespace(self._source))
             if _token(announced) < published.token
         ]
         state = self._store.state(self._source) if pending_records else SourceState()
@@ -81,7 +81,7 @@ class GarbageCollector:
         at_s = int(self._clock.now()) + CHUNK_TTL_S
         largest = int(announced["largest"])
         expiries = [
-            Expire(layout.chunk_key(self._source, prefix, chunk), at_s, largest)
+            Expire(keys.chunk_key(self._source, prefix, chunk), at_s, largest)
             for prefix, number in chunks.items()
             if prefix not in named
             for chunk in range(number)
@@ -103,15 +103,15 @@ class GarbageCollector:
             if left != announced:
                 self._store.commit(self._source, condition, {}, [Put(left)])
         elif int(announced["written_at"]) + PENDING_TTL_S < self._clock.now():
-            key = layout.Key(str(announced["namespace"]), str(announced["key"]))
+            key = keys.Key(str(announced["namespace"]), str(announced["key"]))
             self._store.commit(self._source, condition, {}, [Delete(key)])
 
     def _named_chunks(self, state: SourceState) -> set[str]:
         """Return the prefixes of all chunks that the snapshot record or the kept history names."""
-        keys = [layout.history_key(self._source, version.token) for version in state.versions()]
+        listed = [keys.history_key(self._source, version.token) for version in state.versions()]
         named: set[str] = set()
         try:
-            for record in map(self._store.read, [*keys, layout.snapshot_key(self._source)]):
+            for record in map(self._store.read, [*listed, keys.snapshot_key(self._source)]):
                 if record:
                     snapshot_record = SnapshotRecord.from_record(record)
                     named.add(snapshot_record.stored_chunks()[0])

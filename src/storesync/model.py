@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flagstore.encoding import canonical, is_large
+from flagstore.encode import canonical, is_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,7 @@
 The order of the calls is the whole point. A fencing token is issued before the fetch, and
 completing compares the last completed token with the one that was seen when it was issued, so
 completed fetches never overlap: nothing older can be published over something newer, and an
-unchanged check holds the same condition. docs/store-layout.md has the argument; the tests run every
+unchanged check holds the same condition. docs/store-keys.md has the argument; the tests run every
 interleaving of it.
 """
 
@@ -16,10 +16,10 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from flagstore import layout
-from flagstore.body import dumps
-from flagstore.encoding import canonical, content_digest, encode
-from flagstore.layout import LAYOUT, SourceState
+from flagstore import keys
+from flagstore.codec import dumps
+from flagstore.encode import canonical, content_digest, encode
+from flagstore.keys import LAYOUT, SourceState
 from storesync import guard, rows
 from storesync.deadline import now_ms
 from storesync.errors import (
@@ -43,7 +43,7 @@ from storesync.retry_policy import Limits, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.layout import Publication
+    from flagstore.keys import Publication
     from storesync.deadline import Deadline
     from storesync.http import HttpClient
     from storesync.model import FetchResult, Source, SyncRequest
@@ -358,7 +358,7 @@ class Sync:
             and self._rows_follow(seen)
             and seen.config_fingerprint == self._config_fingerprint
         )
-        in_chunks = encoded.size() > layout.INLINE_BYTES or bool(
+        in_chunks = encoded.size() > keys.INLINE_BYTES or bool(
             encoded.large_segments or (stored and stored.in_chunks())
         )
         follow = Following(

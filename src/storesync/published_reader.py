@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flagstore import layout
-from flagstore.body import LARGE_SECTION, Body, LargeSegment, decode_segment
-from flagstore.encoding import item_digest
+from flagstore import keys
+from flagstore.codec import LARGE_SECTION, Body, LargeSegment, decode_segment
+from flagstore.encode import item_digest
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import SnapshotRecord
+from flagstore.keys import SnapshotRecord
 from storesync.errors import CorruptStoreError
 from storesync.model import FlagSet
 from storesync.retention import baseline
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from flagstore.layout import Record, SourceState
+    from flagstore.keys import Record, SourceState
     from storesync.model import Json
     from storesync.stores.base import Store
 
@@ -98,7 +98,7 @@ class PublishedReader:
             CorruptStoreError: if it is missing, another fencing token's, or does not match its
             digests.
         """
-        record = self._store.read(layout.snapshot_key(self._source))
+        record = self._store.read(keys.snapshot_key(self._source))
         found = record.get("token") if record else None
         later = isinstance(found, int) and found > token
         if later and self._store.state(self._source).published != token:
@@ -116,7 +116,7 @@ class PublishedReader:
         Raises:
             CorruptStoreError: if it is missing or does not match its digests.
         """
-        record = self._store.read(layout.history_key(self._source, token))
+        record = self._store.read(keys.history_key(self._source, token))
         return self._load(record, f"history {token}")
 
     def baselines(
@@ -176,6 +176,6 @@ class PublishedReader:
         return self._chunks(prefix, number) if number else snapshot_record.body
 
     def _chunks(self, prefix: str, number: int) -> bytes:
-        chunks = list(self._store.scan(layout.chunks_namespace(self._source), prefix))
+        chunks = list(self._store.scan(keys.chunks_namespace(self._source), prefix))
         # A chunk that was expired after it was gone leaves a stub without a body.
         return b"".join(bytes(chunk.get("body", b"")) for chunk in chunks[:number])  # type: ignore[arg-type] # bytes

@@ -1,4 +1,4 @@
-"""The steps that change the store, each under its condition. See docs/store-layout.md.
+"""The steps that change the store, each under its condition. See docs/store-keys.md.
 
 The rules are here and nowhere else: which condition guards which step, what a publication
 consists of, what is kept and what may expire. Stores only have to be atomic.
@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flagstore import layout
-from flagstore.body import cut, dumps
-from flagstore.layout import Publication, SnapshotRecord, SourceState, Version
+from flagstore import keys
+from flagstore.codec import cut, dumps
+from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
 from storesync.deadline import now_ms
 from storesync.errors import ConditionFailedError, OutOfTimeError, StoreError
 from storesync.flag_rows import PerFlagRows
@@ -23,7 +23,7 @@ from storesync.stores.base import Condition, Delete, Put, Write, commits, record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flagstore.encoding import Encoded
+    from flagstore.encode import Encoded
     from storesync.model import Changes, Clock, FlagSet
     from storesync.rows import RowPlan
     from storesync.stores.base import Sets, Store
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_NAMES = 200
 """Names that a history record shows of what was added, changed and removed, each."""
 NAMES_BYTES = 20_000
-"""Bytes of them, each: beside a body of ``layout.INLINE_BYTES`` there is room for three times that
+"""Bytes of them, each: beside a body of ``keys.INLINE_BYTES`` there is room for three times that
 in one item."""
 
 
@@ -156,7 +156,7 @@ class Publisher:
             nonce=check.nonce,
         )
         chunks = {digest: cut(data) for digest, data in encoded.large_segments.items()}
-        if encoded.size() <= layout.INLINE_BYTES:
+        if encoded.size() <= keys.INLINE_BYTES:
             snapshot_record = snapshot_record._replace(body=encoded.blocks)
         else:
             body = chunks[snapshot_record.index_digest] = cut(encoded.blocks)
@@ -206,15 +206,15 @@ class Publisher:
         """Let source state, snapshot record, its replicas and the history move in one step."""
         token, now = snapshot_record.token, snapshot_record.published_at
         kept, dropped = retained([*seen.versions(), Version(token, now)], now)
-        history = snapshot_record.to_record(layout.history_key(self._source, token))
+        history = snapshot_record.to_record(keys.history_key(self._source, token))
         history["changes"] = _summary(changed)
         snapshot_records: list[Write] = [
-            Put(snapshot_record.to_record(layout.snapshot_key(self._source, replica)))
+            Put(snapshot_record.to_record(keys.snapshot_key(self._source, replica)))
             for replica in range(self._replicas)
         ]
         # Bodies of the history are about as large as this one.
         old: list[Write] = [
-            Delete(layout.history_key(self._source, version.token), record_bytes(history))
+            Delete(keys.history_key(self._source, version.token), record_bytes(history))
             for version in dropped
         ]
         together, *later = commits([Put(history), *old])
@@ -247,8 +247,8 @@ class Publisher:
 
     def _other_replicas(self) -> list[Write]:
         return [
-            Delete(layout.snapshot_key(self._source, replica))
-            for replica in range(self._replicas, layout.MAX_REPLICAS)
+            Delete(keys.snapshot_key(self._source, replica))
+            for replica in range(self._replicas, keys.MAX_REPLICAS)
         ]
 
     def _condition(self, check: Check) -> Condition:
@@ -270,7 +270,7 @@ class Publisher:
         if not chunks:
             return
         groups = {
-            layout.chunks_prefix(snapshot_record.token, digest): group
+            keys.chunks_prefix(snapshot_record.token, digest): group
             for digest, group in chunks.items()
         }
         written_at = int(self._clock.now())
@@ -278,7 +278,7 @@ class Publisher:
         for prefix, group in groups.items():
             self._store.put_all(
                 [
-                    {**layout.chunk_key(self._source, prefix, number)._asdict(), "body": data}
+                    {**keys.chunk_key(self._source, prefix, number)._asdict(), "body": data}
                     for number, data in enumerate(group)
                 ]
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flagstore.body import dumps
+from flagstore.codec import dumps
 from storesync.errors import (
     OutOfTimeError,
     RefusedSetError,

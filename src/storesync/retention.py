@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flagstore.layout import Version
+    from flagstore.keys import Version
 
 KEPT_VERSIONS = 10
 """Publications that the history keeps, beside those of the last day."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flagstore import layout
+from flagstore import keys
 from storesync import rows
 from storesync.deadline import now_ms
 from storesync.errors import (
@@ -30,7 +30,7 @@ from storesync.stores.base import Condition, Delete, Write, commits, record_byte
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from storesync.model import Changes, Clock, Source
     from storesync.published_reader import Stored
     from storesync.stores.base import Store
@@ -183,7 +183,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
                 "allowed",
             )
             sets |= dict.fromkeys(gone)
-            writes = [Delete(layout.snapshot_key(source, n)) for n in range(layout.MAX_REPLICAS)]
+            writes = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
         try:
             store.commit(source, attempt.condition(), sets, writes)
         except ConditionFailedError as lost:
@@ -202,12 +202,12 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
         ConditionFailedError: if the source came back meanwhile.
     """
     namespaces = (
-        *layout.row_namespaces(source),
-        layout.split_namespace(source),
-        layout.document_key(source).namespace,
-        layout.history_namespace(source),
-        layout.chunks_namespace(source),
-        layout.pending_namespace(source),
+        *keys.row_namespaces(source),
+        keys.split_namespace(source),
+        keys.document_key(source).namespace,
+        keys.history_namespace(source),
+        keys.chunks_namespace(source),
+        keys.pending_namespace(source),
     )
     for namespace in namespaces:
         for group in commits(_deletes(store, namespace)):
@@ -217,7 +217,7 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
 
 def _deletes(store: Store, namespace: str) -> Iterator[Delete]:
     for record in list(store.scan(namespace)):
-        yield Delete(layout.Key(namespace, str(record["key"])), record_bytes(record))
+        yield Delete(keys.Key(namespace, str(record["key"])), record_bytes(record))
 
 
 def restore_source(source: str, store: Store) -> bool:

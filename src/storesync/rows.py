@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flagstore.body import dumps
-from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
+from flagstore.codec import dumps
+from flagstore.keys import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
 from storesync.model import Changes
 from storesync.stores.base import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.model import FlagSet
 
 VERSIONS = range(2**53)

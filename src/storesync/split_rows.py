@@ -23,15 +23,15 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from flagstore.body import dumps
-from flagstore.layout import Key, split_namespace
+from flagstore.codec import dumps
+from flagstore.keys import Key, split_namespace
 from storesync.rows import RowPlan, is_sort_key, split_name
 from storesync.stores.base import Delete, Put, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.model import Changes, FlagSet
 
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}

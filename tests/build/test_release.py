@@ -152,7 +152,7 @@ def test_the_reader_is_the_same_in_wheel_layer_and_functions(dists: Sequence[Dis
         for path in (dists[0].home / "src" / "flagstore").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert "flagstore/layout.py" in source
+    assert "flagstore/keys.py" in source
     assert dists[0].reader("flagstore-") == source
     assert dists[0].reader("flagstore-layer-", "python/") == source
     assert dists[0].reader("storesync-") == source

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from flagstore.layout import Key, SourceState, state_key
+from flagstore.keys import Key, SourceState, state_key
 from simulators.deployment import request
 from storesync import webhook
 from storesync.cli.app import load
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from local.stand_in import StandIn
 
 ADMIN_TOKEN = "admin-token"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import Key, snapshot_key
+from flagstore.keys import Key, snapshot_key
 from simulators.recorder import Recorder, reply
 from storesync.cli.deployment import from_stack
 from storesync.cli.problems import Problem

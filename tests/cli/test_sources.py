@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.layout import snapshot_key
+from flagstore.keys import snapshot_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.unleash import UnleashSimulator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.layout import Key, SourceState, state_key
+from flagstore.keys import Key, SourceState, state_key
 from storesync.errors import ConditionFailedError
 from storesync.stores.base import COMMIT_WRITES, Condition, Delete, Expire, Put
 
 if TYPE_CHECKING:
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.stores.base import Store
 
 FLOOR = 1_795_000_000

@@ -36,7 +36,7 @@ print(*sorted(set(sys.modules) - before))
 """
 OURS = {
     "flagstore",
-    "flagstore.body",
+    "flagstore.codec",
     "flagstore.errors",
     "flagstore.evaluation",
     "flagstore.evaluation.base",
@@ -45,10 +45,10 @@ OURS = {
     "flagstore.evaluation.launchdarkly_fields",
     "flagstore.evaluation.launchdarkly_flags",
     "flagstore.flags",
-    "flagstore.layout",
+    "flagstore.keys",
     "flagstore.cache",
     "flagstore.published",
-    "flagstore.reader",
+    "flagstore.clients",
     "flagstore.snapshot",
     "flagstore.stores",
     "flagstore.stores.credentials",

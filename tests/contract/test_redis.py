@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from contract.store_contract import FLOOR, LATER, StoreContract, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key, SourceState, chunk_key, snapshot_key, state_key
+from flagstore.keys import Key, SourceState, chunk_key, snapshot_key, state_key
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import parse_url
 from simulators.clock import FakeClock
@@ -43,7 +43,7 @@ from storesync.stores.redis import RedisStore, open_redis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.stores.base import Store
 
 __all__ = [

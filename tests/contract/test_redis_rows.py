@@ -11,7 +11,7 @@ import pytest
 
 from contract.store_contract import FLOOR, StoreContract, record
 from contract.test_redis import IN_URL, LINES, add_user, dump
-from flagstore.layout import Key, row_marker, row_namespaces
+from flagstore.keys import Key, row_marker, row_namespaces
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.redis_server import (

@@ -12,7 +12,7 @@ import pytest
 from contract.store_contract import FLOOR, StoreContract, record
 from contract.test_redis import IN_URL, LINES, add_user, dump
 from contract.test_redis_rows import HOUR_S, Rig, opened
-from flagstore.layout import Key
+from flagstore.keys import Key
 from simulators.provider import ModelProvider
 from simulators.redis_server import (
     Server,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import layout
-from flagstore.layout import Key
-from flagstore.reader import Client
+from flagstore import keys
+from flagstore.clients import Client
+from flagstore.keys import Key
 from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
@@ -60,7 +60,7 @@ class Rig:
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         in_redis = isinstance(store, RedisStore)
         self.source = replace(SOURCE, store="redis" if in_redis else "dynamodb")
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)  # chunks in any case
+        monkeypatch.setattr(keys, "INLINE_BYTES", 0)  # chunks in any case
         self.store = store
         self.clock = FakeClock()
         self.provider = ModelProvider(dict(BIG), dict(SEGMENTS), name="launchdarkly")
@@ -120,13 +120,13 @@ def test_removing_and_bringing_back(rig: Rig, purge: bool) -> None:
     token = mark_removed("prod", rig.store, rig.clock, purge=purge)
     if purge:
         names = (
-            *layout.row_namespaces("prod"),
-            layout.history_namespace("prod"),
-            layout.chunks_namespace("prod"),
-            layout.pending_namespace("prod"),
+            *keys.row_namespaces("prod"),
+            keys.history_namespace("prod"),
+            keys.chunks_namespace("prod"),
+            keys.pending_namespace("prod"),
         )
         assert [record for name in names for record in rig.store.scan(name)] == []
-        assert rig.store.read(layout.snapshot_key("prod")) is None
+        assert rig.store.read(keys.snapshot_key("prod")) is None
         assert rig.store.read(Key("prod:$inited", "prod:$inited")) is None
     else:
         assert rig.read() == (150, 5_000)

@@ -18,8 +18,8 @@ import pytest
 import requests
 import trustme
 
-from flagstore.layout import row_namespace
-from flagstore.reader import Client
+from flagstore.clients import Client
+from flagstore.keys import row_namespace
 from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import layout
-from flagstore.body import Body
-from flagstore.layout import SourceState
+from flagstore import keys
+from flagstore.codec import Body
+from flagstore.keys import SourceState
 from simulators.forgetful import ForgetfulWorld
 from simulators.provider import ModelProvider
 from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
@@ -41,7 +41,7 @@ def content(world: World) -> dict[str, Any]:
     data = snapshot_record.body
     prefix, number = snapshot_record.stored_chunks()
     for chunk in range(number):
-        data += bytes(world.records[layout.chunk_key(SOURCE.name, prefix, chunk)]["body"])
+        data += bytes(world.records[keys.chunk_key(SOURCE.name, prefix, chunk)]["body"])
     return Body(snapshot_record.index_data, snapshot_record.index_digest, data).items("flags")
 
 
@@ -160,7 +160,7 @@ def test_chunks_of_the_current_body_never_expire(
     values: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With bodies in chunks, whatever overlaps: what the snapshot names is whole and has no TTL."""
-    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+    monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr(retention, "KEPT_VERSIONS", 1)
     monkeypatch.setattr(retention, "THIN_MS", 10**15)
     expired = []
@@ -232,7 +232,7 @@ class HighestTokenWins(ObservedStore):
     ) -> None:
         """Replace the comparison with what was seen by one with what is drawn."""
         if condition.token is not None:
-            state = SourceState.from_record(self.records[layout.state_key(source)])
+            state = SourceState.from_record(self.records[keys.state_key(source)])
             if int(sets.get("token") or 0) > state.token:
                 condition = Condition(unpinned_at=condition.unpinned_at)
         super().commit(source, condition, sets, writes)

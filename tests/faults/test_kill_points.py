@@ -10,7 +10,7 @@ import pytest
 
 from faults.dynamo import Rig
 from faults.redis_rig import RedisRig
-from flagstore import layout
+from flagstore import keys
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
@@ -74,8 +74,8 @@ def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
 ) -> None:
     """250 flags become 210; at every kill point exactly one of both, and the next sync heals."""
     if in_chunks:
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-        monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 1_000)
+        monkeypatch.setattr(keys, "INLINE_BYTES", 0)
+        monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 1_000)
     settle(rig, OLD)
     undisturbed = UnreliableClient(rig.table.client)
     rig.provider.change(**CHANGE)
@@ -129,16 +129,16 @@ def splits_rows(rig: RedisRig) -> dict[str, Any]:
     return found
 
 
-def expected(flags: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+def expected(flags: dict[str, Any], members: list[str]) -> dict[str, Any]:
     """Return what they must read of a set."""
     rows = {f"split.{name}": flag for name, flag in flags.items()}
     made = {"flagSet.all": sorted(flags), "trafficType.user": len(flags)}
-    return {**rows, **made, "segment.many": keys}
+    return {**rows, **made, "segment.many": members}
 
 
-def settle_split(rig: RedisRig, flags: dict[str, Any], keys: list[str]) -> None:
+def settle_split(rig: RedisRig, flags: dict[str, Any], members: list[str]) -> None:
     """Bring the store to one set of Split, rows included."""
-    rig.provider.segments = {"many": {"name": "many", "keys": keys}}
+    rig.provider.segments = {"many": {"name": "many", "keys": members}}
     settle(rig, flags)
 
 

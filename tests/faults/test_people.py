@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faults.test_interleavings import content, in_sync, settled
-from flagstore import layout
+from flagstore import keys
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.schedules import SOURCE, ObservedStore, Violation, World
@@ -25,7 +25,7 @@ from storesync.rollback import mark_removed, restore_source, roll_back, unpin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from simulators.memory_store import MemoryStore
     from storesync.stores.base import Condition, Sets, Write
 
@@ -164,7 +164,7 @@ class Life(World):
 def _bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bodies lie in the snapshot, or in chunks of which an overlap could take one away."""
     if request.param == "in chunks":
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+        monkeypatch.setattr(keys, "INLINE_BYTES", 0)
 
 
 def test_whatever_people_do_every_request_is_served_by_a_fetch() -> None:

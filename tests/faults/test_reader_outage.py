@@ -16,7 +16,7 @@ from flagstore import Client
 from flagstore.cache import TTL_S
 from flagstore.errors import StoreUnavailableError
 from flagstore.evaluation.base import TOO_OLD
-from flagstore.layout import snapshot_key, state_key
+from flagstore.keys import snapshot_key, state_key
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock

@@ -50,8 +50,8 @@ def test_every_connection_may_break_at_any_moment(
     rig: RedisRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One call in five fails, half of them after the server did it: 40 sets, none lost or mixed."""
-    monkeypatch.setattr("flagstore.layout.INLINE_BYTES", 3_000)
-    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 2_000)
+    monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 3_000)
+    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 2_000)
     rng = random.Random(3)
     for number in range(40):
         rig.provider.flags = {}

@@ -16,7 +16,7 @@ TASK = json.load(sys.stdin)
 sys.path += TASK["path"]
 
 from flagstore import Client  # noqa: E402 - it is there from now on
-from flagstore.encoding import encode  # noqa: E402
+from flagstore.encode import encode  # noqa: E402
 from flagstore.errors import FlagstoreError, StoreUnavailableError  # noqa: E402
 from simulators import launchdarkly_flags, unleash_flags  # noqa: E402
 from simulators.clock import FakeClock  # noqa: E402

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flagstore import Client
-from flagstore.layout import Key, Publication, SnapshotRecord, SourceState
+from flagstore.keys import Key, Publication, SnapshotRecord, SourceState
 from simulators.reader_store import chunks_of
 from simulators.schedules import QUIET, SOURCE, Nonce, World, core, snapshot_of, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 NAMESPACES = {
     f"{SOURCE.name}:$state": "state",

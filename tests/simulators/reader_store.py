@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key, chunks_namespace
+from flagstore.keys import Key, chunks_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from simulators.clock import FakeClock
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from flagstore.layout import Key, SnapshotRecord, SourceState, chunk_key, snapshot_key, state_key
+from flagstore.keys import Key, SnapshotRecord, SourceState, chunk_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
@@ -25,7 +25,7 @@ from storesync.pipeline import Limits, Sync
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 QUIET = frozenset({"read", "put"})

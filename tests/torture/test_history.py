@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.redis_rig import RedisRig
-from flagstore import Client, layout
+from flagstore import Client, keys
 from flagstore.errors import StoreUnavailableError
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
@@ -51,7 +51,7 @@ class Warm:
             monotonic=lambda: time.monotonic() + self.shift_s,
         )
 
-    def read(self, key: layout.Key, *, consistent: bool, deadline: float) -> Any:
+    def read(self, key: keys.Key, *, consistent: bool, deadline: float) -> Any:
         """Return one record."""
         return self.store.read(key, consistent=consistent, deadline=deadline)
 
@@ -131,10 +131,10 @@ class Targeting:
         return client.enabled("f", {CONTEXT_KEY[self._provider]: member})
 
 
-def chunks(rig: AnyRig) -> dict[layout.Key, Any]:
+def chunks(rig: AnyRig) -> dict[keys.Key, Any]:
     """Return the records of all large segments' chunks."""
-    found = store(rig).scan(layout.chunks_namespace("prod"))
-    return {layout.Key(str(r["namespace"]), str(r["key"])): r for r in found}
+    found = store(rig).scan(keys.chunks_namespace("prod"))
+    return {keys.Key(str(r["namespace"]), str(r["key"])): r for r in found}
 
 
 @pytest.mark.parametrize("before", [2_000, 50], ids=["large", "small"])
@@ -213,14 +213,14 @@ LOST = {
 """How many of six publications are lost."""
 
 
-def published(rig: AnyRig, value: int) -> layout.SourceState:
+def published(rig: AnyRig, value: int) -> keys.SourceState:
     """Publish one more set, and return the source state."""
     rig.provider.change(a=value)
     assert sync(rig).outcome == "published"
     return store(rig).state("prod")
 
 
-def same(info: Info, state: layout.SourceState) -> bool:
+def same(info: Info, state: keys.SourceState) -> bool:
     """Return whether a reader has what is published, and knows of no trouble."""
     return (info.token, info.digest, info.stale) == (state.published, state.digest, False)
 

@@ -9,7 +9,7 @@ import pytest
 
 from faults.redis_rig import RedisRig
 from faults.test_kill_points import rows
-from flagstore import layout
+from flagstore import keys
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import Killed, UnreliableClient, kill_at
@@ -50,8 +50,8 @@ def test_kill_points_of_five_thousand_flags(
     The next sync mends the rows as well, and what was left behind expires.
     """
     seen: Counter[str] = Counter()
-    for inline_bytes in (layout.INLINE_BYTES, 0):
-        monkeypatch.setattr(layout, "INLINE_BYTES", inline_bytes)
+    for inline_bytes in (keys.INLINE_BYTES, 0):
+        monkeypatch.setattr(keys, "INLINE_BYTES", inline_bytes)
         found = killed_everywhere(any_rig)
         assert min(found.values()) > 0, found
         seen += found
@@ -96,7 +96,7 @@ def orphans(rig: AnyRig) -> list[str]:
     """Return the chunks that no kept version names and that stay for ever all the same."""
     opened = store(rig)
     kept = {version.token for version in opened.state("prod").versions()}
-    chunks = list(opened.scan(layout.chunks_namespace("prod")))
+    chunks = list(opened.scan(keys.chunks_namespace("prod")))
     assert chunks
     return [
         str(chunk["key"])

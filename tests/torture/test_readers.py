@@ -12,7 +12,7 @@ import pytest
 
 from faults.dynamo import CountingTransport
 from faults.redis_rig import RedisRig
-from flagstore import Client, layout
+from flagstore import Client, keys
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
@@ -137,7 +137,7 @@ def test_readers_during_publications(
 ) -> None:
     """Four readers, each often starting anew, see whole sets only and never an older one."""
     publications, required = size
-    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 200)
+    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 200)
     generation = 1
     any_rig.provider.change(**content(generation))
     any_rig.sync()
@@ -151,7 +151,7 @@ def test_readers_during_publications(
             for each in readers:
                 each.allowed = 1.1 * required * generation / publications / READERS
             # Every other set lies in chunks.
-            monkeypatch.setattr(layout, "INLINE_BYTES", 300_000 if generation % 2 else 0)
+            monkeypatch.setattr(keys, "INLINE_BYTES", 300_000 if generation % 2 else 0)
             any_rig.provider.flags = {}
             any_rig.provider.change(**content(generation))
             assert any_rig.sync().outcome == "published"
@@ -179,7 +179,7 @@ def test_a_herd_of_cold_and_expired_readers(
 ) -> None:
     """Five hundred threads of one process: one load while cold, one question when expired."""
     if in_chunks:
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+        monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     any_rig.provider.change(**content(1))
     any_rig.sync()
     shift = {"s": 0.0}

@@ -18,7 +18,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG
-from flagstore.layout import state_key
+from flagstore.keys import state_key
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig_flags import rich_flags as appconfig_flags
 from simulators.clock import FakeClock

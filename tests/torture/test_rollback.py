@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.layout import SourceState, state_key
+from flagstore.keys import SourceState, state_key
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from storesync.deadline import SystemClock

@@ -98,8 +98,8 @@ def test_unprocessed_items(
     """A thousand flags, a share of every batch left unprocessed by DynamoDB: ours are all there."""
     theirs = launchdarkly(rig, "unprocessed", share=share)
     assert theirs["forgotten"] > 0
-    monkeypatch.setattr("flagstore.layout.INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 500)
+    monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 500)
     client = ForgetfulClient(rig.table.client, share, random.Random(7))
     rig.provider.change(**numbered(0, 1_000, 1))
     assert rig.sync(client).outcome == "published"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults.redis_rig import RedisRig
-from flagstore import Client, layout
+from flagstore import Client, keys
 from flagstore.errors import NotLoadedError, UnsupportedLayoutError
-from flagstore.layout import Key
+from flagstore.keys import Key
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from storesync.stores.base import Condition, Delete, Put
@@ -76,12 +76,12 @@ def test_any_json_comes_back(
 ) -> None:
     """Byte for byte as canonical JSON, in one item or in chunks, with one flag of 1.6 MB."""
     if in_chunks:
-        monkeypatch.setattr(layout, "INLINE_BYTES", 0)
+        monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     values = Values(15)
-    keys = sorted({f"{values.text()[:200]}#{n}" for n in range(A_SET)})
+    names = sorted({f"{values.text()[:200]}#{n}" for n in range(A_SET)})
     read = 0
     for number in range(-(-cases // A_SET)):
-        flags = {key: values.value() for key in keys}
+        flags = {key: values.value() for key in names}
         if number % 20 == 0:
             flags["large"] = values.large()
         replace(any_rig, flags)
@@ -103,7 +103,7 @@ def texts(flags: dict[str, Any]) -> dict[str, str]:
 
 def snapshot_record(rig: AnyRig) -> dict[str, Any]:
     """Return the snapshot record's record."""
-    found = store(rig).read(layout.snapshot_key("prod"))
+    found = store(rig).read(keys.snapshot_key("prod"))
     assert found is not None
     return dict(found)
 
@@ -140,7 +140,7 @@ def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
         loaded = Client("prod", store=store_of(any_rig, transport), **made)
         assert loaded["a"] == 1
         later = store(any_rig).state("prod").published + 1
-        old = layout.snapshot_key("prod")
+        old = keys.snapshot_key("prod")
         write(any_rig, moved(any_rig, 2), Delete(old), published=later, token=later)
         for _ in range(3):
             clock.advance(61)
@@ -184,8 +184,8 @@ class Renamed:
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Any:
         """Read one record."""
-        if key == layout.snapshot_key("prod"):
-            key = layout.snapshot_key("prod", layout=2)
+        if key == keys.snapshot_key("prod"):
+            key = keys.snapshot_key("prod", layout=2)
         return self._inner.read(key, consistent=consistent, deadline=deadline)
 
     def chunks(self, *arguments: Any, **more: Any) -> Any:

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from flagstore import layout
-from flagstore.encoding import content_digest
+from flagstore import keys
+from flagstore.encode import content_digest
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import ForgetfulClient, UnreliableClient
@@ -77,8 +77,8 @@ def test_throttled_writes_lose_nothing(
     any_rig: AnyRig, share: float, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1,000 flags in chunks: published whole, or a typed error in time and all as it was."""
-    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 250)
+    monkeypatch.setattr(keys, "INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 250)
     settle(any_rig, numbered(1_000))
     seen = any_rig.read()
     outcomes: Counter[str] = Counter()
@@ -118,8 +118,8 @@ def test_time_that_runs_out_at_any_stage_changes_nothing_half(
     any_rig: AnyRig, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From every call on, little or no time is left, and maybe the store fails from there on."""
-    monkeypatch.setattr(layout, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.body.CHUNK_BYTES", 120)
+    monkeypatch.setattr(keys, "INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 120)
     old, new = numbered(24, 1), numbered(20, 2)
     settle(any_rig, old)
     undisturbed = UnreliableClient(any_rig.table.client)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flagstore.body import Body
-from flagstore.encoding import Encoded, canonical, encode
+from flagstore.codec import Body
+from flagstore.encode import Encoded, canonical, encode
 
 
 def body(encoded: Encoded) -> Body:

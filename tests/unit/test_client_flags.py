@@ -83,7 +83,7 @@ def test_an_engine_that_cannot_be_made_gives_defaults(
         message = "secret"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("flagstore.reader.open_engine", broken)
+    monkeypatch.setattr("flagstore.clients.open_engine", broken)
     assert rig.client.value("a", {"key": "ada"}, default=7) == 7
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text

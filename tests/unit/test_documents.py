@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagstore.clients import Client
 from flagstore.documents import unleash_document
-from flagstore.encoding import encode
+from flagstore.encode import encode
 from flagstore.errors import ConfigurationError
-from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader

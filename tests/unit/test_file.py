@@ -405,6 +405,6 @@ def test_a_bootstrap_is_older_than_anything(file: Path) -> None:
 
 
 def _keys() -> list[Any]:
-    from flagstore.layout import snapshot_key, state_key  # noqa: PLC0415 - only here
+    from flagstore.keys import snapshot_key, state_key  # noqa: PLC0415 - only here
 
     return [snapshot_key("prod"), state_key("prod")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import ROW_BYTES, Key
+from flagstore.keys import ROW_BYTES, Key
 from simulators.memory_store import MemoryStore
 from storesync import rows, split_rows
 from storesync.flag_rows import PerFlagRows

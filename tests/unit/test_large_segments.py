@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore import reader
+from flagstore import clients
 from flagstore.cache import COOL_DOWN_S, REFRESH_S
-from flagstore.encoding import LARGE_BYTES
+from flagstore.clients import Client
+from flagstore.encode import LARGE_BYTES
 from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
-from flagstore.layout import chunks_namespace, state_key
-from flagstore.reader import Client
+from flagstore.keys import chunks_namespace, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
@@ -27,7 +27,7 @@ from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 
 if TYPE_CHECKING:
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
     from storesync.model import Report
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
@@ -287,8 +287,8 @@ def on_lambda(monkeypatch: pytest.MonkeyPatch, start: str = "on-demand") -> None
     """Begin INIT, of a process that has no clients yet."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", start)
-    monkeypatch.setattr(reader, "_clients", {})
-    monkeypatch.setattr(reader, "_preload_by", None)
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(clients, "_preload_by", None)
 
 
 def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ import botocore.session
 import pytest
 from botocore.endpoint_provider import EndpointProvider
 
-from flagstore.encoding import encode
+from flagstore.clients import Client
+from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, SnapshotRecord, chunk_key, snapshot_key
-from flagstore.reader import Client
+from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key
 from flagstore.stores import network
 from flagstore.stores.boto import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader

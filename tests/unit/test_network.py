@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.layout import Key
+from flagstore.keys import Key
 from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport

@@ -22,7 +22,8 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import ProviderStatus
 
 from flagstore.adapters.openfeature import FlagstoreProvider
-from flagstore.encoding import encode
+from flagstore.clients import Client, client
+from flagstore.encode import encode
 from flagstore.errors import ConfigurationError
 from flagstore.evaluation.base import (
     CONTEXT_INVALID,
@@ -32,10 +33,9 @@ from flagstore.evaluation.base import (
     ContextError,
     Evaluation,
 )
-from flagstore.reader import Client, client
 from flagstore.testing import FakeFlags
 from storesync.model import Changes, FlagSet
-from unit.test_reader import DOWN, EXPIRED_S, HEAD, STATE, Rig
+from unit.test_client import DOWN, EXPIRED_S, HEAD, STATE, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

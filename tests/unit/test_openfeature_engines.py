@@ -11,8 +11,8 @@ from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 
 from flagstore.adapters.openfeature import FlagstoreProvider
-from flagstore.encoding import encode
-from flagstore.reader import Client
+from flagstore.clients import Client
+from flagstore.encode import encode
 from sdks import launchdarkly_set
 from sdks.test_adapters import split_contexts, split_set
 from simulators.clock import FakeClock

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.layout import (
+from flagstore.clients import Client
+from flagstore.keys import (
     Key,
     SnapshotRecord,
     SourceState,
@@ -18,7 +19,6 @@ from flagstore.layout import (
     snapshot_key,
     state_key,
 )
-from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
@@ -33,7 +33,7 @@ from storesync.retry_policy import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.model import FetchResult, Report
     from storesync.stores.base import Condition, Sets, Write
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore import reader
+from flagstore import clients
 from flagstore.cache import FIRST_LOAD_S, REFRESH_S
-from flagstore.encoding import encode
+from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, NotPublishedError, StoreUnavailableError
-from flagstore.layout import SnapshotRecord, snapshot_key, state_key
+from flagstore.keys import SnapshotRecord, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 
 if TYPE_CHECKING:
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
 
 FLAG = {"key": "ui", "version": 1, "on": False, "offVariation": 0, "variations": ["off", "on"]}
 CALL = "read prod:$snapshot"
@@ -45,8 +45,8 @@ def published() -> dict[Key, Record]:
 def store(monkeypatch: pytest.MonkeyPatch) -> RecordsReader:
     """Give a store with one source, in a process of Lambda that has no clients yet."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
-    monkeypatch.setattr(reader, "_clients", {})
-    monkeypatch.setattr(reader, "_preload_by", None)
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(clients, "_preload_by", None)
     return RecordsReader(published())
 
 

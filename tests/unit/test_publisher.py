@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagstore import layout
-from flagstore.encoding import encode
-from flagstore.layout import (
+from flagstore import keys
+from flagstore.encode import encode
+from flagstore.keys import (
     Key,
     Publication,
     SnapshotRecord,
@@ -40,7 +40,7 @@ from storesync.stores.base import record_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 HOUR_S = 3_600
 
@@ -87,7 +87,7 @@ class Rig:
 
     def pending_record(self, token: int) -> Record | None:
         """Return the record that announces them."""
-        announced = self.store.scan(layout.pending_namespace("prod"), f"{token:012d}/")
+        announced = self.store.scan(keys.pending_namespace("prod"), f"{token:012d}/")
         return next(announced, None)
 
     def publication(self, token: int = 0) -> Publication:
@@ -123,7 +123,7 @@ def test_nothing_follows_a_publication_that_the_store_lost() -> None:
     rig.records.clear()
     rig.records.update(kept)
     rig.store.next_token("prod", 0)
-    rig.records[layout.state_key("prod")]["issued"] = token - 1
+    rig.records[keys.state_key("prod")]["issued"] = token - 1
     assert rig.publish({"a": "again"}) == token
     before = dict(rig.records)
     rig.garbage.expire(lost)
@@ -237,7 +237,7 @@ def test_etag_and_revision_do_not_outlive_their_check() -> None:
     rig.publish({"a": 1}, check=rig.next_check(etag='"e"', revision=4))
     rig.publish({"a": 2})
     assert (rig.state().etag, rig.state().revision) == ("", 0)
-    assert "etag" not in rig.records[layout.state_key("prod")]
+    assert "etag" not in rig.records[keys.state_key("prod")]
 
 
 def test_history_holds_the_whole_set_and_what_changed() -> None:
@@ -275,11 +275,11 @@ def test_a_history_record_fits_an_item_whatever_the_names(letter: str) -> None:
     names = tuple(f"flags/{letter * 200}{number:03d}" for number in range(MAX_NAMES))
     flags = nearly_full(1)
     encoded = encode({"flags": flags}, {})
-    assert 0.9 * layout.INLINE_BYTES < encoded.size() <= layout.INLINE_BYTES
+    assert 0.9 * keys.INLINE_BYTES < encoded.size() <= keys.INLINE_BYTES
     token = rig.publish(flags, Changes(names, names, names))
     record = rig.records[history_key("prod", token)]
-    spare = layout.INLINE_BYTES - encoded.size()
-    assert record_bytes(record) + spare < layout.ROW_BYTES
+    spare = keys.INLINE_BYTES - encoded.size()
+    assert record_bytes(record) + spare < keys.ROW_BYTES
     assert json.loads(str(record["changes"]))["added"][0] == names[0]
 
 
@@ -370,7 +370,7 @@ def test_a_pin_stops_heartbeats_and_publications() -> None:
     """While pinned, no check completes; afterwards the next one does."""
     rig = Rig()
     rig.publish({"a": 1})
-    record = rig.records[layout.state_key("prod")]
+    record = rig.records[keys.state_key("prod")]
     record["pinned"] = int(rig.clock.now() * 1000) + 1_000
     check = rig.next_check()
     with pytest.raises(ConditionFailedError):
@@ -484,7 +484,7 @@ def test_a_large_body_lies_in_chunks() -> None:
     assert rig.steps == ["next_token", "put", *["put"] * len(chunks), "publish"]
     snapshot_record = rig.snapshot_record()
     assert snapshot_record.body == b""
-    prefix = layout.chunks_prefix(token, snapshot_record.index_digest)
+    prefix = keys.chunks_prefix(token, snapshot_record.index_digest)
     assert snapshot_record.stored_chunks() == (prefix, len(chunks))
     announced = rig.pending_record(token)
     assert announced is not None
@@ -620,8 +620,8 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
 
     def overtaken(name: str) -> None:
         if name == "expire":
-            rig.records[layout.state_key("prod")] = {
-                **rig.records[layout.state_key("prod")],
+            rig.records[keys.state_key("prod")] = {
+                **rig.records[keys.state_key("prod")],
                 "published": published + 1,
             }
 
@@ -634,7 +634,7 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
 def put_pending(rig: Rig, token: int, chunks: int, largest: int = 1) -> None:
     """Put chunks that an older fencing token wrote, and their pending record."""
     snapshot_record = rig.snapshot_record()._replace(token=token)
-    prefix = layout.chunks_prefix(token, snapshot_record.index_digest)
+    prefix = keys.chunks_prefix(token, snapshot_record.index_digest)
     announced = pending_record(
         "prod", snapshot_record, {prefix: [b"x" * largest] * chunks}, int(rig.clock.now())
     )

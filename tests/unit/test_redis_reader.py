@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import encoding
+from flagstore.clients import Client
+from flagstore.encode import encode as encode_flags
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, SnapshotRecord, snapshot_key
-from flagstore.reader import Client
+from flagstore.keys import Key, SnapshotRecord, snapshot_key
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import (
     Address,
@@ -446,7 +446,7 @@ def test_the_url_decides_where_a_client_reads(
 
 def test_a_client_that_was_closed_left_nothing_open(played: Played) -> None:
     """No warning of Python's, not even of a socket that nobody closed."""
-    encoded = encoding.encode({"flags": {"a": {"on": True}}}, {})
+    encoded = encode_flags({"flags": {"a": {"on": True}}}, {})
     snapshot_record = SnapshotRecord(
         7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
     )
@@ -463,7 +463,7 @@ def test_reading_imports_nothing_heavy(played: Played) -> None:
     code = (
         "import sys, time, flagstore.stores.redis as r\n"
         f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
-        "from flagstore.layout import snapshot_key\n"
+        "from flagstore.keys import snapshot_key\n"
         "reader.read(snapshot_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
         "reader._transport.close()\n"
         "print([m for m in ('redis', 'boto3', 'ssl', 'urllib', 'http') if m in sys.modules])"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import layout
-from flagstore.layout import Key, SourceState, history_key, snapshot_key, state_key
-from flagstore.reader import Client
+from flagstore import keys
+from flagstore.clients import Client
+from flagstore.keys import Key, SourceState, history_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
@@ -25,7 +25,7 @@ from storesync.rollback import ATTEMPTS, FOREVER_MS, mark_removed, restore_sourc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 HOUR_S = 3_600
@@ -177,7 +177,7 @@ def test_large_bodies_are_named_again_and_not_expired() -> None:
     rig = Rig(LARGE, {**LARGE, "f0": 1})
     rig.roll_back(rig.tokens[0])
     assert rig.read() == LARGE
-    chunks = [r for k, r in rig.records.items() if k.namespace == layout.chunks_namespace("prod")]
+    chunks = [r for k, r in rig.records.items() if k.namespace == keys.chunks_namespace("prod")]
     assert chunks
     assert not any("expires_at" in chunk for chunk in chunks)
 
@@ -432,12 +432,12 @@ def test_a_source_that_comes_back_goes_on_with_larger_tokens(purge: bool) -> Non
 def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
     """Not even the chunks that its first check has written and not named yet."""
     rig = Rig(LARGE)
-    chunks = layout.chunks_namespace("prod")
+    chunks = keys.chunks_namespace("prod")
 
     def come_back() -> None:
         restore_source("prod", rig.store())
         first, _ = rig.store().next_token("prod", 0)
-        key = layout.chunk_key("prod", layout.chunks_prefix(first, "new"), 0)
+        key = keys.chunk_key("prod", keys.chunks_prefix(first, "new"), 0)
         rig.store().put_all([{**key._asdict(), "body": b"new"}])
 
     class Purge(MemoryStore):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagstore.layout import ROW_BYTES, SORT_KEY_BYTES, Key
+from flagstore.keys import ROW_BYTES, SORT_KEY_BYTES, Key
 from storesync import rows
 from storesync.model import Changes, FlagSet
 from storesync.stores.base import (

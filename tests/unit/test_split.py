@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 
 from data import DATA
-from flagstore.layout import Key
+from flagstore.keys import Key
 from simulators.memory_store import MemoryStore
 from simulators.split import SplitSimulator, event, new_flag, rich_flags
 from simulators.split_flags import in_segment, matcher, new_rule_based, rollout, rule

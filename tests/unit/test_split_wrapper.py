@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.adapters.split import SnapshotWrapper
-from flagstore.encoding import encode
+from flagstore.clients import Client
+from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
-from flagstore.reader import Client
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader

@@ -32,7 +32,7 @@ from flagstore.errors import FlagNotFoundError, FlagstoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.reader import Client
+    from flagstore.clients import Client
     from flagstore.snapshot import Snapshot
 
 SECTIONS = {"features": "flags", "segments": "segments"}

@@ -27,7 +27,7 @@ from flagstore.errors import FlagNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from flagstore.reader import Client
+    from flagstore.clients import Client
     from flagstore.snapshot import Snapshot
 
 ROOT = "SPLITIO."

@@ -30,7 +30,7 @@ from flagstore.errors import NotLoadedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.reader import Client
+    from flagstore.clients import Client
     from flagstore.snapshot import Snapshot
 
 NO_SERVER = "http://127.0.0.1:9/api"

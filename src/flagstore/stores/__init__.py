@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
 
 
 class ReaderStore(Protocol):
@@ -27,7 +27,7 @@ class ReaderStore(Protocol):
 
         Args:
             source: name of the source.
-            prefix: of their keys: :func:`flagstore.layout.chunks_prefix`.
+            prefix: of their keys: :func:`flagstore.keys.chunks_prefix`.
             deadline: by when all of them have to be here.
             start: number of the first chunk to yield.
 

@@ -14,14 +14,14 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import Key, chunk_key, chunks_namespace
+from flagstore.keys import Key, chunk_key, chunks_namespace
 from flagstore.stores.credentials import EnvironmentKeys, find
 from flagstore.stores.retrying import RetryingTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from flagstore.stores.credentials import CredentialSource
     from flagstore.stores.http import Connection
 

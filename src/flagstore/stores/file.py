@@ -9,10 +9,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from flagstore.body import Body
-from flagstore.encoding import encode
+from flagstore.codec import Body
+from flagstore.encode import encode
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
-from flagstore.layout import (
+from flagstore.keys import (
     Key,
     SnapshotRecord,
     SourceState,
@@ -26,7 +26,7 @@ from flagstore.stores.file_formats import document, parse, storable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 
 class FileReader:

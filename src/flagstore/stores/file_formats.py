@@ -21,7 +21,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from flagstore.body import dumps
+from flagstore.codec import dumps
 from flagstore.errors import ConfigurationError
 
 if TYPE_CHECKING:

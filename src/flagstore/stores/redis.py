@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.layout import chunk_key
+from flagstore.keys import chunk_key
 from flagstore.stores.network import connect, prepare_tls
 from flagstore.stores.redis_layout import (
     PORTS,
@@ -27,7 +27,7 @@ from flagstore.stores.retrying import RetryingTransport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
     from flagstore.stores.resp import Command, Reply
 
 CHUNKS_AT_ONCE = 8

@@ -19,12 +19,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from flagstore.layout import check_source
+from flagstore.keys import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.layout import Key, Record, Value
+    from flagstore.keys import Key, Record, Value
 
 URL_SHAPE = (
     "rediss://user:password@host:6379/0 (redis:// without TLS; user, port and number of the "

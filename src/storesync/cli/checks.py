@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from flagstore import layout
+from flagstore import keys
 from storesync.cli import guidance, parameters
 from storesync.cli.preview import fetch
 from storesync.cli.problems import judge
@@ -86,9 +86,9 @@ def table(operator: Operator) -> Iterator[Finding]:
     """Whether the table is ours, and expires what is to expire."""
     name = operator.deployment.table
     found = operator.aws("dynamodb").describe_table(TableName=name)["Table"]
-    keys = {key["AttributeName"]: key["KeyType"] for key in found["KeySchema"]}
-    if keys != KEYS:
-        what = f"{name} has the keys {', '.join(keys)}"
+    schema = {key["AttributeName"]: key["KeyType"] for key in found["KeySchema"]}
+    if schema != KEYS:
+        what = f"{name} has the keys {', '.join(schema)}"
         yield Finding(PROBLEM, "table", what, "it is not flagstore's: check FLAGSTORE_TABLE")
         return
     ttl = operator.aws("dynamodb").describe_time_to_live(TableName=name)
@@ -161,7 +161,7 @@ def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
         f"snapshot record and body match their digests ({len(stored.snapshot_record.body)} bytes)",
     )
     for number in range(1, operator.deployment.replicas):
-        record = store.read(layout.snapshot_key(name, number)) or {}
+        record = store.read(keys.snapshot_key(name, number)) or {}
         if record.get("token") != state.published:
             yield Finding(
                 PROBLEM, "store", f"replica {number} of the snapshot record is another one", remedy

@@ -12,8 +12,8 @@ import boto3
 from botocore.config import Config
 
 from flagstore import errors as reader_errors
-from flagstore.layout import check_source, chunks_namespace
-from flagstore.reader import Client
+from flagstore.clients import Client
+from flagstore.keys import check_source, chunks_namespace
 from storesync import providers
 from storesync.cli.deployment import Deployment, find
 from storesync.cli.problems import Exit, Problem
@@ -27,7 +27,7 @@ from storesync.stores.opened import Stores
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
     from storesync.cli.screen import Screen
     from storesync.model import Source
     from storesync.providers.base import Provider

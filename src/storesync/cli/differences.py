@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flagstore.encoding import canonical
+from flagstore.encode import canonical
 from storesync import rows
 
 if TYPE_CHECKING:

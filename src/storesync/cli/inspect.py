@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flagstore import layout
+from flagstore import keys
 from storesync.cli import differences, preview
 from storesync.cli.app import command, storesync
 from storesync.cli.problems import Exit, Problem
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flagstore.flags import Detail
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from flagstore.snapshot import Info
     from storesync.cli.context import Operator
     from storesync.model import FlagSet, Source
@@ -130,7 +130,7 @@ def history(operator: Operator, *, name: str) -> None:
 
 
 def _version(store: Store, name: str, token: int, state: SourceState) -> dict[str, Any]:
-    record = store.read(layout.history_key(name, token)) or {}
+    record = store.read(keys.history_key(name, token)) or {}
     return {
         "token": token,
         "published_at": record.get("published_at"),

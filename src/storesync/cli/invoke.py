@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flagstore.layout import SourceState, state_key
+from flagstore.keys import SourceState, state_key
 from storesync.cli.app import command, storesync
 from storesync.cli.parameters import KINDS
 from storesync.cli.problems import Exit, Problem

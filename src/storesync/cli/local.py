@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from flagstore.layout import Key, Record
+    from flagstore.keys import Key, Record
     from storesync.deadline import Deadline
     from storesync.model import Source
     from storesync.stores.opened import OpenStore

@@ -10,14 +10,14 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from flagstore.layout import Key, SourceState, state_key
+from flagstore.keys import Key, SourceState, state_key
 from storesync.errors import ConditionFailedError
 from storesync.stores.base import NONCE_BYTES, Condition, Delete, Expire, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.stores.base import Sets, Write
 
 

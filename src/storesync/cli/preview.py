@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flagstore.encoding import content_digest
+from flagstore.encode import content_digest
 from storesync import guard, rows
 from storesync.cli.problems import Exit, Problem, refusal
 from storesync.errors import CorruptStoreError, RefusedSetError
 from storesync.published_reader import PublishedReader, Stored
 
 if TYPE_CHECKING:
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from storesync.cli.context import Operator
     from storesync.model import Changes, FlagSet, Source
     from storesync.stores.base import Store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flagstore import layout
+from flagstore import keys
 from storesync.cli.app import command, storesync
 from storesync.cli.problems import Exit, judge
 from storesync.cli.screen import moment, short, span, table
@@ -16,7 +16,7 @@ from storesync.rollback import FOREVER_MS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import SourceState
+    from flagstore.keys import SourceState
     from storesync.cli.context import Operator
 
 STALE_S = 900.0
@@ -52,7 +52,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         source = operator.source(name)
         store = operator.open(source)
         state = store.state(name)
-        snapshot_record = store.read(layout.snapshot_key(name)) or {}
+        snapshot_record = store.read(keys.snapshot_key(name)) or {}
     except Exception as error:  # one source's trouble must not hide the others
         problem = judge(error)
         if problem is None or problem.code is Exit.DENIED:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from flagstore.layout import Key, Publication, Record, SourceState, Value
+    from flagstore.keys import Key, Publication, Record, SourceState, Value
 
     Sets = Mapping[str, Value | None]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from flagstore import layout
-from flagstore.layout import Key, SourceState
+from flagstore import keys
+from flagstore.keys import Key, SourceState
 from storesync.errors import ConditionFailedError, StoreError
 from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.deadline import Deadline
     from storesync.stores.base import Sets
 
@@ -109,7 +109,7 @@ class DynamoDBStore:
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
-        return SourceState.from_record(self.read(layout.state_key(source)) or {})
+        return SourceState.from_record(self.read(keys.state_key(source)) or {})
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class DynamoDBStore:
             "issuing a fencing token",
             lambda: self._client.update_item(
                 TableName=self._table,
-                Key=to_item(layout.state_key(source)._asdict()),
+                Key=to_item(keys.state_key(source)._asdict()),
                 UpdateExpression=(
                     "SET #issued = if_not_exists(#issued, :floor) + :one, #nonce = :nonce"
                 ),
@@ -202,7 +202,7 @@ class DynamoDBStore:
         values |= {f":{name}": to_attribute(value) for name, value in changed.items()}
         arguments = {
             "TableName": self._table,
-            "Key": to_item(layout.state_key(source)._asdict()),
+            "Key": to_item(keys.state_key(source)._asdict()),
             "ConditionExpression": " AND ".join(conditions),
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": values,

@@ -14,8 +14,8 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from flagstore import layout
-from flagstore.layout import Key, SourceState
+from flagstore import keys
+from flagstore.keys import Key, SourceState
 from flagstore.stores.redis_layout import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
 from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write
@@ -42,7 +42,7 @@ from storesync.stores.redis_scripts import COMMIT, COUNT, NEXT_TOKEN, SCAN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.deadline import Deadline
     from storesync.stores.base import Sets
     from storesync.stores.redis_client import Argument
@@ -89,7 +89,7 @@ class RedisStore:
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
-        return _state(self._hash("reading the source state", layout.state_key(source)))
+        return _state(self._hash("reading the source state", keys.state_key(source)))
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
@@ -110,9 +110,9 @@ class RedisStore:
 
     def count_rows(self, source: str) -> int | None:
         """Return how many rows are there: keys of Redis, which it may evict one by one."""
-        namespaces = [*layout.row_namespaces(source), layout.document_key(source).namespace]
+        namespaces = [*keys.row_namespaces(source), keys.document_key(source).namespace]
         prefixes = {index_name(name): f"{index_name(name)}:" for name in namespaces}
-        split = layout.split_namespace(source)
+        split = keys.split_namespace(source)
         prefixes[index_name(split)] = plain_name(Key(split, ""))
         count: int = self._calls.script(
             "counting rows", COUNT, list(prefixes), [*prefixes.values()]
@@ -161,7 +161,7 @@ class RedisStore:
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
         """Take the next fencing token: one script that returns the whole source state."""
         self._check(source)
-        key = record_name(layout.state_key(source))
+        key = record_name(keys.state_key(source))
         nonce = to_field(token_hex(NONCE_BYTES))
         fields = self._calls.script("issuing a fencing token", NEXT_TOKEN, [key], [floor, nonce])
         self._leaves = not self._native and NOTED.encode() in fields[::2]
@@ -189,12 +189,12 @@ class RedisStore:
         for name, value in equal.items():
             arguments += [name, to_field(value) if value else ""]
         arguments += [len(changed), *_fields(changed), len(removed), *removed]
-        keys = [record_name(layout.state_key(source))]
+        touched = [record_name(keys.state_key(source))]
         for names, values in actions:
-            keys += names
+            touched += names
             arguments += values
         purpose = "publishing" if writes else "completing a check"
-        response = self._calls.script(purpose, COMMIT, keys, arguments)
+        response = self._calls.script(purpose, COMMIT, touched, arguments)
         if isinstance(response, list):
             raise ConditionFailedError(_state(response))
 
@@ -207,7 +207,7 @@ class RedisStore:
     def _check(self, source: str) -> None:
         beside = {
             "launchdarkly": native_name(f"{source}:$probe"),
-            "split": plain_name(Key(layout.split_namespace(source), "$probe")),
+            "split": plain_name(Key(keys.split_namespace(source), "$probe")),
         }
         self._calls.check(source, beside.get(self._layout, ""))
 
@@ -228,13 +228,13 @@ def _key(write: Write) -> Key:
 def _action(write: Write) -> Action:
     """Return where a write goes, and its arguments: kind, number of values, values."""
     key = _key(write)
-    keys = [record_name(key), index_name(key.namespace)]
+    names = [record_name(key), index_name(key.namespace)]
     if isinstance(write, Put):
         fields = _fields(write.record)
-        return keys, ["put", len(fields), *fields]
+        return names, ["put", len(fields), *fields]
     if isinstance(write, Delete):
-        return keys, ["delete", 0]
-    return keys, ["expire", 1, write.at_s]
+        return names, ["delete", 0]
+    return names, ["expire", 1, write.at_s]
 
 
 def _fields(values: Record) -> list[bytes]:

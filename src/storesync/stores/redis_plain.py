@@ -19,8 +19,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from flagstore.body import dumps
-from flagstore.layout import Key, check_source
+from flagstore.codec import dumps
+from flagstore.keys import Key, check_source
 from flagstore.stores.redis_layout import index_name, record_name
 from storesync.split_rows import is_set
 from storesync.stores.base import Delete, Put
@@ -28,7 +28,7 @@ from storesync.stores.base import Delete, Put
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.stores.redis_client import Argument, Calls
 
     Action = tuple[list[str], list[Argument]]

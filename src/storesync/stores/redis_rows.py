@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from flagstore.layout import check_source
+from flagstore.keys import check_source
 from storesync.stores.base import Delete, Put
 
 if TYPE_CHECKING:
-    from flagstore.layout import Record
+    from flagstore.keys import Record
     from storesync.stores.redis_client import Argument
 
     Action = tuple[list[str], list[Argument]]

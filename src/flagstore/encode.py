@@ -1,4 +1,4 @@
-"""What writers make of a flag set: its body, as :mod:`flagstore.body` decodes it. Pure.
+"""What writers make of a flag set: its body, as :mod:`flagstore.codec` decodes it. Pure.
 
 The *content digest* is another thing than the digests of bytes that the body has: it says whether
 two flag sets are the same, whatever the order of their items and keys.
@@ -11,7 +11,7 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.body import LARGE_SECTION, LargeSegment, cut, dumps, short_digest, whole_digest
+from flagstore.codec import LARGE_SECTION, LargeSegment, cut, dumps, short_digest, whole_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Names of keys and the records of the store: the one place that knows them.
 
-Writer and reader share this module and :mod:`flagstore.body`; nothing in them does I/O. Records
+Writer and reader share this module and :mod:`flagstore.codec`; nothing in them does I/O. Records
 are plain mappings of attribute names to ``int``, ``str`` or ``bytes``; each store maps them to
 its own types.
 

@@ -13,7 +13,7 @@ A large segment is no part of the blocks: it has chunks of its own, which the in
 read when a flag first needs that segment, and carried over from one publication to the next while
 the segment stays the same.
 
-What writers need, :mod:`flagstore.encoding` has: no cold start of a reader pays for it.
+What writers need, :mod:`flagstore.encode` has: no cold start of a reader pays for it.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import CHUNK_BYTES, chunks_prefix
+from flagstore.keys import CHUNK_BYTES, chunks_prefix
 
 LARGE_SECTION = "segments"
 """Whose items may be large parts."""

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagstore.body import KEPT_BLOCKS, Body, cut
-from flagstore.encoding import BLOCK_BYTES, Encoded, canonical, content_digest, encode
+from flagstore.codec import KEPT_BLOCKS, Body, cut
+from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, encode
 from flagstore.errors import CorruptSnapshotError
-from flagstore.layout import CHUNK_BYTES
+from flagstore.keys import CHUNK_BYTES
 
 
 def parsed(text: str) -> str:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagstore import layout
-from flagstore.body import Body
+from flagstore import keys
+from flagstore.codec import Body
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, NotLoadedError
-from flagstore.layout import Key, SnapshotRecord, SourceState, Version
+from flagstore.keys import Key, SnapshotRecord, SourceState, Version
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
 DIGEST = "0123456789abcdef" * 4
@@ -29,19 +29,19 @@ HEAD = SnapshotRecord(
 def keys_of(source: str) -> list[Key]:
     """Return one key of every kind that a source has."""
     return [
-        layout.state_key(source),
-        layout.snapshot_key(source),
-        layout.snapshot_key(source, 1),
-        layout.history_key(source, 7),
-        layout.pending_key(source, 7, DIGEST),
-        layout.chunk_key(source, layout.chunks_prefix(7, DIGEST), 0),
-        Key(layout.row_namespace(source, "launchdarkly", "flags"), "a"),
-        Key(layout.row_namespace(source, "launchdarkly", "segments"), "a"),
-        Key(layout.row_namespace(source, "model", "flags"), "a"),
-        Key(layout.row_namespace(source, "model", "segments"), "a"),
-        layout.row_marker(source, "launchdarkly") or Key("", ""),
-        Key(layout.split_namespace(source), "a"),
-        layout.document_key(source),
+        keys.state_key(source),
+        keys.snapshot_key(source),
+        keys.snapshot_key(source, 1),
+        keys.history_key(source, 7),
+        keys.pending_key(source, 7, DIGEST),
+        keys.chunk_key(source, keys.chunks_prefix(7, DIGEST), 0),
+        Key(keys.row_namespace(source, "launchdarkly", "flags"), "a"),
+        Key(keys.row_namespace(source, "launchdarkly", "segments"), "a"),
+        Key(keys.row_namespace(source, "model", "flags"), "a"),
+        Key(keys.row_namespace(source, "model", "segments"), "a"),
+        keys.row_marker(source, "launchdarkly") or Key("", ""),
+        Key(keys.split_namespace(source), "a"),
+        keys.document_key(source),
     ]
 
 
@@ -51,7 +51,7 @@ def keys_of(source: str) -> list[Key]:
 @pytest.mark.parametrize("name", ["a", "7", "prod", "prod-eu", "0-", "a--b", "x" * 48])
 def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
     """1 to 48 of a-z, 0-9 and '-', not starting with '-', is a name."""
-    assert layout.check_source(name) == name
+    assert keys.check_source(name) == name
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
 def test_anything_else_is_no_name(name: Any) -> None:
     """What could reach into keys, policies, paths or URLs is refused, and the message says why."""
     with pytest.raises(ConfigurationError, match="1 to 48"):
-        layout.check_source(name)
+        keys.check_source(name)
 
 
 @given(st.text(alphabet="aZ0-_:/$~{}\n é", max_size=60))
 def test_a_name_that_passes_has_only_harmless_characters(name: str) -> None:
     """Whatever passes the check is short and has none of the characters that separate."""
     try:
-        layout.check_source(name)
+        keys.check_source(name)
     except ConfigurationError:
         return
     assert 1 <= len(name) <= 48
@@ -120,78 +120,78 @@ def test_prod_beside_prod_eu() -> None:
 
 def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
     """State, snapshots, history, pending records, chunks and rows never overwrite one another."""
-    keys = keys_of("prod")
+    found = keys_of("prod")
     # The segments of all providers lie in one namespace: a source has one provider.
-    assert len(set(keys)) == len(keys) - 1
-    ours = {key.namespace for key in keys if "$" in key.namespace} - {"prod:$inited"}
-    rows = {key.namespace for key in keys if "$" not in key.namespace}
+    assert len(set(found)) == len(found) - 1
+    ours = {key.namespace for key in found if "$" in key.namespace} - {"prod:$inited"}
+    rows = {key.namespace for key in found if "$" not in key.namespace}
     assert not ours & rows
 
 
 def test_replicas_lie_in_partitions_of_their_own() -> None:
     """The first snapshot is where old readers look, and each replica has another namespace."""
-    keys = [layout.snapshot_key("prod", replica) for replica in range(4)]
-    assert keys[0] == Key("prod:$snapshot", "1")
-    assert len({key.namespace for key in keys}) == 4
-    assert {key.key for key in keys} == {str(layout.LAYOUT)}
+    replicas = [keys.snapshot_key("prod", replica) for replica in range(4)]
+    assert replicas[0] == Key("prod:$snapshot", "1")
+    assert len({key.namespace for key in replicas}) == 4
+    assert {key.key for key in replicas} == {str(keys.LAYOUT)}
 
 
 def test_layouts_lie_side_by_side() -> None:
     """Readers of two layouts read two snapshot records of one namespace."""
-    old, new = layout.snapshot_key("prod", layout=1), layout.snapshot_key("prod", layout=2)
+    old, new = keys.snapshot_key("prod", layout=1), keys.snapshot_key("prod", layout=2)
     assert (old.namespace, old.key, new.key) == (new.namespace, "1", "2")
 
 
 def test_launchdarkly_rows_lie_where_its_sdks_look() -> None:
     """With ``prefix=prod``: features, segments, and the mark of a complete store."""
-    assert layout.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
-    assert layout.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
-    assert layout.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
+    assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
+    assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
+    assert keys.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
 
 
 def test_other_providers_rows_are_called_what_they_are() -> None:
     """Flags are flags, and no mark pretends that another SDK could read them."""
-    assert layout.row_namespace("prod", "unleash", "flags") == "prod:flags"
-    assert layout.split_namespace("prod") == "prod:SPLITIO"
-    assert layout.document_key("prod") == ("prod:document", "features")
-    assert layout.row_marker("prod", "unleash") is None
+    assert keys.row_namespace("prod", "unleash", "flags") == "prod:flags"
+    assert keys.split_namespace("prod") == "prod:SPLITIO"
+    assert keys.document_key("prod") == ("prod:document", "features")
+    assert keys.row_marker("prod", "unleash") is None
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
 def test_tokens_in_keys_sort_as_numbers(one: int, other: int) -> None:
     """Keys are padded, so that the order of texts is the order of fencing tokens."""
-    first, second = (layout.history_key("prod", token).key for token in (one, other))
+    first, second = (keys.history_key("prod", token).key for token in (one, other))
     assert (first < second) == (one < other)
     assert int(first) == one
-    first, second = (layout.pending_key("prod", token, DIGEST).key for token in (one, other))
+    first, second = (keys.pending_key("prod", token, DIGEST).key for token in (one, other))
     assert (first < second) == (one < other)
 
 
 @given(st.integers(0, 999), st.integers(0, 999))
 def test_chunks_sort_as_numbers(one: int, other: int) -> None:
     """A Query returns the chunks of a body in their order."""
-    prefix = layout.chunks_prefix(7, DIGEST)
-    keys = [layout.chunk_key("prod", prefix, number).key for number in (one, other)]
-    assert (keys[0] < keys[1]) == (one < other)
-    assert all(key.startswith(prefix) for key in keys)
+    prefix = keys.chunks_prefix(7, DIGEST)
+    first, second = [keys.chunk_key("prod", prefix, number).key for number in (one, other)]
+    assert (first < second) == (one < other)
+    assert all(key.startswith(prefix) for key in (first, second))
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
 def test_a_prefix_finds_the_chunks_of_one_token_only(one: int, other: int) -> None:
     """Fencing token 1 never finds the chunks of fencing token 10."""
-    ours, theirs = (layout.chunks_prefix(token, DIGEST) for token in (one, other))
-    assert layout.chunk_key("prod", theirs, 0).key.startswith(ours) == (one == other)
+    ours, theirs = (keys.chunks_prefix(token, DIGEST) for token in (one, other))
+    assert keys.chunk_key("prod", theirs, 0).key.startswith(ours) == (one == other)
 
 
 def test_keys_are_what_the_documented_layout_says() -> None:
     """They can never change: what is stored, and what other tools read, lies there."""
-    assert layout.state_key("prod") == ("prod:$state", "state")
-    assert layout.snapshot_key("prod", 2) == ("prod:$snapshot~2", "1")
-    assert layout.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
-    prefix = layout.chunks_prefix(1_795_000_001, DIGEST)
+    assert keys.state_key("prod") == ("prod:$state", "state")
+    assert keys.snapshot_key("prod", 2) == ("prod:$snapshot~2", "1")
+    assert keys.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
+    prefix = keys.chunks_prefix(1_795_000_001, DIGEST)
     assert prefix == "001795000001/0123456789abcdef/"
-    assert layout.pending_key("prod", 1_795_000_001, DIGEST) == ("prod:$pending_records", prefix)
-    assert layout.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
+    assert keys.pending_key("prod", 1_795_000_001, DIGEST) == ("prod:$pending_records", prefix)
+    assert keys.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
 
 
 # -- records ------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_keys_are_what_the_documented_layout_says() -> None:
 
 def test_a_state_leaves_unknown_attributes_alone() -> None:
     """A newer writer may add attributes: an old reader still reads the source state."""
-    record = {**layout.state_key("prod")._asdict(), "token": 9, "published": 8, "colour": "blue"}
+    record = {**keys.state_key("prod")._asdict(), "token": 9, "published": 8, "colour": "blue"}
     assert SourceState.from_record(record) == SourceState(token=9, published=8)
 
 
@@ -239,7 +239,7 @@ def test_versions_come_back_as_they_were_listed() -> None:
 def test_a_snapshot_comes_back_as_it_was(snapshot_record: SnapshotRecord) -> None:
     """Writing and reading a snapshot record changes nothing, whatever else the record carries."""
     record = {
-        **snapshot_record.to_record(layout.snapshot_key("prod")),
+        **snapshot_record.to_record(keys.snapshot_key("prod")),
         "expires_at": 1,
         "new": "attribute",
     }
@@ -248,14 +248,14 @@ def test_a_snapshot_comes_back_as_it_was(snapshot_record: SnapshotRecord) -> Non
 
 def test_an_empty_body_is_left_out() -> None:
     """A snapshot record of a body in chunks has no empty attribute for it."""
-    assert "body" not in HEAD.to_record(layout.snapshot_key("prod"))
-    assert HEAD._replace(body=b"x").to_record(layout.snapshot_key("prod"))["body"] == b"x"
+    assert "body" not in HEAD.to_record(keys.snapshot_key("prod"))
+    assert HEAD._replace(body=b"x").to_record(keys.snapshot_key("prod"))["body"] == b"x"
 
 
 @pytest.mark.parametrize("missing", SnapshotRecord._fields[:7])
 def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
     """A snapshot record cut short is a typed error, and says what is there."""
-    record = HEAD.to_record(layout.snapshot_key("prod"))
+    record = HEAD.to_record(keys.snapshot_key("prod"))
     del record[missing]
     with pytest.raises(CorruptSnapshotError, match="without all its attributes") as caught:
         SnapshotRecord.from_record(record)
@@ -266,7 +266,7 @@ def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
 def test_a_snapshot_names_its_chunks() -> None:
     """By their prefix and number; none is ("", 0)."""
     assert HEAD.stored_chunks() == ("", 0)
-    prefix = layout.chunks_prefix(7, HEAD.index_digest)
+    prefix = keys.chunks_prefix(7, HEAD.index_digest)
     assert HEAD._replace(chunks="[7,3]").stored_chunks() == (prefix, 3)
 
 
@@ -322,10 +322,10 @@ WRITTEN_STATE: dict[str, Any] = {
 
 def test_a_snapshot_of_the_first_release_is_read() -> None:
     """What lies in tables stays readable under its number, its body to the last byte."""
-    record = WRITTEN_SNAPSHOT[layout.LAYOUT]
-    assert layout.snapshot_key("prod") == (record["namespace"], record["key"])
+    record = WRITTEN_SNAPSHOT[keys.LAYOUT]
+    assert keys.snapshot_key("prod") == (record["namespace"], record["key"])
     snapshot_record = SnapshotRecord.from_record(record)
-    assert snapshot_record.to_record(layout.snapshot_key("prod")) == record
+    assert snapshot_record.to_record(keys.snapshot_key("prod")) == record
     body = Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body)
     assert body.sections() == ["flags", "segments"]
     assert body.text("flags", "new-checkout") == '{"key":"new-checkout","on":true,"version":8}'
@@ -344,14 +344,14 @@ def test_a_state_of_the_first_release_is_read() -> None:
 
 def test_the_limits_are_those_of_dynamodb_and_of_the_page() -> None:
     """An item has 400 KB, a sort key 1 KB; snapshots and chunks leave room for the rest."""
-    assert (layout.ROW_BYTES, layout.SORT_KEY_BYTES) == (400 * 1024, 1024)
-    assert (layout.INLINE_BYTES, layout.CHUNK_BYTES) == (300_000, 350_000)
-    assert layout.MAX_REPLICAS == 5
+    assert (keys.ROW_BYTES, keys.SORT_KEY_BYTES) == (400 * 1024, 1024)
+    assert (keys.INLINE_BYTES, keys.CHUNK_BYTES) == (300_000, 350_000)
+    assert keys.MAX_REPLICAS == 5
 
 
 def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
     """All that a source may have left is looked for, whichever provider it had."""
-    assert layout.row_namespaces("prod") == (
+    assert keys.row_namespaces("prod") == (
         "prod:features",
         "prod:flags",
         "prod:segments",

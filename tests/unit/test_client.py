@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flagstore
-from flagstore.body import Body
 from flagstore.cache import REFRESH_S, TTL_S
-from flagstore.encoding import encode
+from flagstore.clients import Client
+from flagstore.codec import Body
+from flagstore.encode import encode
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -30,8 +31,7 @@ from flagstore.errors import (
     StoreUnavailableError,
     UnsupportedLayoutError,
 )
-from flagstore.layout import Key, SnapshotRecord, chunk_key, history_key, snapshot_key, state_key
-from flagstore.reader import Client
+from flagstore.keys import Key, SnapshotRecord, chunk_key, history_key, snapshot_key, state_key
 from flagstore.snapshot import Snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
@@ -43,7 +43,7 @@ from storesync.publisher import Check, Publisher
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.layout import Record
+    from flagstore.keys import Record
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
 DOWN = StoreUnavailableError("the store is down")
@@ -1207,7 +1207,7 @@ def test_importing_flagstore_imports_nothing_heavy() -> None:
     """A cold start pays for what it uses, and for nothing else."""
     code = "import flagstore; flagstore.client('prod'); print(*sys.modules)"
     loaded = set(run(code).split())
-    assert "flagstore.reader" in loaded
+    assert "flagstore.clients" in loaded
     assert not loaded & {*HEAVY, "redis", "urllib.request", "ssl", "inspect", "subprocess", "uuid"}
     assert not any(name.startswith("storesync") for name in loaded)
 
