@@ -174,6 +174,10 @@ run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PR
 	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
 	  $(if $(STORE),--store=$(STORE))
 
+.PHONY: invoke
+invoke: .venv/.ready ## run both functions on a sample: no Docker, no AWS (EVENT=events/schedule.json)
+	@PYTHONPATH=src:. .venv/bin/python -m local.invoke $(EVENT)
+
 .PHONY: cli
 cli: .venv/.ready ## install the command line for operators: tools/storesync (docs/cli.md)
 	@tools/storesync --help

@@ -37,7 +37,8 @@ APPCONFIG_IDS = {
     "ConfigurationProfile": ("ga3tqep", "flags"),
 }
 APPCONFIG_DEPLOYMENT = 3
-"""The deployment that the samples speak of."""
+"""The deployment that the samples report."""
+UNLEASH_EVENT = 4711
 PROJECT = "shop"
 ENVIRONMENT = "production"
 SENT_AT_MS = 1_795_000_000_000
@@ -47,7 +48,7 @@ ACCOUNT = "123456789012"
 def events() -> dict[str, Any]:
     """Return all events by file name."""
     flag_updated, segment_updated = _flag_updated(), _segment_updated()
-    enabled = _unleash_body(4711, "feature-environment-enabled", "new-checkout")
+    enabled = _unleash_body(UNLEASH_EVENT, "feature-environment-enabled", "new-checkout")
     return {
         "appconfig-deployment-complete.json": _appconfig("OnDeploymentComplete"),
         "appconfig-rolled-back.json": _appconfig("OnDeploymentRolledBack"),
@@ -236,7 +237,7 @@ def _batch() -> dict[str, Any]:
         "Records": [
             _record(1, LAUNCHDARKLY_SOURCE, ["flag/new-checkout@8"], f"{1:024x}"),
             _record(2, LAUNCHDARKLY_SOURCE, [], f"{2:024x}"),
-            _record(3, UNLEASH_SOURCE, ["revision/4711"], "4711"),
+            _record(3, UNLEASH_SOURCE, [f"revision/{UNLEASH_EVENT}"], str(UNLEASH_EVENT)),
         ]
     }
 

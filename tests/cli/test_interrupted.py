@@ -20,6 +20,7 @@ from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.memory_store import MemoryStores
 from simulators.recorder import Interrupter
 from simulators.redis_server import plain_server, redis_server
 from simulators.split import SplitSimulator
@@ -29,7 +30,6 @@ from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers, sync
 from storesync.cli.adding import Given, ask, compose
-from storesync.cli.local import MemoryStores
 from storesync.cli.parameters import Texts
 from storesync.cli.problems import Problem
 from storesync.errors import ConfigurationError

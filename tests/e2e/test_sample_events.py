@@ -55,8 +55,6 @@ FUNCTIONS = {
     "WebhookFunction": "storesync.webhook.handler",
     "SyncFunction": "storesync.sync.handler",
 }
-UNLEASH_EVENT = 4711
-"""The event that the samples speak of."""
 SIGNED = (
     "launchdarkly-flag-updated.json",
     "launchdarkly-segment-updated.json",
@@ -112,8 +110,8 @@ def _split() -> SplitSimulator:
 def _unleash() -> UnleashSimulator:
     provider = UnleashSimulator(*unleash_flags(FLAGS))
     provider.set_flag("new-checkout", enabled=False)
-    provider._event_id = UNLEASH_EVENT - 1
-    assert provider.set_flag("new-checkout", enabled=True) == UNLEASH_EVENT
+    provider._event_id = make_events.UNLEASH_EVENT - 1
+    assert provider.set_flag("new-checkout", enabled=True) == make_events.UNLEASH_EVENT
     return provider
 
 

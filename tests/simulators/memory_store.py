@@ -1,7 +1,141 @@
-"""The in-memory store, which models and races run on: it is the one of `storesync invoke`."""
+"""A store in memory with the atomic steps of the real ones, for models, races and `make invoke`.
+
+Before each step it calls ``step(name)``, where a test's scheduler can switch to another sync or
+kill this one.
+"""
 
 from __future__ import annotations
 
-from storesync.cli.memory import MemoryStore, no_step
+from secrets import token_hex
+from typing import TYPE_CHECKING, cast
 
-__all__ = ["MemoryStore", "no_step"]
+from flagstore.keys import Key, SourceState, state_key
+from storesync.errors import ConditionFailedError
+from storesync.stores.base import NONCE_BYTES, Condition, Delete, Expire, Put
+from storesync.stores.opened import Stores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flagstore.keys import Record
+    from storesync.deadline import Deadline
+    from storesync.model import Source
+    from storesync.stores.base import Sets, Write
+    from storesync.stores.opened import OpenStore
+
+
+def no_step(_name: str) -> None:
+    """Do nothing between the steps."""
+
+
+class MemoryStore:
+    """Implements :class:`storesync.stores.base.Store` on a dict that several instances share."""
+
+    def __init__(
+        self,
+        records: dict[Key, Record] | None = None,
+        step: Callable[[str], None] = no_step,
+    ) -> None:
+        self.records = {} if records is None else records
+        self._step = step
+        self.resent = 0
+        """As the other stores count; this one never sends anything again."""
+
+    def state(self, source: str) -> SourceState:
+        """Return the source state."""
+        return SourceState.from_record(self.read(state_key(source)) or {})
+
+    def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
+        """Take the next fencing token."""
+        self._step("next_token")
+        key = state_key(source)
+        nonce = token_hex(NONCE_BYTES)  # outside: the system's randomness lets other threads run
+        record = dict(self.records.get(key, key._asdict()))
+        record["issued"] = int(record.get("issued", floor)) + 1
+        record["issued_nonce"] = nonce
+        self.records[key] = record
+        return int(record["issued"]), SourceState.from_record(record)
+
+    def commit(
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+    ) -> None:
+        """Hold the condition against the source state, then do everything at once."""
+        self._step(_name_of(condition, sets, writes))
+        key = state_key(source)
+        record = dict(self.records.get(key, key._asdict()))
+        state = SourceState.from_record(record)
+        if not _holds(condition, state):
+            raise ConditionFailedError(state)
+        for name, value in sets.items():
+            if value is None:
+                record.pop(name, None)
+            else:
+                record[name] = value
+        if sets:
+            self.records[key] = record
+        for write in writes:
+            self._write(write)
+
+    def _write(self, write: Write) -> None:
+        if isinstance(write, Put):
+            self._put(write.record)
+        elif isinstance(write, Delete):
+            self.records.pop(write.key, None)
+        elif isinstance(write, Expire) and write.key in self.records:
+            self.records[write.key] = {"expires_at": write.at_s, **self.records[write.key]}
+
+    def _put(self, record: Record) -> None:
+        self.records[Key(str(record["namespace"]), str(record["key"]))] = dict(record)
+
+    def put_all(self, records: Sequence[Record]) -> None:
+        """Write one by one: a crash can come in between."""
+        for record in records:
+            self._step("put")
+            self._put(record)
+
+    def read(self, key: Key) -> Record | None:
+        """Return one record."""
+        self._step("read")
+        record = self.records.get(key)
+        return None if record is None else dict(record)
+
+    def count_rows(self, source: str) -> None:
+        """Return None: no single row is ever lost."""
+
+    def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Yield the records of a namespace in order of keys."""
+        self._step("read")
+        for key in sorted(self.records):
+            if key.namespace == namespace and key.key.startswith(prefix):
+                yield dict(self.records[key])
+
+
+class MemoryStores(Stores):
+    """Opens the same :class:`MemoryStore` for every source."""
+
+    def __init__(self) -> None:
+        self.records: dict[Key, Record] = {}
+
+    def open(self, source: Source, deadline: Deadline) -> OpenStore:
+        """Return the store: keys tell sources apart, and memory takes no time."""
+        del source, deadline
+        return cast("OpenStore", MemoryStore(self.records))
+
+
+def _holds(condition: Condition, state: SourceState) -> bool:
+    return (
+        all(getattr(state, name) == value for name, value in condition.equal().items())
+        and (condition.issued is None or condition.issued <= state.issued)
+        and (condition.unpinned_at is None or not state.is_pinned(condition.unpinned_at))
+    )
+
+
+def _name_of(condition: Condition, sets: Sets, writes: Sequence[Write]) -> str:
+    """Name a commit by what it does, for the schedules that a failing test prints."""
+    if "published" in sets:
+        return "publish"
+    if "token" in sets:
+        return "heartbeat"
+    if condition.published is not None:
+        return "expire" if any(isinstance(write, Expire) for write in writes) else "project"
+    return "pin"

@@ -105,6 +105,6 @@ def main() -> None:
 
 def load() -> click.Group:
     """Import the commands, which register themselves, and return the whole."""
-    from storesync.cli import change, doctor, inspect, invoke, pin, sources, status  # noqa: F401, PLC0415
+    from storesync.cli import change, doctor, inspect, pin, sources, status  # noqa: F401, PLC0415
 
     return storesync
