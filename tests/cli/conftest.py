@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.unleash import UnleashSimulator
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from local.stand_in import StandIn
     from simulators.aws import Table
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 
 @pytest.fixture(autouse=True)

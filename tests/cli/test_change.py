@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simulators.redis_server import ADMIN, ADMIN_PASSWORD, redis_tls, tls_server
+from simulators.redis_server import ADMIN, ADMIN_PASSWORD
 from storesync import sync
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import seconds_of, span, table
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
-
-__all__ = ["redis_tls", "tls_server"]
 
 
 def outcome(rig: Rig, *arguments: str, code: int = 0) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.memory_store import MemoryStores
 from simulators.recorder import Interrupter
-from simulators.redis_server import plain_server, redis_server
 from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.ssm import Ssm
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cli.rig import Done, Rig
-
-__all__ = ["plain_server", "redis_server"]
 
 KINDS = ("webhooks", "credentials", "sources")
 

@@ -13,15 +13,13 @@ import pytest
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from sdks.rig import SOURCE, Rig
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 SOURCES = Path(__file__).parents[2] / "src"
 PERSON = {"key": "ada", "plan": "team", "country": "DE"}

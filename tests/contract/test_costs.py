@@ -12,7 +12,6 @@ from bench.units import CountingClient
 from data import DATA
 from faults.dynamo import Rig
 from faults.test_partial_writes import large
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.launchdarkly_flags import rich_flags
 from simulators.partitions import UNITS_A_SECOND, PartitionMeter
@@ -24,8 +23,7 @@ from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 
 @pytest.fixture

@@ -22,17 +22,7 @@ from flagstore.keys import Key, SourceState, chunk_key, snapshot_key, state_key
 from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
 from flagstore.stores.redis_layout import parse_url
 from simulators.clock import FakeClock
-from simulators.redis_server import (
-    ADMIN,
-    ADMIN_PASSWORD,
-    Server,
-    cluster_servers,
-    plain_server,
-    redis_cluster,
-    redis_server,
-    redis_tls,
-    tls_server,
-)
+from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
 from simulators.unreliable import UnreliableClient
 from storesync.deadline import Deadline, SystemClock
 from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTimeError, StoreError
@@ -45,15 +35,6 @@ if TYPE_CHECKING:
 
     from flagstore.keys import Record
     from storesync.stores.base import Store
-
-__all__ = [
-    "cluster_servers",
-    "plain_server",
-    "redis_cluster",
-    "redis_server",
-    "redis_tls",
-    "tls_server",
-]
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 PASSWORD = "p/a:s%s@w"

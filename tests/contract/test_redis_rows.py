@@ -14,13 +14,6 @@ from contract.test_redis import IN_URL, LINES, add_user, dump
 from flagstore.keys import Key, row_marker, row_namespaces
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from simulators.redis_server import (
-    Server,
-    cluster_servers,
-    plain_server,
-    redis_cluster,
-    redis_server,
-)
 from simulators.split_flags import new_flag
 from storesync.deadline import Deadline, SystemClock
 from storesync.errors import StoreError
@@ -34,9 +27,8 @@ from storesync.stores.redis import RedisStore, open_redis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simulators.redis_server import Server
     from storesync.stores.base import Store
-
-__all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
 
 FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
 HOUR_S = 3_601.0

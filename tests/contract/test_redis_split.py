@@ -14,13 +14,6 @@ from contract.test_redis import IN_URL, LINES, add_user, dump
 from contract.test_redis_rows import HOUR_S, Rig, opened
 from flagstore.keys import Key
 from simulators.provider import ModelProvider
-from simulators.redis_server import (
-    Server,
-    cluster_servers,
-    plain_server,
-    redis_cluster,
-    redis_server,
-)
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
 from simulators.unreliable import Killed
 from storesync.errors import StoreError
@@ -31,9 +24,8 @@ from storesync.stores.redis import RedisStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simulators.redis_server import Server
     from storesync.stores.base import Store
-
-__all__ = ["cluster_servers", "plain_server", "redis_cluster", "redis_server"]
 
 SPLIT = "split"
 MANY = [f"{number:036d}" for number in range(40_000)]

@@ -11,10 +11,8 @@ import pytest
 from flagstore import keys
 from flagstore.clients import Client
 from flagstore.keys import Key
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from simulators.redis_server import Server, plain_server, redis_server
 from storesync.cli.context import ReaderOver
 from storesync.deadline import Deadline, SystemClock
 from storesync.model import Report, Secret, Source, SyncRequest
@@ -26,9 +24,9 @@ from storesync.stores.redis import RedisStore, open_redis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simulators.aws import Table
+    from simulators.redis_server import Server
     from storesync.stores.base import Store
-
-__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 BIG = {f"f{n}": {"key": f"f{n}", "version": 1, "x": "y" * 50} for n in range(150)}
 SEGMENTS = {

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.store_contract import StoreContract
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.memory_store import MemoryStore
-from simulators.redis_server import Server, plain_server, redis_server
 from storesync.deadline import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore, open_redis
@@ -18,9 +16,9 @@ from storesync.stores.redis import RedisStore, open_redis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simulators.aws import Table
+    from simulators.redis_server import Server
     from storesync.stores.base import Store
-
-__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 
 class TestMemory(StoreContract):

@@ -19,17 +19,15 @@ import pytest
 
 from sdks.rig import PYTHON, SOURCE, TIMEOUT_S, RedisRig, Rig
 from simulators import launchdarkly_flags, split_flags, unleash_flags
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
-from simulators.redis_server import Server, plain_server, redis_server
 from simulators.server import ProviderServer, Request
 from simulators.split import SplitSimulator
 from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+    from simulators.aws import Table
+    from simulators.redis_server import Server
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "migrating.md").read_text(encoding="utf-8")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulators.aws import aws
 from storesync import providers
 from storesync.deadline import SystemClock
 from storesync.sources import Sources, WebhookConfigs
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local.stand_in import StandIn
-
-__all__ = ["aws"]
 
 PUT = "aws ssm put-parameter "
 BLOCKS = [block for page in all_pages() for block in blocks(page) if block.text.startswith(PUT)]

@@ -27,7 +27,7 @@ from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMi
 from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
-from simulators.aws import dynamodb, dynamodb_table, running
+from simulators.aws import running
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.split import SplitSimulator
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
     from simulators.aws import Table
     from simulators.server import ProviderServer
-
-__all__ = ["dynamodb", "dynamodb_table"]
 
 pytestmark = [pytest.mark.build, pytest.mark.e2e]
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulators import faults
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.split import SplitSimulator
@@ -23,8 +22,7 @@ from simulators.unleash import rich_flags as unleash_flags
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 FUNCTION_MB = 512
 RUNTIME_MB = 45

@@ -11,10 +11,8 @@ import pytest
 from faults.dynamo import Rig
 from faults.redis_rig import RedisRig
 from flagstore import keys
-from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
-from simulators.redis_server import plain_server, redis_server
 from simulators.split_flags import new_flag
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
 
     type AnyRig = Rig | RedisRig
-
-__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 
 def flag(key: str, version: int) -> dict[str, Any]:

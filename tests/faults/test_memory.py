@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.split import SplitSimulator
 from simulators.split_flags import in_segment, new_flag, rich_flags, rule
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 FUNCTION_MB = 256
 RUNTIME_MB = 45

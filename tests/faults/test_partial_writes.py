@@ -9,7 +9,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from faults.dynamo import Rig
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
 from simulators.unreliable import ForgetfulClient, UnreliableClient
@@ -17,8 +16,7 @@ from storesync.errors import OutOfTimeError
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from faults.redis_rig import RedisRig
 from simulators.provider import ModelProvider
-from simulators.redis_server import Server, plain_server, redis_server
 from simulators.unreliable import UnreliableClient
 from storesync.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["plain_server", "redis_server"]
+    from simulators.redis_server import Server
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
-from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.deployment import (
     ENVIRONMENT_CANARY,
     KEY,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
     from local.stand_in import StandIn
     from simulators.aws import Table
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
 from simulators import faults
 from simulators.deployment import KEY, Context, Deployment
-from simulators.redis_server import Server, plain_server, redis_server
 from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from storesync import sync
@@ -21,9 +20,8 @@ from storesync import sync
 if TYPE_CHECKING:
     from simulators.deployment import Output
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
-
-__all__ = ["plain_server", "redis_server"]
 
 pytestmark = pytest.mark.usefixtures("without_a_queue")
 

@@ -12,7 +12,6 @@ from sdks import launchdarkly_set, unleash_set
 from sdks.launchdarkly_set import GONE
 from sdks.rig import SOURCE, Rig, same
 from sdks.unleash_set import ARCHIVED, LARGE, MAIN
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.split import SplitSimulator
 from simulators.split_flags import in_segment, matcher, new_flag, rich_flags, rollout, rule
@@ -20,8 +19,7 @@ from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 LAUNCHDARKLY, UNLEASH = "launchdarkly_python.py", "unleash_python.py"
 SPLIT = "split_adapter_python.py"

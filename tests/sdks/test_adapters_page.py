@@ -12,15 +12,13 @@ import pytest
 
 from sdks.rig import MODULES, PYTHON, TIMEOUT_S, Rig
 from simulators import launchdarkly_flags, split_flags, unleash_flags
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.split import SplitSimulator
 from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 EXAMPLES = dict(

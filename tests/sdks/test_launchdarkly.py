@@ -11,7 +11,6 @@ import pytest
 from sdks import launchdarkly_set
 from sdks.launchdarkly_set import ALIKE, GONE, MAIN, NAMED_IN_ADVANCE, RULES
 from sdks.rig import SOURCE, RedisRig, Rig, node, same
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.launchdarkly import LaunchDarklySimulator
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
+    from simulators.aws import Table
 
 SCRIPT = "launchdarkly_python.py"
 CONTEXTS = launchdarkly_set.contexts(200)

@@ -20,12 +20,11 @@ from sdks.test_launchdarkly import (
     response,
 )
 from simulators.launchdarkly import LaunchDarklySimulator
-from simulators.redis_server import Server, plain_server, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["plain_server", "redis_server"]
+    from simulators.redis_server import Server
 
 OFFICIAL = "@launchdarkly/node-server-sdk-redis"
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"

@@ -12,7 +12,6 @@ import pytest
 from sdks.rig import NODE_FOLDER, PYTHON, SOURCE, TIMEOUT_S, RedisRig, node
 from simulators import launchdarkly_flags, split_flags, unleash_flags
 from simulators.launchdarkly import LaunchDarklySimulator
-from simulators.redis_server import Server, plain_server, redis_server
 from simulators.split import SplitSimulator
 from simulators.unleash import UnleashSimulator
 from tests.docs.pages import blocks
@@ -20,7 +19,7 @@ from tests.docs.pages import blocks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["plain_server", "redis_server"]
+    from simulators.redis_server import Server
 
 PAGE = "docs/redis.md"
 FLAG = "new-checkout"

@@ -23,15 +23,14 @@ from sdks.split_set import (
     SEGMENT,
     SETS,
 )
-from simulators.redis_server import Server, plain_server, redis_server
 from simulators.split import SplitSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    type Sdk = Callable[..., list[str]]
+    from simulators.redis_server import Server
 
-__all__ = ["plain_server", "redis_server"]
+    type Sdk = Callable[..., list[str]]
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 USER = "split-sdk"

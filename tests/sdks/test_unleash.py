@@ -13,13 +13,11 @@ from flagstore.documents import unleash_document
 from sdks import unleash_set
 from sdks.rig import Rig, same
 from sdks.unleash_set import ARCHIVED, LARGE, MAIN, OPERATORS
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
+from simulators.aws import Table
 from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 SCRIPT = "unleash_python.py"
 CONTEXTS = unleash_set.contexts(200)

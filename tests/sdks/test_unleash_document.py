@@ -11,16 +11,12 @@ from flagstore.documents import unleash_document
 from sdks import unleash_set
 from sdks.rig import RedisRig, Rig, same
 from sdks.unleash_set import ARCHIVED, LARGE, MAIN
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     type AnyRig = Rig | RedisRig
-
-__all__ = ["aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
 
 SCRIPT = "unleash_python.py"
 CONTEXTS = unleash_set.contexts(200)

@@ -11,16 +11,14 @@ from greenlet import getcurrent
 
 from faults.test_interleavings import content, in_sync
 from faults.test_races import Race
-from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
-from simulators.redis_server import plain_server, redis_server
 from storesync.errors import OutOfTimeError
 from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 SKEW_S = 600.0
 

@@ -13,8 +13,6 @@ import pytest
 from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import StoreUnavailableError
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from simulators.split_flags import in_segment, new_flag, rule
 from storesync.stores.base import Condition, Delete
 from torture.rigs import any_rig, store, sync
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Info
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 PAUSE_S = 61
 """Past every TTL and cool-down."""

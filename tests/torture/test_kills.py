@@ -10,15 +10,13 @@ import pytest
 from faults.redis_rig import RedisRig
 from faults.test_kill_points import rows
 from flagstore import keys
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 from torture.rigs import any_rig, replace, settle, store
 
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 FLAGS = 5_000
 KILL_POINTS = 200

@@ -16,8 +16,6 @@ from flagstore import Client, keys
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport
 from flagstore.stores.redis_layout import parse_url
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from torture.rigs import any_rig
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 READERS = 4
 COLD = 25

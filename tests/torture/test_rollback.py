@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flagstore.keys import SourceState, state_key
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from storesync.deadline import SystemClock
 from storesync.errors import NotKeptError, NotSettledError
 from storesync.rollback import roll_back, unpin
@@ -20,7 +18,7 @@ from torture.rigs import SOURCE, any_rig, settle, store, sync
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 HOUR_MS = 3_600_000
 

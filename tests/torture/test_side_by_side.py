@@ -21,7 +21,6 @@ from faults.dynamo import Rig
 from sdks import rig as sdks
 from sdks import unleash_set
 from simulators import faults
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
 from simulators.unleash import UnleashSimulator
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.stand_in import StandIn
+    from simulators.aws import Table
     from storesync.model import FetchResult
-
-__all__ = ["aws", "dynamodb", "dynamodb_table"]
 
 HERE = Path(__file__).parent
 type Row = Callable[[str, str, str], None]

@@ -17,13 +17,13 @@ from bench.world import MAKERS
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from sdks import rig as sdks
 from simulators import faults
-from simulators.aws import Table, aws, dynamodb, dynamodb_table
 from torture.test_side_by_side import Row, row, run
 
 if TYPE_CHECKING:
     from local.stand_in import StandIn
+    from simulators.aws import Table
 
-__all__ = ["aws", "dynamodb", "dynamodb_table", "row"]
+__all__ = ["row"]
 
 TITLES = {
     "launchdarkly": "LaunchDarkly's SDK, streaming",

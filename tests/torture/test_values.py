@@ -13,8 +13,6 @@ from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import NotLoadedError, UnsupportedLayoutError
 from flagstore.keys import Key
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from storesync.stores.base import Condition, Delete, Put
 from torture.rigs import any_rig, replace, settle, store
 from torture.test_readers import store_of, transport_of
@@ -22,7 +20,7 @@ from torture.test_readers import store_of, transport_of
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 A_SET = 50
 """Values of one published set."""

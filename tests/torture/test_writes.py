@@ -14,8 +14,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from flagstore import keys
 from flagstore.encode import content_digest
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import plain_server, redis_server
 from simulators.unreliable import ForgetfulClient, UnreliableClient
 from storesync.deadline import SystemClock
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
@@ -24,7 +22,7 @@ from torture.rigs import any_rig, replace, settle, store, sync
 if TYPE_CHECKING:
     from torture.rigs import AnyRig
 
-__all__ = ["any_rig", "aws", "dynamodb", "dynamodb_table", "plain_server", "redis_server"]
+__all__ = ["any_rig"]
 
 campaign = pytest.mark.campaign
 
