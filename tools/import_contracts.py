@@ -75,7 +75,7 @@ class FamiliesContract(_ImportContract):
 class ThirdPartiesContract(_ImportContract):
     """Packages from elsewhere are imported where the list says so, and nowhere else.
 
-    Options: ``allowed``: texts such as ``"flagstore.stores.boto: boto3 botocore"``, a module or
+    Options: ``allowed``: texts such as ``"flagstore.stores.aws: boto3 botocore"``, a module or
     all in a package (``storesync.cli.*``); ``counted``: modules of the standard library that are
     judged as well, because they reach out. An entry that nobody needs is a problem, too.
     """

@@ -49,12 +49,10 @@ OURS = {
     "flagstore.clients",
     "flagstore.snapshot",
     "flagstore.stores",
-    "flagstore.stores.credentials",
+    "flagstore.stores.aws",
     "flagstore.stores.dynamodb",
     "flagstore.stores.http",
     "flagstore.stores.network",
-    "flagstore.stores.retrying",
-    "flagstore.stores.sigv4",
     "flagstore.conversion",
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""

@@ -19,8 +19,7 @@ from contract.store_contract import FLOOR, LATER, StoreContract, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
 from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key, SourceState, chunk_key, snapshot_key, state_key
-from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, open_reader, parse_url
 from simulators.clock import FakeClock
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
 from simulators.unreliable import UnreliableClient

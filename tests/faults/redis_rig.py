@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from faults.dynamo import SOURCE
 from flagstore import Client
-from flagstore.stores.redis import RedisReader, SocketTransport
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from simulators.clock import FakeClock
 from simulators.provider import NoHttp
 from storesync.deadline import Deadline

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
-from flagstore.stores.redis import RedisReader, SocketTransport
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from simulators import faults
 from simulators.deployment import KEY, Context, Deployment
 from simulators.split import SplitSimulator

@@ -16,8 +16,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from storesync import providers
 from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient

@@ -14,8 +14,7 @@ from faults.dynamo import CountingTransport
 from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from torture.rigs import any_rig
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.stores.credentials import (
+from flagstore.stores.aws import (
     EARLY_S,
     ContainerKeys,
     Credentials,

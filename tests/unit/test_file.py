@@ -18,8 +18,7 @@ from flagstore.errors import (
     StoreUnavailableError,
 )
 from flagstore.evaluation.base import MALFORMED_FLAG
-from flagstore.stores.file import FileReader, snapshot_of
-from flagstore.stores.file_formats import document
+from flagstore.stores.file import FileReader, document, snapshot_of
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 from simulators.strict_python import read_strictly
@@ -226,7 +225,9 @@ def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: st
     """A typed error that names the file and what it may hold."""
     path = tmp_path / "flags.json"
     path.write_text(text)
-    with pytest.raises(CorruptSnapshotError, match=r"flags\.json holds no flags that are known"):
+    with pytest.raises(
+        CorruptSnapshotError, match=r"flags\.json is not a document that flagstore knows"
+    ):
         client(path, clock).keys()
 
 

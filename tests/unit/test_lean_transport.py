@@ -22,7 +22,7 @@ from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key
 from flagstore.stores import network
-from flagstore.stores.boto import BotoTransport
+from flagstore.stores.aws import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
 from simulators.strict_python import read_strictly
 
@@ -678,7 +678,7 @@ def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: 
     with pytest.raises(StoreUnavailableError, match="took too long"):
         reader.read(KEY, consistent=True, deadline=soon(0.25))
     silent.set()
-    with network._busy:  # what still runs in the background ends here
+    with network._busy[os.getpid()]:  # what still runs in the background ends here
         pass
 
 

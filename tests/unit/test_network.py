@@ -23,8 +23,7 @@ from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key
 from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport
-from flagstore.stores.redis_layout import parse_url
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from simulators.signals import Interrupted, InterruptedLock
 
 if TYPE_CHECKING:
@@ -263,8 +262,9 @@ def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(network, "_addresses", {})
     yield server
     server.responses.set()
-    assert network._busy.acquire(timeout=10)  # what still runs in the background ends here
-    network._busy.release()
+    busy = network._busy[os.getpid()]  # a task that still runs in the background ends here
+    assert busy.acquire(timeout=10)
+    busy.release()
 
 
 def connect(seconds: float) -> None:
@@ -287,7 +287,7 @@ def test_a_late_response_of_a_name_server_is_kept(names: NameServer) -> None:
     with pytest.raises(TimeoutError):
         connect(0.1)
     names.responses.set()
-    with network._busy:
+    with network._busy[os.getpid()]:
         names.responses.clear()
     connect(0.6)
 
@@ -393,7 +393,7 @@ def test_a_signal_does_not_end_all_connecting(
     """Wherever its handler raises, nothing stays locked that the next connection needs."""
     del names
     with monkeypatch.context() as patch:
-        patch.setattr(network, "_busy", InterruptedLock(threading.Lock()))
+        patch.setitem(network._busy, os.getpid(), InterruptedLock(threading.Lock()))
         with suppress(Interrupted):
             connect(0.5)
         connect(0.5)

@@ -18,16 +18,18 @@ from flagstore.clients import Client
 from flagstore.encode import encode as encode_flags
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import Key, SnapshotRecord, snapshot_key
-from flagstore.stores.redis import RedisReader, SocketTransport, open_reader
-from flagstore.stores.redis_layout import (
+from flagstore.stores.redis import (
     Address,
+    RedisReader,
+    SocketTransport,
+    encode,
     index_name,
+    open_reader,
     parse_url,
     record_name,
     to_field,
     to_record,
 )
-from flagstore.stores.resp import encode
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:

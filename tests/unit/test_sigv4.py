@@ -12,8 +12,7 @@ import botocore.awsrequest
 import botocore.credentials
 import pytest
 
-from flagstore.stores.credentials import Credentials
-from flagstore.stores.sigv4 import sign
+from flagstore.stores.aws import Credentials, sign
 
 REQUESTS = 2_000
 REGIONS = ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "ap-southeast-7", "local"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.stores.http import MAX_BODY_BYTES, MAX_SNAPSHOT_BYTES, Connection
+from flagstore.stores.http import MAX_BODY_BYTES, MAX_HEADER_BYTES, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,13 +125,13 @@ def test_responses_that_are_understood(
         OK + b"Content-Length: 0_5\r\n\r\nhello",
         OK + b"Content-Length: five\r\n\r\nhello",
         OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
-        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_SNAPSHOT_BYTES),
+        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_HEADER_BYTES),
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
         OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 2 * MAX_SNAPSHOT_BYTES,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 2 * MAX_HEADER_BYTES,
         OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
     ],
 )

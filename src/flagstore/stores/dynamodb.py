@@ -1,8 +1,4 @@
-"""Read from DynamoDB: one signed request over a kept connection, standard library only.
-
-Keys come from the Lambda environment or a container's endpoint. Everything else (profiles, SSO) is
-boto3's, in :mod:`flagstore.stores.boto`: imported only where there is neither.
-"""
+"""Read from DynamoDB: one signed request over a kept connection, standard library only."""
 
 from __future__ import annotations
 
@@ -11,19 +7,39 @@ import os
 import re
 import time
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import Key, chunk_key, chunks_namespace
-from flagstore.stores.credentials import EnvironmentKeys, find
-from flagstore.stores.retrying import RetryingTransport
+from flagstore.stores.aws import BotoTransport, EnvironmentKeys, find, first_line, sign
+from flagstore.stores.http import Connection
+from flagstore.stores.network import RetryingTransport, prepare_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Protocol
 
     from flagstore.keys import Record
-    from flagstore.stores.credentials import CredentialSource
-    from flagstore.stores.http import Connection
+    from flagstore.stores.aws import CredentialSource
+
+    class Transport(Protocol):
+        """Calls one operation of DynamoDB's JSON protocol."""
+
+        def call(
+            self, operation: str, payload: Mapping[str, Any], deadline: float
+        ) -> dict[str, Any]:
+            """Return the response.
+
+            Raises:
+                StoreUnavailableError: if there is none by the deadline.
+            """
+
+        def prepare(self) -> None:
+            """Import and build what a connection needs, without connecting."""
+
+        def close(self) -> None:
+            """Close the connection, if there is one. Idempotent."""
+
 
 OK = 200
 REFUSED = 400
@@ -32,6 +48,11 @@ RETRIED_CODES = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "InternalServerError",
+}
+KEYS_REFUSED = {
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
 }
 SUFFIXES = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
@@ -43,36 +64,14 @@ SUFFIXES = {
     "us-isof-": ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
     "": ("amazonaws.com", "api.aws"),
 }
-"""How regions of a partition begin → end of its plain and of its dual-stack endpoints.
+"""Prefix of a partition's regions → suffix of its plain and of its dual-stack endpoints.
 
-Source: partitions.json in botocore 1.44, whose endpoints of every region the tests compare.
+Source: partitions.json in botocore 1.44; the tests compare the endpoints of every region.
 """
-KEYS_REFUSED = {
-    "ExpiredTokenException",
-    "InvalidSignatureException",
-    "UnrecognizedClientException",
-}
-
-
-class Transport(Protocol):
-    """Calls one operation of DynamoDB's JSON protocol, before a deadline."""
-
-    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Return the response; ``deadline`` in ``time.monotonic()`` seconds.
-
-        Raises:
-            StoreUnavailableError: if there is none in time.
-        """
-
-    def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
-
-    def close(self) -> None:
-        """Close the connection, if there is one. Idempotent."""
 
 
 class DynamoDBReader:
-    """Reads records of one table."""
+    """Reads records of one table: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, table: str, transport: Transport) -> None:
         self._table = table
@@ -107,7 +106,7 @@ class DynamoDBReader:
         while True:
             reply = self._transport.call("Query", payload, deadline)
             for item in reply["Items"]:
-                # A chunk that was expired after it was gone leaves a stub without a body.
+                # Expiring a chunk that is already gone leaves a stub without a body.
                 yield _record(item).get("body", b"")  # type: ignore[misc] # bytes
             if "LastEvaluatedKey" not in reply:
                 return
@@ -133,8 +132,6 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
         message = "set FLAGSTORE_TABLE to the name of the table (output TableName of the stack)"
         raise ConfigurationError(message)
     if find(environ) is None:
-        from flagstore.stores.boto import BotoTransport  # noqa: PLC0415 - rarely used
-
         return DynamoDBReader(table, BotoTransport())
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
     if not region:
@@ -144,16 +141,16 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
 
 
 def endpoint_of(environ: Mapping[str, str], region: str) -> str:
-    """Return DynamoDB's endpoint, with the variables that AWS's own SDKs know.
+    """Return DynamoDB's endpoint, by the variables that AWS's own SDKs read.
 
     Raises:
-        ConfigurationError: if one that is given is not ``https://`` or ``http://`` with a host, or
-            has more than a port behind it, which would not be sent; it is not quoted.
+        ConfigurationError: if one is not ``https://`` or ``http://`` with a host, or has a path,
+            which would not be sent; its value is not quoted.
     """
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
             scheme, _, rest = given.partition("://")
-            scheme = scheme.lower()  # HTTPS:// in capitals is no reason to do without TLS
+            scheme = scheme.lower()  # HTTPS:// in capitals is TLS as well
             host = rest.removesuffix("/")
             if scheme not in ("https", "http") or not _is_host(host):
                 message = f"{name} must be https://… or http://…, with a host, and no path"
@@ -166,18 +163,18 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
         suffix = dual_stack
     else:
         suffix = plain
-        fips = fips and partition != "us-gov-"  # its plain endpoints are validated already
+        fips = fips and partition != "us-gov-"  # its plain endpoints are FIPS-validated
     return f"https://dynamodb{'-fips' * fips}.{region}.{suffix}"
 
 
 def _is_host(text: str) -> bool:
-    """Return whether this is a name or an address, perhaps with a port."""
+    """Return whether this is a name or an address, with or without a port."""
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\\s]+)(?::([0-9]{1,5}))?", text)
     return found is not None and 0 < int(found[1] or 1) < 65_536  # noqa: PLR2004 - of 16 bits
 
 
 class LeanTransport(RetryingTransport):
-    """DynamoDB over HTTP by hand, signed by hand, on one kept connection."""
+    """DynamoDB over one kept connection."""
 
     trust_remedy = (
         "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE where its authority is private"
@@ -193,7 +190,11 @@ class LeanTransport(RetryingTransport):
         self._connection: Connection | None = None
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, again after what another attempt may improve on."""
+        """Call one operation, repeatedly while another attempt may help.
+
+        Raises:
+            StoreUnavailableError: if none succeeded by the deadline.
+        """
         body = json.dumps(payload).encode()
 
         def exchange(deadline: float, first_byte_by: float | None) -> tuple[dict[str, Any], str]:
@@ -203,10 +204,8 @@ class LeanTransport(RetryingTransport):
 
     def prepare(self) -> None:
         """Import and build what a connection needs, without connecting."""
-        from flagstore.stores import http, network, sigv4  # noqa: F401, PLC0415 - imports socket
-
         if self._scheme == "https":
-            network.prepare_tls()
+            prepare_tls()
 
     def _exchange(
         self, operation: str, body: bytes, deadline: float, first_byte_by: float | None
@@ -217,7 +216,7 @@ class LeanTransport(RetryingTransport):
         if connection.closed:
             self.close()
         try:
-            # Only failures may come without a body: an empty 200 is one that was cut off.
+            # Only failures may have no body: an empty 200 was cut off.
             response = json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
             message = f"a response that is not JSON (HTTP {status})"
@@ -225,16 +224,16 @@ class LeanTransport(RetryingTransport):
         return response, self._problem(status, response)
 
     def _problem(self, status: int, response: Mapping[str, Any]) -> str:
-        """Return what another attempt may improve on, or an empty string if all is well.
+        """Return the error if another attempt may help; empty if there is none.
 
         Raises:
-            StoreUnavailableError: for an error that no other attempt improves on.
+            StoreUnavailableError: for an error that stays.
         """
         if status == OK:
             return ""
         code = str(response.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
         if code in KEYS_REFUSED and self._keys.refused():
-            # They may be those of another time: a SnapStart image keeps what it knew.
+            # A SnapStart image may have kept them for too long.
             return code
         if status == REFUSED and code not in RETRIED_CODES:
             text = first_line(str(response.get("message") or response.get("Message") or ""))
@@ -243,15 +242,11 @@ class LeanTransport(RetryingTransport):
         return code
 
     def _connect(self, deadline: float) -> Connection:
-        from flagstore.stores.http import Connection  # noqa: PLC0415 - imports socket
-
         self._connection = Connection(self._scheme, self._host, deadline)
         self._pid = os.getpid()
         return self._connection
 
     def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:
-        from flagstore.stores.sigv4 import sign  # noqa: PLC0415 - with the connection
-
         return sign(
             self._keys.current(deadline),
             region=self._region,
@@ -266,17 +261,12 @@ class LeanTransport(RetryingTransport):
         )
 
 
-def first_line(text: str) -> str:
-    """Return the first line of what AWS says: about a signature, the session token is in others."""
-    return text.partition("\n")[0][:500]
-
-
 def _typed(key: Key) -> dict[str, dict[str, str]]:
     return {name: {"S": value} for name, value in key._asdict().items()}
 
 
 def _record(item: Mapping[str, Any]) -> Record:
-    """Read a record from typed attributes, base64 or bytes; other types are left out."""
+    """Read a record from typed attributes, in base64 or bytes; other types are left out."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()

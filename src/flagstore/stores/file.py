@@ -1,17 +1,33 @@
-"""Read flags from a file, with their rules: for tests, for local runs, and where all else fails.
+"""Read flags from a file, with their rules: for tests, local runs and a bootstrap.
 
-:mod:`flagstore.stores.file_formats` lists what a file may hold.
+A file holds what SDKs receive, or what people write for local runs:
+
+==============  ===================================================================================
+flagstore       ``{"provider": "split", "meta": {…}, "sections": {"flags": {…}, …}}``, as from
+                :meth:`Snapshot.export`
+LaunchDarkly    ``{"flags": {key: {…}}, "segments": {key: {…}}}``; also a data file of its SDKs,
+                without ``version``, and with values alone: ``{"flagValues": {"new-ui": true}}``
+Split           ``{"ff": {"d": […]}, "rbs": {"d": […]}}``, or ``{"splits": […]}``, with segments
+                beside it: ``{"segments": {"beta": ["ada", "bob"]}}``; also the YAML and ``.split``
+                files of the SDKs' localhost mode
+Unleash         ``{"features": […], "segments": […]}``
+AppConfig       ``{"version": "1", "flags": {…}, "values": {…}}``, of which either may be missing;
+                also what its agent serves, and reads in local development:
+                ``{"new-ui": {"enabled": true, "color": "blue"}}``
+==============  ===================================================================================
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from flagstore.codec import Body
+from flagstore.codec import Body, dumps
 from flagstore.encode import encode
-from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
+from flagstore.errors import ConfigurationError, CorruptSnapshotError, StoreUnavailableError
 from flagstore.keys import (
     Key,
     SnapshotRecord,
@@ -21,16 +37,39 @@ from flagstore.keys import (
     state_key,
 )
 from flagstore.snapshot import Snapshot
-from flagstore.stores.file_formats import document, parse, storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flagstore.keys import Record
 
+    Sections = dict[str, dict[str, Any]]
+
+NOT_JSON = "what JSON cannot express"
+"""Replaces an item that cannot be stored; to every engine it is a malformed flag."""
+FEATURE_FLAGS = {"format": "feature-flags"}
+
+_SPLIT_LINE = re.compile(r"([\w-]+)\s+([\w-]+)")
+_SPLIT_RULE_BASED: dict[str, Any] = {
+    "trafficTypeName": "user",
+    "status": "ACTIVE",
+    "changeNumber": 0,
+    "conditions": [],
+}
+_SPLIT_FLAG: dict[str, Any] = {
+    **_SPLIT_RULE_BASED,
+    "trafficAllocation": 100,
+    "trafficAllocationSeed": 123_456,
+    "seed": 321_654,
+    "killed": False,
+    "defaultTreatment": "off",
+    "algo": 2,
+}
+"""Split's SDK's defaults for fields that a local file leaves out."""
+
 
 class FileReader:
-    """A file as a store, read anew when it has changed: :class:`flagstore.stores.ReaderStore`."""
+    """A file as a store, read again when it has changed: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
@@ -46,20 +85,15 @@ class FileReader:
         source = key.namespace.partition(":")[0]
         if key == state_key(source):
             now = int(self._clock() * 1000)
-            state = SourceState(
-                snapshot_record.token,
-                snapshot_record.token,
-                snapshot_record.token,
-                snapshot_record.digest,
-                checked_at=now,
-            )
+            token = snapshot_record.token
+            state = SourceState(token, token, token, snapshot_record.digest, checked_at=now)
             return {**key._asdict(), **state._asdict()}
         return snapshot_record.to_record(key) if key == snapshot_key(source) else None
 
     def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield a large segment; bodies are never in chunks here."""
+        """Yield a large segment, in one chunk; the body is in the snapshot record."""
         del source, deadline
         if not start and prefix in self._segments:
             yield self._segments[prefix]
@@ -76,7 +110,7 @@ class FileReader:
             seen = (stat.st_mtime_ns, stat.st_size)
             if self._snapshot_record is None or seen != self._seen:
                 before = self._snapshot_record.token if self._snapshot_record else 0
-                # A number that grows, also where the file's time goes back.
+                # It grows even if the file's time goes back.
                 token = max(before + 1, int(self._clock() * 1000))
                 self._snapshot_record, self._segments = _read(self._path, token, stat.st_mtime_ns)
                 self._seen = seen
@@ -90,9 +124,9 @@ def snapshot_of(path: str, source: str) -> Snapshot:
     """Return a file's flag set as a snapshot that is older than any in a store.
 
     Raises:
-        CorruptSnapshotError: it holds nothing that is known here; says what is wrong.
-        ConfigurationError: it is YAML, and there is no PyYAML.
-        OSError: it cannot be read.
+        CorruptSnapshotError: if it is not a known document.
+        ConfigurationError: if it is YAML, and PyYAML is not installed.
+        OSError: if it cannot be read.
     """
     stat = os.stat(path)  # noqa: PTH116 - pathlib costs a cold start 6 ms
     snapshot_record, large_segments = _read(path, 0, stat.st_mtime_ns)
@@ -106,15 +140,12 @@ def snapshot_of(path: str, source: str) -> Snapshot:
 
 
 def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mapping[str, bytes]]:
-    """Read a file as a snapshot record with its large segments, by the prefix of their keys.
+    """Read a file as a snapshot record and its large segments, by the prefix of their keys.
 
-    Raises:
-        CorruptSnapshotError: it holds nothing that is known here; says what is wrong.
-        ConfigurationError: it is YAML, and there is no PyYAML.
-        OSError: it cannot be read.
+    Raises the errors of :func:`snapshot_of`.
     """
     try:
-        # With or without a mark at the beginning, which editors on Windows put there.
+        # utf-8-sig: editors on Windows begin files with a byte order mark.
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
             found = document(parse(path, file.read()))
         try:
@@ -123,8 +154,8 @@ def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mappi
             encoded = encode(storable(found.sections), found.meta, token=token)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = (
-            f"{path} holds no flags that are known here ({type(error).__name__}: {error}): it must "
-            "be a snapshot that was exported, or a document of one of the providers"
+            f"{path} is not a document that flagstore knows ({type(error).__name__}: {error}): it "
+            "must be an exported snapshot, or a document of one of the providers"
         )
         raise CorruptSnapshotError(message) from error
     snapshot_record = SnapshotRecord(
@@ -141,3 +172,244 @@ def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mappi
         chunks_prefix(token, digest): data for digest, data in encoded.large_segments.items()
     }
     return snapshot_record, large_segments
+
+
+# -- documents ------------------------------------------------------------------------------------
+
+
+class Document(NamedTuple):
+    """The flag set of a file."""
+
+    provider: str
+    sections: Sections
+    meta: dict[str, Any]
+
+
+def parse(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse the text of a file by its name: YAML, ``.split``, or else JSON.
+
+    Raises:
+        ConfigurationError: if it is YAML, and PyYAML is not installed.
+        ValueError: if it cannot be parsed.
+    """
+    name = path.lower()
+    if name.endswith((".yaml", ".yml")):
+        return _yaml(path, text)
+    if name.endswith(".split"):
+        return _split_lines(text)
+    return json.loads(text, parse_constant=_refuse)
+
+
+def document(content: Any) -> Document:  # noqa: ANN401 - any JSON
+    """Return the flag set of a document, recognised by its shape.
+
+    Raises:
+        ValueError: if no provider has such documents.
+        KeyError: or a TypeError, if something in it is missing.
+    """
+    if isinstance(content, list) and content:
+        content = {"ff": {"d": _split_yaml(content)}}
+    if isinstance(content.get("provider"), str) and "sections" in content:
+        return Document(content["provider"], dict(content["sections"]), content.get("meta") or {})
+    if _is_from_agent(content):
+        content = {"version": "1", "values": content}
+    if content.get("version") == "1":
+        return _appconfig(content)
+    for names, read in _BY_NAMES:
+        if names & content.keys():
+            return read(content)
+    message = f"it has {', '.join(sorted(content)[:8]) or 'nothing'}"
+    raise ValueError(message)
+
+
+def storable(sections: Mapping[str, Mapping[str, Any]]) -> Sections:
+    """Return the sections with :data:`NOT_JSON` for each item that JSON cannot express."""
+    return {
+        name: {key: item if _is_storable(item) else NOT_JSON for key, item in items.items()}
+        for name, items in sections.items()
+    }
+
+
+def _is_storable(item: Any) -> bool:  # noqa: ANN401 - what a file held
+    try:
+        dumps(item)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _refuse(name: str) -> NoReturn:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+def _yaml(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse YAML into JSON's types: keys and dates are strings (YAML takes ``on`` for true)."""
+    try:
+        import yaml  # noqa: PLC0415 - rarely needed, and may not be installed
+    except ImportError:
+        message = f"{path} is YAML: install PyYAML to read it, or write it as JSON"
+        raise ConfigurationError(message) from None
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as its base has it
+            first: [form for form in forms if not form[0].endswith(":timestamp")]
+            for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401, FBT001, FBT002 - as its base
+            self.flatten_mapping(node)
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    key.tag = "tag:yaml.org,2002:str"
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - derived from the safe one
+    except yaml.YAMLError as error:
+        message = f"it is not YAML: {error}"
+        raise ValueError(message) from None
+
+
+# -- AppConfig and Unleash -----------------------------------------------------------------------
+
+
+def _is_from_agent(content: Mapping[str, Any]) -> bool:
+    """Return whether these are flags as AppConfig's agent serves them, and nothing else."""
+    if not content or "flagValues" in content:  # LaunchDarkly's: one may be called "enabled"
+        return False
+    return all(
+        isinstance(flag, dict) and isinstance(flag.get("enabled"), bool)
+        for flag in content.values()
+    )
+
+
+def _appconfig(content: Mapping[str, Any]) -> Document:
+    flags, definitions = content.get("values") or {}, content.get("flags") or {}
+    sections = {"flags": dict(flags), "definitions": dict(definitions)}
+    return Document("appconfig", sections, FEATURE_FLAGS)
+
+
+def _unleash(content: Mapping[str, Any]) -> Document:
+    meta: dict[str, Any] = {name: content[name] for name in ("version", "query") if name in content}
+    flags = {feature["name"]: feature for feature in content["features"]}
+    segments = {str(segment["id"]): segment for segment in content.get("segments") or ()}
+    return Document("unleash", {"flags": flags, "segments": segments}, meta)
+
+
+# -- LaunchDarkly --------------------------------------------------------------------------------
+
+
+def _launchdarkly(content: Mapping[str, Any]) -> Document:
+    values = content.get("flagValues") or {}
+    flags = {key: _always(key, value) for key, value in values.items()}
+    flags.update(_completed(content.get("flags") or {}))
+    segments = _completed(content.get("segments") or {})
+    return Document("launchdarkly", {"flags": flags, "segments": segments}, {})
+
+
+def _completed(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return flags or segments with the fields that data files may leave out."""
+    return {
+        key: {"key": key, "version": 1, **item} if isinstance(item, dict) else item
+        for key, item in items.items()
+    }
+
+
+def _always(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """Return a flag with one value for every context."""
+    return {
+        "key": key,
+        "version": 1,
+        "on": True,
+        "variations": [value],
+        "fallthrough": {"variation": 0},
+    }
+
+
+# -- Split ---------------------------------------------------------------------------------------
+
+
+def _split(content: Mapping[str, Any]) -> Document:
+    flags = content["splits"] if "splits" in content else (content["ff"] or {}).get("d")
+    rule_based = (content.get("rbs") or {}).get("d")
+    segments = (content.get("segments") or {}).items()
+    sections = {
+        "flags": _active(flags, _SPLIT_FLAG),
+        "rule_based_segments": _active(rule_based, _SPLIT_RULE_BASED),
+        "segments": {name: {"name": name, "keys": sorted(set(keys))} for name, keys in segments},
+    }
+    return Document("split", sections, {})
+
+
+def _active(items: Iterable[Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return active definitions by name, completed; the SDK also drops those without a name."""
+    found = {}
+    for item in items or ():
+        made = {**fields, **item}
+        if "seed" in item and "algo" not in item:
+            del made["algo"]  # of the time before there were two algorithms
+        if str(made.get("name") or "").strip() and made["status"] == "ACTIVE":
+            found[made["name"]] = made
+    return found
+
+
+def _split_lines(text: str) -> dict[str, Any]:
+    """Return the flags of a ``.split`` file: one and its treatment per line, others are ignored."""
+    lines = map(_SPLIT_LINE.fullmatch, map(str.strip, text.splitlines()))
+    flags = [
+        _local(line[1]) | {"conditions": [_condition(line[2], None)]}
+        for line in lines
+        if line is not None
+    ]
+    return {"ff": {"d": flags}}
+
+
+def _split_yaml(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the flags of a YAML file: statements with keys go before those without."""
+    flags: dict[str, dict[str, Any]] = {}
+    pairs = [(name, said) for statement in statements for name, said in statement.items()]
+    for name, said in sorted(pairs, key=lambda pair: "keys" not in pair[1]):
+        conditions = flags.setdefault(name, _local(name))["conditions"]
+        conditions.append(_condition(_treatment(said), said.get("keys")))
+    for name, said in pairs:
+        config = said.get("config")
+        if config is not None:
+            text = config if isinstance(config, str) else json.dumps(config)
+            flags[name]["configurations"][_treatment(said)] = text
+    return list(flags.values())
+
+
+def _treatment(said: Mapping[str, Any]) -> str:
+    treatment = said["treatment"]
+    if isinstance(treatment, bool):  # YAML's on and off
+        return "on" if treatment else "off"
+    return str(treatment)
+
+
+def _local(name: str) -> dict[str, Any]:
+    """Return a flag without conditions, and ``control`` for keys that none of them matches."""
+    return {"name": name, "defaultTreatment": "control", "conditions": [], "configurations": {}}
+
+
+def _condition(treatment: str, keys: Any) -> dict[str, Any]:  # noqa: ANN401 - YAML
+    """Return a condition for some keys, or for all if none are given."""
+    matcher: dict[str, Any] = {"matcherType": "ALL_KEYS", "negate": False}
+    if keys is not None:
+        listed = [str(key) for key in (keys if isinstance(keys, list) else [keys])]
+        matcher |= {"matcherType": "WHITELIST", "whitelistMatcherData": {"whitelist": listed}}
+    return {
+        "conditionType": "ROLLOUT" if keys is None else "WHITELIST",
+        "label": "default rule" if keys is None else "whitelisted",
+        "matcherGroup": {"combiner": "AND", "matchers": [matcher]},
+        "partitions": [{"treatment": treatment, "size": 100}],
+    }
+
+
+_BY_NAMES: tuple[tuple[set[str], Callable[[Mapping[str, Any]], Document]], ...] = (
+    ({"features"}, _unleash),
+    ({"ff", "splits"}, _split),
+    ({"values"}, _appconfig),
+    ({"flags", "flagValues"}, _launchdarkly),
+)
+"""Names of which a provider's document has at least one → its reader; the first match wins."""

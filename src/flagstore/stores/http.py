@@ -1,8 +1,8 @@
-"""HTTP/1.1 as far as DynamoDB speaks it: one request at a time over a kept connection.
+"""HTTP/1.1 as far as DynamoDB uses it: one request at a time over a kept connection.
 
 By hand, because ``http.client`` imports the parsers of e-mail: 9 ms of a cold start, a quarter of
-all that a first flag takes. Anything that is not understood is a ``ConnectionError``, and the
-connection of a response that was not read to its end is never used again.
+a first flag's time. Anything unexpected is a ``ConnectionError``, and a connection whose response
+was not read to its end is never used again.
 
 Source of the rules: RFC 9112.
 """
@@ -16,11 +16,11 @@ from flagstore.stores.network import connect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_SNAPSHOT_BYTES = 65_536
+MAX_HEADER_BYTES = 65_536
 MAX_BODY_BYTES = 33_554_432
 """A page of a Query is 1 MB, and half as much again in base64."""
 NO_BODY = {204, 304}
-"""Statuses whose responses end with their headers."""
+"""Statuses of responses that end with their headers."""
 DIGITS = "0123456789abcdefABCDEF"
 
 
@@ -89,9 +89,9 @@ class Connection:
             raise ConnectionError(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._stream.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
-        status, found = self._snapshot_record()
-        while 100 <= status < 200:  # noqa: PLR2004 - an announcement; the answer is still to come
-            status, found = self._snapshot_record()
+        status, found = self._head()
+        while 100 <= status < 200:  # noqa: PLR2004 - informational: the response follows
+            status, found = self._head()
         if method == "HEAD" or status in NO_BODY:
             content = b""
         elif found.get("transfer-encoding", "").lower() == "chunked":
@@ -99,14 +99,14 @@ class Connection:
         elif "content-length" in found:
             content = self._stream.exactly(_length(found["content-length"], 10))
         else:
-            message = "a response that does not say how long it is"
+            message = "a response without a length"
             raise ConnectionError(message)
         closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
-        if closes or not self._stream.is_drained():  # nobody asked for what comes after it
+        if closes or not self._stream.is_drained():  # bytes that follow are unexpected
             self.close()
         return status, content
 
-    def _snapshot_record(self) -> tuple[int, dict[str, str]]:
+    def _head(self) -> tuple[int, dict[str, str]]:
         """Return the status and the headers by lower-case name; the version under no name."""
         first = self._line()
         version, _, rest = first.partition(" ")
@@ -118,7 +118,7 @@ class Connection:
         size = 0
         while line := self._line():
             size += len(line)
-            if size > MAX_SNAPSHOT_BYTES:
+            if size > MAX_HEADER_BYTES:
                 message = "a response with too many headers"
                 raise ConnectionError(message)
             name, _, value = line.partition(":")
@@ -144,7 +144,7 @@ class Connection:
 
 
 def _address(host: str, port: int) -> tuple[str, int]:
-    """Take a host apart: ``name``, ``name:8000``, ``[::1]:8000``."""
+    """Split a host into name and port: ``name``, ``name:8000``, ``[::1]:8000``."""
     name, colon, digits = host.rpartition(":")
     if not colon or digits.endswith("]"):
         name, digits = host, ""
@@ -153,11 +153,11 @@ def _address(host: str, port: int) -> tuple[str, int]:
 
 def _length(text: str, base: int) -> int:
     try:
-        # Python reads more than digits: a sign, 1_000, and 0x10 for a chunk.
+        # Python accepts more than digits: a sign, 1_000, and 0x10 for a chunk.
         length = -1 if text.strip(DIGITS) else int(text, base)
     except ValueError:
         length = -1
     if not 0 <= length <= MAX_BODY_BYTES:
-        message = "a response of no sensible length"
+        message = "a response with an invalid length"
         raise ConnectionError(message)
     return length

@@ -1,6 +1,7 @@
-"""Connect to a server: resolve its name, open a socket, check its certificate.
+"""Sockets with deadlines: resolve, connect, check certificates, repeat what failed.
 
-Everything ends by a deadline, in ``time.monotonic()`` seconds. Whatever goes wrong is an OSError.
+Deadlines are in ``time.monotonic()`` seconds. Every failure below :class:`RetryingTransport` is an
+``OSError``.
 """
 
 from __future__ import annotations
@@ -8,45 +9,152 @@ from __future__ import annotations
 import os
 import socket
 import time
-from _thread import allocate_lock, start_new_thread  # threading brings more than both
+from _thread import allocate_lock, start_new_thread  # threading imports more than both
 from typing import TYPE_CHECKING, Any
+
+from flagstore.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
     from ssl import SSLContext
-    from typing import TypeVar
+    from typing import Protocol, TypeVar
 
     Result = TypeVar("Result")
 
+    class KeptConnection(Protocol):
+        """A connection that is kept from one exchange to the next."""
+
+        @property
+        def receiving(self) -> bool:
+            """Whether the last exchange has received anything."""
+
+        def is_open(self) -> bool:
+            """Return whether the connection can be used for another exchange."""
+
+        def close(self) -> None:
+            """Close the connection. Idempotent."""
+
+
 AMAZON = "Amazon's roots"
-"""Instead of a file of authorities: :mod:`flagstore.stores.amazon_roots`. Parsing these five takes
+"""In place of a file of authorities: :mod:`flagstore.stores.amazon_roots`. Parsing these five takes
 a thirtieth of the time of the system's 140."""
 UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
-"""OpenSSL's codes for a certificate whose issuer is not among those that are trusted."""
+"""OpenSSL's codes for a certificate whose issuer is not trusted."""
 READ_BYTES = 65_536
 MAX_LINE_BYTES = 65_536
 KNOWN_SHARE = 1 / 3
-"""Share of the time left that a look-up gets while addresses are known from before."""
+"""Share of the time left that a look-up gets if earlier addresses are known."""
+KEPT_SHARE = 0.4
+"""Share of the time left in which a kept connection has to send the first byte. The other end may
+have gone while Lambda froze the process, and a fresh connection needs time too."""
+FIRST_PAUSE_S = 0.02
+"""Mean pause before the second attempt; it doubles each time."""
+
+_contexts: dict[str, SSLContext] = {}
+_outside_amazon: set[str] = set()
+"""Servers that Amazon's roots do not vouch for, but the system's store does."""
+_addresses: dict[tuple[str, int], list[Any]] = {}
+_busy: dict[int, LockType] = {}
+"""Process id → held while a background task runs: a fork copies the lock, but not the thread."""
+
+
+class RetryingTransport:
+    """Base of the stores' transports. Not thread-safe: the cache takes turns."""
+
+    trust_remedy = ""
+    """What to check if the server's certificate is not trusted."""
+
+    def __init__(self, server: str) -> None:
+        """Name the server for messages; nothing is connected yet."""
+        self._server = server
+        self._connection: KeptConnection | None = None
+        self._pid = 0
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _repeat(
+        self, exchange: Callable[[float, float | None], tuple[Result, str]], deadline: float
+    ) -> Result:
+        """Return the result of an exchange, repeated while another attempt may help.
+
+        Args:
+            exchange: takes the deadline, and when a kept connection has to send its first byte;
+                returns the result and a problem that another attempt may solve, empty if there is
+                none. An OSError is such a problem, too.
+            deadline: for all attempts together.
+
+        Raises:
+            StoreUnavailableError: if none succeeded by the deadline.
+        """
+        attempt, earlier = 0, ""
+        while True:
+            first_byte_by = self._first_byte_by(deadline)
+            receiving = False
+            try:
+                result, problem = exchange(deadline, first_byte_by)
+                if not problem:
+                    return result
+                # If the last attempt is only too slow, the reason is in an earlier response.
+                earlier = f" (before that: {problem})"
+            except OSError as error:
+                connection = self._connection
+                receiving = (
+                    isinstance(error, TimeoutError)
+                    and connection is not None
+                    and connection.receiving
+                )
+                self.close()
+                problem = self._describe(error) + earlier
+                if first_byte_by is not None and time.monotonic() < deadline:
+                    continue  # the kept connection was dead: try a fresh one at once
+            pause = FIRST_PAUSE_S * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
+            if time.monotonic() + pause >= deadline:
+                message = f"{self._server}: {problem}"
+                raise StoreUnavailableError(message, receiving=receiving)
+            time.sleep(pause)
+            attempt += 1
+
+    def _first_byte_by(self, deadline: float) -> float | None:
+        """Return when a kept connection has to send its first byte; None without one."""
+        connection = self._connection
+        if connection is None:
+            return None
+        if self._pid != os.getpid() or not connection.is_open():  # the parent's, or a dead one
+            self.close()
+            return None
+        now = time.monotonic()
+        return now + KEPT_SHARE * (deadline - now)
+
+    def _describe(self, error: OSError) -> str:
+        """Describe an error that another attempt may not meet.
+
+        Raises:
+            StoreUnavailableError: for a certificate that is not trusted.
+        """
+        problem = f"{type(error).__name__}: {error}"
+        if type(error).__name__ != "SSLCertVerificationError":
+            return problem
+        message = f"{self._server}: {problem}; {self.trust_remedy}"
+        raise StoreUnavailableError(message) from error
 
 
 class Stream:
-    """A connected socket, on which exchanges of data take place one after the other."""
+    """A connected socket that carries one exchange after the other."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._deadline = self._first_byte_by = 0.0
         self._buffer, self._at = bytearray(), 0
         self.receiving = False
-        """Whether the current exchange has received anything yet."""
+        """Whether the current exchange has received anything."""
 
     def begin(self, deadline: float, first_byte_by: float | None = None) -> None:
-        """Begin an exchange.
-
-        Args:
-            deadline: when it has to be complete.
-            first_byte_by: when its first byte has to be here, if that is earlier.
-        """
+        """Begin an exchange, with an earlier deadline for the first byte of the response."""
         self._deadline = deadline
         self._first_byte_by = deadline if first_byte_by is None else first_byte_by
         self.receiving = False
@@ -58,7 +166,7 @@ class Stream:
 
     def line(self) -> bytes:
         """Return the next line, without its end."""
-        left(self._deadline)  # to take a flood of short lines apart also takes time
+        left(self._deadline)  # splitting a flood of short lines takes time, too
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE_BYTES:
                 message = "a line without an end"
@@ -69,7 +177,7 @@ class Stream:
         return data
 
     def exactly(self, size: int) -> bytes:
-        """Return so many of the next bytes."""
+        """Return the next *size* bytes."""
         end = min(self._at + size, len(self._buffer))
         parts = [bytes(memoryview(self._buffer)[self._at : end])]
         self._at = end
@@ -80,7 +188,7 @@ class Stream:
         return b"".join(parts)
 
     def is_drained(self) -> bool:
-        """Return whether all that was received has been returned."""
+        """Return whether everything that was received has been returned."""
         if self._at < len(self._buffer):
             return False
         self._buffer.clear()
@@ -100,6 +208,10 @@ class Stream:
             return type(error).__name__ == "SSLWantReadError"
         return False
 
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        self._socket.close()
+
     def _receive(self, size: int) -> bytes:
         self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
         data = self._socket.recv(size)
@@ -109,22 +221,34 @@ class Stream:
         self.receiving = True
         return data
 
-    def close(self) -> None:
-        """Close the connection. Idempotent."""
-        self._socket.close()
+
+def left(deadline: float) -> float:
+    """Return the seconds until a deadline.
+
+    Raises:
+        TimeoutError: if it has passed.
+    """
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        message = "out of time"
+        raise TimeoutError(message)
+    return seconds
+
+
+# -- connecting -----------------------------------------------------------------------------------
 
 
 def connect(
     name: str, port: int, deadline: float, *, tls: bool = False, ca_file: str = ""
 ) -> Stream:
-    """Connect to a server.
+    """Connect to a server; with TLS, check its name and certificate.
 
-    With TLS, its name and certificate are checked: against the authorities in *ca_file* and no
-    others if that is given, or else against Amazon's roots and, where another one has issued it,
-    the system's store, which also covers private endpoints, proxies and ``SSL_CERT_FILE``.
+    Trusted are the authorities in *ca_file* alone if it is given, else Amazon's and, if another
+    one has issued the certificate, the system's: that covers private endpoints, proxies and
+    ``SSL_CERT_FILE``.
 
     Raises:
-        OSError: there is no connection in time, or the certificate is not trusted
+        OSError: if there is no connection in time, or the certificate is not trusted
             (``ssl.SSLCertVerificationError``).
     """
     if not tls:
@@ -133,7 +257,7 @@ def connect(
         return Stream(_shake_hands(name, port, deadline, ca_file))
     try:
         return Stream(_shake_hands(name, port, deadline, AMAZON))
-    except OSError as error:  # without importing ssl, which the first connection does meanwhile
+    except OSError as error:  # ssl's own class would have to be imported before connecting
         if getattr(error, "verify_code", 0) not in UNKNOWN_ISSUER:
             raise
         secured = _shake_hands(name, port, deadline, "")
@@ -142,7 +266,7 @@ def connect(
 
 
 def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
-    """Return what certificates are checked with, made once per process.
+    """Return the context that certificates are checked with, made once per process.
 
     Args:
         ca_file: PEM file with the authorities to trust; empty for the system's store.
@@ -160,86 +284,10 @@ def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
     return _contexts[ca_file]
 
 
-def left(deadline: float) -> float:
-    """Return the seconds until a deadline.
-
-    Raises:
-        TimeoutError: if it has passed.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
-    return seconds
-
-
-def in_background(task: Callable[[], Result], deadline: float, name: str) -> Result:
-    """Run a task that has no deadline of its own in another thread, and wait for it.
-
-    There is at most one such thread: while a task hangs, no other is started.
-
-    Raises:
-        TimeoutError: if it is not done in time; it goes on nevertheless.
-    """
-    return _start(task, deadline, name)()
-
-
-def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
-    """Start a task in the background; return a function that waits for its result.
-
-    Raises:
-        OSError: if no thread can be started, or it is too late.
-    """
-    left(deadline)
-    busy = _busy
-    done = allocate_lock()
-    done.acquire()
-    results: list[Result] = []
-    errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            results.append(_alone(busy, task, deadline, name))
-        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
-            errors.append(error)
-        finally:
-            done.release()
-
-    def wait() -> Result:
-        if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            message = f"{name} took too long"
-            raise TimeoutError(message)
-        if errors:
-            raise errors[0]
-        return results[0]
-
-    try:
-        start_new_thread(run, ())
-    except RuntimeError as error:  # too many of them, or the interpreter is ending
-        message = f"{name}: {error}"
-        raise OSError(message) from error
-    return wait
-
-
-def _alone(busy: LockType, task: Callable[[], Result], deadline: float, name: str) -> Result:
-    """Run a task in the background while no other one runs.
-
-    The lock is this thread's: in the one that waits, a signal handler may raise between two lines.
-    """
-    if not busy.acquire(timeout=left(deadline)):
-        message = f"{name}: an earlier task in the background still hangs"
-        raise TimeoutError(message)
-    try:
-        return task()
-    finally:
-        busy.release()
-
-
 def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.socket:
-    """Connect with TLS, trusting one file of authorities, or the system's store."""
     context = _contexts.get(ca_file)
     if context is None and ca_file == AMAZON and (name, port) not in _addresses:
-        # The first connection: looking up the name and connecting is waiting, importing ssl is not.
+        # The first connection: import ssl while another thread waits for the name and the server.
         finish = _start(lambda: _dial(_look_up(name, port), deadline), deadline, name)
         context = prepare_tls(ca_file)
         connected = finish()
@@ -271,13 +319,13 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
 
 
 def _look_up(name: str, port: int) -> list[Any]:
-    """Return the addresses of a name, and remember them, also if nobody waits for them any more.
+    """Return the addresses of a name, and keep them, even if the caller has given up waiting.
 
     Raises:
-        OSError: if there are none, or it cannot be a name.
+        OSError: if there are none, or it is not a host name.
     """
     try:
-        # As bytes: for a text Python imports the rules for other alphabets.
+        # As bytes: for a string Python imports the rules for other alphabets.
         host = name.encode("ascii" if name.isascii() else "idna")
     except UnicodeError as error:
         message = f"{name!r} is not a host name"
@@ -289,8 +337,8 @@ def _look_up(name: str, port: int) -> list[Any]:
 def _dial(addresses: list[Any], deadline: float) -> socket.socket:
     """Connect to the first address that accepts.
 
-    Each has its share of the time that is left: one that swallows packets, as in a zone that is
-    lost, must not take that of the others. ``socket.create_connection`` gives each all of it.
+    Each gets its share of the time left, so that one in a lost zone, which swallows packets, leaves
+    some for the others. ``socket.create_connection`` gives each all of it.
     """
     for place, address in enumerate(addresses, 1):
         try:
@@ -315,17 +363,60 @@ def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of
     return made
 
 
-_contexts: dict[str, SSLContext] = {}
-_outside_amazon: set[str] = set()
-"""Names of servers whose certificate the system's store vouches for, and Amazon's roots do not."""
-_addresses: dict[tuple[str, int], list[Any]] = {}
-_busy = allocate_lock()
+# -- in the background ----------------------------------------------------------------------------
 
 
-def _after_fork() -> None:
-    global _busy  # noqa: PLW0603 - the parent's thread, which would release it, is not here
-    _busy = allocate_lock()
+def in_background(task: Callable[[], Result], deadline: float, name: str) -> Result:
+    """Run a task that has no deadline of its own in another thread, and wait for it.
+
+    There is at most one such thread: while a task hangs, no other is started.
+
+    Raises:
+        TimeoutError: if it is not done in time; it runs on nevertheless.
+    """
+    return _start(task, deadline, name)()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
+    """Start a task in the background; return a function that waits for its result.
+
+    Raises:
+        OSError: if no thread can be started, or it is too late.
+    """
+    left(deadline)
+    busy = _busy.setdefault(os.getpid(), allocate_lock())
+    done = allocate_lock()
+    done.acquire()
+    results: list[Result] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        # This thread, and not the one that waits, holds the lock: a signal handler cannot raise
+        # here between two lines.
+        try:
+            if not busy.acquire(timeout=left(deadline)):
+                message = f"{name}: an earlier task in the background still hangs"
+                raise TimeoutError(message)  # noqa: TRY301 - caught for the thread that waits
+            try:
+                results.append(task())
+            finally:
+                busy.release()
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            errors.append(error)
+        finally:
+            done.release()
+
+    def wait() -> Result:
+        if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            message = f"{name} took too long"
+            raise TimeoutError(message)
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    try:
+        start_new_thread(run, ())
+    except RuntimeError as error:  # too many threads, or the interpreter is ending
+        message = f"{name}: {error}"
+        raise OSError(message) from error
+    return wait

@@ -1,66 +1,204 @@
-"""Read from Redis: one round trip a read over a kept connection, standard library only.
+"""Read from Redis: one round trip per read over a kept connection, standard library only.
 
-redis-py would cost a cold start 106 ms, a command over a socket costs 12.
+redis-py costs a cold start 106 ms; RESP2 over a socket, as much of it as a reader needs, 12 ms.
+The names and fields below are shared with the writer. Everything of a source is below
+``flagstore:{<source>}:``. The braces are Redis' hash tag: in a cluster, all of it is in one slot,
+so that one script can change several keys at once.
+
+- a record is a hash, ``flagstore:{prod}:$snapshot:1`` for namespace ``prod:$snapshot``, key ``1``;
+- the keys of a namespace are the members of a sorted set, ``flagstore:{prod}:$snapshot``, all with
+  score 0, so that Redis keeps them in the order of their bytes;
+- in a hash, a whole number is in decimal, a string is ``s`` and its UTF-8, bytes follow a ``b``.
+
+Only data that flagstore does not read is stored otherwise: rows of LaunchDarkly and Split, where
+their SDKs read them, and documents, which are plain strings.
+
+Source of the protocol: Redis, "Redis serialization protocol specification".
 """
 
 from __future__ import annotations
 
 import os
+import re
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.keys import chunk_key
-from flagstore.stores.network import connect, prepare_tls
-from flagstore.stores.redis_layout import (
-    PORTS,
-    URL_SHAPE,
-    Address,
-    parse_url,
-    record_name,
-    to_record,
-    without_arguments,
-)
-from flagstore.stores.resp import Connection, ErrorReply
-from flagstore.stores.retrying import RetryingTransport
+from flagstore.keys import check_source, chunk_key
+from flagstore.stores.network import RetryingTransport, connect, prepare_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Protocol, TypeAlias
 
-    from flagstore.keys import Key, Record
-    from flagstore.stores.resp import Command, Reply
+    from flagstore.keys import Key, Record, Value
+    from flagstore.stores.network import Stream
+
+    Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
+    Command: TypeAlias = Sequence[str | bytes | int]
+
+    class Transport(Protocol):
+        """Calls commands of Redis."""
+
+        def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
+            """Return one reply per command, none of them an error.
+
+            Raises:
+                StoreUnavailableError: if there are none by the deadline.
+            """
+
+        def prepare(self) -> None:
+            """Import and build what a connection needs, without connecting."""
+
+        def close(self) -> None:
+            """Close the connection, if there is one. Idempotent."""
+
 
 CHUNKS_AT_ONCE = 8
-"""Chunks that one round trip asks for: 2.8 MB at most."""
-MENDED = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
-"""Errors that a repetition may mend: a server that starts, fails over or moves slots."""
+"""Chunks per round trip: 2.8 MB at most."""
+MAX_BULK_BYTES = 536_870_912
+"""Redis: no string is longer than 512 MB."""
+TRANSIENT = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
+"""Errors of a server that starts, fails over or moves slots: another attempt may succeed."""
 REMEDIES = {
     "NOAUTH": "put user and password into FLAGSTORE_REDIS_URL",
     "WRONGPASS": "check user and password in FLAGSTORE_REDIS_URL",
     "NOPERM": "give the user the reader's rights in docs/redis.md",
     "WRONGTYPE": "something else writes under flagstore:",
 }
+URL_SHAPE = (
+    "rediss://user:password@host:6379/0 (redis:// without TLS; user, port and database number are "
+    "optional; percent-encode special characters in a password; no options after '?': certificates "
+    "are always checked, and FLAGSTORE_REDIS_CA_FILE names an authority of your own)"
+)
+PORTS = range(1, 65_536)
+_URL = re.compile(
+    r"(?P<scheme>rediss?)://"
+    r"(?:(?P<user>[^:@/]*):(?P<password>.*)@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^][:/@?#\s]+)"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/(?P<database>[0-9]{0,4}))?",
+    re.ASCII,
+)
 
 
-class Transport(Protocol):
-    """Calls commands of Redis, before a deadline in ``time.monotonic()`` seconds."""
+# -- names, fields and URLs, shared with the writer -----------------------------------------------
 
-    def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Return one reply a command, none of them an error.
 
-        Raises:
-            StoreUnavailableError: if there are none in time.
-        """
+def index_name(namespace: str) -> str:
+    """Return the key of the sorted set that lists a namespace's keys.
 
-    def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
+    Raises:
+        ValueError: if the namespace is not ``<source>:<name>``, with a name without ``:``.
+    """
+    source, _, name = namespace.partition(":")
+    if not name or ":" in name:
+        message = f"{namespace!r} is not a namespace of a source"
+        raise ValueError(message)
+    return f"flagstore:{{{check_source(source)}}}:{name}"
 
-    def close(self) -> None:
-        """Close the connection, if there is one. Idempotent."""
+
+def record_name(key: Key) -> str:
+    """Return the key of the hash that holds a record; never that of a sorted set."""
+    return f"{index_name(key.namespace)}:{key.key}"
+
+
+def to_field(value: Value) -> bytes:
+    """Write one value so that its type can be restored."""
+    if isinstance(value, bytes):
+        return b"b" + value
+    return b"s" + value.encode() if isinstance(value, str) else b"%d" % value
+
+
+def from_field(data: bytes) -> Value:
+    """Read one value.
+
+    Raises:
+        ValueError: for bytes that :func:`to_field` never writes.
+    """
+    if data[:1] == b"s":
+        return data[1:].decode()
+    return data[1:] if data[:1] == b"b" else int(data)
+
+
+def to_record(fields: Sequence[bytes]) -> Record:
+    """Read a hash, given as alternating names and values; foreign fields are left out."""
+    record: Record = {}
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        try:
+            record[name.decode()] = from_field(value)
+        except ValueError:
+            continue
+    return record
+
+
+class Address(NamedTuple):
+    """A server and how to log in. Never logged: ``repr`` hides user and password."""
+
+    tls: bool
+    host: str
+    port: int
+    user: str
+    password: str
+    database: int
+
+    def __repr__(self) -> str:
+        return f"Address({self.place()})"
+
+    def place(self) -> str:
+        """Return host and port, for messages."""
+        return f"{self.host}:{self.port}"
+
+
+def parse_url(url: str) -> Address | None:
+    """Parse the URL of a server; None if it does not have :data:`URL_SHAPE`.
+
+    By hand: ``urllib.parse`` costs a cold start some milliseconds, and its errors quote the URL.
+    """
+    match = _URL.fullmatch(url)
+    port = int(match["port"] or 6379) if match else 0
+    if match is None or port not in PORTS:
+        return None
+    return Address(
+        tls=match["scheme"] == "rediss",
+        host=match["host"].strip("[]"),
+        port=port,
+        user=_unquote(match["user"] or ""),
+        password=_unquote(match["password"] or ""),
+        database=int(match["database"] or 0),
+    )
+
+
+def _unquote(text: str) -> str:
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
+
+    return unquote(text)
+
+
+def without_arguments(text: str) -> str:
+    """Return an error without the arguments that some quote: those of AUTH are a password."""
+    return text.partition(", with args")[0][:300]
+
+
+# -- the store ------------------------------------------------------------------------------------
+
+
+def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
+    """Return a reader of the server that the environment names.
+
+    Raises:
+        ConfigurationError: if ``FLAGSTORE_REDIS_URL`` is not the URL of a server; it is not quoted.
+    """
+    address = parse_url(environ.get("FLAGSTORE_REDIS_URL", ""))
+    if address is None:
+        message = f"set FLAGSTORE_REDIS_URL to {URL_SHAPE}"
+        raise ConfigurationError(message)
+    return RedisReader(SocketTransport(address, environ.get("FLAGSTORE_REDIS_CA_FILE", "")))
 
 
 class RedisReader:
-    """Reads records of one database. Every read asks the server that the URL names."""
+    """Reads records of one database: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -78,8 +216,7 @@ class RedisReader:
             numbers = range(first, first + CHUNKS_AT_ONCE)
             keys = (chunk_key(source, prefix, number) for number in numbers)
             asked = [("HGET", record_name(key), "body") for key in keys]
-            replies = self._transport.call(asked, deadline)
-            for reply in replies:
+            for reply in self._transport.call(asked, deadline):
                 if not isinstance(reply, bytes):
                     return
                 yield reply[1:]
@@ -93,43 +230,34 @@ class RedisReader:
         self._transport.close()
 
 
-def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
-    """Return a reader of the server that the environment names.
-
-    Raises:
-        ConfigurationError: if ``FLAGSTORE_REDIS_URL`` is no URL of a server; it is not quoted.
-    """
-    address = parse_url(environ.get("FLAGSTORE_REDIS_URL", ""))
-    if address is None:
-        message = f"set FLAGSTORE_REDIS_URL to {URL_SHAPE}"
-        raise ConfigurationError(message)
-    return RedisReader(SocketTransport(address, environ.get("FLAGSTORE_REDIS_CA_FILE", "")))
-
-
 class SocketTransport(RetryingTransport):
-    """Redis over a socket, on one kept connection."""
+    """Redis over one kept connection."""
 
     trust_remedy = (
         "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its authority is private"
     )
 
     def __init__(self, address: Address, ca_file: str = "") -> None:
-        """Connect to nothing yet.
+        """Name the server; nothing is connected yet.
 
         Args:
-            address: where the server is and how to log in.
-            ca_file: PEM file of the authorities to trust, and no others; by default Amazon's and
-                the system's.
+            address: the server and how to log in.
+            ca_file: PEM file of the only authorities to trust; by default Amazon's and the
+                system's.
         """
         super().__init__(f"Redis at {address.place()}")
         self._address = address
         self._ca_file = ca_file
         self._node = address
-        """Where to connect: in a cluster, the node that served the last call."""
+        """The node to connect to: in a cluster, the one that served the last call."""
         self._connection: Connection | None = None
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Call commands, again after what another attempt may improve on."""
+        """Call commands, repeatedly while another attempt may help.
+
+        Raises:
+            StoreUnavailableError: if none succeeded by the deadline, or the server refuses.
+        """
 
         def exchange(deadline: float, first_byte_by: float | None) -> tuple[list[Reply], str]:
             try:
@@ -158,12 +286,12 @@ class SocketTransport(RetryingTransport):
     def _once(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
     ) -> list[Reply]:
-        """Call commands; where a cluster says which other node has the key, there."""
+        """Call commands; if a cluster names another node, call them there."""
         replies = self._exchange(commands, deadline, first_byte_by)
         node = _moved(replies)
         if node:
             self.close()
-            # A cluster that does not know a node's name means the one that responded.
+            # An empty host means the node that responded.
             self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
             replies = self._exchange(commands, deadline, None)
         return replies
@@ -171,14 +299,14 @@ class SocketTransport(RetryingTransport):
     def _exchange(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
     ) -> list[Reply]:
-        """Send commands; on a fresh connection behind the log-in, which costs no round trip."""
+        """Send commands; a fresh connection logs in first, without a round trip of its own."""
         connection = self._connection or self._connect(deadline)
         try:
             return connection.exchange(commands, deadline, first_byte_by)
         except OSError:
             raise
         except BaseException:
-            # Also what a signal raises here: the next read would get the replies to this one.
+            # Also for an exception from a signal: the next read would get the replies to this one.
             self.close()
             raise
 
@@ -197,29 +325,25 @@ class SocketTransport(RetryingTransport):
         return self._connection
 
     def _login(self) -> list[Command]:
-        user, password, database = (
-            self._address.user,
-            self._address.password,
-            self._address.database,
-        )
+        address = self._address
         login: list[Command] = []
-        if password:
-            login.append(("AUTH", user, password) if user else ("AUTH", password))
-        if database:
-            login.append(("SELECT", database))
+        if address.password:
+            login.append(("AUTH", *filter(None, [address.user]), address.password))
+        if address.database:
+            login.append(("SELECT", address.database))
         return login
 
 
 def _problem(replies: Sequence[Reply]) -> str:
-    """Return the first error that another attempt may improve on; empty if there is none.
+    """Return the first error if another attempt may help; empty if there is none.
 
     Raises:
-        StoreUnavailableError: for an error that no other attempt improves on.
+        StoreUnavailableError: for an error that stays.
     """
     error = next((reply for reply in replies if isinstance(reply, ErrorReply)), "")
     code = error.partition(" ")[0]
     text = without_arguments(error)
-    if not code or code in MENDED or "max number of clients" in text:
+    if not code or code in TRANSIENT or "max number of clients" in text:
         return text
     remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
     message = f"Redis refused: {text}{remedy}"
@@ -234,3 +358,106 @@ def _moved(replies: Sequence[Reply]) -> tuple[str, int] | None:
             if port.isdecimal() and int(port) in PORTS:
                 return host, int(port)
     return None
+
+
+# -- the protocol ---------------------------------------------------------------------------------
+
+
+class ErrorReply(str):
+    """The reply to a command that the server refuses: ``CODE text``."""
+
+    __slots__ = ()
+
+
+class Connection:
+    """One connection to one server, which speaks RESP2."""
+
+    def __init__(self, stream: Stream, login: Sequence[Command] = ()) -> None:
+        self._stream = stream
+        self._login = login
+        """Sent before the first commands, and kept until it succeeds."""
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the last exchange has received anything."""
+        return self._stream.receiving
+
+    def is_open(self) -> bool:
+        """Return whether the connection can be used for another exchange."""
+        return self._stream.is_open()
+
+    def exchange(
+        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
+    ) -> list[Reply]:
+        """Send commands at once and return one reply each; if the log-in fails, its replies.
+
+        Raises:
+            OSError: if they are not complete by the deadline, or their first byte is not here by
+                *first_byte_by*; the connection cannot be used any more.
+        """
+        login = self._login
+        self._stream.begin(deadline, first_byte_by)
+        self._stream.send(b"".join(map(encode, (*login, *commands))))
+        replies = [self._reply() for _ in (*login, *commands)]
+        if not self._stream.is_drained():
+            raise _malformed(b"unexpected replies")
+        first = replies[: len(login)]
+        if any(isinstance(reply, ErrorReply) for reply in first):
+            return first
+        self._login = ()
+        return replies[len(login) :]
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        self._stream.close()
+
+    def _reply(self, *, nested: bool = False) -> Reply:
+        line = self._stream.line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return ErrorReply(rest.decode(errors="replace"))
+        number = _whole(rest)
+        if kind == b":":
+            return number
+        if kind == b"$" and number <= MAX_BULK_BYTES:
+            return self._bulk(number)
+        if kind == b"*" and not nested:
+            if number < 0:
+                return None
+            return [self._reply(nested=True) for _ in range(number)]
+        raise _malformed(line)
+
+    def _bulk(self, size: int) -> bytes | None:
+        if size < 0:
+            return None
+        data = self._stream.exactly(size)
+        if self._stream.exactly(2) != b"\r\n":
+            raise _malformed(b"a string without an end")
+        return data
+
+
+def encode(command: Command) -> bytes:
+    """Write one command."""
+    parts = [
+        part
+        if isinstance(part, bytes)
+        else part.encode()
+        if isinstance(part, str)
+        else b"%d" % part
+        for part in command
+    ]
+    lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
+    return b"".join(lines)
+
+
+def _whole(digits: bytes) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise _malformed(digits) from None
+
+
+def _malformed(data: bytes) -> OSError:
+    return OSError(f"not a response of Redis: {data[:40]!r}")

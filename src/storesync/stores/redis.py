@@ -1,6 +1,6 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Where records lie says :mod:`flagstore.stores.redis_layout`, where LaunchDarkly's rows lie
+Where records lie says :mod:`flagstore.stores.redis`, where LaunchDarkly's rows lie
 :mod:`storesync.stores.redis_rows`, and where Split's lie :mod:`storesync.stores.redis_plain`.
 Nothing outside of ``flagstore:{<source>}:`` is read or written, but for those rows; no command
 walks over the database.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
 from flagstore.keys import Key, SourceState
-from flagstore.stores.redis_layout import index_name, record_name, to_field, to_record
+from flagstore.stores.redis import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
 from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis

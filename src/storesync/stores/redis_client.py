@@ -21,7 +21,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from flagstore.stores.redis_layout import URL_SHAPE, index_name, parse_url, without_arguments
+from flagstore.stores.redis import URL_SHAPE, index_name, parse_url, without_arguments
 from storesync.errors import ConfigurationError, StoreError
 from storesync.observability import logger
 from storesync.stores.redis_scripts import PROBE, Script

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from flagstore.codec import dumps
 from flagstore.keys import Key, check_source
-from flagstore.stores.redis_layout import index_name, record_name
+from flagstore.stores.redis import index_name, record_name
 from storesync.split_rows import is_set
 from storesync.stores.base import Delete, Put
 

@@ -1,0 +1,291 @@
+"""Credentials for AWS, and requests signed with them (Signature Version 4).
+
+Keys come from the environment, where Lambda puts them, or from the endpoint of a container, which
+Lambda uses with SnapStart: keys in a snapshot would be old. For all other sources (profiles, SSO)
+there is boto3. It is imported for those alone: that takes longer than all else that a first flag
+needs. Requests are signed by hand; the tests compare with botocore's own signer.
+
+Source of the rules: AWS, "Create a signed AWS API request"; AWS SDKs and Tools Reference Guide,
+"Container credential provider".
+"""
+
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
+
+import hmac
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.errors import ConfigurationError, StoreUnavailableError
+from flagstore.stores.http import Connection
+from flagstore.stores.network import in_background
+
+ECS_HOST = "http://169.254.170.2"
+TRUSTED_HOSTS = {
+    "127.0.0.1",
+    "localhost",
+    "[::1]",
+    "169.254.170.2",
+    "169.254.170.23",
+    "[fd00:ec2::23]",
+}
+"""Hosts that may be asked without TLS: this machine, and those of ECS and EKS."""
+EARLY_S = 300
+"""Keys are fetched this long before the old ones expire."""
+BOTO_TIMEOUTS_S = (0.2, 0.45, 0.95, 1.9)
+"""Time-outs of boto3's clients: the first is in time for a refresh, the last for a first load."""
+OK = 200
+
+
+class Credentials(NamedTuple):
+    """Keys to sign requests with. Never logged: ``repr`` hides the secrets."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.access_key[:4]}…)"
+
+
+if TYPE_CHECKING:
+    # Not made at run time: it would cost a cold start a fifth of a millisecond.
+    from typing import Protocol
+
+    class CredentialSource(Protocol):
+        """A source of keys."""
+
+        def current(self, deadline: float) -> Credentials:
+            """Return keys that are valid now; ``deadline`` in ``time.monotonic()`` seconds.
+
+            Raises:
+                StoreUnavailableError: if there are none.
+            """
+
+        def refused(self) -> bool:
+            """Drop the keys, which AWS has refused; return whether there may be others."""
+
+
+def find(environ: Mapping[str, str]) -> "CredentialSource | None":
+    """Return the source of keys that the environment names; None if only boto3 may know one."""
+    if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
+        return EnvironmentKeys(environ)
+    uri = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
+    relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
+    if relative:
+        uri = ECS_HOST + relative
+    scheme, _, rest = uri.partition("://")
+    host = rest.partition("/")[0]
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if scheme == "https" or (scheme == "http" and name in TRUSTED_HOSTS):
+        return ContainerKeys(uri, environ)
+    return None
+
+
+class EnvironmentKeys:
+    """Keys in the environment, read at every call: they may be rotated under a long process."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def current(self, deadline: float) -> Credentials:
+        """Return the keys as they are now."""
+        del deadline
+        return Credentials(
+            self._environ["AWS_ACCESS_KEY_ID"],
+            self._environ["AWS_SECRET_ACCESS_KEY"],
+            self._environ.get("AWS_SESSION_TOKEN", ""),
+        )
+
+    def refused(self) -> bool:
+        """Have no others."""
+        return False
+
+
+class ContainerKeys:
+    """Keys of a container's endpoint, kept until shortly before they expire."""
+
+    def __init__(
+        self, uri: str, environ: Mapping[str, str], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._uri = uri
+        self._environ = environ
+        self._clock = clock
+        self._kept: Credentials | None = None
+        self._expires = ""
+
+    def current(self, deadline: float) -> Credentials:
+        """Return the kept keys, or fetch others; if that fails, the kept ones serve to their end.
+
+        Raises:
+            StoreUnavailableError: if there are none.
+        """
+        if self._kept is not None and self._expires > self._utc(EARLY_S):
+            return self._kept
+        try:
+            self._fetch(deadline)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if self._kept is None or self._expires <= self._utc(0):
+                # The address is not a secret; the response may hold one.
+                message = f"no keys from {self._uri}: {type(error).__name__}"
+                raise StoreUnavailableError(message) from error
+        if self._kept is None:
+            message = f"no keys from {self._uri}"
+            raise StoreUnavailableError(message)
+        return self._kept
+
+    def refused(self) -> bool:
+        """Drop the keys: a snapshot, or a wrong clock, may have kept them for too long."""
+        had, self._kept = self._kept is not None, None
+        return had
+
+    def _fetch(self, deadline: float) -> None:
+        scheme, _, rest = self._uri.partition("://")
+        host, _, path = rest.partition("/")
+        connection = Connection(scheme, host, deadline)
+        try:
+            authorization = self._authorization()
+            status, body = connection.request("GET", f"/{path}", authorization, b"", deadline)
+        finally:
+            connection.close()
+        if status != OK:
+            message = f"HTTP {status}"
+            raise OSError(message)
+        response = json.loads(body)
+        keys = Credentials(
+            str(response["AccessKeyId"]), str(response["SecretAccessKey"]), str(response["Token"])
+        )
+        self._expires, self._kept = str(response["Expiration"]), keys
+
+    def _authorization(self) -> dict[str, str]:
+        token = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+        file = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "")
+        if file:
+            with open(file, encoding="utf-8") as opened:  # noqa: PTH123 - pathlib costs 6 ms
+                token = opened.read().strip()
+        return {"Authorization": token} if token else {}
+
+    def _utc(self, later_s: float) -> str:
+        """Return a moment in the format of ``Expiration``, which sorts in the order of time."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + later_s))
+
+
+def sign(  # noqa: PLR0913 - the parts of a request, keyword-only
+    credentials: Credentials,
+    *,
+    region: str,
+    service: str,
+    host: str,
+    timestamp: str,
+    headers: Mapping[str, str],
+    body: bytes,
+) -> dict[str, str]:
+    """Return the headers of a signed ``POST /``, the given ones among them.
+
+    ``timestamp`` is UTC as ``YYYYMMDDTHHMMSSZ``; names of headers are given in lower case.
+    """
+    signed = {**headers, "host": host, "x-amz-date": timestamp}
+    if credentials.token:
+        signed["x-amz-security-token"] = credentials.token
+    names = ";".join(sorted(signed))
+    lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
+    canonical = f"POST\n/\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
+    scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
+    digest = sha256(canonical.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{digest}"
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in (*scope.split("/"), text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signed["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+        f"SignedHeaders={names}, Signature={key.hex()}"
+    )
+    return signed
+
+
+class BotoTransport:
+    """DynamoDB through boto3, for credentials that only boto3 finds."""
+
+    def __init__(self) -> None:
+        self._clients: dict[float, Any] = {}
+        """By time-out, which botocore sets for a client and not for a call."""
+        self._session: Any = None
+        self._pid = 0
+
+    def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """Call one operation, twice if there is time.
+
+        Raises:
+            StoreUnavailableError: if there is no response in time.
+            ConfigurationError: if boto3 is not installed.
+        """
+        method = {"GetItem": "get_item", "Query": "query"}[operation]
+        failures: tuple[type[Exception], ...] = (OSError, *_boto_exceptions())
+        again = True
+        while True:
+            call = partial(self._call, method, payload, deadline)
+            try:
+                # botocore has no deadline for looking up credentials and names.
+                response: dict[str, Any] = in_background(call, deadline, operation)
+            except failures as error:
+                if again and deadline - time.monotonic() >= BOTO_TIMEOUTS_S[0]:
+                    again = False
+                    continue
+                message = f"{operation} through boto3: {first_line(str(error))}"
+                raise StoreUnavailableError(message) from error
+            return response
+
+    def prepare(self) -> None:
+        """Make a client, in the time of a first load."""
+        _boto_exceptions()
+        deadline = time.monotonic() + BOTO_TIMEOUTS_S[-1]
+        in_background(partial(self._client, deadline), deadline, "a client of boto3")
+
+    def close(self) -> None:
+        """Drop the clients with their connections; the next call makes others."""
+        self._clients, self._session = {}, None
+
+    def _call(self, method: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        response: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
+        return response
+
+    def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        left_s = deadline - time.monotonic()
+        if self._pid != os.getpid():  # parent and child would read each other's responses
+            self.close()
+            self._pid = os.getpid()
+        in_time = [seconds for seconds in BOTO_TIMEOUTS_S if seconds <= left_s]
+        seconds = in_time[-1] if in_time else BOTO_TIMEOUTS_S[0]
+        if seconds not in self._clients:
+            self._clients[seconds] = self._make(seconds)
+        return self._clients[seconds]
+
+    def _make(self, seconds: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        import boto3  # noqa: PLC0415 - heavy, and rarely needed
+        from botocore.config import Config  # noqa: PLC0415
+
+        if self._session is None:  # it looks for credentials, and keeps them for all clients
+            self._session = boto3.Session()
+        config = Config(
+            connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
+        )
+        return self._session.client("dynamodb", config=config)
+
+
+def _boto_exceptions() -> tuple[type[Exception], ...]:
+    try:
+        import boto3  # noqa: F401, PLC0415 - heavy, and rarely needed
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    except ImportError as error:
+        message = "no AWS keys in the environment; install boto3 for other credentials"
+        raise ConfigurationError(message) from error
+    return BotoCoreError, ClientError
+
+
+def first_line(text: str) -> str:
+    """Return the first line of an AWS message: about a signature, others hold the session token."""
+    return text.partition("\n")[0][:500]
