@@ -225,9 +225,7 @@ def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: st
     """A typed error that names the file and what it may hold."""
     path = tmp_path / "flags.json"
     path.write_text(text)
-    with pytest.raises(
-        CorruptSnapshotError, match=r"flags\.json is not a document that flagstore knows"
-    ):
+    with pytest.raises(CorruptSnapshotError, match=r"flags\.json is not a document that"):
         client(path, clock).keys()
 
 
