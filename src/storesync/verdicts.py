@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, EngineConfig
+from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, EngineConfig, MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,6 @@ def verdicts(provider: str, items: Items) -> Verdict:
 
 def _launchdarkly(items: Items) -> Verdict:
     from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415 - one of four
-    from flagstore.evaluation.launchdarkly_fields import MalformedError  # noqa: PLC0415
 
     engine = LaunchDarklyEngine(items)
 

@@ -39,8 +39,6 @@ OURS = {
     "flagstore.evaluation",
     "flagstore.evaluation.base",
     "flagstore.evaluation.launchdarkly",
-    "flagstore.evaluation.launchdarkly_context",
-    "flagstore.evaluation.launchdarkly_fields",
     "flagstore.evaluation.launchdarkly_flags",
     "flagstore.flags",
     "flagstore.keys",

@@ -44,6 +44,8 @@ class Tally:
     """How often the reference said why: ``default``, ``fallthrough`` and the provider's others."""
     excluded: Counter[str] = field(default_factory=Counter)
     """Cases that were left out, by the name of the predicate that said so."""
+    malformed: Counter[str] = field(default_factory=Counter)
+    """Cases with a flag that our engine refuses and the reference does not, by the damage."""
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
@@ -52,6 +54,7 @@ class Tally:
             "reached": dict(self.reached),
             "outcomes": dict(self.outcomes),
             "excluded": dict(self.excluded),
+            "malformed": dict(self.malformed),
         }
 
 

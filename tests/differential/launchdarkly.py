@@ -197,6 +197,46 @@ def is_unbounded_segment() -> bool:
     return reached_unbounded
 
 
+def damage(key: str, flags: dict[str, Any], segments: dict[str, Any]) -> str:
+    """Return what our engine refuses in a flag, or in what it leads to, and the SDK does not."""
+    pending, seen = [("flag", key)], set()
+    while pending:
+        kind, name = pending.pop()
+        item = (flags if kind == "flag" else segments).get(name)
+        if (kind, name) in seen or item is None:
+            continue
+        seen.add((kind, name))
+        places: list[tuple[Any, Any]] = []
+        _walk(item, places)
+        for holder, field in places:
+            if isinstance(holder, dict):
+                found = _damage(holder, field)
+                if found:
+                    return found
+                pending += [
+                    ("flag" if field == "key" else "segment", n) for n in _names(holder, field)
+                ]
+    return ""
+
+
+def _damage(holder: dict[str, Any], field: str) -> str:
+    value = holder[field]
+    if field == "weight" and isinstance(value, int) and not 0 <= value <= 100_000:
+        return "a weight outside 0 to 100,000"
+    compared = field == "values" and str(holder.get("op")).startswith(("less", "greater"))
+    values = value if compared and isinstance(value, list) else []
+    beyond = any(isinstance(one, int) and abs(one) > sys.float_info.max for one in values)
+    return "a number beyond all floats" if beyond else ""
+
+
+def _names(holder: dict[str, Any], field: str) -> list[str]:
+    """Return the flags or segments that are named here."""
+    value = holder[field]
+    if field == "values" and holder.get("op") == "segmentMatch" and isinstance(value, list):
+        return [name for name in value if isinstance(name, str)]
+    return [value] if field == "key" and isinstance(value, str) else []
+
+
 def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate all flags of a set for all contexts on both sides."""
     global reached_unbounded  # noqa: PLW0603 - see watch
@@ -217,6 +257,11 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
                 continue
             tally.outcomes[name_of(expected)] += 1
             response = evaluate(ours, key, given, fault)
+            if response != expected and response[2].get("errorKind") == "MALFORMED_FLAG":
+                found = damage(key, *faulty)
+                if found:
+                    tally.malformed[found] += 1
+                    continue
             if response == expected or fault is not NONE:
                 yield key, expected, response
             else:
@@ -225,16 +270,20 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
 
 
 def differs(case: dict[str, Any]) -> bool:
-    """Return whether both sides say different things of a case."""
+    """Return whether the two sides disagree on a case."""
     global reached_unbounded  # noqa: PLW0603 - see watch
     reached_unbounded = False
+    key, sections = case["key"], (case["flags"], case["segments"])
     try:
-        STORE.fill(case["flags"], case["segments"])
-        expected = theirs(case["key"], official(case["given"]))
-        ours = engine(Set(case["flags"], case["segments"]), EngineConfig(now=float, random=float))
-        return not reached_unbounded and evaluate(ours, case["key"], case["given"]) != expected
+        STORE.fill(*sections)
+        expected = theirs(key, official(case["given"]))
+        ours = engine(Set(*sections), EngineConfig(now=float, random=float))
+        response = evaluate(ours, key, case["given"])
     except (KeyError, TypeError, AttributeError):
         return False  # not a case any more
+    if response[2].get("errorKind") == "MALFORMED_FLAG" and damage(key, *sections):
+        return False
+    return not reached_unbounded and response != expected
 
 
 SMALLEST: list[Any] = []

@@ -1,4 +1,4 @@
-"""LaunchDarkly's engine: what neither its suites nor the comparison with its SDK get to."""
+"""LaunchDarkly's engine: promises beyond its SDK's suites and the differential campaign."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ from flagstore.evaluation.launchdarkly import engine
 if TYPE_CHECKING:
     from flagstore.evaluation.launchdarkly import LaunchDarklyEngine
 
-SETTINGS = EngineConfig(now=float, random=float)
+CONFIG = EngineConfig(now=float, random=float)
+ADA = {"key": "a"}
 
 
 class Items:
-    """A flag set that says what was asked for; an item that is an error is raised."""
+    """A flag set in memory that records reads; an item that is an error is raised."""
 
     meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
 
@@ -73,69 +74,69 @@ def clause(attribute: str, operator: str, *values: Any, **fields: Any) -> dict[s
     return {"attribute": attribute, "op": operator, "values": [*values]} | fields
 
 
+def needs(key: str) -> dict[str, Any]:
+    """Return the field with one prerequisite."""
+    return {"prerequisites": [{"key": key, "variation": 0}]}
+
+
+def rollout(*weights: int) -> dict[str, Any]:
+    """Return a rollout."""
+    shares = [{"variation": at, "weight": weight} for at, weight in enumerate(weights)]
+    return {"rollout": {"variations": shares}}
+
+
 IN_SEGMENT = rule(clause("", "segmentMatch", "segment"))
+BIG = {"key": "segment", "version": 1, "unbounded": True, "generation": 1}
 
 
 def over(*flags: dict[str, Any], **segments: Any) -> LaunchDarklyEngine:
     """Return an engine over flags and segments."""
-    return engine(Items({made["key"]: made for made in flags}, segments), SETTINGS)
+    return engine(Items({made["key"]: made for made in flags}, segments), CONFIG)
 
 
 def evaluate(made: dict[str, Any], given: dict[str, Any], **segments: Any) -> Evaluation:
-    """Return the outcome of one flag for one context."""
+    """Evaluate one flag for one context."""
     ours = over(made, **segments)
     return ours.evaluate(made["key"], ours.context(given))
 
 
 class TestContexts:
     @pytest.mark.parametrize(
-        "given",
+        ("given", "error"),
         [
-            {},
-            {"key": None},
-            {"key": ""},
-            {"kind": "user", "name": "Anna"},
-            {"key": "", "targetingKey": "a"},
-            {"kind": "multi", "user": {"name": "Anna"}},
+            ({}, KEY_MISSING),
+            ({"key": None}, KEY_MISSING),
+            ({"key": ""}, KEY_MISSING),
+            ({"kind": "user", "name": "Anna"}, KEY_MISSING),
+            ({"key": "", "targetingKey": "a"}, KEY_MISSING),
+            ({"kind": "multi", "user": {"name": "Anna"}}, KEY_MISSING),
+            ({"key": 5.5}, CONTEXT_INVALID),
+            ({"key": "a", "kind": 5}, CONTEXT_INVALID),
+            ({"key": "a", "kind": ""}, CONTEXT_INVALID),
+            ({"key": "a", "kind": "kind"}, CONTEXT_INVALID),
+            ({"key": "a", "kind": "a b"}, CONTEXT_INVALID),
+            ({"key": "a", "kind": "é"}, CONTEXT_INVALID),
+            ({"key": "a", "name": 5}, CONTEXT_INVALID),
+            ({"key": "a", "anonymous": None}, CONTEXT_INVALID),
+            ({"key": "a", "anonymous": "yes"}, CONTEXT_INVALID),
+            ({"key": "a", "": 1}, CONTEXT_INVALID),
+            ({"key": "a", "_meta": []}, CONTEXT_INVALID),
+            ({"key": "a", "_meta": {"privateAttributes": "name"}}, CONTEXT_INVALID),
+            ({"key": "a", "_meta": {"privateAttributes": [5]}}, CONTEXT_INVALID),
+            ({"kind": "multi"}, CONTEXT_INVALID),
+            ({"kind": "multi", "user": "a"}, CONTEXT_INVALID),
+            ({"kind": "multi", "user": ADA, "org": {"key": "b", "kind": "user"}}, CONTEXT_INVALID),
+            ({"kind": "multi", "user": {"key": "a", "kind": "multi"}}, CONTEXT_INVALID),
+            ({"kind": "multi", "kind ": ADA}, CONTEXT_INVALID),
+            (5, CONTEXT_INVALID),
+            (None, CONTEXT_INVALID),
         ],
     )
-    def test_a_key_is_needed(self, given: dict[str, Any]) -> None:
-        """A context without a key is told apart from one that is malformed otherwise."""
+    def test_invalid_context(self, given: Any, error: str) -> None:
+        """A context that the SDK rejects raises, with a missing key as an error of its own."""
         with pytest.raises(ContextError) as caught:
             over().context(given)
-        assert caught.value.args[0] == KEY_MISSING
-        assert caught.value.args[1]
-
-    @pytest.mark.parametrize(
-        "given",
-        [
-            {"key": 5.5},
-            {"key": "a", "kind": 5},
-            {"key": "a", "kind": ""},
-            {"key": "a", "kind": "kind"},
-            {"key": "a", "kind": "a b"},
-            {"key": "a", "kind": "é"},
-            {"key": "a", "name": 5},
-            {"key": "a", "anonymous": None},
-            {"key": "a", "anonymous": "yes"},
-            {"key": "a", "": 1},
-            {"key": "a", "_meta": []},
-            {"key": "a", "_meta": {"privateAttributes": "name"}},
-            {"key": "a", "_meta": {"privateAttributes": [5]}},
-            {"kind": "multi"},
-            {"kind": "multi", "user": "a"},
-            {"kind": "multi", "user": {"key": "a"}, "org": {"key": "b", "kind": "user"}},
-            {"kind": "multi", "user": {"key": "a", "kind": "multi"}},
-            {"kind": "multi", "kind ": {"key": "a"}},
-            5,
-            None,
-        ],
-    )
-    def test_what_cannot_be_a_context_is_refused(self, given: Any) -> None:
-        """A context that the SDK holds for invalid is an error, with a text."""
-        with pytest.raises(ContextError) as caught:
-            over().context(given)
-        assert caught.value.args[0] == CONTEXT_INVALID
+        assert caught.value.args[0] == error
         assert caught.value.args[1]
 
     @pytest.mark.parametrize(
@@ -150,24 +151,23 @@ class TestContexts:
             {"kind": "multi", "user": {"targetingKey": "a"}, "org": {"key": "b"}},
         ],
     )
-    def test_ways_to_say_the_key_of_a_user(self, given: dict[str, Any]) -> None:
-        """Without a kind it is a user; the key may have OpenFeature's names."""
+    def test_names_of_the_key(self, given: dict[str, Any]) -> None:
+        """A context without a kind is a user; the key may have OpenFeature's names."""
         made = flag(targets=[{"variation": 1, "values": ["a"]}])
         before = copy.deepcopy(given)
         assert evaluate(made, given).reason == TARGET_MATCH
         assert given == before
 
     def test_custom_attributes_of_a_user_without_kind(self) -> None:
-        """What LaunchDarkly's old users had in ``custom`` counts, behind what stands beside it."""
+        """``custom`` of LaunchDarkly's old users adds attributes, and overrides none."""
         made = flag(rules=[rule(clause("plan", "in", "pro"))])
-        assert evaluate(made, {"key": "a", "custom": {"plan": "pro"}}).reason == RULE_MATCH
-        given = {"key": "a", "plan": "free", "custom": {"plan": "pro"}}
-        assert evaluate(made, given).reason == FALLTHROUGH
-        given = {"kind": "user", "key": "a", "custom": {"plan": "pro"}}
-        assert evaluate(made, given).reason == FALLTHROUGH
+        custom = {"custom": {"plan": "pro"}}
+        assert evaluate(made, {"key": "a", **custom}).reason == RULE_MATCH
+        assert evaluate(made, {"key": "a", "plan": "free", **custom}).reason == FALLTHROUGH
+        assert evaluate(made, {"kind": "user", "key": "a", **custom}).reason == FALLTHROUGH
 
-    def test_a_context_does_not_follow_its_mapping(self) -> None:
-        """Attributes that are set later belong to a later context."""
+    def test_context_is_independent_of_its_mapping(self) -> None:
+        """Attributes that are set later do not change a context."""
         ours = over(flag(rules=[rule(clause("plan", "in", "pro"))]))
         given = {"key": "a", "plan": "pro"}
         context = ours.context(given)
@@ -175,68 +175,39 @@ class TestContexts:
         assert ours.evaluate("flag", context).reason == RULE_MATCH
 
 
-class TestOutcomes:
-    def test_ids_say_what_decided(self) -> None:
-        """Rule, index, variation and version are those of the flag."""
+class TestResults:
+    def test_rule_match(self) -> None:
+        """The result names the rule, its index, the variation and the flag's version."""
         made = flag(rules=[rule(clause("plan", "in", "free")), rule(id="second")])
         expected = Evaluation("b", 1, RULE_MATCH, "", "second", 1, None, 7)
-        assert evaluate(made, {"key": "a"}) == expected
+        assert evaluate(made, ADA) == expected
 
-    def test_off_without_a_variation_is_the_callers_default(self) -> None:
-        """Neither an error nor a null."""
-        assert evaluate(flag(on=False, offVariation=None), {"key": "a"}) == Evaluation(
-            ABSENT, None, OFF, version=7
-        )
+    def test_off_without_a_variation(self) -> None:
+        """The caller's default is the result: neither an error nor null."""
+        expected = Evaluation(ABSENT, None, OFF, version=7)
+        assert evaluate(flag(on=False, offVariation=None), ADA) == expected
 
     def test_null_is_a_value(self) -> None:
         """A variation may be null."""
-        outcome = evaluate(flag(variations=[None]), {"key": "a"})
-        assert outcome.value is None
-        assert outcome.variant == 0
+        assert evaluate(flag(variations=[None]), ADA)[:2] == (None, 0)
 
-    @pytest.mark.parametrize("operator", ["lessThan", "greaterThanOrEqual"])
-    def test_a_number_beyond_all_floats_is_an_error_where_it_is_compared(
-        self, operator: str
-    ) -> None:
-        """As in the SDK: what is decided before, or compares no numbers, is decided."""
-        first = rule(clause("plan", "in", "pro"), id="first")
-        made = flag(rules=[first, rule(clause("n", operator, 1, 10**309))])
-        near = 0 if operator == "lessThan" else 2
-        assert evaluate(made, {"key": "a", "n": 0, "plan": "pro"}).rule == "first"
-        assert evaluate(made, {"key": "a"}).reason == FALLTHROUGH
-        assert evaluate(made, {"key": "a", "n": "0"}).reason == FALLTHROUGH
-        assert evaluate(made, {"key": "a", "n": near}).reason == RULE_MATCH
-        assert evaluate(made, {"key": "a", "n": 1.5 - near}).error == EXCEPTION
-
-    def test_a_weight_beyond_all_floats_is_an_error_where_it_is_added(self) -> None:
-        """As in the SDK: whoever is in a share before it has that."""
-        shares = [{"variation": 1, "weight": 50_000}, {"variation": 2, "weight": 10**400}]
-        made = flag(fallthrough={"rollout": {"variations": shares}})
-        found = {evaluate(made, {"key": f"user-{n}"})[:4] for n in range(50)}
-        assert found == {("b", 1, FALLTHROUGH, ""), (ABSENT, None, ERROR, EXCEPTION)}
-        segment = {"key": "segment", "version": 1, "rules": [{"clauses": [], "weight": 10**400}]}
-        made = flag(rules=[rule(clause("plan", "in", "pro"), id="first"), IN_SEGMENT])
-        given = {"key": "a", "plan": "pro"}
-        assert evaluate(made, given, segment=segment).rule == "first"
-        assert evaluate(made, {"key": "a"}, segment=segment).error == EXCEPTION
-
-    def test_a_prerequisite_that_fails_is_named(self) -> None:
+    def test_failed_prerequisite(self) -> None:
         """The rule is the prerequisite's key."""
         ours = over(flag(prerequisites=[{"key": "other", "variation": 1}]), flag("other"))
-        outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Evaluation("c", 2, PREREQUISITE_FAILED, rule="other", version=7)
+        expected = Evaluation("c", 2, PREREQUISITE_FAILED, rule="other", version=7)
+        assert ours.evaluate("flag", ours.context(ADA)) == expected
 
-    def test_the_same_outcome_is_given_again(self) -> None:
-        """Outcomes are made once: values are shared, and whoever gives them away copies them."""
+    def test_results_are_shared(self) -> None:
+        """Results are made once: callers that hand out values copy them."""
         ours = over(flag(variations=[{"list": [1]}]))
-        context = ours.context({"key": "a"})
+        context = ours.context(ADA)
         assert ours.evaluate("flag", context) is ours.evaluate("flag", context)
 
-    def test_no_such_flag(self) -> None:
-        """An unknown flag, or one that was deleted, is not found; nor is it kept."""
+    def test_unknown_flag(self) -> None:
+        """An unknown or deleted flag is not found, and is looked up again the next time."""
         items = Items({"gone": {"version": 8, "deleted": True}})
-        ours = engine(items, SETTINGS)
-        context = ours.context({"key": "a"})
+        ours = engine(items, CONFIG)
+        context = ours.context(ADA)
         for key in ("gone", "none"):
             assert ours.evaluate(key, context).error == FLAG_NOT_FOUND
         items.sections["flags"]["none"] = flag("none")
@@ -255,26 +226,34 @@ class TestErrors:
             flag(rules=[{"id": "rule"}]),
             flag(targets=[{"variation": 0, "values": [5]}]),
             flag(fallthrough={"rollout": {"variations": [{"variation": 0}]}}),
+            flag(fallthrough=rollout(50_000, 10**400)),
+            flag(fallthrough=rollout(-1, 100_000)),
             flag(rules=[rule(clause("date", "before", 10**400))]),
+            flag(rules=[rule(clause("n", "lessThan", 10**309))]),
         ],
     )
-    def test_a_damaged_flag_is_an_outcome(self, made: Any) -> None:
-        """What the SDK refuses to take is MALFORMED_FLAG, with the version if there is one."""
-        ours = engine(Items({"flag": made}), SETTINGS)
+    def test_malformed_flag(self, made: Any) -> None:
+        """The result is MALFORMED_FLAG, with the flag's version if it has one."""
+        ours = engine(Items({"flag": made}), CONFIG)
         version = made.get("version") if isinstance(made, dict) else None
         version = version if isinstance(version, int) else None
         expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=version)
-        assert ours.evaluate("flag", ours.context({"key": "a"})) == expected
+        assert ours.evaluate("flag", ours.context(ADA)) == expected
 
-    def test_a_damaged_prerequisite_is_an_error_too(self) -> None:
-        """It is not taken for one that failed."""
-        needs = [{"key": "other", "variation": 0}]
-        ours = over(flag(prerequisites=needs), flag("other", variations={}))
-        outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=7)
+    def test_malformed_prerequisite(self) -> None:
+        """A malformed prerequisite is an error, not a prerequisite that failed."""
+        ours = over(flag(**needs("other")), flag("other", variations={}))
+        expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=7)
+        assert ours.evaluate("flag", ours.context(ADA)) == expected
 
-    def test_a_fault_is_an_outcome_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Nothing escapes; the log says where it was, and quotes no value of the context."""
+    def test_number_beyond_all_floats_in_a_context(self) -> None:
+        """The comparison fails as in the SDK; a flag that does not compare it is fine."""
+        made = flag(rules=[rule(clause("n", "lessThan", 1))])
+        assert evaluate(made, {"key": "a", "n": 10**309}).error == EXCEPTION
+        assert evaluate(made, {"key": "a", "m": 10**309}).reason == FALLTHROUGH
+
+    def test_exception_in_an_evaluation(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The caller gets a result; the log has the traceback, and no value of the context."""
 
         class Odd(str):
             __slots__ = ()
@@ -284,117 +263,113 @@ class TestErrors:
 
         made = flag(rules=[rule(clause("email", "startsWith", "a"))])
         with caplog.at_level(logging.ERROR, "flagstore"):
-            outcome = evaluate(made, {"key": "a", "email": Odd("secret@example.com")})
-        assert outcome == Evaluation(reason=ERROR, error=EXCEPTION, version=7)
+            found = evaluate(made, {"key": "a", "email": Odd("secret@example.com")})
+        assert found == Evaluation(reason=ERROR, error=EXCEPTION, version=7)
         assert "'flag' was not evaluated: ValueError" in caplog.text
         assert "startswith" in caplog.text
         assert "secret" not in caplog.text
 
     @pytest.mark.parametrize("context", [None, 5])
-    def test_no_context_at_all(self, context: Any) -> None:
-        """What this engine did not make as a context is an outcome as well."""
+    def test_context_of_another_type(self, context: Any) -> None:
+        """A context that this engine did not make is an error in the result."""
         ours = over(flag(targets=[{"variation": 1, "values": ["a"]}]))
         assert ours.evaluate("flag", context).error == EXCEPTION
 
-    def test_a_flag_that_cannot_be_read(self) -> None:
-        """A body that is corrupt is no segment's fault."""
-        ours = engine(Items({"flag": CorruptSnapshotError("a block")}), SETTINGS)
-        assert ours.evaluate("flag", ours.context({"key": "a"})).error == NOT_LOADED
+    def test_unreadable_flag(self) -> None:
+        """A corrupt block is NOT_LOADED, not the fault of a segment."""
+        ours = engine(Items({"flag": CorruptSnapshotError("a block")}), CONFIG)
+        assert ours.evaluate("flag", ours.context(ADA)).error == NOT_LOADED
 
 
 class TestSegments:
-    def test_a_large_segment_that_cannot_be_read_now(self) -> None:
+    def test_unavailable_large_segment(self) -> None:
         """It is an error only while it cannot be read, and only where it is needed."""
-        items = Items({"flag": flag(rules=[IN_SEGMENT]), "other": flag("other")})
-        items.sections["segments"]["segment"] = StoreUnavailableError("busy")
-        ours = engine(items, SETTINGS)
-        context = ours.context({"key": "a"})
-        expected = Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
-        assert ours.evaluate("flag", context) == expected
+        items = Items(
+            {
+                "flag": flag(rules=[IN_SEGMENT]),
+                "other": flag("other"),
+                "dependent": flag("dependent", version=9, **needs("flag")),
+            },
+            {"segment": StoreUnavailableError("busy")},
+        )
+        ours = engine(items, CONFIG)
+        context = ours.context(ADA)
+        for key, version in (("flag", 7), ("dependent", 9)):
+            expected = Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=version)
+            assert ours.evaluate(key, context) == expected
         assert ours.evaluate("other", context).reason == FALLTHROUGH
         items.sections["segments"]["segment"] = {"key": "segment", "version": 1, "included": ["a"]}
         assert ours.evaluate("flag", context).reason == RULE_MATCH
 
-    def test_of_a_prerequisite(self) -> None:
-        """What a prerequisite cannot read is not known of the flag that needs it either."""
-        items = Items(
-            {
-                "flag": flag(prerequisites=[{"key": "other", "variation": 0}]),
-                "other": flag("other", version=9, rules=[IN_SEGMENT]),
-            },
-            {"segment": StoreUnavailableError("busy")},
-        )
-        ours = engine(items, SETTINGS)
-        outcome = ours.evaluate("flag", ours.context({"key": "a"}))
-        assert outcome == Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=7)
-
     @pytest.mark.parametrize("generation", [None, 1])
-    def test_a_big_segment_is_not_guessed(self, generation: int | None) -> None:
-        """Who is in it is not in the flag set: UNSUPPORTED, for those whom it could hold."""
-        segment = {"key": "segment", "version": 1, "unbounded": True, "generation": generation}
+    def test_big_segment_is_unsupported(self, generation: int | None) -> None:
+        """Its keys are not in the flag set: contexts of its kind get UNSUPPORTED."""
+        segment = BIG | {"generation": generation}
         made = flag(rules=[IN_SEGMENT])
-        outcome = evaluate(made, {"key": "a"}, segment=segment)
-        assert outcome == Evaluation(reason=ERROR, error=UNSUPPORTED, version=7)
-        given = {"kind": "org", "key": "a"}
-        assert evaluate(made, given, segment=segment).reason == FALLTHROUGH
+        expected = Evaluation(reason=ERROR, error=UNSUPPORTED, version=7)
+        assert evaluate(made, ADA, segment=segment) == expected
+        org = {"kind": "org", "key": "a"}
+        assert evaluate(made, org, segment=segment).reason == FALLTHROUGH
         of_orgs = segment | {"unboundedContextKind": "org"}
-        assert evaluate(made, given, segment=of_orgs).error == UNSUPPORTED
+        assert evaluate(made, org, segment=of_orgs).error == UNSUPPORTED
 
-    def test_a_big_segment_that_is_not_reached(self) -> None:
-        """A rule before it decides without it."""
-        segment = {"key": "segment", "version": 1, "unbounded": True, "generation": 1}
+    def test_big_segment_that_is_not_reached(self) -> None:
+        """An earlier rule decides without it."""
         made = flag(rules=[rule(clause("key", "in", "a")), IN_SEGMENT])
-        assert evaluate(made, {"key": "a"}, segment=segment).reason == RULE_MATCH
+        assert evaluate(made, ADA, segment=BIG).reason == RULE_MATCH
 
-    def test_a_damaged_segment(self) -> None:
-        """What the SDK refuses to take stops the flag that needs it."""
-        for segment in (5, {"key": "segment"}, {"key": "segment", "version": 1, "rules": [5]}):
-            outcome = evaluate(flag(rules=[IN_SEGMENT]), {"key": "a"}, segment=segment)
-            assert outcome.error == MALFORMED_FLAG
-
-    def test_a_deleted_segment(self) -> None:
-        """It is as none."""
-        segment = {"version": 2, "deleted": True}
-        outcome = evaluate(flag(rules=[IN_SEGMENT]), {"key": "a"}, segment=segment)
-        assert outcome.reason == FALLTHROUGH
+    @pytest.mark.parametrize(
+        ("segment", "reason", "error"),
+        [
+            (5, ERROR, MALFORMED_FLAG),
+            ({"key": "segment"}, ERROR, MALFORMED_FLAG),
+            ({"key": "segment", "version": 1, "rules": [5]}, ERROR, MALFORMED_FLAG),
+            (
+                {"key": "segment", "version": 1, "rules": [{"clauses": [], "weight": -1}]},
+                ERROR,
+                MALFORMED_FLAG,
+            ),
+            ({"version": 2, "deleted": True}, FALLTHROUGH, ""),
+        ],
+    )
+    def test_malformed_or_deleted_segment(self, segment: Any, reason: str, error: str) -> None:
+        """A malformed segment is an error of the flag; a deleted one matches nothing."""
+        found = evaluate(flag(rules=[IN_SEGMENT]), ADA, segment=segment)
+        assert (found.reason, found.error) == (reason, error)
 
 
 class TestCompiling:
-    def test_each_item_is_asked_for_once(self) -> None:
-        """Only what an evaluation gets to is read, and not again."""
+    def test_each_item_is_read_once(self) -> None:
+        """Only the items that an evaluation reaches are read, and not again."""
         segment = {"key": "segment", "version": 1, "included": ["a"]}
-        needs = [{"key": "other", "variation": 0}]
         items = Items(
-            {"flag": flag(prerequisites=needs, rules=[IN_SEGMENT]), "other": flag("other")},
+            {"flag": flag(rules=[IN_SEGMENT], **needs("other")), "other": flag("other")},
             {"segment": segment, "another": segment},
         )
-        ours = engine(items, SETTINGS)
+        ours = engine(items, CONFIG)
         for _ in range(3):
-            assert ours.evaluate("flag", ours.context({"key": "a"})).reason == RULE_MATCH
+            assert ours.evaluate("flag", ours.context(ADA)).reason == RULE_MATCH
         assert items.asked == [("flags", "flag"), ("flags", "other"), ("segments", "segment")]
 
-    def test_the_providers_json_is_not_changed(self) -> None:
-        """Compiling copies what it changes."""
-        rollout = {"rollout": {"variations": [{"variation": 1, "weight": 100_000}]}}
+    def test_provider_json_is_not_changed(self) -> None:
+        """Compiling copies before it changes."""
         made = flag(
             rules=[rule(clause("plan", "in", "pro")), IN_SEGMENT],
             targets=[{"variation": 1, "values": ["b"]}, {"variation": 2, "values": ["b", "c"]}],
-            fallthrough=rollout,
+            fallthrough=rollout(0, 100_000),
         )
         segment = {"key": "segment", "version": 1, "included": ["x"], "excluded": ["y"]}
         before = copy.deepcopy((made, segment))
-        evaluate(made, {"key": "a"}, segment=segment)
+        evaluate(made, ADA, segment=segment)
         assert (made, segment) == before
 
-    def test_threads_may_compile_the_same_flag_at_once(self) -> None:
-        """All get the right outcome, and the flag works afterwards."""
+    def test_threads_compiling_the_same_flag(self) -> None:
+        """All get the right result, and the flag works afterwards."""
         patterns = [clause("plan", "matches", f"^{number}$") for number in range(20)]
         rules = [*(rule(one) for one in patterns), rule(clause("plan", "matches", "^pro$"))]
+        prerequisites = [{"key": "other", "variation": 1}]
         for _ in range(20):
-            ours = over(
-                flag(prerequisites=[{"key": "other", "variation": 1}], rules=rules),
-                flag("other", rules=rules),
-            )
+            ours = over(flag(prerequisites=prerequisites, rules=rules), flag("other", rules=rules))
             context = ours.context({"key": "a", "plan": "pro"})
             start = threading.Barrier(8)
             found: list[Evaluation] = []

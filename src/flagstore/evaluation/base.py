@@ -1,8 +1,8 @@
-"""What an engine is given, and what it says. Pure.
+"""The interface of the evaluation engines: their input, results, reasons and errors. Pure.
 
-An *engine* evaluates the flags of one flag set as their provider's own Python SDK does. It says
-what happened in the provider's terms as far as they differ, and in these words where they mean the
-same; turning that into the type that a caller asked for is not its business.
+An *engine* evaluates the flags of one flag set as their provider's own Python SDK does. Its results
+keep the provider's terms where they differ and use the words below where they mean the same.
+Converting a value to the type that the caller asked for is not its job.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Protocol, TypeAlias
+
+    Json: TypeAlias = Any
+    """A provider's JSON, whose shape is checked where it is read."""
 
 
 class Absent:
@@ -28,64 +31,64 @@ ABSENT: Final = Absent()
 OFF = "OFF"
 """The flag is off or killed."""
 FALLTHROUGH = "FALLTHROUGH"
-"""Nothing that is more special matched; a flag without rules included."""
+"""Nothing more specific matched, or the flag has no rules."""
 TARGET_MATCH = "TARGET_MATCH"
 """The context is listed by its key."""
 RULE_MATCH = "RULE_MATCH"
-"""A rule, condition or strategy matched: ``rule`` and ``rule_index`` say which."""
+"""A rule, condition or strategy matched: see ``rule`` and ``rule_index``."""
 NO_MATCH = "NO_MATCH"
-"""Unleash: the feature is on, and none of its strategies is for this context."""
+"""Unleash: the feature is on, but none of its strategies applies to this context."""
 NOT_IN_ROLLOUT = "NOT_IN_ROLLOUT"
-"""Split: the context is outside of the traffic allocation."""
+"""Split: the context is outside the traffic allocation."""
 PREREQUISITE_FAILED = "PREREQUISITE_FAILED"
-"""Another flag that this one depends on is not as it must be: ``rule`` names it if it is known."""
+"""A flag that this one depends on does not have the required value: see ``rule``."""
 OVERRIDE = "OVERRIDE"
-"""An override of the reader's own, as in a test."""
+"""An override set in the reader, as in a test."""
 ERROR = "ERROR"
-"""It could not be evaluated: ``error`` says why."""
+"""The flag could not be evaluated: see ``error``."""
 
 # Errors: why a flag could not be evaluated, or not as asked.
 FLAG_NOT_FOUND = "FLAG_NOT_FOUND"
 MALFORMED_FLAG = "MALFORMED_FLAG"
 WRONG_TYPE = "WRONG_TYPE"
-"""The flag's value is of another type than what was asked for."""
+"""The flag's value is not of the type that was asked for."""
 NO_VALUE = "NO_VALUE"
-"""Unleash: the feature is on, and no variant with a payload belongs to it."""
+"""Unleash: the feature is on, but has no variant with a payload."""
 KEY_MISSING = "KEY_MISSING"
 """The context has no key, and the provider needs one."""
 CONTEXT_INVALID = "CONTEXT_INVALID"
 UNSUPPORTED = "UNSUPPORTED"
-"""The flag uses what cannot be evaluated here, or in no server-side SDK."""
+"""The flag uses a feature that cannot be evaluated here, or in no server-side SDK."""
 SEGMENT_UNAVAILABLE = "SEGMENT_UNAVAILABLE"
 """A large segment that the flag needs cannot be read now."""
 NOT_LOADED = "NOT_LOADED"
 """Nothing has been read from the store yet, and the caller asked for defaults until then."""
 TOO_OLD = "TOO_OLD"
-"""The store has not been heard from for longer than the caller's ``max_age_s``."""
+"""The flags were last confirmed longer ago than the caller's ``max_age_s``."""
 STALE = "STALE"
-"""No error: the last attempt to hear from the store failed, and what is in hand is used."""
+"""Not an error: the last attempt to reach the store failed, and the flags in memory are used."""
 EXCEPTION = "EXCEPTION"
-"""A fault of ours; the log has it."""
+"""An unexpected exception, which is logged."""
 
 
 class Evaluation(NamedTuple):
-    """What an engine says of one flag. Made once and shared: what it holds must not be changed."""
+    """The result of evaluating one flag. Instances are shared: never change what they hold."""
 
     value: Any = ABSENT
     """LaunchDarkly: the variation's value. Split: the treatment. Unleash: whether it is on.
     AppConfig: the attributes, none while it is off."""
     variant: str | int | None = None
     """LaunchDarkly: the variation's index. Split: the treatment. Unleash and AppConfig: the
-    variant's name, none where there is none (Unleash: ``disabled``)."""
+    variant's name, if there is one (Unleash: else ``disabled``)."""
     reason: str = ERROR
     error: str = ""
     rule: str = ""
     """LaunchDarkly: the rule's id, or the prerequisite's key. Split: the label. Unleash: the name
     of the strategy."""
     rule_index: int | None = None
-    """Which rule, condition, strategy or variant it was, from 0 on."""
+    """The index of the rule, condition, strategy or variant, from 0."""
     config: Any = None
-    """Split: the treatment's configuration, a text. Unleash: the variant's payload
+    """Split: the treatment's configuration, a string. Unleash: the variant's payload
     (``{"type": "json", "value": "{…}"}``). AppConfig: whether it is on; None in a freeform
     profile, whose flags may be any JSON."""
     version: int | None = None
@@ -95,11 +98,68 @@ class Evaluation(NamedTuple):
 
 
 class ContextError(Exception):
-    """A context that no flag can be evaluated for; ``args`` are the error's word and its text."""
+    """A context that no flag can be evaluated for; ``args`` are the error and its message."""
+
+
+class EvaluationError(Exception):
+    """Ends an evaluation, also of flags that depend on this one; ``error`` is the result's."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class MalformedError(EvaluationError):
+    """A flag or segment that lacks a field, or has one of the wrong type."""
+
+    def __init__(self, field: str = "") -> None:
+        super().__init__(MALFORMED_FLAG)
+        self.field = field
+
+
+# The kinds of a field: one type, or several as isinstance() takes them.
+
+
+def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
+    """Return a field, or None if it is missing or null.
+
+    Raises:
+        MalformedError: it has another type.
+    """
+    value = data.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise MalformedError(name)
+    return value
+
+
+def required(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
+    """Return a field that must be there.
+
+    Raises:
+        MalformedError: it is missing or has another type.
+    """
+    value = data.get(name)
+    if not isinstance(value, kind):
+        raise MalformedError(name)
+    return value
+
+
+def all_of(values: list[Any] | None, kind: type) -> list[Any]:
+    """Return a list whose elements must all have one type; an empty one for None.
+
+    Raises:
+        MalformedError: an element has another type.
+    """
+    if not values:
+        return []
+    # Types are few where values are many.
+    if not all(issubclass(found, kind) for found in set(map(type, values))):
+        raise MalformedError
+    return values
 
 
 def log_fault(key: str, error: Exception) -> None:
-    """Log where an evaluation broke; not the exception's text, which may quote the context."""
+    """Log where an evaluation failed, without the exception's text, which may quote the context."""
     import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
     import traceback  # noqa: PLC0415 - the same
 
@@ -109,16 +169,16 @@ def log_fault(key: str, error: Exception) -> None:
 
 
 class EngineConfig(NamedTuple):
-    """What an engine knows besides the flag set and the context."""
+    """The input of an engine besides the flag set and the context."""
 
     now: Callable[[], float]
     """Seconds since the epoch."""
     random: Callable[[], float]
-    """From 0 to 1, for flags that are to be decided at random."""
+    """From 0 to 1, for flags that are decided at random."""
     app_name: str = ""
-    """Unleash: what rules on ``appName`` compare with."""
+    """Unleash: compared with by rules on ``appName``."""
     environment: str = ""
-    """Unleash: what rules on ``environment`` compare with."""
+    """Unleash: compared with by rules on ``environment``."""
     strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] = {}
     """Unleash: custom strategies by name, each a function of its parameters and the context."""
 
@@ -131,21 +191,21 @@ if TYPE_CHECKING:
 
         @property
         def meta(self) -> Mapping[str, Any]:
-            """What else belongs to the provider's document."""
+            """The other fields of the provider's document."""
 
-        def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+        def item(self, section: str, key: str) -> Json:
             """Return the JSON of one flag or segment, which must not be changed; or None.
 
-            An engine asks for each once and keeps what it made of it.
+            An engine asks for each once and keeps its compiled form.
 
             Raises:
                 NotLoadedError: a large segment cannot be read now.
             """
 
     class Engine(Protocol):
-        """One provider's way of evaluating, over one flag set.
+        """Evaluates the flags of one provider's flag set.
 
-        Safe under threads: two may make the same thing at once, never half of it.
+        Safe under threads: two may compile the same flag at once, never see half of it.
         """
 
         def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the engine's own
@@ -156,4 +216,4 @@ if TYPE_CHECKING:
             """
 
         def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - the engine's own
-            """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
+            """Evaluate one flag. Never raises: errors are results."""

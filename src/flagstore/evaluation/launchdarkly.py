@@ -1,12 +1,12 @@
 """Evaluates LaunchDarkly's flags as launchdarkly-server-sdk 9.18 for Python does. Pure.
 
-A flag is compiled when it is first asked for, into functions and the outcomes that they choose
-from, so that a later call only looks up and compares. Where the SDK refuses to take a flag at all,
-because a field is missing or of another type, the outcome is ``MALFORMED_FLAG``; fields that no
-evaluation reads are not looked at. Big segments (``unbounded``) are not in the flag set: a flag
-whose evaluation gets to one is ``UNSUPPORTED``, where an SDK without a store for them goes on.
+A flag is compiled on first use into functions and the results that they choose from, so that a
+later call only looks up and compares. Where a field is missing or has the wrong type, and the SDK
+refuses to take the flag, the result is ``MALFORMED_FLAG``; fields that no evaluation reads are
+ignored. Big segments (``unbounded``) are not in the flag set: a flag whose evaluation reaches one
+is ``UNSUPPORTED``, where an SDK without a store for them goes on.
 
-Regular expressions are Python's, as the provider's SDK has them, and take as long as they take.
+Regular expressions are Python's, as in the provider's SDK, and are not limited in time.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation.base import (
+    CONTEXT_INVALID,
     ERROR,
     EXCEPTION,
     FLAG_NOT_FOUND,
-    MALFORMED_FLAG,
+    KEY_MISSING,
     NOT_LOADED,
     SEGMENT_UNAVAILABLE,
+    ContextError,
     Evaluation,
+    EvaluationError,
+    MalformedError,
     log_fault,
 )
-from flagstore.evaluation.launchdarkly_context import make_context
-from flagstore.evaluation.launchdarkly_fields import MalformedError, StopError
-from flagstore.evaluation.launchdarkly_flags import Flag, compile_flag
+from flagstore.evaluation.launchdarkly_flags import USER, Flag, compile_flag
 
 if TYPE_CHECKING:
-    from flagstore.evaluation.base import EngineConfig, Items
-    from flagstore.evaluation.launchdarkly_fields import Context, Matcher, Path
+    from collections.abc import Mapping
+
+    from flagstore.evaluation.base import EngineConfig, Items, Json
+    from flagstore.evaluation.launchdarkly_flags import Attributes, Context, Matcher, Path
 
 _NOT_FOUND = Evaluation(reason=ERROR, error=FLAG_NOT_FOUND)
+_KIND_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 
 class LaunchDarklyEngine:
@@ -40,15 +45,40 @@ class LaunchDarklyEngine:
 
     __slots__ = ("_flags", "_items", "_segments")
 
-    context = staticmethod(make_context)
-
     def __init__(self, items: Items) -> None:
         self._items = items
         self._flags: dict[str, Flag] = {}
         self._segments: dict[str, Matcher] = {}
 
+    def context(self, given: Mapping[str, Any]) -> Context:
+        """Return the attributes of each kind in a context; ``given`` is neither changed nor kept.
+
+        As ``Context.from_dict`` in the SDK, but the key may be an integer or be named
+        ``targetingKey`` or ``targeting_key``, and ``kind`` may be missing: it is ``user`` then, and
+        the mapping ``custom`` holds more attributes, as in LaunchDarkly's users before there were
+        contexts. An integer is hashed by its digits and stays a number for everything else.
+
+        Attributes always have ``key``, ``kind`` and ``anonymous``. Values are not copied.
+
+        Raises:
+            ContextError: there is no key, the kind is invalid, or a field has the wrong type.
+        """
+        try:
+            attributes = dict(given)
+        except (TypeError, ValueError):
+            raise ContextError(CONTEXT_INVALID, "a context must be a mapping") from None
+        kind = attributes.get("kind")
+        if kind == "multi":
+            return _multi(attributes)
+        if kind is None:
+            kind = USER
+            custom = attributes.get("custom")
+            if isinstance(custom, dict):
+                attributes = {**custom, **attributes}
+        return {kind: _single(attributes, kind)}
+
     def evaluate(self, key: str, context: Context) -> Evaluation:
-        """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
+        """Evaluate one flag. Never raises: errors are results."""
         flag = None
         try:
             flag = self._flags.get(key)
@@ -57,31 +87,26 @@ class LaunchDarklyEngine:
                 if flag is None:
                     return _NOT_FOUND
             return flag.evaluate(context, ())
-        except StopError as error:
-            return Evaluation(
-                reason=ERROR, error=error.word, version=flag.version if flag else None
-            )
-        except NotLoadedError:
-            return Evaluation(reason=ERROR, error=NOT_LOADED)
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
-            log_fault(key, error)
-            return Evaluation(reason=ERROR, error=EXCEPTION, version=flag.version if flag else None)
+            return Evaluation(
+                reason=ERROR, error=_error_of(key, error), version=flag.version if flag else None
+            )
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
 
         Raises:
-            MalformedError: as the provider's SDK refuses it, and the whole document with it.
+            MalformedError: the provider's SDK refuses it, and the whole document with it.
         """
-        from flagstore.evaluation.launchdarkly_segments import compile_segment  # noqa: PLC0415
+        from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
 
         data = self._items.item(section, key)
         if section == "flags":
             compile_flag(data, self._flag, self._clauses)
         else:
-            compile_segment(data, self._clauses)
+            compile_segment(data, self._segment)
 
     def _flag(self, key: str) -> Flag | None:
         """Return a flag, compiled if it was not yet; None if there is none."""
@@ -101,38 +126,110 @@ class LaunchDarklyEngine:
         return flag
 
     def _segment(self, key: str) -> Matcher | None:
-        """Return what says whether a context is in a segment; None if there is no such segment."""
+        """Return the matcher of a segment; None if there is no such segment."""
         segment = self._segments.get(key)
         if segment is not None or not isinstance(key, str):
             return segment
         try:
             data = self._items.item("segments", key)
         except NotLoadedError:
-            raise StopError(SEGMENT_UNAVAILABLE) from None
+            raise EvaluationError(SEGMENT_UNAVAILABLE) from None
         if data is None:
             return None
-        # Many flag sets do without segments.
-        from flagstore.evaluation.launchdarkly_segments import compile_segment  # noqa: PLC0415
+        from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
 
         try:
-            segment = compile_segment(data, self._clauses)
+            segment = compile_segment(data, self._segment)
         except MalformedError:
             segment = _malformed
         if segment is not None:
             self._segments[key] = segment
         return segment
 
-    def _clauses(self, rule: dict[str, Any]) -> Matcher | None:
-        from flagstore.evaluation.launchdarkly_clauses import compile_clauses  # noqa: PLC0415
+    def _clauses(self, rule: Json) -> Matcher | None:
+        # Many flags have no rules.
+        from flagstore.evaluation.launchdarkly_rules import compile_clauses  # noqa: PLC0415
 
         return compile_clauses(rule, self._segment)
 
 
-def engine(items: Items, settings: EngineConfig) -> LaunchDarklyEngine:  # noqa: ARG001 - see base
+def engine(items: Items, config: EngineConfig) -> LaunchDarklyEngine:  # noqa: ARG001 - see base
     """Return an engine over a flag set with the sections ``flags`` and ``segments``."""
     return LaunchDarklyEngine(items)
 
 
-def _malformed(context: Context, path: Path) -> Any:  # noqa: ANN401, ARG001 - stands in for two
-    """Stop the evaluation that got here: what should be here cannot be used."""
-    raise StopError(MALFORMED_FLAG)
+def _malformed(_context: Context, _path: Path) -> Any:  # noqa: ANN401 - of flags and of segments
+    raise MalformedError
+
+
+def _error_of(key: str, error: Exception) -> str:
+    """Return the error of an evaluation that raised."""
+    if isinstance(error, EvaluationError):
+        return error.error
+    if isinstance(error, NotLoadedError):
+        return NOT_LOADED
+    log_fault(key, error)
+    return EXCEPTION
+
+
+def _multi(given: Attributes) -> Context:
+    """Return the attributes of each kind of a multi-kind context."""
+    context: Context = {}
+    for name, part in given.items():
+        if name == "kind":
+            continue
+        if not isinstance(part, dict):
+            raise ContextError(CONTEXT_INVALID, f"the kind {name!r} must hold a mapping")
+        kind = part.get("kind", name)
+        attributes = _single(dict(part), kind)
+        if kind in context:
+            raise ContextError(CONTEXT_INVALID, f"the kind {kind!r} is given twice")
+        context[kind] = attributes
+    if not context:
+        raise ContextError(CONTEXT_INVALID, "a multi-kind context has no kinds")
+    return context
+
+
+def _single(attributes: Attributes, kind: object) -> Attributes:
+    """Check the attributes of a context of one kind, and complete them."""
+    key = attributes.get("key")
+    if key is None:
+        key = attributes.get("targetingKey")
+        if key is None:
+            key = attributes.get("targeting_key")
+        attributes["key"] = key
+    if key is None or key == "":
+        raise ContextError(KEY_MISSING, "a context needs a key that is not empty")
+    if not isinstance(key, (str, int)) or isinstance(key, bool):
+        raise ContextError(CONTEXT_INVALID, "the key of a context must be a string or an integer")
+    if kind != USER:
+        _check_kind(kind)
+    attributes["kind"] = kind
+    if not isinstance(attributes.setdefault("anonymous", False), bool):
+        raise ContextError(CONTEXT_INVALID, "anonymous must be true or false")
+    name = attributes.get("name")
+    if name is not None and not isinstance(name, str):
+        raise ContextError(CONTEXT_INVALID, "the name of a context must be a string")
+    if "" in attributes:
+        raise ContextError(CONTEXT_INVALID, "an attribute has an empty name")
+    if "_meta" in attributes:
+        _check_meta(attributes.pop("_meta"))
+    return attributes
+
+
+def _check_kind(kind: object) -> None:
+    """Raise unless this is letters, digits, ``.``, ``-``, ``_``, and not a reserved word."""
+    if not isinstance(kind, str):
+        raise ContextError(CONTEXT_INVALID, "the kind of a context must be a string")
+    if kind in {"", "kind", "multi"} or kind.strip(_KIND_CHARACTERS):
+        raise ContextError(CONTEXT_INVALID, f"{kind!r} is not a valid kind of context")
+
+
+def _check_meta(meta: object) -> None:
+    """Raise if ``_meta`` is malformed; nothing here uses it."""
+    private = meta.get("privateAttributes") if isinstance(meta, dict) else None
+    known = private is None or isinstance(private, list)
+    if not (meta is None or isinstance(meta, dict)) or not known:
+        raise ContextError(CONTEXT_INVALID, "_meta of a context is malformed")
+    if not all(isinstance(name, str) for name in private or ()):
+        raise ContextError(CONTEXT_INVALID, "privateAttributes of a context must be strings")
