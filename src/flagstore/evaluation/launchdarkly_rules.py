@@ -255,7 +255,8 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
         return None
     from numbers import Number  # noqa: PLC0415 - nearly never needed
 
-    return float(value) if isinstance(value, Number) else None
+    known = isinstance(value, Number)
+    return float(value) if known else None
 
 
 def _dates() -> Parse:
