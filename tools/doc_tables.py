@@ -49,7 +49,6 @@ WHY = {
     "InvokeSync": "the schedule calls SyncFunction",
     "FindWhatIsDeployed": "which version of the profile is live",
     "ReadItsDocument": "that version, with its rules",
-    "FallBackToTheDataPlane": 'only used by sources with `"fallback": "data-plane"`',
     "ReadFlags": "the flags and how new they are; a request has to name the partition keys it "
     "reads, so it can never walk over the table",
     "SyncRequestFromThisRule": "deployments of the AppConfig profile sync request",

@@ -52,7 +52,6 @@ def events() -> dict[str, Any]:
     return {
         "appconfig-deployment-complete.json": _appconfig("OnDeploymentComplete"),
         "appconfig-rolled-back.json": _appconfig("OnDeploymentRolledBack"),
-        "appconfig-sns.json": _appconfig_sns(),
         "appconfig-sqs.json": _appconfig_sqs(),
         "launchdarkly-flag-updated.json": _launchdarkly(flag_updated, SECRET),
         "launchdarkly-forged.json": _launchdarkly(flag_updated, FORGED_WITH),
@@ -162,28 +161,9 @@ def _appconfig(kind: str) -> dict[str, Any]:
 
 
 def _appconfig_sqs() -> dict[str, Any]:
-    """Three messages as they may lie on the queue: from EventBridge, the SQS extension, and SNS."""
-    told = _appconfig_event("OnDeploymentComplete")
-    http_bodies = (
-        _appconfig("OnDeploymentComplete"),
-        told,
-        appconfig_flags.over_sns(told, account=ACCOUNT, region="eu-west-1"),
-    )
-    return {
-        "Records": [
-            _message(number, json.dumps(body, separators=(",", ":")))
-            for number, body in enumerate(http_bodies, 1)
-        ]
-    }
-
-
-def _appconfig_sns() -> dict[str, Any]:
-    """One message as SNS hands it to a function."""
-    told = _appconfig_event("OnDeploymentComplete")
-    envelope = appconfig_flags.over_sns(told, account=ACCOUNT, region="eu-west-1")
-    arn = f"{envelope['TopicArn']}:00000000-0000-4000-8000-000000000002"
-    record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": arn}
-    return {"Records": [{**record, "Sns": envelope}]}
+    """Make one event of EventBridge on the queue."""
+    body = json.dumps(_appconfig("OnDeploymentComplete"), separators=(",", ":"))
+    return {"Records": [_message(1, body)]}
 
 
 def _api_gateway(

@@ -3,7 +3,7 @@
 - the queue: ``{"Records": [...]}``, each body a sync request as :func:`request_message` writes it,
 or an
   event of AWS that a provider knows (:meth:`~storesync.providers.base.Provider.provider_event`)
-- such an event itself, from EventBridge or SNS
+- such an event itself, from EventBridge
 - the schedule: ``{"schedule": true}``, which queues a sync request for every source
 - a person: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
 - a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
@@ -84,7 +84,7 @@ def parse(event: object) -> Event:
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
-    provider_event = _provider_event(fields)
+    provider_event = providers.provider_event(fields)
     if provider_event is not None:
         return provider_event
     if isinstance(records, list) and records:
@@ -117,7 +117,7 @@ def _message(record: Mapping[str, Any]) -> Message:
     attributes = _object(record.get("attributes"))
     queued_at = _number(attributes.get("SentTimestamp"))
     body = _json(record.get("body"))
-    provider_event = _provider_event(body)
+    provider_event = providers.provider_event(body)
     return Message(
         id=str(record.get("messageId", "")),
         receipt=str(record.get("receiptHandle", "")),
@@ -126,18 +126,6 @@ def _message(record: Mapping[str, Any]) -> Message:
         provider_event=provider_event,
         queued_at=queued_at,
     )
-
-
-def _provider_event(event: Mapping[str, Any]) -> ProviderEvent | None:
-    """Read an event of AWS, out of the envelope of SNS where it has one.
-
-    SNS invokes a function with exactly one record; on a queue it writes the same message alone.
-    """
-    records = event.get("Records")
-    first = records[0] if isinstance(records, list) and records else None
-    envelope = _object(_object(first).get("Sns")) or event
-    message = envelope.get("Message")
-    return providers.provider_event(_json(message) if isinstance(message, str) else event)
 
 
 def _json(text: object) -> Mapping[str, Any]:

@@ -1,73 +1,74 @@
-"""The only way out: one HTTP request, within a deadline that holds and within caps.
+"""HTTP client: one request, one hard deadline, size limits.
 
-Only the function that syncs imports this module, since ``requests`` costs 70 ms.
+Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes what
+``requests`` leaves open:
 
-What ``requests`` leaves open is closed here:
+- The ``timeout`` of ``requests`` limits the silence between two packets, so a server that drips
+  one byte a second holds a function for hours. Here each exchange runs in its own thread, and the
+  caller leaves at the deadline, whatever the exchange is waiting for: name resolution, connecting,
+  the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
+- ``requests`` inflates without a limit. Here the body is inflated chunk by chunk, up to a limit.
+- With ``trust_env`` it replaces the ``Authorization`` header by an entry in ``.netrc``, and sends
+  everything through any proxy the environment names. Off.
+- It follows redirects, also to other hosts. Here a redirect is an error.
 
-- Its ``timeout`` limits the silence between two packets, so a server that drips one byte a second
-  holds a function for hours. Here each exchange runs in a thread of its own and the caller leaves
-  at the deadline, whatever the exchange is waiting for: name resolution, several addresses in a
-  row, the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
-- It inflates without a limit; here the body is inflated chunk by chunk against a cap
-  (:mod:`storesync.http_bodies`).
-- With ``trust_env`` it replaces the ``Authorization`` header by what a ``.netrc`` says, and sends
-  everything through whatever proxy the environment names. Off.
-- It follows redirects, also to other hosts. Off: a redirect is an error.
-- It connects to whatever a name resolves to. Here each address is checked before the connection,
-  and the connection goes to an address that was checked (:mod:`storesync.addresses`).
-
-Connections are not kept: a Lambda function is frozen between two syncs, and a connection that
-slept is more often dead than alive. A request that is never repeated on a fresh connection is
-also one that can never be sent twice.
+Connections are not kept: a Lambda function is frozen between two syncs, and an idle connection is
+more often dead than alive. A request on a fresh connection never needs to be repeated, so nothing
+is ever sent twice.
 """
 
 from __future__ import annotations
 
 import http.client
 import re
+import socket
 import threading
 import time
+import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
+import requests.adapters
 import urllib3.exceptions
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
-from storesync.addresses import check_address
 from storesync.errors import (
     ConfigurationError,
     EndpointNotFoundError,
     MalformedResponseError,
     ProviderUnavailableError,
 )
-from storesync.http_bodies import capped, inflated, wire
 from storesync.responses import HttpResponse, check_parsed_bytes, parsed_bytes
-from storesync.watchdog import Guard, GuardedAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
 
 USER_AGENT = "flagstore"
+CHUNK_BYTES: Final = 64 * 1024
 _SUCCESS: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
 _NOT_MODIFIED: Final = 304
+_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+"""The largest window, with the header and checksum of gzip (zlib's manual, ``inflateInit2``)."""
 _HOST = re.compile(r"(?!.*[^.]{64})[\w.-]+|[0-9a-f:.]+", re.ASCII)
-"""A name whose parts have at most 63 characters each (RFC 1035), or an address of IPv6."""
+"""A name with labels of at most 63 characters each (RFC 1035), or an IPv6 address."""
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,  # What a parser in between says about bytes that are no HTTP.
+    ValueError,  # from a parser that meets bytes that are not HTTP
 )
 
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one exchange may cost."""
+    """Limits of one exchange."""
 
     connect_s: float = 3.0
     read_s: float = 10.0
@@ -75,215 +76,286 @@ class HttpLimits:
     total_s: float = 10.0
     """From the call to the last byte, everything included."""
     max_wire_bytes: int = 20 * 1024 * 1024
-    """As sent. Equal to the other cap, since a server may ignore that we accept gzip."""
+    """As sent. The same as the other limit, since a server may ignore that we accept gzip."""
     max_body_bytes: int = 20 * 1024 * 1024
     """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
-    comparing needs the published set beside it: the most that a function of 512 MB can hold.
-    Beyond, a clear error is better than a killed function."""
+    the comparison needs the published set as well: the most that a function of 512 MB can hold.
+    Beyond it, a clear error is better than a killed function."""
     max_parsed_bytes: int = 312 * 1024 * 1024
-    """As :func:`~storesync.responses.parsed_bytes` estimates it: a function of 512 MB without the
-    200 MB that code, the body and its text take."""
+    """As estimated by :func:`~storesync.responses.parsed_bytes`: a function of 512 MB without the
+    200 MB for code, the body and its text."""
 
 
 class HttpClient:
-    """One request at a time, or several from several threads: exchanges share nothing."""
+    """Sends requests, also from several threads at once: exchanges share nothing."""
 
     def __init__(
-        self,
-        limits: HttpLimits | None = None,
-        *,
-        allow_private: bool = False,
-        now: Callable[[], float] = time.time,
+        self, limits: HttpLimits | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
         self.limits = limits or HttpLimits()
-        self._allow_private = allow_private
         self._now = now
 
     def within(self, total_s: float) -> HttpClient:
-        """Return a client that ends at the latest after *total_s*, and never later than this."""
-        total_s = min(total_s, self.limits.total_s)
-        limits = replace(self.limits, total_s=total_s)
-        return HttpClient(limits, allow_private=self._allow_private, now=self._now)
+        """Return a client with at most *total_s* seconds per request, and no more than this one."""
+        limits = replace(self.limits, total_s=min(total_s, self.limits.total_s))
+        return HttpClient(limits, now=self._now)
 
     def get(
         self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
     ) -> HttpResponse:
-        """Send one GET, with no repetition and no redirect.
-
-        Plain http is for servers in one's own network, so *allow_http* allows these as well.
+        """Send one GET, without retries or redirects.
 
         Raises:
-            ConfigurationError: the URL or a header cannot be sent, or the host's address is one
-                that no provider has, or a private one without *allow_private* or *allow_http*.
+            ConfigurationError: the URL or a header cannot be sent.
             ProviderUnavailableError: no complete response within the deadline.
             EndpointNotFoundError: a redirect.
-            MalformedResponseError: a body that cannot be inflated, is larger than the caps, or
-            would
-                take too much memory once it is parsed.
+            MalformedResponseError: a body that does not inflate, exceeds the limits, or would take
+                too much memory once parsed.
         """
-        return self._send(url, headers, None, allow_http=allow_http)
-
-    def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
-    ) -> HttpResponse:
-        """Send one POST likewise, for a provider that wants a session before it responses."""
-        return self._send(url, headers, body, allow_http=allow_http)
-
-    def _send(
-        self, url: str, headers: Mapping[str, str], body: bytes | None, *, allow_http: bool
-    ) -> HttpResponse:
-        host = _check_url(url, allow_http=allow_http)
-        _check_headers(headers)
-        check = partial(check_address, allow_private=self._allow_private or allow_http)
-        request = _Request(url, headers, body, host)
-        exchange = _Exchange(request, check, self.limits, self._now)
-        if self.limits.total_s <= 0:
-            raise exchange.too_late()
-        thread = threading.Thread(target=exchange.run, name=f"to {host}", daemon=True)
-        thread.start()
+        host = _check(url, headers, allow_http=allow_http)
+        exchange = _Exchange(url, headers, host, self.limits, self._now)
+        total_s = self.limits.total_s
+        late = ProviderUnavailableError(f"no complete response from {host} within {total_s:g} s")
+        if total_s <= 0:
+            raise late
+        threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True).start()
         try:
-            return exchange.outcome.result(timeout=self.limits.total_s)
+            return exchange.outcome.result(timeout=total_s)
         except TimeoutError:
-            raise exchange.too_late() from None
+            raise late from None
         finally:
-            exchange.guard.end()
-
-
-class _Request(NamedTuple):
-    """What is sent, and to which host."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes | None
-    """None: a GET."""
-    host: str
+            exchange.end()
 
 
 class _Exchange:
-    """One request and its response, run in a thread of its own."""
+    """One request and its response, in a thread that the caller can end from outside."""
 
     def __init__(
         self,
-        request: _Request,
-        check: Callable[[str, str], None],
+        url: str,
+        headers: Mapping[str, str],
+        host: str,
         limits: HttpLimits,
         now: Callable[[], float],
     ) -> None:
-        self.guard = Guard()
         self.outcome: Future[HttpResponse] = Future()
-        self._request, self._host = request, request.host
-        self._check, self._limits, self._now = check, limits, now
+        self._url, self._headers, self._host = url, headers, host
+        self._limits, self._now = limits, now
+        self._lock = threading.Lock()
+        self._ended = False
+        self._twin: socket.socket | None = None
 
     def run(self) -> None:
-        """Fill the outcome, with whatever happens."""
+        """Set the outcome, success or not."""
         try:
-            reply = self._response()
-        except _TRANSPORT_ERRORS as exc:
-            reason = _reason(exc)
+            response = self._response()
+        except _TRANSPORT_ERRORS as error:
             self.outcome.set_exception(
-                ProviderUnavailableError(f"no complete response from {self._host}: {reason}")
+                ProviderUnavailableError(
+                    f"no complete response from {self._host}: {_reason(error)}"
+                )
             )
-        except BaseException as exc:  # noqa: BLE001 - raised again where the caller waits
-            self.outcome.set_exception(exc)
+        except BaseException as error:  # noqa: BLE001 - raised again where the caller waits
+            self.outcome.set_exception(error)
         else:
-            self.outcome.set_result(reply)
+            self.outcome.set_result(response)
 
-    def too_late(self) -> ProviderUnavailableError:
-        """Return the error of an exchange that did not end in time."""
-        return ProviderUnavailableError(
-            f"no complete response from {self._host} within {self._limits.total_s:g} s"
-        )
+    def adopt(self, sock: socket.socket) -> socket.socket:
+        """Keep a duplicate of a new connection's socket; refuse it once the exchange has ended.
+
+        Shutting down the duplicate shuts down the connection for both, without touching the object
+        that the other thread reads from: closing that one could hit an unrelated descriptor of the
+        same number, and ``SSLSocket.shutdown`` is not thread-safe.
+        """
+        with self._lock:
+            if not self._ended:
+                self._twin = sock.dup()
+                return sock
+        sock.close()
+        raise TimeoutError
+
+    def end(self) -> None:
+        """Shut down the connection. Idempotent."""
+        with self._lock:
+            self._ended = True
+            twin, self._twin = self._twin, None
+        if twin is None:
+            return
+        try:
+            twin.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was faster
+        finally:
+            twin.close()
 
     def _response(self) -> HttpResponse:
-        with requests.Session() as session:
-            session.trust_env = False
-            session.mount("https://", GuardedAdapter(self.guard, self._check))
-            session.mount("http://", GuardedAdapter(self.guard, self._check))
-            with session.request(
-                "GET" if self._request.body is None else "POST",
-                self._request.url,
-                data=self._request.body,
-                headers=self._all_headers(),
-                timeout=(self._limits.connect_s, self._limits.read_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                return self._read(response)
-
-    def _all_headers(self) -> dict[str, str]:
         own = {
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "Connection": "close",
         }
-        return own | dict(self._request.headers)
-
-    def _read(self, response: requests.Response) -> HttpResponse:
-        received_at = self._now()
-        status = response.status_code
-        if status in _REDIRECT and status != _NOT_MODIFIED:
-            message = (
-                f"{self._host} responded with {status}: redirects are not followed, since they "
-                f"would carry the key elsewhere; set base_url to the final address"
-            )
-            raise EndpointNotFoundError(message)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        body = self._body(response, headers) if status in _SUCCESS else b""
-        return HttpResponse(status, headers, body, received_at)
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("https://", _Adapter(self))
+            session.mount("http://", _Adapter(self))
+            with session.get(
+                self._url,
+                headers=own | dict(self._headers),
+                timeout=(self._limits.connect_s, self._limits.read_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                received_at = self._now()
+                status = response.status_code
+                if status in _REDIRECT and status != _NOT_MODIFIED:
+                    raise EndpointNotFoundError(
+                        f"{self._host} responded with {status}: redirects are not followed, since "
+                        f"they would send the key elsewhere; set base_url to the final address"
+                    )
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                body = self._body(response, headers) if status in _SUCCESS else b""
+                return HttpResponse(status, headers, body, received_at)
 
     def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        chunks = capped(wire(response), self._limits.max_wire_bytes, "on the wire")
+        chunks = _capped(_wire(response), self._limits.max_wire_bytes, "on the wire")
         if encoding in {"gzip", "x-gzip"}:
-            chunks = inflated(chunks)
+            chunks = _inflated(chunks)
         elif encoding not in {"identity", ""}:
-            message = f"{self._host} responded with an encoding that was not asked for"
-            raise MalformedResponseError(message)
-        body = b"".join(capped(chunks, self._limits.max_body_bytes, "inflated"))
+            raise MalformedResponseError(f"{self._host} used an encoding that was not asked for")
+        body = b"".join(_capped(chunks, self._limits.max_body_bytes, "inflated"))
         check_parsed_bytes(parsed_bytes(body), self._limits.max_parsed_bytes)
         return body
 
 
-def _check_url(url: str, *, allow_http: bool) -> str:
-    """Return the host for messages; neither path nor query belong into one."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Hands each new connection to its exchange, before TLS and the request begin."""
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Make the pool of connections, all with the TLS context of this process."""
+        super().init_poolmanager(*args, ssl_context=tls_context(), **kwargs)
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:  # noqa: ANN401
+        """Name no roots: the context has them, and urllib3 would parse them per connection."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return the pool that ``requests`` would use, with connections that can be ended."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        base: Any = pool.ConnectionCls
+        exchange = self._exchange
+
+        class Connection(base):  # type: ignore[misc]
+            def _new_conn(self) -> socket.socket:
+                return exchange.adopt(super()._new_conn())
+
+        pool.ConnectionCls = Connection
+        return pool
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context of all connections: parsing its roots takes 40 ms of a whole core."""
+    return _tls_context(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
+
+
+@cache
+def _tls_context(roots: str) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.load_verify_locations(roots)
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    # urllib3 does that at each connection, while another thread may be opening one with it.
+    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]  # noqa: ARG005
+    return context
+
+
+# -- bodies: each function passes a chunk on before it takes the next, so that no response fills the
+# memory before it meets its limit
+
+
+def _wire(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it was sent; urllib3 raises if Content-Length is wrong."""
+    while chunk := response.raw.read(CHUNK_BYTES, decode_content=False):
+        yield chunk
+
+
+def _capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise MalformedResponseError(
+                f"the response is larger than {limit} bytes {where}: select fewer flags with the "
+                f"source's options, or with what its key may read"
+            )
+        yield chunk
+
+
+def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate gzip in steps of bounded size, so that a bomb meets the limit and not the memory."""
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            if inflater.eof:  # a gzip body may have several members (RFC 1952, 2.2)
+                inflater = zlib.decompressobj(_GZIP_WINDOW)
+            try:
+                yield inflater.decompress(rest, CHUNK_BYTES)
+            except zlib.error:
+                raise MalformedResponseError(
+                    "the response is damaged: it does not inflate"
+                ) from None
+            # Output beyond the step's size comes with the next step, and there is always one: the
+            # checksum at the end is not read before everything is out.
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    if not inflater.eof:
+        raise MalformedResponseError("the response ends in the middle of its compressed body")
+
+
+# -- what is sent, and why it failed
+
+
+def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
+    """Return the host, for messages, which must quote neither path, query nor header.
+
+    Raises:
+        ConfigurationError: HTTP cannot carry it. Libraries would quote it in their own messages.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host, parts = "", urlsplit("")
     if not _HOST.fullmatch(host):
-        message = "base_url is not an address such as https://flags.example.com"
-        raise ConfigurationError(message)
+        raise ConfigurationError("base_url is not an address such as https://flags.example.com")
     if parts.username is not None or parts.password is not None:
-        message = f"base_url of {host} must not hold a user name or password"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"base_url of {host} must not hold a user name or password")
     if parts.scheme != "https" and not (allow_http and parts.scheme == "http"):
-        message = f"base_url of {host} must begin with https:// (or allow http for this source)"
-        raise ConfigurationError(message)
+        raise ConfigurationError(
+            f"base_url of {host} must begin with https:// (or allow http for this source)"
+        )
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            raise ConfigurationError(
+                f"the value of the header {name} holds a line break, a space at an end or another "
+                f"character that HTTP does not allow: write it again without"
+            )
     return host
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse what HTTP cannot carry before a library quotes it in its own message."""
-    for name, value in headers.items():
-        if not (value.isascii() and value.isprintable()) or value != value.strip():
-            message = (
-                f"the value for the header {name} holds a line break, a space at an end or "
-                f"another character that HTTP does not allow: write it again without"
-            )
-            raise ConfigurationError(message)
-
-
-def _reason(exc: BaseException) -> str:
-    """Say what went wrong by the type of the innermost error: texts quote URLs and headers."""
-    if isinstance(exc, requests.exceptions.SSLError):
+def _reason(error: BaseException) -> str:
+    """Return the reason by the type of the innermost error: messages quote URLs and headers."""
+    if isinstance(error, requests.exceptions.SSLError):
         return "TLS failed (an invalid certificate?)"
-    if isinstance(exc, requests.exceptions.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(exc, (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
-        return "silence for too long"
-    innermost: BaseException = exc
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "the connection timed out"
+    if isinstance(error, (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
+        return "the server went silent"
+    innermost: BaseException = error
     while inner := innermost.__cause__ or innermost.__context__:
         innermost = inner
     return f"the connection failed ({type(innermost).__name__})"

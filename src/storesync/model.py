@@ -73,9 +73,7 @@ class Source:
     store_url: Secret = field(default_factory=lambda: Secret(""))
     """Of Redis, with user and password."""
     allow_http: bool = False
-    """Permit plain http, for a provider in one's own network; private addresses, too."""
-    allow_private: bool = False
-    """Permit private addresses, for a provider in one's own network."""
+    """Permit plain http, for a provider in your own network."""
     document: bool = False
     """Also write the whole set as the one document that the provider's SDK takes (Unleash)."""
 

@@ -1,7 +1,7 @@
-"""What an HTTP response means: its class of failure, its ETag, its JSON. No I/O.
+"""The meaning of an HTTP response: its error class, its ETag, its JSON. No I/O.
 
-Apart from :mod:`storesync.http`, so that a provider can be imported by the function that faces
-the internet without importing an HTTP library.
+Separate from :mod:`storesync.http`, so that the function that faces the internet can import
+providers without importing an HTTP library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_DEPTH = 200
 """The deepest nesting of JSON that is accepted; real flags stay below 20."""
 
 CONTAINER_BYTES, MEMBER_BYTES, VALUE_BYTES, QUOTE_BYTES = 64, 120, 40, 24
-"""What parsing takes at most for each bracket, colon, comma and quote of JSON, by measurement."""
+"""The most that parsing takes per bracket, colon, comma and quote of JSON, by measurement."""
 
 MAX_ETAG_CHARS = 1024
 """Longer ETags are ignored: they would be stored in the source state, which readers pay for."""
@@ -47,7 +47,7 @@ _SERVER_ERRORS = range(500, 600)
 class HttpResponse:
     """One HTTP response: header names in lower case, the body decoded.
 
-    The body is read for 2xx only; no other status has one that we would use.
+    The body is read for 2xx only; no other status has a useful one.
     """
 
     status: int
@@ -58,9 +58,9 @@ class HttpResponse:
 
 
 def parsed_bytes(body: bytes) -> int:
-    """Return about how much memory parsing JSON takes at most, without parsing it.
+    """Estimate the most memory that parsing JSON takes, without parsing it.
 
-    Real flag sets take a third of it, since the names of their fields repeat.
+    Real flag sets take a third of it, since their field names repeat.
     """
     return (
         len(body) * (1 if body.isascii() else 3)
@@ -74,59 +74,63 @@ def parsed_bytes(body: bytes) -> int:
 def check_parsed_bytes(needed: int, limit: int) -> None:
     """Raise :class:`MalformedResponseError` if parsing may take more memory than there is."""
     if needed > limit:
-        message = (
+        raise MalformedResponseError(
             f"parsing the response may take {needed >> 20} MB of memory, and {limit >> 20} MB are "
-            f"available: raise SyncMemorySize, or choose fewer flags by the source's options"
+            f"available: raise SyncMemorySize, or select fewer flags with the source's options"
         )
-        raise MalformedResponseError(message)
 
 
 def raise_for_status(
-    response: HttpResponse, source: str, title: str, *, transient: Collection[int] = ()
+    response: HttpResponse,
+    source: str,
+    title: str,
+    *,
+    etag: str = "",
+    transient: Collection[int] = (),
 ) -> None:
-    """Return if the response is 200 or 304, else raise what its status means.
+    """Return if the response is 200, or 304 to a request with an ETag; raise for anything else.
 
     Args:
-        response: What the provider responded.
+        response: The provider's response.
         source: The source's name, for the message.
         title: The provider's name, for the message.
-        transient: Further statuses that this provider documents as passing.
+        etag: The ETag that was sent.
+        transient: Further statuses that this provider documents as temporary.
+
+    Raises:
+        ProviderError: a subclass, by what a retry could change.
     """
     status = response.status
-    if status in {_OK, _NOT_MODIFIED}:
+    if status == _OK or (status == _NOT_MODIFIED and etag):
         return
+    said = f"{title} responded with {status}"
     if status in _TRANSIENT or status in transient or status in _SERVER_ERRORS:
-        message = f"{title} responded with {status}: it cannot serve source {source!r} now"
         raise ProviderUnavailableError(
-            message,
-            retry_after_s=retry_after_s(response),
+            f"{said}: it cannot serve source {source!r} now", retry_after_s=retry_after_s(response)
         )
     if status in _REFUSED:
-        message = (
+        raise CredentialsRefusedError(
             f"{title} refused the credentials of source {source!r} with {status}: write a valid "
             f"key to the SSM parameter <prefix>/credentials/{source}"
         )
-        raise CredentialsRefusedError(message)
+    if status == _NOT_MODIFIED:
+        raise MalformedResponseError(f"{said} to a request without an ETag")
     if status in _REDIRECTS:
-        message = (
-            f"{title} responded with {status}: redirects are not followed, since they would carry "
-            f"the key elsewhere; check base_url in the credentials of source {source!r}"
+        raise EndpointNotFoundError(
+            f"{said}: redirects are not followed, since they would send the key elsewhere; check "
+            f"base_url in the credentials of source {source!r}"
         )
-        raise EndpointNotFoundError(message)
     if status in _CLIENT_ERRORS:
-        message = (
-            f"{title} responded with {status}: check base_url in the credentials of source "
-            f"{source!r} and its options"
+        raise EndpointNotFoundError(
+            f"{said}: check base_url in the credentials of source {source!r} and its options"
         )
-        raise EndpointNotFoundError(message)
-    message = f"{title} responded with {status}, which is no flag set"
-    raise MalformedResponseError(message)
+    raise MalformedResponseError(f"{said}, which is not a flag set")
 
 
 def retry_after_s(response: HttpResponse) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, in either of its forms (RFC 9110).
+    """Return the seconds in ``Retry-After``, in either of its forms (RFC 9110).
 
-    None where it is missing or makes no sense; never more than ``MAX_RETRY_AFTER_S``.
+    None if it is missing or invalid; never more than ``MAX_RETRY_AFTER_S``.
     """
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
@@ -134,14 +138,14 @@ def retry_after_s(response: HttpResponse) -> float | None:
     moment = _http_date(text)
     if moment is None:
         return None
-    # The provider's own clock, where it tells it: ours may be off.
+    # By the provider's own clock if it sends it: ours may be off.
     now = _http_date(response.headers.get("date", ""))
     wait = moment - (response.received_at if now is None else now)
     return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
 
 
 def etag(response: HttpResponse) -> str:
-    """Return the ETag as it came, or an empty text if there is none that could be sent back."""
+    """Return the ETag unchanged, or an empty string if none can be sent back."""
     text = response.headers.get("etag", "").strip()
     usable = text.isascii() and text.isprintable() and len(text) <= MAX_ETAG_CHARS
     return text if usable else ""
@@ -150,72 +154,62 @@ def etag(response: HttpResponse) -> str:
 def parse_object(response: HttpResponse, title: str) -> dict[str, Any]:
     """Parse a body that must be one JSON object.
 
-    Stricter than ``json.loads``, since what is accepted here is stored and read by others: UTF-8
-    only, no NaN or infinity, no repeated keys, no absurd nesting.
+    Stricter than ``json.loads``, since the result is stored and read by others: UTF-8 only, no NaN
+    or infinity, no repeated keys, no excessive nesting.
 
     Raises:
-        MalformedResponseError: naming what is wrong; the body is never quoted.
+        MalformedResponseError: names the problem, and never quotes the body.
     """
     try:
-        return _parse(response.body.decode("utf-8-sig"))
-    except UnicodeDecodeError as exc:
-        reason = f"no UTF-8 text (byte {exc.start} of {len(response.body)})"
-    except json.JSONDecodeError as exc:
-        reason = _explain(response, exc)
-    except _UnacceptableError as exc:
-        reason = str(exc)
+        document = json.loads(
+            response.body.decode("utf-8-sig"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+        if isinstance(document, dict) and not _deeper_than(document, MAX_DEPTH):
+            return document
+        problem = f"a JSON {type(document).__name__}, not an object"
+        if isinstance(document, dict):
+            problem = f"nested more than {MAX_DEPTH} levels deep"
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 (byte {error.start} of {len(response.body)})"
+    except json.JSONDecodeError as error:
+        problem = _explain(response, error)
+    except _UnacceptableError as error:
+        problem = str(error)
     except RecursionError:
-        reason = "nested too deeply"
+        problem = "nested too deeply"
     except ValueError:
-        reason = "no JSON (a number of thousands of digits)"
-    message = f"{title} responded with something that is {reason}"
-    raise MalformedResponseError(message)
+        problem = "not JSON (a number of thousands of digits)"
+    raise MalformedResponseError(f"{title} responded with something that is {problem}")
 
 
 class _UnacceptableError(ValueError):
     """JSON that parses, but cannot be stored."""
 
 
-def _parse(text: str) -> dict[str, Any]:
-    document = json.loads(
-        text,
-        object_pairs_hook=_unique,
-        parse_constant=_refuse_constant,
-        parse_float=_finite,
-    )
-    if not isinstance(document, dict):
-        message = f"a JSON {type(document).__name__}, not an object"
-        raise _UnacceptableError(message)
-    if _deeper_than(document, MAX_DEPTH):
-        message = f"nested more than {MAX_DEPTH} levels deep"
-        raise _UnacceptableError(message)
-    return document
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) != len(pairs):
-        message = "JSON that repeats a key within one object"
-        raise _UnacceptableError(message)
+        raise _UnacceptableError("JSON that repeats a key within one object")
     return built
 
 
 def _refuse_constant(name: str) -> float:
-    message = f"no JSON (it holds {name})"
-    raise _UnacceptableError(message)
+    raise _UnacceptableError(f"not JSON (it holds {name})")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        message = "JSON with a number that no float can hold"
-        raise _UnacceptableError(message)
+        raise _UnacceptableError("JSON with a number that no float can hold")
     return number
 
 
-def _deeper_than(document: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON
-    """Walk level by level instead of recursing: recursion is what this protects from."""
-    level = [document]
+def _deeper_than(document: object, levels: int) -> bool:
+    """Walk level by level: this protects from recursion, so it must not recurse."""
+    level: list[Any] = [document]
     for _ in range(levels):
         level = [
             child
@@ -235,7 +229,7 @@ def _explain(response: HttpResponse, exc: json.JSONDecodeError) -> str:
     if start.startswith(b"<") or "html" in response.headers.get("content-type", "").lower():
         return "a web page, not JSON (a proxy or a login page in between?)"
     where = "cut off" if exc.pos >= len(exc.doc.rstrip()) else "broken"
-    return f"no JSON ({where} at character {exc.pos} of {len(exc.doc)})"
+    return f"not JSON ({where} at character {exc.pos} of {len(exc.doc)})"
 
 
 def _http_date(text: str) -> float | None:

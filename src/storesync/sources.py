@@ -1,7 +1,7 @@
 """Sources and their webhooks, from SSM parameters under one prefix.
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
-                                   allow_http, allow_private
+                                   allow_http
 ``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
                                    SyncFunction only; not needed where a provider takes the
                                    function's own credentials. It says by itself where the key may
@@ -46,7 +46,6 @@ SOURCE_FIELDS = (
     "document",
     "store",
     "allow_http",
-    "allow_private",
 )
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 STORES = ("dynamodb", "redis")
@@ -185,7 +184,6 @@ def parse_source(
         store=store,
         store_url=Secret(secret.text("store_url")),
         allow_http=allow_http,
-        allow_private=public.flag("allow_private", default=False),
         document=public.flag("document", default=False),
     )
     if source.document and provider and provider.name != "unleash":

@@ -25,7 +25,7 @@ from storesync import providers
 from storesync.deadline import Deadline, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, request_message
-from storesync.http import HttpClient, HttpLimits
+from storesync.http import HttpClient, HttpLimits, tls_context
 from storesync.initialization import connect, initialize
 from storesync.model import ProviderEvent, SyncRequest
 from storesync.observability import logger
@@ -36,7 +36,6 @@ from storesync.retry_policy import Limits
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
-from storesync.watchdog import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -275,7 +274,7 @@ class Syncer:
                 source,
                 providers.get(source.provider),
                 store,
-                http=HttpClient(self._http_limits, allow_private=source.allow_private),
+                http=HttpClient(self._http_limits),
                 deadline=deadline,
                 limits=SCHEDULED
                 if {request.trigger for request in requests} == {"schedule"}

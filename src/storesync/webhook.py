@@ -90,15 +90,13 @@ class Receiver:
         provider = providers.get(webhook.provider)
         request = _request(event, token)
         provider.verify(request, webhook)
-        required = provider.required_revisions(request, webhook)
+        required, delivery = provider.webhook_event(request, webhook)
         if required is None:
             log.info("acknowledged an event that concerns no flag", source=source)
             return provider.accepted_status
-        sync_request = SyncRequest(
-            source, required, now_ms(self._clock), "webhook", provider.delivery(request)
-        )
+        sync_request = SyncRequest(source, required, now_ms(self._clock), "webhook", delivery)
         self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=request_message(sync_request))
-        log.info("requested", source=source, required=required, delivery=sync_request.delivery)
+        log.info("requested", source=source, required=required, delivery=delivery)
         emit(source, {"SyncRequests": 1})
         return provider.accepted_status
 

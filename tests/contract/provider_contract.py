@@ -146,7 +146,7 @@ class ProviderContract:
     ) -> tuple[str, ...] | None:
         """Make a change and return the revisions that the provider says to reach."""
         request = self.webhook_after(server, change)
-        return self.provider.required_revisions(request, self.webhook(**options))
+        return self.provider.webhook_event(request, self.webhook(**options)).required
 
     # -- description ----------------------------------------------------------------------------
 
@@ -202,9 +202,10 @@ class ProviderContract:
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
         self.provider.verify(request, self.webhook())
-        assert self.provider.required_revisions(request, self.webhook()) is not None
-        assert self.provider.required_revisions(request, self.webhook(**self.options))
-        assert self.provider.delivery(request)
+        assert self.provider.webhook_event(request, self.webhook()).required is not None
+        event = self.provider.webhook_event(request, self.webhook(**self.options))
+        assert event.required
+        assert event.delivery
 
     def test_nothing_forged_passes_and_nothing_else_is_raised(self) -> None:
         """Mutated headers and bodies are refused, and only ever with our own errors."""
@@ -223,24 +224,20 @@ class ProviderContract:
                 assert accepted <= (mutated.body == request.body)
             if same:
                 assert accepted == (signer == SECRET)
-            if accepted:
-                with contextlib.suppress(errors.BadRequestError):
-                    self.provider.required_revisions(mutated, self.webhook(method, **self.options))
-            self.provider.delivery(mutated)
+            self.provider.webhook_event(mutated, self.webhook(method, **self.options))
 
         fuzz()
 
     def test_any_json_that_is_verified_is_survived(self) -> None:
-        """A body of any shape requests, or is left alone, or is a bad request: nothing else."""
+        """A body of any shape is a sync request or an event that concerns no flags."""
 
         @settings(database=None)
         @given(documents(self.sample))
         def fuzz(body: bytes) -> None:
             request = WebhookRequest({}, body)
-            with contextlib.suppress(errors.BadRequestError):
-                required = self.provider.required_revisions(request, self.webhook(**self.options))
-                assert required is None or all(isinstance(text, str) for text in required)
-            assert isinstance(self.provider.delivery(request), str)
+            required, delivery = self.provider.webhook_event(request, self.webhook(**self.options))
+            assert required is None or all(isinstance(text, str) for text in required)
+            assert isinstance(delivery, str)
 
         fuzz()
 

@@ -98,7 +98,7 @@ class TestLaunchDarkly(ProviderContract):
         request = self.webhook_after(server, lambda: self.change(server, key))
         for option in ("project", "environment"):
             assert (
-                self.provider.required_revisions(request, self.webhook(**{option: "another"}))
+                self.provider.webhook_event(request, self.webhook(**{option: "another"})).required
                 is None
             )
 
@@ -151,13 +151,14 @@ class TestUnleash(ProviderContract):
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
         assert (
-            self.provider.required_revisions(request, self.webhook(environment="another")) is None
+            self.provider.webhook_event(request, self.webhook(environment="another")).required
+            is None
         )
 
     def test_segments_that_count_only_later_hold_nobody_up(self, server: Any) -> None:
         """A new segment makes no revision, so its request names none; the next event brings it."""
         request = self.webhook_after(server, lambda: server.set_segment(9))
-        assert self.provider.required_revisions(request, self.webhook(**self.options)) == ()
+        assert self.provider.webhook_event(request, self.webhook(**self.options)).required == ()
         assert "9" not in self.set_of(server).sections["segments"]
         server.set_segment(9, name="changed")
         assert "9" in self.set_of(server).sections["segments"]
@@ -242,7 +243,8 @@ class TestSplit(ProviderContract):
         key = next(iter(server.flags()))
         request = self.webhook_after(server, lambda: self.change(server, key))
         assert (
-            self.provider.required_revisions(request, self.webhook(environment="another")) is None
+            self.provider.webhook_event(request, self.webhook(environment="another")).required
+            is None
         )
 
 
@@ -310,7 +312,6 @@ class TestAppConfig(ProviderContract):
         for method in ("signature", "authorization", "header", "url"):
             with pytest.raises(errors.SignatureError, match="no webhooks"):
                 self.provider.verify(request, self.webhook(method))
-        assert self.provider.required_revisions(request, self.webhook("url")) is None
 
     def webhook(self, method: str = "url", *secrets: Secret, **options: str) -> WebhookConfig:
         """Build a webhook config, which nobody would."""
@@ -438,8 +439,9 @@ def test_webhooks_of_real_servers_pass_and_request() -> None:
             provider.verify(request, WebhookConfig("dev", "unleash", "authorization", (SECRET,)))
         told = record["body_json"]
         expected = () if told["type"] in silent else (f"revision/{told['id']}",)
-        assert provider.required_revisions(request, webhook) == expected, path.name
-        assert provider.delivery(request) == str(told["id"])
+        event = provider.webhook_event(request, webhook)
+        assert event.required == expected, path.name
+        assert event.delivery == str(told["id"])
 
 
 @pytest.mark.skipif(

@@ -64,7 +64,6 @@ FORGED = ("launchdarkly-forged.json", "unleash-wrong-secret.json")
 TOLD = (
     "appconfig-deployment-complete.json",
     "appconfig-rolled-back.json",
-    "appconfig-sns.json",
     "appconfig-sqs.json",
 )
 BY_HAND = ("manual-allow-shrink.json", "schedule.json", "sqs-batch.json")

@@ -490,7 +490,7 @@ def test_the_dashboard_shows_what_is_said(
     world.invoke("sync", batch(*world.deployment.receive()))
     world.invoke("webhook", signed("prod", entry, FORGED))
     world.invoke("webhook", signed("stranger", entry))
-    world.invoke("webhook", signed("prod", b"no JSON"))
+    world.invoke("webhook", {**signed("prod", b""), "isBase64Encoded": True, "body": "%"})
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
     world.told += points(json.loads(emf.line(HELD)), 0)

@@ -312,19 +312,6 @@ def test_what_is_no_digest_is_said(value: object) -> None:
 # -- what must be repeated ------------------------------------------------------------------------
 
 
-def test_a_private_provider_needs_to_be_allowed(
-    prod: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
-) -> None:
-    """Without "allow_private" nothing is sent, and the response says what to do; with it, it is."""
-    url = launchdarkly.url.replace("http:", "https:")
-    prod.put("credentials/prod", {"provider": "launchdarkly", "key": KEY, "base_url": url})
-    prod.put("sources/prod", {"provider": "launchdarkly"})
-    assert "allow_private" in invoke({"source": "prod"})["error"]
-    assert output.sums(source="prod", reason="Configuration") == {"Rejected": 1}
-    prod.put("sources/prod", {"provider": "launchdarkly", "allow_private": True})
-    assert "TLS failed" in invoke({"source": "prod"})["error"]  # it was connected to
-
-
 def test_ssm_down_at_the_start_loses_no_request(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
@@ -618,7 +605,6 @@ def test_an_unknown_event_says_what_is_known(event: Any) -> None:
 SAMPLES = {
     "appconfig-deployment-complete.json": ["appconfig"],
     "appconfig-rolled-back.json": ["appconfig"],
-    "appconfig-sns.json": ["appconfig"],
     "appconfig-sqs.json": ["appconfig"],
     "launchdarkly-flag-updated.json": ["prod"],
     "launchdarkly-forged.json": ["prod"],

@@ -1,4 +1,4 @@
-"""An AWS AppConfig that runs here: one environment, both planes, and events of deployments.
+"""An AWS AppConfig that runs here: one environment, its control plane, and events of deployments.
 
 ::
 
@@ -17,9 +17,6 @@ It behaves as the API's models and the user guide say (``appconfig_flags`` has t
 - Deployments are listed from the highest number down, those of other profiles among them.
 - Events come for what the AWS-authored extension tells: start, complete and rolled back. A revert
   has no event of its own, and with ``tells_all`` baking and steps have one.
-- The data plane gives each token once, refuses it when it is used again, older than 24 h, or
-  earlier than the interval allows; an unchanged configuration is an empty body; in a gradual
-  deployment some sessions get the new version and some the old one.
 - Requests must be signed; ``denied`` has actions that the role may not call, and ``allows`` decides
   by action and resource.
 """
@@ -27,11 +24,9 @@ It behaves as the API's models and the user guide say (``appconfig_flags`` has t
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from .appconfig_auth import refusal
@@ -42,7 +37,6 @@ from .appconfig_flags import (
     document,
     event,
     over_eventbridge,
-    retrieved,
     rich_flags,
 )
 from .server import ProviderServer, Request, compact
@@ -53,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["AppConfigSimulator", "rich_flags"]
 
 ACCOUNT = "123456789012"
-TOKEN_LIFE_S = 24 * 3600
 _UNDOABLE = {"DEPLOYING", "BAKING"}
 _KINDS = {
     "DEPLOYING": "OnDeploymentStart",
@@ -67,16 +60,6 @@ _GET = re.compile(
     r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
 )
 Response = tuple[int, bytes, dict[str, str]]
-
-
-class Token(NamedTuple):
-    """What a token of the data plane stands for."""
-
-    session: str
-    since: float
-    wait_s: int
-    seen: int
-    """The version that the session has; 0: none."""
 
 
 class AppConfigSimulator(ProviderServer):
@@ -113,8 +96,6 @@ class AppConfigSimulator(ProviderServer):
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
         self.events: list[dict[str, Any]] = []
         """All events as EventBridge carries them, the newest last."""
-        self.clock_s = 0.0
-        """Added to the clock that tokens age by."""
         self.serves = 0
         """The version that everybody is served who is in no gradual deployment."""
         self._before: dict[int, int] = {}
@@ -122,7 +103,6 @@ class AppConfigSimulator(ProviderServer):
         self._definitions = copy.deepcopy(dict(definitions or {}))
         self.versions: dict[int, bytes] = {}
         self._deployments: list[dict[str, Any]] = []
-        self._tokens: dict[str, Token] = {}
         self._count = 0
         self._deploy_at_once()
 
@@ -315,7 +295,7 @@ class AppConfigSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> Response:
-        """Serve either plane."""
+        """Serve the control plane."""
         error = refusal(request, self.access_key, self.sdk_key, (self.region, "appconfig"))
         if error and self.checks_signatures:
             return _error(403, error)
@@ -326,10 +306,6 @@ class AppConfigSimulator(ProviderServer):
                 return self._list(unquote(found[1]), unquote(found[2]), given)
             if found := _GET.fullmatch(path):
                 return self._get(unquote(found[1]), unquote(found[2]), int(found[3]))
-            if (request.method, path) == ("POST", "/configurationsessions"):
-                return self._start(json.loads(request.body))
-            if path == "/configuration":
-                return self._latest(given.get("configuration_token", ""))
         return _error(404, "UnknownOperationException")
 
     def _forbidden(self, action: str, *resources: str) -> bool:
@@ -368,63 +344,6 @@ class AppConfigSimulator(ProviderServer):
         }
         return 200, self.versions[number], headers
 
-    def _start(self, required: Mapping[str, Any]) -> Response:
-        if self._forbidden("StartConfigurationSession", self._configuration()):
-            return _error(403, "AccessDeniedException")
-        named = ("ApplicationIdentifier", "EnvironmentIdentifier", "ConfigurationProfileIdentifier")
-        for field, each in zip(named, self.ids.values(), strict=True):
-            if required.get(field) not in each:
-                return _error(404, "ResourceNotFoundException")
-        wait_s = int(required.get("RequiredMinimumPollIntervalInSeconds", 60))
-        token = self._token(f"session-{len(self._tokens)}", wait_s, seen=0)
-        return 201, compact({"InitialConfigurationToken": token}), {}
-
-    def _configuration(self) -> str:
-        environment, profile = self.ids["Environment"][0], self.ids["ConfigurationProfile"][0]
-        return f"/environment/{environment}/configuration/{profile}"
-
-    def _token(self, session: str, wait_s: int, *, seen: int) -> str:
-        token = f"{hashlib.sha256(f'{session}/{len(self._tokens)}'.encode()).hexdigest()}+/="
-        self._tokens[token] = Token(session, self._now(), wait_s, seen)
-        return token
-
-    def _now(self) -> float:
-        return time.monotonic() + self.clock_s
-
-    def _latest(self, token: str) -> Response:
-        if self._forbidden("GetLatestConfiguration", self._configuration()):
-            return _error(403, "AccessDeniedException")
-        known = self._tokens.get(token)
-        problem = ""
-        if known is None or known.wait_s < 0:
-            problem = "Corrupted"
-        elif self._now() - known.since > TOKEN_LIFE_S:
-            problem = "Expired"
-        elif known.seen and self._now() - known.since < known.wait_s:
-            problem = "PollIntervalNotSatisfied"
-        if problem or known is None:
-            return _error(400, "BadRequestException", problem)
-        self._tokens[token] = known._replace(wait_s=-1)  # good for one call
-        version = self._served_to(known.session)
-        if not version:
-            return _error(404, "ResourceNotFoundException")
-        headers = {
-            "Next-Poll-Configuration-Token": self._token(known.session, known.wait_s, seen=version),
-            "Next-Poll-Interval-In-Seconds": str(known.wait_s),
-        }
-        if version == known.seen:
-            return 200, b"", headers
-        stored = json.loads(self.versions[version])
-        return 200, compact(stored if self.freeform else retrieved(stored)), headers
-
-    def _served_to(self, session: str) -> int:
-        """Return the version for a session: a gradual deployment has reached some."""
-        number = self.in_progress()
-        slot = int(hashlib.sha256(session.encode()).hexdigest(), 16) % 100
-        if number and slot < self._find(number)["PercentageComplete"]:
-            return int(self._find(number)["ConfigurationVersion"])
-        return self.serves
-
     def document(self) -> bytes:
         """Return the newest first page of deployments."""
         return compact({"Items": list(reversed(self.newest()["deployments"]))[: self.page_size]})
@@ -434,11 +353,9 @@ class AppConfigSimulator(ProviderServer):
         return compact({"Items": []})
 
 
-def _error(status: int, kind: str, problem: str = "") -> Response:
-    body: dict[str, Any] = {"Message": kind}
-    if problem:
-        body |= {
-            "Reason": "InvalidParameters",
-            "Details": {"InvalidParameters": {"configuration_token": {"Problem": problem}}},
-        }
-    return status, compact(body), {"x-amzn-ErrorType": f"{kind}:http://internal.amazon.com/"}
+def _error(status: int, kind: str) -> Response:
+    return (
+        status,
+        compact({"Message": kind}),
+        {"x-amzn-ErrorType": f"{kind}:http://internal.amazon.com/"},
+    )

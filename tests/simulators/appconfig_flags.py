@@ -1,8 +1,7 @@
 """Documents of feature flags as AppConfig keeps and serves them, and events of deployments.
 
 Sources: AWS AppConfig user guide, "type reference for AWS.AppConfig.FeatureFlags", "Understanding
-AWS AppConfig extensions" and "Quotas"; for what the data plane makes of variants, see
-``retrieved``.
+AWS AppConfig extensions" and "Quotas".
 """
 
 from __future__ import annotations
@@ -121,25 +120,6 @@ def _expect(fine: object, problem: str) -> None:
         raise BadRequestError(problem)
 
 
-def retrieved(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the data plane gives without the agent's own format: no definitions, no rules.
-
-    Attributes of flags that are off are left out (AWS: "Retrieving feature flags"). Of variants
-    there is the default one, with its name: AWS says so for the agent without a context, and only
-    third parties' emulators for the API itself.
-    """
-    return {key: _retrieved(value) for key, value in stored.get("values", {}).items()}
-
-
-def _retrieved(value: Mapping[str, Any]) -> dict[str, Any]:
-    if "_variants" in value:
-        default = value["_variants"][-1]
-        attributes = default.get("attributeValues", {}) if default["enabled"] else {}
-        return {"_variant": default["name"], "enabled": default["enabled"], **attributes}
-    shown = {name: each for name, each in value.items() if not name.startswith("_")}
-    return shown if value["enabled"] else {"enabled": False}
-
-
 def event(
     kind: str,
     number: int,
@@ -185,15 +165,4 @@ def over_eventbridge(
             **{name: value for name, value in told.items() if name != "Description"},
             "DeploymentNumber": int(told["DeploymentNumber"]),
         },
-    }
-
-
-def over_sns(told: Mapping[str, Any], *, account: str, region: str) -> dict[str, Any]:
-    """Return the same event as SNS puts it on a queue that subscribes."""
-    return {
-        "Type": "Notification",
-        "MessageId": "00000000-0000-4000-8000-000000000001",
-        "TopicArn": f"arn:aws:sns:{region}:{account}:deployments",
-        "Message": json.dumps(told),
-        "MessageAttributes": {"MessageType": {"Type": "String", "Value": "OnDeploymentStart"}},
     }

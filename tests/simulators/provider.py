@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from storesync.model import FetchResult, FlagSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
+    from storesync.model import Source, WebhookConfig, WebhookRequest
 
 
 class NoHttp:
@@ -94,17 +94,3 @@ class ModelProvider:
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Accept everything."""
-
-    def required_revisions(
-        self, _request: WebhookRequest, _webhook: WebhookConfig
-    ) -> tuple[str, ...]:
-        """Sync request without a revision."""
-        return ()
-
-    def provider_event(self, _event: Mapping[str, Any]) -> ProviderEvent | None:
-        """Have no events of AWS."""
-        return None
-
-    def delivery(self, _request: WebhookRequest) -> str:
-        """Have no delivery ids."""
-        return ""

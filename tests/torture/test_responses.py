@@ -230,7 +230,7 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in AppConfigSimulator().environ.items():
         monkeypatch.setenv(name, value)
     session = boto3.Session()  # making one takes longer than all that is tested
-    monkeypatch.setattr("storesync.providers.appconfig_api.boto3.Session", lambda: session)
+    monkeypatch.setattr(boto3, "Session", lambda: session)
 
 
 @pytest.mark.parametrize(

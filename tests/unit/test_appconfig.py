@@ -1,4 +1,4 @@
-"""AppConfig: which version is live, what its events request, its planes, its rights, its sizes."""
+"""AppConfig: which version is live, its events, its permissions, its sizes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import pytest
 import yaml
 
 import flagstore
-from simulators import appconfig_flags, faults
+from simulators import appconfig_flags
 from simulators.appconfig import ACCOUNT, AppConfigSimulator
 from simulators.appconfig_flags import BadRequestError, document, multi_variant, rich_flags
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
-from storesync import errors
+from storesync import errors, providers
 from storesync.deadline import Deadline
 from storesync.http import HttpClient
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
-from storesync.providers import appconfig_api
-from storesync.providers.appconfig import AppConfig, options
+from storesync.providers.appconfig import AppConfig
 from storesync.published_reader import PublishedReader
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def test_other_profiles_of_the_environment_are_passed_over(plain: AppConfigSimul
     assert (limit(found), found.revision) == (1, 22)
     assert len(plain.requests) == 4 + 1
     plain.page_size = 1
-    with pytest.raises(errors.EndpointNotFoundError, match="environment of its own"):
+    with pytest.raises(errors.EndpointNotFoundError, match="its own environment"):
         fetch(plain)
 
 
@@ -277,135 +276,82 @@ def test_a_rollback_costs_no_second_look(plain: AppConfigSimulator) -> None:
 
 # -- events ---------------------------------------------------------------------------------------
 
-TOLD = appconfig_flags.event(
-    "OnDeploymentComplete", 7, version=3, ids=AppConfigSimulator().ids, invocation="inv"
+
+def deployment_event(words: str = "", **fields: Any) -> dict[str, Any]:
+    """Make EventBridge's event of deployment 7; an empty ``Type`` is left out."""
+    detail = appconfig_flags.event(
+        "OnDeploymentComplete", 7, version=3, ids=AppConfigSimulator().ids
+    )
+    event = appconfig_flags.over_eventbridge(
+        detail, delivery="id", account=ACCOUNT, region="eu-west-1", time=""
+    )
+    event["detail-type"] = words or event["detail-type"]
+    event["detail"] |= fields
+    if event["detail"]["Type"] == "":
+        del event["detail"]["Type"]
+    return event
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "required"),
+    [
+        ("OnDeploymentComplete", "", ("complete/7",)),
+        ("OnDeploymentBaking", "", ("baking/7",)),
+        ("OnDeploymentRolledBack", "", ("undone/7",)),
+        ("OnDeploymentReverted", "", ("undone/7",)),
+        ("OnDeploymentSomethingNew", "", ()),
+        ("OnDeploymentStart", "", None),
+        ("OnDeploymentStep", "", None),
+        ("", "On Deployment Complete", ("complete/7",)),
+        ("", "On Deployment Rollback", ("undone/7",)),
+        ("", "On Deployment Rolled Back", ("undone/7",)),
+    ],
 )
-
-
-def kinds() -> Iterator[tuple[dict[str, Any], tuple[str, ...] | None]]:
-    """Yield provider events, and the revisions that each requires."""
-    for kind, required in (
-        ("OnDeploymentComplete", ("complete/7",)),
-        ("OnDeploymentBaking", ("baking/7",)),
-        ("OnDeploymentRolledBack", ("undone/7",)),
-        ("OnDeploymentRollback", ("undone/7",)),
-        ("OnDeploymentReverted", ("undone/7",)),
-        ("OnDeploymentSomethingNew", ()),
-        ("OnDeploymentStart", None),
-        ("OnDeploymentStep", None),
-    ):
-        yield {**TOLD, "Type": kind}, required
-
-
-def test_events_request_in_every_shape_and_spelling() -> None:
-    """EventBridge writes the number as a number, SQS as a text; the start requests no sync."""
-    for told, required in kinds():
-        carried = appconfig_flags.over_eventbridge(
-            told, delivery="id", account=ACCOUNT, region="eu-west-1", time=""
-        )
-        bare = {**carried, "detail": {k: v for k, v in carried["detail"].items() if k != "Type"}}
-        for event, delivery in ((told, "inv"), (carried, "id"), (bare, "id")):
-            provider_event = PROVIDER.provider_event(event)
-            assert provider_event
-            assert (provider_event.required, provider_event.delivery) == (required, delivery)
-            assert provider_event.about["profile"] == ("ga3tqep", "flags")
-
-
-def test_both_of_eventbridges_words_for_a_rollback_request() -> None:
-    """The reference of events says Rollback, the names of types say Rolled Back."""
-    told = {**TOLD, "Type": ""}
-    for words in ("On Deployment Rollback", "On Deployment Rolled Back"):
-        event = {"source": "aws.appconfig", "detail-type": words, "detail": told}
-        provider_event = PROVIDER.provider_event(event)
-        assert provider_event
-        assert provider_event.required == ("undone/7",)
+def test_deployment_event(kind: str, words: str, required: tuple[str, ...] | None) -> None:
+    """An event names its profile and what to reach, in either of AWS' spellings."""
+    event = PROVIDER.provider_event(deployment_event(words, Type=kind))
+    assert event
+    assert (event.required, event.delivery) == (required, "id")
+    assert event.about["profile"] == ("ga3tqep", "flags")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"Type": "PreStartDeployment"}, {"Type": None}, {"Type": 7}, {"Application": None},
+        {"Type": "PreStartDeployment"}, {"Type": 7}, {"Application": None},
         {"Environment": {}}, {"ConfigurationProfile": {"Id": 7}},
     ],
 )  # fmt: skip
-def test_what_is_no_event_of_a_deployment_is_left_alone(change: dict[str, Any]) -> None:
-    """It may be a sync request of ours, or a stranger's message."""
-    assert PROVIDER.provider_event({**TOLD, **change}) is None
-    assert PROVIDER.provider_event({"source": "aws.ec2", "detail": TOLD}) is None
+def test_other_events_are_ignored(change: dict[str, Any]) -> None:
+    """An event that is not about a deployment of a known profile is left to other parsers."""
+    assert PROVIDER.provider_event(deployment_event(**change)) is None
     assert PROVIDER.provider_event({"source": "aws.appconfig", "detail": None}) is None
+    assert providers.provider_event({**deployment_event(), "source": "aws.ec2"}) is None
+    assert providers.provider_event(deployment_event())
 
 
 @pytest.mark.parametrize("number", [None, "x", "9" * 13, -1, [], "٣"])
-def test_an_odd_number_of_a_deployment_requests_without_one(number: Any) -> None:
-    """What cannot be waited for is fetched all the same."""
-    provider_event = PROVIDER.provider_event({**TOLD, "DeploymentNumber": number})
-    assert provider_event
-    assert provider_event.required == ()
+def test_invalid_deployment_number_is_not_waited_for(number: Any) -> None:
+    """The event still requests a sync."""
+    event = PROVIDER.provider_event(deployment_event(DeploymentNumber=number))
+    assert event
+    assert event.required == ()
 
 
-# -- the data plane -------------------------------------------------------------------------------
+@pytest.mark.parametrize("action", ["ListDeployments", "GetHostedConfigurationVersion"])
+def test_missing_permission_is_named(server: AppConfigSimulator, action: str) -> None:
+    """A refusal names the action and the source."""
+    server.denied = {action}
+    with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} .*'prod'"):
+        fetch(server)
 
 
-def test_without_the_right_to_the_document_nothing_is_taken_for_it(
-    server: AppConfigSimulator,
-) -> None:
-    """A refusal names the action; the data plane is asked only by a source that says so."""
-    for action in ("ListDeployments", "GetHostedConfigurationVersion"):
-        server.denied = {action}
-        with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} .*'prod'"):
-            fetch(server)
-        assert not any("configurationsessions" in each.path for each in server.requests)
-
-
-def test_the_data_plane_is_a_fallback_without_rules(
-    server: AppConfigSimulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It brings the default variants, says in the set that it did, and warns."""
-    server.denied = {"ListDeployments"}
-    response = fetch(server, fallback="data-plane")
-    assert response.flag_set
-    assert response.etag == ""
-    assert response.flag_set.revision == 0
-    assert response.flag_set.meta["plane"] == "data"
-    assert response.flag_set.sections["definitions"] == {}
-    assert response.flag_set.sections["flags"] == appconfig_flags.retrieved(server.current())
-    assert "billing-flag-0003" in response.flag_set.sections["flags"]
-    assert "rule" not in json.dumps(dict(response.flag_set.sections))
-    assert PROVIDER.satisfied("complete/99", 0, lambda _section, _key: None)
-    assert "rules of variants" in caplog.text
-    server.denied = set()
-    assert set_of(server, fallback="data-plane").meta["plane"] == "control"
-
-
-def test_the_fallback_has_its_own_refusals(server: AppConfigSimulator) -> None:
-    """Each of its two requests may be refused, too."""
-    for action in ("StartConfigurationSession", "GetLatestConfiguration"):
-        server.denied = {"ListDeployments", action}
-        with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} "):
-            fetch(server, fallback="data-plane")
-
-
-def test_each_fetch_has_a_session_of_its_own(server: AppConfigSimulator) -> None:
-    """Tokens are good once, so none is kept; the first response of a session is never empty."""
-    server.denied = {"ListDeployments"}
-    assert set_of(server, fallback="data-plane") == set_of(server, fallback="data-plane")
-    posted = [each for each in server.requests if each.method == "POST"]
-    assert len(posted) == 2
-
-
-def test_an_unavailable_appconfig_is_no_reason_to_do_without_rules(
-    server: AppConfigSimulator,
-) -> None:
-    """Only a final refusal leads to the fallback."""
-    server.faults.append(faults.status(503))
-    with pytest.raises(errors.ProviderUnavailableError):
-        fetch(server, fallback="data-plane")
-    assert len(server.requests) == 1
-
-
-def checked(server: AppConfigSimulator) -> Any:
-    """Return the checked options."""
-    return options(source(server))
+def test_configuration_outside_of_appconfigs_store(plain: AppConfigSimulator) -> None:
+    """A profile whose configuration is in S3 has no document to read; the message says so."""
+    plain._deployments[-1]["ConfigurationVersion"] = "s3-version-id"
+    plain._publish()
+    with pytest.raises(errors.EndpointNotFoundError, match="use a hosted configuration"):
+        fetch(plain)
 
 
 # -- freeform, options, region --------------------------------------------------------------------
@@ -428,23 +374,13 @@ def test_options_are_checked_at_once() -> None:
     """All that is missing or wrong is named, with the parameter; nothing is sent."""
     bad = Source(
         "prod", "appconfig", "https://127.0.0.1:1", Secret(""),
-        {"region": "x/y", "live": "now", "format": "yaml", "fallback": "yes"},
+        {"region": "x/y", "live": "now", "format": "yaml"},
     )  # fmt: skip
     with pytest.raises(errors.ConfigurationError) as caught:
         PROVIDER.fetch(bad, HttpClient(), "")
     for word in ("sources/prod", "application", "environment", "profile", "region", "live",
-                 "format", "fallback"):  # fmt: skip
+                 "format"):  # fmt: skip
         assert word in str(caught.value)
-
-
-def test_a_version_that_is_not_in_appconfigs_store_needs_the_fallback(
-    plain: AppConfigSimulator,
-) -> None:
-    """A profile that lives in S3 has no document to read; the message says what does."""
-    plain._deployments[-1]["ConfigurationVersion"] = "s3-version-id"
-    plain._publish()
-    with pytest.raises(errors.EndpointNotFoundError, match='"fallback" to "data-plane"'):
-        fetch(plain)
 
 
 def test_the_region_is_the_options_or_the_functions(
@@ -458,22 +394,6 @@ def test_the_region_is_the_options_or_the_functions(
     assert fetch(server, region="").flag_set
     with pytest.raises(errors.CredentialsRefusedError, match="InvalidSignature"):
         fetch(server, region="us-east-1")
-
-
-def test_each_plane_has_its_own_host() -> None:
-    """Of the default address, and of one that names another domain."""
-    for base, control, data in (
-        (PROVIDER.default_base_url, "https://appconfig.eu-west-1.amazonaws.com",
-         "https://appconfigdata.eu-west-1.amazonaws.com"),
-        ("https://appconfig.cn-north-1.amazonaws.com.cn",
-         "https://appconfig.cn-north-1.amazonaws.com.cn",
-         "https://appconfigdata.cn-north-1.amazonaws.com.cn"),
-        ("https://stand.in", "https://stand.in", "https://stand.in"),
-    ):  # fmt: skip
-        given = {"application": "a", "environment": "b", "profile": "c", "region": "eu-west-1"}
-        one = Source("prod", "appconfig", base, Secret(""), given)
-        api = appconfig_api.AppConfigApi(one, HttpClient(), options(one), "")
-        assert (api._control, api._data) == (control, data)
 
 
 def test_names_with_spaces_are_signed_as_they_are_sent(server: AppConfigSimulator) -> None:
@@ -532,7 +452,7 @@ def granted() -> set[tuple[str, str]]:
 
 
 def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulator) -> None:
-    """With the policy both planes response; without any one of its rights, one of them does not."""
+    """The policy is sufficient, and each of its rights is needed."""
     rights = granted()
 
     def allows(action: str, arns: list[str]) -> bool:
@@ -548,18 +468,17 @@ def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulat
 
     def works() -> bool:
         try:
-            control = set_of(server).meta["plane"] == "control"
-            appconfig_api.AppConfigApi(source(server), HttpClient(), checked(server), "").latest()
+            set_of(server)
         except errors.CredentialsRefusedError:
             return False
-        return control
+        return True
 
     assert works()
     for right in sorted(rights):
         rights.remove(right)
         assert not works(), right
         rights.add(right)
-    assert len(rights) == 7
+    assert len(rights) == 5
 
 
 # -- sizes ----------------------------------------------------------------------------------------

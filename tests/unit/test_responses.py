@@ -29,10 +29,12 @@ def response(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpResp
     return HttpResponse(status, named, body, NOW)
 
 
-@pytest.mark.parametrize("status", [200, 304])
-def test_good_statuses_pass(status: int) -> None:
-    """Only 200 and 304 are responds to a fetch."""
-    raise_for_status(response(status), "prod", "Provider")
+def test_good_statuses() -> None:
+    """200 is a response to any fetch, 304 only to one with an ETag."""
+    raise_for_status(response(200), "prod", "Provider")
+    raise_for_status(response(304), "prod", "Provider", etag='"1"')
+    with pytest.raises(errors.MalformedResponseError, match="without an ETag"):
+        raise_for_status(response(304), "prod", "Provider")
 
 
 @pytest.mark.parametrize(

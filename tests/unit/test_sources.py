@@ -323,7 +323,6 @@ def test_a_source_may_say_everything() -> None:
         "rows": False,
         "document": True,
         "allow_http": True,
-        "allow_private": True,
     }
     private = {"provider": "unleash", "key": KEY, "base_url": "http://unleash.internal:4242/"}
     source = parse_source("prod", PUBLIC, json.dumps(public), PRIVATE, json.dumps(private))
@@ -335,7 +334,6 @@ def test_a_source_may_say_everything() -> None:
         options={"app_name": "shop"},
         rows=False,
         allow_http=True,
-        allow_private=True,
         document=True,
     )
 
@@ -467,7 +465,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f'{PUBLIC}: "sdk_key" is not known here, '
-                    "only provider, options, rows, document, store, allow_http, allow_private"
+                    "only provider, options, rows, document, store, allow_http"
                 ),
                 f"{PRIVATE}: a field is not known here, only provider, key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',

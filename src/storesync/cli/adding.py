@@ -36,7 +36,6 @@ class Given:
     store_url: str = ""
     rows: bool | None = None
     allow_http: bool = False
-    allow_private: bool = False
 
 
 def ask(given: Given, before: Texts, *, lively: bool) -> Given:
@@ -133,9 +132,7 @@ def compose(given: Given, before: Texts) -> Texts:
     new_source = source | {"provider": given.provider}
     new_source |= _filled(store=given.store, rows=given.rows)
     new_source |= {"options": {**before.options("sources"), **given.options}}
-    new_source |= _filled(
-        allow_http=given.allow_http or None, allow_private=given.allow_private or None
-    )
+    new_source |= _filled(allow_http=given.allow_http or None)
     new_credential = credential | _filled(
         key=given.key, base_url=given.base_url, store_url=given.store_url
     )

@@ -13,6 +13,7 @@ from storesync.cli.app import command, storesync
 from storesync.cli.preview import Preview, preview
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import short, table
+from storesync.http import HttpClient
 from storesync.model import Changes, SyncRequest
 from storesync.pipeline import Sync
 
@@ -72,7 +73,7 @@ def _sync(
         source,
         provider,
         operator.open(source),
-        http=operator.http(source),
+        http=HttpClient(),
         deadline=operator.deadline(),
         replicas=operator.deployment.replicas,
         allow_shrink=allow_shrink,

@@ -19,7 +19,6 @@ from storesync.cli.deployment import Deployment, find
 from storesync.cli.problems import Exit, Problem
 from storesync.deadline import Deadline, SystemClock, now_ms
 from storesync.events import request_message
-from storesync.http import HttpClient
 from storesync.model import SyncRequest
 from storesync.sources import Sources
 from storesync.stores.opened import Stores
@@ -133,10 +132,6 @@ class Operator:
     def provider(self, source: Source) -> Provider:
         """Return a source's provider."""
         return providers.get(source.provider)
-
-    def http(self, source: Source) -> HttpClient:
-        """Return the client that a source's provider is asked with."""
-        return HttpClient(allow_private=source.allow_private)
 
     def open(self, source: Source) -> OpenStore:
         """Return the store of a source."""

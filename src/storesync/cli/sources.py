@@ -58,8 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rows/--no-rows", default=None, help="Write a row per flag as well: yes if not said."
 )
-@click.option("--allow-http", is_flag=True, help="Permit an address without TLS, or a private one.")
-@click.option("--allow-private", is_flag=True, help="Permit an address in your own network.")
+@click.option("--allow-http", is_flag=True, help="Permit an address without TLS.")
 @click.option(
     "--replace", is_flag=True, help="Change a source that is there; the rest of it stays."
 )

@@ -1,4 +1,4 @@
-"""The providers by name. A new one is one file beside this one, and one line here."""
+"""The registry of providers. A new one is one file in this package and one line here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from storesync.providers.base import Provider
 
 _PROVIDERS = {
-    "appconfig": "storesync.providers.appconfig:AppConfig",
-    "launchdarkly": "storesync.providers.launchdarkly:LaunchDarkly",
-    "split": "storesync.providers.split:Split",
-    "unleash": "storesync.providers.unleash:Unleash",
+    "appconfig": "AppConfig",
+    "launchdarkly": "LaunchDarkly",
+    "split": "Split",
+    "unleash": "Unleash",
 }
+"""Class by name; the module has the provider's name."""
+_EVENT_SOURCES = {"aws.appconfig": "appconfig"}
+"""Provider by the ``source`` of its EventBridge events."""
 
 
 def names() -> tuple[str, ...]:
@@ -29,20 +32,19 @@ def names() -> tuple[str, ...]:
 
 @cache
 def get(name: str) -> Provider:
-    """Return the provider of that name; imported when first asked for.
+    """Return the provider of that name, imported at the first call.
 
     Raises:
-        ConfigurationError: there is none; lists those that there are.
+        ConfigurationError: unknown; lists the known names.
     """
-    try:
-        module, _, attribute = _PROVIDERS[name].partition(":")
-    except KeyError:
-        message = f"no provider {name[:64]!r}: known are {', '.join(names())}"
-        raise ConfigurationError(message) from None
-    return cast("Provider", getattr(import_module(module), attribute)())
+    if name not in _PROVIDERS:
+        raise ConfigurationError(f"no provider {name[:64]!r}: known are {', '.join(names())}")
+    module = import_module(f"storesync.providers.{name}")
+    return cast("Provider", getattr(module, _PROVIDERS[name])())
 
 
 def provider_event(event: Mapping[str, Any]) -> ProviderEvent | None:
-    """Return what an event of AWS says to the sources of some provider; None if it is no such."""
-    found = (get(name).provider_event(event) for name in names())
-    return next((each for each in found if each), None)
+    """Parse an EventBridge event of a provider; None for anything else."""
+    source = event.get("source")
+    name = _EVENT_SOURCES.get(source) if isinstance(source, str) else None
+    return get(name).provider_event(event) if name else None

@@ -1,178 +1,180 @@
-"""AWS AppConfig, without its agent: events of deployments, and the hosted document they deploy.
+"""AWS AppConfig, without its agent: deployment events, and the hosted document they deploy.
 
-AppConfig sends no webhooks: EventBridge, SQS or SNS carry its events, and each is a sync request.
-A flag set has two sections, each by key:
+AppConfig sends no webhooks: EventBridge carries its events, and each is a sync request. A flag set
+has two sections, each by key:
 
 ``flags``
-    a profile of feature flags: ``values`` of the hosted document, with variants and their rules;
-    a freeform profile: each top-level key
+    for a profile of feature flags: ``values`` of the hosted document, with variants and their
+    rules; for a freeform profile: each top-level key
 ``definitions``
-    ``flags`` of the document: names, constraints of attributes, deprecation; none of a freeform
+    ``flags`` of the document: names, constraints of attributes, deprecation; empty for a freeform
     profile
 
-``meta`` holds ``profile`` (application, environment and profile as configured), ``format``
-(``feature-flags`` or ``freeform``) and ``plane``: ``control``, or ``data`` where the document came
-from the data plane, which leaves all rules out.
+``meta`` holds ``profile`` (application, environment and profile as configured) and ``format``
+(``feature-flags`` or ``freeform``).
 
-What is live is the newest deployment that is ``COMPLETE``, or ``BAKING`` where the source counts
-that. The revision is that of the newest deployment in whatever state: ten times its number, and
+The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the source
+counts that. The revision is that of the newest deployment in any state: ten times its number, plus
 1 while it bakes, 2 when it is complete, 3 once it is rolled back or reverted. So it only rises,
-also where a rollback makes an older version live.
+also when a rollback makes an older version live.
+
+Requests are signed here and sent by flagstore's HTTP client, not by boto3's, so that one deadline
+holds for all of them, sizes have limits, and redirects are refused, as for any provider. Source:
+the API's model (``appconfig`` 2019-10-09).
+
+- ``GET /applications/<A>/environments/<E>/deployments``, from the highest number down, in pages
+- ``GET /applications/<A>/configurationprofiles/<P>/hostedconfigurationversions/<N>``: the document
+  as it was written, with rules. A number is never given to another document.
 """
 
 from __future__ import annotations
 
 import re
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from storesync.errors import (
     ConfigurationError,
     CredentialsRefusedError,
     EndpointNotFoundError,
     MalformedResponseError,
-    SignatureError,
+    ProviderUnavailableError,
 )
 from storesync.model import FetchResult, FlagSet, ProviderEvent
-from storesync.observability import logger
-from storesync.providers import common
+from storesync.providers.base import Provider, endpoint, is_key, is_version
+from storesync.responses import parse_object, raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+    import boto3
+    from botocore.credentials import ReadOnlyCredentials
 
     from storesync.http import HttpClient
-    from storesync.model import Source, WebhookConfig, WebhookRequest
-    from storesync.providers.appconfig_api import AppConfigApi
+    from storesync.model import Json, Source
+    from storesync.responses import HttpResponse
 
+TITLE = "AWS AppConfig"
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
 LIVE = {"complete": frozenset({"COMPLETE"}), "baking": frozenset({"COMPLETE", "BAKING"})}
-PHASES = {"baking": 1, "complete": 2, "undone": 3}
-"""How far a deployment is, as part of the revision; before, it is 0."""
+PAGE = 50
+"""Deployments per page: the most that AppConfig allows."""
+MAX_PAGES = 20
+"""An environment's deployments of all profiles are one list: 1,000 of others may come first."""
 
-_STATES = {
+_PHASES = {
     "BAKING": "baking",
     "COMPLETE": "complete",
     "ROLLING_BACK": "undone",
     "ROLLED_BACK": "undone",
     "REVERTED": "undone",
 }
-"""Phases by the states of ``DeploymentState`` in the API's model; the others come before."""
-_TOLD = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
+"""By ``DeploymentState`` in the API's model; the other states come before."""
+_PHASE_NUMBERS = {"baking": 1, "complete": 2, "undone": 3}
+"""How far a deployment is, as part of the revision; before, it is 0."""
+_EVENT = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
-_PHASES_TOLD = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
+_EVENT_PHASES = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
+_EVENT_FIELDS = {
+    "application": "Application",
+    "environment": "Environment",
+    "profile": "ConfigurationProfile",
+}
 _REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
+_DEPLOYMENT = re.compile(r"[0-9]{1,12}")
 _VERSION = re.compile(r"[0-9]{1,10}")
+_ERROR = re.compile(r"[A-Za-z]{1,60}")
+_BAD_REQUEST, _NOT_FOUND = 400, 404
+_REFUSED = frozenset({401, 403})
 
-log = logger()
 
-
-class Settings(NamedTuple):
+class Profile(NamedTuple):
     """The options of a source."""
 
     application: str
     environment: str
     profile: str
     region: str
-    """Empty: that of the function."""
+    """Empty: the function's."""
     live: frozenset[str]
-    """States of a deployment that count."""
+    """States of a deployment that count as live."""
     form: str
     """``FEATURE_FLAGS`` or ``FREEFORM``: how its document is read."""
-    fallback: bool
-    """Whether the data plane, without rules, is better than nothing."""
 
 
-class AppConfig:
+class AppConfig(Provider):
     """One configuration profile in one environment.
 
     The revision to reach is written ``complete/<deployment>``, ``baking/<…>`` or ``undone/<…>``.
     """
 
     name = "appconfig"
-    title = "AWS AppConfig"
-    methods = ()
-    accepted_status = 202
+    title = TITLE
     default_base_url = "https://appconfig.{region}.amazonaws.com"
-    options = ("application", "environment", "profile", "region", "live", "format", "fallback")
-    webhook_options = ()
+    options = ("application", "environment", "profile", "region", "live", "format")
     needs_key = False
 
-    def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
-        """Refuse: whatever comes as a webhook is not from AppConfig."""
-        del request
-        message = f"{self.title} sends no webhooks: nothing for {webhook.source!r} can be genuine"
-        raise SignatureError(message)
-
-    def required_revisions(
-        self, request: WebhookRequest, webhook: WebhookConfig
-    ) -> tuple[str, ...] | None:
-        """Return None: there are no webhooks."""
-        del request, webhook
-        return None
-
-    def delivery(self, request: WebhookRequest) -> str:
-        """Return an empty text: there are no webhooks."""
-        del request
-        return ""
-
     def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
-        """Read the event of a deployment: EventBridge's, or what the extension puts on SQS and SNS.
+        """Read the event of a deployment.
 
-        Its ``ConfigurationVersion`` is not looked at: after a rollback it is the wrong one.
+        Its ``ConfigurationVersion`` is ignored: after a rollback it is the wrong one.
         """
-        detail = event.get("detail") if event.get("source") == "aws.appconfig" else event
+        detail = event.get("detail")
         if not isinstance(detail, dict):
             return None
-        about = {
-            option: _names(detail.get(field))
-            for option, field in (
-                ("application", "Application"),
-                ("environment", "Environment"),
-                ("profile", "ConfigurationProfile"),
-            )
-        }
-        told = _TOLD.match(str(detail.get("Type") or event.get("detail-type")))
-        if told is None or not all(about.values()):
+        about = {option: _ids(detail.get(field)) for option, field in _EVENT_FIELDS.items()}
+        kind = _EVENT.match(str(detail.get("Type") or event.get("detail-type")))
+        if kind is None or not all(about.values()):
             return None
-        delivery = event.get("id") or detail.get("InvocationId")
+        required: tuple[str, ...] | None = ()
+        number = str(detail.get("DeploymentNumber"))
+        if kind[1] in {"Start", "Step"}:
+            required = None  # they make nothing live
+        elif kind[1] in _EVENT_PHASES and _DEPLOYMENT.fullmatch(number):
+            required = (f"{_EVENT_PHASES[kind[1]]}/{int(number)}",)
+        delivery = event.get("id")
         return ProviderEvent(
-            self.name,
-            about,
-            _required(told[1], detail.get("DeploymentNumber")),
-            delivery if isinstance(delivery, str) else "",
+            self.name, about, required, delivery if isinstance(delivery, str) else ""
         )
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch the document of the live deployment, or with ``fallback`` what the data plane has.
+        """Fetch the document of the live deployment.
 
         Raises:
             ConfigurationError: an option is missing or wrong.
             CredentialsRefusedError: the function's role may not read this profile.
-            EndpointNotFoundError: there is no such profile, or nothing is deployed, or what is
-                deployed is not in AppConfig's own store.
+            EndpointNotFoundError: there is no such profile, nothing is deployed, or the deployed
+                version is not in AppConfig's own store.
         """
-        from storesync.providers.appconfig_api import AppConfigApi  # noqa: PLC0415 - not for webhooks
-
-        del unmet  # no cache lies in between
-        settings = options(source)
-        api = AppConfigApi(source, http, settings, self.default_base_url)
-        try:
-            return _hosted(source, settings, api, etag)
-        except (CredentialsRefusedError, EndpointNotFoundError) as error:
-            if not settings.fallback:
-                raise
-            log.warning(
-                "the data plane gives no rules of variants", source=source.name, problem=str(error)
+        del unmet  # there is no cache in between
+        profile = read_options(source)
+        api = _Api(source, http, profile, self.default_base_url)
+        newest, live = api.deployments()
+        if live is None:
+            raise EndpointNotFoundError(
+                f"no deployment of profile {profile.profile!r} of source {source.name!r} is "
+                f"{' or '.join(sorted(profile.live)).lower()} yet: wait for it, or deploy it"
             )
-        document = api.latest()
-        if settings.form == FEATURE_FLAGS:
-            document = {"version": "1", "values": document}
-        return FetchResult(_flag_set(settings, document, 0, "data"))
+        version = str(live.get("ConfigurationVersion"))
+        if not _VERSION.fullmatch(version):
+            raise EndpointNotFoundError(
+                f"source {source.name!r} has deployed a configuration that is not in AppConfig's "
+                f"own store, so it cannot be read: use a hosted configuration"
+            )
+        phase = _PHASES.get(newest["State"], "")
+        revision = _revision(newest["DeploymentNumber"], phase)
+        # A version is never written twice, so together with the revision it identifies the set.
+        tag = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
+        if etag == tag:
+            return FetchResult(None, tag)
+        return FetchResult(_flag_set(profile, api.document(int(version)), revision), tag)
 
-    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
-        """Compare revisions; the data plane tells none, so nothing can be waited for."""
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
+        """Compare revisions; sets without one cannot be waited for."""
         del item  # a deployment changes any of them, or none
         match = _REQUIRED.fullmatch(required)
         return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
@@ -182,130 +184,211 @@ class AppConfig:
         same = old.meta.get("profile") == new.meta.get("profile")
         return same and 0 < new.revision < old.revision
 
-    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
-        """Yield nothing: AppConfig's flags stand alone."""
-        del section, item
-        yield from ()
 
-    def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
-        """Return nobody: AppConfig has no segments."""
-        del segment
-        return frozenset()
-
-
-def options(source: Source) -> Settings:
-    """Return the options of a source, checked.
+def read_options(source: Source) -> Profile:
+    """Return the options of a source.
 
     Raises:
         ConfigurationError: names everything that is missing or wrong.
     """
-    settings = Settings(
+    profile = Profile(
         application=source.options.get("application", ""),
         environment=source.options.get("environment", ""),
         profile=source.options.get("profile", ""),
         region=source.options.get("region", ""),
         live=LIVE.get(source.options.get("live", "complete"), frozenset()),
         form=source.options.get("format", FEATURE_FLAGS),
-        fallback=source.options.get("fallback") == "data-plane",
     )
-    problems = [
-        f'"{option}" is missing'
-        for option in ("application", "environment", "profile")
-        if not source.options.get(option)
-    ]
-    if settings.region and not _REGION.fullmatch(settings.region):
-        problems.append('"region" is no name of a region')
-    if not settings.live:
+    problems = [f'"{name}" is missing' for name in _EVENT_FIELDS if not source.options.get(name)]
+    if profile.region and not _REGION.fullmatch(profile.region):
+        problems.append('"region" is not the name of a region')
+    if not profile.live:
         problems.append('"live" must be complete or baking')
-    if settings.form not in {FEATURE_FLAGS, FREEFORM}:
+    if profile.form not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
-    if not settings.fallback and source.options.get("fallback"):
-        problems.append('"fallback" must be data-plane, or left out')
     if problems:
-        message = (
+        raise ConfigurationError(
             f"options in the SSM parameter <prefix>/sources/{source.name}: {', '.join(problems)}"
         )
-        raise ConfigurationError(message)
-    return settings
+    return profile
 
 
-def _hosted(source: Source, settings: Settings, api: AppConfigApi, etag: str) -> FetchResult:
-    """Fetch the live version as it was written, unless the ETag says that it is there already."""
-    newest, live = api.deployments(settings.live)
-    if live is None:
-        message = (
-            f"no deployment of profile {settings.profile!r} of source {source.name!r} is "
-            f"{' or '.join(sorted(settings.live)).lower()} yet: wait for it, or deploy it"
-        )
-        raise EndpointNotFoundError(message)
-    version = str(live.get("ConfigurationVersion"))
-    if not _VERSION.fullmatch(version):
-        message = (
-            f"what source {source.name!r} has deployed is no version in AppConfig's own store, "
-            f'so its document cannot be read: set the option "fallback" to "data-plane"'
-        )
-        raise EndpointNotFoundError(message)
-    revision = _revision(newest["DeploymentNumber"], _STATES.get(str(newest["State"]), ""))
-    # A version is never written twice, so with the revision it says all.
-    mine = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
-    if etag == mine:
-        return FetchResult(None, mine)
-    return FetchResult(_flag_set(settings, api.version(int(version)), revision, "control"), mine)
-
-
-def _flag_set(
-    settings: Settings, document: Mapping[str, Any], revision: int, plane: str
-) -> FlagSet:
-    if settings.form == FREEFORM:
+def _flag_set(profile: Profile, document: Mapping[str, Any], revision: int) -> FlagSet:
+    if profile.form == FREEFORM:
         flags, definitions = dict(document), {}
     else:
-        if document.get("version") != "1" or not _is_whole(document):
-            message = (
-                "AWS AppConfig: this is no document of feature flags. Is the profile freeform? "
-                f'Then the source needs the option "format": "{FREEFORM}"'
+        # A document without any flag has nothing but its version.
+        whole = document.keys() & {"flags", "values"} or len(document) == 1
+        if document.get("version") != "1" or not whole:
+            raise MalformedResponseError(
+                f"{TITLE}: this is not a document of feature flags. If the profile is freeform, "
+                f'add the option "format": "{FREEFORM}" to the source'
             )
-            raise MalformedResponseError(message)
-        flags = _objects(document, "values")
-        definitions = _objects(document, "flags")
-    if not all(map(common.is_key, (*flags, *definitions))):
-        message = "AWS AppConfig responded with a key that cannot be stored"
-        raise MalformedResponseError(message)
-    meta = {
-        "profile": f"{settings.application}/{settings.environment}/{settings.profile}",
-        "format": settings.form,
-        "plane": plane,
-    }
-    sections = {"flags": flags, "definitions": definitions}
-    return FlagSet(AppConfig.name, sections, meta, revision)
+        flags, definitions = _section(document, "values"), _section(document, "flags")
+    if not all(map(is_key, (*flags, *definitions))):
+        raise MalformedResponseError(f"{TITLE} responded with a key that cannot be stored")
+    return FlagSet(
+        AppConfig.name,
+        {"flags": flags, "definitions": definitions},
+        {
+            "profile": f"{profile.application}/{profile.environment}/{profile.profile}",
+            "format": profile.form,
+        },
+        revision,
+    )
 
 
-def _is_whole(document: Mapping[str, Any]) -> bool:
-    """Say whether a document has sections of flags, or, without any flag, nothing else either."""
-    return bool(document.keys() & {"flags", "values"}) or len(document) == 1
-
-
-def _objects(document: Mapping[str, Any], section: str) -> dict[str, Any]:
-    items = document.get(section, {})
+def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    items = document.get(name, {})
     if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
-        message = f"AWS AppConfig: {section!r} of the document is no object of objects"
-        raise MalformedResponseError(message)
+        raise MalformedResponseError(
+            f"{TITLE}: {name!r} of the document is not an object of objects"
+        )
     return items
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _ids(value: object) -> tuple[str, ...]:
     """Return id and name of an application, environment or profile: a source may have either."""
     named = value if isinstance(value, dict) else {}
     return tuple(text for text in (named.get("Id"), named.get("Name")) if isinstance(text, str))
 
 
-def _required(told: str | None, number: object) -> tuple[str, ...] | None:
-    """Return what to wait for. The start and the steps of a deployment make nothing live."""
-    if told in {"Start", "Step"}:
-        return None
-    text = str(number)
-    known = told in _PHASES_TOLD and text.isascii() and text.isdigit() and len(text) <= 12  # noqa: PLR2004
-    return (f"{_PHASES_TOLD[str(told)]}/{int(text)}",) if known else ()
-
-
 def _revision(number: int, phase: str) -> int:
-    return 10 * number + PHASES.get(phase, 0)
+    return 10 * number + _PHASE_NUMBERS.get(phase, 0)
+
+
+class _Api:
+    """The requests of one fetch: together they take no longer than the client may for one."""
+
+    def __init__(
+        self, source: Source, http: HttpClient, profile: Profile, default_base_url: str
+    ) -> None:
+        import boto3  # noqa: PLC0415 - not for webhooks
+
+        self._source = source
+        self._http = http
+        self._profile = profile
+        self._end = monotonic() + http.limits.total_s
+        session = boto3.Session()
+        self._region = profile.region or session.region_name or ""
+        if not self._region:
+            raise ConfigurationError(
+                f'source {source.name!r} needs the option "region": none is configured here'
+            )
+        base = endpoint(source, default_base_url, "", {}).replace("{region}", self._region)
+        self._base = f"{base}/applications/{quote(profile.application, safe='')}"
+        self._credentials = _credentials(session, source.name)
+
+    def deployments(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the newest deployment of the profile and the newest that is live, if any.
+
+        Raises:
+            EndpointNotFoundError: there is none at all, or none in ``MAX_PAGES``.
+            ProviderError: another subclass, by what a retry could change.
+        """
+        path = f"/environments/{quote(self._profile.environment, safe='')}/deployments"
+        newest: dict[str, Any] | None = None
+        query = {"max_results": str(PAGE)}
+        for _ in range(MAX_PAGES):
+            response = self._get("ListDeployments", f"{path}?{urlencode(query, quote_via=quote)}")
+            document = parse_object(response, TITLE)
+            for item in _items(document):
+                named = (item.get("ConfigurationProfileId"), item.get("ConfigurationName"))
+                if self._profile.profile in named:
+                    newest = newest or item
+                    if item["State"] in self._profile.live:
+                        return newest, item
+            token = document.get("NextToken")
+            if not token:
+                break
+            query["next_token"] = str(token)
+        else:
+            raise EndpointNotFoundError(
+                f"{MAX_PAGES * PAGE} deployments of other profiles came before one of source "
+                f"{self._source.name!r}: deploy it again, or give it its own environment"
+            )
+        if newest is None:
+            raise EndpointNotFoundError(
+                f"profile {self._profile.profile[:64]!r} of source {self._source.name!r} was "
+                f"never deployed to this environment: deploy it, or correct the options"
+            )
+        return newest, None
+
+    def document(self, version: int) -> dict[str, Any]:
+        """Return one version of the document, as it was written.
+
+        Raises:
+            ProviderError: a subclass, by what a retry could change.
+        """
+        path = f"/configurationprofiles/{quote(self._profile.profile, safe='')}"
+        path += f"/hostedconfigurationversions/{version}"
+        response = self._get("GetHostedConfigurationVersion", path)
+        # Any JSON can be a freeform profile; a proxy's login page has no such header.
+        if response.headers.get("version-number") != str(version):
+            raise MalformedResponseError(
+                f"{TITLE} responded with something that is not version {version}"
+            )
+        return parse_object(response, TITLE)
+
+    def _get(self, action: str, path: str) -> HttpResponse:
+        """Sign and send one request; raise unless the response is 200."""
+        from botocore.auth import SigV4Auth  # noqa: PLC0415 - not for webhooks
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - the same
+
+        request = AWSRequest("GET", self._base + path)
+        # It signs the host and its own headers; those that the client adds are not signed.
+        SigV4Auth(self._credentials, "appconfig", self._region).add_auth(request)
+        signed = {name: str(value) for name, value in request.headers.items()}
+        http = self._http.within(self._end - monotonic())
+        response = http.get(self._base + path, signed, allow_http=self._source.allow_http)
+        status, name = response.status, self._source.name
+        found = _ERROR.match(response.headers.get("x-amzn-errortype", ""))
+        error = found[0] if found else ""
+        if status in _REFUSED:
+            raise CredentialsRefusedError(
+                f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "
+                f"role of SyncFunction needs it for this profile (docs/appconfig.md)"
+            )
+        if status == _BAD_REQUEST and ("Throttling" in error or "TooMany" in error):
+            raise ProviderUnavailableError(
+                f"{TITLE} responded with {status} {error}: it cannot serve source {name!r} now"
+            )
+        if status == _NOT_FOUND:
+            raise EndpointNotFoundError(
+                f"{TITLE} has no such application, environment, profile or version for source "
+                f"{name!r} ({action}): check its options, and its region"
+            )
+        raise_for_status(response, name, TITLE)
+        return response
+
+
+def _credentials(session: boto3.Session, source: str) -> ReadOnlyCredentials:
+    """Return the function's own credentials."""
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - not for webhooks
+
+    try:
+        found = session.get_credentials()
+        frozen = found.get_frozen_credentials() if found else None
+    except BotoCoreError as error:
+        raise ProviderUnavailableError(
+            f"no AWS credentials for source {source!r}: {type(error).__name__}"
+        ) from error
+    if frozen is None:
+        raise CredentialsRefusedError(
+            f"no AWS credentials for source {source!r}: the function has no role"
+        )
+    return frozen
+
+
+def _items(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a page's deployments from the highest number down, after checking them."""
+    items = document.get("Items")
+    if not isinstance(items, list):
+        raise MalformedResponseError(f"{TITLE} responded without a list of deployments")
+    for item in items:
+        fine = isinstance(item, dict) and is_version(item.get("DeploymentNumber"))
+        if not fine or not isinstance(item.get("State"), str):
+            raise MalformedResponseError(
+                f"{TITLE} responded with a deployment without number or state"
+            )
+    return sorted(items, key=lambda item: -item["DeploymentNumber"])

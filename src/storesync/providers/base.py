@@ -1,101 +1,220 @@
-"""What a provider must be able to do. One provider is one file beside this one."""
+"""The interface of a provider, and what several providers share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import json
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from urllib.parse import urlencode
+
+from storesync.errors import ConfigurationError, SignatureError
+from storesync.responses import etag as etag_of
+from storesync.responses import parse_object, raise_for_status
+from storesync.signature import secret_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from storesync.http import HttpClient
     from storesync.model import (
         FetchResult,
         FlagSet,
+        Json,
         ProviderEvent,
         Source,
         WebhookConfig,
         WebhookRequest,
     )
 
+_NOT_MODIFIED = 304
+_MAX_VERSION = 2**53
+"""JavaScript, and so every provider's own console, cannot count beyond it."""
 
-class Provider(Protocol):
-    """One feature-flag provider.
 
-    Instances hold no state. ``verify`` and ``sync_request`` run in the function that faces the
-    internet, so this module and every provider's file import nothing heavy; ``fetch`` gets its HTTP
-    client handed in.
+class WebhookEvent(NamedTuple):
+    """The content of a verified webhook."""
+
+    required: tuple[str, ...] | None = ()
+    """Revisions to reach. None: the event concerns no flags of this source, so it is acknowledged
+    without a sync request."""
+    delivery: str = ""
+    """The provider's id of this delivery, for the log; empty where it has none."""
+
+
+class Provider(ABC):
+    """One feature-flag provider. Instances hold no state.
+
+    ``verify`` and ``webhook_event`` run in the function that faces the internet, so a provider's
+    module imports nothing heavy; ``fetch`` is handed its HTTP client.
     """
 
     name: str
-    """As written in a source's ``provider``."""
+    """As in a source's ``provider``."""
     title: str
-    """As its makers write it, for messages."""
-    methods: tuple[str, ...]
-    """The webhook checks that this provider's webhooks can pass, the recommended one first; none
-    where it sends no webhooks."""
-    accepted_status: int
+    """The provider's own spelling, for messages."""
+    methods: tuple[str, ...] = ()
+    """How its webhooks can be verified, the recommended way first; empty if it sends none."""
+    accepted_status: int = 202
     """The HTTP status that this provider counts as delivered."""
-    default_base_url: str
-    """Used when the credentials name none; empty where there is no sensible default."""
-    needs_key: bool
-    """Whether its sources have a key in their credentials; False: the function's own AWS
-    credentials do."""
-
-    options: tuple[str, ...]
-    """The names that the ``options`` of its sources may have."""
-    webhook_options: tuple[str, ...]
-    """The same of its webhooks."""
+    default_base_url: str = ""
+    """Used if the credentials name none; empty if there is no sensible default."""
+    needs_key: bool = True
+    """Whether its credentials hold a key; False: it accepts the function's AWS credentials."""
+    options: tuple[str, ...] = ()
+    """Names of the ``options`` of its sources."""
+    webhook_options: tuple[str, ...] = ()
+    """Names of the ``options`` of its webhooks."""
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
-        """Raise :class:`~storesync.errors.SignatureError` unless the request passes its checks."""
+        """Raise :class:`~storesync.errors.SignatureError` unless the request is authentic."""
+        del request, webhook
+        raise SignatureError(f"{self.title} sends no webhooks")
 
-    def required_revisions(
-        self, request: WebhookRequest, webhook: WebhookConfig
-    ) -> tuple[str, ...] | None:
-        """Return the revisions that a verified request says to reach.
-
-        An empty tuple is a sync request without a revision; None means that the event has nothing
-        to do with the flags of this source, and is acknowledged without a sync request.
-
-        Raises:
-            BadRequestError: if this cannot be a request of this provider.
-        """
-
-    def delivery(self, request: WebhookRequest) -> str:
-        """Return the provider's id of this delivery, or an empty text."""
+    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
+        """Read a verified request. A body of any shape is at least a sync request."""
+        del request, webhook
+        return WebhookEvent()
 
     def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
-        """Read an event of AWS: what it says to which sources, or None if it is not ours.
+        """Read an EventBridge event of this provider; None if it is about something else."""
+        del event
+        return None
 
-        It comes from the queue or from whoever invokes SyncFunction, as EventBridge, SQS or SNS
-        carry it, without SNS' envelope.
-        """
-
+    @abstractmethod
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch the full flag set; exactly one attempt, the pipeline repeats.
+        """Fetch the full flag set, in one attempt; the pipeline retries.
 
-        An ETag that is not empty is sent along, so that an unchanged set costs little. *unmet*
-        are the required revisions where this sync's last response had not reached them, for a
-        provider that can be asked past its caches.
+        Args:
+            source: The source.
+            http: Sends the requests.
+            etag: Sent along if not empty, so that an unchanged set costs little.
+            unmet: Required revisions that this sync's last response had not reached, for a
+                provider with a way past its caches.
 
         Raises:
-            ProviderError: one of its subclasses, by what a retry could change.
+            ProviderError: a subclass, by what a retry could change.
         """
 
-    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
-        """Say whether a flag set has reached a required revision.
+    @abstractmethod
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
+        """Return whether a flag set has reached a required revision.
 
-        ``revision`` is the set's; ``item(section, key)`` returns one item's JSON or None.
-        A notation that is not understood counts as reached.
+        Args:
+            required: In the provider's notation; an unknown notation counts as reached.
+            revision: The set's.
+            item: Returns the JSON of an item by section and key, or None.
         """
 
+    @abstractmethod
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Say whether ``new`` is an earlier state of the provider than ``old``, as far as known."""
+        """Return whether *new* is known to be an earlier state of the provider than *old*."""
 
-    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
-        """Yield section and key of the items that an item needs: segments and other flags."""
+    def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
+        """Yield section and key of each segment and flag that an item needs."""
+        del section, item
+        yield from ()
 
-    def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
-        """Return the members that a segment names, for the guard; any stable text for each."""
+    def members(self, segment: Json) -> frozenset[str]:
+        """Return the members of a segment for the guard, each as any stable string."""
+        del segment
+        return frozenset()
+
+
+# -- webhooks
+
+
+def check_secret(webhook: WebhookConfig, title: str, where: str, *candidates: str | None) -> None:
+    """Raise unless one of the candidates is one of the webhook's secrets."""
+    given = [candidate for candidate in candidates if candidate]
+    if not given:
+        raise SignatureError(f"no secret in {where} of a webhook of {title}")
+    if not any(secret_matches(candidate, webhook.secrets) for candidate in given):
+        raise SignatureError(f"the secret in {where} is none of the active secrets")
+
+
+def json_object(body: bytes) -> dict[str, Json]:
+    """Parse a webhook's body; an empty object unless it is a JSON object."""
+    try:
+        parsed = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+# -- fetching
+
+
+def endpoint(source: Source, default: str, path: str, query: Mapping[str, str]) -> str:
+    """Return the URL of *path* below the source's base URL.
+
+    Raises:
+        ConfigurationError: there is no base URL, or one that no path can be added to.
+    """
+    base = (source.base_url or default).strip()
+    if not base:
+        raise ConfigurationError(
+            f"source {source.name!r} has no base_url: add it to the SSM parameter "
+            f"<prefix>/credentials/{source.name}"
+        )
+    if re.search(r"[?#\s]", base):
+        raise ConfigurationError(
+            f"base_url of source {source.name!r} must be an address without '?', '#' or spaces"
+        )
+    return base.rstrip("/") + path + ("?" + urlencode(query) if query else "")
+
+
+def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
+    source: Source,
+    http: HttpClient,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    etag: str,
+    title: str,
+    transient: Collection[int] = (),
+) -> tuple[dict[str, Json] | None, str]:
+    """Fetch one JSON object with the source's key, in one attempt.
+
+    Returns:
+        The document, or None if it is still the one of *etag*; and its ETag.
+    """
+    sent = {"Authorization": source.credential.reveal(), **headers}
+    if etag:
+        sent["If-None-Match"] = etag
+    response = http.get(url, sent, allow_http=source.allow_http)
+    raise_for_status(response, source.name, title, etag=etag, transient=transient)
+    if response.status == _NOT_MODIFIED:
+        return None, etag
+    return parse_object(response, title), etag_of(response)
+
+
+# -- JSON
+
+
+def is_version(value: object) -> TypeGuard[int]:
+    """Return whether *value* can be a version or revision. JSON's ``true`` is not 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_VERSION
+
+
+def is_key(value: object) -> TypeGuard[str]:
+    """Return whether *value* can be a key in a store: a non-empty string that UTF-8 can encode."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def objects(value: object) -> list[dict[str, Json]]:
+    """Return the objects of a JSON array; an empty list for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def strings(values: object) -> list[str]:
+    """Return the items of a JSON array as strings; an empty list for anything else."""
+    return [str(value) for value in values] if isinstance(values, list) else []

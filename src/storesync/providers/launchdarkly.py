@@ -5,34 +5,44 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from storesync.errors import BadRequestError, MalformedResponseError, SignatureError
+from storesync.errors import MalformedResponseError, SignatureError
 from storesync.model import FetchResult, FlagSet
-from storesync.providers import common
+from storesync.providers.base import (
+    Provider,
+    WebhookEvent,
+    endpoint,
+    fetch_document,
+    is_key,
+    is_version,
+    json_object,
+    objects,
+    strings,
+)
 from storesync.signature import SIGNATURE_HEADER, hmac_sha256_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from storesync.http import HttpClient
-    from storesync.model import ProviderEvent, Source, WebhookConfig, WebhookRequest
+    from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
 _MAX_KEY = 256
-"""Characters of a key or an id that a sync request carries; what is longer is not waited for."""
+"""Characters of a key or id in a sync request; a longer key is not waited for."""
 _MAX_REQUIRED = 10
-"""Flags of one entry that are waited for: a sync request has to fit into a message of SQS."""
+"""Flags of one entry that are waited for: a sync request must fit into an SQS message."""
 _TRANSIENT = frozenset({400})
-"""LaunchDarkly's SDKs poll on after 400, unlike after any other 4xx."""
+"""LaunchDarkly's SDKs keep polling after 400, unlike after any other 4xx."""
 
 _IRRELEVANT = frozenset({
     "account", "acct", "code-reference-repository", "custom-role", "destination",
     "domain-verification", "integration", "member", "metric", "metric-group",
     "relay-proxy-config", "role", "service-token", "team", "token", "webhook",
 })  # fmt: skip
-"""Kinds of audit log entries, and last parts of resources, that change nothing for an SDK. Whatever
-else there is or will be may do so: SDKs evaluate AI Configs as flags."""
+"""Kinds of audit log entries, and last parts of resources, that change nothing for an SDK. Anything
+else, now or later, may: SDKs evaluate AI Configs as flags."""
 
 
-class LaunchDarkly:
+class LaunchDarkly(Provider):
     """LaunchDarkly's webhooks and ``/sdk/latest-all``.
 
     Revisions to reach are written ``flag/<key>@<version>`` (that version or a later one; the
@@ -42,68 +52,46 @@ class LaunchDarkly:
     name = "launchdarkly"
     title = "LaunchDarkly"
     methods = ("signature",)
-    accepted_status = 202
     default_base_url = "https://sdk.launchdarkly.com"
     options = ("filter",)
     webhook_options = ("project", "environment")
-    needs_key = True
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Check the signature: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
-        if webhook.method not in self.methods:
-            raise common.wrong_method(webhook, self.title, self.methods)
         given = request.headers.get(SIGNATURE_HEADER.lower())
         if not given:
-            message = f"no {SIGNATURE_HEADER}: tick 'Sign this webhook' in LaunchDarkly"
-            raise SignatureError(message)
+            raise SignatureError(
+                f"no {SIGNATURE_HEADER}: select 'Sign this webhook' in LaunchDarkly"
+            )
         if not hmac_sha256_matches(request.body, given, webhook.secrets):
-            message = f"{SIGNATURE_HEADER} matches none of the active secrets"
-            raise SignatureError(message)
+            raise SignatureError(f"{SIGNATURE_HEADER} matches none of the active secrets")
 
-    def required_revisions(
-        self, request: WebhookRequest, webhook: WebhookConfig
-    ) -> tuple[str, ...] | None:
-        """Look at the resources that an audit log entry touches, never at its action.
+    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
+        """Read which resources an audit log entry touches, never its action.
 
-        The list of actions grows with LaunchDarkly's features; an entry that changes nothing in
-        the end costs one conditional request.
+        The list of actions grows with LaunchDarkly's features; an entry that in the end changes
+        nothing costs one conditional request.
         """
-        try:
-            event = common.lenient_json(request)
-        except ValueError:
-            message = "the body of a LaunchDarkly webhook is JSON"
-            raise BadRequestError(message) from None
-        if not isinstance(event, dict):
-            return ()
-        resources = [r for r in map(_parse_resource, _resources(event)) if r]
+        event = json_object(request.body)
+        number = event.get("_id")
+        delivery = number[:_MAX_KEY] if isinstance(number, str) else ""
+        resources = [resource for resource in map(_parse_resource, _resources(event)) if resource]
         if not resources:
             kind = event.get("kind")
-            return None if isinstance(kind, str) and kind in _IRRELEVANT else ()
-        ours = [r for r in resources if _touches(r, webhook.options)]
-        return _required(event, ours, webhook.options) if ours else None
-
-    def delivery(self, request: WebhookRequest) -> str:
-        """Return the id of the audit log entry."""
-        try:
-            event = common.lenient_json(request)
-        except ValueError:
-            return ""
-        identifier = event.get("_id") if isinstance(event, dict) else None
-        return identifier[:_MAX_KEY] if isinstance(identifier, str) else ""
-
-    def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
-        """Return None: no event of AWS tells of LaunchDarkly."""
-        del event
-        return None
+            irrelevant = isinstance(kind, str) and kind in _IRRELEVANT
+            return WebhookEvent(None if irrelevant else (), delivery)
+        matching = [each for each in resources if _touches(each, webhook.options)]
+        required = _required(event, matching, webhook.options) if matching else None
+        return WebhookEvent(required, delivery)
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
         """Fetch flags and segments of the environment that the SDK key belongs to."""
-        del unmet  # there is no way past its CDN
+        del unmet  # there is no way past the CDN
         query = {"filter": source.options["filter"]} if source.options.get("filter") else {}
-        url = common.endpoint(source, self.default_base_url, "/sdk/latest-all", query)
-        document, etag = common.fetch_document(
+        url = endpoint(source, self.default_base_url, "/sdk/latest-all", query)
+        document, etag = fetch_document(
             source, http, url, {}, etag=etag, title=self.title, transient=_TRANSIENT
         )
         if document is None:
@@ -111,9 +99,9 @@ class LaunchDarkly:
         sections = {name: _section(document, name) for name in ("flags", "segments")}
         return FetchResult(FlagSet(self.name, sections), etag)
 
-    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Any]) -> bool:
-        """Compare one flag's version, or see that the flag is gone."""
-        del revision  # LaunchDarkly numbers items, not sets.
+    def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
+        """Compare one flag's version, or check that the flag is gone."""
+        del revision  # LaunchDarkly numbers items, not sets
         what, _, name = required.partition("/")
         if what == "gone":
             return item("flags", name) is None
@@ -124,9 +112,9 @@ class LaunchDarkly:
         return flag is not None and flag["version"] >= int(version)
 
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Return whether any item that both sets have went back.
+        """Return whether the version of any item fell.
 
-        One that was deleted and created again starts at version 1, with another salt.
+        An item that was deleted and created again starts at version 1, with another salt.
         """
         return any(
             items[key]["version"] < before["version"]
@@ -136,25 +124,25 @@ class LaunchDarkly:
             if key in items
         )
 
-    def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - provider JSON
-        """Yield the prerequisites of a flag, and the segments that rules ask for."""
+    def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
+        """Yield the prerequisites of a flag and the segments in its rules."""
         del section
-        for prerequisite in common.objects(item.get("prerequisites")):
+        for prerequisite in objects(item.get("prerequisites")):
             yield "flags", str(prerequisite.get("key"))
-        for rule in common.objects(item.get("rules")):
-            for clause in common.objects(rule.get("clauses")):
+        for rule in objects(item.get("rules")):
+            for clause in objects(rule.get("clauses")):
                 if clause.get("op") == "segmentMatch":
-                    yield from (("segments", name) for name in common.texts(clause.get("values")))
+                    yield from (("segments", name) for name in strings(clause.get("values")))
 
-    def members(self, segment: Any) -> frozenset[str]:  # noqa: ANN401 - provider JSON
-        """Return who is named, in or out. Who left one list for the other counts as gone."""
+    def members(self, segment: Json) -> frozenset[str]:
+        """Return everyone listed, in or out: moving from one list to the other is leaving."""
         return frozenset(_members(segment)) if isinstance(segment, dict) else frozenset()
 
 
 def _resources(event: Mapping[str, Any]) -> list[str]:
     """Return the resource strings: one for each environment that an entry touches."""
     accesses, target = event.get("accesses"), event.get("target")
-    found = [a.get("resource") for a in common.objects(accesses)]
+    found = [a.get("resource") for a in objects(accesses)]
     if isinstance(target, dict) and isinstance(target.get("resources"), list):
         found += target["resources"]
     return [resource for resource in found if isinstance(resource, str)]
@@ -170,7 +158,7 @@ def _parse_resource(text: str) -> dict[str, str]:
 
 
 def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
-    """Say whether a resource can change the flags of the webhook's project and environment."""
+    """Return whether a resource can change flags of the webhook's project and environment."""
     if list(resource)[-1] in _IRRELEVANT:
         return False
     return all(
@@ -180,20 +168,20 @@ def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
 
 
 def _required(
-    event: Mapping[str, Any], ours: Iterable[Mapping[str, str]], options: Mapping[str, str]
+    event: Mapping[str, Any], resources: Iterable[Mapping[str, str]], options: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the revisions to reach, as far as the entry tells them.
+    """Return the revisions to reach, as far as the entry names them.
 
-    None without an environment, since versions are counted per environment; and none with a
-    payload filter, which may hide the flag from us for good.
+    Without an environment there are none, since each environment counts its own versions; nor
+    with a payload filter, which may leave the flag out for good.
     """
     environment = options.get("environment")
-    keys = {r.get("flag", "*") for r in ours} - {"*"}
+    keys = {r.get("flag", "*") for r in resources} - {"*"}
     if event.get("kind") != "flag" or not environment or options.get("filter"):
         return ()
     if len(keys) > _MAX_REQUIRED or any(len(key) > _MAX_KEY for key in keys):
         return ()
-    deleted = {a.get("action") for a in common.objects(event.get("accesses"))} == {"deleteFlag"}
+    deleted = {a.get("action") for a in objects(event.get("accesses"))} == {"deleteFlag"}
     if deleted:
         return tuple(f"gone/{key}" for key in sorted(keys))
     return _required_version(event.get("currentVersion"), keys, environment)
@@ -208,7 +196,7 @@ def _required_version(current: object, keys: set[str], environment: str) -> tupl
     archived = isinstance(copy, dict) and copy.get("archived") is True
     if archived or current.get("archived") is True:
         return (f"gone/{key}",)
-    if isinstance(copy, dict) and common.is_version(copy.get("version")):
+    if isinstance(copy, dict) and is_version(copy.get("version")):
         return (f"flag/{key}@{copy['version']}",)
     return ()
 
@@ -217,16 +205,13 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return one section after checking what everything else relies on."""
     items = document.get(name)
     if not isinstance(items, dict):
-        message = f"LaunchDarkly responded without {name!r}: no flag set"
-        raise MalformedResponseError(message)
+        raise MalformedResponseError(f"LaunchDarkly responded without {name!r}: no flag set")
     for key, item in items.items():
-        if not isinstance(item, dict) or item.get("key") != key or not common.is_key(key):
-            message = f"LaunchDarkly: {name} {key[:64]!r} is not an item"
-            raise MalformedResponseError(message)
-        if not common.is_version(item.get("version")):
-            message = f"LaunchDarkly: {name} {key[:64]!r} has no version"
-            raise MalformedResponseError(message)
-    # Tombstones belong to streams; should one ever appear here, it says that there is no such flag.
+        if not isinstance(item, dict) or item.get("key") != key or not is_key(key):
+            raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} is not an item")
+        if not is_version(item.get("version")):
+            raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} has no version")
+    # Tombstones belong to streams; one that appears here means that the item is gone.
     return {key: item for key, item in items.items() if item.get("deleted") is not True}
 
 
@@ -235,7 +220,7 @@ def _members(segment: Mapping[str, Any]) -> Iterator[str]:
         ("+", "included", "includedContexts"),
         ("-", "excluded", "excludedContexts"),
     ):
-        yield from (f"{sign}user:{value}" for value in common.texts(segment.get(single)))
-        for target in common.objects(segment.get(by_kind)):
+        yield from (f"{sign}user:{value}" for value in strings(segment.get(single)))
+        for target in objects(segment.get(by_kind)):
             kind = target.get("contextKind", "user")
-            yield from (f"{sign}{kind}:{value}" for value in common.texts(target.get("values")))
+            yield from (f"{sign}{kind}:{value}" for value in strings(target.get("values")))

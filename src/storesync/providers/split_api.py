@@ -1,12 +1,12 @@
 """Split's SDK API: flags and segments, page by page, within one deadline and within limits.
 
-Apart from :mod:`storesync.providers.split`, since the function that faces the internet needs
-none of it. The rules are those of Split's own server-side SDKs (python-client: ``api/commons``,
+Separate from :mod:`storesync.providers.split`, since the function that faces the internet does not
+need it. The rules are those of Split's own server-side SDKs (python-client: ``api/commons``,
 ``sync/split``, ``sync/segment``; go-split-commons: ``service``):
 
 - ``GET /splitChanges?s=1.3&since=-1&rbSince=-1[&sets=a,b][&till=N]``, in this order of
   parameters, with ``Cache-Control: no-cache``; again with ``since=ff.t`` and ``rbSince=rbs.t``
-  until nothing newer comes. ``till`` only makes the address one that no cache has seen.
+  until nothing newer comes. ``till`` only makes the URL one that no cache has seen.
 - ``GET /segmentChanges/<name>?since=-1`` likewise, for each segment that a flag refers to.
 - Whatever is not ``ACTIVE``, or no longer in one of the flag sets asked for, is gone.
 """
@@ -25,16 +25,7 @@ from storesync.errors import (
     MalformedResponseError,
     ProviderUnavailableError,
 )
-from storesync.providers import common
-from storesync.providers.split_pages import (
-    BEGINNING,
-    TITLE,
-    apply,
-    is_in,
-    parse,
-    parse_rule_based,
-    parse_segment,
-)
+from storesync.providers.base import endpoint, is_key, is_version, strings
 from storesync.responses import (
     check_parsed_bytes,
     parse_object,
@@ -50,32 +41,34 @@ if TYPE_CHECKING:
     from storesync.model import Source
     from storesync.responses import HttpResponse
 
+TITLE = "Split"
+BEGINNING = -1
+"""The change number before all others, to ask for everything."""
 SPEC = "1.3"
 """The specification of flags that is asked for: with rule-based segments."""
 OLD_SPEC = "1.2"
-"""What a response in the older shape (``splits``, ``since``, ``till``) follows at the most."""
+"""The latest that a response in the older shape (``splits``, ``since``, ``till``) can follow."""
 
 MAX_PAGES = 100
-"""Pages of one list; a provider that never comes to an end must not be asked for ever."""
+"""Pages of one list, since a provider may never come to an end."""
 THREADS = 8
 """Segments that are fetched at once."""
 MAX_KEYS = 500_000
 """Keys of all segments together. With 36 characters each they take 43 MB (measured: 121 MB for the
 whole process that fetches and publishes them), with 128 characters twice as much."""
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
-"""Bytes of all responds about segments, inflated: the same for keys of 128 characters."""
+"""Bytes of all responses about segments, inflated: the same for keys of 128 characters."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 400, 401, 403, 404, 414
-_NOT_MODIFIED = 304
 
 
 class Definitions(NamedTuple):
-    """What ``splitChanges`` holds in the end: items by name, verbatim."""
+    """Everything from ``splitChanges``: items by name, verbatim."""
 
     flags: dict[str, Any]
     rule_based: dict[str, Any]
     till: int
-    """``ff.t``: the change number that the flags have reached; -1 where none was ever made."""
+    """``ff.t``: the change number that the flags have reached; -1 if there never was a flag."""
     spec: str
 
 
@@ -100,7 +93,7 @@ class SplitApi:
             bypass: A change number that an earlier response fell short of, to get past the CDN.
 
         Raises:
-            ProviderError: one of its subclasses, by what a retry could change.
+            ProviderError: a subclass, by what a retry could change.
         """
         flags: dict[str, Any] = {}
         rule_based: dict[str, Any] = {}
@@ -112,18 +105,24 @@ class SplitApi:
             query |= {"till": bypass} if bypass else {}
             response = self._get("/splitChanges", query)
             size += len(response.body)
-            _check_size(size, self._http.limits.max_body_bytes)
+            limit = self._http.limits.max_body_bytes
+            if size > limit:
+                raise MalformedResponseError(
+                    f"the responses are larger than {limit} bytes inflated, together"
+                )
             self._parsed_bytes += parsed_bytes(response.body)
             check_parsed_bytes(self._parsed_bytes, self._http.limits.max_parsed_bytes)
             document = parse_object(response, TITLE)
             if "ff" in document:
-                page = parse(document["ff"], "ff", ("d", "s", "t"), since)
+                page = _page(document["ff"], "ff", ("d", "s", "t"), since)
             else:
-                page, spec = parse(document, "", ("splits", "since", "till"), since), OLD_SPEC
-            rb_page = parse_rule_based(document, rb_since)
+                page, spec = _page(document, "ff", ("splits", "since", "till"), since), OLD_SPEC
+            rb_page = Page([], rb_since, last=True)  # absent if a server knows none
+            if document.get("rbs") is not None:
+                rb_page = _page(document["rbs"], "rbs", ("d", "s", "t"), rb_since)
             since, rb_since = page.till, rb_page.till
-            apply(flags, page.items, "flag", lambda flag: is_in(flag, sets))
-            apply(rule_based, rb_page.items, "rule-based segment", lambda _: True)
+            _apply(flags, page.items, "flag", sets)
+            _apply(rule_based, rb_page.items, "rule-based segment", ())
             if page.last and rb_page.last:
                 return Definitions(flags, rule_based, since, spec)
         raise _endless("flags")
@@ -133,7 +132,7 @@ class SplitApi:
 
         Raises:
             EndpointNotFoundError: they are larger than ``MAX_KEYS`` or ``MAX_SEGMENT_BYTES``.
-            ProviderError: another one of its subclasses, by what a retry could change.
+            ProviderError: another subclass, by what a retry could change.
         """
         if not names:
             return {}
@@ -153,7 +152,7 @@ class SplitApi:
         since = BEGINNING
         for _ in range(MAX_PAGES):
             response = self._get(path, {"since": str(since)}, segment=name)
-            # One by one: eight responds as bytes take little, eight parsed at once may not.
+            # One at a time: eight responses take little as bytes, but maybe not when parsed.
             with self._lock:
                 self._bytes += len(response.body)
                 self._check_allowance(self._bytes, MAX_SEGMENT_BYTES, "bytes")
@@ -161,7 +160,7 @@ class SplitApi:
                 check_parsed_bytes(needed, self._http.limits.max_parsed_bytes)
                 document = parse_object(response, TITLE)
                 del response
-                page = parse_segment(document, name, since)
+                page = _segment_page(document, name, since)
                 before = len(keys)
                 keys.update(page.items)
                 keys.difference_update(document.get("removed") or ())
@@ -173,40 +172,34 @@ class SplitApi:
         raise _endless(f"segment {name[:64]!r}")
 
     def _check_allowance(self, amount: int, limit: int, unit: str) -> None:
-        if amount <= limit:
-            return
-        message = (
-            f"the segments that flags of source {self._source.name!r} refer to hold more than "
-            f"{limit} {unit} together, which is the limit: refer to fewer, or choose flags by "
-            f"the option sets in the SSM parameter <prefix>/sources/{self._source.name}"
-        )
-        raise EndpointNotFoundError(message)
+        if amount > limit:
+            raise EndpointNotFoundError(
+                f"the segments that flags of source {self._source.name!r} refer to hold more than "
+                f"{limit} {unit} together, which is the limit: refer to fewer, or select flags "
+                f"with the option sets in the SSM parameter <prefix>/sources/{self._source.name}"
+            )
 
     def _get(self, path: str, query: Mapping[str, str], *, segment: str = "") -> HttpResponse:
-        """Send one request, with what is left of the time."""
-        url = common.endpoint(self._source, self._default, path, query)
+        """Send one request, within the remaining time."""
+        url = endpoint(self._source, self._default, path, query)
         headers = {
             "Authorization": f"Bearer {self._source.credential.reveal()}",
             "Cache-Control": "no-cache",
         }
         left = round(self._end - monotonic(), 2)
         if left <= 0:
-            total_s = self._http.limits.total_s
-            message = f"{TITLE} did not respond all that belongs to a set within {total_s:g} s"
-            raise ProviderUnavailableError(message)
-        http = self._http.within(left)
-        response = http.get(url, headers, allow_http=self._source.allow_http)
-        problem = self._explain(response.status, segment)
-        if problem is not None:
-            raise problem
+            raise ProviderUnavailableError(
+                f"{TITLE} did not serve the whole set within {self._http.limits.total_s:g} s"
+            )
+        response = self._http.within(left).get(url, headers, allow_http=self._source.allow_http)
+        error = self._explain(response.status, segment)
+        if error is not None:
+            raise error
         raise_for_status(response, self._source.name, TITLE)
-        if response.status == _NOT_MODIFIED:
-            message = f"{TITLE} responded with 304 to a request without an ETag"
-            raise MalformedResponseError(message)
         return response
 
     def _explain(self, status: int, segment: str) -> ProviderError | None:
-        """Return the error of a status that means something of its own here.
+        """Return the error of a status with a meaning of its own here.
 
         403 is how the API refuses a client-side key, 414 means too many flag sets, and 400 comes
         from a Split Proxy that does not know the specification yet (java-client, python-client).
@@ -224,11 +217,10 @@ class SplitApi:
                 f"client-side key: write a server-side SDK key to {credentials}"
             )
         if status == _NOT_FOUND:
-            what = f"segment {segment[:32]!r}" if segment else "flags"
+            wanted = f"segment {segment[:32]!r}" if segment else "flags"
             return EndpointNotFoundError(
-                f"{TITLE} responded with 404 to a request for {what}: check the key "
-                f"(Split does so for an unknown one, too) and base_url (an SDK's ends in /api) in "
-                f"{credentials}"
+                f"{TITLE} responded with 404 to a request for {wanted}: check the key (an unknown "
+                f"one also gives a 404) and base_url (an SDK's ends in /api) in {credentials}"
             )
         if status == _URI_TOO_LONG:
             return EndpointNotFoundError(
@@ -238,18 +230,75 @@ class SplitApi:
         if status == _BAD_REQUEST and self._source.base_url.rstrip("/") not in {"", self._default}:
             return EndpointNotFoundError(
                 f"the Split Proxy of source {name!r} responded with 400, as one does that is too "
-                f"old for spec {SPEC}: update it, or take base_url out of {credentials}"
+                f"old for spec {SPEC}: update it, or remove base_url from {credentials}"
             )
         return None
 
 
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        message = f"the responses are larger than {limit} bytes inflated, together"
-        raise MalformedResponseError(message)
-
-
 def _endless(what: str) -> ProviderUnavailableError:
-    return ProviderUnavailableError(
-        f"{TITLE} has not come to an end of its {what} after {MAX_PAGES} pages"
-    )
+    return ProviderUnavailableError(f"{TITLE} still had more of its {what} after {MAX_PAGES} pages")
+
+
+# -- pages
+
+
+class Page(NamedTuple):
+    """One page of a list."""
+
+    items: list[Any]
+    till: int
+    """The change number where it ends and the next page begins."""
+    last: bool
+
+
+def _page(part: object, name: str, fields: tuple[str, str, str], asked: int) -> Page:
+    """Read one page: a list of items (null: none), and where it begins and ends."""
+    items, begins, ends = fields
+    if not isinstance(part, dict) or not {items, begins, ends} <= part.keys():
+        raise MalformedResponseError(
+            f"{TITLE} responded without a complete {name!r}: not a flag set"
+        )
+    listed = [] if part[items] is None else part[items]
+    if not isinstance(listed, list):
+        raise MalformedResponseError(
+            f"{TITLE} responded with {items!r} that is not a list: not a flag set"
+        )
+    since, till = part[begins], part[ends]
+    if not (_is_change_number(since) and _is_change_number(till)) or till < asked:
+        raise MalformedResponseError(
+            f"{TITLE} responded with {begins!r} or {ends!r} that is not a later change number"
+        )
+    # A proxy with whole sets only responds with since=-1 each time: nothing newer, either.
+    return Page(listed, till, last=till in {since, asked})
+
+
+def _segment_page(document: Mapping[str, Any], name: str, asked: int) -> Page:
+    """Read one page of a segment; its items are the added keys."""
+    if document.get("name") != name:
+        raise MalformedResponseError(
+            f"{TITLE} responded with something other than segment {name[:64]!r}"
+        )
+    page = _page(document, name, ("added", "since", "till"), asked)
+    removed = [] if document.get("removed") is None else document["removed"]
+    if not isinstance(removed, list) or not all(map(is_key, (*page.items, *removed))):
+        raise MalformedResponseError(f"{TITLE}: segment {name[:64]!r} holds an invalid key")
+    return page
+
+
+def _is_change_number(value: object) -> bool:
+    return is_version(value) or (value == BEGINNING and isinstance(value, int))
+
+
+def _apply(known: dict[str, Any], items: list[Any], kind: str, sets: Collection[str]) -> None:
+    """Update the known items with a page: inactive ones, or ones outside *sets*, are gone."""
+    for item in items:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not is_key(name):
+            raise MalformedResponseError(f"{TITLE} responded with a {kind} without a name")
+        if not isinstance(item.get("status"), str):
+            raise MalformedResponseError(f"{TITLE}: {kind} {name[:64]!r} has no status")
+        selected = not sets or not set(strings(item.get("sets"))).isdisjoint(sets)
+        if item["status"] == "ACTIVE" and selected:
+            known[name] = item
+        else:
+            known.pop(name, None)
