@@ -1,20 +1,34 @@
-"""Loading: one flag set in memory, checked when it is asked for, never older than the one before.
+"""The flag set in memory: loaded once, refreshed when it is read, never replaced by an older one.
 
-No thread, no file and no work between invocations: Lambda freezes a process that waits. Whether
-there is something new is asked when flags are read, at most once in a TTL.
+There is no thread, no file and no work between invocations, because Lambda freezes a process that
+waits. Reading flags checks whether they are fresh, at most once in a TTL.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from _thread import RLock, get_ident  # threading brings more than both
+from _thread import RLock, get_ident  # threading imports more than both
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
-from flagstore.keys import check_source
-from flagstore.published import NOTHING, Published
+from flagstore.codec import Body, decode_segment
+from flagstore.errors import (
+    ConfigurationError,
+    CorruptSnapshotError,
+    NotLoadedError,
+    NotPublishedError,
+    StoreUnavailableError,
+    UnsupportedLayoutError,
+)
+from flagstore.keys import (
+    Publication,
+    SnapshotRecord,
+    SourceState,
+    check_source,
+    snapshot_key,
+    state_key,
+)
 from flagstore.snapshot import Info, Snapshot
 
 if TYPE_CHECKING:
@@ -22,23 +36,21 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from flagstore.codec import LargeSegment
-    from flagstore.keys import Publication
-    from flagstore.large_segments import LargeSegments
     from flagstore.stores import ReaderStore
 
     Result = TypeVar("Result")
 
 TTL_S = 30.0
-"""Seconds between two questions whether there is something new."""
+"""Default of the minimum seconds between freshness checks."""
 FIRST_LOAD_S = 2.0
-"""All that reading may take where there is nothing in hand to respond with."""
+"""Budget of a read while there are no flags to serve."""
 REFRESH_S = 0.24
-"""All that a call may wait for the store while there is a flag set in hand: see
-:func:`next_deadline_s`."""
+"""Budget of a read while there are: see :func:`_next_budget_s`."""
 COOL_DOWN_S = 5.0
-"""After a failure nothing is asked for so long, or up to half of it more, and twice as long after
-each further one."""
+"""Least pause after a failure, at most half as long again; doubles with each further failure."""
 MAX_COOL_DOWN_S = 60.0
+NOTHING = Publication(0, "")
+"""Before the first publication."""
 
 
 class Turns:
@@ -48,13 +60,13 @@ class Turns:
         self.renew()
 
     def renew(self) -> None:
-        """Forget whose turn it is: a fork may have copied that of another thread."""
+        """Forget the turn: after a fork, it may belong to a thread of the parent."""
         self._lock, self._holder = RLock(), 0
 
     def take(self, work: Callable[[], Result], timeout: float = 0.0) -> Result | None:
-        """Return what the work returns; None if it is another thread's turn for so many seconds.
+        """Return the result of the work; None if another thread keeps the turn beyond the timeout.
 
-        Also None at once in a thread whose turn it is: a log handler may ask there.
+        Also return None if this thread has the turn already: a log handler may read flags.
         """
         lock, me = self._lock, get_ident()
         if self._holder == me:
@@ -65,7 +77,7 @@ class Turns:
             self._holder = me
             return work()
         finally:
-            # Where a signal's handler raises between two lines, this thread may or may not have it.
+            # A signal handler may raise between two lines, with or without the lock.
             if self._holder == me:
                 self._holder = 0
             try:  # noqa: SIM105 - contextlib costs a cold start
@@ -77,7 +89,7 @@ class Turns:
 class SnapshotCache:
     """Holds the flag set of one source. Safe under threads and after a fork."""
 
-    def __init__(  # noqa: PLR0913 - what a client is made with
+    def __init__(  # noqa: PLR0913 - the arguments of a client
         self,
         source: str,
         *,
@@ -88,52 +100,60 @@ class SnapshotCache:
         monotonic: Callable[[], float],
         bootstrap: str = "",
     ) -> None:
-        """Make one; nothing is read yet. Arguments as of :class:`flagstore.Client`."""
+        """Make a cache; nothing is read yet. Arguments as for :class:`flagstore.Client`.
+
+        Raises:
+            ConfigurationError: if the source's name or the number of replicas is invalid.
+        """
         self.source = check_source(source)
-        self._published = Published(self.source, store, replicas, clock)
+        self._store = store
         self._ttl_s = ttl_s
+        self._replicas = None if replicas is None else _count(str(replicas), "replicas")
         self._clock = clock
         self._monotonic = monotonic
         self._bootstrap = bootstrap
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
+        self.stale = False
+        """Whether the last attempt to hear from the store failed."""
         self._error: NotLoadedError | None = None
-        self._segments: LargeSegments | None = None
         self._failures = 0
-        self._told_stale = False
-        self._deadline_s = REFRESH_S
+        self._staleness_logged = False
+        self._budget_s = self._segment_budget_s = REFRESH_S
+        self._pauses: dict[str, tuple[float, NotLoadedError]] = {}
+        """Digest of a damaged large segment, or "" for all → end and reason of the pause."""
+        self._begun: dict[str, list[bytes]] = {}
+        """Prefix of chunks → those that earlier attempts have read."""
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
         self._turns = Turns()
-        _known.add(self._turns)
+        _all_turns.add(self._turns)
 
     def snapshot(self) -> Snapshot:
-        """Return one whole flag set: hold it for a request, and nothing changes under it.
-
-        Asks at most once in a TTL whether there is something new. Once loaded, never raises: a
-        store that fails leaves the last known good flag set, and :meth:`info` says so.
+        """Return the current flag set, after a freshness check if one is due.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
+            NotLoadedError: if nothing could be loaded yet; a subclass names the reason.
         """
         current = self._snapshot
         if current is None:
             return self._first()
         if self._is_due():
             self._turns.take(lambda: self._refresh(current) if self._is_due() else None)
-        return self._snapshot or current
+        latest = self._snapshot
+        return current if latest is None else latest
 
     @property
     def current(self) -> Snapshot | None:
-        """The flag set in hand, without asking the store for anything; None before there is one."""
+        """The flag set in memory, without asking the store; None before there is one."""
         return self._snapshot
 
     def preload(self, deadline: float) -> Snapshot:
-        """Load all but large segments by a deadline, so that no request has to.
+        """Load the flag set, without large segments, by a deadline.
 
         Raises:
             NotLoadedError: if that failed; the first use tries again then.
-            ConfigurationError: what the environment says of the store is missing or wrong.
+            ConfigurationError: if a setting of the store is missing or wrong.
         """
 
         def load() -> Snapshot:
@@ -151,60 +171,62 @@ class SnapshotCache:
         """Load the large segments by a deadline.
 
         Raises:
-            NotLoadedError: if that failed; the first use tries again then.
+            NotLoadedError: if that failed for one; the first use tries again then.
         """
-        if self._segments is not None:
-            self._segments.load_missing(self._turns, self._published.store, deadline)
+        failed: NotLoadedError | None = None
+        for segment in self._missing_segments():
+            try:
+                self._segment(segment, deadline)
+            except NotLoadedError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def prepare(self) -> None:
         """Import and build what the first read needs, without reading.
 
         Raises:
-            ConfigurationError: what the environment says of the store is missing or wrong.
+            ConfigurationError: if a setting of the store is missing or wrong.
         """
-        self._published.store().prepare()
+        self._open().prepare()
 
     def expect_restore(self) -> None:
         """Check at the next use: a SnapStart image is restored long after it was made.
 
-        That check may take as long as a first load, since what the image holds may be days old.
+        That check has the budget of a first load, since the image may be days old.
         """
-        self._turns.take(self._published.store().close, FIRST_LOAD_S)
+        self._turns.take(self._open().close, FIRST_LOAD_S)
         if self._snapshot is not None:
             self._due_wall = self._due_monotonic = 0.0
-            self._deadline_s = FIRST_LOAD_S
+            self._budget_s = FIRST_LOAD_S
 
     def close(self) -> None:
-        """Close the connection to the store, once a read that is under way has ended."""
-        self._turns.take(self._published.close, FIRST_LOAD_S)
+        """Close the connection to the store, after a read that is under way. Idempotent."""
+        if self._store is not None:
+            self._turns.take(self._store.close, FIRST_LOAD_S)
 
     def may_block(self) -> bool:
-        """Say whether the next question may wait for the store.
+        """Return whether the next read may wait for the store.
 
-        It does if nothing is loaded yet, if it is time to ask for something new, or if a large
-        segment is needed that has not been read yet.
+        It may if nothing is loaded yet, a freshness check is due, or a large segment has not been
+        read yet.
         """
-        return self._is_due() or (self._segments is not None and self._segments.lacks_some())
-
-    @property
-    def stale(self) -> bool:
-        """Whether the last attempt to hear from the store failed."""
-        return self._failures > 0
+        return self._is_due() or bool(self._missing_segments())
 
     def age_s(self) -> float:
-        """Return the seconds since the store last said that the flag set in hand is current.
+        """Return the seconds since the store last confirmed the flag set.
 
-        By the clock that says more: one is set back, the other stops while Lambda freezes us.
+        By the clock that has run further: one may be set back, the other stops in a freeze.
         """
         wall = self._clock() - self._heard_wall
         monotonic = self._monotonic() - self._heard_monotonic
         return max(wall, monotonic, 0.0)
 
     def info(self) -> Info:
-        """Return what is known of the flag set in hand, its age first of all.
+        """Return facts about the flag set, its age first of all.
 
-        The snapshot record does not say when the provider was last asked, the source state does:
-        where it has not been read yet, this reads it (one small read).
+        Only the source state says when the provider was last asked: if it has not been read yet,
+        read it now.
         """
         snapshot = self.snapshot()
         if not self._checked_at and not self._failures:
@@ -215,27 +237,27 @@ class SnapshotCache:
                     self._refresh(snapshot)
 
             self._turns.take(ask, FIRST_LOAD_S)
-            snapshot = self._snapshot or snapshot
-        snapshot_record = snapshot.snapshot_record
-        checked_at = max(self._checked_at, snapshot_record.published_at) / 1000
+            snapshot = self.snapshot()
+        record = snapshot.snapshot_record
+        checked_at = max(self._checked_at, record.published_at) / 1000
         return Info(
             source=self.source,
-            provider=snapshot_record.provider,
-            token=snapshot_record.token,
-            digest=snapshot_record.digest,
-            counts=json.loads(snapshot_record.counts),
-            revision=snapshot_record.revision,
-            published_at=snapshot_record.published_at / 1000,
+            provider=record.provider,
+            token=record.token,
+            digest=record.digest,
+            counts=json.loads(record.counts),
+            revision=record.revision,
+            published_at=record.published_at / 1000,
             checked_at=checked_at,
             age_s=max(0.0, self._clock() - checked_at),
-            stale=self._failures > 0,
-            error=str(self._error or (self._segments and self._segments.error()) or ""),
+            stale=self.stale,
+            error=str(self._error or self._segment_error() or ""),
         )
 
-    # -- freshness ------------------------------------------------------------------------------
+    # -- freshness --------------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        """Either clock may say so: one jumps when it is set, the other may stop in a freeze."""
+        """Return whether either clock is due: one may be set, the other may stop in a freeze."""
         return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
 
     def _ask_again_in(self, seconds: float) -> None:
@@ -263,8 +285,8 @@ class SnapshotCache:
             return self._first_failed(error)
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001 - a flag client raises errors of its own
-            return self._first_failed(not_loaded(error), error)
+        except Exception as error:  # noqa: BLE001 - callers expect flagstore's own errors
+            return self._first_failed(_not_loaded(error), error)
         self._snapshot = snapshot
         self._succeeded()
         return snapshot
@@ -273,41 +295,41 @@ class SnapshotCache:
         """Return the flags of the bootstrap file, if there is one.
 
         Raises:
-            NotLoadedError: there is none, or it is as bad.
+            NotLoadedError: if there is none, or it failed, too.
         """
         if self._bootstrap:
             from flagstore.stores.file import snapshot_of  # noqa: PLC0415 - rarely used
 
             try:
                 self._snapshot = snapshot_of(self._bootstrap, self.source)
-            except Exception as broken:  # noqa: BLE001 - whatever somebody's file holds
-                said = f"{type(broken).__name__}: {broken}"
-                error = NotLoadedError(f"{error}; and the bootstrap file failed: {said}")
+            except Exception as broken:  # noqa: BLE001 - the file may hold anything
+                reason = f"{type(broken).__name__}: {broken}"
+                error = NotLoadedError(f"{error}; and the bootstrap file failed: {reason}")
         self._failed(error)
         if self._snapshot is None:
             raise error from cause
         return self._snapshot
 
     def _refresh(self, current: Snapshot) -> None:
-        """Ask whether there is something new, and load it. Never raises."""
-        deadline_s, self._deadline_s = self._deadline_s, REFRESH_S
+        """Check for a newer flag set, and load it. Never raises."""
+        budget_s, self._budget_s = self._budget_s, REFRESH_S
         try:
-            self._ask(current, self._monotonic() + deadline_s)
+            self._ask(current, self._monotonic() + budget_s)
         except NotLoadedError as error:
-            self._deadline_s = next_deadline_s(deadline_s, error)
+            self._budget_s = _next_budget_s(budget_s, error)
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            self._failed(not_loaded(error))
+            self._failed(_not_loaded(error))
         else:
             self._succeeded()
 
     def _ask(self, current: Snapshot, deadline: float) -> None:
         mine = current.snapshot_record.publication
-        state = self._published.state(deadline)
+        state = self._state(deadline)
         goes_back = state.publication != mine and state.published <= mine.token
         if goes_back:
-            # Either a replica lags, or the store has lost its history: one read tells which.
-            state = self._published.state(deadline, consistent=True)
+            # Either a replica lags, or the store has lost its history: a consistent read tells.
+            state = self._state(deadline, consistent=True)
         if state.publication == mine:
             self._checked_at = max(self._checked_at, state.checked_at)
             self._heard()
@@ -321,111 +343,253 @@ class SnapshotCache:
         self._replace(found, current, deadline)
         if goes_back and found.snapshot_record.token <= mine.token:
             text = "the store of %s has lost its history: version %d follows version %d"
-            self._log(text, self.source, found.snapshot_record.token, mine.token)
-
-    def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
-        """Serve another flag set from now on, with each part of it that could be evaluated before.
-
-        Raises:
-            NotLoadedError: for a large segment of it, the one in hand has to stand in.
-        """
-        if found is current:
-            return
-        try:
-            if self._segments is not None:
-                self._segments.replace(found, current, self._published.store(), deadline)
-        finally:
-            same = found.snapshot_record.publication == current.snapshot_record.publication
-            if not same or found.stand_ins.keys() != current.stand_ins.keys():
-                self._snapshot = found
+            _log(text, self.source, found.snapshot_record.token, mine.token)
 
     def _heard(self) -> None:
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
 
     def _succeeded(self) -> None:
-        self._failures = 0
+        self._failures, self.stale = 0, False
         self._error = None
         self._heard()
         self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
-        if self._told_stale:
-            self._told_stale = False
-            self._log("flags of %s are fresh again", self.source)
+        if self._staleness_logged:
+            self._staleness_logged = False
+            _log("flags of %s are fresh again", self.source)
 
     def _failed(self, error: NotLoadedError) -> None:
+        self._failures, self.stale = self._failures + 1, True
         self._error = error
-        self._failures += 1
-        # Capped before it grows: after 1,024 doublings, a day of trouble, there is no such float.
-        doublings = min(self._failures - 1, 10)
-        pause = COOL_DOWN_S * 2.0**doublings
-        # Who was throttled together must not come back together.
+        # Cap the exponent: after 1,024 failures, a day of trouble, the float would overflow.
+        pause = COOL_DOWN_S * 2.0 ** min(self._failures - 1, 10)
+        # Clients that were throttled together must not return together.
         self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
-        if not self._told_stale and self._snapshot is not None:
-            self._told_stale = True
-            self._log("flags of %s are stale: %s", self.source, error)
+        if not self._staleness_logged and self._snapshot is not None:
+            self._staleness_logged = True
+            _log("flags of %s are stale: %s", self.source, error)
 
-    @staticmethod
-    def _log(text: str, *values: object) -> None:
-        # Last of all: a handler may ask this client how old its flags are, under the lock.
-        import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+    # -- reading, by one thread at a time ---------------------------------------------------------
 
-        logging.getLogger("flagstore").warning(text, *values)
+    def _open(self) -> ReaderStore:
+        """Return the store that was given, or that the environment names.
 
-    # -- loading --------------------------------------------------------------------------------
+        Raises:
+            ConfigurationError: if a setting of it is missing or wrong.
+        """
+        if self._store is None:
+            from flagstore.stores import open_store  # noqa: PLC0415 - tests bring their own
+
+            self._store = open_store(os.environ, self._clock)
+        return self._store
+
+    def _state(self, deadline: float, *, consistent: bool = False) -> SourceState:
+        """Read the source state.
+
+        Raises:
+            NotPublishedError: if nothing is published, or no longer.
+        """
+        key = state_key(self.source)
+        record = self._open().read(key, consistent=consistent, deadline=deadline)
+        state = SourceState.from_record(record or {})
+        if not state.published:
+            message = f"the store no longer holds anything for {self.source!r}"
+            raise NotPublishedError(message)
+        return state
 
     def _load(
         self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
     ) -> Snapshot:
-        """Load what is published, under the lock.
+        """Read the published set; if it is older than *at_least* or torn, once more consistently.
 
         Raises:
-            NotLoadedError: one of its subclasses; also if it is older than this publication.
+            NotLoadedError: a subclass names the reason.
         """
-        snapshot_record, body = self._published.load(deadline, at_least, consistent=consistent)
-        has_large = body.large or self._segments is not None
-        large_segments = self._large_segments().keep(body) if has_large else None
-        return Snapshot(self.source, snapshot_record, body, self._segment, large_segments)
+        try:
+            return self._read(deadline, at_least, consistent=consistent)
+        except (CorruptSnapshotError, NotPublishedError):
+            if consistent:
+                raise
+            return self._read(deadline, at_least, consistent=True)
 
-    def _segment(self, segment: LargeSegment) -> bytes:
-        """Return the bytes of a large segment, kept from the first time on."""
-        return self._large_segments().get(segment, self._turns, self._published.store)
+    def _read(self, deadline: float, at_least: Publication, *, consistent: bool) -> Snapshot:
+        # Replica 0 always exists; another may lag, or be missing if the writer keeps fewer.
+        key = snapshot_key(self.source, 0 if consistent else self._replica())
+        found = self._open().read(key, consistent=consistent, deadline=deadline)
+        if found is None:
+            raise self._absent(deadline, consistent=consistent)
+        record = SnapshotRecord.from_record(found)
+        if record.token <= at_least.token and record.publication != at_least:
+            message = f"the snapshot record of {self.source!r} is behind its source state"
+            raise NotPublishedError(message)
+        prefix, number = record.stored_chunks()
+        data = self._chunks(prefix, number, deadline) if number else record.body
+        body = Body(record.index_data, record.index_digest, data)
+        known = {} if self._snapshot is None else self._snapshot.segments
+        digests = {segment.data_digest for segment in body.large.values()}
+        prefixes = {segment.prefix() for segment in body.large.values()}
+        self._begun = {key: chunks for key, chunks in self._begun.items() if key in prefixes}
+        self._pauses = {key: pause for key, pause in self._pauses.items() if not key}
+        in_memory = {digest: data for digest, data in known.items() if digest in digests}
+        return Snapshot(self.source, record, body, self._segment, in_memory)
 
-    def _large_segments(self) -> LargeSegments:
-        """Return the large segments in hand; there is a place for them from the first one on."""
-        if self._segments is None:
-            from flagstore.large_segments import LargeSegments  # noqa: PLC0415 - most flag sets have none
+    def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:
+        """Return the reason why there is no snapshot record."""
+        if consistent:
+            record = self._open().read(state_key(self.source), consistent=True, deadline=deadline)
+            if record and SourceState.from_record(record).published:
+                return UnsupportedLayoutError(
+                    f"the flags of {self.source!r} are published in another layout than this "
+                    "reader's: update the flagstore layer or wheel"
+                )
+        return NotPublishedError(
+            f"nothing has been published for source {self.source!r}: check the name, and that "
+            "SyncFunction has run (its log has the reason if not)"
+        )
 
-            self._segments = LargeSegments(self.source, self._monotonic)
-        return self._segments
+    def _chunks(self, prefix: str, number: int, deadline: float) -> bytes:
+        """Return the joined chunks; those read before a failure are kept for the next attempt."""
+        chunks = self._begun.setdefault(prefix, [])
+        store = self._open()
+        for chunk in store.chunks(self.source, prefix, deadline=deadline, start=len(chunks)):
+            chunks.append(chunk)
+        return b"".join(self._begun.pop(prefix)[:number])
+
+    def _replica(self) -> int:
+        if self._replicas is None:
+            name = "FLAGSTORE_SNAPSHOT_REPLICAS"
+            self._replicas = _count(os.environ.get(name) or "1", name)
+        return os.urandom(1)[0] % self._replicas
+
+    # -- large segments: read when a flag first needs one -----------------------------------------
+
+    def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
+        """Serve another flag set, with the large segments that changed of those in memory.
+
+        If one cannot be read, the earlier one stands in for it, so that every flag that could be
+        evaluated still can.
+
+        Raises:
+            NotLoadedError: if an earlier segment has to stand in.
+        """
+        if found is current:
+            return
+        failed: NotLoadedError | None = None
+        for key, segment in found.large.items():
+            earlier = current.segment_in_memory(key)
+            if segment.data_digest in found.segments or earlier is None:
+                continue
+            try:
+                found.segments[segment.data_digest] = self._read_segment(segment, deadline)
+            except Exception as error:  # noqa: BLE001 - whatever fails, the earlier one serves
+                failed = failed or _not_loaded(error)
+                found.stand_ins[key] = earlier
+        same = found.snapshot_record.publication == current.snapshot_record.publication
+        if not same or found.stand_ins.keys() != current.stand_ins.keys():
+            self._snapshot = found
+        if failed is not None:
+            raise failed
+
+    def _segment(self, segment: LargeSegment, deadline: float | None = None) -> bytes:
+        """Return the bytes of a large segment, read if it is not in memory.
+
+        Without a deadline it has the budget of a refresh, and failures are followed by a pause.
+
+        Raises:
+            NotLoadedError: a subclass names the reason.
+        """
+        digest = segment.data_digest
+        if self._snapshot is not None and digest in self._snapshot.segments:
+            return self._snapshot.segments[digest]  # read for a newer flag set
+        for key in ("", digest):
+            pause = self._pauses.get(key)
+            if pause is not None and self._monotonic() < pause[0]:
+                raise pause[1].with_traceback(None)
+        by = self._monotonic() + self._segment_budget_s if deadline is None else deadline
+        try:
+            data = self._turns.take(lambda: self._read_segment(segment, by), by - self._monotonic())
+        except NotLoadedError as error:
+            self._segment_budget_s = _next_budget_s(self._segment_budget_s, error)
+            if deadline is None:
+                key = digest if isinstance(error, CorruptSnapshotError) else ""
+                self._pauses[key] = self._monotonic() + COOL_DOWN_S, error
+            raise
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise _not_loaded(error) from error
+        if data is None:
+            message = f"another thread is still reading for {self.source!r}"
+            raise StoreUnavailableError(message)
+        self._segment_budget_s = REFRESH_S
+        self._pauses.pop("", None)
+        return data
+
+    def _read_segment(self, segment: LargeSegment, deadline: float) -> bytes:
+        current, digest = self._snapshot, segment.data_digest
+        if current is not None and digest in current.segments:  # read by another thread meanwhile
+            return current.segments[digest]
+        data = self._chunks(segment.prefix(), segment.chunks, deadline)
+        decode_segment(segment, data)  # raises if it is damaged
+        if current is not None and segment in current.large.values():
+            current.segments[digest] = data
+        return data
+
+    def _missing_segments(self) -> list[LargeSegment]:
+        if self._snapshot is None:
+            return []
+        segments, large = self._snapshot.segments, self._snapshot.large
+        return [segment for segment in large.values() if segment.data_digest not in segments]
+
+    def _segment_error(self) -> NotLoadedError | None:
+        """Return the reason why a large segment is missing that a flag needed."""
+        missing = {segment.data_digest for segment in self._missing_segments()}
+        for key, (_, error) in self._pauses.items():
+            if key in missing or (missing and not key):
+                return error
+        return None
 
 
-def not_loaded(error: Exception) -> NotLoadedError:
-    """Return the error itself, or one of flagstore's that names it."""
+def _not_loaded(error: Exception) -> NotLoadedError:
     if isinstance(error, NotLoadedError):
         return error
     return NotLoadedError(f"{type(error).__name__}: {error}")
 
 
-def next_deadline_s(deadline_s: float, error: NotLoadedError) -> float:
-    """Return the seconds for the attempt after one that failed.
+def _next_budget_s(budget_s: float, error: NotLoadedError) -> float:
+    """Return the budget of the attempt after one that failed.
 
-    Only where time ran out while data was arriving are there more of them, up to those of a first
-    load: a large flag set must get in at last, and a server that is silent must not cost more.
+    It grows, up to that of a first load, only if time ran out while data was arriving: a large set
+    must get in at last, but a silent server must not cost more.
     """
     grows = isinstance(error, StoreUnavailableError) and error.receiving
-    return min(2 * deadline_s, FIRST_LOAD_S) if grows else REFRESH_S
+    return min(2 * budget_s, FIRST_LOAD_S) if grows else REFRESH_S
 
 
 def _between(least: float, most: float) -> float:
-    """Draw one from the system's randomness: clones of one SnapStart image share Python's."""
+    """Return a random number from the system: clones of one SnapStart image share Python's."""
     return least + (most - least) * os.urandom(1)[0] / 255
 
 
-_known: WeakSet[Turns] = WeakSet()
+def _count(text: str, name: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"{name} must be a whole number from 1 on, not {text!r}"
+        raise ConfigurationError(message)
+    return int(text)
+
+
+def _log(text: str, *values: object) -> None:
+    """Log a warning; always the last step, since a log handler may read flags."""
+    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+    logging.getLogger("flagstore").warning(text, *values)
+
+
+_all_turns: WeakSet[Turns] = WeakSet()
 
 
 def _after_fork() -> None:
-    for known in _known:
-        known.renew()
+    for turns in _all_turns:
+        turns.renew()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

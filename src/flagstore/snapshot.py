@@ -1,4 +1,4 @@
-"""One flag set in hand: what is in it, and what is known of it."""
+"""One flag set in memory, and facts about it."""
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
@@ -13,7 +13,7 @@ from flagstore.keys import SnapshotRecord
 
 
 class Info(NamedTuple):
-    """What is known of the flag set in hand."""
+    """Facts about a client's flag set."""
 
     source: str
     provider: str
@@ -24,7 +24,7 @@ class Info(NamedTuple):
     counts: dict[str, int]
     """Section (``flags``, ``segments``) → number of items."""
     revision: int
-    """The provider's revision where it has one, else 0."""
+    """The provider's revision; 0 if it has none."""
     published_at: float
     """Seconds since the epoch."""
     checked_at: float
@@ -32,23 +32,22 @@ class Info(NamedTuple):
     age_s: float
     """Seconds since then; infinite before anything was loaded."""
     stale: bool
-    """Whether the last refresh failed, or could not read a large segment that has changed: the
-    earlier one stands in for it."""
+    """Whether the last refresh failed, or an earlier large segment stands in for a changed one."""
     error: str
-    """Why, if so; or why a large segment that was needed for the first time could not be read."""
+    """The reason; or why a large segment could not be read when a flag first needed it."""
     callback_errors: int = 0
     """How often ``on_evaluation`` raised."""
 
 
 def nothing_loaded(source: str, error: str) -> Info:
-    """Return what is known before anything was loaded: nothing, and why."""
+    """Return the facts before anything was loaded."""
     return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 
 class Snapshot:
-    """One flag set, for as long as you hold it: a request sees one, whole."""
+    """One immutable flag set: hold it for a request, and nothing changes under it."""
 
-    __slots__ = ("_body", "_load_segment", "_segments", "snapshot_record", "source", "stand_ins")
+    __slots__ = ("_body", "_load_segment", "segments", "snapshot_record", "source", "stand_ins")
 
     def __init__(
         self,
@@ -58,48 +57,48 @@ class Snapshot:
         load_segment: Callable[[LargeSegment], bytes],
         large_segments: dict[str, bytes] | None = None,
     ) -> None:
-        """Make one of a snapshot record and its body.
+        """Combine a snapshot record and its body.
 
         Args:
             source: name of the source.
-            snapshot_record: the snapshot's record.
-            body: its flags and segments.
+            snapshot_record: the snapshot record.
+            body: flags and segments, but for large ones.
             load_segment: reads a large segment.
-            large_segments: the large segments in hand, by digest; those that are read are added.
+            large_segments: digest → bytes of those in memory; those that are read are added.
         """
         self.source = source
         self.snapshot_record = snapshot_record
         self._body = body
         self._load_segment = load_segment
-        self._segments = {} if large_segments is None else large_segments
+        self.segments: dict[str, bytes] = {} if large_segments is None else large_segments
         self.stand_ins: dict[str, Callable[[], Any]] = {}
-        """Of large segments that cannot be read now, by key: what was in hand before."""
+        """Key of a large segment that cannot be read now → returns the earlier one."""
 
     @property
     def large(self) -> Mapping[str, LargeSegment]:
         """The large segments, by key."""
         return self._body.large
 
-    def segment_in_hand(self, key: str) -> Callable[[], Any] | None:
-        """Return what returns a segment without reading it from the store; None if nothing can."""
+    def segment_in_memory(self, key: str) -> Callable[[], Any] | None:
+        """Return a function that returns a segment in memory; None if it would have to be read."""
         if key in self.stand_ins:
             return self.stand_ins[key]
         segment = self._body.large.get(key)
         if segment is not None:
-            data = self._segments.get(segment.data_digest)
+            data = self.segments.get(segment.data_digest)
             return None if data is None else partial(decode_segment, segment, data)
         text = self._body.text(LARGE_SECTION, key)
         return None if text is None else partial(json.loads, text)
 
     def again(self) -> "Snapshot":
-        """Return the same flag set without anything that stands in for a part of it."""
+        """Return the same flag set without stand-ins."""
         return Snapshot(
-            self.source, self.snapshot_record, self._body, self._load_segment, self._segments
+            self.source, self.snapshot_record, self._body, self._load_segment, self.segments
         )
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What else belongs to the provider's document; the caller's own."""
+        """The rest of the provider's document. A copy."""
         meta: dict[str, Any] = json.loads(json.dumps(self._body.meta))
         return meta
 
@@ -108,9 +107,9 @@ class Snapshot:
         return self._body.keys(section)
 
     def changed_since(self, earlier: "Snapshot") -> list[str] | None:
-        """Return the keys of the flags that changed, came or went since an earlier set, sorted.
+        """Return the sorted keys of flags that changed, came or went since an earlier set.
 
-        None if segments changed, or what else belongs to the document: that may touch any flag.
+        None if segments or the rest of the document changed: any flag may be affected.
         """
         mine, theirs = self._body, earlier._body  # noqa: SLF001 - its own
         others = {*mine.sections(), *theirs.sections()} - {"flags"}
@@ -130,7 +129,7 @@ class Snapshot:
         return isinstance(key, str) and self._body.text("flags", key) is not None
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
+        """Return the provider's JSON of one flag. A copy.
 
         Raises:
             FlagNotFoundError: if there is no such flag.
@@ -138,13 +137,13 @@ class Snapshot:
         return self.item("flags", key)
 
     def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag or segment.
+        """Return the provider's JSON of one flag or segment. A copy.
 
-        A large segment is read from the store when it is first asked for.
+        A large segment is read from the store at its first use.
 
         Raises:
-            FlagNotFoundError: if there is none.
-            NotLoadedError: if a large segment cannot be read now; flags are always in hand.
+            FlagNotFoundError: if there is no such item.
+            NotLoadedError: if a large segment cannot be read now; flags are always in memory.
         """
         text = self._body.text(section, key) if isinstance(key, str) else None
         if text is None and section == LARGE_SECTION and key in self._body.large:
@@ -158,13 +157,13 @@ class Snapshot:
         if key in self.stand_ins:
             return self.stand_ins[key]()
         segment = self._body.large[key]
-        data = self._segments.get(segment.data_digest)
+        data = self.segments.get(segment.data_digest)
         if data is None:
-            data = self._segments[segment.data_digest] = self._load_segment(segment)
+            data = self.segments[segment.data_digest] = self._load_segment(segment)
         return decode_segment(segment, data)
 
     def export(self) -> dict[str, Any]:
-        """Return all of it, large segments included, as a file of flags holds it.
+        """Return the whole set, large segments included, in the format of a file of flags.
 
         Raises:
             NotLoadedError: if a large segment cannot be read now.

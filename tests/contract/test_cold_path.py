@@ -43,7 +43,6 @@ OURS = {
     "flagstore.flags",
     "flagstore.keys",
     "flagstore.cache",
-    "flagstore.published",
     "flagstore.clients",
     "flagstore.snapshot",
     "flagstore.stores",
