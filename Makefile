@@ -145,7 +145,7 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 
 .PHONY: docs
 docs: .venv/.ready ## write the parts of the pages that the template, the code and what was measured give
-	PYTHONPATH=src:tests:. .venv/bin/python -m tools.doc_figures
+	PYTHONPATH=src:tests:. .venv/bin/python -m tools.pages
 
 # -- Benchmarks -----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What a month costs, by formula: pure. Units are measured (P8), prices are AWS' list prices.
 
-US dollars, us-east-1, on demand, without free tiers. docs/cost.md explains every line and says
-where the prices come from; its tables are made from here.
+US dollars, us-east-1, on demand, without free tiers. docs/cost-and-capacity.md explains
+the lines, and its table of costs is what this computes.
 """
 
 from __future__ import annotations

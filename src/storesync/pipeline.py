@@ -3,7 +3,7 @@
 The order of the calls is the whole point. A fencing token is issued before the fetch, and
 completing compares the last completed token with the one that was seen when it was issued, so
 completed fetches never overlap: nothing older can be published over something newer, and an
-unchanged check holds the same condition. docs/store-keys.md has the argument; the tests run every
+unchanged check holds the same condition. docs/store-layout.md has the argument; the tests run every
 interleaving of it.
 """
 

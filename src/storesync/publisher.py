@@ -1,4 +1,4 @@
-"""The steps that change the store, each under its condition. See docs/store-keys.md.
+"""The steps that change the store, each under its condition. See docs/store-layout.md.
 
 The rules are here and nowhere else: which condition guards which step, what a publication
 consists of, what is kept and what may expire. Stores only have to be atomic.

@@ -156,7 +156,7 @@ def test_it_knows_every_command_that_other_pages_type(rig: Rig) -> None:
             check=False,
         )
     lines = (rig.folder / "typed.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) >= len(typed) > 5
+    assert len(lines) >= len(typed) > 0
     for words in map(json.loads, lines):
         done = rig.run(*words, "--help")
         assert done.code == 0, (words, done.err)

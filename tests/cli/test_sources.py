@@ -35,7 +35,7 @@ ENVIRONMENT = ("--webhook-option", "project=shop", "--webhook-option", "environm
 
 
 def test_adding_writes_all_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """They are what docs/sources.md says; the secret is new, and the source is rung."""
+    """They are what docs/configure.md says; the secret is new, and the source is rung."""
     done = rig.add("prod", launchdarkly, *ENVIRONMENT)
     assert done.code == 0, done
     assert rig.parameters() == {"sources/prod", "credentials/prod", "webhooks/prod"}

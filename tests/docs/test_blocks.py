@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHELLS = {"bash", "console", "sh"}
-SHOWN = {"mermaid", "text", "yaml"}
-"""Pictures, outputs and templates: there is nothing to run."""
-KINDS = SHELLS | SHOWN | {"hcl", "javascript", "json", "python"}
+SHOWN = {"hcl", "text", "yaml"}
+"""Outputs and templates, which are not run."""
+KINDS = SHELLS | SHOWN | {"javascript", "json", "python"}
 BLOCKS = [block for page in all_pages() for block in blocks(page)]
 TEMPLATES = [
     block for block in BLOCKS if block.kind == "yaml" and "\nResources:" in f"\n{block.text}"

@@ -39,7 +39,7 @@ ASSERTIONS = {
     "README.md": """
 assert handler({"user": "ada"}, None) == {"color": "green"}
 """,
-    "docs/reading.md": """
+    "docs/read.md": """
 assert handler({"user": "ada"}, None) == {"color": "green", "why": "FALLTHROUGH"}
 assert flags.detail("beta", {"key": "ada", "plan": "pro"}).rule == "pro"
 """,

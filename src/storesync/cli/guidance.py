@@ -40,7 +40,7 @@ class Guide:
 _UNKNOWN = Guide(
     key="server-side key or token",
     questions=(),
-    clicks=("Let it send its webhook to {url}", "docs/webhooks.md has the details"),
+    clicks=("Let it send its webhook to {url}", "docs/configure.md has the details"),
 )
 
 _GUIDES = {
@@ -59,7 +59,7 @@ _GUIDES = {
             "a gradual deployment becomes 0 -> 100 % here: all readers get it when it is complete",
             "with --option live=baking an alarm's rollback comes after everybody has it",
             "rights and events: deploy with AppConfigProfile=<application>/<environment>/<profile>",
-            "docs/appconfig.md says more",
+            "docs/configure.md says more",
         ),
     ),
     "launchdarkly": Guide(

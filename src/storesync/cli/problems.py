@@ -92,7 +92,7 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
     (
         errors.ConfigurationError,
         Exit.CONFIGURATION,
-        "correct it with `storesync source add SOURCE --replace`; docs/sources.md has the fields",
+        "correct it with `storesync source add SOURCE --replace`; docs/configure.md has the fields",
     ),
     (errors.ParametersError, Exit.UNREACHABLE, AGAIN),
     (

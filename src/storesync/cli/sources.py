@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--base-url", default="", metavar="URL", help="The provider's address, if not its usual one."
 )
 @pairs_option(
-    "--option", "options", "Option of the source, such as filter=KEY; docs/sources.md has them."
+    "--option", "options", "Option of the source, such as filter=KEY; docs/configure.md has them."
 )
 @pairs_option(
     "--webhook-option", "webhook_options", "Option of its webhook, such as environment=NAME."
@@ -86,7 +86,7 @@ def add(
     """Configure a source, which is one provider environment.
 
     Asks for what it needs and is not given, tries the key, writes the parameters of
-    docs/sources.md, and says what to click at the provider. With --replace, what is not given
+    docs/configure.md, and says what to click at the provider. With --replace, what is not given
     stays.
     """
     check_name(name)

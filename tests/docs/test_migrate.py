@@ -1,0 +1,346 @@
+"""docs/migrate.md: each pair of handlers returns the same, and the comparisons find differences.
+
+The handlers of the official SDKs run as they are: LaunchDarkly's reads a file, Split's uses its
+localhost mode, Unleash's asks the simulator, and AppConfig's agent is simulated as AWS documents
+it. So are the old systems of the comparisons: LaunchDarkly's own SDK writes ld-relay's table, and
+the Synchronizer's keys are flagstore's under another prefix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sdks.rig import PYTHON, SOURCE, TIMEOUT_S, RedisRig, Rig
+from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.server import ProviderServer, Request
+from simulators.split import SplitSimulator
+from simulators.unleash import UnleashSimulator
+from tests.docs.pages import REPOSITORY, blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from local.stand_in import StandIn
+    from simulators.aws import Table
+    from simulators.redis_server import Server
+
+BLOCKS = [block for block in blocks("docs/migrate.md") if block.kind == "python" and block.mark]
+TITLES = ("LaunchDarkly", "Split", "Unleash", "AppConfig")
+HANDLERS = [block.text for block in BLOCKS if block.text.count("def handler(")]
+PAIRS = dict(zip(TITLES, zip(HANDLERS[::2], HANDLERS[1::2], strict=True), strict=True))
+COMPARISONS = {
+    block.mark["test"].rpartition("::")[2]: textwrap.dedent(block.text)
+    for block in BLOCKS
+    if block.mark and block.text not in HANDLERS
+}
+EVENTS = [{"user": "ada", "plan": "pro"}, {"user": "bob", "plan": "free"}]
+EXIT = "\nimport os as _os; _os._exit(0)\n"
+"""An SDK's own threads would wait for their server."""
+RUN = f"""
+import json as _json
+print(_json.dumps([handler(event, None) for event in {EVENTS!r}]), flush=True)
+"""
+VALUES = {"new-checkout": (True, False), "button-color": ("green", "red")}
+"""The value of each flag for users of the plan pro, and for all others."""
+FLAG = "new-checkout"
+
+
+def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
+    """Run code in a fresh process; return the lines it prints."""
+    done = subprocess.run(
+        [
+            python,
+            "-I",
+            "-c",
+            f"import sys; sys.path.append({str(REPOSITORY / 'src')!r})\n{code}{EXIT}",
+        ],
+        env={"PATH": os.defpath, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+# -- Handlers --------------------------------------------------------------------------------------
+
+
+def launchdarkly() -> dict[str, Any]:
+    """Return the flags as LaunchDarkly's data files have them."""
+    clause = {"contextKind": "user", "attribute": "plan", "op": "in", "values": ["pro"]}
+    flags = {
+        key: {
+            "key": key,
+            "version": 1,
+            "on": True,
+            "salt": "salt",
+            "variations": list(values),
+            "offVariation": 1,
+            "fallthrough": {"variation": 1},
+            "rules": [{"id": "pro", "variation": 0, "clauses": [clause]}],
+        }
+        for key, values in VALUES.items()
+    }
+    return {"flags": flags, "segments": {}}
+
+
+def split() -> dict[str, Any]:
+    """Return the flags as Split's API gives them, and its localhost mode reads them."""
+    only = split_flags.matcher("WHITELIST", "plan", whitelistMatcherData={"whitelist": ["pro"]})
+    flags = []
+    for name, (hit, miss) in {
+        "new-checkout": ("on", "off"),
+        "button-color": ("green", "red"),
+    }.items():
+        others = split_flags.rollout(on=100)
+        others["partitions"] = [{"treatment": miss, "size": 100}]
+        conditions = [split_flags.rule(only, label="pro", **{hit: 100}), others]
+        configurations = {"green": '{"size": 3}'}
+        flags.append(
+            {
+                **split_flags.new_flag(name),
+                "conditions": conditions,
+                "configurations": configurations,
+            }
+        )
+    newest = split_flags.START
+    return {
+        "ff": {"d": flags, "s": -1, "t": newest},
+        "rbs": {"d": [], "s": -1, "t": newest},
+        "segments": {},
+    }
+
+
+def unleash() -> dict[str, Any]:
+    """Return features as an Unleash server has them: by name."""
+
+    def strategy(values: list[str], operator: str, variant: str) -> dict[str, Any]:
+        return {
+            "name": "flexibleRollout",
+            "constraints": [
+                {
+                    "contextName": "plan",
+                    "operator": operator,
+                    "values": values,
+                    "inverted": False,
+                    "caseInsensitive": False,
+                }
+            ],
+            "parameters": {"rollout": "100", "stickiness": "default", "groupId": "shop"},
+            "variants": [
+                {
+                    "name": variant,
+                    "weight": 1000,
+                    "weightType": "variable",
+                    "stickiness": "default",
+                    "payload": {"type": "string", "value": variant},
+                }
+            ],
+        }
+
+    hit, miss = strategy(["pro"], "IN", "green"), strategy(["pro"], "NOT_IN", "red")
+    return {
+        "new-checkout": {
+            **unleash_flags.new_flag("new-checkout"),
+            "strategies": [{**hit, "variants": []}],
+        },
+        "button-color": {**unleash_flags.new_flag("button-color"), "strategies": [hit, miss]},
+    }
+
+
+def appconfig() -> dict[str, Any]:
+    """Return the flags as AppConfig's document has them."""
+    rule = '(eq $plan "pro")'
+    values = {
+        "new-checkout": [
+            {"name": "pro", "enabled": True, "rule": rule},
+            {"name": "others", "enabled": False},
+        ],
+        "button-color": [
+            {"name": "pro", "enabled": True, "rule": rule, "attributeValues": {"color": "green"}},
+            {"name": "others", "enabled": True, "attributeValues": {"color": "red"}},
+        ],
+    }
+    return {
+        "version": "1",
+        "flags": {key: {"name": key} for key in values},
+        "values": {key: {"_variants": variants} for key, variants in values.items()},
+    }
+
+
+class Agent(ProviderServer):
+    """AppConfig's agent (user guide: retrieving a flag with variants)."""
+
+    limit = 3
+
+    def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        """Return the variants for the plan in the header ``Context``."""
+        pro = "plan=pro" in request.headers["context"].split(",")
+        name = "pro" if pro else "others"
+        flags = {
+            "new-checkout": {"_variant": name, "enabled": pro},
+            "button-color": {"_variant": name, "enabled": True, "color": "green" if pro else "red"},
+            "limits": {"enabled": True, "limit": self.limit},
+        }
+        return 200, json.dumps(flags).encode(), {}
+
+
+@contextlib.contextmanager
+def provider(title: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Write the flags to a file; yield code and variables with which the SDK finds them."""
+    file = folder / "flags.json"
+    if title == "LaunchDarkly":
+        file.write_text(json.dumps(launchdarkly()))
+        patch = (
+            "import functools, ldclient\nfrom ldclient.integrations import Files\n"
+            f"source = Files.new_data_source(paths=[{str(file)!r}])\n"
+            "ldclient.Config = functools.partial(\n"
+            "    ldclient.Config, update_processor_class=source, send_events=False)\n"
+        )
+        yield patch, {"LAUNCHDARKLY_SDK_KEY": "sdk-key"}
+    elif title == "Split":
+        file.write_text(json.dumps(split()))
+        config = {"splitFile": str(file)}
+        patch = (
+            "import functools, splitio\n"
+            f"splitio.get_factory = functools.partial(splitio.get_factory, config={config!r})\n"
+        )
+        yield patch, {"SPLIT_SDK_KEY": "localhost"}
+    elif title == "Unleash":
+        with UnleashSimulator(unleash(), {}) as server:
+            file.write_bytes(server.document())
+            yield "", {"UNLEASH_URL": f"{server.url}/api", "UNLEASH_TOKEN": server.token}
+    else:
+        file.write_text(json.dumps(appconfig()))
+        with Agent() as server:
+            yield "", {"AWS_APPCONFIG_EXTENSION_HTTP_PORT": server.url.rpartition(":")[2]}
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_handlers_agree(title: str, tmp_path: Path) -> None:
+    """The handler before and the one after return the same, for two users."""
+    needs_sdks()
+    before, after = PAIRS[title]
+    home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    with provider(title, tmp_path) as (patch, variables):
+        expected = json.loads(run(str(PYTHON), patch + before + RUN, {**home, **variables})[-1])
+    assert [(each["new"], each["color"]) for each in expected] == [(True, "green"), (False, "red")]
+    ours = {"FLAGSTORE_FILE": str(tmp_path / "flags.json"), "FLAGSTORE_SOURCE": "prod"}
+    assert json.loads(run(sys.executable, after + RUN, ours)[-1]) == expected
+
+
+# -- Comparisons -----------------------------------------------------------------------------------
+
+
+def needs_sdks() -> None:
+    """Skip where the providers' SDKs are not installed."""
+    if not PYTHON.exists():
+        pytest.skip(".venv-sdks is missing: run `make setup`")
+
+
+def compared(name: str, environment: dict[str, str], *, sdks: bool = False) -> list[str]:
+    """Run the comparison that names a test; return the differences it prints."""
+    if sdks:
+        needs_sdks()
+    flush = "import functools; print = functools.partial(print, flush=True)\n"
+    python = str(PYTHON) if sdks else sys.executable
+    *differences, last = run(python, flush + COMPARISONS[name], environment)
+    assert last == "compared"
+    return differences
+
+
+def test_ld_relay_comparison(aws: StandIn, dynamodb_table: Table) -> None:
+    """Nothing is printed until a change reaches only one of the two."""
+    name = "test_ld_relay_comparison"
+    flags = {FLAG: launchdarkly_flags.new_flag(FLAG), "gone": launchdarkly_flags.new_flag("gone")}
+    with LaunchDarklySimulator(flags, {}) as server:
+        rig = Rig(aws, dynamodb_table, server, "launchdarkly")
+        relay = {"table": dynamodb_table.name, "prefix": "relay"}
+        document = json.loads(server.document())
+        rig.python("launchdarkly_python.py", document=document, write=True, **relay)
+        assert rig.sync().outcome == "published"
+        environment = {
+            **rig.environment(),
+            "RELAY_TABLE": dynamodb_table.name,
+            "RELAY_PREFIX": "relay",
+        }
+        assert compared(name, environment, sdks=True) == []
+        server.set_flag(FLAG, fallthrough={"variation": 1})
+        server.remove_flag("gone")
+        assert rig.sync().outcome == "published"
+        assert compared(name, environment, sdks=True) == [
+            "ada gone True None",
+            "ada new-checkout True False",
+            "bob gone True None",
+            "bob new-checkout True False",
+        ]
+
+
+def test_synchronizer_comparison(redis_server: Server) -> None:
+    """Nothing is printed until a change reaches only one of the two."""
+    name = "test_synchronizer_comparison"
+    with SplitSimulator({FLAG: split_flags.new_flag(FLAG)}, {}, {}) as server:
+        rig = RedisRig(redis_server, server, "split")
+        assert rig.sync().outcome == "published"
+        admin: Any = redis_server.admin
+        for key in map(bytes.decode, admin.keys(f"{{{SOURCE}}}.SPLITIO.*")):
+            admin.copy(key, key.replace(f"{{{SOURCE}}}", "old"))
+        environment = {
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(redis_server.port),
+            "OLD_PREFIX": "old",
+        }
+        assert compared(name, environment, sdks=True) == []
+        server.set_flag(FLAG, killed=True)
+        assert rig.sync().outcome == "published"
+        assert compared(name, environment, sdks=True) == [
+            f"{key} {FLAG} ('on', None) ('off', None)" for key in ("ada", "bob")
+        ]
+
+
+def test_edge_comparison(tmp_path: Path) -> None:
+    """Nothing is printed until a change reaches only one of the two."""
+    name = "test_edge_comparison"
+    file = tmp_path / "flags.json"
+    with UnleashSimulator(
+        {FLAG: unleash_flags.new_flag(FLAG)}, {"1": unleash_flags.new_segment(1)}
+    ) as edge:
+        file.write_bytes(edge.document())
+        environment = {"FLAGSTORE_FILE": str(file), "EDGE_URL": edge.url, "EDGE_TOKEN": edge.token}
+        assert compared(name, environment) == []
+        edge.set_flag(FLAG, enabled=False)
+        edge.set_flag("another")
+        edge.set_segment(1, constraints=[])
+        assert compared(name, environment) == [
+            "features another is missing in one",
+            f"features {FLAG} differs",
+            "segments 1 differs",
+        ]
+
+
+def test_agent_comparison(tmp_path: Path) -> None:
+    """Nothing is printed until an attribute differs."""
+    file = tmp_path / "flags.json"
+    document = appconfig()
+    document["flags"]["limits"] = {"name": "limits"}
+    document["values"]["limits"] = {"enabled": True, "limit": 3}
+    file.write_text(json.dumps(document))
+    with Agent() as agent:
+        port = agent.url.rpartition(":")[2]
+        environment = {"FLAGSTORE_FILE": str(file), "AWS_APPCONFIG_EXTENSION_HTTP_PORT": port}
+        assert compared("test_agent_comparison", environment) == []
+        agent.limit = 4
+        differences = compared("test_agent_comparison", environment)
+    assert [line.count("limits") for line in differences] == [1, 1]
