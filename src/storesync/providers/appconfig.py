@@ -347,7 +347,7 @@ class _Api:
         if status in _REFUSED:
             raise CredentialsRefusedError(
                 f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "
-                f"role of SyncFunction needs it for this profile (docs/appconfig.md)"
+                f"role of SyncFunction needs it for this profile (docs/configure.md)"
             )
         if status == _BAD_REQUEST and ("Throttling" in error or "TooMany" in error):
             raise ProviderUnavailableError(
