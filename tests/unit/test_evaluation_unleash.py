@@ -13,11 +13,6 @@ from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash import UnleashEngine, engine
-from flagstore.evaluation.unleash_regex import (
-    InvalidPatternError,
-    Pattern,
-    UnsupportedPatternError,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -530,42 +525,6 @@ def test_murmur_takes_texts_of_any_length() -> None:
     found = {murmur3_32(mixed(b"x" * length), 0) for length in range(400)}
     assert len(found) == 400
     assert all(0 <= value < 1 << 32 for value in found)
-
-
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(a*)*b", "((a?){20}){20}b"])
-def test_no_pattern_takes_exponential_time(pattern: str) -> None:
-    """A pattern that would never end in Python's own regular expressions is responded.
-
-    Not a timed test: with backtracking it would not end at all.
-    """
-    assert Pattern(pattern, ignore_case=False).found("a" * 2_000 + "c") is False
-
-
-def test_a_pattern_that_has_seen_many_texts_forgets_them() -> None:
-    """What is kept of texts is bounded, and forgetting changes no response."""
-    pattern = Pattern("[^x]{3}y", ignore_case=False)
-    for start in range(0, 260_000, 1000):
-        text = "".join(chr(0x10000 + code) for code in range(start, start + 1000))
-        assert pattern.found(text) is False
-    assert 0 < pattern._kept < 210_000
-    assert pattern.found("abcy") is True
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["(" * 100 + ")" * 100, "[" * 50 + "a" + "]" * 50, "a{9999}", "(((){999}){999}){999}"],
-)
-def test_patterns_at_rusts_limits_are_not_guessed_at(pattern: str) -> None:
-    """Depth and size have limits in Rust; well below them nothing is said here."""
-    with pytest.raises(UnsupportedPatternError):
-        Pattern(pattern, ignore_case=False)
-
-
-@pytest.mark.parametrize("pattern", ["a" * 10 + "(", "(?=a)", r"(a)\1", "[a"])
-def test_patterns_that_rust_refuses_are_refused(pattern: str) -> None:
-    """Look-around and back-references do not exist there."""
-    with pytest.raises(InvalidPatternError):
-        Pattern(pattern, ignore_case=True)
 
 
 def test_a_custom_strategy_that_breaks_tells_no_log_of_the_context(

@@ -262,11 +262,12 @@ def _matches(operands: dict[str, Operand]) -> Rule:
     pattern = _only(operands, "pattern")
     if subject is None or pattern.__class__ is not str:
         raise OpenError
-    from flagstore.evaluation.appconfig_patterns import compile_pattern  # noqa: PLC0415 - rare
+    from flagstore.evaluation.patterns import portable_matchers  # noqa: PLC0415 - rare
 
-    expression = compile_pattern(pattern)
-    if expression is None:
+    matchers = portable_matchers(pattern)
+    if matchers is None:
         raise OpenError
+    whole, anywhere = matchers
 
     def rule(context: Context) -> int:
         text = subject(context)
@@ -274,9 +275,9 @@ def _matches(operands: dict[str, Operand]) -> Rule:
             return NOT_TRUE
         if text.__class__ is not str or not (text.isascii() and text.isprintable()):
             return OPEN
-        if expression.fullmatch(text):
+        if whole(text):
             return TRUE
-        return OPEN if expression.search(text) else FALSE
+        return OPEN if anywhere(text) else FALSE
 
     return rule
 

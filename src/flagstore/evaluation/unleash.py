@@ -35,7 +35,6 @@ USER_ID_NAMES: Final = ("key", "targetingKey", "targeting_key")
 _DEFAULT_ENVIRONMENT: Final = "default"
 
 _NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
-_UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
 _EXCEPTION = Evaluation(ABSENT, error=base.EXCEPTION)
@@ -149,8 +148,8 @@ class UnleashEngine:
                     return _NOT_FOUND
                 self._evaluators[key] = evaluator
             return evaluator(context)
-        except operators.UnsupportedError:
-            return _UNSUPPORTED
+        except operators.UnsupportedError as error:
+            return Evaluation(error=base.UNSUPPORTED, rule=str(error))
         except NotLoadedError:
             return _SEGMENT_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
@@ -171,8 +170,9 @@ class UnleashEngine:
             return compile_flag(self._flag(given, given))
         except operators.OffError:
             return lambda _: _OFF_BY_FAULT
-        except operators.UnsupportedError:
-            return lambda _: _UNSUPPORTED
+        except operators.UnsupportedError as error:
+            unsupported = Evaluation(error=base.UNSUPPORTED, rule=str(error))
+            return lambda _: unsupported
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return lambda _: _MALFORMED
 

@@ -281,22 +281,21 @@ def _ordinal(name: str, value: str, comparison: str) -> Predicate:
 
 
 def _regex(name: str, value: Any, ignore_case: bool) -> Predicate:  # noqa: ANN401, FBT001 - provider JSON
-    from flagstore.evaluation import unleash_regex as regex  # noqa: PLC0415 - as above
+    from flagstore.evaluation import patterns  # noqa: PLC0415 - as above
 
     value = "" if value is None else text(value)
     check_escapable([value])
     try:
-        pattern = regex.Pattern(value, ignore_case=ignore_case)
-    except regex.InvalidPatternError:
+        found_in = patterns.matcher(value, ignore_case=ignore_case)
+    except patterns.InvalidPatternError:
         return lambda _: False
-    except regex.UnsupportedPatternError as error:
-        # It may be that another rule matches first.
-        return _unsupported(name, f"a regular expression: {error}")
-    found_in = pattern.found
+    except patterns.UnsupportedPatternError as error:
+        # Only where it is reached: another rule may match first.
+        return _unsupported(name, f"the regular expression {value[:200]!r}: {error}")
 
     def check(context: Mapping[str, Any]) -> bool:
         found = context[name]
-        return found is not None and found_in(found)
+        return found is not None and bool(found_in(found))
 
     return check
 

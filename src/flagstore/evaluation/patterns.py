@@ -1,0 +1,596 @@
+r"""Regular expressions of other dialects, run by Python's ``re`` in linear time. Pure.
+
+Unleash's official engine has the Rust crate `regex`, which never backtracks; AppConfig names no
+dialect. A pattern comes from the provider and meets what users send, so it must not only mean the
+same in Python: no text may make it slow. A pattern is therefore
+
+1. expanded into alternatives, each a plain sequence of characters, repetitions and assertions;
+2. simplified, since only whether it is found counts: ``\d+x`` is looked for as ``\dx``;
+3. checked: each repetition scans each run of its characters at most once.
+
+Other patterns are refused: repeated groups, repetitions that may divide the same characters in many
+ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[a-z&&[^b]]``, ``(?x)``). Characters
+younger than this Python's Unicode may be classed differently in Rust.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import category
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    Matcher: TypeAlias = Callable[[str], object]
+    """Returns something true if the pattern is in a text."""
+
+_MAX_ALTERNATIVES, _MAX_PARTS, _MAX_DEPTH = 64, 200, 20
+_MAX_LENGTH, _MAX_UNICODE = 1_000, 60
+r"""Characters of an alternative, all and those of ``\w`` and the like, which Rust limits, too."""
+_MAX_STEPS = 120
+"""Characters that may be compared at each place of a text, weighted by the time that takes."""
+
+
+class InvalidPatternError(Exception):
+    """Rust refuses the pattern, which then never matches."""
+
+
+class UnsupportedPatternError(Exception):
+    """The pattern might mean something else in Python, or take more than linear time."""
+
+
+def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
+    """Return a function that looks for a pattern of Rust's anywhere in a text.
+
+    Raises:
+        InvalidPatternError: Rust refuses the pattern.
+        UnsupportedPatternError: it cannot be matched here.
+    """
+    parser = _Parser(pattern, ignore_case=ignore_case)
+    sequences = _shortest(map(_simplified, parser.parse()))
+    anchored = [_linear(each[1:], anchored=True) for each in sequences if each[:1] == (_BEGIN,)]
+    floating = [_linear(each, anchored=False) for each in sequences if each[:1] != (_BEGIN,)]
+    if sum(_weight(part) for one in (*anchored, *floating) for part in one.tried) > _MAX_STEPS:
+        raise UnsupportedPatternError("too many characters to compare at each place")
+    texts = [rf"\A(?:{'|'.join(one.text for one in anchored)})"] if anchored else []
+    compiled = re.compile("|".join([*texts, *(one.text for one in floating)]))
+    found = compiled.search if floating else compiled.match
+    if not parser.words:
+        return found
+    if any(_AS_IN_RUST[ord(char)] != ord(char) for char in parser.mentioned):
+        raise UnsupportedPatternError(r"\w or \b, and a character that Python's \w has otherwise")
+    return lambda text: found(text if text.isascii() else text.translate(_AS_IN_RUST))
+
+
+_ATOM = r"(?:[^\\\[\](){}*+?|^$&~\n\r-]|[-&~]|\\[dDwWsS]|\\[\\.\[\](){}*+?|^$/-])"
+_MEMBER = r"(?:[^\\\[\]&~^|\n\r-]|\\[dwsDWS]|\\[\\.\[\](){}*+?|^$/-])"
+_SET = rf"\[\^?{_MEMBER}(?:-?{_MEMBER})*\]"
+_REPETITION = r"(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})\??"
+_PORTABLE = rf"(?:(?:{_SET}|{_ATOM}|\))(?:{_REPETITION})?(?![*+?{{])|[|^$]|\((?:\?:)?)*"
+
+
+def portable_matchers(pattern: str) -> tuple[Matcher, Matcher] | None:
+    r"""Return functions that match all of a text and any part of it, whatever the dialect.
+
+    For texts of printable ASCII. None if the pattern has more than RE2, Rust, Java, JavaScript and
+    Python agree on: literals, ``.``, sets, groups, alternatives, repetition, ``^``, ``$``, ``\d``,
+    ``\w``, ``\s`` and their opposites, and escaped punctuation; or if it cannot be matched here.
+    """
+    if not pattern.isascii() or not re.fullmatch(_PORTABLE, pattern):
+        return None
+    try:
+        return matcher(f"^(?:{pattern})$"), matcher(pattern)
+    except (InvalidPatternError, UnsupportedPatternError):
+        return None
+
+
+# -- sets of characters ----------------------------------------------------------------------------
+
+_DIGITS, _SPACES, _WORDS, _OTHERS = (1 << bit for bit in range(128, 132))
+"""Bits of the characters beyond ASCII, each of which is one of these; ASCII has a bit for each."""
+_ASCII, _ALL = (1 << 128) - 1, (1 << 132) - 1
+_NEWLINE = 1 << ord("\n")
+
+
+class _Chars(NamedTuple):
+    """A set of characters: as Python writes it in brackets, and as bits.
+
+    *may* has the bit of each character in it, *must* the bits whose characters are all in it.
+    """
+
+    text: str
+    may: int
+    must: int
+
+
+def _union(sets: Iterable[_Chars]) -> _Chars:
+    text, may, must = "", 0, 0
+    for one in sets:
+        text, may, must = text + one.text, may | one.may, must | one.must
+    return _Chars(text, may, must)
+
+
+def _complement(chars: _Chars, text: str = "") -> _Chars:
+    return _Chars(text or f"^{chars.text}", _ALL & ~chars.must, _ALL & ~chars.may)
+
+
+def _range(low: str, high: str) -> _Chars:
+    text = re.escape(low) if low == high else f"{re.escape(low)}-{re.escape(high)}"
+    bits = _ASCII & -(1 << min(ord(low), 128)) & ((2 << min(ord(high), 127)) - 1)
+    if high.isascii():
+        return _Chars(text, bits, bits)
+    return _Chars(text, bits | (_block(low) if low == high else _ALL ^ _ASCII), bits)
+
+
+def _block(char: str) -> int:
+    if char.isdecimal():
+        return _DIGITS
+    if char.isspace():
+        return _SPACES
+    return _WORDS if _is_word(char) else _OTHERS
+
+
+_POSIX = {
+    name: [(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
+    for name, bounds in (
+        *(("alnum", "09AZaz"), ("alpha", "AZaz"), ("ascii", "\x00\x7f"), ("blank", "\t\t  ")),
+        *(("cntrl", "\x00\x1f\x7f\x7f"), ("digit", "09"), ("graph", "!~"), ("lower", "az")),
+        *(("print", " ~"), ("punct", "!/:@[`{~"), ("space", "\t\r  "), ("upper", "AZ")),
+        *(("word", "09AZaz__"), ("xdigit", "09AFaf")),
+    )
+}
+"""The ranges of each ``[:name:]``."""
+
+
+def _perl(name: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars, _Chars]:
+    bits = beyond_ascii | _union(_range(*bounds) for bounds in _POSIX[name]).may
+    chars = _Chars(text, bits, bits)
+    return chars, _complement(chars, negated)
+
+
+_PERL: dict[str, _Chars] = {}
+_PERL["d"], _PERL["D"] = _perl("digit", _DIGITS, r"\d", r"\D")
+_PERL["w"], _PERL["W"] = _perl("word", _DIGITS | _WORDS, r"\w", r"\W")
+# Python's \s has four control characters more.
+_SPACE_TEXT = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_PERL["s"], _PERL["S"] = _perl("space", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
+_NOT_NEWLINE = _Chars(r"^\n", _ALL ^ _NEWLINE, _ALL ^ _NEWLINE)
+_ANYTHING = _Chars(r"\s\S", _ALL, _ALL)
+
+
+def _is_word(char: str) -> bool:
+    r"""Return whether Rust's ``\w`` has a character beyond ASCII.
+
+    Besides letters, marks, digits and connectors it has letters in circles and squares, and joiners
+    (Other_Alphabetic and Join_Control in Unicode's PropList.txt).
+    """
+    kind = category(char)
+    bounds = "\u24b6\u24e9\U0001f130\U0001f149\U0001f150\U0001f169\U0001f170\U0001f189\u200c\u200d"
+    others = any(bounds[at] <= char <= bounds[at + 1] for at in range(0, len(bounds), 2))
+    return kind[0] in "LM" or kind in ("Nd", "Nl", "Pc") or others
+
+
+class _Translation(dict[int, int]):
+    r"""For ``str.translate``: a character, or another that Python has in ``\w`` if Rust has it.
+
+    A mark, which only Rust has in ``\w``, stands for all that Rust does not have; and a
+    superscript, which only Python has, for all that Rust has.
+    """
+
+    def __missing__(self, code: int) -> int:
+        if len(self) > 30_000:  # noqa: PLR2004 - a megabyte or two
+            self.clear()
+        word = _is_word(chr(code)) if code > 127 else chr(code).isalnum()  # noqa: PLR2004 - ASCII
+        if word is not chr(code).isalnum():
+            self[code] = ord("²") if word else 0x0300
+        else:
+            self[code] = code
+        return self[code]
+
+
+_AS_IN_RUST = _Translation()
+
+
+def _cases(char: str) -> str:
+    """Return the characters that differ from one in case only, itself included."""
+    if char.isascii() or (char <= "\xff" and char not in "\xb5\xc5\xdf\xe5"):
+        return {"k": "kK\u212a", "s": "sS\u017f"}.get(char.lower(), char.lower() + char.upper())
+    if char.lower() != char.upper() or char.casefold() != char:
+        raise UnsupportedPatternError(f"{char!r} in any case")
+    return char
+
+
+# -- parsing ---------------------------------------------------------------------------------------
+
+
+class _Repeat(NamedTuple):
+    """Characters of a set, as many as it takes; without a limit where *high* is None."""
+
+    chars: _Chars
+    low: int = 1
+    high: int | None = 1
+
+    @property
+    def fixed(self) -> bool:
+        return self.low == self.high
+
+    @property
+    def text(self) -> str:
+        most = "" if self.high is None else self.high
+        counts = f"{{{self.low}}}" if self.fixed else f"{{{self.low},{most}}}"
+        return f"[{self.chars.text}]{'' if self.low == self.high == 1 else counts}"
+
+    @property
+    def least(self) -> _Repeat:
+        return self._replace(high=self.low)
+
+
+if TYPE_CHECKING:
+    Sequence: TypeAlias = tuple[_Repeat | str, ...]
+    """Repetitions, and assertions as Python writes them."""
+
+_BEGIN, _END, _LINE_BEGIN, _LINE_END = r"\A", r"\Z", "(?m:^)", "(?m:$)"
+_ASSERTIONS = {"A": _BEGIN, "z": _END, "b": r"\b", "B": r"(?!\b)"}
+_CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
+_QUANTIFIERS = ("*", "+", "?", "{")
+_QUANTIFIER = r"(?:([*+?])|\{([0-9]{1,4})(?:(,)([0-9]{0,4}))?\})\??"
+_FLAGS = r"\?([imsU]*)(?:-([imsU]+))?([:)])"
+
+
+class _Parser:
+    """A recursive descent over Rust's syntax that expands groups into sequences."""
+
+    def __init__(self, text: str, *, ignore_case: bool) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+        self._flags = set("i" if ignore_case else "")
+        self._names: set[str] = set()
+        self.mentioned: set[str] = set()
+        self.words = False
+
+    def parse(self) -> list[Sequence]:
+        """Return the pattern's alternatives."""
+        sequences = self._alternatives()
+        if self._at < len(self._text):
+            raise InvalidPatternError("a parenthesis that is not opened")
+        for sequence in sequences:
+            repeats = [part for part in sequence if isinstance(part, _Repeat)]
+            lengths = [(each, max(each.low, each.high or 1)) for each in repeats]
+            unicode = sum(length for each, length in lengths if _is_slow(each.chars))
+            if sum(length for _, length in lengths) > _MAX_LENGTH or unicode > _MAX_UNICODE:
+                raise UnsupportedPatternError("too long")
+        return sequences
+
+    def _alternatives(self) -> list[Sequence]:
+        found = self._sequence()
+        while self._takes("|"):
+            found = _checked(found + self._sequence())
+        return found
+
+    def _sequence(self) -> list[Sequence]:
+        found: list[Sequence] = [()]
+        while self._at < len(self._text) and not self._begins("|", ")"):
+            found = _joined(found, self._repeated(self._item()))
+        return found
+
+    def _begins(self, *texts: str) -> bool:
+        return self._text.startswith(texts, self._at)
+
+    def _takes(self, text: str) -> bool:
+        """Advance past a text if it is next; return whether it is."""
+        found = self._begins(text)
+        self._at += len(text) if found else 0
+        return found
+
+    def _match(self, pattern: str) -> re.Match[str] | None:
+        """Advance past a pattern if it is next."""
+        found = re.compile(pattern).match(self._text, self._at)
+        self._at = found.end() if found else self._at
+        return found
+
+    def _char(self) -> str:
+        """Advance past a character; empty at the end."""
+        self._at += 1
+        return self._text[self._at - 1 : self._at]
+
+    def _item(self) -> list[Sequence]:
+        if self._begins(*_QUANTIFIERS):
+            raise InvalidPatternError("nothing to repeat")
+        if self._takes("("):
+            return self._group()
+        part: _Repeat | str
+        if self._takes("^"):
+            part = _LINE_BEGIN if "m" in self._flags else _BEGIN
+        elif self._takes("$"):
+            part = _LINE_END if "m" in self._flags else _END
+        elif self._begins(*(f"\\{name}" for name in _ASSERTIONS)):
+            part = self._assertion()
+        elif self._takes("["):
+            part = _Repeat(self._brackets())
+        elif self._takes("."):
+            part = _Repeat(_ANYTHING if "s" in self._flags else _NOT_NEWLINE)
+        else:
+            part = _Repeat(self._chars(self._bound()))
+        return [(part,)]
+
+    def _repeated(self, item: list[Sequence]) -> list[Sequence]:
+        """Repeat an item as often as what follows it demands."""
+        found = self._match(_QUANTIFIER)
+        if self._begins(*_QUANTIFIERS):
+            raise UnsupportedPatternError("a repetition of a repetition")
+        if found is None:
+            return item
+        char, least, comma, most = found.groups()
+        if char:
+            return _copies(item, 1 if char == "+" else 0, 1 if char == "?" else None)
+        high = int(most) if most else None if comma else int(least)
+        if high is not None and high < int(least):
+            raise InvalidPatternError("a repetition that ends before it begins")
+        return _copies(item, int(least), high)
+
+    def _group(self) -> list[Sequence]:
+        outside = set(self._flags)
+        if self._begins("?=", "?!", "?<=", "?<!"):
+            raise InvalidPatternError("look-around")
+        if self._begins("?P<", "?<"):
+            self._name()
+        elif self._begins("?") and self._set_flags() == ")":
+            if self._begins(*_QUANTIFIERS):
+                raise InvalidPatternError("nothing to repeat")
+            return [()]
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise UnsupportedPatternError("groups too deep")
+        found = self._alternatives()
+        self._depth -= 1
+        if not self._takes(")"):
+            raise InvalidPatternError("a parenthesis that is not closed")
+        self._flags = outside
+        return found
+
+    def _name(self) -> None:
+        found = self._match(r"\?P?<([A-Za-z_][A-Za-z0-9_]*)>")
+        if found is None or found[1] in self._names:
+            raise UnsupportedPatternError("a group's name")
+        self._names.add(found[1])
+
+    def _set_flags(self) -> str:
+        """Read flags and return what ends them: ``:`` or ``)``."""
+        found = self._match(_FLAGS)
+        on, off, end = found.groups("") if found else ("", "", "")
+        if not end or len({*on, *off}) < len(on + off) or (end == ")" and not on + off):
+            raise UnsupportedPatternError("a group of another kind")
+        self._flags = (self._flags | {*on}) - {*off}
+        return end
+
+    def _assertion(self) -> str:
+        self._at += 2
+        name = self._text[self._at - 1]
+        if name in "bB":
+            self.words = True
+            if self._begins("{"):
+                raise UnsupportedPatternError("a half of a word boundary")
+        return _ASSERTIONS[name]
+
+    def _bound(self) -> str | _Chars:
+        """Read a character or an escape, in brackets or not."""
+        char = self._char()
+        if char != "\\":
+            if not char:
+                raise InvalidPatternError("a class that does not end")
+            return char
+        char = self._char()
+        if not char or char in "0123456789":
+            raise InvalidPatternError("a back-reference, or nothing to escape")
+        if char in _PERL:
+            self.words |= char in "wW"
+            return _PERL[char]
+        if char in _CONTROLS:
+            return _CONTROLS[char]
+        if char.isascii() and char.isprintable() and not char.isalnum() and char not in "<>":
+            return char
+        raise UnsupportedPatternError(f"the escape \\{char}")
+
+    def _chars(self, low: str | _Chars, high: str = "") -> _Chars:
+        """Return a set of a range of characters, with their other cases where case is ignored."""
+        if isinstance(low, _Chars):
+            return low
+        ranges = [(low, high or low)]
+        if "i" in self._flags:
+            codes = range(ord(low), ord(high or low) + 1)
+            if len(codes) > _MAX_LENGTH:
+                raise UnsupportedPatternError("a long range in any case")
+            ranges = [(one, one) for one in sorted({*"".join(_cases(chr(code)) for code in codes)})]
+        for first, last in ranges:
+            if not last.isascii():
+                self.mentioned.update(map(chr, range(ord(first), ord(last) + 1)))
+        return _union(_range(*each) for each in ranges)
+
+    def _brackets(self) -> _Chars:
+        negated = self._takes("^")
+        found = []
+        while not self._begins("--") and self._takes("-"):
+            found.append(_range("-", "-"))
+        if not found and self._takes("]"):
+            found.append(_range("]", "]"))
+        while not self._takes("]"):
+            found.append(self._member())
+        return _complement(_union(found)) if negated else _union(found)
+
+    def _member(self) -> _Chars:
+        if self._begins("&&", "--", "~~"):
+            raise UnsupportedPatternError("an operation on classes")
+        if self._begins("["):
+            name = self._match(r"\[:([a-z]+):\]")
+            if name is None or name[1] not in _POSIX:
+                raise UnsupportedPatternError("a class in a class")
+            return _union(self._chars(*bounds) for bounds in _POSIX[name[1]])
+        low = self._bound()
+        if self._begins("-]", "--") or not self._takes("-"):
+            return self._chars(low)
+        high = self._bound()
+        if isinstance(low, _Chars) or isinstance(high, _Chars) or high < low:
+            raise InvalidPatternError("a range that is none")
+        return self._chars(low, high)
+
+
+def _checked(sequences: list[Sequence]) -> list[Sequence]:
+    if len(sequences) > _MAX_ALTERNATIVES or any(len(each) > _MAX_PARTS for each in sequences):
+        raise UnsupportedPatternError("too many alternatives")
+    return sequences
+
+
+def _joined(left: list[Sequence], right: list[Sequence]) -> list[Sequence]:
+    """Return each of some sequences with each of others behind it."""
+    if len(left) * len(right) > _MAX_ALTERNATIVES:
+        raise UnsupportedPatternError("too many alternatives")
+    return _checked([first + then for first in left for then in right])
+
+
+def _single(sequence: Sequence) -> _Repeat | None:
+    """Return the one character that a sequence is, if it is one."""
+    part = sequence[0] if len(sequence) == 1 else ""
+    return part if isinstance(part, _Repeat) and part.low == part.high == 1 else None
+
+
+def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
+    """Return the sequences of a repeated item."""
+    chars = [part.chars for part in map(_single, item) if part]
+    if len(chars) == len(item) and not any(one.text.startswith("^") for one in chars[1:]):
+        return [(_Repeat(_union(chars), low, high),)]
+    if high is None:
+        raise UnsupportedPatternError("a repeated group")
+    found: list[Sequence] = []
+    copies: list[Sequence] = [()]
+    for count in range(high + 1):
+        found += copies if count >= low else []
+        copies = _joined(copies, item) if count < high else []
+    return _checked(found)
+
+
+# -- linear time -----------------------------------------------------------------------------------
+
+
+def _simplified(sequence: Sequence) -> Sequence:
+    """Return a sequence that is found in the same texts, with fewer repetitions."""
+    parts: list[_Repeat | str] = []
+    for part in sequence:
+        # A pattern may begin and end anywhere, as if all characters could be repeated there.
+        last = parts[-1] if parts else _Repeat(_ANYTHING, 0, None)
+        if isinstance(part, _Repeat) and isinstance(last, _Repeat):
+            if _absorbs(last, part):
+                part = part.least  # noqa: PLW2901 - the same, simplified
+            elif _absorbs(part, last):
+                parts[-1:] = [last.least] if last.low else []
+        if isinstance(part, str) or part.high != 0:
+            parts.append(part)
+    while parts and isinstance(parts[-1], _Repeat) and not parts[-1].fixed:
+        parts[-1:] = [parts[-1].least] if parts[-1].low else []
+    return tuple(parts)
+
+
+def _absorbs(one: _Repeat, other: _Repeat) -> bool:
+    """Return whether what a repetition takes beyond its minimum may go to its neighbour."""
+    return one.high is None and not other.chars.may & ~one.chars.must
+
+
+def _shortest(sequences: Iterable[Sequence]) -> list[Sequence]:
+    """Drop sequences that begin with another one, which is found wherever they are."""
+    found: list[Sequence] = []
+    for sequence in sorted(sequences, key=len):
+        if not any(sequence[: len(one)] == one for one in found):
+            found.append(sequence)
+    return found
+
+
+class _Linear(NamedTuple):
+    """A sequence as Python writes it, and what of it may be tried at each place of a text."""
+
+    text: str
+    tried: list[_Repeat]
+
+
+def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
+    """Write a simplified sequence so that it takes linear time.
+
+    A repetition is tried at each place where it may begin. That is linear if there is one such
+    place, or if no run of its characters has two: if the character before is none of them, and
+    there is one way to get there. Where what follows cannot begin with its characters, it takes
+    all of its run at once (possessively), and there is one way on.
+    """
+    texts: list[str] = []
+    tried: list[_Repeat] = []
+    loop: _Repeat | None = None
+    once = loop_once = anchored
+    begin = loop_end = 0
+    before = 0 if anchored else _ALL
+    for at, part in enumerate(parts):
+        if isinstance(part, str):
+            texts.append(part)
+            before = _NEWLINE if part == _LINE_BEGIN else before
+            continue
+        if not once:
+            tried.append(part)
+        if part.fixed:
+            texts.append(part.text)
+            before = part.chars.may
+            continue
+        if not once and before & part.chars.may:
+            texts[begin:] = [_first_place(loop, loop_once, parts[loop_end:at], part)]
+            once = loop_once
+        possessive = not part.chars.may & _first(parts[at + 1 :])
+        begin, loop_end, loop, loop_once = len(texts), at + 1, part, once
+        texts.append(f"{part.text}+" if possessive else part.text)
+        before = part.chars.may | (0 if part.low else before)
+        once = once and possessive
+    return _Linear("".join(texts), tried)
+
+
+def _first_place(
+    loop: _Repeat | None,
+    once: bool,  # noqa: FBT001 - of the loop
+    between: Sequence,
+    part: _Repeat,
+) -> str:
+    """Write what is before a repetition so that the first place to begin is the only one.
+
+    In ``a.*b`` the first ``a`` of a line will do: ``.`` takes what is between it and any other.
+    *loop* is the repetition before, none at the beginning of a pattern that may begin anywhere.
+    """
+    chars = part.chars
+    fixed = [one for one in between if isinstance(one, _Repeat) and not one.chars.may & ~chars.must]
+    if part.high is None and len(fixed) == len(between):
+        text = "".join(one.text for one in fixed)
+        if loop is None:
+            return f"(?<![{chars.text}])(?>[{chars.text}]*?{text})"
+        same = chars.may == chars.must == loop.chars.may == loop.chars.must
+        if same or (once and not loop.chars.may & ~chars.must):
+            return f"(?>{loop.text}?{text})"
+    raise UnsupportedPatternError("repetitions that may divide a text in many ways")
+
+
+def _first(parts: Sequence) -> int:
+    """Return bits of the characters that parts may begin with."""
+    found = 0
+    for part in parts:
+        if isinstance(part, str):
+            return found | {_END: 0, _LINE_END: _NEWLINE}.get(part, _ALL)
+        found |= part.chars.may
+        if part.low:
+            break
+    return found
+
+
+def _is_slow(chars: _Chars) -> bool:
+    return re.search(r"\\[dDwWS]", chars.text) is not None
+
+
+def _weight(part: _Repeat) -> int:
+    """Return how long it takes to compare characters, in that of one with another."""
+    count = part.low if part.fixed else 1
+    if _is_slow(part.chars):
+        return 5 * count
+    return count if count > 1 or len(part.chars.text) <= 2 else 3  # noqa: PLR2004 - a literal
