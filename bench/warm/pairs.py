@@ -6,10 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import open_engine
 from flagstore.evaluation.base import EngineConfig
-from flagstore.flags import ContextFlags, State
+from flagstore.flags import CONVERSIONS, ContextFlags, EvaluationState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +58,7 @@ class Ours:
         engine = open_engine(provider, Flags(sections), settings)
         assert engine
         keys = sections["flags"].keys
-        self._state = State(engine, BY_PROVIDER[provider], keys=keys, overrides={})
+        self._state = EvaluationState(engine, CONVERSIONS[provider], keys=keys, overrides={})
 
     def of(self, context: Mapping[str, Any]) -> ContextFlags:
         """Return the flags for a context."""

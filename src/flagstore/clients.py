@@ -1,18 +1,20 @@
-"""The client of one source: where its flags come from, and what people ask of them."""
+"""Clients: one per source, shared by the process.
+
+Not named ``client``: the function :func:`flagstore.client` would hide a module of that name.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from _thread import allocate_lock  # threading brings more than a lock
 from typing import TYPE_CHECKING, Any
 
 from flagstore.cache import FIRST_LOAD_S, TTL_S, SnapshotCache
-from flagstore.conversion import BY_PROVIDER, PLAIN
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
 from flagstore.evaluation import import_rules, open_engine
 from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, EngineConfig
-from flagstore.flags import EvaluationState, Flags
+from flagstore.flags import CONVERSIONS, PLAIN, EvaluationState, Flags
 from flagstore.snapshot import nothing_loaded
 
 if TYPE_CHECKING:
@@ -20,21 +22,19 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
-    from flagstore.overrides import Override, Overrides
     from flagstore.snapshot import Info, Snapshot
     from flagstore.stores import ReaderStore
 
     EvaluationCallback = Callable[[Detail, str], object]
 
 ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME"
-"""A variable that is set on AWS Lambda only."""
-_NO_OVERRIDES: Mapping[str, Any] = {}
+"""A variable that only AWS Lambda sets."""
 
 
 class Client(Flags):
     """Reads the flags of one source. Safe under threads and after a fork."""
 
-    def __init__(  # noqa: PLR0913 - each may be left out
+    def __init__(  # noqa: PLR0913 - all but the source are optional
         self,
         source: str,
         *,
@@ -54,34 +54,32 @@ class Client(Flags):
         """Make a client; nothing is read yet.
 
         Args:
-            source: the name of the source, such as ``prod``.
-            store: where to read from; by default DynamoDB or Redis, as the environment says.
-            ttl_s: seconds between two questions whether there is something new.
-            max_age_s: flags that the store has not confirmed for so many seconds are no longer
-                used, and defaults are given; by default a lost store is served from memory for
-                ever.
-            defaults_until_loaded: while nothing could be loaded yet, give defaults, no keys, and
-                an :meth:`info` of infinite age, instead of raising :class:`NotLoadedError`.
+            source: name of the source, such as ``prod``.
+            store: the store to read; by default DynamoDB or Redis, as the environment says.
+            ttl_s: minimum seconds between freshness checks.
+            max_age_s: give defaults once the store has not confirmed the flags for so many seconds;
+                by default, stale flags are served indefinitely.
+            defaults_until_loaded: until the first load succeeds, give defaults, no keys, and an
+                :meth:`info` of infinite age, instead of raising :class:`NotLoadedError`.
                 :meth:`snapshot` and ``flags[key]``, which have no default, still raise it.
-            bootstrap: path of a file with flags for as long as nothing could be loaded
+            bootstrap: path of a file with flags to serve until the first load succeeds
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
-            on_evaluation: is given the :class:`Detail` of every evaluation and the key of its
-                context; what it raises is counted (``info().callback_errors``) and otherwise
-                ignored.
-            app_name: Unleash: what rules on ``appName`` compare with (``FLAGSTORE_APP_NAME``; the
+            on_evaluation: called with the :class:`Detail` of every evaluation and the key of its
+                context; its exceptions are counted (``info().callback_errors``) and ignored.
+            app_name: Unleash: compared by rules on ``appName`` (``FLAGSTORE_APP_NAME``; the
                 source's option ``app_name``).
             environment: Unleash: the same for ``environment`` (``FLAGSTORE_ENVIRONMENT``; the
                 source's option ``environment``).
-            strategies: Unleash: custom strategies by name, each a function of its parameters and
-                the context.
-            replicas: replicas of the snapshot record that the writer keeps
+            strategies: Unleash: name of a custom strategy → function of its parameters and the
+                context.
+            replicas: number of replicas of the snapshot record that the writer keeps
                 (``FLAGSTORE_SNAPSHOT_REPLICAS``).
-            clock: seconds since the epoch.
-            monotonic: seconds that never go back, and that deadlines are measured in.
+            clock: returns seconds since the epoch.
+            monotonic: returns seconds that never go back; deadlines are measured in them.
 
         Raises:
-            ConfigurationError: if the name cannot be that of a source, a number is none, or
-                ``FLAGSTORE_OVERRIDES`` is no JSON object.
+            ConfigurationError: if the source's name or a number is invalid, or
+                ``FLAGSTORE_OVERRIDES`` is not a JSON object.
         """
         _check_seconds("ttl_s", ttl_s)
         if max_age_s is not None:
@@ -105,23 +103,21 @@ class Client(Flags):
         self._app_name = app_name
         self._environment = environment
         self._strategies = strategies or {}
-        self._overrides: Overrides | None = None
-        if text := os.environ.get("FLAGSTORE_OVERRIDES"):
-            from flagstore.overrides import Overrides, parse  # noqa: PLC0415 - rarely used
-
-            self._overrides = Overrides(parse(text))
+        text = os.environ.get("FLAGSTORE_OVERRIDES")
+        self._environment_overrides = _parse_overrides(text) if text else {}
+        self._overrides: dict[Override, Mapping[str, Any]] = {}
         self._made: tuple[Snapshot, Engine | None] | None = None
 
-    # -- what is in the flag set -----------------------------------------------------------------
+    # -- the flag set -----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return one whole flag set: hold it for a request, and nothing changes under it.
 
-        Asks at most once in a TTL whether there is something new. Once loaded, never raises: a
-        store that fails leaves the last known good flag set, and :meth:`info` says so.
+        Check for a newer one at most once in a TTL. Once loaded, never raise: if the store fails,
+        the last known good flag set stays, and :meth:`info` has the error.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet; one of its subclasses says why.
+            NotLoadedError: if nothing could be loaded yet; a subclass names the reason.
         """
         return self._cache.snapshot()
 
@@ -142,7 +138,7 @@ class Client(Flags):
         return snapshot is not None and key in snapshot
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
-        """Return the provider's JSON of one flag; the caller's own: changing it changes no flag.
+        """Return the provider's JSON of one flag. A copy.
 
         Raises:
             FlagNotFoundError: if there is no such flag.
@@ -151,10 +147,13 @@ class Client(Flags):
         return self.snapshot()[key]
 
     def info(self) -> Info:
-        """Return what is known of the flag set in hand, its age first of all.
+        """Return facts about the flag set, its age first of all.
 
-        The snapshot record does not say when the provider was last asked, the source state does:
-        where it has not been read yet, this reads it (one small read).
+        Only the source state says when the provider was last asked: if it has not been read yet,
+        read it now (one small read).
+
+        Raises:
+            NotLoadedError: if nothing could be loaded yet.
         """
         try:
             info = self._cache.info()
@@ -169,21 +168,21 @@ class Client(Flags):
         self._cache.close()
 
     def current(self) -> Snapshot | None:
-        """Return the flag set in hand, without reading anything; None before there is one."""
+        """Return the flag set in memory; None before there is one. Reads nothing."""
         return self._cache.current
 
     def may_block(self) -> bool:
-        """Say whether the next call may wait for the store, for 2 s at most; reads nothing.
+        """Return whether the next call may wait for the store, for 2 s at most. Reads nothing.
 
-        An event loop asks in a thread then, and may ask in its own otherwise.
+        In an event loop, use a thread then.
         """
         return self._cache.may_block()
 
     def health(self) -> str:
-        """Say what is wrong with the flags in hand; reads nothing.
+        """Return a word for a problem with the flags; empty if there is none. Reads nothing.
 
-        ``NOT_LOADED``, ``TOO_OLD`` (``max_age_s``: defaults are given), ``STALE`` (the last attempt
-        to hear from the store failed) or, if all is well, nothing.
+        ``NOT_LOADED``, ``TOO_OLD`` (older than ``max_age_s``: defaults are given) or ``STALE`` (the
+        last attempt to hear from the store failed).
         """
         if self._cache.current is None:
             return NOT_LOADED
@@ -191,50 +190,21 @@ class Client(Flags):
             return TOO_OLD
         return STALE if self._cache.stale else ""
 
-    def _start(self, *, loads: bool) -> None:
-        """Load during INIT, or prepare for the first read. Never raises: the first use does."""
-        try:
-            now = self._monotonic()
-            deadline = _shared_deadline(now)
-            if not loads or now >= deadline:
-                self._cache.prepare()
-                return
-            try:
-                self._load_during_init(deadline)
-            finally:
-                if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-                    self._cache.expect_restore()
-        except Exception as error:  # noqa: BLE001 - a function must start without its flags
-            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
-
-            text = "flags of %s could not be loaded during INIT, the first use tries again: %s: %s"
-            kind = type(error).__name__
-            logging.getLogger("flagstore").warning(text, self.source, kind, error)
-
-    def _load_during_init(self, deadline: float) -> None:
-        snapshot = self._cache.preload(deadline)
-        self._engine(snapshot)
-        import_rules(snapshot.snapshot_record.provider)
-        self._cache.preload_segments(deadline)
-
-    # -- what it says -----------------------------------------------------------------------------
+    # -- evaluation -------------------------------------------------------------------------------
 
     def override(self, values: Mapping[str, Any]) -> Override:
-        """Give flags other values from now on, or for as long as a ``with`` statement runs.
+        """Give flags other values from now on, or while a ``with`` statement runs.
 
-        They win over the flag set, and are there without one, for every context of this client.
-        What was asked for before stays as it is. Where several overlap, also in other threads or
-        tasks, the latest wins, and each takes back its own values alone.
+        They replace those of the flag set, for every context of this client, and do not need one.
+        A :class:`ContextFlags` made before keeps its values. Where several overlap, also in other
+        threads or tasks, the latest wins, and each takes back its own values only.
         """
-        from flagstore.overrides import Overrides  # noqa: PLC0415 - rarely used
-
-        with _clients_lock:
-            if self._overrides is None:
-                self._overrides = Overrides({})
-        return self._overrides.add(values)
+        override = Override(self._overrides)
+        self._overrides[override] = dict(values)
+        return override
 
     def _snapshot(self) -> Snapshot | None:
-        """Return the flag set, or None if nothing is loaded and the caller wants defaults then.
+        """Return the flag set; None if nothing is loaded and the caller wants defaults then.
 
         Raises:
             NotLoadedError: if nothing is loaded, and the caller does not.
@@ -247,33 +217,26 @@ class Client(Flags):
             return None
 
     def _state(self) -> EvaluationState:
-        snapshot = self._snapshot()
+        overrides = self._environment_overrides
+        for values in self._overrides.copy().values():
+            overrides = {**overrides, **values}
+        report = None if self._on_evaluation is None else self._report
+        snapshot, error, age_s = self._snapshot(), NOT_LOADED, 0.0
+        if snapshot is not None:
+            age_s = self._cache.age_s()
+            if self._max_age_s is not None and age_s > self._max_age_s:
+                snapshot, error = None, TOO_OLD
         if snapshot is None:
-            return self._without_flags(NOT_LOADED)
-        age_s = self._cache.age_s()
-        if self._max_age_s is not None and age_s > self._max_age_s:
-            return self._without_flags(TOO_OLD, age_s)
+            return EvaluationState(None, PLAIN, tuple, overrides, report, error, age_s, stale=True)
         return EvaluationState(
             self._engine(snapshot),
-            BY_PROVIDER.get(snapshot.snapshot_record.provider, PLAIN),
-            keys=snapshot.keys,
-            overrides=_NO_OVERRIDES if self._overrides is None else self._overrides.values,
-            on_evaluation=self._report if self._on_evaluation else None,
-            error=UNSUPPORTED,
-            age_s=age_s,
-            stale=self._cache.stale,
-        )
-
-    def _without_flags(self, error: str, age_s: float = 0.0) -> EvaluationState:
-        return EvaluationState(
-            None,
-            PLAIN,
-            keys=tuple,
-            overrides=_NO_OVERRIDES if self._overrides is None else self._overrides.values,
-            on_evaluation=self._report if self._on_evaluation else None,
-            error=error,
-            age_s=age_s,
-            stale=True,
+            CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN),
+            snapshot.keys,
+            overrides,
+            report,
+            UNSUPPORTED,
+            age_s,
+            self._cache.stale,
         )
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:
@@ -284,35 +247,34 @@ class Client(Flags):
         return made[1]
 
     def _open_engine(self, snapshot: Snapshot) -> Engine | None:
-        """Return an engine, told by the client, the environment or the source who asks."""
-        items = _SnapshotItems(snapshot)
-        told = items.meta.get("context")
-        told = told if isinstance(told, dict) else {}
-        settings = EngineConfig(
+        items = _Items(snapshot)
+        context = items.meta.get("context")
+        options = context if isinstance(context, dict) else {}
+        config = EngineConfig(
             now=self._clock,
             random=_random,
             app_name=self._app_name
             or os.environ.get("FLAGSTORE_APP_NAME")
-            or str(told.get("appName", "")),
+            or str(options.get("appName", "")),
             environment=self._environment
             or os.environ.get("FLAGSTORE_ENVIRONMENT")
-            or str(told.get("environment", "")),
+            or str(options.get("environment", "")),
             strategies=self._strategies,
         )
         try:
-            return open_engine(snapshot.snapshot_record.provider, items, settings)
+            return open_engine(snapshot.snapshot_record.provider, items, config)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
             name = type(error).__name__
-            # Without the exception's text: nothing of a flag set belongs into a log.
+            # Without the exception's message: nothing of a flag set belongs in a log.
             logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
             return None
 
     def _report(self, detail: Detail, key: str) -> None:
         try:
-            self._on_evaluation(detail, key)  # type: ignore[misc] # only called where there is one
-        except Exception as error:  # noqa: BLE001 - a callback must not break their request
+            self._on_evaluation(detail, key)  # type: ignore[misc] # only called if there is one
+        except Exception as error:  # noqa: BLE001 - a callback must not break its caller
             if not self._callback_errors:
                 import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
@@ -320,8 +282,48 @@ class Client(Flags):
                 logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
             self._callback_errors += 1
 
+    # -- INIT of a Lambda function ----------------------------------------------------------------
 
-class _SnapshotItems:
+    def _start(self, *, loads: bool) -> None:
+        """Load during INIT, or prepare for the first read. Never raises: the first use does."""
+        try:
+            now = self._monotonic()
+            deadline = _shared_deadline(now)
+            if not loads or now >= deadline:
+                self._cache.prepare()
+                return
+            try:
+                snapshot = self._cache.preload(deadline)
+                self._engine(snapshot)
+                import_rules(snapshot.snapshot_record.provider)
+                self._cache.preload_segments(deadline)
+            finally:
+                if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                    self._cache.expect_restore()
+        except Exception as error:  # noqa: BLE001 - a function must start without its flags
+            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+
+            text = "flags of %s could not be loaded during INIT, the first use tries again: %s: %s"
+            kind = type(error).__name__
+            logging.getLogger("flagstore").warning(text, self.source, kind, error)
+
+
+class Override:
+    """Takes overridden values back at the end of a ``with`` statement."""
+
+    __slots__ = ("_overrides",)
+
+    def __init__(self, overrides: dict[Override, Mapping[str, Any]]) -> None:
+        self._overrides = overrides
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._overrides.pop(self, None)
+
+
+class _Items:
     """A snapshot as an engine reads it."""
 
     __slots__ = ("_snapshot", "meta")
@@ -337,37 +339,22 @@ class _SnapshotItems:
             return None
 
 
-def _check_seconds(name: str, value: object) -> None:
-    """Refuse what a variable holds and nobody made a number of, before it fails at every read."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-        message = f"{name} must be a number of seconds from 0 on, not {value!r}"
-        raise ConfigurationError(message)
-
-
-def _random() -> float:
-    # From the system: clones of one SnapStart image share Python's, whose import costs besides.
-    return int.from_bytes(os.urandom(6), "big") / 2**48
-
-
 class _Nameless(Client):
-    """Raises where it is used, not where a module is imported whose tests bring their own flags."""
+    """Raises when it is used, not when a module is imported whose tests bring their own flags."""
 
     def __init__(self) -> None:
         pass
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        if name.startswith("__"):  # Python's own questions: copy, mock and doctest ask such
+        if name.startswith("__"):  # looked up by Python itself: copy, mock, doctest
             raise AttributeError(name)
         message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
         raise ConfigurationError(message)
 
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}
-_clients_lock = allocate_lock()
-
-
 _preload_by: float | None = None
-"""When all clients have to be loaded during INIT, in ``time.monotonic()`` seconds."""
+"""The deadline for all clients that load during INIT, in ``time.monotonic()`` seconds."""
 
 
 def client(
@@ -378,32 +365,32 @@ def client(
 ) -> Client:
     """Return the client of a source; the same one for the same name.
 
-    On AWS Lambda it loads its flags at once: at module scope that is during INIT, where a function
+    On AWS Lambda it loads its flags at once: at module scope that is during INIT, when a function
     has a whole CPU core whatever its memory. A failure is logged, and the first use tries again.
     Elsewhere nothing is read before the first use.
 
     Args:
-        source: the name of the source; by default what ``FLAGSTORE_SOURCE`` says. Where that says
-            nothing either, the first use of the client raises :class:`ConfigurationError`.
+        source: name of the source; by default ``FLAGSTORE_SOURCE``. If that is not set either, the
+            first use of the client raises :class:`ConfigurationError`.
         preload: whether to load at once; by default on Lambda, unless ``FLAGSTORE_PRELOAD`` is
             ``false``. If not, a function on Lambda still prepares TLS for its first read.
-        options: as of :class:`Client`, for the first call with this name.
+        options: as for :class:`Client`, in the first call with this name.
 
     Raises:
-        ConfigurationError: if the name cannot be that of a source, ``FLAGSTORE_PRELOAD`` is neither
-            ``true`` nor ``false``, or the client has been made with other options.
+        ConfigurationError: if the source's name is invalid, ``FLAGSTORE_PRELOAD`` is neither
+            ``true`` nor ``false``, or the client exists with other options.
     """
     name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
     if not name:
         return _Nameless()
     loads = _loads_at_once() if preload is None else preload
-    with _clients_lock:
-        new = name not in _clients
-        if new:
-            _clients[name] = Client(name, **options), options
-        made, given = _clients[name]
+    entry, new = _clients.get(name), False
+    if entry is None:
+        added = Client(name, **options), options
+        entry = _clients.setdefault(name, added)  # of several threads, one adds its own
+        new = entry is added
+    made, given = entry
     if new and (loads or ON_LAMBDA in os.environ):
-        # Outside the lock: what handles the log may ask for this client.
         made._start(loads=loads)  # noqa: SLF001 - the other half of this function
     if options and options != given:
         message = (
@@ -415,26 +402,38 @@ def client(
 
 
 def _loads_at_once() -> bool:
-    said = os.environ.get("FLAGSTORE_PRELOAD", "").lower()
-    if said not in {"", "true", "false"}:
-        message = f"FLAGSTORE_PRELOAD must be true or false, not {said!r}"
+    value = os.environ.get("FLAGSTORE_PRELOAD", "").lower()
+    if value not in {"", "true", "false"}:
+        message = f"FLAGSTORE_PRELOAD must be true or false, not {value!r}"
         raise ConfigurationError(message)
-    return ON_LAMBDA in os.environ if not said else said == "true"
+    return value == "true" if value else ON_LAMBDA in os.environ
 
 
 def _shared_deadline(now: float) -> float:
-    """Return when clients have to be loaded during INIT; the first one starts the clock."""
+    """Return the deadline for loading during INIT, which the first client sets for all."""
     global _preload_by  # noqa: PLW0603 - of the process
-    with _clients_lock:
-        if _preload_by is None:
-            _preload_by = now + FIRST_LOAD_S
-        return _preload_by
+    if _preload_by is None:
+        _preload_by = now + FIRST_LOAD_S
+    return _preload_by
 
 
-def _after_fork() -> None:
-    global _clients_lock  # noqa: PLW0603 - the parent's may be held for ever
-    _clients_lock = allocate_lock()
+def _parse_overrides(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'
+        raise ConfigurationError(message)
+    return values
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        message = f"{name} must be a number of seconds from 0 on, not {value!r}"
+        raise ConfigurationError(message)
+
+
+def _random() -> float:
+    # From the system: clones of one SnapStart image share Python's, which is also slow to import.
+    return int.from_bytes(os.urandom(6), "big") / 2**48

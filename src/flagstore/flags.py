@@ -1,19 +1,25 @@
-"""The surface that people call: ``enabled``, ``value``, ``detail``, ``all``. No I/O of its own.
+"""The evaluation API: ``enabled``, ``value``, ``detail`` and ``all``. No I/O of its own.
 
-What a provider's engine says of a flag becomes here what the caller asked for: a truth, or a
-value of the type of their default. Nothing here raises because of a flag or a context.
+Nothing here raises because of a flag or a context: the caller gets the default, and the detail has
+the reason.
+
+Engines differ in the values of flags: any JSON (LaunchDarkly), a treatment (Split), a toggle with a
+variant (Unleash), attributes (AppConfig). A :class:`Conversion` per provider turns them into the
+type of the caller's default.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from flagstore.conversion import PLAIN, Conversion, deep_copy
 from flagstore.evaluation.base import (
     ABSENT,
     ERROR,
     EXCEPTION,
+    MALFORMED_FLAG,
+    NO_VALUE,
     NOT_LOADED,
     OVERRIDE,
     WRONG_TYPE,
@@ -30,89 +36,70 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 JsonList = list[Any]
 Context = Mapping[str, Any] | None
+Converted = tuple[Any, str]
+"""The caller's result, and the word for the error, empty if there is none."""
 
 NO_CONTEXT: Mapping[str, Any] = {}
 KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
-"""Where the key of a context is looked for, in this order."""
+"""Names of the key in a context; the first that is there counts."""
+SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
 
 
 class Detail(NamedTuple):
-    """What is known of one evaluation."""
+    """One evaluation, with its reason."""
 
     key: str
-    """Of the flag."""
+    """The flag's key."""
     value: Any
-    """Of the default's type; the caller's own."""
+    """Of the default's type. A copy."""
     enabled: bool
-    """What ``enabled`` says of the flag; false where it can say nothing."""
+    """The result of ``enabled``; false if the flag is neither on nor off."""
     variant: str | int | None
     """LaunchDarkly: index of the variation. Split: treatment. Unleash, AppConfig: the variant's
-    name. None where the value is the default."""
+    name. None if the value is the default."""
     reason: str
     """A word of :mod:`flagstore.evaluation.base`, such as ``RULE_MATCH``."""
     error: str
-    """Another one, such as ``FLAG_NOT_FOUND``; empty if all is well."""
+    """Another one, such as ``FLAG_NOT_FOUND``; empty if there is no error."""
     rule: str
     """LaunchDarkly: id of the rule, or key of the prerequisite. Split: label. Unleash: strategy."""
     rule_index: int | None
     config: Any
-    """Split: configuration of the treatment, a text. Unleash: payload of the variant."""
+    """Split: configuration of the treatment, a string. Unleash: payload of the variant."""
     version: int | None
     """LaunchDarkly: version of the flag. Split: change number."""
     in_experiment: bool
     """LaunchDarkly only."""
     age_s: float
-    """Seconds since this process last heard from the store that its flags are current."""
+    """Seconds since the store last confirmed this process's flags."""
     stale: bool
-    """Whether the last attempt to hear from it failed."""
+    """Whether the last attempt to hear from the store failed."""
 
 
-class EvaluationState:
-    """One flag set with what belongs to it, as it is at one moment."""
+class Conversion(NamedTuple):
+    """How one provider's evaluations become results."""
 
-    __slots__ = (
-        "age_s",
-        "conversion",
-        "engine",
-        "error",
-        "keys",
-        "on_evaluation",
-        "overrides",
-        "stale",
-    )
+    value: Callable[[Evaluation, Any], Converted]
+    """Takes an evaluation and the caller's default, whose type the result has."""
+    on: Callable[[Evaluation, bool], tuple[bool, str]]
+    """Takes an evaluation and the caller's default; the result is whether the flag is on."""
 
-    def __init__(  # noqa: PLR0913 - a record, made in one place
-        self,
-        engine: "Engine | None",
-        conversion: Conversion,
-        *,
-        keys: Callable[[], Iterable[str]],
-        overrides: Mapping[str, Any],
-        on_evaluation: Callable[[Detail, str], None] | None = None,
-        error: str = NOT_LOADED,
-        age_s: float = 0.0,
-        stale: bool = False,
-    ) -> None:
-        """Hold it together.
 
-        Args:
-            engine: of the flag set; None where there is none, and *error* says why.
-            conversion: from what the engine says to what callers ask for.
-            keys: gives the keys of all flags.
-            overrides: values of flags that do not come from the flag set.
-            on_evaluation: is told each evaluation; must not raise.
-            error: the word for flags without an engine.
-            age_s: see :class:`Detail`.
-            stale: see :class:`Detail`.
-        """
-        self.engine = engine
-        self.conversion = conversion
-        self.keys = keys
-        self.overrides = overrides
-        self.on_evaluation = on_evaluation
-        self.error = error
-        self.age_s = age_s
-        self.stale = stale
+class EvaluationState(NamedTuple):
+    """Everything that an evaluation needs besides the context, at one moment."""
+
+    engine: "Engine | None"
+    """Evaluates the flag set; None if there is none, for the reason in *error*."""
+    conversion: Conversion
+    keys: Callable[[], Iterable[str]]
+    """Returns the keys of all flags."""
+    overrides: Mapping[str, Any]
+    """Values that replace those of the flag set."""
+    on_evaluation: Callable[[Detail, str], None] | None = None
+    """Takes each evaluation and the key of its context; must not raise."""
+    error: str = NOT_LOADED
+    age_s: float = 0.0
+    stale: bool = False
 
 
 class ContextFlags:
@@ -136,19 +123,19 @@ class ContextFlags:
             self._refused = _fault(error)
 
     def enabled(self, key: str, *, default: bool = False) -> bool:
-        """Say whether a flag is on.
+        """Return whether a flag is on; the default if it is neither on nor off.
 
-        LaunchDarkly: its value, if that is true or false. Split: ``on`` and ``true`` against
-        ``off`` and ``false``. Unleash: the toggle. AppConfig: ``enabled``. Everything else is the
-        default.
+        LaunchDarkly: a value of true or false. Split: ``on`` and ``true`` against ``off`` and
+        ``false``. Unleash: the toggle. AppConfig: ``enabled``.
         """
         try:
-            outcome, conversion = self._outcome(key)
-            on, error = conversion.on(outcome, default)
+            evaluation, conversion = self._evaluate(key)
+            on, error = conversion.on(evaluation, default)
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
-            outcome, on, error = _fault(fault), default, EXCEPTION
+            evaluation, on, error = _fault(fault), default, EXCEPTION
         if self._state.on_evaluation is not None:
-            self._state.on_evaluation(self._detail(key, outcome, on, error, on=on), self._key())
+            detail = self._detail(key, evaluation, on, error, on=on)
+            self._state.on_evaluation(detail, self._context_key())
         return on
 
     @overload
@@ -167,61 +154,61 @@ class ContextFlags:
     def value(self, key: str, *, default: None = None) -> Any: ...  # noqa: ANN401 - any JSON
 
     def value(self, key: str, *, default: Any = None) -> Any:
-        """Return the value of a flag, which is of its default's type, or else the default.
+        """Return the value of a flag if it has the default's type, else the default.
 
-        An int passes for a float, a bool for no number. A default of None takes any type. What
-        comes back is the caller's own: changing it changes no flag.
+        An int is a float, too; a bool is not a number. A default of None accepts any type. The
+        result is a copy: changing it changes no flag.
         """
         if self._state.on_evaluation is not None:
             return self.detail(key, default=default).value
         try:
-            outcome, conversion = self._outcome(key)
-            return conversion.value(outcome, default)[0]
+            evaluation, conversion = self._evaluate(key)
+            return conversion.value(evaluation, default)[0]
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             _fault(fault)
             return default
 
     def detail(self, key: str, *, default: Any = None) -> Detail:  # noqa: ANN401 - any JSON
-        """Return the value of a flag as :meth:`value` does, and all that is known of why."""
-        detail = self._evaluate(key, default)
+        """Return the value of a flag as :meth:`value` does, with the reason."""
+        detail = self._resolve(key, default)
         if self._state.on_evaluation is not None:
-            self._state.on_evaluation(detail, self._key())
+            self._state.on_evaluation(detail, self._context_key())
         return detail
 
     def all(self) -> dict[str, Detail]:
-        """Return the detail of every flag, by key, sorted; no callback is called."""
+        """Return the detail of every flag by key, sorted; ``on_evaluation`` is not called."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
-        return {key: self._evaluate(key, None) for key in sorted(keys, key=str)}
+        return {key: self._resolve(key, None) for key in sorted(keys, key=str)}
 
-    def _evaluate(self, key: str, default: Any) -> Detail:  # noqa: ANN401 - any JSON
+    def _resolve(self, key: str, default: Any) -> Detail:  # noqa: ANN401 - any JSON
         try:
-            outcome, conversion = self._outcome(key)
-            value, error = conversion.value(outcome, default)
-            on = conversion.on(outcome, False)[0]  # noqa: FBT003 - as of Conversion
-            return self._detail(key, outcome, value, error, on=on)
+            evaluation, conversion = self._evaluate(key)
+            value, error = conversion.value(evaluation, default)
+            on = conversion.on(evaluation, False)[0]  # noqa: FBT003 - as of Conversion
+            return self._detail(key, evaluation, value, error, on=on)
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             return self._detail(key, _fault(fault), default, EXCEPTION, on=False)
 
-    def _outcome(self, key: str) -> tuple[Evaluation, Conversion]:
+    def _evaluate(self, key: str) -> tuple[Evaluation, Conversion]:
         state = self._state
         if state.overrides and key in state.overrides:
             return Evaluation(state.overrides[key], reason=OVERRIDE), PLAIN
         if self._refused is not None:
             return self._refused, state.conversion
-        engine: Any = state.engine  # there is one, or the context would have been refused
+        engine: Any = state.engine  # not None, or the context would be refused
         return engine.evaluate(key, self._context), state.conversion
 
     def _detail(
         self,
         key: str,
-        outcome: Evaluation,
+        evaluation: Evaluation,
         value: Any,  # noqa: ANN401 - any JSON
         error: str,
         *,
         on: bool,
     ) -> Detail:
-        held, variant, reason, _, rule, rule_index, config, version, in_experiment = outcome
+        held, variant, reason, _, rule, rule_index, config, version, in_experiment = evaluation
         return Detail(
             key,
             value,
@@ -231,40 +218,40 @@ class ContextFlags:
             error,
             rule,
             rule_index,
-            deep_copy(config),
+            None if config is None else deep_copy(config),
             version,
             in_experiment,
             self._state.age_s,
             self._state.stale,
         )
 
-    def _key(self) -> str:
+    def _context_key(self) -> str:
         try:
             return context_key(self._given)
-        except Exception:  # noqa: BLE001 - no mapping, or a key without a text: the detail says so
+        except Exception:  # noqa: BLE001 - not a mapping, or a key that has no string
             return ""
 
 
 class Flags:
-    """What every source of flags offers; a client, a file, or a fake in a test."""
+    """The evaluation API over any source of flags: a client, or a fake in a test."""
 
     def _state(self) -> EvaluationState:
         raise NotImplementedError
 
     def current(self) -> Snapshot | None:
-        """Return the flag set in hand, if these flags come from one; reads nothing."""
+        """Return the flag set in memory, if these flags come from one; reads nothing."""
         return None
 
     def may_block(self) -> bool:
-        """Say whether the next call may wait for a store: an event loop asks in a thread then."""
+        """Return whether the next call may wait for a store: use a thread in an event loop then."""
         return False
 
     def health(self) -> str:
-        """Say in a word what is wrong with all of the flags; empty if nothing."""
+        """Return a word for a problem with all flags; empty if there is none."""
         return ""
 
     def close(self) -> None:
-        """Close what these flags keep open; here nothing. Idempotent."""
+        """Close connections, if there are any. Idempotent."""
 
     def __enter__(self) -> "Self":
         return self
@@ -273,11 +260,11 @@ class Flags:
         self.close()
 
     def for_context(self, context: Context) -> ContextFlags:
-        """Return the flags as one context sees them: one flag set, for as long as you hold it."""
+        """Return the flags for one context: from one flag set, for as long as you hold it."""
         return ContextFlags(self._state(), context)
 
     def enabled(self, key: str, context: Context = None, *, default: bool = False) -> bool:
-        """Say whether a flag is on: :meth:`ContextFlags.enabled`."""
+        """Return whether a flag is on: :meth:`ContextFlags.enabled`."""
         return self.for_context(context).enabled(key, default=default)
 
     @overload
@@ -300,7 +287,7 @@ class Flags:
         return self.for_context(context).value(key, default=default)
 
     def detail(self, key: str, context: Context = None, *, default: Any = None) -> Detail:  # noqa: ANN401 - any JSON
-        """Return the value of a flag, and why: :meth:`ContextFlags.detail`."""
+        """Return the value of a flag with the reason: :meth:`ContextFlags.detail`."""
         return self.for_context(context).detail(key, default=default)
 
     def all(self, context: Context = None) -> dict[str, Detail]:
@@ -309,7 +296,7 @@ class Flags:
 
 
 def context_key(given: Mapping[str, Any]) -> str:
-    """Return the key of a context as a text, empty where it has none."""
+    """Return the key of a context as a string; empty if it has none."""
     for name in KEY_NAMES:
         value = given.get(name)
         if value is not None:
@@ -320,6 +307,139 @@ def context_key(given: Mapping[str, Any]) -> str:
 def _fault(error: Exception) -> Evaluation:
     import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
 
-    # The type alone: the text of an exception may quote a context.
+    # The type alone: the message of an exception may quote a context.
     logging.getLogger("flagstore").error("an evaluation failed: %s", type(error).__name__)
     return Evaluation(error=EXCEPTION)
+
+
+# -- from a provider's values to the type of the default ------------------------------------------
+
+
+def deep_copy(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return a copy of JSON that shares no object or list with the flag set."""
+    kind = value.__class__
+    if kind is dict:
+        return {key: deep_copy(member) for key, member in value.items()}
+    if kind is list:
+        return [deep_copy(member) for member in value]
+    return value
+
+
+def _coerce(value: Any, default: Any, error: str = "") -> Converted:  # noqa: ANN401 - any JSON
+    kind = value.__class__
+    if (
+        default is None
+        or kind is default.__class__
+        or (kind is int and default.__class__ is float)
+        # Subclasses of strings and dictionaries, too: a StrEnum, a Counter.
+        or (kind in {str, dict, list} and isinstance(default, kind))
+    ):
+        return (deep_copy(value) if kind is dict or kind is list else value), error
+    return default, WRONG_TYPE
+
+
+def _plain_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+    """Take any JSON as it is: LaunchDarkly's variations, and overrides."""
+    value, error = evaluation.value, evaluation.error
+    return (default, error) if value is ABSENT else _coerce(value, default, error)
+
+
+def _plain_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+    """Take true and false, and nothing else."""
+    value = evaluation.value
+    if value is True or value is False:
+        return value, evaluation.error
+    return default, evaluation.error if value is ABSENT else WRONG_TYPE
+
+
+def _split_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+    """Take a treatment as a string, bool or number; for an object or list, its configuration.
+
+    Without a configuration, a treatment that is itself JSON serves for an object, as in Split's own
+    OpenFeature provider.
+    """
+    treatment = evaluation.value
+    if treatment is ABSENT:
+        return default, evaluation.error
+    if default is None or isinstance(default, str):
+        return treatment, evaluation.error
+    if default.__class__ is bool:
+        return _split_on(evaluation, default)
+    is_number = isinstance(default, (int, float))
+    for text in (treatment,) if is_number else (evaluation.config, treatment):
+        value = _loads(text)
+        converted = _coerce(value, default, evaluation.error)
+        if value is not ABSENT and converted[1] != WRONG_TYPE:
+            return converted
+    return default, WRONG_TYPE
+
+
+def _split_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+    """Take ``on`` and ``true``, ``off`` and ``false``, in any case."""
+    if evaluation.value is ABSENT:
+        return default, evaluation.error
+    on = SPLIT_BOOLS.get(evaluation.value.lower())
+    return (default, WRONG_TYPE) if on is None else (on, evaluation.error)
+
+
+def _unleash_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+    """Take the payload of the variant by its type; for a bool, the toggle itself.
+
+    A feature that is off, has no variants, or whose variant has no payload has no value: the
+    variant's name is in the detail.
+    """
+    if evaluation.value is ABSENT:
+        return default, evaluation.error
+    if default.__class__ is bool:
+        return evaluation.value, evaluation.error
+    if evaluation.value is not True or evaluation.error:
+        return default, evaluation.error
+    payload = evaluation.config
+    if payload is None:
+        return default, "" if default is None else NO_VALUE
+    kind, value = payload.get("type"), payload.get("value")
+    if kind in {"number", "json"}:
+        value = _loads(value)
+        if value is ABSENT or (kind == "number" and value.__class__ not in {int, float}):
+            return default, MALFORMED_FLAG
+    return _coerce(value, default)
+
+
+def _appconfig_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+    """Take the attributes of a flag that is on; for a bool, whether it is on.
+
+    In a freeform profile a flag is any JSON.
+    """
+    on = evaluation.config
+    if on is None:
+        return _plain_value(evaluation, default)
+    if default.__class__ is bool:
+        return _plain_value(evaluation._replace(value=on), default)
+    if not on:
+        return default, evaluation.error
+    return _coerce(evaluation.value, default, evaluation.error)
+
+
+def _appconfig_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+    """Take ``enabled``; in a freeform profile, true and false."""
+    on = evaluation.config
+    return _plain_on(evaluation if on is None else evaluation._replace(value=on), default)
+
+
+def _loads(text: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON; ABSENT if it is invalid, NaN or infinite."""
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return ABSENT
+    return ABSENT if value.__class__ is float and value - value != 0 else value
+
+
+PLAIN = Conversion(_plain_value, _plain_on)
+CONVERSIONS = {
+    "launchdarkly": PLAIN,
+    "appconfig": Conversion(_appconfig_value, _appconfig_on),
+    "split": Conversion(_split_value, _split_on),
+    "unleash": Conversion(_unleash_value, _plain_on),
+}
+"""Provider → conversion."""

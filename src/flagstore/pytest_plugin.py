@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -42,9 +42,10 @@ def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
 def _state(flags: FakeFlags, client: Client) -> EvaluationState:
     """Response from the fake, but for what the client itself overrides; not in the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
-    overrides = vars(client).get("_overrides")  # a client without a name has no such attribute
-    state.overrides = overrides.given() if overrides is not None else {}
-    return state
+    overrides: dict[str, Any] = {}
+    for values in vars(client).get("_overrides", {}).values():  # a nameless client has none
+        overrides.update(values)
+    return state._replace(overrides=overrides)
 
 
 def _refuse(_: Client) -> NoReturn:

@@ -18,11 +18,10 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flagstore.conversion import PLAIN
 from flagstore.errors import ConfigurationError
 from flagstore.evaluation import ENGINES, open_engine
 from flagstore.evaluation.base import FLAG_NOT_FOUND, OVERRIDE, EngineConfig, Evaluation
-from flagstore.flags import EvaluationState, Flags
+from flagstore.flags import PLAIN, EvaluationState, Flags
 from flagstore.snapshot import Info
 
 if TYPE_CHECKING:

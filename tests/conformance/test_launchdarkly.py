@@ -16,10 +16,9 @@ import pytest
 import yaml
 
 from data import DATA
-from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
 from flagstore.evaluation.launchdarkly import engine
-from flagstore.flags import ContextFlags, EvaluationState
+from flagstore.flags import CONVERSIONS, ContextFlags, EvaluationState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,7 +169,7 @@ def test_a_case_with_a_type(sdk_data: dict[str, Any], case: dict[str, Any]) -> N
     """The default and WRONG_TYPE where the variation is of another type than the default."""
     items = Items(completed(sdk_data))
     ours = engine(items, EngineConfig(now=float, random=float))
-    state = EvaluationState(ours, BY_PROVIDER["launchdarkly"], keys=tuple, overrides={})
+    state = EvaluationState(ours, CONVERSIONS["launchdarkly"], keys=tuple, overrides={})
     detail = ContextFlags(state, case["context"]).detail(case["flagKey"], default=case["default"])
     reason = {"kind": detail.reason, "errorKind": detail.error}
     assert {"value": detail.value, "reason": reason} == case["expect"]

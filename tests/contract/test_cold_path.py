@@ -50,7 +50,6 @@ OURS = {
     "flagstore.stores.dynamodb",
     "flagstore.stores.http",
     "flagstore.stores.network",
-    "flagstore.conversion",
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""
 MOST_OTHERS = 40

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from flagstore.conversion import BY_PROVIDER, PLAIN, deep_copy
 from flagstore.evaluation.base import (
     ABSENT,
     FALLTHROUGH,
@@ -20,13 +19,14 @@ from flagstore.evaluation.base import (
     WRONG_TYPE,
     Evaluation,
 )
+from flagstore.flags import CONVERSIONS, PLAIN, deep_copy
 
 
 class Color(enum.StrEnum):
     RED = "red"
 
 
-SPLIT, UNLEASH = BY_PROVIDER["split"], BY_PROVIDER["unleash"]
+SPLIT, UNLEASH = CONVERSIONS["split"], CONVERSIONS["unleash"]
 
 PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
     # value, default, response, error
@@ -64,11 +64,11 @@ def test_any_json_has_the_defaults_type(
     assert type(found[0]) is type(response)
 
 
-@pytest.mark.parametrize("provider", sorted(BY_PROVIDER))
+@pytest.mark.parametrize("provider", sorted(CONVERSIONS))
 def test_no_value_is_the_default_with_the_engines_error(provider: str) -> None:
     """Whatever the type; a flag that is off without a value is no error."""
     for default in (True, "red", 1, 1.5, {"a": 1}, [1], None):
-        conversion = BY_PROVIDER[provider]
+        conversion = CONVERSIONS[provider]
         assert conversion.value(Evaluation(error=FLAG_NOT_FOUND), default) == (
             default,
             FLAG_NOT_FOUND,

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import base, open_engine
 from flagstore.evaluation.appconfig_rules import BOOLEAN, FALSE, NOT_TRUE, OPEN, TRUE, compile_rule
+from flagstore.flags import CONVERSIONS
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 VIRGINIA: dict[str, Any] = {"state": "Virginia", "age": 70, "email": "ada@amazon.com"}
@@ -350,7 +350,7 @@ def test_a_context_is_not_changed_and_has_to_be_a_mapping() -> None:
 
 def test_a_caller_gets_attributes_or_a_truth() -> None:
     """`value` is the attributes while the flag is on, `enabled` whether it is on."""
-    responses = BY_PROVIDER["appconfig"]
+    responses = CONVERSIONS["appconfig"]
     on = evaluate({"enabled": True, "limit": 5})
     assert responses.value(on, {}) == ({"limit": 5}, "")
     assert responses.value(on, None) == ({"limit": 5}, "")
@@ -368,7 +368,7 @@ def test_a_caller_gets_attributes_or_a_truth() -> None:
 
 def test_a_freeform_flag_is_any_json() -> None:
     """A top-level key of a freeform profile has the value that it has, and no rules."""
-    responses = BY_PROVIDER["appconfig"]
+    responses = CONVERSIONS["appconfig"]
     for value in (True, "x", 5, [1], {"_variants": 1}):
         outcome = evaluate(value, format="freeform")
         assert (outcome.value, outcome.reason) == (value, base.FALLTHROUGH)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
-from flagstore.conversion import PLAIN
 from flagstore.evaluation.base import (
     CONTEXT_INVALID,
     ERROR,
@@ -20,7 +19,7 @@ from flagstore.evaluation.base import (
     ContextError,
     Evaluation,
 )
-from flagstore.flags import Detail, EvaluationState, Flags, context_key
+from flagstore.flags import PLAIN, Detail, EvaluationState, Flags, context_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

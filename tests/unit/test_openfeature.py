@@ -20,10 +20,9 @@ from openfeature.flag_evaluation import Reason
 
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.adapters.openfeature_terms import ERRORS, REASONS, context_of
-from flagstore.conversion import BY_PROVIDER
 from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
-from flagstore.flags import EvaluationState, Flags
+from flagstore.flags import CONVERSIONS, EvaluationState, Flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +61,7 @@ class Fixed(Flags):
     def __init__(self, provider: str = "launchdarkly", **outcomes: Evaluation) -> None:
         self.engine = Engine(outcomes)
         self.known: dict[str, Any] = {"overrides": {}}
-        self._conversion = BY_PROVIDER[provider]
+        self._conversion = CONVERSIONS[provider]
 
     def _state(self) -> EvaluationState:
         return EvaluationState(self.engine, self._conversion, keys=lambda: (), **self.known)

@@ -26,8 +26,8 @@ from ldclient.interfaces import (  # type: ignore[import-not-found] # an extra, 
 )
 
 from flagstore.adapters import check_provider
-from flagstore.conversion import deep_copy
 from flagstore.errors import FlagNotFoundError, FlagstoreError
+from flagstore.flags import deep_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
