@@ -27,8 +27,6 @@ REFUSED: Final = "refused"
 
 
 _BROKEN = {MALFORMED_FLAG, EXCEPTION}
-_EVERYBODY = 100
-"""Per cent, of the partitions of a condition of Split."""
 
 
 def verdicts(provider: str, items: Items) -> Verdict:
@@ -103,35 +101,17 @@ def _unleash(items: Items) -> Verdict:
 
 def _split(items: Items) -> Verdict:
     from flagstore.evaluation.split import SplitEngine  # noqa: PLC0415
-    from flagstore.evaluation.split_context import DamagedError  # noqa: PLC0415
 
     engine = SplitEngine(items)
-    nobody = engine.context({"key": "nobody"})
 
     def judge(section: str, key: str) -> str:
         try:
-            usable = engine.check(section, key)
-        except (DamagedError, TypeError):
+            engine.check(section, key)
+        except MalformedError:
             return DAMAGED
-        if section == "rule_based_segments" and usable:
-            excluded = items.item(section, key).get("excluded")
-            keys = excluded.get("keys") if isinstance(excluded, dict) else excluded
-            usable = keys is None or isinstance(keys, list)
-        if section == "flags" and usable:
-            flag = items.item(section, key)
-            usable = isinstance(flag["defaultTreatment"], str)
-            usable = usable and all(map(_is_whole, flag["conditions"]))
-            usable = usable and engine.evaluate(key, nobody).error not in _BROKEN
-        return USABLE if usable else DAMAGED
+        return USABLE
 
     return judge
-
-
-def _is_whole(condition: dict[str, Any]) -> bool:
-    """Return whether a condition of Split gives everybody a treatment."""
-    partitions: list[dict[str, Any]] = condition.get("partitions") or []
-    named = all(isinstance(part["treatment"], str) for part in partitions)
-    return named and sum(part["size"] for part in partitions) == _EVERYBODY
 
 
 def _appconfig(items: Items) -> Verdict:

@@ -18,8 +18,8 @@ from conformance.published_split import (
 from data import needed
 from flagstore.evaluation.base import ABSENT, EngineConfig
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
-from flagstore.evaluation.split import engine
-from flagstore.evaluation.split_context import Hash, context_of
+from flagstore.evaluation.split import engine, hashing
+from flagstore.evaluation.split_matchers import make_context
 from simulators import split_flags
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def hashes(name: str) -> Iterator[tuple[str, str, int, int]]:
 
 def bucket(key: str, seed: str, algorithm: int) -> int:
     """Return the bucket of a key."""
-    hashed = Hash(int(seed), algorithm)
-    return hashed.bucket(context_of({"key": key}), hashed.seed)
+    hashed, of = hashing(int(seed), algorithm)
+    return of(make_context({"key": key}), hashed)
 
 
 class Items:

@@ -6,11 +6,11 @@ the SDK's own parsers, and take a ValueError or TypeError for a definition that 
 does the SDK's Redis storage, the one that reads what a store holds. Labels are read where the
 evaluator returns them.
 
-Left out, and counted: keys beyond the basic multilingual plane that the legacy hash is asked for
-(the published files win over the SDK), circles that the SDK leaves by chance, and what it says of
-rule-based segments that it cannot evaluate (ours is UNSUPPORTED then). Not generated:
-lists of words that mix texts with others (the SDK goes through them in an order that changes from
-run to run).
+Excluded, and counted: keys beyond the basic multilingual plane with the legacy hash (the published
+files win over the SDK), cycles that the SDK leaves by chance, rule-based segments that it cannot
+evaluate (ours is UNSUPPORTED), keys that it fails to hash, and flags for which it fails on another
+malformed definition that does not matter. Cases in which only ours is MALFORMED_FLAG are counted by
+the damage that was done to the flag.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from differential.campaign import Fault, Tally, run
 from differential.split_cases import FLAGS, KINDS, LARGE, REACHED, WHOLE, made_up
 from differential.split_faults import FAULTS
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
-from flagstore.evaluation.split import engine
-from flagstore.evaluation.split_compiler import UNSUPPORTED_LABEL
+from flagstore.evaluation.split import UNSUPPORTED_LABEL, engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +88,7 @@ class Sdk:
     """The SDK's client over a flag set."""
 
     def __init__(self, sections: dict[str, dict[str, Any]]) -> None:
+        self._names = sections["flags"].keys()
         known = InMemorySegmentStorage(queue.Queue())
         for name, segment in sections["segments"].items():
             known.put(segments.Segment(name, segment["keys"], 1))
@@ -132,6 +132,8 @@ class Sdk:
         label = said["impression"]["label"]
         if label is not None and not isinstance(label, str):
             label = "exception"
+        if label == "definition not found" and name.strip() in self._names:
+            label = "exception"  # some damage the SDK takes for a definition that is not there
         return treatment, config, label or ""
 
 
@@ -233,6 +235,43 @@ def unsupported_rule_based_segment() -> bool:
     return bool(DEPTH.unsupported)
 
 
+def key_without_bytes(theirs: tuple[Any, Any, str], key: Any, bucketing: Any) -> bool:
+    """Return whether the SDK failed to hash half a character, even where all get the same."""
+    hashed = key if bucketing is None else bucketing
+    halves = isinstance(hashed, str) and any("\ud800" <= unit <= "\udfff" for unit in hashed)
+    return halves and theirs[2] == "exception"
+
+
+def fails_on_another(theirs: tuple[Any, Any, str], damaged: str) -> bool:
+    """Return whether the SDK failed, where ours does not get to what is malformed."""
+    return bool(damaged) and theirs[0] == CONTROL and theirs[2] == "exception"
+
+
+def damage(sections: dict[str, dict[str, Any]], name: Any) -> str:
+    """Return how a flag, or another definition that it leads to, was broken."""
+    pending: list[tuple[str, Any]] = [("flags", name.strip() if isinstance(name, str) else name)]
+    seen: list[tuple[str, Any]] = []
+    while pending:
+        section, key = reference = pending.pop()
+        item = sections[section].get(key) if isinstance(key, str) else None
+        if reference in seen or item is None:
+            continue
+        seen.append(reference)
+        if "damaged" in item:
+            return str(item["damaged"])
+        pending += references(item)
+    return ""
+
+
+def references(item: Any) -> Iterator[tuple[str, Any]]:
+    """Yield section and name of each definition that is named in a definition."""
+    if isinstance(item, dict):
+        yield "flags", item.get("n", item.get("split"))
+        yield "rule_based_segments", item.get("segmentName", item.get("name"))
+    for part in item.values() if isinstance(item, dict) else item if isinstance(item, list) else ():
+        yield from references(part)
+
+
 def outcome_class(treatment: Any, label: str) -> str:
     """Return what is counted for an evaluation."""
     if label in {"definition not found", "exception"}:
@@ -288,17 +327,37 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
         for name in names_of(number):
             DEPTH.most, DEPTH.unsupported = 0, False
             theirs = sdk.evaluate(name, key, bucketing, attributes)
-            if recursion_cut_short(theirs):
-                tally.excluded["recursion_cut_short"] += 1
-                continue
             mine = ours_of(ours, name, given, fault)
-            if unsupported_rule_based_segment():
-                tally.excluded["unsupported_rule_based_segment"] += 1
+            excluded = exclusion(theirs, key, bucketing)
+            if excluded:
+                tally.excluded[excluded] += 1
                 continue
             count(theirs, tally)
             # The SDK has no label where it does not look for a flag.
             compared = 3 if isinstance(name, str) and name.strip() else 2
-            yield (name, given, flags.get(name)), theirs[:compared], mine[:compared]
+            theirs, mine = theirs[:compared], mine[:compared]
+            if theirs == mine or not explained(theirs, mine, damage(sections, name), tally):
+                yield (name, given, flags.get(name)), theirs, mine
+
+
+def exclusion(theirs: tuple[Any, Any, str], key: Any, bucketing: Any) -> str:
+    """Return the name of the predicate that leaves a case out, or an empty string."""
+    if recursion_cut_short(theirs):
+        return "recursion_cut_short"
+    if unsupported_rule_based_segment():
+        return "unsupported_rule_based_segment"
+    return "key_without_bytes" if key_without_bytes(theirs, key, bucketing) else ""
+
+
+def explained(theirs: Any, mine: Any, damaged: str, tally: Tally) -> bool:
+    """Return whether a difference is due to a malformed definition, and count it."""
+    if damaged and mine[0] == CONTROL and mine[-1] == "exception":
+        tally.malformed[damaged] += 1
+        return True
+    if fails_on_another(theirs, damaged):
+        tally.excluded["fails_on_another"] += 1
+        return True
+    return False
 
 
 def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:

@@ -77,7 +77,7 @@ def data_of(draw: Random, kind: str, after: int) -> tuple[dict[str, Any], str | 
             "userDefinedSegmentMatcherData": {"segmentName": pick(draw, *SEGMENTS, "s9")}
         }, attribute
     if kind == "IN_RULE_BASED_SEGMENT":
-        name = pick(draw, *RULE_BASED * 5, "r9", None)
+        name = pick(draw, *RULE_BASED * 5, "r9")
         return {"userDefinedSegmentMatcherData": {"segmentName": name}}, None
     if kind == "IN_SPLIT_TREATMENT":
         data = {"split": another(draw, after), "treatments": some(draw, TREATMENTS, 4)}
@@ -140,14 +140,24 @@ PARTITIONS: list[list[tuple[str, float]]] = [
     [("on", 50), ("off", 50)],
     [("on", 1), ("off", 99)],
     [("a", 33), ("b", 33), ("on", 34)],
-    [("a", 10), ("b", 20)],
-    [("on", 99)],
     [("on", 33.5), ("off", 66.5)],
-    [("a", 60), ("b", 60)],
-    [("control", 100)],
-    [("control", 50), ("on", 50)],
-    [],
 ]
+BAD_PARTITIONS: dict[str, list[list[tuple[Any, Any]]]] = {
+    "partitions that do not add up to 100": [
+        [("a", 10), ("b", 20)],
+        [("on", 99)],
+        [("a", 60), ("b", 60)],
+        [("on", 101)],
+        [],
+    ],
+    "a treatment named control": [[("control", 100)], [("control", 50), ("on", 50)]],
+    "a treatment that is no string": [[(None, 100)]],
+}
+
+
+def parts_of(shares: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """Return partitions."""
+    return [{"treatment": name, "size": size} for name, size in shares]
 
 
 def condition(
@@ -163,62 +173,73 @@ def condition(
     if draw.randint(0, 9):
         made["conditionType"] = pick(draw, "ROLLOUT", "ROLLOUT", "WHITELIST")
     if parts:
-        chosen = draw.choice(PARTITIONS + PARTITIONS[:6] * 2)
-        made["partitions"] = [{"treatment": name, "size": size} for name, size in chosen]
+        made["partitions"] = parts_of(draw.choice(PARTITIONS))
         made["label"] = pick(draw, "rule one", "rule two", "in segment all", None, "default rule")
     return made
 
 
 def damage(draw: Random, flag: dict[str, Any]) -> None:
-    """Break a flag in one way."""
+    """Break a flag in one way, which is noted in it."""
     first = flag["conditions"][0] if flag["conditions"] else condition(draw, ["ALL_KEYS"])
     flag["conditions"][:1] = [first]
     group = first["matcherGroup"]
     group["matchers"][:1] = group["matchers"][:1] or [matcher(draw, "ALL_KEYS")]
     one = group["matchers"][0]
-    ways: list[Callable[[], Any]] = [
-        lambda: flag.pop(pick(draw, "seed", "status", "killed", "conditions", "defaultTreatment")),
-        lambda: flag.pop(pick(draw, "changeNumber", "trafficTypeName")),
-        lambda: flag.update(seed=pick(draw, None, "1", 1.5)),
-        lambda: flag.update(conditions=None),
-        lambda: flag.update(trafficAllocation=pick(draw, *("50", -1, 101, 50.5, True))),
-        lambda: flag.update(configurations=pick(draw, ["on"], "on", [], "")),
-        lambda: flag.update(prerequisites=pick(draw, [{"n": "f0"}], 5, [{"n": "f0", "ts": None}])),
-        lambda: flag.update(defaultTreatment=pick(draw, None, 5)),
-        lambda: flag.update(algo=pick(draw, "2", 3, 2.0, [])),
-        lambda: flag.update(sets=pick(draw, 5, ["a"], None)),
-        lambda: one.pop(pick(draw, "negate", "matcherType")),
-        lambda: one.update(negate=pick(draw, None, 1, 0, "true")),
-        lambda: one.update(keySelector=pick(draw, [], "attribute", 5)),
-        lambda: one.update(matcherType="WHITELIST", whitelistMatcherData=None),
-        lambda: one.update(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [None, 5]}),
-        lambda: one.update(matcherType="MATCHES_STRING", stringMatcherData=pick(draw, "(", None)),
-        lambda: one.update(matcherType="EQUAL_TO_SEMVER", stringMatcherData=pick(draw, None, 1)),
-        lambda: one.update(matcherType="BETWEEN", betweenMatcherData={"dataType": "X"}),
-        lambda: one.update(
-            matcherType="BETWEEN",
-            betweenMatcherData={"dataType": "NUMBER", "start": None, "end": 5},
+
+    def field(**choices: list[Any]) -> Callable[[], Any]:
+        return lambda: flag.update({name: draw.choice(each) for name, each in choices.items()})
+
+    def data(kind: str, **choices: list[Any]) -> Callable[[], Any]:
+        changed = {name: draw.choice(each) for name, each in choices.items()}
+        return lambda: one.update(matcherType=kind, **changed)
+
+    missing = ["seed", "status", "killed", "conditions", "defaultTreatment", "changeNumber"]
+    unknown = {"split": pick(draw, None, [], 5), "treatments": pick(draw, None, "on")}
+    ways: dict[str, Callable[[], Any]] = {
+        "a missing field": lambda: flag.pop(pick(draw, *missing, "trafficTypeName")),
+        "seed": field(seed=[None, "1", 1.5]),
+        "conditions": field(conditions=[None]),
+        "trafficAllocation": field(trafficAllocation=["50", -1, 101, 50.5, True]),
+        "trafficAllocationSeed": field(trafficAllocation=[50], trafficAllocationSeed=[None]),
+        "configurations": field(configurations=[["on"], "on", [], ""]),
+        "prerequisites": field(prerequisites=[[{"n": "f0"}], 5, [{"n": "f0", "ts": None}]]),
+        "defaultTreatment": field(defaultTreatment=[None, 5, "control"]),
+        "algo": field(algo=["2", 3, 2.0, []]),
+        "sets": field(sets=[5, ["a"], None]),
+        "a matcher without a field": lambda: one.pop(pick(draw, "negate", "matcherType")),
+        "negate": lambda: one.update(negate=pick(draw, None, 1, 0, "true")),
+        "keySelector": lambda: one.update(keySelector=pick(draw, [], "attribute", 5)),
+        "whitelist": data(
+            "WHITELIST", whitelistMatcherData=[None, {"whitelist": [None, 5]}, {"whitelist": "a"}]
         ),
-        lambda: one.update(
-            matcherType="EQUAL_TO",
-            unaryNumericMatcherData={"dataType": pick(draw, "NUMBER", "DATETIME"), "value": None},
+        "a regular expression": data("MATCHES_STRING", stringMatcherData=["(", None]),
+        "a version": data("EQUAL_TO_SEMVER", stringMatcherData=[None, 1]),
+        "dataType": data("BETWEEN", betweenMatcherData=[{"dataType": "X"}]),
+        "start": data(
+            "BETWEEN", betweenMatcherData=[{"dataType": "NUMBER", "start": None, "end": 5}]
         ),
-        lambda: one.update(matcherType="EQUAL_TO_BOOLEAN", booleanMatcherData=pick(draw, None, 1)),
-        lambda: one.update(
-            matcherType="IN_SPLIT_TREATMENT",
-            dependencyMatcherData={
-                "split": pick(draw, None, [], 5),
-                "treatments": pick(draw, None, "on"),
-            },
+        "value": data(
+            "EQUAL_TO",
+            unaryNumericMatcherData=[
+                {"dataType": "NUMBER", "value": None},
+                {"dataType": "DATETIME", "value": None},
+            ],
         ),
-        lambda: group.update(combiner=pick(draw, "OR", None)),
-        lambda: first.update(conditionType=pick(draw, "OTHER", None)),
-        lambda: first.update(label=pick(draw, 5, ["x"])),
-        lambda: first.update(partitions=pick(draw, None, [{"treatment": "on", "size": 101}])),
-        lambda: first.update(partitions=[{"treatment": None, "size": 100}]),
-        lambda: first.update(partitions=[{"treatment": "on"}]),
-    ]
-    draw.choice(ways)()
+        "a bool": data("EQUAL_TO_BOOLEAN", booleanMatcherData=[None, 1]),
+        "a dependency": data("IN_SPLIT_TREATMENT", dependencyMatcherData=[unknown]),
+        "segmentName": data(
+            "IN_RULE_BASED_SEGMENT", userDefinedSegmentMatcherData=[{"segmentName": None}]
+        ),
+        "combiner": lambda: group.update(combiner=pick(draw, "OR", None)),
+        "conditionType": lambda: first.update(conditionType=pick(draw, "OTHER", None)),
+        "label": lambda: first.update(label=pick(draw, 5, ["x"])),
+        "partitions": lambda: first.update(partitions=pick(draw, None, [{"treatment": "on"}])),
+    }
+    for name, bad in BAD_PARTITIONS.items():
+        ways[name] = lambda bad=bad: first.update(partitions=parts_of(draw.choice(bad)))  # type: ignore[misc]
+    name = draw.choice([*ways])
+    ways[name]()
+    flag["damaged"] = name
 
 
 def another(draw: Random, after: int) -> str:
@@ -250,12 +271,12 @@ def flag(draw: Random, number: int, first: int) -> Any:
         "status": pick(draw, "ACTIVE", "ACTIVE", "ARCHIVED", "?"),
         "seed": pick(draw, 1, -1, 467569525, -2094556730, 2**31 - 1, 0),
         "killed": draw.randint(0, 14) == 0,
-        "defaultTreatment": pick(draw, "off", "off", "off", "on", "a", "control"),
+        "defaultTreatment": pick(draw, "off", "off", "off", "on", "a"),
         "changeNumber": draw.randint(1, 2**41),
         "conditions": conditions,
         "algo": pick(draw, 1, 2, 2, None),
         "trafficAllocation": pick(draw, None, 100, 100, 100, 100, 99, 50, 1, 0),
-        "trafficAllocationSeed": pick(draw, *[5, -7, -2094556730] * 3, None),
+        "trafficAllocationSeed": pick(draw, 5, -7, -2094556730),
         "configurations": pick(draw, None, {}, {"on": '{"x": 1}', "off": "[]", "control": "1"}),
         "prerequisites": [],
     }
@@ -264,7 +285,7 @@ def flag(draw: Random, number: int, first: int) -> Any:
             {"n": another(draw, number), "ts": draw.sample(TREATMENTS, 3)}
             for _ in range(pick(draw, 1, 2))
         ]
-    unusual = draw.randint(0, 29)
+    unusual = draw.randint(0, 19)
     if unusual == 0:
         damage(draw, made)
     elif unusual == 1:
@@ -303,10 +324,12 @@ def rule_based(draw: Random, name: str) -> dict[str, Any]:
     unusual = draw.randint(0, 39)
     if unusual == 0:
         made.pop(pick(draw, "status", "conditions", "trafficTypeName"))
+        made["damaged"] = "a rule-based segment without a field"
     elif unusual == 1:
         made["conditions"][0]["matcherGroup"]["matchers"][0]["matcherType"] = "IN_LARGE_SEGMENT"
     elif unusual == 2:
         made["excluded"] = pick(draw, {"keys": "user-1"}, {"keys": 5}, {"segments": 5}, [])
+        made["damaged"] = "excluded"
     return made
 
 

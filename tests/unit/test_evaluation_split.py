@@ -1,4 +1,4 @@
-"""What Split's engine says besides a treatment, and what it does when something is wrong."""
+"""Split's engine: results besides the treatment, errors, and what it reads and keeps."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from flagstore.evaluation.base import (
 from flagstore.evaluation.split import SplitEngine, engine
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rollout, rule
 
-SETTINGS = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
+CONFIG = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
 SRC = Path(__file__).parents[2] / "src"
 
 
 class Items:
-    """A flag set in memory that counts what is asked for."""
+    """A flag set in memory that records reads."""
 
     def __init__(self, *flags: dict[str, Any], **sections: dict[str, Any]) -> None:
         self.meta: dict[str, Any] = {}
@@ -56,12 +56,12 @@ class Items:
 
 
 def flag(name: str = "f", **fields: Any) -> dict[str, Any]:
-    """Return a flag that is on for everybody, and what is to be different about it."""
+    """Return a flag that is on for everybody, with some fields changed."""
     return new_flag(name) | fields
 
 
 def depending(name: str, on: str, treatments: tuple[str, ...] = ("on",)) -> dict[str, Any]:
-    """Return a flag that is on where another one has a treatment."""
+    """Return a flag that is on where another one has a certain treatment."""
     data = {"split": on, "treatments": list(treatments)}
     one = matcher("IN_SPLIT_TREATMENT", dependencyMatcherData=data)
     return flag(name, conditions=[rule(one, label="depends", on=100)])
@@ -69,7 +69,7 @@ def depending(name: str, on: str, treatments: tuple[str, ...] = ("on",)) -> dict
 
 def made(*flags: dict[str, Any], **sections: dict[str, Any]) -> SplitEngine:
     """Return an engine."""
-    return engine(Items(*flags, **sections), SETTINGS)
+    return engine(Items(*flags, **sections), CONFIG)
 
 
 def said(ours: SplitEngine, name: str = "f", **context: Any) -> Evaluation:
@@ -83,81 +83,114 @@ def listed(*keys: str, kind: str = "WHITELIST") -> Any:
     return rule(one, label="listed", kind=kind, on=100)
 
 
-def test_a_listed_key_is_a_target_match() -> None:
-    """A condition of the type WHITELIST says so, with label, place, version and configuration."""
+def test_whitelisted_key() -> None:
+    """The reason is TARGET_MATCH, with label, index, configuration and version."""
     conditions = [listed("bob"), listed("ada"), rollout(off=100)]
-    outcome = said(made(flag(conditions=conditions, configurations={"on": "[1]"}, changeNumber=7)))
-    assert outcome == Evaluation("on", "on", TARGET_MATCH, "", "listed", 1, "[1]", 7)
+    found = said(made(flag(conditions=conditions, configurations={"on": "[1]"}, changeNumber=7)))
+    assert found == Evaluation("on", "on", TARGET_MATCH, "", "listed", 1, "[1]", 7)
 
 
-def test_a_rule_and_the_default_rule() -> None:
-    """Another condition is a rule; the last one, for everybody, is the fallthrough."""
+def test_rule_and_default_rule() -> None:
+    """A rollout condition is a rule; the default rule, for all keys, is the fallthrough."""
     ours = made(flag(conditions=[listed("ada", kind="ROLLOUT"), rollout(off=100)]))
     assert said(ours)[:6] == ("on", "on", RULE_MATCH, "", "listed", 0)
     assert said(ours, key="bob")[:6] == ("off", "off", FALLTHROUGH, "", "default rule", 1)
 
 
-def test_nothing_matches() -> None:
-    """Where no condition matches, the default treatment has no place."""
-    outcome = said(made(flag(conditions=[listed("bob")])))
-    assert outcome[:6] == ("off", "off", FALLTHROUGH, "", "default rule", None)
-
-
-def test_killed_left_out_and_unmet() -> None:
-    """The other ways to the default treatment each have their reason and label."""
+def test_default_treatment() -> None:
+    """Killed, outside the allocation, unmet prerequisites and no match have reasons and labels."""
     ours = made(
         flag("killed", killed=True, configurations={"off": "{}"}),
         flag("none", trafficAllocation=0),
         flag("needs", prerequisites=[{"n": "killed", "ts": ["on"]}]),
+        flag("nothing", conditions=[listed("bob")]),
     )
-    assert said(ours, "killed")[:5] == ("off", "off", OFF, "", "killed")
+    for name, reason, label in (
+        ("killed", OFF, "killed"),
+        ("none", NOT_IN_ROLLOUT, "not in split"),
+        ("needs", PREREQUISITE_FAILED, "prerequisites not met"),
+        ("nothing", FALLTHROUGH, "default rule"),
+    ):
+        assert said(ours, name)[:6] == ("off", "off", reason, "", label, None)
     assert said(ours, "killed").config == "{}"
-    assert said(ours, "none")[:5] == ("off", "off", NOT_IN_ROLLOUT, "", "not in split")
-    assert said(ours, "needs")[:5] == (
-        "off",
-        "off",
-        PREREQUISITE_FAILED,
-        "",
-        "prerequisites not met",
-    )
+
+
+def broken(name: str) -> dict[str, Any]:
+    """Return a flag without a seed."""
+    made = flag(name)
+    del made["seed"]
+    return made
+
+
+def with_matcher(**fields: Any) -> dict[str, Any]:
+    """Return a flag whose only matcher has some fields changed."""
+    return flag(conditions=[rule(matcher("ALL_KEYS") | fields, label="x", on=100)])
 
 
 @pytest.mark.parametrize(
     ("name", "error", "label"),
     [
         ("nowhere", FLAG_NOT_FOUND, "definition not found"),
-        ("", FLAG_NOT_FOUND, ""),
-        (None, FLAG_NOT_FOUND, ""),
-        ([], FLAG_NOT_FOUND, ""),
+        ("", FLAG_NOT_FOUND, "definition not found"),
+        (None, FLAG_NOT_FOUND, "definition not found"),
+        ([], FLAG_NOT_FOUND, "definition not found"),
         ("large", UNSUPPORTED, "targeting rule type unsupported by sdk"),
-        ("uncovered", MALFORMED_FLAG, "default rule"),
-        ("seedless", MALFORMED_FLAG, "exception"),
-        ("conversion", MALFORMED_FLAG, "definition not found"),
-        ("far", MALFORMED_FLAG, "exception"),
+        ("broken", MALFORMED_FLAG, "exception"),
+        ("needs", MALFORMED_FLAG, "exception"),
         ("lost", MALFORMED_FLAG, "exception"),
-        ("null", MALFORMED_FLAG, "exception"),
     ],
 )
 def test_control_is_no_value(name: Any, error: str, label: str) -> None:
-    """What the SDK calls control is an error with its word, the SDK's label and no value."""
-    seedless = flag("seedless")
-    del seedless["seed"]
-    null = flag("null")
-    null["conditions"][0]["matcherGroup"]["matchers"][0]["negate"] = None
+    """Where the SDK says ``control``, the result is an error without a value."""
     ours = made(
         flag("large", conditions=[rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)]),
-        flag("uncovered", conditions=[rollout(on=0)]),
-        seedless,
-        flag("conversion", conditions=None),
-        flag("far", killed=True, prerequisites=[{"n": "seedless", "ts": ["on"]}]),
+        broken("broken"),
+        flag("needs", prerequisites=[{"n": "broken", "ts": ["on"]}]),
         flag("lost", conditions=[rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="", on=100)]),
-        null,
     )
-    outcome = said(ours, name)
-    assert outcome.value is ABSENT
-    assert (outcome.variant, outcome.reason, outcome.error) == (None, ERROR, error)
-    assert outcome.rule == label
-    assert outcome.config is None
+    found = said(ours, name)
+    assert found.value is ABSENT
+    assert (found.variant, found.reason, found.error) == (None, ERROR, error)
+    assert found.rule == label
+    assert found.config is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        flag(conditions=None),
+        flag(conditions=[rollout(on=0)]),
+        flag(conditions=[rollout(on=60, off=60)]),
+        flag(conditions=[rollout(control=100)]),
+        flag(conditions=[rule(matcher("ALL_KEYS"), label=7, on=100)]),  # type: ignore[arg-type]
+        flag(defaultTreatment=None),
+        flag(seed="1"),
+        flag(configurations=[]),
+        flag(trafficAllocation=101),
+        flag(trafficAllocation=50, trafficAllocationSeed=None),
+        flag(prerequisites=[{"n": "other"}]),
+        with_matcher(negate=None),
+        with_matcher(keySelector=[]),
+        with_matcher(matcherType="MATCHES_STRING", stringMatcherData="("),
+        with_matcher(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [5]}),
+        with_matcher(matcherType="BETWEEN", betweenMatcherData={"dataType": "NUMBER", "start": 1}),
+    ],
+)
+def test_malformed_flag(damaged: dict[str, Any]) -> None:
+    """A flag with a field that is not what it must be has no value, for any context."""
+    found = said(made(damaged))
+    assert (found.value, found.error, found.rule) == (ABSENT, MALFORMED_FLAG, "exception")
+
+
+def test_malformed_flag_that_is_not_reached() -> None:
+    """A kill switch or an earlier condition decides without the flag that is malformed."""
+    killed = flag("killed", killed=True, prerequisites=[{"n": "broken", "ts": ["on"]}])
+    early = depending("early", "broken")
+    early["conditions"].insert(0, listed("ada"))
+    ours = made(broken("broken"), killed, early)
+    assert said(ours, "killed").reason == OFF
+    assert said(ours, "early").value == "on"
+    assert said(ours, "early", key="bob").error == MALFORMED_FLAG
 
 
 @pytest.mark.parametrize(
@@ -177,8 +210,8 @@ def test_control_is_no_value(name: Any, error: str, label: str) -> None:
         ("ada", CONTEXT_INVALID),
     ],
 )
-def test_a_context_that_the_sdk_refuses(given: Any, word: str) -> None:
-    """A key that is missing or none is said once, for all flags."""
+def test_invalid_context(given: Any, word: str) -> None:
+    """A context without a valid key raises, before any flag is evaluated."""
     with pytest.raises(ContextError) as raised:
         made().context(given)
     assert raised.value.args[0] == word
@@ -187,8 +220,8 @@ def test_a_context_that_the_sdk_refuses(given: Any, word: str) -> None:
 
 @pytest.mark.parametrize("name", ["key", "targetingKey", "targeting_key"])
 @pytest.mark.parametrize("bucketing", ["bucketingKey", "bucketing_key"])
-def test_what_the_keys_may_be_called(name: str, bucketing: str) -> None:
-    """The keys go by the names of Split and of OpenFeature, and the mapping stays as it is."""
+def test_names_of_the_keys(name: str, bucketing: str) -> None:
+    """The keys have Split's or OpenFeature's names, are no attributes, and stay in the mapping."""
     on_attribute = matcher("WHITELIST", name, whitelistMatcherData={"whitelist": ["5"]})
     ours = made(
         flag(conditions=[listed("5")]),
@@ -202,37 +235,36 @@ def test_what_the_keys_may_be_called(name: str, bucketing: str) -> None:
     assert given == {name: 5, bucketing: "b", "plan": "pro"}
 
 
-def test_outcomes_are_made_once() -> None:
-    """The same response is the same object, and a flag is read once."""
+def test_results_are_shared() -> None:
+    """Equal results are the same object, and a flag is read once."""
     items = Items(flag(conditions=[rollout(on=50, off=50)]))
-    ours = engine(items, SETTINGS)
-    outcomes = {id(said(ours, key=f"user-{number}")) for number in range(100)}
-    assert len(outcomes) == 2
-    assert items.asked.count(("flags", "f")) <= 2
+    ours = engine(items, CONFIG)
+    found = {id(said(ours, key=f"user-{number}")) for number in range(100)}
+    assert len(found) == 2
+    assert items.asked.count(("flags", "f")) == 1
 
 
-def test_nothing_is_kept_of_unknown_names() -> None:
+def test_unknown_names_are_not_kept() -> None:
     """Names that a caller makes up do not fill the memory."""
     ours = made(flag())
     for number in range(100):
         assert said(ours, f"made-up-{number}").error == FLAG_NOT_FOUND
         assert said(ours, f" f{' ' * number}").value == "on"
-    assert list(ours._deciders) == ["f"]
-    assert list(ours.nodes) == [("flags", "f")]
+    assert list(ours._flags) == ["f"]
 
 
-def test_a_segment_that_cannot_be_read_now() -> None:
-    """It is an error of its own, also of flags that depend on it; then it is asked for again."""
+def test_unavailable_segment() -> None:
+    """It is an error of its own, also of dependent flags, until it can be read."""
     items = Items(
         flag(conditions=[rule(in_segment("s"), label="in s", on=100)]),
         depending("other", "f"),
         segments={"s": {"name": "s", "keys": ["ada"]}},
     )
     items.failing = NotLoadedError("not now")
-    ours = engine(items, SETTINGS)
+    ours = engine(items, CONFIG)
     for name in ("f", "other"):
-        outcome = said(ours, name)
-        assert (outcome.value, outcome.error) == (ABSENT, SEGMENT_UNAVAILABLE)
+        found = said(ours, name)
+        assert (found.value, found.error) == (ABSENT, SEGMENT_UNAVAILABLE)
     items.failing = None
     assert said(ours, "other").value == said(ours).value == "on"
     before = len(items.asked)
@@ -240,44 +272,44 @@ def test_a_segment_that_cannot_be_read_now() -> None:
     assert len(items.asked) == before
 
 
-def test_only_what_a_flag_leads_to_is_read() -> None:
-    """Evaluating one flag costs nothing for the others, nor for segments that are not reached."""
+def test_only_needed_items_are_read() -> None:
+    """Evaluating one flag reads no other, and no segment that is not reached."""
     items = Items(
         flag(conditions=[listed("ada"), rule(in_segment("s"), label="in s", on=100)]),
         depending("other", "f"),
         flag("third"),
     )
-    assert said(engine(items, SETTINGS)).value == "on"
+    assert said(engine(items, CONFIG)).value == "on"
     assert set(items.asked) == {("flags", "f")}
 
 
-@pytest.mark.parametrize("length", [1, 2, 500])
-def test_a_cycle_of_dependencies(length: int) -> None:
-    """Flags that lead back to themselves are errors at once, however many there are."""
+@pytest.mark.parametrize("length", [1, 2, 50])
+def test_dependency_cycle(length: int) -> None:
+    """Flags that depend on themselves are malformed."""
     flags = [depending(f"f{at}", f"f{(at + 1) % length}") for at in range(length)]
     ours = made(*flags, depending("into", "f0"))
     for name in ("f0", f"f{length - 1}", "into"):
-        outcome = said(ours, name)
-        assert (outcome.error, outcome.rule) == (MALFORMED_FLAG, "exception")
+        found = said(ours, name)
+        assert (found.error, found.rule) == (MALFORMED_FLAG, "exception")
 
 
-def test_a_cycle_that_is_not_entered() -> None:
-    """A flag whose cycle begins behind a condition that does not match has its treatment."""
+def test_dependency_cycle_that_is_not_entered() -> None:
+    """An earlier condition decides without it."""
     back = depending("f", "f")["conditions"][0]
     ours = made(flag(conditions=[listed("ada"), back]))
     assert said(ours).value == "on"
     assert said(ours, key="bob").error == MALFORMED_FLAG
 
 
-def test_a_chain_of_thousands() -> None:
-    """A chain that is deeper than Python's stack is an error and no RecursionError."""
+def test_chain_of_thousands() -> None:
+    """A chain that is deeper than Python's stack is an error in the result."""
     flags = [depending(f"f{at}", f"f{at + 1}") for at in range(3_000)]
-    outcome = said(made(*flags, flag("f3000")), "f0")
-    assert (outcome.value, outcome.error) == (ABSENT, MALFORMED_FLAG)
+    found = said(made(*flags, flag("f3000")), "f0")
+    assert (found.value, found.error) == (ABSENT, MALFORMED_FLAG)
 
 
-def test_rule_based_segments_that_exclude_each_other() -> None:
-    """A cycle of excluded segments is an error, as it is in the SDK."""
+def test_segments_that_exclude_each_other() -> None:
+    """A cycle of excluded segments is an error, as in the SDK."""
     one, other = new_rule_based("one"), new_rule_based("other")
     one["excluded"] = {"keys": [], "segments": [{"name": "other", "type": "rule-based"}]}
     other["excluded"] = {"keys": [], "segments": [{"name": "one", "type": "rule-based"}]}
@@ -287,7 +319,7 @@ def test_rule_based_segments_that_exclude_each_other() -> None:
 
 
 def unknowable(name: str, *matchers: dict[str, Any], **excluded: Any) -> dict[str, Any]:
-    """Return a rule-based segment with matchers that are no part of a condition of the SDK's."""
+    """Return a rule-based segment with a condition per matcher."""
     conditions = [{"matcherGroup": {"combiner": "AND", "matchers": [one]}} for one in matchers]
     return new_rule_based(name) | {"conditions": conditions, "excluded": excluded}
 
@@ -307,11 +339,11 @@ EVERYBODY, LARGE, NEW = matcher("ALL_KEYS"), matcher("IN_LARGE_SEGMENT"), matche
     ],
 )
 @pytest.mark.parametrize("negate", [False, True])
-def test_a_rule_based_segment_that_nobody_can_evaluate(
+def test_unsupported_rule_based_segment(
     segment: dict[str, Any],
     negate: bool,
 ) -> None:
-    """Everybody is in it for the SDK; here a flag that gets to it says so, also through another."""
+    """A flag that reaches it, also through another flag, is UNSUPPORTED."""
     within = in_segment("r", "IN_RULE_BASED_SEGMENT") | {"negate": negate}
     segments = {"r": segment, "other": unknowable("other", LARGE)}
     conditions = [listed("bob"), rule(within, label="within", on=100)]
@@ -320,12 +352,12 @@ def test_a_rule_based_segment_that_nobody_can_evaluate(
     )
     assert said(ours, key="bob").value == "on"
     for name in ("f", "depends"):
-        outcome = said(ours, name)
-        assert (outcome.value, outcome.error) == (ABSENT, UNSUPPORTED)
+        found = said(ours, name)
+        assert (found.value, found.error) == (ABSENT, UNSUPPORTED)
 
 
-def test_who_is_excluded_by_key_is_in_no_segment() -> None:
-    """Whatever its conditions would say, and nobody needs to know."""
+def test_excluded_key_of_an_unsupported_segment() -> None:
+    """An excluded key is not in the segment, whatever its conditions."""
     within = rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="within", on=100)
     segments = {"r": unknowable("r", NEW, keys=["ada"])}
     ours = made(flag(conditions=[within]), rule_based_segments=segments)
@@ -334,19 +366,14 @@ def test_who_is_excluded_by_key_is_in_no_segment() -> None:
 
 
 def test_half_a_character_as_key() -> None:
-    """A key that has no bytes is an error only where it is hashed, as in the SDK."""
-    ours = made(
-        flag("whole"),
-        flag("half", conditions=[rollout(on=50, off=50)]),
-        flag("all", conditions=[rollout(on=100, off=0)]),
-    )
+    """A key that has no bytes is an error only where it is hashed."""
+    ours = made(flag("whole"), flag("half", conditions=[rollout(on=50, off=50)]))
     assert said(ours, "whole", key="\ud800").value == "on"
-    for name in ("half", "all"):
-        assert said(ours, name, key="\ud800").error == CONTEXT_INVALID
+    assert said(ours, "half", key="\ud800").error == CONTEXT_INVALID
 
 
-def test_an_attribute_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """It stays in the engine; the log has where it was, and not what it said of a user."""
+def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets a result; the log has the traceback, and no value of the context."""
 
     class Trap:
         def __iter__(self) -> Any:
@@ -360,19 +387,19 @@ def test_an_attribute_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert "caught" not in caplog.text
 
 
-def test_many_threads_at_once() -> None:
-    """Threads that compile the same flags at the same time all get the same."""
+def test_threads_compiling_the_same_flags() -> None:
+    """All get the same result."""
     flags = [flag(f"f{at}", prerequisites=[{"n": f"f{at + 1}", "ts": ["on"]}]) for at in range(40)]
     for _ in range(20):
         ours = made(*flags, flag("f40"))
         context = ours.context({"key": "ada"})
         with ThreadPoolExecutor(8) as pool:
-            outcomes = list(pool.map(lambda at: ours.evaluate(f"f{at % 41}", context), range(200)))  # noqa: B023 - the pool ends with the round
-        assert {outcome.value for outcome in outcomes} == {"on"}
+            found = list(pool.map(lambda at: ours.evaluate(f"f{at % 41}", context), range(200)))  # noqa: B023 - the pool ends with the round
+        assert {found.value for found in found} == {"on"}
 
 
-def test_it_loads_little() -> None:
-    """The engine brings in no module of the standard library that the reader has not loaded."""
+def test_imports() -> None:
+    """The engine imports no module of the standard library that the reader does not import."""
     script = (
         "import sys, json, re, hashlib, flagstore; before = set(sys.modules);"
         "import flagstore.evaluation.split;"

@@ -14,7 +14,7 @@ ENGINES: tuple[str, ...] = ("appconfig", "launchdarkly", "split", "unleash")
 _WITH_RULES = {
     "appconfig": (".appconfig_rules",),
     "launchdarkly": (".launchdarkly_rules", ".semver", "datetime"),
-    "split": (".split_rule_based", ".split_semver"),
+    "split": (".semver",),
     "unleash": (".unleash_literals", ".unleash_addresses"),
 }
 """Modules that an engine imports only once a flag needs them."""

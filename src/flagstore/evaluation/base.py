@@ -117,7 +117,11 @@ class MalformedError(EvaluationError):
         self.field = field
 
 
-# The kinds of a field: one type, or several as isinstance() takes them.
+class UnsupportedError(EvaluationError):
+    """A flag or segment that uses what cannot be evaluated here, or in no server-side SDK."""
+
+    def __init__(self) -> None:
+        super().__init__(UNSUPPORTED)
 
 
 def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":

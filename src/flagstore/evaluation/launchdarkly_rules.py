@@ -13,9 +13,8 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import (
-    UNSUPPORTED,
-    EvaluationError,
     MalformedError,
+    UnsupportedError,
     all_of,
     optional,
     required,
@@ -366,7 +365,7 @@ def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
 def _unknown_keys(kind: str, context: Context, _path: Path) -> bool:
     # A big segment holds keys of one kind: without one, there is nothing to look up.
     if kind in context:
-        raise EvaluationError(UNSUPPORTED)
+        raise UnsupportedError
     return False
 
 

@@ -1,303 +1,439 @@
-"""Evaluates Split's flags as splitio_client 10.7.0 does, over a flag set that was read. Pure.
+"""Evaluates Split's flags as splitio_client 10.7.0 does. Pure.
 
-Its reference is the SDK in consumer mode, which reads definitions from a store as this does: what
-is damaged is found when a flag that needs it is evaluated. What the SDK calls ``control`` is no
-value here, and an error.
-
-A flag is compiled when it is first asked for, with all flags and rule-based segments that it can
-lead to: one that is damaged makes those unusable that lead to it, as in the SDK.
+A flag is compiled on first use into functions of a context, which choose among results made
+beforehand, in the SDK's order: killed, prerequisites, then the conditions, with the traffic
+allocation before the first of type ROLLOUT. A flag that the SDK answers with ``control`` has no
+value here but an error: ``MALFORMED_FLAG`` where a field is missing or is not what it must be,
+``UNSUPPORTED`` where a matcher is unknown.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation.base import (
     ABSENT,
     CONTEXT_INVALID,
     EXCEPTION,
+    FALLTHROUGH,
     FLAG_NOT_FOUND,
     MALFORMED_FLAG,
+    NOT_IN_ROLLOUT,
+    OFF,
+    PREREQUISITE_FAILED,
+    RULE_MATCH,
     SEGMENT_UNAVAILABLE,
+    TARGET_MATCH,
     UNSUPPORTED,
     Evaluation,
+    MalformedError,
+    UnsupportedError,
+    all_of,
     log_fault,
+    optional,
+    required,
 )
-from flagstore.evaluation.split_compiler import CONTROL, UNSUPPORTED_LABEL, compile_flag
-from flagstore.evaluation.split_context import DamagedError, context_of
-from flagstore.evaluation.split_matchers import UnsupportedError
+from flagstore.evaluation.murmur3 import mixed, murmur3_32
+from flagstore.evaluation.split_matchers import always, compile_condition, make_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from flagstore.evaluation.base import EngineConfig, Items
-    from flagstore.evaluation.split_compiler import Decide
-    from flagstore.evaluation.split_context import Context
-    from flagstore.evaluation.split_matchers import Match
+    from flagstore.evaluation.base import EngineConfig, Items, Json
+    from flagstore.evaluation.split_matchers import Context, Links, Match
 
-    Reference = tuple[str, Any]
+    Decide = Callable[[Context], Evaluation]
+    Choice = tuple[Evaluation | None, Decide]
+    """A result if it is always the same, and the function that finds it."""
+    Step = tuple[Match, Evaluation | None, Decide]
+    """A matcher, and the choice if it matches."""
 
-_FLAGS, _RULE_BASED, _SEGMENTS = "flags", "rule_based_segments", "segments"
-_NOT_FOUND_LABEL, _EXCEPTION_LABEL = "definition not found", "exception"
-
-_NO_NAME = Evaluation(error=FLAG_NOT_FOUND)
-_NOT_FOUND = Evaluation(error=FLAG_NOT_FOUND, rule=_NOT_FOUND_LABEL)
-_UNREADABLE = Evaluation(error=MALFORMED_FLAG, rule=_NOT_FOUND_LABEL)
-_DAMAGED = Evaluation(error=MALFORMED_FLAG, rule=_EXCEPTION_LABEL)
-_NO_SEGMENT = Evaluation(error=SEGMENT_UNAVAILABLE, rule=_EXCEPTION_LABEL)
-_UNSUPPORTED = Evaluation(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
-_BAD_CONTEXT = Evaluation(error=CONTEXT_INVALID, rule=_EXCEPTION_LABEL)
-_FAULT = Evaluation(error=EXCEPTION, rule=_EXCEPTION_LABEL)
+CONTROL: Final = "control"
+"""The SDK's treatment where it cannot evaluate; other flags can depend on it."""
+DEFAULT_RULE: Final = "default rule"
+UNSUPPORTED_LABEL: Final = "targeting rule type unsupported by sdk"
+"""Labels as in the SDK's impressions, like those below."""
+_MASK = 0xFFFFFFFF
+_NOT_FOUND = Evaluation(error=FLAG_NOT_FOUND, rule="definition not found")
+_ALL = 100
+"""Per cent."""
 
 
 class SplitEngine:
-    """Evaluates the flags of one flag set."""
+    """Evaluates the flags of one flag set; compiled flags and segments are kept."""
+
+    __slots__ = ("_flags", "_items", "_rule_based", "_segments")
+
+    context = staticmethod(make_context)
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._deciders = _Deciders(self)
-        self._unreadable: set[str] = set()
-        self.nodes: dict[Reference, Any] = {}
-        """What was compiled, a :class:`_Flag` or a :class:`RuleBased`; None for what the SDK
-        takes as not being there."""
-        self.segments: dict[Any, frozenset[str]] = {}
-        """The keys of each segment that was needed."""
-
-    def context(self, given: Mapping[str, Any]) -> Context:
-        """Take the keys and the attributes out of what a caller gives.
-
-        Raises:
-            ContextError: there is no key, or none that the SDK takes.
-        """
-        return context_of(given)
+        self._flags: dict[str, Decide] = {}
+        self._rule_based: dict[str, RuleBased] = {}
+        self._segments: dict[str, frozenset[str]] = {}
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
-        """Evaluate one flag; its name is trimmed, as in the SDK."""
+        """Evaluate one flag, whose name is trimmed. Never raises: errors are results."""
         try:
-            return self._deciders[key](context)
-        except Exception as error:  # noqa: BLE001 - nothing may escape
+            flag = self._flags.get(key) or self._flag(key.strip())
+            return _NOT_FOUND if flag is None else flag(context)
+        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
             return _failed(key, error)
 
-    def prepare(self, name: str) -> Decide | None:
-        """Compile a flag and all that it can lead to; returns what responds for it.
-
-        None for a name that no flag has: nothing is kept of what a caller makes up.
-        """
-        if (_FLAGS, name) not in self.nodes and self._items.item(_FLAGS, name) is None:
-            return None
-        try:
-            seen = self._closure((_FLAGS, name))
-        except (DamagedError, TypeError):
-            # A TypeError: a list or an object where the name of a flag or a segment should be.
-            return lambda _context: _DAMAGED
-        root = seen.get((_FLAGS, name))
-        if root is None:
-            outcome = _UNREADABLE if name in self._unreadable else _NOT_FOUND
-            return lambda _context: outcome
-        if root.needs:
-            _guard_cycles(seen)
-        return root.checked if root.bad_label else root.decide  # type: ignore[no-any-return] # Any
-
-    def check(self, section: str, name: str) -> bool:
-        """Return whether a flag or a rule-based segment can be read; a segment always can.
+    def check(self, section: str, name: str) -> None:
+        """Compile a flag or segment.
 
         Raises:
-            DamagedError, TypeError: it, or what it leads to, cannot be used.
+            MalformedError: it cannot be used.
         """
-        if section == _SEGMENTS:
-            return True
-        return self._closure((section, name)).get((section, name)) is not None
+        raw = self._items.item(section, name)
+        if section == "flags":
+            compile_flag(raw, self)
+        elif section == "rule_based_segments":
+            RuleBased(raw, self)
 
-    def segment(self, name: object) -> frozenset[str]:
-        """Return the keys of a segment; none if it is not there.
+    def treatment(self, flag: str) -> Callable[[Context], str]:
+        """Return a function that gives another flag's treatment; ``control`` if it has none."""
 
-        Raises:
-            NotLoadedError: it cannot be read now; the next time it is asked for again.
-        """
-        found = self._items.item(_SEGMENTS, name) if isinstance(name, str) else None
-        keys = self.segments[name] = frozenset(() if found is None else found["keys"])
-        return keys
-
-    def _closure(self, root: Reference) -> dict[Reference, Any]:
-        seen: dict[Reference, Any] = {}
-        pending = [root]
-        while pending:
-            reference = pending.pop()
-            if reference in seen or reference[0] == _SEGMENTS:
-                continue
-            node = self._node(reference)
-            if node is not None:
-                seen[reference] = node
-                pending += node.needs
-        return seen
-
-    def _node(self, reference: Reference) -> Any:  # noqa: ANN401 - of either kind, or None
-        if reference in self.nodes:
-            return self.nodes[reference]
-        section, name = reference
-        node = None
-        raw = self._items.item(section, name) if isinstance(name, str) else None
-        if raw is not None:
-            try:
-                node = self._compiled(section, name, raw)
-            except NotLoadedError:
-                raise
-            except (TypeError, ValueError):
-                # These two the SDK takes for a definition that is not there, when it reads one.
-                self._unreadable.add(name)
-            except Exception as error:
-                raise DamagedError(f"{name} cannot be read") from error
-        self.nodes[reference] = node
-        return node
-
-    def _compiled(self, section: str, name: str, raw: Any) -> Any:  # noqa: ANN401 - of either kind
-        links = _Links(self)
-        if section == _FLAGS:
-            return _Flag(name, raw, links)
-        from flagstore.evaluation.split_rule_based import RuleBased  # noqa: PLC0415 - seldom needed
-
-        return RuleBased(name, raw, links)
-
-
-class _Deciders(dict[str, "Decide"]):
-    """What responds for each flag that was asked for."""
-
-    def __init__(self, engine: SplitEngine) -> None:
-        super().__init__()
-        self._engine = engine
-
-    def __missing__(self, key: str) -> Decide:
-        name = key.strip() if isinstance(key, str) else ""
-        if not name:
-            return lambda _context: _NO_NAME
-        if name != key:
-            return self[name]
-        response = self._engine.prepare(name)
-        if response is None:
-            return lambda _context: _NOT_FOUND
-        self[name] = response
-        return response
-
-
-class _Links:
-    """What one flag or rule-based segment looks up, and the names of it."""
-
-    def __init__(self, engine: SplitEngine) -> None:
-        self._engine = engine
-        self.needs: list[Reference] = []
-
-    def treatment(self, flag: Any) -> Callable[[Context], Any]:  # noqa: ANN401 - a text, mostly
-        """Return what evaluates another flag."""
-        reference, nodes = (_FLAGS, flag), self._engine.nodes
-        self.needs.append(reference)
-
-        def treatment(context: Context) -> Any:  # noqa: ANN401 - a text, mostly
-            node = nodes[reference]
-            if node is None:
+        def treatment(context: Context) -> str:
+            decide = self._flags.get(flag) or self._flag(flag)
+            if decide is None:
                 return CONTROL
-            value = node.decide(context).value
+            value = decide(context.entering("flag", flag)).value
             return CONTROL if value is ABSENT else value
 
         return treatment
 
-    def segment(self, name: Any) -> Match:  # noqa: ANN401 - a text, mostly
-        """Return what says whether a context's key is in a segment."""
-        segments, read = self._engine.segments, self._engine.segment
-        self.needs.append((_SEGMENTS, name))
+    def segment(self, name: str) -> Match:
+        """Return a matcher of the keys in a segment; none if it is not there."""
+        segments = self._segments
 
         def within(context: Context) -> bool:
             keys = segments.get(name)
-            return context.key in (read(name) if keys is None else keys)
+            if keys is None:
+                found = self._items.item("segments", name)
+                keys = segments[name] = frozenset(() if found is None else found["keys"])
+            return context.key in keys
 
         return within
 
-    def rule_based(self, name: Any) -> Match:  # noqa: ANN401 - a text, mostly
-        """Return what says whether a context is in a rule-based segment."""
-        find = self.find(name)
+    def rule_based(self, name: str) -> Match:
+        """Return a matcher of the contexts in a rule-based segment."""
+        return lambda context: self.find(name).contains(context.entering("segment", name))
 
-        def within(context: Context) -> bool:
-            node = find()
-            if context.key in node.keys or node.shuts_out(context):
-                return False
-            return node.matches(context)  # type: ignore[no-any-return] # Any
+    def find(self, name: str) -> RuleBased:
+        """Return a rule-based segment.
 
-        return within
+        Raises:
+            MalformedError: there is none.
+        """
+        found = self._rule_based.get(name)
+        if found is None:
+            raw = self._items.item("rule_based_segments", name)
+            found = self._rule_based[name] = RuleBased(raw, self)
+        return found
 
-    def find(self, name: Any) -> Callable[[], Any]:  # noqa: ANN401 - a text, mostly
-        """Return what returns a rule-based segment; it fails if that is not there."""
-        reference, nodes = (_RULE_BASED, name), self._engine.nodes
-        self.needs.append(reference)
-
-        def find() -> Any:  # noqa: ANN401 - a RuleBased
-            node = nodes[reference]
-            if node is None:
-                raise DamagedError(f"there is no rule-based segment {name}")
-            return node
-
-        return find
-
-    def forget(self) -> None:
-        """Take back what was asked for: it will not be needed."""
-        self.needs.clear()
-
-
-class _Flag:
-    """A flag that was compiled."""
-
-    def __init__(self, name: str, raw: Any, links: _Links) -> None:  # noqa: ANN401 - provider JSON
-        self._name = name
-        self._plain, self.bad_label = compile_flag(raw, links)
-        self.needs = links.needs
-        self.decide = self._plain
-
-    def guard(self) -> None:
-        """Notice when the flag comes back to itself; twice is as good as once."""
-        plain, token = self._plain, (_FLAGS, self._name)
-        self.decide = lambda context: plain(context.within(token))
-
-    def checked(self, context: Context) -> Evaluation:
-        """Fail on a label that is no text, as the SDK does where it reports an evaluation."""
-        outcome = self.decide(context)
-        if not isinstance(outcome.rule, str):
-            raise DamagedError("the label is no text")
-        return outcome
+    def _flag(self, name: str) -> Decide | None:
+        """Return a flag, compiled if it was not yet; None if there is none."""
+        flag = self._flags.get(name)
+        if flag is None:
+            raw = self._items.item("flags", name)
+            if raw is None:
+                return None
+            try:
+                flag = compile_flag(raw, self)
+            except MalformedError:
+                flag = _malformed
+            self._flags[name] = flag
+        return flag
 
 
-def _guard_cycles(nodes: dict[Reference, Any]) -> None:
-    """Guard what leads back to itself, or to what does: the SDK would go round in it."""
-    left = {
-        reference: [need for need in node.needs if need in nodes]
-        for reference, node in nodes.items()
-    }
-    before = 0
-    while len(left) != before:
-        before = len(left)
-        # What was found last leads nowhere most often.
-        for reference in reversed(list(left)):
-            if not any(need in left for need in left[reference]):
-                del left[reference]
-    for reference in left:
-        nodes[reference].guard()
+def engine(items: Items, config: EngineConfig) -> SplitEngine:  # noqa: ARG001 - as other engines
+    """Return an engine over a flag set: ``flags``, ``segments``, ``rule_based_segments``."""
+    return SplitEngine(items)
+
+
+def _malformed(_context: Context) -> Evaluation:
+    raise MalformedError
 
 
 def _failed(key: object, error: Exception) -> Evaluation:
+    """Return the result of an evaluation that raised."""
     if not isinstance(key, str):
-        return _NO_NAME
-    if isinstance(error, NotLoadedError):
-        return _NO_SEGMENT
+        return _NOT_FOUND
     if isinstance(error, UnsupportedError):
-        return _UNSUPPORTED
-    # A TypeError: it compares with null, say. A RecursionError: a chain of thousands.
-    if isinstance(error, (DamagedError, TypeError, RecursionError)):
-        return _DAMAGED
-    # Half a character to hash, or an attribute that contains itself.
-    if isinstance(error, ValueError):
-        return _BAD_CONTEXT
-    log_fault(key, error)
-    return _FAULT
+        return Evaluation(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
+    if isinstance(error, NotLoadedError):
+        word = SEGMENT_UNAVAILABLE
+    elif isinstance(error, (MalformedError, RecursionError)):
+        word = MALFORMED_FLAG  # a RecursionError: a chain of thousands of flags
+    elif isinstance(error, ValueError):
+        word = CONTEXT_INVALID  # half a character to hash, or an attribute that contains itself
+    else:
+        log_fault(key, error)
+        word = EXCEPTION
+    return Evaluation(error=word, rule="exception")
 
 
-def engine(items: Items, settings: EngineConfig) -> SplitEngine:  # noqa: ARG001 - as other engines
-    """Return the engine of a flag set."""
-    return SplitEngine(items)
+# -- flags ----------------------------------------------------------------------------------------
+
+
+def compile_flag(raw: Json, links: Links) -> Decide:
+    """Compile a flag.
+
+    Raises:
+        MalformedError: a field is missing or is not what it must be.
+    """
+    if not isinstance(raw, dict) or not raw.keys() >= {"name", "status", "trafficTypeName"}:
+        raise MalformedError
+    results = _Results(raw)
+    optional(raw, "sets", list)
+    prerequisites = [
+        (links.treatment(required(each, "n", str)), all_of(required(each, "ts", list), str))
+        for each in all_of(optional(raw, "prerequisites", list), dict)
+    ]
+    decide = _walk(*_steps(results, raw, links))
+    if required(raw, "killed", bool):
+        return _constant(results.default(OFF, "killed"))
+    if prerequisites:
+        unmet = results.default(PREREQUISITE_FAILED, "prerequisites not met")
+        return _after_prerequisites(prerequisites, unmet, decide)
+    return decide
+
+
+class _Results:
+    """Makes the results of one flag while it is compiled."""
+
+    __slots__ = ("_configurations", "_treatment", "hashing", "version")
+
+    def __init__(self, raw: Json) -> None:
+        self._treatment = required(raw, "defaultTreatment", str)
+        self._configurations = optional(raw, "configurations", dict) or {}
+        self.version = required(raw, "changeNumber", int)
+        self.hashing = hashing(required(raw, "seed", int), optional(raw, "algo", int))
+
+    def default(self, reason: str, label: str) -> Evaluation:
+        """Return the result with the default treatment."""
+        return self.of(self._treatment, reason, label)
+
+    def of(self, treatment: str, reason: str, label: str, index: int | None = None) -> Evaluation:
+        """Return the result with a treatment."""
+        if treatment == CONTROL:
+            raise MalformedError  # reserved
+        config = self._configurations.get(treatment)
+        return Evaluation(treatment, treatment, reason, "", label, index, config, self.version)
+
+    def choice(self, condition: Json, reason: str, label: str, index: int) -> Choice:
+        """Compile the partitions of a condition: the result of each bucket."""
+        table: list[Evaluation] = []
+        covered = 0
+        for part in all_of(required(condition, "partitions", list), dict):
+            size = required(part, "size", (int, float))
+            covered += size
+            if not 0 <= size <= covered <= _ALL:
+                raise MalformedError("size")
+            found = self.of(required(part, "treatment", str), reason, label, index)
+            table += [found] * (int(covered) - len(table))
+        if covered != _ALL:
+            raise MalformedError("partitions")
+        only = table[0]
+        if all(found is only for found in table):
+            return only, _constant(only)
+        table.insert(0, only)  # buckets count from 1
+        seed, bucket = self.hashing
+        return None, lambda context: table[context.buckets.get(seed) or bucket(context, seed)]
+
+
+def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choice]:
+    """Compile the conditions: return what to try in turn, and the choice if nothing matches."""
+    conditions = all_of(required(raw, "conditions", list), dict)
+    try:
+        compiled = [compile_condition(condition, links) for condition in conditions]
+    except UnsupportedError:
+        # As in the SDK, an unknown matcher takes the place of all conditions.
+        compiled = [(always, True)]
+        unsupported = Evaluation(
+            error=UNSUPPORTED, rule=UNSUPPORTED_LABEL, rule_index=0, version=results.version
+        )
+        steps: list[Step] = [(always, unsupported, _constant(unsupported))]
+    else:
+        steps = [
+            _step(results, condition, match, rollout=rollout, index=index)
+            for index, (condition, (match, rollout)) in enumerate(
+                zip(conditions, compiled, strict=True)
+            )
+        ]
+    allocation = optional(raw, "trafficAllocation", (int, float))
+    first = next((at for at, (_, rollout) in enumerate(compiled) if rollout), None)
+    if allocation is not None and allocation != _ALL and first is not None:
+        steps.insert(first, _gate(results, raw, allocation))
+    for at, (match, found, by_bucket) in enumerate(steps):
+        if match is always:
+            return steps[:at], (found, by_bucket)
+    nothing = results.default(FALLTHROUGH, DEFAULT_RULE)
+    return steps, (nothing, _constant(nothing))
+
+
+def _step(results: _Results, condition: Json, match: Match, *, rollout: bool, index: int) -> Step:
+    label = optional(condition, "label", str) or ""
+    reason = RULE_MATCH if rollout else TARGET_MATCH
+    if match is always and label == DEFAULT_RULE:
+        reason = FALLTHROUGH
+    return (match, *results.choice(condition, reason, label, index))
+
+
+def _gate(results: _Results, raw: Json, allocation: float) -> Step:
+    """Compile the traffic allocation: a step for the contexts outside it."""
+    if not 0 <= allocation <= _ALL:
+        raise MalformedError("trafficAllocation")
+    seed, bucket = hashing(required(raw, "trafficAllocationSeed", int), optional(raw, "algo", int))
+    outside = results.default(NOT_IN_ROLLOUT, "not in split")
+    return (
+        lambda context: (context.buckets.get(seed) or bucket(context, seed)) > allocation,
+        outside,
+        _constant(outside),
+    )
+
+
+def _constant(evaluation: Evaluation) -> Decide:
+    return lambda _context: evaluation
+
+
+def _walk(steps: list[Step], otherwise: Choice) -> Decide:
+    """Return a function that tries the steps up to the first that matches."""
+    last, by_default = otherwise
+    if not steps:
+        return by_default
+    if len(steps) == 1:
+        match, found, by_bucket = steps[0]
+
+        def one(context: Context) -> Evaluation:
+            if match(context):
+                return by_bucket(context) if found is None else found
+            return by_default(context) if last is None else last
+
+        return one
+
+    def walk(context: Context) -> Evaluation:
+        for match, found, by_bucket in steps:
+            if match(context):
+                return by_bucket(context) if found is None else found
+        return by_default(context) if last is None else last
+
+    return walk
+
+
+def _after_prerequisites(
+    prerequisites: list[tuple[Callable[[Context], str], list[str]]],
+    unmet: Evaluation,
+    decide: Decide,
+) -> Decide:
+    def after_prerequisites(context: Context) -> Evaluation:
+        for treatment, wanted in prerequisites:
+            if treatment(context) not in wanted:
+                return unmet
+        return decide(context)
+
+    return after_prerequisites
+
+
+# -- buckets --------------------------------------------------------------------------------------
+
+
+def hashing(seed: int, algorithm: int | None) -> tuple[int, Callable[[Context, int], int]]:
+    """Return a seed and a function for ``context.buckets.get(seed) or bucket(context, seed)``.
+
+    That is the context's bucket, from 1 to 100. As in the SDK, except for the legacy hash of keys
+    beyond the basic multilingual plane: over UTF-16 code units, as in Split's published files.
+    """
+    if algorithm == 2:  # noqa: PLR2004 - any other is the legacy one
+        return seed & _MASK, _murmur_bucket
+    return -1 - (seed & _MASK), _legacy_bucket
+
+
+def _murmur_bucket(context: Context, seed: int) -> int:
+    prepared = context.mixed
+    if prepared is None:
+        prepared = context.mixed = mixed(context.bucketing_key.encode())
+    found = context.buckets[seed] = murmur3_32(prepared, seed) % 100 + 1
+    return found
+
+
+def _legacy_bucket(context: Context, seed: int) -> int:
+    """Return the bucket by the older hash; the seed counts down from -1."""
+    value = context.legacy_hash
+    if value < 0:
+        value = 0
+        units = context.bucketing_key.encode("utf-16-le", "surrogatepass")
+        for low, high in zip(units[::2], units[1::2], strict=True):
+            value = 31 * value + (high << 8 | low) & _MASK
+        context.legacy_hash = value
+    value ^= -1 - seed
+    magnitude = 0x1_0000_0000 - value if value >> 31 else value
+    found = context.buckets[seed] = magnitude % 100 + 1
+    return found
+
+
+# -- rule-based segments --------------------------------------------------------------------------
+
+
+class RuleBased:
+    """A rule-based segment, compiled.
+
+    As ``RuleBasedSegmentMatcher`` in the SDK, except where that cannot know: with an unknown
+    matcher it takes every context to be in the segment, and it ignores an excluded large segment.
+    Here, both are ``UNSUPPORTED``.
+    """
+
+    __slots__ = ("_excluded", "_find", "_matches", "keys")
+
+    def __init__(self, raw: Json, engine: SplitEngine) -> None:
+        needed = {"name", "trafficTypeName", "changeNumber", "status"}
+        if not isinstance(raw, dict) or not raw.keys() >= needed:
+            raise MalformedError
+        conditions = all_of(required(raw, "conditions", list), dict)
+        try:
+            self._matches = [compile_condition(condition, engine)[0] for condition in conditions]
+        except UnsupportedError:
+            self._matches = [_unsupported]
+        excluded = optional(raw, "excluded", dict) or {}
+        self.keys = frozenset(all_of(optional(excluded, "keys", list), str))
+        self._find = engine.find
+        self._excluded: list[tuple[str, Match | None]] = []
+        for segment in all_of(optional(excluded, "segments", list), dict):
+            name, kind = required(segment, "name", str), required(segment, "type", str)
+            within = engine.segment(name) if kind == "standard" else _unsupported
+            self._excluded.append((name, None if kind == "rule-based" else within))
+
+    def contains(self, context: Context) -> bool:
+        """Return whether a context is in the segment."""
+        if context.key in self.keys or self.excludes(context):
+            return False
+        return self.matches(context)
+
+    def matches(self, context: Context) -> bool:
+        """Return whether a condition matches."""
+        for match in self._matches:  # noqa: SIM110 - any() with a generator takes twice as long
+            if match(context):
+                return True
+        return False
+
+    def excludes(self, context: Context) -> bool:
+        """Return whether the context is in an excluded segment."""
+        for name, within in self._excluded:
+            if within is not None:
+                if within(context):
+                    return True
+                continue
+            other, inner = self._find(name), context.entering("segment", name)
+            # As in the SDK: a key that the excluded segment excludes ends the search.
+            if context.key in other.keys:
+                return False
+            if other.excludes(inner) or other.matches(inner):
+                return True
+        return False
+
+
+def _unsupported(_context: Context) -> bool:
+    raise UnsupportedError

@@ -1,74 +1,204 @@
-"""Split's matchers, each compiled into a function of a context. Pure.
+"""The contexts and matchers of Split's flags, as in splitio_client 10.7.0. Pure.
 
-They match as those of splitio_client 10.7.0 do. A matcher looks at an attribute, or at the key
-where it selects none; one that is missing or None does not match, and is negated like the others.
-A matcher of damaged JSON raises what Python raises for it, mostly KeyError or TypeError, while it
-is compiled or, as in the SDK, only while it is evaluated.
+A matcher is compiled into a function of a context. It looks at an attribute, or at the key where it
+selects none; one that is missing or None does not match, and is negated like the others.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from operator import eq, ge, le
 from typing import TYPE_CHECKING, Any
 
+from flagstore.evaluation.base import (
+    CONTEXT_INVALID,
+    KEY_MISSING,
+    ContextError,
+    MalformedError,
+    UnsupportedError,
+    all_of,
+    optional,
+    required,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
-    from flagstore.evaluation.split_context import Context
+    from flagstore.evaluation.base import Json
+    from flagstore.evaluation.semver import LooseVersion
 
-    Match = Callable[[Context], Any]
+    Match = Callable[["Context"], Any]
+    """Whether a context matches, as what Python takes for true or false."""
 
     class Links(Protocol):
-        """What matchers of one flag look up elsewhere in the flag set."""
+        """Finds the other flags and segments that a matcher refers to."""
 
-        def treatment(self, flag: str) -> Callable[[Context], Any]:
-            """Return what gives another flag's treatment; ``control`` where there is none."""
+        def treatment(self, flag: str) -> Callable[[Context], str]:
+            """Return a function that gives another flag's treatment; ``control`` if it has none."""
 
         def segment(self, name: str) -> Match:
-            """Return what says whether a context's key is in a segment."""
+            """Return a matcher of the keys in a segment."""
 
         def rule_based(self, name: str) -> Match:
-            """Return what says whether a context is in a rule-based segment."""
-
-        def forget(self) -> None:
-            """Take back what was asked for: it will not be needed."""
+            """Return a matcher of the contexts in a rule-based segment."""
 
 
-class UnsupportedError(Exception):
-    """A matcher that no server-side SDK knows, such as that of large segments."""
+MAX_KEY = 250
+"""Characters that a key may have."""
+_MINUTE, _DAY = 60, 86_400
+
+# -- contexts -------------------------------------------------------------------------------------
+
+
+class Context:
+    """A key with its attributes, and its hashes so far."""
+
+    __slots__ = ("bucketing_key", "buckets", "key", "legacy_hash", "mixed", "path", "values")
+
+    def __init__(self, key: str, bucketing_key: str, values: dict[Any, Any]) -> None:
+        self.key = key
+        """The matching key."""
+        self.bucketing_key = bucketing_key
+        """The key that is hashed; the matching key where none was given."""
+        values[None] = key
+        self.values = values
+        """The attributes by name; under None the key, for matchers that select no attribute."""
+        self.buckets: dict[int, int] = {}
+        """By seed; those of the legacy hash by a number below zero."""
+        self.mixed: tuple[tuple[int, ...], int, int] | None = None
+        self.legacy_hash = -1
+        """The bucketing key's, before a seed is mixed in; -1 where it was not needed yet."""
+        self.path: frozenset[tuple[str, str]] = frozenset()
+        """The flags and rule-based segments that led to the one being evaluated."""
+
+    def entering(self, kind: str, name: str) -> Context:
+        """Return the context for evaluating a flag or rule-based segment that another needs.
+
+        Raises:
+            MalformedError: it is being evaluated already, and so would be forever.
+        """
+        if (kind, name) in self.path:
+            raise MalformedError
+        inner = Context(self.key, self.bucketing_key, self.values)
+        inner.buckets = self.buckets
+        inner.path = self.path | {(kind, name)}
+        return inner
+
+
+def make_context(given: Mapping[str, Any]) -> Context:
+    """Take the keys out of a caller's context, which is not changed; the rest are attributes.
+
+    The matching key is ``key``, ``targetingKey`` or ``targeting_key``, the first that is not None;
+    the bucketing key ``bucketingKey`` or ``bucketing_key``. None of these is an attribute.
+
+    Raises:
+        ContextError: there is no key, or none that the SDK takes.
+    """
+    try:
+        values: dict[Any, Any] = dict(given)
+    except (TypeError, ValueError) as error:
+        raise ContextError(CONTEXT_INVALID, "a context must be a mapping") from error
+    take = values.pop
+    key, second, third = take("key", None), take("targetingKey", None), take("targeting_key", None)
+    bucketing, other = take("bucketingKey", None), take("bucketing_key", None)
+    if key is None:
+        key = third if second is None else second
+        if key is None:
+            raise ContextError(KEY_MISSING, "the context has no key")
+    key = _checked(key, "key")
+    if bucketing is None:
+        bucketing = other
+    return Context(key, key if bucketing is None else _checked(bucketing, "bucketingKey"), values)
+
+
+def _checked(key: object, name: str) -> str:
+    text = key if isinstance(key, str) else _as_key(key)
+    if text is None:
+        raise ContextError(CONTEXT_INVALID, f"the {name} must be a string or a finite number")
+    if not text or text.isspace():
+        raise ContextError(KEY_MISSING, f"the {name} is empty")
+    if len(text) > MAX_KEY:
+        raise ContextError(CONTEXT_INVALID, f"the {name} is longer than {MAX_KEY} characters")
+    return text
+
+
+def _as_key(value: object) -> str | None:
+    import math  # noqa: PLC0415 - keys are strings nearly always
+    from numbers import Number  # noqa: PLC0415
+
+    if isinstance(value, bool) or not isinstance(value, Number):
+        return None
+    try:
+        finite = math.isfinite(value)  # type: ignore[arg-type] # a number without an order fails
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return str(value) if finite else None
+
+
+# -- conditions -----------------------------------------------------------------------------------
 
 
 def always(_context: Context) -> bool:
-    """Match everybody."""
+    """Match every context."""
     return True
 
 
-def compile_matcher(raw: Any, links: Links) -> Match:  # noqa: ANN401 - provider JSON
-    """Compile one matcher of a condition.
+def compile_condition(raw: Json, links: Links) -> tuple[Match, bool]:
+    """Compile a condition of a flag or a rule-based segment.
+
+    Returns:
+        The matcher, and whether the traffic allocation applies: the type is ``ROLLOUT``.
 
     Raises:
-        UnsupportedError: its type is unknown.
-        Exception: it is damaged.
+        UnsupportedError: the type of a matcher is unknown.
+        MalformedError: a field is missing or is not what it must be.
     """
-    build = _BUILDERS.get(raw["matcherType"])
+    group = required(raw, "matcherGroup", dict)
+    matchers = all_of(required(group, "matchers", list), dict)
+    compiled = [_compile_matcher(matcher, links) for matcher in matchers]
+    kind = raw.get("conditionType", "WHITELIST")
+    if group.get("combiner") != "AND" or kind not in ("WHITELIST", "ROLLOUT"):
+        raise MalformedError
+    return _all([match for match in compiled if match is not always]), kind == "ROLLOUT"
+
+
+def _all(matches: list[Match]) -> Match:
+    if not matches:
+        return always
+    if len(matches) == 1:
+        return matches[0]
+    if len(matches) == 2:  # noqa: PLR2004 - the usual number, without a loop
+        one, other = matches
+        return lambda context: one(context) and other(context)
+
+    def match_all(context: Context) -> bool:
+        for match in matches:  # noqa: SIM110 - all() with a generator takes twice as long
+            if not match(context):
+                return False
+        return True
+
+    return match_all
+
+
+def _compile_matcher(raw: Json, links: Links) -> Match:
+    kind = raw.get("matcherType")
+    build = _BUILDERS.get(kind) if isinstance(kind, str) else None
     if build is None:
-        raise UnsupportedError(raw["matcherType"])
-    negate = raw["negate"]
-    selector = raw.get("keySelector")
-    # An empty text is the name of an attribute here; it is the key in the JavaScript SDK.
-    name = selector["attribute"] if selector is not None and "attribute" in selector else None
-    match = build(raw, name, links)
-    if negate is False:
-        return match
-    if negate is True:
-        return lambda context: not match(context)
-    return lambda context: negate ^ match(context)
+        raise UnsupportedError
+    negate = required(raw, "negate", bool)
+    selector = optional(raw, "keySelector", dict)
+    # An empty string is the name of an attribute here; it is the key in the JavaScript SDK.
+    match = build(raw, optional(selector, "attribute", str) if selector else None, links)
+    return (lambda context: not match(context)) if negate else match
 
 
-def as_text(value: object) -> str | None:
-    """Return what the matchers of text look at: JSON of what is no text, None if there is none."""
+# -- matchers -------------------------------------------------------------------------------------
+
+
+def _as_text(value: object) -> str | None:
+    """Return what the matchers of text look at: a string, or the JSON of another value."""
     if value is None or isinstance(value, str):
         return value
     try:
@@ -77,8 +207,8 @@ def as_text(value: object) -> str | None:
         return None
 
 
-def as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of numpy
-    """Return what the matchers of numbers look at: no float and no bool; None if there is none."""
+def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of numpy
+    """Return what the matchers of numbers look at: not a float, not a bool."""
     if isinstance(value, str):
         try:
             return int(value)
@@ -91,111 +221,96 @@ def as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of num
     return value if isinstance(value, Integral) else None
 
 
-def as_bool(value: object) -> bool | None:
-    """Return what EQUAL_TO_BOOLEAN looks at: JSON's words in any case, as text; else None."""
+def _as_bool(value: object) -> bool | None:
+    """Return what EQUAL_TO_BOOLEAN looks at: a bool, or JSON's words for one in any case."""
     if isinstance(value, str):
         word = value.lower().strip(" \t\r\n")
         return word == "true" if word in {"true", "false"} else None
     return value if isinstance(value, bool) else None
 
 
-def _all_keys(_raw: Any, _name: str | None, _links: Links) -> Match:  # noqa: ANN401
+def _all_keys(_raw: Json, _name: str | None, _links: Links) -> Match:
     return always
 
 
-def _in_segment(raw: Any, name: str | None, links: Links) -> Match:  # noqa: ANN401
-    within = links.segment(raw["userDefinedSegmentMatcherData"]["segmentName"])
+def _in_segment(raw: Json, name: str | None, links: Links) -> Match:
+    data = required(raw, "userDefinedSegmentMatcherData", dict)
+    within = links.segment(required(data, "segmentName", str))
     if name is None:
         return within
     # The attribute must be there, but it is the key that must be in the segment.
     return lambda context: context.values.get(name) is not None and within(context)
 
 
-def _in_rule_based(raw: Any, _name: str | None, links: Links) -> Match:  # noqa: ANN401
-    segment = raw["userDefinedSegmentMatcherData"]["segmentName"]
-    return (lambda _context: False) if segment is None else links.rule_based(segment)
+def _in_rule_based(raw: Json, _name: str | None, links: Links) -> Match:
+    data = required(raw, "userDefinedSegmentMatcherData", dict)
+    return links.rule_based(required(data, "segmentName", str))
 
 
-def _in_treatment(raw: Any, _name: str | None, links: Links) -> Match:  # noqa: ANN401
-    data = raw["dependencyMatcherData"]
-    treatment = links.treatment(data["split"])
-    wanted = data["treatments"]
+def _in_treatment(raw: Json, _name: str | None, links: Links) -> Match:
+    data = required(raw, "dependencyMatcherData", dict)
+    treatment = links.treatment(required(data, "split", str))
+    wanted = frozenset(all_of(required(data, "treatments", list), str))
     return lambda context: treatment(context) in wanted
 
 
-def _boolean(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    wanted = raw["booleanMatcherData"]
-
-    def match(context: Context) -> bool:
-        value = as_bool(context.values.get(name))
-        return value is not None and value == wanted
-
-    return match
+def _boolean(raw: Json, name: str | None, _links: Links) -> Match:
+    wanted = required(raw, "booleanMatcherData", bool)
+    return lambda context: _as_bool(context.values.get(name)) is wanted
 
 
-def _words(raw: Any) -> frozenset[Any]:  # noqa: ANN401
-    return frozenset(raw["whitelistMatcherData"]["whitelist"])
+def _words(raw: Json) -> frozenset[str]:
+    data = required(raw, "whitelistMatcherData", dict)
+    return frozenset(all_of(required(data, "whitelist", list), str))
 
 
-def _listed(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
+def _listed(raw: Json, name: str | None, _links: Links) -> Match:
     words = _words(raw)
 
     def match(context: Context) -> bool:
         value = context.values.get(name)
-        if value.__class__ is not str and (value := as_text(value)) is None:
-            return False
+        if value.__class__ is not str:
+            value = _as_text(value)
         return value in words
 
     return match
 
 
-def _starts(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    words = tuple(_words(raw))
+def _textual(test: Callable[[str, tuple[str, ...]], bool]) -> Any:  # noqa: ANN401 - a builder
+    def build(raw: Json, name: str | None, _links: Links) -> Match:
+        words = tuple(_words(raw))
+
+        def match(context: Context) -> bool:
+            value = _as_text(context.values.get(name))
+            return value is not None and test(value, words)
+
+        return match
+
+    return build
+
+
+def _contains(value: str, words: tuple[str, ...]) -> bool:
+    for word in words:  # noqa: SIM110 - any() with a generator takes twice as long
+        if word in value:
+            return True
+    return False
+
+
+def _regex(raw: Json, name: str | None, _links: Links) -> Match:
+    try:
+        search = re.compile(required(raw, "stringMatcherData", str)).search
+    except (re.error, OverflowError, RecursionError):
+        raise MalformedError from None
 
     def match(context: Context) -> bool:
-        value = as_text(context.values.get(name))
-        return value is not None and value.startswith(words)
-
-    return match
-
-
-def _ends(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    words = tuple(_words(raw))
-
-    def match(context: Context) -> bool:
-        value = as_text(context.values.get(name))
-        return value is not None and value.endswith(words)
-
-    return match
-
-
-def _contains(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    words = tuple(_words(raw))
-
-    def match(context: Context) -> bool:
-        value = as_text(context.values.get(name))
-        if value is None:
-            return False
-        for word in words:  # noqa: SIM110 - any() with a generator takes twice as long
-            if word in value:
-                return True
-        return False
-
-    return match
-
-
-def _regex(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    search = re.compile(raw["stringMatcherData"]).search
-
-    def match(context: Context) -> bool:
-        value = as_text(context.values.get(name))
+        value = _as_text(context.values.get(name))
         return value is not None and search(value) is not None
 
     return match
 
 
-def _set(test: Callable[[frozenset[Any], set[Any]], bool]) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
+def _set(test: Callable[[frozenset[str], set[Any]], bool]) -> Any:  # noqa: ANN401 - a builder
+    def build(raw: Json, name: str | None, _links: Links) -> Match:
         words = _words(raw)
 
         def match(context: Context) -> bool:
@@ -203,7 +318,7 @@ def _set(test: Callable[[frozenset[Any], set[Any]], bool]) -> Any:  # noqa: ANN4
             if value is None:
                 return False
             try:
-                # A text is the set of its characters.
+                # A string is the set of its characters.
                 return test(words, set(value))
             except TypeError:
                 return False
@@ -213,78 +328,114 @@ def _set(test: Callable[[frozenset[Any], set[Any]], bool]) -> Any:  # noqa: ANN4
     return build
 
 
-def _number(data: Any, field: str, step: int) -> Any:  # noqa: ANN401
-    """Return a rule's number; a date's milliseconds as the seconds at the start of its step."""
-    if not _IS_DATE[data["dataType"]]:
-        return data[field]
-    seconds = data[field] / 1000
-    return seconds - seconds % step
+def _number(data: Json, field: str, step: int) -> tuple[Any, int]:
+    """Return a rule's number, and the step to which a context's is rounded down.
+
+    A date is milliseconds in the rule, and rounded down as well; it is seconds in the context.
+    """
+    kind = data.get("dataType")
+    number = required(data, field, (int, float))
+    if kind == "NUMBER":
+        return number, 0
+    if kind != "DATETIME":
+        raise MalformedError("dataType")
+    seconds = number / 1000
+    return seconds - seconds % step, step
 
 
-def _compared(step: int, test: Callable[[Any, Any], bool]) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-        data = raw["unaryNumericMatcherData"]
-        wanted = _number(data, "value", step)
-        date = _IS_DATE[data["dataType"]]
+def _compared(compare: Callable[[Any, Any], bool], step: int) -> Any:  # noqa: ANN401 - a builder
+    def build(raw: Json, name: str | None, _links: Links) -> Match:
+        wanted, round_to = _number(required(raw, "unaryNumericMatcherData", dict), "value", step)
 
         def match(context: Context) -> bool:
             value = context.values.get(name)
-            if value.__class__ is not int and (value := as_int(value)) is None:
+            if value.__class__ is not int and (value := _as_int(value)) is None:
                 return False
-            return test(value - value % step if date else value, wanted)
+            return compare(value - value % round_to if round_to else value, wanted)
 
         return match
 
     return build
 
 
-def _between(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    data = raw["betweenMatcherData"]
-    low, high = _number(data, "start", _MINUTE), _number(data, "end", _MINUTE)
-    date = _IS_DATE[data["dataType"]]
+def _between(raw: Json, name: str | None, _links: Links) -> Match:
+    data = required(raw, "betweenMatcherData", dict)
+    (low, round_to), (high, _) = (_number(data, end, _MINUTE) for end in ("start", "end"))
 
     def match(context: Context) -> bool:
         value = context.values.get(name)
-        if value.__class__ is not int and (value := as_int(value)) is None:
+        if value.__class__ is not int and (value := _as_int(value)) is None:
             return False
-        if date:
-            value -= value % _MINUTE
-        return low <= value <= high  # type: ignore[no-any-return] # JSON of either type
+        if round_to:
+            value -= value % round_to
+        return low <= value <= high  # type: ignore[no-any-return] # numbers
 
     return match
 
 
-def _semver(raw: Any, name: str | None, _links: Links) -> Match:  # noqa: ANN401
-    from flagstore.evaluation.split_semver import BUILDERS  # noqa: PLC0415 - seldom needed
+def _versions(raw: Json, name: str | None, _links: Links) -> Match:
+    from flagstore.evaluation.semver import compare_loosely, parse_loosely  # noqa: PLC0415 - rare
 
-    return BUILDERS[raw["matcherType"]](raw, name)
+    low, high, listed = _wanted_versions(raw, parse_loosely)
+
+    def match(context: Context) -> bool:
+        value = _as_text(context.values.get(name))
+        version = None if value is None else parse_loosely(value)
+        if version is None:
+            return False
+        if listed is not None:
+            # As strings, as in the SDK: 1.0.0+a is not 1.0.0+b, though neither is older.
+            return version.text in listed
+        return (low is None or compare_loosely(low, version) <= 0) and (
+            high is None or compare_loosely(version, high) <= 0
+        )
+
+    return match
 
 
-_MINUTE, _DAY = 60, 86_400
-_IS_DATE = {"NUMBER": False, "DATETIME": True}
+def _wanted_versions(
+    raw: Json, parse: Callable[[str], LooseVersion | None]
+) -> tuple[LooseVersion | None, LooseVersion | None, frozenset[str] | None]:
+    """Return a matcher's lowest and highest version, or the only ones that match."""
+    kind = raw["matcherType"]
+    nothing = None, None, frozenset[str]()  # as in the SDK: it compares with an invalid version
+    if kind == "BETWEEN_SEMVER":
+        data = required(raw, "betweenStringMatcherData", dict)
+        low, high = (parse(required(data, end, str)) for end in ("start", "end"))
+        return (low, high, None) if low and high else nothing
+    if kind == "IN_LIST_SEMVER":
+        found = map(parse, _words(raw))
+        return None, None, frozenset(version.text for version in found if version)
+    wanted = parse(required(raw, "stringMatcherData", str))
+    if wanted is None:
+        return nothing
+    if kind == "EQUAL_TO_SEMVER":
+        return None, None, frozenset({wanted.text})
+    return (None, wanted, None) if kind.startswith("LESS") else (wanted, None, None)
 
-_BUILDERS: dict[str, Callable[[Any, str | None, Links], Match]] = {
+
+_BUILDERS: dict[str, Callable[[Json, str | None, Links], Match]] = {
     "ALL_KEYS": _all_keys,
     "IN_SEGMENT": _in_segment,
     "IN_RULE_BASED_SEGMENT": _in_rule_based,
     "IN_SPLIT_TREATMENT": _in_treatment,
     "WHITELIST": _listed,
-    "STARTS_WITH": _starts,
-    "ENDS_WITH": _ends,
-    "CONTAINS_STRING": _contains,
+    "STARTS_WITH": _textual(str.startswith),
+    "ENDS_WITH": _textual(str.endswith),
+    "CONTAINS_STRING": _textual(_contains),
     "MATCHES_STRING": _regex,
     "EQUAL_TO_BOOLEAN": _boolean,
     "EQUAL_TO_SET": _set(lambda words, given: words == given),
     "CONTAINS_ALL_OF_SET": _set(lambda words, given: words <= given),
     "CONTAINS_ANY_OF_SET": _set(lambda words, given: not words.isdisjoint(given)),
     "PART_OF_SET": _set(lambda words, given: bool(given) and given <= words),
-    "EQUAL_TO": _compared(_DAY, lambda value, wanted: value == wanted),
-    "GREATER_THAN_OR_EQUAL_TO": _compared(_MINUTE, lambda value, wanted: value >= wanted),
-    "LESS_THAN_OR_EQUAL_TO": _compared(_MINUTE, lambda value, wanted: value <= wanted),
+    "EQUAL_TO": _compared(eq, _DAY),
+    "GREATER_THAN_OR_EQUAL_TO": _compared(ge, _MINUTE),
+    "LESS_THAN_OR_EQUAL_TO": _compared(le, _MINUTE),
     "BETWEEN": _between,
-    "EQUAL_TO_SEMVER": _semver,
-    "GREATER_THAN_OR_EQUAL_TO_SEMVER": _semver,
-    "LESS_THAN_OR_EQUAL_TO_SEMVER": _semver,
-    "BETWEEN_SEMVER": _semver,
-    "IN_LIST_SEMVER": _semver,
+    "EQUAL_TO_SEMVER": _versions,
+    "GREATER_THAN_OR_EQUAL_TO_SEMVER": _versions,
+    "LESS_THAN_OR_EQUAL_TO_SEMVER": _versions,
+    "BETWEEN_SEMVER": _versions,
+    "IN_LIST_SEMVER": _versions,
 }
