@@ -15,10 +15,10 @@ from sdks.rig import SOURCE, RedisRig, Rig, _deadline, _source
 from simulators import launchdarkly, split, unleash
 from simulators.aws import Table
 from storesync import providers
-from storesync.deadline import SystemClock
 from storesync.http import HttpClient
 from storesync.model import SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:

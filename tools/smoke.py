@@ -26,7 +26,7 @@ import requests
 
 from local import processes
 from local.stand_in import REPOSITORY
-from storesync.deadline import Deadline, SystemClock
+from storesync.retry import Deadline, SystemClock
 from storesync.signature import SIGNATURE_HEADER
 from storesync.stores.dynamodb import DynamoDBStore
 from tools.smoke_account import FLAGS, WEBHOOKS, Account, NotCheckedError, Place, Steps

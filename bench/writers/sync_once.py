@@ -13,10 +13,10 @@ import awslambdaric.bootstrap  # noqa: F401 - what AWS' runtime has imported alr
 import boto3
 
 from storesync import sync as function
-from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient
 from storesync.model import Secret, Source, SyncRequest
 from storesync.providers import get
+from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 
 provider, url, key, table = sys.argv[1:]

@@ -6,7 +6,7 @@
     ├── ConfigurationError        a setting or an SSM parameter is wrong: names it, and the remedy
     │   └── UnknownSourceError    no source of that name is configured
     ├── ParametersError           the SSM parameters cannot be read now: retried
-    ├── WebhookError              a webhook request that is not accepted, with its HTTP status
+    ├── WebhookError              a webhook request is not accepted: has its HTTP status
     │   ├── BadRequestError       400
     │   ├── SignatureError        401
     │   └── TooLargeError         413
@@ -14,15 +14,15 @@
     │   ├── CredentialsRefusedError    401, 403, or another environment's key: no retry helps
     │   ├── EndpointNotFoundError      404 and other final responses: the configuration is wrong
     │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
-    │   └── MalformedResponseError       a response that is no flag set: retried, never published
+    │   └── MalformedResponseError     the response is not a flag set: retried, never published
     ├── RefusedSetError           the guard refused a flag set
-    │   └── SuspectSetError       it may be true: believed once it has held for minutes
+    │   └── SuspectSetError       it may be right: published once it has held for minutes
     ├── StoreError                the store failed
-    │   ├── ConditionFailedError        another check completed first: not a failure
+    │   ├── ConditionFailedError  another check completed first: not a failure
     │   └── CorruptStoreError     what the store holds does not match its digests
-    ├── NotKeptError              the history does not hold this version (any more)
-    ├── OutOfTimeError            the deadline ended first: the sync request comes again
-    └── NotSettledError           overlapping checks won every time: the sync request comes again
+    ├── NotKeptError              the history does not have this version (any more)
+    ├── OutOfTimeError            the deadline ended first: the sync request is repeated
+    └── NotSettledError           overlapping checks won every time: the sync request is repeated
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class StoreSyncError(Exception):
 
 
 def is_retryable(error: Exception) -> bool:
-    """Say whether the same request should be tried again later; after a bug of ours, it should."""
+    """Return whether the same request should be tried again later; after a bug, it should."""
     return getattr(error, "retryable", True)
 
 
 class ConfigurationError(StoreSyncError):
-    """A setting or an SSM parameter is missing or wrong; the text names it and the remedy."""
+    """A setting or an SSM parameter is missing or wrong; the message names it and the remedy."""
 
 
 class UnknownSourceError(ConfigurationError):
@@ -82,7 +82,7 @@ class TooLargeError(WebhookError):
 
 
 class ProviderError(StoreSyncError):
-    """The provider did not give a usable response; what the store holds stays."""
+    """The provider did not give a usable response; the published set stays."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ class ProviderError(StoreSyncError):
 
 
 class CredentialsRefusedError(ProviderError):
-    """The credential opens nothing, or another environment: someone must renew it."""
+    """The credential is refused, or is another environment's: it must be renewed."""
 
 
 class EndpointNotFoundError(ProviderError):
@@ -99,7 +99,7 @@ class EndpointNotFoundError(ProviderError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider could not be reached in time, or said that it cannot respond now."""
+    """The provider could not be reached in time, or is temporarily unavailable."""
 
     retryable = True
 
@@ -119,9 +119,9 @@ class RefusedSetError(StoreSyncError):
 
 
 class SuspectSetError(RefusedSetError):
-    """A flag set that is older than what is published, or in which references lead nowhere.
+    """A flag set that is older than the published one, or with dangling references.
 
-    It is believed once it has held for minutes and over a scheduled check.
+    It is published once it has held for minutes and over a scheduled check.
     """
 
     retryable = True
@@ -139,15 +139,15 @@ class ConditionFailedError(StoreError):
     def __init__(self, state: SourceState) -> None:
         super().__init__(f"another check completed first (fencing token {state.token})")
         self.state = state
-        """The source state as it stood when the condition failed."""
+        """The source state when the condition failed."""
 
 
 class CorruptStoreError(StoreError):
-    """What the store holds does not match its digests, or chunks of it are missing."""
+    """Stored data does not match its digests, or chunks of it are missing."""
 
 
 class NotKeptError(StoreSyncError):
-    """The history does not hold this version, or no longer, or its source was removed."""
+    """The history does not have this version (any more), or its source was removed."""
 
 
 class OutOfTimeError(StoreSyncError):

@@ -1,28 +1,41 @@
-"""Refuse flag sets that have lost too many items, or items that the engines can use. Pure."""
+"""Refuse flag sets that lost too many items, or items that the engines could evaluate. Pure."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, EngineConfig, MalformedError
 from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedSetError
-from storesync.verdicts import DAMAGED, REFUSED, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from storesync.model import Changes, FlagSet, Json
+    from flagstore.evaluation.base import Items
+    from storesync.model import Changes, FlagSet
     from storesync.providers.base import Provider
+
+    Verdict = Callable[[str, str], str]
+    """Of a section and a key."""
 
 MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3
-_UNUSABLE = {DAMAGED, REFUSED}
 SHOWN = 5
 """Names that a message shows."""
 
+USABLE: Final = ""
+UNSUPPORTED: Final = "unsupported"
+"""It uses something that cannot be evaluated here, which is not damage."""
+DAMAGED: Final = "damaged"
+"""The engine cannot use it, or it lacks what its provider always sends."""
+REFUSED: Final = "refused"
+"""The provider's SDK refuses a whole document with such an item."""
+_UNUSABLE = {DAMAGED, REFUSED}
+
 
 def may_lose(count: int) -> float:
-    """Return how many of so many items may go at once."""
+    """Return how many of *count* items may go at once."""
     return max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * count)
 
 
@@ -35,22 +48,41 @@ def check(
 ) -> None:
     """Compare a flag set with earlier ones, each named for the message ("now", "a day ago").
 
-    Refused is a set that has no flags left, or has lost more than ``max(10, 30 %)`` of its
+    A set is refused if it has no flags left, or has lost more than ``max(10, 30 %)`` of its
     flags, of its segments, or of the members of one segment that still exists.
 
     Raises:
         RefusedSetError: names what is missing, and the digest that a person may allow.
     """
     for when, old in olds:
-        reason = _emptied(new, old) or _shrunk(new, old) or _segments_shrunk(new, old, members)
-        if reason:
-            raise _refused(reason, when, digest)
+        if lost := _lost(new, old, members):
+            raise _refused(lost, when, digest)
+
+
+def _lost(new: FlagSet, old: FlagSet, members: Callable[[Any], frozenset[str]]) -> str:
+    """Return why a set is refused; empty if it is not."""
+    if old.keys("flags") and not new.keys("flags"):
+        return f"none of {len(old.keys('flags'))} flags is left"
+    for section in old.sections:
+        had = old.keys(section)
+        gone = had - new.keys(section)
+        if len(gone) > may_lose(len(had)):
+            return f"{_some(gone)} of {len(had)} {section} are gone"
+    segments = new.sections.get("segments", {})
+    for key in old.differing("segments", segments):
+        before: frozenset[str] = frozenset()
+        with suppress(CorruptStoreError):  # a large one whose chunks are lost: the new one fixes it
+            before = members(old.item("segments", key))
+        left = before - members(segments[key])
+        if len(left) > may_lose(len(before)):
+            return f"{len(left)} of {len(before)} members of segment {key!r} are gone"
+    return ""
 
 
 def check_items(
     new: FlagSet, old: FlagSet | None, changed: Changes, provider: Provider, *, digest: str
 ) -> None:
-    """Judge each new or changed item by what the engine makes of it.
+    """Judge each new or changed item by whether the engine can evaluate it.
 
     Both sets are compiled with the engine as it is now, so an update of it refuses nothing.
 
@@ -58,15 +90,19 @@ def check_items(
         MalformedResponseError: if the provider's own SDK would refuse a document with such an item.
         RefusedSetError: if the engine could use an item as it was, and cannot as it is.
     """
-    now = verdicts(new.provider, _Items(new))
-    known = old if old and old.provider == new.provider else None
-    before = verdicts(new.provider, _Items(known)) if known else None
+    now = verdicts(new.provider, new)
+    before = None
+    if old and old.provider == new.provider:
+        # A large segment is not read for this: that it is there is enough.
+        before = verdicts(
+            old.provider, replace(old, load=lambda _segment: {"key": "", "version": 1})
+        )
     damaged = []
     for name in (*changed.added, *changed.changed):
-        section, _, key = name.partition("/")
+        section, key = name.partition("/")[::2]
         verdict = now(section, key)
         if verdict == REFUSED:
-            message = f"{provider.title}: an SDK would not take {section} {key[:64]!r}: no flag set"
+            message = f"{provider.title}: its SDKs refuse {section} {key[:64]!r}: not a flag set"
             raise MalformedResponseError(message)
         was_usable = before and name in changed.changed and before(section, key) not in _UNUSABLE
         if verdict == DAMAGED and was_usable:
@@ -76,9 +112,9 @@ def check_items(
 
 
 def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -> set[str]:
-    """Return ``section/key`` of what items of a new set need and the set lacks.
+    """Return ``section/key`` of the items that items of a new set refer to and the set lacks.
 
-    What the same item lacked in the earlier set is not among them.
+    References that the same item in the earlier set had, and lacked, do not count.
     """
     if old.provider != new.provider:
         return set()
@@ -87,33 +123,17 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
     for section, items in new.sections.items():
         for key, item in items.items():
             if changed.removed or f"{section}/{key}" in touched:
-                lacked = _lacking(new, provider.references(section, item))
-                if lacked:  # seldom: the earlier item is not read for nothing
-                    found |= lacked - _lacked_before(old, section, key, provider)
+                missing = _missing(new, provider.references(section, item))
+                if missing:  # seldom, so the earlier item is read only here
+                    before = None if old.is_large(section, key) else old.item(section, key)
+                    if before is not None:
+                        missing -= _missing(old, provider.references(section, before))
+                    found |= missing
     return found
 
 
-def _lacked_before(old: FlagSet, section: str, key: str, provider: Provider) -> set[str]:
-    item = None if old.is_large(section, key) else old.item(section, key)
-    return _lacking(old, provider.references(section, item)) if item is not None else set()
-
-
-def _lacking(flag_set: FlagSet, references: Iterator[tuple[str, str]]) -> set[str]:
+def _missing(flag_set: FlagSet, references: Iterator[tuple[str, str]]) -> set[str]:
     return {f"{section}/{key}" for section, key in references if key not in flag_set.keys(section)}
-
-
-class _Items:
-    """A flag set as an engine reads it."""
-
-    def __init__(self, flag_set: FlagSet) -> None:
-        self._flag_set = flag_set
-        self.meta = flag_set.meta
-
-    def item(self, section: str, key: str) -> Json:
-        """Return the JSON of one item, or None; of a segment that is stored apart, not read."""
-        if key in self._flag_set.sections.get(section, {}):
-            return self._flag_set.sections[section][key]
-        return {"key": key, "version": 1} if key in self._flag_set.keys(section) else None
 
 
 def _refused(reason: str, when: str, digest: str) -> RefusedSetError:
@@ -124,35 +144,122 @@ def _refused(reason: str, when: str, digest: str) -> RefusedSetError:
     return RefusedSetError(message, digest=digest)
 
 
-def _emptied(new: FlagSet, old: FlagSet) -> str:
-    had = len(old.keys("flags"))
-    if had and not new.keys("flags"):
-        return f"none of {had} flags is left"
-    return ""
-
-
-def _shrunk(new: FlagSet, old: FlagSet) -> str:
-    for section in old.sections:
-        had = old.keys(section)
-        gone = had - new.keys(section)
-        if len(gone) > may_lose(len(had)):
-            return f"{_some(gone)} of {len(had)} {section} are gone"
-    return ""
-
-
-def _segments_shrunk(new: FlagSet, old: FlagSet, members: Callable[[Any], frozenset[str]]) -> str:
-    still = new.sections.get("segments", {})
-    for key in old.differing("segments", still):
-        before: frozenset[str] = frozenset()
-        with suppress(CorruptStoreError):  # a large one whose chunks are lost: what is new heals it
-            before = members(old.item("segments", key))
-        gone = before - members(still[key])
-        if len(gone) > may_lose(len(before)):
-            return f"{len(gone)} of {len(before)} members of segment {key!r} are gone"
-    return ""
-
-
 def _some(names: Collection[str]) -> str:
     shown = sorted(names)[:SHOWN]
     more = ", …" if len(names) > SHOWN else ""
     return f"{len(names)} ({', '.join(shown)}{more})"
+
+
+# -- verdicts of the engines ----------------------------------------------------------------------
+
+_BROKEN = {MALFORMED_FLAG, EXCEPTION}
+
+
+def verdicts(provider: str, items: Items) -> Verdict:
+    """Return the judge of one flag set's items; of an unknown provider all are usable."""
+    judge = _JUDGES.get(provider)
+    return judge(items) if judge else lambda _section, _key: USABLE
+
+
+def _launchdarkly(items: Items) -> Verdict:
+    from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415 - one of four
+
+    engine = LaunchDarklyEngine(items)
+
+    def judge(section: str, key: str) -> str:
+        try:
+            engine.check(section, key)
+        except MalformedError:
+            return REFUSED
+        item = items.item(section, key)
+        # The SDK accepts a flag with only a key and a version, which gives everybody the default.
+        whole = section != "flags" or (isinstance(item.get("on"), bool) and _has_choices(item))
+        return USABLE if whole and _has_attributes(item) else DAMAGED
+
+    return judge
+
+
+def _has_attributes(item: dict[str, Any]) -> bool:
+    """Return whether each clause of a LaunchDarkly flag or segment has its attribute."""
+    clauses = [clause for rule in item.get("rules") or [] for clause in rule.get("clauses") or []]
+    return all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
+
+
+def _has_choices(flag: dict[str, Any]) -> bool:
+    """Return whether every variation that a LaunchDarkly flag may choose exists."""
+    choosing: list[Any] = [flag.get("fallthrough") or {}]
+    for field in ("rules", "targets", "contextTargets"):
+        choosing += flag.get(field) or []
+    chosen = [flag["offVariation"]] if flag.get("offVariation") is not None else []
+    for item in choosing:
+        shares = (item.get("rollout") or {}).get("variations")
+        if shares and item.get("variation") is None:
+            chosen += [share["variation"] for share in shares]
+        else:
+            chosen.append(item.get("variation"))
+    possible = range(len(flag.get("variations") or ()))
+    return all(variation in possible for variation in chosen)
+
+
+def _unleash(items: Items) -> Verdict:
+    from flagstore.evaluation import unleash_operators as operators  # noqa: PLC0415
+    from flagstore.evaluation.unleash import UnleashEngine  # noqa: PLC0415
+
+    engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
+
+    def judge(section: str, key: str) -> str:
+        try:
+            engine.check(section, key)
+        except (
+            operators.UnknownOperatorError,
+            operators.UnsupportedError,
+            operators.InjectionError,
+        ):
+            return UNSUPPORTED
+        except operators.OffError:
+            return DAMAGED
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return REFUSED
+        return USABLE
+
+    return judge
+
+
+def _split(items: Items) -> Verdict:
+    from flagstore.evaluation.split import SplitEngine  # noqa: PLC0415
+
+    engine = SplitEngine(items)
+
+    def judge(section: str, key: str) -> str:
+        try:
+            engine.check(section, key)
+        except MalformedError:
+            return DAMAGED
+        return USABLE
+
+    return judge
+
+
+def _appconfig(items: Items) -> Verdict:
+    from flagstore.evaluation.appconfig import FREEFORM, AppConfigEngine  # noqa: PLC0415
+
+    engine = AppConfigEngine(items)
+    freeform = items.meta.get("format") == FREEFORM
+
+    def judge(section: str, key: str) -> str:
+        if section != "flags" or freeform:
+            return USABLE
+        item: Any = items.item(section, key)
+        whole = isinstance(item, dict) and bool(item.keys() & {"enabled", "_variants", "_variant"})
+        broken = engine.evaluate(key, {}).error in _BROKEN
+        return USABLE if whole and not broken else DAMAGED
+
+    return judge
+
+
+_JUDGES: dict[str, Callable[[Items], Verdict]] = {
+    "appconfig": _appconfig,
+    "launchdarkly": _launchdarkly,
+    "split": _split,
+    "unleash": _unleash,
+}

@@ -1,15 +1,19 @@
-"""The data that crosses module borders: sources, sync requests, requests, flag sets, reports."""
+"""The data that crosses module borders: sources, sync requests, flag sets, reports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flagstore.encode import canonical, is_large
+from flagstore.codec import LARGE_SECTION
+from flagstore.encode import canonical, is_large, item_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
+
+    from flagstore.codec import LargeSegment
+    from flagstore.keys import SnapshotRecord
 
 NATIVE = {"launchdarkly", "split"}
 """Providers whose SDKs read Redis, in a layout that is published."""
@@ -19,7 +23,7 @@ Json = Any
 
 
 class Secret:
-    """A text that never shows itself in logs, tracebacks or ``repr``."""
+    """A string that never shows itself in logs, tracebacks or ``repr``."""
 
     __slots__ = ("_text",)
 
@@ -27,7 +31,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text, for the one place that must send or compare it."""
+        """Return the string, for the one place that must send or compare it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -44,7 +48,7 @@ class Secret:
 
 
 class Clock(Protocol):
-    """Time as the pipeline sees it; passed in, so that tests can bend it."""
+    """Time as the pipeline sees it; passed in, so that tests control it."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -79,7 +83,7 @@ class Source:
 
     @property
     def native_rows(self) -> str:
-        """The provider whose SDKs' own layout the rows have in Redis; empty where it is ours."""
+        """The provider whose SDKs' layout the rows have in Redis; empty for flagstore's own."""
         return self.provider if self.store == "redis" and self.provider in NATIVE else ""
 
 
@@ -111,7 +115,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """Something said that a source changed. Carries no flag data."""
+    """A source may have changed. Carries no flag data."""
 
     source: str
     required: tuple[str, ...] = ()
@@ -138,7 +142,11 @@ class ProviderEvent:
 
 @dataclass(frozen=True, slots=True)
 class FlagSet:
-    """Everything that the provider's SDK would hold for one environment."""
+    """Everything that the provider's SDK would hold for one environment.
+
+    As fetched from the provider, or as read back from the store. One that was read back has its
+    snapshot record, and loads large segments when they are asked for.
+    """
 
     provider: str
     sections: Mapping[str, Mapping[str, Json]]
@@ -147,24 +155,47 @@ class FlagSet:
     """What else belongs to the document and is stable while nothing changes."""
     revision: int = 0
     """The provider's revision of the whole set where it has one, else 0."""
+    record: SnapshotRecord | None = None
+    """The snapshot record that it was read from; None for a fetched set."""
+    large: Mapping[str, LargeSegment] = field(default_factory=dict)
+    """Large segments that are not in ``sections``: key → where their chunks are stored."""
+    load: Callable[[LargeSegment], Json] = field(
+        default=lambda _segment: None, repr=False, compare=False
+    )
+    """Reads a large segment; raises CorruptStoreError for missing or damaged chunks."""
 
     def keys(self, section: str) -> AbstractSet[str]:
-        """Return the keys of one section."""
-        return self.sections.get(section, {}).keys()
+        """Return the keys of one section, including those of large segments."""
+        keys = self.sections.get(section, {}).keys()
+        return keys | self.large.keys() if section == LARGE_SECTION else keys
 
     def item(self, section: str, key: str) -> Json | None:
-        """Return one item."""
+        """Return one item, or None."""
+        if section == LARGE_SECTION and key in self.large:
+            return self.load(self.large[key])
         return self.sections.get(section, {}).get(key)
 
     def differing(self, section: str, items: Mapping[str, Json]) -> list[str]:
-        """Return the keys that both have and whose content differs, sorted."""
+        """Return the keys that both have with different content, sorted.
+
+        Large segments are compared by their digests.
+        """
         mine = self.sections.get(section, {})
-        both = sorted(mine.keys() & items.keys())
-        return [key for key in both if canonical(mine[key]) != canonical(items[key])]
+        found = [
+            key
+            for key in mine.keys() & items.keys()
+            if canonical(mine[key]) != canonical(items[key])
+        ]
+        if section == LARGE_SECTION:
+            both = self.large.keys() & items.keys()
+            found += [key for key in both if item_digest(items[key]) != self.large[key].digest]
+        return sorted(found)
 
     def is_large(self, section: str, key: str) -> bool:
-        """Say whether an item is kept apart from the others, for its size."""
-        return is_large(section, self.item(section, key))
+        """Return whether an item is stored apart from the others because of its size."""
+        if section != LARGE_SECTION:
+            return False
+        return key in self.large or is_large(section, self.sections.get(section, {}).get(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +217,33 @@ class Changes:
     since: FlagSet | None = field(default=None, repr=False, compare=False)
     """The set that was published before, if there was one."""
 
+    @classmethod
+    def between(cls, old: FlagSet | None, new: FlagSet) -> Changes:
+        """Compare two flag sets item by item, by content."""
+        after = {f"{section}/{key}" for section in new.sections for key in new.keys(section)}
+        if old is None:
+            return cls(added=tuple(sorted(after)))
+        before = {f"{section}/{key}" for section in old.sections for key in old.keys(section)}
+        changed = [
+            f"{section}/{key}"
+            for section, items in new.sections.items()
+            for key in old.differing(section, items)
+        ]
+        return cls(
+            tuple(sorted(after - before)),
+            tuple(sorted(changed)),
+            tuple(sorted(before - after)),
+            old,
+        )
+
+    def lists(self) -> dict[str, tuple[str, ...]]:
+        """Return the three lists by name."""
+        return {"added": self.added, "changed": self.changed, "removed": self.removed}
+
+    def counts(self) -> dict[str, int]:
+        """Return how many names each list has."""
+        return {word: len(names) for word, names in self.lists().items()}
+
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
 
@@ -196,18 +254,17 @@ class Report:
 
     source: str
     outcome: str
-    """``published``, ``unchanged``, ``superseded``, ``coalesced`` or ``pinned``; of a person's
-    step ``rolled back``."""
+    """published, unchanged, superseded, coalesced, pinned or rolled back."""
     token: int = 0
     digest: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     changes: Changes = Changes()
     fetches: int = 0
     checked_at: int = 0
-    """Milliseconds since the epoch at which the fetch started that this report rests on."""
+    """When the fetch started that this report rests on, in milliseconds since the epoch."""
     behind: bool = False
-    """The provider had not reached the required revision when the time for waiting ended."""
+    """The provider had not reached the required revision in the time to wait for it."""
     skipped_rows: tuple[str, ...] = ()
-    """Rows too large for one item; their last good row stays, the snapshot record has them all."""
+    """Items too large for a row: their last good row stays, and the snapshot has them all."""
     rows_error: str = ""
-    """Why the rows trail the snapshot record; the next check finishes them."""
+    """Why the rows are behind the snapshot; the next check finishes them."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storesync.deadline import Deadline
 from storesync.errors import OutOfTimeError, ParametersError
 from storesync.observability import logger
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,12 +16,10 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from flagstore import keys
-from flagstore.codec import dumps
+from flagstore.codec import LARGE_SECTION, dumps
 from flagstore.encode import canonical, content_digest, encode
-from flagstore.keys import LAYOUT, SourceState
-from storesync import guard, rows
-from storesync.deadline import now_ms
+from flagstore.keys import INLINE_BYTES, LAYOUT, SourceState
+from storesync import guard
 from storesync.errors import (
     ConditionFailedError,
     CorruptStoreError,
@@ -33,30 +31,27 @@ from storesync.errors import (
     StoreError,
     SuspectSetError,
 )
-from storesync.flag_rows import PerFlagRows
-from storesync.garbage import GarbageCollector
-from storesync.model import Changes, FlagSet, Report
-from storesync.published_reader import PublishedReader, Stored
+from storesync.model import Changes, Report
+from storesync.published import PublishedReader
 from storesync.publisher import Check, Publisher
-from storesync.retry_policy import Limits, RetryPolicy
+from storesync.retry import Limits, RetryPolicy, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flagstore.keys import Publication
-    from storesync.deadline import Deadline
     from storesync.http import HttpClient
-    from storesync.model import FetchResult, Source, SyncRequest
+    from storesync.model import FlagSet, Source, SyncRequest
     from storesync.providers.base import Provider
-    from storesync.published_reader import StoredSet
-    from storesync.stores.base import Store
+    from storesync.retry import Deadline
+    from storesync.store import Store
 
 MARGIN_MS = 2_000
 """A request counts as older than a check only by more than clocks of two machines may differ."""
 SPACING_MS = 1_000
 """In a burst, checks of one source start at least so far apart; a lone sync request never waits."""
 HOLD_MS = 180_000
-"""How long a suspect set has to hold before it is believed: caches lag for seconds."""
+"""How long a suspect set has to hold before it is published: caches lag for seconds."""
 SHOWN_CHARS = 300
 VERIFY_MS = 3_600_000
 """How often a check goes without ETag and verifies snapshot record and rows."""
@@ -67,25 +62,15 @@ class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A fetched flag set that differs from what is published."""
+class Current:
+    """What is known of the published set."""
 
-    flag_set: FlagSet
-    digest: str
-    older: bool
-    """Whether it is an earlier state of the provider than what is published."""
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """What has to follow a completed check."""
-
-    changed: Changes | None
-    """What changed, where the rows are known to show the set before; None: compare them all."""
-    tidy: bool
-    """Chunks may have to expire."""
-    verified: bool
-    """Snapshot record and rows have been verified whole when this is done."""
+    flag_set: FlagSet | None = None
+    """None: not read yet, nothing is published, or no copy is intact."""
+    damaged: bool = False
+    """The snapshot must be published again."""
+    verify: bool = False
+    """This check verifies snapshot record and rows."""
 
 
 class Sync:
@@ -111,15 +96,11 @@ class Sync:
         self._deadline = deadline
         self._clock = deadline.clock
         self._limits = limits or Limits()
-        self._retry_policy = RetryPolicy(deadline, self._limits)
+        self._retry = RetryPolicy(deadline, self._limits)
         self._allow_shrink = allow_shrink
         self._verify = verify
-        flag_rows = PerFlagRows.of(source)
-        self._publisher = Publisher(
-            source.name, store, deadline.clock, replicas=replicas, flag_rows=flag_rows
-        )
-        self._published_reader = PublishedReader(source.name, store)
-        self._garbage = GarbageCollector(source.name, store, deadline.clock)
+        self._publisher = Publisher(source, store, deadline.clock, replicas=replicas)
+        self._published = PublishedReader(source.name, store)
         self._config_fingerprint = fingerprint(source, replicas)
         self._required: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()
@@ -130,56 +111,54 @@ class Sync:
         """Serve all these requests with one completed check, or with an earlier one.
 
         Raises:
-            ProviderError: no usable response; what is published stays.
-            RefusedSetError: the guard refused the set; what is published stays.
-            StoreError: the store failed; what readers see is whole.
+            ProviderError: no usable response; the published set stays.
+            RefusedSetError: the guard refused the set; the published set stays.
+            StoreError: the store failed; readers see a whole set.
             OutOfTimeError: the deadline ended.
             NotSettledError: other checks completed first, every time.
         """
-        self._required = tuple(
-            sorted({required for request in requests for required in request.required})
-        )
+        self._required = tuple(sorted({name for request in requests for name in request.required}))
         self._scheduled = any(request.trigger == "schedule" for request in requests)
-        if all(request.trigger in {"webhook", "followup"} for request in requests):
-            served = self._served(requests)
-            if served is not None:
-                return self._report("coalesced", served)
+        # Only these may be served by a check that others requested.
+        newest = max(request.sent_at for request in requests)
+        coalesces = all(request.trigger in {"webhook", "followup"} for request in requests)
+        if coalesces:
+            state = self._store.state(self._source.name)
+            if self._serves(state, newest):
+                return self._report("coalesced", state)
+            # Below zero: the clock of the machine that checked last is ahead of this one's.
+            since = abs(now_ms(self._clock) - state.checked_at)
+            if since < SPACING_MS:
+                self._deadline.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
         for _ in range(self._limits.tokens):
+            token, seen = self._store.next_token(self._source.name, int(self._clock.now()))
+            if seen.is_pinned(now_ms(self._clock)):
+                return self._report("pinned", seen)
+            if coalesces and self._serves(seen, newest):
+                return self._report("coalesced", seen)
             try:
-                return self._attempt()
+                return self._attempt(token, seen)
             except _Again:
                 continue
         message = f"{self._limits.tokens} checks of {self._source.name!r} were overtaken or stale"
         raise NotSettledError(message)
 
-    # -- coalescing -----------------------------------------------------------------------------
-
-    def _served(self, requests: Sequence[SyncRequest]) -> SourceState | None:
-        """Return the state if a completed check has served all requests; wait in bursts.
+    def _serves(self, state: SourceState, newest: int) -> bool:
+        """Return whether the last completed check serves requests that were sent until *newest*.
 
         This only ever skips work; it orders nothing.
         """
-        state = self._store.state(self._source.name)
-        # Below zero: the clock of the machine that checked last is ahead of this one's.
-        since = abs(now_ms(self._clock) - state.checked_at)
-        if not self._serves(state, requests) and since < SPACING_MS:
-            self._deadline.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
-            state = self._store.state(self._source.name)
-        return state if self._serves(state, requests) else None
-
-    def _serves(self, state: SourceState, requests: Sequence[SyncRequest]) -> bool:
-        newest = max(request.sent_at for request in requests)
         if state.checked_at > now_ms(self._clock) + MARGIN_MS:
-            return False  # by a clock that was ahead: it says nothing about what came before what
+            return False  # by a clock that was ahead: it does not tell what came first
         return newest + MARGIN_MS < state.checked_at and self._satisfied(state)
 
     def _satisfied(self, state: SourceState, new: FlagSet | None = None) -> bool:
-        """Say whether a new set, or else what is published, has reached all required revisions."""
+        """Return whether a new set, or else the published one, has all required revisions."""
         revision = new.revision if new else state.revision
 
-        @cache  # what is published is read at most once, and only by a provider that asks
+        @cache  # the published set is read at most once, and only by a provider that asks
         def current() -> FlagSet | None:
-            return new or self._set_of(state)
+            return new or self._read(state).flag_set
 
         def item(section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
             flag_set = current()
@@ -189,119 +168,98 @@ class Sync:
             self._provider.satisfied(required, revision, item) for required in self._required
         )
 
-    def _set_of(self, state: SourceState) -> FlagSet | None:
-        stored, _ = self._stored(state)
-        return stored.flag_set if stored else None
+    # -- one fencing token ------------------------------------------------------------------------
 
-    # -- one fencing token -------------------------------------------------------------------------
-
-    def _attempt(self) -> Report:
-        token, seen = self._store.next_token(self._source.name, int(self._clock.now()))
-        if seen.is_pinned(now_ms(self._clock)):
-            return self._report("pinned", seen)
-        # Either way: a clock that was ahead must not put it off until then.
+    def _attempt(self, token: int, seen: SourceState) -> Report:
+        """Fetch once and complete the check, or raise _Again."""
+        # Either way: a clock that was ahead must not postpone it until then.
         since = abs(now_ms(self._clock) - seen.verified_at)
         verify = self._verify or since >= VERIFY_MS
-        stored, damaged = self._verified(seen) if verify else (None, False)
+        current = self._read(seen, verify=True) if verify else Current()
         started_at = now_ms(self._clock)
-        fresh = verify or damaged or seen.config_fingerprint != self._config_fingerprint
-        response = self._fetch("" if fresh else seen.etag)
-        check = Check(
-            token=token,
-            seen=seen,
-            started_at=started_at,
-            etag=response.etag or ("" if response.flag_set else seen.etag),
-            revision=response.flag_set.revision if response.flag_set else seen.revision,
-        )
+        configured = seen.config_fingerprint == self._config_fingerprint
+        self._retry.require_time_to_publish()
+        left = self._deadline.remaining() - self._limits.publish_s
+        http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
+        etag = seen.etag if configured and not (verify or current.damaged) else ""
+        self._fetches += 1
         try:
-            return self._judge(check, response, stored, damaged=damaged, verify=verify)
+            response = self._provider.fetch(self._source, http, etag, unmet=self._unmet)
+        except ProviderError as error:
+            self._retry.backoff(error)
+            raise _Again from error
+        new = response.flag_set
+        etag = response.etag or ("" if new else seen.etag)
+        check = Check(token, seen, started_at, etag, new.revision if new else seen.revision)
+        try:
+            return self._judge(check, new, current)
         except ConditionFailedError as lost:
             return self._overtaken(check, lost.state)
 
-    def _fetch(self, etag: str) -> FetchResult:
-        self._retry_policy.require(self._limits.publish_s)
-        left = self._deadline.remaining() - self._limits.publish_s
-        self._fetches += 1
-        try:
-            http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
-            return self._provider.fetch(self._source, http, etag, unmet=self._unmet)
-        except ProviderError as error:
-            self._retry_policy.backoff(error)
-            raise _Again from error
+    def _read(self, seen: SourceState, *, verify: bool = False) -> Current:
+        """Read the published set; with *verify* all its large segments, too.
 
-    def _stored(self, seen: SourceState) -> tuple[Stored | None, bool]:
-        """Return what is published, and whether it is damaged and must be published anew.
-
-        Where the snapshot record is damaged, what is published is read from the history: a damaged
-        snapshot record must not open the way for an empty set.
+        If the snapshot record is damaged, the set is read from the history: damage must not
+        open the way for an empty set.
         """
         if not seen.published:
-            return None, False
+            return Current(verify=verify)
+        found, damaged = None, True
         with suppress(CorruptStoreError):
-            stored = self._published_reader.stored(seen.published)
-            if stored is None or _belongs(stored, seen):
-                return stored, False
-        with suppress(CorruptStoreError):
-            kept = self._published_reader.version(seen.published)
-            if _belongs(kept, seen):
-                return kept, True
-        return None, True
+            found = self._published.current(seen.published)
+            damaged = found is not None and not _belongs(found, seen)
+        if damaged:
+            found = None
+            with suppress(CorruptStoreError):
+                kept = self._published.version(seen.published)
+                found = kept if _belongs(kept, seen) else None
+        if found and verify:
+            try:
+                self._published.verify_large(found)
+            except CorruptStoreError:
+                damaged = True
+        return Current(found, damaged, verify)
 
-    def _verified(self, seen: SourceState) -> tuple[Stored | None, bool]:
-        """Return the same, with all large segments read as well."""
-        stored, damaged = self._stored(seen)
-        try:
-            if stored:
-                self._published_reader.verify_large(stored)
-        except CorruptStoreError:
-            return stored, True
-        return stored, damaged
-
-    def _judge(
-        self,
-        check: Check,
-        response: FetchResult,
-        stored: Stored | None,
-        *,
-        damaged: bool,
-        verify: bool,
-    ) -> Report:
-        seen, new = check.seen, response.flag_set
+    def _judge(self, check: Check, new: FlagSet | None, current: Current) -> Report:
+        """Decide whether the response is behind, unchanged, older or new."""
+        seen = check.seen
         behind = not self._satisfied(seen, new)
-        if behind and self._retry_policy.wait_for_propagation():
+        if behind and self._retry.wait_for_propagation():
             self._unmet = self._required
             raise _Again
         if new is None:
-            return self._unchanged(check, None, verify=verify, behind=behind)
+            return self._unchanged(check, None, verify=current.verify, behind=behind)
         try:
             digest = content_digest(new.sections, new.meta)
         except (ValueError, RecursionError) as error:
-            message = f"{self._provider.title} responded with what JSON cannot say: {error}"
+            message = f"{self._provider.title} responded with something JSON cannot say: {error}"
             raise MalformedResponseError(message) from error
-        if (
-            digest == seen.digest
-            and seen.config_fingerprint == self._config_fingerprint
-            and not damaged
-        ):
-            return self._unchanged(check, new, verify=verify, behind=behind)
-        if stored is None and not damaged:
-            stored, damaged = self._stored(seen)
-        older = stored is not None and self._goes_back(stored.flag_set, seen, new)
-        if older and digest != self._allow_shrink and self._retry_policy.asks_again():
+        configured = seen.config_fingerprint == self._config_fingerprint
+        if digest == seen.digest and configured and not current.damaged:
+            return self._unchanged(check, new, verify=current.verify, behind=behind)
+        if current.flag_set is None and not current.damaged:
+            current = replace(self._read(seen), verify=current.verify)
+        older = current.flag_set is not None and self._is_older(current.flag_set, seen, new)
+        if older and digest != self._allow_shrink and self._retry.wait_for_newer():
             raise _Again
-        candidate = Candidate(new, digest, older)
-        report = self._publish(check, candidate, stored, damaged=damaged, verify=verify)
+        report = self._publish(check, new, digest, current, older=older)
         return replace(report, behind=behind)
 
-    def _goes_back(self, old: StoredSet, seen: SourceState, new: FlagSet) -> bool:
+    def _is_older(self, old: FlagSet, seen: SourceState, new: FlagSet) -> bool:
+        """Return whether a set is an earlier state of the provider than the published one."""
         if old.provider != new.provider:
-            return False  # their revisions have nothing in common
-        # Later checks may have found the same content at a later revision than the snapshot
-        # record's.
-        latest = replace(old.with_large(new), revision=max(old.revision, seen.revision))
-        return self._provider.is_older(latest, new)
+            return False  # their revisions cannot be compared
+        # Later checks may have found the same content at a later revision than the snapshot's.
+        old = replace(old, revision=max(old.revision, seen.revision))
+        if old.large:  # the provider compares those that differ
+            segments = dict(old.sections.get(LARGE_SECTION, {}))
+            for key in old.differing(LARGE_SECTION, new.sections.get(LARGE_SECTION, {})):
+                with suppress(CorruptStoreError):  # lost chunks cannot be compared
+                    segments[key] = old.item(LARGE_SECTION, key)
+            old = replace(old, sections={**old.sections, LARGE_SECTION: segments})
+        return self._provider.is_older(old, new)
 
-    # -- completing -----------------------------------------------------------------------------
+    # -- completing -------------------------------------------------------------------------------
 
     def _unchanged(
         self, check: Check, new: FlagSet | None, *, verify: bool, behind: bool
@@ -313,32 +271,25 @@ class Sync:
         report = self._report("unchanged", check.seen, check=check, behind=behind)
         if not (verify or rows_behind):
             return report
-        flag_set = new or self._set_of(check.seen)
+        flag_set = new or self._read(check.seen).flag_set
         if flag_set is None:
-            return report  # published anew meanwhile; its publisher does the rows
-        follow = Following(None, tidy=True, verified=verify)
-        return self._follow(report, flag_set, check.seen.publication, follow)
+            return report  # another was published meanwhile; its publisher writes the rows
+        return self._follow(report, flag_set, check.seen.publication, verified=verify)
 
     def _publish(
-        self,
-        check: Check,
-        candidate: Candidate,
-        stored: Stored | None,
-        *,
-        damaged: bool,
-        verify: bool,
+        self, check: Check, new: FlagSet, digest: str, current: Current, *, older: bool
     ) -> Report:
-        seen, new, digest = check.seen, candidate.flag_set, candidate.digest
-        changed = rows.changes(stored.flag_set if stored else None, new)
+        seen, old = check.seen, current.flag_set
+        changed = Changes.between(old, new)
         try:
-            self._guard(check, candidate, stored, changed)
+            self._guard(check, new, digest, changed, older=older)
         except SuspectSetError:
             raise
         except RefusedSetError:
-            self._publisher.refuse(check, digest)
+            self._publisher.note(check, {"refused": digest})
             raise
-        # Of what is damaged nothing is carried over.
-        large_segments = stored.flag_set.large if stored and not damaged else {}
+        # Nothing is carried over from a damaged set.
+        large_segments = old.large if old and not current.damaged else {}
         encoded = encode(
             new.sections, new.meta, token=check.token, known=large_segments, digest=digest
         )
@@ -352,76 +303,88 @@ class Sync:
             changes=changed,
             counts={section: len(items) for section, items in new.sections.items()},
         )
+        # Only then do the rows show the set before, and are written from what changed.
         known = (
-            stored
-            and not (damaged or verify)
+            old is not None
+            and not (current.damaged or current.verify)
             and self._rows_follow(seen)
             and seen.config_fingerprint == self._config_fingerprint
         )
-        in_chunks = encoded.size() > keys.INLINE_BYTES or bool(
-            encoded.large_segments or (stored and stored.in_chunks())
+        in_chunks = encoded.size() > INLINE_BYTES or bool(encoded.large_segments)
+        had_chunks = old is not None and bool((old.record and old.record.chunks) or old.large)
+        return self._follow(
+            report,
+            new,
+            check.publication,
+            changed=changed if known else None,
+            tidy=in_chunks or had_chunks or not known,
+            verified=not known,
         )
-        follow = Following(
-            changed if known else None, tidy=in_chunks or not known, verified=not known
-        )
-        return self._follow(report, new, check.publication, follow)
 
     def _guard(
-        self, check: Check, candidate: Candidate, stored: Stored | None, changed: Changes
+        self, check: Check, new: FlagSet, digest: str, changed: Changes, *, older: bool
     ) -> None:
-        """Judge a set by itself and beside what is published.
+        """Judge a set by itself and beside the published one.
 
         Raises:
-            MalformedResponseError: the provider's SDK would not take it.
-            RefusedSetError: it has lost too much, or is not believed yet.
+            MalformedResponseError: the provider's SDK would not accept it.
+            RefusedSetError: it has lost too much, or is suspect.
         """
-        new, digest = candidate.flag_set, candidate.digest
-        old = stored.flag_set if stored and digest != self._allow_shrink else None
+        old = changed.since if digest != self._allow_shrink else None
         guard.check_items(new, old, changed, self._provider, digest=digest)
-        if stored is None or old is None:
+        if old is None:
             return
-        # Where nothing was lost now, an earlier set is not worth reading.
-        lost = changed.removed or changed.changed
-        olds: list[tuple[str, FlagSet]] = [("now", stored.flag_set)]
-        if lost:
-            olds = self._published_reader.baselines(check.seen, stored, now_ms(self._clock))
+        olds = [("now", old)]
+        if changed.removed or changed.changed:  # otherwise an earlier set is not worth reading
+            olds = self._published.baselines(check.seen, old, now_ms(self._clock))
         guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
-        if candidate.older:
-            self._hold(check, digest, "it is older than what is published")
+        if older:
+            self._hold(check, digest, "it is older than the published one")
         elif missing:
-            self._hold(check, digest, f"it needs what it lacks: {', '.join(sorted(missing))}")
+            self._hold(check, digest, f"it refers to what it lacks: {', '.join(sorted(missing))}")
 
-    def _hold(self, check: Check, digest: str, what: str) -> None:
+    def _hold(self, check: Check, digest: str, why: str) -> None:
         """Return once a suspect set has held for minutes and over a scheduled check.
 
         Raises:
             SuspectSetError: before that.
         """
-        now, mark = now_ms(self._clock), sha256(dumps(what).encode()).hexdigest()[:16]
+        now, mark = now_ms(self._clock), sha256(dumps(why).encode()).hexdigest()[:16]
         known, since = json.loads(check.seen.suspect or '["", 0]')
         if known != mark:
             since = now
-            self._publisher.suspect(check, mark, now)
+            self._publisher.note(check, {"suspect": dumps([mark, now])})
         if self._scheduled and now - since >= HOLD_MS:
             return
         message = (
-            f"{self._provider.title} responded with a suspect set: {what[:SHOWN_CHARS]}. It is "
-            f"believed if it is still there after {HOLD_MS // 60_000} minutes, at a scheduled "
+            f"{self._provider.title} responded with a suspect set: {why[:SHOWN_CHARS]}. It is "
+            f"published if it is still there after {HOLD_MS // 60_000} minutes, at a scheduled "
             f'check; to publish it now, send {{"source": …, "allow_shrink": "{digest}"}}'
         )
         raise SuspectSetError(message, digest=digest)
 
     def _follow(
-        self, report: Report, new: FlagSet, published: Publication, follow: Following
+        self,
+        report: Report,
+        new: FlagSet,
+        published: Publication,
+        *,
+        changed: Changes | None = None,
+        tidy: bool = True,
+        verified: bool,
     ) -> Report:
-        """Let the rows follow, and chunks expire. What fails here, the next check finishes."""
-        sets = {"verified_at": now_ms(self._clock)} if follow.verified else {}
+        """Write the rows and let unused chunks expire. What fails here, the next check finishes.
+
+        With *changed*, the rows are known to show the set before. *verified*: snapshot record and
+        rows have been verified whole when this is done.
+        """
+        sets = {"verified_at": now_ms(self._clock)} if verified else {}
         try:
-            plan = self._publisher.project(published, new, follow.changed, sets)
+            plan = self._publisher.write_rows(published, new, changed, sets)
             report = replace(report, skipped_rows=plan.skipped)
-            if follow.tidy:
-                self._garbage.expire(published)
+            if tidy:
+                self._publisher.expire_chunks(published)
         except ConditionFailedError:
             return report  # something newer is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:
@@ -429,15 +392,15 @@ class Sync:
         return report
 
     def _rows_follow(self, seen: SourceState) -> bool:
-        """Return whether the rows show what is published, and the store has evicted none."""
+        """Return whether the rows show the published set, and the store has evicted none."""
         if seen.rows_version != seen.published or not seen.rows_count:
             return seen.rows_version == seen.published
         return self._store.count_rows(self._source.name) == seen.rows_count
 
     def _overtaken(self, check: Check, state: SourceState) -> Report:
         """Judge a condition that did not hold."""
-        if check.is_last(state):  # it was my own step, repeated after a lost response
-            published = state.nonce == check.nonce
+        if check.is_last(state):  # this check's own step, repeated after a lost response
+            published = state.nonce == check.publication.nonce
             return self._report("published" if published else "unchanged", state, check=check)
         if state.is_pinned(now_ms(self._clock)):
             return self._report("pinned", state)
@@ -462,15 +425,13 @@ class Sync:
         )
 
 
-def _belongs(stored: Stored, seen: SourceState) -> bool:
-    return (stored.snapshot_record.digest, stored.snapshot_record.nonce) == (
-        seen.digest,
-        seen.nonce,
-    )
+def _belongs(found: FlagSet, seen: SourceState) -> bool:
+    record = found.record
+    return record is not None and (record.digest, record.nonce) == (seen.digest, seen.nonce)
 
 
 def fingerprint(source: Source, replicas: int = 1) -> str:
-    """Return the digest of everything beside the provider's content that shapes what is stored.
+    """Return the digest of everything beside the provider's content that shapes the stored set.
 
     When it differs from the source state's, no ETag is sent and the set counts as changed.
     """

@@ -1,4 +1,4 @@
-"""The steps that change the store, each under its condition. See docs/store-layout.md.
+"""The steps that change the store, each on its condition. See docs/store-layout.md.
 
 The rules are here and nowhere else: which condition guards which step, what a publication
 consists of, what is kept and what may expire. Stores only have to be atomic.
@@ -6,33 +6,62 @@ consists of, what is kept and what may expire. Stores only have to be atomic.
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
-from flagstore.codec import cut, dumps
+from flagstore.codec import cut, dumps, read_index, segments_of
+from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
-from storesync.deadline import now_ms
-from storesync.errors import ConditionFailedError, OutOfTimeError, StoreError
-from storesync.flag_rows import PerFlagRows
-from storesync.garbage import pending_record
-from storesync.retention import retained
-from storesync.stores.base import Condition, Delete, Put, Write, commits, record_bytes
+from storesync import rows
+from storesync.errors import (
+    ConditionFailedError,
+    CorruptStoreError,
+    OutOfTimeError,
+    StoreError,
+)
+from storesync.published import day_ago
+from storesync.retry import now_ms
+from storesync.store import (
+    COMMIT_KB,
+    Condition,
+    Delete,
+    Expire,
+    Put,
+    Write,
+    commits,
+    record_bytes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flagstore.encode import Encoded
-    from storesync.model import Changes, Clock, FlagSet
+    from flagstore.keys import Record
+    from storesync.model import Changes, Clock, FlagSet, Source
     from storesync.rows import RowPlan
-    from storesync.stores.base import Sets, Store
+    from storesync.store import Sets, Store
 
+KEPT_VERSIONS = 10
+"""Versions that the history keeps, beside those of the last day."""
+THIN_MS = 6 * 3_600_000
+"""Of the last day's versions, one in six hours is kept for the guard."""
 MAX_NAMES = 200
 """Names that a history record shows of what was added, changed and removed, each."""
 NAMES_BYTES = 20_000
 """Bytes of them, each: beside a body of ``keys.INLINE_BYTES`` there is room for three times that
 in one item."""
+CHUNK_TTL_S = 86_400
+"""How long chunks that nothing names any more stay, for readers that still hold an older
+snapshot."""
+PENDING_TTL_S = 3_600
+"""How long a pending record outlives its chunks' expiry: longer than any function can run (15
+min)."""
+REDIS_KB = 1_000
+"""KB of rows per commit in Redis, which serves nobody else meanwhile: 1 MB of segments takes about
+0.1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +70,21 @@ class Attempt:
 
     token: int
     seen: SourceState
-    """The source state as it stood when the fencing token was issued."""
-
-    @property
-    def nonce(self) -> str:
-        """Tells this attempt from another with the same token, where a store lost the draw."""
-        return self.seen.issued_nonce
+    """The source state when the fencing token was issued."""
 
     @property
     def publication(self) -> Publication:
-        """What it publishes, if it publishes something."""
-        return Publication(self.token, self.nonce)
+        """What it publishes, if it publishes.
+
+        The nonce tells it from another attempt with the same token, if the store lost this one.
+        """
+        return Publication(self.token, self.seen.issued_nonce)
 
     def condition(self, unpinned_at: int | None = None) -> Condition:
         """Return the condition of completing.
 
         No other check has completed since this fencing token was issued, and the store has not lost
-        it: else a check could complete whose fencing token says that it began later than it did.
+        it. Otherwise a check could complete whose token says that it began later than it did.
         """
         return Condition(
             token=self.seen.token,
@@ -68,39 +95,43 @@ class Attempt:
 
     def sets(self) -> dict[str, int | str | None]:
         """Return what completing sets in the source state."""
-        return {"token": self.token, "check_nonce": self.nonce}
+        return {"token": self.token, "check_nonce": self.seen.issued_nonce}
 
     def is_last(self, state: SourceState) -> bool:
         """Return whether this attempt was the last to complete."""
-        return (state.token, state.check_nonce) == (self.token, self.nonce)
+        return (state.token, state.check_nonce) == (self.token, self.seen.issued_nonce)
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Attempt):
-    """One fetch under one fencing token: what the condition needs to know of it."""
+    """One fetch under one fencing token."""
 
     started_at: int
     """When the fetch started, in milliseconds since the epoch."""
     etag: str
-    """To send with the next fetch; empty where the response had none."""
+    """To send with the next fetch; empty if the response had none."""
     revision: int
-    """The provider's, of what this check found; 0 where it has none."""
+    """The provider's revision of the fetched set; 0 if it has none."""
+
+    def completed(self) -> dict[str, Any]:
+        """Return what completing this check sets in the source state."""
+        return {
+            **self.sets(),
+            "checked_at": self.started_at,
+            "etag": self.etag or None,
+            "revision": self.revision or None,
+            "refused": None,
+            "suspect": None,
+            "error": None,
+        }
 
 
 class Publisher:
     """Publishes one source's flag sets into one store."""
 
-    def __init__(
-        self,
-        source: str,
-        store: Store,
-        clock: Clock,
-        *,
-        replicas: int = 1,
-        flag_rows: PerFlagRows | None = None,
-    ) -> None:
+    def __init__(self, source: Source, store: Store, clock: Clock, *, replicas: int = 1) -> None:
         self._source = source
-        self._flag_rows = flag_rows or PerFlagRows(source)
+        self._name = source.name
         self._store = store
         self._clock = clock
         self._replicas = replicas
@@ -113,19 +144,13 @@ class Publisher:
         Raises:
             ConditionFailedError: if another check completed first.
         """
-        self._store.commit(self._source, self._condition(check), self._completed(check))
+        condition = check.condition(unpinned_at=now_ms(self._clock))
+        self._store.commit(self._name, condition, check.completed())
 
-    def refuse(self, check: Check, digest: str) -> None:
-        """Note what the guard refused. Completes nothing: what is published stays as it is."""
-        self._note(check, {"refused": digest})
-
-    def suspect(self, check: Check, what: str, since_ms: int) -> None:
-        """Note since when a set is suspect, and why. Completes nothing."""
-        self._note(check, {"suspect": dumps([what, since_ms])})
-
-    def _note(self, check: Check, sets: Sets) -> None:
-        with suppress(ConditionFailedError):  # a later check completed; its word counts
-            self._store.commit(self._source, check.condition(), sets)
+    def note(self, check: Check, sets: Sets) -> None:
+        """Note why a set is refused or suspect. Completes nothing: the published set stays."""
+        with suppress(ConditionFailedError):  # a later check completed, and knows better
+            self._store.commit(self._name, check.condition(), sets)
 
     def publish(
         self,
@@ -142,155 +167,119 @@ class Publisher:
         Raises:
             ConditionFailedError: if another check completed first.
         """
-        now = now_ms(self._clock)
         token = check.token
-        snapshot_record = SnapshotRecord(
+        snapshot = SnapshotRecord(
             token=token,
             provider=flag_set.provider,
             digest=encoded.digest,
             counts=encoded.counts,
-            published_at=now,
+            published_at=now_ms(self._clock),
             index_data=encoded.index_data,
             index_digest=encoded.index_digest,
             revision=check.revision,
-            nonce=check.nonce,
+            nonce=check.publication.nonce,
         )
         chunks = {digest: cut(data) for digest, data in encoded.large_segments.items()}
         if encoded.size() <= keys.INLINE_BYTES:
-            snapshot_record = snapshot_record._replace(body=encoded.blocks)
+            snapshot = snapshot._replace(body=encoded.blocks)
         else:
-            body = chunks[snapshot_record.index_digest] = cut(encoded.blocks)
-            snapshot_record = snapshot_record._replace(chunks=dumps([token, len(body)]))
-        self._put_chunks(snapshot_record, chunks)
-        sets = self._completed(check) | {"config_fingerprint": config_fingerprint}
+            body = chunks[snapshot.index_digest] = cut(encoded.blocks)
+            snapshot = snapshot._replace(chunks=dumps([token, len(body)]))
+        if chunks:
+            self._put_chunks(snapshot, chunks)
+        sets = check.completed() | {"config_fingerprint": config_fingerprint}
         if allowed:
             sets["allowed"] = token
-        # There may have been more replicas: none may stay behind.
-        others = (
-            self._other_replicas() if check.seen.config_fingerprint != config_fingerprint else []
-        )
-        self._put_snapshot(
-            self._condition(check), check.seen, snapshot_record, changed, sets, others
-        )
+        # Another configuration may have had more replicas: none may be left.
+        others = check.seen.config_fingerprint != config_fingerprint
+        condition = check.condition(unpinned_at=now_ms(self._clock))
+        self._put_snapshot(condition, check.seen, snapshot, changed, sets, clear=others)
 
     def restore(
         self, attempt: Attempt, kept: SnapshotRecord, changed: Changes, pinned_until: int
     ) -> None:
         """Publish a kept version once more, under a new fencing token, and pin it (milliseconds).
 
-        A pin that is there already does not hold this back: whoever rolls back further means it.
+        A pin that is set already does not prevent this: whoever rolls back further means it.
         The revision stays that of the last check, or what comes after the pin could be taken for
-        something older. Without ETag and writer, the check after the pin fetches and publishes.
+        something older. Without ETag and fingerprint, the check after the pin fetches and
+        publishes.
 
         Raises:
             ConditionFailedError: if another check completed first.
         """
-        snapshot_record = kept._replace(
-            token=attempt.token, nonce=attempt.nonce, published_at=now_ms(self._clock)
+        snapshot = kept._replace(
+            token=attempt.token,
+            nonce=attempt.publication.nonce,
+            published_at=now_ms(self._clock),
         )
         sets = {**attempt.sets(), "pinned": pinned_until, "etag": None, "config_fingerprint": None}
-        others = self._other_replicas()
-        self._put_snapshot(
-            attempt.condition(), attempt.seen, snapshot_record, changed, sets, others
-        )
+        self._put_snapshot(attempt.condition(), attempt.seen, snapshot, changed, sets, clear=True)
 
     def _put_snapshot(
         self,
         condition: Condition,
         seen: SourceState,
-        snapshot_record: SnapshotRecord,
+        snapshot: SnapshotRecord,
         changed: Changes,
         sets: dict[str, Any],
-        writes: list[Write],
+        *,
+        clear: bool,
     ) -> None:
-        """Let source state, snapshot record, its replicas and the history move in one step."""
-        token, now = snapshot_record.token, snapshot_record.published_at
+        """Write source state, snapshot record, its replicas and the history in one step.
+
+        *clear* also removes replicas beyond the configured number.
+        """
+        token, now = snapshot.token, snapshot.published_at
         kept, dropped = retained([*seen.versions(), Version(token, now)], now)
-        history = snapshot_record.to_record(keys.history_key(self._source, token))
+        history = snapshot.to_record(keys.history_key(self._name, token))
         history["changes"] = _summary(changed)
-        snapshot_records: list[Write] = [
-            Put(snapshot_record.to_record(keys.snapshot_key(self._source, replica)))
-            for replica in range(self._replicas)
+        replicas = [keys.snapshot_key(self._name, n) for n in range(keys.MAX_REPLICAS)]
+        writes: list[Write] = [
+            Put(snapshot.to_record(replica)) for replica in replicas[: self._replicas]
         ]
+        if clear:
+            writes += map(Delete, replicas[self._replicas :])
         # Bodies of the history are about as large as this one.
+        size = record_bytes(history)
         old: list[Write] = [
-            Delete(keys.history_key(self._source, version.token), record_bytes(history))
-            for version in dropped
+            Delete(keys.history_key(self._name, version.token), size) for version in dropped
         ]
         together, *later = commits([Put(history), *old])
         left = dropped[len(together) - 1 :]
         sets = sets | {
             "published": token,
-            "nonce": snapshot_record.nonce,
-            "digest": snapshot_record.digest,
-            "history": _listed(kept, left),
+            "nonce": snapshot.nonce,
+            "digest": snapshot.digest,
+            "history": dumps(sorted([*kept, *left])),
         }
-        self._store.commit(self._source, condition, sets, [*snapshot_records, *writes, *together])
-        self._drop(Condition.while_published(snapshot_record.publication), later, kept, left)
-
-    def _drop(
-        self,
-        condition: Condition,
-        groups: list[list[Write]],
-        kept: list[Version],
-        left: list[Version],
-    ) -> None:
-        """Remove from the history what did not fit beside a publication, or leave it to the next.
-
-        The source state lists a version for as long as it is there.
-        """
+        self._store.commit(self._name, condition, sets, [*writes, *together])
+        # What did not fit beside the publication is removed now, or by the next one: the source
+        # state lists a version for as long as it exists.
         with suppress(ConditionFailedError, StoreError, OutOfTimeError):
-            for group in groups:
+            for group in later:
                 left = left[len(group) :]
-                history = {"history": _listed(kept, left)}
-                self._store.commit(self._source, condition, history, group)
+                listed = {"history": dumps(sorted([*kept, *left]))}
+                while_published = Condition.while_published(snapshot.publication)
+                self._store.commit(self._name, while_published, listed, group)
 
-    def _other_replicas(self) -> list[Write]:
-        return [
-            Delete(keys.snapshot_key(self._source, replica))
-            for replica in range(self._replicas, keys.MAX_REPLICAS)
-        ]
-
-    def _condition(self, check: Check) -> Condition:
-        return check.condition(unpinned_at=now_ms(self._clock))
-
-    def _completed(self, check: Check) -> dict[str, Any]:
-        return {
-            **check.sets(),
-            "checked_at": check.started_at,
-            "etag": check.etag or None,
-            "revision": check.revision or None,
-            "refused": None,
-            "suspect": None,
-            "error": None,
-        }
-
-    def _put_chunks(self, snapshot_record: SnapshotRecord, chunks: dict[str, list[bytes]]) -> None:
+    def _put_chunks(self, snapshot: SnapshotRecord, chunks: Mapping[str, Sequence[bytes]]) -> None:
         """Write what does not fit the snapshot, by its digest, announced by a pending record."""
-        if not chunks:
-            return
-        groups = {
-            keys.chunks_prefix(snapshot_record.token, digest): group
-            for digest, group in chunks.items()
-        }
+        groups = {keys.chunks_prefix(snapshot.token, digest): chunks[digest] for digest in chunks}
         written_at = int(self._clock.now())
-        self._store.put_all([pending_record(self._source, snapshot_record, groups, written_at)])
+        self._store.put_all([pending_record(self._name, snapshot, groups, written_at)])
         for prefix, group in groups.items():
             self._store.put_all(
                 [
-                    {**keys.chunk_key(self._source, prefix, number)._asdict(), "body": data}
+                    {**keys.chunk_key(self._name, prefix, number)._asdict(), "body": data}
                     for number, data in enumerate(group)
                 ]
             )
 
     # -- rows -----------------------------------------------------------------------------------
 
-    def project(
-        self,
-        publication: Publication,
-        flag_set: FlagSet,
-        changed: Changes | None,
-        sets: dict[str, Any],
+    def write_rows(
+        self, publication: Publication, flag_set: FlagSet, changed: Changes | None, sets: Sets
     ) -> RowPlan:
         """Make the rows show what is published, then note it in the source state.
 
@@ -299,40 +288,121 @@ class Publisher:
 
         Raises:
             ConditionFailedError: if something else is published by now; its publisher does the
-            rows.
+                rows.
         """
         token, condition = publication.token, Condition.while_published(publication)
-        plan = self._flag_rows.plan(flag_set, changed, self._store.scan, token)
-        *groups, last = commits(plan.writes, self._flag_rows.commit_kb())
+        plan = rows.plan(self._source, flag_set, changed, self._store.scan, token)
+        limit_kb = REDIS_KB if self._source.store == "redis" else COMMIT_KB
+        *groups, last = commits(plan.writes, limit_kb)
         for group in groups:
-            self._store.commit(self._source, condition, {}, group)
-        self._store.commit(self._source, condition, {"rows_version": token, **sets}, last)
-        count = self._store.count_rows(self._source)
+            self._store.commit(self._name, condition, {}, group)
+        self._store.commit(self._name, condition, {"rows_version": token, **sets}, last)
+        count = self._store.count_rows(self._name)
         if count is not None:
-            self._store.commit(self._source, condition, {"rows_count": count or None})
+            self._store.commit(self._name, condition, {"rows_count": count or None})
         return plan
 
+    # -- garbage collection ---------------------------------------------------------------------
 
-def _listed(kept: list[Version], left: list[Version]) -> str:
-    return dumps(sorted([*kept, *left]))
+    def expire_chunks(self, published: Publication) -> None:
+        """Let chunks expire that neither the snapshot record nor the kept history names.
+
+        Only chunks of older fencing tokens, and only while this is what is published. Then no
+        older fencing token can be published any more, and only kept versions be rolled back to.
+
+        Raises:
+            ConditionFailedError: if something else is published by now; its publisher expires.
+        """
+        pending = [
+            record
+            for record in self._store.scan(keys.pending_namespace(self._name))
+            if int(str(record["key"]).partition("/")[0]) < published.token
+        ]
+        state = self._store.state(self._name) if pending else SourceState()
+        if state.publication != published:
+            return
+        named = self._named_chunks(state)
+        for record in pending:
+            self._expire(Condition.while_published(published), record, named)
+
+    def _expire(self, condition: Condition, pending: Record, named: set[str]) -> None:
+        """Let announced chunks expire that nothing names, and forget them."""
+        chunks: dict[str, int] = json.loads(str(pending["chunks"]))
+        at_s = int(self._clock.now()) + CHUNK_TTL_S
+        largest = int(pending["largest"])
+        expiries = [
+            Expire(keys.chunk_key(self._name, prefix, chunk), at_s, largest)
+            for prefix, number in chunks.items()
+            if prefix not in named
+            for chunk in range(number)
+        ]
+        for group in commits(expiries):
+            if group:
+                self._store.commit(self._name, condition, {}, group)
+        used = {prefix: number for prefix, number in chunks.items() if prefix in named}
+        if used:
+            left = pending | {"chunks": dumps(used)}
+            if left != pending:
+                self._store.commit(self._name, condition, {}, [Put(left)])
+        # The writer may be slow and not done: its pending record stays for longer than any function
+        # can run, and its chunks are expired again.
+        elif int(pending["written_at"]) + PENDING_TTL_S < self._clock.now():
+            key = keys.Key(str(pending["namespace"]), str(pending["key"]))
+            self._store.commit(self._name, condition, {}, [Delete(key)])
+
+    def _named_chunks(self, state: SourceState) -> set[str]:
+        """Return the prefixes of all chunks that the snapshot record or the kept history names."""
+        listed = [keys.history_key(self._name, version.token) for version in state.versions()]
+        named: set[str] = set()
+        try:
+            for record in map(self._store.read, [*listed, keys.snapshot_key(self._name)]):
+                if record:
+                    snapshot = SnapshotRecord.from_record(record)
+                    named.add(snapshot.stored_chunks()[0])
+                    index = read_index(snapshot.index_data, snapshot.index_digest)
+                    named |= {segment.prefix() for segment in segments_of(index).values()}
+        except (CorruptSnapshotError, TypeError, ValueError) as error:
+            message = f"cannot determine which chunks are in use: {error}"
+            raise CorruptStoreError(message) from error
+        return named
+
+
+def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
+    """Split versions (oldest first) into those to keep and those to drop.
+
+    Kept are the last ones, one in six hours of the last day, and the one that was current a day
+    ago: the guard compares with it.
+    """
+    old = day_ago(versions, now_ms)
+    # The last of each six hours: a later one takes the place of an earlier one.
+    thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
+    kept = {*versions[-KEPT_VERSIONS:], *thinned.values()} | ({old} if old else set())
+    return sorted(kept), sorted(set(versions) - kept)
+
+
+def pending_record(
+    source: str, snapshot: SnapshotRecord, chunks: Mapping[str, Sequence[bytes]], written_at: int
+) -> Record:
+    """Return the record that announces the chunks of a set, by the prefix of their keys.
+
+    ``written_at`` in seconds since the epoch.
+    """
+    return {
+        **keys.pending_key(source, snapshot.token, snapshot.index_digest)._asdict(),
+        "chunks": dumps({prefix: len(group) for prefix, group in chunks.items()}),
+        "largest": max(len(chunk) for group in chunks.values() for chunk in group),
+        "written_at": written_at,
+    }
 
 
 def _summary(changed: Changes) -> str:
-    lists = {
-        "added": changed.added,
-        "changed": changed.changed,
-        "removed": changed.removed,
-    }
-    shown = {name: list(_first(names)) for name, names in lists.items()}
-    counts = {name: len(names) for name, names in lists.items()}
-    return dumps({"counts": counts, **shown})
-
-
-def _first(names: Sequence[str]) -> Iterator[str]:
-    """Yield the first names, as many as a history record has room for."""
-    room = NAMES_BYTES
-    for name in names[:MAX_NAMES]:
-        room -= len(dumps(name)) + 1
-        if room < 0:
-            return
-        yield name
+    """Return the counts of a history record, and as many first names as it has room for."""
+    shown: dict[str, list[str]] = {}
+    for word, names in changed.lists().items():
+        shown[word], room = [], NAMES_BYTES
+        for name in names[:MAX_NAMES]:
+            room -= len(dumps(name)) + 1
+            if room < 0:
+                break
+            shown[word].append(name)
+    return dumps({"counts": changed.counts(), **shown})

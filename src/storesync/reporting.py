@@ -16,13 +16,13 @@ from storesync.errors import (
 )
 from storesync.observability import emit, logger
 from storesync.redaction import redact
-from storesync.stores.base import Condition
+from storesync.store import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storesync.model import Report, SyncRequest
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 ERROR_CHARS = 200
 """Of a message that the source state keeps, which has to stay small."""
@@ -51,11 +51,7 @@ def record_report(
     }
     if report.outcome == "published":
         values |= {_metric(section): number for section, number in report.counts.items()}
-        values |= {
-            "Added": len(report.changes.added),
-            "Changed": len(report.changes.changed),
-            "Removed": len(report.changes.removed),
-        }
+        values |= {word.title(): number for word, number in report.changes.counts().items()}
         from_webhooks = [request.sent_at for request in requests if request.trigger == "webhook"]
         if from_webhooks:
             values["RequestToPublishSeconds"] = max(0.0, (now_ms - min(from_webhooks)) / 1000)

@@ -1,27 +1,71 @@
-"""The flag set once more as rows, one item per flag and segment. Pure.
+"""A flag set as rows beside the snapshot, one per flag and segment. Pure.
 
-Rows follow the snapshot record: for other languages' SDKs where their layout is published, and for
-people who open the table.
+Rows follow the snapshot: for other languages' SDKs where their layout is published, and for people
+who open the table. A source may also have the whole set as the one document that its provider's
+SDK takes.
+
+Split's rows in Redis have the layout that its SDKs read in consumer mode, published by Split: its
+SDKs and its Synchronizer share it (go-split-commons, ``storage/redis/constants.go``). A row's
+namespace is ``<source>:SPLITIO``, its key what follows ``SPLITIO.`` there, its item a string or, of
+a Redis set, the JSON list of its members:
+
+``segment.<name>``      set of keys; Redis has no empty sets, and SDKs take a missing one for empty
+``rbsegment.<name>``    the rule-based segment's JSON
+``split.<name>``        the flag's JSON
+``flagSet.<name>``      set of names of flags
+``trafficType.<name>``  how many flags have it, in decimal
+
+They are written in this order, so that what is referred to exists first. Of flags only
+``"attribute": ""`` is changed, to null: Node.js takes both for the key, Python takes the first for
+an attribute without a name. What only a Synchronizer reads is left out: the change numbers
+(``splits.till``, ``rbsegments.till``, ``segment.<name>.till``, which may also be a segment's
+name), ``segments.registered`` and ``hash``. See docs/redis.md.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import dumps
-from flagstore.keys import ROW_BYTES, SORT_KEY_BYTES, Key, row_marker, row_namespace
-from storesync.model import Changes
-from storesync.stores.base import Delete, Put, Write, record_bytes
+from flagstore.documents import unleash_text
+from flagstore.keys import (
+    ROW_BYTES,
+    SORT_KEY_BYTES,
+    Key,
+    document_key,
+    row_marker,
+    row_namespace,
+    row_namespaces,
+    split_namespace,
+)
+from storesync.store import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Protocol
 
     from flagstore.keys import Record
-    from storesync.model import FlagSet
+    from storesync.model import Changes, FlagSet, Source
+
+    class Scan(Protocol):
+        """Yields the records of one namespace whose keys start with a prefix."""
+
+        def __call__(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+            """Read the store."""
+
 
 VERSIONS = range(2**53)
 """Numbers that can be an item's own version; beyond, JavaScript cannot count."""
+SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
+"""Split's sections, and the prefixes of their rows in its own layout."""
+DERIVED = ("flagSet.", "trafficType.")
+"""Split's rows that are made from all flags together: compared whenever anything changed."""
+PART_BYTES = 500_000
+"""JSON of a set that is written in one step. A larger one is put together beside it, in parts.
+(10,000 keys of 36 characters have 390,000.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,62 +73,129 @@ class RowPlan:
     """What must be written so that the rows show a flag set."""
 
     writes: tuple[Write, ...]
-    skipped: tuple[str, ...]
-    """``section/key`` of rows that no item can hold; their last good row stays."""
+    skipped: tuple[str, ...] = ()
+    """``section/key`` of rows that are too large to store; their last good row stays."""
 
 
-def changes(old: FlagSet | None, new: FlagSet) -> Changes:
-    """Compare two flag sets item by item, by content."""
-    before, after = _names(old) if old else set(), _names(new)
-    changed = [
-        f"{section}/{key}"
-        for section, items in new.sections.items()
-        for key in (old.differing(section, items) if old else ())
-    ]
-    return Changes(
-        added=tuple(sorted("/".join(name) for name in after - before)),
-        changed=tuple(sorted(changed)),
-        removed=tuple(sorted("/".join(name) for name in before - after)),
-        since=old,
+def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, token: int) -> RowPlan:
+    """Plan the rows and the document of a source.
+
+    Rows that were written before they were turned off stay: another writer may keep them. A
+    document is removed once it is turned off.
+
+    Args:
+        source: the source.
+        new: the published set.
+        changed: what changed since the set that the rows are known to show; None: compare with
+            all that is stored.
+        scan: reads the store.
+        token: of the publication.
+    """
+    name, in_split_layout = source.name, source.native_rows == "split"
+    plans = []
+    if source.rows and in_split_layout:
+        prefixes = DERIVED if changed is not None else ("",)
+        stored = (row for prefix in prefixes for row in scan(split_namespace(name), prefix))
+        plans.append(plan_split(name, new, changed, stored, token))
+    elif source.rows and changed is not None:
+        plans.append(plan_changes(name, new, changed, token))
+    if source.rows and changed is None:
+        present = {_key(row): row for space in row_namespaces(name) for row in scan(space)}
+        if in_split_layout:
+            plans.append(RowPlan(tuple(map(Delete, present))))  # of another provider
+        else:
+            plans.append(plan_whole(name, new, present, token))
+    if source.document or changed is None:
+        plans.append(_document(source, new, scan, token, whole=changed is None))
+    if changed is None and source.store == "redis" and not in_split_layout:
+        # Split's SDKs would go on reading them.
+        plans.append(RowPlan(tuple(Delete(_key(row)) for row in scan(split_namespace(name)))))
+    return RowPlan(
+        tuple(write for part in plans for write in part.writes),
+        tuple(skipped for part in plans for skipped in part.skipped),
     )
+
+
+def _key(row: Record) -> Key:
+    return Key(str(row["namespace"]), str(row["key"]))
+
+
+def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
+    """Plan the document; *whole* compares it with the stored one."""
+    place = document_key(source.name)
+    present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
+    required = source.document and new.provider == "unleash"
+    writes: list[Write] = [Delete(key) for key in present if not (required and key == place)]
+    if not required:
+        return RowPlan(tuple(writes))
+    flags, segments = (
+        [new.item(section, key) for key in sorted(new.keys(section))]
+        for section in ("flags", "segments")
+    )
+    text = unleash_text(new.meta, flags, segments)
+    record: Record = {**place._asdict(), "version": token, "item": text}
+    if source.store != "redis" and record_bytes(record) > ROW_BYTES:
+        return RowPlan(tuple(writes), (f"document/{place.key}",))
+    if present.get(place) != text:
+        writes.append(Put(record))
+    return RowPlan(tuple(writes))
+
+
+# -- flagstore's and LaunchDarkly's layout --------------------------------------------------------
 
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before."""
-    names = [split_name(name) for name in (*changed.added, *changed.changed)]
-    shown = [name for name in names if _has_row(new, *name)]
-    hidden = [name for name in names if not _has_row(new, *name)]
-    rows = [row(source, new, section, key, token) for section, key in _ordered(shown)]
+    touched = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
+    hidden = [name for name in touched if not _has_row(new, *name)]
+    shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
+    rows = [row(source, new, section, key, token) for section, key in shown]
     gone = [
         Delete(
             Key(row_namespace(source, new.provider, section), key),
             _row_bytes(source, changed.since, section, key),
         )
-        for section, key in (*map(split_name, changed.removed), *hidden)
+        for section, key in (*(name.partition("/")[::2] for name in changed.removed), *hidden)
         if is_sort_key(key)
     ]
-    return _plan(rows, gone, [])
+    return _row_plan(rows, gone)
 
 
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
-    """Plan the rows against all that is there, whoever wrote it."""
+    """Plan the rows against everything that is stored, whoever wrote it."""
+    names = [(section, key) for section in new.sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
-    for section, key in _ordered(name for name in _names(new) if _has_row(new, *name)):
-        record = row(source, new, section, key, token)
-        required[Key(str(record["namespace"]), str(record["key"]))] = record
+    for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
+        if _has_row(new, section, key):
+            record = row(source, new, section, key, token)
+            required[_key(record)] = record
     rows = [
         record
         for key, record in required.items()
         if key not in present or not _shows(present[key], record, token)
     ]
     marker = row_marker(source, new.provider)
-    gone = [
+    writes: list[Write] = [
         Delete(key, record_bytes(present[key]))
         for key in sorted(present.keys() - required.keys())
         if key != marker
     ]
-    mark: list[Write] = [Put(dict(marker._asdict()))] if marker and marker not in present else []
-    return _plan(rows, gone, mark)
+    if marker and marker not in present:
+        writes.append(Put(dict(marker._asdict())))
+    return _row_plan(rows, writes)
+
+
+def _row_plan(rows: Iterable[Record], others: Iterable[Write]) -> RowPlan:
+    """Write rows in this order, segments before the flags that refer to them; then the others."""
+    writes: list[Write] = []
+    skipped = []
+    for record in rows:
+        if is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES:
+            writes.append(Put(record))
+        else:
+            section = str(record["namespace"]).partition(":")[2]
+            skipped.append(f"{section}/{record['key']!s}")
+    return RowPlan((*writes, *others), tuple(skipped))
 
 
 def _shows(present: Record, record: Record, token: int) -> bool:
@@ -95,7 +206,7 @@ def _shows(present: Record, record: Record, token: int) -> bool:
 
 
 def row(source: str, flag_set: FlagSet, section: str, key: str, token: int) -> Record:
-    """Return one row: the item's JSON text and a version, in LaunchDarkly's attributes.
+    """Return one row: the item's JSON and a version, in LaunchDarkly's attributes.
 
     The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the fencing
     token that wrote the row.
@@ -122,45 +233,154 @@ def _row_bytes(source: str, shown: FlagSet | None, section: str, key: str) -> in
     return min(ROW_BYTES, record_bytes(row(source, shown, section, key, token=0)))
 
 
-def _plan(rows: Iterable[Record], gone: list[Delete], mark: list[Write]) -> RowPlan:
-    writes: list[Write] = []
-    skipped = []
-    for record in rows:
-        if _fits(record):
-            writes.append(Put(record))
-        else:
-            section = str(record["namespace"]).partition(":")[2]
-            skipped.append(f"{section}/{record['key']!s}")
-    return RowPlan((*writes, *gone, *mark), tuple(skipped))
-
-
-def _fits(record: Record) -> bool:
-    return is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES
-
-
-def is_sort_key(key: str) -> bool:
-    """Say whether a text can name a row."""
-    try:
-        return 0 < len(key.encode()) <= SORT_KEY_BYTES
-    except UnicodeEncodeError:  # a lone surrogate: JSON can name it, no store can
-        return False
-
-
-def _names(flag_set: FlagSet) -> set[tuple[str, str]]:
-    return {(section, key) for section in flag_set.sections for key in flag_set.keys(section)}
-
-
 def _has_row(flag_set: FlagSet, section: str, key: str) -> bool:
-    """Large segments stay out of the rows, except where SDKs read them there."""
+    """Large segments have no rows, except where SDKs read them there."""
     return flag_set.provider == "launchdarkly" or not flag_set.is_large(section, key)
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Return section and key of a name as :class:`~storesync.model.Changes` lists it."""
-    section, _, key = name.partition("/")
-    return section, key
+def is_sort_key(key: str) -> bool:
+    """Return whether a string can be a row's key."""
+    try:
+        return 0 < len(key.encode()) <= SORT_KEY_BYTES
+    except UnicodeEncodeError:  # a lone surrogate: JSON can hold it, no store can
+        return False
 
 
-def _ordered(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Order rows so that what is referred to comes first: segments, then flags."""
-    return sorted(names, key=lambda name: (name[0] == "flags", name))
+# -- Split's layout in Redis ----------------------------------------------------------------------
+
+
+def plan_split(
+    source: str, new: FlagSet, changed: Changes | None, present: Iterable[Record], token: int
+) -> RowPlan:
+    """Plan rows in Split's layout; a row that is present already is not written.
+
+    Args:
+        source: the source.
+        new: the published set.
+        changed: what changed since the set that the rows show; None: plan all rows.
+        present: all rows that are stored, or those of :data:`DERIVED` where *changed* is given.
+            Only their digests are kept in memory.
+        token: of the publication.
+    """
+    if changed is None:
+        names = [(section, key) for section in SECTIONS for key in new.keys(section)]
+        removed = []
+    else:
+        names = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
+        gone_names = [name.partition("/")[::2] for name in changed.removed]
+        removed = [SECTIONS[section] + key for section, key in gone_names]
+    digests = {str(row["key"]): _digest(str(row.get("item", ""))) for row in present}
+    made = derived(new)
+    required = {SECTIONS[section] + key: (section, key) for section, key in names}
+    required |= dict.fromkeys(made, ("", ""))
+    writes: list[Write] = []
+    skipped = []
+    for key in sorted(required, key=lambda key: (_rank(key), key)):
+        section, name = required[key]
+        if not is_sort_key(name if section else key):
+            skipped.append(f"{section}/{name}" if section else key)
+            continue
+        item = shown(section, new.item(section, name)) if section else made[key]
+        if digests.get(key) != _digest(item):
+            writes += map(Put, _records(source, key, item, token))
+    gone = {*removed, *digests} - required.keys()
+    # What refers to others is removed first.
+    for key in sorted(gone, key=lambda key: (-_rank(key), key)):
+        if is_sort_key(key):
+            writes.append(Delete(Key(split_namespace(source), key)))
+    return RowPlan(tuple(writes), tuple(skipped))
+
+
+def derived(flag_set: FlagSet) -> dict[str, str]:
+    """Return key → item of the rows that are made from all flags together.
+
+    A source that fetches some flag sets only (its option ``sets``) has no rows for the others: not
+    all of their flags are here.
+    """
+    sets: dict[str, list[str]] = {}
+    types: dict[str, int] = {}
+    fetched = flag_set.meta.get("sets")
+    for name in sorted(flag_set.keys("flags")):
+        flag = flag_set.item("flags", name)
+        if not isinstance(flag, dict) or not is_sort_key(name):
+            continue
+        for flag_set_name in dict.fromkeys(_strings(flag.get("sets"))):
+            if not fetched or flag_set_name in fetched:
+                sets.setdefault(f"flagSet.{flag_set_name}", []).append(name)
+        for traffic_type in _strings([flag.get("trafficTypeName")]):
+            key = f"trafficType.{traffic_type}"
+            types[key] = types.get(key, 0) + 1
+    return {key: dumps(names) for key, names in sets.items()} | {
+        key: str(count) for key, count in types.items()
+    }
+
+
+def shown(section: str, item: Any) -> str:  # noqa: ANN401 - provider JSON
+    """Return the item of a flag, a rule-based segment or a segment as its row has it."""
+    if section == "segments":
+        keys = item.get("keys") if isinstance(item, dict) else ()
+        return dumps(sorted(set(_strings(keys))))
+    text = dumps(item)
+    if '"attribute":""' not in text:
+        return text
+    copy = json.loads(text)
+    for condition in _objects(copy, "conditions"):
+        for matcher in _objects(condition.get("matcherGroup"), "matchers"):
+            selector = matcher.get("keySelector")
+            if isinstance(selector, dict) and selector.get("attribute") == "":
+                selector["attribute"] = None
+    return dumps(copy)
+
+
+def is_set(key: str) -> bool:
+    """Return whether a row of Split's layout is a set in Redis."""
+    return key.startswith(("segment.", "flagSet."))
+
+
+def _records(source: str, key: str, item: str, token: int) -> Iterator[Record]:
+    record: Record = {"namespace": split_namespace(source), "key": key, "version": token}
+    if not is_set(key) or len(item) <= PART_BYTES:
+        yield {**record, "item": item}
+        return
+    members = json.loads(item)
+    parts = [dumps(part) for part in _parts(members)]
+    for number, part in enumerate(parts):
+        yield {**record, "item": part, "part": number, "parts": len(parts), "members": len(members)}
+
+
+def _parts(members: list[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for member in members:
+        cost = len(dumps(member)) + 1
+        if part and size + cost > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(member)
+        size += cost
+    yield part
+
+
+def _digest(item: str) -> bytes:
+    return sha256(item.encode(errors="surrogateescape")).digest()
+
+
+def _rank(key: str) -> int:
+    prefixes = (*SECTIONS.values(), *DERIVED)
+    return next((at for at, prefix in enumerate(prefixes) if key.startswith(prefix)), 0)
+
+
+def _strings(values: object) -> list[str]:
+    """Return the strings of a list that can be in a key of Redis: a lone surrogate has no UTF-8."""
+    found = values if isinstance(values, list) else []
+    return [
+        value
+        for value in found
+        if isinstance(value, str)
+        and (value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value))
+    ]
+
+
+def _objects(parent: object, field: str) -> list[dict[str, Any]]:
+    found = parent.get(field) if isinstance(parent, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

@@ -22,7 +22,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
-from storesync.deadline import Deadline, SystemClock, now_ms
 from storesync.errors import StoreSyncError, is_retryable
 from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, request_message
 from storesync.http import HttpClient, HttpLimits, tls_context
@@ -32,10 +31,10 @@ from storesync.observability import logger
 from storesync.pipeline import Sync
 from storesync.redaction import redact
 from storesync.reporting import record_error, record_report, record_schedule
-from storesync.retry_policy import Limits
+from storesync.retry import Deadline, Limits, SystemClock, now_ms
 from storesync.settings import SyncSettings
 from storesync.sources import Sources
-from storesync.stores.opened import Stores
+from storesync.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
     from storesync.initialization import Job
     from storesync.model import Report
-    from storesync.stores.opened import OpenStore
+    from storesync.stores import OpenStore
 
 RESERVE_S = 2.0
 """Left for responding the queue, logs and metrics when the function's time runs out."""
@@ -107,9 +106,7 @@ class Outcome:
             "token": report.token,
             "digest": report.digest,
             "counts": dict(report.counts),
-            "added": len(report.changes.added),
-            "changed": len(report.changes.changed),
-            "removed": len(report.changes.removed),
+            **report.changes.counts(),
             "fetches": report.fetches,
         }
 

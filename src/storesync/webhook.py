@@ -17,7 +17,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
-from storesync.deadline import SystemClock, now_ms
 from storesync.errors import (
     BadRequestError,
     ConfigurationError,
@@ -31,6 +30,7 @@ from storesync.events import request_message
 from storesync.initialization import connect, initialize
 from storesync.model import SyncRequest, WebhookRequest
 from storesync.observability import emit, logger
+from storesync.retry import SystemClock, now_ms
 from storesync.settings import WebhookSettings
 from storesync.sources import WebhookConfigs
 

@@ -10,11 +10,11 @@ import pytest
 
 from flagstore.keys import Key, SourceState, state_key
 from storesync.errors import ConditionFailedError
-from storesync.stores.base import COMMIT_WRITES, Condition, Delete, Expire, Put
+from storesync.store import COMMIT_WRITES, Condition, Delete, Expire, Put
 
 if TYPE_CHECKING:
     from flagstore.keys import Record
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 FLOOR = 1_795_000_000
 LATER = 4_000_000_000
@@ -27,7 +27,7 @@ def record(namespace: str, key: str, **values: int | str | bytes) -> Record:
 
 
 class StoreContract:
-    """The promises of :class:`storesync.stores.base.Store`."""
+    """The promises of :class:`storesync.store.Store`."""
 
     @pytest.fixture
     def store(self) -> Store:

@@ -17,8 +17,8 @@ from simulators.launchdarkly_flags import rich_flags
 from simulators.partitions import UNITS_A_SECOND, PartitionMeter
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
-from storesync.deadline import Deadline
-from storesync.rollback import mark_removed
+from storesync.maintenance import mark_removed
+from storesync.retry import Deadline
 from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from data import needed
 from flagstore import Client
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
-from storesync import providers, verdicts
-from storesync.deadline import Deadline, now_ms
+from storesync import guard, providers
 from storesync.errors import MalformedResponseError, RefusedSetError, SuspectSetError
 from storesync.guard import check_items, may_lose
 from storesync.model import Changes, FlagSet, SyncRequest
 from storesync.pipeline import HOLD_MS, Sync
+from storesync.retry import Deadline, now_ms
 from torture.test_responses import SIMULATORS, Fuzz, MutatingHttp, role
 
 if TYPE_CHECKING:
@@ -315,13 +315,13 @@ def test_no_rich_set_is_refused(provider: str) -> None:
     http = MutatingHttp(rig.server, rig.rng)
     response = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
     assert response.flag_set is not None
-    judge = verdicts.verdicts(provider, response.flag_set)
+    judge = guard.verdicts(provider, response.flag_set)
     found = {
         judge(section, key)
         for section, items in response.flag_set.sections.items()
         for key in items
     }
-    assert found <= {verdicts.USABLE, verdicts.UNSUPPORTED}
+    assert found <= {guard.USABLE, guard.UNSUPPORTED}
 
 
 @pytest.mark.parametrize(

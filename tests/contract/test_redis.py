@@ -23,17 +23,17 @@ from flagstore.stores.redis import RedisReader, SocketTransport, open_reader, pa
 from simulators.clock import FakeClock
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
 from simulators.unreliable import UnreliableClient
-from storesync.deadline import Deadline, SystemClock
 from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTimeError, StoreError
+from storesync.retry import Deadline, SystemClock
+from storesync.store import COMMIT_WRITES, Condition, Delete, Expire, Put
 from storesync.stores import redis_client
-from storesync.stores.base import COMMIT_WRITES, Condition, Delete, Expire, Put
 from storesync.stores.redis import RedisStore, open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flagstore.keys import Record
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 PASSWORD = "p/a:s%s@w"

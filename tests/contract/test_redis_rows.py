@@ -15,20 +15,20 @@ from flagstore.keys import Key, row_marker, row_namespaces
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.split_flags import new_flag
-from storesync.deadline import Deadline, SystemClock
 from storesync.errors import StoreError
 from storesync.model import FlagSet, Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline, SystemClock
 from storesync.rows import plan_whole
-from storesync.stores.base import Condition, Delete, Put
-from storesync.stores.opened import Stores
+from storesync.store import Condition, Delete, Put
+from storesync.stores import Stores
 from storesync.stores.redis import RedisStore, open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulators.redis_server import Server
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
 HOUR_S = 3_601.0

@@ -14,10 +14,10 @@ from flagstore.keys import Key
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from storesync.cli.context import ReaderOver
-from storesync.deadline import Deadline, SystemClock
+from storesync.maintenance import mark_removed, restore_source, roll_back, unpin
 from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
-from storesync.rollback import mark_removed, restore_source, roll_back, unpin
+from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from simulators.aws import Table
     from simulators.redis_server import Server
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 BIG = {f"f{n}": {"key": f"f{n}", "version": 1, "x": "y" * 50} for n in range(150)}
 SEGMENTS = {

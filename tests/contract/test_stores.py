@@ -9,7 +9,7 @@ import pytest
 
 from contract.store_contract import StoreContract
 from simulators.memory_store import MemoryStore
-from storesync.deadline import Deadline, SystemClock
+from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from simulators.aws import Table
     from simulators.redis_server import Server
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 
 class TestMemory(StoreContract):

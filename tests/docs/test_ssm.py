@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storesync import providers
-from storesync.deadline import SystemClock
+from storesync.retry import SystemClock
 from storesync.sources import Sources, WebhookConfigs
 from tests.docs.pages import all_pages, blocks
 

@@ -10,7 +10,7 @@ import pytest
 
 from local.repairs import Stack, local_url, repair
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
-from storesync.deadline import SystemClock
+from storesync.retry import SystemClock
 from tests.docs.pages import blocks
 from tools.smoke import Place, Smoke
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from simulators.provider import NoHttp
-from storesync.deadline import Deadline
 from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline
 from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:

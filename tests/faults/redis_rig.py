@@ -14,9 +14,9 @@ from flagstore import Client
 from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from simulators.clock import FakeClock
 from simulators.provider import NoHttp
-from storesync.deadline import Deadline
 from storesync.model import Report, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline
 from storesync.stores.dynamodb import to_item
 from storesync.stores.redis import RedisStore, open_redis
 

@@ -21,9 +21,9 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.schedules import SOURCE, World
-from storesync.deadline import Deadline
 from storesync.model import SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline
 from storesync.sync import FOLLOWUP_SLACK_MS
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from flagstore.keys import SourceState
 from simulators.forgetful import ForgetfulWorld
 from simulators.provider import ModelProvider
 from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
-from storesync import retention
-from storesync.rollback import roll_back, unpin
-from storesync.stores.base import Condition
+from storesync import publisher
+from storesync.maintenance import roll_back, unpin
+from storesync.store import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storesync.stores.base import Sets, Write
+    from storesync.store import Sets, Write
 
 
 def settled(provider: ModelProvider) -> dict[Any, Any]:
@@ -161,8 +161,8 @@ def test_chunks_of_the_current_body_never_expire(
 ) -> None:
     """With bodies in chunks, whatever overlaps: what the snapshot names is whole and has no TTL."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-    monkeypatch.setattr(retention, "KEPT_VERSIONS", 1)
-    monkeypatch.setattr(retention, "THIN_MS", 10**15)
+    monkeypatch.setattr(publisher, "KEPT_VERSIONS", 1)
+    monkeypatch.setattr(publisher, "THIN_MS", 10**15)
     expired = []
 
     def finish(world: World) -> None:

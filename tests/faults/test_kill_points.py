@@ -142,8 +142,8 @@ def test_rows_of_split_are_old_or_new_each_at_every_kill_point(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A segment in parts, 150 flags, a flag set: none is half of anything; the next sync heals."""
-    monkeypatch.setattr("storesync.split_rows.PART_BYTES", 1_000)
-    monkeypatch.setattr("storesync.flag_rows.REDIS_KB", 6)
+    monkeypatch.setattr("storesync.rows.PART_BYTES", 1_000)
+    monkeypatch.setattr("storesync.publisher.REDIS_KB", 6)
     old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)
     seen: dict[str, int] = {"old": 0, "new": 0, "between": 0}
     with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 SYNC = r"""
 import json, random, re, sys
 import boto3
-from storesync.deadline import Deadline, SystemClock
+from storesync.retry import Deadline, SystemClock
 from storesync.http import HttpClient
 from storesync.model import SyncRequest, Secret, Source
 from storesync.pipeline import Sync

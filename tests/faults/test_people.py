@@ -17,17 +17,17 @@ from flagstore import keys
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from simulators.schedules import SOURCE, ObservedStore, Violation, World
-from storesync.deadline import Deadline
+from storesync.maintenance import mark_removed, restore_source, roll_back, unpin
 from storesync.model import SyncRequest
 from storesync.pipeline import Sync
-from storesync.rollback import mark_removed, restore_source, roll_back, unpin
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flagstore.keys import SourceState
     from simulators.memory_store import MemoryStore
-    from storesync.stores.base import Condition, Sets, Write
+    from storesync.store import Condition, Sets, Write
 
 LIVES = int(os.environ.get("FLAGSTORE_LIVES", "300"))
 SERVED = {"published", "unchanged", "superseded", "coalesced"}

@@ -23,7 +23,7 @@ from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.template import read_template
 from storesync import sync
-from storesync.retry_policy import Limits
+from storesync.retry import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

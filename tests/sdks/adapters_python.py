@@ -21,6 +21,7 @@ from flagstore.errors import FlagstoreError, StoreUnavailableError  # noqa: E402
 from simulators import launchdarkly_flags, unleash_flags  # noqa: E402
 from simulators.clock import FakeClock  # noqa: E402
 from simulators.memory_store import MemoryStore  # noqa: E402
+from simulators.provider import SOURCE  # noqa: E402
 from simulators.reader_store import RecordsReader  # noqa: E402
 from storesync.model import Changes, FlagSet  # noqa: E402
 from storesync.publisher import Check, Publisher  # noqa: E402
@@ -49,7 +50,7 @@ class Rig:
         encoded = encode(sections, meta, token=token)
         check = Check(token, seen, started_at=1, etag="", revision=0)
         flag_set = FlagSet(self.provider, sections, meta)
-        Publisher("prod", self.store, self.clock).publish(
+        Publisher(SOURCE, self.store, self.clock).publish(
             check, flag_set, encoded, "writer", Changes()
         )
         self.clock.advance(EXPIRED_S)

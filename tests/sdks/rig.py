@@ -18,12 +18,12 @@ from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
 from storesync import providers
-from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient
 from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline, SystemClock
+from storesync.stores import Stores
 from storesync.stores.dynamodb import DynamoDBStore
-from storesync.stores.opened import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

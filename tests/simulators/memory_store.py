@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 from flagstore.keys import Key, SourceState, state_key
 from storesync.errors import ConditionFailedError
-from storesync.stores.base import NONCE_BYTES, Condition, Delete, Expire, Put
-from storesync.stores.opened import Stores
+from storesync.store import NONCE_BYTES, Condition, Delete, Expire, Put
+from storesync.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from flagstore.keys import Record
-    from storesync.deadline import Deadline
     from storesync.model import Source
-    from storesync.stores.base import Sets, Write
-    from storesync.stores.opened import OpenStore
+    from storesync.retry import Deadline
+    from storesync.store import Sets, Write
+    from storesync.stores import OpenStore
 
 
 def no_step(_name: str) -> None:
@@ -29,7 +29,7 @@ def no_step(_name: str) -> None:
 
 
 class MemoryStore:
-    """Implements :class:`storesync.stores.base.Store` on a dict that several instances share."""
+    """Implements :class:`storesync.store.Store` on a dict that several instances share."""
 
     def __init__(
         self,

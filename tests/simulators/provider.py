@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from storesync.model import FetchResult, FlagSet
+from storesync.model import FetchResult, FlagSet, Secret, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from storesync.model import Source, WebhookConfig, WebhookRequest
+    from storesync.model import WebhookConfig, WebhookRequest
+
+
+SOURCE = Source("prod", "model", "https://model.example", Secret("key"))
 
 
 class NoHttp:

@@ -17,10 +17,10 @@ from flagstore.keys import Key, SnapshotRecord, SourceState, chunk_key, snapshot
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
-from storesync.deadline import Deadline
 from storesync.errors import StoreSyncError
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Limits, Sync
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

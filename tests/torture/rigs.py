@@ -11,9 +11,9 @@ from faults.dynamo import SOURCE, Rig
 from faults.redis_rig import RedisRig
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from storesync.deadline import Deadline
 from storesync.model import Report, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline
 from storesync.stores.dynamodb import DynamoDBStore
 from storesync.stores.redis import RedisStore
 

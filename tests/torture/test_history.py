@@ -14,7 +14,7 @@ from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import StoreUnavailableError
 from simulators.split_flags import in_segment, new_flag, rule
-from storesync.stores.base import Condition, Delete
+from storesync.store import Condition, Delete
 from torture.rigs import any_rig, store, sync
 from torture.test_readers import connected, store_of
 

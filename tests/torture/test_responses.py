@@ -32,13 +32,12 @@ from simulators.split_flags import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import providers
-from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError, StoreSyncError
 from storesync.http import HttpLimits
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.responses import HttpResponse
-from storesync.retry_policy import Limits
+from storesync.retry import Deadline, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flagstore.keys import SourceState, state_key
-from storesync.deadline import SystemClock
 from storesync.errors import NotKeptError, NotSettledError
-from storesync.rollback import roll_back, unpin
+from storesync.maintenance import roll_back, unpin
+from storesync.retry import SystemClock
 from torture.rigs import SOURCE, any_rig, settle, store, sync
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import NotLoadedError, UnsupportedLayoutError
 from flagstore.keys import Key
-from storesync.stores.base import Condition, Delete, Put
+from storesync.store import Condition, Delete, Put
 from torture.rigs import any_rig, replace, settle, store
 from torture.test_readers import store_of, transport_of
 

@@ -15,8 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from flagstore import keys
 from flagstore.encode import content_digest
 from simulators.unreliable import ForgetfulClient, UnreliableClient
-from storesync.deadline import SystemClock
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
+from storesync.retry import SystemClock
 from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:

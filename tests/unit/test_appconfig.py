@@ -19,12 +19,12 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
 from storesync import errors, providers
-from storesync.deadline import Deadline
 from storesync.http import HttpClient
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.providers.appconfig import AppConfig
-from storesync.published_reader import PublishedReader
+from storesync.published import PublishedReader
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,9 +189,9 @@ def sync(
 def published(store: MemoryStore) -> int:
     """Return which document readers see."""
     state = store.state("prod")
-    stored = PublishedReader("prod", store).stored(state.published)
+    stored = PublishedReader("prod", store).current(state.published)
     assert stored
-    found: int = stored.flag_set.sections["flags"]["flag"]["limit"]
+    found: int = stored.sections["flags"]["flag"]["limit"]
     return found
 
 
@@ -509,10 +509,11 @@ def test_a_document_of_two_megabytes_is_published_and_read() -> None:
         report = sync(server, store, SyncRequest("prod", trigger="schedule"))
         assert report.counts == {"flags": len(values), "definitions": len(values)}
         assert (report.outcome, report.skipped_rows) == ("published", ())
-        stored = PublishedReader("prod", store).stored(store.state("prod").published)
+        stored = PublishedReader("prod", store).current(store.state("prod").published)
         assert stored
-        assert stored.in_chunks()
-        assert stored.flag_set.sections["flags"] == values
+        assert stored.record
+        assert stored.record.chunks
+        assert stored.sections["flags"] == values
         reader = RecordsReader(store.records)
         flags = flagstore.Client("prod", store=reader)
         rule = values["big-042"]["_variants"][0]["rule"]

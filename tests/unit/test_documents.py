@@ -13,6 +13,7 @@ from flagstore.encode import encode
 from flagstore.errors import ConfigurationError
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
 from simulators.reader_store import RecordsReader
 from simulators.unleash_flags import new_flag, new_segment, rich_flags
 from storesync.model import Changes, FlagSet
@@ -31,7 +32,7 @@ def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, 
     flag_set = FlagSet(provider, sections, meta)
     encoded = encode(sections, meta, token=token)
     check = Check(token, seen, started_at=1, etag="", revision=0)
-    Publisher("prod", store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
+    Publisher(SOURCE, store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
     return Client("prod", store=RecordsReader(store.records)).snapshot()
 
 

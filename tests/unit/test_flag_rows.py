@@ -9,11 +9,10 @@ import pytest
 
 from flagstore.keys import ROW_BYTES, Key
 from simulators.memory_store import MemoryStore
-from storesync import rows, split_rows
-from storesync.flag_rows import PerFlagRows
+from storesync import rows
 from storesync.model import Changes, FlagSet, Secret, Source
 from storesync.pipeline import fingerprint
-from storesync.stores.base import Condition, Delete, Put
+from storesync.store import Condition, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +45,7 @@ class Rig:
 
     def follow(self, new: FlagSet, changed: Changes | None = None, **options: Any) -> rows.RowPlan:
         """Let a source's projection follow one publication."""
-        kept = PerFlagRows.of(source(new.provider, **options))
-        plan = kept.plan(new, changed, self.store.scan, 7)
+        plan = rows.plan(source(new.provider, **options), new, changed, self.store.scan, 7)
         self.store.commit("prod", Condition(), {}, plan.writes)
         return plan
 
@@ -185,9 +183,9 @@ def test_a_large_set_is_written_in_parts_that_hold_each_member_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In order, each below the limit unless one member alone is not, and counted."""
-    monkeypatch.setattr(split_rows, "PART_BYTES", 60)
+    monkeypatch.setattr(rows, "PART_BYTES", 60)
     keys = sorted([f"user-{n}-é" for n in range(40)] + ["x" * 100])
-    plan = split_rows.plan_whole("prod", split({}, segments={"m": {"keys": keys}}), [], 7)
+    plan = rows.plan_split("prod", split({}, segments={"m": {"keys": keys}}), None, [], 7)
     records = [write.record for write in plan.writes if isinstance(write, Put)]
     parts = [json.loads(str(record["item"])) for record in records]
     assert [key for part in parts for key in part] == keys

@@ -21,10 +21,10 @@ from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
 from storesync import providers
-from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from flagstore.keys import Key, Record

@@ -17,6 +17,7 @@ from sdks import launchdarkly_set
 from sdks.test_adapters import split_contexts, split_set
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
 from simulators.reader_store import RecordsReader
 from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
@@ -46,7 +47,7 @@ def publish(provider: str, sections: dict[str, dict[str, Any]]) -> Client:
     token, seen = store.next_token("prod", 1)
     encoded = encode(sections, {}, token=token)
     check = Check(token, seen, started_at=1, etag="", revision=0)
-    publisher = Publisher("prod", store, FakeClock())
+    publisher = Publisher(SOURCE, store, FakeClock())
     publisher.publish(check, FlagSet(provider, sections, {}), encoded, "writer", Changes())
     return Client("prod", store=RecordsReader(store.records))
 

@@ -24,18 +24,17 @@ from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader, chunks_of
 from storesync import errors
-from storesync.deadline import Deadline
 from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import HOLD_MS, MARGIN_MS, SPACING_MS, VERIFY_MS, Sync, fingerprint
 from storesync.providers import get
-from storesync.retry_policy import Limits
+from storesync.retry import Deadline, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flagstore.keys import Record
     from storesync.model import FetchResult, Report
-    from storesync.stores.base import Condition, Sets, Write
+    from storesync.store import Condition, Sets, Write
 
 SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 SCHEDULE = SyncRequest("prod", trigger="schedule")
@@ -538,7 +537,7 @@ def test_an_older_response_is_not_published_for_lack_of_time() -> None:
     rig = Rig({"a": "new"}, revision=7)
     rig.sync()
     rig.provider.on_fetch = responses(rig, (6, {"a": "old"}))
-    with pytest.raises(errors.SuspectSetError, match="older than what is published"):
+    with pytest.raises(errors.SuspectSetError, match="older than the published one"):
         rig.sync(seconds=0.9, limits=Limits(publish_s=0.6))
     assert rig.read() == {"a": "new"}
 

@@ -13,9 +13,9 @@ from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import chunks_of
 from storesync import pipeline
-from storesync.deadline import Deadline
 from storesync.errors import RefusedSetError
 from storesync.pipeline import Sync, fingerprint
+from storesync.retry import Deadline
 from unit.test_pipeline import (
     SCHEDULE,
     SOURCE,

@@ -24,18 +24,23 @@ from flagstore.keys import (
 )
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
 from simulators.reader_store import chunks_of
 from storesync.errors import ConditionFailedError, CorruptStoreError
-from storesync.garbage import CHUNK_TTL_S, PENDING_TTL_S, GarbageCollector, pending_record
 from storesync.model import Changes, FlagSet
-from storesync.published_reader import PublishedReader
+from storesync.published import DAY_MS, PublishedReader, day_ago
 from storesync.publisher import (
+    CHUNK_TTL_S,
+    KEPT_VERSIONS,
     MAX_NAMES,
+    PENDING_TTL_S,
+    THIN_MS,
     Check,
     Publisher,
+    pending_record,
+    retained,
 )
-from storesync.retention import DAY_MS, KEPT_VERSIONS, THIN_MS, day_ago, retained
-from storesync.stores.base import record_bytes
+from storesync.store import record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +58,8 @@ class Rig:
         self.steps: list[str] = []
         self.store = MemoryStore(step=self.steps.append)
         self.records = self.store.records
-        self.publisher = Publisher("prod", self.store, self.clock, replicas=replicas)
-        self.published_reader = PublishedReader("prod", self.store)
-        self.garbage = GarbageCollector("prod", self.store, self.clock)
+        self.publisher = Publisher(SOURCE, self.store, self.clock, replicas=replicas)
+        self.published = PublishedReader("prod", self.store)
 
     def next_check(self, etag: str = "", revision: int = 0) -> Check:
         """Take a fencing token for a check that starts now."""
@@ -126,9 +130,9 @@ def test_nothing_follows_a_publication_that_the_store_lost() -> None:
     rig.records[keys.state_key("prod")]["issued"] = token - 1
     assert rig.publish({"a": "again"}) == token
     before = dict(rig.records)
-    rig.garbage.expire(lost)
+    rig.publisher.expire_chunks(lost)
     with pytest.raises(ConditionFailedError):
-        rig.publisher.project(lost, FlagSet("model", {"flags": {"a": "lost"}}), None, {})
+        rig.publisher.write_rows(lost, FlagSet("model", {"flags": {"a": "lost"}}), None, {})
     assert rig.records == before
 
 
@@ -228,7 +232,7 @@ def test_a_publication_is_one_step() -> None:
     assert state.digest == snapshot_record.digest
     assert state.config_fingerprint == "writer"
     assert state.versions() == [Version(token, snapshot_record.published_at)]
-    assert rig.published_reader.stored(token) is not None
+    assert rig.published.current(token) is not None
 
 
 def test_etag_and_revision_do_not_outlive_their_check() -> None:
@@ -245,8 +249,8 @@ def test_history_holds_the_whole_set_and_what_changed() -> None:
     rig = Rig()
     first = rig.publish({"a": 1})
     second = rig.publish({"a": 2, "b": 1}, Changes(("flags/b",), ("flags/a",), ("flags/c",)))
-    assert rig.published_reader.version(first).flag_set.sections == {"flags": {"a": 1}}
-    assert rig.published_reader.version(second).flag_set.sections == {"flags": {"a": 2, "b": 1}}
+    assert rig.published.version(first).sections == {"flags": {"a": 1}}
+    assert rig.published.version(second).sections == {"flags": {"a": 2, "b": 1}}
     record = rig.records[history_key("prod", second)]
     assert json.loads(str(record["changes"])) == {
         "counts": {"added": 1, "changed": 1, "removed": 1},
@@ -312,7 +316,7 @@ def test_history_of_large_sets_is_dropped_after_a_publication() -> None:
     assert rig.steps == ["next_token", "publish", "project"]
     assert listed() == KEPT_VERSIONS
     check, healthy = rig.next_check(), rig.publisher
-    rig.publisher = Publisher("prod", MemoryStore(rig.records, dying_at(2)), rig.clock)
+    rig.publisher = Publisher(SOURCE, MemoryStore(rig.records, dying_at(2)), rig.clock)
     with pytest.raises(KeyboardInterrupt):
         rig.publish(nearly_full(2), check=check)
     assert (rig.state().published, listed()) == (check.token, KEPT_VERSIONS + 1)
@@ -350,7 +354,7 @@ def test_a_check_that_was_overtaken_changes_nothing() -> None:
     assert caught.value.state == rig.state()
     with pytest.raises(ConditionFailedError):
         rig.publisher.heartbeat(late)
-    rig.publisher.refuse(late, "digest")
+    rig.publisher.note(late, {"refused": "digest"})
     assert rig.records == before
 
 
@@ -385,7 +389,7 @@ def test_a_refusal_is_noted_and_a_completed_check_clears_it() -> None:
     """The source state says what was refused last, until something is accepted."""
     rig = Rig()
     published = rig.publish({"a": 1})
-    rig.publisher.refuse(rig.next_check(), "digest")
+    rig.publisher.note(rig.next_check(), {"refused": "digest"})
     assert (rig.state().refused, rig.state().token) == ("digest", published)
     rig.publisher.heartbeat(rig.next_check())
     assert rig.state().refused == ""
@@ -398,7 +402,7 @@ def test_rows_of_an_older_publication_are_not_written() -> None:
     rig.publish({"a": 2})
     flag_set = FlagSet("model", {"flags": {"a": 1}})
     with pytest.raises(ConditionFailedError):
-        rig.publisher.project(rig.publication(old), flag_set, None, {})
+        rig.publisher.write_rows(rig.publication(old), flag_set, None, {})
     assert Key("prod:flags", "a") not in rig.records
     assert rig.state().rows_version == 0
 
@@ -410,8 +414,8 @@ def test_rows_of_many_commits_are_noted_with_the_last() -> None:
     token = rig.publish(flags)
     seen: list[int] = []
     store = MemoryStore(rig.records, lambda _: seen.append(rig.state().rows_version))
-    publisher = Publisher("prod", store, rig.clock)
-    publisher.project(
+    publisher = Publisher(SOURCE, store, rig.clock)
+    publisher.write_rows(
         rig.publication(),
         FlagSet("model", {"flags": flags}),
         Changes(tuple(sorted(f"flags/{key}" for key in flags))),
@@ -430,7 +434,7 @@ def test_a_snapshot_published_anew_is_nobodys_damage() -> None:
     rig = Rig()
     old = rig.publish({"a": 1})
     rig.publish({"a": 2})
-    assert rig.published_reader.stored(old) is None
+    assert rig.published.current(old) is None
 
 
 @pytest.mark.parametrize(
@@ -456,7 +460,7 @@ def test_a_damaged_snapshot_is_corrupt(damage: dict[str, Any]) -> None:
     record = {**rig.records[snapshot_key("prod")], **damage}
     rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.published_reader.stored(token)
+        rig.published.current(token)
 
 
 def test_a_snapshot_that_is_gone_is_corrupt() -> None:
@@ -465,10 +469,10 @@ def test_a_snapshot_that_is_gone_is_corrupt() -> None:
     token = rig.publish({"a": 1})
     del rig.records[snapshot_key("prod")]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.published_reader.stored(token)
+        rig.published.current(token)
     del rig.records[history_key("prod", token)]
     with pytest.raises(CorruptStoreError, match="missing"):
-        rig.published_reader.version(token)
+        rig.published.version(token)
 
 
 # -- chunks -------------------------------------------------------------------------------------
@@ -489,9 +493,9 @@ def test_a_large_body_lies_in_chunks() -> None:
     announced = rig.pending_record(token)
     assert announced is not None
     assert json.loads(str(announced["chunks"])) == {prefix: len(chunks)}
-    stored = rig.published_reader.stored(token)
+    stored = rig.published.current(token)
     assert stored is not None
-    assert stored.flag_set.sections["flags"] == dict(sorted(flags.items()))
+    assert stored.sections["flags"] == dict(sorted(flags.items()))
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
@@ -503,7 +507,7 @@ def test_a_writer_that_dies_between_chunks_leaves_no_orphan(cut: int) -> None:
     store = MemoryStore(rig.records, dying_at(cut))
     flag_set = FlagSet("model", {"flags": large(1)})
     with pytest.raises(KeyboardInterrupt):
-        Publisher("prod", store, rig.clock).publish(
+        Publisher(SOURCE, store, rig.clock).publish(
             check, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     written = rig.chunks(check.token)
@@ -538,7 +542,7 @@ def test_a_damaged_chunk_is_corrupt(damage: str) -> None:
         body = {} if damage == "stub" else {"body": b"other"}
         rig.records[key] = {**key._asdict(), "expires_at": 1, **body}
     with pytest.raises(CorruptStoreError):
-        rig.published_reader.stored(token)
+        rig.published.current(token)
 
 
 # -- expiring -----------------------------------------------------------------------------------
@@ -549,10 +553,10 @@ def test_what_the_history_keeps_never_expires() -> None:
     rig = Rig()
     tokens = [rig.publish(large(seed)) for seed in range(3)]
     rig.publish({"a": 1})
-    rig.garbage.expire(rig.publication())
+    rig.publisher.expire_chunks(rig.publication())
     for token in tokens:
         assert rig.expiries(token) == {None}
-        assert rig.published_reader.version(token).snapshot_record.token == token
+        assert rig.published.version(token).record.token == token
         assert rig.pending_record(token)
 
 
@@ -562,7 +566,7 @@ def test_what_nothing_names_expires_a_day_later() -> None:
     token = rig.publish(large(1))
     rig.drop_history()
     assert rig.expiries(token) == {None}
-    rig.garbage.expire(rig.publication())
+    rig.publisher.expire_chunks(rig.publication())
     assert rig.expiries(token) == {int(rig.clock.now()) + CHUNK_TTL_S}
     assert not rig.pending_record(token)
 
@@ -574,12 +578,12 @@ def test_an_abandoned_writer_is_cleaned_up_after() -> None:
     published = rig.publish({"a": 1})
     with pytest.raises(ConditionFailedError):
         rig.publish(large(1), check=check)
-    rig.garbage.expire(rig.publication(published))
+    rig.publisher.expire_chunks(rig.publication(published))
     assert rig.expiries(check.token) == {int(rig.clock.now()) + CHUNK_TTL_S}
     # The writer may still be writing: another expiry finds its later chunks.
     assert rig.pending_record(check.token)
     rig.clock.advance(PENDING_TTL_S + 1)
-    rig.garbage.expire(rig.publication(published))
+    rig.publisher.expire_chunks(rig.publication(published))
     assert not rig.pending_record(check.token)
 
 
@@ -591,11 +595,11 @@ def test_a_writer_with_a_later_token_is_left_alone() -> None:
     store = MemoryStore(rig.records, dying_at(4))
     flag_set = FlagSet("model", {"flags": large(1)})
     with pytest.raises(KeyboardInterrupt):
-        Publisher("prod", store, rig.clock).publish(
+        Publisher(SOURCE, store, rig.clock).publish(
             later, flag_set, encode(flag_set.sections, {}), "writer", Changes()
         )
     rig.clock.advance(PENDING_TTL_S + 1)
-    rig.garbage.expire(rig.publication(published))
+    rig.publisher.expire_chunks(rig.publication(published))
     assert rig.expiries(later.token) == {None}
     assert rig.pending_record(later.token)
 
@@ -608,7 +612,7 @@ def test_nothing_expires_for_a_publisher_that_was_overtaken() -> None:
     with pytest.raises(ConditionFailedError):
         rig.publish(large(1), check=orphan)
     rig.publish({"a": 2})
-    rig.garbage.expire(rig.publication(old))
+    rig.publisher.expire_chunks(rig.publication(old))
     assert rig.expiries(orphan.token) == {None}
 
 
@@ -625,9 +629,9 @@ def test_expiring_stops_when_something_newer_is_published() -> None:
                 "published": published + 1,
             }
 
-    garbage = GarbageCollector("prod", MemoryStore(rig.records, overtaken), rig.clock)
+    publisher = Publisher(SOURCE, MemoryStore(rig.records, overtaken), rig.clock)
     with pytest.raises(ConditionFailedError):
-        garbage.expire(rig.publication(published))
+        publisher.expire_chunks(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -654,7 +658,7 @@ def test_chunks_expire_in_steps_of_their_size(chunks: int, largest: int, commits
     published = rig.publish({"a": 1})
     put_pending(rig, 7, chunks, largest)
     rig.steps.clear()
-    rig.garbage.expire(rig.publication(published))
+    rig.publisher.expire_chunks(rig.publication(published))
     assert rig.steps.count("expire") == commits
     assert rig.expiries(7) == {int(rig.clock.now()) + CHUNK_TTL_S}
 
@@ -669,7 +673,7 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
     record = {**rig.records[history_key("prod", first)], **damage}
     rig.records[history_key("prod", first)] = {k: v for k, v in record.items() if v is not None}
     with pytest.raises(CorruptStoreError):
-        rig.garbage.expire(rig.publication(published))
+        rig.publisher.expire_chunks(rig.publication(published))
     assert rig.expiries(7) == {None}
 
 
@@ -684,11 +688,11 @@ def test_whatever_is_published_the_snapshot_can_be_read(steps: Sequence[tuple[in
     for seed, seconds in steps:
         rig.clock.advance(seconds)
         token = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.garbage.expire(rig.publication(token))
+        rig.publisher.expire_chunks(rig.publication(token))
         for version in rig.state().versions():
-            prefix, _ = rig.published_reader.version(version.token).snapshot_record.stored_chunks()
+            prefix, _ = rig.published.version(version.token).record.stored_chunks()
             assert not prefix or rig.expiries(int(prefix[:12])) == {None}
-        assert rig.published_reader.stored(token) is not None
+        assert rig.published.current(token) is not None
 
 
 LARGE = {seed: large(seed) for seed in (1, 2, 3)}

@@ -16,11 +16,18 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
-from storesync.deadline import Deadline
 from storesync.errors import ConditionFailedError, CorruptStoreError, NotKeptError, NotSettledError
+from storesync.maintenance import (
+    ATTEMPTS,
+    FOREVER_MS,
+    mark_removed,
+    restore_source,
+    roll_back,
+    unpin,
+)
 from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
-from storesync.rollback import ATTEMPTS, FOREVER_MS, mark_removed, restore_source, roll_back, unpin
+from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -392,11 +399,11 @@ def test_a_removed_source_cannot_be_rolled_back() -> None:
     """The pin of a rollback ends; that of a tombstone must not."""
     rig = Rig({"a": 1}, {"a": 2})
     mark_removed("prod", rig.store(), rig.clock)
-    with pytest.raises(NotKeptError, match="'prod' was removed"):
+    with pytest.raises(NotKeptError, match="'prod' has been removed"):
         rig.roll_back(rig.tokens[0])
     store = rig.store(once(lambda: mark_removed("prod", rig.store(), rig.clock), "publish"))
     restore_source("prod", rig.store())
-    with pytest.raises(NotKeptError, match="'prod' was removed"):
+    with pytest.raises(NotKeptError, match="'prod' has been removed"):
         rig.roll_back(rig.tokens[0], store=store)
     assert rig.state().pinned == FOREVER_MS
     assert rig.read() == {"a": 2}

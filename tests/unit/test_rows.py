@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flagstore.keys import ROW_BYTES, SORT_KEY_BYTES, Key
 from storesync import rows
 from storesync.model import Changes, FlagSet
-from storesync.stores.base import (
+from storesync.store import (
     COMMIT_KB,
     COMMIT_WRITES,
     Delete,
@@ -139,7 +139,7 @@ def test_only_changed_rows_are_written() -> None:
     old = launchdarkly({f"f{n}": 1 for n in range(1000)}, {"s": 1})
     flags = {f"f{n}": 1 for n in range(1, 1000)} | {"f5": 2, "new": 1}
     new = launchdarkly(flags, {"s": 1})
-    changed = rows.changes(old, new)
+    changed = Changes.between(old, new)
     assert changed == Changes(("flags/new",), ("flags/f5",), ("flags/f0",))
     plan = rows.plan_changes("prod", new, changed, 7)
     assert [write.record["key"] for write in plan.writes if isinstance(write, Put)] == ["f5", "new"]
@@ -151,19 +151,19 @@ def test_changes_are_found_by_content() -> None:
     """Another order of keys is no change; 1 and True are different."""
     old = other({"a": {"x": 1, "y": 2}, "b": 1, "c": 1})
     new = other({"c": 1, "b": True, "a": {"y": 2, "x": 1}})
-    assert rows.changes(old, new) == Changes(changed=("flags/b",))
+    assert Changes.between(old, new) == Changes(changed=("flags/b",))
 
 
 def test_without_an_older_set_all_is_added() -> None:
     """A first publication adds everything."""
-    assert rows.changes(None, other({"a": 1}, {"s": 1})).added == ("flags/a", "segments/s")
-    assert not rows.changes(other({"a": 1}), other({"a": 1}))
+    assert Changes.between(None, other({"a": 1}, {"s": 1})).added == ("flags/a", "segments/s")
+    assert not Changes.between(other({"a": 1}), other({"a": 1}))
 
 
 def test_names_with_slashes_are_names() -> None:
     """A flag called ``a/b`` is written and removed under just that name."""
     new, old = other({"a/b": 1}), other({"c/d/": 1})
-    plan = rows.plan_changes("prod", new, rows.changes(old, new), 7)
+    plan = rows.plan_changes("prod", new, Changes.between(old, new), 7)
     assert table(plan, {Key("prod:flags", "c/d/"): {}}) == {
         Key("prod:flags", "a/b"): {
             "namespace": "prod:flags",
@@ -184,7 +184,7 @@ def test_planning_by_changes_and_planning_whole_agree(
     """From rows that show the old set, both ways lead to rows that show the new one."""
     old_set, new_set = launchdarkly(flags, segments), launchdarkly(new_flags, new)
     present = table(whole(old_set))
-    changed = rows.changes(old_set, new_set)
+    changed = Changes.between(old_set, new_set)
     one = table(rows.plan_changes("prod", new_set, changed, 8), present)
     assert one == table(whole(new_set, present, 8), present) == table(whole(new_set, token=8))
 
@@ -231,7 +231,7 @@ def test_a_row_that_is_too_large_is_skipped_by_name() -> None:
     new = other({"big": "x" * ROW_BYTES, "a": 2})
     present = table(whole(old))
     for plan in (
-        rows.plan_changes("prod", new, rows.changes(old, new), 8),
+        rows.plan_changes("prod", new, Changes.between(old, new), 8),
         whole(new, present, 8),
     ):
         assert plan.skipped == ("flags/big",)
@@ -265,7 +265,7 @@ def test_a_name_that_no_key_can_hold_is_skipped(key: str) -> None:
 def test_a_name_that_no_key_can_hold_is_not_removed_either(key: str) -> None:
     """It has no row; asking the store to remove one would fail all other changes with it."""
     old, new = other({key: 1, "a": 1, "b": 1}), other({"a": 2})
-    plan = rows.plan_changes("prod", new, rows.changes(old, new), 8)
+    plan = rows.plan_changes("prod", new, Changes.between(old, new), 8)
     deleted = [write.key for write in plan.writes if isinstance(write, Delete)]
     assert deleted == [Key("prod:flags", "b")]
 
@@ -307,7 +307,7 @@ def test_rows_that_go_count_with_their_size() -> None:
     old = other({"a": "x" * 5_000, "b": "x" * ROW_BYTES})
     new = other({})
     shown = table(whole(old))
-    by_changes = rows.plan_changes("prod", new, rows.changes(old, new), 8)
+    by_changes = rows.plan_changes("prod", new, Changes.between(old, new), 8)
     by_all = whole(new, shown)
     for plan in (by_changes, by_all):
         sizes = {w.key.key: w.size for w in plan.writes if isinstance(w, Delete)}

@@ -20,13 +20,13 @@ from simulators.memory_store import MemoryStore
 from simulators.split import SplitSimulator, event, new_flag, rich_flags
 from simulators.split_flags import in_segment, matcher, new_rule_based, rollout, rule
 from storesync import errors
-from storesync.deadline import Deadline, SystemClock
 from storesync.http import HttpClient, HttpLimits
 from storesync.model import FlagSet, Secret, Source, SyncRequest, WebhookConfig, WebhookRequest
 from storesync.pipeline import Sync
 from storesync.providers import split_api
 from storesync.providers.split import MAX_EVENT_BYTES, Split
 from storesync.responses import HttpResponse
+from storesync.retry import Deadline, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,6 +13,7 @@ from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, NotLoadedError, StoreUnavailableError
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
 from simulators.reader_store import RecordsReader
 from simulators.split_flags import matcher, new_flag, new_rule_based, rule
 from storesync.model import Changes, FlagSet
@@ -58,7 +59,7 @@ class Rig:
         flag_set = FlagSet(provider, sections, {}, REVISION)
         encoded = encode(sections, {}, token=token)
         check = Check(token, seen, started_at=1, etag="", revision=REVISION)
-        publisher = Publisher("prod", self.store, self.clock)
+        publisher = Publisher(SOURCE, self.store, self.clock)
         publisher.publish(check, flag_set, encoded, "writer", Changes())
         self.clock.advance(40)
 

@@ -14,7 +14,7 @@ from storesync.cli.preview import Preview, preview
 from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.screen import short, table
 from storesync.http import HttpClient
-from storesync.model import Changes, SyncRequest
+from storesync.model import SyncRequest
 from storesync.pipeline import Sync
 
 if TYPE_CHECKING:
@@ -89,17 +89,9 @@ def report_json(report: Report) -> dict[str, Any]:
         "outcome": report.outcome,
         "token": report.token,
         "digest": report.digest,
-        **_counts(report.changes),
+        **report.changes.counts(),
         "skipped_rows": list(report.skipped_rows),
         "rows_error": report.rows_error or None,
-    }
-
-
-def _counts(changes: Changes) -> dict[str, int]:
-    return {
-        "added": len(changes.added),
-        "changed": len(changes.changed),
-        "removed": len(changes.removed),
     }
 
 
@@ -112,16 +104,12 @@ def _dry_run(operator: Operator, name: str) -> dict[str, Any]:
         outcome = "unchanged"
     else:
         outcome = "would be refused" if found.refusal else "would be published"
-    names = {
-        "added": list(found.changes.added),
-        "changed": list(found.changes.changed),
-        "removed": list(found.changes.removed),
-    }
+    names = {word: list(names) for word, names in found.changes.lists().items()}
     return {
         "source": name,
         "outcome": outcome,
         "digest": found.digest,
-        **_counts(found.changes),
+        **found.changes.counts(),
         "names": names,
         "refusal": found.refusal or None,
     }

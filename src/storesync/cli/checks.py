@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
+from storesync import rows
 from storesync.cli import guidance, parameters
 from storesync.cli.preview import fetch
 from storesync.cli.problems import judge
@@ -16,8 +17,7 @@ from storesync.cli.signing import harmless, proof
 from storesync.cli.status import problems_of
 from storesync.cli.web import UnansweredError, send
 from storesync.errors import CorruptStoreError
-from storesync.flag_rows import PerFlagRows
-from storesync.published_reader import PublishedReader
+from storesync.published import PublishedReader
 from storesync.sources import WEBHOOKS_AGE_S
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
         return
     remedy = f"`storesync sync {name} --verify` mends it; while pinned, roll back again"
     try:
-        stored = published_reader.stored(state.published)
+        stored = published_reader.current(state.published)
         if stored is None:
             yield Finding(SKIPPED, "store", "published anew meanwhile: look again")
             return
@@ -155,18 +155,15 @@ def of_store(operator: Operator, source: Source) -> Iterator[Finding]:
     except CorruptStoreError as error:
         yield Finding(PROBLEM, "store", str(error), remedy)
         return
-    yield Finding(
-        OK,
-        "store",
-        f"snapshot record and body match their digests ({len(stored.snapshot_record.body)} bytes)",
-    )
+    size = len(stored.record.body) if stored.record else 0
+    yield Finding(OK, "store", f"snapshot record and body match their digests ({size} bytes)")
     for number in range(1, operator.deployment.replicas):
         record = store.read(keys.snapshot_key(name, number)) or {}
         if record.get("token") != state.published:
             yield Finding(
                 PROBLEM, "store", f"replica {number} of the snapshot record is another one", remedy
             )
-    plan = PerFlagRows.of(source).plan(stored.flag_set, None, store.scan, state.published)
+    plan = rows.plan(source, stored, None, store.scan, state.published)
     if plan.writes:
         what = f"{len(plan.writes)} rows differ from the snapshot record"
         yield Finding(PROBLEM, "rows", what, remedy)

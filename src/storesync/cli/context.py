@@ -17,11 +17,11 @@ from flagstore.keys import check_source, chunks_namespace
 from storesync import providers
 from storesync.cli.deployment import Deployment, find
 from storesync.cli.problems import Exit, Problem
-from storesync.deadline import Deadline, SystemClock, now_ms
 from storesync.events import request_message
 from storesync.model import SyncRequest
+from storesync.retry import Deadline, SystemClock, now_ms
 from storesync.sources import Sources
-from storesync.stores.opened import Stores
+from storesync.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from storesync.cli.screen import Screen
     from storesync.model import Source
     from storesync.providers.base import Provider
-    from storesync.stores.base import Store
-    from storesync.stores.opened import OpenStore
+    from storesync.store import Store
+    from storesync.stores import OpenStore
 
 SECONDS = 300.0
 """What one step of a command may take: a partition of DynamoDB sets the pace of a large set."""

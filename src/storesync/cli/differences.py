@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flagstore.encode import canonical
-from storesync import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,11 +110,6 @@ def summary(changes: Changes) -> str:
         (len(changes.changed), "changed"),
     )
     return ", ".join(f"{number} {word}" for number, word in counted if number)
-
-
-def compare(old: FlagSet | None, new: FlagSet) -> Changes:
-    """Compare two flag sets item by item."""
-    return rows.changes(old, new)
 
 
 def _fields_of(old: FlagSet, new: FlagSet, name: str) -> list[Field]:

@@ -13,7 +13,8 @@ from storesync.cli.app import command, storesync
 from storesync.cli.problems import Exit, Problem
 from storesync.cli.screen import moment, short, span, table
 from storesync.cli.status import pin_text
-from storesync.rollback import kept_version
+from storesync.maintenance import kept_version
+from storesync.model import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Info
     from storesync.cli.context import Operator
     from storesync.model import FlagSet, Source
-    from storesync.stores.base import Store
+    from storesync.store import Store
 
 
 FLAGS = "flags"
@@ -198,7 +199,7 @@ def diff(
     before = _set(source, store, state, state.published if old is None else old)
     after = preview.fetch(operator, source) if new is None else _set(source, store, state, new)
     operator.screen.progress("comparing")
-    changes = differences.compare(before, after)
+    changes = Changes.between(before, after)
     data = {
         "source": name,
         "from": old or state.published,
@@ -213,4 +214,4 @@ def _set(source: Source, store: Store, state: SourceState, token: int) -> FlagSe
     if not state.published:
         what, remedy = f"nothing is published for {source.name!r}", "`storesync sync` publishes"
         raise Problem(Exit.NOT_FOUND, what, remedy)
-    return kept_version(source.name, store, state, token).flag_set
+    return kept_version(source.name, store, state, token)

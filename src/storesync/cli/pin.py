@@ -12,9 +12,9 @@ from storesync.cli.change import report_json
 from storesync.cli.preview import published
 from storesync.cli.screen import seconds_of, span
 from storesync.cli.status import pin_text
+from storesync.maintenance import FOREVER_MS, kept_version, roll_back
+from storesync.maintenance import unpin as end_pin
 from storesync.model import Changes
-from storesync.rollback import FOREVER_MS, kept_version, roll_back
-from storesync.rollback import unpin as end_pin
 
 if TYPE_CHECKING:
     from storesync.cli.context import Operator
@@ -89,8 +89,8 @@ def _before(operator: Operator, source: Source, to: int) -> Changes:
     if current is None:
         operator.screen.say("what is published now is damaged, and cannot be compared")
         return Changes()
-    changes = differences.compare(current.flag_set, kept.flag_set)
-    for line in differences.lines(current.flag_set, kept.flag_set, changes):
+    changes = Changes.between(current, kept)
+    for line in differences.lines(current, kept, changes):
         operator.screen.say(line)
     return changes
 

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flagstore.encode import content_digest
-from storesync import guard, rows
+from storesync import guard
 from storesync.cli.problems import Exit, Problem, refusal
 from storesync.errors import CorruptStoreError, RefusedSetError
 from storesync.http import HttpClient
-from storesync.published_reader import PublishedReader, Stored
+from storesync.model import Changes
+from storesync.published import PublishedReader
 
 if TYPE_CHECKING:
     from flagstore.keys import SourceState
     from storesync.cli.context import Operator
-    from storesync.model import Changes, FlagSet, Source
-    from storesync.stores.base import Store
+    from storesync.model import FlagSet, Source
+    from storesync.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Preview:
 
     source: Source
     state: SourceState
-    stored: Stored | None
+    stored: FlagSet | None
     """None: nothing is published, or what is published is damaged."""
     new: FlagSet
     digest: str
@@ -48,12 +49,12 @@ def fetch(operator: Operator, source: Source) -> FlagSet:
     return response.flag_set
 
 
-def published(source: Source, store: Store, state: SourceState) -> Stored | None:
+def published(source: Source, store: Store, state: SourceState) -> FlagSet | None:
     """Return what is published; None where that is nothing, or damaged."""
     if not state.published:
         return None
     try:
-        return PublishedReader(source.name, store).stored(state.published)
+        return PublishedReader(source.name, store).current(state.published)
     except CorruptStoreError:
         return None
 
@@ -73,5 +74,5 @@ def preview(operator: Operator, source: Source) -> Preview:
             guard.check(new, olds, digest=digest, members=operator.provider(source).members)
         except RefusedSetError as error:
             refused = refusal(error)
-    changes = rows.changes(stored.flag_set if stored else None, new)
+    changes = Changes.between(stored, new)
     return Preview(source, state, stored, new, digest, changes, refused)

@@ -19,8 +19,8 @@ from storesync.cli.problems import Exit, Problem, judge
 from storesync.cli.registration import Registrar, api_url
 from storesync.cli.screen import table
 from storesync.errors import ConfigurationError, ProviderError
+from storesync.maintenance import mark_removed, restore_source
 from storesync.parameters import Parameters
-from storesync.rollback import mark_removed, restore_source
 from storesync.sources import STORES
 
 if TYPE_CHECKING:

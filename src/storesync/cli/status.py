@@ -11,7 +11,7 @@ from flagstore import keys
 from storesync.cli.app import command, storesync
 from storesync.cli.problems import Exit, judge
 from storesync.cli.screen import moment, short, span, table
-from storesync.rollback import FOREVER_MS
+from storesync.maintenance import FOREVER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

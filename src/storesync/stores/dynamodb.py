@@ -1,37 +1,38 @@
 """The store on DynamoDB: one table, keys ``namespace`` and ``key``.
 
-Retries are botocore's for throttling and broken connections, and this module's for what botocore
-leaves alone: ``UnprocessedItems`` and transactions in conflict. Both end with the deadline.
+botocore retries throttling and broken connections; this module retries what botocore leaves alone:
+``UnprocessedItems`` and transactions in conflict. Both end with the deadline.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from flagstore import keys
-from flagstore.keys import Key, SourceState
+from flagstore.keys import SourceState, state_key
 from storesync.errors import ConditionFailedError, StoreError
-from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
+from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from flagstore.keys import Record
-    from storesync.deadline import Deadline
-    from storesync.stores.base import Sets
+    from flagstore.keys import Key, Record
+    from storesync.retry import Deadline
+    from storesync.store import Sets
 
 BATCH_ITEMS = 25
-"""DynamoDB: at most 25 items, and 16 MB, a BatchWriteItem."""
+"""DynamoDB: at most 25 items, and 16 MB, per BatchWriteItem."""
 PARTITION_UNITS = 1_000
-"""Write units that a partition of DynamoDB takes a second. A namespace lies in one partition."""
+"""Write units that a partition of DynamoDB takes per second. A namespace is in one partition."""
 CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
 """Codes of an UpdateItem, or of a transaction, that met another transaction: sent again."""
+CANCELLATIONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+"""The same of the actions in a transaction."""
 REMEDIES = {
     "AccessDeniedException": "give the function's role access to the table",
     "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",
@@ -39,19 +40,19 @@ REMEDIES = {
 
 
 def to_item(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a record in DynamoDB's typed attributes."""
-    return {name: to_attribute(value) for name, value in record.items()}
-
-
-def to_attribute(value: Any) -> dict[str, Any]:  # noqa: ANN401 - int, str or bytes
-    """Write one value as a typed attribute."""
-    if isinstance(value, bytes):
-        return {"B": value}
-    return {"S": value} if isinstance(value, str) else {"N": str(value)}
+    """Convert a record to DynamoDB's typed attributes."""
+    return {
+        name: {"B": value}
+        if isinstance(value, bytes)
+        else {"S": value}
+        if isinstance(value, str)
+        else {"N": str(value)}
+        for name, value in record.items()
+    }
 
 
 def from_item(item: Mapping[str, Any]) -> Record:
-    """Read a record from typed attributes; what we never write is left out, fractions as well."""
+    """Convert typed attributes to a record, without those flagstore never writes, or fractions."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()
@@ -64,7 +65,7 @@ def from_item(item: Mapping[str, Any]) -> Record:
 
 
 class DynamoDBStore:
-    """Flag sets in one DynamoDB table. One instance serves one sync: it knows its deadline."""
+    """Flag sets in one DynamoDB table. One instance serves one sync: it has its deadline."""
 
     def __init__(self, client: DynamoDBClient, table: str, deadline: Deadline) -> None:
         self._client = client
@@ -78,11 +79,14 @@ class DynamoDBStore:
     # -- reading --------------------------------------------------------------------------------
 
     def read(self, key: Key) -> Record | None:
-        """Return one record."""
-        with _store_errors(f"reading {key.namespace}"):
-            reply = self._client.get_item(
-                TableName=self._table, Key=to_item(key._asdict()), ConsistentRead=True
-            )
+        """Return one record, or None."""
+        reply = self._call(
+            f"reading {key.namespace}",
+            self._client.get_item,
+            TableName=self._table,
+            Key=to_item(key._asdict()),
+            ConsistentRead=True,
+        )
         return from_item(reply["Item"]) if "Item" in reply else None
 
     def count_rows(self, source: str) -> None:
@@ -90,18 +94,17 @@ class DynamoDBStore:
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
-        condition = "#n = :n" + (" AND begins_with(#k, :p)" if prefix else "")
         arguments: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
-            "KeyConditionExpression": condition,
+            "KeyConditionExpression": "#n = :n" + (" AND begins_with(#k, :p)" if prefix else ""),
             "ExpressionAttributeNames": {"#n": "namespace"} | ({"#k": "key"} if prefix else {}),
-            "ExpressionAttributeValues": {":n": {"S": namespace}}
-            | ({":p": {"S": prefix}} if prefix else {}),
+            "ExpressionAttributeValues": to_item(
+                {":n": namespace} | ({":p": prefix} if prefix else {})
+            ),
         }
         while True:
-            with _store_errors(f"reading {namespace}"):
-                reply = self._client.query(**arguments)
+            reply = self._call(f"reading {namespace}", self._client.query, **arguments)
             yield from map(from_item, reply["Items"])
             if "LastEvaluatedKey" not in reply:
                 return
@@ -109,44 +112,38 @@ class DynamoDBStore:
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
-        return SourceState.from_record(self.read(keys.state_key(source)) or {})
+        return SourceState.from_record(self.read(state_key(source)) or {})
 
     # -- writing --------------------------------------------------------------------------------
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
-        """Take the next fencing token: one UpdateItem that returns the whole source state."""
-        reply = self._without_conflict(
+        """Issue a fencing token: one UpdateItem that returns the whole source state."""
+        nonce = token_hex(NONCE_BYTES)
+        reply = self._call(
             "issuing a fencing token",
-            lambda: self._client.update_item(
-                TableName=self._table,
-                Key=to_item(keys.state_key(source)._asdict()),
-                UpdateExpression=(
-                    "SET #issued = if_not_exists(#issued, :floor) + :one, #nonce = :nonce"
-                ),
-                ExpressionAttributeNames={"#issued": "issued", "#nonce": "issued_nonce"},
-                ExpressionAttributeValues=to_item(
-                    {":floor": floor, ":one": 1, ":nonce": token_hex(NONCE_BYTES)}
-                ),
-                ReturnValues="ALL_NEW",
-            ),
+            self._client.update_item,
+            TableName=self._table,
+            Key=to_item(state_key(source)._asdict()),
+            UpdateExpression="SET #issued = if_not_exists(#issued, :floor) + :one, #nonce = :nonce",
+            ExpressionAttributeNames={"#issued": "issued", "#nonce": "issued_nonce"},
+            ExpressionAttributeValues=to_item({":floor": floor, ":one": 1, ":nonce": nonce}),
+            ReturnValues="ALL_NEW",
         )
         state = SourceState.from_record(from_item(reply["Attributes"]))
         return state.issued, state
 
     def commit(
-        self, source: str, state_condition: Condition, sets: Sets, writes: Sequence[Write] = ()
+        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
         """Do it in one UpdateItem, or in one transaction where records are written as well."""
-        state = self._on_state(source, state_condition, sets)
+        state = self._on_state(source, condition, sets)
         if not writes:
-            self._without_conflict("completing a check", lambda: self._client.update_item(**state))
+            self._call("completing a check", self._client.update_item, **state)
             return
         self._pace(writes, units=2)
         step = {"Update": state} if sets else {"ConditionCheck": state}
         items: Any = [step, *map(self._action, writes)]
-        self._without_conflict(
-            "publishing", lambda: self._client.transact_write_items(TransactItems=items)
-        )
+        self._call("publishing", self._client.transact_write_items, TransactItems=items)
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records in batches, sending again what DynamoDB leaves unprocessed."""
@@ -155,8 +152,11 @@ class DynamoDBStore:
             left: list[Any] = [{"PutRequest": {"Item": to_item(put.record)}} for put in batch]
             attempt = 0
             while left:
-                with _store_errors("writing chunks"):
-                    reply = self._client.batch_write_item(RequestItems={self._table: left})
+                reply = self._call(
+                    "writing chunks",
+                    self._client.batch_write_item,
+                    RequestItems={self._table: left},
+                )
                 before, left = len(left), reply["UnprocessedItems"].get(self._table, [])
                 if left:
                     self.resent += len(left)
@@ -164,11 +164,11 @@ class DynamoDBStore:
                     self._back_off(attempt, "sending unprocessed items again")
 
     def _pace(self, writes: Sequence[Write], units: int) -> None:
-        """Wait until the partitions have room for these writes, at so many units for each KB."""
+        """Wait until the partitions have room for these writes, at this many units per KB."""
         costs: dict[str, float] = {}
         for write in writes:
-            namespace = _namespace(write)
-            costs[namespace] = costs.get(namespace, 0) + units * write_kb(write) / PARTITION_UNITS
+            name = str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
+            costs[name] = costs.get(name, 0) + units * write_kb(write) / PARTITION_UNITS
         now = self._deadline.clock.monotonic()
         # What takes more than a second's units waits for an empty partition, which is all it can.
         waits = [
@@ -180,45 +180,44 @@ class DynamoDBStore:
         for name, cost in costs.items():
             self._paid_at[name] = max(now, self._paid_at.get(name, now)) + cost
 
-    def _on_state(self, source: str, state_condition: Condition, sets: Sets) -> dict[str, Any]:
+    def _on_state(self, source: str, condition: Condition, sets: Sets) -> dict[str, Any]:
         """Return the arguments that hold the condition against the state and set its attributes."""
         names: dict[str, str] = {}
         values: dict[str, Any] = {}
         conditions = []
-        for name, expected in state_condition.equal().items():
+        for name, expected in condition.equal().items():
             names[f"#{name}"] = name
-            conditions.append(_equals(name, expected, values))
-        if state_condition.issued is not None:
+            if expected:
+                values[f":is_{name}"] = expected
+                conditions.append(f"#{name} = :is_{name}")
+            else:
+                conditions.append(f"attribute_not_exists(#{name})")
+        if condition.issued is not None:
             names["#issued"] = "issued"
-            values[":least"] = to_attribute(state_condition.issued)
+            values[":least"] = condition.issued
             conditions.append("#issued >= :least")
-        if state_condition.unpinned_at is not None:
+        if condition.unpinned_at is not None:
             names["#pinned"] = "pinned"
-            values[":unpinned"] = to_attribute(state_condition.unpinned_at)
+            values[":unpinned"] = condition.unpinned_at
             conditions.append("(attribute_not_exists(#pinned) OR #pinned <= :unpinned)")
-        changed = {name: value for name, value in sets.items() if value is not None}
-        removed = [name for name, value in sets.items() if value is None]
         names |= {f"#{name}": name for name in sets}
-        values |= {f":{name}": to_attribute(value) for name, value in changed.items()}
+        changed = {name: value for name, value in sets.items() if value is not None}
+        values |= {f":{name}": value for name, value in changed.items()}
+        update = []
+        if changed:
+            update.append("SET " + ", ".join(f"#{name} = :{name}" for name in changed))
+        if removed := sets.keys() - changed.keys():
+            update.append("REMOVE " + ", ".join(f"#{name}" for name in sorted(removed)))
         arguments = {
             "TableName": self._table,
-            "Key": to_item(keys.state_key(source)._asdict()),
+            "Key": to_item(state_key(source)._asdict()),
             "ConditionExpression": " AND ".join(conditions),
+            "UpdateExpression": " ".join(update),
             "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": values,
+            "ExpressionAttributeValues": to_item(values),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        update = [
-            word + ", ".join(parts)
-            for word, parts in (
-                ("SET ", [f"#{name} = :{name}" for name in changed]),
-                ("REMOVE ", [f"#{name}" for name in removed]),
-            )
-            if parts
-        ]
-        return {k: v for k, v in arguments.items() if v} | (
-            {"UpdateExpression": " ".join(update)} if update else {}
-        )
+        return {name: value for name, value in arguments.items() if value}
 
     def _action(self, write: Write) -> dict[str, Any]:
         if isinstance(write, Put):
@@ -226,26 +225,27 @@ class DynamoDBStore:
         place = {"TableName": self._table, "Key": to_item(write.key._asdict())}
         if isinstance(write, Delete):
             return {"Delete": place}
-        return {
-            "Update": place
-            | {
-                # Not conditional: a chunk that is already gone leaves a stub that expires too.
-                "UpdateExpression": "SET expires_at = if_not_exists(expires_at, :at)",
-                "ExpressionAttributeValues": {":at": {"N": str(write.at_s)}},
-            }
+        # Not conditional: a chunk that is already gone leaves a stub that expires too.
+        expiry = {
+            "UpdateExpression": "SET expires_at = if_not_exists(expires_at, :at)",
+            "ExpressionAttributeValues": to_item({":at": write.at_s}),
         }
+        return {"Update": place | expiry}
 
-    # -- failing --------------------------------------------------------------------------------
+    # -- errors ---------------------------------------------------------------------------------
 
-    def _without_conflict(self, purpose: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - botocore's answers
+    def _call(self, purpose: str, operation: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - botocore's
+        """Call DynamoDB; send again what met a transaction in conflict."""
         attempt = 0
         while True:
-            with _store_errors(purpose):
-                try:
-                    return call()
-                except ClientError as error:
-                    if not _is_conflict(error):
-                        raise
+            try:
+                return operation(**arguments)
+            except ClientError as error:
+                if not _is_conflict(error):
+                    raise _store_error(purpose, error) from error
+            except BotoCoreError as error:
+                message = f"{purpose}: {type(error).__name__}"
+                raise StoreError(message) from error
             self._back_off(attempt, f"{purpose} after a conflict")
             attempt += 1
 
@@ -253,50 +253,25 @@ class DynamoDBStore:
         self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
 
 
-def _namespace(write: Write) -> str:
-    return str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
-
-
-def _equals(name: str, expected: int | str, values: dict[str, Any]) -> str:
-    """Compare an attribute that is absent while it is 0 or empty."""
-    if not expected:
-        return f"attribute_not_exists(#{name})"
-    values[f":is_{name}"] = to_attribute(expected)
-    return f"#{name} = :is_{name}"
+def _reasons(error: ClientError) -> list[Mapping[str, Any]]:
+    reasons: list[Mapping[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment] # absent in the stubs
+    return reasons
 
 
 def _is_conflict(error: ClientError) -> bool:
     if error.response["Error"]["Code"] in CONFLICTS:
         return True
     codes = {reason.get("Code") for reason in _reasons(error)}
-    conflicts = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-    return bool(codes & conflicts) and "ConditionalCheckFailed" not in codes
+    return bool(codes & CANCELLATIONS) and "ConditionalCheckFailed" not in codes
 
 
-def _reasons(error: ClientError) -> list[Mapping[str, Any]]:
-    reasons: list[Mapping[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment] # absent in the stubs
-    return reasons
-
-
-@contextmanager
-def _store_errors(purpose: str) -> Iterator[None]:
-    """Turn botocore's errors into ours: a lost condition with its state, anything else named."""
-    try:
-        yield
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code == "ConditionalCheckFailedException":
-            raise ConditionFailedError(_state_of(error.response.get("Item"))) from error  # type: ignore[arg-type] # absent in the stubs
-        for reason in _reasons(error):
-            if reason.get("Code") == "ConditionalCheckFailed":
-                raise ConditionFailedError(_state_of(reason.get("Item"))) from error
-        remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-        message = f"{purpose}: DynamoDB responded {code}{remedy}"
-        raise StoreError(message) from error
-    except BotoCoreError as error:
-        message = f"{purpose}: {type(error).__name__}"
-        raise StoreError(message) from error
-
-
-def _state_of(item: Mapping[str, Any] | None) -> SourceState:
-    return SourceState.from_record(from_item(item or {}))
+def _store_error(purpose: str, error: ClientError) -> StoreError:
+    """Return a lost condition with the source state, or an error that names the remedy."""
+    code = error.response["Error"]["Code"]
+    failed = [error.response] if code == "ConditionalCheckFailedException" else []
+    failed += [reason for reason in _reasons(error) if reason["Code"] == "ConditionalCheckFailed"]  # type: ignore[misc] # absent in the stubs
+    if failed:
+        item: Any = failed[0].get("Item")
+        return ConditionFailedError(SourceState.from_record(from_item(item or {})))
+    remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
+    return StoreError(f"{purpose}: DynamoDB responded {code}{remedy}")

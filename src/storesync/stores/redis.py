@@ -1,9 +1,22 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Where records lie says :mod:`flagstore.stores.redis`, where LaunchDarkly's rows lie
-:mod:`storesync.stores.redis_rows`, and where Split's lie :mod:`storesync.stores.redis_plain`.
-Nothing outside of ``flagstore:{<source>}:`` is read or written, but for those rows; no command
-walks over the database.
+Records are where :mod:`flagstore.stores.redis` says, under ``flagstore:{<source>}:``.
+Nothing else is read or written but rows in two layouts that providers publish for their SDKs, and
+no command walks over the database. See docs/redis.md. In both, the braces are part of the prefix:
+Redis' hash tag, so that all of it is in the source's slot.
+
+LaunchDarkly's ("storing data in Redis"), with ``prefix={<source>}``: the hash ``{prod}:features``,
+whose fields are keys of flags and whose values are their JSON, the hash ``{prod}:segments``, and
+the string ``{prod}:$inited``, empty.
+
+Split's (:mod:`storesync.rows`), as plain strings and sets. With ``prefix={<source>}``, the SDKs of
+Split that read Redis all put a dot behind the prefix: ``{prod}.SPLITIO.split.<name>``. A document
+is a plain string as well, ``flagstore:{prod}:document:features``. Redis cannot list keys of a name
+without walking over the database, so the keys that flagstore wrote are the members of a sorted set
+(``flagstore:{prod}:SPLITIO``), as with records. Anything else under the prefix, such as what SDKs
+write there, is neither read nor written. A set that is too large for one commit is put together
+beside it, in parts, and renamed in one step once all its members are there; what is left of one
+that was cut off expires.
 
 A script that is sent again because its response was lost finds its own fencing token in the source
 state and loses the condition to itself, as with DynamoDB.
@@ -11,56 +24,60 @@ state and loses the condition to itself, as with DynamoDB.
 
 from __future__ import annotations
 
+import json
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from flagstore import keys
-from flagstore.keys import Key, SourceState
+from flagstore.codec import dumps
+from flagstore.keys import (
+    Key,
+    SourceState,
+    check_source,
+    document_key,
+    row_namespaces,
+    split_namespace,
+    state_key,
+)
 from flagstore.stores.redis import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
-from storesync.stores.base import NONCE_BYTES, Condition, Delete, Put, Write
+from storesync.rows import is_set
+from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write
 from storesync.stores.redis_client import Calls, Client, open_redis
-from storesync.stores.redis_plain import (
-    between,
-    is_plain,
-    plain_actions,
-    plain_name,
-    read_plain,
-)
-from storesync.stores.redis_rows import (
-    NOTED,
-    is_marker,
-    is_native,
-    leave,
-    marker_of,
-    native_action,
-    native_name,
-    to_row,
-)
 from storesync.stores.redis_scripts import COMMIT, COUNT, NEXT_TOKEN, SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flagstore.keys import Record
-    from storesync.deadline import Deadline
-    from storesync.stores.base import Sets
+    from storesync.retry import Deadline
+    from storesync.store import Sets
     from storesync.stores.redis_client import Argument
-    from storesync.stores.redis_rows import Action
+
+    Action = tuple[list[str], list[Argument]]
+    """The two keys of a write in the script COMMIT, and its kind, number of values, values."""
 
 __all__ = ["RedisStore", "open_redis"]
 
 SCAN_RECORDS = 100
 SCAN_BYTES = 1_000_000
 """Where a page of a scan ends, so that no script holds up the server for long."""
+SCAN_MEMBERS = 5_000
+"""Members of a set that Redis looks at in one command."""
+HASHES, MARKER = ("features", "segments"), "$inited"
+"""The namespaces of LaunchDarkly's layout, and its mark of a complete store."""
+SPLIT, DOCUMENT = "SPLITIO", "document"
+"""The namespaces of plain strings and sets."""
+NOTED = "native_rows"
+"""Attribute of the source state: LaunchDarkly's keys are flagstore's, and must go when the provider
+changes."""
 
 
 class RedisStore:
-    """Flag sets in one database. One instance serves one sync: it knows its deadline.
+    """Flag sets in one database. One instance serves one sync: it has its deadline.
 
-    With ``native="launchdarkly"``, its rows are in its layout. Then each of them lies there only:
-    what is left of it among ours goes with the write. Without, what the source state says was there
-    goes when other rows are complete. Split's rows have a namespace of their own, so
+    With ``native="launchdarkly"``, its rows are in its layout, and there only: one that is left
+    among flagstore's goes with the write. Without, the rows that the source state says are there
+    go when other rows are complete. Split's rows have a namespace of their own, so
     ``native="split"`` only has the rights to their keys checked.
     """
 
@@ -78,52 +95,55 @@ class RedisStore:
     # -- reading --------------------------------------------------------------------------------
 
     def read(self, key: Key) -> Record | None:
-        """Return one record."""
-        if is_plain(key.namespace):
-            found = read_plain(self._calls, key.namespace, key.key)
+        """Return one record, or None."""
+        if _is_plain(key.namespace):
+            found = self._plain_rows(key.namespace, key.key)
             return next((row for row in found if row["key"] == key.key), None)
         if self._is_native(key.namespace):
-            return next((row for row in self._rows(key.namespace) if row["key"] == key.key), None)
+            rows = self._native_rows(key.namespace)
+            return next((row for row in rows if row["key"] == key.key), None)
         fields = self._hash(f"reading {key.namespace}", key)
         return to_record(fields) if fields else None
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
-        return _state(self._hash("reading the source state", keys.state_key(source)))
+        fields = self._hash("reading the source state", state_key(source))
+        return SourceState.from_record(to_record(fields))
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
 
-        Rows that are among ours and belong into LaunchDarkly's layout follow as bare keys: what
-        compares rows writes them anew where they belong, or removes them.
+        Rows among flagstore's that belong into LaunchDarkly's layout follow as bare keys: whatever
+        compares rows then writes them where they belong, or removes them.
         """
-        if is_plain(namespace):
-            yield from read_plain(self._calls, namespace, prefix)
+        if _is_plain(namespace):
+            yield from self._plain_rows(namespace, prefix)
             return
         if not self._is_native(namespace):
             yield from self._scan(namespace, prefix)
             return
-        yield from (row for row in self._rows(namespace) if str(row["key"]).startswith(prefix))
-        if not is_marker(namespace):
+        rows = self._native_rows(namespace)
+        yield from (row for row in rows if str(row["key"]).startswith(prefix))
+        if _section(namespace) != MARKER:
             for row in self._scan(namespace, prefix):
                 yield {"namespace": namespace, "key": row["key"]}
 
     def count_rows(self, source: str) -> int | None:
-        """Return how many rows are there: keys of Redis, which it may evict one by one."""
-        namespaces = [*keys.row_namespaces(source), keys.document_key(source).namespace]
+        """Return the number of rows: keys of Redis, which it may evict one by one."""
+        namespaces = [*row_namespaces(source), document_key(source).namespace]
         prefixes = {index_name(name): f"{index_name(name)}:" for name in namespaces}
-        split = keys.split_namespace(source)
-        prefixes[index_name(split)] = plain_name(Key(split, ""))
+        split = split_namespace(source)
+        prefixes[index_name(split)] = _plain_name(Key(split, ""))
         count: int = self._calls.script(
             "counting rows", COUNT, list(prefixes), [*prefixes.values()]
         )
         if self._native:
-            hashes = [native_name(name) for name in namespaces if is_native(name)]
+            hashes = [_native_name(name) for name in namespaces if self._is_native(name)]
             count += self._calls.command("counting rows", "EXISTS", *hashes)
         return count
 
     def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
-        start, end = between(prefix)
+        start, end = _between(prefix)
         while True:
             page: list[Any] = self._calls.script(
                 f"reading {namespace}",
@@ -136,21 +156,57 @@ class RedisStore:
             yield from (to_record(fields) for fields in page[1::2] if fields)
             start = b"(" + page[-2]
 
-    def _rows(self, namespace: str) -> list[Record]:
+    def _native_rows(self, namespace: str) -> list[Record]:
         """Return LaunchDarkly's rows. HSCAN may repeat a field, and has no order."""
-        name, purpose = native_name(namespace), f"reading {namespace}"
-        if is_marker(namespace):
-            return [marker_of(namespace)] * int(self._calls.command(purpose, "EXISTS", name))
+        name, purpose = _native_name(namespace), f"reading {namespace}"
+        if _section(namespace) == MARKER:
+            marker: Record = {"namespace": namespace, "key": namespace}
+            return [marker] * int(self._calls.command(purpose, "EXISTS", name))
         found: dict[bytes, bytes] = {}
         cursor = None
         while cursor != 0:
             command = ("HSCAN", name, cursor or 0, "COUNT", SCAN_RECORDS)
             cursor, page = self._calls.command(purpose, *command)
             found |= page
-        return [to_row(namespace, field, value) for field, value in sorted(found.items())]
+        return [_native_row(namespace, field, value) for field, value in sorted(found.items())]
+
+    def _plain_rows(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+        """Yield the plain rows that flagstore wrote, in order of keys.
+
+        A row whose string is missing, or another type, has its key alone.
+        """
+        purpose = f"reading {namespace}"
+        start, end = _between(prefix)
+        while True:
+            command = ("ZRANGEBYLEX", index_name(namespace), start, end, "LIMIT", 0, SCAN_RECORDS)
+            names: list[bytes] = self._calls.command(purpose, *command)
+            if not names:
+                return
+            keys = [Key(namespace, _decode(name)) for name in names]
+            strings = [key for key in keys if not _is_set(key)]
+            found = strings and self._calls.command(purpose, "MGET", *map(_plain_name, strings))
+            values = dict(zip(strings, found, strict=True))
+            for key in keys:
+                if _is_set(key):
+                    yield {**key._asdict(), "item": self._members(purpose, key)}
+                elif values[key] is None:
+                    yield {**key._asdict()}
+                else:
+                    yield {**key._asdict(), "item": _decode(values[key])}
+            start = b"(" + names[-1]
+
+    def _members(self, purpose: str, key: Key) -> str:
+        """Return a set's members as a sorted JSON list. SSCAN may repeat one, and has no order."""
+        found: set[bytes] = set()
+        cursor = None
+        while cursor != 0:
+            command = ("SSCAN", _plain_name(key), cursor or 0, "COUNT", SCAN_MEMBERS)
+            cursor, page = self._calls.command(purpose, *command)
+            found.update(page)
+        return dumps(sorted(map(_decode, found)))
 
     def _is_native(self, namespace: str) -> bool:
-        return self._native and is_native(namespace)
+        return self._native and _section(namespace) in {*HASHES, MARKER}
 
     def _hash(self, purpose: str, key: Key) -> list[bytes]:
         found: dict[bytes, bytes] = self._calls.command(purpose, "HGETALL", record_name(key))
@@ -159,13 +215,13 @@ class RedisStore:
     # -- writing --------------------------------------------------------------------------------
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
-        """Take the next fencing token: one script that returns the whole source state."""
+        """Issue a fencing token: one script that returns the whole source state."""
         self._check(source)
-        key = record_name(keys.state_key(source))
+        key = record_name(state_key(source))
         nonce = to_field(token_hex(NONCE_BYTES))
         fields = self._calls.script("issuing a fencing token", NEXT_TOKEN, [key], [floor, nonce])
         self._leaves = not self._native and NOTED.encode() in fields[::2]
-        state = _state(fields)
+        state = SourceState.from_record(to_record(fields))
         return state.issued, state
 
     def commit(
@@ -179,7 +235,8 @@ class RedisStore:
             sets = {**sets, NOTED: 1}
         elif self._leaves and "rows_version" in sets:
             sets = {**sets, NOTED: None}
-            actions += leave(source)
+            for section, kind in (*((name, "unhash") for name in HASHES), (MARKER, "unmark")):
+                actions.append(([_native_name(f"{source}:{section}")] * 2, [kind, 0]))
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
         limits = (condition.issued, condition.unpinned_at)
@@ -189,14 +246,14 @@ class RedisStore:
         for name, value in equal.items():
             arguments += [name, to_field(value) if value else ""]
         arguments += [len(changed), *_fields(changed), len(removed), *removed]
-        touched = [record_name(keys.state_key(source))]
+        keys = [record_name(state_key(source))]
         for names, values in actions:
-            touched += names
+            keys += names
             arguments += values
         purpose = "publishing" if writes else "completing a check"
-        response = self._calls.script(purpose, COMMIT, touched, arguments)
+        response = self._calls.script(purpose, COMMIT, keys, arguments)
         if isinstance(response, list):
-            raise ConditionFailedError(_state(response))
+            raise ConditionFailedError(SourceState.from_record(to_record(response)))
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records, each in a script of its own."""
@@ -206,17 +263,23 @@ class RedisStore:
 
     def _check(self, source: str) -> None:
         beside = {
-            "launchdarkly": native_name(f"{source}:$probe"),
-            "split": plain_name(Key(keys.split_namespace(source), "$probe")),
+            "launchdarkly": _native_name(f"{source}:$probe"),
+            "split": _plain_name(Key(split_namespace(source), "$probe")),
         }
         self._calls.check(source, beside.get(self._layout, ""))
 
     def _actions(self, write: Write) -> list[Action]:
-        if isinstance(write, Put | Delete) and is_plain(_key(write).namespace):
-            return plain_actions(write)
-        if isinstance(write, Put | Delete) and self._is_native(_key(write).namespace):
-            return [native_action(write), _action(Delete(_key(write)))]
-        return [_action(write)]
+        """Return a write's keys and arguments for the script."""
+        key = _key(write)
+        if isinstance(write, Put | Delete) and _is_plain(key.namespace):
+            return _plain_actions(write)
+        keys = [record_name(key), index_name(key.namespace)]
+        if isinstance(write, Put | Delete) and self._is_native(key.namespace):
+            return [_native_action(write), (keys, ["delete", 0])]
+        if isinstance(write, Put):
+            fields = _fields(write.record)
+            return [(keys, ["put", len(fields), *fields])]
+        return [(keys, ["delete", 0] if isinstance(write, Delete) else ["expire", 1, write.at_s])]
 
 
 def _key(write: Write) -> Key:
@@ -225,21 +288,94 @@ def _key(write: Write) -> Key:
     return write.key
 
 
-def _action(write: Write) -> Action:
-    """Return where a write goes, and its arguments: kind, number of values, values."""
-    key = _key(write)
-    names = [record_name(key), index_name(key.namespace)]
-    if isinstance(write, Put):
-        fields = _fields(write.record)
-        return names, ["put", len(fields), *fields]
-    if isinstance(write, Delete):
-        return names, ["delete", 0]
-    return names, ["expire", 1, write.at_s]
+def _section(namespace: str) -> str:
+    return namespace.partition(":")[2]
 
 
 def _fields(values: Record) -> list[bytes]:
     return [part for name, value in values.items() for part in (name.encode(), to_field(value))]
 
 
-def _state(fields: Sequence[bytes]) -> SourceState:
-    return SourceState.from_record(to_record(fields))
+def _between(prefix: str) -> tuple[bytes, bytes]:
+    """Return the range of the keys with a prefix, for ZRANGEBYLEX."""
+    start = prefix.encode()
+    return b"[" + start, b"(" + start + b"\xff"  # no UTF-8 has such a byte
+
+
+def _decode(value: bytes) -> str:
+    """Keep bytes that are not UTF-8: another program's, which can be named, and differ."""
+    return value.decode(errors="surrogateescape")
+
+
+# -- LaunchDarkly's layout ------------------------------------------------------------------------
+
+
+def _native_name(namespace: str) -> str:
+    """Return the key of Redis that holds a namespace."""
+    source, _, section = namespace.partition(":")
+    return f"{{{check_source(source)}}}:{section}"
+
+
+def _native_action(write: Put | Delete) -> Action:
+    namespace, key = _key(write)
+    keys = [_native_name(namespace)] * 2
+    if _section(namespace) == MARKER:
+        return keys, ["mark" if isinstance(write, Put) else "unmark", 0]
+    if isinstance(write, Put):
+        return keys, ["field", 2, key, str(write.record["item"]).encode()]
+    return keys, ["unfield", 1, key]
+
+
+def _native_row(namespace: str, field: bytes, value: bytes) -> Record:
+    """Return the record of a field, as it was put; its version is the item's own."""
+    item = _decode(value)
+    row: Record = {"namespace": namespace, "key": _decode(field), "item": item}
+    try:
+        content = json.loads(item)
+    except (ValueError, RecursionError):
+        return row
+    version = content.get("version") if isinstance(content, dict) else None
+    if isinstance(version, int) and not isinstance(version, bool):
+        row["version"] = version
+    return row
+
+
+# -- plain strings and sets -----------------------------------------------------------------------
+
+
+def _is_plain(namespace: str) -> bool:
+    return _section(namespace) in {SPLIT, DOCUMENT}
+
+
+def _is_set(key: Key) -> bool:
+    return _section(key.namespace) == SPLIT and is_set(key.key)
+
+
+def _plain_name(key: Key) -> str:
+    """Return the key of Redis that holds a row."""
+    source, _, section = key.namespace.partition(":")
+    if section == DOCUMENT:
+        return record_name(key)
+    return f"{{{check_source(source)}}}.{SPLIT}.{key.key}"
+
+
+def _plain_actions(write: Put | Delete) -> list[Action]:
+    """Return what a write does: a set's last part also moves the set to its place."""
+    key = _key(write)
+    places = [_plain_name(key), index_name(key.namespace)]
+    kind = "set" if _is_set(key) else "text"
+    if isinstance(write, Delete):
+        return [(places, [f"un{kind}", 1, key.key])]
+    item = str(write.record["item"])
+    if kind == "text":
+        return [(places, ["text", 2, key.key, item.encode()])]
+    members = [member.encode() for member in json.loads(item)]
+    if "parts" not in write.record:
+        return [(places, ["set", 1 + len(members), key.key, *members])]
+    part, parts = int(write.record["part"]), int(write.record["parts"])
+    beside = record_name(Key(f"{key.namespace}~", key.key))
+    values: list[Argument] = [key.key, part, *members]
+    actions: list[Action] = [([beside, places[1]], ["part", len(values), *values])]
+    if part == parts - 1:
+        actions.append((places, ["whole", 2, beside, int(write.record["members"])]))
+    return actions

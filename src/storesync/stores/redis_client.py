@@ -29,7 +29,7 @@ from storesync.stores.redis_scripts import PROBE, Script
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storesync.deadline import Deadline
+    from storesync.retry import Deadline
 
     Argument = str | bytes | int
 

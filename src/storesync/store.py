@@ -1,8 +1,8 @@
-"""What a store must be able to do: little, so that all rules of publishing live in one place.
+"""What a store must be able to do: little, so that all rules of publishing are in one place.
 
-Everything that changes what readers see goes through :meth:`Store.commit`: one atomic step that
-holds a condition against the source state. The rules, which condition for which step, are the
-pipeline's; a store only has to be atomic.
+Everything that changes what readers see goes through :meth:`Store.commit`: one atomic step, on a
+condition against the source state. The publisher decides which condition guards which step; a
+store only has to be atomic.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Condition:
     """A condition against the source state; every part that is given must hold."""
 
     token: int | None = None
-    """The last completed check is still this one (0: none yet)."""
+    """The last completed check has this fencing token (0: none yet),"""
     check_nonce: str | None = None
-    """And has this nonce."""
+    """and this nonce."""
     published: int | None = None
-    """What is published is still this fencing token's."""
+    """The published version is this fencing token's,"""
     nonce: str | None = None
-    """And has this nonce."""
+    """and has this nonce."""
     issued: int | None = None
-    """So many fencing tokens have been issued: the store has not lost this one."""
+    """At least this many fencing tokens have been issued: the store has not lost this one."""
     unpinned_at: int | None = None
     """The source is not pinned at this moment (milliseconds since the epoch)."""
 
@@ -54,31 +54,31 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write one whole record; its ``namespace`` and ``key`` say where."""
+    """Write one whole record, at its ``namespace`` and ``key``."""
 
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove one record, if it is there."""
+    """Remove one record, if it exists."""
 
     key: Key
     size: int = 0
-    """Bytes of that record; 0 where they are not known."""
+    """Bytes of that record; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Let one record expire at a time (seconds since the epoch), if it is there.
+    """Let one record expire at a time (seconds since the epoch), if it exists.
 
-    An expiry that is already set stays as it is: neither put off nor brought forward.
+    An expiry that is already set stays as it is: neither postponed nor brought forward.
     """
 
     key: Key
     at_s: int
     size: int = 0
-    """Bytes of that record; 0 where they are not known."""
+    """Bytes of that record; 0 if unknown."""
 
 
 Write = Put | Delete | Expire
@@ -86,27 +86,24 @@ Write = Put | Delete | Expire
 NONCE_BYTES = 8
 """Random bytes of a nonce, which is these in hex."""
 COMMIT_WRITES = 99
-"""Writes that one commit takes beside the source state (DynamoDB: 100 actions a transaction)."""
+"""Writes that one commit takes beside the source state (DynamoDB: 100 actions per transaction)."""
 COMMIT_KB = 450
 """KB of records that one commit writes or removes. A transaction of DynamoDB takes two write units
-for each, and a partition gives 1,000 a second; what would take more might never get through."""
+for each, and a partition gives 1,000 per second; a larger one might never get through."""
 
 
 def record_bytes(record: Record) -> int:
     """Return the size of an item as DynamoDB counts it: names and values in UTF-8."""
     return sum(
-        len(name) + len(value if isinstance(value, bytes) else _utf8(str(value)))
+        # Redis may hold what is not text, which has no other encoding.
+        len(name)
+        + len(value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass"))
         for name, value in record.items()
     )
 
 
-def _utf8(text: str) -> bytes:
-    """Encode a string; Redis may hold what is no text, which has no other encoding."""
-    return text.encode(errors="surrogatepass")
-
-
 def write_kb(write: Write) -> int:
-    """Return the whole KB of the record that a write is about, as DynamoDB bills it."""
+    """Return the size of the record that a write is about in whole KB, as DynamoDB bills it."""
     size = record_bytes(write.record) if isinstance(write, Put) else write.size
     return max(1, ceil(size / 1024))
 
@@ -128,17 +125,17 @@ def commits[W: Write](
 
 
 class Store(Protocol):
-    """Where flag sets are kept. All reads are consistent.
+    """Where flag sets are stored. All reads are consistent.
 
     Every method raises :class:`~storesync.errors.StoreError` when the store fails, and
     :class:`~storesync.errors.OutOfTimeError` when the deadline ends first.
     """
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
-        """Take the next token and a nonce, and return it with the source state, in one atomic step.
+        """Issue a fencing token and a nonce; return it with the source state, in one atomic step.
 
         A counter that is missing starts at ``floor`` (the clock's seconds), so that a store or
-        source that was made again never hands out smaller fencing tokens.
+        source that was created again never issues smaller fencing tokens.
         """
 
     def state(self, source: str) -> SourceState:
@@ -147,20 +144,20 @@ class Store(Protocol):
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Set attributes of the source state (None removes) and do all writes, or nothing of it.
+        """Set attributes of the source state (None removes) and do all writes, or nothing at all.
 
         Raises:
-            ConditionFailedError: if the condition does not hold; carries the source state.
+            ConditionFailedError: if the condition does not hold; has the source state.
         """
 
     def count_rows(self, source: str) -> int | None:
-        """Return how many rows are there, or None for a store that never loses single ones."""
+        """Return the number of rows, or None for a store that never loses single ones."""
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records that nothing names yet, each on its own, until all are written."""
 
     def read(self, key: Key) -> Record | None:
-        """Return one record."""
+        """Return one record, or None."""
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace whose keys start with a prefix, in order of keys."""

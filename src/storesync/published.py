@@ -1,0 +1,132 @@
+"""The published flag set and its history, read back from the store and verified by digest."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from flagstore.codec import Body, LargeSegment, decode_segment
+from flagstore.errors import CorruptSnapshotError
+from flagstore.keys import SnapshotRecord, chunks_namespace, history_key, snapshot_key
+from storesync.errors import CorruptStoreError
+from storesync.model import FlagSet
+
+if TYPE_CHECKING:
+    from flagstore.keys import Record, SourceState, Version
+    from storesync.model import Json
+    from storesync.store import Store
+
+DAY_MS = 86_400_000
+
+
+def day_ago(versions: list[Version], now_ms: int) -> Version | None:
+    """Return the version that was current a day ago, or None."""
+    old = [version for version in versions if version.published_at <= now_ms - DAY_MS]
+    return old[-1] if old else None
+
+
+class PublishedReader:
+    """Reads what is published, and the kept versions, of one source."""
+
+    def __init__(self, source: str, store: Store) -> None:
+        self._source = source
+        self._store = store
+
+    def current(self, token: int) -> FlagSet | None:
+        """Return the published set; None if another was published since the state was read.
+
+        A later snapshot record counts only with the source state that belongs to it. In a table
+        restored from a backup, whose items may be some moments apart, it would hide the published
+        set.
+
+        Args:
+            token: what the source state says is published.
+
+        Raises:
+            CorruptStoreError: if it is missing, is another version's, or does not match its
+                digests.
+        """
+        record = self._store.read(snapshot_key(self._source))
+        found = record.get("token") if record else None
+        later = isinstance(found, int) and found > token
+        if later and self._store.state(self._source).published != token:
+            return None  # the condition will fail
+        flag_set = self._load(record, f"the snapshot record of version {token}")
+        if found != token:
+            message = f"the snapshot record of version {token} is that of version {found!r}"
+            raise CorruptStoreError(message)
+        return flag_set
+
+    def version(self, token: int) -> FlagSet:
+        """Return one version of the history.
+
+        Raises:
+            CorruptStoreError: if it is missing or does not match its digests.
+        """
+        return self._load(
+            self._store.read(history_key(self._source, token)), f"version {token} in the history"
+        )
+
+    def baselines(
+        self, seen: SourceState, current: FlagSet, now_ms: int
+    ) -> list[tuple[str, FlagSet]]:
+        """Return the sets that the guard compares a new one with, each named for its message.
+
+        The published one, and the one that was current a day ago. But none from before the last
+        set that a person allowed, or each change of the next day would have to be allowed again.
+        """
+        kept = [version for version in seen.versions() if version.token >= seen.allowed]
+        when, earlier = "a day ago", day_ago(kept, now_ms)
+        if earlier is None and seen.allowed and kept:
+            when, earlier = "what a person allowed", kept[0]
+        olds = [("now", current)]
+        if earlier and earlier.token != seen.published:
+            # A damaged history is no reason to refuse: the published set has been compared.
+            with suppress(CorruptStoreError):
+                olds.append((when, self.version(earlier.token)))
+        return olds
+
+    def verify_large(self, flag_set: FlagSet) -> None:
+        """Read all large segments of a set.
+
+        Raises:
+            CorruptStoreError: if one is missing or does not match its digest.
+        """
+        for segment in flag_set.large.values():
+            self._load_segment(segment)
+
+    def _load(self, record: Record | None, what: str) -> FlagSet:
+        if record is None:
+            message = f"{what} is missing"
+            raise CorruptStoreError(message)
+        try:
+            snapshot = SnapshotRecord.from_record(record)
+            data = self._chunks(*snapshot.stored_chunks()) if snapshot.chunks else snapshot.body
+            body = Body(snapshot.index_data, snapshot.index_digest, data)
+        except (
+            CorruptSnapshotError,
+            TypeError,
+            ValueError,
+        ) as error:  # or another program's record
+            message = f"{what} is corrupt: {error}"
+            raise CorruptStoreError(message) from error
+        return FlagSet(
+            snapshot.provider,
+            {name: body.items(name) for name in body.sections()},
+            body.meta,
+            snapshot.revision,
+            snapshot,
+            body.large,
+            self._load_segment,
+        )
+
+    def _load_segment(self, segment: LargeSegment) -> Json:
+        try:
+            return decode_segment(segment, self._chunks(segment.prefix(), segment.chunks))
+        except CorruptSnapshotError as error:
+            raise CorruptStoreError(str(error)) from error
+
+    def _chunks(self, prefix: str, number: int) -> bytes:
+        chunks = list(self._store.scan(chunks_namespace(self._source), prefix))
+        # A chunk that expired after it was removed leaves a record without a body.
+        return b"".join(bytes(chunk.get("body", b"")) for chunk in chunks[:number])  # type: ignore[arg-type] # bytes

@@ -1,0 +1,158 @@
+"""The time that one sync has, how long it waits for its provider, and how often it tries again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from storesync.errors import OutOfTimeError, ProviderError
+
+if TYPE_CHECKING:
+    import random
+
+    from storesync.model import Clock
+
+CONFIRM_S = 1.0
+"""Before asking again after an older response: instances of Unleash lag by up to 1 s."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start, never going back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def now_ms(clock: Clock) -> int:
+    """Return milliseconds since the epoch."""
+    return int(clock.now() * 1000)
+
+
+class Deadline:
+    """The time that is left for one sync."""
+
+    def __init__(self, clock: Clock, rng: random.Random, seconds: float) -> None:
+        self.clock = clock
+        self._rng = rng
+        self._end = clock.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left; negative after the deadline."""
+        return self._end - self.clock.monotonic()
+
+    def require(self, seconds: float, purpose: str) -> None:
+        """Raise OutOfTimeError unless this many seconds are left."""
+        left = self.remaining()
+        if left < seconds:
+            message = f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left"
+            raise OutOfTimeError(message)
+
+    def wait(self, seconds: float, purpose: str) -> None:
+        """Sleep; raise OutOfTimeError at once if the deadline would end first."""
+        self.require(seconds, purpose)
+        self.clock.sleep(seconds)
+
+    def back_off(self, attempt: int, *, base_s: float, cap_s: float, purpose: str) -> None:
+        """Wait a random time below ``base * 2**attempt``, at most ``cap`` ("full jitter")."""
+        self.wait(self._rng.uniform(0, min(cap_s, base_s * 2**attempt)), purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how often one sync tries. Seconds."""
+
+    tokens: int = 12
+    """Fencing tokens that one sync may take."""
+    fetch_s: float = 10.0
+    """One fetch, in all."""
+    publish_s: float = 4.0
+    """Time that must be left for publishing when a fetch starts."""
+    settle_s: float = 3.0
+    """How long to wait for a provider whose responses lag behind its webhook."""
+    faults: int = 4
+    """Fetches that may fail before the sync request goes back to the queue."""
+    confirmations: int = 2
+    """How often one sync asks again after a response older than the published set."""
+
+
+class RetryPolicy:
+    """Decides whether one sync asks its provider again, and waits before it does."""
+
+    def __init__(self, deadline: Deadline, limits: Limits) -> None:
+        self._deadline = deadline
+        self._limits = limits
+        self._faults = 0
+        self._fault: ProviderError | None = None
+        self._waits = 0
+        self._settle_until: float | None = None
+        self._older = 0
+
+    def backoff(self, error: ProviderError) -> None:
+        """Wait before the fetch that follows a failed one.
+
+        Raises:
+            ProviderError: the same, if no retry helps or the provider asks for too long a wait.
+        """
+        self._faults += 1
+        self._fault = error
+        if not error.retryable or self._faults >= self._limits.faults:
+            raise error
+        purpose = "waiting for the provider"
+        try:
+            if error.retry_after_s is not None:
+                # Waited for only where there is time left to publish then.
+                self._deadline.require(error.retry_after_s + self._limits.publish_s, purpose)
+                self._deadline.wait(error.retry_after_s, purpose)
+            else:
+                self._deadline.back_off(self._faults, base_s=0.25, cap_s=5.0, purpose=purpose)
+        except OutOfTimeError:
+            raise error from None  # report the provider's error, not the time-out
+
+    def require_time_to_publish(self) -> None:
+        """Require the time to publish what a fetch returns.
+
+        Raises:
+            ProviderError: the last one, if waiting for the provider took the time.
+            OutOfTimeError: otherwise.
+        """
+        try:
+            self._deadline.require(self._limits.publish_s, "publishing")
+        except OutOfTimeError:
+            if self._fault:
+                raise self._fault from None
+            raise
+
+    def wait_for_propagation(self) -> bool:
+        """Wait a moment for a provider that lags; return False when the time for that is over."""
+        now = self._deadline.clock.monotonic()
+        if self._settle_until is None:
+            self._settle_until = now + self._limits.settle_s
+        pause = min(0.2 * 2**self._waits, 1.0)
+        if now + pause > self._settle_until:
+            return False
+        if self._deadline.remaining() < pause + self._limits.publish_s:
+            return False
+        self._waits += 1
+        self._deadline.clock.sleep(pause)
+        return True
+
+    def wait_for_newer(self) -> bool:
+        """Wait before asking for a newer response; return False if that is exhausted."""
+        if self._older >= self._limits.confirmations:
+            return False
+        self._older += 1
+        try:
+            self._deadline.wait(CONFIRM_S, "a response newer than the published set")
+        except OutOfTimeError:
+            return False
+        return True
