@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/benchmarks.md, between its two marks, and its plots."""
+"""Write the results into docs/benchmarks.md, between its two marks, and the plots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 PLOTS = REPOSITORY / "docs" / "benchmarks"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
-HEADINGS = ("work", "beside", "ours", "theirs", "ratio (95 %)", "goal", "")
+HEADINGS = ("work", "compared with", "flagstore", "theirs", "ratio (95 %)", "goal", "")
 
 
 def write(parts: Mapping[str, Part]) -> None:
@@ -26,14 +26,23 @@ def write(parts: Mapping[str, Part]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    lines = [line for name in sorted(parts) for line in _part(name, parts[name])]
+    shared = {_versions(part) for part in parts.values()}
+    lines = [f"All with {shared.pop()}", ""] if len(shared) == 1 else []
+    once = bool(lines)
+    for name in sorted(parts):
+        lines += _part(name, parts[name], versions=not once)
     PAGE.write_text("\n".join([before + BEGIN, "", *lines, END]) + after, encoding="utf-8")
 
 
-def _part(name: str, part: Part) -> Iterator[str]:
+def _versions(part: Part) -> str:
+    """Return the end of the line about a part's run, which names the peers' versions."""
+    return part.run.rpartition("; ")[2]
+
+
+def _part(name: str, part: Part, *, versions: bool) -> Iterator[str]:
     yield f"### {name}: {part.title}"
     yield ""
-    yield f"{part.run}"
+    yield part.run if versions else f"{part.run.rpartition('; ')[0]}."
     yield ""
     yield from table(part.rows)
     yield ""
@@ -49,9 +58,13 @@ def _part(name: str, part: Part) -> Iterator[str]:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """Write rows as Markdown."""
+    """Yield rows as Markdown; work that several rows share is named in the first of them."""
     yield f"| {' | '.join(HEADINGS)} |"
     yield "|" + " --- |" * len(HEADINGS)
+    before = ("", "")
     for row in rows:
-        cells = (row.work, row.peer, row.ours, row.theirs, row.ratio, row.goal, row.verdict)
+        same = (row.work, row.ours) == before
+        before = (row.work, row.ours)
+        work, ours = ("", "") if same else before
+        cells = (work, row.peer, ours, row.theirs, row.ratio, row.goal, row.verdict)
         yield f"| {' | '.join(cells)} |"
