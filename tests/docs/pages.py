@@ -1,9 +1,9 @@
-"""The pages of this repository: their fenced blocks with their marks, their anchors and links.
+"""The pages of this repository: fenced blocks with their marks, anchors and links.
 
-A mark is a comment right before a block, or right under the page's title for all of its blocks:
+A mark is a comment above a block, or below the page's title for all of its blocks:
 
-``<!-- run by tests/docs/test_x.py::test_y -->``  that test takes the block from the page
-``<!-- needs AWS: why -->``                       it cannot run here; whatever word, and a reason
+``<!-- run by tests/docs/test_x.py::test_y -->``  that test runs the block
+``<!-- needs AWS: why -->``                       it is not run, for that reason
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ATTRIBUTE = re.compile(r"\b(id|name|href|src|srcset)=\"([^\"]+)\"")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page, the line of its fence, its kind, its text, and its mark if any."""
+    """A fenced block: its page, line, language, text and mark, if any."""
 
     page: str
     line: int
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it is, as editors and terminals understand it."""
+        """The block's position, as ``file:line``."""
         return f"{self.page}:{self.line}"
 
 
@@ -62,12 +62,12 @@ def read(page: str) -> str:
 
 @cache
 def tokens(page: str) -> Sequence[Token]:
-    """Return what a page consists of."""
+    """Return a page's Markdown tokens."""
     return MarkdownIt("commonmark").enable("table").parse(read(page))
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the fenced blocks of a page, in its order."""
+    """Return the fenced blocks of a page, in order."""
     found = []
     of_page = _mark_of_page(page)
     for before, token in pairwise(tokens(page)):
@@ -79,7 +79,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def _mark_of_page(page: str) -> re.Match[str] | None:
-    """Return the mark right under the title, unless it is the first block's."""
+    """Return the mark below the title, unless it belongs to the first block."""
     _open, _title, _close, first, second, *_ = tokens(page)
     return None if second.type == "fence" else _mark(first)
 
@@ -89,7 +89,7 @@ def _mark(token: Token) -> re.Match[str] | None:
 
 
 def headings(page: str) -> list[str]:
-    """Return the headings of a page, without their markup."""
+    """Return the headings of a page, without markup."""
     return [
         _text(text) for opening, text in pairwise(tokens(page)) if opening.type == "heading_open"
     ]
@@ -102,7 +102,7 @@ def _text(token: Token) -> str:
 
 
 def anchors(page: str) -> set[str]:
-    """Return the anchors of a page: GitHub's slugs of its headings, and names that HTML gives."""
+    """Return the anchors of a page: GitHub's slugs of its headings, and HTML names."""
     seen: dict[str, int] = {}
     found = {value for name, value in _attributes(page) if name in {"id", "name"}}
     for heading in headings(page):
@@ -115,7 +115,7 @@ def anchors(page: str) -> set[str]:
 
 
 def links(page: str) -> list[str]:
-    """Return the targets of all links and pictures of a page."""
+    """Return the targets of all links and images of a page."""
     found = [value for name, value in _attributes(page) if name not in {"id", "name"}]
     for token in _with_children(page):
         target = token.attrs.get({"link_open": "href", "image": "src"}.get(token.type, ""))
@@ -124,7 +124,7 @@ def links(page: str) -> list[str]:
 
 
 def _attributes(page: str) -> Iterator[tuple[str, str]]:
-    """Yield the attributes of a page's HTML."""
+    """Yield the name and value of each attribute in a page's HTML."""
     for token in _with_children(page):
         if token.type in {"html_block", "html_inline"}:
             for found in ATTRIBUTE.finditer(token.content):

@@ -1,4 +1,4 @@
-"""Every fenced block of every page is run by a test, or says what it would need."""
+"""Every fenced block of every page is run by a test, or states why not."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TEMPLATES = [
 ]
 
 
-def test_every_block_says_what_it_is() -> None:
-    """Python that is called something else would be neither highlighted nor run."""
+def test_blocks_have_a_known_language() -> None:
+    """Otherwise Python could be neither highlighted nor run."""
     assert [block.place for block in BLOCKS if block.kind not in KINDS] == []
 
 
-def test_what_is_not_run_says_why() -> None:
-    """Python without a mark is run by test_python.py; JSON without one is shown, and parses."""
+def test_blocks_are_run_or_state_why_not() -> None:
+    """Python without a mark is run by test_python.py; JSON without one must parse."""
     unmarked = [block for block in BLOCKS if block.mark is None and block.kind not in SHOWN]
     assert [each.place for each in unmarked if each.kind not in {"json", "python"}] == []
     for block in unmarked:
@@ -38,8 +38,8 @@ def test_what_is_not_run_says_why() -> None:
             json.loads(block.text)
 
 
-def test_every_mark_belongs_to_a_block() -> None:
-    """And is spelled as one: another comment that looks like one says nothing about anything."""
+def test_marks_belong_to_blocks() -> None:
+    """A misspelled or misplaced mark is an error."""
     looks = re.compile(r"<!--\s*(run by|needs)\b", re.IGNORECASE)
     written = {
         token.content.strip()
@@ -53,7 +53,7 @@ def test_every_mark_belongs_to_a_block() -> None:
 @pytest.mark.parametrize(
     "test", sorted({block.mark["test"] for block in BLOCKS if block.mark and block.mark["test"]})
 )
-def test_what_is_said_to_run_a_block_exists(test: str) -> None:
+def test_marks_name_existing_tests(test: str) -> None:
     """By file and function."""
     path, _, name = test.partition("::")
     assert f"\ndef {name}(" in (REPOSITORY / path).read_text(encoding="utf-8")
@@ -61,8 +61,8 @@ def test_what_is_said_to_run_a_block_exists(test: str) -> None:
 
 @pytest.mark.build
 @pytest.mark.parametrize("block", TEMPLATES, ids=lambda block: block.place)
-def test_sam_finds_nothing_in_the_templates_of_the_pages(block: Block, tmp_path: Path) -> None:
-    """Whole templates, which the pages give to be copied, pass `sam validate --lint`."""
+def test_templates_are_valid(block: Block, tmp_path: Path) -> None:
+    """Whole templates in the pages pass `sam validate --lint`."""
     (tmp_path / "src").mkdir()
     (tmp_path / "template.yaml").write_text(block.text, encoding="utf-8")
     done = run(

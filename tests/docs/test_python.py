@@ -1,4 +1,4 @@
-"""The Python of the pages does what the pages say."""
+"""The pages' Python runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FLAGS = {
         }
     },
 }
-"""What the pages' readers read."""
+"""The flags that the examples read."""
 ASSERTIONS = {
     "README.md": """
 assert handler({"user": "ada"}, None) == {"color": "green"}
@@ -44,17 +44,17 @@ assert handler({"user": "ada"}, None) == {"color": "green", "why": "FALLTHROUGH"
 assert flags.detail("beta", {"key": "ada", "plan": "pro"}).rule == "pro"
 """,
 }
-"""What must be true at the end of a page; that nothing was raised says little."""
+"""Assertions that run after a page's blocks."""
 
 
 def python(page: str) -> list[Block]:
-    """Return the Python of a page that no test of its own runs."""
+    """Return the Python blocks of a page without a mark."""
     return [block for block in blocks(page) if block.kind == "python" and block.mark is None]
 
 
 @pytest.mark.parametrize("page", [page for page in all_pages() if python(page)])
-def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
-    """As they are printed, in a fresh process, over a file of flags."""
+def test_python_blocks_run(page: str, tmp_path: Path) -> None:
+    """All blocks of a page run in order in a fresh process, with a file of flags."""
     flags = tmp_path / "flags.json"
     flags.write_text(json.dumps(FLAGS))
     code = "\n".join(f"# {block.place}\n{block.text}" for block in python(page))

@@ -1,4 +1,4 @@
-"""What the pages say to put into SSM makes sources: bash runs it against a stand-in for SSM."""
+"""The pages' `aws ssm put-parameter` commands create valid sources."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ import json, sys
 with open("put.jsonl", "a") as file:
     print(json.dumps(dict(zip(sys.argv[3::2], sys.argv[4::2], strict=True))), file=file)
 """
-"""Stands for the AWS command line: notes the options of each put."""
+"""A fake `aws` command that records the options of each put."""
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
-def test_what_is_put_makes_a_source(aws: StandIn, page: str, tmp_path: Path) -> None:
-    """Both functions read what a page's commands wrote, and find nothing wrong with it."""
+def test_put_parameter_commands_create_sources(aws: StandIn, page: str, tmp_path: Path) -> None:
+    """Both functions accept the parameters that a page's commands write."""
     program = tmp_path / "aws"
     program.write_text(AWS)
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The tests of docs/testing.md, run by pytest as somebody's own tests."""
+"""The tests in docs/testing.md pass."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PAGE = (REPOSITORY / "docs" / "testing.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def test_the_pages_tests_pass(tmp_path: Path) -> None:
-    """Each block of tests as a file of its own, beside the page's shop and its file of flags."""
+def test_page_tests_pass(tmp_path: Path) -> None:
+    """Each block runs as its own file, next to the page's shop.py and flags.json."""
     (_, shop), *others = BLOCK.findall(PAGE)
     (tmp_path / "shop.py").write_text(shop)
     for number, (language, text) in enumerate(others):

@@ -1,4 +1,4 @@
-"""The code of docs/redis.md for others' SDKs and redis-cli, run as it stands there."""
+"""The examples of docs/redis.md for SDKs and redis-cli run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def changes(sdk: str, rig: RedisRig) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("sdk", "printed"), [("ldclient", "True"), ("splitio", "on")])
-def test_the_python_sdks_read_as_the_page_says(
+def test_python_sdk_examples_run(
     rigs: dict[str, RedisRig], sdk: str, printed: str
 ) -> None:
     """With the settings of the page, but for the address, the flag is on."""
@@ -90,7 +90,7 @@ def test_the_python_sdks_read_as_the_page_says(
     assert done.stdout == f"{printed}\n", done.stderr
 
 
-def test_splits_sdk_for_node_reads_as_the_page_says(rigs: dict[str, RedisRig]) -> None:
+def test_node_sdk_example_runs(rigs: dict[str, RedisRig]) -> None:
     """With the settings of the page, but for the address, the flag is on."""
     command = node("@splitsoftware/splitio")
     rig = rigs["splitio"]
@@ -111,7 +111,7 @@ def test_splits_sdk_for_node_reads_as_the_page_says(rigs: dict[str, RedisRig]) -
     assert done.stdout.splitlines()[-1:] == ["on"], done.stdout + done.stderr
 
 
-def test_redis_cli_shows_what_the_page_says(rigs: dict[str, RedisRig]) -> None:
+def test_redis_cli_examples_run(rigs: dict[str, RedisRig]) -> None:
     """Each command finds something, of one provider's rows or another's."""
     client = shutil.which("redis-cli")
     if client is None:
