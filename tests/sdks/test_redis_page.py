@@ -64,9 +64,7 @@ def changes(sdk: str, rig: RedisRig) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("sdk", "printed"), [("ldclient", "True"), ("splitio", "on")])
-def test_python_sdk_examples_run(
-    rigs: dict[str, RedisRig], sdk: str, printed: str
-) -> None:
+def test_python_sdk_examples_run(rigs: dict[str, RedisRig], sdk: str, printed: str) -> None:
     """With the settings of the page, but for the address, the flag is on."""
     if not PYTHON.exists():
         pytest.skip(".venv-sdks is missing: run `make setup`")
