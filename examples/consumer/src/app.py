@@ -1,4 +1,4 @@
-"""A function of a shop, which asks its flags what a customer's checkout looks like."""
+"""A shop's function that chooses a customer's checkout by feature flags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ flags = flagstore.client()  # module scope, as boto3.client: loads during INIT
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Response for one customer: ``{"user": "ada", "plan": "pro"}``."""
+    """Return the checkout for an event such as ``{"user": "ada", "plan": "pro"}``."""
     user = flags.for_context({"key": event["user"], "plan": event.get("plan", "free")})
     if not user.enabled("new-checkout"):
         return {"checkout": "classic"}

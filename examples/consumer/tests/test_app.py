@@ -1,4 +1,4 @@
-"""The shop's own tests: no AWS, no network, no patching; `fake_flags` comes with the wheel."""
+"""The shop's tests, without AWS, a network or patching: `fake_flags` comes with the wheel."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from flagstore.testing import FakeFlags
 
 
-def test_the_classic_checkout_is_the_default(fake_flags: FakeFlags) -> None:
-    """Without a flag set, nothing is new."""
+def test_classic_checkout_is_the_default(fake_flags: FakeFlags) -> None:
+    """Without any flags, customers get the classic checkout."""
     assert handler({"user": "ada"}, None) == {"checkout": "classic"}
     assert [detail.key for detail, _ in fake_flags.evaluated] == ["new-checkout"]
 
 
-def test_the_new_checkout_is_for_pro_customers(fake_flags: FakeFlags) -> None:
-    """A fake may look at the context."""
+def test_new_checkout_is_for_pro_customers(fake_flags: FakeFlags) -> None:
+    """The fake flag decides by the context."""
     fake_flags["new-checkout"] = lambda context: context["plan"] == "pro"
     fake_flags["button-color"] = "blue"
     assert handler({"user": "ada", "plan": "free"}, None) == {"checkout": "classic"}
