@@ -202,23 +202,23 @@ def _has_choices(flag: dict[str, Any]) -> bool:
 
 
 def _unleash(items: Items) -> Verdict:
-    from flagstore.evaluation import unleash_operators as operators  # noqa: PLC0415
-    from flagstore.evaluation.unleash import UnleashEngine  # noqa: PLC0415
+    from flagstore.evaluation.unleash import MALFORMED, UnleashEngine  # noqa: PLC0415
+    from flagstore.evaluation.unleash_operators import (  # noqa: PLC0415
+        OffError,
+        UnknownOperatorError,
+        UnsupportedError,
+    )
 
     engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
 
     def judge(section: str, key: str) -> str:
         try:
             engine.check(section, key)
-        except (
-            operators.UnknownOperatorError,
-            operators.UnsupportedError,
-            operators.InjectionError,
-        ):
+        except (UnknownOperatorError, UnsupportedError):
             return UNSUPPORTED
-        except operators.OffError:
+        except OffError:
             return DAMAGED
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except MALFORMED:
             return REFUSED
         return USABLE
 

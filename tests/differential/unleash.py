@@ -401,7 +401,8 @@ UNSUPPORTED_KINDS = (
     *("repetitions that may divide a text in many ways", "an operation on classes"),
     *("too many characters to compare at each place", "a class in a class", "in any case"),
     *("the escape", "a half of a word boundary", "a group of another kind", "a group's name"),
-    *("a character that Python's \\w has otherwise", "quotes", "a value with words"),
+    *("a character that Python's \\w has otherwise", "quotes in a name", "a backslash at"),
+    *("a value with words", "a year before 1 or after 9999", "a network with a mask"),
 )
 """What the engine of ours refuses, by a part of the reason that it gives."""
 

@@ -15,7 +15,7 @@ _WITH_RULES = {
     "appconfig": (".appconfig_rules",),
     "launchdarkly": (".launchdarkly_rules", ".semver", "datetime"),
     "split": (".semver",),
-    "unleash": (".unleash_literals", ".unleash_addresses"),
+    "unleash": (".semver", "datetime", "ipaddress"),
 }
 """Modules that an engine imports only once a flag needs them."""
 

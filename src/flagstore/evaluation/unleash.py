@@ -1,12 +1,12 @@
 """Evaluates Unleash's feature toggles as its Python SDK does. Pure.
 
-That is UnleashClient 6.9.1, which turns what a caller gives into texts, over yggdrasil-engine
-2.0.0, in all that shows, in what seems wrong as well: a parent's rollouts without a group are those
-of the child; a strategy on host names never matches, unless a host name is set here; custom
-strategies after one on host names have the result of the one before. Where the two would refuse the
-whole document, and where the response cannot be told, the flag's outcome has no value and an error.
+That is UnleashClient 6.9.1, which turns a caller's values into texts, over yggdrasil-engine 2.0.0,
+also where it seems wrong: a parent's rollouts without a group are those of the child; a strategy on
+host names never matches; custom strategies after one on host names have the result of the one
+before. Where the two would refuse the whole document, the flag is malformed; where their result is
+not known here, it is unsupported, and ``rule`` has the reason.
 
-Each flag is compiled into functions and ready-made outcomes when it is first asked for.
+Each flag is compiled into functions and ready-made results when it is first asked for.
 """
 
 from __future__ import annotations
@@ -15,37 +15,49 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
-from flagstore.evaluation import unleash_operators as operators
-from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
-from flagstore.evaluation.unleash_flags import compile_flag
-from flagstore.evaluation.unleash_strategies import Flag
-from flagstore.evaluation.unleash_variants import TIME_PROPERTY
+from flagstore.evaluation.base import (
+    ABSENT,
+    ContextError,
+    Evaluation,
+    MalformedError,
+    optional,
+    required,
+)
+from flagstore.evaluation.unleash_operators import OffError, UnsupportedError, constraint, never
+from flagstore.evaluation.unleash_strategies import CRASHED, TIME_PROPERTY, Flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import EngineConfig, Items
+    from flagstore.evaluation.base import EngineConfig, Items, Json
+    from flagstore.evaluation.unleash_operators import Predicate
+    from flagstore.evaluation.unleash_strategies import Evaluate, Rule
 
 FIELDS: Final = frozenset(
     ("userId", "sessionId", "environment", "appName", "currentTime", "remoteAddress")
 )
-"""What Unleash knows by name; all else are properties."""
+"""The fields that Unleash knows by name; all others are properties."""
 USER_ID_NAMES: Final = ("key", "targetingKey", "targeting_key")
-"""What is taken for ``userId`` where there is none, in this order; they are properties, too."""
+"""Fields that are ``userId`` where there is none, in this order; they are properties, too."""
 _DEFAULT_ENVIRONMENT: Final = "default"
 
+MALFORMED: Final = (MalformedError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""Raised for flags and segments with which the official engine refuses the whole document."""
+
+_OFF = Evaluation(value=False, reason=base.OFF)
+_NO_MATCH = Evaluation(value=False, reason=base.NO_MATCH)
 _NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
 _EXCEPTION = Evaluation(ABSENT, error=base.EXCEPTION)
 _OFF_BY_FAULT = Evaluation(value=False, error=base.MALFORMED_FLAG)
-"""As the official engine does with a flag that it cannot compile."""
+"""As in the official engine for a flag that it cannot compile."""
 
 
 class Context(dict[str, str]):
     """A context as the engine sees it: fields and properties by name, each a text.
 
-    What is not there is None; the current time is that of the question.
+    A missing one is None; the current time is that of the evaluation.
     """
 
     __slots__ = ("given", "now")
@@ -57,7 +69,7 @@ class Context(dict[str, str]):
         return _iso(self.now()) if name == "currentTime" else None
 
     def official(self) -> dict[str, Any]:
-        """Return it as UnleashClient gives it to custom strategies."""
+        """Return the context as UnleashClient gives it to custom strategies."""
         found: dict[str, Any] = {
             name: self[name]
             for name in (*FIELDS, *map(_name, self.given))
@@ -73,20 +85,19 @@ class Context(dict[str, str]):
 
 
 class UnleashEngine:
-    """Unleash's way of evaluating, over one flag set."""
+    """Evaluates the flags of one flag set; compiled flags and segments are kept."""
 
-    __slots__ = ("_evaluators", "_items", "_now", "_segments", "_settings", "_static")
+    __slots__ = ("_config", "_evaluators", "_items", "_segments", "_static")
 
-    def __init__(self, items: Items, settings: EngineConfig) -> None:
+    def __init__(self, items: Items, config: EngineConfig) -> None:
         self._items = items
-        self._settings = settings
-        self._now = settings.now
+        self._config = config
         self._static = {
-            "appName": settings.app_name,
-            "environment": settings.environment or _environment(items.meta),
+            "appName": config.app_name,
+            "environment": config.environment or _environment(items.meta),
         }
-        self._evaluators: dict[str, Callable[[Any], Evaluation]] = {}
-        self._segments: dict[str, list[operators.Predicate]] = {}
+        self._evaluators: dict[str, Evaluate] = {}
+        self._segments: dict[str, list[Predicate]] = {}
 
     def context(self, given: Mapping[str, Any]) -> Context:
         """Turn a caller's context into texts by name, as UnleashClient does.
@@ -96,7 +107,7 @@ class UnleashEngine:
         ``properties``. No field is needed: without ``userId``, one of ``USER_ID_NAMES`` is taken.
 
         Raises:
-            ContextError: it, its properties or one of the names is of no fit type, a text has half
+            ContextError: the context, its properties or a name has the wrong type, a text has half
                 of a surrogate pair, or a field is named ``context``, which the official engine
                 refuses.
         """
@@ -108,7 +119,7 @@ class UnleashEngine:
         if "context" in given:
             raise ContextError(base.CONTEXT_INVALID, "a field cannot be named context")
         context.given = given
-        context.now = self._now
+        context.now = self._config.now
         return context
 
     def _fill(self, context: Context, given: Mapping[str, Any]) -> None:
@@ -143,13 +154,14 @@ class UnleashEngine:
         try:
             evaluator = self._evaluators.get(key)
             if evaluator is None:
-                evaluator = self._evaluator(key)
-                if evaluator is None:
+                given = self._items.item("flags", key)
+                if given is None:
+                    # Nothing is kept of such a name: callers make them up.
                     return _NOT_FOUND
-                self._evaluators[key] = evaluator
+                evaluator = self._evaluators[key] = self._compiled(given)
             return evaluator(context)
-        except operators.UnsupportedError as error:
-            return Evaluation(error=base.UNSUPPORTED, rule=str(error))
+        except UnsupportedError as error:
+            return _unsupported(error)
         except NotLoadedError:
             return _SEGMENT_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
@@ -158,56 +170,144 @@ class UnleashEngine:
             base.log_fault(key, error)
             return _EXCEPTION
 
-    def _evaluator(self, key: str) -> Callable[[Any], Evaluation] | None:
-        """Compile a flag into what evaluates it; None for a name that no flag has.
-
-        Nothing is kept of such a name: callers make them up.
-        """
-        given = self._items.item("flags", key)
-        if given is None:
-            return None
+    def _compiled(self, given: Json) -> Evaluate:
         try:
-            return compile_flag(self._flag(given, given))
-        except operators.OffError:
-            return lambda _: _OFF_BY_FAULT
-        except operators.UnsupportedError as error:
-            unsupported = Evaluation(error=base.UNSUPPORTED, rule=str(error))
-            return lambda _: unsupported
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            return lambda _: _MALFORMED
+            return compile_flag(self._flag(given))
+        except OffError:
+            return _always(_OFF_BY_FAULT)
+        except UnsupportedError as error:
+            return _always(_unsupported(error))
+        except MALFORMED:
+            return _always(_MALFORMED)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag, or the constraints of a segment.
 
         Raises:
             OffError: the official engine turns such a flag off.
-            UnsupportedError, InjectionError: it cannot be evaluated here.
-            Exception: another one of Python's: the official engine refuses the whole document.
+            UnsupportedError: it cannot be evaluated here.
+            MALFORMED: the official engine refuses the whole document.
         """
         given = self._items.item(section, key)
         if section == "flags":
-            flag = self._flag(given, given)
+            flag = self._flag(given)
             compile_flag(flag)
             # Of one that is off too: others may depend on it.
             flag.rules()
-            flag.fallback(base.FALLTHROUGH)
+            flag.with_variants(_OFF)
         else:
-            for constraint in given["constraints"]:
-                operators.constraint(constraint)
+            for one in required(given, "constraints", list):
+                constraint(one)
 
-    def _flag(self, given: Mapping[str, Any], child: Mapping[str, Any]) -> Flag:
-        return Flag(given, child, self._items, self._settings, self._segments)
+    def _flag(self, given: Json) -> Flag:
+        return Flag(given, given, self._items, self._config, self._segments)
 
 
-def engine(items: Items, settings: EngineConfig) -> UnleashEngine:
+def engine(items: Items, config: EngineConfig) -> UnleashEngine:
     """Make an engine for Unleash's flags.
 
-    ``settings.environment`` is what rules on ``environment`` compare with; where it is empty, it
-    is the environment that the document names, else ``default`` as in UnleashClient. Numbers are
-    drawn from ``settings.random`` as ``1 + floor(n * r)``: of 9,999 for stickiness, of 99 for
+    ``config.environment`` is what rules on ``environment`` compare with; where it is empty, it is
+    the environment that the document names, else ``default`` as in UnleashClient. Numbers are
+    drawn from ``config.random`` as ``1 + floor(n * r)``: of 9,999 for stickiness, of 99 for
     ``gradualRolloutRandom``, of the sum of the weights for variants.
     """
-    return UnleashEngine(items, settings)
+    return UnleashEngine(items, config)
+
+
+def _unsupported(error: UnsupportedError) -> Evaluation:
+    return Evaluation(error=base.UNSUPPORTED, rule=str(error))
+
+
+# -- flags -----------------------------------------------------------------------------------------
+
+
+def compile_flag(flag: Flag) -> Evaluate:
+    """Compile a flag: off, then parents, then the first strategy that matches.
+
+    Raises:
+        OffError, UnsupportedError, MalformedError: as of constraints.
+    """
+    if not required(flag.given, "enabled", bool):
+        return _always(_OFF)
+    always = Evaluation(value=True, reason=base.FALLTHROUGH)
+    evaluate = _first_match(flag.rules(), flag.with_variants(always))
+    parents = [_dependency(flag, one) for one in optional(flag.given, "dependencies", list) or ()]
+    if not parents:
+        return evaluate
+
+    def evaluate_with_parents(context: Mapping[str, Any]) -> Evaluation:
+        for satisfied, failed in parents:
+            if not satisfied(context):
+                return failed
+        return evaluate(context)
+
+    return evaluate_with_parents
+
+
+def _first_match(rules: list[Rule], without_rules: Evaluation | Evaluate) -> Evaluate:
+    if not rules:
+        return _always(without_rules)
+    predicate, result = rules[0]
+    if predicate is None:
+        return _always(result)
+    if len(rules) == 1 and isinstance(result, Evaluation):
+        return lambda context: result if predicate(context) else _NO_MATCH
+    pairs = _pairs(rules)
+
+    def evaluate(context: Mapping[str, Any]) -> Evaluation:
+        for matches, choose in pairs:
+            if matches(context):
+                return choose(context)
+        return _NO_MATCH
+
+    return evaluate
+
+
+def _always(result: Evaluation | Evaluate) -> Evaluate:
+    return (lambda _: result) if isinstance(result, Evaluation) else result
+
+
+def _pairs(rules: list[Rule]) -> list[tuple[Predicate, Evaluate]]:
+    """Return when each strategy is on and the result then, both as functions."""
+    return [(rule or (lambda _: True), _always(result)) for rule, result in rules]
+
+
+def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
+    """Compile whether a parent is as it must be, and the result if it isn't."""
+    name = required(dependency, "feature", str)
+    must_be_on = optional(dependency, "enabled", bool) is not False
+    variants = frozenset(base.all_of(optional(dependency, "variants", list), str))
+    failed = Evaluation(value=False, reason=base.PREREQUISITE_FAILED, rule=name)
+    given = flag.items.item("flags", name)
+    if given is None or given.get("dependencies"):
+        return never, failed
+    parent = flag.parent(given)
+    enabled = required(given, "enabled", bool)
+    try:
+        pairs = _pairs(parent.rules())
+        always_on = not pairs
+    except OffError:
+        pairs, always_on = [], False
+    without_match = _always(parent.with_variants(Evaluation(value=True)))
+
+    def satisfied(context: Mapping[str, Any]) -> bool:
+        on, choose = always_on, without_match
+        for matches, result in pairs:
+            if matches(context):
+                on, choose = True, result
+                break
+        # The engine chooses the parent's variant in any case.
+        outcome = choose(context)
+        if outcome is CRASHED:
+            return False
+        if variants and outcome.variant is not None and outcome.variant not in variants:
+            return False
+        return (enabled and on) is must_be_on
+
+    return satisfied, failed
+
+
+# -- texts -----------------------------------------------------------------------------------------
 
 
 def _environment(meta: Mapping[str, Any]) -> str:
@@ -235,7 +335,7 @@ def _name(name: Any) -> str:  # noqa: ANN401 - a caller's
         return {None: "null", True: "true", False: "false"}[name]
     if isinstance(name, (int, float)):
         return repr(name)
-    raise TypeError("a name is no text")
+    raise TypeError("a name must be a string")
 
 
 def _iso(now: float) -> str:

@@ -1,21 +1,32 @@
 """Constraints of Unleash's strategies and segments, each compiled into a function. Pure.
 
-Unleash's engine writes every rule as one text in a language of its own and parses that. What of it
-shows in results: a value is a date, a version or a number by its looks and not by its operator;
-a text operator without values does not parse; and what does not parse turns the whole flag off.
-Values that could change the text's meaning are found, and not guessed at: quotes where the engine
-does not escape them, backslashes at the end, words after a number.
+As yggdrasil-engine 2.0.0 evaluates them. It is written in Rust, whose parsers of numbers, dates,
+versions and addresses differ from Python's in both directions. It writes every rule as one text in
+a language of its own and parses that, which shows: a value is a date, a version or a number by its
+looks and not by its operator, and a constraint that does not parse turns the whole flag off. What
+could change the text's meaning, such as quotes that are not escaped, is unsupported here.
 """
 
 from __future__ import annotations
 
+import re
+from operator import eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
+
+from flagstore.evaluation.base import MalformedError, all_of, optional, required
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
-    Predicate = Callable[[Mapping[str, Any]], bool]
-    """What a rule says of a context, which gives None for what it does not have."""
+    from flagstore.evaluation.base import Json
+
+    Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
+    """Returns whether a context fits, which has None for a field without a value."""
+    Test: TypeAlias = Callable[[str], bool]
+    """Returns whether a field's value fits."""
+    Read: TypeAlias = Callable[[str], Any]
+    """Returns what a text stands for, such as a date; None if it is none."""
 
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
@@ -23,26 +34,27 @@ WHITE_SPACE = (
 )
 """Unicode's White_Space: ``str.isspace`` has four control characters more."""
 
-_COMPARISONS = {
-    "NUM_EQ": "==",
-    "NUM_GT": ">",
-    "NUM_GTE": ">=",
-    "NUM_LT": "<",
-    "NUM_LTE": "<=",
-    "DATE_AFTER": ">",
-    "DATE_BEFORE": "<",
-    "SEMVER_EQ": "==",
-    "SEMVER_GT": ">",
-    "SEMVER_GTE": ">=",
-    "SEMVER_LT": "<",
-    "SEMVER_LTE": "<=",
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "NUM_EQ": eq,
+    "NUM_GT": gt,
+    "NUM_GTE": ge,
+    "NUM_LT": lt,
+    "NUM_LTE": le,
+    "DATE_AFTER": gt,
+    "DATE_BEFORE": lt,
+    "SEMVER_EQ": eq,
+    "SEMVER_GT": gt,
+    "SEMVER_GTE": ge,
+    "SEMVER_LT": lt,
+    "SEMVER_LTE": le,
 }
-WORDS = ("and", "or", ")")
-"""How a rule goes on behind a constraint, in the engine's language."""
+_TEXTS = ("STR_STARTS_WITH", "STR_ENDS_WITH", "STR_CONTAINS")
+_EPSILON = 2.0**-52
+_MAX_U64 = (1 << 64) - 1
 
 
 class OffError(Exception):
-    """The engine cannot compile the flag, which is then off."""
+    """The official engine cannot compile the flag, which is then off."""
 
 
 class UnknownOperatorError(OffError):
@@ -50,62 +62,78 @@ class UnknownOperatorError(OffError):
 
 
 class UnsupportedError(Exception):
-    """What the engine would say cannot be told here."""
+    """What the official engine returns is not known here."""
 
 
-class InjectionError(Exception):
-    """A text that ends before its end in the engine's language."""
-
-
-def constraint(given: Any) -> Predicate:  # noqa: ANN401 - provider JSON
+def constraint(given: Json) -> Predicate:
     """Compile one constraint.
 
     Raises:
-        OffError: the engine cannot compile it.
-        UnsupportedError: the engine's response cannot be told.
-        InjectionError: what a text means depends on what follows.
+        OffError: the official engine cannot compile it.
+        UnsupportedError: what the official engine makes of it is not known here.
+        MalformedError: the official engine refuses the whole document.
     """
-    name, operator = given["contextName"], given["operator"]
-    check_quotable(name)
-    inverted = flag(given, "inverted")
-    ignore_case = flag(given, "caseInsensitive")
+    name = quotable(required(given, "contextName", str))
+    operator = required(given, "operator", str)
+    inverted = _switch(given, "inverted")
+    ignore_case = _switch(given, "caseInsensitive")
+    values: list[str] = all_of(optional(given, "values", list), str)
+    value: str | None = optional(given, "value", str)
     if operator in ("IN", "NOT_IN"):
-        return _member(name, _values(given), negate=inverted is (operator == "IN"))
-    if operator in _TEXTS:
-        predicate = _TEXTS[operator](name, _listed(given), ignore_case)
+        return members(name, values, negate=inverted is (operator == "IN"))
+    if operator in _TEXTS or operator == "IN_CIDR":
+        if not values:
+            raise OffError(f"{operator} without values")
+        _check_escapable(values)
+        test = (
+            in_networks(values) if operator == "IN_CIDR" else _text(operator, values, ignore_case)
+        )
     elif operator in _COMPARISONS:
-        value = given.get("value")
         if value is None:
             raise OffError(f"{operator} without a value")
-        if operator.startswith("SEMVER") and text(value).startswith("v"):
-            return lambda _: False  # not even inverted
-        predicate = _ordinal(name, text(value), _COMPARISONS[operator])
+        if operator.startswith("SEMVER") and value.startswith("v"):
+            return never  # not even inverted
+        test = _ordinal(value, _COMPARISONS[operator])
     elif operator == "REGEX":
-        predicate = _regex(name, given.get("value"), ignore_case)
-    elif operator == "IN_CIDR":
-        from flagstore.evaluation.unleash_addresses import in_networks  # noqa: PLC0415 - seldom
-
-        predicate = in_networks(name, _listed(given))
+        test = _pattern(value or "", ignore_case)
     else:
-        raise UnknownOperatorError(f"the operator {text(operator)[:64]!r} is not known")
-    if inverted:
-        return lambda context: not predicate(context)
-    return predicate
+        raise UnknownOperatorError(f"the operator {operator[:64]!r} is not known")
+    return _of_field(name, test, inverted=inverted)
+
+
+def never(_: Mapping[str, Any]) -> bool:
+    """Return false for each context."""
+    return False
+
+
+def _of_field(name: str, test: Test, *, inverted: bool) -> Predicate:
+    def check(context: Mapping[str, Any]) -> bool:
+        value = context[name]
+        return value is not None and test(value)
+
+    return (lambda context: not check(context)) if inverted else check
+
+
+def members(name: str, values: list[str], *, negate: bool = False) -> Predicate:
+    """Return a predicate of whether a field is one of some values; a missing one is none."""
+    _check_escapable(values)
+    listed = frozenset(values)
+    if negate:
+        return lambda context: context[name] not in listed
+    return lambda context: context[name] in listed
 
 
 def every(predicates: list[Predicate]) -> Predicate | None:
-    """Join predicates by and; none if there is none."""
-    if not predicates:
-        return None
-    if len(predicates) == 1:
-        return predicates[0]
+    """Join predicates by and; None if there is none."""
+    if len(predicates) <= 1:
+        return predicates[0] if predicates else None
     if len(predicates) == 2:  # noqa: PLR2004 - a pair
         first, second = predicates
         return lambda context: first(context) and second(context)
-    all_of = tuple(predicates)
+    all_predicates = tuple(predicates)
 
     def check(context: Mapping[str, Any]) -> bool:
-        for predicate in all_of:  # noqa: SIM110 - all() with a generator is slower
+        for predicate in all_predicates:  # noqa: SIM110 - all() with a generator is slower
             if not predicate(context):
                 return False
         return True
@@ -113,197 +141,215 @@ def every(predicates: list[Predicate]) -> Predicate | None:
     return check
 
 
-def text(given: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Return a text; TypeError if it is none, which the engine takes no flags with at all."""
-    if not isinstance(given, str):
-        raise TypeError("a text is expected")
-    return given
-
-
-def listed(given: Mapping[str, Any], name: str) -> list[Any]:
-    """Return a list, empty where it is not there; TypeError if it is none."""
-    value = given.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise TypeError("a list is expected")
-    return value
-
-
-def parameters(strategy: Mapping[str, Any]) -> dict[str, str]:
-    """Return a strategy's parameters, empty where it has none; TypeError if one is no text."""
-    given = strategy.get("parameters")
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise TypeError("an object is expected")
-    return {name: text(value) for name, value in given.items()}
-
-
-def flag(given: Mapping[str, Any], name: str) -> bool:
-    """Return a setting that is false where it is not there."""
+def _switch(given: Json, name: str) -> bool:
     value = given.get(name, False)
     if not isinstance(value, bool):
-        raise TypeError("true or false is expected")
+        raise MalformedError(name)
     return value
 
 
-def check_quotable(given: Any) -> None:  # noqa: ANN401 - provider JSON
-    """Check a text that the engine puts in quotes as it is."""
-    if '"' in text(given) or given.endswith("\\"):
-        raise InjectionError
+def quotable(text: str) -> str:
+    """Return a text that the official engine puts in quotes as it is.
+
+    Raises:
+        UnsupportedError: it would end before its end.
+    """
+    if '"' in text:
+        raise UnsupportedError("quotes in a name")
+    _check_escapable([text])
+    return text
 
 
-def _values(given: Mapping[str, Any]) -> list[str]:
-    values = given.get("values")
-    if values is None:
-        return []
-    if not isinstance(values, list):
-        raise TypeError("a list is expected")
-    check_escapable(values)
-    return values
-
-
-def check_escapable(values: list[str]) -> None:
+def _check_escapable(values: list[str]) -> None:
     """Check texts that the engine puts in quotes after escaping quotes in them, and only quotes."""
     for value in values:
-        if text(value).endswith("\\"):
-            raise InjectionError
+        if value.endswith("\\"):
+            raise UnsupportedError("a backslash at the end")
 
 
-def _listed(given: Mapping[str, Any]) -> list[str]:
-    values = _values(given)
-    if not values:
-        raise OffError(f"{given['operator']} without values")
-    return values
+# -- texts and regular expressions -----------------------------------------------------------------
 
 
-def _member(name: str, values: list[str], *, negate: bool) -> Predicate:
-    # A missing value is None, and in no list: so inverted IN and NOT_IN are the same.
-    listed = frozenset(values)
-    if negate:
-        return lambda context: context[name] not in listed
-    return lambda context: context[name] in listed
+def _text(operator: str, values: list[str], ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
+    options = tuple(value.lower() for value in values) if ignore_case else tuple(values)
 
-
-def members(name: str, values: list[str]) -> Predicate:
-    """Return what says whether a field is one of some values."""
-    check_escapable(values)
-    return _member(name, values, negate=False)
-
-
-def _starts_with(name: str, values: list[str], ignore_case: bool) -> Predicate:  # noqa: FBT001 - one of a table
-    if ignore_case:
-        lowered = tuple(value.lower() for value in values)
-
-        def check(context: Mapping[str, Any]) -> bool:
-            value = context[name]
-            return value is not None and value.lower().startswith(lowered)
-
-        return check
-    listed = tuple(values)
-
-    def check_case(context: Mapping[str, Any]) -> bool:
-        value = context[name]
-        return value is not None and value.startswith(listed)
-
-    return check_case
-
-
-def _ends_with(name: str, values: list[str], ignore_case: bool) -> Predicate:  # noqa: FBT001 - as above
-    if ignore_case:
-        lowered = tuple(value.lower() for value in values)
-
-        def check(context: Mapping[str, Any]) -> bool:
-            value = context[name]
-            return value is not None and value.lower().endswith(lowered)
-
-        return check
-    listed = tuple(values)
-
-    def check_case(context: Mapping[str, Any]) -> bool:
-        value = context[name]
-        return value is not None and value.endswith(listed)
-
-    return check_case
-
-
-def _contains(name: str, values: list[str], ignore_case: bool) -> Predicate:  # noqa: FBT001 - as above
-    listed = tuple(value.lower() for value in values) if ignore_case else tuple(values)
-
-    def check(context: Mapping[str, Any]) -> bool:
-        value = context[name]
-        if value is None:
-            return False
-        if ignore_case:
-            value = value.lower()
-        for part in listed:  # noqa: SIM110 - any() with a generator is slower
+    def contains(value: str) -> bool:
+        for part in options:  # noqa: SIM110 - any() with a generator is slower
             if part in value:
                 return True
         return False
 
-    return check
+    tests: dict[str, Test] = {
+        "STR_STARTS_WITH": lambda value: value.startswith(options),
+        "STR_ENDS_WITH": lambda value: value.endswith(options),
+        "STR_CONTAINS": contains,
+    }
+    test = tests[operator]
+    return (lambda value: test(value.lower())) if ignore_case else test
 
 
-_TEXTS = {
-    "STR_STARTS_WITH": _starts_with,
-    "STR_ENDS_WITH": _ends_with,
-    "STR_CONTAINS": _contains,
-}
+def _pattern(value: str, ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
+    from flagstore.evaluation import patterns  # noqa: PLC0415 - few flags have one
 
-
-def _ordinal(name: str, value: str, comparison: str) -> Predicate:
-    # Loaded where it is needed, as regular expressions are.
-    from flagstore.evaluation import unleash_literals as literals  # noqa: PLC0415
-
+    _check_escapable([value])
     try:
-        read, fits = literals.ordinal(value, comparison)
-    except literals.NotLiteralError as error:
-        rest = error.args[0].lstrip(" \t")
-        if rest.startswith(WORDS):
-            raise UnsupportedError("a value with words of the engine's language") from None
-        raise OffError("a value that is no date, version or number") from None
-
-    def check(context: Mapping[str, Any]) -> bool:
-        found = context[name]
-        if found is None:
-            return False
-        found = read(found)
-        return found is not None and fits(found)
-
-    if name != "currentTime" or read is not literals.date:
-        return check
-
-    def check_clock(context: Any) -> bool:  # noqa: ANN401 - a Context
-        return check(context) if name in context else fits(literals.instant(context.now()))
-
-    return check_clock
-
-
-def _regex(name: str, value: Any, ignore_case: bool) -> Predicate:  # noqa: ANN401, FBT001 - provider JSON
-    from flagstore.evaluation import patterns  # noqa: PLC0415 - as above
-
-    value = "" if value is None else text(value)
-    check_escapable([value])
-    try:
-        found_in = patterns.matcher(value, ignore_case=ignore_case)
+        found = patterns.matcher(value, ignore_case=ignore_case)
     except patterns.InvalidPatternError:
         return lambda _: False
     except patterns.UnsupportedPatternError as error:
-        # Only where it is reached: another rule may match first.
-        return _unsupported(name, f"the regular expression {value[:200]!r}: {error}")
+        why = f"the regular expression {value[:200]!r}: {error}"
 
-    def check(context: Mapping[str, Any]) -> bool:
-        found = context[name]
-        return found is not None and bool(found_in(found))
+        # Only where it is reached: another strategy may match first.
+        def unsupported(_: str) -> bool:
+            raise UnsupportedError(why)
+
+        return unsupported
+    return lambda text: bool(found(text))
+
+
+# -- numbers, dates and versions -------------------------------------------------------------------
+
+
+def _ordinal(value: str, compare: Callable[[Any, Any], bool]) -> Test:
+    text = value.strip(" \t")
+    read = _reader(text)
+    bound = read(text)
+    if bound is None:
+        if re.match(r"[+-]?[0-9].*?(?:and|or|\))", text):
+            raise UnsupportedError("a value with words of the engine's language")
+        raise OffError("a value that is no date, version or number")
+    if read is _number and compare is eq:
+        compare = _nearly_equal
+
+    def check(found: str) -> bool:
+        given = read(found)
+        return given is not None and compare(given, bound)
 
     return check
 
 
-def _unsupported(name: str, why: str) -> Predicate:
-    def check(context: Mapping[str, Any]) -> bool:
-        if context[name] is None:
-            return False
-        raise UnsupportedError(why)
+def _nearly_equal(one: float, other: float) -> bool:
+    return abs(one - other) < _EPSILON
+
+
+def _reader(text: str) -> Read:
+    """Return how to read a constraint's value, and what it is compared with, by its looks.
+
+    The grammar of the engine's language is narrower than its parsers.
+    """
+    if text[4:5] == "-" and re.fullmatch(_DATE_LITERAL, text):
+        return _date
+    if text.count(".") > 1:
+        return _version
+    return _number if text.lstrip("+-")[:1].isdecimal() else lambda _: None
+
+
+def _number(text: str) -> float | None:
+    """Read a number as Rust's ``f64``: no white space, no underscore, no digit beyond ASCII."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return None if "_" in text or not text.isascii() or text.strip() != text else found
+
+
+def _version(text: str) -> tuple[Any, ...] | None:
+    """Read a version as the crate semver 1.0.28, whose numbers have 64 bits."""
+    from flagstore.evaluation import semver  # noqa: PLC0415 - few flags have one
+
+    found = semver.parse(text)
+    return None if found is None or max(found[:3]) > _MAX_U64 else found
+
+
+_S = f"[{WHITE_SPACE}]*"
+_DATE_LITERAL = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_DATE = (
+    rf"{_S}([+-][0-9]+|[0-9]{{1,4}}){_S}-{_S}([0-9]{{1,2}}){_S}-{_S}([0-9]{{1,2}})"
+    rf"[tT ]{_S}([0-9]{{1,2}}){_S}:{_S}([0-9]{{1,2}}){_S}:{_S}([0-9]{{1,2}})(?:\.([0-9]+))?{_S}"
+    rf"(?:[uU][tT][cC]|[zZ]|([+\-\u2212])([0-9]{{2}})[:{WHITE_SPACE}]*([0-5][0-9])){_S}"
+)
+
+
+def _date(text: str) -> tuple[int, int] | None:
+    """Read a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
+
+    Returns:
+        Seconds since 1 January of the year 1, and nanoseconds: 10^9 more in a second of 60.
+
+    Raises:
+        UnsupportedError: the year is not one of four digits.
+    """
+    from datetime import date  # noqa: PLC0415 - few flags have one
+
+    found = re.fullmatch(_DATE, text)
+    if found is None:
+        return None
+    year, *rest, fraction, sign, offset_h, offset_m = found.groups("")
+    month, day, hour, minute, second = map(int, rest)
+    if len(year) > 5 or not 1 <= int(year) <= 9999:  # noqa: PLR2004 - Python's calendar
+        raise UnsupportedError("a year before 1 or after 9999")
+    long = second == 60  # noqa: PLR2004 - a leap second
+    offset = int(offset_h or 0) * 3600 + int(offset_m or 0) * 60
+    if hour > 23 or minute > 59 or second > 60 or offset >= 86_400:  # noqa: PLR2004 - a clock
+        return None
+    try:
+        days = date(int(year), month, day).toordinal()
+    except ValueError:
+        return None
+    seconds = days * 86_400 + hour * 3600 + minute * 60 + second - long
+    seconds -= offset if sign == "+" else -offset
+    return seconds, int(fraction[:9].ljust(9, "0")) + 1_000_000_000 * long
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+def in_networks(values: list[str]) -> Test:
+    """Return a test of whether a text is an address in one of some networks.
+
+    Values that are neither an address nor a network are passed over.
+
+    Raises:
+        UnsupportedError: a network has a mask.
+    """
+    from ipaddress import ip_address  # noqa: PLC0415 - few flags have one
+
+    def address(text: str) -> Any:  # noqa: ANN401 - of either version
+        try:
+            return None if "%" in text else ip_address(text)
+        except ValueError:
+            return None
+
+    networks = []
+    for value in values:
+        base, slash, prefix = value.partition("/")
+        found = address(base)
+        if found is None:
+            continue
+        length = _prefix(prefix, found.max_prefixlen) if slash else found.max_prefixlen
+        if length is not None:
+            shift = found.max_prefixlen - length
+            networks.append((found.version, shift, int(found) >> shift))
+
+    def check(text: str) -> bool:
+        found = address(text)
+        return found is not None and any(
+            found.version == version and int(found) >> shift == bits
+            for version, shift, bits in networks
+        )
 
     return check
+
+
+def _prefix(text: str, longest: int) -> int | None:
+    """Read the length of a network's prefix as Rust's ``u8``."""
+    if "." in text:
+        raise UnsupportedError("a network with a mask")
+    digits = text.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    length = int(digits.lstrip("0")[:4] or "0")
+    return length if length <= longest else None

@@ -1,44 +1,63 @@
-"""Unleash's strategies, compiled into functions. Pure.
+"""Unleash's strategies and variants, compiled into functions. Pure.
 
 The predefined strategies, deprecated ones among them, as yggdrasil-engine 2.0.0 evaluates them:
-a rollout is by the hash of group and value, 1 to 100. Custom strategies as UnleashClient 6.9.1.
+rollouts are by the hash of group and value, 1 to 100; variants by another hash of them, 1 to the
+sum of the weights. Custom strategies are as in UnleashClient 6.9.1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.evaluation import base
-from flagstore.evaluation import unleash_operators as operators
-from flagstore.evaluation.base import Evaluation
+from flagstore.evaluation.base import (
+    RULE_MATCH,
+    Evaluation,
+    MalformedError,
+    all_of,
+    optional,
+    required,
+)
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
-from flagstore.evaluation.unleash_variants import ChoiceSettings, draw, of_flag, of_strategy
+from flagstore.evaluation.unleash_operators import (
+    WHITE_SPACE,
+    OffError,
+    constraint,
+    every,
+    in_networks,
+    members,
+    never,
+    quotable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
-    from flagstore.evaluation.base import EngineConfig, Items
+    from flagstore.evaluation.base import EngineConfig, Items, Json
     from flagstore.evaluation.unleash_operators import Predicate
-    from flagstore.evaluation.unleash_variants import Evaluate
 
-    Rule = tuple[Predicate | None, Evaluation | Evaluate]
-    """When it is on, none for always, and what it then is."""
+    Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Evaluation]
+    Rule: TypeAlias = tuple[Predicate | None, Evaluation | Evaluate]
+    """When a strategy is on, None for always, and the flag's result then."""
+    Seed: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+    """Returns the value that a choice sticks to; None if it is to be made at random."""
 
-_STICKY_DRAWS: Final = 9_999
-_PERCENT_DRAWS: Final = 99
-_ALL = 100
-_MAX_USIZE: Final = (1 << 64) - 1
+TIME_PROPERTY: Final = "\0currentTime"
+"""The name of a property ``currentTime``, which only the stickiness of variants looks at."""
+CRASHED: Final = Evaluation()
+"""In place of a parent's variant whose choice makes the official engine panic."""
+_VARIANT_SEED: Final = 86_028_157
+"""Rollouts have the seed 0: the share that a context is in does not tell its variant."""
+_STICKY_DRAWS, _PERCENT_DRAWS, _ALL = 9_999, 99, 100
+_MAX_USIZE, _U32 = (1 << 64) - 1, (1 << 32) - 1
 _STANDARD = frozenset(
     (
         *("default", "userWithId", "gradualRolloutUserId", "gradualRolloutSessionId"),
         *("gradualRolloutRandom", "flexibleRollout", "remoteAddress"),
     )
 )
-"""What the SDK's Python half does not count as a custom strategy; its Rust half knows
+"""All but the custom strategies for the SDK's Python half; its Rust half knows
 ``applicationHostname``, too, and numbers custom strategies without it."""
-
-CRASHED: Final = Evaluation()
-"""In place of a parent's variant, where choosing it makes the official engine panic."""
 
 
 class Flag:
@@ -48,132 +67,223 @@ class Flag:
     rollouts, and with the results of the child's custom strategies.
     """
 
-    __slots__ = ("_choice", "_custom", "_segments", "child", "given", "items", "settings")
+    __slots__ = ("_custom", "_segments", "child", "config", "given", "items")
 
     def __init__(
         self,
-        given: Mapping[str, Any],
-        child: Mapping[str, Any],
+        given: Json,
+        child: Json,
         items: Items,
-        settings: EngineConfig,
+        config: EngineConfig,
         segments: dict[str, list[Predicate]],
     ) -> None:
         self.given = given
         self.child = child
         self.items = items
-        self.settings = settings
+        self.config = config
         self._segments = segments
-        self._choice = ChoiceSettings(settings.random, None if given is child else CRASHED)
         self._custom = [
             strategy
-            for strategy in operators.listed(child, "strategies")
-            if strategy["name"] not in _STANDARD
+            for strategy in optional(child, "strategies", list) or ()
+            if required(strategy, "name", str) not in _STANDARD
         ]
 
-    def parent(self, given: Mapping[str, Any]) -> Flag:
+    def parent(self, given: Json) -> Flag:
         """Return what a parent of this one is compiled from."""
-        return Flag(given, self.given, self.items, self.settings, self._segments)
+        return Flag(given, self.given, self.items, self.config, self._segments)
 
     def rules(self) -> list[Rule]:
         """Compile the strategies in their order.
 
         Raises:
-            OffError, UnsupportedError: as of constraints.
+            OffError, UnsupportedError, MalformedError: as of constraints.
         """
         rules: list[Rule] = []
         customs = 0
-        for index, strategy in enumerate(operators.listed(self.given, "strategies")):
-            name = operators.text(strategy["name"])
-            custom = name not in _RULES
-            customs += custom
-            plain = Evaluation(value=True, reason=base.RULE_MATCH, rule=name, rule_index=index)
-            result = of_strategy(self.given, strategy, plain, self._choice)
-            try:
-                parameters = operators.parameters(strategy)
-                own = self._custom_rule(customs) if custom else _RULES[name](self, parameters)
-                checks = [
-                    operators.constraint(one) for one in operators.listed(strategy, "constraints")
-                ]
-                for identifier in operators.listed(strategy, "segments"):
-                    checks += self._segment(identifier)
-            except operators.InjectionError:
-                from flagstore.evaluation.unleash_injection import may_inject  # noqa: PLC0415 - rare
-
-                if may_inject((self.given, self._used_segments())):
-                    raise operators.UnsupportedError("quotes") from None
-                raise operators.OffError("a text that ends before its end") from None
+        for index, strategy in enumerate(optional(self.given, "strategies", list) or ()):
+            name = required(strategy, "name", str)
+            customs += name not in _RULES
+            own = (
+                _RULES[name](self, parameters_of(strategy))
+                if name in _RULES
+                else self._custom_rule(customs)
+            )
+            result = Evaluation(value=True, reason=RULE_MATCH, rule=name, rule_index=index)
+            checks = [constraint(one) for one in optional(strategy, "constraints", list) or ()]
+            for identifier in optional(strategy, "segments", list) or ():
+                checks += self._segment(identifier)
             # Constraints first: they take less time than hashes.
-            rules.append((operators.every(checks if own is None else [*checks, own]), result))
+            predicate = every(checks if own is None else [*checks, own])
+            rules.append((predicate, self._of_strategy(strategy, result)))
         return rules
-
-    def fallback(self, reason: str) -> Evaluation | Evaluate:
-        """Compile the flag's own variants, for where no strategy has any."""
-        return of_flag(self.given, Evaluation(value=True, reason=reason), self._choice)
-
-    def _used_segments(self) -> list[Any]:
-        return [
-            self.items.item("segments", str(identifier))
-            for strategy in self.given["strategies"]
-            for identifier in operators.listed(strategy, "segments")
-        ]
 
     def _segment(self, identifier: object) -> list[Predicate]:
         """Return a segment's constraints, compiled once for all flags."""
         if not isinstance(identifier, int) or isinstance(identifier, bool):
-            raise TypeError("a number is expected")
+            raise MalformedError("segments")
         name = str(identifier)
         found = self._segments.get(name)
         if found is None:
             segment = self.items.item("segments", name)
             if segment is None:
-                raise operators.OffError(f"the segment {name[:32]} is not there")
-            found = [operators.constraint(one) for one in segment["constraints"]]
+                raise OffError(f"the segment {name[:32]} is missing")
+            found = [constraint(one) for one in required(segment, "constraints", list)]
             self._segments[name] = found
         return found
 
-    def _custom_rule(self, number: int) -> Predicate | None:
+    def _custom_rule(self, number: int) -> Predicate:
         """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
         if number > len(self._custom):
             return never
         strategy = self._custom[number - 1]
-        function = self.settings.strategies.get(strategy["name"])
+        function = self.config.strategies.get(strategy["name"])
         if function is None:
             return never
-        parameters = operators.parameters(strategy)
+        parameters = parameters_of(strategy)
         return lambda context: function(dict(parameters), context.official()) is True  # type: ignore[attr-defined] # a Context
 
+    # -- variants ----------------------------------------------------------------------------------
 
-# -- strategies ----------------------------------------------------------------------------------
+    def _of_strategy(self, strategy: Json, result: Evaluation) -> Evaluation | Evaluate:
+        """Compile the result where a strategy matched, with its variants, else with the flag's.
+
+        A strategy's variants stick to what the strategy does, whatever they say themselves.
+        """
+        parameters = parameters_of(strategy)
+        variants = optional(strategy, "variants", list)
+        if not variants:
+            return self.with_variants(result)
+        group = parameters.get("groupId", self.given["name"])
+        return self._choice(_bounds(variants, result), group, parameters.get("stickiness"), result)
+
+    def with_variants(self, result: Evaluation) -> Evaluation | Evaluate:
+        """Compile a result with the flag's own variants; overrides go before weights."""
+        variants = optional(self.given, "variants", list)
+        if not variants:
+            return result
+        bounds = _bounds(variants, result)
+        stickiness = optional(variants[0], "stickiness", str)
+        choose = self._choice(bounds, self.given["name"], stickiness, result)
+        forced = [
+            (required(one, "contextName", str), frozenset(_texts(one, "values")), outcome)
+            for variant, (_, outcome) in zip(variants, bounds, strict=True)
+            for one in optional(variant, "overrides", list) or ()
+        ]
+        if not forced:
+            return choose
+
+        def choose_or_force(context: Mapping[str, Any]) -> Evaluation:
+            for name, values, outcome in forced:
+                if context[name] in values:
+                    return outcome
+            return choose(context)
+
+        return choose_or_force
+
+    def _choice(
+        self,
+        bounds: list[tuple[int, Evaluation]],
+        group: str,
+        stickiness: str | None,
+        result: Evaluation,
+    ) -> Evaluate:
+        total = bounds[-1][0]
+        if total == 0:
+            # The official get_variant panics, and is_enabled doesn't.
+            outcome = result if self.given is self.child else CRASHED
+            return lambda _: outcome
+        prefix = f"{group}:".encode()
+        field = TIME_PROPERTY if stickiness == "currentTime" else stickiness
+        seed = _seed("default" if field is None else field)
+        random = self.config.random
+
+        def choose(context: Mapping[str, Any]) -> Evaluation:
+            value = seed(context)
+            if value is None:
+                target = draw(random, total)
+            else:
+                target = murmur3_32(mixed(prefix + value.encode()), _VARIANT_SEED) % total + 1
+            for bound, outcome in bounds:
+                if bound >= target:
+                    return outcome
+            return result
+
+        return choose
 
 
-def _user_ids(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+def parameters_of(strategy: Json) -> dict[str, str]:
+    """Return a strategy's parameters, empty where it has none."""
+    parameters: dict[str, str] = optional(strategy, "parameters", dict) or {}
+    all_of([*parameters.values()], str)
+    return parameters
+
+
+def draw(random: Callable[[], float], count: int) -> int:
+    """Draw one of 1 to a count, each as likely as the others."""
+    return min(int(random() * count), count - 1) + 1
+
+
+def _texts(given: Json, name: str) -> list[str]:
+    return all_of(required(given, name, list), str)
+
+
+def _bounds(variants: list[Json], result: Evaluation) -> list[tuple[int, Evaluation]]:
+    """Return the last number of each variant, and the result with it."""
+    bounds = []
+    total = 0
+    for variant in variants:
+        weight = required(variant, "weight", int)
+        if isinstance(weight, bool) or not -(1 << 31) <= weight < 1 << 31:
+            raise MalformedError("weight")
+        # As the engine adds: unsigned, of 32 bits.
+        total = (total + weight) & _U32
+        payload = optional(variant, "payload", dict)
+        if payload is not None:
+            payload = {name: required(payload, name, str) for name in ("type", "value")}
+        name = required(variant, "name", str)
+        bounds.append((total, result._replace(variant=name, config=payload)))
+    return bounds
+
+
+def _seed(stickiness: str) -> Seed:
+    if stickiness != "default":
+        return lambda context: context[stickiness]
+
+    def by_default(context: Mapping[str, Any]) -> str | None:
+        value: str | None = context["userId"]
+        return context["sessionId"] if value is None else value
+
+    return by_default
+
+
+# -- strategies ------------------------------------------------------------------------------------
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip(WHITE_SPACE) for part in text.split(",")]
+
+
+def _user_ids(_: Flag, parameters: Mapping[str, str]) -> Predicate:
     if "userIds" not in parameters:
         return never
-    names = [name.strip(operators.WHITE_SPACE) for name in parameters["userIds"].split(",")]
-    return operators.members("userId", names)
+    return members("userId", _parts(parameters["userIds"]))
 
 
-def _rollout_by_user(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
-    return _rollout_by("userId", parameters)
+def _rollout_by(field: str) -> Callable[[Flag, Mapping[str, str]], Predicate | None]:
+    def rule(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+        percentage = _unsigned(parameters.get("percentage"))
+        if percentage is None or "groupId" not in parameters:
+            return never
+        return _rollout(quotable(parameters["groupId"]), percentage, _seed(field), None)
+
+    return rule
 
 
-def _rollout_by_session(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
-    return _rollout_by("sessionId", parameters)
-
-
-def _rollout_by(field: str, parameters: Mapping[str, str]) -> Predicate | None:
-    percentage = _unsigned(parameters.get("percentage"))
-    if percentage is None or "groupId" not in parameters:
-        return never
-    operators.check_quotable(parameters["groupId"])
-    return _rollout(parameters["groupId"], field, percentage)
-
-
-def _rollout_at_random(flag: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+def _rollout_at_random(flag: Flag, parameters: Mapping[str, str]) -> Predicate:
     percentage = _unsigned(parameters.get("percentage"))
     if percentage is None:
         return never
-    random = flag.settings.random
+    random = flag.config.random
     return lambda _: draw(random, _PERCENT_DRAWS) < percentage
 
 
@@ -182,40 +292,39 @@ def _flexible_rollout(flag: Flag, parameters: Mapping[str, str]) -> Predicate | 
     if percentage is None:
         return never
     stickiness = parameters.get("stickiness", "default")
-    group = parameters.get("groupId", flag.child["name"])
+    group = flag.child["name"]
     if "groupId" in parameters:
-        operators.check_quotable(group)
+        group = quotable(parameters["groupId"])
     if stickiness == "random":
-        return _rollout_by_draw(group, _percent(percentage), flag.settings.random)
-    if stickiness == "default":
-        return _rollout_by_default(group, _percent(percentage), flag.settings.random)
-    operators.check_quotable(stickiness)
-    return _rollout(group, stickiness, percentage)
+        return _rollout(group, percentage, lambda _: None, flag.config.random)
+    random = flag.config.random if stickiness == "default" else None
+    return _rollout(group, percentage, _seed(quotable(stickiness)), random)
 
 
-def _addresses(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+def _addresses(_: Flag, parameters: Mapping[str, str]) -> Predicate:
     if "IPs" not in parameters:
         return never
-    listed = [part.strip(operators.WHITE_SPACE) for part in parameters["IPs"].split(",")]
-    for part in listed:
-        operators.check_quotable(part)
-    from flagstore.evaluation.unleash_addresses import in_networks  # noqa: PLC0415 - seldom
+    fits = in_networks([quotable(part) for part in _parts(parameters["IPs"])])
 
-    return in_networks("remoteAddress", listed)
+    def check(context: Mapping[str, Any]) -> bool:
+        value = context["remoteAddress"]
+        return value is not None and fits(value)
+
+    return check
 
 
-def _host_names(_: Flag, parameters: Mapping[str, str]) -> Predicate | None:
+def _host_names(_: Flag, parameters: Mapping[str, str]) -> Predicate:
     """Match nobody: the official Python engine does not know its host's name."""
-    for part in parameters.get("hostNames", "").split(","):
-        operators.check_quotable(part.strip(operators.WHITE_SPACE))
+    for part in _parts(parameters.get("hostNames", "")):
+        quotable(part)
     return never
 
 
 _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
     "default": lambda *_: None,
     "userWithId": _user_ids,
-    "gradualRolloutUserId": _rollout_by_user,
-    "gradualRolloutSessionId": _rollout_by_session,
+    "gradualRolloutUserId": _rollout_by("userId"),
+    "gradualRolloutSessionId": _rollout_by("sessionId"),
     "gradualRolloutRandom": _rollout_at_random,
     "flexibleRollout": _flexible_rollout,
     "remoteAddress": _addresses,
@@ -223,75 +332,33 @@ _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
 }
 
 
-def never(_: Mapping[str, Any]) -> bool:
-    """Say no to each context."""
-    return False
-
-
-# -- rollouts ------------------------------------------------------------------------------------
-
-
 def _unsigned(text: str | None) -> int | None:
-    """Read a percentage as Rust reads an usize."""
+    """Read a percentage as Rust's ``usize``."""
     digits = (text or "").removeprefix("+")
     if not (digits.isascii() and digits.isdigit()):
         return None
-    digits = digits.lstrip("0") or "0"
-    if len(digits) > len(str(_MAX_USIZE)) or int(digits) > _MAX_USIZE:
-        return None
-    return int(digits)
+    number = int(digits.lstrip("0")[:21] or "0")
+    return None if number > _MAX_USIZE else number
 
 
-def _percent(percentage: int) -> int:
+def _rollout(
+    group: str, percentage: int, seed: Seed, random: Callable[[], float] | None
+) -> Predicate | None:
+    """Decide by what a rollout sticks to; without it at random, if at all."""
     if percentage > _ALL:
-        raise operators.OffError("more than 100 %")
-    return percentage
-
-
-def _rollout(group: str, field: str, percentage: int) -> Predicate | None:
-    """Decide by a field; no one is in without it."""
-    if _percent(percentage) == 0:
+        raise OffError("more than 100 %")
+    if percentage == 0:
         return never
     if percentage == _ALL:
-        return lambda context: context[field] is not None
+        return None if random else lambda context: seed(context) is not None
     prefix = f"{group}:".encode()
 
     def check(context: Mapping[str, Any]) -> bool:
-        value = context[field]
-        return (
-            value is not None and murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
-        )
-
-    return check
-
-
-def _rollout_by_default(
-    group: str, percentage: int, random: Callable[[], float]
-) -> Predicate | None:
-    """Decide by the user, else by the session, else at random."""
-    if percentage in (0, _ALL):
-        return never if percentage == 0 else None
-    prefix = f"{group}:".encode()
-
-    def check(context: Mapping[str, Any]) -> bool:
-        value = context["userId"]
+        value = seed(context)
         if value is None:
-            value = context["sessionId"]
-            if value is None:
-                value = str(draw(random, _STICKY_DRAWS))
-        return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
-
-    return check
-
-
-def _rollout_by_draw(group: str, percentage: int, random: Callable[[], float]) -> Predicate | None:
-    """Decide at random."""
-    if percentage in (0, _ALL):
-        return never if percentage == 0 else None
-    prefix = f"{group}:".encode()
-
-    def check(_: Mapping[str, Any]) -> bool:
-        value = str(draw(random, _STICKY_DRAWS))
+            if random is None:
+                return False
+            value = str(draw(random, _STICKY_DRAWS))
         return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
 
     return check
