@@ -220,24 +220,22 @@ class Client(Flags):
         overrides = self._environment_overrides
         for values in self._overrides.copy().values():
             overrides = {**overrides, **values}
-        report = None if self._on_evaluation is None else self._report
         snapshot, error, age_s = self._snapshot(), NOT_LOADED, 0.0
         if snapshot is not None:
             age_s = self._cache.age_s()
             if self._max_age_s is not None and age_s > self._max_age_s:
                 snapshot, error = None, TOO_OLD
         if snapshot is None:
-            return EvaluationState(None, PLAIN, tuple, overrides, report, error, age_s, stale=True)
-        return EvaluationState(
-            self._engine(snapshot),
-            CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN),
-            snapshot.keys,
-            overrides,
-            report,
-            UNSUPPORTED,
-            age_s,
-            self._cache.stale,
-        )
+            state = EvaluationState(None, PLAIN, keys=tuple, overrides=overrides)
+            state.error, state.stale = error, True
+        else:
+            conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
+            engine, keys = self._engine(snapshot), snapshot.keys
+            state = EvaluationState(engine, conversion, keys=keys, overrides=overrides)
+            state.error, state.stale = UNSUPPORTED, self._cache.stale
+        state.age_s = age_s
+        state.on_evaluation = None if self._on_evaluation is None else self._report
+        return state
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:
         """Return the engine of a flag set, made once; two threads may make the same at once."""

@@ -38,6 +38,7 @@ JsonList = list[Any]
 Context = Mapping[str, Any] | None
 Converted = tuple[Any, str]
 """The caller's result, and the word for the error, empty if there is none."""
+ConvertedBool = tuple[bool, str]
 
 NO_CONTEXT: Mapping[str, Any] = {}
 KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
@@ -76,30 +77,73 @@ class Detail(NamedTuple):
     """Whether the last attempt to hear from the store failed."""
 
 
-class Conversion(NamedTuple):
-    """How one provider's evaluations become results."""
+class Conversion:
+    """Turns one provider's evaluations into results of the type that the caller asked for."""
 
-    value: Callable[[Evaluation, Any], Converted]
-    """Takes an evaluation and the caller's default, whose type the result has."""
-    on: Callable[[Evaluation, bool], tuple[bool, str]]
-    """Takes an evaluation and the caller's default; the result is whether the flag is on."""
+    # Not a NamedTuple, whose class costs a cold start more; the same goes for the next one.
+    __slots__ = ("on", "value")
+
+    def __init__(
+        self,
+        value: Callable[[Evaluation, Any], Converted],
+        on: Callable[[Evaluation, bool], ConvertedBool],
+    ) -> None:
+        """Combine two functions of an evaluation and the caller's default.
+
+        Args:
+            value: returns a value of the default's type.
+            on: returns whether the flag is on.
+        """
+        self.value = value
+        self.on = on
 
 
-class EvaluationState(NamedTuple):
+class EvaluationState:
     """Everything that an evaluation needs besides the context, at one moment."""
 
-    engine: "Engine | None"
-    """Evaluates the flag set; None if there is none, for the reason in *error*."""
-    conversion: Conversion
-    keys: Callable[[], Iterable[str]]
-    """Returns the keys of all flags."""
-    overrides: Mapping[str, Any]
-    """Values that replace those of the flag set."""
-    on_evaluation: Callable[[Detail, str], None] | None = None
-    """Takes each evaluation and the key of its context; must not raise."""
-    error: str = NOT_LOADED
-    age_s: float = 0.0
-    stale: bool = False
+    __slots__ = (
+        "age_s",
+        "conversion",
+        "engine",
+        "error",
+        "keys",
+        "on_evaluation",
+        "overrides",
+        "stale",
+    )
+
+    def __init__(  # noqa: PLR0913 - a record
+        self,
+        engine: "Engine | None",
+        conversion: Conversion,
+        *,
+        keys: Callable[[], Iterable[str]],
+        overrides: Mapping[str, Any],
+        on_evaluation: Callable[[Detail, str], None] | None = None,
+        error: str = NOT_LOADED,
+        age_s: float = 0.0,
+        stale: bool = False,
+    ) -> None:
+        """Combine the parts.
+
+        Args:
+            engine: evaluates the flag set; None if there is none, for the reason in *error*.
+            conversion: from the engine's values to those that callers ask for.
+            keys: returns the keys of all flags.
+            overrides: values that replace those of the flag set.
+            on_evaluation: called with each evaluation and the context's key; must not raise.
+            error: the word for flags without an engine.
+            age_s: see :class:`Detail`.
+            stale: see :class:`Detail`.
+        """
+        self.engine = engine
+        self.conversion = conversion
+        self.keys = keys
+        self.overrides = overrides
+        self.on_evaluation = on_evaluation
+        self.error = error
+        self.age_s = age_s
+        self.stale = stale
 
 
 class ContextFlags:
@@ -344,7 +388,7 @@ def _plain_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: AN
     return (default, error) if value is ABSENT else _coerce(value, default, error)
 
 
-def _plain_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
     """Take true and false, and nothing else."""
     value = evaluation.value
     if value is True or value is False:
@@ -374,7 +418,7 @@ def _split_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: AN
     return default, WRONG_TYPE
 
 
-def _split_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
     """Take ``on`` and ``true``, ``off`` and ``false``, in any case."""
     if evaluation.value is ABSENT:
         return default, evaluation.error
@@ -420,7 +464,7 @@ def _appconfig_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa
     return _coerce(evaluation.value, default, evaluation.error)
 
 
-def _appconfig_on(evaluation: Evaluation, default: bool) -> tuple[bool, str]:  # noqa: FBT001 - as of Conversion
+def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
     """Take ``enabled``; in a freeform profile, true and false."""
     on = evaluation.config
     return _plain_on(evaluation if on is None else evaluation._replace(value=on), default)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -42,10 +42,9 @@ def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
 def _state(flags: FakeFlags, client: Client) -> EvaluationState:
     """Response from the fake, but for what the client itself overrides; not in the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
-    overrides: dict[str, Any] = {}
-    for values in vars(client).get("_overrides", {}).values():  # a nameless client has none
-        overrides.update(values)
-    return state._replace(overrides=overrides)
+    layers = vars(client).get("_overrides", {})  # a nameless client has none
+    state.overrides = {key: value for layer in layers.values() for key, value in layer.items()}
+    return state
 
 
 def _refuse(_: Client) -> NoReturn:
