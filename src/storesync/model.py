@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flagstore.codec import LARGE_SECTION
 from flagstore.encode import canonical, is_large, item_digest
+from flagstore.keys import LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +87,23 @@ class Source:
     def native_rows(self) -> str:
         """The provider whose SDKs' layout the rows have in Redis; empty for flagstore's own."""
         return self.provider if self.store == "redis" and self.provider in NATIVE else ""
+
+    def fingerprint(self, replicas: int = 1) -> str:
+        """Return the digest of everything beside the provider's content that shapes the stored set.
+
+        When it differs from the source state's, no ETag is sent and the set counts as changed.
+        """
+        shaping: list[Any] = [
+            LAYOUT,
+            self.provider,
+            self.base_url,
+            dict(self.options),
+            self.rows,
+            replicas,
+        ]
+        shaping += [self.native_rows] if self.native_rows else []
+        shaping += ["document"] if self.document else []
+        return sha256(canonical(shaping).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import LARGE_SECTION, dumps
-from flagstore.encode import canonical, content_digest, encode
-from flagstore.keys import INLINE_BYTES, LAYOUT, SourceState
+from flagstore.encode import content_digest, encode
+from flagstore.keys import INLINE_BYTES, SourceState
 from storesync import guard
 from storesync.errors import (
     ConditionFailedError,
@@ -32,7 +32,7 @@ from storesync.errors import (
     SuspectSetError,
 )
 from storesync.model import Changes, Report
-from storesync.published import PublishedReader
+from storesync.published import Current, PublishedReader
 from storesync.publisher import Check, Publisher
 from storesync.retry import Limits, RetryPolicy, now_ms
 
@@ -59,18 +59,6 @@ VERIFY_MS = 3_600_000
 
 class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
     """Take another fencing token and fetch again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Current:
-    """What is known of the published set."""
-
-    flag_set: FlagSet | None = None
-    """None: not read yet, nothing is published, or no copy is intact."""
-    damaged: bool = False
-    """The snapshot must be published again."""
-    verify: bool = False
-    """This check verifies snapshot record and rows."""
 
 
 class Sync:
@@ -101,7 +89,7 @@ class Sync:
         self._verify = verify
         self._publisher = Publisher(source, store, deadline.clock, replicas=replicas)
         self._published = PublishedReader(source.name, store)
-        self._config_fingerprint = fingerprint(source, replicas)
+        self._config_fingerprint = source.fingerprint(replicas)
         self._required: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()
         self._scheduled = False
@@ -158,7 +146,7 @@ class Sync:
 
         @cache  # the published set is read at most once, and only by a provider that asks
         def current() -> FlagSet | None:
-            return new or self._read(state).flag_set
+            return new or self._published.read(state).flag_set
 
         def item(section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
             flag_set = current()
@@ -175,7 +163,7 @@ class Sync:
         # Either way: a clock that was ahead must not postpone it until then.
         since = abs(now_ms(self._clock) - seen.verified_at)
         verify = self._verify or since >= VERIFY_MS
-        current = self._read(seen, verify=True) if verify else Current()
+        current = self._published.read(seen, verify=True) if verify else Current()
         started_at = now_ms(self._clock)
         configured = seen.config_fingerprint == self._config_fingerprint
         self._retry.require_time_to_publish()
@@ -196,30 +184,6 @@ class Sync:
         except ConditionFailedError as lost:
             return self._overtaken(check, lost.state)
 
-    def _read(self, seen: SourceState, *, verify: bool = False) -> Current:
-        """Read the published set; with *verify* all its large segments, too.
-
-        If the snapshot record is damaged, the set is read from the history: damage must not
-        open the way for an empty set.
-        """
-        if not seen.published:
-            return Current(verify=verify)
-        found, damaged = None, True
-        with suppress(CorruptStoreError):
-            found = self._published.current(seen.published)
-            damaged = found is not None and not _belongs(found, seen)
-        if damaged:
-            found = None
-            with suppress(CorruptStoreError):
-                kept = self._published.version(seen.published)
-                found = kept if _belongs(kept, seen) else None
-        if found and verify:
-            try:
-                self._published.verify_large(found)
-            except CorruptStoreError:
-                damaged = True
-        return Current(found, damaged, verify)
-
     def _judge(self, check: Check, new: FlagSet | None, current: Current) -> Report:
         """Decide whether the response is behind, unchanged, older or new."""
         seen = check.seen
@@ -238,7 +202,7 @@ class Sync:
         if digest == seen.digest and configured and not current.damaged:
             return self._unchanged(check, new, verify=current.verify, behind=behind)
         if current.flag_set is None and not current.damaged:
-            current = replace(self._read(seen), verify=current.verify)
+            current = replace(self._published.read(seen), verify=current.verify)
         older = current.flag_set is not None and self._is_older(current.flag_set, seen, new)
         if older and digest != self._allow_shrink and self._retry.wait_for_newer():
             raise _Again
@@ -271,7 +235,7 @@ class Sync:
         report = self._report("unchanged", check.seen, check=check, behind=behind)
         if not (verify or rows_behind):
             return report
-        flag_set = new or self._read(check.seen).flag_set
+        flag_set = new or self._published.read(check.seen).flag_set
         if flag_set is None:
             return report  # another was published meanwhile; its publisher writes the rows
         return self._follow(report, flag_set, check.seen.publication, verified=verify)
@@ -423,26 +387,3 @@ class Sync:
             checked_at=check.started_at if check else state.checked_at,
             behind=behind,
         )
-
-
-def _belongs(found: FlagSet, seen: SourceState) -> bool:
-    record = found.record
-    return record is not None and (record.digest, record.nonce) == (seen.digest, seen.nonce)
-
-
-def fingerprint(source: Source, replicas: int = 1) -> str:
-    """Return the digest of everything beside the provider's content that shapes the stored set.
-
-    When it differs from the source state's, no ETag is sent and the set counts as changed.
-    """
-    shaping: list[Any] = [
-        LAYOUT,
-        source.provider,
-        source.base_url,
-        dict(source.options),
-        source.rows,
-        replicas,
-    ]
-    shaping += [source.native_rows] if source.native_rows else []
-    shaping += ["document"] if source.document else []
-    return sha256(canonical(shaping).encode()).hexdigest()[:16]

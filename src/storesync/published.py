@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flagstore.codec import Body, LargeSegment, decode_segment
@@ -25,12 +26,46 @@ def day_ago(versions: list[Version], now_ms: int) -> Version | None:
     return old[-1] if old else None
 
 
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The published set, as far as it can be read."""
+
+    flag_set: FlagSet | None = None
+    """None: not read yet, nothing is published, or no copy is intact."""
+    damaged: bool = False
+    """The snapshot must be published again."""
+    verify: bool = False
+    """This check verifies snapshot record and rows."""
+
+
 class PublishedReader:
     """Reads what is published, and the kept versions, of one source."""
 
     def __init__(self, source: str, store: Store) -> None:
         self._source = source
         self._store = store
+
+    def read(self, seen: SourceState, *, verify: bool = False) -> Current:
+        """Read what the source state says is published; *verify* reads large segments, too.
+
+        If the snapshot record is damaged, the set is read from the history: damage must not
+        open the way for an empty set.
+        """
+        if not seen.published:
+            return Current(verify=verify)
+        for damaged, read in ((False, self.current), (True, self.version)):
+            with suppress(CorruptStoreError):
+                found = read(seen.published)
+                record = found and found.record
+                if record and (record.digest, record.nonce) != (seen.digest, seen.nonce):
+                    continue
+                if found and verify:
+                    try:
+                        self.verify_large(found)
+                    except CorruptStoreError:
+                        return Current(found, damaged=True, verify=True)
+                return Current(found, damaged, verify)
+        return Current(damaged=True, verify=verify)
 
     def current(self, token: int) -> FlagSet | None:
         """Return the published set; None if another was published since the state was read.

@@ -11,7 +11,6 @@ from flagstore.keys import ROW_BYTES, Key
 from simulators.memory_store import MemoryStore
 from storesync import rows
 from storesync.model import Changes, FlagSet, Secret, Source
-from storesync.pipeline import fingerprint
 from storesync.store import Condition, Delete, Put
 
 if TYPE_CHECKING:
@@ -126,14 +125,14 @@ def test_one_that_no_item_can_hold_is_named_and_the_last_good_one_stays(rig: Rig
 def test_turning_it_on_or_off_counts_as_a_change() -> None:
     """So does another layout of the rows; nothing else does."""
     prints = [
-        fingerprint(source()),
-        fingerprint(source(document=True)),
-        fingerprint(source("split")),
-        fingerprint(source("split", store="redis")),
-        fingerprint(source("launchdarkly", store="redis")),
+        source().fingerprint(),
+        source(document=True).fingerprint(),
+        source("split").fingerprint(),
+        source("split", store="redis").fingerprint(),
+        source("launchdarkly", store="redis").fingerprint(),
     ]
     assert len(set(prints)) == len(prints)
-    assert fingerprint(source(store="redis")) == fingerprint(source())
+    assert source(store="redis").fingerprint() == source().fingerprint()
 
 
 # -- Split's layout -------------------------------------------------------------------------------

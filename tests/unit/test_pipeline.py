@@ -25,7 +25,7 @@ from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader, chunks_of
 from storesync import errors
 from storesync.model import Secret, Source, SyncRequest
-from storesync.pipeline import HOLD_MS, MARGIN_MS, SPACING_MS, VERIFY_MS, Sync, fingerprint
+from storesync.pipeline import HOLD_MS, MARGIN_MS, SPACING_MS, VERIFY_MS, Sync
 from storesync.providers import get
 from storesync.retry import Deadline, Limits
 
@@ -268,14 +268,14 @@ def test_another_writer_sends_no_etag_and_publishes_anew(source: Source) -> None
     assert rig.sync(source=source).outcome == "published"
     assert rig.provider.sent == [""]
     assert rig.state().published > published
-    assert rig.state().config_fingerprint == fingerprint(source) != fingerprint(SOURCE)
+    assert rig.state().config_fingerprint == source.fingerprint() != SOURCE.fingerprint()
     rig.sync(source=source)
     assert rig.provider.sent == ['"1"']
 
 
 def test_a_new_credential_is_no_other_writer() -> None:
     """Renewing a key does not publish anything."""
-    assert fingerprint(replace(SOURCE, credential=Secret("other"))) == fingerprint(SOURCE)
+    assert replace(SOURCE, credential=Secret("other")).fingerprint() == SOURCE.fingerprint()
 
 
 def test_without_rows_none_are_written() -> None:

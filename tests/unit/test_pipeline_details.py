@@ -14,7 +14,7 @@ from simulators.provider import ModelProvider, NoHttp
 from simulators.reader_store import chunks_of
 from storesync import pipeline
 from storesync.errors import RefusedSetError
-from storesync.pipeline import Sync, fingerprint
+from storesync.pipeline import Sync
 from storesync.retry import Deadline
 from unit.test_pipeline import (
     SCHEDULE,
@@ -92,14 +92,14 @@ def test_the_margins_are_those_of_the_page() -> None:
 
 def test_the_fingerprint_is_short() -> None:
     """The source state stays small."""
-    assert len(fingerprint(SOURCE, 1)) == 16
+    assert len(SOURCE.fingerprint(1)) == 16
 
 
 def test_the_fingerprint_names_what_a_source_keeps_besides() -> None:
     """Other values here would publish every source anew with the release that brings them."""
     plain, split = replace(SOURCE, provider="unleash"), replace(SOURCE, provider="split")
     found = [
-        fingerprint(source)
+        source.fingerprint()
         for source in (
             plain,
             replace(plain, document=True),

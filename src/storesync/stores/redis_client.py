@@ -1,4 +1,4 @@
-"""Calls of Redis: opened from a URL, repeated where that mends, with errors that name a remedy."""
+"""Calls of Redis: opened from a URL, repeated where that helps, with errors that name a remedy."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 CONNECT_S = 3.0
 RESPONSE_S = 5.0
 REPETITIONS = 6
-"""Within about three seconds; after that the sync request comes again by the queue."""
-MENDED = {
+"""Within about three seconds; after that the queue repeats the sync request."""
+TRANSIENT = {
     *("LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN"),
     *("BUSY", "READONLY", "NOREPLICAS"),
 }
-"""Errors that a repetition may mend: a server that starts, fails over or moves slots."""
+"""Errors that may go away: a server that starts, fails over or moves slots."""
 REMEDIES = {
     "NOAUTH": "put user and password into the URL",
     "WRONGPASS": "check user and password in the URL",
@@ -49,17 +49,17 @@ REMEDIES = {
     "READONLY": "name the primary in the URL, not a replica",
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
-    "WRONGTYPE": "something else writes to a key of ours (docs/redis.md)",
+    "WRONGTYPE": "something else writes to one of flagstore's keys (docs/redis.md)",
     "CERTIFICATE_VERIFY_FAILED": "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its "
     "authority is private",
 }
-_CODE = re.compile(rf"\b({'|'.join((*MENDED, *REMEDIES))})\b")
+_CODE = re.compile(rf"\b({'|'.join((*TRANSIENT, *REMEDIES))})\b")
 
 log = logger()
 
 
 class Client(Protocol):
-    """What is used of a client."""
+    """The part of a client that is used."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - by command
         """Call one command."""
@@ -81,7 +81,7 @@ class Server(Redis):
         self._neighbours: dict[tuple[str, int], Server] = {}
 
     def neighbour(self, host: str, port: int) -> Server:
-        """Return a client of another server, entered in the same way, and kept."""
+        """Return a client of another server, with the same options, and keep it."""
         place = (host or self._own_options["host"], port)
         if place not in self._neighbours:
             options = {**self._own_options, "host": place[0], "port": port}
@@ -98,14 +98,14 @@ class Server(Redis):
 def open_redis(url: str, *, ca_file: str = "") -> Server:
     """Return a client of a server or a cluster; it connects when used. Keep it between syncs.
 
-    It repeats nothing: that is the store's, within its deadline.
+    It repeats nothing: the store does, within its deadline.
 
     Args:
-        url: ``rediss://user:password@host:port/database``; in no message.
+        url: ``rediss://user:password@host:port/database``; never part of a message.
         ca_file: trust the authorities in this PEM file instead of the system's.
 
     Raises:
-        ConfigurationError: if the URL or the file is none.
+        ConfigurationError: if the URL is invalid, or the file does not exist.
     """
     address = parse_url(url)
     if address is None:
@@ -125,8 +125,8 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
         socket_timeout=RESPONSE_S,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
-        encoding_errors="surrogateescape",  # what is not UTF-8 is somebody's field, to be removed
-        driver_info=None,  # else every connection begins with two commands that say who we are
+        encoding_errors="surrogateescape",  # not UTF-8: another program's field, to be removed
+        driver_info=None,  # or each connection begins with two commands that name the client
         **tls,
     )
 
@@ -159,7 +159,7 @@ class Calls:
         return self._repeated(purpose, run)
 
     def check(self, source: str, beside: str = "") -> None:
-        """Make sure, once a client and source, that the server is one that can keep flags.
+        """Check, once per client and source, that the server can keep flags.
 
         Args:
             source: the source, whose keys are tried.
@@ -172,7 +172,9 @@ class Calls:
         if (beside or source) in checked:
             return
         keys = [f"{index_name(f'{source}:$probe')}:key", *([beside] if beside else [])]
-        self.script("checking the user's rights", PROBE, keys, [])  # where the keys are, from now
+        self.script(
+            "checking the user's rights", PROBE, keys, []
+        )  # from now on, to the server that has the keys
         policy = self._policy()
         if policy.startswith("allkeys"):
             message = (
@@ -185,7 +187,7 @@ class Calls:
         checked.add(beside or source)
 
     def _policy(self) -> str:
-        """Return the eviction policy of the server, empty where we may not know it."""
+        """Return the eviction policy of the server; empty if it cannot be read."""
         for command, name in (
             (("INFO", "memory"), "maxmemory_policy"),
             (("CONFIG GET", "maxmemory-policy"), "maxmemory-policy"),
@@ -208,7 +210,7 @@ class Calls:
             try:
                 return call()
             except (RedisError, OSError) as error:
-                if attempt == REPETITIONS or not _is_mended(error):
+                if attempt == REPETITIONS or not _is_transient(error):
                     raise _failure(purpose, error) from _cause(error)
                 if self._follow(error):
                     attempt += 1
@@ -218,13 +220,13 @@ class Calls:
             attempt += 1
 
     def _follow(self, error: Exception) -> bool:
-        """Turn to where a cluster says that the keys are; otherwise to where we began."""
+        """Go to the server that a cluster names for the keys; otherwise back to the first one."""
         if isinstance(error, MovedError):
             self._node = self._client.neighbour(error.host, error.port)
             return True
         pool = getattr(self._node, "connection_pool", None)
         if isinstance(error, ReadOnlyError) and pool is not None:
-            pool.disconnect()  # it has become a replica; its name leads to the new primary
+            pool.disconnect()  # it is a replica now; its name leads to the new primary
         self._node = self._client
         return False
 
@@ -234,7 +236,7 @@ _checked: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
 
 
 def _code(error: Exception) -> str:
-    """Return the word that an error of Redis begins with, or the one that TLS ends with."""
+    """Return the word that an error of Redis begins with, or that a TLS error ends with."""
     status = getattr(error, "status_code", None)
     if status and status != "ERR":
         return str(status)
@@ -242,18 +244,18 @@ def _code(error: Exception) -> str:
     return match[1] if match else ""
 
 
-def _is_mended(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     code = _code(error)
     unreached = isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError))
-    return code in MENDED or (unreached and code not in REMEDIES)
+    return code in TRANSIENT or (unreached and code not in REMEDIES)
 
 
 def _failure(purpose: str, error: Exception) -> StoreError:
     code = _code(error)
     text = without_arguments(str(error))
-    said = text if text.startswith(code) else f"{code} {text}"
+    shown = text if text.startswith(code) else f"{code} {text}"
     remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-    return StoreError(f"{purpose}: Redis: {said}{remedy}")
+    return StoreError(f"{purpose}: Redis: {shown}{remedy}")
 
 
 def _cause(error: Exception) -> Exception | None:

@@ -3,13 +3,13 @@
 What a script writes stays if a later command of it fails, so each first looks at all that could
 fail, and writes then. In order of what could:
 
-- a key of ours that holds another type: looked at first;
+- one of flagstore's keys that holds another type: looked at first;
 - memory that is full: Redis refuses it at a script's first write, if that can take memory, and
   later ones no more. So what takes memory comes before what gives it back;
-- rights: :data:`PROBE` tries every command once, on a key of its deep_copy.
+- rights: :data:`PROBE` tries every command once, on keys of its own.
 
-No ``#!lua`` line, which Redis 6 does not know. Whole numbers are never turned into Lua's, which
-are floating: they are compared as decimal text, or counted by Redis. The exceptions are moments in
+No ``#!lua`` line, which Redis 6 does not know. Integers are never converted to Lua's numbers, which
+are floats: they are compared as decimal strings, or counted by Redis. The exceptions are moments in
 milliseconds and how many tokens have been issued, which fit.
 """
 
@@ -28,7 +28,7 @@ class Script:
 
 NEXT_TOKEN = Script("""
 -- KEYS: state. ARGV: floor, nonce. Returns the state.
--- A replica that takes over may have unmet the last tokens. The clock has not, so the counter
+-- A replica that takes over may have missed the last tokens. The clock has not, so the counter
 -- never falls behind it. Where it was ahead, a token comes twice, with another nonce.
 redis.call('HSETNX', KEYS[1], 'issued', ARGV[1])
 local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'issued'))
@@ -92,7 +92,7 @@ each(function(kind, first, second)
 end)
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 
--- A set in parts is renamed only with all its members; else the next check puts it together anew.
+-- A set in parts is renamed only with all its members; else the next check puts it together again.
 local together = {}
 each(function(kind, record, _, from, to)
   if kind == 'part' then
