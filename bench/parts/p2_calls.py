@@ -53,7 +53,7 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - nothing here is left to chanc
             if work.startswith("refresh"):
                 met, goal = met and ours.received < SMALL_BYTES, "1 call of one small item"
             part.counted(work, "LaunchDarkly's SDK", ours, theirs, goal=goal, met=met)
-    part.notes.append("Bytes are those of the store's responses, with HTTP headers and base64.")
+    part.notes.append("Bytes of the store's responses, including HTTP headers and base64.")
     return part
 
 

@@ -59,8 +59,8 @@ def measure(dose: Dose) -> Part:
         plotted["LaunchDarkly's SDK, any change"] = [theirs[1]["write_units"]]
     part.bars(f"Write units of a publication, {size:,} flags", "units", plotted)
     part.notes.append(
-        "Write units are computed from the sizes of the items (two for each KB in a transaction). "
-        "Times are the stand-in's, fetching included, and say nothing about AWS."
+        "Write units are computed from item sizes (two per KB in a transaction). Times include the "
+        "fetch, are the emulator's, and do not carry over to AWS."
     )
     return part
 

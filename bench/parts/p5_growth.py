@@ -143,5 +143,5 @@ def _memory(
                 series["flagstore"].append((size, sorted(a)[rounds // 2]))
                 series[PEER].append((size, sorted(b)[rounds // 2]))
     bare = sorted(pair[0]["bare"] for pair in pairs)[rounds // 2]
-    part.notes.append(f"Of the memory, {bare:.0f} MB on both sides are the bare interpreter's.")
+    part.notes.append(f"The bare interpreter takes {bare:.0f} MB of the memory on both sides.")
     part.lines("Resident memory, all flags used", "MB", series)

@@ -40,12 +40,12 @@ def measure(dose: Dose) -> Part:
     _requests(part, dose)
     _bursts(part)
     part.notes.append(
-        "The burst runs the real pipeline on a model of the queue, of calls that take 3 to 15 ms "
-        "and of fetches that take 50 to 400 ms, in virtual time: tests/faults/test_burst.py."
+        "The burst runs the real pipeline in virtual time, on models of the queue, of calls of 3 "
+        "to 15 ms and of fetches of 50 to 400 ms (tests/faults/test_burst.py)."
     )
     part.notes.append(
-        "The receiver's own calls (parameters, queue) go to the stand-in, so its wall time says "
-        "nothing about AWS; its CPU is its own, boto3's included."
+        "WebhookFunction's calls go to the emulator, so its wall time does not carry over to "
+        "AWS; its CPU time includes boto3's."
     )
     return part
 

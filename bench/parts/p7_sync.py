@@ -68,7 +68,7 @@ def _init(part: Part, dose: Dose, aws: StandIn, ours: Path, stock: Path) -> None
                 times[name].append(float(found[1]))
     mine, theirs, webhook = times.values()
     title = "INIT, Runtime Interface Emulator"
-    peer = "the artefact of sam's stock builder"
+    peer = "the artifact of sam's stock builder"
     part.timed(f"SyncFunction: {title}", peer, mine, theirs, most=MOST_OF_STOCK)
     part.timed(f"WebhookFunction: {title}", "SyncFunction, ours", webhook, mine)
     part.bars("INIT of the functions, Runtime Interface Emulator", "ms", times)
@@ -92,7 +92,7 @@ def _imports(part: Part, ours: Path) -> None:
     largest = sorted(took, key=lambda name: -took[name])[:8]
     shares = ", ".join(f"{name} {took[name] / 1000:.0f} ms" for name in largest)
     part.counted("SyncFunction: modules imported", "", len(modules))
-    part.notes.append(f"Import of SyncFunction, by package (one run, itself alone): {shares}.")
+    part.notes.append(f"Import time of SyncFunction by package (one run): {shares}.")
 
 
 def _memory(part: Part, dose: Dose, aws: StandIn, ours: Path) -> None:

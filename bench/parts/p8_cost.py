@@ -44,9 +44,9 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
                 )
             watched = sum(value for name, value in lines.items() if name.startswith("CloudWatch"))
             part.notes.append(
-                f"{load.name}: {units.change_writes:.0f} write units a change, "
-                f"{units.cold_reads:.1f} read units a cold start; ${watched:.2f} of ours are "
-                "CloudWatch's metrics, alarms, dashboard and logs."
+                f"{load.name}: {units.change_writes:.0f} write units per change, "
+                f"{units.cold_reads:.1f} read units per cold start; "
+                f"${watched:.2f} are CloudWatch's."
             )
     return part
 

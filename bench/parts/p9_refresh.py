@@ -56,8 +56,8 @@ def measure(dose: Dose) -> Part:
                 _at(part, size, _refreshes(cases, dose, share))
         _outages(part, tls, table, flag, folder)
     part.notes += [
-        f"Each request comes {IDLE_S:g} s after the one before, with a TTL of {TTL_S:g} s.",
-        "boto3 reads all flags each time, the SDK the rows of the flag.",
+        f"Requests are {IDLE_S:g} s apart, with a TTL of {TTL_S:g} s.",
+        "boto3 reads all flags each time, the SDK the flag's rows.",
         *phased.skipped(),
     ]
     return part
