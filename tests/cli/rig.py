@@ -6,26 +6,18 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
 from flagstore.keys import Key, SourceState, state_key
-from simulators.deployment import request
-from storesync import webhook
-from storesync.cli.app import load
-from storesync.settings import WebhookSettings
+from storesync.cli.__main__ import storesync
 from storesync.stores.dynamodb import from_item, to_item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pytest
 
     from flagstore.keys import Record
@@ -74,11 +66,8 @@ class Rig:
         environ: dict[str, str | None] = dict.fromkeys([*os.environ, "AWS_PROFILE"], None)
         environ |= {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
         environ |= {**self.environ, **(env or {})}
-        result = CliRunner().invoke(load(), arguments, env=environ, catch_exceptions=False)
-        # The gateway is in this process, too: its function's metrics are none of the command's.
-        lines = result.stdout.splitlines(keepends=True)
-        out = "".join(line for line in lines if not line.startswith('{"_aws"'))
-        return Done(result.exit_code, out, result.stderr)
+        result = CliRunner().invoke(storesync, arguments, env=environ, catch_exceptions=False)
+        return Done(result.exit_code, result.stdout, result.stderr)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """Run a command with ``--json``, and return what it printed."""
@@ -150,38 +139,6 @@ class Rig:
     def change_state(self, name: str = "prod", **values: Any) -> None:
         """Change a source state behind everybody's back."""
         self.put({**(self.record(state_key(name)) or {}), **values})
-
-    # -- the HTTP API ---------------------------------------------------------------------------
-
-    @contextmanager
-    def gateway(self) -> Iterator[str]:
-        """Serve webhooks as the HTTP API does, by the very function; gives their base URL."""
-        clients = {service: self.aws.client(service) for service in ("ssm", "sqs")}
-        settings = WebhookSettings(self.prefix, self.environ["FLAGSTORE_QUEUE_URL"])
-        receiver = webhook.Receiver(settings, **clients)
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                _, _, source, *token = self.path.split("/")
-                event = request(source, body, headers, token="".join(token))
-                response = webhook.response(lambda: receiver, event)
-                self.send_response(response["statusCode"])
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/webhooks"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 class Admin:

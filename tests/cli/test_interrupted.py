@@ -1,7 +1,7 @@
-"""A key reaches its own server and no other, wherever `source add` or `remove` breaks off.
+"""A key is sent to its own server only, wherever `source add` or `remove` is interrupted.
 
-Every server notes what it receives: from the command line, and from SyncFunction's code, which
-runs on whatever the parameters hold after each step.
+Every server records its requests: from the command line, and from SyncFunction's code, which runs
+on the parameters as they are after each step.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from simulators.ssm import Ssm
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers, sync
-from storesync.cli.adding import Given, ask, compose
-from storesync.cli.parameters import Texts
-from storesync.cli.problems import Problem
+from storesync.cli.errors import CommandError
+from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.errors import ConfigurationError
 from storesync.settings import SyncSettings
 from tests.cli.rig import Admin
@@ -45,7 +44,7 @@ KINDS = ("webhooks", "credentials", "sources")
 type Raw = Mapping[str, str]
 """The parameters of the source: kind to text."""
 type Log = tuple[tuple[str, str], ...]
-"""What servers received: name and text of each request."""
+"""The requests that servers received: name and text of each."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,14 @@ class Server:
 
 @dataclass(frozen=True)
 class State:
-    """What an interrupted command leaves: the parameters, and what servers received by then."""
+    """The parameters after an interrupted command, and the requests by then."""
 
     texts: Raw
     log: Log
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """The same without secrets that differ from run to run."""
+        """The parameters without their random secrets."""
         values = {kind: json.loads(self.texts.get(kind, "{}")) for kind in KINDS}
         return tuple(
             f"{kind}: {value.get('provider')} {value.get('base_url')} {len(value)} "
@@ -89,7 +88,7 @@ class State:
 
 @dataclass
 class World:
-    """A deployment, its servers, and what each was sent."""
+    """A deployment, its providers' servers, and the requests of each."""
 
     rig: Rig
     gate: Interrupter
@@ -107,21 +106,21 @@ class World:
     # -- commands -------------------------------------------------------------------------------
 
     def add(self, name: str, *more: str) -> tuple[str, ...]:
-        """Return the command that says everything about a source on one server."""
+        """Return the command with all options of a source on one server."""
         server = self.servers[name]
         key = ("--key-file", self.rig.file(f"key {name}", server.key)) if server.key else ()
         said = ("--provider", server.provider, *server.address, *key, *server.options)
         return ("source", "add", "prod", *said, *self.store, *self.registering(name), *more)
 
     def registering(self, name: str) -> tuple[str, ...]:
-        """Return the options that make the webhook, where the provider can."""
+        """Return the options that register the webhook, if the provider has an API."""
         server = self.servers[name]
         token = self.rig.file(f"admin {name}", server.admin)
         api = ("--register", "--admin-token-file", token, "--api-url", server.simulator.url)
         return api if server.provider in {"launchdarkly", "unleash"} else ()
 
     def partial(self, name: str) -> Iterator[tuple[str, ...]]:
-        """Yield commands that name some of a server, and leave the rest to what is stored."""
+        """Yield commands with some options of a server; the stored values apply to the rest."""
         server = self.servers[name]
         change = ("source", "add", "prod", "--replace")
         provider = ("--provider", server.provider, *server.options)
@@ -158,7 +157,7 @@ class World:
         for kind, text in texts.items():
             self.ssm.put_parameter(Name=names[kind], Value=text, Type="SecureString")
 
-    # -- what happens, and what must not --------------------------------------------------------
+    # -- effects --------------------------------------------------------------------------------
 
     def taken(self) -> Log:
         """Return what the servers received since the last time."""
@@ -198,7 +197,7 @@ class World:
         self.checks += 1
 
     def interrupted(self, start: State, command: Sequence[str]) -> list[State]:
-        """Break a command off around every call of SSM; return the states that it can leave."""
+        """Interrupt a command around every call of SSM; return the states that it can leave."""
         found = {start.shape: start}
         for calls in range(100):
             for answered in (True, False):
@@ -216,7 +215,7 @@ class World:
         raise AssertionError(command)
 
     def future(self, state: State, *commands: Sequence[str]) -> Done:
-        """Run commands after an interruption, and SyncFunction after each; return the last."""
+        """Run commands after an interruption, with a sync after each; return the last result."""
         self.restore(state.texts)
         log = state.log
         for command in commands:
@@ -285,7 +284,7 @@ def world(
 
 
 def begun(world: World, name: str) -> State:
-    """Return a source on one server, whole and synced."""
+    """Return a source on one server, complete and synced."""
     done = world.rig.run(*world.add(name))
     assert done.code == 0, done
     world.publishes()
@@ -297,7 +296,7 @@ def begun(world: World, name: str) -> State:
 
 
 def read_while_written(world: World, states: list[State]) -> None:
-    """Let SyncFunction read the two parameters from different states."""
+    """Run SyncFunction on parameters read from two different states."""
     for sources in states:
         for credentials in states:
             others = {kind: text for kind, text in credentials.texts.items() if kind != "sources"}
@@ -308,7 +307,7 @@ def read_while_written(world: World, states: list[State]) -> None:
 def continued(
     world: World, state: State, command: Sequence[str], stranger: str, *, partly: bool
 ) -> None:
-    """Go on from a state: with the same command, with another server, by removing the source."""
+    """Continue from a state: repeat the command, move to another server, remove the source."""
     done = world.future(state, command)
     if "remove" in command:
         assert (done.code in {0, 3}, world.texts()) == (True, {}), done
@@ -365,10 +364,10 @@ DOSE = [("launchdarkly a", "unleash a"), ("split a", "")]
     ],
     ids=["dose", "dose", "all", "all"],
 )
-def test_no_key_reaches_another_server_wherever_a_command_breaks_off(
+def test_interrupted_command_sends_no_key_to_another_server(
     world: World, changes: list[tuple[str, str]]
 ) -> None:
-    """Adding, another provider, another address, removing: before and after each call of SSM."""
+    """Interrupted before and after each call of SSM, and continued in every way."""
     states = 0
     for before, after in changes:
         start, command = steps(world, before, after)
@@ -382,13 +381,13 @@ def test_no_key_reaches_another_server_wherever_a_command_breaks_off(
     print(f"{states} states, {world.checks:,} continuations")
 
 
-# -- the same without servers, for everything that can be stored and given ------------------------
+# -- exhaustively, without servers ----------------------------------------------------------------
 
 ADDRESSES = ("https://a.example", "https://b.example")
 
 
 def stored_credentials() -> Iterator[dict[str, str]]:
-    """Yield what a parameter can hold: each provider at each address, its key saying which."""
+    """Yield credentials of each provider at each address; the key names both."""
     yield {}
     for name in providers.names():
         provider = providers.get(name)
@@ -397,18 +396,18 @@ def stored_credentials() -> Iterator[dict[str, str]]:
             yield {"provider": name, **key, **({"base_url": address} if address else {})}
 
 
-def stored() -> Iterator[Texts]:
-    """Yield every pair of a source and credentials, those that agree and those that do not."""
+def stored() -> Iterator[SourceParameters]:
+    """Yield every pair of source and credentials, matching or not."""
     for source in ("", *providers.names()):
         for credentials in stored_credentials():
-            yield Texts(
+            yield SourceParameters(
                 sources=json.dumps({"provider": source}) if source else "",
                 credentials=json.dumps(credentials) if credentials else "",
             )
 
 
-def key_and_server(texts: Texts) -> tuple[str, str, str] | None:
-    """Return the key that would be sent, the provider and the address; None if nothing is."""
+def key_and_server(texts: SourceParameters) -> tuple[str, str, str] | None:
+    """Return the key that would be sent, its provider and address; None if none is sent."""
     try:
         source = texts.source("/flagstore", "prod")
     except ConfigurationError:
@@ -417,14 +416,14 @@ def key_and_server(texts: Texts) -> tuple[str, str, str] | None:
 
 
 def belongs(key: str, provider: str, address: str) -> bool:
-    """Return whether a stored key is of this provider and address."""
+    """Return whether a stored key belongs to this provider and address."""
     own, _, own_address = key.partition(" ")
     usual = providers.get(provider).default_base_url
     return own == provider and (own_address or usual) == address
 
 
-def test_a_key_is_used_only_with_its_provider_and_address() -> None:
-    """Whatever is stored and whatever is given, here and in SyncFunction."""
+def test_key_is_used_with_its_own_provider_and_address() -> None:
+    """For every combination of stored parameters and options."""
     used = refused = 0
     for before in stored():
         sent = key_and_server(before)
@@ -432,12 +431,12 @@ def test_a_key_is_used_only_with_its_provider_and_address() -> None:
         for provider, address, key in product(
             (None, *providers.names()), ("", *ADDRESSES), ("", "new")
         ):
-            given = Given(
+            given = AddOptions(
                 provider=provider, base_url=address, key=key, options={}, webhook_options={}
             )
             try:
-                sent = key_and_server(compose(ask(given, before, lively=False), before))
-            except Problem:
+                sent = key_and_server(compose(complete(given, before, None), before))
+            except CommandError:
                 sent, is_refused = None, True
             else:
                 is_refused = False

@@ -1,4 +1,4 @@
-"""docs/cli.md: every example is run, in the page's order, and shows what the page says."""
+"""docs/cli.md: every example is run in order, and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storesync.cli.app import load
+from storesync.cli.__main__ import storesync
 from tests.cli.rig import REPOSITORY
 from tests.docs.pages import all_pages, blocks
 
@@ -33,7 +33,7 @@ VERSION = re.compile(r"\b179\d{7}\b")
 
 @dataclass(frozen=True)
 class Example:
-    """One command of the page, and what it shows."""
+    """One command of the page, and its output."""
 
     title: str
     command: str
@@ -41,12 +41,12 @@ class Example:
 
     @property
     def code(self) -> int:
-        """The exit code that the page says; 0 where it says none."""
+        """The exit code after ``# exits with``, else 0."""
         found = re.search(r"# exits with (\d+)", self.command)
         return int(found[1]) if found else 0
 
     def arguments(self, versions: list[int]) -> list[str]:
-        """Return the arguments, with the versions that there are for those of the page."""
+        """Return the arguments, with real versions in place of those of the page."""
         written = sorted({int(number) for number in VERSION.findall("\n".join(commands()))})
         there = dict(zip(map(str, written), map(str, versions), strict=False))
         words = shlex.split(self.command, comments=True)
@@ -78,7 +78,7 @@ def every_command(group: click.Group, path: str = "storesync") -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """Return a text without what differs from run to run: numbers, widths, digests, secrets."""
+    """Return the output without numbers, widths, digests and secrets."""
     text = re.sub(r"(?<![\w-])[\w-]{43}(?=\n)", "SECRET", text)
     text = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12}\b", "DIGEST", text)
     text = re.sub(r"\b\d+ (s|min|h)\b", "SPAN", re.sub(r"─+", "─", text))
@@ -86,7 +86,7 @@ def plain(text: str) -> str:
 
 
 def prepare(title: str, provider: LaunchDarklySimulator) -> None:
-    """Let happen at the provider what an example is about."""
+    """Make the change at the provider that an example shows."""
     if title == "diff":
         provider.set_flag("dark-mode", on=True)
         provider.set_flag("new-checkout")
@@ -98,33 +98,33 @@ def prepare(title: str, provider: LaunchDarklySimulator) -> None:
 def test_every_example_shows_what_the_page_says(
     rig: Rig, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One after the other on one deployment, but for numbers and digests."""
+    """One after the other on one deployment; numbers and digests differ."""
     monkeypatch.chdir(rig.folder)
     launchdarkly.set_flag("dark-mode", on=False)
     rig.file("key.txt", launchdarkly.sdk_key)
     local = ("--base-url", launchdarkly.url, "--allow-http")
     titles: set[str] = set()
     wrong = []
-    with rig.gateway() as url:
-        rig.environ["FLAGSTORE_WEBHOOK_BASE_URL"] = url
-        known = {
-            url: "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/webhooks",
-            launchdarkly.url: "https://sdk.launchdarkly.com",
-            rig.environ["FLAGSTORE_TABLE"]: "flagstore-Table-1A2B3C4D5E6F7",
-            "the environment": "stack flagstore",
-        }
-        for example in examples():
-            if example.title not in titles:
-                titles.add(example.title)
-                prepare(example.title, launchdarkly)
-            versions = [version.token for version in rig.state().versions()]
-            more = local if example.command.startswith("storesync source add") else ()
-            done = rig.run(*example.arguments(versions), *more)
-            shown = done.err + done.out
-            for real, written in known.items():
-                shown = shown.replace(real, written)
-            if (done.code, plain(shown)) != (example.code, plain(example.shown)):
-                wrong.append(f"$ {example.command}\n{shown}(exit code {done.code})")
+    known = {
+        "https://webhooks.example/webhooks": (
+            "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/webhooks"
+        ),
+        launchdarkly.url: "https://sdk.launchdarkly.com",
+        rig.environ["FLAGSTORE_TABLE"]: "flagstore-Table-1A2B3C4D5E6F7",
+        "the environment": "stack flagstore",
+    }
+    for example in examples():
+        if example.title not in titles:
+            titles.add(example.title)
+            prepare(example.title, launchdarkly)
+        versions = [version.token for version in rig.state().versions()]
+        more = local if example.command.startswith("storesync source add") else ()
+        done = rig.run(*example.arguments(versions), *more)
+        shown = done.err + done.out
+        for real, written in known.items():
+            shown = shown.replace(real, written)
+        if (done.code, plain(shown)) != (example.code, plain(example.shown)):
+            wrong.append(f"$ {example.command}\n{shown}(exit code {done.code})")
     assert not wrong, "\n".join(wrong)
 
 
@@ -133,11 +133,11 @@ import json, sys
 with open("typed.jsonl", "a") as file:
     print(json.dumps(sys.argv[1:]), file=file)
 """
-"""Stands for the command line: notes what bash makes of a page's block."""
+"""A stand-in for the command line that records its arguments."""
 
 
-def test_it_knows_every_command_that_other_pages_type(rig: Rig) -> None:
-    """With each of its options; those of the page above are run."""
+def test_commands_on_other_pages_exist(rig: Rig) -> None:
+    """With each of their options."""
     program = rig.folder / "storesync"
     program.write_text(RECORD, encoding="utf-8")
     program.chmod(0o755)
@@ -147,7 +147,7 @@ def test_it_knows_every_command_that_other_pages_type(rig: Rig) -> None:
         for block in blocks(page)
         if "storesync " in block.text and block.kind in {"bash", "sh"} and page != "docs/cli.md"
     ]
-    for text in typed:  # the other programs are not found, which stops nothing
+    for text in typed:  # other programs are not found, which is fine
         subprocess.run(
             ["/bin/bash", "-c", text],
             cwd=rig.folder,
@@ -162,8 +162,8 @@ def test_it_knows_every_command_that_other_pages_type(rig: Rig) -> None:
         assert done.code == 0, (words, done.err)
 
 
-def test_the_alias_leads_to_the_command(tmp_path: Path) -> None:
-    """From the folder in which it was set, and then from any other."""
+def test_alias_works_from_any_folder(tmp_path: Path) -> None:
+    """The alias of the page contains an absolute path."""
     ((alias,), (install,)) = (
         re.findall(rf"^{word} .*$", SHELL, re.MULTILINE) for word in ("alias", "make")
     )
@@ -177,12 +177,12 @@ def test_the_alias_leads_to_the_command(tmp_path: Path) -> None:
 
 
 def test_every_option_has_help(rig: Rig) -> None:
-    """``--help`` says what each command does, and each of its options."""
-    for name in every_command(load()):
+    """``--help`` describes each command and each of its options."""
+    for name in every_command(storesync):
         done = rig.run(*name.split()[1:], "--help")
         assert done.code == 0
         assert "--json" in done.out
-        command: click.Command = load()
+        command: click.Command = storesync
         for word in name.split()[1:]:
             assert isinstance(command, click.Group)
             command = command.commands[word]
@@ -191,7 +191,7 @@ def test_every_option_has_help(rig: Rig) -> None:
         assert [each.name for each in options if not each.help] == []
 
 
-def test_no_line_of_help_is_cut_off(rig: Rig) -> None:
-    """In the list of commands each has its whole sentence."""
+def test_help_is_not_truncated(rig: Rig) -> None:
+    """The list of commands shows whole sentences."""
     for group in ((), ("source",)):
         assert "..." not in rig.run(*group, "--help").out.partition("Commands:")[2]

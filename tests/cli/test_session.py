@@ -1,4 +1,4 @@
-"""AWS as a person chose it: profile, region, and how long a response is waited for."""
+"""AWS sessions: profile, region, time-outs and retries."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import pytest
+
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from storesync.cli.context import Operator
 from storesync.cli.screen import Screen
 from tests.cli.rig import REPOSITORY
 
 if TYPE_CHECKING:
-    import pytest
-
-    from simulators.launchdarkly import LaunchDarklySimulator
     from tests.cli.rig import Rig
 
 
-def test_the_region_of_either_variable(rig: Rig) -> None:
-    """AWS_REGION is enough, as with the AWS command line; boto3 alone does not know it."""
+def test_region_variables(rig: Rig) -> None:
+    """AWS_REGION suffices, as with the AWS command line; boto3 ignores it."""
     none: dict[str, str | None] = {"AWS_DEFAULT_REGION": None, "AWS_REGION": None}
     assert rig.run("status", env=none).code == 4
     assert rig.run("status", env={**none, "AWS_REGION": "eu-west-1"}).code == 0
     assert rig.run("status", env={**none, "AWS_DEFAULT_REGION": "eu-west-1"}).code == 0
 
 
-def test_appconfig_is_asked_with_the_profile_that_is_named(rig: Rig) -> None:
-    """Its requests are signed with --profile and --region, whatever the variables hold."""
+def test_profile_signs_requests_to_appconfig(rig: Rig) -> None:
+    """They use --profile and --region, whatever the variables hold."""
     with AppConfigSimulator(*rich_flags(5)) as server:
         keys = f"aws_access_key_id={server.access_key}\naws_secret_access_key={server.sdk_key}\n"
         env: dict[str, str | None] = {"AWS_REGION": None, "AWS_DEFAULT_REGION": None}
@@ -41,13 +40,11 @@ def test_appconfig_is_asked_with_the_profile_that_is_named(rig: Rig) -> None:
         assert rig.run(*add, env=env).code == 7
         done = rig.run(*add, "--profile", "ops", env=env)
     assert done.code == 0, done
-    assert "it can be read from here: 5 flags" in done.out
+    assert "the provider responds: 5 flags" in done.out
 
 
-def test_a_function_is_waited_for_as_long_as_it_may_run(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The longest SyncTimeout of the template, while other services have to be quick."""
+def test_read_timeout_exceeds_sync_timeout(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For Lambda it exceeds the longest SyncTimeout; other services must respond sooner."""
     for name, value in rig.environ.items():
         monkeypatch.setenv(name, value)
     template = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
@@ -59,8 +56,8 @@ def test_a_function_is_waited_for_as_long_as_it_may_run(
     assert operator.aws("ssm").meta.config.read_timeout < waits
 
 
-def test_a_command_leaves_nothing_in_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its session and clients, some 50 MB, go with it."""
+def test_finished_command_frees_its_clients(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session and its clients take about 50 MB."""
     for name, value in rig.environ.items():
         monkeypatch.setenv(name, value)
     operator = Operator(Screen(as_json=True), None, None, None)
@@ -70,9 +67,9 @@ def test_a_command_leaves_nothing_in_memory(rig: Rig, monkeypatch: pytest.Monkey
     assert client() is None
 
 
-def test_a_function_is_started_once(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """A response that does not come may mean that it runs: it is not invoked again."""
-    del prod
+@pytest.mark.usefixtures("prod")
+def test_function_is_invoked_once(rig: Rig) -> None:
+    """A function that does not respond may still be running."""
     calls = []
 
     class Silent(BaseHTTPRequestHandler):

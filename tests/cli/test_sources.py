@@ -1,4 +1,4 @@
-"""Sources: adding asks for what it needs and writes three parameters, removing leaves no trap."""
+"""Commands for sources: add, list, remove."""
 
 from __future__ import annotations
 
@@ -18,24 +18,20 @@ from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers
-from storesync.cli.adding import Given, compose
-from storesync.cli.guidance import clicks, guide
-from storesync.cli.parameters import Texts
-from storesync.cli.registration import UNLEASH_EVENTS
+from storesync.cli.parameters import AddOptions, SourceParameters, compose
+from storesync.cli.webhooks import UNLEASH_EVENTS, manual_steps
 from storesync.model import Secret, WebhookConfig
 from tests.cli.rig import REPOSITORY, Admin
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from simulators.launchdarkly import LaunchDarklySimulator
     from tests.cli.rig import Rig
 
 ENVIRONMENT = ("--webhook-option", "project=shop", "--webhook-option", "environment=production")
 
 
-def test_adding_writes_all_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """They are what docs/configure.md says; the secret is new, and the source is rung."""
+def test_add_writes_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """With a new webhook secret; then it requests a sync."""
     done = rig.add("prod", launchdarkly, *ENVIRONMENT)
     assert done.code == 0, done
     assert rig.parameters() == {"sources/prod", "credentials/prod", "webhooks/prod"}
@@ -46,8 +42,8 @@ def test_adding_writes_all_three_parameters(rig: Rig, launchdarkly: LaunchDarkly
     assert [sync_request["source"] for sync_request in rig.requests()] == ["prod"]
 
 
-def test_adding_says_what_to_click(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """URL, secret and policy, ready to be pasted."""
+def test_add_prints_the_manual_steps(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """With URL, secret and policy."""
     done = rig.add("prod", launchdarkly, *ENVIRONMENT)
     secret = rig.parameter("webhooks/prod")["secrets"][0]
     assert "the key works: 30 flags" in done.out
@@ -56,8 +52,8 @@ def test_adding_says_what_to_click(rig: Rig, launchdarkly: LaunchDarklySimulator
     assert "proj/shop:env/production:segment/*" in done.out
 
 
-def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) -> None:
-    """It needs neither key nor webhook; without an address of its own it has one parameter."""
+def test_add_appconfig(rig: Rig) -> None:
+    """Has no key and no webhook, and notes about gradual deployments."""
     with AppConfigSimulator(
         *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
     ) as server:
@@ -65,8 +61,8 @@ def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) ->
         address = ("--base-url", server.url, "--allow-http")
         done = rig.run("source", "add", "shop", "--provider", "appconfig", *options, *address)
     assert done.code == 0, done
-    assert "it can be read from here: 5 flags" in done.out
-    assert "a gradual deployment becomes 0 -> 100 % here" in done.out
+    assert "the provider responds: 5 flags" in done.out
+    assert "a gradual deployment is not gradual here" in done.out
     assert "AppConfigProfile=" in done.out
     assert "webhook" not in done.out
     assert rig.parameters() == {"sources/shop", "credentials/shop"}
@@ -80,8 +76,8 @@ def test_adding_appconfig_says_what_becomes_of_a_gradual_deployment(rig: Rig) ->
     assert '"application" is missing' in missing.err
 
 
-def test_the_key_is_never_printed(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """Neither for people nor as JSON."""
+def test_key_is_never_printed(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """Neither as text nor as JSON."""
     for done in (
         rig.add("prod", launchdarkly),
         rig.add("prod", launchdarkly, "--replace", "--json"),
@@ -91,10 +87,8 @@ def test_the_key_is_never_printed(rig: Rig, launchdarkly: LaunchDarklySimulator)
         assert launchdarkly.sdk_key not in done.out + done.err
 
 
-def test_a_key_that_does_not_work_is_not_written(
-    rig: Rig, launchdarkly: LaunchDarklySimulator
-) -> None:
-    """The provider's word is shown, and nothing is configured; --no-check skips that."""
+def test_rejected_key_is_not_written(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """Nothing is configured; --no-check skips the check."""
     wrong = ("--key-file", rig.file("wrong", "sdk-wrong-key-000"))
     done = rig.add("prod", launchdarkly, *wrong)
     assert (done.code, rig.parameters()) == (7, set())
@@ -102,17 +96,17 @@ def test_a_key_that_does_not_work_is_not_written(
     assert rig.add("prod", launchdarkly, *wrong, "--no-check").code == 0
 
 
-def test_nobody_to_ask(rig: Rig) -> None:
-    """Without a terminal it names the options that are missing, all at once."""
+def test_missing_options_without_a_terminal(rig: Rig) -> None:
+    """All are named at once."""
     done = rig.run("source", "add", "u", "--provider", "unleash")
     assert done.code == 2
-    assert "--base-url, --key-file must be given" in done.err
+    assert "missing options: --base-url, --key-file" in done.err
     assert rig.run("source", "add", "u").code == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00"])
-def test_a_file_without_a_secret(rig: Rig, content: bytes) -> None:
-    """It is named as what is wrong, and is not taken as an option that was left out."""
+def test_file_without_a_secret(rig: Rig, content: bytes) -> None:
+    """The error names it; it does not count as an option that is left out."""
     file = rig.folder / "key"
     file.write_bytes(content)
     done = rig.run("source", "add", "prod", "--provider", "launchdarkly", "--key-file", str(file))
@@ -120,15 +114,15 @@ def test_a_file_without_a_secret(rig: Rig, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["Prod", "-x", "a" * 49])
-def test_a_name_that_cannot_be_one(rig: Rig, name: str) -> None:
-    """It is refused before anything is asked or read."""
+def test_invalid_name(rig: Rig, name: str) -> None:
+    """Rejected before anything is read."""
     done = rig.run("source", "add", "--", name)
     assert done.code == 2
     assert "is no name of a source" in done.err
 
 
-def test_wrong_fields_are_all_said_at_once(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """As the functions would say it; nothing is written."""
+def test_every_wrong_field_is_named(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """All at once, and nothing is written."""
     short = ("--secret-file", rig.file("short", "x"))
     done = rig.add("prod", launchdarkly, *short, "--method", "url")
     assert done.code == 4
@@ -138,8 +132,8 @@ def test_wrong_fields_are_all_said_at_once(rig: Rig, launchdarkly: LaunchDarklyS
     assert rig.parameters() == set()
 
 
-def test_a_source_that_is_there_is_not_overwritten(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Only with --replace; then what is not given stays, the webhook's secret too."""
+def test_existing_source_needs_replace(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Then options that are left out stay, and so does the webhook's secret."""
     before = rig.parameter("webhooks/prod")
     assert rig.add("prod", prod).code == 2
     done = rig.run("source", "add", "prod", "--replace", "--option", "filter=none", "--no-check")
@@ -149,8 +143,8 @@ def test_a_source_that_is_there_is_not_overwritten(rig: Rig, prod: LaunchDarklyS
     assert (source["options"], source["allow_http"]) == ({"filter": "none"}, True)
 
 
-def test_a_secret_is_rotated_without_a_gap(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """The new one comes first and the old one stays valid; the next time it goes."""
+def test_rotated_secret_keeps_the_previous_one(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Until the next rotation."""
     first = rig.parameter("webhooks/prod")["secrets"]
     for _ in range(2):
         assert rig.add("prod", prod, "--replace", "--new-secret").code == 0
@@ -158,10 +152,10 @@ def test_a_secret_is_rotated_without_a_gap(rig: Rig, prod: LaunchDarklySimulator
     assert len({*first, second, third}) == 3
 
 
-def test_another_provider_takes_nothing_over(
+def test_new_provider_gets_a_new_webhook(
     rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """Options, key and secret of the one before fit nothing of the new one."""
+    """Options, key and secret of the old one are dropped."""
     del prod
     assert rig.add("prod", unleash, "--replace").code == 0
     webhook = rig.parameter("webhooks/prod")
@@ -172,34 +166,31 @@ def test_another_provider_takes_nothing_over(
     )
 
 
-def test_a_key_comes_with_its_provider_and_address(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Where a new key goes is said in the same command, whatever is stored."""
+def test_new_key_needs_its_provider_and_address(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """In the same command, whatever is stored."""
     renew = ("source", "add", "prod", "--replace", "--key-file", rig.file("new", prod.sdk_key))
     before = rig.parameter("credentials/prod")
     prod.requests.clear()
     for more, missing in (
-        ((), "--provider must be given"),
-        (("--base-url", prod.url), "--provider must be given"),
-        (("--provider", "launchdarkly"), "--base-url must be given"),
+        ((), "missing options: --provider"),
+        (("--base-url", prod.url), "missing options: --provider"),
+        (("--provider", "launchdarkly"), "missing options: --base-url"),
     ):
         done = rig.run(*renew, *more)
         assert (done.code, missing in done.err) == (2, True), done
     assert (rig.parameter("credentials/prod"), prod.requests) == (before, [])
-    code, shown = terminal(rig, list(renew), ["launchdarkly", prod.url])
-    assert (code, f"[{prod.url}]" in shown) == (0, True), shown
+    assert rig.run(*renew, "--provider", "launchdarkly", "--base-url", prod.url).code == 0
     assert rig.parameter("credentials/prod") == before
 
 
-def test_another_address_takes_a_key_and_makes_a_secret(
-    rig: Rig, unleash: UnleashSimulator
-) -> None:
-    """The stored key stays with the server that it was stored with, as does the secret."""
+def test_new_address_needs_a_key_and_gets_a_new_secret(rig: Rig, unleash: UnleashSimulator) -> None:
+    """The stored key is never sent to another server, nor is the webhook secret."""
     assert rig.add("u", unleash).code == 0
     first = rig.parameter("webhooks/u")["secrets"]
     with UnleashSimulator(*unleash_flags(5), token="*:production.other") as other:
         change = ("source", "add", "u", "--replace", "--base-url", other.url)
         done = rig.run(*change, "--no-check")
-        assert (done.code, "--key-file must be given" in done.err) == (2, True), done
+        assert (done.code, "missing options: --key-file" in done.err) == (2, True), done
         assert other.requests == []
         assert rig.add("u", other, "--replace").code == 0
         assert {request.headers["authorization"] for request in other.requests} == {other.token}
@@ -207,10 +198,10 @@ def test_another_address_takes_a_key_and_makes_a_secret(
     assert (len(secrets), secrets[1:]) == (2, first)
 
 
-def test_leftovers_are_nobodys(
+def test_leftover_parameters_are_not_used(
     rig: Rig, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """Credentials and webhook without a source, or beside one of another provider."""
+    """Credentials and webhook without a source, or next to one of another provider."""
     old = {"provider": "launchdarkly", "key": "sdk-old", "base_url": launchdarkly.url}
     webhook = {"provider": "launchdarkly", "secrets": ["old-secret-of-the-webhook"]}
     new = ("--provider", "unleash", "--key-file", rig.file("key", unleash.sdk_key))
@@ -220,34 +211,21 @@ def test_leftovers_are_nobodys(
         if source:
             rig.put_parameter("sources/u", source)
         done = rig.run("source", "add", "u", *new, "--no-check", "--replace")
-        assert (done.code, "--base-url must be given" in done.err) == (2, True), done
+        assert (done.code, "missing options: --base-url" in done.err) == (2, True), done
         assert rig.add("u", unleash, "--replace").code == 0
         assert rig.parameter("credentials/u")["base_url"] == unleash.url
         assert webhook["secrets"][0] not in rig.parameter("webhooks/u")["secrets"]
     assert launchdarkly.requests == []
 
 
-def test_another_provider_is_asked_for_anew(
-    rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
-) -> None:
-    """The key and the address of the one before are no response; a person is asked for both."""
-    del prod
-    done = rig.run("source", "add", "prod", "--replace", "--provider", "unleash")
-    assert (done.code, "--base-url, --key-file must be given" in done.err) == (2, True)
-    command = ["source", "add", "prod", "--replace", "--provider", "unleash", "--allow-http"]
-    code, shown = terminal(rig, command, [unleash.url, unleash.sdk_key, "production"])
-    assert code == 0, shown
-    assert rig.parameter("sources/prod")["options"] == {"environment": "production"}
-
-
-def test_another_provider_goes_on_in_the_same_store() -> None:
-    """Readers stay where they are; of what is the provider's, nothing stays."""
-    before = Texts(
+def test_new_provider_keeps_the_store() -> None:
+    """Readers keep reading there; everything else of the old provider goes."""
+    before = SourceParameters(
         json.dumps({"provider": "launchdarkly", "store": "redis", "options": {"filter": "x"}}),
         json.dumps({"provider": "launchdarkly", "key": "sdk-1", "store_url": "rediss://cache"}),
         json.dumps({"provider": "launchdarkly", "secrets": ["s" * 16]}),
     )
-    asked = Given(
+    asked = AddOptions(
         provider="unleash", key="token", base_url="https://u", options={}, webhook_options={}
     )
     after = compose(asked, before)
@@ -261,10 +239,10 @@ def test_another_provider_goes_on_in_the_same_store() -> None:
     assert "s" * 16 not in after.webhooks
 
 
-def test_a_provider_without_key_and_webhook_leaves_none_behind(
+def test_provider_without_key_and_webhook_deletes_both(
     rig: Rig, prod: LaunchDarklySimulator
 ) -> None:
-    """Else the old key would make the source a wrong one."""
+    """A leftover key would invalidate the source."""
     del prod
     options = ("--option=application=a", "--option=environment=b", "--option=profile=c")
     more = ("--provider", "appconfig", *options, "--no-check")
@@ -275,14 +253,14 @@ def test_a_provider_without_key_and_webhook_leaves_none_behind(
 # -- registering ----------------------------------------------------------------------------------
 
 
-def test_unleash_gets_the_webhook_by_its_api(
+def test_register_with_unleash(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every event, which its dashboard cannot do; a second time changes the same one."""
+    """Selects every event; a second run updates the same webhook."""
     admin = Admin(unleash, monkeypatch)
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     done = rig.add("u", unleash, *token, "--webhook-option", "environment=production")
-    assert "nothing to click" in done.out
+    assert "the webhook was created" in done.out
     addon = admin.webhooks[0]
     assert set(addon["events"]) == set(UNLEASH_EVENTS)
     assert addon["environments"] == ["production"]
@@ -290,7 +268,7 @@ def test_unleash_gets_the_webhook_by_its_api(
         "url": "https://webhooks.example/webhooks/u",
         "authorization": rig.parameter("webhooks/u")["secrets"][0],
     }
-    assert "was changed" in rig.add("u", unleash, *token, "--replace").out
+    assert "was updated" in rig.add("u", unleash, *token, "--replace").out
     assert [(method, path) for method, path, _ in admin.calls if method != "GET"] == [
         ("POST", "/api/admin/addons"),
         ("PUT", "/api/admin/addons/7"),
@@ -298,10 +276,10 @@ def test_unleash_gets_the_webhook_by_its_api(
     assert len(admin.webhooks) == 1
 
 
-def test_launchdarkly_gets_the_webhook_by_its_api(
+def test_register_with_launchdarkly(
     rig: Rig, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed, and with the policy that includes segments; a second time patches it."""
+    """Signed, with a policy that includes segments; a second run patches it."""
     admin = Admin(launchdarkly, monkeypatch)
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     more = (*token, "--api-url", launchdarkly.url, *ENVIRONMENT)
@@ -322,22 +300,22 @@ def test_launchdarkly_gets_the_webhook_by_its_api(
 
 
 @pytest.mark.parametrize("status", [403, 404, 302])
-def test_an_api_that_refuses(
+def test_register_fails(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The response is shown with what to do; the source is configured and rung, the clicks left."""
+    """The source is configured and a sync requested; the manual steps are printed."""
     Admin(unleash, monkeypatch).status = status
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     done = rig.add("u", unleash, *token)
     assert done.code == 7
     assert f"responded with {status}" in done.err
-    assert "clicks" in done.err
+    assert "by hand" in done.err
     assert rig.parameter("webhooks/u")["secrets"][0] in done.out
     assert [sync_request["source"] for sync_request in rig.requests()] == ["u"]
 
 
-def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """And the address of an API; nothing is written before."""
+def test_register_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """And the API's address; nothing is written before."""
     assert "--admin-token-file" in rig.add("prod", launchdarkly, "--register").err
     token = ("--register", "--admin-token-file", rig.file("admin", "admin-token"))
     assert "--api-url" in rig.add("prod", launchdarkly, *token).err
@@ -347,8 +325,8 @@ def test_registering_needs_a_token(rig: Rig, launchdarkly: LaunchDarklySimulator
 # -- listing, removing ----------------------------------------------------------------------------
 
 
-def test_listing_needs_no_secret(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """It works where the credentials are gone."""
+def test_list_reads_no_secret(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Works without the credentials parameter."""
     del prod
     rig.aws.client("ssm").delete_parameter(Name=f"{rig.prefix}/credentials/prod")
     (found,) = rig.json("source", "list")["sources"]
@@ -356,14 +334,14 @@ def test_listing_needs_no_secret(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert "https://webhooks.example/webhooks/prod" in rig.run("source", "list").out
 
 
-def test_an_empty_deployment_says_what_to_do(rig: Rig) -> None:
-    """Every list of sources does."""
+def test_empty_deployment(rig: Rig) -> None:
+    """Every list of sources names the command that adds one."""
     for command in (("source", "list"), ("status",)):
         assert "storesync source add" in rig.run(*command).out
 
 
-def test_removing_leaves_a_tombstone(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """The flags stay readable, and nothing more is published for this name."""
+def test_removed_source_publishes_nothing(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Its flags stay readable, and no cached parameters bring it back."""
     prod.set_flag("new-checkout", on=True)
     assert rig.run("source", "remove", "prod").code == 2
     done = rig.json("source", "remove", "prod", "--yes")
@@ -371,15 +349,15 @@ def test_removing_leaves_a_tombstone(rig: Rig, prod: LaunchDarklySimulator) -> N
     assert rig.parameters() == set()
     assert rig.record(snapshot_key("prod")) is not None
     assert rig.run("status", "prod").code == 3
-    # A function that still has the parameters in hand:
+    # A function that still has the parameters cached:
     base = {"provider": "launchdarkly"}
     rig.put_parameter("sources/prod", {**base, "allow_http": True})
     rig.put_parameter("credentials/prod", {**base, "key": prod.sdk_key, "base_url": prod.url})
     assert rig.json("sync", "prod", code=9)["sources"][0]["outcome"] == "pinned"
 
 
-def test_a_removed_source_can_come_back(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Adding it takes the tombstone away; fencing tokens go on."""
+def test_removed_source_is_added_again(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Versions continue to grow."""
     before = rig.state().published
     rig.json("source", "remove", "prod", "--yes", "--purge")
     assert rig.record(snapshot_key("prod")) is None
@@ -389,10 +367,10 @@ def test_a_removed_source_can_come_back(rig: Rig, prod: LaunchDarklySimulator) -
 
 
 @pytest.mark.parametrize("kind", ["credentials", "webhooks"])
-def test_removing_finishes_what_was_interrupted(
+def test_remove_deletes_leftover_parameters(
     rig: Rig, prod: LaunchDarklySimulator, kind: str
 ) -> None:
-    """What is left without a source is deleted, and nothing is left to find."""
+    """Those of an interrupted command, without a source."""
     rig.put_parameter(f"{kind}/left", {"provider": "launchdarkly", "key": prod.sdk_key})
     done = rig.json("source", "remove", "left", "--yes", "--purge")
     assert (done["tombstone"], done["purged"]) == (None, False)
@@ -415,10 +393,10 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("kind", ["sources", "credentials", "webhooks"])
-def test_no_parameter_ends_a_command_with_a_traceback(
+def test_invalid_parameters_are_reported_and_replaced(
     rig: Rig, prod: LaunchDarklySimulator, kind: str
 ) -> None:
-    """Whatever it holds, the list shows it, others say what is wrong, and --replace repairs it."""
+    """No content of a parameter ends a command with a traceback; --replace repairs it."""
     whole = {path: rig.parameter(path) for path in rig.parameters()}
     for text in (*BROKEN, *FIELDS[kind]):
         for path, value in whole.items():
@@ -435,10 +413,8 @@ def test_no_parameter_ends_a_command_with_a_traceback(
     assert rig.run("source", "remove", "prod", "--yes", "--forget").code == 0
 
 
-def test_a_source_whose_parameters_are_wrong_can_be_forgotten(
-    rig: Rig, prod: LaunchDarklySimulator
-) -> None:
-    """Where its flags are cannot be told, so the store is left alone."""
+def test_forget_a_misconfigured_source(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Its store is unknown, and is left alone."""
     del prod
     rig.put_parameter("credentials/prod", "{")
     done = rig.run("source", "remove", "prod", "--yes")
@@ -449,34 +425,29 @@ def test_a_source_whose_parameters_are_wrong_can_be_forgotten(
     assert rig.run("source", "remove", "prod", "--yes", "--forget").code == 3
 
 
-# -- guidance, and a person at a terminal ---------------------------------------------------------
+# -- manual steps and prompts ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", providers.names())
-def test_every_provider_with_webhooks_has_clicks(name: str) -> None:
-    """For each way that a webhook can be checked, with the URL and without a gap."""
+def test_manual_steps(name: str) -> None:
+    """For each method of a provider they contain the URL and the secret."""
     for method in providers.get(name).methods:
         webhook = WebhookConfig(
             "prod", name, method, (Secret("s" * 16),), "x-secret", {"environment": "e"}
         )
-        steps = clicks("https://webhooks.example/webhooks", webhook)
+        steps = manual_steps("https://webhooks.example/webhooks", webhook)
         assert any("https://webhooks.example/webhooks/prod" in step for step in steps)
         assert any("s" * 16 in step for step in steps)
-        assert guide(name).questions
 
 
-def test_a_person_is_asked(rig: Rig, launchdarkly: LaunchDarklySimulator, tmp_path: Path) -> None:
-    """At a terminal nothing has to be an option; the key is not echoed."""
-    del tmp_path
-    options = ["--base-url", launchdarkly.url, "--allow-http"]
-    responses = ["launchdarkly", launchdarkly.sdk_key, "shop", "production"]
-    code, shown = terminal(rig, ["source", "add", "prod", *options], responses)
+def test_missing_secrets_are_asked_for(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
+    """At a terminal, without echo; everything else takes options."""
+    options = ["--provider", "launchdarkly", "--base-url", launchdarkly.url, "--allow-http"]
+    code, shown = terminal(rig, ["source", "add", "prod", *options], [launchdarkly.sdk_key])
     assert code == 0, shown
     assert launchdarkly.sdk_key not in shown
-    assert rig.parameter("webhooks/prod")["options"] == {
-        "project": "shop",
-        "environment": "production",
-    }
+    code, shown = terminal(rig, ["source", "add", "u", "--provider", "unleash"], [])
+    assert (code, "missing options: --base-url" in shown) == (2, True)
     code, shown = terminal(rig, ["source", "remove", "prod"], ["n"])
     assert (code, len(rig.parameters())) == (2, 3)
     code, shown = terminal(rig, ["source", "remove", "prod"], ["y"])
@@ -484,7 +455,7 @@ def test_a_person_is_asked(rig: Rig, launchdarkly: LaunchDarklySimulator, tmp_pa
 
 
 def terminal(rig: Rig, arguments: list[str], responses: list[str]) -> tuple[int, str]:
-    """Run a command at a terminal, and response its questions one after the other."""
+    """Run a command at a terminal, and answer its prompts one after the other."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "storesync.cli", *arguments],

@@ -13,7 +13,7 @@ from flagstore.clients import Client
 from flagstore.keys import Key
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from storesync.cli.context import ReaderOver
+from storesync.cli.context import ReaderStore
 from storesync.maintenance import mark_removed, restore_source, roll_back, unpin
 from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
@@ -82,7 +82,7 @@ class Rig:
 
     def read(self) -> tuple[int, int]:
         """Return how many flags a cold reader gets, and how many members of the segment."""
-        client = Client("prod", store=ReaderOver(self.store))
+        client = Client("prod", store=ReaderStore(self.store))
         return len(client), len(client.snapshot().item("segments", "large")["included"])
 
 

@@ -24,7 +24,7 @@ from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
-from storesync.cli.registration import UNLEASH_EVENTS, Registrar
+from storesync.cli.webhooks import UNLEASH_EVENTS, Registrar
 from storesync.model import Secret, WebhookConfig
 
 from . import unleash_server

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from storesync.cli.registration import UNLEASH_EVENTS as EVENTS
+from storesync.cli.webhooks import UNLEASH_EVENTS as EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,7 +24,7 @@ from simulators.aws import ONE_TRY
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
 from simulators.template import read_template
 from storesync import sync, webhook
-from storesync.cli.status import STALE_S
+from storesync.cli.inspect import STALE_S
 from storesync.sources import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
 

@@ -1,4 +1,4 @@
-"""The command line for operators. Runs on their machine, and is no part of the functions.
+"""The ``storesync`` command line for operators. Runs on their machines, never in the functions.
 
-``python -m storesync.cli``, or ``tools/storesync`` in a clone. docs/cli.md has every command.
+``python -m storesync.cli``, or ``tools/storesync`` in a clone. docs/cli.md describes every command.
 """

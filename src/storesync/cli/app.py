@@ -1,4 +1,4 @@
-"""The ``storesync`` command: its groups, and what all commands share."""
+"""The ``storesync`` command: its groups, the options of all commands, and its exit code."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storesync.cli.context import Operator
-from storesync.cli.problems import Exit, judge
+from storesync.cli.errors import Exit, to_error
 from storesync.cli.screen import Screen
 from storesync.observability import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import IO
 
     type Body = Callable[..., int | None]
+    type Decorator = Callable[[Body], Body]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def storesync() -> None:
-    """Look after a flagstore deployment: its sources, what is published, and its history.
+    """Operate a flagstore deployment: its sources, its published flags and their history.
 
-    The deployment is the stack of --stack (FLAGSTORE_STACK); without it, what FLAGSTORE_TABLE,
-    FLAGSTORE_PARAMETER_PREFIX and so on say; without these, the stack "flagstore". Options stand
-    behind the command; docs/cli.md has examples, exit codes, and the AWS rights of each.
+    --stack (or FLAGSTORE_STACK) names the stack of the deployment. Without it, FLAGSTORE_TABLE,
+    FLAGSTORE_PARAMETER_PREFIX and so on describe it, and without those it is the stack
+    "flagstore". Options follow the command. See docs/cli.md for examples, exit codes and the AWS
+    permissions of each command.
 
-    Begin with `storesync source add NAME`, then `storesync status`. Where something is wrong,
-    `storesync doctor` says what to do.
+    Start with `storesync source add NAME`, then `storesync status`. If something is wrong,
+    `storesync doctor` shows how to fix it.
     """
 
 
@@ -38,7 +41,7 @@ def source() -> None:
 
 
 def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
-    """Make a command of a function: it gets an operator, and returns an exit code or None."""
+    """Make a command of a function that takes an operator and returns an exit code or None."""
 
     def make(body: Body) -> click.Command:
         @functools.wraps(body)
@@ -53,15 +56,15 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
             screen = Screen(as_json=as_json)
             operator = Operator(screen, stack, profile, region)
             source = str(given.get("name", "SOURCE"))
-            sys.exit(_guarded(screen, source, lambda: body(operator, **given)))
+            sys.exit(_exit_code(screen, source, lambda: body(operator, **given)))
 
         shared = (
-            click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
             click.option(
                 "--stack",
                 envvar="FLAGSTORE_STACK",
                 metavar="NAME",
-                help="Stack of the deployment, if it is not called flagstore.",
+                help='Stack of the deployment; default: "flagstore".',
             ),
             click.option("--profile", metavar="NAME", help="Profile of your AWS credentials."),
             click.option("--region", metavar="NAME", help="AWS region of the deployment."),
@@ -73,38 +76,70 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
     return make
 
 
-def _guarded(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; what is a fault of ours ends with its traceback.
-
-    *source* is the one that it is about, for what it says that a person should do.
-    """
+def _exit_code(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
+    """Run a command on a source and return its exit code; a bug raises."""
     try:
-        code = work() or Exit.OK
+        return work() or Exit.OK
     except (click.Abort, KeyboardInterrupt):
-        screen.say("interrupted")
+        screen.note("interrupted")
         return Exit.INTERRUPTED
     except Exception as error:
-        problem = judge(error)
-        screen.done()
-        if problem is None:
+        known = to_error(error)
+        if known is None:
             raise
-        screen.problem(problem.about(source))
-        return problem.code
-    screen.done()
-    return code
+        screen.error(known.about(source))
+        return known.code
 
 
 def main() -> None:
-    """Run the command line; logs of the library go to stderr, from errors on."""
+    """Run the command line. Log lines go to stderr, and only errors are logged."""
     log = logger()
     log.registered_handler.setStream(sys.stderr)  # type: ignore[attr-defined] # a StreamHandler
     log.setLevel("ERROR")
-    load()
     storesync(prog_name="storesync")
 
 
-def load() -> click.Group:
-    """Import the commands, which register themselves, and return the whole."""
-    from storesync.cli import change, doctor, inspect, pin, sources, status  # noqa: F401, PLC0415
+# -- options that several commands have -----------------------------------------------------------
 
-    return storesync
+
+def secret_option(option: str, name: str, text: str) -> Decorator:
+    """Return an option that names a file with a secret, since other users see command lines."""
+    return click.option(
+        option, name, type=click.File("r"), callback=_secret, metavar="FILE", help=text
+    )
+
+
+def pairs_option(option: str, name: str, text: str) -> Decorator:
+    """Return an option that may be repeated and takes ``NAME=VALUE``."""
+    return click.option(
+        option, name, multiple=True, callback=_pairs, metavar="NAME=VALUE", help=text
+    )
+
+
+def _secret(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
+    """Read the file, or return "" if the option is left out.
+
+    Raises:
+        click.BadParameter: the file holds no secret, as when two options name stdin.
+    """
+    if file is None:
+        return ""
+    try:
+        with file:
+            text = file.read().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        message = f"{file.name} is empty or not a text file"
+        raise click.BadParameter(message)
+    return text
+
+
+def _pairs(
+    _context: click.Context, option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if any(not (name and equals) for name, equals, _ in pairs):
+        message = f"write it as {option.opts[0]} name=value"
+        raise click.BadParameter(message)
+    return {name: value for name, _, value in pairs}

@@ -1,4 +1,4 @@
-"""Commands that only look: get, history, diff."""
+"""Commands that change nothing: status, get, history, diff."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flagstore import keys
-from storesync.cli import differences, preview
 from storesync.cli.app import command, storesync
-from storesync.cli.problems import Exit, Problem
-from storesync.cli.screen import moment, short, span, table
-from storesync.cli.status import pin_text
-from storesync.maintenance import kept_version
+from storesync.cli.errors import CommandError, Exit, to_error
+from storesync.cli.screen import duration, short, table, timestamp
+from storesync.maintenance import FOREVER_MS, kept_version
 from storesync.model import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flagstore.flags import Detail
     from flagstore.keys import SourceState
@@ -26,8 +24,149 @@ if TYPE_CHECKING:
     from storesync.model import FlagSet, Source
     from storesync.store import Store
 
-
+STALE_S = 900.0
+"""Three times the default of ReconcileMinutes, as for the alarm on age."""
 FLAGS = "flags"
+
+
+# -- status ---------------------------------------------------------------------------------------
+
+
+@command(storesync, "status")
+@click.argument("names", metavar="[SOURCE]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Exit with 10 if anything needs attention.")
+def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
+    """Show the state of sources and queues.
+
+    For each source its age, published version, failures, refusals and pins.
+    """
+    found = [_status(operator, name) for name in operator.names(names)]
+    urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
+    queues = {name: _depth(operator, url) for name, url in urls.items() if url}
+    data = {"deployment": operator.deployment.name, "sources": found, **queues}
+    operator.screen.result(data, _status_lines(found, queues))
+    bad = any(each["problems"] for each in found) or any(queues.get("dlq", {}).values())
+    return Exit.FINDINGS if check and bad else Exit.OK
+
+
+def _status(operator: Operator, name: str) -> dict[str, Any]:
+    try:
+        source = operator.source(name)
+        store = operator.open(source)
+        state = store.state(name)
+        snapshot_record = store.read(keys.snapshot_key(name)) or {}
+    except Exception as error:  # the other sources are still shown
+        known = to_error(error)
+        if known is None or known.code is Exit.DENIED:
+            raise
+        return {"source": name, "problems": [known.message], "state": "unreadable"}
+    now = operator.now_ms()
+    counts = json.loads(str(snapshot_record.get("counts", "{}"))) if state.published else {}
+    return {
+        "source": name,
+        "provider": source.provider,
+        "store": source.store,
+        "age_s": max(0.0, (now - state.checked_at) / 1000) if state.checked_at else None,
+        "token": state.token,
+        "published": state.published,
+        "published_at": snapshot_record.get("published_at"),
+        "digest": state.digest,
+        "counts": counts,
+        "pinned_until": state.pinned if state.is_pinned(now) else None,
+        "refused": state.refused or None,
+        "error": _last_error(state),
+        "rows_behind": state.rows_version != state.published,
+        "problems": list(problems(name, state, now)),
+        "state": _state(state, now),
+    }
+
+
+def _last_error(state: SourceState) -> dict[str, Any] | None:
+    """Return the last failed check: ``at`` (milliseconds), ``reason`` and ``text``."""
+    if not state.error:
+        return None
+    at, reason, text = json.loads(state.error)
+    return {"at": at, "reason": reason, "text": text}
+
+
+def _state(state: SourceState, now: int) -> str:
+    if state.is_pinned(now):
+        return "pinned"
+    if state.refused:
+        return "refused"
+    if state.error:
+        return "failing"
+    return "ok" if state.published else "empty"
+
+
+def pin_text(pinned: int, now: int) -> str:
+    """Describe how long a pin lasts."""
+    if pinned >= FOREVER_MS:
+        return "pinned until it is unpinned"
+    return f"pinned until {timestamp(pinned)} ({duration((pinned - now) / 1000)} left)"
+
+
+def problems(name: str, state: SourceState, now: int) -> Iterator[str]:
+    """Yield what needs attention, according to the source state."""
+    if not state.published:
+        yield (
+            f"nothing is published yet: run `storesync sync {name}`; "
+            f"if that fails, run `storesync doctor {name}`"
+        )
+    if state.is_pinned(now):
+        yield f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
+    if state.refused:
+        yield (
+            f"the guard refused the flag set {short(state.refused)}: "
+            f"`storesync allow {name}` shows what would be lost"
+        )
+    error = _last_error(state)
+    if error:
+        ago = duration(max(0.0, (now - error["at"]) / 1000))
+        yield f"{ago} ago, {error['reason']}: {error['text']}"
+    age_s = (now - state.checked_at) / 1000
+    if state.published and age_s > STALE_S and not state.is_pinned(now):
+        yield f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
+
+
+def _depth(operator: Operator, url: str) -> dict[str, int]:
+    names = {
+        "due": "ApproximateNumberOfMessages",
+        "delayed": "ApproximateNumberOfMessagesDelayed",
+        "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    }
+    sqs = operator.aws("sqs")
+    response = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names.values()))
+    return {shown: int(response["Attributes"][name]) for shown, name in names.items()}
+
+
+def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterator[str]:
+    headers = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
+    if not found:
+        yield "no sources yet: add one with `storesync source add NAME`"
+    else:
+        yield from table(headers, [_status_row(each) for each in found])
+    for each in found:
+        for problem in each["problems"]:
+            yield f"{each['source']}: {problem}"
+    for name, depth in queues.items():
+        counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in depth.items())
+        failed = ": sync requests that failed on every try; see SyncFunction's log"
+        yield f"{name}: {counts}" + (failed if name == "dlq" and depth["due"] else "")
+
+
+def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
+    age, counts = each.get("age_s"), each.get("counts", {})
+    return (
+        each["source"],
+        each.get("provider", "?"),
+        each.get("store", "?"),
+        "never" if age is None else f"{duration(age)} ago",
+        counts.get(FLAGS, ""),
+        sum(number for section, number in counts.items() if section != FLAGS) if counts else "",
+        each.get("published") or "",
+        each["state"],
+    )
 
 
 # -- get ------------------------------------------------------------------------------------------
@@ -55,25 +194,30 @@ def _context(
     "--section", default=FLAGS, show_default=True, help="Kind of item: flags, segments, …"
 )
 @click.option(
-    "--context", callback=_context, metavar="JSON", help="Evaluate the flag for this context, too."
+    "--context", callback=_context, metavar="JSON", help="Also evaluate the flag for this context."
 )
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
 ) -> None:
-    """Show a flag as readers get it, and where it comes from.
+    """Show a flag as readers get it, and its version.
 
-    With --context, such as '{"key": "ada"}', also its value for that context, and why.
+    With --context, such as '{"key": "ada"}', also its value for that context and the reason.
     """
     if context is not None and section != FLAGS:
-        what = f"--context evaluates flags, and --section {section} has none"
-        raise Problem(Exit.USAGE, what, "leave out one of them")
+        message = f"--context evaluates flags, not --section {section}"
+        raise CommandError(Exit.USAGE, message, "omit one of them")
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
     info = flags.info()
     origin = _origin(source, info)
     data = {"key": flag, "item": item, "origin": origin}
-    lines = list(_get_lines(item, origin, info))
+    published = timestamp(origin["published_at"])
+    version = f"version {info.token} of {published}, checked {duration(info.age_s)} ago"
+    lines = [
+        json.dumps(item, indent=2, ensure_ascii=False),
+        f"from {name} ({info.provider} in {source.store}), {version}",
+    ]
     if context is not None:
         detail = flags.detail(flag, context)
         data["detail"] = detail._asdict()
@@ -84,8 +228,8 @@ def get(
 def _detail_lines(detail: Detail) -> Iterator[str]:
     value = json.dumps(detail.value, ensure_ascii=False)
     yield f"value: {value}, enabled: {json.dumps(detail.enabled)}, variant: {detail.variant}"
-    why = [detail.reason, detail.rule, detail.error]
-    yield f"why: {', '.join(word for word in why if word)}"
+    reasons = [detail.reason, detail.rule, detail.error]
+    yield f"reason: {', '.join(reason for reason in reasons if reason)}"
 
 
 def _origin(source: Source, info: Info) -> dict[str, Any]:
@@ -101,33 +245,24 @@ def _origin(source: Source, info: Info) -> dict[str, Any]:
     }
 
 
-def _get_lines(item: Any, origin: dict[str, Any], info: Info) -> Iterator[str]:  # noqa: ANN401 - JSON
-    yield json.dumps(item, indent=2, ensure_ascii=False)
-    yield (
-        f"from {origin['source']} ({origin['provider']} in {origin['store']}), version "
-        f"{info.token} of {moment(origin['published_at'])}, checked {span(info.age_s)} ago"
-    )
-
-
 # -- history --------------------------------------------------------------------------------------
 
 
 @command(storesync, "history")
 @click.argument("name", metavar="SOURCE")
 def history(operator: Operator, *, name: str) -> None:
-    """List the versions that are kept.
+    """List the versions in the history, newest first.
 
-    The newest comes first; each can be rolled back to.
+    Each of them can be the target of a rollback.
     """
-    source = operator.source(name)
-    store = operator.open(source)
+    store = operator.open(operator.source(name))
     state = store.state(name)
-    operator.screen.progress("reading the history")
     found = [_version(store, name, version.token, state) for version in reversed(state.versions())]
     now = operator.now_ms()
     pinned = state.pinned if state.is_pinned(now) else None
     data = {"source": name, "versions": found, "pinned_until": pinned}
-    operator.screen.result(data, _history_lines(found, state, now))
+    lines = list(_history_lines(found)) + ([pin_text(pinned, now)] if pinned else [])
+    operator.screen.result(data, lines)
 
 
 def _version(store: Store, name: str, token: int, state: SourceState) -> dict[str, Any]:
@@ -144,9 +279,9 @@ def _version(store: Store, name: str, token: int, state: SourceState) -> dict[st
     }
 
 
-def _history_lines(found: list[dict[str, Any]], state: SourceState, now: int) -> Iterator[str]:
+def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
-        yield "nothing has been published yet"
+        yield "nothing is published yet"
         return
     headers = ("VERSION", "PUBLISHED", "FLAGS", "ADDED", "CHANGED", "REMOVED", "DIGEST", "")
     lines = []
@@ -156,16 +291,14 @@ def _history_lines(found: list[dict[str, Any]], state: SourceState, now: int) ->
         lines.append(
             (
                 each["token"],
-                moment(int(each["published_at"])) if each["published_at"] else "?",
-                each["counts"].get("flags", ""),
+                timestamp(int(each["published_at"])) if each["published_at"] else "?",
+                each["counts"].get(FLAGS, ""),
                 *(counts.get(word, "") for word in ("added", "changed", "removed")),
                 short(each["digest"]),
                 ", ".join(marks),
             )
         )
     yield from table(headers, lines)
-    if state.is_pinned(now):
-        yield pin_text(state.pinned, now)
 
 
 # -- diff -----------------------------------------------------------------------------------------
@@ -173,45 +306,62 @@ def _history_lines(found: list[dict[str, Any]], state: SourceState, now: int) ->
 
 @command(storesync, "diff")
 @click.argument("name", metavar="SOURCE")
+@click.option("--from", "old", type=int, metavar="VERSION", help="Old version; default: current.")
 @click.option(
-    "--from",
-    "old",
-    type=int,
-    metavar="VERSION",
-    help="Old version; what is published, if not said.",
-)
-@click.option(
-    "--to", "new", type=int, metavar="VERSION", help="New one; what the provider has, if not said."
+    "--to", "new", type=int, metavar="VERSION", help="New version; default: what a sync would get."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
 def diff(
     operator: Operator, *, name: str, old: int | None, new: int | None, exit_code: bool
 ) -> int:
-    """Compare what is published with the provider, or two versions.
+    """Compare the published flags with the provider's, or two versions.
 
-    Field by field: added, removed, changed. With --from alone: that version with what is published.
+    Names what was added, removed and changed, and prints both JSONs of a changed item. With --from
+    alone, compares that version with the published one.
     """
     source = operator.source(name)
     store = operator.open(source)
     state = store.state(name)
-    if old is not None and new is None:
-        new = state.published
-    before = _set(source, store, state, state.published if old is None else old)
-    after = preview.fetch(operator, source) if new is None else _set(source, store, state, new)
-    operator.screen.progress("comparing")
+    if not state.published:
+        message = f"nothing is published for {name!r}"
+        raise CommandError(Exit.NOT_FOUND, message, f"publish it with `storesync sync {name}`")
+    from_provider = old is None and new is None
+    old, new = old or state.published, new or state.published
+    before = kept_version(name, store, state, old)
+    if from_provider:
+        after: FlagSet = operator.fetch(source)
+    else:
+        after = kept_version(name, store, state, new)
     changes = Changes.between(before, after)
+    both = {each: _both(before, after, each) for each in changes.changed}
     data = {
         "source": name,
-        "from": old or state.published,
-        "to": "provider" if new is None else new,
-        **differences.to_json(before, after, changes),
+        "from": old,
+        "to": "provider" if from_provider else new,
+        **changes.lists(),
+        "changed": both,
     }
-    operator.screen.result(data, differences.lines(before, after, changes))
+    lines = [*change_lines(changes, both), summary(changes)]
+    operator.screen.result(data, lines)
     return Exit.FINDINGS if exit_code and changes else Exit.OK
 
 
-def _set(source: Source, store: Store, state: SourceState, token: int) -> FlagSet:
-    if not state.published:
-        what, remedy = f"nothing is published for {source.name!r}", "`storesync sync` publishes"
-        raise Problem(Exit.NOT_FOUND, what, remedy)
-    return kept_version(source.name, store, state, token)
+def _both(before: FlagSet, after: FlagSet, name: str) -> dict[str, Any]:
+    section, _, key = name.partition("/")
+    return {"before": before.item(section, key), "after": after.item(section, key)}
+
+
+def change_lines(
+    changes: Changes, both: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[str]:
+    """Yield a line per item (``+`` added, ``-`` removed, ``~`` changed), and its JSONs if given."""
+    for sign, names in (("+", changes.added), ("-", changes.removed), ("~", changes.changed)):
+        for name in names:
+            yield f"{sign} {name}"
+            for side, item in (both or {}).get(name, {}).items():
+                yield f"    {side}: {json.dumps(item, ensure_ascii=False)}"
+
+
+def summary(changes: Changes) -> str:
+    """Count the differences."""
+    return ", ".join(f"{n} {word}" for word, n in changes.counts().items() if n) or "no difference"

@@ -1,37 +1,44 @@
-"""The three SSM parameters of a source, as the command line reads and writes them."""
+"""The three SSM parameters of a source: how `source add` composes, reads and writes them.
+
+A key is sent only to the provider and the address that it was stored with, even if a command stops
+between two writes.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from storesync import providers
+from storesync.cli.errors import CommandError, Exit
 from storesync.sources import parse_source, parse_webhook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from storesync.cli.context import Operator
     from storesync.model import Source, WebhookConfig
 
 KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
-"""In the order of writing: a source is synced as soon as it is listed, so that comes last. The
-webhook comes first: at a new address it gets a new secret, whatever becomes of this command."""
+"""Kind → SSM type, in the order of writing. A listed source is synced at once, so the source comes
+last. The webhook comes first: an interrupted move to a new address must leave a new secret."""
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """What the parameters hold, as JSON texts; empty: there is none."""
+class SourceParameters:
+    """The parameters of one source as JSON texts; an empty string is a missing parameter."""
 
     sources: str = ""
     credentials: str = ""
     webhooks: str = ""
 
     def values(self, kind: str) -> dict[str, Any]:
-        """Return one parameter's object; empty if it is not one."""
+        """Return one parameter's object, or an empty one if it is invalid."""
         try:
             found = json.loads(getattr(self, kind) or "{}")
         except (ValueError, RecursionError):
@@ -39,81 +46,199 @@ class Texts:
         return found if isinstance(found, dict) else {}
 
     def text(self, kind: str, field: str) -> str:
-        """Return one field; empty if it is missing or not a string."""
+        """Return one field, or "" if it is missing or not a string."""
         value = self.values(kind).get(field)
         return value.strip() if isinstance(value, str) else ""
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Return the options; empty if they are not an object."""
+        """Return the options, or none if they are not an object."""
         value = self.values(kind).get("options")
         return value if isinstance(value, dict) else {}
 
     def has_key_of(self, provider: str, base_url: str = "") -> bool:
-        """Return whether the credentials are of this provider, and of this address if one is given.
+        """Return whether the stored key belongs to this provider and, if given, this address.
 
-        Credentials without their source, or beside a source of another provider, are leftovers of
-        a command that was interrupted, and are nobody's.
+        Credentials without a source, or of another provider than the source's, are left over from
+        an interrupted command and belong to neither.
         """
-        named = {self.text(kind, "provider") for kind in ("sources", "credentials")}
-        there = self.address()
-        return bool(there) and named == {provider} and base_url.rstrip("/") in {"", there}
-
-    def address(self) -> str:
-        """Return the address that the credentials were stored with; empty if there is none."""
+        stored_for = {self.text(kind, "provider") for kind in ("sources", "credentials")}
         name = self.text("credentials", "provider")
         usual = providers.get(name).default_base_url if name in providers.names() else ""
-        return (self.text("credentials", "base_url") or usual).rstrip("/")
+        address = (self.text("credentials", "base_url") or usual).rstrip("/")
+        is_same_address = base_url.rstrip("/") in {"", address}
+        return bool(address) and stored_for == {provider} and is_same_address
 
-    def fitting(self, provider: str, base_url: str = "") -> Texts:
-        """Return what stays when the source gets this provider, and this address if one is given.
+    def keep_for(self, provider: str, base_url: str = "") -> SourceParameters:
+        """Return the parameters that stay valid for this provider and, if given, this address.
 
-        A key stays with the provider and the address that it was stored with. Where the flags go
-        stays in any case: readers go on reading there.
+        The store always stays, since readers keep reading there.
         """
         if not self.sources:
-            return Texts()
-        same = self.text("sources", "provider") == provider
-        owned = self.has_key_of(provider, base_url)
-        store = to_text(_some(self.values("sources"), ("store", "rows")))
-        store_url = to_text(_some(self.values("credentials"), ("store_url",)))
-        return Texts(
-            sources=self.sources if same else store,
-            credentials=self.credentials if owned else store_url,
-            webhooks=self.webhooks
-            if same and self.text("webhooks", "provider") == provider
-            else "",
+            return SourceParameters()
+        is_same = self.text("sources", "provider") == provider
+        is_same_webhook = is_same and self.text("webhooks", "provider") == provider
+        store = _pick(self.values("sources"), "store", "rows")
+        store_url = _pick(self.values("credentials"), "store_url")
+        return SourceParameters(
+            sources=self.sources if is_same else store,
+            credentials=self.credentials if self.has_key_of(provider, base_url) else store_url,
+            webhooks=self.webhooks if is_same_webhook else "",
         )
 
     def source(self, prefix: str, name: str) -> Source:
         """Build the source.
 
         Raises:
-            ConfigurationError: says everything that is wrong.
+            ConfigurationError: lists everything that is wrong.
         """
         where, secret_where = f"{prefix}/sources/{name}", f"{prefix}/credentials/{name}"
         return parse_source(name, where, self.sources, secret_where, self.credentials or None)
 
     def webhook(self, prefix: str, name: str) -> WebhookConfig:
-        """Build the webhook config.
+        """Build the webhook's configuration.
 
         Raises:
-            ConfigurationError: says everything that is wrong.
+            ConfigurationError: lists everything that is wrong.
         """
         return parse_webhook(name, f"{prefix}/webhooks/{name}", self.webhooks)
 
 
-def to_text(values: Mapping[str, Any]) -> str:
-    """Return a parameter's text; an empty one for an object without fields."""
+def _to_text(values: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
-def _some(values: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    return {field: values[field] for field in fields if field in values}
+def _pick(values: Mapping[str, Any], *fields: str) -> str:
+    return _to_text({field: values[field] for field in fields if field in values})
 
 
-def read(operator: Operator, name: str) -> Texts:
-    """Read what there is of a source."""
-    return Texts(**{kind: _read(operator, kind, name) for kind in KINDS})
+# -- composing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions:
+    """The options of `source add`. None or an empty string is an option that was left out."""
+
+    provider: str | None = None
+    key: str = ""
+    base_url: str = ""
+    options: Mapping[str, str]
+    webhook_options: Mapping[str, str]
+    method: str = ""
+    header: str = ""
+    secret: str = ""
+    new_secret: bool = False
+    store: str | None = None
+    store_url: str = ""
+    rows: bool | None = None
+    allow_http: bool = False
+
+
+def complete(
+    given: AddOptions, before: SourceParameters, ask: Callable[[str], str] | None
+) -> AddOptions:
+    """Fill in the provider from what is stored, and ask for missing secrets.
+
+    A new key must come with its provider, and with its address unless that is the provider's usual
+    one; stored values apply to the stored key only.
+
+    Args:
+        given: the options.
+        before: the stored parameters.
+        ask: prompts for a secret; None without a terminal.
+
+    Raises:
+        CommandError: names the options that are missing.
+    """
+    provider = given.provider or ("" if given.key else before.text("sources", "provider"))
+    if not provider:
+        raise _incomplete(["--provider"])
+    given = replace(given, provider=provider)
+    before = before.keep_for(provider, given.base_url)
+    missing = list(_missing(given, before))
+    unasked = [option for option, field, _ in missing if not (ask and field)]
+    if unasked:
+        raise _incomplete(unasked)
+    for _, field, prompt in missing:
+        if ask:
+            given = replace(given, **{field: ask(prompt).strip()})  # type: ignore[arg-type] # strings
+    return given
+
+
+def _missing(given: AddOptions, before: SourceParameters) -> Iterator[tuple[str, str, str]]:
+    """Yield missing options: its name, and for a secret also its field and a prompt."""
+    provider = providers.get(str(given.provider))
+    stored, usual = before.text("credentials", "base_url"), provider.default_base_url
+    has_key = bool(given.key or before.text("credentials", "key"))
+    is_new_key = provider.needs_key and bool(given.key or not has_key)
+    is_usual = usual != "" and stored in {"", usual}
+    if not given.base_url and not is_usual and (is_new_key or not stored):
+        yield "--base-url", "", ""
+    if provider.needs_key and not has_key:
+        yield "--key-file", "key", f"{provider.title}: server-side SDK key or token"
+    store = given.store or before.text("sources", "store")
+    if store == "redis" and not (given.store_url or before.text("credentials", "store_url")):
+        yield "--store-url-file", "store_url", "URL of Redis (rediss://…)"
+
+
+def _incomplete(options: list[str]) -> CommandError:
+    remedy = (
+        "a key is only used with the provider and address that it was given with; "
+        "see `storesync source add --help`"
+    )
+    return CommandError(Exit.USAGE, f"missing options: {', '.join(options)}", remedy)
+
+
+def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
+    """Return the new parameters: the options over the stored values that stay valid."""
+    provider = str(given.provider)
+    is_moving = not before.has_key_of(provider, given.base_url)
+    before = before.keep_for(provider, given.base_url)
+    source = {
+        **before.values("sources"),
+        "provider": provider,
+        **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
+        "options": {**before.options("sources"), **given.options},
+    }
+    credential = before.values("credentials") | _filled(
+        key=given.key, base_url=given.base_url, store_url=given.store_url
+    )
+    if credential:
+        credential["provider"] = provider
+    webhook = _webhook(given, before, new_secret=is_moving or given.new_secret)
+    return SourceParameters(_to_text(source), _to_text(credential), _to_text(webhook))
+
+
+def _webhook(given: AddOptions, there: SourceParameters, *, new_secret: bool) -> dict[str, Any]:
+    methods = providers.get(str(given.provider)).methods
+    if not methods:
+        return {}
+    before = there.values("webhooks")
+    stored = before.get("secrets")
+    valid = [each for each in stored if isinstance(each, str)] if isinstance(stored, list) else []
+    if given.secret or new_secret or not valid:
+        # The previous secret stays valid until the next rotation, so no webhook is refused.
+        new = given.secret or secrets.token_urlsafe(SECRET_BYTES)
+        valid = [new, *(each for each in valid[:1] if each != new)]
+    return {
+        **before,
+        "provider": given.provider,
+        "method": given.method or before.get("method") or methods[0],
+        **_filled(header=given.header),
+        "options": {**there.options("webhooks"), **given.webhook_options},
+        "secrets": valid,
+    }
+
+
+def _filled(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in {None, ""}}
+
+
+# -- SSM ------------------------------------------------------------------------------------------
+
+
+def read(operator: Operator, name: str) -> SourceParameters:
+    """Read the parameters of a source."""
+    return SourceParameters(**{kind: _read(operator, kind, name) for kind in KINDS})
 
 
 def _read(operator: Operator, kind: str, name: str) -> str:
@@ -127,21 +252,20 @@ def _read(operator: Operator, kind: str, name: str) -> str:
     return str(reply["Parameter"]["Value"])
 
 
-def write(operator: Operator, name: str, texts: Texts) -> None:
-    """Write what differs, and delete what there is no text for any more."""
+def write(operator: Operator, name: str, new: SourceParameters) -> None:
+    """Write the parameters that differ, and delete those that are empty now."""
     before = read(operator, name)
-    for kind, secrecy in KINDS.items():
-        text = getattr(texts, kind)
+    for kind, ssm_type in KINDS.items():
+        text = getattr(new, kind)
         if not text and getattr(before, kind):
             remove(operator, name, kind)
         elif text != getattr(before, kind):
             path = f"{operator.deployment.prefix}/{kind}/{name}"
-            operator.screen.progress(f"writing {path}")
-            operator.aws("ssm").put_parameter(Name=path, Value=text, Type=secrecy, Overwrite=True)
+            operator.aws("ssm").put_parameter(Name=path, Value=text, Type=ssm_type, Overwrite=True)
 
 
 def remove(operator: Operator, name: str, kind: str) -> None:
-    """Delete one, if it exists."""
+    """Delete one parameter if it exists."""
     path = f"{operator.deployment.prefix}/{kind}/{name}"
     try:
         operator.aws("ssm").delete_parameter(Name=path)

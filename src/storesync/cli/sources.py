@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from storesync import providers
-from storesync.cli import guidance, parameters
-from storesync.cli.adding import Given, ask, compose
-from storesync.cli.app import command, source
+from storesync.cli import parameters
+from storesync.cli.app import command, pairs_option, secret_option, source
 from storesync.cli.context import check_name
-from storesync.cli.options import pairs_option, secret_option
-from storesync.cli.preview import fetch
-from storesync.cli.problems import Exit, Problem, judge
-from storesync.cli.registration import Registrar, api_url
+from storesync.cli.errors import CommandError, Exit, to_error
+from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import table
+from storesync.cli.webhooks import NOTES, REGISTERS, Registrar, api_url, manual_steps, webhook_url
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
 from storesync.parameters import Parameters
@@ -27,52 +26,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storesync.cli.context import Operator
-    from storesync.model import Source, WebhookConfig
+    from storesync.model import Source
 
 
 @command(source, "add")
 @click.argument("name", metavar="SOURCE")
-@click.option("--provider", type=click.Choice(providers.names()), help="Whose flags they are.")
+@click.option("--provider", type=click.Choice(providers.names()), help="Provider of the flags.")
 @secret_option("--key-file", "key", "File with the provider's SDK key or token; - for stdin.")
-@click.option(
-    "--base-url", default="", metavar="URL", help="The provider's address, if not its usual one."
-)
-@pairs_option(
-    "--option", "options", "Option of the source, such as filter=KEY; docs/configure.md has them."
-)
-@pairs_option(
-    "--webhook-option", "webhook_options", "Option of its webhook, such as environment=NAME."
-)
-@click.option(
-    "--method", default="", help="How its webhook is checked, where the provider has several ways."
-)
-@click.option("--header", default="", help="Header that has the secret, with --method header.")
-@secret_option("--secret-file", "secret", "File with the webhook's secret, instead of one made up.")
+@click.option("--base-url", default="", metavar="URL", help="Provider's address, unless the usual.")
+@pairs_option("--option", "options", "Option of the source, such as filter=KEY: docs/configure.md.")
+@pairs_option("--webhook-option", "webhook_options", "Option of its webhook: environment=NAME.")
+@click.option("--method", default="", help="How to check webhooks, if there are several ways.")
+@click.option("--header", default="", help="Header with the secret, for --method header.")
+@secret_option("--secret-file", "secret", "File with the webhook's secret; default: a random one.")
 @click.option(
     "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old one stays valid."
 )
 @click.option(
-    "--store", type=click.Choice(STORES), help="Where the flags go: dynamodb if not said."
+    "--store", type=click.Choice(STORES), help="Where to publish the flags; default: dynamodb."
 )
 @secret_option("--store-url-file", "store_url", "File with the URL of Redis, for --store redis.")
-@click.option(
-    "--rows/--no-rows", default=None, help="Write a row per flag as well: yes if not said."
-)
-@click.option("--allow-http", is_flag=True, help="Permit an address without TLS.")
-@click.option(
-    "--replace", is_flag=True, help="Change a source that is there; the rest of it stays."
-)
+@click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
+@click.option("--allow-http", is_flag=True, help="Permit a provider's address without TLS.")
+@click.option("--replace", is_flag=True, help="Change an existing source.")
 @click.option(
     "--check/--no-check",
     default=True,
     show_default=True,
     help="Try the key first, from this machine.",
 )
-@click.option("--register", is_flag=True, help="Make the webhook through the provider's API.")
+@click.option("--register", is_flag=True, help="Create the webhook through the provider's API.")
 @secret_option("--admin-token-file", "token", "File with an admin token, for --register.")
-@click.option(
-    "--api-url", default="", metavar="URL", help="Address of that API, without a new key."
-)
+@click.option("--api-url", "api", default="", metavar="URL", help="Address of that API.")
 def add(
     operator: Operator,
     *,
@@ -81,130 +66,123 @@ def add(
     check: bool,
     register: bool,
     token: str,
-    **given: Any,  # noqa: ANN401 - the fields of Given
+    **given: Any,  # noqa: ANN401 - the fields of AddOptions
 ) -> None:
-    """Configure a source, which is one provider environment.
+    """Configure a source: one environment of a provider.
 
-    Asks for what it needs and is not given, tries the key, writes the parameters of
-    docs/configure.md, and says what to click at the provider. With --replace, what is not given
-    stays.
+    Tries the key, writes the parameters (docs/configure.md), requests a sync and prints the steps
+    to create the webhook. At a terminal, asks for missing secrets. With --replace, options that are
+    left out stay as they are.
     """
     check_name(name)
     before = parameters.read(operator, name)
     if before.sources and not replace:
-        what = f"there is a source {name!r} already"
-        raise Problem(Exit.USAGE, what, "change it with --replace, or choose another name")
-    api = given.pop("api_url")
-    asked = ask(Given(**given), before, lively=sys.stdin.isatty() and not operator.screen.as_json)
-    texts = compose(asked, before)
+        message = f"source {name!r} exists"
+        raise CommandError(Exit.USAGE, message, "change it with --replace, or use another name")
+    api = given.pop("api")
+    options = complete(AddOptions(**given), before, _prompt(operator))
+    new = compose(options, before)
     with _nothing_written():
-        made = texts.source(operator.deployment.prefix, name)
-        webhook = texts.webhook(operator.deployment.prefix, name) if texts.webhooks else None
-        base = (
-            operator.deployment.needs("webhook_base_url", "the URL of webhooks") if webhook else ""
-        )
+        made = new.source(operator.deployment.prefix, name)
+        webhook = new.webhook(operator.deployment.prefix, name) if new.webhooks else None
+        base = operator.deployment.require("webhook_base_url") if webhook else ""
         if register:
-            api = api or (api_url(made.provider, made.base_url) if asked.key else "")
-            _check_register(made, webhook, token, api)
+            api = api or (api_url(made.provider, made.base_url) if options.key else "")
+            _check_register(made, token, api)
         store = operator.open(made)
-        counts = _try(operator, made) if check else None
+        counts = _counts(operator, made) if check else None
     came_back = restore_source(name, store)
-    parameters.write(operator, name, texts)
-    done, failed = "", None
+    parameters.write(operator, name, new)
+    registered, failed = "", None
     if register and webhook:
-        operator.screen.progress("making the webhook")
-        done, failed = _register(Registrar(api, token), base, webhook)
+        try:
+            registered = Registrar(api, token).register(base, webhook)
+        except CommandError as error:
+            failed = error  # raised last: the source is configured, and the steps are left
     data = {
         "source": name,
         "provider": made.provider,
         "counts": counts,
         "came_back": came_back,
-        "requested": operator.request(name),
-        "webhook_url": guidance.webhook_url(base, webhook) if webhook else None,
-        "webhook": done or None,
-        "clicks": guidance.clicks(base, webhook) if webhook and not done else [],
-        "notes": list(guidance.guide(made.provider).notes),
+        "requested": operator.request_sync(name),
+        "webhook_url": webhook_url(base, webhook) if webhook else None,
+        "webhook": registered or None,
+        "steps": manual_steps(base, webhook) if webhook and not registered else [],
+        "notes": list(NOTES.get(made.provider, ())),
     }
     operator.screen.result(data, _add_lines(data))
     if failed:
         raise failed
 
 
+def _prompt(operator: Operator) -> Any:  # noqa: ANN401 - click's own signature
+    if operator.screen.as_json or not sys.stdin.isatty():
+        return None
+    return partial(click.prompt, hide_input=True, err=True)
+
+
 @contextmanager
 def _nothing_written() -> Iterator[None]:
-    """Say of parameters that are wrong, or do not work, that they are not there yet."""
+    """Add to errors of the options, or of the provider, that nothing was written."""
     try:
         yield
     except (ConfigurationError, ProviderError) as error:
-        problem = judge(error)
-        if problem is None or problem.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
-            raise  # of AWS: appconfig is asked with the person's own credentials
+        known = to_error(error)
+        if known is None or known.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
+            raise  # an error of AWS: AppConfig is called with the operator's credentials
         remedy = "nothing was written: correct the options (`storesync source add --help`)"
-        if problem.code is Exit.PROVIDER:
-            remedy += ", or leave the provider unasked with --no-check"
-        raise Problem(problem.code, problem.what, remedy) from None
+        if known.code is Exit.PROVIDER:
+            remedy += ", or skip this check with --no-check"
+        raise CommandError(known.code, known.message, remedy) from None
 
 
-def _try(operator: Operator, made: Source) -> dict[str, int]:
-    flag_set = fetch(operator, made)
+def _counts(operator: Operator, made: Source) -> dict[str, int]:
+    flag_set = operator.fetch(made)
     return {section: len(flag_set.keys(section)) for section in flag_set.sections}
 
 
-def _register(
-    registrar: Registrar, base: str, webhook: WebhookConfig
-) -> tuple[str, Problem | None]:
-    """Make the webhook; say which way, or what went wrong.
-
-    That is said last: the source is configured by then, and the clicks are left.
-    """
-    try:
-        return registrar.register(base, webhook), None
-    except Problem as problem:
-        return "", problem
-
-
-def _check_register(made: Source, webhook: WebhookConfig | None, token: str, api: str) -> None:
-    if webhook is None or not guidance.guide(made.provider).registers:
-        what = f"{made.provider} has no API for webhooks"
-        raise Problem(Exit.USAGE, what, "leave out --register, and follow the clicks")
+def _check_register(made: Source, token: str, api: str) -> None:
+    if made.provider not in REGISTERS:
+        message = f"--register: {made.provider} has no API for webhooks"
+        raise CommandError(Exit.USAGE, message, "omit it, and follow the steps that are printed")
     if not token:
-        what = "--register needs a token that may manage webhooks"
-        raise Problem(Exit.USAGE, what, "give it with --admin-token-file; it is not kept")
+        message = "--register needs a token that can manage webhooks"
+        raise CommandError(Exit.USAGE, message, "add --admin-token-file; the token is not stored")
     if not api:
-        what = "an admin token is sent only to an address that is given with it"
+        message = "an admin token is only sent to an address given in the same command"
         known = api_url(made.provider, made.base_url)
-        raise Problem(Exit.USAGE, what, f"add --api-url {known or 'URL'}")
+        raise CommandError(Exit.USAGE, message, f"add --api-url {known or 'URL'}")
 
 
 def _add_lines(data: dict[str, Any]) -> Iterator[str]:
     name = data["source"]
     if data["counts"]:
-        told = ", ".join(f"{number} {section}" for section, number in data["counts"].items())
-        keyed = providers.get(data["provider"]).needs_key
-        yield f"{'the key works' if keyed else 'it can be read from here'}: {told}"
+        counts = ", ".join(f"{number} {section}" for section, number in data["counts"].items())
+        has_key = providers.get(data["provider"]).needs_key
+        yield f"{'the key works' if has_key else 'the provider responds'}: {counts}"
     yield f"source {name} is configured" + (
-        ", and a sync is requested: `storesync status` shows when it is published"
+        " and a sync is requested: `storesync status` shows the result"
         if data["requested"]
         else f"; publish it with `storesync sync {name}`"
     )
     if data["webhook"]:
-        yield f"the webhook was {data['webhook']} at the provider: nothing to click"
-    elif data["clicks"]:
-        yield "now the webhook, once:"
-        yield from (f"  {number}. {text}" for number, text in enumerate(data["clicks"], 1))
+        yield f"the webhook was {data['webhook']} at the provider"
+    elif data["steps"]:
+        yield "create the webhook:"
+        yield from (f"  {number}. {text}" for number, text in enumerate(data["steps"], 1))
     yield from (f"note: {text}" for text in data["notes"])
 
 
 @command(source, "list")
 def list_(operator: Operator) -> None:
-    """List the sources. Shows and needs no secret."""
+    """List the sources. Reads and prints no secrets."""
     path = f"{operator.deployment.prefix}/sources"
-    ssm = operator.aws("ssm", attempts=1)  # Parameters tries again
+    ssm = operator.aws("ssm", attempts=1)  # Parameters has its own retries
     texts = Parameters(ssm, path, operator.clock).values()
     base = operator.deployment.webhook_base_url
     found = []
     for name, text in sorted(texts.items()):
-        values = parameters.Texts(sources=text).values("sources")
+        values = SourceParameters(sources=text).values("sources")
         found.append(
             {
                 "source": name,
@@ -220,7 +198,7 @@ def list_(operator: Operator) -> None:
 
 def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
-        yield "no sources yet: `storesync source add NAME` makes one"
+        yield "no sources yet: add one with `storesync source add NAME`"
         return
     headers = ("SOURCE", "PROVIDER", "STORE", "ROWS", "OPTIONS", "WEBHOOKS")
     rows = [
@@ -229,7 +207,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             each["provider"],
             each["store"],
             {"True": "yes", "False": "no"}.get(str(each["rows"]), "?"),
-            _options(each["options"]),
+            _option_list(each["options"]),
             each["webhooks"] or "",
         )
         for each in found
@@ -237,8 +215,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield from table(headers, rows)
 
 
-def _options(options: object) -> str:
-    """Return options as people write them; a question mark for what cannot be any."""
+def _option_list(options: object) -> str:
     if not isinstance(options, dict):
         return "?"
     return ", ".join(f"{name}={value}" for name, value in options.items())
@@ -246,39 +223,34 @@ def _options(options: object) -> str:
 
 @command(source, "remove")
 @click.argument("name", metavar="SOURCE")
-@click.option("--purge", is_flag=True, help="Delete its flags and its history as well.")
-@click.option(
-    "--forget", is_flag=True, help="Delete the parameters only, as where the store is lost."
-)
+@click.option("--purge", is_flag=True, help="Also delete its flags and history.")
+@click.option("--forget", is_flag=True, help="Delete the parameters only; leave the store alone.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: bool) -> None:
-    """Stop syncing a source. Its readers keep what they have.
+    """Stop syncing a source.
 
-    What was published stays readable, unless it is purged; in any case nothing can be published
-    for this name until it is added again.
+    Its published flags stay readable unless they are purged. Nothing more is published for this
+    name until the source is added again.
     """
     check_name(name)
     there = parameters.read(operator, name)
-    if there == parameters.Texts():
-        operator.source(name)  # raises, and names the sources that there are
-    # Parameters without a source are what an interrupted command left.
+    if there == SourceParameters():
+        operator.source(name)  # raises an error that lists the sources
+    # Parameters without a source are left over from an interrupted command.
     made = None if forget or not there.sources else _configured(operator, name)
     purge = purge and made is not None
-    what = "its flags and history are deleted" if purge else "its flags stay readable"
-    operator.screen.confirm(f"remove source {name}? {what}", yes=yes)
+    effect = "its flags and history are deleted" if purge else "its flags stay readable"
+    operator.screen.confirm(f"remove source {name}? {effect}", yes=yes)
     parameters.remove(operator, name, "webhooks")
     token = None
     if made is not None:
-        operator.screen.progress("leaving a tombstone")
         token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
     for kind in ("sources", "credentials"):
         parameters.remove(operator, name, kind)
     data = {"source": name, "tombstone": token, "purged": purge}
-    lines = [f"source {name} is removed; {what}" if made else f"source {name} is forgotten"]
+    lines = [f"source {name} is removed; {effect}" if made else f"source {name} is forgotten"]
     if made is None or providers.get(made.provider).needs_key:
-        lines.append(
-            "now delete its webhook at the provider, and revoke its key if nothing else uses it"
-        )
+        lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
     operator.screen.result(data, lines)
 
 
@@ -286,5 +258,5 @@ def _configured(operator: Operator, name: str) -> Source:
     try:
         return operator.source(name)
     except ConfigurationError as error:
-        remedy = "--forget removes the parameters alone, and leaves the store as it is"
-        raise Problem(Exit.CONFIGURATION, str(error), remedy) from None
+        remedy = "--forget deletes the parameters only, and leaves the store alone"
+        raise CommandError(Exit.CONFIGURATION, str(error), remedy) from None

@@ -1,0 +1,269 @@
+"""Commands that change what is published: sync, allow, rollback, unpin."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flagstore.encode import content_digest
+from storesync import providers
+from storesync.cli.app import command, storesync
+from storesync.cli.errors import CommandError, Exit, to_error
+from storesync.cli.inspect import change_lines, pin_text, summary
+from storesync.cli.screen import duration, parse_duration, short, table
+from storesync.errors import CorruptStoreError
+from storesync.http import HttpClient
+from storesync.maintenance import FOREVER_MS, kept_version, roll_back
+from storesync.maintenance import unpin as end_pin
+from storesync.model import Changes, SyncRequest
+from storesync.pipeline import Sync
+from storesync.published import PublishedReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore.keys import SourceState
+    from storesync.cli.context import Operator
+    from storesync.model import FlagSet, Report
+    from storesync.store import Store
+
+FOREVER = "forever"
+
+
+# -- sync -----------------------------------------------------------------------------------------
+
+
+@command(storesync, "sync")
+@click.argument("names", metavar="[SOURCE]...", nargs=-1)
+@click.option("--verify", is_flag=True, help="Read everything back, and repair damaged data.")
+@click.option("--remote", is_flag=True, help="Invoke SyncFunction instead of syncing from here.")
+def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bool) -> int:
+    """Fetch and publish now.
+
+    From this machine, and all sources unless some are named.
+    """
+    if verify and remote:
+        message = "--verify and --remote cannot be combined"
+        raise CommandError(Exit.USAGE, message, "omit one of them")
+    step = _sync_remotely if remote else partial(_sync, verify=verify)
+    found = []
+    code = 0
+    for name in operator.names(names):
+        try:
+            done = step(operator, name)
+        except Exception as error:  # the other sources are still synced
+            known = to_error(error)
+            if known is None or known.code is Exit.DENIED:
+                raise
+            known = CommandError(known.code, f"{name}: {known.message}", known.remedy).about(name)
+            operator.screen.error(known)
+            done = {"source": name, "outcome": "failed", "error": known.to_json()}
+            code = max(code, known.code)
+        if done["outcome"] == "pinned":
+            code = max(code, Exit.HELD)
+        found.append(done)
+    operator.screen.result({"sources": found}, _sync_lines(found))
+    return code
+
+
+def _sync(
+    operator: Operator, name: str, *, allow_shrink: str = "", verify: bool = False
+) -> dict[str, Any]:
+    source = operator.source(name)
+    work = Sync(
+        source,
+        providers.get(source.provider),
+        operator.open(source),
+        http=HttpClient(),
+        deadline=operator.deadline(),
+        replicas=operator.deployment.replicas,
+        allow_shrink=allow_shrink,
+        verify=verify,
+    )
+    return _report(work.run([SyncRequest(name, trigger="manual")]))
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "outcome": report.outcome,
+        "token": report.token,
+        "digest": report.digest,
+        **report.changes.counts(),
+        "skipped_rows": list(report.skipped_rows),
+        "rows_error": report.rows_error or None,
+    }
+
+
+def _sync_remotely(operator: Operator, name: str) -> dict[str, Any]:
+    function = operator.deployment.require("sync_function")
+    response = operator.aws("lambda").invoke(
+        FunctionName=function, Payload=json.dumps({"source": name}).encode()
+    )
+    done: dict[str, Any] = json.loads(response["Payload"].read())
+    if "outcome" not in done or done["outcome"] == "failed":
+        text = done.get("error") or done.get("errorMessage") or "no outcome"
+        raise CommandError(Exit.PROVIDER, f"{function}: {text}", "see SyncFunction's log")
+    return done
+
+
+def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    headers = ("SOURCE", "OUTCOME", "ADDED", "CHANGED", "REMOVED", "VERSION", "DIGEST")
+    lines = [
+        (
+            each["source"],
+            each["outcome"],
+            each.get("added", ""),
+            each.get("changed", ""),
+            each.get("removed", ""),
+            each.get("token", ""),
+            short(each.get("digest", "")),
+        )
+        for each in found
+    ]
+    yield from table(headers, lines)
+    for each in found:
+        name = each["source"]
+        if each.get("rows_error"):
+            yield f"{name}: the rows are behind: {each['rows_error']}; the next check writes them"
+        if each.get("skipped_rows"):
+            yield f"{name}: too large for a row: {', '.join(each['skipped_rows'])}"
+        if each["outcome"] == "pinned":
+            yield f"{name}: to end the pin, run `storesync unpin {name}`"
+
+
+# -- allow ----------------------------------------------------------------------------------------
+
+
+@command(storesync, "allow")
+@click.argument("name", metavar="SOURCE")
+@click.argument("digest", required=False)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> None:
+    """Publish a flag set that the guard refused.
+
+    Shows first what would be lost. Publishes only the set with this DIGEST (at least its first 12
+    characters), or the set that was refused last; nothing is done if the provider has changed
+    since.
+    """
+    source = operator.source(name)
+    store = operator.open(source)
+    state = store.state(name)
+    if not (digest or state.refused):
+        message = f"no refused flag set for {name!r}"
+        raise CommandError(Exit.HELD, message, f"`storesync sync {name}` publishes or refuses")
+    new = operator.fetch(source)
+    found = content_digest(new.sections, new.meta)
+    if not _is_allowed(found, digest, state.refused):
+        message = f"the provider's flag set is {short(found)}, not {short(digest or state.refused)}"
+        remedy = f"check `storesync diff {name}`, then run `storesync allow {name} {short(found)}`"
+        raise CommandError(Exit.HELD, message, remedy)
+    _note_changes(operator, Changes.between(_published(name, store, state), new))
+    operator.screen.confirm(f"publish this flag set for {name}?", yes=yes)
+    done = _sync(operator, name, allow_shrink=found)
+    operator.screen.result(done, _sync_lines([done]))
+    if done["outcome"] == "pinned":
+        raise CommandError(Exit.HELD, f"{name!r} is pinned", f"run `storesync unpin {name}` first")
+
+
+def _is_allowed(found: str, digest: str | None, refused: str) -> bool:
+    if digest is None:
+        return found == refused
+    return len(digest) >= len(short(found)) and found.startswith(digest)
+
+
+def _published(name: str, store: Store, state: SourceState) -> FlagSet | None:
+    """Return the published flag set, or None if there is none or it is damaged."""
+    if not state.published:
+        return None
+    try:
+        return PublishedReader(name, store).current(state.published)
+    except CorruptStoreError:
+        return None
+
+
+def _note_changes(operator: Operator, changes: Changes) -> None:
+    for line in (*change_lines(changes), summary(changes)):
+        operator.screen.note(line)
+
+
+# -- rollback, unpin ------------------------------------------------------------------------------
+
+
+def _pin_seconds(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
+    if text == FOREVER:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, or {FOREVER}") from None
+
+
+@command(storesync, "rollback")
+@click.argument("name", metavar="SOURCE")
+@click.option(
+    "--to", type=int, required=True, metavar="VERSION", help="Version, as shown by history."
+)
+@click.option(
+    "--for",
+    "pin_s",
+    default="1h",
+    show_default=True,
+    callback=_pin_seconds,
+    metavar="DURATION",
+    help="Duration of the pin: 30m, 1h, 2d, or forever.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes: bool) -> None:
+    """Publish an old version and pin it.
+
+    While pinned, no changes are published, including kill switches. When the pin ends, the next
+    check publishes the provider's flags.
+    """
+    source = operator.source(name)
+    store = operator.open(source)
+    state = store.state(name)
+    kept = kept_version(name, store, state, to)
+    current = _published(name, store, state)
+    changes = Changes.between(current, kept) if current else Changes()
+    if current:
+        _note_changes(operator, changes)
+    else:
+        operator.screen.note("the published version is damaged and cannot be compared")
+    hold = "until you unpin it" if pin_s is None else f"for {duration(pin_s)}"
+    question = f"roll {name} back to {to}, and publish no changes {hold}?"
+    operator.screen.confirm(question, yes=yes)
+    until = FOREVER_MS if pin_s is None else operator.now_ms() + int(1000 * pin_s)
+    report = roll_back(
+        source,
+        operator.open(source),
+        operator.clock,
+        to=to,
+        pinned_until=until,
+        replicas=operator.deployment.replicas,
+    )
+    lines = [
+        f"{name} is back at version {to}, published as {report.token}: {summary(changes)}",
+        f"{pin_text(until, operator.now_ms())}; to end the pin, run `storesync unpin {name}`",
+    ]
+    if report.rows_error:
+        lines.append(f"the rows are behind: {report.rows_error}; repeat the rollback")
+    operator.screen.result(_report(report) | {"to": to, "pinned_until": until}, lines)
+
+
+@command(storesync, "unpin")
+@click.argument("name", metavar="SOURCE")
+def unpin(operator: Operator, *, name: str) -> None:
+    """End a pin and request a sync."""
+    source = operator.source(name)
+    was_pinned = end_pin(name, operator.open(source), operator.clock)
+    requested = was_pinned and operator.request_sync(name)
+    text = f"{name} was not pinned"
+    if was_pinned:
+        follow = "a sync is requested" if requested else f"publish with `storesync sync {name}`"
+        text = f"{name} is no longer pinned; {follow}"
+    data = {"source": name, "was_pinned": was_pinned, "requested": requested}
+    operator.screen.result(data, [text])
