@@ -25,34 +25,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
-from flagstore.keys import CHUNK_BYTES, chunks_prefix
+from flagstore.keys import chunks_prefix
 
 LARGE_SECTION = "segments"
-"""Whose items may be large parts."""
+"""The section whose items may be large segments."""
 KEPT_BLOCKS = 64
-"""Inflated blocks in hand, 1 MB: an engine keeps what it made of a flag, so that most flags' text
-is asked for once. All of those of 10,000 flags would be 9 MB."""
+"""Most inflated blocks in memory, 1 MB: an engine keeps its own form of a flag, so that most are
+decoded once. All blocks of 10,000 flags would be 9 MB."""
 
 _first_value = json.JSONDecoder().raw_decode
-"""Reads one JSON value at the start of a text; returns it and where it ends."""
+"""Parses one JSON value at the start of a string; returns it and its end."""
 
 
 def dumps(item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Write one item as compact ASCII JSON in its own order of keys.
+    """Return one item as compact ASCII JSON, in its own order of keys.
 
     Raises:
-        ValueError: for what JSON cannot say (NaN, infinities).
+        ValueError: for NaN and infinities.
     """
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
 
 
 class LargeSegment(NamedTuple):
-    """Where a large segment lies, as the index names it."""
+    """A large segment's entry in the index."""
 
     digest: str
-    """Of its content, free of the order of keys: the same segment has the same one."""
+    """Of its content, whatever the order of keys."""
     data_digest: str
-    """Of the bytes of its chunks together."""
+    """Of the bytes of its chunks, joined."""
     token: int
     """Of the publication that wrote it."""
     chunks: int
@@ -70,12 +70,12 @@ def whole_digest(data: bytes) -> str:
 
 
 def short_digest(data: bytes) -> str:
-    """Return 128 bits of SHA-256 in hex: they cover chance, and an index of 300 blocks is read."""
+    """Return 128 bits of SHA-256 in hex: an index has one of them per block."""
     return whole_digest(data)[:32]
 
 
 def decode_segment(segment: LargeSegment, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
-    """Return the item of a large part, from the bytes of its chunks.
+    """Return the item of a large segment from the bytes of its chunks.
 
     Raises:
         CorruptSnapshotError: if the digest does not match.
@@ -87,7 +87,7 @@ def decode_segment(segment: LargeSegment, data: bytes) -> Any:  # noqa: ANN401 -
 
 
 def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
-    """Return the index, checked.
+    """Return the index, verified.
 
     Raises:
         CorruptSnapshotError: if it does not match its digest.
@@ -100,25 +100,20 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
 
 
 def segments_of(index: Mapping[str, Any]) -> dict[str, LargeSegment]:
-    """Return where the large segments lie that an index names, by key."""
+    """Return the large segments of an index, by key."""
     return {key: LargeSegment(*entry) for key, entry in index.get("large", {}).items()}
 
 
-def cut(blocks: bytes) -> list[bytes]:
-    """Cut a large body into chunks that fit an item each."""
-    return [blocks[at : at + CHUNK_BYTES] for at in range(0, len(blocks), CHUNK_BYTES)]
-
-
 class Body:
-    """An encoded flag set that decodes what is asked for, and only that.
+    """An encoded flag set; decodes one block at a time, when it is needed.
 
-    Safe under threads: a block is the same whoever adds it, and one that is gone is made again.
+    Safe under threads: a block is the same whichever thread inflates it.
     """
 
     __slots__ = ("_blocks", "_data", "_firsts", "_sections", "large", "meta")
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
-        """Check every digest, so that nothing corrupt is found later.
+        """Verify all digests, so that nothing corrupt is found later.
 
         Raises:
             CorruptSnapshotError: if a digest does not match or the body is too short.
@@ -158,13 +153,13 @@ class Body:
         return text
 
     def text(self, section: str, key: str) -> str | None:
-        """Return the JSON text of one item, or None."""
+        """Return one item as JSON; None if there is none."""
         firsts = self._firsts.get(section, [])
         place = bisect_right(firsts, key) - 1
         if place < 0:
             return None
         block = self._block(self._sections[section][place])
-        # One item a line, and JSON has no raw line ends: no other place can match.
+        # One item per line, and JSON has no raw line ends: nothing else can match.
         label = f"\n{json.dumps(key)}:"
         start = block.find(label)
         if start < 0:
@@ -173,14 +168,14 @@ class Body:
         return block[start : block.index("\n", start)].removesuffix(",")
 
     def items(self, section: str) -> dict[str, Any]:
-        """Return all items of a section but large ones, decoded afresh, in the order of keys."""
+        """Return all items of a section but large ones, in the order of keys."""
         found: dict[str, Any] = {}
         for entry in self._sections.get(section, ()):
             found.update(json.loads(self._block(entry)))
         return found
 
     def differing(self, other: "Body", section: str) -> set[str]:
-        """Return the keys of a section that another body has otherwise, or only one of both has.
+        """Return the keys of a section's items that are not the same in both bodies.
 
         Blocks that both have are not decoded.
         """
@@ -193,7 +188,7 @@ class Body:
         return {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
 
     def _besides(self, section: str, digests: set[str]) -> dict[str, str]:
-        """Return the items of the other blocks as text: in Python 1, 1.0 and True are equal."""
+        """Return the items of other blocks as JSON: in Python 1, 1.0 and True are equal."""
         found: dict[str, str] = {}
         for entry in self._sections.get(section, ()):
             if entry[3] not in digests:
@@ -202,10 +197,10 @@ class Body:
         return found
 
     def keys(self, section: str) -> list[str]:
-        """Return the keys of a section, sorted, those of large items among them."""
+        """Return the sorted keys of a section, large items included."""
         found = list(self.large if section == LARGE_SECTION else ())
         for entry in self._sections.get(section, ()):
-            # One item a line, of which the key is read alone: all items at once are much memory.
+            # Parse the keys alone: all items at once would take much memory.
             lines = self._block(entry).split("\n")[1:-1]
             found += [_first_value(line)[0] for line in lines]
         return sorted(found)

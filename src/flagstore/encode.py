@@ -1,7 +1,7 @@
-"""What writers make of a flag set: its body, as :mod:`flagstore.codec` decodes it. Pure.
+"""Encode a flag set for a store, a file or Unleash's SDKs. Pure.
 
-The *content digest* is another thing than the digests of bytes that the body has: it says whether
-two flag sets are the same, whatever the order of their items and keys.
+:mod:`flagstore.codec` decodes it. The *content digest* says whether two flag sets are the same,
+whatever the order of their items and keys; the digests of bytes are in the body's index.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.codec import LARGE_SECTION, LargeSegment, cut, dumps, short_digest, whole_digest
+from flagstore.codec import LARGE_SECTION, LargeSegment, dumps, short_digest, whole_digest
+from flagstore.errors import ConfigurationError
+from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from flagstore.snapshot import Snapshot
+
 LARGE_BYTES = 32_768
-"""A segment of more JSON bytes is a large part: about 1,000 keys."""
+"""A segment of more JSON bytes is a large one: about 1,000 keys."""
 BLOCK_BYTES = 16_384
-"""JSON bytes a block: measured on 1,000 real flags, 16 KB cost 27 % over one single block and
+"""JSON bytes per block. With 1,000 real flags, 16 KB cost 27 % more than one single block, and
 inflate in 26 µs; 4 KB cost 88 %."""
 
 
@@ -32,10 +36,10 @@ class Encoded(NamedTuple):
     digest: str
     counts: str
     large_segments: Mapping[str, bytes]
-    """The large parts that must be written: digest of the bytes → deflated JSON."""
+    """Those that must be written: digest of the bytes → deflated JSON."""
 
     def size(self) -> int:
-        """Return the bytes that index and blocks take together."""
+        """Return the size of index and blocks in bytes."""
         return len(self.index_data) + len(self.blocks)
 
 
@@ -47,12 +51,17 @@ def encode(
     known: Mapping[str, LargeSegment] | None = None,
     digest: str = "",
 ) -> Encoded:
-    """Encode a flag set under a fencing token; its content digest may be known already.
+    """Encode a flag set.
 
-    Large segments that are *known*, from what is published now, are named where they lie.
+    Args:
+        sections: section → key → item.
+        meta: the rest of the provider's document.
+        token: fencing token of the publication.
+        known: large segments of the published set: those that did not change are shared.
+        digest: the content digest, if it is known already.
 
     Raises:
-        ValueError: for what JSON cannot say (NaN, infinities).
+        ValueError: for NaN and infinities.
     """
     large = {
         key: item
@@ -78,7 +87,7 @@ def encode(
 
 
 def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
-    """Yield first key, number of items and deflated JSON of each block, in the order of keys."""
+    """Yield the first key, number of items and bytes of each block, in the order of keys."""
     lines: list[str] = []
     first, size = "", 0
     for key in sorted(items):
@@ -98,7 +107,7 @@ def _deflate(lines: Sequence[str]) -> bytes:
 
 
 def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
-    """Say whether an item is kept apart from the blocks."""
+    """Return whether an item is stored outside the blocks."""
     return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
 
 
@@ -120,13 +129,18 @@ def _segments(
     return large_segments, written
 
 
+def cut(data: bytes) -> list[bytes]:
+    """Split a body or large segment into chunks that fit one record each."""
+    return [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+
+
 def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Write one item so that equal content gives equal text, whatever the order of its keys."""
+    """Return one item as JSON that is the same whatever the order of its keys."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
 
 
 def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
-    """Return the digest of a flag set's content, free of the order of items and keys."""
+    """Return the digest of a flag set's content, whatever the order of items and keys."""
     whole = sha256(canonical(dict(meta)).encode())
     for section in sorted(sections):
         items = sections[section]
@@ -136,5 +150,32 @@ def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str,
 
 
 def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Return the digest of one item's content, free of the order of its keys."""
+    """Return the digest of one item's content, whatever the order of its keys."""
     return short_digest(canonical(item).encode())
+
+
+def unleash_document(snapshot: Snapshot) -> str:
+    """Return the response of an Unleash server to its SDKs (``/api/client/features``), as JSON.
+
+    It holds all that an SDK evaluates: features and segments, in the order of their keys. The
+    response's ``meta`` is left out: revision and ETag are for the server alone. An SDK takes it as
+    a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
+
+    Raises:
+        ConfigurationError: if the snapshot is another provider's.
+        NotLoadedError: if a large segment cannot be read now.
+    """
+    provider = snapshot.snapshot_record.provider
+    if provider != "unleash":
+        message = f"source {snapshot.source!r} holds flags of {provider!r}, not Unleash's"
+        raise ConfigurationError(message)
+    # Segments first: if a large one cannot be read now, the work on the features is spared.
+    segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
+    features = [snapshot[key] for key in snapshot]
+    return unleash_text(snapshot.meta, features, segments)
+
+
+def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
+    """Return the same document from its parts: features and segments in the order of their keys."""
+    document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
+    return dumps({**document, "features": features, "segments": segments})

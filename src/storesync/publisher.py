@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
-from flagstore.codec import cut, dumps, read_index, segments_of
+from flagstore.codec import dumps, read_index, segments_of
+from flagstore.encode import cut
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
 from storesync import rows

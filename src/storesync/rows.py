@@ -30,7 +30,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import dumps
-from flagstore.documents import unleash_text
+from flagstore.encode import unleash_text
 from flagstore.keys import (
     ROW_BYTES,
     SORT_KEY_BYTES,

@@ -71,7 +71,7 @@ def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
     """250 flags become 210; at every kill point exactly one of both, and the next sync heals."""
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-        monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 1_000)
+        monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 1_000)
     settle(rig, OLD)
     undisturbed = UnreliableClient(rig.table.client)
     rig.provider.change(**CHANGE)

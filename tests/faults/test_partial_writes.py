@@ -38,7 +38,7 @@ def test_unprocessed_items_are_sent_again_until_none_is_left(
     rig: Rig, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A set in hundreds of chunks, a share of every batch left unprocessed: 0 lost."""
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 8_000)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 8_000)
     client = ForgetfulClient(rig.table.client, share, random.Random(7))
     flags = large(1)
     rig.provider.change(**flags)
@@ -52,7 +52,7 @@ def test_a_store_that_takes_nothing_fails_before_the_snapshot_moves(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """100 % unprocessed: a typed error within the deadline, what is published stays."""
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 8_000)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 8_000)
     rig.provider.change(**large(1))
     started = rig.clock.monotonic()
     with pytest.raises(OutOfTimeError):

@@ -50,7 +50,7 @@ def test_every_connection_may_break_at_any_moment(
 ) -> None:
     """One call in five fails, half of them after the server did it: 40 sets, none lost or mixed."""
     monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 3_000)
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 2_000)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 2_000)
     rng = random.Random(3)
     for number in range(40):
         rig.provider.flags = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data import DATA
-from flagstore.documents import unleash_document
+from flagstore.encode import unleash_document
 from sdks import unleash_set
 from sdks.rig import Rig, same
 from sdks.unleash_set import ARCHIVED, LARGE, MAIN, OPERATORS

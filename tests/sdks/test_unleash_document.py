@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.documents import unleash_document
+from flagstore.encode import unleash_document
 from sdks import unleash_set
 from sdks.rig import RedisRig, Rig, same
 from sdks.unleash_set import ARCHIVED, LARGE, MAIN

@@ -134,7 +134,7 @@ def test_readers_during_publications(
 ) -> None:
     """Four readers, each often starting anew, see whole sets only and never an older one."""
     publications, required = size
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 200)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 200)
     generation = 1
     any_rig.provider.change(**content(generation))
     any_rig.sync()

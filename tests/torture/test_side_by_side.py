@@ -97,7 +97,7 @@ def test_unprocessed_items(
     theirs = launchdarkly(rig, "unprocessed", share=share)
     assert theirs["forgotten"] > 0
     monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 500)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 500)
     client = ForgetfulClient(rig.table.client, share, random.Random(7))
     rig.provider.change(**numbered(0, 1_000, 1))
     assert rig.sync(client).outcome == "published"

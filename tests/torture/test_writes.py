@@ -76,7 +76,7 @@ def test_throttled_writes_lose_nothing(
 ) -> None:
     """1,000 flags in chunks: published whole, or a typed error in time and all as it was."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 250)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 250)
     settle(any_rig, numbered(1_000))
     seen = any_rig.read()
     outcomes: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def test_time_that_runs_out_at_any_stage_changes_nothing_half(
 ) -> None:
     """From every call on, little or no time is left, and maybe the store fails from there on."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-    monkeypatch.setattr("flagstore.codec.CHUNK_BYTES", 120)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 120)
     old, new = numbered(24, 1), numbered(20, 2)
     settle(any_rig, old)
     undisturbed = UnreliableClient(any_rig.table.client)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagstore.codec import KEPT_BLOCKS, Body, cut
-from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, encode
+from flagstore.codec import KEPT_BLOCKS, Body
+from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, cut, encode
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import CHUNK_BYTES
 

@@ -24,7 +24,7 @@ from UnleashClient.cache import BaseCache  # type: ignore[import-not-found]
 from UnleashClient.constants import FEATURES_URL  # type: ignore[import-not-found]
 
 from flagstore.cache import FIRST_LOAD_S
-from flagstore.documents import unleash_document
+from flagstore.encode import unleash_document
 from flagstore.errors import NotLoadedError
 
 if TYPE_CHECKING:

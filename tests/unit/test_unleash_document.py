@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.clients import Client
-from flagstore.documents import unleash_document
-from flagstore.encode import encode
+from flagstore.encode import encode, unleash_document
 from flagstore.errors import ConfigurationError
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
