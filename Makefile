@@ -144,7 +144,7 @@ validate: .venv-sam/.ready .venv-checkov/.ready ## look for mistakes and risks i
 	  --compact --quiet
 
 .PHONY: docs
-docs: .venv/.ready ## write the parts of the pages that the template, the code and what was measured give
+docs: .venv/.ready ## write the generated tables of README.md and docs/configure.md
 	PYTHONPATH=src:tests:. .venv/bin/python -m tools.pages
 
 # -- Benchmarks -----------------------------------------------------------------------------------
