@@ -1,4 +1,4 @@
-"""What is kept beside snapshot and history: which layout, which document, and what is removed."""
+"""Which layout the rows have, the document, and what is removed."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def rig() -> Rig:
 # -- the document ---------------------------------------------------------------------------------
 
 
-def test_the_document_is_one_record_beside_the_rows(rig: Rig) -> None:
-    """Written after them; what Unleash responds to SDKs, in order of names."""
+def test_document_is_one_record_beside_the_rows(rig: Rig) -> None:
+    """Written after them; in order of names, as Unleash responds to SDKs."""
     plan = rig.follow(unleash(b={"name": "b"}, a={"name": "a"}), document=True)
     assert rig.keys() == {
         "prod:flags/a",
@@ -85,7 +85,7 @@ def test_the_document_is_one_record_beside_the_rows(rig: Rig) -> None:
     }
 
 
-def test_it_costs_one_write_a_change_and_none_where_nothing_did(rig: Rig) -> None:
+def test_document_costs_one_write_per_change(rig: Rig) -> None:
     """A change is known, or found by comparing."""
     rig.follow(unleash(a=1), document=True)
     assert rig.follow(unleash(a=1), document=True).writes == ()
@@ -95,7 +95,7 @@ def test_it_costs_one_write_a_change_and_none_where_nothing_did(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_it_goes_with_the_option_and_with_the_provider(rig: Rig, kept: bool) -> None:
+def test_document_is_removed_with_option_or_provider(rig: Rig, kept: bool) -> None:
     """With rows or without."""
     rig.follow(unleash(a=1), document=True, rows=kept)
     rig.follow(unleash(a=1), rows=kept)
@@ -105,8 +105,8 @@ def test_it_goes_with_the_option_and_with_the_provider(rig: Rig, kept: bool) -> 
     assert PLACE not in rig.store.records
 
 
-def test_one_that_no_item_can_hold_is_named_and_the_last_good_one_stays(rig: Rig) -> None:
-    """To the byte; in Redis there is no such limit."""
+def test_document_that_is_too_large_is_skipped(rig: Rig) -> None:
+    """It is named, and the last good one stays; Redis has no such limit."""
     rig.follow(unleash(a=""), document=True, rows=False)
     room = ROW_BYTES - rows.record_bytes(rig.store.records[PLACE])
     for changed in (None, KNOWN):
@@ -122,8 +122,8 @@ def test_one_that_no_item_can_hold_is_named_and_the_last_good_one_stays(rig: Rig
         assert rig.document()["features"] == ["x" * (room + 1)]
 
 
-def test_turning_it_on_or_off_counts_as_a_change() -> None:
-    """So does another layout of the rows; nothing else does."""
+def test_fingerprint_covers_document_and_layout() -> None:
+    """Turning the document on or off, or another layout of rows, is a change."""
     prints = [
         source().fingerprint(),
         source(document=True).fingerprint(),
@@ -138,7 +138,7 @@ def test_turning_it_on_or_off_counts_as_a_change() -> None:
 # -- Split's layout -------------------------------------------------------------------------------
 
 
-def test_split_has_its_own_layout_in_redis_only(rig: Rig) -> None:
+def test_split_layout_is_used_in_redis_only(rig: Rig) -> None:
     """Each store's rows replace those of the other layout."""
     flags = {"a": {"name": "a", "sets": ["s"], "trafficTypeName": "user"}}
     new = split(flags, segments={"m": {"name": "m", "keys": ["x"]}})
@@ -155,14 +155,14 @@ def test_split_has_its_own_layout_in_redis_only(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "flag", [None, [], "x", {"sets": "x"}, {"sets": [1, "\ud800"]}, {"conditions": [{}, 1]}]
 )
-def test_a_flag_of_any_shape_has_a_row(rig: Rig, flag: Any) -> None:
-    """Whatever Split may send: what cannot be read of it makes no set."""
+def test_split_flag_of_any_shape_has_a_row(rig: Rig, flag: Any) -> None:
+    """What cannot be read of it makes no set."""
     rig.follow(split({"a": flag}), store="redis")
     assert rig.keys() == {"prod:SPLITIO/split.a"}
 
 
-def test_names_that_no_key_can_hold_are_skipped(rig: Rig) -> None:
-    """By name, and in flag sets too; the others are written, and nothing fails."""
+def test_split_names_that_are_not_keys_are_skipped(rig: Rig) -> None:
+    """By name, and in flag sets too; the others are written."""
     flags = {name: {"name": name, "sets": ["s"]} for name in ("a", "b\ud800", "")}
     plan = rig.follow(split(flags), store="redis")
     assert set(plan.skipped) == {"flags/b\ud800", "flags/"}
@@ -172,13 +172,13 @@ def test_names_that_no_key_can_hold_are_skipped(rig: Rig) -> None:
     assert rig.keys() == {"prod:SPLITIO/split.a", "prod:SPLITIO/flagSet.s"}
 
 
-def test_keys_of_a_segment_that_utf8_cannot_carry_are_left_out(rig: Rig) -> None:
+def test_segment_keys_without_utf8_are_left_out(rig: Rig) -> None:
     """No SDK could ask for them; others stay."""
     rig.follow(split({}, segments={"m": {"keys": ["ü", "\ud800", 5, "a"]}}), store="redis")
     assert rig.store.records[Key("prod:SPLITIO", "segment.m")]["item"] == '["a","\\u00fc"]'
 
 
-def test_a_large_set_is_written_in_parts_that_hold_each_member_once(
+def test_large_set_is_written_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In order, each below the limit unless one member alone is not, and counted."""
@@ -197,7 +197,7 @@ def test_a_large_set_is_written_in_parts_that_hold_each_member_once(
     assert len(parts) > 10
 
 
-def test_one_changed_flag_compares_only_what_is_made_from_all(rig: Rig) -> None:
+def test_changed_flag_reads_only_derived_rows(rig: Rig) -> None:
     """Other rows are neither read nor written."""
     flags = {name: {"name": name, "sets": ["s"], "trafficTypeName": "user"} for name in "abc"}
     rig.follow(split(flags), store="redis")

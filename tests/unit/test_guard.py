@@ -1,4 +1,4 @@
-"""Which losses are refused. How the pipeline uses it is in test_pipeline.py."""
+"""Which losses the guard refuses. test_pipeline.py tests how it is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flag_set(flags: dict[str, Any], **sections: dict[str, Any]) -> FlagSet:
 
 
 def check(new: FlagSet, **olds: FlagSet) -> None:
-    """Hold a set against others; segments are lists of names."""
+    """Compare a set with others; segments are lists of names."""
     guard.check(
         new,
         [(when.replace("_", " "), old) for when, old in olds.items()],
@@ -70,28 +70,17 @@ def test_how_many_flags_may_go(had: int, left: int, refused: bool) -> None:
         check(new, now=old)
 
 
-def test_flags_that_come_do_not_hide_flags_that_go() -> None:
-    """The number of flags may even grow: what counts is which ones are gone."""
+def test_added_flags_do_not_hide_lost_ones() -> None:
+    """What counts is which flags are gone, even if their number grows."""
     old = flag_set(numbered(100))
     new = flag_set(numbered(69) | numbered(500, prefix="new"))
     with pytest.raises(RefusedSetError, match=r"31 .*of 100 flags are gone"):
         check(new, now=old)
 
 
-def test_a_renamed_environment_is_refused() -> None:
-    """As many flags with other names are a loss of all of them."""
-    with pytest.raises(RefusedSetError):
-        check(flag_set(numbered(100, prefix="b")), now=flag_set(numbered(100, prefix="a")))
-
-
-def test_changes_are_no_loss() -> None:
+def test_changes_are_not_losses() -> None:
     """All flags may change at once."""
     check(flag_set(dict.fromkeys(numbered(100), "other")), now=flag_set(numbered(100)))
-
-
-def test_without_anything_to_compare_all_is_well() -> None:
-    """A first set has nothing to lose."""
-    check(flag_set({}))
 
 
 # -- segments -----------------------------------------------------------------------------------
@@ -102,7 +91,7 @@ def test_without_anything_to_compare_all_is_well() -> None:
     [(100, 70, False), (100, 69, True), (12, 2, False), (12, 1, True), (10, 0, False)],
 )
 def test_how_many_members_may_go(had: int, left: int, refused: bool) -> None:
-    """A segment that still exists may lose as much of its members as a set of its flags."""
+    """A segment may lose as much of its members as a set of its flags."""
     old = flag_set({"a": 1}, segments={"beta": list(numbered(had)), "other": []})
     new = flag_set({"a": 1}, segments={"beta": list(numbered(left)), "other": []})
     if refused:
@@ -112,7 +101,7 @@ def test_how_many_members_may_go(had: int, left: int, refused: bool) -> None:
         check(new, now=old)
 
 
-def test_members_that_come_do_not_hide_members_that_go() -> None:
+def test_added_members_do_not_hide_lost_ones() -> None:
     """A segment that is filled with others has lost its members."""
     old = flag_set({"a": 1}, segments={"beta": list(numbered(50))})
     new = flag_set({"a": 1}, segments={"beta": list(numbered(50, start=16))})
@@ -120,13 +109,13 @@ def test_members_that_come_do_not_hide_members_that_go() -> None:
         check(new, now=old)
 
 
-def test_a_segment_that_vanished_counts_once_not_by_its_members() -> None:
-    """Deleting a segment is one loss among the segments; its members are not counted again."""
+def test_removed_segment_counts_once() -> None:
+    """Its members are not counted again."""
     old = flag_set({"a": 1}, segments={"beta": list(numbered(5000)), "other": []})
     check(flag_set({"a": 1}, segments={"other": []}), now=old)
 
 
-def test_many_segments_that_vanished_are_refused() -> None:
+def test_how_many_segments_may_go() -> None:
     """Segments may be lost as flags may: no more than max(10, 30 %)."""
     old = flag_set({"a": 1}, segments={key: [] for key in numbered(12)})
     check(flag_set({"a": 1}, segments={key: [] for key in numbered(2)}), now=old)
@@ -134,17 +123,10 @@ def test_many_segments_that_vanished_are_refused() -> None:
         check(flag_set({"a": 1}, segments={key: [] for key in numbered(1)}), now=old)
 
 
-def test_a_section_that_is_missing_has_lost_all_of_it() -> None:
-    """No segments section at all is the loss of every segment."""
-    old = flag_set({"a": 1}, segments={key: [] for key in numbered(11)})
-    with pytest.raises(RefusedSetError, match=r"11 .*of 11 segments"):
-        check(FlagSet("model", {"flags": {"a": 1}}), now=old)
-
-
 # -- a day ago ----------------------------------------------------------------------------------
 
 
-def test_what_was_a_day_ago_counts_as_well() -> None:
+def test_set_of_a_day_ago_counts() -> None:
     """Step by step within the limit, and together beyond it: refused."""
     day_ago, now = flag_set(numbered(100)), flag_set(numbered(80))
     new = flag_set(numbered(65))
@@ -156,8 +138,8 @@ def test_what_was_a_day_ago_counts_as_well() -> None:
 # -- the message --------------------------------------------------------------------------------
 
 
-def test_the_message_names_flags_digest_and_remedy() -> None:
-    """Who reads it knows what is missing, since when, and how to allow exactly this."""
+def test_message_names_flags_digest_and_remedy() -> None:
+    """It says what is missing, since when, and how to allow exactly this."""
     with pytest.raises(RefusedSetError) as caught:
         check(flag_set(numbered(60, start=40)), now=flag_set(numbered(100)))
     text = str(caught.value)
@@ -169,25 +151,10 @@ def test_the_message_names_flags_digest_and_remedy() -> None:
     assert not caught.value.retryable
 
 
-def test_the_message_of_an_empty_set_says_so() -> None:
-    """None of so many is left."""
-    with pytest.raises(RefusedSetError, match=r"^none of 100 flags is left, compared with now;"):
-        check(flag_set({}), now=flag_set(numbered(100)))
-
-
-def test_a_message_names_at_most_five() -> None:
-    """Five are all named, of six the last is left out."""
+def test_message_names_at_most_five() -> None:
+    """Five are all named; of six the last is left out."""
     new, old = FlagSet("model", {"flags": {"a": 1}}), flag_set({"a": 1}, more=numbered(12))
     with pytest.raises(RefusedSetError, match=r"^12 \(.*, flag-004, …\) of 12 more are gone, "):
         check(new, now=old)
     assert guard._some([*"abcde"]) == "5 (a, b, c, d, e)"
     assert guard._some([*"fedcba"]) == "6 (a, b, c, d, e, …)"
-
-
-def test_the_message_of_a_segment_is_whole() -> None:
-    """How many members, of how many, of which segment."""
-    old = flag_set({"a": 1}, segments={"beta": list(numbered(50))})
-    new = flag_set({"a": 1}, segments={"beta": []})
-    text = "^50 of 50 members of segment 'beta' are gone, compared with now;"
-    with pytest.raises(RefusedSetError, match=text):
-        check(new, now=old)

@@ -1,4 +1,4 @@
-"""Rolling back, pins, and removed sources: each step holds the condition, whatever overlaps."""
+"""Rollbacks, pins and removed sources: each step is conditional, whatever overlaps."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def once(work: Callable[[], Any], at: str) -> Callable[[str], None]:
 # -- rolling back -------------------------------------------------------------------------------
 
 
-def test_a_rollback_publishes_an_old_version_under_a_new_token() -> None:
-    """Readers, warm and cold, get it at once, since the fencing token is newer; so do the rows."""
+def test_rollback_publishes_an_old_version() -> None:
+    """Readers and rows get it at once, since its fencing token is newer."""
     rig = Rig({"a": 1, "b": 1}, {"a": 2})
     warm = rig.client()
     assert warm["a"] == 2
@@ -138,8 +138,8 @@ def test_a_rollback_publishes_an_old_version_under_a_new_token() -> None:
     assert rig.state().rows_version == rig.state().published == report.token
 
 
-def test_a_rollback_is_part_of_the_history() -> None:
-    """It says what it changed, and can itself be rolled back, pinned as it is."""
+def test_rollback_is_in_the_history() -> None:
+    """It lists its changes, and can be rolled back while pinned."""
     rig = Rig({"a": 1}, {"a": 2})
     report = rig.roll_back(rig.tokens[0])
     changes = json.loads(str(rig.records[history_key("prod", report.token)]["changes"]))
@@ -149,8 +149,8 @@ def test_a_rollback_is_part_of_the_history() -> None:
     assert rig.read() == {"a": 2}
 
 
-def test_the_pin_of_a_rollback_ends_by_itself() -> None:
-    """While it holds nothing is published; at its end the next check brings the provider's set."""
+def test_pin_of_a_rollback_ends() -> None:
+    """While pinned nothing is published; then the next check publishes the provider's set."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.roll_back(rig.tokens[0], seconds=HOUR_S)
     assert rig.sync().outcome == "pinned"
@@ -161,36 +161,19 @@ def test_the_pin_of_a_rollback_ends_by_itself() -> None:
     assert rig.read() == rig.rows() == {"a": 2}
 
 
-def test_after_a_pin_the_provider_is_asked_without_an_etag() -> None:
-    """What the provider has not changed since before the rollback is fetched again."""
+def test_check_after_a_pin_sends_no_etag() -> None:
+    """The provider's unchanged set is fetched again; the revision never goes back."""
     rig = Rig({"a": 1}, {"a": 2})
-    assert rig.state().etag
+    etag, revision = rig.state().etag, rig.state().revision
     rig.roll_back(rig.tokens[0])
-    assert not rig.state().etag
+    assert etag
+    assert (rig.state().etag, rig.state().revision) == ("", revision)
     assert unpin("prod", rig.store(), rig.clock)
     assert rig.sync().outcome == "published"
 
 
-def test_the_revision_never_goes_back() -> None:
-    """A response older than what was published before the rollback is doubted after it, too."""
-    rig = Rig({"a": 1}, {"a": 2})
-    revision = rig.state().revision
-    rig.roll_back(rig.tokens[0])
-    assert rig.state().revision == revision
-
-
-def test_large_bodies_are_named_again_and_not_expired() -> None:
-    """The chunks of the old version are those of the new snapshot record: nothing is copied."""
-    rig = Rig(LARGE, {**LARGE, "f0": 1})
-    rig.roll_back(rig.tokens[0])
-    assert rig.read() == LARGE
-    chunks = [r for k, r in rig.records.items() if k.namespace == keys.chunks_namespace("prod")]
-    assert chunks
-    assert not any("expires_at" in chunk for chunk in chunks)
-
-
-def test_all_replicas_are_rolled_back_and_others_go() -> None:
-    """Whoever counts too few replicas leaves none behind that shows the newer set."""
+def test_rollback_writes_all_replicas_and_removes_others() -> None:
+    """No surplus replica keeps the newer set."""
     rig = Rig({"a": 1}, {"a": 2}, replicas=3)
     rig.replicas = 2
     report = rig.roll_back(rig.tokens[0])
@@ -200,16 +183,8 @@ def test_all_replicas_are_rolled_back_and_others_go() -> None:
     ] == [report.token, report.token, None]
 
 
-def test_a_source_without_rows_gets_none_by_a_rollback() -> None:
-    """The source state says that the rows are done, and none are written."""
-    rig = Rig({"a": 1}, {"a": 2})
-    rig.roll_back(rig.tokens[0], rows=False)
-    assert rig.rows() == {"a": 2}
-    assert rig.state().rows_version == rig.state().published
-
-
-def test_what_is_not_kept_cannot_be_rolled_back_to() -> None:
-    """The message lists what is kept; nothing has changed but the counter."""
+def test_rollback_to_a_missing_version() -> None:
+    """The message lists the kept versions, and nothing changes but the counter."""
     rig = Rig({"a": 1}, {"a": 2})
     with pytest.raises(NotKeptError, match=f"it holds {rig.tokens[0]}, {rig.tokens[1]}"):
         rig.roll_back(7)
@@ -217,25 +192,21 @@ def test_what_is_not_kept_cannot_be_rolled_back_to() -> None:
     assert not rig.state().pinned
 
 
-def test_a_damaged_version_is_never_published() -> None:
-    """Its digests are checked first."""
-    rig = Rig({"a": 1}, {"a": 2})
-    rig.records[history_key("prod", rig.tokens[0])]["body"] = b"damaged"
-    with pytest.raises(CorruptStoreError):
-        rig.roll_back(rig.tokens[0])
-    assert rig.read() == {"a": 2}
-
-
-def test_a_damaged_snapshot_can_be_rolled_back() -> None:
-    """It cannot be compared with, and is replaced."""
+def test_damaged_snapshot_can_be_rolled_back() -> None:
+    """It is not compared, and is replaced; a damaged version is never published."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.records[snapshot_key("prod")]["body"] = b"damaged"
+    version = rig.records[history_key("prod", rig.tokens[0])]
+    body, version["body"] = version["body"], b"damaged"
+    with pytest.raises(CorruptStoreError):
+        rig.roll_back(rig.tokens[0])
+    version["body"] = body
     rig.roll_back(rig.tokens[0])
     assert rig.read() == {"a": 1}
 
 
-def test_a_sync_under_way_loses_against_a_rollback() -> None:
-    """It fetched before the rollback and wants to publish after it: the pin holds."""
+def test_sync_under_way_loses_to_a_rollback() -> None:
+    """It fetched before the rollback: the pin holds."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.provider.change(a=3)
     store = rig.store(once(lambda: rig.roll_back(rig.tokens[0]), "publish"))
@@ -243,21 +214,8 @@ def test_a_sync_under_way_loses_against_a_rollback() -> None:
     assert rig.read() == rig.rows() == {"a": 1}
 
 
-def test_a_sync_that_outlives_the_pin_fetches_again() -> None:
-    """A rollback is no fetch: the request of a sync that lost against it is not served by it."""
-    rig = Rig({"a": 1}, {"a": 2})
-    rig.provider.change(a=3)
-
-    def short() -> None:
-        rig.roll_back(rig.tokens[0], seconds=10)
-        rig.clock.advance(11)
-
-    assert rig.sync(rig.store(once(short, "publish"))).outcome == "published"
-    assert rig.read() == {"a": 3}
-
-
-def test_a_sync_that_outlives_a_pin_that_a_person_ended_fetches_again() -> None:
-    """Where unpinning leaves no trace of the pin either, a rollback is still no fetch."""
+def test_sync_under_way_fetches_again_after_unpin() -> None:
+    """A rollback is no fetch, so it does not satisfy the request."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.provider.change(a=3)
 
@@ -270,8 +228,8 @@ def test_a_sync_that_outlives_a_pin_that_a_person_ended_fetches_again() -> None:
     assert rig.read() == {"a": 3}
 
 
-def test_a_check_that_completed_after_the_pin_serves_a_sync_that_outlives_it() -> None:
-    """It fetched later than the sync that lost, whatever happened before it."""
+def test_sync_is_satisfied_by_newer_check_after_pin_expires() -> None:
+    """That check fetched later than the sync that lost."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.provider.change(a=3)
 
@@ -285,20 +243,8 @@ def test_a_check_that_completed_after_the_pin_serves_a_sync_that_outlives_it() -
     assert rig.read() == {"a": 3}
 
 
-def test_a_rollback_that_is_overtaken_draws_again() -> None:
-    """Another check completes between its fencing token and its step: it judges anew and wins."""
-    rig = Rig({"a": 1}, {"a": 2})
-
-    def rival() -> None:
-        rig.provider.change(a=3)
-        rig.sync()
-
-    rig.roll_back(rig.tokens[0], store=rig.store(once(rival, "publish")))
-    assert rig.read() == {"a": 1}
-
-
-def test_a_rollback_that_is_always_overtaken_gives_up() -> None:
-    """After so many fencing tokens it says so; nothing is pinned."""
+def test_rollback_that_is_always_overtaken_gives_up() -> None:
+    """Its fencing tokens are bounded, and nothing is pinned."""
     rig = Rig({"a": 1}, {"a": 2})
     busy = [False]
 
@@ -313,7 +259,7 @@ def test_a_rollback_that_is_always_overtaken_gives_up() -> None:
     assert not rig.state().pinned
 
 
-def test_a_rollback_whose_response_was_lost_knows_that_it_won() -> None:
+def test_rollback_with_a_lost_response_succeeds() -> None:
     """The repeated step finds its own fencing token in the source state."""
     rig = Rig({"a": 1}, {"a": 2})
     store = rig.store()
@@ -332,16 +278,16 @@ def test_a_rollback_whose_response_was_lost_knows_that_it_won() -> None:
 # -- unpinning ----------------------------------------------------------------------------------
 
 
-def test_without_a_pin_there_is_nothing_to_end() -> None:
-    """It says so, and writes nothing."""
+def test_unpin_without_a_pin() -> None:
+    """It returns False and writes nothing."""
     rig = Rig({"a": 1})
     before = dict(rig.records)
     assert not unpin("prod", rig.store(), rig.clock)
     assert rig.records == before
 
 
-def test_a_later_rollback_keeps_its_pin() -> None:
-    """Who unpins what they saw does not end a pin that came meanwhile."""
+def test_unpin_does_not_end_a_later_pin() -> None:
+    """A rollback in between keeps its pin."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.roll_back(rig.tokens[0])
     store = rig.store(once(lambda: rig.roll_back(rig.tokens[1]), "pin"))
@@ -353,16 +299,8 @@ def test_a_later_rollback_keeps_its_pin() -> None:
 # -- removed sources ----------------------------------------------------------------------------
 
 
-def test_a_removed_source_stays_readable() -> None:
-    """Readers keep what they have, also those that start later."""
-    rig = Rig({"a": 1})
-    mark_removed("prod", rig.store(), rig.clock)
-    assert rig.read() == {"a": 1}
-    assert rig.state().removed
-
-
-def test_a_late_writer_cannot_resurrect_a_removed_source() -> None:
-    """One that was under way loses, one that starts from a cached configuration does nothing."""
+def test_late_writer_cannot_restore_a_removed_source() -> None:
+    """A sync under way loses; one from a cached configuration does nothing."""
     rig = Rig({"a": 1})
     rig.provider.change(a=2)
     store = rig.store(once(lambda: mark_removed("prod", rig.store(), rig.clock), "publish"))
@@ -373,8 +311,8 @@ def test_a_late_writer_cannot_resurrect_a_removed_source() -> None:
     assert rig.state().pinned == FOREVER_MS
 
 
-def test_a_purge_leaves_the_state_alone() -> None:
-    """Flags, history, chunks and rows go; the counter stays, a warm reader keeps its flags."""
+def test_purge_keeps_only_the_source_state() -> None:
+    """The counter stays, and a warm reader keeps its flags."""
     big = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
     rig = Rig(big, {**big, "f0": 1})
     warm = rig.client()
@@ -387,7 +325,7 @@ def test_a_purge_leaves_the_state_alone() -> None:
     assert not rig.state().published
 
 
-def test_a_removed_source_cannot_be_unpinned() -> None:
+def test_removed_source_cannot_be_unpinned() -> None:
     """Its pin is the tombstone's."""
     rig = Rig({"a": 1})
     mark_removed("prod", rig.store(), rig.clock)
@@ -395,7 +333,7 @@ def test_a_removed_source_cannot_be_unpinned() -> None:
     assert rig.state().pinned == FOREVER_MS
 
 
-def test_a_removed_source_cannot_be_rolled_back() -> None:
+def test_removed_source_cannot_be_rolled_back() -> None:
     """The pin of a rollback ends; that of a tombstone must not."""
     rig = Rig({"a": 1}, {"a": 2})
     mark_removed("prod", rig.store(), rig.clock)
@@ -409,8 +347,8 @@ def test_a_removed_source_cannot_be_rolled_back() -> None:
     assert rig.read() == {"a": 2}
 
 
-def test_a_tombstone_that_is_gone_again_serves_no_request() -> None:
-    """A sync that was under way while its source was removed and added again fetches again."""
+def test_sync_fetches_again_after_its_source_is_restored() -> None:
+    """A tombstone and its removal do not satisfy a request."""
     rig = Rig({"a": 1})
     rig.provider.change(a=2)
 
@@ -423,8 +361,8 @@ def test_a_tombstone_that_is_gone_again_serves_no_request() -> None:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_a_source_that_comes_back_goes_on_with_larger_tokens(purge: bool) -> None:
-    """Readers of the old one take what the new one publishes as newer."""
+def test_restored_source_continues_the_counter(purge: bool) -> None:
+    """Readers take what it publishes as newer."""
     rig = Rig({"a": 1})
     warm = rig.client()
     assert warm["a"] == 1
@@ -436,8 +374,8 @@ def test_a_source_that_comes_back_goes_on_with_larger_tokens(purge: bool) -> Non
     assert rig.rows() == {"a": 5}
 
 
-def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
-    """Not even the chunks that its first check has written and not named yet."""
+def test_purge_spares_a_restored_source() -> None:
+    """Not even chunks that its first check has written and not named yet are deleted."""
     rig = Rig(LARGE)
     chunks = keys.chunks_namespace("prod")
 
@@ -460,8 +398,8 @@ def test_a_purge_deletes_nothing_of_a_source_that_came_back_meanwhile() -> None:
     assert rig.read() == LARGE
 
 
-def test_a_source_that_was_not_removed_is_left_alone() -> None:
-    """Reviving it ends no pin."""
+def test_restore_of_a_source_that_was_not_removed() -> None:
+    """It ends no pin."""
     rig = Rig({"a": 1}, {"a": 2})
     rig.roll_back(rig.tokens[0])
     assert not restore_source("prod", rig.store())
