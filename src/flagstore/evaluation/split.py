@@ -100,7 +100,7 @@ class SplitEngine:
             decide = self._flags.get(flag) or self._flag(flag)
             if decide is None:
                 return CONTROL
-            value = decide(context.entering("flag", flag)).value
+            value = decide(context.entering(flag)).value
             return CONTROL if value is ABSENT else value
 
         return treatment
@@ -120,7 +120,8 @@ class SplitEngine:
 
     def rule_based(self, name: str) -> Match:
         """Return a matcher of the contexts in a rule-based segment."""
-        return lambda context: self.find(name).contains(context.entering("segment", name))
+        token = f"segment {name}"
+        return lambda context: self.find(name).contains(context.entering(token))
 
     def find(self, name: str) -> RuleBased:
         """Return a rule-based segment.
@@ -426,7 +427,7 @@ class RuleBased:
                 if within(context):
                     return True
                 continue
-            other, inner = self._find(name), context.entering("segment", name)
+            other, inner = self._find(name), context.entering(f"segment {name}")
             # As in the SDK: a key that the excluded segment excludes ends the search.
             if context.key in other.keys:
                 return False

@@ -70,20 +70,21 @@ class Context:
         self.mixed: tuple[tuple[int, ...], int, int] | None = None
         self.legacy_hash = -1
         """The bucketing key's, before a seed is mixed in; -1 where it was not needed yet."""
-        self.path: frozenset[tuple[str, str]] = frozenset()
+        self.path: tuple[str, ...] = ()
         """The flags and rule-based segments that led to the one being evaluated."""
 
-    def entering(self, kind: str, name: str) -> Context:
+    def entering(self, name: str) -> Context:
         """Return the context for evaluating a flag or rule-based segment that another needs.
 
         Raises:
             MalformedError: it is being evaluated already, and so would be forever.
         """
-        if (kind, name) in self.path:
+        if name in self.path:
             raise MalformedError
-        inner = Context(self.key, self.bucketing_key, self.values)
-        inner.buckets = self.buckets
-        inner.path = self.path | {(kind, name)}
+        inner = Context.__new__(Context)
+        inner.key, inner.bucketing_key, inner.values = self.key, self.bucketing_key, self.values
+        inner.buckets, inner.mixed, inner.legacy_hash = self.buckets, self.mixed, self.legacy_hash
+        inner.path = (*self.path, name)
         return inner
 
 
