@@ -17,9 +17,9 @@ from typing import Any, cast
 
 from flagstore.keys import SourceState, state_key
 from storesync import sync, webhook
-from storesync.observability import logger
+from storesync.config import SyncSettings, WebhookSettings
 from storesync.providers import get
-from storesync.settings import SyncSettings, WebhookSettings
+from storesync.telemetry import logger
 from tests.simulators import appconfig, launchdarkly, split, unleash
 from tests.simulators.memory_store import MemoryStores
 from tests.simulators.ssm import Ssm
@@ -101,12 +101,12 @@ def invoke(event: dict[str, Any]) -> dict[str, Any]:
         os.environ.update(servers[make_events.APPCONFIG_SOURCE].environ)
         if "requestContext" in event:
             receiver = webhook.Receiver(WebhookSettings(PREFIX, "local"), ssm=ssm, sqs=sqs)
-            done["WebhookFunction"] = webhook.response(lambda: receiver, event)
+            done["WebhookFunction"] = webhook.respond(lambda: receiver, event)
             event = {"Records": [{"messageId": "1", "body": body} for body in sqs.bodies]}
         if event.get("Records") != []:
             settings = SyncSettings(PREFIX, "", "local", followup_s=0, snapshot_replicas=1)
             syncer = sync.Syncer(settings, ssm=ssm, sqs=sqs, stores=stores)
-            done["SyncFunction"] = sync.response(lambda: syncer, event, SECONDS)
+            done["SyncFunction"] = sync.respond(lambda: syncer, event, SECONDS)
         states = {
             name: SourceState.from_record(stores.records.get(state_key(name), {}))
             for name in servers

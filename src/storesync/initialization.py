@@ -1,7 +1,7 @@
 """Lambda's INIT phase, in which a function has at least a whole core, whatever its memory.
 
-What is done there costs a handler nothing: clients, TLS contexts, connections, parameters. An INIT
-that fails or takes too long is run again, so what is not ready in time is left to the first event.
+Work done there costs the first event nothing: clients, TLS contexts, connections, parameters.
+Lambda repeats an INIT that fails or takes too long, so unfinished work is left to the first event.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from botocore.awsrequest import AWSRequest
 
-from storesync.observability import logger
+from storesync.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 INIT_S = 5.0
 """Half of the time that Lambda allows."""
 
-log = logger()
-
 
 def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
-    """Run jobs side by side during INIT; outside Lambda do nothing.
+    """Run jobs in parallel during INIT; outside Lambda, do nothing.
 
     Never raises, and returns after ``INIT_S`` at the latest: name resolution, for one, has no
-    time-out of its own. A job that fails, or that goes on in its thread, is logged.
+    time-out of its own. A job that fails, or is still running, is logged.
     """
     if not os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return
@@ -40,7 +38,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
         done, late = wait([_started(job) for job in jobs()], INIT_S)
         problems = [_named(error) for error in (each.exception() for each in done) if error]
         problems += [f"not done within {INIT_S:g} s"] * bool(late)
-    except Exception as error:  # noqa: BLE001 - the first event meets it again, and answers
+    except Exception as error:  # noqa: BLE001 - the first event meets it again, and responds
         problems = [_named(error)]
     if problems:
         log.warning("INIT is incomplete: the first event tries again", problems=problems)
@@ -49,7 +47,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
 def connect(client: BaseClient) -> None:
     """Open the connection that the client's next call will use.
 
-    The request is not signed, so it needs no right; the response does not matter.
+    The request is not signed, so it needs no permission; the response does not matter.
     """
     request = AWSRequest(method="GET", url=client.meta.endpoint_url).prepare()
     # Private to botocore, which has no public way to connect without a call.
@@ -63,7 +61,7 @@ def _started(job: Job) -> Future[object]:
     def run() -> None:
         try:
             future.set_result(job())
-        except BaseException as error:  # noqa: BLE001 - reported by whoever waits
+        except BaseException as error:  # noqa: BLE001 - reported by the waiting thread
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -144,18 +145,31 @@ class SyncRequest:
     trigger: str = "webhook"
     """``webhook``, ``followup``, ``schedule`` or ``manual``."""
     delivery: str = ""
-    """The provider's delivery id where it has one, for the log."""
+    """The provider's delivery id if it has one, for the log."""
+
+    def message(self) -> str:
+        """Return the body of a queue message. It holds no flag data and no webhook body."""
+        return json.dumps(
+            {
+                "source": self.source,
+                "required": list(self.required),
+                "sent_at": self.sent_at,
+                "trigger": self.trigger,
+                "delivery": self.delivery,
+            },
+            separators=(",", ":"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """What an event of AWS says to sources of one provider that sends no webhooks."""
+    """An EventBridge event for the sources of one provider that sends no webhooks."""
 
     provider: str
     about: Mapping[str, tuple[str, ...]]
     """Which sources: those where each of these options has one of its values."""
     required: tuple[str, ...] | None = ()
-    """Revisions to reach; None: nothing that concerns flags, acknowledged without a request."""
+    """Revisions to reach; None: it concerns no flags, and is acknowledged without a request."""
     delivery: str = ""
 
 

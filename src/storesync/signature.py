@@ -1,8 +1,8 @@
-"""Comparing signatures and secrets, over bytes and in constant time.
+"""Compare signatures and secrets as bytes, in constant time.
 
-Nothing here raises, whatever a stranger sends: ``hmac.compare_digest`` refuses non-ASCII *text*
-with a ``TypeError``, so everything is turned into bytes first. Every active secret is always
-compared, so the time taken does not tell which one matched, nor how far it did.
+Nothing here raises, whatever a stranger sends: ``hmac.compare_digest`` refuses non-ASCII *strings*
+with a ``TypeError``, so everything is encoded first. Every active secret is always compared, so the
+time taken does not reveal which one matched, nor how far.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGNATURE_HEADER = "X-LD-Signature"
 
 
 def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Secret]) -> bool:
-    """Say whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.
+    """Return whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.
 
     Only lower-case hex passes: no provider sends anything else.
     """
@@ -35,9 +35,9 @@ def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Se
 
 
 def secret_matches(given: str | None, secrets: Iterable[Secret]) -> bool:
-    """Say whether *given* is one of the secrets.
+    """Return whether *given* is one of the secrets.
 
-    Digests are compared instead of the texts, so that not even the length of a secret shows.
+    Digests are compared instead of the strings, so that not even the length of a secret shows.
     """
     given_bytes = _to_bytes(given)
     digest = hashlib.sha256(given_bytes).digest()
@@ -50,5 +50,5 @@ def secret_matches(given: str | None, secrets: Iterable[Secret]) -> bool:
 
 
 def _to_bytes(text: str | None) -> bytes:
-    """Turn header text into bytes; lone surrogates, which no header can carry, survive too."""
+    """Encode a header's value, even with lone surrogates, which no header can carry."""
     return (text or "").encode("utf-8", "surrogatepass")

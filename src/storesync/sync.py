@@ -1,16 +1,26 @@
 """SyncFunction: turns sync requests into published flag sets.
 
-Thin: it parses the event, runs the pipeline for each source, responds to the queue, and logs and
-measures what happened.
+It parses the event, runs the pipeline for each source, responds to the queue, and records logs and
+metrics. It can be invoked by
+
+- the queue: ``{"Records": [...]}``, each body a sync request
+  (:meth:`~storesync.model.SyncRequest.message`) or an EventBridge event of a provider
+- such an EventBridge event itself
+- the schedule: ``{"schedule": true}``, which queues a sync request for every source
+- an operator: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
+- a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
+  Sending one takes ``lambda:InvokeFunction``, so it is trusted as a sync request.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import batched
 from math import ceil
@@ -21,23 +31,27 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from flagstore.codec import dumps
 from storesync import providers
-from storesync.errors import StoreSyncError, is_retryable
-from storesync.events import MAX_DELAY_S, Manual, Message, Schedule, parse, request_message
+from storesync.config import Sources, SyncSettings
+from storesync.errors import (
+    BadRequestError,
+    OutOfTimeError,
+    StoreError,
+    StoreSyncError,
+    is_retryable,
+)
 from storesync.http import HttpClient, HttpLimits, tls_context
 from storesync.initialization import connect, initialize
 from storesync.model import ProviderEvent, SyncRequest
-from storesync.observability import logger
 from storesync.pipeline import Sync
-from storesync.redaction import redact
-from storesync.reporting import record_error, record_report, record_schedule
 from storesync.retry import Deadline, Limits, SystemClock, now_ms
-from storesync.settings import SyncSettings
-from storesync.sources import Sources
+from storesync.store import Condition
 from storesync.stores import Stores
+from storesync.telemetry import emit, log, record_error, record_report, record_schedule, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
@@ -45,56 +59,163 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
     from storesync.initialization import Job
-    from storesync.model import Report
-    from storesync.stores import OpenStore
+    from storesync.model import Json, Report
+    from storesync.store import Store
 
 RESERVE_S = 2.0
-"""Left for responding the queue, logs and metrics when the function's time runs out."""
+"""Kept for the response to the queue, logs and metrics when the function's time runs out."""
 REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
-"""The only authorities to trust for Redis, where the file was packed (docs/redis.md)."""
+"""The only authorities to trust for Redis, if the file was packed (docs/redis.md)."""
 PARALLEL = 32
 """Sources that are synced at once; each has the whole deadline."""
 SCHEDULED = Limits(faults=1)
 """A scheduled check that fails has a successor anyway: a silent provider costs one time-out."""
 STEP_S = 2.0
-"""Between the scheduled checks of two sources; less where they would take half of the interval."""
+"""Between the scheduled checks of two sources; less if they would take half of the interval."""
 STATE_S = 3.0
-"""How long reading when a source was last checked may take."""
+"""The longest that reading when a source was last checked may take."""
 SQS_BATCH = 10
+MAX_DELAY_S = 900
+"""SQS delays a message by at most 15 minutes."""
 FOLLOWUP_SLACK_MS = 5_000
-"""A follow-up also serves webhooks that came so much later: CDNs keep no exact time."""
+"""A follow-up also serves webhooks that came this much later: CDNs keep no exact time."""
 RESERVED_MB, LEAST_PARSED_MB = 200, 50
-"""What code, a response and its text take of the memory, and what parsing gets in any case."""
+"""Memory for code, a response and its text; and the least that parsing gets."""
 RETRY_S = 10
-"""A failed message is visible again after so long, doubling; not after the queue's time-out."""
+"""Until a failed message is visible again, doubling; not the queue's visibility time-out."""
+ERROR_CHARS = 200
+"""Of a message in the source state, which must stay small."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
-log = logger()
+
+# -- events
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the queue: a sync request, a provider event, or neither."""
+
+    id: str
+    receipt: str
+    receives: int
+    """How often it has been received, this time included."""
+    request: SyncRequest | None
+    provider_event: ProviderEvent | None = None
+    queued_at: int = 0
+    """Milliseconds since the epoch when it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """A sync request by an operator."""
+
+    request: SyncRequest
+    allow_shrink: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A sync request for every source."""
+
+
+Event = tuple[Message, ...] | Manual | Schedule | ProviderEvent
+
+
+def parse(event: Json) -> Event:
+    """Parse the event that invoked the function.
+
+    Raises:
+        BadRequestError: it has none of the known shapes; lists them.
+    """
+    fields = _object(event)
+    records, source = fields.get("Records"), fields.get("source")
+    provider_event = providers.provider_event(fields)
+    if provider_event is not None:
+        return provider_event
+    if isinstance(records, list) and records:
+        return tuple(map(_message, records))
+    if fields.get("schedule") is True:
+        return Schedule()
+    allow_shrink: Any = ""
+    if isinstance(source, str):
+        allow_shrink = fields.get("allow_shrink", "")
+    else:
+        source = _object(fields.get("pathParameters")).get("source")
+    if not isinstance(source, str):
+        raise BadRequestError(
+            'this event requests no sync: send {"schedule": true}, {"source": "<name>"}, an SQS '
+            "batch or an API Gateway webhook event; events/ has one of each"
+        )
+    # Anything but a digest would silently allow nothing.
+    if not isinstance(allow_shrink, str) or (allow_shrink and not _DIGEST.fullmatch(allow_shrink)):
+        raise BadRequestError(
+            '"allow_shrink" must be the digest in the refusal: 64 characters of 0-9a-f'
+        )
+    return Manual(SyncRequest(source, trigger="manual"), allow_shrink)
+
+
+def _message(record: Json) -> Message:
+    record = _object(record)
+    attributes = _object(record.get("attributes"))
+    # As SQS writes numbers; a record made by hand has none.
+    queued_at, receives = (
+        int(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else 0
+        for text in map(attributes.get, ("SentTimestamp", "ApproximateReceiveCount"))
+    )
+    try:
+        body = _object(json.loads(record.get("body", "")))
+    except (TypeError, ValueError, RecursionError):
+        body = {}
+    provider_event, request = providers.provider_event(body), None
+    if provider_event is None and isinstance(body.get("source"), str):
+        required, sent_at = body.get("required"), body.get("sent_at")
+        trigger = str(body.get("trigger", ""))
+        request = SyncRequest(
+            source=body["source"],
+            required=tuple(
+                each
+                for each in (required if isinstance(required, list) else ())
+                if isinstance(each, str)
+            ),
+            # A delayed sync request counts from when it is due, which is later than when it was
+            # sent. For a webhook, the receiver's and the queue's clocks are both right, and the
+            # later one is safe.
+            sent_at=max(queued_at, sent_at if isinstance(sent_at, int) else 0),
+            trigger=trigger if trigger in {"followup", "schedule"} else "webhook",
+            delivery=str(body.get("delivery", "")),
+        )
+    return Message(
+        id=str(record.get("messageId", "")),
+        receipt=str(record.get("receiptHandle", "")),
+        receives=max(1, receives),
+        request=request,
+        provider_event=provider_event,
+        queued_at=queued_at,
+    )
+
+
+def _object(value: Json) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+# -- syncing
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the sync requests of one source ended: a report, or what failed."""
+    """How the sync requests of one source ended: with a report or an error, or queued."""
 
     source: str
     report: Report | None = None
     error: Exception | None = None
     age_s: float | None = None
-    """Of the last good check, where it is known."""
+    """Of the last good check, if known."""
     delay_s: int | None = None
     """Seconds until the check that was queued instead."""
 
-    @property
-    def again(self) -> bool:
-        """Whether the same sync requests should come again. Bugs do; refusals and 401 do not."""
-        return self.error is not None and is_retryable(self.error)
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds that the provider asked to wait, where it did."""
-        return getattr(self.error, "retry_after_s", None) or 0.0
-
     def to_json(self) -> dict[str, Any]:
-        """Return what whoever invoked the function by hand reads."""
+        """Return the response for an operator who invoked the function."""
         if self.delay_s is not None:
             return {"source": self.source, "outcome": "queued", "delay_s": self.delay_s}
         if self.report is None:
@@ -124,11 +245,11 @@ class Syncer:
         rng: random.Random | None = None,
         memory_mb: int = 512,
     ) -> None:
-        """Make a syncer, on AWS except for what is given."""
+        """Make a syncer that uses AWS, except for the arguments given."""
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         parsed_mb = max(memory_mb - RESERVED_MB, LEAST_PARSED_MB)
-        self._http_limits = HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024)
+        self._http = HttpClient(HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024))
         self._clock = SystemClock()
         self._stores = stores or Stores(
             boto3.client("dynamodb", config=_config()),
@@ -136,20 +257,20 @@ class Syncer:
             redis_ca_file=str(REDIS_CA_FILE) if REDIS_CA_FILE.is_file() else "",
         )
         self._sqs = sqs or boto3.client("sqs", config=_config())
-        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters retries
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._followup_due: dict[str, int] = {}
-        """When the last follow-up of a source is due that this process has left."""
+        """When the last follow-up of a source is due that this process has queued."""
 
     def init_jobs(self) -> tuple[Job, ...]:
-        """Return what can be done before the first event."""
+        """Return the work that can be done before the first event."""
         clients = (self._stores.table_client, self._sqs)
         return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
         """Queue a check of every source, the longest unchecked first.
 
-        What the queue does not take is checked here.
+        The sources whose checks cannot be queued are checked here.
         """
         end = self._clock.monotonic() + seconds
         with ThreadPoolExecutor(PARALLEL) as pool:
@@ -168,18 +289,16 @@ class Syncer:
         """Sync one source for an operator."""
         return self._sync([manual.request], seconds, manual)
 
-    def provider_event(self, provider_event: ProviderEvent, seconds: float) -> list[Outcome]:
-        """Sync the sources that an event of AWS is about."""
-        requests = [[request] for request in self._requests_in(provider_event, now_ms(self._clock))]
-        return self._run(requests, seconds)
+    def provider_event(self, event: ProviderEvent, seconds: float) -> list[Outcome]:
+        """Sync the sources that an EventBridge event is about."""
+        requests = self._requests_of(event, now_ms(self._clock))
+        return self._run([[request] for request in requests], seconds)
 
     def queue(self, messages: Sequence[Message], seconds: float) -> list[Message]:
-        """Serve a batch of messages: one sync a source. Return the messages that failed."""
+        """Serve a batch of messages with one sync per source; return the messages that failed."""
         failed: list[Message] = []
         by_source: dict[str, list[tuple[Message, SyncRequest]]] = {}
         for message in messages:
-            if self._is_outdated(message):
-                continue
             requests = self._requests(message)
             if requests is None:
                 failed.append(message)
@@ -188,74 +307,65 @@ class Syncer:
         self._set_retry_visibility(failed)
         groups = list(by_source.values())
         batches = [[request for _, request in group] for group in groups]
-        for outcome, group, requests in zip(
-            self._run(batches, seconds), groups, batches, strict=True
-        ):
-            if outcome.again:
+        outcomes = self._run(batches, seconds)
+        for outcome, group, batch in zip(outcomes, groups, batches, strict=True):
+            if outcome.report is not None:
+                self._schedule_followup(outcome.report, batch)
+            # Bugs are retried, too; refusals and wrong keys are not.
+            elif outcome.error is not None and is_retryable(outcome.error):
                 again = [
                     message
                     for message, request in group
                     if request.trigger != "schedule" and message not in failed
                 ]
                 failed += again
-                self._set_retry_visibility(again, outcome.wait_s)
-            elif outcome.report is not None:
-                self._schedule_followup(outcome.report, requests)
+                self._set_retry_visibility(again, getattr(outcome.error, "retry_after_s", None))
         return failed
 
-    def _is_outdated(self, message: Message) -> bool:
-        """Return whether a scheduled check was tried before, or has a successor by now.
-
-        A run that was cut off leaves its messages on the queue, and so does a function that must
-        not run: they must neither pile up nor become dead letters.
-        """
-        request = message.request
-        if request is None or request.trigger != "schedule":
-            return False
-        late_ms = now_ms(self._clock) - request.sent_at
-        return message.receives > 1 or late_ms > 60_000 * self._settings.reconcile_minutes
-
     def _requests(self, message: Message) -> list[SyncRequest] | None:
-        """Return what a message requests; None if it is none of ours, or nobody can tell now."""
-        if message.request is not None:
-            return [message.request]
+        """Return the sync requests in a message; None if it is invalid or must be retried."""
+        request = message.request
+        if request is not None:
+            late_ms = now_ms(self._clock) - request.sent_at
+            # A scheduled check that was tried before, or has a successor by now, is dropped: a run
+            # that was cut off leaves its messages on the queue, and so does a function that may
+            # not run. They must neither pile up nor become dead letters.
+            outdated = request.trigger == "schedule" and (
+                message.receives > 1 or late_ms > 60_000 * self._settings.reconcile_minutes
+            )
+            return [] if outdated else [request]
         if message.provider_event is None:
             problem = "neither a sync request nor a provider event: it becomes a dead letter"
-            log.error("a message that is none of ours", message_id=message.id, problem=problem)
+            log.error("unknown message", message_id=message.id, problem=problem)
             return None
         try:
-            return self._requests_in(message.provider_event, message.queued_at)
+            return self._requests_of(message.provider_event, message.queued_at)
         except StoreSyncError as error:
             log.warning(
-                "cannot tell what an event is about: it comes again",
+                "cannot find the sources of a provider event: retried",
                 message_id=message.id,
                 problem=str(error),
             )
             return None
 
-    def _requests_in(self, provider_event: ProviderEvent, sent_at: int) -> list[SyncRequest]:
-        if provider_event.required is None:
-            log.info("acknowledged an event that concerns no flag", about=provider_event.about)
+    def _requests_of(self, event: ProviderEvent, sent_at: int) -> list[SyncRequest]:
+        if event.required is None:
+            log.info("acknowledged an event that concerns no flags", about=event.about)
             return []
-        names = self._sources.matching_sources(provider_event)
+        names = self._sources.matching_sources(event)
         if not names:
-            log.info(
-                "acknowledged an event that is about no source here", about=provider_event.about
-            )
+            log.info("acknowledged an event of no configured source", about=event.about)
         return [
-            SyncRequest(name, provider_event.required, sent_at, "webhook", provider_event.delivery)
-            for name in names
+            SyncRequest(name, event.required, sent_at, "webhook", event.delivery) for name in names
         ]
 
-    def _run(self, requests: Sequence[list[SyncRequest]], seconds: float) -> list[Outcome]:
-        if not requests:
-            return []
-        if len(requests) == 1:
-            return [self._sync(requests[0], seconds)]
+    def _run(self, batches: Sequence[list[SyncRequest]], seconds: float) -> list[Outcome]:
+        if len(batches) <= 1:
+            return [self._sync(batch, seconds) for batch in batches]
         with ThreadPoolExecutor(PARALLEL) as pool:
             end = self._clock.monotonic() + seconds
             return list(
-                pool.map(lambda group: self._sync(group, end - self._clock.monotonic()), requests)
+                pool.map(lambda batch: self._sync(batch, end - self._clock.monotonic()), batches)
             )
 
     def _sync(
@@ -263,46 +373,59 @@ class Syncer:
     ) -> Outcome:
         name = requests[0].source
         deadline = Deadline(self._clock, self._rng, seconds)
-        store: OpenStore | None = None
+        scheduled = {request.trigger for request in requests} == {"schedule"}
+        store = None
         try:
             source = self._sources.get(name, fresh=manual is not None)
             store = self._stores.open(source, deadline)
-            sync = Sync(
+            report = Sync(
                 source,
                 providers.get(source.provider),
                 store,
-                http=HttpClient(self._http_limits),
+                http=self._http,
                 deadline=deadline,
-                limits=SCHEDULED
-                if {request.trigger for request in requests} == {"schedule"}
-                else None,
+                limits=SCHEDULED if scheduled else None,
                 replicas=self._settings.snapshot_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
-            )
-            outcome = Outcome(name, report=sync.run(requests))
-        except StoreSyncError as error:
-            outcome = Outcome(name, error=error)
-        except Exception as error:  # a bug: this source's sync requests come again, others go on
-            log.exception("unexpected", source=name)
-            outcome = Outcome(name, error=error)
-        now, age_s = now_ms(self._clock), None
-        if outcome.report is not None:
-            age_s = record_report(outcome.report, requests, store.resent if store else 0, now)
-        elif outcome.error is not None:
-            age_s = record_error(name, outcome.error, store, now)
-        return replace(outcome, age_s=age_s)
+            ).run(requests)
+        except Exception as error:  # noqa: BLE001 - this source's requests are retried, others go on
+            if not isinstance(error, StoreSyncError):
+                log.exception("unexpected", source=name)
+            return Outcome(name, error=error, age_s=self._record_error(name, error, store))
+        age_s = record_report(report, requests, store.resent, now_ms(self._clock))
+        return Outcome(name, report=report, age_s=age_s)
 
-    # -- the queue ------------------------------------------------------------------------------
+    def _record_error(self, name: str, error: Exception, store: Store | None) -> float | None:
+        """Log and record a failed sync; return the snapshot's age if it can be known.
+
+        The message is stored for ``storesync status``, until the next completed check.
+        """
+        reason = record_error(name, error)
+        known = isinstance(error, StoreSyncError)
+        if store is None or not known or isinstance(error, (StoreError, OutOfTimeError)):
+            return None  # the store, or the time for it, is missing
+        with suppress(StoreSyncError):
+            now, state = now_ms(self._clock), store.state(name)
+            note = dumps([now, reason, redact(str(error))[:ERROR_CHARS]])
+            with suppress(StoreSyncError):
+                store.commit(name, Condition(token=state.token), {"error": note})
+            if state.checked_at:
+                age_s = max(0.0, (now - state.checked_at) / 1000)
+                emit(name, {"SyncAgeSeconds": age_s})
+                return age_s
+        return None
+
+    # -- the queue
 
     def _checked_at(self, name: str) -> int:
-        """Return when a source was last checked; 0 if never, or if that cannot be known now."""
+        """Return when a source was last checked; 0 if never, or if it cannot be known now."""
         deadline = Deadline(self._clock, self._rng, STATE_S)
         with suppress(StoreSyncError):
             return self._stores.open(self._sources.get(name), deadline).state(name).checked_at
         return 0
 
     def _queue_checks(self, names: Sequence[str]) -> dict[str, int]:
-        """Queue checks one after the other; return the delay of each that the queue took."""
+        """Queue checks one after the other; return the delay of each that was queued."""
         queued: dict[str, int] = {}
         if not self._settings.queue_url:
             return queued
@@ -314,9 +437,9 @@ class Syncer:
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {
                     "Id": str(number),
-                    "MessageBody": request_message(
-                        SyncRequest(name, sent_at=now + 1000 * delay, trigger="schedule")
-                    ),
+                    "MessageBody": SyncRequest(
+                        name, sent_at=now + 1000 * delay, trigger="schedule"
+                    ).message(),
                     "DelaySeconds": delay,
                 }
                 for number, (name, delay) in enumerate(some)
@@ -326,48 +449,47 @@ class Syncer:
                     QueueUrl=self._settings.queue_url, Entries=entries
                 )
             except (BotoCoreError, ClientError) as error:
-                log.warning("the queue takes no checks: they run here", problem=str(error))
+                log.warning("cannot queue checks: they run here", problem=str(error))
                 break
             queued |= dict(some[int(sent["Id"])] for sent in response.get("Successful", ()))
         return queued
 
     def _schedule_followup(self, report: Report, requests: Iterable[SyncRequest]) -> None:
-        """Leave one delayed sync request: providers' CDNs lag behind their webhooks."""
+        """Queue one delayed sync request: providers' CDNs lag behind their webhooks."""
         webhooks = [request for request in requests if request.trigger == "webhook"]
         delay = self._settings.followup_s
         if not (webhooks and delay and report.fetches and self._settings.queue_url):
             return
-        unmet = (
-            {required for request in webhooks for required in request.required}
-            if report.behind
-            else ()
-        )
         due = now_ms(self._clock) + 1000 * delay
-        last = self._followup_due.get(report.source, 0)
-        if not report.behind and due < last + FOLLOWUP_SLACK_MS:
-            return  # one a burst is enough
+        unmet: set[str] = set()
+        if report.behind:
+            unmet = {required for request in webhooks for required in request.required}
+        elif due < self._followup_due.get(report.source, 0) + FOLLOWUP_SLACK_MS:
+            return  # one per burst is enough
         request = SyncRequest(report.source, tuple(sorted(unmet)), due, "followup")
         try:
             self._sqs.send_message(
                 QueueUrl=self._settings.queue_url,
-                MessageBody=request_message(request),
+                MessageBody=request.message(),
                 DelaySeconds=delay,
             )
             self._followup_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
             log.warning(
-                "no follow-up: what the provider's caches still hide comes with the schedule",
+                "no follow-up: the schedule finds changes that the provider's caches still hide",
                 source=report.source,
                 problem=str(error),
             )
 
-    def _set_retry_visibility(self, messages: Iterable[Message], at_least_s: float = 0.0) -> None:
-        """Let failed messages come again soon, not after the queue's visibility time-out."""
+    def _set_retry_visibility(
+        self, messages: Iterable[Message], at_least_s: float | None = None
+    ) -> None:
+        """Make failed messages visible soon, not after the queue's visibility time-out."""
         if not self._settings.queue_url:
             return
         for message in messages:
-            seconds = max(RETRY_S * 2 ** min(message.receives - 1, 10), ceil(at_least_s))
-            with suppress(BotoCoreError, ClientError):  # then they come later: nothing is lost
+            seconds = max(RETRY_S * 2 ** min(message.receives - 1, 10), ceil(at_least_s or 0.0))
+            with suppress(BotoCoreError, ClientError):  # they come later: nothing is lost
                 self._sqs.change_message_visibility(
                     QueueUrl=self._settings.queue_url,
                     ReceiptHandle=message.receipt,
@@ -393,15 +515,15 @@ def syncer() -> Syncer:
     return Syncer(SyncSettings.from_env(os.environ), memory_mb=memory_mb)
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> Any:  # noqa: ANN401 - by event
-    """Handle a batch of the queue, the schedule, an event of AWS, or one given by hand."""
+def handler(event: dict[str, Any], context: LambdaContext) -> Json:
+    """Handle an event of Lambda; the response depends on its kind."""
     log.set_correlation_id(context.aws_request_id)
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
-    return response(syncer, event, seconds)
+    return respond(syncer, event, seconds)
 
 
-def response(make: Callable[[], Syncer], event: object, seconds: float) -> Any:  # noqa: ANN401 - by event
-    """Let a syncer do what an event asks for, and return what whoever sent it reads."""
+def respond(make: Callable[[], Syncer], event: Json, seconds: float) -> Json:
+    """Handle an event with a syncer, and return the response as JSON."""
     parsed = parse(event)
     if isinstance(parsed, Schedule):
         return [outcome.to_json() for outcome in make().schedule(seconds)]

@@ -1,6 +1,6 @@
 """WebhookFunction: the only function that faces the internet.
 
-It checks the signature or secret on the raw bytes and puts one message on the queue. It can
+It verifies the signature or secret on the raw bytes and puts one message on the queue. It can
 neither read nor write flags, and holds no provider credential.
 """
 
@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storesync import providers
+from storesync.config import WebhookConfigs, WebhookSettings
 from storesync.errors import (
     BadRequestError,
     ConfigurationError,
@@ -26,13 +27,10 @@ from storesync.errors import (
     UnknownSourceError,
     WebhookError,
 )
-from storesync.events import request_message
 from storesync.initialization import connect, initialize
 from storesync.model import SyncRequest, WebhookRequest
-from storesync.observability import emit, logger
 from storesync.retry import SystemClock, now_ms
-from storesync.settings import WebhookSettings
-from storesync.sources import WebhookConfigs
+from storesync.telemetry import emit, log
 
 if TYPE_CHECKING:
     import random
@@ -46,16 +44,14 @@ if TYPE_CHECKING:
     from storesync.model import Clock
 
 MAX_BODY = 6_291_456
-"""Bytes. What API Gateway can hand to a function: real webhooks carry all environments, twice."""
+"""Bytes. The most that API Gateway can pass on: real webhooks carry all environments, twice."""
 
 ROUTES = ("POST /webhooks/{source}", "POST /webhooks/{source}/{token}")
-"""As in the template. A path would have a prefix behind a custom domain, or with a named stage."""
-
-log = logger()
+"""As in the template. Behind a custom domain, or with a named stage, a path has a prefix."""
 
 
 class Receiver:
-    """Checks webhooks and requests syncs."""
+    """Verifies webhooks and requests syncs."""
 
     def __init__(
         self,
@@ -66,25 +62,25 @@ class Receiver:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Make a receiver, on AWS except for what is given."""
+        """Make a receiver that uses AWS, except for the arguments given."""
         self._clock = clock or SystemClock()
         self._queue_url = settings.queue_url
-        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters tries again
+        ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters retries
         self._webhooks = WebhookConfigs(ssm, settings.parameter_prefix, self._clock, rng)
         self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
 
     def init_jobs(self) -> tuple[Job, ...]:
-        """Return what can be done before the first request."""
+        """Return the work that can be done before the first request."""
         return self._webhooks.load, partial(connect, self._sqs)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
-        """Check one webhook and put one message on the queue; return the status to respond.
+        """Verify one webhook and put one message on the queue; return the HTTP status.
 
         Raises:
-            UnknownSourceError: if there is no such source.
-            WebhookError: if it is not accepted.
-            ConfigurationError: if its parameter is wrong.
-            ParametersError: if the parameters cannot be read.
+            UnknownSourceError: there is no such source.
+            WebhookError: the webhook is not accepted.
+            ConfigurationError: its parameter is wrong.
+            ParametersError: the parameters cannot be read.
         """
         webhook = self._webhooks.get(source)
         provider = providers.get(webhook.provider)
@@ -92,17 +88,17 @@ class Receiver:
         provider.verify(request, webhook)
         required, delivery = provider.webhook_event(request, webhook)
         if required is None:
-            log.info("acknowledged an event that concerns no flag", source=source)
+            log.info("acknowledged an event that concerns no flags", source=source)
             return provider.accepted_status
         sync_request = SyncRequest(source, required, now_ms(self._clock), "webhook", delivery)
-        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=request_message(sync_request))
+        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=sync_request.message())
         log.info("requested", source=source, required=required, delivery=delivery)
         emit(source, {"SyncRequests": 1})
         return provider.accepted_status
 
 
 def _config(*, attempts: int) -> Config:
-    # The function must respond by itself before its time is over, and the provider's patience.
+    # The function must respond before it times out, and before the provider gives up.
     return Config(
         connect_timeout=1,
         read_timeout=2,
@@ -121,14 +117,14 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     gateway = _object(event, "requestContext")
     request_id = gateway.get("requestId")
     log.set_correlation_id(request_id if isinstance(request_id, str) else "")
-    return response(receiver, event)
+    return respond(receiver, event)
 
 
-def response(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the response to a request.
+def respond(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
+    """Handle a request with a receiver, and return the response.
 
-    The source and the token, which carries a secret, are taken as the gateway decoded them, not
-    from the path, which is never logged.
+    Source and token are used as the gateway decoded them, not as in the path: the token carries a
+    secret, so the path is never logged.
     """
     parameters = _object(event, "pathParameters")
     source, token = parameters.get("source"), parameters.get("token", "")
@@ -140,7 +136,7 @@ def response(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str
 def _receive(
     make: Callable[[], Receiver], source: str, event: Mapping[str, Any], token: str
 ) -> dict[str, Any]:
-    """Turn every outcome into a status; nothing that a stranger sends gives a 5xx."""
+    """Turn every outcome into a status; nothing that a stranger sends causes a 5xx."""
     try:
         receiver = make()
     except ConfigurationError as error:
@@ -156,29 +152,28 @@ def _receive(
         emit(source, {name: 1})
         return _response(error.status, str(error))
     except ConfigurationError as error:
-        # Whoever sent it cannot be told from a stranger, who must not learn which sources exist.
+        # The sender may be a stranger, who must not learn which sources exist.
         _log("misconfigured", "Misconfigured", source, error)
         return _response(404, "not found")
     except (ParametersError, BotoCoreError, ClientError) as error:
-        # The provider will hopefully come again; the schedule heals what it does not.
+        # The provider may retry; if it does not, the schedule finds the change.
         _log("could not request a sync", "EnqueueFailures", source, error)
         return _response(503, "try again")
-    except Exception:
-        # A bug. Lambda prints what is raised, as it is: not what may quote a request.
+    except Exception:  # noqa: BLE001 - logged, and raised again without its message
+        # A bug. Lambda prints the exception unredacted, and its message may quote a request.
         log.exception("unexpected", source=source)
-        message = "unexpected: the line before has the traceback"
-        raise RuntimeError(message) from None
+        raise RuntimeError("unexpected: the previous log line has the traceback") from None
 
 
 def _not_found() -> dict[str, Any]:
-    """Response what is no webhook; a stranger's names are in no log and make no metrics."""
+    """Respond to anything else; a stranger's names are not logged and make no metrics."""
     emit("", {"NotFound": 1})
     return _response(404, "not found")
 
 
-def _log(what: str, metric: str, source: str, error: Exception) -> None:
-    """Say what is wrong with this deployment; the metric is for an alarm, so it names no source."""
-    log.error(what, source=source, problem=str(error))
+def _log(message: str, metric: str, source: str, error: Exception) -> None:
+    """Log a problem of this deployment; the metric is for an alarm, so it names no source."""
+    log.error(message, source=source, problem=str(error))
     emit("", {metric: 1})
 
 
@@ -190,27 +185,24 @@ def _request(event: Mapping[str, Any], token: str) -> WebhookRequest:
     }
     body = _body(event)
     if len(body) > MAX_BODY:
-        message = f"the body is larger than {MAX_BODY} bytes"
-        raise TooLargeError(message)
+        raise TooLargeError(f"the body is larger than {MAX_BODY} bytes")
     return WebhookRequest(headers, body, token)
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
     text = event.get("body") or ""
     if not isinstance(text, str):
-        message = "the body is not a text"
-        raise BadRequestError(message)
+        raise BadRequestError("the body is not a string")
     if not event.get("isBase64Encoded"):
         return text.encode("utf-8", "surrogatepass")
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        message = "the body is not valid base64"
-        raise BadRequestError(message) from error
+        raise BadRequestError("the body is not valid base64") from error
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an object of the event; an empty one where the gateway leaves it out."""
+    """Return an object of the event; empty if the gateway leaves it out."""
     value = values.get(name)
     return value if isinstance(value, dict) else {}
 

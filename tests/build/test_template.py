@@ -12,8 +12,8 @@ import pytest
 
 from simulators.deployment import MAX_RECEIVES
 from storesync import sync, webhook
-from storesync.events import MAX_DELAY_S, Schedule, parse
-from storesync.settings import SyncSettings, WebhookSettings
+from storesync.config import SyncSettings, WebhookSettings
+from storesync.sync import MAX_DELAY_S, Schedule, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -30,8 +30,8 @@ from simulators.unleash import rich_flags as unleash_flags
 from storesync import providers, sync
 from storesync.cli.errors import CommandError
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
+from storesync.config import SyncSettings
 from storesync.errors import ConfigurationError
-from storesync.settings import SyncSettings
 from tests.cli.rig import Admin
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from simulators.redis_server import ADMIN, ADMIN_PASSWORD
 from storesync import sync
 from storesync.cli.errors import CommandError, Exit, to_error
 from storesync.cli.screen import duration, parse_duration, table
-from storesync.events import Manual
+from storesync.config import SyncSettings
 from storesync.model import SyncRequest
-from storesync.settings import SyncSettings
+from storesync.sync import Manual
 from tests.cli.rig import REPOSITORY, process
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storesync import providers
+from storesync.config import Sources, WebhookConfigs
 from storesync.retry import SystemClock
-from storesync.sources import Sources, WebhookConfigs
 from tests.docs.pages import all_pages, blocks
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pytest
 
 from local.stand_in import ACCESS_KEY_ID, DEFAULT_REGION, REPOSITORY, SECRET_ACCESS_KEY
 from simulators.redis_server import MISSING
-from storesync import providers, sources
+from storesync import config, providers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -249,7 +249,7 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> Non
     ("kind", "name", "known"),
     [
         ("provider", "unlaesh", sorted(providers.names())),
-        ("store", "rdeis", sorted(sources.STORES)),
+        ("store", "rdeis", sorted(config.STORES)),
     ],
     ids=["provider", "store"],
 )

@@ -20,10 +20,9 @@ from simulators.schedules import SOURCE
 from simulators.ssm import QUOTA, Ssm, TokenBucket
 from simulators.template import read_template
 from storesync import webhook
+from storesync.config import Sources, WebhookSettings
 from storesync.errors import ParametersError
-from storesync.events import parse
-from storesync.settings import WebhookSettings
-from storesync.sources import Sources
+from storesync.sync import parse
 
 if TYPE_CHECKING:
     from storesync.model import SyncRequest
@@ -98,7 +97,7 @@ class ColdBurst(Burst):
     def _invoked(self) -> int:
         """Run WebhookFunction as Lambda does: in an environment that is idle, or in a new one."""
         receiver = self._idle.pop() if self._idle else self._started()
-        response = webhook.response(lambda: receiver, WEBHOOK)
+        response = webhook.respond(lambda: receiver, WEBHOOK)
         self._idle.append(receiver)
         return int(response["statusCode"])
 

@@ -25,7 +25,7 @@ from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, requ
 from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.inspect import STALE_S
-from storesync.sources import WEBHOOKS_AGE_S
+from storesync.config import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import errors, providers, sync, webhook
-from storesync.reporting import ERROR_CHARS
+from storesync.sync import ERROR_CHARS
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -702,7 +702,7 @@ def test_an_event_that_is_about_nothing_of_ours_is_acknowledged(
     others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
     assert serve(shop, started, others) == []
     told = {line["message"].partition("event ")[2] for line in output.logs}
-    assert told == {"that concerns no flag", "that is about no source here"}
+    assert told == {"that concerns no flags", "of no configured source"}
     assert not appconfig.requests
     assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
 

@@ -37,7 +37,7 @@ from simulators.launchdarkly_flags import new_flag
 from simulators.server import compact
 from simulators.unleash import event as unleash_event
 from storesync import webhook
-from storesync.sources import WEBHOOKS_AGE_S
+from storesync.config import WEBHOOKS_AGE_S
 from tools import make_events
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ MISCONFIGURED: list[tuple[object, list[str]]] = [
     ),
     (
         {"provider": "unleash", "secrets": [SECRET], "options": {"environment": 1}},
-        ['"options" must be an object of texts'],
+        ['"options" must be an object of strings'],
     ),
     ({"provider": "launchdarkly", "secrets": [f"{SECRET}\ud800"]}, ["lone surrogate"]),
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simulators.deployment import Context, ShiftedClock
 from simulators.ssm import Ssm
 from storesync import webhook
-from storesync.settings import WebhookSettings
+from storesync.config import WebhookSettings
 
 if TYPE_CHECKING:
     import pytest

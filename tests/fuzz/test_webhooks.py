@@ -20,7 +20,7 @@ from fuzz.mutated import mutated
 from fuzz.receiver import PREFIX, Printed, Receiving
 from simulators.deployment import request
 from storesync import providers
-from storesync.sources import WEBHOOKS_AGE_S
+from storesync.config import WEBHOOKS_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync.errors import BadRequestError
-from storesync.events import Manual, Message, Schedule, parse, request_message
 from storesync.model import SyncRequest
+from storesync.sync import Manual, Message, Schedule, parse
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -52,13 +52,13 @@ def one(body: object, **attributes: str) -> Message:
 @given(REQUESTS)
 def test_a_request_survives_the_queue(request: SyncRequest) -> None:
     """What WebhookFunction writes, SyncFunction reads."""
-    assert one(request_message(request)).request == request
+    assert one(request.message()).request == request
 
 
 @given(REQUESTS)
 def test_a_request_is_small_and_ascii(request: SyncRequest) -> None:
     """SQS refuses some characters and more than 256 KiB; a sync request has neither."""
-    message = request_message(request)
+    message = request.message()
     assert message.isascii()
     assert message.isprintable()
     assert len(message) < 16_384

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storesync import errors, events, providers
+from storesync import errors, providers, sync
 from storesync.model import ProviderEvent, Secret, WebhookConfig, WebhookRequest
 from tools import make_events
 
@@ -98,9 +98,9 @@ def test_the_duplicate_is_the_same_event() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_sync_function_understands_every_sample(name: str) -> None:
     """Each file can be given to SyncFunction as it is."""
-    event = events.parse(load(name))
+    event = sync.parse(load(name))
     if name == "schedule.json":
-        assert event == events.Schedule()
+        assert event == sync.Schedule()
     elif name == "appconfig-sqs.json":
         assert isinstance(event, tuple)
         provider_events = [message.provider_event for message in event]
@@ -121,6 +121,6 @@ def test_sync_function_understands_every_sample(name: str) -> None:
             "unleash",
         ]
     else:
-        assert isinstance(event, events.Manual)
+        assert isinstance(event, sync.Manual)
         assert event.request.source in WEBHOOKS
         assert bool(event.allow_shrink) == (name == "manual-allow-shrink.json")

@@ -11,7 +11,7 @@ import click
 from storesync.cli.context import Operator
 from storesync.cli.errors import Exit, to_error
 from storesync.cli.screen import Screen
-from storesync.observability import logger
+from storesync.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

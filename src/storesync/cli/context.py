@@ -18,11 +18,10 @@ from flagstore.clients import Client
 from flagstore.keys import check_source, chunks_namespace
 from storesync import providers
 from storesync.cli.errors import CommandError, Exit
-from storesync.events import request_message
+from storesync.config import Sources
 from storesync.http import HttpClient
 from storesync.model import SyncRequest
 from storesync.retry import Deadline, SystemClock, now_ms
-from storesync.sources import Sources
 from storesync.stores import Stores
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class Operator:
         """Queue a sync request for a source; return False if the queue is not known."""
         url = self.deployment.queue_url
         if url:
-            message = request_message(SyncRequest(name, sent_at=self.now_ms(), trigger="webhook"))
+            message = SyncRequest(name, sent_at=self.now_ms(), trigger="webhook").message()
             self.aws("sqs").send_message(QueueUrl=url, MessageBody=message)
         return bool(url)
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from storesync import providers
 from storesync.cli.errors import CommandError, Exit
-from storesync.sources import parse_source, parse_webhook
+from storesync.config import parse_source, parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

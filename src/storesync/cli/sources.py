@@ -17,10 +17,9 @@ from storesync.cli.errors import CommandError, Exit, to_error
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import table
 from storesync.cli.webhooks import NOTES, REGISTERS, Registrar, api_url, manual_steps, webhook_url
+from storesync.config import STORES, Parameters
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
-from storesync.parameters import Parameters
-from storesync.sources import STORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ from redis.retry import Retry
 
 from flagstore.stores.redis import URL_SHAPE, index_name, parse_url, without_arguments
 from storesync.errors import ConfigurationError, StoreError
-from storesync.observability import logger
 from storesync.stores.redis_scripts import PROBE, Script
+from storesync.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

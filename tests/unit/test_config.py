@@ -1,4 +1,4 @@
-"""Sources and webhooks from SSM parameters: how often they are read, what is said about them."""
+"""Configuration: settings from the environment, sources and webhooks from SSM parameters."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from hypothesis import strategies as st
 
 from simulators.clock import FakeClock
 from simulators.ssm import QUOTA, Ssm
-from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
-from storesync.fields import MIN_SECRET
-from storesync.model import Secret, Source
-from storesync.parameters import INIT_LOAD_S, LOAD_S, PAUSE_S, Parameters
-from storesync.sources import (
+from storesync.config import (
+    INIT_LOAD_S,
+    LOAD_S,
+    MIN_SECRET,
     MISSING_AGE_S,
+    PAUSE_S,
     WEBHOOKS_AGE_S,
+    Parameters,
     Sources,
+    SyncSettings,
     WebhookConfigs,
+    WebhookSettings,
     parse_source,
     parse_webhook,
 )
+from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
+from storesync.model import Secret, Source
 
 PUBLIC = "/flagstore/sources/prod"
 PRIVATE = "/flagstore/credentials/prod"
@@ -349,9 +354,8 @@ def test_a_source_without_a_key_needs_no_credentials() -> None:
     private = json.dumps({**APPCONFIG, "base_url": "https://appconfig.cn-north-1.amazonaws.com.cn"})
     source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, private)
     assert source.base_url == "https://appconfig.cn-north-1.amazonaws.com.cn"
-    assert problems(APPCONFIG, {**APPCONFIG, "key": KEY}) == [
-        f'{PRIVATE}: "key" is not used: this provider takes the role of SyncFunction, so remove it'
-    ]
+    (unused,) = problems({**APPCONFIG}, {**APPCONFIG, "key": KEY})
+    assert unused.startswith(f'{PRIVATE}: "key" is not used')
     (missing,) = problems({**APPCONFIG, "store": "redis"}, None)
     assert missing.startswith(f"{PRIVATE}: is missing")
 
@@ -407,7 +411,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             {**UNLEASH, "key": KEY, "base_url": "https://x"},
             [f'{PUBLIC}: "document" must be true or false'],
         ),
-        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": None}, [f'{PRIVATE}: "key" must be a text']),
+        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": None}, [f'{PRIVATE}: "key" must be a string']),
         (
             UNLEASH,
             {**UNLEASH, "key": KEY},
@@ -416,7 +420,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         (
             UNLEASH,
             {**UNLEASH, "key": KEY, "base_url": [KEY]},
-            [f'{PRIVATE}: "base_url" must be a text'],
+            [f'{PRIVATE}: "base_url" must be a string'],
         ),
         (
             UNLEASH,
@@ -429,7 +433,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             [
                 (
                     f'{PRIVATE}: "base_url" is plain http: use https, '
-                    'or say "allow_http": true in the source'
+                    'or set "allow_http": true in the source'
                 ),
             ],
         ),
@@ -442,7 +446,7 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             {"provider": 7},
             CREDENTIALS,
             [
-                f'{PUBLIC}: "provider" must be a text',
+                f'{PUBLIC}: "provider" must be a string',
                 f"{PUBLIC}: \"provider\": no provider '': known are appconfig, launchdarkly, split",
             ],
         ),
@@ -455,8 +459,8 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},
             CREDENTIALS,
             [
-                f'{PUBLIC}: "options": a name is not known here, only filter',
-                f'{PUBLIC}: "options": "filtr" is not known here, only filter',
+                f'{PUBLIC}: "options": a name is unknown: known are filter',
+                f'{PUBLIC}: "options": "filtr" is unknown: known are filter',
             ],
         ),
         (
@@ -464,19 +468,19 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
             {**CREDENTIALS, KEY: KEY},
             [
                 (
-                    f'{PUBLIC}: "sdk_key" is not known here, '
-                    "only provider, options, rows, document, store, allow_http"
+                    f'{PUBLIC}: "sdk_key" is unknown: '
+                    "known are provider, options, rows, document, store, allow_http"
                 ),
-                f"{PRIVATE}: a field is not known here, only provider, key, base_url, store_url",
+                f"{PRIVATE}: a field is unknown: known are provider, key, base_url, store_url",
                 f'{PUBLIC}: "allow_http" must be true or false',
-                f'{PUBLIC}: "options" must be an object of texts',
+                f'{PUBLIC}: "options" must be an object of strings',
                 f'{PUBLIC}: "rows" must be true or false',
             ],
         ),
         (
             {**LAUNCHDARKLY, SHORTEST: "key"},
             CREDENTIALS,
-            [f"{PUBLIC}: a field is not known here"],
+            [f"{PUBLIC}: a field is unknown"],
         ),
         ("{", None, [f"{PUBLIC}: is not JSON", f"{PRIVATE}: is missing: create it as a "]),
     ],
@@ -498,7 +502,7 @@ def test_a_webhook_has_defaults() -> None:
     """The method is the one that the provider recommends."""
     for provider, method in (("launchdarkly", "signature"), ("unleash", "authorization")):
         webhook = parse_webhook(
-            "prod", WEBHOOK, json.dumps({"provider": provider, "secrets": [SECRET]})
+            "prod", WEBHOOK_PATH, json.dumps({"provider": provider, "secrets": [SECRET]})
         )
         assert (webhook.provider, webhook.method, webhook.secrets) == (
             provider,
@@ -528,19 +532,19 @@ def test_a_webhook_may_say_everything() -> None:
         ({"secrets": None}, ['"secrets" must be a list']),
         ({"secrets": SECRET}, ['"secrets" must be a list']),
         ({"secrets": [SECRET, 7]}, ['"secrets" must be a list']),
-        ({"secrets": []}, ['"secrets" must name at least one, each of 16']),
-        ({"secrets": [SECRET, "short"]}, ['"secrets" must name at least one, each of 16']),
-        ({"secrets": [" " * 16 + "x"]}, ['"secrets" must name', '"secrets" must not begin']),
+        ({"secrets": []}, ['"secrets" must hold at least one, each of 16']),
+        ({"secrets": [SECRET, "short"]}, ['"secrets" must hold at least one, each of 16']),
+        ({"secrets": [" " * 16 + "x"]}, ['"secrets" must hold', '"secrets" must not begin']),
         ({"secrets": [f"{SECRET}\n"]}, ['"secrets" must not begin or end with white space']),
         ({"method": "url"}, ['"method" must be one of signature']),
-        ({"method": []}, ['"method" must be a text']),
+        ({"method": []}, ['"method" must be a string']),
         ({"provider": "unleash", "method": "header"}, ['"header" is missing: the name of the']),
         ({"provider": "x", "method": "y"}, ["\"provider\": no provider 'x'"]),
-        ({"options": {"environment": ["a"]}}, ['"options" must be an object of texts']),
-        ({"options": {"env": "a"}}, ['"options": "env" is not known here, only project, env']),
+        ({"options": {"environment": ["a"]}}, ['"options" must be an object of strings']),
+        ({"options": {"env": "a"}}, ['"options": "env" is unknown: known are project, env']),
         (
             {"key": KEY, "options": [], "secrets": []},
-            ['"key" is not known here', '"secrets" must name', '"options" must be an object'],
+            ['"key" is unknown', '"secrets" must hold', '"options" must be an object'],
         ),
     ],
 )
@@ -597,3 +601,68 @@ def test_a_source_in_redis_names_its_url_beside_its_key() -> None:
         parse_source("prod", "/s", public, "/c", json.dumps(CREDENTIALS))
     with pytest.raises(ConfigurationError, match='"store" must be one of dynamodb, redis'):
         parse_source("prod", "/s", public.replace("redis", "consul"), "/c", json.dumps(CREDENTIALS))
+
+
+# -- the environment -------------------------------------------------------------------------------
+
+WEBHOOK_ENV = {
+    "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
+    "FLAGSTORE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/requests",
+}
+SYNC_ENV = {**WEBHOOK_ENV, "FLAGSTORE_TABLE": "flags"}
+
+
+def test_the_webhook_function_needs_two_variables() -> None:
+    """The function that faces the internet knows parameters and queue, and no table."""
+    settings = WebhookSettings.from_env({**SYNC_ENV, "SOMETHING_ELSE": "x"})
+    assert settings == WebhookSettings("/flagstore", WEBHOOK_ENV["FLAGSTORE_QUEUE_URL"])
+
+
+def test_the_sync_function_has_defaults() -> None:
+    """What the template leaves out is 30 s for the follow-up and one snapshot record."""
+    settings = SyncSettings.from_env(SYNC_ENV)
+    assert (settings.table, settings.followup_s, settings.snapshot_replicas) == ("flags", 30, 1)
+
+
+def test_the_sync_function_takes_numbers() -> None:
+    """Numbers are read as written, up to their bounds."""
+    given = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "900", "FLAGSTORE_SNAPSHOT_REPLICAS": "5"}
+    settings = SyncSettings.from_env({**SYNC_ENV, **given})
+    assert (settings.followup_s, settings.snapshot_replicas) == (900, 5)
+    assert (
+        SyncSettings.from_env({**SYNC_ENV, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "0"}).followup_s == 0
+    )
+
+
+def test_a_run_by_hand_needs_no_queue() -> None:
+    """Without a queue nothing is repeated, and nothing is missing."""
+    settings = SyncSettings.from_env({**SYNC_ENV, "FLAGSTORE_QUEUE_URL": ""})
+    assert settings.queue_url == ""
+
+
+def test_all_problems_are_said_at_once() -> None:
+    """Whoever deploys does not fix one variable after the other."""
+    wrong = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "901", "FLAGSTORE_SNAPSHOT_REPLICAS": "none"}
+    with pytest.raises(ConfigurationError) as caught:
+        SyncSettings.from_env(wrong)
+    assert str(caught.value).split("; ") == [
+        "FLAGSTORE_PARAMETER_PREFIX is not set",
+        "FLAGSTORE_TABLE is not set",
+        "FLAGSTORE_FOLLOWUP_SYNC_SECONDS must be a whole number from 0 to 900",
+        "FLAGSTORE_SNAPSHOT_REPLICAS must be a whole number from 1 to 5",
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["flagstore", "/flagstore/", "/", " /flagstore"])
+def test_an_odd_prefix_is_refused(prefix: str) -> None:
+    """A prefix that no parameter could be found under is a clear error."""
+    with pytest.raises(ConfigurationError, match="must start with '/' and not end with it"):
+        WebhookSettings.from_env({**WEBHOOK_ENV, "FLAGSTORE_PARAMETER_PREFIX": prefix})
+
+
+@given(st.text(max_size=30))
+def test_a_number_is_within_bounds_or_an_error(text: str) -> None:
+    """No text makes another error, or a number outside of what is allowed."""
+    environ = {**SYNC_ENV, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": text}
+    with suppress(ConfigurationError):
+        assert 0 <= SyncSettings.from_env(environ).followup_s <= 900

@@ -1,0 +1,617 @@
+"""Configuration: the functions' environment, and the sources in SSM parameters under one prefix.
+
+``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
+                                   allow_http
+``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
+                                   SyncFunction only; not needed if a provider accepts the
+                                   function's own credentials. It states where the key may be sent,
+                                   so nothing in the source's parameter can send it elsewhere
+``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
+                                   for WebhookFunction only
+
+All problems of a setting or a parameter are reported together; messages quote no value but the name
+of a provider, since most parameters hold secrets. A wrong parameter stops its own source only.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from flagstore import errors as reader_errors
+from flagstore.keys import check_source
+from storesync import providers
+from storesync.errors import (
+    ConfigurationError,
+    OutOfTimeError,
+    ParametersError,
+    UnknownSourceError,
+)
+from storesync.model import Secret, Source, WebhookConfig
+from storesync.retry import Deadline
+from storesync.telemetry import logger, register_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_ssm.type_defs import GetParametersByPathRequestTypeDef
+
+    from storesync.model import Clock, ProviderEvent
+    from storesync.providers.base import Provider
+
+MAX_AGE_S = 30.0
+"""Of parameters in memory."""
+MISSING_AGE_S = 5.0
+"""The same, until a missing name is looked for again."""
+WEBHOOKS_AGE_S = 90.0
+"""The same for webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. A
+missing name does not make it read them earlier: a stranger's request must not cost a call."""
+LOAD_S = 3.0
+"""How long an event retries the first reading. Unleash waits 10 s for a response, INIT included;
+the other providers do not document how long."""
+INIT_LOAD_S = 4.5
+"""The same during INIT."""
+PAUSE_S = 5.0
+"""After an event could not read them."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
+"""Between attempts, doubling."""
+THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
+SERVER_ERROR = 500
+PARSED_SOURCES = 1024
+"""Parsed parameters that are kept."""
+
+SOURCE_FIELDS = ("provider", "options", "rows", "document", "store", "allow_http")
+CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
+WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
+OPTIONAL = {"store_url"}
+"""Fields that the example of a missing parameter leaves out."""
+STORES = ("dynamodb", "redis")
+MIN_SECRET = 16
+"""Characters; a webhook secret is the only thing between the internet and the queue."""
+
+log = logger()
+
+
+# -- the environment
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Settings of the function that faces the internet. No table, no credentials."""
+
+    parameter_prefix: str
+    queue_url: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> WebhookSettings:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: names every variable that is missing or wrong.
+        """
+        env = _Environment(environ)
+        settings = cls(env.prefix(), env.text("FLAGSTORE_QUEUE_URL"))
+        _check(env.problems)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """Settings of the function that syncs."""
+
+    parameter_prefix: str
+    queue_url: str
+    """Empty: sync requests are neither repeated nor queued by the schedule, as in a local run."""
+    table: str
+    followup_s: int
+    """Delay of the sync request that follows a webhook's check; 0: none."""
+    snapshot_replicas: int
+    reconcile_minutes: int = 5
+    """Between two runs of the schedule."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: names every variable that is missing or wrong.
+        """
+        env = _Environment(environ)
+        settings = cls(
+            parameter_prefix=env.prefix(),
+            queue_url=environ.get("FLAGSTORE_QUEUE_URL", ""),
+            table=env.text("FLAGSTORE_TABLE"),
+            followup_s=env.number("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", 30, 0, 900),
+            snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
+            reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
+        )
+        _check(env.problems)
+        return settings
+
+
+class _Environment:
+    """Reads variables and collects their problems."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str:
+        value = self._environ.get(name, "")
+        if not value:
+            self.problems.append(f"{name} is not set")
+        return value
+
+    def prefix(self) -> str:
+        name = "FLAGSTORE_PARAMETER_PREFIX"
+        value = self.text(name)
+        if value and (not value.startswith("/") or value.endswith("/")):
+            self.problems.append(f"{name} must start with '/' and not end with it")
+        return value
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        text = self._environ.get(name, "") or str(default)
+        if text.isdecimal() and low <= int(text) <= high:
+            return int(text)
+        self.problems.append(f"{name} must be a whole number from {low} to {high}")
+        return default
+
+
+def _check(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
+# -- SSM
+
+
+class Parameters:
+    """The parameters of one path by name, kept in memory.
+
+    SSM allows 40 calls of ``GetParametersByPath`` per second by default, each of ten parameters,
+    for everything in the account. A hundred receivers that start at once must wait for their turn,
+    and a thousand warm ones must not use up the quota. So that processes that started together do
+    not read again together, each does so at a random moment between half of the maximum age and
+    all of it. If SSM fails, the parameters read before stay in use.
+    """
+
+    def __init__(
+        self, client: SSMClient, path: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self.path = path
+        self._client = client
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._lock = Lock()
+        self._values: dict[str, str] | None = None
+        self._tried_at = -inf
+        self._age_factor = 1.0
+        self._problem = ""
+
+    def load(self) -> None:
+        """Read the parameters during INIT; after a failure, the first event retries at once.
+
+        Raises:
+            ParametersError: they cannot be read in time.
+        """
+        with self._lock:
+            if self._values is None:
+                try:
+                    self._load(INIT_LOAD_S)
+                except ParametersError:
+                    self._tried_at = -inf
+                    raise
+
+    def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
+        """Return the text of each parameter of the path by name, at most *max_age_s* old.
+
+        Raises:
+            ParametersError: they have never been read.
+        """
+        with self._lock:
+            age_s = self._clock.monotonic() - self._tried_at
+            if self._values is None:
+                if age_s < PAUSE_S:
+                    raise ParametersError(self._problem)
+                self._load(LOAD_S)
+            elif age_s >= max_age_s * self._age_factor:
+                try:
+                    self._load(0.0)
+                except ParametersError as error:
+                    log.warning("keeping the parameters read before", problem=str(error))
+            return self._values or {}
+
+    def get(self, name: str, *, fresh: bool) -> str | None:
+        """Return the text of one parameter; a missing one may have been added a moment ago.
+
+        Raises:
+            ParametersError: they have never been read.
+        """
+        text = self.values(0.0 if fresh else MAX_AGE_S).get(name)
+        return self.values(MISSING_AGE_S).get(name) if text is None else text
+
+    def _load(self, within_s: float) -> None:
+        try:
+            self._values = self._read(Deadline(self._clock, self._rng, within_s))
+        except (BotoCoreError, ClientError) as error:
+            self._problem = f"cannot read the parameters under {self.path}: {error}"
+            raise ParametersError(self._problem) from error
+        finally:
+            self._tried_at = self._clock.monotonic()
+            self._age_factor = self._rng.uniform(0.5, 1.0)
+
+    def _read(self, deadline: Deadline) -> dict[str, str]:
+        """Read all pages; these are the only retries, so that calls are not multiplied."""
+        request: GetParametersByPathRequestTypeDef = {"Path": self.path, "WithDecryption": True}
+        found: dict[str, str] = {}
+        attempt = 0
+        while True:
+            try:
+                page = self._client.get_parameters_by_path(**request)
+            except (BotoCoreError, ClientError) as error:
+                if not _is_transient(error):
+                    raise
+                try:
+                    deadline.back_off(
+                        attempt, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, purpose="a retry"
+                    )
+                except OutOfTimeError:
+                    raise error from None
+                attempt += 1
+                continue
+            for parameter in page["Parameters"]:
+                found[parameter["Name"].rpartition("/")[2]] = parameter["Value"]
+            if not page.get("NextToken"):
+                return found
+            request["NextToken"] = page["NextToken"]
+            attempt = 0
+
+
+def _is_transient(error: BotoCoreError | ClientError) -> bool:
+    """Return whether a retry may succeed: throttling, a broken connection, an error of SSM."""
+    if isinstance(error, BotoCoreError):
+        return True
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", SERVER_ERROR)
+    return error.response["Error"]["Code"] in THROTTLED or status >= SERVER_ERROR
+
+
+# -- sources and webhooks
+
+
+class Sources:
+    """All sources, for SyncFunction."""
+
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._sources = Parameters(client, f"{prefix}/sources", clock, rng)
+        self._credentials = Parameters(client, f"{prefix}/credentials", clock, rng)
+
+    def load(self) -> None:
+        """Read all parameters during INIT, and import what their sources need.
+
+        Raises:
+            ParametersError: they cannot be read in time.
+        """
+        self._sources.load()
+        self._credentials.load()
+        for name in self.names():
+            with suppress(ConfigurationError):  # the source's own syncs report it
+                self.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names of all sources, sorted.
+
+        Raises:
+            ParametersError: they have never been read.
+        """
+        return sorted(self._sources.values())
+
+    def get(self, name: str, *, fresh: bool = False) -> Source:
+        """Return one source.
+
+        Args:
+            name: Of the source.
+            fresh: Read the parameters again, for an operator who may just have changed them.
+
+        Raises:
+            UnknownSourceError: no source has that name.
+            ConfigurationError: names the parameter, everything wrong with it, and the remedy.
+            ParametersError: the parameters have never been read.
+        """
+        where = f"{self._sources.path}/{name}"
+        text = self._sources.get(name, fresh=fresh)
+        if text is None:
+            raise UnknownSourceError(f"no source {name!r}: {where} does not exist")
+        secret_text = self._credentials.get(name, fresh=fresh)
+        source = parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
+        register_secret(source.credential, source.store_url)  # again: the oldest are forgotten
+        return source
+
+    def matching_sources(self, provider_event: ProviderEvent) -> list[str]:
+        """Return the names of the sources that an event is about, sorted.
+
+        A source with wrong parameters does not match; the schedule reports it.
+
+        Raises:
+            ParametersError: the parameters have never been read.
+        """
+        found = []
+        for name in self.names():
+            with suppress(ConfigurationError):
+                source = self.get(name)
+                if source.provider == provider_event.provider and all(
+                    source.options.get(option) in named
+                    for option, named in provider_event.about.items()
+                ):
+                    found.append(name)
+        return found
+
+
+class WebhookConfigs:
+    """How webhooks are verified, for WebhookFunction."""
+
+    def __init__(
+        self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._webhooks = Parameters(client, f"{prefix}/webhooks", clock, rng)
+        self.load = self._webhooks.load
+
+    def get(self, name: str) -> WebhookConfig:
+        """Return the webhook config of one source.
+
+        Raises:
+            UnknownSourceError: no source of that name has one.
+            ConfigurationError: names the parameter, everything wrong with it, and the remedy.
+            ParametersError: the parameters have never been read.
+        """
+        where = f"{self._webhooks.path}/{name}"
+        text = self._webhooks.values(WEBHOOKS_AGE_S).get(name)
+        if text is None:
+            raise UnknownSourceError(f"no webhook for source {name!r}: {where} does not exist")
+        webhook = parse_webhook(name, where, text)
+        register_secret(*webhook.secrets)  # again: the oldest are forgotten
+        return webhook
+
+
+@lru_cache(PARSED_SOURCES)
+def parse_source(
+    name: str, where: str, text: str, secret_where: str, secret_text: str | None
+) -> Source:
+    """Build a source from its two parameters.
+
+    Raises:
+        ConfigurationError: names the parameters and everything wrong with them; no secret.
+    """
+    problems: list[str] = []
+    public = _Fields(where, text, SOURCE_FIELDS, problems)
+    public.check_name(name)
+    provider = public.provider()
+    store = public.one_of("store", STORES)
+    keyless = provider is not None and not provider.needs_key
+    if secret_text is None and provider and keyless and store == STORES[0]:
+        secret_text = json.dumps({"provider": provider.name})
+    secret = _Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
+    # The two parameters are written and read one after the other, and an operator may stop between.
+    meant = secret.needed("provider", "the one whose key this is, as in the source")
+    if provider and meant and meant != provider.name:
+        secret.problem(
+            f'"provider" is not {provider.name}, as the source says: the key is sent nowhere until '
+            "both say the same"
+        )
+    allow_http = public.flag("allow_http", default=False)
+    source = Source(
+        name=name,
+        provider=provider.name if provider else "",
+        base_url=_base_url(secret, provider, allow_http=allow_http),
+        credential=Secret(_key(secret, keyless=keyless)),
+        options=public.texts("options", provider.options if provider else None),
+        rows=public.flag("rows", default=True),
+        store=store,
+        store_url=Secret(secret.text("store_url")),
+        allow_http=allow_http,
+        document=public.flag("document", default=False),
+    )
+    if source.document and provider and provider.name != "unleash":
+        public.problem(
+            '"document" is for Unleash only, whose SDKs take all flags as one document: '
+            f"leave it out for {provider.title}"
+        )
+    if source.store == "redis":
+        secret.needed("store_url", "rediss://user:password@host:port/database")
+    _check(problems)
+    register_secret(source.credential, source.store_url)
+    return source
+
+
+def _key(secret: _Fields, *, keyless: bool) -> str:
+    if not keyless:
+        return secret.needed("key", "the provider's server-side SDK key or token")
+    if secret.text("key"):
+        secret.problem(
+            '"key" is not used: this provider accepts the role of SyncFunction, so remove it'
+        )
+    return ""
+
+
+def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -> str:
+    """Return where the key may be sent: it is stored beside the key, so both change together."""
+    if provider is None:
+        return ""
+    if provider.default_base_url:
+        url = secret.text("base_url") or provider.default_base_url
+    else:
+        url = secret.needed("base_url", f"the address of your {provider.title} server")
+    if url.startswith("http://") and not allow_http:
+        secret.problem(
+            '"base_url" is plain http: use https, or set "allow_http": true in the source'
+        )
+    elif url and not url.startswith(("https://", "http://")):
+        secret.problem('"base_url" must start with https://')
+    return url.rstrip("/")
+
+
+@lru_cache(PARSED_SOURCES)
+def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
+    """Build a webhook config from its parameter.
+
+    Raises:
+        ConfigurationError: names the parameter and everything wrong with it; no secret.
+    """
+    problems: list[str] = []
+    fields = _Fields(where, text, WEBHOOK_FIELDS, problems)
+    fields.check_name(name)
+    provider = fields.provider()
+    method = fields.text("method")
+    if provider and not provider.methods:
+        fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
+    elif provider and not method:
+        method = provider.methods[0]
+    elif provider and method not in provider.methods:
+        fields.problem(f'"method" must be one of {", ".join(provider.methods)}')
+    header = fields.text("header").lower()
+    if method == "header" and not header:
+        fields.problem('"header" is missing: the name of the header that carries the secret')
+    webhook = WebhookConfig(
+        source=name,
+        provider=provider.name if provider else "",
+        method=method,
+        secrets=fields.secrets(),
+        header=header,
+        options=fields.texts("options", provider.webhook_options if provider else None),
+    )
+    _check(problems)
+    register_secret(*webhook.secrets)
+    return webhook
+
+
+class _Fields:
+    """The JSON object of one parameter; its problems are appended to *problems*."""
+
+    def __init__(
+        self, where: str, text: str | None, known: tuple[str, ...], problems: list[str]
+    ) -> None:
+        self._where = where
+        self._known = known
+        self._problems = problems
+        values = self._parse(text)
+        self._broken = values is None
+        self._values: dict[str, Any] = values or {}
+        for field in sorted(self._values.keys() - set(known)):
+            shown = _shown(field, "a field")
+            self.problem(f"{shown} is unknown: known are {', '.join(known)}")
+
+    def _parse(self, text: str | None) -> dict[str, Any] | None:
+        if text is None:
+            needed = [field for field in self._known if field not in OPTIONAL]
+            example = json.dumps(dict.fromkeys(needed, "…"), ensure_ascii=False)
+            self.problem(f"is missing: create it as a SecureString with {example}")
+            return None
+        try:
+            values = json.loads(text)
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            self.problem("holds a lone surrogate, which is not a character: write the secret again")
+            return None
+        except (ValueError, RecursionError):
+            self.problem("is not JSON")
+            return None
+        if not isinstance(values, dict):
+            self.problem("must be a JSON object")
+            return None
+        return values
+
+    def problem(self, text: str) -> None:
+        self._problems.append(f"{self._where}: {text}")
+
+    def check_name(self, name: str) -> None:
+        """Check the name of the source, which is the last part of the parameter's name."""
+        try:
+            check_source(name)
+        except reader_errors.ConfigurationError as error:
+            self.problem(str(error))
+
+    def provider(self) -> Provider | None:
+        if self._broken:
+            return None
+        try:
+            return providers.get(self.text("provider"))
+        except ConfigurationError as error:
+            self.problem(f'"provider": {error}')
+            return None
+
+    def text(self, field: str) -> str:
+        """Return a string without white space at its ends; empty if it is missing."""
+        value = self._values.get(field, "")
+        if isinstance(value, str):
+            return value.strip()
+        self.problem(f'"{field}" must be a string')
+        return ""
+
+    def needed(self, field: str, meaning: str) -> str:
+        """Return a string that must not be missing; *meaning* is for the message."""
+        text = self.text(field)
+        reported = self._broken or not isinstance(self._values.get(field, ""), str)
+        if not (text or reported):
+            self.problem(f'"{field}" is missing: {meaning}')
+        return text
+
+    def one_of(self, field: str, known: tuple[str, ...]) -> str:
+        """Return one of the known words; the first if it is missing."""
+        value = self.text(field) or known[0]
+        if value not in known:
+            self.problem(f'"{field}" must be one of {", ".join(known)}')
+        return value
+
+    def flag(self, field: str, *, default: bool) -> bool:
+        value = self._values.get(field, default)
+        if isinstance(value, bool):
+            return value
+        self.problem(f'"{field}" must be true or false')
+        return default
+
+    def texts(self, field: str, known: tuple[str, ...] | None) -> dict[str, str]:
+        """Return an object of strings; *known* is None if the provider is unknown.
+
+        A misspelt name must not be ignored: without its filter, a source is another flag set.
+        """
+        value = self._values.get(field, {})
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            self.problem(f'"{field}" must be an object of strings')
+            return {}
+        for name in sorted(value.keys() - set(value if known is None else known)):
+            names = f"known are {', '.join(known)}" if known else "there are none"
+            self.problem(f'"{field}": {_shown(name, "a name")} is unknown: {names}')
+        return value
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the webhook's secrets: the current one and, while rotating, the previous."""
+        if self._broken:
+            return ()
+        value = self._values.get("secrets")
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            self.problem(
+                '"secrets" must be a list: the current secret and, while you rotate, the previous'
+            )
+            return ()
+        if not value or any(len(text.strip()) < MIN_SECRET for text in value):
+            self.problem(
+                f'"secrets" must hold at least one, each of {MIN_SECRET} characters or more'
+            )
+        if any(text != text.strip() for text in value):
+            self.problem('"secrets" must not begin or end with white space')
+        return tuple(Secret(text) for text in value)
+
+
+def _shown(name: str, otherwise: str) -> str:
+    """Return a name for a message, unless it may be a secret in the wrong place."""
+    return f'"{name}"' if name.isidentifier() and len(name) < MIN_SECRET else otherwise

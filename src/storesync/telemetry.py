@@ -1,0 +1,188 @@
+"""Logs and metrics of both functions, without secrets, headers, bodies or context values.
+
+No message of flagstore's quotes a secret. Redaction is for all others: the message of a library's
+exception, or of a bug, may hold a URL, a header or a whole request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from storesync.errors import RefusedSetError, UnknownSourceError, is_retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from storesync.model import Report, Secret, SyncRequest
+
+NAMESPACE = "Flagstore"
+SERVICE = "storesync"
+UNITS = {
+    "SyncAgeSeconds": MetricUnit.Seconds,
+    "RequestToPublishSeconds": MetricUnit.Seconds,
+}
+TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})
+"""Metrics that are also written without their source, as the sum of all, for the alarms."""
+REDACTED: Final = "***"
+MIN_CHARS: Final = 8
+"""Shorter strings would redact words, and are not secrets."""
+MAX_KNOWN: Final = 4_000
+"""Strings that are kept: several per source and rotation, in a process that lives for hours."""
+
+_lock = Lock()
+"""Sources are synced in threads, each of which registers secrets and logs."""
+_known: dict[str, None] = {}
+"""In the order of registration, so that the oldest go first."""
+
+
+# -- redaction
+
+
+def register_secret(*secrets: Secret) -> None:
+    """Redact these secrets, and the passwords in those that are URLs, in every later line."""
+    for secret in secrets:
+        text = secret.reveal()
+        try:
+            password = unquote(urlsplit(text).password or "")
+        except ValueError:
+            password = ""
+        for each in (text, password):
+            if len(each) < MIN_CHARS:
+                continue
+            # As it is, in JSON, and in a URL.
+            in_json = json.dumps(each, ensure_ascii=False)[1:-1]
+            with _lock:
+                for form in (each, in_json, quote(each), quote(each, safe="")):
+                    _known.pop(form, None)
+                    _known[form] = None
+                while len(_known) > MAX_KNOWN:
+                    _known.pop(next(iter(_known)))
+
+
+def redact(text: str) -> str:
+    """Return a string without registered secrets."""
+    with _lock:
+        found = [secret for secret in _known if secret in text]
+    for secret in sorted(found, key=len, reverse=True):  # one may begin with another
+        text = text.replace(secret, REDACTED)
+    return text
+
+
+# -- logs and metrics
+
+
+def logger() -> Logger:
+    """Return the functions' logger; the level is POWERTOOLS_LOG_LEVEL."""
+    service = os.environ.get("POWERTOOLS_SERVICE_NAME", SERVICE)
+    return Logger(service=service, utc=True, json_serializer=_line)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    """Write a record. A lone surrogate, which JSON can carry and UTF-8 cannot, loses no line."""
+    text = json.dumps(record, separators=(",", ":"), default=str, ensure_ascii=False)
+    return redact(text).encode("utf-8", "backslashreplace").decode()
+
+
+log = logger()
+
+
+def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
+    """Write metrics of one source as one line in CloudWatch's embedded metric format.
+
+    An empty name leaves the dimension out: strangers' requests must not make new metrics.
+    """
+    metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", NAMESPACE))
+    named = {"source": source, **dimensions} if source else dimensions
+    for name, text in named.items():
+        metrics.add_dimension(name=name, value=text)
+    for name, number in values.items():
+        metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=number)
+    document: Any = metrics.serialize_metric_set()
+    directives = document["_aws"]["CloudWatchMetrics"]
+    totals = [metric for metric in directives[0]["Metrics"] if metric["Name"] in TOTALS]
+    if source and totals:
+        others = [name for name in directives[0]["Dimensions"][0] if name != "source"]
+        directives.append({**directives[0], "Dimensions": [others], "Metrics": totals})
+    # One call, unlike print's two: sources are synced in parallel, and a broken line is no metric.
+    sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+# -- the outcome of a sync
+
+
+def record_report(
+    report: Report, requests: Sequence[SyncRequest], resent: int, now_ms: int
+) -> float:
+    """Log and record a completed sync; return the age of the last good check in seconds.
+
+    Args:
+        report: Of the sync.
+        requests: That it served.
+        resent: Items that had to be sent to the store again.
+        now_ms: Milliseconds since the epoch.
+    """
+    age_s = max(0.0, (now_ms - report.checked_at) / 1000)
+    values: dict[str, float] = {
+        "SyncAgeSeconds": age_s,
+        "Fetches": report.fetches,
+        "Superseded": report.outcome == "superseded",
+        "Coalesced": report.outcome == "coalesced",
+        "Pinned": report.outcome == "pinned",
+        "UnprocessedRetries": resent,
+        "SkippedRows": len(report.skipped_rows),
+        "RowFailures": bool(report.rows_error),
+    }
+    if report.outcome == "published":
+        for section, number in report.counts.items():  # rule_based_segments: RuleBasedSegments
+            values[section.title().replace("_", "")] = number
+        values |= {word.title(): number for word, number in report.changes.counts().items()}
+        sent_at = [request.sent_at for request in requests if request.trigger == "webhook"]
+        if sent_at:
+            values["RequestToPublishSeconds"] = max(0.0, (now_ms - min(sent_at)) / 1000)
+    write = log.warning if report.rows_error or report.skipped_rows else log.info
+    write(
+        report.outcome,
+        source=report.source,
+        token=report.token,
+        requests=len(requests),
+        fetches=report.fetches,
+        behind=report.behind,
+        rows_error=report.rows_error,
+        skipped_rows=report.skipped_rows,
+    )
+    emit(report.source, values)
+    return age_s
+
+
+def record_error(source: str, error: Exception) -> str:
+    """Log and record a failed sync; return the reason."""
+    # A suspect set is a refused one: one alarm is for both.
+    kind = RefusedSetError if isinstance(error, RefusedSetError) else type(error)
+    reason = kind.__name__.removesuffix("Error")
+    log.error(
+        "failed", source=source, reason=reason, problem=str(error), retryable=is_retryable(error)
+    )
+    # An unknown name must not make a metric of its own.
+    source = "" if isinstance(error, UnknownSourceError) else source
+    emit(source, {"SyncFailures": 1})
+    emit(source, {"Rejected": 1}, reason=reason)
+    return reason
+
+
+def record_schedule(ages_s: Sequence[float | None]) -> None:
+    """Record the age of the stalest source; the alarm also goes off if it is missing.
+
+    Without any source, nothing is stale.
+    """
+    known = [age_s for age_s in ages_s if age_s is not None]
+    if known or not ages_s:
+        emit("", {"SyncAgeSeconds": max(known, default=0.0)})
