@@ -1,19 +1,17 @@
-"""The format of a snapshot's body, and how one flag of it is decoded. Pure.
+"""The format of a snapshot's body, and how to decode one flag of it. Pure.
 
-The body is a row of *blocks*. A block is the JSON object of some neighbouring items of one
-section, one item a line, deflated on its own, so that one flag can be decoded without inflating
-or parsing the rest. The *index* names the first key of each block, where it lies and its digest;
-the snapshot record holds the index's digest. So every byte that is read is covered by a digest. The
-index::
+The body is a sequence of *blocks*. A block is a JSON object of neighbouring items of one section,
+one item per line, deflated on its own: one flag is decoded without inflating or parsing the rest.
+The *index* has the first key, place and digest of each block; the snapshot record has the digest
+of the index. So a digest covers every byte that is read. The index::
 
-    {"meta": {…}, "large": {key: Part, …},
+    {"meta": {…}, "large": {key: LargeSegment, …},
      "sections": {"flags": [[first key, offset, length, digest, number of items], …], …}}
 
-A large segment is no part of the blocks: it has chunks of its own, which the index names. They are
-read when a flag first needs that segment, and carried over from one publication to the next while
-the segment stays the same.
+A large segment is not in the blocks: it has chunks of its own, which the index names. They are read
+when a flag first needs the segment, and shared by publications while it stays the same.
 
-What writers need, :mod:`flagstore.encode` has: no cold start of a reader pays for it.
+:mod:`flagstore.encode` is for writers: a reader's cold start does not pay for it.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.

@@ -37,7 +37,7 @@ from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader, chunks_of
 from simulators.signals import Interrupted, InterruptedLock
-from storesync.model import Changes, FlagSet
+from storesync.model import Changes, FlagSet, Secret, Source
 from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from flagstore.keys import Record
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
+SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 DOWN = StoreUnavailableError("the store is down")
 STATE = "read prod:$state"
 HEAD = "read prod:$snapshot"
@@ -88,9 +89,8 @@ class Rig:
         self._publisher().heartbeat(self._next_token())
 
     def _publisher(self) -> Publisher:
-        return Publisher(
-            "prod", MemoryStore(self.records), self.wall, replicas=self.snapshot_records
-        )
+        store = MemoryStore(self.records)
+        return Publisher(SOURCE, store, self.wall, replicas=self.snapshot_records)
 
     def _next_token(self) -> Check:
         now = self.wall.now()

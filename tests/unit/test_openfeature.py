@@ -18,8 +18,7 @@ from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
-from flagstore.adapters.openfeature import FlagstoreProvider
-from flagstore.adapters.openfeature_terms import ERRORS, REASONS, context_of
+from flagstore.adapters.openfeature import ERRORS, REASONS, FlagstoreProvider, context_of
 from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
 from flagstore.flags import CONVERSIONS, EvaluationState, Flags

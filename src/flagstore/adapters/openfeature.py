@@ -1,4 +1,4 @@
-"""An OpenFeature provider: flags by the interface that is no vendor's. ``flagstore[openfeature]``.
+"""An OpenFeature provider: flags by a vendor-neutral interface. ``flagstore[openfeature]``.
 
 ::
 
@@ -6,54 +6,117 @@
 
     api.set_provider_and_wait(FlagstoreProvider(flagstore.client("prod")))
 
-It has no thread, which Lambda would freeze: that flags became stale, are fresh again or changed is
-noticed, and told to event handlers, by the first evaluation that could see it. Reasons and error
-codes, those of OpenFeature's specification (openfeature-sdk 0.10), are listed in
-:mod:`flagstore.adapters.openfeature_terms`. The flag metadata says:
+The flag metadata has:
 
 ``reason``
-    Why, in a word of :mod:`flagstore.evaluation.base`.
+    The reason as a word of :mod:`flagstore.evaluation.base`.
 ``rule``, ``rule_index``, ``version``, ``config``, ``in_experiment``, ``age_s``, ``stale``
-    As of :class:`flagstore.Detail`; left out where there is none. ``config`` is a text: where it is
-    an object (the payload of an Unleash variant), as JSON.
+    As of :class:`flagstore.Detail`; left out if there is none. ``config`` is a string: an object
+    (the payload of an Unleash variant) is JSON.
+
+Source: OpenFeature's specification, for openfeature-sdk 0.10.
 """
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from openfeature.exception import ErrorCode
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
-from openfeature.provider import Metadata
+from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
 
-from flagstore.adapters.openfeature_events import EventfulProvider
-from flagstore.adapters.openfeature_terms import (
-    context_of,
-    error_of,
-    metadata_of,
-    probe_of,
-    reason_of,
-)
 from flagstore.errors import ConfigurationError, NotLoadedError
 from flagstore.evaluation import base
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from openfeature.evaluation_context import EvaluationContext
-    from openfeature.flag_evaluation import FlagValueType
+    from openfeature.flag_evaluation import FlagMetadata, FlagValueType
 
-    from flagstore.flags import Detail
+    from flagstore.flags import Detail, Flags
+    from flagstore.snapshot import Snapshot
 
     Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
+STATUSES = {"": ProviderStatus.READY, base.STALE: ProviderStatus.STALE}
+"""A client's health → the provider's status. Anything else is ERROR."""
+SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
+"""Statuses without events."""
+REASONS = {
+    base.OFF: Reason.DISABLED,
+    base.FALLTHROUGH: Reason.DEFAULT,
+    base.NO_MATCH: Reason.DEFAULT,
+    base.PREREQUISITE_FAILED: Reason.DEFAULT,
+    base.TARGET_MATCH: Reason.TARGETING_MATCH,
+    base.RULE_MATCH: Reason.TARGETING_MATCH,
+    base.NOT_IN_ROLLOUT: Reason.SPLIT,
+    base.OVERRIDE: Reason.STATIC,
+    base.ERROR: Reason.ERROR,
+}
+"""flagstore's word → OpenFeature's; any other word stays as it is. See also :func:`_reason`."""
+ERRORS = {
+    base.FLAG_NOT_FOUND: (ErrorCode.FLAG_NOT_FOUND, "there is no such flag"),
+    base.MALFORMED_FLAG: (ErrorCode.PARSE_ERROR, "the flag is malformed"),
+    base.WRONG_TYPE: (ErrorCode.TYPE_MISMATCH, "the flag's value is of another type"),
+    base.NO_VALUE: (ErrorCode.TYPE_MISMATCH, "the flag is on, and has no value beside that"),
+    base.KEY_MISSING: (ErrorCode.TARGETING_KEY_MISSING, "the context has no targeting key"),
+    base.CONTEXT_INVALID: (ErrorCode.INVALID_CONTEXT, "the context is not what the flags need"),
+    base.NOT_LOADED: (ErrorCode.PROVIDER_NOT_READY, "no flags have been loaded yet"),
+    base.TOO_OLD: (ErrorCode.GENERAL, "the flags are older than max_age_s"),
+    base.UNSUPPORTED: (ErrorCode.GENERAL, "the flag uses what cannot be evaluated here"),
+    base.SEGMENT_UNAVAILABLE: (ErrorCode.GENERAL, "a large segment cannot be read now"),
+    base.EXCEPTION: (ErrorCode.GENERAL, "a fault of flagstore's; its log has it"),
+}
+"""flagstore's word → OpenFeature's code and a message. Any other word is GENERAL."""
 
-class FlagstoreProvider(EventfulProvider):
-    """Resolves flags of a client, a file or any other :class:`flagstore.Flags`.
 
-    Safe under threads. The ``*_async`` methods wait for the store in a thread, so that the event
-    loop does not; whatever is in memory is returned at once.
+class FlagstoreProvider(AbstractProvider):
+    """Resolves flags of a client or any other :class:`flagstore.Flags`. Safe under threads.
+
+    The ``*_async`` methods wait for the store in a thread, not in the event loop; flags in memory
+    are returned at once. There is no background thread, which Lambda would freeze: event handlers
+    learn that flags are stale, fresh again or changed by the first evaluation that could see it.
     """
+
+    def __init__(self, flags: Flags) -> None:
+        """Wrap *flags*; nothing is read yet."""
+        super().__init__()
+        self._flags = flags
+        self._status = ProviderStatus.NOT_READY
+        self._seen: Snapshot | None = None
+        self._lock = threading.Lock()
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:
+        """Load the flag set.
+
+        Raises:
+            ProviderFatalError: if a setting is missing or wrong; nothing will be evaluated.
+            ProviderNotReadyError: if nothing could be loaded yet; evaluations try again.
+        """
+        del evaluation_context
+        status, seen = ProviderStatus.FATAL, None
+        try:
+            self._flags.for_context(None)
+            if self._flags.health() == base.NOT_LOADED:  # and the client gives defaults until then
+                raise NotLoadedError(_error(base.NOT_LOADED)[1])  # noqa: TRY301 - as one from there
+            status, seen = ProviderStatus.READY, self._flags.current()
+        except ConfigurationError as error:
+            raise ProviderFatalError(str(error)) from error
+        except NotLoadedError as error:
+            status = ProviderStatus.ERROR
+            raise ProviderNotReadyError(str(error)) from error
+        finally:
+            with self._lock:
+                self._status, self._seen = status, seen
+
+    def shutdown(self) -> None:
+        """Send no more events. The client is the caller's, and stays as it is."""
+        with self._lock:
+            self._status, self._seen = ProviderStatus.NOT_READY, None
 
     def get_metadata(self) -> Metadata:
         """Return the provider's name."""
@@ -65,7 +128,7 @@ class FlagstoreProvider(EventfulProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a boolean: LaunchDarkly's, Split's on and off, whether Unleash's flag is on."""
+        """Resolve a boolean; of Split, on or off; of Unleash, the toggle."""
         return self._resolve(flag_key, default_value, evaluation_context, bool)
 
     async def resolve_boolean_details_async(
@@ -101,7 +164,7 @@ class FlagstoreProvider(EventfulProvider):
         default_value: int,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
-        """Resolve an integer; a boolean is none."""
+        """Resolve an integer; a boolean is not one."""
         return self._resolve(flag_key, default_value, evaluation_context, int)
 
     async def resolve_integer_details_async(
@@ -137,7 +200,7 @@ class FlagstoreProvider(EventfulProvider):
         default_value: Structure,
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[Structure]:
-        """Resolve an object or a list, whichever the flag has."""
+        """Resolve an object or a list, whichever the flag is."""
         return self._resolve(flag_key, default_value, evaluation_context, dict)
 
     async def resolve_object_details_async(
@@ -159,9 +222,9 @@ class FlagstoreProvider(EventfulProvider):
         try:
             waits = self._flags.may_block()
         except ConfigurationError:
-            waits = False  # and what is missing is said below
+            waits = False  # the evaluation reports it
         if waits:
-            import asyncio  # noqa: PLC0415 - 15 ms that nobody else needs; a loop has it already
+            import asyncio  # noqa: PLC0415 - 15 ms; an event loop has imported it already
 
             return await asyncio.to_thread(self._resolve, key, default, given, kind)
         return self._resolve(key, default, given, kind)
@@ -174,26 +237,26 @@ class FlagstoreProvider(EventfulProvider):
         kind: type,
     ) -> FlagResolutionDetails[Any]:
         try:
-            probe = probe_of(default, kind)
+            probe = _probe(default, kind)
             detail = self._detail(key, given, probe)
             value = float(detail.value) if kind is float else detail.value
         except NotLoadedError as error:
             return self._failed(default, ErrorCode.PROVIDER_NOT_READY, str(error))
         except ConfigurationError as error:
             return self._failed(default, ErrorCode.PROVIDER_FATAL, str(error))
-        except (TypeError, OverflowError) as error:  # a whole number may be too large for a float
+        except (TypeError, OverflowError) as error:  # an integer may be too large for a float
             return self._failed(default, ErrorCode.TYPE_MISMATCH, str(error))
-        self._provider_event()
+        self._send_events()
+        metadata = _metadata(detail)
         if detail.error:
-            code, message = error_of(detail.error)
-            return FlagResolutionDetails(
-                default, code, f"{key!r}: {message}", Reason.ERROR, None, metadata_of(detail)
-            )
+            code, message = _error(detail.error)
+            message = f"{key!r}: {message}"
+            return FlagResolutionDetails(default, code, message, Reason.ERROR, None, metadata)
         return FlagResolutionDetails(
             default if kind is dict and value is probe else value,
-            reason=reason_of(detail),
+            reason=_reason(detail),
             variant=None if detail.variant is None else str(detail.variant),
-            flag_metadata=metadata_of(detail),
+            flag_metadata=metadata,
         )
 
     def _detail(
@@ -205,7 +268,7 @@ class FlagstoreProvider(EventfulProvider):
         flags = self._flags.for_context(context_of(given))
         detail = flags.detail(key, default=probe)
         if detail.error == base.WRONG_TYPE and isinstance(probe, (dict, list)):
-            # A structure is asked for, and to OpenFeature a list is one as well.
+            # OpenFeature's structures are objects and lists: try the other one.
             return flags.detail(key, default=[] if isinstance(probe, dict) else {})
         return detail
 
@@ -215,5 +278,133 @@ class FlagstoreProvider(EventfulProvider):
         code: ErrorCode,
         message: str,
     ) -> FlagResolutionDetails[Any]:
-        self._provider_event()
+        self._send_events()
         return FlagResolutionDetails(default, code, message, Reason.ERROR)
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _send_events(self) -> None:
+        """Send what has changed since the last event; reads nothing."""
+        if self._status in SILENT or self._now() == (self._status, self._seen):
+            return
+        with self._lock:  # each event once, and in order
+            before, earlier = self._status, self._seen
+            if before in SILENT:  # shut down meanwhile
+                return
+            self._status, self._seen = self._now()
+            if self._status is not before:
+                self._send_status()
+            seen = self._seen
+            if seen is not None and earlier is not None and seen is not earlier:
+                self._send_changes(earlier, seen)
+
+    def _now(self) -> tuple[ProviderStatus, Snapshot | None]:
+        status = STATUSES.get(self._flags.health(), ProviderStatus.ERROR)
+        return status, self._flags.current()
+
+    def _send_status(self) -> None:
+        if self._status is ProviderStatus.READY:
+            self.emit_provider_ready(ProviderEventDetails(message="the flags are fresh"))
+        elif self._status is ProviderStatus.STALE:
+            message = "the store cannot be read; flags in memory are used"
+            self.emit_provider_stale(ProviderEventDetails(message=message))
+        else:
+            code, message = _error(self._flags.health())
+            self.emit_provider_error(ProviderEventDetails(message=message, error_code=code))
+
+    def _send_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
+        record = seen.snapshot_record
+        self.emit_provider_configuration_changed(
+            ProviderEventDetails(
+                flags_changed=seen.changed_since(earlier),
+                metadata={"token": record.token, "digest": record.digest},
+            )
+        )
+
+
+# -- OpenFeature's terms --------------------------------------------------------------------------
+
+
+def _reason(detail: Detail) -> str:
+    """Return the reason in OpenFeature's terms.
+
+    Stale flags are STALE whatever the reason, but for overrides, which no store can make stale. An
+    experiment is SPLIT whatever led to it; any other percentage rollout of a rule has the reason of
+    that rule.
+    """
+    if detail.stale and detail.reason != base.OVERRIDE:
+        return Reason.STALE
+    return Reason.SPLIT if detail.in_experiment else REASONS.get(detail.reason, detail.reason)
+
+
+def _error(word: str) -> tuple[ErrorCode, str]:
+    return ERRORS.get(word, (ErrorCode.GENERAL, word))
+
+
+def _metadata(detail: Detail) -> FlagMetadata:
+    config = detail.config
+    found = {
+        "reason": detail.reason,
+        "rule": detail.rule or None,
+        "rule_index": detail.rule_index,
+        "version": detail.version,
+        "config": config if config is None or isinstance(config, str) else json.dumps(config),
+        "in_experiment": detail.in_experiment,
+        "age_s": detail.age_s,
+        "stale": detail.stale,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _probe(default: Any, kind: type) -> Any:  # noqa: ANN401 - any JSON
+    """Return the default as an instance of the plain type that was asked for.
+
+    Args:
+        default: the caller's, or an instance of a subclass, such as a StrEnum.
+        kind: the type; ``dict`` for objects and lists.
+
+    Raises:
+        TypeError: if the default has another type.
+        OverflowError: if an integer is too large for a float.
+    """
+    if kind is dict:
+        if isinstance(default, Mapping):
+            return dict(default)
+        if isinstance(default, Sequence) and not isinstance(default, (str, bytes)):
+            return list(default)
+    elif isinstance(default, bool) is (kind is bool) and isinstance(
+        default, (int, float) if kind is float else kind
+    ):
+        return kind(default)
+    message = f"the default is a {type(default).__name__} where a {kind.__name__} is asked for"
+    raise TypeError(message)
+
+
+def context_of(given: EvaluationContext | None) -> dict[str, Any]:
+    """Return the attributes, with the targeting key as ``key`` in place of one of that name.
+
+    A context of several kinds (LaunchDarkly: ``kind`` is ``multi``) has no key of its own: each of
+    its attributes is a context of the kind of that name, with a ``targetingKey`` or a ``key``, as
+    in LaunchDarkly's own provider. Times become ISO 8601 strings, in UTC if they have no time zone.
+    """
+    if given is None:
+        return {}
+    context = {name: _json(value) for name, value in given.attributes.items()}
+    if context.get("kind") == "multi":
+        for part in context.values():
+            if isinstance(part, dict) and part.get("targetingKey") is not None:
+                part["key"] = part.pop("targetingKey")
+    elif given.targeting_key is not None:
+        context["key"] = given.targeting_key
+    return context
+
+
+def _json(value: Any) -> Any:  # noqa: ANN401 - any value that OpenFeature allows
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, datetime):
+        known = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return known.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {name: _json(member) for name, member in value.items()}
+    return [_json(member) for member in value] if isinstance(value, Sequence) else value
