@@ -272,7 +272,7 @@ def test_a_large_segment_changes_from_one_moment_to_the_next(
     sizes: list[Any] = []
     name = "{prod}.SPLITIO.segment.many"
     watch(monkeypatch, lambda _writes: sizes.append(rig.server.admin.scard(name)))
-    monkeypatch.setattr("storesync.rows.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
     rig.provider.segments |= segment("many", *MANY)
     rig.sync()
     assert set(sizes) == {0, 40_000}
@@ -305,7 +305,7 @@ def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
 ) -> None:
     """A sync dies between two parts; the next one begins anew."""
     rig.provider.segments |= segment("many", *MANY)
-    monkeypatch.setattr("storesync.rows.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
 
     def die(writes: Any) -> None:
         if any(isinstance(write, Put) and "part" in write.record for write in writes):
@@ -327,7 +327,7 @@ def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
 
 def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis may evict what expires: then the old set stays, and the next check puts it together."""
-    monkeypatch.setattr("storesync.rows.REDIS_KB", 600)
+    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
     rig.provider.segments |= segment("many", *MANY[:20_000])
     rig.sync()
     before = rows(rig)
