@@ -219,7 +219,7 @@ def constraint(r: Random, operator: str) -> dict[str, Any]:
         if r.random() < 0.4:
             found["values"] += ["0.0.0.0/0", "::/0"]  # so it counts whether it is an address
     elif family == "REGEX":
-        found["value"] = _pattern(r)
+        found["value"] = pattern(r)
     else:
         found["value"] = _literal(r, family)
     _damage(r, found)
@@ -263,9 +263,7 @@ def given(r: Random, constraint: dict[str, Any], kind: str) -> Any:
     value = r.choice(listed)
     operator = constraint["operator"]
     if operator == "REGEX":
-        length = r.choice([0, 1, 1, 2, 3, 4, 5, 6])
-        subject = "".join(r.choice(_SUBJECT) for _ in range(length))
-        return subject + r.choice(["", "", "", "\n"])
+        return subject(r)
     if operator.startswith("DATE") and r.random() < 0.3:
         return f"{value[:19]}.000000001{value[-1:]}"
     if operator == "IN_CIDR":
@@ -276,7 +274,14 @@ def given(r: Random, constraint: dict[str, Any], kind: str) -> Any:
     return value if r.random() < same else r.choice([value.upper(), value.lower()])
 
 
-def _pattern(r: Random) -> str:
+def subject(r: Random) -> str:
+    """Make a text for regular expressions."""
+    length = r.choice([0, 1, 1, 2, 3, 4, 5, 6])
+    letters = _SUBJECT if r.random() < 0.7 else _SUBJECT[:3] + "1 -"
+    return "".join(r.choices(letters, k=length)) + r.choice(["", "", "", "\n"])
+
+
+def pattern(r: Random) -> str:
     """Make a regular expression, most of them ones that Rust reads."""
     chance = r.random()
     if chance < 0.04:

@@ -42,6 +42,7 @@ TIMED, WORST_S = 1_500, 0.005
         ("^[]a^-]$", ["]", "a", "^", "-"], ["b"]),
         ("^[^]a]$", ["b", "\n"], ["]", "a"]),
         ("^(?:foo|fo|(?P<name>x){2,3})$", ["foo", "fo", "xx", "xxx"], ["x", "f", "xxxx"]),
+        ("^([^a]|[a-c]){1,2}$", ["a", "bx", "xa"], ["", "abc"]),
         ("^(a|b)*c$", ["c", "abbac"], ["abd"]),
         (r"^[^@]+@[^@]+\.[^@]+$", ["ada@x.org", "a@b.c.d"], ["ada@x", "a@@b.c", "@b.c"]),
         ("foo.*bar.*baz", ["foofoobarbazbaz", "\nfoo bar baz"], ["foo\nbarbaz", "foo baz bar"]),

@@ -459,7 +459,8 @@ def _single(sequence: Sequence) -> _Repeat | None:
 def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
     """Return the sequences of a repeated item."""
     chars = [part.chars for part in map(_single, item) if part]
-    if len(chars) == len(item) and not any(one.text.startswith("^") for one in chars[1:]):
+    negated = any(one.text.startswith("^") for one in chars)
+    if len(chars) == len(item) and not (negated and len(item) > 1):
         return [(_Repeat(_union(chars), low, high),)]
     if high is None:
         raise UnsupportedPatternError("a repeated group")
