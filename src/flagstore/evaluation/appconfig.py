@@ -1,13 +1,13 @@
 """Evaluates AppConfig's feature flags by the documented language of variant rules. Pure.
 
-AWS publishes neither an evaluator nor cases for one; the only one there is, is inside the AppConfig
-agent. So what is held to here is the user guide ("Defining rules for multi-variant feature flags",
+AWS publishes neither an evaluator nor test cases: the only evaluator is inside the AppConfig agent.
+So this follows the AWS AppConfig user guide ("Defining rules for multi-variant feature flags",
 "Understanding multi-variant feature flag rules", "type reference for
-AWS.AppConfig.FeatureFlags"), and what that leaves open is ``UNSUPPORTED``, never a guess:
+AWS.AppConfig.FeatureFlags"); what the guide leaves open is ``UNSUPPORTED``, never a guess:
 :mod:`flagstore.evaluation.appconfig_rules` lists it.
 
-A flag's value is its attributes, while it is on; AppConfig gives no attributes of a flag that is
-off. In a freeform profile each top-level key is a flag, and its value any JSON.
+A flag's value is its attributes while it is on; a flag that is off has none. In a freeform profile
+each top-level key is a flag, and its value any JSON.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ from flagstore.evaluation.base import (
     UNSUPPORTED,
     ContextError,
     Evaluation,
+    MalformedError,
+    all_of,
     log_fault,
+    optional,
+    required,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flagstore.evaluation.base import EngineConfig, Items
+    from flagstore.evaluation.appconfig_rules import Rule
+    from flagstore.evaluation.base import EngineConfig, Items, Json
 
-    Flag = Callable[[dict[str, Any]], Evaluation]
+    Context = dict[str, Any]
+    Flag = Callable[[Context], Evaluation]
 
 FREEFORM = "freeform"
 """``format`` in the flag set's ``meta``: nothing in such a profile is a rule."""
@@ -44,33 +50,27 @@ _MALFORMED = Evaluation(reason=ERROR, error=MALFORMED_FLAG)
 _UNSUPPORTED = Evaluation(reason=ERROR, error=UNSUPPORTED)
 _PLAIN = {str, bool, int, float}
 _MOST = 2.0**64
-"""Beyond what rules can hold as an integer."""
-_TRUTHS = {True: True, False: False, "true": True, "false": False, None: False}
-"""What ``enabled`` may be: AppConfig takes texts for it, and a missing one for false."""
-
-
-class _MalformedError(Exception):
-    """A flag that AppConfig would not have taken."""
+"""More than an integer in a rule can be."""
 
 
 class AppConfigEngine:
     """Evaluates the flags of one flag set; compiled flags are kept."""
 
-    __slots__ = ("_flags", "_freeform", "_items")
+    __slots__ = ("_compile", "_flags", "_items")
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._freeform = items.meta.get("format") == FREEFORM
+        self._compile = _freeform if items.meta.get("format") == FREEFORM else _compile_flag
         self._flags: dict[str, Flag] = {}
 
-    def context(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that rules look up as ``$name``; None is none.
+    def context(self, given: Mapping[str, Any]) -> Context:
+        """Return the values that rules look up as ``$name``; None is left out.
 
-        What is a text or a number by another class (an enum of texts, boto3's ``Decimal``) is one
-        here: the agent is given its context as text, so there the class is lost.
+        Strings and numbers of other classes (a ``StrEnum``, boto3's ``Decimal``) become plain
+        ones: the agent is given its context as text, so there the class is lost.
 
         Raises:
-            ContextError: it is no mapping.
+            ContextError: it is not a mapping.
         """
         try:
             return {
@@ -79,17 +79,17 @@ class AppConfigEngine:
                 if value is not None
             }
         except AttributeError:
-            raise ContextError(CONTEXT_INVALID, "a context is a mapping") from None
+            raise ContextError(CONTEXT_INVALID, "a context must be a mapping") from None
 
-    def evaluate(self, key: str, context: dict[str, Any]) -> Evaluation:
-        """Evaluate one flag. Never raises: a flag that is damaged is an outcome as well."""
+    def evaluate(self, key: str, context: Context) -> Evaluation:
+        """Evaluate one flag. Never raises: errors are results."""
         try:
             flag = self._flags.get(key)
             if flag is None:
                 item = self._items.item("flags", key)
                 if item is None:
                     return _NOT_FOUND
-                flag = self._flags[key] = _freeform(item) if self._freeform else _compiled(item)
+                flag = self._flags[key] = self._compile(item)
             return flag(context)
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
             if not isinstance(key, str):
@@ -98,13 +98,13 @@ class AppConfigEngine:
             return Evaluation(reason=ERROR, error=EXCEPTION)
 
 
-def engine(items: Items, settings: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base
+def engine(items: Items, config: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base
     """Return an engine over a flag set with the section ``flags``."""
     return AppConfigEngine(items)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
-    """Return a text as str, a whole number as int, another one as float; all else as it is."""
+    """Return a string as str, a whole number as int, another one as float; the rest unchanged."""
     from numbers import Number  # noqa: PLC0415 - seldom needed
 
     if isinstance(value, str):
@@ -120,75 +120,70 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
     return whole if is_whole else real
 
 
-def _freeform(value: Any) -> Flag:  # noqa: ANN401 - any JSON
-    outcome = Evaluation(value, reason=FALLTHROUGH)
-    return lambda _: outcome
+def _constant(evaluation: Evaluation) -> Flag:
+    return lambda _context: evaluation
 
 
-def _compiled(item: Any) -> Flag:  # noqa: ANN401 - provider JSON
+def _freeform(value: Json) -> Flag:
+    return _constant(Evaluation(value, reason=FALLTHROUGH))
+
+
+def _compile_flag(item: Json) -> Flag:
     """Compile one of the document's ``values``."""
     try:
-        if not isinstance(item, dict):
-            return lambda _: _MALFORMED
-        if "_variants" in item:
-            return _multi_variant(item["_variants"])
-        if "_variant" in item:
-            # As the data plane serves it without the agent: the rules have been left out.
-            return lambda _: _UNSUPPORTED
-        attributes = {
-            name: value
-            for name, value in item.items()
-            if name != "enabled" and not name.startswith("_")
-        }
-        outcome = _outcome(item, attributes, None, None)
-    except _MalformedError:
-        return lambda _: _MALFORMED
-    return lambda _: outcome
+        if isinstance(item, dict):
+            return _multi_variant(item) if "_variants" in item else _constant(_basic(item))
+    except MalformedError:
+        pass
+    return _constant(_MALFORMED)
 
 
-def _outcome(
-    item: dict[str, Any],
-    attributes: Any,  # noqa: ANN401 - provider JSON
-    variant: str | None,
-    index: int | None,
-) -> Evaluation:
-    """Return what a basic flag or a variant gives, and by which rule."""
-    enabled = item.get("enabled")
-    if not isinstance(enabled, (bool, str)) and enabled is not None:
-        raise _MalformedError
-    on = _TRUTHS.get(enabled)
-    if on is None or not isinstance(attributes, dict):
-        raise _MalformedError
+def _basic(item: Json) -> Evaluation:
+    if "_variant" in item:
+        # As the data plane serves it without the agent: the rules have been left out.
+        return _UNSUPPORTED
+    names = [name for name in item if name != "enabled" and not name.startswith("_")]
+    return _evaluation(item, {name: item[name] for name in names}, None, None)
+
+
+def _evaluation(item: Json, attributes: Json, variant: str | None, index: int | None) -> Evaluation:
+    """Return the result with a basic flag or a variant, and the index of its rule."""
+    enabled = optional(item, "enabled", (bool, str))
+    # AppConfig takes strings, and a missing one for false.
+    if isinstance(enabled, str) and enabled not in {"true", "false"}:
+        raise MalformedError("enabled")
+    on = enabled is True or enabled == "true"
     reason = OFF if not on else FALLTHROUGH if index is None else RULE_MATCH
     return Evaluation(attributes if on else {}, variant, reason, rule_index=index, config=on)
 
 
-def _multi_variant(variants: Any) -> Flag:  # noqa: ANN401 - provider JSON
-    """Compile variants: the first whose rule is true, else the last one, which has none."""
+def _multi_variant(item: Json) -> Flag:
+    """Compile variants: the first whose rule is true, else the last one, which has no rule."""
     # Most flags are basic ones.
-    from flagstore.evaluation.appconfig_rules import TRUE, UNDECIDED, compile_rule  # noqa: PLC0415
+    from flagstore.evaluation.appconfig_rules import compile_rule  # noqa: PLC0415
 
-    if not isinstance(variants, list) or not variants:
-        raise _MalformedError
-    compiled = []
-    last = len(variants) - 1
+    compiled: list[tuple[Rule | None, Evaluation]] = []
+    variants = all_of(required(item, "_variants", list), dict)
     for index, variant in enumerate(variants):
-        name = variant.get("name") if isinstance(variant, dict) else None
-        rule = (variant.get("rule") or "") if isinstance(variant, dict) else ""
-        if not isinstance(name, str) or not isinstance(rule, str):
-            raise _MalformedError
-        if bool(rule.strip()) != (index < last):  # AppConfig refuses such a document
-            raise _MalformedError
-        ends = None if index == last else index
-        outcome = _outcome(variant, variant.get("attributeValues") or {}, name, ends)
-        compiled.append((None if index == last else compile_rule(rule), outcome))
+        is_last = index == len(variants) - 1
+        rule = (optional(variant, "rule", str) or "").strip()
+        if bool(rule) is is_last:  # AppConfig refuses such a document
+            raise MalformedError("rule")
+        name, attributes = (
+            required(variant, "name", str),
+            optional(variant, "attributeValues", dict),
+        )
+        evaluation = _evaluation(variant, attributes or {}, name, None if is_last else index)
+        compiled.append((None if is_last else compile_rule(rule), evaluation))
+    if not compiled:
+        raise MalformedError("_variants")
 
-    def flag(context: dict[str, Any]) -> Evaluation:
-        for rule, outcome in compiled:
-            verdict = TRUE if rule is None else rule(context)
-            if verdict == TRUE:
-                return outcome
-            if verdict in UNDECIDED:
+    def flag(context: Context) -> Evaluation:
+        for rule, evaluation in compiled:
+            verdict = True if rule is None else rule(context)
+            if verdict:
+                return evaluation
+            if verdict is None:
                 break
         return _UNSUPPORTED
 

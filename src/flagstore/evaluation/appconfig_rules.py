@@ -1,300 +1,348 @@
-"""Parses and compiles the rules of AppConfig's variants, as far as they are documented. Pure.
+"""The rules of AppConfig's variants, as far as they are documented. Pure.
 
 A rule is an s-expression in the text form of Amazon Ion: ``(and (eq $state "Virginia") (gt $age
-65))``. Source: AWS AppConfig user guide, "Defining rules for multi-variant feature flags".
+65))``. Source: AWS AppConfig user guide, "Defining rules for multi-variant feature flags". It is
+true, false, or unknown (None) where that depends on what the guide leaves open:
 
-Of a missing context value the guide says that it selects no variant ("If the context doesn't
-include an account ID …, AWS AppConfig returns configuration data for the Default rule"). What
-it leaves open has no response here either:
+- the hash of ``split``, except for 0 and 100 percent, and a ``split`` by a missing value
+- whether ``matches`` looks at all of a string or any part of it, where the two differ; and regular
+  expressions that differ between dialects, or could be slow
+- a comparison of two types, such as the string ``"70"`` with the number 65: the agent gets its
+  context as text, and the guide does not say how it compares that
+- the order of strings, and timestamps
+- a missing value below ``not``; elsewhere, a comparison with one is false ("If the context doesn't
+  include an account ID …, AWS AppConfig returns configuration data for the Default rule")
+- operators, numbers of operands and literals that the guide does not show
 
-- the hash of ``split``, except for 0 and 100 percent, and a ``split`` by a value that is missing
-- whether ``matches`` looks at the whole text or anywhere in it, where the two differ; and what
-  regular expressions mean that differ between dialects
-- a comparison of values of two types, such as the text ``"70"`` with the number 65: the agent
-  gets all its context as text, and no page says how it compares that
-- the order of texts, and anything about timestamps
-- ``not`` around something that reads a missing value
-- operators, numbers of operands and literals that no page shows
-
-A rule that does not depend on such an open question still has its verdict: ``(and (eq $state
-"Virginia") (split …))`` is false for everybody outside of Virginia. Texts are compared letter by
-letter, which is assumed.
+Strings are compared letter by letter, which is assumed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+import re
+from operator import ge, gt, le, lt
+from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.appconfig_tokens import OpenError, Tokens, literal
+from flagstore.evaluation.base import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     Context = dict[str, Any]
-    Rule = Callable[[Context], int]
-    Operand = Callable[[Context], Any]
-
-TRUE = 1
-FALSE = 0
-NOT_TRUE = 2
-"""It selects no variant, but whether it is false or no verdict at all, no page says."""
-BOOLEAN = 3
-"""True or false, and nobody outside of AWS knows which."""
-OPEN = 4
-"""Anything, an error included."""
-UNDECIDED = (BOOLEAN, OPEN)
+    Verdict = bool | None
+    Rule = Callable[[Context], Verdict]
+    Operand = tuple[str, Any]
+    """The name of a context value, or an empty string and a literal."""
+    Operands = dict[str, Operand]
+    Compare = Callable[[Any, Any], Verdict]
 
 MAX_DEPTH = 64
-"""Parentheses within each other; a rule has 16,384 characters at most."""
+"""Nested parentheses; a rule has at most 16,384 characters."""
 _EXACT = 2**53
-"""Beyond, a float cannot hold every integer."""
-
+"""From here on, a float cannot hold every integer."""
+_INT64 = range(-(2**63), 2**63)
 _MISSING = object()
+_TIME = object()
+"""Stands for every timestamp, which is equal to nothing known."""
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<punctuation>[()\[\],])
+      | "(?P<text>(?:[^"\\\x00-\x1f]|\\.)*)"
+      | (?P<name>[a-z_]+)::
+      | (?:
+            (?P<time>\d{4}(?:T|-[\dT:.+\-Z]+))
+          | (?P<number>-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)
+          | \$(?P<key>[A-Za-z_][A-Za-z0-9_$]*)
+          | (?P<symbol>[a-z_]+)
+        )(?=[\s()\[\],"]|\Z)
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "/": "/", "'": "'"}
+
+
+class _Tokens:
+    """The tokens of a rule: as much of Ion as the guide shows."""
+
+    __slots__ = ("_at", "_text", "content", "kind")
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text.rstrip(), 0
+        self.kind, self.content = "", ""
+        self.next()
+
+    def next(self) -> None:
+        """Go to the next token; at the end its kind is empty."""
+        if self._at == len(self._text):
+            self.kind = self.content = ""
+            return
+        match = _TOKEN.match(self._text, self._at)
+        if match is None:
+            raise UnsupportedError
+        self._at = match.end()
+        self.kind = match.lastgroup or ""
+        self.content = match[self.kind]
+
+    def skip(self, punctuation: str) -> bool:
+        """Go on if this is the token."""
+        if self.kind == "punctuation" and self.content == punctuation:
+            self.next()
+            return True
+        return False
+
+    def take(self, *kinds: str) -> tuple[str, str]:
+        """Return kind and content of a token of one of these kinds, and go on."""
+        kind, content = self.kind, self.content
+        if kind not in kinds:
+            raise UnsupportedError
+        self.next()
+        return kind, content
+
+
+def _literal(tokens: _Tokens) -> Any:  # noqa: ANN401 - any literal
+    """Parse a string, a number, true, false, or a timestamp."""
+    kind, content = tokens.take("text", "number", "symbol", "time")
+    if kind == "text":
+        return _ESCAPE.sub(_unescaped, content)
+    if kind == "time":
+        return _TIME
+    if kind == "number":
+        return _number(content)
+    if content not in {"true", "false"}:
+        raise UnsupportedError
+    return content == "true"
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2]
+    if code:
+        return chr(int(code, 16))
+    if match[3] not in _ESCAPES:
+        raise UnsupportedError
+    return _ESCAPES[match[3]]
+
+
+def _number(text: str) -> int | float:
+    if text.lstrip("-").isdigit():
+        if len(text) > len(str(_INT64[0])) or int(text) not in _INT64:
+            raise UnsupportedError
+        return int(text)
+    real = float(text)
+    if real - real != 0:  # infinite
+        raise UnsupportedError
+    return real
+
+
+# -- expressions ----------------------------------------------------------------------------------
 
 
 def compile_rule(text: str) -> Rule:
-    """Compile one rule. A rule that is not understood is OPEN, whatever the context."""
+    """Compile one rule. A rule that is not understood is unknown for every context."""
     try:
-        tokens = Tokens(text)
-        rule = _expression(tokens, 0)
-        tokens.end()
-    except OpenError:
-        return _open
+        tokens = _Tokens(text)
+        rule = _expression(tokens, False, 0)  # noqa: FBT003 - a verdict
+        tokens.take("")
+    except UnsupportedError:
+        return lambda _context: None
     return rule
 
 
-def _open(_context: Context) -> int:
-    return OPEN
+def _expression(tokens: _Tokens, missing: Verdict, depth: int) -> Rule:
+    """Parse an operator with its operands, a literal, or a context value.
 
-
-# -- parsing -------------------------------------------------------------------------------------
-
-
-def _expression(tokens: Tokens, depth: int) -> Rule:
-    """Parse what is true or false: an operator with its operands, a literal, a context value."""
+    Args:
+        tokens: the rest of the rule.
+        missing: the verdict of a comparison with a missing value.
+        depth: the number of parentheses around it.
+    """
     if depth > MAX_DEPTH:
-        raise OpenError
+        raise UnsupportedError
     if not tokens.skip("("):
-        return _truth(_operand(tokens))
-    operator = tokens.take("symbol")
+        return _truth(_operand(tokens), missing)
+    _, operator = tokens.take("symbol")
     if operator in {"and", "or", "not"}:
         parts = []
         while not tokens.skip(")"):
-            parts.append(_expression(tokens, depth + 1))
+            inner = _expression(tokens, None if operator == "not" else missing, depth + 1)
+            parts.append(inner)
         return _logical(operator, parts)
     if operator in {"exists", "matches", "split"}:
-        return _NAMED[operator](_named(tokens))
+        return _NAMED[operator](_named(tokens), missing)
     left = _operand(tokens)
-    right = _list(tokens) if operator == "in" else _operand(tokens)
-    if not tokens.skip(")"):
-        raise OpenError
-    try:
-        return _compared(_COMPARISONS[operator], left, right)
-    except KeyError:
-        raise OpenError from None
+    right = ("", _list(tokens)) if operator == "in" else _operand(tokens)
+    if operator not in _COMPARISONS or not tokens.skip(")"):
+        raise UnsupportedError
+    return _compared(_COMPARISONS[operator], left, right, missing)
 
 
-def _named(tokens: Tokens) -> dict[str, Operand]:
-    """Parse operands that have names, in any order."""
-    found: dict[str, Operand] = {}
+def _operand(tokens: _Tokens) -> Operand:
+    if tokens.kind == "key":
+        return tokens.take("key")[1], None
+    return "", _literal(tokens)
+
+
+def _named(tokens: _Tokens) -> Operands:
+    """Parse operands with names, in any order."""
+    found: Operands = {}
     while not tokens.skip(")"):
-        name = tokens.take("name")
+        _, name = tokens.take("name")
         if name in found:
-            raise OpenError
+            raise UnsupportedError
         found[name] = _operand(tokens)
     return found
 
 
-def _operand(tokens: Tokens) -> Operand:
-    """Parse a literal or a context value."""
-    if tokens.kind == "key":
-        key = tokens.take("key")
-        return lambda context: context.get(key, _MISSING)
-    value = literal(tokens)
-    return _Literal(value)
-
-
-class _Literal:
-    """A literal as an operand; named operands look into it."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:  # noqa: ANN401 - any literal
-        self.value = value
-
-    def __call__(self, _context: Context) -> Any:  # noqa: ANN401 - any literal
-        return self.value
-
-
-def _list(tokens: Tokens) -> Operand:
+def _list(tokens: _Tokens) -> list[Any]:
     if not tokens.skip("["):
-        raise OpenError
+        raise UnsupportedError
     values: list[Any] = []
     while not tokens.skip("]"):
         if values and not tokens.skip(","):
-            raise OpenError
-        values.append(literal(tokens))
-    return _Literal(values)
+            raise UnsupportedError
+        values.append(_literal(tokens))
+    return values
 
 
-# -- verdicts ------------------------------------------------------------------------------------
+def _read(operand: Operand, context: Context) -> Any:  # noqa: ANN401 - the caller's own, or a literal
+    key, literal = operand
+    return context.get(key, _MISSING) if key else literal
 
 
-def _truth(operand: Operand) -> Rule:
-    def rule(context: Context) -> int:
-        value = operand(context)
-        if value is True or value is False:
-            return TRUE if value else FALSE
-        return NOT_TRUE if value is _MISSING else OPEN
+def _truth(operand: Operand, missing: Verdict) -> Rule:
+    def rule(context: Context) -> Verdict:
+        value = _read(operand, context)
+        if value is _MISSING:
+            return missing
+        return value if isinstance(value, bool) else None
 
     return rule
 
 
-def _logical(operator: str, parts: Sequence[Rule]) -> Rule:
-    if operator == "not":
-        if len(parts) != 1:
-            raise OpenError
-        (part,) = parts
-        reverse = {TRUE: FALSE, FALSE: TRUE, NOT_TRUE: OPEN, BOOLEAN: BOOLEAN, OPEN: OPEN}
-        return lambda context: reverse[part(context)]
+def _logical(operator: str, parts: list[Rule]) -> Rule:
     # One is enough for AppConfig ("at least one of the operands"), and decides then.
-    if not parts:
-        raise OpenError
-    join = _and if operator == "and" else _or
-    return lambda context: join({part(context) for part in parts})
+    if not parts or (operator == "not" and len(parts) > 1):
+        raise UnsupportedError
+    if operator == "not":
+        return lambda context: None if (found := parts[0](context)) is None else not found
+    decisive = operator == "or"
+
+    def rule(context: Context) -> Verdict:
+        verdict: Verdict = not decisive
+        for part in parts:
+            found = part(context)
+            if found is decisive:
+                return decisive
+            if found is None:
+                verdict = None
+        return verdict
+
+    return rule
 
 
-def _and(verdicts: set[int]) -> int:
-    """Join: one that cannot be true decides, whatever the others are."""
-    if FALSE in verdicts or NOT_TRUE in verdicts:
-        return NOT_TRUE if NOT_TRUE in verdicts or OPEN in verdicts else FALSE
-    return max(verdicts)
-
-
-def _or(verdicts: set[int]) -> int:
-    """Join: "at least one of the operands is true"; an error beside it may undo that."""
-    if OPEN in verdicts:
-        return OPEN
-    if TRUE in verdicts:
-        return TRUE
-    if BOOLEAN in verdicts and NOT_TRUE in verdicts:
-        return OPEN
-    return max(verdicts)
-
-
-def _compared(compare: Callable[[Any, Any], int], left: Operand, right: Operand) -> Rule:
-    def rule(context: Context) -> int:
-        one, other = left(context), right(context)
+def _compared(compare: Compare, left: Operand, right: Operand, missing: Verdict) -> Rule:
+    def rule(context: Context) -> Verdict:
+        one, other = _read(left, context), _read(right, context)
         if one is _MISSING or other is _MISSING:
-            return NOT_TRUE
+            return missing
         return compare(one, other)
 
     return rule
 
 
 def _are_numbers(one: Any, other: Any) -> bool:  # noqa: ANN401 - any value
-    """Say whether both are numbers that compare as what they are."""
+    """Return whether both are numbers that compare exactly."""
     kinds = {one.__class__, other.__class__}
     if not kinds <= {int, float}:
         return False
     return kinds == {int} or (abs(one) < _EXACT and abs(other) < _EXACT)
 
 
-def _eq(one: Any, other: Any) -> int:  # noqa: ANN401 - any value
+def _eq(one: object, other: object) -> Verdict:
     kind = one.__class__
     same = kind is other.__class__ and kind in {str, bool}
-    return int(one == other) if same or _are_numbers(one, other) else OPEN
+    return one == other if same or _are_numbers(one, other) else None
 
 
-def _in(one: Any, others: list[Any]) -> int:  # noqa: ANN401 - any value
+def _in(one: object, others: list[Any]) -> Verdict:
     verdicts = {_eq(one, other) for other in others}
-    return TRUE if TRUE in verdicts else OPEN if OPEN in verdicts else FALSE
+    return True if True in verdicts else None if None in verdicts else False
 
 
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], int]:
-    return lambda one, other: int(compare(one, other)) if _are_numbers(one, other) else OPEN
+def _ordered(compare: Callable[[Any, Any], bool]) -> Compare:
+    return lambda one, other: compare(one, other) if _are_numbers(one, other) else None
 
 
-def _textual(compare: Callable[[str, str], bool]) -> Callable[[Any, Any], int]:
-    def test(one: Any, other: Any) -> int:  # noqa: ANN401 - any value
-        texts = one.__class__ is str and other.__class__ is str
-        return int(compare(one, other)) if texts else OPEN
+def _textual(compare: Callable[[str, str], bool]) -> Compare:
+    def test(one: object, other: object) -> Verdict:
+        return compare(one, other) if isinstance(one, str) and isinstance(other, str) else None
 
     return test
 
 
-_COMPARISONS: dict[str, Callable[[Any, Any], int]] = {
+_COMPARISONS: dict[str, Compare] = {
     "eq": _eq,
     "in": _in,
-    "gt": _ordered(lambda one, other: one > other),
-    "gte": _ordered(lambda one, other: one >= other),
-    "lt": _ordered(lambda one, other: one < other),
-    "lte": _ordered(lambda one, other: one <= other),
+    "gt": _ordered(gt),
+    "gte": _ordered(ge),
+    "lt": _ordered(lt),
+    "lte": _ordered(le),
     "begins_with": _textual(str.startswith),
     "ends_with": _textual(str.endswith),
-    "contains": _textual(lambda one, other: other in one),
+    "contains": _textual(str.__contains__),
 }
 
 
-def _exists(operands: dict[str, Operand]) -> Rule:
-    key = _only(operands, "key")
-    if key.__class__ is not str:
-        raise OpenError
-    return lambda context: TRUE if key in context else FALSE
+def _exists(operands: Operands, _missing: Verdict) -> Rule:
+    key = _last(operands, "key", str)
+    return lambda context: key in context
 
 
-def _split(operands: dict[str, Operand]) -> Rule:
+def _split(operands: Operands, _missing: Verdict) -> Rule:
     by = operands.pop("by", None)
     operands.pop("seed", None)
-    share = _only(operands, "pct")
-    if by is None or share.__class__ not in {int, float} or not 0 <= share <= 100:  # noqa: PLR2004 - %
-        raise OpenError
-    verdict = FALSE if share == 0 else TRUE if share == 100 else BOOLEAN  # noqa: PLR2004 - %
-
-    def rule(context: Context) -> int:
-        return OPEN if by(context) is _MISSING else verdict
-
-    return rule
+    share = _last(operands, "pct", int, float)
+    if by is None or not 0 <= share <= 100:  # noqa: PLR2004 - %
+        raise UnsupportedError
+    verdict = {0: False, 100: True}.get(share)
+    return lambda context: None if _read(by, context) is _MISSING else verdict
 
 
-def _matches(operands: dict[str, Operand]) -> Rule:
+def _matches(operands: Operands, missing: Verdict) -> Rule:
     subject = operands.pop("in", None)
-    pattern = _only(operands, "pattern")
-    if subject is None or pattern.__class__ is not str:
-        raise OpenError
+    pattern = _last(operands, "pattern", str)
     from flagstore.evaluation.patterns import portable_matchers  # noqa: PLC0415 - rare
 
     matchers = portable_matchers(pattern)
-    if matchers is None:
-        raise OpenError
+    if subject is None or matchers is None:
+        raise UnsupportedError
     whole, anywhere = matchers
 
-    def rule(context: Context) -> int:
-        text = subject(context)
+    def rule(context: Context) -> Verdict:
+        text = _read(subject, context)
         if text is _MISSING:
-            return NOT_TRUE
-        if text.__class__ is not str or not (text.isascii() and text.isprintable()):
-            return OPEN
+            return missing
+        if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+            return None
         if whole(text):
-            return TRUE
-        return OPEN if anywhere(text) else FALSE
+            return True
+        return None if anywhere(text) else False
 
     return rule
 
 
-def _only(operands: dict[str, Operand], name: str) -> Any:  # noqa: ANN401 - any literal
-    """Return the one literal that is left; it has to be of this name."""
-    operand = operands.pop(name, None)
-    if operands or operand.__class__ is not _Literal:
-        return _no_literal()
-    return operand.value
+def _last(operands: Operands, name: str, *kinds: type) -> Any:  # noqa: ANN401 - a literal of these
+    """Return the only operand that is left: a literal with this name."""
+    key, literal = operands.pop(name, ("", None))
+    if operands or key or literal.__class__ not in kinds:
+        raise UnsupportedError
+    return literal
 
 
-def _no_literal() -> NoReturn:
-    raise OpenError
-
-
-_NAMED: dict[str, Callable[[dict[str, Operand]], Rule]] = {
+_NAMED: dict[str, Callable[[Operands, Verdict], Rule]] = {
     "exists": _exists,
     "matches": _matches,
     "split": _split,
