@@ -7,8 +7,8 @@ It needs the flagstore layer and a few variables::
 
 With ``FLAGSTORE_REDIS_URL`` instead of the table and the region, it reads Redis.
 
-A Lambda function has the credentials and the region already. It keeps ``flags`` at module scope and
-asks them for one context in each request; here a loop plays the requests.
+A Lambda function already has credentials and a region. It keeps ``flags`` at module scope and
+evaluates them for one context per request; here a loop stands for the requests.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import time
 
 BEGUN = time.perf_counter()
 
-import flagstore  # noqa: E402 - counted in the time that is shown
+import flagstore  # noqa: E402 - part of the time that is printed
 
-# flagstore.client() asks every 30 s whether there is something new; a demonstration is impatient.
+# flagstore.client() checks for changes every 30 s; here they should show at once.
 flags = flagstore.Client(os.environ["FLAGSTORE_SOURCE"], ttl_s=0.5)
 
 
-SOMEBODY = {"key": "ada", "email": "ada@example.com"}
+USER = {"key": "ada", "email": "ada@example.com"}
 
 
 def shown(user: flagstore.ContextFlags, key: str) -> str:
-    """Return what a flag says for somebody: on, off, or another value."""
+    """Return a flag's value for a user: on, off, or another string."""
     detail = user.detail(key)
     # AppConfig's values are attributes, and most of Unleash's features have no payload.
     value = detail.value if isinstance(detail.value, str | bool) else detail.enabled
@@ -37,8 +37,8 @@ def shown(user: flagstore.ContextFlags, key: str) -> str:
 
 
 def main(keys: list[str]) -> None:
-    """Show some flags, and every change of them until somebody ends this process."""
-    user = flags.for_context(SOMEBODY)
+    """Print some flags, and their changes until this process ends."""
+    user = flags.for_context(USER)
     known = {key: shown(user, key) for key in keys}
     took_ms = 1000 * (time.perf_counter() - BEGUN)
     info = flags.info()
@@ -46,7 +46,7 @@ def main(keys: list[str]) -> None:
     print(f"import, read and evaluate: {took_ms:.0f} ms")
     print(*(f"{key}: {value}" for key, value in known.items()), sep=", ", flush=True)
     while True:
-        user = flags.for_context(SOMEBODY)
+        user = flags.for_context(USER)
         for key in keys:
             value = shown(user, key)
             if value != known[key]:

@@ -1,7 +1,4 @@
-"""Deploy the real template to the stand-in: real ``sam build``, real ``sam deploy``.
-
-``deploy`` does all of it; its steps are public for whoever wants to show them one by one.
-"""
+"""Deploy the real template to the stand-in with the real ``sam build`` and ``sam deploy``."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,43 +16,41 @@ from local import processes
 from local.repairs import Stack, local_url, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from local.stand_in import StandIn
 
-    type Progress = Callable[[str], None]
-
 STACK_NAME = "flagstore"
 MAKE_TARGET = "make .venv-sam"
-# In the folder that every build empties first, so it never speaks of an older one.
+# In a folder that every build empties first.
 BUILD_STAMP = Path(".aws-sam", "build", "inputs.sha256")
 BUILD_LOCK = Path(".aws-sam", "lock")
 
 BUILD_WITHIN_S = 300
 DEPLOY_WITHIN_S = 120
-# sam looks at the stack's events every 5 s unless told otherwise; the stand-in takes less than 1 s.
+# sam polls the stack's events every 5 s by default; the stand-in takes less than 1 s.
 POLL_DELAY_S = 0.3
 SAM_GRACE_S = 2.0
 FAILURE_TAIL_CHARS = 6_000
 
 
 class DeployError(RuntimeError):
-    """A command failed or is missing; the text holds its output."""
+    """A command failed or is missing; the message holds its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """Where to find the parts of a deployed stack.
+    """The parts of a deployed stack.
 
     Attributes:
-        webhook_base_url: as the stack's output, but leading to the stand-in.
-        table: the DynamoDB table's name.
-        queue_url: the queue that feeds the sync function.
-        dlq_url: where that queue's messages go after their last try.
-        sync_function: the function's name.
-        webhook_function: the function's name.
-        layer_arn: the layer's ARN, with its version.
-        reader_policy_arn: the managed policy for whoever reads flags.
+        webhook_base_url: URL of webhooks on the stand-in.
+        table: name of the DynamoDB table.
+        queue_url: SyncFunction's queue.
+        dlq_url: its dead-letter queue.
+        sync_function: name of SyncFunction.
+        webhook_function: name of WebhookFunction.
+        layer_arn: ARN of the layer's version.
+        reader_policy_arn: ARN of FlagReaderPolicy.
 
     """
 
@@ -70,39 +64,26 @@ class Deployed:
     reader_policy_arn: str
 
 
-def deploy(
-    repository: Path,
-    stand_in: StandIn,
-    *,
-    parameters: Mapping[str, str],
-    progress: Progress,
-) -> Deployed:
-    """Build and deploy *repository*'s template to *stand_in*, again over a stack that is there.
+def deploy(repository: Path, stand_in: StandIn, *, parameters: Mapping[str, str]) -> Deployed:
+    """Build and deploy the repository's template, or update its stack.
 
     Args:
-        repository: the folder of ``template.yaml``; its ``.venv-sam`` holds the sam command.
-        stand_in: a running emulator.
-        parameters: values for the template's parameters.
-        progress: gets one line per finished step, with its seconds.
+        repository: the folder of ``template.yaml``, with the sam command in ``.venv-sam``.
+        stand_in: the running stand-in.
+        parameters: values of the template's parameters.
 
     Raises:
-        DeployError: a step failed.
-        local.repairs.StackError: the deployed stack lacks something.
+        DeployError: a command failed.
+        local.repairs.StackError: the deployed stack is incomplete.
 
     """
-    if is_built(repository):
-        progress("sam build: nothing changed since the last one")
-    else:
-        with _timed(progress, "sam build"):
-            build(repository)
-    with _timed(progress, "sam deploy"):
-        sam_deploy(repository, stand_in, parameters=parameters)
-    with _timed(progress, "HTTP API routes (stand-in only)"):
-        return connect(stand_in)
+    build(repository)
+    sam_deploy(repository, stand_in, parameters=parameters)
+    return connect(stand_in)
 
 
 def is_built(repository: Path) -> bool:
-    """Say whether the last build was made from what the template and ``src`` are now."""
+    """Return whether the last build is up to date with the template and ``src``."""
     return _built_from(repository) == _inputs(repository)
 
 
@@ -115,7 +96,7 @@ def build(repository: Path) -> None:
     """
     sam = _sam(repository)
     with using_build(repository, alone=True):
-        # Before the build: what changes meanwhile may be in it or not, and is built again.
+        # Before the build: a change during the build leads to another one.
         inputs = _inputs(repository)
         if inputs == _built_from(repository):
             return
@@ -135,7 +116,7 @@ def sam_deploy(
     parameters: Mapping[str, str],
     stack_name: str = STACK_NAME,
 ) -> None:
-    """Run ``sam deploy`` to the stand-in; parameters that are not named keep their values.
+    """Run ``sam deploy`` to the stand-in; other parameters keep their values.
 
     Raises:
         DeployError: with the command's output.
@@ -161,7 +142,7 @@ def deploy_stack(
     environment: Mapping[str, str],
     within_s: float,
 ) -> None:
-    """Run ``sam deploy`` of the last build, wherever the environment leads.
+    """Run ``sam deploy`` of the last build, to the account of the environment.
 
     Raises:
         DeployError: with the command's output.
@@ -184,10 +165,10 @@ def deploy_stack(
 
 
 def connect(stand_in: StandIn) -> Deployed:
-    """Make up for what the stand-in's CloudFormation leaves out, and return where everything is.
+    """Repair the stack on the stand-in, and return its parts.
 
     Raises:
-        local.repairs.StackError: the deployed stack lacks something.
+        local.repairs.StackError: the deployed stack is incomplete.
 
     """
     stack = Stack.read(stand_in, STACK_NAME)
@@ -197,10 +178,7 @@ def connect(stand_in: StandIn) -> Deployed:
 
 @contextmanager
 def using_build(repository: Path, *, alone: bool = False) -> Iterator[None]:
-    """Keep ``.aws-sam/build`` as it is meanwhile; *alone*: to change it.
-
-    Runs side by side, such as `make run` beside `make test`, take turns.
-    """
+    """Lock ``.aws-sam/build``, shared or to write it (*alone*), between concurrent runs."""
     path = repository / BUILD_LOCK
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as lock:
@@ -217,16 +195,15 @@ def _sam(repository: Path) -> Path:
 
 
 def _built_from(repository: Path) -> str:
-    """Return the digest of what the last build was made from; empty if that is not known."""
+    """Return the digest of the last build's inputs, or "" if it is unknown."""
     stamp = repository / BUILD_STAMP
     return stamp.read_text(encoding="ascii") if stamp.exists() else ""
 
 
 def _inputs(repository: Path) -> str:
-    """Return a digest of the template and of all sources, as 64 hexadecimal digits.
+    """Return a digest of the template and all sources.
 
-    sam keeps no function that a makefile builds, and makes all of them again every time. This is
-    what saves the seconds when nothing changed.
+    It saves rebuilding what has not changed: sam does not cache functions built by a makefile.
     """
     digest = hashlib.sha256()
     for path in sorted([repository / "template.yaml", *(repository / "src").rglob("*")]):
@@ -240,7 +217,7 @@ def _inputs(repository: Path) -> str:
 
 
 def function_log(stand_in: StandIn, function: str) -> str:
-    """Return what a function wrote to its log group, oldest line first; empty if it never ran."""
+    """Return the log of a function, oldest line first; "" if it never ran."""
     configuration = stand_in.client("lambda").get_function_configuration(FunctionName=function)
     logs = stand_in.client("logs")
     try:
@@ -254,8 +231,7 @@ def function_log(stand_in: StandIn, function: str) -> str:
 
 def _sam_settings(sam: Path) -> dict[str, str]:
     return {
-        # The makefile targets call python3.13: its virtual environment has one in any case, a
-        # version manager's shim on the PATH may refuse.
+        # The makefile runs python3.13, which a version manager's shim may refuse.
         "PATH": f"{sam.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SAM_CLI_TELEMETRY": "0",
     }
@@ -272,11 +248,9 @@ def _run(
     environment: Mapping[str, str],
     within_s: float,
 ) -> None:
-    """Run a sam command, with a folder of its own for its settings and for what it leaves behind.
+    """Run a sam command with an empty samconfig.toml and its own folder for temporary files.
 
-    `sam deploy --guided` saves a profile and a bucket in samconfig.toml: right for the person's
-    own account, wrong here. There is no switch to skip the file, only another file. And each
-    deployment leaves some folders among the temporary files.
+    The repository's samconfig.toml may hold the profile and bucket of a real account.
 
     Raises:
         DeployError: with the command's output.
@@ -304,13 +278,6 @@ def _run(
     if sam.returncode:
         message = f"`{shown}` failed: {sam.returncode}\n{output[-FAILURE_TAIL_CHARS:]}"
         raise DeployError(message)
-
-
-@contextmanager
-def _timed(progress: Progress, step: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    progress(f"{step}: {time.monotonic() - started:.1f} s")
 
 
 def _find(stack: Stack) -> Deployed:

@@ -1,13 +1,13 @@
-"""Run one built function as AWS Lambda would, without a container.
+"""Run one built function as AWS Lambda does, without a container.
 
-The Runtime Interface Emulator ships inside aws-sam-cli (``sam local invoke`` copies it into its
-container); here it runs directly, with the runtime client that AWS' Python runtime uses::
+The Runtime Interface Emulator is part of aws-sam-cli, and the runtime client is that of AWS's
+Python runtime::
 
     with RuntimeEmulator(Path(".aws-sam/build/SyncFunction"), "storesync.sync.handler") as function:
         assert function.invoke(event).error is None
 
-The interpreter's environment should hold what AWS' runtime holds and nothing else, so that a
-dependency which was not bundled is missing here as well.
+The interpreter should have only the packages of AWS's runtime, so that a dependency that was not
+bundled is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 from local import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from types import TracebackType
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,24 +38,23 @@ DEFAULT_REGION = "eu-west-1"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 START_WITHIN_S = 10.0
 STOP_GRACE_S = 2.0
-# The emulator responses up to 0.1 s after the limit, and it starts the interpreter within the call.
+# The emulator starts the interpreter within the call, and responds up to 0.1 s after the limit.
 RESPONSE_MARGIN_S = 10.0
 LOG_WITHIN_S = 0.5
 
 
 class RuntimeMissingError(RuntimeError):
-    """The emulator or the runtime is not installed; the text says which make target does that."""
+    """The emulator or the runtime is not installed; the message names the make target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What came of one call.
+    """The result of one call.
 
     Attributes:
-        payload: what the handler returned, or the error document that stands in its place; the
-            text as it came where that is no JSON (a timeout).
-        error: the type of the error that was raised (``Task.TimedOut`` for a timeout), or None.
-        log: what the function and the emulator wrote during the call.
+        payload: the handler's result or its error document; a string if it is not JSON (a timeout).
+        error: the type of the error (``Task.TimedOut`` for a timeout), or None.
+        log: the output of the function and the emulator during the call.
 
     """
 
@@ -67,26 +66,23 @@ class Invocation:
 class RuntimeEmulator:
     """A context manager around one execution environment of one function.
 
-    As in AWS it handles one call at a time (``invoke`` waits for its turn), keeps its modules
-    between calls, and starts afresh after a timeout or a crash.
+    As in AWS it handles one call at a time, keeps its modules between calls, and restarts after a
+    timeout or a crash.
 
     Args:
-        artefact: the folder that ``sam build`` made; ``/var/task`` on AWS.
+        artefact: the output folder of ``sam build``; ``/var/task`` on AWS.
         handler: ``package.module.function``.
-        environment: the function's variables, and those that lead its SDK somewhere.
-        timeout_s: the function's timeout, whole seconds.
-        memory_mb: what the context says; nothing limits the process to it.
-        layers: unpacked layers; their ``python`` folders are importable, after the artefact.
-        python: an interpreter with awslambdaric.
-        sam_environment: the virtual environment of aws-sam-cli.
+        environment: the function's variables, and the endpoint of its SDK.
+        timeout_s: the function's timeout in whole seconds.
+        memory_mb: the memory size in the context; it is not enforced.
 
     Raises:
-        RuntimeMissingError: on entering, if something is not installed.
-        local.processes.StartError: on entering, with the log, if it does not come up.
+        RuntimeMissingError: on entering, something is not installed.
+        local.processes.StartError: on entering, it does not start; with its log.
 
     """
 
-    def __init__(  # noqa: PLR0913 - all but two have a default
+    def __init__(
         self,
         artefact: Path,
         handler: str,
@@ -94,18 +90,12 @@ class RuntimeEmulator:
         *,
         timeout_s: int = 30,
         memory_mb: int = 256,
-        layers: Sequence[Path] = (),
-        python: Path = DEFAULT_PYTHON,
-        sam_environment: Path = DEFAULT_SAM_ENVIRONMENT,
     ) -> None:
         self.artefact = artefact.resolve()
         self.handler = handler
         self.environment = dict(environment or {})
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
-        self.layers = [layer.resolve() for layer in layers]
-        self.python = python
-        self.sam_environment = sam_environment
         self._one_at_a_time = threading.Lock()
         self._port = 0
         self._home: tempfile.TemporaryDirectory[str] | None = None
@@ -113,8 +103,8 @@ class RuntimeEmulator:
 
     def __enter__(self) -> Self:
         emulator = self._emulator()
-        if not self.python.exists():
-            message = f"{self.python} is missing: run `make .venv-lambda` first"
+        if not DEFAULT_PYTHON.exists():
+            message = f"{DEFAULT_PYTHON} is missing: run `make .venv-lambda` first"
             raise RuntimeMissingError(message)
         self._home = tempfile.TemporaryDirectory(
             prefix="flagstore-lambda-", ignore_cleanup_errors=True
@@ -135,15 +125,13 @@ class RuntimeEmulator:
         self._end()
 
     def invoke(self, event: object) -> Invocation:
-        """Call the handler with *event*, which must be serialisable as JSON.
-
-        The first call includes importing the handler's module.
+        """Call the handler with a JSON event. The first call imports the handler's module.
 
         Raises:
-            RuntimeError: the emulator gave no response; the text holds the log of the call.
+            RuntimeError: the emulator gave no response; the message holds the log of the call.
 
         """
-        # A second request while one is in flight makes the emulator crash.
+        # A second request in flight crashes the emulator.
         with self._one_at_a_time:
             start = len(self.log())
             connection = http.client.HTTPConnection(
@@ -153,7 +141,9 @@ class RuntimeEmulator:
                 connection.request("POST", INVOKE_PATH, json.dumps(event))
                 body = connection.getresponse().read().decode()
             except (OSError, http.client.HTTPException) as error:
-                message = f"the Runtime Interface Emulator broke off\n{self.log()[start:]}"
+                message = (
+                    f"the Runtime Interface Emulator closed the connection\n{self.log()[start:]}"
+                )
                 raise RuntimeError(message) from error
             finally:
                 connection.close()
@@ -161,7 +151,7 @@ class RuntimeEmulator:
             return Invocation(payload=payload, error=error_type, log=self._log_of_call(start))
 
     def log(self) -> str:
-        """Return everything that the function and the emulator wrote so far."""
+        """Return all output of the function and the emulator."""
         return (self._directory / "log").read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -174,10 +164,10 @@ class RuntimeEmulator:
     def _emulator(self) -> Path:
         machine = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
         pattern = f"lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}"
-        found = list(self.sam_environment.glob(pattern))
+        found = list(DEFAULT_SAM_ENVIRONMENT.glob(pattern))
         if not found:
             message = (
-                f"{self.sam_environment} holds no Runtime Interface Emulator: "
+                f"{DEFAULT_SAM_ENVIRONMENT} holds no Runtime Interface Emulator: "
                 "run `make .venv-sam` first"
             )
             raise RuntimeMissingError(message)
@@ -190,10 +180,10 @@ class RuntimeEmulator:
             *("--log-level", "info"),
             *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
             *("--runtime-api-address", f"127.0.0.1:{processes.free_port()}"),
-            *(self.python, "-m", "awslambdaric", self.handler),
+            *(DEFAULT_PYTHON, "-m", "awslambdaric", self.handler),
         ]
         with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - a path of ours, no shell
+            self._process = subprocess.Popen(  # noqa: S603 - no shell
                 command,
                 env=self._own_environment(),
                 cwd=self.artefact,
@@ -211,17 +201,16 @@ class RuntimeEmulator:
         )
 
     def _own_environment(self) -> dict[str, str]:
-        # Made from nothing, as in AWS: what a test forgets to pass must be missing.
+        # Only the variables of AWS Lambda and those of the caller.
         home = str(self._directory)
-        imports = [self.artefact, *(layer / "python" for layer in self.layers)]
         return {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
             "TZ": ":UTC",
             "HOME": home,
             "TMPDIR": home,
-            "PYTHONPATH": os.pathsep.join(map(str, imports)),
-            # /var/task can't be written to; new .pyc files would hide that some were not built.
+            "PYTHONPATH": str(self.artefact),
+            # /var/task is read-only.
             "PYTHONDONTWRITEBYTECODE": "1",
             "LAMBDA_TASK_ROOT": str(self.artefact),
             "AWS_LAMBDA_FUNCTION_NAME": "function",
@@ -233,7 +222,7 @@ class RuntimeEmulator:
         }
 
     def _log_of_call(self, start: int) -> str:
-        # The response may overtake the last lines, of which REPORT is the very last.
+        # The response may come before the last line, which is REPORT.
         deadline = time.monotonic() + LOG_WITHIN_S
         while "REPORT RequestId" not in (text := self.log()[start:]):
             if time.monotonic() > deadline:
@@ -251,10 +240,7 @@ class RuntimeEmulator:
 
 
 def _read_response(body: str) -> tuple[Any, str | None]:
-    """Return the payload and the type of the error that it tells of.
-
-    The emulator sends errors with the same status as results, and no header that tells them apart.
-    """
+    """Return the payload and the type of its error; the emulator's status is the same for both."""
     try:
         payload = json.loads(body)
     except ValueError:

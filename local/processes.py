@@ -1,4 +1,4 @@
-"""Child processes that serve on a local port: choose the port, wait for it, end them for sure."""
+"""Child processes that serve on a local port: choose the port, wait until ready, stop reliably."""
 
 from __future__ import annotations
 
@@ -16,28 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-# Linux hands out 32768 and up as the near end of outgoing connections, so a fixed port up there
-# is sometimes taken by somebody's client. Below 20000 live the well-known ones.
+# Below the ephemeral ports of Linux, which clients use, and above the well-known ones.
 FIRST_PORT = 20_000
 LAST_PORT = 32_767
 POLL_S = 0.01
 
 
 class StartError(RuntimeError):
-    """A child process ended, or stayed silent, before it was ready; the text holds its log."""
+    """A child process ended or timed out before it was ready; the message holds its log."""
 
 
 def exit_on_signals() -> None:
-    """Let the signals of a closed terminal and of a job's end leave through ``finally`` blocks.
-
-    By default they end the interpreter at once, and the processes that it started stay behind.
-    """
+    """Exit through ``finally`` blocks on SIGTERM and SIGHUP, to stop child processes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)
 
 
 class _Held:
-    """Whether an exit has to wait, and for which signal."""
+    """Whether an exit is deferred, and the signal that was received meanwhile."""
 
     holding = False
     signal = 0
@@ -56,10 +52,9 @@ def running(
     grace_s: float,
     **options: Any,  # noqa: ANN401 - those of Popen
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a session of its own; it and its descendants end with the block.
+    """Run a command in its own session; it and its descendants end with the block.
 
-    An exit by a signal waits while the process is being started: in the middle of that, nobody
-    would know its id yet.
+    A signal during the start is deferred until the process id is known.
     """
     _Held.holding = True
     process = subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603 - ours
@@ -73,10 +68,9 @@ def running(
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, below the ephemeral range.
+    """Return a random free port of 127.0.0.1 below the ephemeral range.
 
-    Random instead of counted up, so that test runs side by side rarely meet; the callers start
-    again with another port when one of them did.
+    Random, so that concurrent test runs rarely collide; callers retry with another port.
 
     Raises:
         OSError: a hundred ports in a row were taken.
@@ -97,7 +91,7 @@ def free_port() -> int:
 
 
 def listening(port: int) -> bool:
-    """Whether somebody accepts connections on this port of 127.0.0.1."""
+    """Return whether a port of 127.0.0.1 accepts connections."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -111,7 +105,7 @@ def wait_until(
     log: Callable[[], str],
     name: str,
 ) -> None:
-    """Poll *ready* until it holds.
+    """Poll until *ready* returns true.
 
     Raises:
         StartError: *process* ended first, or *within_s* seconds passed.
@@ -129,10 +123,9 @@ def wait_until(
 
 
 def stop(process: subprocess.Popen[Any], *, grace_s: float) -> None:
-    """End a process that was started with ``start_new_session=True``, and all its descendants.
+    """Stop a process that was started with ``start_new_session=True``, and all its descendants.
 
-    First it is asked (SIGTERM) and has *grace_s* seconds; what is left of its process group is
-    killed afterwards. The group has the process' own id, so nothing else can be hit.
+    SIGTERM first; after *grace_s* seconds, SIGKILL for the rest of its process group.
     """
     if process.poll() is None:
         process.terminate()

@@ -1,4 +1,4 @@
-"""The simulated providers of ``make run``: their settings, a changed flag, its webhook."""
+"""The simulated providers of ``make run``: their parameters, their webhooks, a flag to toggle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tests.simulators.server import ProviderServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from local.stores import Store
     from tests.simulators.server import Request
 
 FLAG = "new-checkout"
@@ -19,25 +18,39 @@ OTHER_FLAGS = 49
 TOGGLE = "/toggle/"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where the flags are published.
+
+    Attributes:
+        name: as in the ``sources`` parameter.
+        title: as shown.
+        redis_url: the URL of Redis; empty for DynamoDB.
+        redis_ca_file: the authority of its certificate.
+
+    """
+
+    name: str
+    title: str
+    redis_url: str = ""
+    redis_ca_file: str = ""
+
+
 class _Toggles(ProviderServer):
-    """Lets a person change a flag: ``POST /toggle/<flag>``. No provider has such a thing."""
+    """Toggles a flag on ``POST /toggle/<flag>``, which no real provider has."""
 
-    switch: str
-    """The provider's word for a flag that is on, or for one that is off."""
+    field: str
+    """The field of a flag that holds whether it is on, or off."""
     inverted = False
-    """Whether it is the word for off."""
-
-    def is_on(self, flag: Mapping[str, Any]) -> bool:
-        """Say whether a flag is on."""
-        return bool(flag[self.switch]) != self.inverted
+    """Whether the field is true for off."""
 
     def turn(self, flag: str, *, on: bool) -> None:
-        """Make the flag, or switch it, and sync request."""
-        simulator: Any = self  # what the simulators share beyond their base has no type
-        simulator.set_flag(flag, **{self.switch: on != self.inverted})
+        """Create or change the flag, which sends a webhook."""
+        simulator: Any = self  # the simulators' common methods have no type
+        simulator.set_flag(flag, **{self.field: on != self.inverted})
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Change the flag and sync request, or response as the provider."""
+        """Toggle the flag, or respond as the provider."""
         if request.method != "POST" or not request.path.startswith(TOGGLE):
             return super().response(request)
         flag = request.path.removeprefix(TOGGLE)
@@ -45,31 +58,27 @@ class _Toggles(ProviderServer):
         known = simulator.flags()
         if flag not in known:
             return 404, b"no such flag\n", {}
-        on = not self.is_on(known[flag])
-        self.turn(flag, on=on)
-        return 200, f"{flag}: {'on' if on else 'off'}\n".encode(), {}
+        # AppConfig omits the field of a flag that is off.
+        is_on = bool(known[flag].get(self.field)) != self.inverted
+        self.turn(flag, on=not is_on)
+        return 200, f"{flag}: {'off' if is_on else 'on'}\n".encode(), {}
 
 
 class _LaunchDarkly(_Toggles, launchdarkly.LaunchDarklySimulator):
-    switch = "on"
+    field = "on"
 
 
 class _Unleash(_Toggles, unleash.UnleashSimulator):
-    switch = "enabled"
+    field = "enabled"
 
 
 class _Split(_Toggles, split.SplitSimulator):
-    switch, inverted = "killed", True
+    field, inverted = "killed", True
 
 
 class _AppConfig(_Toggles, appconfig.AppConfigSimulator):
-    switch = "enabled"
-    checks_signatures = False
-    """The stand-in makes up the credentials of the function's role."""
-
-    def is_on(self, flag: Mapping[str, Any]) -> bool:
-        """Say whether a flag is on; one with variants has nothing to switch."""
-        return bool(flag.get(self.switch))
+    field = "enabled"
+    checks_signatures = False  # the stand-in makes up the credentials of the function's role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +86,23 @@ class Provider:
     """One simulated provider.
 
     Attributes:
-        name: as the parameters have it.
-        title: as people have it.
+        name: as in the parameters.
+        title: as shown.
         server: the simulator.
-        base_path: what the base URL has behind the simulator's address.
+        base_path: the path of the base URL.
         source_options: options of the source.
         webhook_options: options of the webhook.
-        example: a webhook's body, for people who sync request by hand.
-        proof: returns what shows that a body comes from the provider: a header, by a secret.
-            Without it, the secret is the last part of the URL.
-        webhooks: whether it has any; else its events are put on the queue.
+        example: a webhook's body, to send by hand.
+        proof: returns the header that authenticates a body by a secret; without it, the secret is
+            the last part of the URL.
+        webhooks: whether it sends webhooks; otherwise its events are queued.
 
     """
 
     name: str
     title: str
-    server: Any  # one of the simulators; what they share has no type of its own
-    example: str
+    server: Any  # one of the simulators
+    example: str = ""
     base_path: str = ""
     source_options: Mapping[str, str] = field(default_factory=dict)
     webhook_options: Mapping[str, str] = field(default_factory=dict)
@@ -101,28 +110,28 @@ class Provider:
     webhooks: bool = True
 
     def switch(self, *, on: bool) -> None:
-        """Make the flag, or switch it, and sync request."""
+        """Create or change the demonstration's flag, which sends a webhook."""
         self.server.turn(FLAG, on=on)
 
-    def parameters(self, secret: str, store: Store) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return what to configure: path below the prefix to type and content."""
+    def parameters(self, secret: str, store: Store) -> dict[str, dict[str, Any]]:
+        """Return the source's parameters by kind."""
         base = {"provider": self.name}
         options = dict(self.source_options)
-        source = {**base, "options": options, "store": store.name, "allow_http": True}
-        url = self.server.url + self.base_path
-        credential = {**base, "base_url": url, **store.credential()}
-        if not self.webhooks:
-            return {"sources": ("String", source), "credentials": ("SecureString", credential)}
-        credential["key"] = self.server.sdk_key
-        webhook = {**base, "secrets": [secret], "options": dict(self.webhook_options)}
-        return {
-            "sources": ("String", source),
-            "credentials": ("SecureString", credential),
-            "webhooks": ("SecureString", webhook),
+        credential = {**base, "base_url": self.server.url + self.base_path}
+        if store.redis_url:
+            credential["store_url"] = store.redis_url
+        found: dict[str, dict[str, Any]] = {
+            "sources": {**base, "options": options, "store": store.name, "allow_http": True},
+            "credentials": credential,
         }
+        if self.webhooks:
+            credential["key"] = self.server.sdk_key
+            webhook_options = dict(self.webhook_options)
+            found["webhooks"] = {**base, "secrets": [secret], "options": webhook_options}
+        return found
 
     def by_hand(self, url: str, secret: str) -> tuple[str, dict[str, str]]:
-        """Return where to post :attr:`example`, and the headers that request a sync."""
+        """Return the URL and headers for :attr:`example`."""
         if self.proof is None:
             return f"{url}/{secret}", {}
         return url, self.proof(self.example.encode(), secret)
@@ -135,7 +144,6 @@ def _appconfig() -> Provider:
         title="AWS AppConfig",
         server=server,
         source_options=server.options,
-        example="",
         webhooks=False,
     )
 
@@ -166,12 +174,13 @@ def _split() -> Provider:
 
 def _unleash() -> Provider:
     server = _Unleash(*unleash.rich_flags(OTHER_FLAGS))
+    options = {"environment": server.environment}
     return Provider(
         name="unleash",
         title="Unleash",
         server=server,
-        source_options={"environment": server.environment},
-        webhook_options={"environment": server.environment},
+        source_options=options,
+        webhook_options=options,
         example='{"type": "feature-updated"}',
         proof=lambda _body, secret: {"authorization": secret},
     )

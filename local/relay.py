@@ -1,4 +1,4 @@
-"""Stands between clients and a port of this machine: adds TLS and a network's delay, and counts."""
+"""A relay to a local port that adds TLS and a network's delay, and counts calls and bytes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ READ_BYTES = 65_536
 BACKLOG = 1024
 OPERATION = re.compile(rb"x-amz-target: DynamoDB_\d+\.(\w+)", re.IGNORECASE)
 LONGEST_OPERATION = 200
-"""Bytes at the end of a read in which an operation's name may have begun."""
+"""Bytes at the end of a read that may contain the start of an operation's name."""
 
 
 class Counted(NamedTuple):
-    """What went through since the last count."""
+    """Calls and bytes since the last count."""
 
     calls: tuple[str, ...]
     """Operations of DynamoDB, in order."""
     sent: int
     received: int
-    """Bytes of the responses: with HTTP headers, without TLS."""
+    """Bytes of the responses, with HTTP headers and without TLS."""
 
     def __str__(self) -> str:
         names = sorted(set(self.calls))
@@ -39,12 +39,12 @@ class Counted(NamedTuple):
 
 
 class Relay:
-    """A context manager around a port that leads to another one of 127.0.0.1.
+    """A context manager that relays a port to another port of 127.0.0.1.
 
     Args:
-        target: the port that it leads to. Read at each connection, so it may be set later.
-        tls: terminate TLS here; what goes on to the target is plain.
-        delay_s: seconds that a round trip takes. Connecting and the handshake of TLS take theirs.
+        target: the other port. Read at each connection, so it may be set later.
+        tls: terminates TLS; the connection to the target is plain.
+        delay_s: seconds per round trip, also of connecting and of the TLS handshake.
         host: the address to listen on.
 
     """
@@ -85,7 +85,7 @@ class Relay:
         self._loop.close()
 
     def count(self) -> Counted:
-        """Return what went through since the last count."""
+        """Return the calls and bytes since the last count."""
         with self._lock:
             found = Counted(tuple(self._calls), self._sent, self._received)
             self._calls, self._sent, self._received = [], 0, 0
@@ -98,7 +98,7 @@ class Relay:
         self._servers = [counting]
         self.port = _port(counting)
         if self._delay_s:
-            # In front of TLS, so that its handshake waits too.
+            # Before TLS, so that its handshake is delayed too.
             slow = partial(self._slow, self.port)
             self._servers.append(await asyncio.start_server(slow, self.host, 0, backlog=BACKLOG))
             self.port = _port(self._servers[-1])
@@ -123,13 +123,13 @@ class Relay:
         await _join(reader, writer, port, delay_s=self._delay_s / 2)
 
     def _note_sent(self, rest: bytes, data: bytes) -> bytes:
-        """Count; return the end of the data, in which a header may have begun."""
+        """Count; return the end of the data, which may contain the start of a header."""
         text = rest + data
         end = 0
         with self._lock:
             self._sent += len(data)
             for match in OPERATION.finditer(text):
-                # A name that ends with the data may go on in the next.
+                # A name at the end of the data may continue in the next.
                 if match.end() < len(text):
                     self._calls.append(match[1].decode())
                     end = match.end()
@@ -156,7 +156,7 @@ async def _join(
     notes: tuple[Note, Note] = (_note_nothing, _note_nothing),
     delay_s: float = 0.0,
 ) -> None:
-    """Connect to a port, and carry bytes both ways until one side ends."""
+    """Connect to a port, and copy bytes both ways until one side ends."""
     ends = [writer]
     ways: list[asyncio.Task[None]] = []
     try:
@@ -171,7 +171,7 @@ async def _join(
             end.close()
         await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)
     except OSError:
-        pass  # Nobody listens there: the client sees its connection closed.
+        pass  # the target does not listen: the client's connection is closed
     finally:
         for way in ways:
             way.cancel()

@@ -1,9 +1,8 @@
-"""What the stand-in's CloudFormation leaves out, made up for after a deployment. AWS needs none.
+"""Repairs of a stack on the stand-in for AWS, whose CloudFormation and IAM have gaps.
 
-It ignores the ``Body`` of an HTTP API, in which SAM writes the routes, so the API comes out without
-any. ``_add_routes`` reads that very ``Body`` from the processed template and makes the routes
-through the API Gateway API. The other repairs are for ``StandIn(auth=True)``, which judges two
-grants of the template wrongly.
+CloudFormation ignores the ``Body`` of an HTTP API, where SAM writes the routes: ``_add_routes``
+creates them from the processed template. The other repairs are for ``StandIn(auth=True)``, which
+refuses some calls that the template's policies allow.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class StackError(RuntimeError):
-    """The deployed stack lacks something that the template promises."""
+    """The deployed stack lacks a part of the template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The deployed stack as CloudFormation describes it.
+    """A deployed stack, as described by CloudFormation.
 
     Attributes:
-        stand_in: where it lives.
+        stand_in: runs the stack.
         resources: logical id to (type, physical id).
         outputs: key to value.
         template: the processed template's resources, by logical id.
@@ -46,7 +45,7 @@ class Stack:
 
     @classmethod
     def read(cls, stand_in: StandIn, name: str) -> Stack:
-        """Ask CloudFormation for the stack of that name."""
+        """Read the stack of this name."""
         formation = stand_in.client("cloudformation")
         stack = formation.describe_stacks(StackName=name)["Stacks"][0]
         listed = formation.get_paginator("list_stack_resources").paginate(StackName=name)
@@ -60,15 +59,15 @@ class Stack:
                 for each in page["StackResourceSummaries"]
             },
             outputs={each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())},
-            # boto3 parses a body that is JSON, and hands out anything else as it came.
+            # boto3 parses only JSON.
             template=(json.loads(template) if isinstance(template, str) else template)["Resources"],
         )
 
     def physical(self, logical_id: str) -> str:
-        """Return what a resource is called.
+        """Return the physical id of a resource.
 
         Raises:
-            StackError: if there is none.
+            StackError: it does not exist.
 
         """
         try:
@@ -81,7 +80,7 @@ class Stack:
         """Return an output's value.
 
         Raises:
-            StackError: if there is none.
+            StackError: it does not exist.
 
         """
         try:
@@ -92,7 +91,7 @@ class Stack:
 
 
 def repair(stack: Stack) -> None:
-    """Make up for everything; again over what an earlier deployment left."""
+    """Make all repairs. Idempotent."""
     _add_routes(stack)
     if stack.stand_in.auth:
         _widen_grants(stack)
@@ -100,11 +99,7 @@ def repair(stack: Stack) -> None:
 
 
 def local_url(stack: Stack) -> str:
-    """Return the webhook output's URL, leading to the stand-in.
-
-    On AWS the API's id is part of the host name; the stand-in takes it in the path as well, so
-    that nothing has to resolve a made-up name.
-    """
+    """Return the URL of webhooks on the stand-in, which takes the API's id in the path."""
     url = urlsplit(stack.output("WebhookBaseUrl"))
     api_id = str(url.hostname).partition(".")[0]
     return f"{stack.stand_in.endpoint}/_aws/execute-api/{api_id}{url.path}"
@@ -116,7 +111,7 @@ def _add_routes(stack: Stack) -> None:
         if resource["Type"] != "AWS::ApiGatewayV2::Api":
             continue
         api_id = stack.physical(logical_id)
-        # After an update of the stack the routes of before are still there.
+        # An update of the stack keeps the old routes.
         for route in gateway.get_routes(ApiId=api_id)["Items"]:
             gateway.delete_route(ApiId=api_id, RouteId=route["RouteId"])
         for integration in gateway.get_integrations(ApiId=api_id)["Items"]:
@@ -143,10 +138,10 @@ def _operations(paths: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
 def _function_arn(stack: Stack, uri: Mapping[str, str]) -> str:
     found = FUNCTION_IN_URI.search(uri["Fn::Sub"])
     if found is None:
-        message = f"an HTTP API's integration is no Lambda function: {uri}"
+        message = f"an HTTP API's integration is not a Lambda function: {uri}"
         raise StackError(message)
     physical = stack.physical(found["logical_id"])
-    if found["arn"] is None:  # an alias: its Ref is its ARN already
+    if found["arn"] is None:  # an alias, whose Ref is its ARN
         return physical
     configuration = stack.stand_in.client("lambda").get_function_configuration(
         FunctionName=physical
@@ -155,15 +150,15 @@ def _function_arn(stack: Stack, uri: Mapping[str, str]) -> str:
 
 
 ALSO_GRANTED = {
-    # The stand-in checks it against the resource "*" instead of the requested path.
+    # The stand-in checks it against the resource "*" instead of the path.
     "ssm:GetParametersByPath": "ssm:GetParametersByPath",
-    # AWS has no action of this name: whoever may send one message may send a batch.
+    # On AWS, sqs:SendMessage covers batches.
     "sqs:SendMessage": "sqs:SendMessageBatch",
 }
 
 
 def _widen_grants(stack: Stack) -> None:
-    """Grant roles what AWS grants them by their policies, and the stand-in would refuse."""
+    """Grant roles the actions that AWS derives from their policies."""
     iam = stack.stand_in.client("iam")
     for kind, role in stack.resources.values():
         if kind != "AWS::IAM::Role":
@@ -179,10 +174,7 @@ def _widen_grants(stack: Stack) -> None:
 
 
 def _allow_leading_keys(stack: Stack) -> None:
-    """Drop conditions on ``dynamodb:LeadingKeys`` from managed policies and those of roles.
-
-    The stand-in knows no such key of a request, so what AWS grants, it would refuse.
-    """
+    """Drop conditions on ``dynamodb:LeadingKeys``, which the stand-in does not evaluate."""
     iam = stack.stand_in.client("iam")
     for kind, physical in stack.resources.values():
         if kind == "AWS::IAM::ManagedPolicy":
@@ -206,7 +198,7 @@ def _rewrite_inline(iam: Any, role: str) -> None:  # noqa: ANN401 - as StandIn.c
 
 
 def _without_leading_keys(document: dict[str, Any]) -> str:
-    """Return the policy as text, without these conditions; empty if it has none."""
+    """Return the policy without these conditions, or "" if it has none."""
     if LEADING_KEYS not in json.dumps(document):
         return ""
     for statement in document["Statement"]:

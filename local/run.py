@@ -1,56 +1,77 @@
-"""``make run``: the whole application on this machine, with nothing left behind.
+"""``make run``: the whole application on this machine: no Docker, no AWS account, no root.
 
-It deploys the template to the stand-in for AWS, sync requests with a simulated provider, and reads
-the flags in another process (``demo``), from DynamoDB or from Redis.
+Deploys the template to the stand-in for AWS, sends webhooks of a simulated provider, and reads the
+flags in another process, from DynamoDB or Redis. Nothing is left behind.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
+import shutil
 import sys
 import time
 import traceback
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import trustme
 
 from local import processes
-from local.consumer_process import ConsumerProcess
-from local.demo import SOURCE, Demo
-from local.deploy import build, connect, is_built, sam_deploy
-from local.providers import OTHER_FLAGS, PROVIDERS
-from local.screen import say, step, title
+from local.certificates import client_context
+from local.consumer_process import Consumer
+from local.deploy import build, connect, function_log, is_built, sam_deploy
+from local.providers import FLAG, OTHER_FLAGS, PROVIDERS, TOGGLE, Store
 from local.stand_in import REPOSITORY, StandIn
-from local.stores import STORES, StoreMissingError, check_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from local.deploy import Deployed
     from local.providers import Provider
 
+SOURCE = "prod"
+PARAMETER_PREFIX = "/flagstore"
+STORES = ("dynamodb", "redis")
 LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
+SHOWN_FLAGS = 4
+WIDTH = 72
 CONSUMER_WITHIN_S = 10.0
 CONSUMER_LINES = 3
+SYNC_WITHIN_S = 30.0
+SEEN_WITHIN_S = 30.0
+POLL_S = 0.05
+# In a burst, checks of one source start at least 1 s apart; the time of a single one is shown here.
+PAUSE_S = 1.2
+UNAUTHORIZED = 401
 WRONG_USAGE = 2
 INTERRUPTED = 130
+NOISE = ("START ", "END ", "REPORT ", '{"_aws"')
+
+
+class DemoError(RuntimeError):
+    """An expected result did not occur; the message shows what happened instead."""
 
 
 def main() -> int:
-    """Run the demonstration and end, or with ``--keep`` stay until Ctrl-C."""
+    """Run the demonstration; with ``--keep``, stay until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay until Ctrl-C")
     parser.add_argument("--provider", default="launchdarkly")
     parser.add_argument("--store", default="dynamodb")
     arguments = parser.parse_args()
-    problem = (
-        _unknown("provider", arguments.provider, PROVIDERS)
-        or _unknown("store", arguments.store, STORES)
-        or _missing(arguments.store)
-    )
+    problem = ""
+    for kind, known in (("provider", sorted(PROVIDERS)), ("store", STORES)):
+        if (name := getattr(arguments, kind)) not in known:
+            problem = f"no {kind} {name!r}: known are {', '.join(known)}"
+    if arguments.store == "redis" and shutil.which("redis-server") is None:
+        problem = (
+            "STORE=redis needs redis-server, which is not on the PATH: "
+            "run `make setup-e2e`, or install your distribution's redis-server"
+        )
     if problem:
         sys.stderr.write(f"make run: {problem}\n")
         return WRONG_USAGE
@@ -60,21 +81,9 @@ def main() -> int:
     except KeyboardInterrupt:
         say("\nstopped")
         return 0 if arguments.keep else INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the same way
-        return _fail(error)
+    except Exception as error:  # noqa: BLE001 - every error is reported in the same way
+        return _report(error)
     return 0
-
-
-def _unknown(kind: str, name: str, known: Collection[str]) -> str:
-    return "" if name in known else f"no {kind} {name!r}: known are {', '.join(sorted(known))}"
-
-
-def _missing(store: str) -> str:
-    try:
-        check_installed(store)
-    except StoreMissingError as error:
-        return str(error)
-    return ""
 
 
 def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
@@ -82,7 +91,7 @@ def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
     ca = trustme.CA()
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
-    with STORES[store_name](ca) as store, _stand_in(ca) as stand_in:
+    with _store(store_name, ca) as store, _stand_in(ca) as stand_in:
         deployed = _deploy(stand_in)
         with provider.server:
             demo = Demo(
@@ -94,24 +103,37 @@ def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
             )
             with step(f"{provider.title} with {OTHER_FLAGS} flags, its SSM parameters"):
                 demo.configure()
-            demo.first_request()
-            _consume(demo, begun, keep=keep)
+            demo.first_sync()
+            demo.read(begun, keep=keep)
     title("Ended; nothing is left running.")
 
 
 @contextmanager
+def _store(name: str, ca: trustme.CA) -> Iterator[Store]:
+    if name == "dynamodb":
+        yield Store(name=name, title="DynamoDB")
+        return
+    # It imports pytest, which takes a while.
+    from tests.simulators import redis_server  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        with step("redis-server on 127.0.0.1, with TLS and a password"):
+            server = stack.enter_context(redis_server.running(ca=ca))
+        url = server.url(redis_server.ADMIN, redis_server.ADMIN_PASSWORD)
+        yield Store(name=name, title="Redis", redis_url=url, redis_ca_file=server.ca_file)
+
+
+@contextmanager
 def _stand_in(ca: trustme.CA) -> Iterator[StandIn]:
-    """Run the stand-in; an error takes the end of its log along."""
-    stand_in = StandIn(auth=True, ca=ca)
-    with step("stand-in for AWS, over TLS; it checks signatures and policies"):
-        stand_in.__enter__()
-    try:
-        yield stand_in
-    except Exception as error:
-        error.add_note(f"the end of the stand-in's log:\n{stand_in.log()}")
-        raise
-    finally:
-        stand_in.__exit__(None, None, None)
+    """Run the stand-in; add the end of its log to an error."""
+    with ExitStack() as stack:
+        with step("stand-in for AWS, over TLS; it checks signatures and policies"):
+            stand_in = stack.enter_context(StandIn(auth=True, ca=ca))
+        try:
+            yield stand_in
+        except Exception as error:
+            error.add_note(f"the end of the stand-in's log:\n{stand_in.log()}")
+            raise
 
 
 def _deploy(stand_in: StandIn) -> Deployed:
@@ -122,34 +144,227 @@ def _deploy(stand_in: StandIn) -> Deployed:
             build(REPOSITORY)
     with step("sam deploy of template.yaml"):
         sam_deploy(REPOSITORY, stand_in, parameters={})
-    with step("what the stand-in left out (docs/local.md)"):
+    with step("repairs of the stand-in's gaps (docs/local.md)"):
         return connect(stand_in)
 
 
-def _consume(demo: Demo, begun: float, *, keep: bool) -> None:
-    access = "the URL of Redis" if demo.store.redis_url else "FlagReaderPolicy"
-    title(f"A consumer: another process, with the deployed layer and {access}, no more")
-    with ConsumerProcess(demo.stand_in, demo.deployed, demo.store, SOURCE) as consumer:
-        with step("from the start of the process to the flags"):
-            consumer.start(demo.shown_flags())
-            lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]
-        say("\n".join(f"consumer | {line}" for line in lines))
-        demo.change(consumer)
-        title(f"All of it worked, in {time.monotonic() - begun:.1f} s.")
-        if keep:
-            demo.explain()
-            while True:
-                say(f"consumer | {consumer.line(None)}")
-
-
-def _fail(error: Exception) -> int:
+def _report(error: Exception) -> int:
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     first, *rest = str(error).splitlines() or [type(error).__name__]
     title(f"make run failed: {first}")
     say("\n".join(line for line in rest[-SHOWN_LINES:] if line.strip()))
-    say(f"The whole log is in {LOG.relative_to(REPOSITORY)}; docs/local.md may know more.")
+    say(f"The full log is in {LOG.relative_to(REPOSITORY)}; see also docs/local.md.")
     return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One provider and one deployed stack: a first sync, a reader, a change.
+
+    Attributes:
+        stand_in: runs the stack.
+        deployed: the stack's parts.
+        provider: the simulated provider, running.
+        store: where the flags are published, running.
+        secret: the webhooks' secret.
+
+    """
+
+    stand_in: StandIn
+    deployed: Deployed
+    provider: Provider
+    store: Store
+    secret: str
+
+    @property
+    def url(self) -> str:
+        """URL of the provider's webhooks."""
+        return f"{self.deployed.webhook_base_url}/{SOURCE}"
+
+    def configure(self) -> None:
+        """Write the source's parameters, and create the webhook at the provider."""
+        ssm = self.stand_in.client("ssm")
+        for kind, content in self.provider.parameters(self.secret, self.store).items():
+            name = f"{PARAMETER_PREFIX}/{kind}/{SOURCE}"
+            ssm_type = "String" if kind == "sources" else "SecureString"
+            ssm.put_parameter(Name=name, Type=ssm_type, Value=json.dumps(content), Overwrite=True)
+        server = self.provider.server
+        if self.provider.webhooks:
+            if self.stand_in.ca is not None:
+                server.trust = client_context(self.stand_in.ca)
+            server.webhook(self.url, self.secret)
+        else:
+            server.listeners.append(self._queue_event)
+
+    def _queue_event(self, event: dict[str, Any]) -> None:
+        """Queue an event as the template's rule does, since the stand-in sends none."""
+        if "Start" not in event["detail-type"]:
+            sqs = self.stand_in.client("sqs")
+            sqs.send_message(QueueUrl=self.deployed.queue_url, MessageBody=json.dumps(event))
+
+    def first_sync(self) -> None:
+        """Create a flag at the provider, and wait until it is published."""
+        kind = "webhook" if self.provider.webhooks else "event"
+        title(f"The first {kind}: the flag {FLAG} is created at {self.provider.title}")
+        response = ""
+        if self.provider.webhooks:
+            with step("webhook to the HTTP API; WebhookFunction starts cold"):
+                self.provider.switch(on=False)
+                status = self._status()
+                self._expect(status in self.provider.server.delivered, f"responded with {status}")
+                response = f"responded with {status}, then "
+        else:
+            self.provider.switch(on=False)
+        with step("queue, then SyncFunction fetches and publishes, cold too"):
+            report = self._published()
+        token = report["token"]
+        say(f"{response}{report['message']} to {self.store.title} as fencing token {token}")
+        if self.provider.webhooks:
+            with step("a forged webhook, with another secret"):
+                url, headers = self.provider.by_hand(self.url, "not-the-webhook-secret")
+                self.provider.server.send(url, headers, self.provider.example.encode(), 1)
+                status = self._status()
+                self._expect(status == UNAUTHORIZED, f"a forged webhook got {status}")
+            say(f"responded with {status}; nothing is queued")
+
+    def read(self, begun: float, *, keep: bool) -> None:
+        """Start a consumer, change a flag, and wait until the consumer shows it."""
+        access = "the URL of Redis" if self.store.redis_url else "FlagReaderPolicy"
+        title(f"A consumer: another process, with only the deployed layer and {access}")
+        others = sorted(key for key in self.provider.server.flags() if key != FLAG)
+        with Consumer(self.stand_in, self.deployed, self.store, SOURCE) as consumer:
+            with step("from the start of the process to the flags"):
+                consumer.start([FLAG, *others[: SHOWN_FLAGS - 1]])
+                lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]
+            say("\n".join(f"consumer | {line}" for line in lines))
+            self._change(consumer)
+            title(f"All of it worked, in {time.monotonic() - begun:.1f} s.")
+            if keep:
+                self._explain()
+                while True:
+                    say(f"consumer | {consumer.line(None)}")
+
+    def _change(self, consumer: Consumer) -> None:
+        time.sleep(PAUSE_S)
+        title(f"A change: the flag {FLAG} is switched on at {self.provider.title}")
+        kind = "webhook" if self.provider.webhooks else "event"
+        with step(f"from the {kind} until the running consumer shows it"):
+            self.provider.switch(on=True)
+            line = consumer.line(SEEN_WITHIN_S)
+            self._expect(line.startswith(f"{FLAG}: on"), f"the consumer printed {line!r}")
+            self._log_entries()
+        say(f"consumer | {line}")
+        say("It checks for changes every 0.5 s here; the default is 30 s.")
+
+    def _explain(self) -> None:
+        """Print what can be tried while the demonstration stays."""
+        aws = self.stand_in
+        title("Try it; the consumer shows every change")
+        say(
+            f"Toggle a flag at {self.provider.title}, which requests a sync:\n"
+            f"  curl -X POST {self.provider.server.url}{TOGGLE}{FLAG}\n"
+            f"{self._webhook_by_hand()}"
+            "Use the aws command:\n"
+            f"  export AWS_ENDPOINT_URL={aws.endpoint} AWS_CA_BUNDLE={aws.ca_bundle} \\\n"
+            f"    AWS_DEFAULT_REGION={aws.region}"
+            f" AWS_ACCESS_KEY_ID={aws.environment['AWS_ACCESS_KEY_ID']}"
+            f" AWS_SECRET_ACCESS_KEY={aws.environment['AWS_SECRET_ACCESS_KEY']}\n"
+            f"  aws lambda invoke --function-name {self.deployed.sync_function} \\\n"
+            "    --cli-binary-format raw-in-base64-out --payload "
+            """'{"schedule": true}' /dev/stdout\n"""
+            f"The same without TLS: AWS_ENDPOINT_URL={aws.plain_endpoint}\n"
+            f"List what is published in {self.store.title}:\n{self._list_command()}"
+        )
+        title("Ctrl-C ends it and leaves nothing behind.")
+
+    def _webhook_by_hand(self) -> str:
+        if not self.provider.webhooks:
+            return ""
+        url, headers = self.provider.by_hand(self.url, self.secret)
+        header = "".join(f" \\\n    -H '{name}: {value}'" for name, value in headers.items())
+        return (
+            f"Send a webhook by hand (the secret is {self.secret}):\n"
+            f"  curl -i --cacert {self.stand_in.ca_bundle} \\\n"
+            f"    {url} -d '{self.provider.example}'{header}\n"
+        )
+
+    def _list_command(self) -> str:
+        if self.store.redis_url:
+            ca_file = self.store.redis_ca_file
+            return f"  redis-cli -u {self.store.redis_url} --cacert {ca_file} --scan"
+        return (
+            f"  aws dynamodb scan --table-name {self.deployed.table} \\\n"
+            "    --projection-expression '#n, #k' "
+            """--expression-attribute-names '{"#n": "namespace", "#k": "key"}'"""
+        )
+
+    def _status(self) -> int:
+        """Return the status of the webhook that was sent last."""
+        self.provider.server.settle()
+        return int(self.provider.server.deliveries[-1].statuses[-1])
+
+    def _published(self) -> dict[str, Any]:
+        """Wait for SyncFunction's log entry about the first publication."""
+        deadline = time.monotonic() + SYNC_WITHIN_S
+        while time.monotonic() < deadline:
+            for entry in self._log_entries():
+                if entry["message"] == "published":
+                    return entry
+            time.sleep(POLL_S)
+        message = f"nothing was published within {SYNC_WITHIN_S:g} s\n{self._log()}"
+        raise DemoError(message)
+
+    def _log_entries(self) -> list[dict[str, Any]]:
+        """Return SyncFunction's log entries; a warning or an error is a failure here."""
+        lines = function_log(self.stand_in, self.deployed.sync_function).splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        entries = [entry for entry in entries if "level" in entry]
+        for entry in entries:
+            is_fine = entry["level"] == "INFO" and not entry.get("rows_error")
+            self._expect(is_fine, f"SyncFunction: {entry}")
+        return entries
+
+    def _expect(self, holds: bool, problem: str) -> None:  # noqa: FBT001 - reads like an assertion
+        if not holds:
+            message = f"{problem}\n{self._log()}"
+            raise DemoError(message)
+
+    def _log(self) -> str:
+        """Return the functions' log lines, and the warnings and errors of the stand-in."""
+        lines: list[str] = []
+        for name in (self.deployed.webhook_function, self.deployed.sync_function):
+            lines += function_log(self.stand_in, name).splitlines()
+        lines = [line for line in lines if not line.startswith(NOISE)]
+        log = self.stand_in.log().splitlines()
+        return "\n".join(lines + [line for line in log if " ERROR " in line or " WARNING " in line])
+
+
+# -- output ---------------------------------------------------------------------------------------
+
+
+def title(text: str) -> None:
+    """Print a heading."""
+    print(f"\n{text}", flush=True)
+
+
+def say(text: str) -> None:
+    """Print indented lines."""
+    print("".join(f"  {line}\n" for line in text.splitlines()), end="", flush=True)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print the name of a step, and when it ends its duration."""
+    begun = time.monotonic()
+    print(f"  {name} ", end="", flush=True)
+    outcome = "failed after "
+    try:
+        yield
+        outcome = ""
+    finally:
+        took = f"{outcome}{time.monotonic() - begun:.1f} s"
+        print(took.rjust(max(WIDTH - len(name) - 3, len(took))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An emulated AWS endpoint for one run: ministack on a free local port, with nothing left behind.
+"""The stand-in for AWS: ministack on a free local port, with nothing left behind.
 
 ::
 
@@ -6,9 +6,8 @@
         subprocess.run([...], env=aws.child_environment(os.environ))
         aws.client("sqs").list_queues()
 
-Functions that are deployed to it run as its child processes, under its own interpreter. With an
-authority, they and every other client call it over TLS. What differs from AWS is listed in
-``docs/local.md``.
+Deployed functions run as its child processes, under its interpreter. With a certificate authority,
+they and all other clients call it over TLS. ``docs/local.md`` lists the differences from AWS.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ DEFAULT_EXECUTABLE = REPOSITORY / ".venv-aws" / "bin" / "ministack"
 DEFAULT_REGION = "eu-west-1"
 MAKE_TARGET = "make .venv-aws"
 
-# The emulator takes these two as the account's root user, also when it checks signatures.
+# The emulator's root user, also when it checks signatures.
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 - a constant of the emulator, opens nothing
 
@@ -52,22 +51,22 @@ START_ATTEMPTS = 3
 
 
 class StandInMissingError(RuntimeError):
-    """The emulator is not installed; the text says which make target installs it."""
+    """The emulator is not installed; the message names the make target."""
 
 
 class StandIn:
     """A context manager around one emulator process.
 
     Args:
-        executable: the ``ministack`` command of the virtual environment that it is installed in.
-        region: the region that it responds for.
-        auth: check signatures, and IAM policies of users and of the functions' roles.
-        ca: the authority that signs the certificate of :attr:`endpoint`, which is plain without.
-        delay_s: seconds that a round trip to :attr:`endpoint` takes; only with *ca*.
+        executable: the ``ministack`` command.
+        region: its AWS region.
+        auth: check signatures and IAM policies.
+        ca: certificate authority of :attr:`endpoint`; without it, the endpoint is plain HTTP.
+        delay_s: seconds per round trip to :attr:`endpoint`; only with *ca*.
 
     Raises:
-        StandInMissingError: on entering, if *executable* does not exist.
-        local.processes.StartError: on entering, with the log, if it does not come up.
+        StandInMissingError: on entering, *executable* does not exist.
+        local.processes.StartError: on entering, it does not start; with its log.
 
     """
 
@@ -87,8 +86,8 @@ class StandIn:
         self.delay_s = delay_s
         self.port = 0
         self.relay: Relay | None = None
-        """Terminates TLS, and counts what goes through; None without an authority."""
-        # One for all clients, as reading the models of a service takes longer than most tests.
+        """Terminates TLS and counts calls and bytes; None without an authority."""
+        # One for all clients, since a session caches the services' models.
         self._session = boto3.session.Session(
             aws_access_key_id=ACCESS_KEY_ID,
             aws_secret_access_key=SECRET_ACCESS_KEY,
@@ -103,7 +102,6 @@ class StandIn:
         if not self.executable.exists():
             message = f"{self.executable} is missing: run `{MAKE_TARGET}` first"
             raise StandInMissingError(message)
-        # Every file of the emulator goes below here: state, buckets, unpacked functions, log.
         self._home = tempfile.TemporaryDirectory(
             prefix="flagstore-stand-in-", ignore_cleanup_errors=True
         )
@@ -126,37 +124,37 @@ class StandIn:
 
     @property
     def endpoint(self) -> str:
-        """The base URL of every service, without a slash at its end: https with an authority."""
+        """The base URL of all services, without a trailing slash; https with an authority."""
         if self.relay is None:
             return self.plain_endpoint
         return f"https://127.0.0.1:{self.relay.port}"
 
     @property
     def plain_endpoint(self) -> str:
-        """The same without TLS."""
+        """The base URL without TLS."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ca_file(self) -> Path:
-        """PEM file of the authority alone; it exists only with one."""
+        """PEM file of the authority, if there is one."""
         return self._directory / "ca.pem"
 
     @property
     def ca_bundle(self) -> Path:
-        """PEM file of the system's authorities and this one; it exists only with one."""
+        """PEM file of the system's authorities and this one."""
         return self._directory / "ca-bundle.pem"
 
     @property
     def trust(self) -> dict[str, str]:
-        """The variables by which a process trusts the endpoint; none without an authority."""
+        """The variables that make a process trust the endpoint; none without an authority."""
         if self.relay is None:
             return {}
-        # One for boto3 and the command line tools, one for Python's own TLS.
+        # For boto3 and command line tools, and for Python's TLS.
         return dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(self.ca_bundle))
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead SDKs and command line tools here and nowhere else."""
+        """The variables that direct SDKs and command line tools to the stand-in only."""
         nothing = str(self._directory / "no-such-file")
         return {
             **self.trust,
@@ -165,38 +163,37 @@ class StandIn:
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
-            # A developer's profiles must not be able to lead a deployment to a real account.
+            # A developer's profiles must not lead to a real account.
             "AWS_CONFIG_FILE": nothing,
             "AWS_SHARED_CREDENTIALS_FILE": nothing,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - see below
-        """Return a boto3 client that leads here whatever this process' environment says."""
-        # Its methods are made at run time, so there is no type to promise.
+    def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - dynamic
+        """Return a boto3 client of the stand-in, whatever this process's environment."""
         session: Any = self._session
         direct = Config(proxies={})
         with self._one_at_a_time:
             return session.client(
                 service,
                 endpoint_url=self.endpoint,
-                # The authority alone: reading all of the system's takes longer than most calls.
+                # Reading the system's authorities takes longer than most calls.
                 verify=None if self.relay is None else str(self.ca_file),
                 config=direct if config is None else direct.merge(config),
             )
 
     def child_environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return *base* for a child process, with every ``AWS_*`` variable of its own replaced.
+        """Return *base* for a child process, with all ``AWS_*`` variables replaced.
 
-        Variables such as ``AWS_PROFILE`` or ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` would win
-        over the endpoint, so none is kept; proxies are told to leave this machine alone.
+        ``AWS_PROFILE`` and others take precedence over the endpoint, so none is kept; proxies
+        are bypassed for this machine.
         """
         kept = {name: value for name, value in base.items() if not name.startswith("AWS_")}
         direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1"]))
         return {**kept, **self.environment, "NO_PROXY": direct, "no_proxy": direct}
 
     def reset(self) -> None:
-        """Forget everything: tables, queues, stacks, functions.
+        """Delete everything: tables, queues, stacks, functions.
 
         Raises:
             RuntimeError: the emulator did not respond with 200.
@@ -208,7 +205,7 @@ class StandIn:
             raise RuntimeError(message)
 
     def log(self) -> str:
-        """Return the end of the emulator's log, for messages about failures."""
+        """Return the end of the emulator's log, for error messages."""
         text = (self._directory / "log").read_text(encoding="utf-8", errors="replace")
         return text[-LOG_TAIL_CHARS:]
 
@@ -231,21 +228,21 @@ class StandIn:
             if self.relay is not None:
                 self.relay.target = self.port
             with (self._directory / "log").open("wb") as log:
-                self._process = subprocess.Popen(  # noqa: S603 - a path of ours, no shell
+                self._process = subprocess.Popen(  # noqa: S603 - no shell
                     [self.executable],
                     env=self._own_environment(),
                     cwd=self._directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # A group of its own: an interrupt from the terminal reaches us first, and
-                    # the functions' processes can be ended together with their parent.
+                    # An interrupt from the terminal reaches this process only, and the
+                    # functions' processes are stopped with their parent.
                     start_new_session=True,
                 )
             try:
                 self._wait(self._process)
             except processes.StartError:
-                # Between choosing a port and binding it, somebody else may have taken it.
+                # Another process may have taken the port.
                 if attempt == START_ATTEMPTS or "already in use" not in self.log():
                     raise
                 processes.stop(self._process, grace_s=0)
@@ -258,7 +255,7 @@ class StandIn:
         )
 
     def _ready(self) -> bool:
-        # The log says that it was this process that got the port, not a neighbour's emulator.
+        # Another emulator may have taken the port.
         if "Running on" not in self.log():
             return False
         try:
@@ -279,10 +276,10 @@ class StandIn:
             connection.close()
 
     def _own_environment(self) -> dict[str, str]:
-        # Functions inherit this environment, so it is made of what they have in AWS and of the
-        # emulator's settings, and never of the developer's own.
+        # Functions inherit it: the variables of AWS Lambda and the emulator's settings, none of
+        # the developer's.
         home = str(self._directory)
-        # Unless told so, functions call the emulator itself, without TLS.
+        # Without these, functions call the emulator directly, without TLS.
         over_tls = {"AWS_ENDPOINT_URL": self.endpoint, **self.trust} if self.relay else {}
         return {
             **over_tls,
@@ -294,21 +291,21 @@ class StandIn:
             "STATE_DIR": str(self._directory / "state"),
             "S3_DATA_DIR": str(self._directory / "s3"),
             "GATEWAY_PORT": str(self.port),
-            # It would listen on every interface, and it runs whatever is uploaded to it.
+            # It runs uploaded code, so it must not listen on all interfaces.
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": self.region,
             "AUTH": "true" if self.auth else "false",
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
-            # It looks for containers of earlier runs to remove; there are none of ours.
+            # It would remove containers of earlier runs.
             "DOCKER_HOST": f"unix://{home}/no-docker.sock",
         }
 
     def _end(self) -> None:
         if self._process is not None:
-            # Functions end together with their state, collected by their parent. Killed after it,
-            # they would stay as zombies in a container whose first process collects none.
+            # The parent stops its functions' processes; killed later, they would stay as zombies
+            # in a container without an init process.
             with contextlib.suppress(OSError, http.client.HTTPException):
                 self._request("POST", "/_ministack/reset", timeout_s=STOP_GRACE_S)
             processes.stop(self._process, grace_s=STOP_GRACE_S)

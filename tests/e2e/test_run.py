@@ -1,4 +1,4 @@
-"""`make run`, as people call it: what it shows, what it leaves behind, how it fails."""
+"""`make run`: its output, its errors, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 WITHIN_S = 240.0
-"""Of a run that has to build first, on a busy machine."""
+"""For a run that builds first, on a busy machine."""
 END_WITHIN_S = 20.0
 ENDING_S = 5.0
 NEEDED = (".venv", ".venv-sam", ".venv-aws")
@@ -39,11 +39,11 @@ PLAIN = re.compile(r"The same without TLS: AWS_ENDPOINT_URL=(\S+)")
 
 
 class Run:
-    """A context manager: one run with a temporary folder of its own, and all its processes.
+    """A context manager around one run, its temporary folder and all its processes.
 
     Args:
-        command: what to run, in the repository.
-        temporary: where it may put temporary files.
+        command: the command, run in the repository.
+        temporary: its folder for temporary files.
 
     """
 
@@ -57,7 +57,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # one group, for what Ctrl-C does in a terminal
+            start_new_session=True,  # one group, as for Ctrl-C in a terminal
         )
         self.output = ""
         self._family = {(self.process.pid, _processes()[self.process.pid][1])}
@@ -76,14 +76,14 @@ class Run:
             reader.join(END_WITHIN_S)
 
     def wait(self, seconds: float = WITHIN_S) -> int:
-        """Return its exit code, once all that it said has been read."""
+        """Return its exit code, once all output has been read."""
         code = self.process.wait(seconds)
         for reader in self._readers:
             reader.join(END_WITHIN_S)
         return code
 
     def wait_for(self, text: str, seconds: float = WITHIN_S) -> None:
-        """Wait until it has said that."""
+        """Wait until the output contains a string."""
         deadline = time.monotonic() + seconds
         while text not in self.output:
             assert self.process.poll() is None, self.output
@@ -91,7 +91,7 @@ class Run:
             time.sleep(0.05)
 
     def left_behind(self) -> set[int]:
-        """Return which of its processes still run, after a moment for those that are ending."""
+        """Return its processes that still run, after a grace period."""
         deadline = time.monotonic() + ENDING_S
         while left := self._alive():
             if time.monotonic() > deadline:
@@ -106,7 +106,7 @@ class Run:
     def _read(self) -> None:
         assert self.process.stdout
         with self.process.stdout as told:
-            while character := told.read(1):  # by lines, a step would show when it is over
+            while character := told.read(1):  # a step prints its name before the line ends
                 self.output += character
 
     def _watch(self) -> None:
@@ -120,7 +120,7 @@ class Run:
 
 
 def _processes() -> dict[int, tuple[int, str]]:
-    """Return all processes: id to parent and start, which tells apart two with the same id."""
+    """Return all processes: id → parent and start time, since ids are reused."""
     listed = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="],  # noqa: S607 - wherever the system has it
         capture_output=True,
@@ -131,13 +131,13 @@ def _processes() -> dict[int, tuple[int, str]]:
     return {
         int(pid): (int(parent), begun)
         for pid, parent, state, begun in lines
-        if not state.startswith("Z")  # ended; its parent is about to notice
+        if not state.startswith("Z")  # a zombie
     }
 
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Path:
-    """Return an empty folder for temporary files, where a run can be called."""
+    """Return an empty folder for temporary files; skip if something is not installed."""
     for environment in NEEDED:
         if not (REPOSITORY / environment / ".ready").exists():
             pytest.skip(f"{environment} is missing: run `make setup`")
@@ -146,8 +146,8 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
-    """One command: deployed, rung, read by another process, changed, seen; then all is gone."""
+def test_run(temporary: Path) -> None:
+    """Deploys, syncs, reads in another process, shows a change, and leaves nothing behind."""
     begun = time.monotonic()
     with Run(["make", "run"], temporary) as run:
         code = run.wait()
@@ -176,10 +176,8 @@ def test_a_run_shows_the_whole_way_and_leaves_nothing(temporary: Path) -> None:
     ("provider", "accepted"),
     [("unleash", 202), pytest.param("split", 200, marks=pytest.mark.campaign)],
 )
-def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
-    temporary: Path, provider: str, accepted: int
-) -> None:
-    """What it says to try works: change a flag, request by hand; then Ctrl-C ends everything."""
+def test_kept_run(temporary: Path, provider: str, accepted: int) -> None:
+    """The commands that it prints work, until Ctrl-C ends everything."""
     with Run(["make", "run", "KEEP=1", f"PROVIDER={provider}"], temporary) as run:
         run.wait_for("Ctrl-C ends it")
         assert f"responded with {accepted}, then published" in run.output
@@ -210,8 +208,8 @@ def test_a_kept_run_is_there_to_play_with_until_ctrl_c(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> None:
-    """The consumer has the URL of Redis and nothing of AWS; the server and its files go too."""
+def test_run_with_redis(temporary: Path) -> None:
+    """The consumer has the URL of Redis and no access to AWS; the server is stopped, too."""
     if shutil.which("redis-server") is None:
         pytest.skip(MISSING)
     with Run(["make", "run", "STORE=redis", "PROVIDER=unleash"], temporary) as run:
@@ -222,7 +220,7 @@ def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> N
         "redis-server on 127.0.0.1, with TLS",
         "Unleash with 49 flags",
         "responded with 202, then published to Redis",
-        "with the deployed layer and the URL of Redis, no more",
+        "with only the deployed layer and the URL of Redis",
         "consumer | 50 flags, fencing token ",
         "consumer | new-checkout: off",
         "consumer | new-checkout: on",
@@ -235,8 +233,8 @@ def test_a_run_with_redis_shows_the_same_without_the_table(temporary: Path) -> N
     assert list(temporary.iterdir()) == []
 
 
-def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> None:
-    """A job's end (SIGTERM) in the middle ends the emulator as well."""
+def test_terminated_run_leaves_nothing(temporary: Path) -> None:
+    """SIGTERM during the deployment stops the emulator as well."""
     with Run([sys.executable, "-m", "local.run"], temporary) as run:
         run.wait_for("sam deploy")
         run.process.terminate()
@@ -253,16 +251,14 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(temporary: Path) -> Non
     ],
     ids=["provider", "store"],
 )
-def test_an_unknown_name_is_answered_with_the_known_ones(
-    kind: str, name: str, known: list[str]
-) -> None:
-    """A misspelt PROVIDER or STORE starts nothing and says what there is."""
+def test_unknown_provider_or_store(kind: str, name: str, known: list[str]) -> None:
+    """Nothing starts, and the message lists the known names."""
     told = f"make run: no {kind} {name!r}: known are {', '.join(known)}\n"
     assert _refused(f"--{kind}={name}") == (2, "", told)
 
 
-def test_without_a_redis_server_it_says_what_to_install(tmp_path: Path) -> None:
-    """STORE=redis starts nothing where there is none."""
+def test_missing_redis_server(tmp_path: Path) -> None:
+    """Nothing starts, and the message says how to install it."""
     code, output, errors = _refused("--store=redis", PATH=str(tmp_path))
     assert (code, output) == (2, "")
     assert errors == (
@@ -271,8 +267,8 @@ def test_without_a_redis_server_it_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:
-    """Without the emulator: its name, the remedy, the log, and an exit code that is not 0."""
+def test_failed_run(tmp_path: Path) -> None:
+    """Names what is missing, its fix, and the log file."""
     for folder in ("local", "tests/simulators"):
         shutil.copytree(
             REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
@@ -293,7 +289,7 @@ def test_a_run_that_fails_says_what_failed_and_where_the_log_is(tmp_path: Path) 
 
 
 def _refused(argument: str, **environment: str) -> tuple[int, str, str]:
-    """Return exit code, output and errors of a run that ends before it starts anything."""
+    """Return exit code, output and errors of a run that does not start."""
     done = subprocess.run(
         [sys.executable, "-m", "local.run", argument],
         cwd=REPOSITORY,

@@ -307,7 +307,7 @@ def chain(record_testsuite_property: Callable[[str, object], None]) -> Iterator[
         patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
         patch.setattr(network, "_contexts", {})
         server = running.enter_context(UnleashServer(ca_file=aws.ca_file))
-        deployed = deploy(REPOSITORY, aws, parameters=PARAMETERS, progress=print)
+        deployed = deploy(REPOSITORY, aws, parameters=PARAMETERS)
         clients = []
         for source, environment in ((SOURCE, "development"), (SILENT, "production")):
             key = server.backend_token(environment)

@@ -19,27 +19,16 @@ class Exit(IntEnum):
 
     OK = 0
     BUG = 1
-    """Unexpected: a bug in the command line."""
-    USAGE = 2
-    """The command line is wrong, or a question was not answered with yes."""
-    NOT_FOUND = 3
-    """The stack, source, flag or version does not exist."""
-    CONFIGURATION = 4
-    """A setting or a parameter of the source is missing or wrong."""
-    DENIED = 5
-    """No AWS credentials, or insufficient permissions."""
-    UNREACHABLE = 6
-    """AWS or the store failed or cannot be reached: try again."""
-    PROVIDER = 7
-    """The provider gave no usable response."""
-    REFUSED = 8
-    """The guard refused the flag set."""
-    HELD = 9
-    """Nothing was done: the source is pinned, or another operation came first."""
-    FINDINGS = 10
-    """The command succeeded and has findings: problems or differences."""
-    INTERRUPTED = 130
-    """Ctrl-C."""
+    USAGE = 2  # or a confirmation was declined
+    NOT_FOUND = 3  # the stack, source, flag or version
+    CONFIGURATION = 4  # a setting or a parameter of the source
+    DENIED = 5  # no AWS credentials, or insufficient permissions
+    UNREACHABLE = 6  # AWS or the store: try again
+    PROVIDER = 7  # no usable response
+    REFUSED = 8  # by the guard
+    HELD = 9  # nothing was done: the source is pinned, or another operation came first
+    FINDINGS = 10  # success, with problems or differences
+    INTERRUPTED = 130  # Ctrl-C
 
 
 class CommandError(Exception):
