@@ -66,9 +66,9 @@ def encode(
     large = {
         key: item
         for key, item in sections.get(LARGE_SECTION, {}).items()
-        if is_large(LARGE_SECTION, item)
+        if len(dumps(item)) > LARGE_BYTES
     }
-    large_segments, written = _segments(large, token, known or {})
+    large_segments, written = _segments(large, token, known or {}) if large else ({}, {})
     table: dict[str, list[list[Any]]] = {}
     body = bytearray()
     for section in sorted(sections):
@@ -104,11 +104,6 @@ def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
 
 def _deflate(lines: Sequence[str]) -> bytes:
     return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
-
-
-def is_large(section: str, item: Any) -> bool:  # noqa: ANN401 - provider JSON
-    """Return whether an item is stored outside the blocks."""
-    return section == LARGE_SECTION and len(dumps(item)) > LARGE_BYTES
 
 
 def _segments(

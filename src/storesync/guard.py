@@ -174,15 +174,11 @@ def _launchdarkly(items: Items) -> Verdict:
         item = items.item(section, key)
         # The SDK accepts a flag with only a key and a version, which gives everybody the default.
         whole = section != "flags" or (isinstance(item.get("on"), bool) and _has_choices(item))
-        return USABLE if whole and _has_attributes(item) else DAMAGED
+        clauses = [each for rule in item.get("rules") or [] for each in rule.get("clauses") or []]
+        named = all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
+        return USABLE if whole and named else DAMAGED
 
     return judge
-
-
-def _has_attributes(item: dict[str, Any]) -> bool:
-    """Return whether each clause of a LaunchDarkly flag or segment has its attribute."""
-    clauses = [clause for rule in item.get("rules") or [] for clause in rule.get("clauses") or []]
-    return all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
 
 
 def _has_choices(flag: dict[str, Any]) -> bool:

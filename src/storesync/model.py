@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flagstore.codec import LARGE_SECTION
-from flagstore.encode import canonical, is_large, item_digest
+from flagstore.codec import LARGE_SECTION, dumps
+from flagstore.encode import LARGE_BYTES, canonical, item_digest
 from flagstore.keys import LAYOUT
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ class FlagSet:
         """Return whether an item is stored apart from the others because of its size."""
         if section != LARGE_SECTION:
             return False
-        return key in self.large or is_large(section, self.sections.get(section, {}).get(key))
+        item = self.sections.get(section, {}).get(key)
+        return key in self.large or len(dumps(item)) > LARGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,7 @@ class Sync:
         current = self._published.read(seen, verify=True) if verify else Current()
         started_at = now_ms(self._clock)
         configured = seen.config_fingerprint == self._config_fingerprint
-        self._retry.require_time_to_publish()
-        left = self._deadline.remaining() - self._limits.publish_s
-        http = self._http.within(min(self._limits.fetch_s, max(left, 0.1)))
+        http = self._http.within(self._retry.fetch_seconds())
         etag = seen.etag if configured and not (verify or current.damaged) else ""
         self._fetches += 1
         try:

@@ -50,12 +50,13 @@ class Deadline:
         """Return the seconds that are left; negative after the deadline."""
         return self._end - self.clock.monotonic()
 
-    def require(self, seconds: float, purpose: str) -> None:
-        """Raise OutOfTimeError unless this many seconds are left."""
+    def require(self, seconds: float, purpose: str) -> float:
+        """Return the seconds that are left; raise OutOfTimeError if they are fewer."""
         left = self.remaining()
         if left < seconds:
             message = f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left"
             raise OutOfTimeError(message)
+        return left
 
     def wait(self, seconds: float, purpose: str) -> None:
         """Sleep; raise OutOfTimeError at once if the deadline would end first."""
@@ -118,19 +119,20 @@ class RetryPolicy:
         except OutOfTimeError:
             raise error from None  # report the provider's error, not the time-out
 
-    def require_time_to_publish(self) -> None:
-        """Require the time to publish what a fetch returns.
+    def fetch_seconds(self) -> float:
+        """Return the seconds that a fetch may take, so that there is time to publish.
 
         Raises:
             ProviderError: the last one, if waiting for the provider took the time.
             OutOfTimeError: otherwise.
         """
         try:
-            self._deadline.require(self._limits.publish_s, "publishing")
+            left = self._deadline.require(self._limits.publish_s, "publishing")
         except OutOfTimeError:
             if self._fault:
                 raise self._fault from None
             raise
+        return min(self._limits.fetch_s, max(left - self._limits.publish_s, 0.1))
 
     def wait_for_propagation(self) -> bool:
         """Wait a moment for a provider that lags; return False when the time for that is over."""
