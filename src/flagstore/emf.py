@@ -1,4 +1,4 @@
-"""How old a function's flags are, as a line for its log that CloudWatch makes a metric of."""
+"""The age of a function's flags, as a log line that CloudWatch turns into metrics."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ NAMESPACE = "Flagstore"
 
 
 def line(info: Info, *, now_s: float | None = None) -> str:
-    """Return one line in CloudWatch's embedded format, to be printed as it is.
+    """Return one line in CloudWatch's embedded metric format, to be printed as it is.
 
     Metrics: ``ReaderAgeSeconds``, left out before anything was loaded, and ``ReaderStale`` (1 if
-    the last refresh failed); dimension: the source. The stack's dashboard shows the first.
+    the last refresh failed), by source. The stack's dashboard shows the first.
 
     Args:
-        info: of a client.
-        now_s: seconds since the epoch; the clock's if left out.
+        info: from a client.
+        now_s: seconds since the epoch; by default, now.
 
     """
     now_s = time.time() if now_s is None else now_s
     metrics = [{"Name": "ReaderStale", "Unit": "Count"}]
     values: dict[str, float] = {"ReaderStale": int(info.stale)}
-    if info.age_s < float("inf"):  # which JSON cannot say
+    if info.age_s < float("inf"):  # not in JSON
         metrics.append({"Name": "ReaderAgeSeconds", "Unit": "Seconds"})
         values["ReaderAgeSeconds"] = info.age_s
     directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}

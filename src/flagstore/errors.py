@@ -1,4 +1,4 @@
-"""What can go wrong while reading flags, as one small tree.
+"""Errors of reading flags, as one small tree.
 
 ::
 
@@ -9,12 +9,12 @@
         ├── NotPublishedError        the store holds nothing for this source
         ├── StoreUnavailableError    the store did not respond in time, or refused
         ├── UnsupportedLayoutError   written for readers newer than this one
-        └── CorruptSnapshotError     what was read does not match its digests
+        └── CorruptSnapshotError     the data does not match its digests
 """
 
 
 class FlagstoreError(Exception):
-    """Base of everything that flagstore raises on purpose."""
+    """Base of all errors of flagstore."""
 
 
 class ConfigurationError(FlagstoreError):
@@ -22,7 +22,7 @@ class ConfigurationError(FlagstoreError):
 
 
 class FlagNotFoundError(FlagstoreError, KeyError):
-    """When a flag is asked for by name that the flag set does not hold."""
+    """When the flag set has no flag or segment of that name."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -42,7 +42,7 @@ class StoreUnavailableError(NotLoadedError):
     def __init__(self, *args: object, receiving: bool = False) -> None:
         super().__init__(*args)
         self.receiving = receiving
-        """Whether time ran out while data was arriving: with more of it, the read succeeds."""
+        """Whether time ran out while data was arriving: with more time, the read may succeed."""
 
 
 class UnsupportedLayoutError(NotLoadedError):
@@ -50,4 +50,4 @@ class UnsupportedLayoutError(NotLoadedError):
 
 
 class CorruptSnapshotError(NotLoadedError):
-    """When what was read does not match its digests, or a chunk is missing."""
+    """When data does not match its digests, or a chunk is missing."""

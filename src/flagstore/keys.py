@@ -1,10 +1,8 @@
-"""Names of keys and the records of the store: the one place that knows them.
+"""Keys and records of the store, for writer and readers. Pure.
 
-Writer and reader share this module and :mod:`flagstore.codec`; nothing in them does I/O. Records
-are plain mappings of attribute names to ``int``, ``str`` or ``bytes``; each store maps them to
-its own types.
-
-``NamedTuple`` and not a dataclass: importing ``dataclasses`` costs a cold start 6 ms.
+A record is a plain mapping of attribute names to ``int``, ``str`` or ``bytes``; each store maps it
+to its own types. ``NamedTuple`` and not a dataclass: importing ``dataclasses`` costs a cold start
+6 ms.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -20,41 +18,40 @@ Value = int | str | bytes
 Record = dict[str, Value]
 
 LAYOUT = 1
-"""The version of snapshot and body. The number is the snapshot's key, since functions pin old
-layers: a writer publishes every layout that it supports, each reader reads the one that it
-knows."""
+"""Version of the format of snapshot record and body, and the snapshot record's key: functions pin
+old layers, so a writer publishes every layout that it supports, and a reader reads its own."""
 
 INLINE_BYTES = 300_000
-"""Up to this size the body lies in the snapshot record, so that a cold reader needs one read."""
+"""A body of up to this size is in the snapshot record, so that a cold reader needs one read."""
 CHUNK_BYTES = 350_000
-"""Size of one chunk of a larger body; an item of DynamoDB may have 409,600 bytes."""
+"""Size of one chunk of a larger body, below :data:`ROW_BYTES`."""
 ROW_BYTES = 409_600
-"""DynamoDB's limit for one item, names of attributes included."""
+"""DynamoDB's limit for one item, attribute names included."""
 SORT_KEY_BYTES = 1_024
 """DynamoDB's limit for a sort key."""
 
 MAX_REPLICAS = 5
-"""Most replicas of the snapshot record; all of them are written in one transaction."""
+"""Most replicas of the snapshot record: all are written in one transaction."""
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
 class Key(NamedTuple):
-    """Where a record lies."""
+    """The key of a record: DynamoDB's partition and sort key."""
 
     namespace: str
     key: str
 
 
 def check_source(name: str) -> str:
-    """Return the name of a source, checked: it enters keys, policies, paths, URLs and hash tags.
+    """Return the name of a source if it is safe in keys, policies, paths, URLs and hash tags.
 
     Raises:
-        ConfigurationError: if it is anything but 1 to 48 of ``a-z0-9-``, not starting with ``-``.
+        ConfigurationError: if it is not 1 to 48 of ``a-z0-9-``, not starting with ``-``.
     """
     if not isinstance(name, str) or not _SOURCE.fullmatch(name):
         message = (
-            f"{name!r} is no name of a source: use 1 to 48 of a-z, 0-9 and '-', "
+            f"{name!r} is not a valid source name: use 1 to 48 of a-z, 0-9 and '-', "
             "starting with a letter or digit"
         )
         raise ConfigurationError(message)
@@ -62,31 +59,31 @@ def check_source(name: str) -> str:
 
 
 def state_key(source: str) -> Key:
-    """Where the small record lies that orders everything."""
+    """Return the key of the source state."""
     return Key(f"{source}:$state", "state")
 
 
 def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
-    """Where the current snapshot lies; replicas have namespaces, so partitions, of their own."""
+    """Return the key of the snapshot record; each replica has its own namespace, so partition."""
     suffix = f"~{replica}" if replica else ""
     return Key(f"{source}:$snapshot{suffix}", str(layout))
 
 
 def history_namespace(source: str) -> str:
-    """Where publications are kept."""
+    """Return the namespace of the kept publications."""
     return f"{source}:$history"
 
 
 def history_key(source: str, token: int) -> Key:
-    """Where one publication is kept, body included."""
+    """Return the key of one kept publication: a snapshot record."""
     return Key(history_namespace(source), f"{token:012d}")
 
 
 def row_namespace(source: str, provider: str, section: str) -> str:
-    """Where the rows of one section lie.
+    """Return the namespace of the rows of one section.
 
-    LaunchDarkly's are in the layout that its SDKs read in daemon mode with ``prefix=<source>``
-    (published by LaunchDarkly: "storing data in DynamoDB"); its flags are called features there.
+    LaunchDarkly's SDKs read theirs in daemon mode with ``prefix=<source>`` (LaunchDarkly: "Storing
+    data in DynamoDB"), where flags are called features.
     """
     if provider == "launchdarkly" and section == "flags":
         section = "features"
@@ -94,7 +91,7 @@ def row_namespace(source: str, provider: str, section: str) -> str:
 
 
 def row_namespaces(source: str) -> tuple[str, ...]:
-    """Return where rows of any provider lie: a source that changes its provider leaves none."""
+    """Return the namespaces of rows of all providers: a source may have changed its provider."""
     sections = (
         "features",
         "flags",
@@ -107,17 +104,17 @@ def row_namespaces(source: str) -> tuple[str, ...]:
 
 
 def split_namespace(source: str) -> str:
-    """Where a store that has Split's own layout (Redis) keeps the rows of a Split source."""
+    """Return the namespace of rows in Split's own layout (Redis)."""
     return f"{source}:SPLITIO"
 
 
 def document_key(source: str) -> Key:
-    """Where the whole set lies once more as the one document that a provider's SDK takes."""
+    """Return the key of the whole set as one document, as a provider's SDK takes it."""
     return Key(f"{source}:document", "features")
 
 
 def row_marker(source: str, provider: str) -> Key | None:
-    """Where a provider's SDKs expect the mark of a store that is complete; None where they don't.
+    """Return the key of the marker of complete rows, if the provider's SDKs expect one.
 
     LaunchDarkly: ``$inited``, without any other attribute, written last.
     """
@@ -125,36 +122,36 @@ def row_marker(source: str, provider: str) -> Key | None:
 
 
 def pending_namespace(source: str) -> str:
-    """Where writers announce chunks before they write them, so that none is ever orphaned."""
+    """Return the namespace in which writers announce chunks, so that none is ever orphaned."""
     return f"{source}:$pending_records"
 
 
 def pending_key(source: str, token: int, digest: str) -> Key:
-    """Where the chunks of one set are announced: by its token and the digest of its index."""
+    """Return the key of the record that announces the chunks of one set."""
     return Key(pending_namespace(source), chunks_prefix(token, digest))
 
 
 def chunks_namespace(source: str) -> str:
-    """Where chunks of large bodies lie."""
+    """Return the namespace of chunks."""
     return f"{source}:$body"
 
 
 def chunks_prefix(token: int, digest: str) -> str:
     """Return the prefix of the keys of the chunks of one body or large segment.
 
-    The digest is that of the body's index, or of the segment's bytes. A store that loses its last
-    writes may issue a fencing token twice; the digest keeps the chunks of its two writers apart.
+    The digest is that of the body's index, or of the segment's bytes: a store that loses its last
+    writes may issue a token twice, and the digest keeps the chunks of the two writers apart.
     """
     return f"{token:012d}/{digest[:16]}/"
 
 
 def chunk_key(source: str, prefix: str, number: int) -> Key:
-    """Where one chunk lies, counted from 0."""
+    """Return the key of one chunk, counted from 0."""
     return Key(chunks_namespace(source), f"{prefix}{number:03d}")
 
 
 class Publication(NamedTuple):
-    """Which publication: a store that lost its last writes may issue a token a second time."""
+    """Identifies a publication: a store that lost its last writes may issue a token twice."""
 
     token: int
     nonce: str
@@ -162,7 +159,7 @@ class Publication(NamedTuple):
 
 
 class Version(NamedTuple):
-    """One kept publication, as the source state lists it."""
+    """A kept publication in the source state."""
 
     token: int
     published_at: int
@@ -170,62 +167,62 @@ class Version(NamedTuple):
 
 
 class SourceState(NamedTuple):
-    """The small record that orders everything. Neutral to the layout for ever."""
+    """The small record that orders all writes of a source. The same in every layout."""
 
     issued: int = 0
-    """The last fencing token that was issued."""
+    """The last fencing token issued."""
     token: int = 0
-    """The fencing token of the last completed check: the condition. 0: none yet."""
+    """Token of the last completed check, the condition of the next. 0: none yet."""
     published: int = 0
-    """The fencing token of the snapshot record. 0: nothing has been published."""
+    """Token of the snapshot record. 0: nothing is published."""
     digest: str = ""
-    """The content digest of what is published."""
+    """Content digest of the published set."""
     etag: str = ""
     revision: int = 0
-    """The provider's revision, where it has one."""
+    """The provider's revision; 0 if it has none."""
     checked_at: int = 0
-    """When the fetch of the last completed check started, in milliseconds since the epoch."""
+    """Start of the last completed check's fetch, in milliseconds since the epoch."""
     verified_at: int = 0
-    """When snapshot record and rows were last verified whole, in milliseconds since the epoch."""
+    """When snapshot record and rows were last verified, in milliseconds since the epoch."""
     config_fingerprint: str = ""
-    """Digest of what else shapes the set: layout, provider, base URL, options, rows."""
+    """Digest of the settings that shape the set: layout, provider, base URL, options, rows."""
     rows_version: int = 0
-    """The fencing token that the rows show."""
+    """Token of the set that the rows hold."""
     rows_count: int = 0
-    """How many rows there are, in a store that may evict some. 0: not counted."""
+    """Number of rows, in a store that may evict some. 0: not counted."""
     pinned: int = 0
-    """Until when nothing may be published, in milliseconds since the epoch."""
+    """End of the pin, in milliseconds since the epoch: nothing is published before."""
     removed: int = 0
-    """When the source was removed, in milliseconds since the epoch. 0: it was not."""
+    """When the source was removed, in milliseconds since the epoch; 0 if it was not."""
     error: str = ""
-    """JSON ``[at_ms, reason, text]`` of the last check that failed; empty once one completes."""
+    """JSON ``[at_ms, reason, text]`` of the last failed check; empty once one completes."""
     refused: str = ""
-    """The content digest of the set that the guard refused last."""
+    """Content digest of the set that the guard refused last."""
     suspect: str = ""
     """JSON ``[what, since_ms]`` of a set that is not believed yet; empty once a check completes."""
     allowed: int = 0
-    """The fencing token of the last set that a person allowed against the guard. 0: none."""
+    """Token of the last set that an operator allowed against the guard. 0: none."""
     history: str = "[]"
-    """JSON list of the kept publications, ``[[token, published_at], …]``, oldest first."""
+    """JSON ``[[token, published_at], …]`` of the kept publications, oldest first."""
     issued_nonce: str = ""
-    """Random, of the last fencing token that was issued."""
+    """Nonce of the last fencing token issued."""
     check_nonce: str = ""
-    """The nonce of the last completed check: with its fencing token, the condition."""
+    """Nonce of the last completed check: with its token, the condition of the next."""
     nonce: str = ""
-    """The nonce of what is published, as in the snapshot record."""
+    """Nonce of the published set, as in the snapshot record."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SourceState":
-        """Read a source state from its record; attributes that are unknown are left alone."""
+        """Read a source state from its record; unknown attributes are ignored."""
         return cls(**{name: record[name] for name in cls._fields if name in record})
 
     @property
     def publication(self) -> Publication:
-        """Which publication is the current one."""
+        """The published set's identity."""
         return Publication(self.published, self.nonce)
 
     def is_pinned(self, now_ms: int) -> bool:
-        """Say whether publications are held back now."""
+        """Return whether nothing may be published now."""
         return self.pinned > now_ms
 
     def versions(self) -> list[Version]:
@@ -234,7 +231,7 @@ class SourceState(NamedTuple):
 
 
 class SnapshotRecord(NamedTuple):
-    """The record that holds a snapshot, or names the chunks that do."""
+    """The record that holds a snapshot, or names its chunks."""
 
     token: int
     provider: str
@@ -247,13 +244,13 @@ class SnapshotRecord(NamedTuple):
     revision: int = 0
     body: bytes = b""
     chunks: str = ""
-    """JSON ``[token, number]`` where the body lies in chunks, else empty."""
+    """JSON ``[token, number]`` if the body is in chunks, else empty."""
     nonce: str = ""
     """Random, issued with the fencing token."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SnapshotRecord":
-        """Read a snapshot record from its record.
+        """Read a snapshot record from a store's record.
 
         Raises:
             CorruptSnapshotError: if attributes are missing.
@@ -261,16 +258,16 @@ class SnapshotRecord(NamedTuple):
         try:
             return cls(**{name: record[name] for name in cls._fields if name in record})
         except TypeError as error:
-            message = f"a snapshot record without all its attributes: {sorted(record)}"
+            message = f"a snapshot record with attributes missing: {sorted(record)}"
             raise CorruptSnapshotError(message) from error
 
     @property
     def publication(self) -> Publication:
-        """Which publication this is."""
+        """The publication's identity."""
         return Publication(self.token, self.nonce)
 
     def to_record(self, key: Key) -> Record:
-        """Return the record; empty attributes are left out."""
+        """Return the store's record; empty bytes are left out."""
         values = {
             name: value
             for name, value in self._asdict().items()

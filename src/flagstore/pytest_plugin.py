@@ -1,4 +1,4 @@
-"""The pytest fixture ``fake_flags``, which comes with the wheel. See :mod:`flagstore.testing`."""
+"""The pytest fixture ``fake_flags``: see :mod:`flagstore.testing`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,27 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option ``flagstore_provider`` for a project's configuration file."""
+    """Add the ini option ``flagstore_provider``."""
     parser.addini("flagstore_provider", "provider whose contexts fake_flags accepts", default="")
 
 
 @pytest.fixture
 def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
-    """Let every client in this process response from flags that the test sets; nothing is read."""
+    """Make every client of this process read flags that the test sets, and no store."""
     flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda client: _state(flags, client))
         patch.setattr(Client, "snapshot", _refuse)
         for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
-            response = getattr(FakeFlags, name)
-            patch.setattr(
-                Client, name, lambda _, *given, response=response: response(flags, *given)
-            )
-        for name in ("current", "may_block", "health", "close"):  # nothing is wrong, or open
+            method = getattr(flags, name)
+            patch.setattr(Client, name, lambda _, *given, method=method: method(*given))
+        for name in ("current", "may_block", "health", "close"):  # always healthy, never open
             patch.setattr(Client, name, getattr(Flags, name))
         yield flags
 
 
 def _state(flags: FakeFlags, client: Client) -> EvaluationState:
-    """Response from the fake, but for what the client itself overrides; not in the environment."""
+    """Return the fake's state with the client's overrides, but not those of the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
     layers = vars(client).get("_overrides", {})  # a nameless client has none
     state.overrides = {key: value for layer in layers.values() for key, value in layer.items()}
@@ -48,6 +46,5 @@ def _state(flags: FakeFlags, client: Client) -> EvaluationState:
 
 
 def _refuse(_: Client) -> NoReturn:
-    """Read no store in the place of a fake, which has values and no flag set."""
     message = "fake_flags has no flag set: the provider's JSON is read from a store or a file"
     raise NotLoadedError(message)

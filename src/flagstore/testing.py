@@ -1,4 +1,4 @@
-"""For people's own tests: flags that say what the test wants, without a store.
+"""Flags for tests: the values are the test's, and there is no store.
 
 ::
 
@@ -7,9 +7,9 @@
     flags = FakeFlags({"new-checkout": True, "button-color": "blue"})
     assert flags.enabled("new-checkout", {"key": "ada"})
 
-It has the surface of a client, so code that is given its flags can be given these. For code that
-makes its client at module scope there is a pytest fixture, ``fake_flags``, which comes with the
-wheel: every client in the process then responds from it.
+It has the API of a client, for code that takes its flags as an argument. For code that makes its
+client at module scope there is a pytest fixture, ``fake_flags``, which comes with the wheel: every
+client in the process then reads from it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 
 
 class FakeFlags(Flags):
-    """Flags with the values that a test gives them; all others are the caller's default."""
+    """Flags with the test's values; all other flags have the caller's default."""
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, provider: str = "") -> None:
-        """Begin with some values.
+        """Start with some values.
 
         Args:
-            values: by key; a function is given the context and returns the value for it.
-            provider: the provider whose contexts to accept, such as ``unleash``; by default only
+            values: by key; a function takes the context and returns the value.
+            provider: provider whose contexts to accept, such as ``unleash``; by default, only
                 contexts that every provider accepts.
         """
         self._values = dict(values or {})
         self.provider = provider
-        """A context that this provider refuses gives defaults, as it does in production."""
+        """A context that this provider refuses gets defaults, as in production."""
         self.evaluated: list[tuple[Detail, str]] = []
-        """What was asked for, in order: the detail, and the key of the context."""
+        """The detail of each evaluation and the key of its context, in order."""
 
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
         self._values[key] = value
@@ -68,13 +68,13 @@ class FakeFlags(Flags):
         return sorted(self._values)
 
     def info(self) -> Info:
-        """Return what a client says of flags that are fresh, for code that prints their age."""
+        """Return facts as of fresh flags, for code that prints their age."""
         now = time.time()
         counts = {"flags": len(self._values)}
         return Info("fake", "fake", 1, "", counts, 0, now, now, 0.0, stale=False, error="")
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Give several flags other values."""
+        """Set several values."""
         self._values.update(values)
 
     def _state(self) -> EvaluationState:
@@ -112,12 +112,12 @@ class _NoItems:
     meta: Mapping[str, Any] = {}
 
     def item(self, section: str, key: str) -> None:
-        """Return nothing, whatever is asked for."""
+        """Return None for every item."""
 
 
 @cache
 def _engine(provider: str) -> Engine:
-    """Return a provider's engine, for its checks of contexts.
+    """Return a provider's engine, which checks contexts.
 
     Raises:
         ConfigurationError: if there is no such provider.

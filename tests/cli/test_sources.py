@@ -118,7 +118,7 @@ def test_invalid_name(rig: Rig, name: str) -> None:
     """Rejected before anything is read."""
     done = rig.run("source", "add", "--", name)
     assert done.code == 2
-    assert "is no name of a source" in done.err
+    assert "is not a valid source name" in done.err
 
 
 def test_every_wrong_field_is_named(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:

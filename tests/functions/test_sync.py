@@ -524,7 +524,7 @@ def test_the_schedule_requests_every_source_whatever_the_others_do(
     for name, problem in {
         "broken": f"{both.prefix}/sources/broken: is not JSON",
         "keyless": f"{both.prefix}/credentials/keyless: is missing: create it",
-        "Odd": "is no name of a source",
+        "Odd": "is not a valid source name",
         "plain": f'{both.prefix}/credentials/plain: "base_url" is plain http',
         "refused": "401",
         "slow": " s",

@@ -384,7 +384,7 @@ def test_a_name_that_is_none_is_named(receiving: Deployment, output: Output) -> 
     """A parameter whose name is not a source's name says which names are."""
     receiving.put_webhook("Prod", "launchdarkly")
     assert refuse(signed("Prod", entry()), 404) == "not found"
-    assert "'Prod' is no name of a source" in output.logs[0]["problem"]
+    assert "'Prod' is not a valid source name" in output.logs[0]["problem"]
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_QUEUE_URL", "FLAGSTORE_PARAMETER_PREFIX"])

@@ -1176,7 +1176,7 @@ def test_what_is_no_text_names_no_flag(key: Any) -> None:
 def test_a_wrong_name_is_refused_before_any_read(name: str) -> None:
     """Before it could reach a key, and so that it is not cached."""
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match="no name of a source"):
+        with pytest.raises(ConfigurationError, match="not a valid source name"):
             flagstore.client(name)
 
 

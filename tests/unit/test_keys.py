@@ -257,7 +257,7 @@ def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
     """A snapshot record cut short is a typed error, and says what is there."""
     record = HEAD.to_record(keys.snapshot_key("prod"))
     del record[missing]
-    with pytest.raises(CorruptSnapshotError, match="without all its attributes") as caught:
+    with pytest.raises(CorruptSnapshotError, match="with attributes missing") as caught:
         SnapshotRecord.from_record(record)
     assert isinstance(caught.value, NotLoadedError)
     assert repr(missing) not in str(caught.value)

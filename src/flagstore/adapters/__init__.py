@@ -1,7 +1,6 @@
-"""Other ways to ask for the same flags: OpenFeature, and the providers' own SDKs.
+"""OpenFeature and the providers' own SDKs on a client's flags: one module each.
 
-One module each, which imports what it adapts to and is imported only where it is used. Reading a
-flag set stays one read: what an SDK asks of its store afterwards is answered from memory.
+A flag set is still one read: what an SDK asks its store for is then in memory.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def check_provider(snapshot: Snapshot, provider: str, title: str) -> None:
-    """Refuse the flags of another provider than the SDK's.
+    """Check that the flags are those of the SDK's provider.
 
     Raises:
-        ConfigurationError: the snapshot is of another provider.
+        ConfigurationError: if they are another provider's.
     """
-    if snapshot.snapshot_record.provider != provider:
-        provider = snapshot.snapshot_record.provider
-        message = f"source {snapshot.source!r} holds flags of {provider!r}, not {title}'s"
+    found = snapshot.snapshot_record.provider
+    if found != provider:
+        message = f"source {snapshot.source!r} holds flags of {found!r}, not {title}'s"
         raise ConfigurationError(message)

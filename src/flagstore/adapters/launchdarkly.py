@@ -8,11 +8,11 @@
     config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
     ld = LDClient(config, start_wait=0)
 
-In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, asks its store for a flag at
-each evaluation and LaunchDarkly for nothing. Its own stores response with one read of DynamoDB or
-Redis each, this one from the flag set in memory. The store is asked whether there is something new
-as :class:`flagstore.Client` does, so two questions of one evaluation (a flag, its prerequisite)
-may fall on either side of a change, as with LaunchDarkly's stores.
+In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, gets each flag that it evaluates
+from its store, and nothing from LaunchDarkly. Its own stores read DynamoDB or Redis each time; this
+one has the flag set in memory, and refreshes it as :class:`flagstore.Client` does. So one
+evaluation may get a flag and its prerequisite from either side of a change, as with LaunchDarkly's
+stores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 SECTIONS = {"features": "flags", "segments": "segments"}
-"""LaunchDarkly's name of a kind of data → ours."""
+"""LaunchDarkly's kind of data → section of a flag set."""
 
 _LOG = logging.getLogger("flagstore")
 
@@ -45,25 +45,24 @@ class SnapshotFeatureStore(
     FeatureStore,  # type: ignore[misc] # see above
     DiagnosticDescription,  # type: ignore[misc]
 ):
-    """A feature store that responds from the client's flag set, and writes nothing.
+    """A read-only feature store over the client's flag set. Safe under threads.
 
-    Flags and segments are decoded into the SDK's own objects when they are first asked for, once
-    a flag set. Values of flags are the caller's own: changing one changes no flag. Safe under
-    threads.
+    Flags and segments are decoded into the SDK's objects at their first use, once per flag set.
+    Values of flags are copies: changing one changes no flag.
     """
 
     def __init__(self, client: Client) -> None:
-        """Make the store of a client; nothing is read yet."""
+        """Wrap a client; nothing is read yet."""
         self._client = client
         self._decoded: tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]] | None = None
 
     def get(self, kind: Any, key: str, callback: Callable[[Any], Any] = lambda item: item) -> Any:  # noqa: ANN401 - the SDK's own
-        """Return what *callback* makes of a flag or segment, or of None.
+        """Return *callback* of a flag or segment, or of None.
 
         Raises:
-            NotLoadedError: nothing could be loaded yet, or a large segment cannot be read now; the
-                SDK then gives the default, with the reason ``EXCEPTION``.
-            ConfigurationError: the flags are another provider's.
+            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now;
+                the SDK then gives the default, with the reason ``EXCEPTION``.
+            ConfigurationError: if the flags are another provider's.
         """
         snapshot, items, _ = self._current()
         place = (kind.namespace, key)
@@ -75,9 +74,9 @@ class SnapshotFeatureStore(
         return callback(item)
 
     def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:  # noqa: ANN401 - the SDK's own
-        """Return what *callback* makes of all flags or segments, by key; raises as :meth:`get`.
+        """Return *callback* of all flags or segments, by key; raises as :meth:`get` does.
 
-        One that the SDK cannot read is left out, and logged: the others are not lost with it.
+        One that the SDK cannot decode is logged and left out.
         """
         snapshot, items, whole = self._current()
         namespace = kind.namespace
@@ -103,7 +102,6 @@ class SnapshotFeatureStore(
                 yield key, item
 
     def _current(self) -> tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]]:
-        """Return the flag set with what has been decoded of it."""
         snapshot = self._client.snapshot()
         decoded = self._decoded
         if decoded is None or decoded[0] is not snapshot:
@@ -113,7 +111,7 @@ class SnapshotFeatureStore(
 
     @property
     def initialized(self) -> bool:
-        """Whether there is a flag set; where there is none yet, this tries to load it."""
+        """Whether there is a flag set; if there is none yet, try to load it."""
         try:
             self._current()
         except FlagstoreError:
@@ -121,7 +119,7 @@ class SnapshotFeatureStore(
         return True
 
     def init(self, all_data: Mapping[Any, Mapping[str, Any]]) -> None:
-        """Write nothing: the sync function does that."""
+        """Write nothing: SyncFunction does."""
 
     def upsert(self, kind: Any, item: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's own
         """Write nothing."""
@@ -130,21 +128,21 @@ class SnapshotFeatureStore(
         """Write nothing."""
 
     def is_monitoring_enabled(self) -> bool:
-        """Say that nobody needs to watch the store: the SDK would start a thread for that."""
+        """Return false: to watch the store, the SDK would start a thread."""
         return False
 
     def is_available(self) -> bool:
-        """Say whether the store responded the last time; reads nothing."""
+        """Return whether the store responded the last time; reads nothing."""
         return not self._client.health()
 
     def describe_configuration(self, config: Any) -> str:  # noqa: ANN401 - the SDK's own
-        """Return the name of the store in the SDK's diagnostics."""
+        """Return the store's name for the SDK's diagnostics."""
         del config
         return "flagstore"
 
 
 class _Variations(list[Any]):
-    """The values of a flag, each given out as a copy: what it holds nobody can change."""
+    """The values of a flag, each returned as a copy."""
 
     __slots__ = ()
 

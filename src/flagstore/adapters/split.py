@@ -8,13 +8,12 @@
     config = {"storageType": "pluggable", "storageWrapper": wrapper, "impressionsMode": "none"}
     split = get_factory("no-key", config=config).client()
 
-With pluggable storage the SDK, splitio_client 10.7, asks its wrapper for flags, rule-based segments
-and the membership of keys at each evaluation, and Split for nothing; this wrapper responds from the
-flag set in memory. The keys are those of Split's Redis layout; ``storagePrefix`` may be any, and
-need not be.
+With pluggable storage the SDK, splitio_client 10.7, gets flags, rule-based segments and the
+membership of keys from its wrapper at each evaluation, and nothing from Split; this wrapper has the
+flag set in memory. The keys are those of Split's Redis layout, with any ``storagePrefix``.
 
-What the SDK writes (impressions, events, telemetry) is dropped: nobody would read it. Whoever wants
-impressions gives the SDK an ``impressionListener``.
+Writes of the SDK (impressions, events, telemetry) are dropped. For impressions, give the SDK an
+``impressionListener``.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ SECTIONS = {"split": "flags", "rbsegment": "rule_based_segments", "segment": "se
 
 
 class SnapshotWrapper:
-    """A storage wrapper that responds from the client's flag set, and writes nothing.
+    """A read-only storage wrapper over the client's flag set; it returns copies.
 
-    What it returns is the caller's own. Where nothing could be loaded yet its methods raise
-    :class:`flagstore.NotLoadedError`, and where a large segment cannot be read now; the SDK logs
-    that, and responses ``control``, or takes the key as no member of the segment.
+    Its methods raise :class:`flagstore.NotLoadedError` if nothing could be loaded yet, or a large
+    segment cannot be read now. The SDK logs that, and returns ``control`` or takes the key as not
+    in the segment.
     """
 
     def __init__(self, client: Client) -> None:
-        """Make the wrapper of a client; nothing is read yet."""
+        """Wrap a client; nothing is read yet."""
         self._client = client
         self._view: _View | None = None
 
@@ -53,17 +52,17 @@ class SnapshotWrapper:
         return self._current().get(key)
 
     def get_many(self, keys: Iterable[str]) -> list[Any]:
-        """Return what there is of these, without what there is not."""
+        """Return those items that exist."""
         view = self._current()
         found = (view.get(key) for key in keys)
         return [item for item in found if item is not None]
 
     def get_keys_by_prefix(self, prefix: str) -> list[str]:
-        """Return the keys of all flags, segments or rule-based segments, sorted."""
+        """Return the sorted keys of all flags, segments or rule-based segments."""
         return self._current().keys(prefix)
 
     def item_contains(self, key: str, item: str) -> bool:
-        """Say whether a segment has a key."""
+        """Return whether a segment has a key."""
         return item in self._current().members(key)
 
     def get_items(self, key: str) -> set[str]:
@@ -71,7 +70,7 @@ class SnapshotWrapper:
         return set(self._current().members(key))
 
     def get_items_count(self, key: str) -> int:
-        """Return how many keys a segment has."""
+        """Return the number of keys of a segment."""
         return len(self._current().members(key))
 
     def _current(self) -> _View:
@@ -82,7 +81,7 @@ class SnapshotWrapper:
             view = self._view = _View(snapshot)
         return view
 
-    # -- what the SDK writes is dropped -----------------------------------------------------------
+    # -- writes are dropped -----------------------------------------------------------------------
 
     def set(self, key: str, value: object) -> None:
         """Drop it."""
@@ -100,23 +99,23 @@ class SnapshotWrapper:
         """Drop it."""
 
     def push_items(self, key: str, *items: object) -> int:
-        """Drop them; the SDK wants to know how long the queue is."""
+        """Drop them; return the length of the queue."""
         del key, items
         return 0
 
     def increment(self, key: str, by: int) -> int:
-        """Drop it; the SDK wants to know the sum."""
+        """Drop it; return the sum."""
         del key, by
         return 0
 
     def decrement(self, key: str, by: int) -> int:
-        """Drop it; the SDK wants to know the sum."""
+        """Drop it; return the sum."""
         del key, by
         return 0
 
 
 class _View:
-    """One flag set as the SDK's keys name it; what takes work is made once, when it is needed."""
+    """One flag set by the SDK's keys; indexes are built at their first use."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -153,7 +152,7 @@ class _View:
             try:
                 found = self.snapshot.item("segments", name)["keys"]
             except FlagNotFoundError:
-                return frozenset()  # and nothing is kept of names that somebody makes up
+                return frozenset()  # not kept: a caller may make up any number of names
             members = self._members[name] = frozenset(found)
         return members
 
@@ -163,13 +162,13 @@ class _View:
         except FlagNotFoundError:
             return None
         for selector in _selectors(item):
-            # To the SDK it would be an attribute of that name; to Split's others it is none.
+            # To this SDK it would be an attribute of that name; to Split's other SDKs it is none.
             if selector.get("attribute") == "":
                 selector["attribute"] = None
         return item
 
     def _flag_sets(self) -> dict[str, list[str]]:
-        """Return the names of the flags of each flag set, and count those of each traffic type."""
+        """Return the flags of each of Split's flag sets; count those of each traffic type."""
         sets = self._sets
         if sets is None:
             sets = {}

@@ -5,10 +5,9 @@
     unleash = SnapshotClient(flagstore.client("prod"), "shop", environment="production")
     unleash.is_enabled("new-checkout", {"userId": "ada"})
 
-``UnleashClient`` 6.9 keeps its features in an engine of its own, which it fills from a cache.
-:class:`SnapshotCache` is that cache, for clients of your own making; :class:`SnapshotClient` is an
-``UnleashClient`` with it that looks for newer features when it is asked, not in a thread, which
-Lambda would freeze.
+``UnleashClient`` 6.9 fills its engine from a cache. :class:`SnapshotCache` is such a cache, for a
+client that you make yourself; :class:`SnapshotClient` is an ``UnleashClient`` with it that checks
+for newer features when it is used, not in a thread, which Lambda would freeze.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 NO_SERVER = "http://127.0.0.1:9/api"
-"""The SDK wants an address, and asks nothing there."""
+"""The SDK requires an address, and sends nothing there."""
 
 
 class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
-    """A cache that holds the features of the client's flag set; what the SDK writes stays here.
+    """A cache with the features of the client's flag set, and whatever the SDK writes.
 
-    With ``bootstrapped`` an ``UnleashClient`` takes the features as it is made, and needs no
-    ``initialize_client()``; it does not look again.
+    If it is ``bootstrapped``, an ``UnleashClient`` takes the features when it is made, without
+    ``initialize_client()``, and does not refresh them.
     """
 
     def __init__(self, client: Client, *, bootstrapped: bool = True) -> None:
-        """Make the cache of a client; nothing is read yet."""
+        """Wrap a client; nothing is read yet."""
         self._client = client
         self._written: dict[str, Any] = {}
         self._document: tuple[Snapshot, str] | None = None
         self.bootstrapped = bootstrapped
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - the SDK's own
-        """Return the features as the server would have sent them, or what the SDK wrote.
+        """Return the features as the server sends them, or a value that the SDK wrote.
 
         Raises:
-            NotLoadedError: nothing could be loaded yet, or a large segment cannot be read now.
-            ConfigurationError: the flags are another provider's.
+            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now.
+            ConfigurationError: if the flags are another provider's.
         """
         if key != FEATURES_URL:
             return self._written.get(key, default)
@@ -67,35 +66,35 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
         return made[1]
 
     def set(self, key: str, value: Any) -> None:  # noqa: ANN401 - the SDK's own
-        """Keep what the SDK notes; features come from the flag set alone."""
+        """Keep a value of the SDK; features come from the flag set alone."""
         self._written[key] = value
 
     def mset(self, data: Mapping[str, Any]) -> None:
-        """Keep what the SDK notes."""
+        """Keep several values of the SDK."""
         self._written.update(data)
 
     def exists(self, key: str) -> bool:
-        """Say whether there is something; there are always features."""
+        """Return whether there is a value; there are always features."""
         return key == FEATURES_URL or key in self._written
 
     def destroy(self) -> None:
-        """Forget what the SDK wrote. The client is the caller's, and stays as it is."""
+        """Drop the SDK's values. The client is the caller's, and stays as it is."""
         self._written.clear()
 
 
 class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
-    """An ``UnleashClient`` that has the features of the client's flag set, always the newest.
+    """An ``UnleashClient`` that follows the client's flag set.
 
     Metrics and registration are off: there is no server to send them to.
     """
 
     def __init__(self, client: Client, app_name: str, **options: Any) -> None:  # noqa: ANN401 - the SDK's own
-        """Make one; nothing is read yet.
+        """Wrap a client; nothing is read yet.
 
         Args:
             client: the client of an Unleash source.
-            app_name: what rules on ``appName`` compare with.
-            options: as of ``UnleashClient``: ``environment``, ``custom_strategies``, …
+            app_name: compared by rules on ``appName``.
+            options: as for ``UnleashClient``: ``environment``, ``custom_strategies``, …
         """
         self._flagstore = client
         self._taken: Snapshot | None = None
@@ -110,16 +109,16 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
         )
 
     def refresh(self) -> bool:
-        """Take newer features if there are any, and say whether there were; also at each question.
+        """Take newer features if there are any; return whether there were. Every use does.
 
         Raises:
-            NotLoadedError: nothing could be loaded yet, or a large segment cannot be read now.
-            ConfigurationError: a setting is missing, or the flags are another provider's.
+            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now.
+            ConfigurationError: if a setting is missing, or the flags are another provider's.
         """
         snapshot = self._flagstore.snapshot()
         if snapshot is self._taken:
             return False
-        # One takes, and nobody waits for it who has features already.
+        # One thread takes them; the others wait only if they have none yet.
         if not self._taking.acquire(timeout=0 if self._taken else FIRST_LOAD_S):
             return False
         try:
@@ -141,7 +140,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
         context: dict[str, Any] | None = None,
         fallback_function: Callable[..., bool] | None = None,
     ) -> bool:
-        """Say whether a feature is on; without features, what the SDK says of an unknown one."""
+        """Return whether a feature is on; until features are loaded, every one is unknown."""
         with contextlib.suppress(NotLoadedError):
             self.refresh()
         enabled: bool = super().is_enabled(feature_name, context, fallback_function)
@@ -150,14 +149,14 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
     def get_variant(
         self, feature_name: str, context: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Return the variant of a feature; without features, the SDK's disabled one."""
+        """Return the variant of a feature; until features are loaded, the disabled one."""
         with contextlib.suppress(NotLoadedError):
             self.refresh()
         variant: dict[str, Any] = super().get_variant(feature_name, context)
         return variant
 
     def feature_definitions(self) -> dict[str, Any]:
-        """Return what the SDK knows of its features."""
+        """Return the SDK's definitions of its features."""
         with contextlib.suppress(NotLoadedError):
             self.refresh()
         known: dict[str, Any] = super().feature_definitions()
@@ -165,7 +164,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
 
 
 class _OnCall:
-    """A scheduler, as far as the SDK uses one, whose jobs run when they are called for."""
+    """A scheduler whose jobs run on call."""
 
     state = 0
 
@@ -173,7 +172,7 @@ class _OnCall:
         self.jobs: list[Callable[[], Any]] = []
 
     def add_job(self, job: Callable[[], Any], **_when: Any) -> _OnCall:  # noqa: ANN401 - the SDK's own
-        """Keep a job: with metrics and registration off, there is one, to load the cache."""
+        """Keep a job: without metrics and registration there is one, which loads the cache."""
         self.jobs.append(job)
         return self
 
@@ -183,11 +182,11 @@ class _OnCall:
             job()
 
     def remove(self) -> None:
-        """Forget the job; the SDK's word for one."""
+        """Remove the job."""
         self.jobs.clear()
 
     def remove_all_jobs(self) -> None:
-        """Forget all jobs; the SDK's word at its end."""
+        """Remove all jobs."""
         self.jobs.clear()
 
     def start(self) -> None:

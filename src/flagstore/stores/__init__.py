@@ -1,4 +1,4 @@
-"""Where a reader reads from; each store is imported only when it is used."""
+"""The stores that a client can read; each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class ReaderStore(Protocol):
-    """What a reader needs of a store. Deadlines in ``time.monotonic()`` seconds."""
+    """A store as a client reads it. Deadlines in ``time.monotonic()`` seconds."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record.
+        """Return one record; None if there is none.
 
         Raises:
             StoreUnavailableError: if there is no response in time.
@@ -28,11 +28,11 @@ class ReaderStore(Protocol):
         Args:
             source: name of the source.
             prefix: of their keys: :func:`flagstore.keys.chunks_prefix`.
-            deadline: by when all of them have to be here.
+            deadline: for all of them.
             start: number of the first chunk to yield.
 
         Raises:
-            StoreUnavailableError: if the next one is not here in time.
+            StoreUnavailableError: if the next one does not arrive in time.
         """
 
     def prepare(self) -> None:
@@ -46,7 +46,7 @@ def open_store(environ: Mapping[str, str], clock: Callable[[], float]) -> Reader
     """Return the store that the environment names: a file, Redis, or else DynamoDB.
 
     Raises:
-        ConfigurationError: if what it says of that store is missing or wrong.
+        ConfigurationError: if a setting of that store is missing or wrong.
     """
     if path := environ.get("FLAGSTORE_FILE"):
         from flagstore.stores.file import FileReader  # noqa: PLC0415 - when used
