@@ -392,8 +392,7 @@ class SnapshotCache:
         record = self._open().read(key, consistent=consistent, deadline=deadline)
         state = SourceState.from_record(record or {})
         if not state.published:
-            message = f"the store no longer holds anything for {self.source!r}"
-            raise NotPublishedError(message)
+            raise NotPublishedError(f"the store no longer holds anything for {self.source!r}")
         return state
 
     def _load(
@@ -518,8 +517,7 @@ class SnapshotCache:
         except Exception as error:
             raise _not_loaded(error) from error
         if data is None:
-            message = f"another thread is still reading for {self.source!r}"
-            raise StoreUnavailableError(message)
+            raise StoreUnavailableError(f"another thread is still reading for {self.source!r}")
         self._segment_budget_s = REFRESH_S
         self._pauses.pop("", None)
         return data
@@ -572,8 +570,7 @@ def _between(least: float, most: float) -> float:
 
 def _count(text: str, name: str) -> int:
     if not text.isdecimal() or not int(text):
-        message = f"{name} must be a whole number from 1 on, not {text!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{name} must be a whole number from 1 on, not {text!r}")
     return int(text)
 
 

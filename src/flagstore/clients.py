@@ -20,6 +20,7 @@ from flagstore.snapshot import nothing_loaded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from flagstore.codec import Json
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
     from flagstore.snapshot import Info, Snapshot
@@ -137,7 +138,7 @@ class Client(Flags):
         snapshot = self._snapshot()
         return snapshot is not None and key in snapshot
 
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+    def __getitem__(self, key: str) -> Json:
         """Return the provider's JSON of one flag. A copy.
 
         Raises:
@@ -330,7 +331,7 @@ class _Items:
         self._snapshot = snapshot
         self.meta = snapshot.meta
 
-    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+    def item(self, section: str, key: str) -> Json:
         try:
             return self._snapshot.item(section, key)
         except FlagNotFoundError:
@@ -346,8 +347,7 @@ class _Nameless(Client):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - never returns
         if name.startswith("__"):  # looked up by Python itself: copy, mock, doctest
             raise AttributeError(name)
-        message = 'name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE'
-        raise ConfigurationError(message)
+        raise ConfigurationError('name a source: flagstore.client("prod"), or set FLAGSTORE_SOURCE')
 
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}
@@ -402,8 +402,7 @@ def client(
 def _loads_at_once() -> bool:
     value = os.environ.get("FLAGSTORE_PRELOAD", "").lower()
     if value not in {"", "true", "false"}:
-        message = f"FLAGSTORE_PRELOAD must be true or false, not {value!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"FLAGSTORE_PRELOAD must be true or false, not {value!r}")
     return value == "true" if value else ON_LAMBDA in os.environ
 
 
@@ -428,8 +427,7 @@ def _parse_overrides(text: str) -> dict[str, Any]:
 
 def _check_seconds(name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-        message = f"{name} must be a number of seconds from 0 on, not {value!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{name} must be a number of seconds from 0 on, not {value!r}")
 
 
 def _random() -> float:

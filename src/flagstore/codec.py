@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import chunks_prefix
 
+Json = Any
+"""Any JSON value."""
 LARGE_SECTION = "segments"
 """The section whose items may be large segments."""
 KEPT_BLOCKS = 64
@@ -35,7 +37,7 @@ _first_value = json.JSONDecoder().raw_decode
 """Parses one JSON value at the start of a string; returns it and its end."""
 
 
-def dumps(item: Any) -> str:  # noqa: ANN401 - provider JSON
+def dumps(item: Json) -> str:
     """Return one item as compact ASCII JSON, in its own order of keys.
 
     Raises:
@@ -72,7 +74,7 @@ def short_digest(data: bytes) -> str:
     return whole_digest(data)[:32]
 
 
-def decode_segment(segment: LargeSegment, data: bytes) -> Any:  # noqa: ANN401 - provider JSON
+def decode_segment(segment: LargeSegment, data: bytes) -> Json:
     """Return the item of a large segment from the bytes of its chunks.
 
     Raises:
@@ -91,8 +93,7 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
         CorruptSnapshotError: if it does not match its digest.
     """
     if whole_digest(index_data) != index_digest:
-        message = "the index does not match the digest in the snapshot record"
-        raise CorruptSnapshotError(message)
+        raise CorruptSnapshotError("the index does not match the digest in the snapshot record")
     index: dict[str, Any] = json.loads(zlib.decompress(index_data))
     return index
 

@@ -11,7 +11,7 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagstore.codec import LARGE_SECTION, LargeSegment, dumps, short_digest, whole_digest
+from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_digest, whole_digest
 from flagstore.errors import ConfigurationError
 from flagstore.keys import CHUNK_BYTES
 
@@ -129,7 +129,7 @@ def cut(data: bytes) -> list[bytes]:
     return [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
 
 
-def canonical(item: Any) -> str:  # noqa: ANN401 - provider JSON
+def canonical(item: Json) -> str:
     """Return one item as JSON that is the same whatever the order of its keys."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
 
@@ -144,7 +144,7 @@ def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str,
     return whole.hexdigest()
 
 
-def item_digest(item: Any) -> str:  # noqa: ANN401 - provider JSON
+def item_digest(item: Json) -> str:
     """Return the digest of one item's content, whatever the order of its keys."""
     return short_digest(canonical(item).encode())
 

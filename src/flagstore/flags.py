@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from flagstore.codec import Json
 from flagstore.evaluation.base import (
     ABSENT,
     ERROR,
@@ -195,7 +196,7 @@ class ContextFlags:
     @overload
     def value(self, key: str, *, default: JsonList) -> JsonList: ...
     @overload
-    def value(self, key: str, *, default: None = None) -> Any: ...  # noqa: ANN401 - any JSON
+    def value(self, key: str, *, default: None = None) -> Json: ...
 
     def value(self, key: str, *, default: Any = None) -> Any:
         """Return the value of a flag if it has the default's type, else the default.
@@ -212,7 +213,7 @@ class ContextFlags:
             _fault(fault)
             return default
 
-    def detail(self, key: str, *, default: Any = None) -> Detail:  # noqa: ANN401 - any JSON
+    def detail(self, key: str, *, default: Json = None) -> Detail:
         """Return the value of a flag as :meth:`value` does, with the reason."""
         detail = self._resolve(key, default)
         if self._state.on_evaluation is not None:
@@ -225,7 +226,7 @@ class ContextFlags:
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
         return {key: self._resolve(key, None) for key in sorted(keys, key=str)}
 
-    def _resolve(self, key: str, default: Any) -> Detail:  # noqa: ANN401 - any JSON
+    def _resolve(self, key: str, default: Json) -> Detail:
         try:
             evaluation, conversion = self._evaluate(key)
             value, error = conversion.value(evaluation, default)
@@ -244,13 +245,7 @@ class ContextFlags:
         return engine.evaluate(key, self._context), state.conversion
 
     def _detail(
-        self,
-        key: str,
-        evaluation: Evaluation,
-        value: Any,  # noqa: ANN401 - any JSON
-        error: str,
-        *,
-        on: bool,
+        self, key: str, evaluation: Evaluation, value: Json, error: str, *, on: bool
     ) -> Detail:
         held, variant, reason, _, rule, rule_index, config, version, in_experiment = evaluation
         return Detail(
@@ -324,13 +319,13 @@ class Flags:
     @overload
     def value(self, key: str, context: Context = None, *, default: JsonList) -> JsonList: ...
     @overload
-    def value(self, key: str, context: Context = None, *, default: None = None) -> Any: ...  # noqa: ANN401 - any JSON
+    def value(self, key: str, context: Context = None, *, default: None = None) -> Json: ...
 
     def value(self, key: str, context: Context = None, *, default: Any = None) -> Any:
         """Return the value of a flag: :meth:`ContextFlags.value`."""
         return self.for_context(context).value(key, default=default)
 
-    def detail(self, key: str, context: Context = None, *, default: Any = None) -> Detail:  # noqa: ANN401 - any JSON
+    def detail(self, key: str, context: Context = None, *, default: Json = None) -> Detail:
         """Return the value of a flag with the reason: :meth:`ContextFlags.detail`."""
         return self.for_context(context).detail(key, default=default)
 
@@ -359,7 +354,7 @@ def _fault(error: Exception) -> Evaluation:
 # -- from a provider's values to the type of the default ------------------------------------------
 
 
-def deep_copy(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def deep_copy(value: Json) -> Json:
     """Return a copy of JSON that shares no object or list with the flag set."""
     kind = value.__class__
     if kind is dict:
@@ -369,7 +364,7 @@ def deep_copy(value: Any) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-def _coerce(value: Any, default: Any, error: str = "") -> Converted:  # noqa: ANN401 - any JSON
+def _coerce(value: Json, default: Json, error: str = "") -> Converted:
     kind = value.__class__
     if (
         default is None
@@ -382,7 +377,7 @@ def _coerce(value: Any, default: Any, error: str = "") -> Converted:  # noqa: AN
     return default, WRONG_TYPE
 
 
-def _plain_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+def _plain_value(evaluation: Evaluation, default: Json) -> Converted:
     """Take any JSON as it is: LaunchDarkly's variations, and overrides."""
     value, error = evaluation.value, evaluation.error
     return (default, error) if value is ABSENT else _coerce(value, default, error)
@@ -396,7 +391,7 @@ def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: 
     return default, evaluation.error if value is ABSENT else WRONG_TYPE
 
 
-def _split_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+def _split_value(evaluation: Evaluation, default: Json) -> Converted:
     """Take a treatment as a string, bool or number; for an object or list, its configuration.
 
     Without a configuration, a treatment that is itself JSON serves for an object, as in Split's own
@@ -426,7 +421,7 @@ def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: 
     return (default, WRONG_TYPE) if on is None else (on, evaluation.error)
 
 
-def _unleash_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+def _unleash_value(evaluation: Evaluation, default: Json) -> Converted:
     """Take the payload of the variant by its type; for a bool, the toggle itself.
 
     A feature that is off, has no variants, or whose variant has no payload has no value: the
@@ -449,7 +444,7 @@ def _unleash_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: 
     return _coerce(value, default)
 
 
-def _appconfig_value(evaluation: Evaluation, default: Any) -> Converted:  # noqa: ANN401 - any JSON
+def _appconfig_value(evaluation: Evaluation, default: Json) -> Converted:
     """Take the attributes of a flag that is on; for a bool, whether it is on.
 
     In a freeform profile a flag is any JSON.
@@ -470,7 +465,7 @@ def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # no
     return _plain_on(evaluation if on is None else evaluation._replace(value=on), default)
 
 
-def _loads(text: Any) -> Any:  # noqa: ANN401 - any JSON
+def _loads(text: Json) -> Json:
     """Parse JSON; ABSENT if it is invalid, NaN or infinite."""
     try:
         value = json.loads(text)

@@ -92,14 +92,7 @@ def row_namespace(source: str, provider: str, section: str) -> str:
 
 def row_namespaces(source: str) -> tuple[str, ...]:
     """Return the namespaces of rows of all providers: a source may have changed its provider."""
-    sections = (
-        "features",
-        "flags",
-        "segments",
-        "rule_based_segments",
-        "definitions",
-        "$inited",
-    )
+    sections = ("features", "flags", "segments", "rule_based_segments", "definitions", "$inited")
     return tuple(f"{source}:{section}" for section in sections)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from flagstore.codec import LARGE_SECTION, Body, LargeSegment, decode_segment
+from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment
 from flagstore.errors import FlagNotFoundError
 from flagstore.keys import SnapshotRecord
 
@@ -128,7 +128,7 @@ class Snapshot:
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._body.text("flags", key) is not None
 
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+    def __getitem__(self, key: str) -> Json:
         """Return the provider's JSON of one flag. A copy.
 
         Raises:
@@ -136,7 +136,7 @@ class Snapshot:
         """
         return self.item("flags", key)
 
-    def item(self, section: str, key: str) -> Any:  # noqa: ANN401 - provider JSON
+    def item(self, section: str, key: str) -> Json:
         """Return the provider's JSON of one flag or segment. A copy.
 
         A large segment is read from the store at its first use.
@@ -153,7 +153,7 @@ class Snapshot:
             raise FlagNotFoundError(message)
         return json.loads(text)
 
-    def _large(self, key: str) -> Any:  # noqa: ANN401 - provider JSON
+    def _large(self, key: str) -> Json:
         if key in self.stand_ins:
             return self.stand_ins[key]()
         segment = self._body.large[key]

@@ -27,6 +27,7 @@ from flagstore.snapshot import Info
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from flagstore.codec import Json
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Detail
 
@@ -48,7 +49,7 @@ class FakeFlags(Flags):
         self.evaluated: list[tuple[Detail, str]] = []
         """The detail of each evaluation and the key of its context, in order."""
 
-    def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+    def __setitem__(self, key: str, value: Json) -> None:
         self._values[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -124,6 +125,5 @@ def _engine(provider: str) -> Engine:
     """
     engine = open_engine(provider, _NoItems(), EngineConfig(now=time.time, random=float))
     if engine is None:
-        message = f"{provider!r} is not a provider: use one of {', '.join(ENGINES)}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{provider!r} is not a provider: use one of {', '.join(ENGINES)}")
     return engine

@@ -20,10 +20,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ldclient.interfaces import (  # type: ignore[import-not-found] # an extra, not here for checks
-    DiagnosticDescription,
-    FeatureStore,
-)
+from ldclient.interfaces import DiagnosticDescription, FeatureStore  # type: ignore[import-not-found] # an extra, not here for checks
 
 from flagstore.adapters import check_provider
 from flagstore.errors import FlagNotFoundError, FlagstoreError
@@ -56,7 +53,7 @@ class SnapshotFeatureStore(
         self._client = client
         self._decoded: tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]] | None = None
 
-    def get(self, kind: Any, key: str, callback: Callable[[Any], Any] = lambda item: item) -> Any:  # noqa: ANN401 - the SDK's own
+    def get(self, kind: Any, key: str, callback: Callable[[Any], Any] = lambda item: item) -> Any:
         """Return *callback* of a flag or segment, or of None.
 
         Raises:
@@ -73,7 +70,7 @@ class SnapshotFeatureStore(
                 items[place] = item
         return callback(item)
 
-    def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:  # noqa: ANN401 - the SDK's own
+    def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:
         """Return *callback* of all flags or segments, by key; raises as :meth:`get` does.
 
         One that the SDK cannot decode is logged and left out.
@@ -86,9 +83,7 @@ class SnapshotFeatureStore(
 
     @staticmethod
     def _all(
-        snapshot: Snapshot,
-        kind: Any,  # noqa: ANN401 - the SDK's own
-        items: dict[tuple[str, str], Any],
+        snapshot: Snapshot, kind: Any, items: dict[tuple[str, str], Any]
     ) -> Iterator[tuple[str, Any]]:
         for key in snapshot.keys(SECTIONS[kind.namespace]):
             place = (kind.namespace, key)
@@ -121,10 +116,10 @@ class SnapshotFeatureStore(
     def init(self, all_data: Mapping[Any, Mapping[str, Any]]) -> None:
         """Write nothing: SyncFunction does."""
 
-    def upsert(self, kind: Any, item: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's own
+    def upsert(self, kind: Any, item: Mapping[str, Any]) -> None:
         """Write nothing."""
 
-    def delete(self, kind: Any, key: str, version: int) -> None:  # noqa: ANN401 - the SDK's own
+    def delete(self, kind: Any, key: str, version: int) -> None:
         """Write nothing."""
 
     def is_monitoring_enabled(self) -> bool:
@@ -135,7 +130,7 @@ class SnapshotFeatureStore(
         """Return whether the store responded the last time; reads nothing."""
         return not self._client.health()
 
-    def describe_configuration(self, config: Any) -> str:  # noqa: ANN401 - the SDK's own
+    def describe_configuration(self, config: Any) -> str:
         """Return the store's name for the SDK's diagnostics."""
         del config
         return "flagstore"
@@ -146,14 +141,14 @@ class _Variations(list[Any]):
 
     __slots__ = ()
 
-    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - as of list
+    def __getitem__(self, index: Any) -> Any:
         return deep_copy(super().__getitem__(index))
 
     def __iter__(self) -> Iterator[Any]:
         return map(deep_copy, super().__iter__())
 
 
-def _decode(snapshot: Snapshot, kind: Any, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+def _decode(snapshot: Snapshot, kind: Any, key: str) -> Any:
     try:
         item = snapshot.item(SECTIONS[kind.namespace], key)
     except FlagNotFoundError:

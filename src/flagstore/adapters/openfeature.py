@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagMetadata, FlagValueType
 
+    from flagstore.codec import Json
     from flagstore.flags import Detail, Flags
     from flagstore.snapshot import Snapshot
 
@@ -141,37 +142,25 @@ class FlagstoreProvider(AbstractProvider):
         return await self._resolve_async(flag_key, default_value, evaluation_context, bool)
 
     def resolve_string_details(
-        self,
-        flag_key: str,
-        default_value: str,
-        evaluation_context: EvaluationContext | None = None,
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Resolve a string."""
         return self._resolve(flag_key, default_value, evaluation_context, str)
 
     async def resolve_string_details_async(
-        self,
-        flag_key: str,
-        default_value: str,
-        evaluation_context: EvaluationContext | None = None,
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Resolve a string."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, str)
 
     def resolve_integer_details(
-        self,
-        flag_key: str,
-        default_value: int,
-        evaluation_context: EvaluationContext | None = None,
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Resolve an integer; a boolean is not one."""
         return self._resolve(flag_key, default_value, evaluation_context, int)
 
     async def resolve_integer_details_async(
-        self,
-        flag_key: str,
-        default_value: int,
-        evaluation_context: EvaluationContext | None = None,
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Resolve an integer."""
         return await self._resolve_async(flag_key, default_value, evaluation_context, int)
@@ -213,11 +202,7 @@ class FlagstoreProvider(AbstractProvider):
         return await self._resolve_async(flag_key, default_value, evaluation_context, dict)
 
     async def _resolve_async(
-        self,
-        key: str,
-        default: Any,  # noqa: ANN401 - any JSON
-        given: EvaluationContext | None,
-        kind: type,
+        self, key: str, default: Json, given: EvaluationContext | None, kind: type
     ) -> FlagResolutionDetails[Any]:
         try:
             waits = self._flags.may_block()
@@ -230,11 +215,7 @@ class FlagstoreProvider(AbstractProvider):
         return self._resolve(key, default, given, kind)
 
     def _resolve(
-        self,
-        key: str,
-        default: Any,  # noqa: ANN401 - any JSON
-        given: EvaluationContext | None,
-        kind: type,
+        self, key: str, default: Json, given: EvaluationContext | None, kind: type
     ) -> FlagResolutionDetails[Any]:
         try:
             probe = _probe(default, kind)
@@ -259,12 +240,7 @@ class FlagstoreProvider(AbstractProvider):
             flag_metadata=metadata,
         )
 
-    def _detail(
-        self,
-        key: str,
-        given: EvaluationContext | None,
-        probe: Any,  # noqa: ANN401 - any JSON
-    ) -> Detail:
+    def _detail(self, key: str, given: EvaluationContext | None, probe: Json) -> Detail:
         flags = self._flags.for_context(context_of(given))
         detail = flags.detail(key, default=probe)
         if detail.error == base.WRONG_TYPE and isinstance(probe, (dict, list)):
@@ -272,12 +248,7 @@ class FlagstoreProvider(AbstractProvider):
             return flags.detail(key, default=[] if isinstance(probe, dict) else {})
         return detail
 
-    def _failed(
-        self,
-        default: Any,  # noqa: ANN401 - any JSON
-        code: ErrorCode,
-        message: str,
-    ) -> FlagResolutionDetails[Any]:
+    def _failed(self, default: Json, code: ErrorCode, message: str) -> FlagResolutionDetails[Any]:
         self._send_events()
         return FlagResolutionDetails(default, code, message, Reason.ERROR)
 
@@ -356,7 +327,7 @@ def _metadata(detail: Detail) -> FlagMetadata:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _probe(default: Any, kind: type) -> Any:  # noqa: ANN401 - any JSON
+def _probe(default: Json, kind: type) -> Json:
     """Return the default as an instance of the plain type that was asked for.
 
     Args:
@@ -399,7 +370,7 @@ def context_of(given: EvaluationContext | None) -> dict[str, Any]:
     return context
 
 
-def _json(value: Any) -> Any:  # noqa: ANN401 - any value that OpenFeature allows
+def _json(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, datetime):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from flagstore.clients import Client
+    from flagstore.codec import Json
     from flagstore.snapshot import Snapshot
 
 ROOT = "SPLITIO."
@@ -47,7 +48,7 @@ class SnapshotWrapper:
         self._client = client
         self._view: _View | None = None
 
-    def get(self, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+    def get(self, key: str) -> Any:
         """Return a flag or rule-based segment as it is in Split's response, a counter, or None."""
         return self._current().get(key)
 
@@ -123,7 +124,7 @@ class _View:
         self._sets: dict[str, list[str]] | None = None
         self._traffic_types: dict[str, int] = {}
 
-    def get(self, key: str) -> Any:  # noqa: ANN401 - the SDK's own
+    def get(self, key: str) -> Any:
         kind, _, name = key.partition(ROOT)[2].partition(".")
         if kind in {"split", "rbsegment"}:
             return self._item(SECTIONS[kind], name)
@@ -156,7 +157,7 @@ class _View:
             members = self._members[name] = frozenset(found)
         return members
 
-    def _item(self, section: str, name: str) -> Any:  # noqa: ANN401 - provider JSON
+    def _item(self, section: str, name: str) -> Json:
         try:
             item = self.snapshot.item(section, name)
         except FlagNotFoundError:
@@ -183,7 +184,7 @@ class _View:
         return sets
 
 
-def _selectors(item: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - provider JSON
+def _selectors(item: Json) -> Iterator[dict[str, Any]]:
     for condition in item.get("conditions") or ():
         for matcher in (condition.get("matcherGroup") or {}).get("matchers") or ():
             selector = matcher.get("keySelector")

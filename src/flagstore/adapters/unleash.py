@@ -16,9 +16,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from UnleashClient import (  # type: ignore[import-not-found] # an extra, not here for checks
-    UnleashClient,
-)
+from UnleashClient import UnleashClient  # type: ignore[import-not-found] # an extra, not here for checks
 from UnleashClient.cache import BaseCache  # type: ignore[import-not-found]
 from UnleashClient.constants import FEATURES_URL  # type: ignore[import-not-found]
 
@@ -50,7 +48,7 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
         self._document: tuple[Snapshot, str] | None = None
         self.bootstrapped = bootstrapped
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - the SDK's own
+    def get(self, key: str, default: Any = None) -> Any:
         """Return the features as the server sends them, or a value that the SDK wrote.
 
         Raises:
@@ -65,7 +63,7 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
             made = self._document = (snapshot, unleash_document(snapshot))
         return made[1]
 
-    def set(self, key: str, value: Any) -> None:  # noqa: ANN401 - the SDK's own
+    def set(self, key: str, value: Any) -> None:
         """Keep a value of the SDK; features come from the flag set alone."""
         self._written[key] = value
 
@@ -88,7 +86,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
     Metrics and registration are off: there is no server to send them to.
     """
 
-    def __init__(self, client: Client, app_name: str, **options: Any) -> None:  # noqa: ANN401 - the SDK's own
+    def __init__(self, client: Client, app_name: str, **options: Any) -> None:
         """Wrap a client; nothing is read yet.
 
         Args:
@@ -171,7 +169,7 @@ class _OnCall:
     def __init__(self) -> None:
         self.jobs: list[Callable[[], Any]] = []
 
-    def add_job(self, job: Callable[[], Any], **_when: Any) -> _OnCall:  # noqa: ANN401 - the SDK's own
+    def add_job(self, job: Callable[[], Any], **_when: Any) -> _OnCall:
         """Keep a job: without metrics and registration there is one, which loads the cache."""
         self.jobs.append(job)
         return self

@@ -134,8 +134,7 @@ class ContainerKeys:
                 message = f"no keys from {self._uri}: {type(error).__name__}"
                 raise StoreUnavailableError(message) from error
         if self._kept is None:
-            message = f"no keys from {self._uri}"
-            raise StoreUnavailableError(message)
+            raise StoreUnavailableError(f"no keys from {self._uri}")
         return self._kept
 
     def refused(self) -> bool:
@@ -153,8 +152,7 @@ class ContainerKeys:
         finally:
             connection.close()
         if status != OK:
-            message = f"HTTP {status}"
-            raise OSError(message)
+            raise OSError(f"HTTP {status}")
         response = json.loads(body)
         keys = Credentials(
             str(response["AccessKeyId"]), str(response["SecretAccessKey"]), str(response["Token"])

@@ -49,11 +49,7 @@ RETRIED_CODES = {
     "RequestLimitExceeded",
     "InternalServerError",
 }
-KEYS_REFUSED = {
-    "ExpiredTokenException",
-    "InvalidSignatureException",
-    "UnrecognizedClientException",
-}
+KEYS_REFUSED = {"ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException"}
 SUFFIXES = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
@@ -79,11 +75,7 @@ class DynamoDBReader:
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record: one GetItem."""
-        payload = {
-            "TableName": self._table,
-            "Key": _typed(key),
-            "ConsistentRead": consistent,
-        }
+        payload = {"TableName": self._table, "Key": _typed(key), "ConsistentRead": consistent}
         reply = self._transport.call("GetItem", payload, deadline)
         return _record(reply["Item"]) if "Item" in reply else None
 
@@ -135,8 +127,7 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
         return DynamoDBReader(table, BotoTransport())
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
     if not region:
-        message = "set AWS_REGION to the region of the table"
-        raise ConfigurationError(message)
+        raise ConfigurationError("set AWS_REGION to the region of the table")
     return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
 
 
@@ -219,8 +210,7 @@ class LeanTransport(RetryingTransport):
             # Only failures may have no body: an empty 200 was cut off.
             response = json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
-            message = f"a response that is not JSON (HTTP {status})"
-            raise OSError(message) from error
+            raise OSError(f"a response that is not JSON (HTTP {status})") from error
         return response, self._problem(status, response)
 
     def _problem(self, status: int, response: Mapping[str, Any]) -> str:
@@ -237,8 +227,7 @@ class LeanTransport(RetryingTransport):
             return code
         if status == REFUSED and code not in RETRIED_CODES:
             text = first_line(str(response.get("message") or response.get("Message") or ""))
-            message = f"DynamoDB refused: {code}: {text}"
-            raise StoreUnavailableError(message)
+            raise StoreUnavailableError(f"DynamoDB refused: {code}: {text}")
         return code
 
     def _connect(self, deadline: float) -> Connection:

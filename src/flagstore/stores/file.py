@@ -28,19 +28,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from flagstore.codec import Body, dumps
 from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, StoreUnavailableError
-from flagstore.keys import (
-    Key,
-    SnapshotRecord,
-    SourceState,
-    chunks_prefix,
-    snapshot_key,
-    state_key,
-)
+from flagstore.keys import Key, SnapshotRecord, SourceState, chunks_prefix, snapshot_key, state_key
 from flagstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from flagstore.codec import Json
     from flagstore.keys import Record
 
     Sections = dict[str, dict[str, Any]]
@@ -185,7 +179,7 @@ class Document(NamedTuple):
     meta: dict[str, Any]
 
 
-def parse(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+def parse(path: str, text: str) -> Json:
     """Parse the text of a file by its name: YAML, ``.split``, or else JSON.
 
     Raises:
@@ -200,7 +194,7 @@ def parse(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
     return json.loads(text, parse_constant=_refuse)
 
 
-def document(content: Any) -> Document:  # noqa: ANN401 - any JSON
+def document(content: Json) -> Document:
     """Return the flag set of a document, recognised by its shape.
 
     Raises:
@@ -218,8 +212,7 @@ def document(content: Any) -> Document:  # noqa: ANN401 - any JSON
     for names, read in _BY_NAMES:
         if names & content.keys():
             return read(content)
-    message = f"it has {', '.join(sorted(content)[:8]) or 'nothing'}"
-    raise ValueError(message)
+    raise ValueError(f"it has {', '.join(sorted(content)[:8]) or 'nothing'}")
 
 
 def storable(sections: Mapping[str, Mapping[str, Any]]) -> Sections:
@@ -230,7 +223,7 @@ def storable(sections: Mapping[str, Mapping[str, Any]]) -> Sections:
     }
 
 
-def _is_storable(item: Any) -> bool:  # noqa: ANN401 - what a file held
+def _is_storable(item: Json) -> bool:
     try:
         dumps(item)
     except (ValueError, TypeError):
@@ -239,11 +232,10 @@ def _is_storable(item: Any) -> bool:  # noqa: ANN401 - what a file held
 
 
 def _refuse(name: str) -> NoReturn:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not JSON")
 
 
-def _yaml(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+def _yaml(path: str, text: str) -> Json:
     """Parse YAML into JSON's types: keys and dates are strings (YAML takes ``on`` for true)."""
     try:
         import yaml  # noqa: PLC0415 - rarely needed, and may not be installed
@@ -267,8 +259,7 @@ def _yaml(path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
     try:
         return yaml.load(text, Loader)  # noqa: S506 - derived from the safe one
     except yaml.YAMLError as error:
-        message = f"it is not YAML: {error}"
-        raise ValueError(message) from None
+        raise ValueError(f"it is not YAML: {error}") from None
 
 
 # -- AppConfig and Unleash -----------------------------------------------------------------------
@@ -316,7 +307,7 @@ def _completed(items: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _always(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+def _always(key: str, value: Json) -> dict[str, Any]:
     """Return a flag with one value for every context."""
     return {
         "key": key,
@@ -392,7 +383,7 @@ def _local(name: str) -> dict[str, Any]:
     return {"name": name, "defaultTreatment": "control", "conditions": [], "configurations": {}}
 
 
-def _condition(treatment: str, keys: Any) -> dict[str, Any]:  # noqa: ANN401 - YAML
+def _condition(treatment: str, keys: Json) -> dict[str, Any]:
     """Return a condition for some keys, or for all if none are given."""
     matcher: dict[str, Any] = {"matcherType": "ALL_KEYS", "negate": False}
     if keys is not None:

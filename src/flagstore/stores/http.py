@@ -85,8 +85,7 @@ class Connection:
         fields = {"host": self._host, **headers, "content-length": str(len(body))}
         values = "".join(fields.values())
         if "\r" in values or "\n" in values:
-            message = "a header with a line end in it"
-            raise ConnectionError(message)
+            raise ConnectionError("a header with a line end in it")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._stream.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
         status, found = self._head()
@@ -99,8 +98,7 @@ class Connection:
         elif "content-length" in found:
             content = self._stream.exactly(_length(found["content-length"], 10))
         else:
-            message = "a response without a length"
-            raise ConnectionError(message)
+            raise ConnectionError("a response without a length")
         closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
         if closes or not self._stream.is_drained():  # bytes that follow are unexpected
             self.close()
@@ -112,15 +110,13 @@ class Connection:
         version, _, rest = first.partition(" ")
         code = rest[:3]
         if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()):
-            message = "a response that is not HTTP"
-            raise ConnectionError(message)
+            raise ConnectionError("a response that is not HTTP")
         headers = {"": version}
         size = 0
         while line := self._line():
             size += len(line)
             if size > MAX_HEADER_BYTES:
-                message = "a response with too many headers"
-                raise ConnectionError(message)
+                raise ConnectionError("a response with too many headers")
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         return int(code), headers
@@ -131,8 +127,7 @@ class Connection:
         while length := _length(self._line().partition(";")[0].strip(), 16):
             size += length
             if size > MAX_BODY_BYTES:
-                message = "a response that is too long"
-                raise ConnectionError(message)
+                raise ConnectionError("a response that is too long")
             parts.append(self._stream.exactly(length))
             self._line()
         while self._line():
@@ -158,6 +153,5 @@ def _length(text: str, base: int) -> int:
     except ValueError:
         length = -1
     if not 0 <= length <= MAX_BODY_BYTES:
-        message = "a response with an invalid length"
-        raise ConnectionError(message)
+        raise ConnectionError("a response with an invalid length")
     return length

@@ -114,8 +114,7 @@ class RetryingTransport:
                     continue  # the kept connection was dead: try a fresh one at once
             pause = FIRST_PAUSE_S * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
             if time.monotonic() + pause >= deadline:
-                message = f"{self._server}: {problem}"
-                raise StoreUnavailableError(message, receiving=receiving)
+                raise StoreUnavailableError(f"{self._server}: {problem}", receiving=receiving)
             time.sleep(pause)
             attempt += 1
 
@@ -139,8 +138,7 @@ class RetryingTransport:
         problem = f"{type(error).__name__}: {error}"
         if type(error).__name__ != "SSLCertVerificationError":
             return problem
-        message = f"{self._server}: {problem}; {self.trust_remedy}"
-        raise StoreUnavailableError(message) from error
+        raise StoreUnavailableError(f"{self._server}: {problem}; {self.trust_remedy}") from error
 
 
 class Stream:
@@ -169,8 +167,7 @@ class Stream:
         left(self._deadline)  # splitting a flood of short lines takes time, too
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE_BYTES:
-                message = "a line without an end"
-                raise ConnectionError(message)
+                raise ConnectionError("a line without an end")
             self._buffer += self._receive(READ_BYTES)
         data = bytes(memoryview(self._buffer)[self._at : end])
         self._at = end + 2
@@ -216,8 +213,7 @@ class Stream:
         self._socket.settimeout(left(self._deadline if self.receiving else self._first_byte_by))
         data = self._socket.recv(size)
         if not data:
-            message = "the server closed the connection"
-            raise ConnectionResetError(message)
+            raise ConnectionResetError("the server closed the connection")
         self.receiving = True
         return data
 
@@ -230,8 +226,7 @@ def left(deadline: float) -> float:
     """
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        message = "out of time"
-        raise TimeoutError(message)
+        raise TimeoutError("out of time")
     return seconds
 
 
@@ -328,8 +323,7 @@ def _look_up(name: str, port: int) -> list[Any]:
         # As bytes: for a string Python imports the rules for other alphabets.
         host = name.encode("ascii" if name.isascii() else "idna")
     except UnicodeError as error:
-        message = f"{name!r} is not a host name"
-        raise OSError(message) from error
+        raise OSError(f"{name!r} is not a host name") from error
     found = _addresses[name, port] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return found
 
@@ -346,8 +340,7 @@ def _dial(addresses: list[Any], deadline: float) -> socket.socket:
         except OSError:
             if place == len(addresses):
                 raise
-    message = "the name has no address"
-    raise ConnectionError(message)
+    raise ConnectionError("the name has no address")
 
 
 def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of getaddrinfo
@@ -408,8 +401,7 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
 
     def wait() -> Result:
         if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            message = f"{name} took too long"
-            raise TimeoutError(message)
+            raise TimeoutError(f"{name} took too long")
         if errors:
             raise errors[0]
         return results[0]
@@ -417,6 +409,5 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
     try:
         start_new_thread(run, ())
     except RuntimeError as error:  # too many threads, or the interpreter is ending
-        message = f"{name}: {error}"
-        raise OSError(message) from error
+        raise OSError(f"{name}: {error}") from error
     return wait

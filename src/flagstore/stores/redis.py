@@ -92,8 +92,7 @@ def index_name(namespace: str) -> str:
     """
     source, _, name = namespace.partition(":")
     if not name or ":" in name:
-        message = f"{namespace!r} is not a namespace of a source"
-        raise ValueError(message)
+        raise ValueError(f"{namespace!r} is not a namespace of a source")
     return f"flagstore:{{{check_source(source)}}}:{name}"
 
 
@@ -192,8 +191,7 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
     """
     address = parse_url(environ.get("FLAGSTORE_REDIS_URL", ""))
     if address is None:
-        message = f"set FLAGSTORE_REDIS_URL to {URL_SHAPE}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"set FLAGSTORE_REDIS_URL to {URL_SHAPE}")
     return RedisReader(SocketTransport(address, environ.get("FLAGSTORE_REDIS_CA_FILE", "")))
 
 
@@ -346,8 +344,7 @@ def _problem(replies: Sequence[Reply]) -> str:
     if not code or code in TRANSIENT or "max number of clients" in text:
         return text
     remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-    message = f"Redis refused: {text}{remedy}"
-    raise StoreUnavailableError(message)
+    raise StoreUnavailableError(f"Redis refused: {text}{remedy}")
 
 
 def _moved(replies: Sequence[Reply]) -> tuple[str, int] | None:
