@@ -11,15 +11,10 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import REPOSITORY, SDKS
-from sdks.rig import SOURCE, RedisRig, Rig, _deadline, _source
+from rigs import DynamoRig, RedisRig
 from simulators import launchdarkly, split, unleash
 from simulators.aws import Table
-from storesync import providers
-from storesync.http import HttpClient
-from storesync.model import SyncRequest
-from storesync.pipeline import Sync
 from storesync.retry import SystemClock
-from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,22 +106,14 @@ def sync(  # noqa: PLR0913 - what a check is of
     verify: bool = False,
 ) -> None:
     """Run one sync, through a client of boto3's that may count; or the one that verifies all."""
-    clock = NoPauses()
-    rig = Rig(aws, table, server, name, clock)
-    if rows and not verify:
-        _done(rig.sync(client))
-        return
-    source, deadline = _source(server, name, rows=rows), _deadline(clock)
-    store = DynamoDBStore(client or table.client, table.name, deadline)
-    provider = providers.get(name)
-    check = Sync(source, provider, store, http=HttpClient(), deadline=deadline, verify=verify)
-    _done(check.run([SyncRequest(SOURCE, trigger="schedule")]))
+    rig = DynamoRig(aws, table, server, NoPauses(), name)
+    _done(rig.sync(client, rows=rows, verify=verify))
 
 
 def publish_redis(redis: Server, name: str, count: int) -> str:
     """Publish so many flags into Redis; returns a flag with rules."""
     with provider(name, count) as (server, flag):
-        _done(RedisRig(redis, server, name).sync())
+        _done(RedisRig(redis, server, NoPauses(), name).sync())
     return flag
 
 

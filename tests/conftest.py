@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rigs import any_rig, dynamo_rig
 from simulators.aws import aws, dynamodb, dynamodb_table
 from simulators.redis_server import (
     cluster_servers,
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 # Here, so that a session has one of each: a fixture that modules import is made once per module.
 __all__ = [
+    "any_rig",
     "aws",
     "cluster_servers",
+    "dynamo_rig",
     "dynamodb",
     "dynamodb_table",
     "plain_server",

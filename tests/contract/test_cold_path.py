@@ -12,7 +12,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from sdks.rig import SOURCE, Rig
+from rigs import SOURCE, DynamoRig
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class CountingTransport(LeanTransport):
 
 
 @pytest.fixture
-def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[Rig]:
+def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[DynamoRig]:
     """Give 500 flags that are published, one that needs others and segments among them."""
     flags, segments = rich_flags(500)
     with LaunchDarklySimulator(flags, segments) as server:
@@ -80,12 +80,12 @@ def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[Rig]:
         rules = [{"id": "r", "variation": 1, "clauses": clauses}]
         needs = [{"key": "needed", "variation": 0}]
         server.set_flag(NEEDY, prerequisites=needs, rules=rules)
-        made = Rig(aws, dynamodb_table, server, "launchdarkly")
+        made = DynamoRig(aws, dynamodb_table, server, name="launchdarkly")
         assert made.sync().outcome == "published"
         yield made
 
 
-def test_the_first_flag_imports_what_it_needs_and_no_more(rig: Rig) -> None:
+def test_the_first_flag_imports_what_it_needs_and_no_more(rig: DynamoRig) -> None:
     """Each module on this path was weighed: a new one has to earn its place in this list."""
     environment = {
         **rig.aws.child_environment({"PATH": os.defpath}),
@@ -109,7 +109,7 @@ def test_the_first_flag_imports_what_it_needs_and_no_more(rig: Rig) -> None:
     print(f"a first flag imports {len(OURS)} modules of ours and {len(others)} others")
 
 
-def test_any_number_of_flags_costs_one_call(rig: Rig) -> None:
+def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
     """Fifty flags, one with prerequisites and segments, then all: nothing more is asked for."""
     environment = rig.aws.environment
     transport = CountingTransport(environment["AWS_DEFAULT_REGION"], rig.aws.endpoint, environment)

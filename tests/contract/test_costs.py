@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.units import CountingClient
 from data import DATA
-from faults.dynamo import Rig
-from faults.test_partial_writes import large
-from simulators.clock import FakeClock
+from faults.test_store_faults import large
 from simulators.launchdarkly_flags import rich_flags
-from simulators.partitions import UNITS_A_SECOND, PartitionMeter
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
 from storesync.maintenance import mark_removed
@@ -22,14 +20,38 @@ from storesync.retry import Deadline
 from storesync.stores.dynamodb import DynamoDBStore
 
 if TYPE_CHECKING:
-    from local.stand_in import StandIn
-    from simulators.aws import Table
+    from rigs import DynamoRig
+    from simulators.clock import FakeClock
+
+UNITS_A_SECOND = 1_000
 
 
 @pytest.fixture
-def rig(aws: StandIn, dynamodb_table: Table) -> Rig:
+def rig(dynamo_rig: DynamoRig) -> DynamoRig:
     """Give an empty table and an empty provider."""
-    return Rig(aws, dynamodb_table, ModelProvider(), FakeClock())
+    return dynamo_rig
+
+
+class PartitionMeter(CountingClient):
+    """Counts write units per namespace, as buckets that drain as fast as a partition writes."""
+
+    def __init__(self, client: Any, clock: FakeClock) -> None:
+        super().__init__(client)
+        self._clock = clock
+        self._level: dict[str, float] = defaultdict(float)
+        self._since: dict[str, float] = defaultdict(clock.monotonic)
+        self.fullest: dict[str, int] = defaultdict(int)
+        """The most that each bucket ever held: above a second's units, DynamoDB throttles."""
+
+    def _written(self, item: dict[str, Any], times: int = 1) -> None:
+        before, namespace = self.write_units, item["namespace"]["S"]
+        super()._written(item, times)
+        now = self._clock.monotonic()
+        drained = UNITS_A_SECOND * (now - self._since[namespace])
+        self._since[namespace] = now
+        self._level[namespace] = max(0.0, self._level[namespace] - drained)
+        self._level[namespace] += self.write_units - before
+        self.fullest[namespace] = max(self.fullest[namespace], round(self._level[namespace]))
 
 
 def thousand() -> dict[str, Any]:
@@ -41,7 +63,7 @@ def thousand() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_an_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: Rig, etags: bool) -> None:
+def test_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: DynamoRig, etags: bool) -> None:
     """Fencing token and heartbeat; nothing is read or written beside the source state."""
     rig.provider = ModelProvider(flags=thousand(), etags=etags)
     rig.sync()
@@ -50,7 +72,7 @@ def test_an_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: Rig, etag
     assert dict(client.calls) == {"update_item": 2}
 
 
-def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> None:
+def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: DynamoRig) -> None:
     """Fencing token, publication, row; the limit that we promise is six."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
@@ -61,7 +83,7 @@ def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: Rig) -> 
     assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
 
 
-def test_further_changes_cost_their_rows_and_no_request(rig: Rig) -> None:
+def test_further_changes_cost_their_rows_and_no_request(rig: DynamoRig) -> None:
     """One change writes snapshot and history; each one beyond it a row of up to 2 KB, no more."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
@@ -77,7 +99,7 @@ def test_further_changes_cost_their_rows_and_no_request(rig: Rig) -> None:
     assert more_units - units <= 4 * 49
 
 
-def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: Rig) -> None:
+def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: DynamoRig) -> None:
     """480 KB of JSON lie in one item."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
@@ -93,7 +115,7 @@ def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: Rig) -> None
     ("count", "requests", "reads"),
     [(10, 12, 1), (1_000, 22, 1), pytest.param(10_000, 115, 3, marks=pytest.mark.campaign)],
 )
-def test_what_a_set_of_any_size_costs(rig: Rig, count: int, requests: int, reads: int) -> None:
+def test_costs_of_sets_of_any_size(rig: DynamoRig, count: int, requests: int, reads: int) -> None:
     """Writes grow with the rows, a hundred to a request; a first read hardly grows at all."""
     flags, _ = rich_flags(count)
     rig.provider = ModelProvider(flags=flags)
@@ -109,7 +131,7 @@ def test_what_a_set_of_any_size_costs(rig: Rig, count: int, requests: int, reads
 
 
 @pytest.mark.parametrize("count", [115, 300])
-def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> None:
+def test_no_partition_is_asked_for_more_than_it_takes(rig: DynamoRig, count: int) -> None:
     """Bodies, rows, history, chunks that expire, and a removal: at most a second's units at once.
 
     Of flags that hardly compress: 115 have a body that just fits the snapshot record, 300 have one
@@ -129,7 +151,7 @@ def test_no_partition_is_asked_for_more_than_it_takes(rig: Rig, count: int) -> N
     assert meter.fullest["prod:flags"] > UNITS_A_SECOND / 2
 
 
-def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
+def test_a_refresh_is_one_small_get_item(rig: DynamoRig) -> None:
     """The source state stays below the 4 KB of one read unit, whatever the history."""
     rig.provider = ModelProvider(flags={"a": 1})
     for value in range(30):
@@ -145,9 +167,11 @@ def test_a_refresh_is_one_small_get_item(rig: Rig) -> None:
     assert sum(len(name) + len(next(iter(value.values()))) for name, value in state.items()) < 1_024
 
 
-def test_a_set_of_five_megabytes_is_published_in_chunks_and_read_in_few_calls(rig: Rig) -> None:
+def test_five_megabytes_are_published_in_chunks_and_read_in_few_calls(
+    rig: DynamoRig,
+) -> None:
     """What no item can hold is cut; the snapshot record and one query a megabyte bring it back."""
-    rig.provider = ModelProvider(flags=large(3))
+    rig.provider = ModelProvider(flags=large(3, 1_000))
     assert rig.sync().outcome == "published"
     flags, transport = rig.reader()
     snapshot = flags.snapshot()

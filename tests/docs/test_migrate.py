@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sdks.rig import PYTHON, SOURCE, TIMEOUT_S, RedisRig, Rig
+from rigs import SOURCE, DynamoRig, RedisRig
+from sdks import processes
+from sdks.processes import PYTHON, TIMEOUT_S
 from simulators import launchdarkly_flags, split_flags, unleash_flags
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.server import ProviderServer, Request
@@ -266,10 +268,11 @@ def test_ld_relay_comparison(aws: StandIn, dynamodb_table: Table) -> None:
     name = "test_ld_relay_comparison"
     flags = {FLAG: launchdarkly_flags.new_flag(FLAG), "gone": launchdarkly_flags.new_flag("gone")}
     with LaunchDarklySimulator(flags, {}) as server:
-        rig = Rig(aws, dynamodb_table, server, "launchdarkly")
+        rig = DynamoRig(aws, dynamodb_table, server, name="launchdarkly")
         relay = {"table": dynamodb_table.name, "prefix": "relay"}
         document = json.loads(server.document())
-        rig.python("launchdarkly_python.py", document=document, write=True, **relay)
+        place = {**relay, "document": document, "write": True}
+        processes.python("launchdarkly", rig.environment(), **place)
         assert rig.sync().outcome == "published"
         environment = {
             **rig.environment(),
@@ -292,7 +295,7 @@ def test_synchronizer_comparison(redis_server: Server) -> None:
     """Nothing is printed until a change reaches only one of the two."""
     name = "test_synchronizer_comparison"
     with SplitSimulator({FLAG: split_flags.new_flag(FLAG)}, {}, {}) as server:
-        rig = RedisRig(redis_server, server, "split")
+        rig = RedisRig(redis_server, server, name="split")
         assert rig.sync().outcome == "published"
         admin: Any = redis_server.admin
         for key in map(bytes.decode, admin.keys(f"{{{SOURCE}}}.SPLITIO.*")):

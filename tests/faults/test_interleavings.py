@@ -117,11 +117,14 @@ def rolled_back(world: World, *, then: bool = False) -> None:
         world.sync()
 
 
-def test_a_rollback_holds_against_every_interleaving() -> None:
+@pytest.mark.parametrize(
+    "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
+)
+def test_a_rollback_holds_against_every_interleaving(values: tuple[int, ...]) -> None:
     """Whatever syncs are under way, the old version is what readers and rows show in the end."""
 
     def make() -> World:
-        world = changes(values=(2, 1))
+        world = changes(values=values)
         world.add("rollback", lambda: rolled_back(world))
         return world
 
@@ -132,7 +135,7 @@ def test_a_rollback_holds_against_every_interleaving() -> None:
 
     states, _ = explore(make, held)
     print(f"a rollback: every one of {states:,} states")
-    assert states > 100
+    assert states > 50
 
 
 @pytest.mark.parametrize(

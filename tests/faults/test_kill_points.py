@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.dynamo import Rig
-from faults.redis_rig import RedisRig
 from flagstore import keys
-from simulators.clock import FakeClock
+from rigs import RedisRig, open_rig
 from simulators.provider import ModelProvider
 from simulators.split_flags import new_flag
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from rigs import AnyRig
     from simulators.redis_server import Server
-
-    type AnyRig = Rig | RedisRig
 
 
 def flag(key: str, version: int) -> dict[str, Any]:
@@ -29,32 +24,20 @@ def flag(key: str, version: int) -> dict[str, Any]:
     return {"key": key, "version": version, "on": False, "variations": [version], "offVariation": 0}
 
 
-OLD = {key: flag(key, 1) for key in (f"flag-{n:03}" for n in range(250))}
-NEW = {key: flag(key, 2) for key in (f"flag-{n:03}" for n in range(40, 250))}
-CHANGE = {**dict.fromkeys(OLD), **NEW}
-assert (len(OLD), len(NEW)) == (250, 210)
+FLAGS, GONE = 120, 10
+
+
+def content(version: int, count: int) -> dict[str, Any]:
+    """Return one version of a set; in every other one, the first flags are gone."""
+    gone = GONE * (version % 2)
+    return {key: flag(key, version) for key in (f"flag-{n:04}" for n in range(gone, count))}
 
 
 @pytest.fixture(params=["dynamodb", "redis", "redis-launchdarkly"])
 def rig(request: pytest.FixtureRequest) -> AnyRig:
     """Give an empty store and an empty provider."""
-    give: Callable[[str], Any] = request.getfixturevalue
     store, _, name = request.param.partition("-")
-    if store == "redis":
-        rig = RedisRig(give("redis_server"), ModelProvider(name=name or "model"))
-        request.addfinalizer(rig.close)  # noqa: PT021 - the other rig has nothing to close
-        return rig
-    return Rig(give("aws"), give("dynamodb_table"), ModelProvider(), FakeClock())
-
-
-def settle(rig: AnyRig, flags: dict[str, Any]) -> None:
-    """Bring the store to one set, rows included."""
-    rig.provider.flags = {}
-    rig.provider.change(**flags)
-    while True:
-        report = rig.sync()
-        if report.outcome == "unchanged" and not report.rows_error:
-            return
+    return open_rig(request, store, ModelProvider(name=name or "model"))
 
 
 def rows(rig: AnyRig) -> dict[str, Any]:
@@ -64,36 +47,64 @@ def rows(rig: AnyRig) -> dict[str, Any]:
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
 
 
+@pytest.mark.parametrize(
+    "count", [FLAGS, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
-    rig: AnyRig, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
+    rig: AnyRig, in_chunks: bool, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """250 flags become 210; at every kill point exactly one of both, and the next sync heals."""
+    """Every flag changes and ten go: at every point exactly one set, and the next sync heals.
+
+    Nothing that was left behind stays for ever.
+    """
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-        monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 1_000)
-    settle(rig, OLD)
+        monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 20 * count)
+    rig.settle(content(1, count))
     undisturbed = UnreliableClient(rig.table.client)
-    rig.provider.change(**CHANGE)
+    rig.replace(content(2, count))
     rig.sync(undisturbed)
+    rig.settle(content(2, count))
     calls = undisturbed.calls.total()
     assert calls >= 5
+    points = [(number, moment) for number in range(calls) for moment in ("before", "after")]
     seen = {"old": 0, "new": 0}
-    for number in range(calls):
-        for moment in ("before", "after"):
-            settle(rig, OLD)
-            rig.provider.change(**CHANGE)
-            with pytest.raises(Killed):
-                rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
-            found = rig.read()
-            assert found in (OLD, NEW), f"a mix {moment} call {number}"
-            seen["new" if found == NEW else "old"] += 1
-            report = rig.sync()
-            assert report.outcome in {"published", "unchanged"}
-            assert rig.read() == NEW
-            assert rows(rig) == NEW, f"rows {moment} call {number}"
+    for version, (number, moment) in enumerate([*points, (-1, "during the fetch")], start=3):
+        old, new = content(version - 1, count), content(version, count)
+        rig.replace(new)
+        rig.provider.on_fetch = die if number < 0 else lambda: None
+        with pytest.raises(Killed):
+            rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+        rig.provider.on_fetch = lambda: None
+        found = rig.read()
+        assert found in (old, new), f"a mix {moment} call {number}"
+        seen["new" if found == new else "old"] += 1
+        assert rig.sync().outcome in {"published", "unchanged"}
+        assert rig.read() == new
+        assert rows(rig) == new, f"rows {moment} call {number}"
     assert min(seen.values()) > 0, seen
-    print(f"{2 * calls} kill points: {seen['old']} saw the old set, {seen['new']} the new one")
+    assert orphans(rig) == []
+    print(
+        f"{len(points) + 1} kill points of {count:,} flags: {seen['old']} saw the old set, "
+        f"{seen['new']} the new one, 0 a mix; 0 orphans"
+    )
+
+
+def die() -> None:
+    """End the process."""
+    raise Killed
+
+
+def orphans(rig: AnyRig) -> list[str]:
+    """Return the chunks that no kept version names and that never expire."""
+    store = rig.store()
+    kept = {version.token for version in store.state("prod").versions()}
+    return [
+        str(chunk["key"])
+        for chunk in store.scan(keys.chunks_namespace("prod"))
+        if "expires_at" not in chunk and int(str(chunk["key"]).partition("/")[0]) not in kept
+    ]
 
 
 # -- Split's layout -------------------------------------------------------------------------------
@@ -107,10 +118,10 @@ def split_set(*names: str, version: int) -> dict[str, Any]:
     }
 
 
-OLD_SPLIT = split_set(*(f"flag-{n:03}" for n in range(150)), version=1)
-NEW_SPLIT = split_set(*(f"flag-{n:03}" for n in range(20, 150)), version=2)
-OLD_KEYS = [f"user-{n:04}" for n in range(300)]
-NEW_KEYS = [f"user-{n:04}" for n in range(10, 320)]
+OLD_SPLIT = split_set(*(f"flag-{n:03}" for n in range(50)), version=1)
+NEW_SPLIT = split_set(*(f"flag-{n:03}" for n in range(10, 50)), version=2)
+OLD_KEYS = [f"user-{n:04}" for n in range(100)]
+NEW_KEYS = [f"user-{n:04}" for n in range(10, 120)]
 
 
 def splits_rows(rig: RedisRig) -> dict[str, Any]:
@@ -135,15 +146,15 @@ def expected(flags: dict[str, Any], members: list[str]) -> dict[str, Any]:
 def settle_split(rig: RedisRig, flags: dict[str, Any], members: list[str]) -> None:
     """Bring the store to one set of Split, rows included."""
     rig.provider.segments = {"many": {"name": "many", "keys": members}}
-    settle(rig, flags)
+    rig.settle(flags)
 
 
 def test_rows_of_split_are_old_or_new_each_at_every_kill_point(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A segment in parts, 150 flags, a flag set: none is half of anything; the next sync heals."""
-    monkeypatch.setattr("storesync.rows.PART_BYTES", 1_000)
-    monkeypatch.setattr("storesync.publisher.REDIS_KB", 6)
+    """A segment in parts, 50 flags, a flag set: none is half of anything; the next sync heals."""
+    monkeypatch.setattr("storesync.rows.PART_BYTES", 400)
+    monkeypatch.setattr("storesync.publisher.REDIS_KB", 3)
     old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)
     seen: dict[str, int] = {"old": 0, "new": 0, "between": 0}
     with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
-from dataclasses import dataclass
 
 import pytest
 
-from faults.test_interleavings import HighestTokenWins, content, in_sync, settled
+from faults.test_interleavings import content, in_sync, settled
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider
-from simulators.schedules import ObservedStore, World
-
-RACES = int(os.environ.get("FLAGSTORE_RACES", "1000"))
+from simulators.schedules import World
 
 
-@dataclass
 class Race:
-    """What one seed stands for."""
+    """Overlapping syncs in an order that a seed decides."""
 
-    seed: int
-    store_class: type[ObservedStore] = ObservedStore
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
     def run(self) -> World:
         """Run 2 to 8 syncs, each rung by a change, one in ten crashing; then one more check."""
@@ -35,7 +30,6 @@ class Race:
             provider,
             switch_at_reads=True,
             clock=clock,
-            store_class=self.store_class,
         )
         # Few values, so that they repeat: with new values a faulty condition can't be seen.
         for number in range(rng.randint(2, 8)):
@@ -58,10 +52,13 @@ class Race:
         return world
 
 
-def test_a_thousand_races_with_crashes_end_at_the_providers_state() -> None:
+@pytest.mark.parametrize(
+    "races", [200, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_races_with_crashes_end_at_the_providers_state(races: int) -> None:
     """2 to 8 overlapping syncs, a tenth crashing, with and without ETags: 0 stale, 0 lost."""
     crashes = 0
-    for seed in range(RACES):
+    for seed in range(races):
         world = Race(seed).run()
         try:
             in_sync(world)
@@ -71,15 +68,4 @@ def test_a_thousand_races_with_crashes_end_at_the_providers_state() -> None:
         world.hold(state.rows_version == state.published, f"seed {seed}: the rows trail for ever")
         world.hold(content(world) == world.provider.flags, f"seed {seed}")
         crashes += any(actor.crashed for actor in world.actors)
-    assert RACES * 0.1 < crashes < RACES * 0.9
-
-
-def test_the_races_find_a_condition_that_lets_the_highest_token_win() -> None:
-    """These races can fail: the weaker rule leaves a wrong final set in some of them."""
-    wrong = 0
-    for seed in range(300):
-        try:
-            in_sync(Race(seed, HighestTokenWins).run())
-        except AssertionError:
-            wrong += 1
-    assert wrong > 0
+    assert races * 0.1 < crashes < races * 0.9

@@ -1,136 +1,139 @@
-"""The providers' own SDKs on our adapters: one read, and the responses of the provider's own."""
+"""The providers' own SDKs on flagstore's adapters: one read, and the provider's own results."""
 
 from __future__ import annotations
 
 import json
-from random import Random
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sdks import launchdarkly_set, unleash_set
-from sdks.launchdarkly_set import GONE
-from sdks.rig import SOURCE, Rig, same
-from sdks.unleash_set import ARCHIVED, LARGE, MAIN
+from rigs import SOURCE
+from sdks import processes, sets
+from sdks.processes import MODULES, PYTHON, same
+from sdks.sets import ARCHIVED, GONE, MAIN, SEGMENT_FLAG, SETS
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.split import SplitSimulator
-from simulators.split_flags import in_segment, matcher, new_flag, rich_flags, rollout, rule
 from simulators.unleash import UnleashSimulator
 
 if TYPE_CHECKING:
-    from local.stand_in import StandIn
-    from simulators.aws import Table
+    from rigs import DynamoRig
 
-LAUNCHDARKLY, UNLEASH = "launchdarkly_python.py", "unleash_python.py"
-SPLIT = "split_adapter_python.py"
-HEAD, CHUNKS = f"read {SOURCE}:$snapshot", "chunks"
+HERE = Path(__file__).parent
+CALLS = sorted([f"read {SOURCE}:$snapshot", "chunks"])
+DOWN = "StoreUnavailableError: the store is down"
 
 
-def test_launchdarklys_sdk_reads_the_table_once(aws: StandIn, dynamodb_table: Table) -> None:
+def publish(rig: DynamoRig, server: Any, name: str) -> None:
+    """Publish a provider's flags."""
+    rig.provider, rig.name = server, name
+    assert rig.sync().outcome == "published"
+
+
+def test_launchdarklys_sdk_reads_the_table_once(dynamo_rig: DynamoRig) -> None:
     """All flags for all contexts from one read and one large segment, as from its own memory."""
-    flags, segments = launchdarkly_set.flag_set()
-    contexts = launchdarkly_set.contexts(200)
-    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
+    flags, segments = sets.launchdarkly()
     assert GONE in flags
+    contexts = sets.contexts("launchdarkly", 40)
+    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
     with LaunchDarklySimulator(flags, segments) as server:
-        rig = Rig(aws, dynamodb_table, server, "launchdarkly")
-        assert rig.sync().outcome == "published"
-        published, calls = rig.adapted(LAUNCHDARKLY, **task)
+        publish(dynamo_rig, server, "launchdarkly")
+        published, calls = processes.adapted(dynamo_rig, "launchdarkly", **task)
         response = json.loads(server.document())
-    assert sorted(calls) == sorted([HEAD, CHUNKS])
-    same(published, rig.python(LAUNCHDARKLY, **task, document=response), contexts)
+    assert sorted(calls) == CALLS
+    same(published, processes.python("launchdarkly", **task, document=response), contexts)
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_unleashs_sdk_reads_the_table_once(
-    aws: StandIn, dynamodb_table: Table, *, cache: bool
-) -> None:
+def test_unleashs_sdk_reads_the_table_once(dynamo_rig: DynamoRig, *, cache: bool) -> None:
     """The same of Unleash's, by our client as by our cache in a client of one's own."""
-    flags, segments = unleash_set.flag_set()
-    contexts = unleash_set.contexts(200)
-    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
+    flags, segments = sets.unleash()
     assert {MAIN, ARCHIVED} < flags.keys()
-    assert str(LARGE) in segments
+    contexts = sets.contexts("unleash", 20)
+    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
     with UnleashSimulator(flags, segments) as server:
-        rig = Rig(aws, dynamodb_table, server, "unleash")
-        assert rig.sync().outcome == "published"
-        published, calls = rig.adapted(UNLEASH, **task, cache=cache)
+        publish(dynamo_rig, server, "unleash")
+        published, calls = processes.adapted(dynamo_rig, "unleash", **task, cache=cache)
         document = server.document().decode()
-    assert sorted(calls) == sorted([HEAD, CHUNKS])
+    assert sorted(calls) == CALLS
     assert json.loads(published[0])["known"] == len(flags)
-    same(published, rig.python(UNLEASH, **task, document=document), contexts)
-
-
-# -- Split ----------------------------------------------------------------------------------------
-
-
-def split_set() -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
-    """Return flags of every kind of storage that the SDK asks for, always the same ones."""
-    flags, segments, rule_based = rich_flags(60)
-    segments["large"] = [f"user-{number:06d}" for number in range(4_000)]
-    segments["large"] += [f"user-{number}" for number in range(0, 300, 2)]
-    plans = matcher("WHITELIST", "plan", whitelistMatcherData={"whitelist": ["team"]})
-    conditions = {
-        "till": [rule(plans, label="plans", on=100), rollout(on=50, off=50)],
-        "large-one": [rule(in_segment("large"), label="large", on=100), rollout(off=100)],
-        "insiders-only": [
-            rule(in_segment("outsiders", "IN_RULE_BASED_SEGMENT"), label="out", on=100),
-            rollout(off=100),
-        ],
-    }
-    for name, listed in conditions.items():
-        flags[name] = {**new_flag(name), "conditions": listed, "sets": ["extra"]}
-    return flags, segments, rule_based
-
-
-def split_contexts(count: int) -> list[dict[str, Any]]:
-    """Return so many keys with attributes, some of them missing."""
-    random = Random(1)
-    return [_split_context(random) for _ in range(count)]
-
-
-def _split_context(random: Random) -> dict[str, Any]:
-    attributes = {
-        "plan": random.choice(("free", "team")),
-        "email": random.choice(("anna@example.com", "bob@example.org")),
-        "country": random.choice(("DE", "FR", "JP", "BR", "US", "KE")),
-        "age": random.randint(10, 70),
-        "seats": random.randint(1, 100),
-        "beta": random.choice((True, False)),
-    }
-    kept = {name: value for name, value in attributes.items() if random.random() < 0.88}
-    key = random.choice((f"user-{random.randint(0, 300)}", "empleado-7@müller.example"))
-    return {"key": key, "attributes": kept}
+    same(published, processes.python("unleash", **task, document=document), contexts)
 
 
 @pytest.mark.parametrize(
     ("prefix", "impressions"), [(None, "none"), ("my.prefix", "debug"), ("p", "optimized")]
 )
 def test_splits_sdk_reads_the_table_once(
-    aws: StandIn, dynamodb_table: Table, prefix: str | None, impressions: str
+    dynamo_rig: DynamoRig, prefix: str | None, impressions: str
 ) -> None:
     """The same of Split's, under any prefix; what it writes is dropped without a complaint."""
-    flags, segments, rule_based = split_set()
-    contexts = split_contexts(200)
-    sets = sorted({name for flag in flags.values() for name in flag["sets"]})
-    task: dict[str, Any] = {"flags": [*flags, "never-there"], "sets": sets, "contexts": contexts}
+    flags, segments, rule_based = sets.split()
+    contexts = sets.contexts("split", 20)
+    task: dict[str, Any] = {"flags": [*flags, "never-there"], "sets": SETS, "contexts": contexts}
     with SplitSimulator(flags, segments, rule_based) as server:
-        rig = Rig(aws, dynamodb_table, server, "split")
-        assert rig.sync().outcome == "published"
-        adapted, calls = rig.adapted(SPLIT, **task, prefix=prefix, impressions=impressions)
-        direct = rig.python(SPLIT, **task, url=server.url, sdk_key=server.sdk_key)
-    assert sorted(calls) == sorted([HEAD, CHUNKS])
+        publish(dynamo_rig, server, "split")
+        adapted, calls = processes.adapted(
+            dynamo_rig, "split", **task, prefix=prefix, impressions=impressions
+        )
+        direct = processes.python("split", **task, url=server.url, key=server.sdk_key)
+    assert sorted(calls) == CALLS
     *ours, our_manager, tracked = adapted
-    *theirs, their_manager, _, _ = direct
+    *theirs, their_manager, _ = direct
     same(ours, theirs, contexts)
     assert tracked == "true"
     # In pluggable storage the SDK takes the name of a flag that ends in "till" for a counter.
-    listed, views, first = json.loads(their_manager)
-    del views["till"]
-    assert json.loads(our_manager) == [[n for n in listed if n != "till"], views, first]
-    treatments = [t for line in map(json.loads, ours) for t, _ in line["flags"].values()]
-    assert 0.2 < treatments.count("on") / len(treatments) < 0.8
-    assert treatments.count("control") == len(contexts)
-    for name in ("till", "large-one", "insiders-only"):
-        told = {json.loads(line)["flags"][name][0] for line in ours}
-        assert told == {"on", "off"}, name
+    expected = json.loads(their_manager)
+    expected["names"].remove("till")
+    del expected["views"]["till"]
+    assert json.loads(our_manager) == expected
+    for name in (MAIN, SEGMENT_FLAG, "till"):
+        assert {json.loads(line)["flags"][name][0] for line in ours} == {"on", "off"}, name
+
+
+# -- changes, faults, and what callers may not break ----------------------------------------------
+
+
+def play(scene: str) -> dict[str, Any]:
+    """Play a scene of adapters_python.py; return what happened."""
+    processes.needs_python()
+    path = [*MODULES, str(HERE.parent), str(HERE.parents[1])]
+    command = [PYTHON, "-I", HERE / "adapters_python.py"]
+    (said,) = processes.run(command, {"scene": scene, "path": path}, os.environ)
+    found: dict[str, Any] = said
+    return found
+
+
+def test_launchdarklys_store_through_changes_and_faults() -> None:
+    """Defaults while there is nothing, changes when they are due, one decoding, no thread."""
+    said = play("launchdarkly")
+    failed = {"kind": "ERROR", "errorKind": "EXCEPTION"}
+    assert said["down"] == ["default", failed, False, False]
+    assert said["all down"] is False
+    assert said["up"] == [True, True]
+    value = {"limits": [1, {"deep": 2}]}
+    assert said["values"] == [[value] * 3] * 2, "a caller has changed a flag"
+    assert said["kept"] == [True, True, True]
+    assert said["all kept"] == [["json"], ["s"]]
+    assert said["written"] == value
+    assert said["changed"] == [value]
+    assert said["missing"] == [None, None]
+    assert said["malformed"] == ["default", failed]
+    assert said["all but malformed"] == [True, ["json"]]
+    assert "holds flags of 'unleash', not LaunchDarkly's" in said["other"]
+    assert said["threads"] == ["MainThread"]
+
+
+def test_unleashs_client_and_cache_through_changes_and_faults() -> None:
+    """The same, and a large segment is read once, however often the features change."""
+    said = play("unleash")
+    assert said["down"] == [False, True, "disabled", {}, DOWN]
+    assert said["up"] == [True, False, True]
+    assert said["changed"] == [True, False, False]
+    assert said["changed again"] == [True, ["a", "b"]]
+    assert said["stale"] is True
+    assert said["parts"] == 1
+    assert said["cache"] == [True, "x", 5, [True, True, False]]
+    assert said["destroyed"] == [None, True]
+    assert "holds flags of 'split', not Unleash's" in said["other"]
+    assert said["threads"] == ["MainThread"]

@@ -1,164 +1,166 @@
-"""LaunchDarkly's own SDKs read what we published, and see what LaunchDarkly responded."""
+"""LaunchDarkly's own SDKs evaluate published rows as they evaluate LaunchDarkly's response."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sdks import launchdarkly_set
-from sdks.launchdarkly_set import ALIKE, GONE, MAIN, NAMED_IN_ADVANCE, RULES
-from sdks.rig import SOURCE, RedisRig, Rig, node, same
+from rigs import SOURCE, RedisRig, open_rig
+from sdks import processes, sets
+from sdks.processes import same
+from sdks.sets import ARCHIVED, GONE, MAIN, REMOVED
 from simulators.launchdarkly import LaunchDarklySimulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from local.stand_in import StandIn
-    from simulators.aws import Table
+    from rigs import AnyRig, DynamoRig
 
-SCRIPT = "launchdarkly_python.py"
-CONTEXTS = launchdarkly_set.contexts(200)
-FLAGS = [*launchdarkly_set.flag_set()[0], "never-there"]
-OFFICIAL = "@launchdarkly/node-server-sdk-dynamodb"
-
-
-@pytest.fixture
-def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[Rig]:
-    """Give an empty table, and a LaunchDarkly whose flags use all that its SDKs know."""
-    with LaunchDarklySimulator(*launchdarkly_set.flag_set()) as server:
-        yield Rig(aws, dynamodb_table, server, "launchdarkly")
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
+USER, PASSWORD = "launchdarkly-sdk", "tests-own"
+CONTEXTS = sets.contexts("launchdarkly", 40)
+FLAGS = [*sets.launchdarkly()[0], "never-there"]
+TASK: dict[str, Any] = {"flags": FLAGS, "contexts": CONTEXTS}
 
 
-def change(rig: Rig | RedisRig) -> None:
-    """Change a flag and a segment, delete and archive flags, delete a segment; publish that."""
-    server: Any = rig.server
-    server.set_flag(MAIN, fallthrough={"variation": 2})
-    server.set_segment("nested", rules=[])
-    server.remove_flag(NAMED_IN_ADVANCE[0])
-    server.remove_flag(NAMED_IN_ADVANCE[1], archive=True)
-    server.remove_segment("used-by-no-flag")
-    changes = rig.sync().changes
-    assert changes.changed == (f"flags/{MAIN}", "segments/nested")
-    assert set(changes.removed) == {
-        *(f"flags/{key}" for key in NAMED_IN_ADVANCE),
-        "segments/used-by-no-flag",
-    }
+@pytest.fixture(params=["dynamodb", "redis"])
+def rig(request: pytest.FixtureRequest) -> Iterator[AnyRig]:
+    """Give an empty store and a LaunchDarkly; Redis lets SDKs in with the documented rights."""
+    with LaunchDarklySimulator(*sets.launchdarkly()) as server:
+        rig = open_rig(request, request.param, server, "launchdarkly")
+        if isinstance(rig, RedisRig):
+            (line,) = [line for line in PAGE.read_text().splitlines() if f" {USER} " in line]
+            rules = line.replace(">PASSWORD", f">{PASSWORD}").split()[3:]
+            rig.server.admin.execute_command("ACL", "SETUSER", USER, "reset", *rules)
+            rig.login = f"{USER}:{PASSWORD}"
+        yield rig
 
 
-def response(rig: Rig | RedisRig) -> dict[str, Any]:
-    """Return what LaunchDarkly responses."""
-    document: dict[str, Any] = json.loads(rig.server.document())
+def response(rig: AnyRig) -> dict[str, Any]:
+    """Return LaunchDarkly's response."""
+    document: dict[str, Any] = json.loads(rig.provider.document())
     return document
 
 
-def python_sdk(rig: Rig | RedisRig) -> list[str]:
-    """Compare the Python SDK on our rows with the one on the provider's response."""
-    task = {"flags": FLAGS, "contexts": CONTEXTS}
-    published = rig.python(SCRIPT, **task, **rig.place())
-    same(published, rig.python(SCRIPT, **task, document=response(rig)), CONTEXTS)
-    return published
+def change(rig: AnyRig) -> None:
+    """Change a flag and a segment, delete and archive flags, delete a segment; publish that."""
+    rig.provider.set_flag(MAIN, fallthrough={"variation": 1})
+    rig.provider.set_segment("employees", rules=[])
+    rig.provider.remove_flag(REMOVED)
+    rig.provider.remove_flag(ARCHIVED, archive=True)
+    rig.provider.remove_segment("used-by-no-flag")
+    assert rig.sync().outcome == "published"
 
 
-def node_sdk(rig: Rig | RedisRig, store: str, file: Path) -> list[str]:
-    """Compare the Node.js SDK on our rows with the one on the provider's response."""
-    script, task = "launchdarkly.cjs", {"flags": FLAGS, "contexts": CONTEXTS}
-    file.write_bytes(rig.server.document())
-    published = rig.node(script, **task, **rig.place(), store=store)
-    same(published, rig.node(script, **task, file=str(file)), CONTEXTS)
-    return published
-
-
-def assert_changes_show(before: list[str], after: list[str]) -> None:
-    """Assert that the second reading is not the first: the changes are what was compared."""
+def compare_through_changes(
+    rig: AnyRig, on_rows: Callable[[], list[str]], on_response: Callable[[], list[str]]
+) -> None:
+    """Compare rows with the response, change flags, compare again; the changes must show."""
+    assert rig.sync().outcome == "published"
+    before = on_rows()
+    same(before, on_response(), CONTEXTS)
+    change(rig)
+    after = on_rows()
+    same(after, on_response(), CONTEXTS)
     differing: Counter[str] = Counter()
     for old, new in zip(map(json.loads, before), map(json.loads, after), strict=True):
         differing.update(key for key in FLAGS if old["flags"][key] != new["flags"][key])
-        for key in NAMED_IN_ADVANCE:
+        for key in (REMOVED, ARCHIVED):
             assert old["flags"][key][2]["kind"] == "FALLTHROUGH"
             assert new["flags"][key][2] == {"kind": "ERROR", "errorKind": "FLAG_NOT_FOUND"}
-            assert key in old["all"]
-            assert key not in new["all"]
-    assert differing.keys() >= {MAIN, *NAMED_IN_ADVANCE, "segmentMatch-2"}
+            assert (key in old["all"], key in new["all"]) == (True, False)
+    assert differing.keys() >= {MAIN, REMOVED, ARCHIVED}
 
 
-def test_the_python_sdk_reads_what_launchdarkly_answered(rig: Rig) -> None:
-    """In daemon mode, each value, variation and reason is LaunchDarkly's, after changes too."""
-    assert rig.sync().outcome == "published"
-    before = python_sdk(rig)
-    change(rig)
-    assert_changes_show(before, python_sdk(rig))
+def test_python_sdk_evaluates_rows_as_the_response(rig: AnyRig) -> None:
+    """Every value, variation and reason in daemon mode, after changes too."""
+    compare_through_changes(
+        rig,
+        lambda: processes.python("launchdarkly", rig.environment(), **TASK, **rig.place()),
+        lambda: processes.python("launchdarkly", **TASK, document=response(rig)),
+    )
 
 
-@pytest.mark.parametrize(("store", "package"), [("official", OFFICIAL), ("ours", "")])
-def test_the_node_sdk_reads_what_launchdarkly_answered(
-    rig: Rig, tmp_path: Path, store: str, package: str
-) -> None:
-    """The same of the Node.js SDK: with LaunchDarkly's package for DynamoDB, and with ours."""
-    node(package)
-    assert rig.sync().outcome == "published"
-    before = node_sdk(rig, store, tmp_path / "response.json")
-    change(rig)
-    assert_changes_show(before, node_sdk(rig, store, tmp_path / "response.json"))
+@pytest.mark.parametrize("rig", ["redis"], indirect=True)
+def test_node_sdk_evaluates_rows_as_the_response(rig: RedisRig, tmp_path: Path) -> None:
+    """The same, with LaunchDarkly's package for Redis."""
+    file = tmp_path / "response.json"
+
+    def on_response() -> list[str]:
+        file.write_bytes(rig.provider.document())
+        return processes.node("launchdarkly.cjs", **TASK, file=str(file))
+
+    compare_through_changes(
+        rig, lambda: processes.node("launchdarkly.cjs", **TASK, **rig.place()), on_response
+    )
 
 
-def test_the_flags_reach_every_part_of_an_evaluation(rig: Rig) -> None:
-    """A flag set that is mostly off, or rules that never match, would prove nothing above."""
-    lines = rig.python(SCRIPT, flags=FLAGS, contexts=CONTEXTS, document=response(rig))
-    kinds: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    rules: Counter[str] = Counter()
-    trials = 0
-    for result in map(json.loads, lines):
-        assert result["valid"]
-        assert result["all"]["$valid"]
-        for _, _, reason in result["flags"].values():
-            kinds[reason["kind"]] += 1
-            errors[reason.get("errorKind", "")] += 1
-            rules[reason.get("ruleId", "")] += 1
-            trials += reason.get("inExperiment", False)
-    total = kinds.total()
-    assert total == len(CONTEXTS) * len(FLAGS)
-    assert kinds["OFF"] + kinds["FALLTHROUGH"] + kinds["ERROR"] < 0.7 * total
-    for kind in ("OFF", "FALLTHROUGH", "TARGET_MATCH", "RULE_MATCH", "PREREQUISITE_FAILED"):
-        assert kinds[kind] >= 100, kind
-    assert errors.keys() == {"", "FLAG_NOT_FOUND", "MALFORMED_FLAG"}
-    assert trials >= 100
-    for rule in set(RULES) - ALIKE:
-        assert 5 <= rules[rule] <= len(CONTEXTS) - 5, rule
-    kinds_of_context = Counter(context["kind"] for context in CONTEXTS)
-    assert kinds_of_context["multi"] >= 40
-    assert kinds_of_context["organisation"] >= 10
-
-
-def test_the_rows_are_those_that_launchdarklys_sdk_writes(rig: Rig) -> None:
-    """Same keys, attributes, types and versions, and the item as LaunchDarkly wrote it."""
+@pytest.mark.parametrize("rig", ["dynamodb"], indirect=True)
+def test_rows_are_those_that_the_sdk_writes(rig: DynamoRig) -> None:
+    """Same keys, attributes, types and versions, and the item as LaunchDarkly sent it."""
     rig.sync()
     document = response(rig)
-    rig.python(SCRIPT, document=document, table=rig.table.name, prefix="theirs", write=True)
-    ours, theirs = rig.rows(), rig.rows("theirs")
-    # Of what is deleted they keep a tombstone, and we nothing.
-    del theirs["features", GONE]
-    assert ours.keys() == theirs.keys() - {("$inited", "theirs:$inited")} | {
-        ("$inited", f"{SOURCE}:$inited")
-    }
+    theirs = {"table": rig.table.name, "prefix": "theirs"}
+    processes.python("launchdarkly", rig.environment(), document=document, **theirs, write=True)
+    sections = {"features": "flags", "segments": "segments"}
+    for section, name in sections.items():
+        ours, written = (
+            {item["key"]["S"]: item for item in query(rig, f"{prefix}:{section}")}
+            for prefix in (SOURCE, "theirs")
+        )
+        written.pop(GONE, None)  # they keep a tombstone of what is deleted, flagstore nothing
+        assert ours.keys() == written.keys()
+        for key, row in ours.items():
+            item = document[name][key]
+            assert row == {
+                "namespace": {"S": f"{SOURCE}:{section}"},
+                "key": {"S": key},
+                "version": {"N": str(item["version"])},
+                "item": {"S": json.dumps(item, separators=(",", ":"))},
+            }
+            assert written[key].keys() == row.keys()
+            assert written[key]["version"] == row["version"]
+            assert json.loads(written[key]["item"]["S"]) == item
     marker = {"S": f"{SOURCE}:$inited"}
-    assert ours.pop(("$inited", f"{SOURCE}:$inited")) == {"namespace": marker, "key": marker}
-    for (section, key), row in ours.items():
-        item = document["flags" if section == "features" else section][key]
-        assert row == {
-            "namespace": {"S": f"{SOURCE}:{section}"},
-            "key": {"S": key},
-            "version": {"N": str(item["version"])},
-            "item": {"S": json.dumps(item, separators=(",", ":"))},
-        }
-        their = theirs[section, key]
-        assert their.keys() == row.keys()
-        assert their["version"] == row["version"]
-        assert json.dumps(json.loads(their["item"]["S"])) == json.dumps(item)
+    assert query(rig, f"{SOURCE}:$inited") == [{"namespace": marker, "key": marker}]
+    assert [item.keys() for item in query(rig, "theirs:$inited")] == [{"namespace", "key"}]
+
+
+def query(rig: DynamoRig, namespace: str) -> list[dict[str, Any]]:
+    """Return the raw items of one namespace."""
+    pages = rig.table.client.get_paginator("query").paginate(
+        TableName=rig.table.name,
+        KeyConditionExpression="namespace = :n",
+        ExpressionAttributeValues={":n": {"S": namespace}},
+    )
+    return [item for page in pages for item in page["Items"]]
+
+
+@pytest.mark.parametrize("rig", ["redis"], indirect=True)
+def test_hashes_are_those_that_the_sdk_writes(rig: RedisRig) -> None:
+    """Same keys and types in Redis, and the item as LaunchDarkly sent it."""
+    rig.sync()
+    document, admin = response(rig), rig.server.admin
+    theirs = {"redis": rig.server.url(), "prefix": "theirs"}
+    processes.python("launchdarkly", document=document, **theirs, write=True)
+    found: Any = admin.keys("theirs:*")
+    assert sorted(admin.keys("{prod}:*")) == sorted(
+        key.replace(b"theirs", b"{prod}") for key in found
+    )
+    for section, name in (("features", "flags"), ("segments", "segments")):
+        ours: Any = admin.hgetall(f"{{prod}}:{section}")
+        written: Any = admin.hgetall(f"theirs:{section}")
+        written.pop(GONE.encode(), None)
+        assert ours.keys() == written.keys()
+        for key, item in ours.items():
+            content = document[name][key.decode()]
+            assert item.decode() == json.dumps(content, separators=(",", ":"))
+            assert json.loads(written[key]) == content
+    assert admin.type("theirs:$inited") == admin.type("{prod}:$inited") == b"string"
 
 
 class Recorder:
@@ -166,30 +168,26 @@ class Recorder:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.transactions: list[list[tuple[str, str]]] = []
+        self.rows: list[tuple[str, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def transact_write_items(self, TransactItems: list[Any]) -> Any:  # noqa: N803 - boto3's name
-        """Note what is put."""
+        """Note the rows."""
+        response = self._client.transact_write_items(TransactItems=TransactItems)
         puts = [item["Put"]["Item"] for item in TransactItems if "Put" in item]
-        answered = self._client.transact_write_items(TransactItems=TransactItems)
-        self.transactions.append([(put["namespace"]["S"], put["key"]["S"]) for put in puts])
-        return answered
+        self.rows += [(put["namespace"]["S"], put["key"]["S"]) for put in puts]
+        return response
 
 
-def test_the_mark_of_a_complete_store_comes_last(rig: Rig) -> None:
+@pytest.mark.parametrize("rig", ["dynamodb"], indirect=True)
+def test_mark_of_a_complete_store_comes_last(rig: DynamoRig) -> None:
     """`$inited` follows the last row, since SDKs take a store that has it for complete."""
     recorder = Recorder(rig.table.client)
     rig.sync(recorder)
     names = (f"{SOURCE}:features", f"{SOURCE}:segments", f"{SOURCE}:$inited")
-    rows = [[row for row in group if row[0] in names] for group in recorder.transactions]
-    rows = [group for group in rows if group]
-    assert len(rows) > 1
-    written = [row for group in rows for row in group]
+    written = [row for row in recorder.rows if row[0] in names]
     marker = (f"{SOURCE}:$inited", f"{SOURCE}:$inited")
     assert written.count(marker) == 1
     assert written[-1] == marker
-    change(rig)
-    assert ("$inited", f"{SOURCE}:$inited") in rig.rows()

@@ -1,19 +1,18 @@
-"""The examples of docs/redis.md for SDKs and redis-cli run."""
+"""The code blocks of docs/redis.md for others' SDKs and redis-cli, run as written."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sdks.rig import NODE_FOLDER, PYTHON, SOURCE, TIMEOUT_S, RedisRig, node
-from simulators import launchdarkly_flags, split_flags, unleash_flags
-from simulators.launchdarkly import LaunchDarklySimulator
-from simulators.split import SplitSimulator
-from simulators.unleash import UnleashSimulator
+from rigs import SOURCE, RedisRig
+from sdks import processes
+from sdks.processes import NODE_FOLDER, PYTHON, output
+from sdks.sets import FLAG, SERVERS
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
 
 PAGE = "docs/redis.md"
-FLAG = "new-checkout"
 SDKS = {
     "ldclient": "print(client.variation({flag!r}, Context.create('ada'), None))",
     "splitio": "factory.block_until_ready(20)\nprint(client.get_treatment('ada', {flag!r}))",
@@ -32,14 +30,11 @@ SDKS = {
 @pytest.fixture
 def rigs(redis_server: Server) -> Iterator[dict[str, RedisRig]]:
     """Give a Redis, and providers with the same flag: a source may change its provider."""
-    launchdarkly = LaunchDarklySimulator({FLAG: launchdarkly_flags.new_flag(FLAG)}, {})
-    split = SplitSimulator({FLAG: split_flags.new_flag(FLAG)}, {}, {})
-    unleash = UnleashSimulator({FLAG: unleash_flags.new_flag(FLAG)}, {})
-    with launchdarkly, split, unleash:
+    names = {"ldclient": "launchdarkly", "splitio": "split", "unleash": "unleash"}
+    with ExitStack() as stack:
         yield {
-            "ldclient": RedisRig(redis_server, launchdarkly, "launchdarkly"),
-            "splitio": RedisRig(redis_server, split, "split"),
-            "unleash": RedisRig(redis_server, unleash, "unleash"),
+            sdk: RedisRig(redis_server, stack.enter_context(SERVERS[name]()), name=name)
+            for sdk, name in names.items()
         }
 
 
@@ -52,10 +47,10 @@ def code(kind: str, holds: str) -> str:
 def changes(sdk: str, rig: RedisRig) -> dict[str, str]:
     """Return what a test has to write instead: where Redis is, and names for what comes next."""
     if sdk == "ldclient":
-        return {'"redis://…"': repr(rig.redis.url()), "import Config,": "import Config, Context,"}
+        return {'"redis://…"': repr(rig.server.url()), "import Config,": "import Config, Context,"}
     return {
         '"redisHost": "…"': '"redisHost": "127.0.0.1"',
-        '"redisPort": 6379': f'"redisPort": {rig.redis.port}',
+        '"redisPort": 6379': f'"redisPort": {rig.server.port}',
         '"redisUsername": "split-sdk"': '"redisUsername": None',
         '"redisPassword": "…"': '"redisPassword": None',
         "client = get_factory(": "factory = get_factory(",
@@ -66,8 +61,7 @@ def changes(sdk: str, rig: RedisRig) -> dict[str, str]:
 @pytest.mark.parametrize(("sdk", "printed"), [("ldclient", "True"), ("splitio", "on")])
 def test_python_sdk_examples_run(rigs: dict[str, RedisRig], sdk: str, printed: str) -> None:
     """With the settings of the page, but for the address, the flag is on."""
-    if not PYTHON.exists():
-        pytest.skip(".venv-sdks is missing: run `make setup`")
+    processes.needs_python()
     rig = rigs[sdk]
     assert rig.sync().outcome == "published"
     text = code("python", f"from {sdk}")
@@ -77,36 +71,20 @@ def test_python_sdk_examples_run(rigs: dict[str, RedisRig], sdk: str, printed: s
     script = (
         f"{text}\n{SDKS[sdk].format(flag=FLAG)}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)"
     )
-    done = subprocess.run(
-        [PYTHON, "-I", "-c", script],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{printed}\n", done.stderr
+    assert output([PYTHON, "-I", "-c", script]) == f"{printed}\n"
 
 
 def test_node_sdk_example_runs(rigs: dict[str, RedisRig]) -> None:
     """With the settings of the page, but for the address, the flag is on."""
-    command = node("@splitsoftware/splitio")
+    command = processes.needs_node()
     rig = rigs["splitio"]
     assert rig.sync().outcome == "published"
-    text = code("javascript", "SplitFactory").replace("redis://…", rig.redis.url())
+    text = code("javascript", "SplitFactory").replace("redis://…", rig.server.url())
     script = (
         f"{text}\nclient.ready().then(() => client.getTreatment('ada', '{FLAG}'))"
         ".then((treatment) => { console.log(treatment); process.exit(0); });"
     )
-    done = subprocess.run(
-        [command, "-e", script],
-        cwd=NODE_FOLDER,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["on"], done.stdout + done.stderr
+    assert output([command, "-e", script], cwd=NODE_FOLDER).splitlines()[-1:] == ["on"]
 
 
 def test_redis_cli_examples_run(rigs: dict[str, RedisRig]) -> None:
@@ -121,13 +99,7 @@ def test_redis_cli_examples_run(rigs: dict[str, RedisRig]) -> None:
         assert rig.sync().outcome == "published"
         for line in lines:
             _, *words = shlex.split(line)
-            done = subprocess.run(
-                [client, "-p", str(rig.redis.port), *words],
-                capture_output=True,
-                encoding="utf-8",
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-            responses[line] = responses.get(line, "") + done.stdout.strip()
+            found = output([client, "-p", str(rig.server.port), *words])
+            responses[line] = responses.get(line, "") + found.strip()
     assert [line for line in lines if not responses[line]] == []
     assert f"{{{SOURCE}}}" in "".join(lines)

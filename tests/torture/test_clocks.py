@@ -13,13 +13,9 @@ from faults.test_interleavings import content, in_sync
 from faults.test_races import Race
 from simulators.clock import FakeClock
 from storesync.errors import OutOfTimeError
-from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:
-    from torture.rigs import AnyRig
-
-__all__ = ["any_rig"]
-
+    from rigs import AnyRig
 SKEW_S = 600.0
 
 
@@ -72,17 +68,17 @@ def test_races_between_machines_with_wrong_clocks(
 )
 def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
     """Fencing tokens grow and each change is published at once, wherever the clock stands."""
-    settle(any_rig, {"a": 0})
-    last = store(any_rig).state("prod").published
+    any_rig.settle({"a": 0})
+    last = any_rig.store().state("prod").published
     base = any_rig.clock.now()
     syncs = 0
     for seed in range(seeds):
         rng = random.Random(seed)
         for _ in range(10):
-            replace(any_rig, {"a": rng.randrange(1_000_000)})
+            any_rig.replace({"a": rng.randrange(1_000_000)})
             clock = FakeClock(base + rng.uniform(-SKEW_S, SKEW_S))
-            assert sync(any_rig, clock=clock).outcome == "published"
-            state = store(any_rig).state("prod")
+            assert any_rig.sync(clock=clock).outcome == "published"
+            state = any_rig.store().state("prod")
             assert state.published > last
             last = state.published
             assert any_rig.read() == any_rig.provider.flags
@@ -97,15 +93,15 @@ def test_seconds_that_jump_during_a_sync(any_rig: AnyRig, by: float) -> None:
     outcomes: Counter[str] = Counter()
     at = 0
     while True:
-        settle(any_rig, old)
-        replace(any_rig, new)
+        any_rig.settle(old)
+        any_rig.replace(new)
         clock = Jumping(at, by)
         try:
-            outcomes[sync(any_rig, clock=clock).outcome] += 1
+            outcomes[any_rig.sync(clock=clock).outcome] += 1
         except OutOfTimeError:
             outcomes["out of time"] += 1
         assert any_rig.read() in (old, new)
-        settle(any_rig, new)
+        any_rig.settle(new)
         assert any_rig.read() == new
         if clock.asked <= at:
             break

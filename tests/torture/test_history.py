@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import StoreUnavailableError
+from rigs import RedisRig
 from simulators.split_flags import in_segment, new_flag, rule
 from storesync.store import Condition, Delete
-from torture.rigs import any_rig, store, sync
-from torture.test_readers import connected, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flagstore.snapshot import Info
-    from torture.rigs import AnyRig
-
-__all__ = ["any_rig"]
+    from rigs import AnyRig
 
 PAUSE_S = 61
 """Past every TTL and cool-down."""
@@ -80,8 +76,8 @@ class Warm:
 @contextmanager
 def warm(rig: AnyRig) -> Iterator[Warm]:
     """Give a warm reader's rig."""
-    with connected(rig) as transport:
-        yield Warm(store_of(rig, transport))
+    with closing(rig.connect()) as transport:
+        yield Warm(rig.reader_store(transport))
 
 
 # -- large segments -------------------------------------------------------------------------------
@@ -122,7 +118,7 @@ class Targeting:
         self._rig.provider.flags = {"f": flag}
         self._rig.provider.segments = {segment: content}
         self._rig.provider.change()
-        assert sync(self._rig).outcome == "published"
+        assert self._rig.sync(step_s=0).outcome == "published"
 
     def on(self, client: Client, member: str) -> bool:
         """Return whether the flag is on for one."""
@@ -131,7 +127,7 @@ class Targeting:
 
 def chunks(rig: AnyRig) -> dict[keys.Key, Any]:
     """Return the records of all large segments' chunks."""
-    found = store(rig).scan(keys.chunks_namespace("prod"))
+    found = rig.store().scan(keys.chunks_namespace("prod"))
     return {keys.Key(str(r["namespace"]), str(r["key"])): r for r in found}
 
 
@@ -152,10 +148,10 @@ def test_the_earlier_segment_serves_until_the_new_one_is_read(
         new = {key: record for key, record in chunks(any_rig).items() if key not in old}
         reader.down = fault == "down"
         if fault == "lost":
-            condition = Condition.while_published(store(any_rig).state("prod").publication)
-            store(any_rig).commit("prod", condition, {}, [Delete(key) for key in new])
+            condition = Condition.while_published(any_rig.store().state("prod").publication)
+            any_rig.store().commit("prod", condition, {}, [Delete(key) for key in new])
         if fault == "damaged":
-            store(any_rig).put_all([{**record, "body": b"x"} for record in new.values()])
+            any_rig.store().put_all([{**record, "body": b"x"} for record in new.values()])
         for _ in range(3):
             client = reader.later()
             assert case.on(client, "ada")
@@ -163,9 +159,9 @@ def test_the_earlier_segment_serves_until_the_new_one_is_read(
             info = client.info()
             assert info.stale
             assert info.error
-            assert info.token == store(any_rig).state("prod").published
+            assert info.token == any_rig.store().state("prod").published
         reader.down = False
-        store(any_rig).put_all(list(new.values()))
+        any_rig.store().put_all(list(new.values()))
         client = reader.later()
         assert case.on(client, "ada")
         assert case.on(client, "bob")
@@ -214,8 +210,8 @@ LOST = {
 def published(rig: AnyRig, value: int) -> keys.SourceState:
     """Publish one more set, and return the source state."""
     rig.provider.change(a=value)
-    assert sync(rig).outcome == "published"
-    return store(rig).state("prod")
+    assert rig.sync(step_s=0).outcome == "published"
+    return rig.store().state("prod")
 
 
 def same(info: Info, state: keys.SourceState) -> bool:
@@ -236,7 +232,7 @@ def test_readers_follow_a_store_that_lost_its_history(
             published(any_rig, value)  # the clock stands still: the counter gets ahead
             kept.append(backup(any_rig))
         before = reader.client.info()
-        assert before.token == store(any_rig).state("prod").published
+        assert before.token == any_rig.store().state("prod").published
         restore(any_rig, kept[6 - lost] if lost < 6 else NOTHING)
         if early:
             flags = reader.flags()

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.dynamo import CountingTransport
-from faults.redis_rig import RedisRig
 from flagstore import Client, keys
-from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
-from torture.rigs import any_rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from torture.rigs import AnyRig
+    from rigs import AnyRig
 
-__all__ = ["any_rig"]
 
 READERS = 4
 COLD = 25
@@ -35,44 +29,6 @@ HERD = 500
 def content(generation: int) -> dict[str, Any]:
     """Return the set of one generation: each flag names it, and their number differs."""
     return {f"flag-{n:02}": {"generation": generation} for n in range(30 + generation % 5)}
-
-
-class RedisTransport(SocketTransport):
-    """Counts what a reader asks Redis for."""
-
-    def __init__(self, rig: RedisRig) -> None:
-        address = parse_url(rig.server.url())
-        assert address is not None
-        super().__init__(address)
-        self.calls: list[str] = []
-
-    def call(self, commands: Any, deadline: float) -> Any:
-        """Pass the call on."""
-        self.calls.append(str(commands))
-        return super().call(commands, deadline)
-
-
-def transport_of(rig: AnyRig) -> CountingTransport | RedisTransport:
-    """Return a connection to the rig's store."""
-    if isinstance(rig, RedisRig):
-        return RedisTransport(rig)
-    environment = rig.aws.environment
-    region = environment["AWS_DEFAULT_REGION"]
-    return CountingTransport(LeanTransport(region, rig.aws.endpoint, environment))
-
-
-def store_of(rig: AnyRig, transport: Any) -> Any:
-    """Return the reader's store over a connection."""
-    if isinstance(rig, RedisRig):
-        return RedisReader(transport)
-    return DynamoDBReader(rig.table.name, transport)
-
-
-@contextmanager
-def connected(rig: AnyRig) -> Iterator[Any]:
-    """Give a connection."""
-    with closing(transport_of(rig)) as transport:
-        yield transport
 
 
 @dataclass
@@ -93,9 +49,9 @@ class Reading:
     def run(self) -> None:
         """Read until told to stop; what is raised is kept."""
         try:
-            with connected(self.rig) as transport:
+            with closing(self.rig.connect()) as transport:
                 while not self.stop.is_set():
-                    self._some(store_of(self.rig, transport))
+                    self._some(self.rig.reader_store(transport))
         except BaseException as error:  # noqa: BLE001 - the main thread judges it
             self.error = error
 
@@ -180,10 +136,10 @@ def test_a_herd_of_cold_and_expired_readers(
     any_rig.provider.change(**content(1))
     any_rig.sync()
     shift = {"s": 0.0}
-    with connected(any_rig) as transport:
+    with closing(any_rig.connect()) as transport:
         client = Client(
             "prod",
-            store=store_of(any_rig, transport),
+            store=any_rig.reader_store(transport),
             replicas=1,
             clock=lambda: time.time() + shift["s"],
             monotonic=lambda: time.monotonic() + shift["s"],

@@ -8,20 +8,17 @@ next `make torture` will say so.
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.dynamo import Rig
-from sdks import rig as sdks
-from sdks import unleash_set
-from simulators import faults
-from simulators.clock import FakeClock
+from bench.world import MAKERS
+from sdks import processes
+from simulators import faults, unleash_flags
 from simulators.provider import ModelProvider
 from simulators.unleash import UnleashSimulator
 from simulators.unreliable import ForgetfulClient, Killed, UnreliableClient, kill_at
@@ -30,50 +27,39 @@ from storesync.errors import ProviderError, RefusedSetError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.stand_in import StandIn
-    from simulators.aws import Table
+    import flagstore
+    from rigs import DynamoRig
     from storesync.model import FetchResult
 
-HERE = Path(__file__).parent
+PINS = Path(__file__).parents[2] / "tools" / "requirements" / "sdks.txt"
+FLAGS = 98
+SDK_VERSION = re.findall(
+    r"(?m)^unleashclient==(\S+)", PINS.read_text(encoding="utf-8"), re.IGNORECASE
+)[0]
 type Row = Callable[[str, str, str], None]
 
 
 @pytest.fixture
-def rig(aws: StandIn, dynamodb_table: Table) -> Rig:
+def rig(dynamo_rig: DynamoRig) -> DynamoRig:
     """Give an empty table and an empty provider."""
-    return Rig(aws, dynamodb_table, ModelProvider(), FakeClock())
+    return dynamo_rig
 
 
 @pytest.fixture
 def row(record_property: Callable[[str, object], None]) -> Row:
-    """Give what notes one row of the table: the fault, what the other does, what we do."""
+    """Give the function that notes one row of the table: fault, their behaviour, flagstore's."""
     return lambda fault, theirs, ours: record_property(
         "side by side", json.dumps([fault, theirs, ours])
     )
 
 
-def run(script: str, environment: dict[str, str], **task: Any) -> dict[str, Any]:
-    """Run a script among the Python SDKs."""
-    if not sdks.PYTHON.exists():
-        pytest.skip(".venv-sdks is missing: run `make setup`")
-    done = subprocess.run(
-        [str(sdks.PYTHON), "-I", str(HERE / script)],
-        input=json.dumps(task),
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def peer(rig: DynamoRig, task: str, **more: Any) -> dict[str, Any]:
+    """Run a task of peers.py on the same table."""
+    processes.needs_python()
+    command = [processes.PYTHON, "-I", Path(__file__).with_name("peers.py")]
+    given = {"task": task, "table": rig.table.name, **more}
+    said: dict[str, Any] = processes.run(command, given, rig.environment())[-1]
     return said
-
-
-def launchdarkly(rig: Rig, task: str, **more: Any) -> dict[str, Any]:
-    """Give LaunchDarkly's store a task on the same table."""
-    environment = rig.aws.child_environment(os.environ)
-    return run("launchdarkly_faults.py", environment, task=task, table=rig.table.name, **more)
 
 
 def numbered(start: int, end: int, version: int) -> dict[str, Any]:
@@ -81,20 +67,12 @@ def numbered(start: int, end: int, version: int) -> dict[str, Any]:
     return {f"flag-{n:04}": {"version": version, "n": n * version} for n in range(start, end)}
 
 
-def settle(rig: Rig, flags: dict[str, Any]) -> None:
-    """Bring the store to one set, whatever the guard says."""
-    rig.provider.flags = {}
-    rig.provider.change(**flags)
-    while rig.sync().outcome != "unchanged":
-        pass
-
-
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 def test_unprocessed_items(
-    rig: Rig, row: Row, share: float, monkeypatch: pytest.MonkeyPatch
+    rig: DynamoRig, row: Row, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand flags, a share of every batch left unprocessed by DynamoDB: ours are all there."""
-    theirs = launchdarkly(rig, "unprocessed", share=share)
+    theirs = peer(rig, "unprocessed", share=share)
     assert theirs["forgotten"] > 0
     monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 0)
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 500)
@@ -111,19 +89,19 @@ def test_unprocessed_items(
     )
 
 
-def test_kill_points(rig: Rig, row: Row) -> None:
+def test_kill_points(rig: DynamoRig, row: Row) -> None:
     """The step from 250 flags to 210, killed at every moment: our readers never see a mix."""
-    theirs = launchdarkly(rig, "killed")
+    theirs = peer(rig, "killed")
     assert theirs["points"] >= 11
     old, new = numbered(0, 250, 1), numbered(40, 250, 2)
-    settle(rig, old)
+    rig.settle(old)
     undisturbed = UnreliableClient(rig.table.client)
     rig.provider.change(**(dict.fromkeys(old) | new))
     rig.sync(undisturbed)
     seen: Counter[str] = Counter()
     for number in range(undisturbed.calls.total()):
         for moment in ("before", "after"):
-            settle(rig, old)
+            rig.settle(old)
             rig.provider.change(**(dict.fromkeys(old) | new))
             with pytest.raises(Killed):
                 rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
@@ -151,9 +129,9 @@ class Overtaken(ModelProvider):
     meanwhile: Callable[[], object] = lambda: None
 
 
-def test_an_older_set_after_a_newer_one(rig: Rig, row: Row) -> None:
+def test_an_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
     """A slow writer wakes up with what it fetched before: our readers keep what is newer."""
-    theirs = launchdarkly(rig, "older")
+    theirs = peer(rig, "older")
     rig.provider.flags = numbered(0, 100, 1)
     slow = Overtaken(flags=dict(rig.provider.flags), reveals_revision=False)
     fast = ModelProvider(flags=numbered(0, 100, 2), reveals_revision=False)
@@ -176,10 +154,10 @@ def test_an_older_set_after_a_newer_one(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 69])
-def test_a_set_that_shrinks(rig: Rig, row: Row, left: int) -> None:
+def test_a_set_that_shrinks(rig: DynamoRig, row: Row, left: int) -> None:
     """None, or 69, of a hundred flags are left: ours stay until a person allows it."""
-    theirs = launchdarkly(rig, "shrunk", left=left)
-    settle(rig, numbered(0, 100, 1))
+    theirs = peer(rig, "shrunk", left=left)
+    rig.settle(numbered(0, 100, 1))
     rig.provider.flags = {}
     rig.provider.change(**numbered(0, left, 2))
     with pytest.raises(RefusedSetError):
@@ -206,35 +184,73 @@ RESPONSES = {
 
 
 @pytest.mark.parametrize("what", RESPONSES)
-def test_a_bad_response_of_unleash(
-    aws: StandIn, dynamodb_table: Table, tmp_path: Path, row: Row, what: str
-) -> None:
+def test_bad_response_of_unleash(rig: DynamoRig, tmp_path: Path, row: Row, what: str) -> None:
     """What comes instead of a set leaves ours as they are, also for a reader that starts then."""
-    flags, segments = unleash_set.flag_set()
-    flag = next(iter(flags))
+    flags, segments = unleash_flags.rich_flags(FLAGS)
     with UnleashSimulator(flags, segments) as server:
-        both = sdks.Rig(aws, dynamodb_table, server, "unleash")
+        rig.provider, rig.name = server, "unleash"
         task = {"url": server.url + "/api", "key": server.token, "folder": str(tmp_path)}
-
-        def client(*, last: bool = False) -> dict[str, Any]:
-            environment = {**os.environ, "HOME": str(tmp_path)}
-            return run("unleash_faults.py", environment, **task, flag=flag, last=last)
-
-        assert client()["known"] == len(flags)
-        assert both.sync().outcome == "published"
+        assert peer(rig, "fetched", **task)["known"] == FLAGS
+        assert rig.sync().outcome == "published"
         server.faults.append(RESPONSES[what]())
-        met = client()
+        met = peer(rig, "fetched", **task)["known"]
         server.faults.extend(faults.status(500) for _ in range(20))  # it tries again
-        later = client(last=True)
+        later = peer(rig, "fetched", **task)["known"]
         server.faults.clear()
         server.faults.extend(RESPONSES[what]() for _ in range(20))
         with pytest.raises((ProviderError, RefusedSetError)):
-            both.sync()
-        with both.snapshot() as snapshot:
-            assert set(snapshot.keys()) == set(flags)
+            rig.sync()
+        assert rig.read().keys() == flags.keys()
     row(
-        f"{what} (UnleashClient {met['sdk']} with its file cache)",
-        f"a client that starts then knows {met['known']} of {len(flags)} flags; the next one, "
-        f"without the server, {later['known']}",
-        f"{len(flags)} of {len(flags)}, for running readers and new ones",
+        f"{what} (UnleashClient {SDK_VERSION} with its file cache)",
+        f"a client that starts then knows {met} of {FLAGS} flags; the next one, "
+        f"without the server, {later}",
+        f"{FLAGS} of {FLAGS}, for running readers and new ones",
+    )
+
+
+# -- a function that starts while its provider is down --------------------------------------------
+
+TITLES = {
+    "launchdarkly": "LaunchDarkly's SDK, streaming",
+    "launchdarkly_daemon": "LaunchDarkly's SDK in daemon mode, on flagstore's rows",
+    "split": "Split's SDK, polling",
+    "unleash": "UnleashClient, a new sandbox",
+}
+ENDLESS = 500
+"""More failures than any client asks for."""
+
+
+def evaluated(rig: DynamoRig, keys: list[str]) -> dict[str, flagstore.Detail]:
+    """Return the details of each flag from a reader that starts now."""
+    client, connection = rig.reader()
+    details = {key: client.detail(key, {"key": "ada"}) for key in keys}
+    connection.close()
+    return details
+
+
+@pytest.mark.parametrize("way", TITLES)
+def test_start_while_the_provider_is_down(rig: DynamoRig, row: Row, way: str) -> None:
+    """Every flag evaluates as before the outage, and the provider is asked nothing."""
+    name = way.partition("_")[0]
+    simulator, rich_flags = MAKERS[name]
+    made = rich_flags(FLAGS)
+    with simulator(*made) as server:
+        rig.provider, rig.name = server, name
+        assert rig.sync().outcome == "published"
+        before = evaluated(rig, list(made[0]))
+        assert {each.error for each in before.values()} == {""}
+        server.faults.extend(faults.status(503) for _ in range(ENDLESS))
+        flag = next(key for key, each in before.items() if each.enabled)
+        theirs = peer(rig, "started", url=server.url, key=server.sdk_key, way=way, flag=flag)
+        asked = len(server.requests)
+        after = evaluated(rig, list(made[0]))
+        assert len(server.requests) == asked
+    assert {key: each.value for key, each in after.items()} == {
+        key: each.value for key, each in before.items()
+    }
+    row(
+        f"the provider responds with 503 when a function starts ({TITLES[way]})",
+        f"`{json.dumps(theirs['value'])}` for a flag that is on, after {theirs['seconds']:.1f} s",
+        f"{FLAGS} of {FLAGS} flags as before, the provider is not asked",
     )

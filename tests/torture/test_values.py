@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.redis_rig import RedisRig
 from flagstore import Client, keys
 from flagstore.errors import NotLoadedError, UnsupportedLayoutError
 from flagstore.keys import Key
+from rigs import RedisRig
 from storesync.store import Condition, Delete, Put
-from torture.rigs import any_rig, replace, settle, store
-from torture.test_readers import store_of, transport_of
 
 if TYPE_CHECKING:
-    from torture.rigs import AnyRig
-
-__all__ = ["any_rig"]
-
+    from rigs import AnyRig
 A_SET = 50
 """Values of one published set."""
 NUMBERS = [0, -1, 2**53 + 1, -(2**63), 10**40, 0.1, -0.0, 1e308, 5e-324, 1.0, 1e16]
@@ -82,7 +77,7 @@ def test_any_json_comes_back(
         flags = {key: values.value() for key in names}
         if number % 20 == 0:
             flags["large"] = values.large()
-        replace(any_rig, flags)
+        any_rig.replace(flags)
         report = any_rig.sync()
         assert report.outcome == "published"
         assert texts(any_rig.read()) == texts(flags)
@@ -101,14 +96,14 @@ def texts(flags: dict[str, Any]) -> dict[str, str]:
 
 def snapshot_record(rig: AnyRig) -> dict[str, Any]:
     """Return the snapshot record's record."""
-    found = store(rig).read(keys.snapshot_key("prod"))
+    found = rig.store().read(keys.snapshot_key("prod"))
     assert found is not None
     return dict(found)
 
 
 def write(rig: AnyRig, *writes: Put | Delete, **state: Any) -> None:
     """Write as a writer of another version would."""
-    opened = store(rig)
+    opened = rig.store()
     opened.commit("prod", Condition(published=opened.state("prod").published), state, writes)
 
 
@@ -120,31 +115,31 @@ def moved(rig: AnyRig, number: int) -> Put:
 
 def test_what_a_newer_writer_adds_disturbs_nobody(any_rig: AnyRig) -> None:
     """Unknown attributes, and snapshots of other layouts, are left alone."""
-    settle(any_rig, {"a": 1})
+    any_rig.settle({"a": 1})
     more = Put(snapshot_record(any_rig) | {"compression": "zstd", "epoch": 7})
     write(any_rig, more, moved(any_rig, 2), layouts="[1, 2]", epoch=7)
     assert any_rig.read() == {"a": 1}
-    replace(any_rig, {"a": 2})
+    any_rig.replace({"a": 2})
     assert any_rig.sync().outcome == "published"
     assert any_rig.read() == {"a": 2}
 
 
 def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
     """Only a newer layout is published: loaded readers keep theirs, new ones say what to do."""
-    settle(any_rig, {"a": 1})
-    with closing(transport_of(any_rig)) as transport:
+    any_rig.settle({"a": 1})
+    with closing(any_rig.connect()) as transport:
         clock = any_rig.clock
         made = {"clock": clock.now, "monotonic": clock.monotonic, "replicas": 1}
-        loaded = Client("prod", store=store_of(any_rig, transport), **made)
+        loaded = Client("prod", store=any_rig.reader_store(transport), **made)
         assert loaded["a"] == 1
-        later = store(any_rig).state("prod").published + 1
+        later = any_rig.store().state("prod").published + 1
         old = keys.snapshot_key("prod")
         write(any_rig, moved(any_rig, 2), Delete(old), published=later, token=later)
         for _ in range(3):
             clock.advance(61)
             assert loaded["a"] == 1
             assert "another layout" in loaded.info().error
-        cold = Client("prod", store=store_of(any_rig, transport), **made)
+        cold = Client("prod", store=any_rig.reader_store(transport), **made)
         with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer"):
             cold.snapshot()
 
@@ -152,19 +147,19 @@ def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
     """It finds no snapshot of its layout: a clear error, or its last known good, and no rubbish."""
-    settle(any_rig, {"a": 1})
+    any_rig.settle({"a": 1})
     pretended = snapshot_record(any_rig)["token"]
-    with closing(transport_of(any_rig)) as transport:
+    with closing(any_rig.connect()) as transport:
         clock = any_rig.clock
-        newer = Renamed(store_of(any_rig, transport))
+        newer = Renamed(any_rig.reader_store(transport))
         client = Client("prod", store=newer, replicas=1, clock=clock.now, monotonic=clock.monotonic)
         if loaded:
             write(any_rig, Put(snapshot_record(any_rig) | {"key": "2"}))
             assert client["a"] == 1
             write(any_rig, Delete(Key("prod:$snapshot", "2")))
-            replace(any_rig, {"a": 2})
+            any_rig.replace({"a": 2})
             any_rig.sync()
-            assert store(any_rig).state("prod").published > pretended
+            assert any_rig.store().state("prod").published > pretended
             clock.advance(61)
             assert client["a"] == 1
             assert client.info().error
@@ -201,10 +196,10 @@ class Renamed:
 
 def test_a_source_has_one_snapshot_for_each_layout(any_rig: AnyRig) -> None:
     """A writer that publishes again touches no snapshot of a layout that it does not write."""
-    settle(any_rig, {"a": 1})
+    any_rig.settle({"a": 1})
     write(any_rig, moved(any_rig, 2))
-    before = store(any_rig).read(Key("prod:$snapshot", "2"))
-    replace(any_rig, {"a": 2})
+    before = any_rig.store().read(Key("prod:$snapshot", "2"))
+    any_rig.replace({"a": 2})
     any_rig.sync()
-    assert store(any_rig).read(Key("prod:$snapshot", "2")) == before
+    assert any_rig.store().read(Key("prod:$snapshot", "2")) == before
     assert isinstance(any_rig, RedisRig) or len(any_rig.items("prod:$snapshot")) == 2

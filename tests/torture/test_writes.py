@@ -17,13 +17,9 @@ from flagstore.encode import content_digest
 from simulators.unreliable import ForgetfulClient, UnreliableClient
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
 from storesync.retry import SystemClock
-from torture.rigs import any_rig, replace, settle, store, sync
 
 if TYPE_CHECKING:
-    from torture.rigs import AnyRig
-
-__all__ = ["any_rig"]
-
+    from rigs import AnyRig
 campaign = pytest.mark.campaign
 
 
@@ -77,7 +73,7 @@ def test_throttled_writes_lose_nothing(
     """1,000 flags in chunks: published whole, or a typed error in time and all as it was."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 250)
-    settle(any_rig, numbered(1_000))
+    any_rig.settle(numbered(1_000))
     seen = any_rig.read()
     outcomes: Counter[str] = Counter()
     troubles = 0
@@ -89,7 +85,7 @@ def test_throttled_writes_lose_nothing(
         begun = any_rig.clock.monotonic()
         for _ in range(9):  # as often as the queue hands a sync request out
             try:
-                outcomes[sync(any_rig, client=client, seconds=30, seed=run).outcome] += 1
+                outcomes[any_rig.sync(step_s=0, client=client, seconds=30, seed=run).outcome] += 1
             except StoreSyncError as error:
                 outcomes[type(error).__name__] += 1
                 found = any_rig.read()
@@ -119,23 +115,23 @@ def test_time_that_runs_out_at_any_stage_changes_nothing_half(
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 120)
     old, new = numbered(24, 1), numbered(20, 2)
-    settle(any_rig, old)
+    any_rig.settle(old)
     undisturbed = UnreliableClient(any_rig.table.client)
-    replace(any_rig, new)
+    any_rig.replace(new)
     any_rig.sync(undisturbed)
     stages = undisturbed.calls.total()
     seen: Counter[str] = Counter()
     rng = random.Random(5)
     for stage in range(-1, stages):  # -1: during the fetch
         for time_ in range(times):
-            settle(any_rig, old)
-            replace(any_rig, new)
+            any_rig.settle(old)
+            any_rig.replace(new)
             any_rig.clock.advance(10)
             left = rng.choice([0.0, 0.05, 0.5, 2.0])
             cut = Cut(any_rig, stage, left, fails=bool((stage + time_) % 2))
             any_rig.provider.on_fetch = cut.fetching
             try:
-                seen[sync(any_rig, client=cut.client, seconds=60, seed=time_).outcome] += 1
+                seen[any_rig.sync(step_s=0, client=cut.client, seconds=60, seed=time_).outcome] += 1
             except StoreSyncError as error:
                 seen[type(error).__name__] += 1
             any_rig.provider.on_fetch = lambda: None
@@ -191,7 +187,7 @@ class Cut:
 @pytest.mark.parametrize("races", [25, pytest.param(1_000, marks=campaign)], ids=["dose", "all"])
 def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int) -> None:
     """Two to eight syncs at once in threads, each after a change: none wins with an older set."""
-    settle(any_rig, {"a": 0, "b": 0})
+    any_rig.settle({"a": 0, "b": 0})
     any_rig.provider.reveals_revision = False
     rng = random.Random(9)
     any_rig.provider.on_fetch = lambda: time.sleep(rng.uniform(0, 0.004))
@@ -205,7 +201,7 @@ def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int
         try:
             while True:
                 try:
-                    sync(any_rig, clock=SystemClock(), seconds=30)
+                    any_rig.sync(clock=SystemClock(), seconds=30)
                 except NotSettledError as error:  # the sync request comes again
                     again[type(error).__name__] += 1
                 else:
@@ -252,8 +248,8 @@ def test_a_shrinking_set_waits_for_a_person(
 ) -> None:
     """Refused beyond max(10, 30 %), readers keep theirs, until that very set is allowed."""
     if had:
-        settle(any_rig, numbered(had))
-    replace(any_rig, numbered(left))
+        any_rig.settle(numbered(had))
+    any_rig.replace(numbered(left))
     if not refused:
         assert any_rig.sync().outcome in {"published", "unchanged"}
         assert any_rig.read() == numbered(left)
@@ -264,28 +260,28 @@ def test_a_shrinking_set_waits_for_a_person(
         assert any_rig.read() == numbered(had)
     other = content_digest({"flags": numbered(left + 1), "segments": {}}, {})
     with pytest.raises(RefusedSetError) as caught:
-        sync(any_rig, allow_shrink=other)
+        any_rig.sync(step_s=0, allow_shrink=other)
     assert any_rig.read() == numbered(had)
-    assert sync(any_rig, allow_shrink=caught.value.digest).outcome == "published"
+    assert any_rig.sync(step_s=0, allow_shrink=caught.value.digest).outcome == "published"
     assert any_rig.read() == numbered(left)
 
 
 def test_a_refusal_is_noted_where_everybody_looks(any_rig: AnyRig) -> None:
     """The source state names the refused digest until a later check completes."""
-    settle(any_rig, numbered(100))
-    replace(any_rig, {})
+    any_rig.settle(numbered(100))
+    any_rig.replace({})
     with pytest.raises(RefusedSetError) as caught:
         any_rig.sync()
-    assert store(any_rig).state("prod").refused == caught.value.digest
-    replace(any_rig, numbered(99))
+    assert any_rig.store().state("prod").refused == caught.value.digest
+    any_rig.replace(numbered(99))
     assert any_rig.sync().outcome == "published"
-    assert store(any_rig).state("prod").refused == ""
+    assert any_rig.store().state("prod").refused == ""
 
 
 def test_a_deadline_that_is_over_begins_nothing(any_rig: AnyRig) -> None:
     """Without time there is an error, and nothing is fetched."""
-    settle(any_rig, numbered(3))
+    any_rig.settle(numbered(3))
     before = any_rig.provider.fetches
     with pytest.raises(OutOfTimeError):
-        sync(any_rig, seconds=0.5)
+        any_rig.sync(step_s=0, seconds=0.5)
     assert any_rig.provider.fetches == before

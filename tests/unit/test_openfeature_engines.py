@@ -13,8 +13,7 @@ from openfeature.evaluation_context import EvaluationContext
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.clients import Client
 from flagstore.encode import encode
-from sdks import launchdarkly_set
-from sdks.test_adapters import split_contexts, split_set
+from sdks import sets
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE
@@ -54,10 +53,10 @@ def publish(provider: str, sections: dict[str, dict[str, Any]]) -> Client:
 
 def launchdarkly() -> tuple[Client, list[tuple[dict[str, Any], EvaluationContext]]]:
     """Return a client, and contexts in its terms and in OpenFeature's."""
-    flags, segments = launchdarkly_set.flag_set()
-    del flags[launchdarkly_set.GONE]
+    flags, segments = sets.launchdarkly()
+    del flags[sets.GONE]
     contexts = []
-    for ours in launchdarkly_set.contexts(30):
+    for ours in sets.contexts("launchdarkly", 30):
         theirs = json.loads(json.dumps(ours))
         if ours["kind"] == "multi":
             for part in theirs.values():
@@ -71,12 +70,12 @@ def launchdarkly() -> tuple[Client, list[tuple[dict[str, Any], EvaluationContext
 
 def split() -> tuple[Client, list[tuple[dict[str, Any], EvaluationContext]]]:
     """Return the same of Split."""
-    flags, segments, rule_based = split_set()
+    flags, segments, rule_based = sets.split()
     keys = {name: {"name": name, "keys": listed} for name, listed in segments.items()}
     sections = {"flags": flags, "rule_based_segments": rule_based, "segments": keys}
     contexts = [
         ({**told["attributes"], "key": told["key"]}, EvaluationContext(**_renamed(told)))
-        for told in split_contexts(30)
+        for told in sets.contexts("split", 30)
     ]
     return publish("split", sections), contexts
 

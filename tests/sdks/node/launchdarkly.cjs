@@ -1,32 +1,19 @@
 // LaunchDarkly's Node.js SDK at work. It is told what to do on standard input, as JSON: where the
-// flags are (`file`, or `table` or the URL `redis`, with `prefix` and the `store` to read it with),
-// and which `flags` to evaluate for which `contexts`. It prints a line for each context.
+// flags are (`file`, or the URL `redis` and `prefix`), and which `flags` to evaluate for which `contexts`. It prints a line for each context.
 'use strict';
 
 const fs = require('node:fs');
 const ld = require('@launchdarkly/node-server-sdk');
 
-const STORES = {
-  redis: ({ redis, prefix }) =>
-    require('@launchdarkly/node-server-sdk-redis').RedisFeatureStore({
-      redisOpts: redisOptions(new URL(redis)),
-      prefix,
-    }),
-  official: ({ table, prefix }) =>
-    require('@launchdarkly/node-server-sdk-dynamodb').DynamoDBFeatureStore(table, { prefix }),
-  ours: ({ table, prefix }) => require('./rows-store.cjs').rowsStore(table, prefix),
-};
-
-function redisOptions({ hostname, port, username, password }) {
-  return { host: hostname, port: Number(port), username, password };
-}
-
-function source(task) {
-  if (task.file) {
-    return { updateProcessor: new ld.FileDataSourceFactory({ paths: [task.file] }).getFactory() };
+function source({ file, redis, prefix }) {
+  if (file) {
+    return { updateProcessor: new ld.FileDataSourceFactory({ paths: [file] }).getFactory() };
   }
-  // "LDD": the daemon mode. The SDK reads its store, and asks LaunchDarkly nothing.
-  return { useLdd: true, featureStore: STORES[task.store](task) };
+  const { RedisFeatureStore } = require('@launchdarkly/node-server-sdk-redis');
+  const { hostname, port, username, password } = new URL(redis);
+  const redisOpts = { host: hostname, port: Number(port), username, password };
+  // "LDD" is daemon mode: the SDK reads its store, and asks LaunchDarkly nothing.
+  return { useLdd: true, featureStore: RedisFeatureStore({ redisOpts, prefix }) };
 }
 
 async function main() {

@@ -1,22 +1,28 @@
-"""LaunchDarkly's DynamoDB feature store under the faults that our own store is tested with.
+"""The providers' own SDKs under the faults that flagstore is tested with.
 
-It runs among the Python SDKs, with their boto3. Standard input has the ``table`` and one
-``task``; it prints one JSON object. What goes wrong is planted into the client of boto3 that the
-store makes, never into the store.
+It runs among the Python SDKs. Standard input holds one ``task`` and its arguments as JSON; one JSON
+object is printed. For LaunchDarkly's DynamoDB store, faults are planted into the boto3 client that
+the store makes, never into the store.
 """
+
+# ruff: noqa: PLC0415 - each process imports one SDK
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 import random
 import sys
-from importlib.metadata import version
+import tempfile
+import time
 from typing import Any
 
 import boto3
-from ldclient.integrations import DynamoDB
-from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
+TIMEOUT_S = 5
+"""LaunchDarkly's own default; for Split, the one in the examples of its documentation."""
 REAL = boto3.client
 
 
@@ -64,6 +70,8 @@ def flags(start: int, end: int, version: int) -> dict[str, Any]:
 
 def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int = -1) -> Any:
     """Open a store of its own, without its cache, and the planted client in it."""
+    from ldclient.integrations import DynamoDB
+
     planted = Planted(REAL("dynamodb"), share, kill_at, random.Random(7))
     boto3.client = lambda *_, **__: planted
     return DynamoDB.new_feature_store(task["table"], prefix=prefix), planted
@@ -71,6 +79,8 @@ def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int
 
 def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
     """Return what a fresh reader sees, and whether it takes the store for complete."""
+    from ldclient.versioned_data_kind import FEATURES
+
     opened, _ = store(task, prefix)
     # Some versions hand out their own type of flag: what was written is enough.
     found = opened.all(FEATURES, lambda found: found)
@@ -84,6 +94,8 @@ def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
 
 def init(opened: Any, content: dict[str, Any]) -> str:
     """Write a full set; returns the name of what was raised."""
+    from ldclient.versioned_data_kind import FEATURES, SEGMENTS
+
     try:
         opened.init({FEATURES: content, SEGMENTS: {}})
     except Killed:
@@ -142,13 +154,86 @@ def shrunk(task: dict[str, Any]) -> dict[str, Any]:
     return {"raised": raised, "stored": len(found), "initialized": initialized}
 
 
-TASKS = {each.__name__: each for each in (unprocessed, killed, older, shrunk)}
+def fetched(task: dict[str, Any]) -> dict[str, Any]:
+    """Fetch once, as UnleashClient does at its start; return how many flags it then knows."""
+    from UnleashClient import UnleashClient
+    from UnleashClient.cache import FileCache
+
+    client = UnleashClient(
+        task["url"],
+        "shop",
+        environment="production",
+        disable_metrics=True,
+        disable_registration=True,
+        custom_headers={"Authorization": task["key"]},
+        cache=FileCache("shop", directory=task["folder"]),
+        refresh_interval=3_600,
+    )
+    with contextlib.suppress(Exception):  # what it knows is the result
+        client.initialize_client()
+    return {"known": len(client.feature_definitions())}
+
+
+def started(task: dict[str, Any]) -> dict[str, Any]:
+    """Start an SDK, wait as its documentation suggests, and ask for one flag."""
+    begun = time.monotonic()
+    make = {"launchdarkly": streaming, "launchdarkly_daemon": daemon, "split": polling}
+    value = make.get(task["way"], unleash)(task["url"], task["key"], task["flag"])
+    return {"value": value, "seconds": time.monotonic() - begun}
+
+
+def streaming(url: str, key: str, flag: str) -> Any:
+    """Return the flag's value from LaunchDarkly's SDK with its defaults."""
+    from ldclient import Config, Context, LDClient
+
+    config = Config(key, base_uri=url, stream_uri=url, events_uri=url, send_events=False)
+    return LDClient(config).variation(flag, Context.create("ada"), "the default")
+
+
+def daemon(_url: str, key: str, flag: str) -> Any:
+    """Return the flag's value from LaunchDarkly's SDK on the rows in DynamoDB."""
+    from ldclient import Config, Context, LDClient
+    from ldclient.integrations import DynamoDB
+
+    rows = DynamoDB.new_feature_store(os.environ["FLAGSTORE_TABLE"], prefix="prod")
+    config = Config(key, feature_store=rows, use_ldd=True, send_events=False)
+    return LDClient(config).variation(flag, Context.create("ada"), "the default")
+
+
+def polling(url: str, key: str, flag: str) -> Any:
+    """Return the flag's treatment from Split's SDK, which asks this server only."""
+    from splitio import get_factory
+    from splitio.exceptions import TimeoutException
+
+    names = ("sdk", "events", "auth", "telemetry")
+    addresses = {f"{name}_api_base_url": url for name in names}
+    factory = get_factory(key, config={"streamingEnabled": False}, **addresses)
+    with contextlib.suppress(TimeoutException):
+        factory.block_until_ready(TIMEOUT_S)
+    return factory.client().get_treatment("ada", flag)
+
+
+def unleash(url: str, key: str, flag: str) -> Any:
+    """Return whether the flag is on for UnleashClient with an empty file cache."""
+    from UnleashClient import UnleashClient
+
+    headers = {"Authorization": key}
+    folder = tempfile.mkdtemp()
+    client = UnleashClient(f"{url}/api", "shop", custom_headers=headers, cache_directory=folder)
+    client.initialize_client()
+    return client.is_enabled(flag, {"userId": "ada"})
+
+
+TASKS = {each.__name__: each for each in (unprocessed, killed, older, shrunk, fetched, started)}
 
 
 def main() -> None:
-    """Do what standard input says."""
+    """Run the task."""
+    logging.disable(logging.CRITICAL)
     task = json.load(sys.stdin)
-    print(json.dumps(TASKS[task["task"]](task) | {"sdk": version("launchdarkly-server-sdk")}))
+    print(json.dumps(TASKS[task["task"]](task)))
+    sys.stdout.flush()
+    os._exit(0)  # an SDK's threads would go on trying to reach its provider
 
 
 main()

@@ -1,0 +1,112 @@
+"""Stores in trouble: conflicts, lost responses, full memory, a database that was emptied."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from rigs import RedisRig
+from simulators.provider import ModelProvider
+from simulators.unreliable import UnreliableClient
+from storesync.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rigs import AnyRig, DynamoRig
+    from simulators.redis_server import Server
+
+
+@pytest.fixture
+def redis_rig(redis_server: Server) -> Iterator[RedisRig]:
+    """Give a Redis that holds one small set."""
+    rig = RedisRig(redis_server, ModelProvider(flags={"a": 1}))
+    rig.sync()
+    yield rig
+    rig.close()
+
+
+def large(seed: int, count: int = 200) -> dict[str, Any]:
+    """Return flags that hardly compress, 5 KB each."""
+    rng = random.Random(seed)
+    return {f"flag-{n:04}": {"v": rng.randbytes(2_500).hex()} for n in range(count)}
+
+
+def cancelled(code: str) -> ClientError:
+    """Return DynamoDB's error of a transaction that was cancelled for a reason."""
+    error: Any = {"Error": {"Code": "TransactionCanceledException", "Message": "x"}}
+    reasons = [{"Code": code}, {"Code": "None"}]
+    return ClientError(error | {"CancellationReasons": reasons}, "TransactWriteItems")
+
+
+@pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
+def test_cancelled_transaction_is_tried_again(dynamo_rig: DynamoRig, code: str) -> None:
+    """Another writer's transaction on the state delays a publication and does not lose it."""
+    left = [3]
+
+    def fault(operation: str, moment: str, _number: int) -> None:
+        if operation == "transact_write_items" and moment == "before" and left[0]:
+            left[0] -= 1
+            raise cancelled(code)
+
+    dynamo_rig.replace({"a": 2})
+    report = dynamo_rig.sync(UnreliableClient(dynamo_rig.table.client, fault))
+    assert (report.outcome, left) == ("published", [0])
+    assert dynamo_rig.read() == {"a": 2}
+
+
+def test_lost_response_to_the_publication_is_no_failure(any_rig: AnyRig) -> None:
+    """The store published, its response was lost: the writer finds that its set is published."""
+    any_rig.settle({"a": 1})
+    published = any_rig.store().state("prod").published
+    lost: list[str] = []
+
+    def fault(operation: str, moment: str, _number: int) -> None:
+        if moment == "after" and not lost and any_rig.store().state("prod").published > published:
+            lost.append(operation)
+            if operation == "execute_command":
+                message = "lost"
+                raise RedisConnectionError(message)
+            error: Any = {"Error": {"Code": "TransactionInProgressException", "Message": "x"}}
+            raise ClientError(error, operation)
+
+    any_rig.replace({"a": 3})
+    assert any_rig.sync(UnreliableClient(any_rig.table.client, fault)).outcome == "published"
+    assert len(lost) == 1
+    assert any_rig.read() == {"a": 3}
+    any_rig.sync()
+    assert any_rig.items("prod:flags")[0]["item"]["S"] == "3"
+
+
+def test_full_memory_of_redis_leaves_what_is_published(redis_rig: RedisRig) -> None:
+    """The publication fails with its reason; when there is memory again, the next one succeeds."""
+    redis_rig.provider.change(**large(1))
+    admin = redis_rig.server.admin
+    admin.config_set("maxmemory", admin.info("memory")["used_memory"])
+    with pytest.raises(StoreError, match=r"OOM .*memory is full"):
+        redis_rig.sync()
+    assert redis_rig.read() == {"a": 1}
+    admin.config_set("maxmemory", 0)
+    assert redis_rig.sync().outcome == "published"
+    assert redis_rig.read() == redis_rig.provider.flags
+
+
+def test_readers_survive_an_emptied_redis(redis_rig: RedisRig) -> None:
+    """They keep their flags while it is empty, and take the new ones: fencing tokens have grown."""
+    shift_s = 0.0
+    client, connection = redis_rig.reader(clock=lambda: time.time() + shift_s)
+    assert client["a"] == 1
+    redis_rig.server.admin.flushall()
+    shift_s += 60
+    assert client["a"] == 1
+    assert "no longer holds" in client.info().error
+    redis_rig.provider.change(a=2)
+    assert redis_rig.sync().outcome == "published"
+    shift_s += 120
+    assert client["a"] == 2
+    connection.close()

@@ -1,0 +1,287 @@
+"""A provider, the real pipeline, and a store with its readers: DynamoDB's stand-in, or a Redis."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client
+from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
+from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
+from simulators.clock import FakeClock
+from simulators.provider import ModelProvider, NoHttp
+from storesync import providers
+from storesync.http import HttpClient
+from storesync.model import Secret, Source, SyncRequest
+from storesync.pipeline import Sync
+from storesync.retry import Deadline
+from storesync.stores.dynamodb import DynamoDBStore, to_item
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flagstore import Snapshot
+    from local.stand_in import StandIn
+    from simulators.aws import Table
+    from simulators.redis_server import Server
+    from storesync.model import Clock, Report
+
+    type AnyRig = DynamoRig | RedisRig
+    type AnyStore = DynamoDBStore | RedisStore
+
+SOURCE = "prod"
+RELAXED_S = 60.0
+
+
+class Counted:
+    """A reader's connection that notes its calls."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.calls: list[str] = []
+
+    def call(self, asked: Any, *arguments: Any) -> Any:
+        """Pass the call on."""
+        self.calls.append(str(asked))
+        return self._inner.call(asked, *arguments)
+
+    def prepare(self) -> None:
+        """Prepare the connection."""
+        self._inner.prepare()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._inner.close()
+
+
+class Rig:
+    """A provider and a store that begins empty.
+
+    Attributes:
+        provider: a :class:`ModelProvider`, or a simulator that runs.
+        clock: the writer's.
+        table: ``client`` leads to the store, as a warm function would keep it.
+
+    """
+
+    provider: Any
+    clock: Any
+    table: Any
+    name: str
+    options: dict[str, Any]
+
+    def source(self, **options: Any) -> Source:
+        """Return the source, with these options of its own."""
+        options = {**self.options, **options}
+        if isinstance(self.provider, ModelProvider):
+            url, key = "https://model.example", Secret("k")
+            return Source(SOURCE, self.provider.name, url, key, **options)
+        key = Secret(self.provider.sdk_key)
+        return Source(SOURCE, self.name, self.provider.url, key, allow_http=True, **options)
+
+    def store(
+        self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
+    ) -> AnyStore:
+        """Return the store as one sync of the source would use it."""
+        raise NotImplementedError
+
+    def connect(self) -> Counted:
+        """Return a reader's connection; the caller closes it."""
+        raise NotImplementedError
+
+    def reader_store(self, connection: Any) -> Any:
+        """Return the reader's store over a connection."""
+        raise NotImplementedError
+
+    def sync(
+        self,
+        client: Any = None,
+        *,
+        clock: Clock | None = None,
+        seconds: float = RELAXED_S,
+        step_s: float = 10.0,
+        seed: int = 1,
+        **options: Any,
+    ) -> Report:
+        """Run one sync, as a request of the schedule would.
+
+        Args:
+            client: leads to the store instead of the rig's.
+            clock: the machine's; by default the rig's, moved on by *step_s*.
+            seconds: the deadline.
+            step_s: seconds since the last sync.
+            seed: of the backoff's jitter.
+            options: of the source; and ``allow_shrink`` and ``verify`` of the sync.
+        """
+        if clock is None and isinstance(self.clock, FakeClock):
+            self.clock.advance(step_s)
+        deadline = Deadline(clock or self.clock, random.Random(seed), seconds)
+        how = {name: options.pop(name) for name in ("allow_shrink", "verify") if name in options}
+        model = isinstance(self.provider, ModelProvider)
+        provider: Any = self.provider if model else providers.get(self.name)
+        http: Any = NoHttp() if model else HttpClient()
+        source = self.source(**options)
+        store = self.store(deadline, client, source)
+        sync = Sync(source, provider, store, http=http, deadline=deadline, **how)
+        return sync.run([SyncRequest(SOURCE, trigger="schedule")])
+
+    def reader(self, **options: Any) -> tuple[Client, Counted]:
+        """Return a new reader, and its connection."""
+        connection = self.connect()
+        return Client(SOURCE, store=self.reader_store(connection), **options), connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give what a new reader reads."""
+        client, connection = self.reader()
+        try:
+            yield client.snapshot()
+        finally:
+            connection.close()
+
+    def read(self) -> dict[str, Any]:
+        """Return all flags that a new reader sees."""
+        with self.snapshot() as snapshot:
+            return {key: snapshot[key] for key in snapshot}
+
+    def items(self, namespace: str) -> list[dict[str, Any]]:
+        """Return the records of one namespace, as DynamoDB has them."""
+        return [to_item(record) for record in self.store().scan(namespace)]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that reads the store."""
+        return dict(os.environ)
+
+    def replace(self, flags: dict[str, Any]) -> None:
+        """Let the model provider have these flags and no others."""
+        self.provider.flags = dict(flags)
+        self.provider.change()
+
+    def settle(self, flags: dict[str, Any]) -> None:
+        """Bring the store to one set, rows included."""
+        self.replace(flags)
+        while True:
+            report = self.sync()
+            if report.outcome == "unchanged" and not report.rows_error:
+                return
+
+
+@dataclass
+class DynamoRig(Rig):
+    """One table and one provider."""
+
+    aws: StandIn
+    table: Table
+    provider: Any
+    clock: Any = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Take a clock that stands still between syncs."""
+        self.clock, self.options = self.clock or FakeClock(), {}
+
+    def store(
+        self,
+        deadline: Deadline | None = None,
+        client: Any = None,
+        source: Source | None = None,  # noqa: ARG002 - rows are written from plain records here
+    ) -> DynamoDBStore:
+        """Return the store as one sync would use it."""
+        deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
+        return DynamoDBStore(client or self.table.client, self.table.name, deadline)
+
+    def connect(self) -> Counted:
+        """Return a reader's connection; the caller closes it."""
+        known = self.aws.environment
+        return Counted(LeanTransport(known["AWS_DEFAULT_REGION"], self.aws.endpoint, known))
+
+    def reader_store(self, connection: Any) -> DynamoDBReader:
+        """Return the reader's store over a connection."""
+        return DynamoDBReader(self.table.name, connection)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that reads the table."""
+        known = self.aws.child_environment(os.environ)
+        return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_SNAPSHOT_REPLICAS": "1"}
+
+    def place(self) -> dict[str, str]:
+        """Return where the providers' SDKs find the rows."""
+        return {"table": self.table.name, "prefix": SOURCE}
+
+
+@dataclass
+class RedisRig(Rig):
+    """One Redis and one provider."""
+
+    server: Server
+    provider: Any
+    clock: Any = None
+    name: str = ""
+    login: str = ""
+    """User and password of the providers' SDKs, as ``user:password``."""
+
+    def __post_init__(self) -> None:
+        """Take a clock that starts now, since the server expires by its own."""
+        self.clock = self.clock or FakeClock(time.time())
+        self.options = {"store": "redis", "store_url": Secret(self.server.url())}
+        self.table = SimpleNamespace(client=open_redis(self.server.url()))
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self.table.client.close()
+
+    def store(
+        self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
+    ) -> RedisStore:
+        """Return the store as one sync of the source would use it."""
+        deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
+        native = (source or self.source()).native_rows
+        return RedisStore(client or self.table.client, deadline, native=native)
+
+    def connect(self) -> Counted:
+        """Return a reader's connection; the caller closes it."""
+        address = parse_url(self.server.url())
+        assert address is not None
+        return Counted(SocketTransport(address))
+
+    def reader_store(self, connection: Any) -> RedisReader:
+        """Return the reader's store over a connection."""
+        return RedisReader(connection)
+
+    def place(self) -> dict[str, str]:
+        """Return where the providers' SDKs find the rows."""
+        user, _, password = self.login.partition(":")
+        return {"redis": self.server.url(user, password), "prefix": f"{{{SOURCE}}}"}
+
+
+def open_rig(
+    request: pytest.FixtureRequest, store: str, provider: Any, name: str = "", **more: Any
+) -> AnyRig:
+    """Return a rig of ``dynamodb`` or ``redis``, made of the session's servers."""
+    if store == "dynamodb":
+        aws, table = map(request.getfixturevalue, ("aws", "dynamodb_table"))
+        return DynamoRig(aws, table, provider, name=name)
+    rig = RedisRig(request.getfixturevalue("redis_server"), provider, name=name, **more)
+    request.addfinalizer(rig.close)
+    return rig
+
+
+@pytest.fixture(params=["dynamodb", "redis"])
+def any_rig(request: pytest.FixtureRequest) -> AnyRig:
+    """Give an empty store of each kind, and an empty provider."""
+    return open_rig(request, request.param, ModelProvider())
+
+
+@pytest.fixture
+def dynamo_rig(aws: StandIn, dynamodb_table: Table) -> DynamoRig:
+    """Give an empty table and an empty provider."""
+    return DynamoRig(aws, dynamodb_table, ModelProvider())

@@ -1,0 +1,113 @@
+"""Processes of the providers' own SDKs, which evaluate what lies in a store or was responded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rigs import SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import PurePath
+
+    from rigs import AnyRig
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
+NODE_FOLDER = HERE / "node"
+MODULES = [str(HERE.parents[1] / "src")]
+"""Where scripts find flagstore's adapters."""
+TIMEOUT_S = 60
+
+
+def needs_python() -> None:
+    """Skip the test where the Python SDKs are missing."""
+    if not PYTHON.exists():
+        pytest.skip(".venv-sdks is missing: run `make setup`")
+
+
+def run(
+    command: list[str | PurePath], task: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[Any]:
+    """Run a script on a task; return what it prints, an object per line."""
+    done = subprocess.run(
+        command,
+        input=json.dumps(task),
+        env=dict(environment),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def python(sdk: str, environment: Mapping[str, str] | None = None, **task: Any) -> list[str]:
+    """Evaluate by a Python SDK (see python_sdks.py); one string of JSON for each line."""
+    needs_python()
+    command: list[str | PurePath] = [PYTHON, "-I", HERE / "python_sdks.py"]
+    return _strings(run(command, {"sdk": sdk, **task}, environment or os.environ))
+
+
+def adapted(rig: AnyRig, sdk: str, **task: Any) -> tuple[list[str], list[str]]:
+    """Evaluate by a Python SDK on flagstore's adapter.
+
+    Returns the lines, and what was read of the store for all of them.
+    """
+    *lines, calls = python(sdk, rig.environment(), **task, snapshot=SOURCE, path=MODULES)
+    return lines, json.loads(calls)
+
+
+def node(script: str, **task: Any) -> list[str]:
+    """Evaluate by a script among the Node.js SDKs; one string of JSON for each line."""
+    return _strings(run([needs_node(), NODE_FOLDER / script], task, os.environ))
+
+
+def needs_node() -> str:
+    """Return the command of Node.js, or skip the test where it or the SDKs are missing."""
+    command = shutil.which("node")
+    if command is None or not (NODE_FOLDER / "node_modules").exists():
+        pytest.skip("the SDKs for Node.js are missing: run `make setup-e2e`")
+    return command
+
+
+def output(
+    command: list[str | PurePath], environment: Mapping[str, str] | None = None, **more: Any
+) -> str:
+    """Return what a command prints."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        check=False,
+        **more,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _strings(lines: list[Any]) -> list[str]:
+    """Return JSON: 1, 1.0 and true are equal in Python."""
+    return [json.dumps(line, sort_keys=True) for line in lines]
+
+
+def same(ours: list[str], theirs: list[str], contexts: list[Any]) -> None:
+    """Assert that all results are equal; show the first that is not."""
+    assert len(ours) == len(theirs) == len(contexts) > 0
+    for mine, other, context in zip(ours, theirs, contexts, strict=True):
+        if mine != other:
+            assert {"context": context, **json.loads(mine)} == {
+                "context": context,
+                **json.loads(other),
+            }
+        assert mine == other
