@@ -206,17 +206,17 @@ def compile_flag(raw: Json, links: Links) -> Decide:
 class _Results:
     """Makes the results of one flag while it is compiled."""
 
-    __slots__ = ("_configurations", "_treatment", "hashing", "version")
+    __slots__ = ("_configurations", "hashing", "treatment", "version")
 
     def __init__(self, raw: Json) -> None:
-        self._treatment = required(raw, "defaultTreatment", str)
+        self.treatment = required(raw, "defaultTreatment", str)
         self._configurations = optional(raw, "configurations", dict) or {}
         self.version = required(raw, "changeNumber", int)
         self.hashing = hashing(required(raw, "seed", int), optional(raw, "algo", int))
 
     def default(self, reason: str, label: str) -> Evaluation:
         """Return the result with the default treatment."""
-        return self.of(self._treatment, reason, label)
+        return self.of(self.treatment, reason, label)
 
     def of(self, treatment: str, reason: str, label: str, index: int | None = None) -> Evaluation:
         """Return the result with a treatment."""
@@ -272,6 +272,8 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
     for at, (match, found, by_bucket) in enumerate(steps):
         if match is always:
             return steps[:at], (found, by_bucket)
+    if results.treatment == CONTROL:  # a local file's flag that is for some keys only
+        return steps, (None, _malformed)
     nothing = results.default(FALLTHROUGH, DEFAULT_RULE)
     return steps, (nothing, _constant(nothing))
 
