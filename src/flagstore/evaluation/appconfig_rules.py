@@ -68,53 +68,53 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "/": "/", "'"
 class _Tokens:
     """The tokens of a rule: as much of Ion as the guide shows."""
 
-    __slots__ = ("_at", "_text", "content", "kind")
-
     def __init__(self, text: str) -> None:
-        self._text, self._at = text.rstrip(), 0
-        self.kind, self.content = "", ""
-        self.next()
-
-    def next(self) -> None:
-        """Go to the next token; at the end its kind is empty."""
-        if self._at == len(self._text):
-            self.kind = self.content = ""
-            return
-        match = _TOKEN.match(self._text, self._at)
-        if match is None:
-            raise UnsupportedError
-        self._at = match.end()
-        self.kind = match.lastgroup or ""
-        self.content = match[self.kind]
+        found, at, text = [], 0, text.rstrip()
+        while at < len(text):
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise UnsupportedError
+            kind = str(match.lastgroup)
+            found.append((kind, match[kind]))
+            at = match.end()
+        self._left = [("", ""), *reversed(found)]
 
     def skip(self, punctuation: str) -> bool:
-        """Go on if this is the token."""
-        if self.kind == "punctuation" and self.content == punctuation:
-            self.next()
-            return True
-        return False
+        """Go on if this is the next token."""
+        found = self._left[-1] == ("punctuation", punctuation)
+        if found:
+            self._left.pop()
+        return found
 
     def take(self, *kinds: str) -> tuple[str, str]:
-        """Return kind and content of a token of one of these kinds, and go on."""
-        kind, content = self.kind, self.content
-        if kind not in kinds:
+        """Return kind and content of the next token, of one of these kinds, and go on."""
+        if self._left[-1][0] not in kinds:
             raise UnsupportedError
-        self.next()
-        return kind, content
+        return self._left.pop()
 
 
 def _literal(tokens: _Tokens) -> Any:  # noqa: ANN401 - any literal
     """Parse a string, a number, true, false, or a timestamp."""
-    kind, content = tokens.take("text", "number", "symbol", "time")
+    operand = _operand(tokens)
+    if operand[0]:
+        raise UnsupportedError
+    return operand[1]
+
+
+def _operand(tokens: _Tokens) -> Operand:
+    """Parse a context value or a literal."""
+    kind, content = tokens.take("key", "text", "number", "symbol", "time")
+    if kind == "key":
+        return content, None
     if kind == "text":
-        return _ESCAPE.sub(_unescaped, content)
+        return "", _ESCAPE.sub(_unescaped, content)
     if kind == "time":
-        return _TIME
+        return "", _TIME
     if kind == "number":
-        return _number(content)
+        return "", _number(content)
     if content not in {"true", "false"}:
         raise UnsupportedError
-    return content == "true"
+    return "", content == "true"
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -165,24 +165,18 @@ def _expression(tokens: _Tokens, missing: Verdict, depth: int) -> Rule:
         return _truth(_operand(tokens), missing)
     _, operator = tokens.take("symbol")
     if operator in {"and", "or", "not"}:
+        inside = None if operator == "not" else missing
         parts = []
         while not tokens.skip(")"):
-            inner = _expression(tokens, None if operator == "not" else missing, depth + 1)
-            parts.append(inner)
+            parts.append(_expression(tokens, inside, depth + 1))
         return _logical(operator, parts)
     if operator in {"exists", "matches", "split"}:
         return _NAMED[operator](_named(tokens), missing)
     left = _operand(tokens)
-    right = ("", _list(tokens)) if operator == "in" else _operand(tokens)
+    right: Operand = ("", _list(tokens)) if operator == "in" else _operand(tokens)
     if operator not in _COMPARISONS or not tokens.skip(")"):
         raise UnsupportedError
     return _compared(_COMPARISONS[operator], left, right, missing)
-
-
-def _operand(tokens: _Tokens) -> Operand:
-    if tokens.kind == "key":
-        return tokens.take("key")[1], None
-    return "", _literal(tokens)
 
 
 def _named(tokens: _Tokens) -> Operands:

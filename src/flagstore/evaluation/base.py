@@ -102,34 +102,32 @@ class ContextError(Exception):
 
 
 class EvaluationError(Exception):
-    """Ends an evaluation, also of flags that depend on this one; ``error`` is the result's."""
+    """Ends an evaluation, also of the flags that depend on this one."""
 
-    def __init__(self, error: str) -> None:
-        super().__init__(error)
-        self.error = error
+    error = EXCEPTION
+    """The error in the result."""
 
 
 class MalformedError(EvaluationError):
-    """A flag or segment that lacks a field, or has one of the wrong type."""
+    """A flag or segment lacks a field, or has one that is not what it must be."""
 
-    def __init__(self, field: str = "") -> None:
-        super().__init__(MALFORMED_FLAG)
-        self.field = field
+    error = MALFORMED_FLAG
 
 
 class UnsupportedError(EvaluationError):
-    """A flag or segment that uses what cannot be evaluated here, or in no server-side SDK."""
+    """A flag or segment uses what cannot be evaluated here, or in no server-side SDK."""
 
-    def __init__(self) -> None:
-        super().__init__(UNSUPPORTED)
+    error = UNSUPPORTED
+
+
+class SegmentUnavailableError(EvaluationError):
+    """A large segment cannot be read now."""
+
+    error = SEGMENT_UNAVAILABLE
 
 
 def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
-    """Return a field, or None if it is missing or null.
-
-    Raises:
-        MalformedError: it has another type.
-    """
+    """Return a field, or None if it is missing or null; MalformedError if it has another type."""
     value = data.get(name)
     if value is not None and not isinstance(value, kind):
         raise MalformedError(name)
@@ -137,11 +135,7 @@ def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
 
 
 def required(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
-    """Return a field that must be there.
-
-    Raises:
-        MalformedError: it is missing or has another type.
-    """
+    """Return a field; MalformedError if it is missing or has another type."""
     value = data.get(name)
     if not isinstance(value, kind):
         raise MalformedError(name)
@@ -149,17 +143,11 @@ def required(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
 
 
 def all_of(values: list[Any] | None, kind: type) -> list[Any]:
-    """Return a list whose elements must all have one type; an empty one for None.
-
-    Raises:
-        MalformedError: an element has another type.
-    """
-    if not values:
-        return []
+    """Return a list, empty for None; MalformedError if an element has another type."""
     # Types are few where values are many.
-    if not all(issubclass(found, kind) for found in set(map(type, values))):
+    if values and not all(issubclass(found, kind) for found in set(map(type, values))):
         raise MalformedError
-    return values
+    return values or []
 
 
 def log_fault(key: str, error: Exception) -> None:

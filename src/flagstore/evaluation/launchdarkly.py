@@ -21,11 +21,11 @@ from flagstore.evaluation.base import (
     FLAG_NOT_FOUND,
     KEY_MISSING,
     NOT_LOADED,
-    SEGMENT_UNAVAILABLE,
     ContextError,
     Evaluation,
     EvaluationError,
     MalformedError,
+    SegmentUnavailableError,
     log_fault,
 )
 from flagstore.evaluation.launchdarkly_flags import USER, Flag, compile_flag
@@ -133,7 +133,7 @@ class LaunchDarklyEngine:
         try:
             data = self._items.item("segments", key)
         except NotLoadedError:
-            raise EvaluationError(SEGMENT_UNAVAILABLE) from None
+            raise SegmentUnavailableError from None
         if data is None:
             return None
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
