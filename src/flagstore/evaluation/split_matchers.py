@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     Match = Callable[["Context"], Any]
     """Whether a context matches, as what Python takes for true or false."""
+    Test = Callable[[Any], bool]
+    """The same of a value: an attribute, or the key."""
 
     class Links(Protocol):
         """Finds the other flags and segments that a matcher refers to."""
@@ -185,17 +187,57 @@ def _all(matches: list[Match]) -> Match:
 
 def _compile_matcher(raw: Json, links: Links) -> Match:
     kind = raw.get("matcherType")
-    build = _BUILDERS.get(kind) if isinstance(kind, str) else None
-    if build is None:
+    if not isinstance(kind, str) or (kind not in _TESTS and kind not in _MATCHERS):
         raise UnsupportedError
     negate = required(raw, "negate", bool)
-    selector = optional(raw, "keySelector", dict)
+    selector = optional(raw, "keySelector", dict) or {}
     # An empty string is the name of an attribute here; it is the key in the JavaScript SDK.
-    match = build(raw, optional(selector, "attribute", str) if selector else None, links)
-    return (lambda context: not match(context)) if negate else match
+    name = optional(selector, "attribute", str)
+    if kind in _MATCHERS:
+        match = _MATCHERS[kind](raw, name, links)
+        return (lambda context: not match(context)) if negate else match
+    test = _TESTS[kind](raw)
+    if negate:
+        return lambda context: not test(context.values.get(name))
+    return lambda context: test(context.values.get(name))
 
 
-# -- matchers -------------------------------------------------------------------------------------
+# -- matchers of the key --------------------------------------------------------------------------
+
+
+def _all_keys(_raw: Json, _name: str | None, _links: Links) -> Match:
+    return always
+
+
+def _in_segment(raw: Json, name: str | None, links: Links) -> Match:
+    data = required(raw, "userDefinedSegmentMatcherData", dict)
+    within = links.segment(required(data, "segmentName", str))
+    if name is None:
+        return within
+    # The attribute must be there, but it is the key that must be in the segment.
+    return lambda context: context.values.get(name) is not None and within(context)
+
+
+def _in_rule_based(raw: Json, _name: str | None, links: Links) -> Match:
+    data = required(raw, "userDefinedSegmentMatcherData", dict)
+    return links.rule_based(required(data, "segmentName", str))
+
+
+def _in_treatment(raw: Json, _name: str | None, links: Links) -> Match:
+    data = required(raw, "dependencyMatcherData", dict)
+    treatment = links.treatment(required(data, "split", str))
+    wanted = frozenset(all_of(required(data, "treatments", list), str))
+    return lambda context: treatment(context) in wanted
+
+
+_MATCHERS: dict[str, Callable[[Json, str | None, Links], Match]] = {
+    "ALL_KEYS": _all_keys,
+    "IN_SEGMENT": _in_segment,
+    "IN_RULE_BASED_SEGMENT": _in_rule_based,
+    "IN_SPLIT_TREATMENT": _in_treatment,
+}
+
+# -- matchers of a value --------------------------------------------------------------------------
 
 
 def _as_text(value: object) -> str | None:
@@ -230,34 +272,9 @@ def _as_bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _all_keys(_raw: Json, _name: str | None, _links: Links) -> Match:
-    return always
-
-
-def _in_segment(raw: Json, name: str | None, links: Links) -> Match:
-    data = required(raw, "userDefinedSegmentMatcherData", dict)
-    within = links.segment(required(data, "segmentName", str))
-    if name is None:
-        return within
-    # The attribute must be there, but it is the key that must be in the segment.
-    return lambda context: context.values.get(name) is not None and within(context)
-
-
-def _in_rule_based(raw: Json, _name: str | None, links: Links) -> Match:
-    data = required(raw, "userDefinedSegmentMatcherData", dict)
-    return links.rule_based(required(data, "segmentName", str))
-
-
-def _in_treatment(raw: Json, _name: str | None, links: Links) -> Match:
-    data = required(raw, "dependencyMatcherData", dict)
-    treatment = links.treatment(required(data, "split", str))
-    wanted = frozenset(all_of(required(data, "treatments", list), str))
-    return lambda context: treatment(context) in wanted
-
-
-def _boolean(raw: Json, name: str | None, _links: Links) -> Match:
+def _boolean(raw: Json) -> Test:
     wanted = required(raw, "booleanMatcherData", bool)
-    return lambda context: _as_bool(context.values.get(name)) is wanted
+    return lambda value: _as_bool(value) is wanted
 
 
 def _words(raw: Json) -> frozenset[str]:
@@ -265,68 +282,52 @@ def _words(raw: Json) -> frozenset[str]:
     return frozenset(all_of(required(data, "whitelist", list), str))
 
 
-def _listed(raw: Json, name: str | None, _links: Links) -> Match:
+def _listed(raw: Json) -> Test:
     words = _words(raw)
-
-    def match(context: Context) -> bool:
-        value = context.values.get(name)
-        if value.__class__ is not str:
-            value = _as_text(value)
-        return value in words
-
-    return match
+    return lambda value: (value if value.__class__ is str else _as_text(value)) in words
 
 
-def _textual(test: Callable[[str, tuple[str, ...]], bool]) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Json, name: str | None, _links: Links) -> Match:
-        words = tuple(_words(raw))
+def _textual(compare: Callable[[str, tuple[str, ...]], bool], raw: Json) -> Test:
+    words = tuple(_words(raw))
 
-        def match(context: Context) -> bool:
-            value = _as_text(context.values.get(name))
-            return value is not None and test(value, words)
+    def test(value: object) -> bool:
+        text = _as_text(value)
+        return text is not None and compare(text, words)
 
-        return match
-
-    return build
+    return test
 
 
-def _contains(value: str, words: tuple[str, ...]) -> bool:
+def _contains(text: str, words: tuple[str, ...]) -> bool:
     for word in words:  # noqa: SIM110 - any() with a generator takes twice as long
-        if word in value:
+        if word in text:
             return True
     return False
 
 
-def _regex(raw: Json, name: str | None, _links: Links) -> Match:
+def _regex(raw: Json) -> Test:
     try:
         search = re.compile(required(raw, "stringMatcherData", str)).search
     except (re.error, OverflowError, RecursionError):
         raise MalformedError from None
 
-    def match(context: Context) -> bool:
-        value = _as_text(context.values.get(name))
-        return value is not None and search(value) is not None
+    def test(value: object) -> bool:
+        text = _as_text(value)
+        return text is not None and search(text) is not None
 
-    return match
+    return test
 
 
-def _set(test: Callable[[frozenset[str], set[Any]], bool]) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Json, name: str | None, _links: Links) -> Match:
-        words = _words(raw)
+def _set(compare: Callable[[frozenset[str], set[Any]], bool], raw: Json) -> Test:
+    words = _words(raw)
 
-        def match(context: Context) -> bool:
-            value = context.values.get(name)
-            if value is None:
-                return False
-            try:
-                # A string is the set of its characters.
-                return test(words, set(value))
-            except TypeError:
-                return False
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        try:
+            # A string is the set of its characters.
+            return value is not None and compare(words, set(value))
+        except TypeError:
+            return False
 
-        return match
-
-    return build
+    return test
 
 
 def _number(data: Json, field: str, step: int) -> tuple[Any, int]:
@@ -344,44 +345,37 @@ def _number(data: Json, field: str, step: int) -> tuple[Any, int]:
     return seconds - seconds % step, step
 
 
-def _compared(compare: Callable[[Any, Any], bool], step: int) -> Any:  # noqa: ANN401 - a builder
-    def build(raw: Json, name: str | None, _links: Links) -> Match:
-        wanted, round_to = _number(required(raw, "unaryNumericMatcherData", dict), "value", step)
+def _compared(compare: Callable[[Any, Any], bool], step: int, raw: Json) -> Test:
+    wanted, round_to = _number(required(raw, "unaryNumericMatcherData", dict), "value", step)
 
-        def match(context: Context) -> bool:
-            value = context.values.get(name)
-            if value.__class__ is not int and (value := _as_int(value)) is None:
-                return False
-            return compare(value - value % round_to if round_to else value, wanted)
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
+        if value.__class__ is not int and (value := _as_int(value)) is None:
+            return False
+        return compare(value - value % round_to if round_to else value, wanted)
 
-        return match
-
-    return build
+    return test
 
 
-def _between(raw: Json, name: str | None, _links: Links) -> Match:
+def _between(raw: Json) -> Test:
     data = required(raw, "betweenMatcherData", dict)
     (low, round_to), (high, _) = (_number(data, end, _MINUTE) for end in ("start", "end"))
 
-    def match(context: Context) -> bool:
-        value = context.values.get(name)
+    def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
         if value.__class__ is not int and (value := _as_int(value)) is None:
             return False
-        if round_to:
-            value -= value % round_to
-        return low <= value <= high  # type: ignore[no-any-return] # numbers
+        return low <= (value - value % round_to if round_to else value) <= high  # type: ignore[no-any-return] # numbers
 
-    return match
+    return test
 
 
-def _versions(raw: Json, name: str | None, _links: Links) -> Match:
+def _versions(raw: Json) -> Test:
     from flagstore.evaluation.semver import compare_loosely, parse_loosely  # noqa: PLC0415 - rare
 
     low, high, listed = _wanted_versions(raw, parse_loosely)
 
-    def match(context: Context) -> bool:
-        value = _as_text(context.values.get(name))
-        version = None if value is None else parse_loosely(value)
+    def test(value: object) -> bool:
+        text = _as_text(value)
+        version = None if text is None else parse_loosely(text)
         if version is None:
             return False
         if listed is not None:
@@ -391,7 +385,7 @@ def _versions(raw: Json, name: str | None, _links: Links) -> Match:
             high is None or compare_loosely(version, high) <= 0
         )
 
-    return match
+    return test
 
 
 def _wanted_versions(
@@ -415,24 +409,20 @@ def _wanted_versions(
     return (None, wanted, None) if kind.startswith("LESS") else (wanted, None, None)
 
 
-_BUILDERS: dict[str, Callable[[Json, str | None, Links], Match]] = {
-    "ALL_KEYS": _all_keys,
-    "IN_SEGMENT": _in_segment,
-    "IN_RULE_BASED_SEGMENT": _in_rule_based,
-    "IN_SPLIT_TREATMENT": _in_treatment,
+_TESTS: dict[str, Callable[[Json], Test]] = {
     "WHITELIST": _listed,
-    "STARTS_WITH": _textual(str.startswith),
-    "ENDS_WITH": _textual(str.endswith),
-    "CONTAINS_STRING": _textual(_contains),
+    "STARTS_WITH": lambda raw: _textual(str.startswith, raw),
+    "ENDS_WITH": lambda raw: _textual(str.endswith, raw),
+    "CONTAINS_STRING": lambda raw: _textual(_contains, raw),
     "MATCHES_STRING": _regex,
     "EQUAL_TO_BOOLEAN": _boolean,
-    "EQUAL_TO_SET": _set(lambda words, given: words == given),
-    "CONTAINS_ALL_OF_SET": _set(lambda words, given: words <= given),
-    "CONTAINS_ANY_OF_SET": _set(lambda words, given: not words.isdisjoint(given)),
-    "PART_OF_SET": _set(lambda words, given: bool(given) and given <= words),
-    "EQUAL_TO": _compared(eq, _DAY),
-    "GREATER_THAN_OR_EQUAL_TO": _compared(ge, _MINUTE),
-    "LESS_THAN_OR_EQUAL_TO": _compared(le, _MINUTE),
+    "EQUAL_TO_SET": lambda raw: _set(frozenset.__eq__, raw),
+    "CONTAINS_ALL_OF_SET": lambda raw: _set(frozenset.issubset, raw),
+    "CONTAINS_ANY_OF_SET": lambda raw: _set(lambda words, given: bool(words & given), raw),
+    "PART_OF_SET": lambda raw: _set(lambda words, given: bool(given) and given <= words, raw),
+    "EQUAL_TO": lambda raw: _compared(eq, _DAY, raw),
+    "GREATER_THAN_OR_EQUAL_TO": lambda raw: _compared(ge, _MINUTE, raw),
+    "LESS_THAN_OR_EQUAL_TO": lambda raw: _compared(le, _MINUTE, raw),
     "BETWEEN": _between,
     "EQUAL_TO_SEMVER": _versions,
     "GREATER_THAN_OR_EQUAL_TO_SEMVER": _versions,
