@@ -26,7 +26,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -86,19 +86,17 @@ class HttpLimits:
     200 MB for code, the body and its text."""
 
 
+@dataclass(frozen=True, slots=True)
 class HttpClient:
     """Sends requests, also from several threads at once: exchanges share nothing."""
 
-    def __init__(
-        self, limits: HttpLimits | None = None, *, now: Callable[[], float] = time.time
-    ) -> None:
-        self.limits = limits or HttpLimits()
-        self._now = now
+    limits: HttpLimits = HttpLimits()
+    now: Callable[[], float] = time.time
 
     def within(self, total_s: float) -> HttpClient:
         """Return a client with at most *total_s* seconds per request, and no more than this one."""
         limits = replace(self.limits, total_s=min(total_s, self.limits.total_s))
-        return HttpClient(limits, now=self._now)
+        return replace(self, limits=limits)
 
     def get(
         self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
@@ -113,37 +111,33 @@ class HttpClient:
                 too much memory once parsed.
         """
         host = _check(url, headers, allow_http=allow_http)
-        exchange = _Exchange(url, headers, host, self.limits, self._now)
+        exchange = _Exchange(url, headers, host, self.limits, self.now)
         total_s = self.limits.total_s
-        late = ProviderUnavailableError(f"no complete response from {host} within {total_s:g} s")
-        if total_s <= 0:
-            raise late
-        threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True).start()
         try:
-            return exchange.outcome.result(timeout=total_s)
+            if total_s > 0:
+                threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True).start()
+            return exchange.outcome.result(timeout=max(total_s, 0.0))
         except TimeoutError:
-            raise late from None
+            raise ProviderUnavailableError(
+                f"no complete response from {host} within {total_s:g} s"
+            ) from None
         finally:
             exchange.end()
 
 
+@dataclass(eq=False, slots=True)
 class _Exchange:
     """One request and its response, in a thread that the caller can end from outside."""
 
-    def __init__(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        host: str,
-        limits: HttpLimits,
-        now: Callable[[], float],
-    ) -> None:
-        self.outcome: Future[HttpResponse] = Future()
-        self._url, self._headers, self._host = url, headers, host
-        self._limits, self._now = limits, now
-        self._lock = threading.Lock()
-        self._ended = False
-        self._twin: socket.socket | None = None
+    url: str
+    headers: Mapping[str, str]
+    host: str
+    limits: HttpLimits
+    now: Callable[[], float]
+    outcome: Future[HttpResponse] = field(default_factory=Future)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ended: bool = False
+    twin: socket.socket | None = None
 
     def run(self) -> None:
         """Set the outcome, success or not."""
@@ -151,9 +145,7 @@ class _Exchange:
             response = self._response()
         except _TRANSPORT_ERRORS as error:
             self.outcome.set_exception(
-                ProviderUnavailableError(
-                    f"no complete response from {self._host}: {_reason(error)}"
-                )
+                ProviderUnavailableError(f"no complete response from {self.host}: {_reason(error)}")
             )
         except BaseException as error:  # noqa: BLE001 - raised again where the caller waits
             self.outcome.set_exception(error)
@@ -167,18 +159,18 @@ class _Exchange:
         that the other thread reads from: closing that one could hit an unrelated descriptor of the
         same number, and ``SSLSocket.shutdown`` is not thread-safe.
         """
-        with self._lock:
-            if not self._ended:
-                self._twin = sock.dup()
+        with self.lock:
+            if not self.ended:
+                self.twin = sock.dup()
                 return sock
         sock.close()
         raise TimeoutError
 
     def end(self) -> None:
         """Shut down the connection. Idempotent."""
-        with self._lock:
-            self._ended = True
-            twin, self._twin = self._twin, None
+        with self.lock:
+            self.ended = True
+            twin, self.twin = self.twin, None
         if twin is None:
             return
         try:
@@ -200,17 +192,17 @@ class _Exchange:
             session.mount("https://", _Adapter(self))
             session.mount("http://", _Adapter(self))
             with session.get(
-                self._url,
-                headers=own | dict(self._headers),
-                timeout=(self._limits.connect_s, self._limits.read_s),
+                self.url,
+                headers=own | dict(self.headers),
+                timeout=(self.limits.connect_s, self.limits.read_s),
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                received_at = self._now()
+                received_at = self.now()
                 status = response.status_code
                 if status in _REDIRECT and status != _NOT_MODIFIED:
                     raise EndpointNotFoundError(
-                        f"{self._host} responded with {status}: redirects are not followed, since "
+                        f"{self.host} responded with {status}: redirects are not followed, since "
                         f"they would send the key elsewhere; set base_url to the final address"
                     )
                 headers = {name.lower(): value for name, value in response.headers.items()}
@@ -219,13 +211,13 @@ class _Exchange:
 
     def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        chunks = _capped(_wire(response), self._limits.max_wire_bytes, "on the wire")
+        chunks = _capped(_wire(response), self.limits.max_wire_bytes, "on the wire")
         if encoding in {"gzip", "x-gzip"}:
             chunks = _inflated(chunks)
         elif encoding not in {"identity", ""}:
-            raise MalformedResponseError(f"{self._host} used an encoding that was not asked for")
-        body = b"".join(_capped(chunks, self._limits.max_body_bytes, "inflated"))
-        check_parsed_bytes(parsed_bytes(body), self._limits.max_parsed_bytes)
+            raise MalformedResponseError(f"{self.host} used an encoding that was not asked for")
+        body = b"".join(_capped(chunks, self.limits.max_body_bytes, "inflated"))
+        check_parsed_bytes(parsed_bytes(body), self.limits.max_parsed_bytes)
         return body
 
 

@@ -304,7 +304,8 @@ class Syncer:
                 failed.append(message)
             for request in requests or ():
                 by_source.setdefault(request.source, []).append((message, request))
-        self._set_retry_visibility(failed)
+        if failed:
+            self._set_retry_visibility(failed)
         groups = list(by_source.values())
         batches = [[request for _, request in group] for group in groups]
         outcomes = self._run(batches, seconds)
