@@ -94,7 +94,7 @@ exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lo
 .PHONY: fuzz
 fuzz: .venv/.ready ## what is made up, at its full size: 100,000 webhooks a provider, 2,000 examples a test
 	$(PYTEST) --dist=worksteal --hypothesis-profile=whole -m "campaign or not campaign" tests/fuzz \
-	  tests/unit tests/contract/test_providers.py tests/functions/test_webhook.py
+	  tests/unit tests/contract/test_providers.py
 
 .PHONY: torture
 torture: ## every promise at its full size, into docs/guarantees.md: some 25 minutes (ONLY="T6 T28": on the screen)

@@ -116,8 +116,8 @@ def shop(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Shop:
     return Shop(stand_in)
 
 
-def test_what_is_deployed_is_read_with_its_rules(shop: Shop) -> None:
-    """The document comes as it was written, from the version of the newest complete deployment."""
+def test_deployed_document(shop: Shop) -> None:
+    """The newest complete deployment's document comes as it was written."""
     values, definitions = rich_flags(8)
     shop.deploy(shop.put(document(values, definitions)))
     found = shop.fetch()
@@ -125,7 +125,7 @@ def test_what_is_deployed_is_read_with_its_rules(shop: Shop) -> None:
     assert found.revision == 12
 
 
-def test_a_deployment_that_goes_on_is_stopped_or_reverted_changes_nothing(shop: Shop) -> None:
+def test_unfinished_stopped_and_reverted_deployments(shop: Shop) -> None:
     """Only a complete deployment makes its version live, and a revert takes it back."""
     first, second = (shop.put(document({"f": {"enabled": on}}, {"f": {}})) for on in (False, True))
 
@@ -144,9 +144,7 @@ def test_a_deployment_that_goes_on_is_stopped_or_reverted_changes_nothing(shop: 
     assert not enabled()
 
 
-def test_signatures_are_looked_at(
-    shop: Shop, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signatures(shop: Shop, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with the right secret is served; with another one, refused."""
     shop.deploy(shop.put(document({}, {})))
     iam, name = stand_in.client("iam"), f"reader-{shop.application}"
@@ -163,8 +161,8 @@ def test_signatures_are_looked_at(
         shop.fetch()
 
 
-def test_what_is_not_there_is_said(shop: Shop) -> None:
-    """An unknown environment, and a profile that nobody deployed."""
+def test_missing_profile_and_environment(shop: Shop) -> None:
+    """Each has its message."""
     with pytest.raises(errors.EndpointNotFoundError, match="never deployed"):
         shop.fetch()
     with pytest.raises(errors.EndpointNotFoundError, match="check its options"):

@@ -1,7 +1,7 @@
-"""No secret leaves the functions by another way than the one that it is for.
+"""No secret appears in a log line, metric, message, record or response.
 
-Canaries are in the environment, headers, cookies, queries, URLs, bodies, responses and exceptions,
-the log is at DEBUG; nothing that is printed, queued, stored or responded holds one.
+Canaries are in the environment, headers, cookies, queries, URLs, bodies, responses, credentials and
+exceptions; the log is at DEBUG.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BODY = json.dumps({"kind": "flag", "comment": BODY_CANARY, "_id": "delivery-1"})
 
 
 def clean(value: object) -> None:
-    """See that a value holds no canary, however it is written."""
+    """Assert that a value contains no canary."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     assert not [canary for canary in CANARIES if canary in text], text[:400]
 
@@ -50,7 +50,7 @@ def clean(value: object) -> None:
 def both(
     stack: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator, calls: Calls
 ) -> Iterator[Deployment]:
-    """Give a deployment with two sources; at the end, look at all messages and at the table."""
+    """Give a deployment with two sources; at the end, check all messages and the table."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     stack.put_source("unleash", "unleash", unleash.url, KEY)
     stack.put_webhook("prod", "launchdarkly", SECRET, OLD_SECRET)
@@ -84,7 +84,7 @@ def invoke(event: Any) -> Any:
 def test_webhooks(
     both: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, dev: str
 ) -> None:
-    """Good, forged and broken ones, with every secret in the wrong place too, in any mode."""
+    """Good, forged and broken webhooks, with each secret in a wrong place too, in any mode."""
     monkeypatch.setenv("POWERTOOLS_DEV", dev)
     assert send(signed("prod", BODY)) == 202
     assert send(signed("prod", BODY, OLD_SECRET)) == 202
@@ -113,14 +113,14 @@ RESPONSES: list[Callable[[], faults.Fault]] = [
 
 
 @pytest.mark.parametrize("fault", RESPONSES)
-def test_responses_of_providers(
+def test_provider_responses(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     output: Output,
     fault: Callable[[], faults.Fault],
 ) -> None:
-    """Whatever a provider responses, neither it nor the key is repeated."""
+    """Neither a provider's response nor the key is repeated."""
     for provider in (launchdarkly, unleash):
         provider.faults.extend(fault() for _ in range(4))
     both.run_schedule(invoke)
@@ -132,13 +132,13 @@ def test_responses_of_providers(
 
 
 @pytest.mark.campaign
-def test_many_faults_of_providers(
+def test_many_provider_faults(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     output: Output,
 ) -> None:
-    """A hundred faults in random order, by the schedule and by requests: nothing is repeated."""
+    """A hundred faults in random order, by the schedule and by requests."""
     rng = random.Random(19)
     for _ in range(30):
         for provider in (launchdarkly, unleash):
@@ -151,10 +151,34 @@ def test_many_faults_of_providers(
     assert len(output.logs) + len(output.metrics) >= 300
 
 
+@pytest.mark.parametrize(
+    "credential",
+    [
+        KEY,
+        {"key": f"{KEY}\nmore"},
+        {"key": f"{KEY}\u00e9"},
+        {"key": KEY, "base_url": f"http://{TOKEN}:{SECRET}@127.0.0.1/"},
+        {"key": KEY, "base_url": f"http://127.0.0.1:9/{TOKEN}?{SECRET}"},
+        {"key": KEY, "base_url": f"http://{TOKEN}/".replace("-", "_-")},
+        {"key": KEY, "base_url": KEY},
+        {"key": [KEY], "base_url": {KEY: KEY}},
+        {KEY: KEY},
+    ],
+)
+def test_invalid_credentials(
+    both: Deployment, launchdarkly: LaunchDarklySimulator, credential: str | dict[str, Any]
+) -> None:
+    """A problem with the key or its address is reported without either."""
+    if isinstance(credential, dict):
+        credential = {"provider": "launchdarkly", "base_url": launchdarkly.url, **credential}
+    both.put("credentials/prod", credential)
+    assert invoke({"source": "prod"})["outcome"] == "failed"
+
+
 @pytest.mark.usefixtures("both")
 @pytest.mark.parametrize("text", [KEY, f"https://user:{KEY}@host/{KEY}?key={KEY}", f'a\n{KEY}"\\'])
-def test_exceptions_of_the_sync(monkeypatch: pytest.MonkeyPatch, output: Output, text: str) -> None:
-    """A bug whose message quotes the key is logged with its traceback, and without the key."""
+def test_exceptions_of_sync(monkeypatch: pytest.MonkeyPatch, output: Output, text: str) -> None:
+    """A bug whose message quotes the key is logged with its traceback, without the key."""
 
     def bug(*_: object, **__: object) -> None:
         raise KeyError(text) from ValueError(text)
@@ -167,8 +191,8 @@ def test_exceptions_of_the_sync(monkeypatch: pytest.MonkeyPatch, output: Output,
 
 
 @pytest.mark.usefixtures("both")
-def test_exceptions_of_the_receiver(monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
-    """What a bug raises is printed by Lambda itself, so it says nothing; the log has the rest."""
+def test_exceptions_of_receiver(monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
+    """Lambda prints the exception itself, so it has no details; the log has."""
 
     def bug(*_: object) -> None:
         raise KeyError(SECRET)
@@ -184,7 +208,7 @@ def test_exceptions_of_the_receiver(monkeypatch: pytest.MonkeyPatch, output: Out
 def test_dead_letters(
     both: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A webhook whose sync request fails for good leaves a message that holds nothing of it."""
+    """A sync request that fails permanently leaves a message without webhook content."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     assert send(signed("prod", BODY)) == 202
     for _ in range(MAX_RECEIVES):

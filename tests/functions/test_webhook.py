@@ -1,26 +1,20 @@
-"""WebhookFunction: what is accepted, what is refused and how, and what it costs and says."""
+"""WebhookFunction: accepted and refused requests, parameters, metrics and logs."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from simulators.deployment import (
     BODY_CANARY,
     HEADER_CANARY,
-    OLD_SECRET,
     SECRET,
     TOKEN,
     Calls,
@@ -39,9 +33,6 @@ from simulators.unleash import event as unleash_event
 from storesync import webhook
 from storesync.config import WEBHOOKS_AGE_S
 from tools import make_events
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ALLOWED = {202, 400, 401, 404, 413}
 FORGED = "canary-of-a-stranger-0007"
@@ -116,8 +107,8 @@ def receiving(deployment: Deployment) -> Deployment:
 # -- accepted -------------------------------------------------------------------------------------
 
 
-def test_a_signed_webhook_leaves_exactly_one_request(receiving: Deployment) -> None:
-    """LaunchDarkly gets 202, and the queue one message that says what to reach and when."""
+def test_signed_webhook(receiving: Deployment) -> None:
+    """LaunchDarkly gets 202, and one message says what to reach and when."""
     before = int(time.time() * 1000)
     assert send(signed("prod", entry())) == (202, {"ok": True})
     (sync_request,) = receiving.requests()
@@ -130,8 +121,8 @@ def test_a_signed_webhook_leaves_exactly_one_request(receiving: Deployment) -> N
     }
 
 
-def test_a_webhook_with_a_secret_leaves_exactly_one_request(receiving: Deployment) -> None:
-    """Unleash gets 202, and the queue one message with the revision to reach."""
+def test_webhook_with_secret(receiving: Deployment) -> None:
+    """Unleash gets 202, and one message has the revision to reach."""
     assert send(bearer(enabled())) == (202, {"ok": True})
     (sync_request,) = receiving.requests()
     assert sync_request.pop("sent_at") > 0
@@ -162,36 +153,26 @@ def test_a_webhook_with_a_secret_leaves_exactly_one_request(receiving: Deploymen
         "stage and domain",
     ],
 )
-def test_every_way_to_send_a_good_webhook_is_accepted(
-    receiving: Deployment, event: dict[str, Any]
-) -> None:
-    """Encodings, header cases, prefixes of paths and the checks that providers offer all pass."""
+def test_variants_of_good_webhooks(receiving: Deployment, event: dict[str, Any]) -> None:
+    """Encodings, header cases, path prefixes and every method of verification are accepted."""
     assert send(event)[0] == 202
     assert len(receiving.requests()) == 1
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_five_megabytes_are_accepted(receiving: Deployment, *, encode: bool) -> None:
-    """Real webhooks carry all environments, twice: size alone is no reason to lose one."""
+def test_five_megabytes(receiving: Deployment, *, encode: bool) -> None:
+    """Real webhooks carry all environments, twice."""
     body = entry(padding="x" * 5_000_000)
     assert send(signed("prod", body, encode=encode))[0] == 202
     (sync_request,) = receiving.requests()
     assert len(json.dumps(sync_request)) < 300
 
 
-@pytest.mark.parametrize("kind", ["member", "team", "webhook"])
-def test_unrelated_events_are_acknowledged_without_a_request(
-    receiving: Deployment, kind: str
-) -> None:
-    """What concerns no flag is delivered for LaunchDarkly, and costs no sync."""
-    body = entry(kind=kind, accesses=[], target={})
-    assert send(signed("prod", body))[0] == 202
-    assert receiving.waiting()["due"] == 0
-
-
-def test_other_environments_are_acknowledged_without_a_request(receiving: Deployment) -> None:
-    """An event that names another environment leaves this source alone."""
+def test_irrelevant_events_are_acknowledged(receiving: Deployment) -> None:
+    """An event that concerns no flag of this source gets 202, and causes no sync."""
     assert send(bearer(enabled("development")))[0] == 202
+    for kind in ("member", "team", "webhook"):
+        assert send(signed("prod", entry(kind=kind, accesses=[], target={})))[0] == 202
     assert receiving.waiting()["due"] == 0
 
 
@@ -242,8 +223,8 @@ REFUSED: list[tuple[str, Any, int]] = [
 ]
 
 
-def test_whatever_is_not_good_is_refused(receiving: Deployment, output: Output) -> None:
-    """Every other request gets its 4xx with a short reason, and leaves nothing on the queue."""
+def test_refused_requests(receiving: Deployment, output: Output) -> None:
+    """Every other request gets a 4xx with a short reason, and queues nothing."""
     for name, event, status in REFUSED:
         error = refuse(event, status)
         for secret in (SECRET, TOKEN, FORGED, BODY_CANARY):
@@ -252,8 +233,8 @@ def test_whatever_is_not_good_is_refused(receiving: Deployment, output: Output) 
     assert FORGED not in output.text
 
 
-def test_odd_names_are_unknown(receiving: Deployment, output: Output) -> None:
-    """No spelling of a name reaches anything but a parameter of exactly that name."""
+def test_source_names_match_exactly(receiving: Deployment, output: Output) -> None:
+    """No other spelling of a name reaches a source."""
     for name in ("", "Prod", "../prod", "prod/..", "prod ", "prod\n", "%70rod", "ünï", "$", "*"):
         assert refuse(signed(name, entry()), 404) == "not found"
     assert refuse(signed("a" * 10_000, entry()), 404) == "not found"
@@ -261,10 +242,8 @@ def test_odd_names_are_unknown(receiving: Deployment, output: Output) -> None:
     assert output.logs == []
 
 
-def test_what_is_not_found_is_counted_without_its_name(
-    receiving: Deployment, output: Output
-) -> None:
-    """A path that the gateway passes and nobody configured can be seen, and floods no log."""
+def test_not_found_is_counted_without_name(receiving: Deployment, output: Output) -> None:
+    """Unknown paths are counted, and not logged."""
     for event in (signed("staging", entry()), request("url", method="GET"), {}):
         refuse(event, 404)
     assert output.sums() == {"NotFound": 3}
@@ -274,7 +253,7 @@ def test_what_is_not_found_is_counted_without_its_name(
 
 
 def test_strangers_make_no_metrics(receiving: Deployment, output: Output) -> None:
-    """Dimensions of metrics cost money: only sources that exist ever become one."""
+    """Dimensions cost money: only configured sources become one."""
     for _name, event, _status in REFUSED:
         send(event)
     for number in range(20):
@@ -287,8 +266,8 @@ def test_strangers_make_no_metrics(receiving: Deployment, output: Output) -> Non
     assert receiving.waiting()["due"] == 0
 
 
-def test_failures_are_counted_by_source(receiving: Deployment, output: Output) -> None:
-    """Sync requests, forged and malformed webhooks are told apart in the metrics."""
+def test_metrics_per_source(receiving: Deployment, output: Output) -> None:
+    """Sync requests, forged and malformed webhooks have separate metrics."""
     send(signed("prod", entry()))
     send(signed("prod", entry()))
     send(signed("prod", entry(), FORGED))
@@ -304,26 +283,8 @@ def test_failures_are_counted_by_source(receiving: Deployment, output: Output) -
     assert len(receiving.requests()) == 2
 
 
-# -- rotation -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("provider", ["launchdarkly", "unleash"])
-def test_every_active_secret_passes_and_no_other(deployment: Deployment, provider: str) -> None:
-    """While a secret is rotated, the current and the previous one are both good."""
-    body = entry() if provider == "launchdarkly" else enabled()
-    for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
-        deployment.put_webhook(f"rotating-{number}", provider, *active)
-    for number, active in enumerate([[SECRET], [OLD_SECRET], [SECRET, OLD_SECRET]]):
-        for used in (SECRET, OLD_SECRET, FORGED):
-            headers = {"x-ld-signature": signature(body, used), "authorization": used}
-            event = request(f"rotating-{number}", body, headers)
-            assert send(event)[0] == (202 if used in active else 401)
-
-
-def test_another_secret_counts_after_a_minute_and_a_half(
-    receiving: Deployment, clock: ShiftedClock
-) -> None:
-    """A busy process goes on with what it knows for at least half of that."""
+def test_new_secret_is_used_within_90_s(receiving: Deployment, clock: ShiftedClock) -> None:
+    """A busy process uses known parameters for at least half of that."""
     assert send(signed("prod", entry()))[0] == 202
     receiving.put_webhook("prod", "launchdarkly", "another-secret-of-some-length")
     clock.advance(44)
@@ -337,7 +298,7 @@ def test_another_secret_counts_after_a_minute_and_a_half(
 
 
 def test_unknown_names_cost_no_call(receiving: Deployment, calls: Calls) -> None:
-    """However often strangers ask for sources that are not there."""
+    """Requests for unknown sources do not read SSM."""
     for number in range(200):
         refuse(signed(f"stranger-{number}", entry()), 404)
     assert len(calls.of("GetParametersByPath")) == 1
@@ -363,10 +324,8 @@ MISCONFIGURED: list[tuple[object, list[str]]] = [
 ]
 
 
-def test_a_misconfigured_webhook_is_named_and_alone(
-    receiving: Deployment, output: Output, clock: ShiftedClock
-) -> None:
-    """Whoever sends it gets a 404; the log names parameter and remedy; other sources work."""
+def test_misconfigured_webhook(receiving: Deployment, output: Output, clock: ShiftedClock) -> None:
+    """The sender gets a 404, the log names parameter and remedy, and other sources work."""
     for text, problems in MISCONFIGURED:
         receiving.put("webhooks/broken", text)
         clock.advance(WEBHOOKS_AGE_S)
@@ -380,18 +339,18 @@ def test_a_misconfigured_webhook_is_named_and_alone(
         assert send(signed("prod", entry()))[0] == 202
 
 
-def test_a_name_that_is_none_is_named(receiving: Deployment, output: Output) -> None:
-    """A parameter whose name is not a source's name says which names are."""
+def test_invalid_source_name(receiving: Deployment, output: Output) -> None:
+    """The log says that the parameter's name is not valid."""
     receiving.put_webhook("Prod", "launchdarkly")
     assert refuse(signed("Prod", entry()), 404) == "not found"
     assert "'Prod' is not a valid source name" in output.logs[0]["problem"]
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_QUEUE_URL", "FLAGSTORE_PARAMETER_PREFIX"])
-def test_a_missing_variable_is_named(
+def test_missing_variable(
     receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """A function that lacks a setting says which, and recovers when it has it."""
+    """A function without a setting names it, and recovers."""
     with monkeypatch.context() as without:
         without.delenv(missing)
         assert refuse(signed("prod", entry()), 503) == "not configured"
@@ -403,7 +362,7 @@ def test_a_missing_variable_is_named(
 def test_ssm_down_leaves_what_was_read(
     receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
 ) -> None:
-    """While SSM fails, webhooks are checked with the last parameters, and the log says so."""
+    """While SSM fails, webhooks are verified with the last parameters, and the log says so."""
     assert send(signed("prod", entry()))[0] == 202
     calls.down["ssm"] = "AccessDeniedException"
     clock.advance(WEBHOOKS_AGE_S)
@@ -423,7 +382,7 @@ def test_ssm_down_leaves_what_was_read(
 def test_ssm_down_at_the_start_costs_few_calls(
     receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
 ) -> None:
-    """Without any parameters the response is 503, SSM is asked every 5 s, and then all is well."""
+    """Without parameters the response is 503, and SSM is read every 5 s."""
     calls.down["ssm"] = "AccessDeniedException"
     for _ in range(50):
         assert refuse(signed("prod", entry()), 503) == "try again"
@@ -436,10 +395,10 @@ def test_ssm_down_at_the_start_costs_few_calls(
     assert len(receiving.requests()) == 1
 
 
-def test_an_unreachable_queue_is_said_and_answered_in_time(
+def test_unreachable_queue(
     receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync request that cannot be left is a 503, so that the provider may come again."""
+    """A sync request that cannot be queued is a 503, so that the provider may retry."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
     assert refuse(signed("prod", entry()), 503) == "try again"
     assert output.logs[-1]["message"] == "could not request a sync"
@@ -447,8 +406,8 @@ def test_an_unreachable_queue_is_said_and_answered_in_time(
     assert receiving.waiting()["due"] == 0
 
 
-def test_a_silent_queue_is_given_up_within_the_functions_time(receiving: Deployment) -> None:
-    """Time-outs are short enough that the function responds itself, within its 10 s."""
+def test_timeouts_fit_the_functions_time(receiving: Deployment) -> None:
+    """The function responds itself, within its 10 s."""
     assert send(signed("prod", entry()))[0] == 202
     for client in (webhook.receiver()._sqs, webhook.receiver()._webhooks._webhooks._client):
         config: Any = client.meta.config
@@ -460,8 +419,8 @@ def test_a_silent_queue_is_given_up_within_the_functions_time(receiving: Deploym
 # -- secrets in logs ------------------------------------------------------------------------------
 
 
-def test_the_path_is_never_printed(receiving: Deployment, output: Output) -> None:
-    """A token in the path is a secret: neither good nor bad ones are in any line of the log."""
+def test_path_is_never_logged(receiving: Deployment, output: Output) -> None:
+    """A token in the path is a secret, valid or not."""
     headers = {"user-agent": HEADER_CANARY, "cookie": HEADER_CANARY}
     bad = "canary-bad-token-0008"
     assert send(request("url", enabled(), headers, token=TOKEN))[0] == 202
@@ -474,136 +433,13 @@ def test_the_path_is_never_printed(receiving: Deployment, output: Output) -> Non
     assert "/webhooks/url" not in output.text.replace(receiving.prefix, "")
 
 
-def test_odd_texts_of_a_provider_are_printed_as_json(receiving: Deployment, output: Output) -> None:
-    """Half a surrogate pair in a delivery's id stops neither the sync request nor the log."""
+def test_lone_surrogates_are_logged_as_json(receiving: Deployment, output: Output) -> None:
+    """Half a surrogate pair in a delivery id stops neither the sync request nor the log."""
     body = entry().replace(f'"_id":"{7:024x}"'.encode(), b'"_id":"\\ud800\\n"')
     assert send(signed("prod", body))[0] == 202
     (sync_request,) = receiving.requests()
     assert sync_request["delivery"] == "\ud800\n"
     assert output.logs[-1]["message"] == "requested"
-
-
-# -- fuzz -----------------------------------------------------------------------------------------
-
-ODD = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.text(max_size=20),
-    st.just([]),
-    st.just({}),
-    st.dictionaries(
-        st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text()), max_size=3
-    ),
-)
-PATHS = st.sampled_from(
-    [
-        ("headers",),
-        ("headers", "x-ld-signature"),
-        ("headers", "authorization"),
-        ("headers", "content-type"),
-        ("body",),
-        ("isBase64Encoded",),
-        ("pathParameters",),
-        ("pathParameters", "source"),
-        ("pathParameters", "token"),
-        ("requestContext",),
-        ("routeKey",),
-        ("version",),
-    ]
-)
-LIKELY = st.sampled_from(
-    [
-        "prod",
-        "unleash",
-        "url",
-        "GET",
-        "POST",
-        SECRET,
-        TOKEN,
-        signature(entry()),
-        signature(entry()).upper(),
-        entry().decode(),
-        enabled().decode(),
-        base64.b64encode(entry()).decode(),
-        True,
-        False,
-    ]
-)
-MUTATIONS = st.one_of(
-    st.tuples(PATHS, st.one_of(ODD, LIKELY)),
-    st.tuples(st.just(("requestContext", "requestId")), ODD),  # the gateway's, and in the log
-)
-BASES: list[Callable[[], dict[str, Any]]] = [
-    lambda: signed("prod", entry()),
-    lambda: signed("prod", entry(), encode=True),
-    lambda: signed("prod", entry(), FORGED),
-    lambda: bearer(enabled()),
-    lambda: request("url", enabled(), token=TOKEN),
-    lambda: request("url", enabled(), token=FORGED),
-]
-
-
-def good(event: dict[str, Any]) -> bool:
-    """Say whether a fuzzed event carries the right secret, in the plainest words."""
-    parameters, body = event["pathParameters"], event.get("body") or ""
-    raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
-    headers = event.get("headers")
-    headers = {name.lower(): headers[name] for name in headers} if isinstance(headers, dict) else {}
-    if parameters["source"] == "prod":
-        expected = hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()
-        return bool(headers.get("x-ld-signature") == expected)
-    if parameters["source"] == "unleash":
-        return headers.get("authorization") in {SECRET, f"Bearer {SECRET}"}
-    return bool(parameters["source"] == "url" and parameters["token"] == TOKEN)
-
-
-@pytest.fixture
-def fuzzed(receiving: Deployment, monkeypatch: pytest.MonkeyPatch) -> tuple[Deployment, list[str]]:
-    """Give a deployment whose sync requests are noted instead of sent."""
-    requests: list[str] = []
-
-    def note(**message: str) -> None:
-        requests.append(message["MessageBody"])
-
-    monkeypatch.setattr(webhook.receiver()._sqs, "send_message", note)
-    return receiving, requests
-
-
-def test_mutated_events_never_break_it(fuzzed: tuple[Deployment, list[str]]) -> None:
-    """Odd events get a 2xx or 4xx each, and only those with the secret leave a sync request."""
-    deployment, requests = fuzzed
-    accepted = []
-
-    @settings(suppress_health_check=list(HealthCheck))
-    @given(
-        st.sampled_from(BASES),
-        st.lists(MUTATIONS, max_size=3),
-    )
-    @example(BASES[0], [])
-    @example(BASES[1], [])
-    @example(BASES[3], [])
-    @example(BASES[4], [])
-    def fuzz(base: Callable[[], dict[str, Any]], mutations: list[tuple[Any, Any]]) -> None:
-        event = base()
-        for path, value in mutations:
-            target: Any = event
-            for name in path[:-1]:
-                target = target.get(name) if isinstance(target, dict) else None
-            if isinstance(target, dict):
-                target[path[-1]] = value
-        before = len(requests)
-        status, _body = send(event)
-        assert status in ALLOWED
-        left = len(requests) - before
-        assert left <= (status == 202)
-        if status == 202:
-            assert good(event)
-            accepted.append(event)
-
-    fuzz()
-    assert len(accepted) >= 4
-    assert deployment.waiting()["due"] == 0
 
 
 # -- samples, imports -----------------------------------------------------------------------------
@@ -627,8 +463,8 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
-def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None:
-    """Each file in events/, given to WebhookFunction, is responded as its page says."""
+def test_sample_events(deployment: Deployment, name: str) -> None:
+    """Each file in events/, given to WebhookFunction, has the outcome in events/README.md."""
     ours = {"environment": "production"}
     options = {**ours, "project": "shop"}
     deployment.put_webhook("prod", "launchdarkly", make_events.SECRET, options=options)
@@ -642,8 +478,8 @@ def test_every_sample_has_its_outcome(deployment: Deployment, name: str) -> None
     )
 
 
-def test_it_imports_nothing_that_it_does_not_need() -> None:
-    """The function that providers wait for starts without HTTP client, pipeline and store."""
+def test_lean_imports() -> None:
+    """The function starts without HTTP client, pipeline and store."""
     unwanted = [
         "requests",
         "storesync.http",

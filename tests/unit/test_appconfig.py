@@ -96,8 +96,8 @@ def plain() -> Iterator[AppConfigSimulator]:
 # -- which version is live ------------------------------------------------------------------------
 
 
-def test_a_gradual_deployment_is_there_when_it_is_complete(plain: AppConfigSimulator) -> None:
-    """Neither its steps nor, by default, its baking makes it live here."""
+def test_gradual_deployment(plain: AppConfigSimulator) -> None:
+    """A deployment is live when it is complete, or baking if the source counts that."""
     number = plain.deploy(plain.put(numbered(2)))
     assert limit(set_of(plain)) == 1
     plain.step(number, 60.0)
@@ -110,8 +110,8 @@ def test_a_gradual_deployment_is_there_when_it_is_complete(plain: AppConfigSimul
 
 
 @pytest.mark.parametrize("baking", [False, True])
-def test_what_is_stopped_leaves_what_was_there(plain: AppConfigSimulator, *, baking: bool) -> None:
-    """An alarm or a person ends a deployment: the version before is live, and none goes back."""
+def test_stopped_deployment(plain: AppConfigSimulator, *, baking: bool) -> None:
+    """The version before is live again, and the revision does not fall."""
     number = plain.deploy(plain.put(numbered(2)))
     if baking:
         plain.bake(number)
@@ -123,8 +123,8 @@ def test_what_is_stopped_leaves_what_was_there(plain: AppConfigSimulator, *, bak
     assert not PROVIDER.is_older(during, after)
 
 
-def test_a_revert_brings_the_version_before(plain: AppConfigSimulator) -> None:
-    """A deployment that is taken back may have no event; its revision rises all the same."""
+def test_revert(plain: AppConfigSimulator) -> None:
+    """A revert may have no event; its revision rises all the same."""
     number = plain.roll_out(plain.put(numbered(2)))
     before = set_of(plain)
     plain.stop_deployment(number, allow_revert=True)
@@ -133,15 +133,15 @@ def test_a_revert_brings_the_version_before(plain: AppConfigSimulator) -> None:
     assert after.revision > before.revision
 
 
-def test_an_old_version_that_is_deployed_again_is_live(plain: AppConfigSimulator) -> None:
-    """A person rolls back by deploying an earlier version: the deployment counts."""
+def test_redeployed_version(plain: AppConfigSimulator) -> None:
+    """An operator rolls back by deploying an earlier version."""
     plain.roll_out(plain.put(numbered(2)))
     plain.roll_out(2)
     assert limit(set_of(plain)) == 1
 
 
-def test_other_profiles_of_the_environment_are_passed_over(plain: AppConfigSimulator) -> None:
-    """Their deployments are in the same list, page after page, up to a limit that says so."""
+def test_deployments_of_other_profiles(plain: AppConfigSimulator) -> None:
+    """They are in the same list, and are skipped page by page up to a limit."""
     plain.page_size = 20
     plain.deploy_others(75)
     found = set_of(plain)
@@ -152,8 +152,8 @@ def test_other_profiles_of_the_environment_are_passed_over(plain: AppConfigSimul
         fetch(plain)
 
 
-def test_nothing_live_is_an_error_that_says_what_to_do(plain: AppConfigSimulator) -> None:
-    """A first deployment that has not ended, and one that never began, are told apart."""
+def test_nothing_live(plain: AppConfigSimulator) -> None:
+    """An unfinished first deployment and a missing one have different messages."""
     with AppConfigSimulator() as fresh:
         fresh._deployments.clear()
         fresh.deploy(fresh.put(numbered(1)))
@@ -163,8 +163,8 @@ def test_nothing_live_is_an_error_that_says_what_to_do(plain: AppConfigSimulator
         fetch(plain, profile="another")
 
 
-def test_what_changes_no_document_costs_no_document(plain: AppConfigSimulator) -> None:
-    """With its ETag, one list; a step of a deployment changes nothing, its start the revision."""
+def test_etag(plain: AppConfigSimulator) -> None:
+    """An unchanged deployment costs one list; a step changes nothing."""
     etag = fetch(plain).etag
     assert fetch(plain, etag).flag_set is None
     number = plain.deploy(plain.put(numbered(2)))
@@ -225,12 +225,8 @@ def act(rng: random.Random, server: AppConfigSimulator) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_the_store_ends_at_what_appconfig_serves(seed: int) -> None:
-    """Whatever is deployed, stopped and reverted, whatever of its events is lost, late or doubled.
-
-    The simulator says what it serves from its own account; the schedule comes at the end, as it
-    does every five minutes.
-    """
+def test_any_order_of_events(seed: int) -> None:
+    """Events may be lost or repeated: the store ends at the live version."""
     rng = random.Random(seed)
     store = MemoryStore()
     with AppConfigSimulator(*START) as server:
@@ -252,8 +248,8 @@ def test_the_store_ends_at_what_appconfig_serves(seed: int) -> None:
         )
 
 
-def test_an_event_is_waited_for(plain: AppConfigSimulator) -> None:
-    """The list may lag behind the event: the check asks again instead of taking the old version."""
+def test_lagging_list(plain: AppConfigSimulator) -> None:
+    """A list that lags behind its event is read again."""
     store = MemoryStore()
     sync(plain, store, SyncRequest("prod", trigger="schedule"))
     plain.lag(requests=1)
@@ -262,8 +258,8 @@ def test_an_event_is_waited_for(plain: AppConfigSimulator) -> None:
     assert (report.fetches, report.behind, published(store)) == (2, False, 2)
 
 
-def test_a_rollback_costs_no_second_look(plain: AppConfigSimulator) -> None:
-    """Going back to an earlier version is no earlier state of AppConfig: it is believed at once."""
+def test_rollback_is_not_older(plain: AppConfigSimulator) -> None:
+    """Going back to an earlier version is published at once."""
     store = MemoryStore()
     number = plain.deploy(plain.put(numbered(2)))
     plain.bake(number)
@@ -357,8 +353,8 @@ def test_configuration_outside_of_appconfigs_store(plain: AppConfigSimulator) ->
 # -- freeform, options, region --------------------------------------------------------------------
 
 
-def test_each_top_level_key_of_a_freeform_profile_is_a_flag() -> None:
-    """Any JSON is a value, also one that looks like rules."""
+def test_freeform_profile() -> None:
+    """Each top-level key is a flag with any JSON as its value."""
     content = {"featureEnabled": True, "limit": 5, "nested": {"_variants": [1]}, "text": "ä"}
     with AppConfigSimulator(freeform=True) as server:
         server.roll_out(server.put(content))
@@ -370,8 +366,8 @@ def test_each_top_level_key_of_a_freeform_profile_is_a_flag() -> None:
             fetch(server)
 
 
-def test_options_are_checked_at_once() -> None:
-    """All that is missing or wrong is named, with the parameter; nothing is sent."""
+def test_invalid_options() -> None:
+    """All problems are named together, and nothing is sent."""
     bad = Source(
         "prod", "appconfig", "https://127.0.0.1:1", Secret(""),
         {"region": "x/y", "live": "now", "format": "yaml"},
@@ -383,10 +379,8 @@ def test_options_are_checked_at_once() -> None:
         assert word in str(caught.value)
 
 
-def test_the_region_is_the_options_or_the_functions(
-    server: AppConfigSimulator, role: pytest.MonkeyPatch
-) -> None:
-    """Requests are signed for it; without any, the message asks for the option."""
+def test_region(server: AppConfigSimulator, role: pytest.MonkeyPatch) -> None:
+    """It is the option's or the function's; without either, the message asks for the option."""
     role.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(errors.ConfigurationError, match='"region"'):
         fetch(server, region="")
@@ -396,8 +390,8 @@ def test_the_region_is_the_options_or_the_functions(
         fetch(server, region="us-east-1")
 
 
-def test_names_with_spaces_are_signed_as_they_are_sent(server: AppConfigSimulator) -> None:
-    """The path of a signed request is encoded twice in what is signed, and once on the wire."""
+def test_names_with_spaces(server: AppConfigSimulator) -> None:
+    """The signed path is encoded twice, and the sent one once."""
     server.ids["Application"] = ("my app/ä+1", "Shop")
     assert fetch(server).flag_set
 
@@ -451,7 +445,7 @@ def granted() -> set[tuple[str, str]]:
     return found
 
 
-def test_the_templates_rights_are_those_that_are_needed(server: AppConfigSimulator) -> None:
+def test_permissions_of_template(server: AppConfigSimulator) -> None:
     """The policy is sufficient, and each of its rights is needed."""
     rights = granted()
 
@@ -497,8 +491,8 @@ def big() -> tuple[dict[str, Any], dict[str, Any]]:
     return values, {key: appconfig_flags.definition() for key in values}
 
 
-def test_a_document_of_two_megabytes_is_published_and_read() -> None:
-    """As large as AppConfig takes it: fetched, stored in chunks, read back, and evaluated."""
+def test_largest_document() -> None:
+    """2 MB are fetched, stored in chunks, read back and evaluated."""
     values, definitions = big()
     with AppConfigSimulator(values, definitions) as server:
         size = len(server.versions[1])

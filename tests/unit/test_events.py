@@ -1,4 +1,4 @@
-"""Telling apart what invoked SyncFunction, and the form of a sync request on the queue."""
+"""The events that invoke SyncFunction, and the form of a sync request on the queue."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def one(body: object, **attributes: str) -> Message:
 
 
 @given(REQUESTS)
-def test_a_request_survives_the_queue(request: SyncRequest) -> None:
-    """What WebhookFunction writes, SyncFunction reads."""
+def test_request_round_trip(request: SyncRequest) -> None:
+    """SyncFunction reads the message that WebhookFunction writes."""
     assert one(request.message()).request == request
 
 
 @given(REQUESTS)
-def test_a_request_is_small_and_ascii(request: SyncRequest) -> None:
+def test_message_is_small_and_ascii(request: SyncRequest) -> None:
     """SQS refuses some characters and more than 256 KiB; a sync request has neither."""
     message = request.message()
     assert message.isascii()
@@ -64,8 +64,8 @@ def test_a_request_is_small_and_ascii(request: SyncRequest) -> None:
     assert len(message) < 16_384
 
 
-def test_a_request_counts_from_the_later_clock() -> None:
-    """The receiver's clock and the queue's may differ: the later moment is the safe one."""
+def test_request_counts_from_later_clock() -> None:
+    """The receiver's and the queue's clocks may differ: the later time is safe."""
     early, late = json.dumps({"source": "prod", "sent_at": 1_000}), "2000"
     assert one(early, SentTimestamp=late).request == SyncRequest("prod", sent_at=2_000)
     due = json.dumps({"source": "prod", "sent_at": 32_000, "trigger": "followup"})
@@ -74,8 +74,8 @@ def test_a_request_counts_from_the_later_clock() -> None:
     )
 
 
-def test_a_queue_cannot_claim_to_be_a_person() -> None:
-    """Only triggers of the queue come from it; an unknown one is the one that promises most."""
+def test_queue_cannot_send_manual_requests() -> None:
+    """A queued request has a trigger of the queue; an unknown one counts as a webhook."""
     for trigger in ("manual", "", None, 7):
         request = one(
             json.dumps({"source": "prod", "trigger": trigger, "allow_shrink": "0" * 64})
@@ -92,32 +92,50 @@ def test_a_queue_cannot_claim_to_be_a_person() -> None:
         ({"ApproximateReceiveCount": "9" * 5_000}, 1),
     ],
 )
-def test_receipts_are_counted(attributes: dict[str, str], receives: int) -> None:
-    """How often a message has come decides how soon it comes again."""
+def test_receive_count(attributes: dict[str, str], receives: int) -> None:
+    """The count decides when a failed message is visible again."""
     assert one("{}", **attributes).receives == receives
 
 
-def test_a_person_names_a_source() -> None:
-    """A sync request by hand, with and without an allowance."""
+def test_manual_request() -> None:
+    """An operator names a source, with or without an allowance."""
     assert parse({"source": "prod"}) == Manual(SyncRequest("prod", trigger="manual"))
     allowed = parse({"source": "prod", "allow_shrink": "a" * 64})
     assert allowed == Manual(SyncRequest("prod", trigger="manual"), "a" * 64)
 
 
-def test_the_schedule_is_a_request_for_all() -> None:
+def test_schedule() -> None:
     """EventBridge Scheduler sends exactly this."""
     assert parse({"schedule": True}) == Schedule()
 
 
+@pytest.mark.parametrize("value", [True, 7, None, "yes", "0" * 63, ["0" * 64]])
+def test_invalid_digest(value: object) -> None:
+    """An allowance that could have no effect is an error."""
+    with pytest.raises(BadRequestError, match="64 characters of 0-9a-f"):
+        parse({"source": "prod", "allow_shrink": value})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, [], None, "prod", {"Records": []}, {"schedule": False}, {"source": 7}, {"detail": {}}],
+    ids=json.dumps,
+)
+def test_unknown_event(event: Any) -> None:
+    """The error lists the events that request a sync."""
+    with pytest.raises(BadRequestError, match="events/ has one of each"):
+        parse(event)
+
+
 @given(EVENTS)
-def test_any_event_is_understood_or_a_clear_error(event: Any) -> None:
-    """No shape of an event makes another error."""
+def test_any_event_parses_or_is_a_bad_request(event: Any) -> None:
+    """No shape of an event raises another error."""
     with contextlib.suppress(BadRequestError):
         assert isinstance(parse(event), tuple | Manual | Schedule)
 
 
 @given(JSON)
-def test_any_body_is_a_request_or_none(body: Any) -> None:
+def test_any_body_parses(body: Any) -> None:
     """Whatever is on the queue, the other messages of its batch are served."""
     for text in (body, json.dumps(body), json.dumps({"source": "prod", "required": body})):
         request = one(text).request

@@ -60,8 +60,8 @@ def changed(**version: Any) -> dict[str, Any]:
 # -- verification -------------------------------------------------------------------------------
 
 
-def test_a_missing_signature_names_the_remedy() -> None:
-    """Whoever forgot to sign the webhook reads what to tick."""
+def test_missing_signature() -> None:
+    """The message names the setting to select in LaunchDarkly."""
     with pytest.raises(errors.SignatureError, match="Sign this webhook"):
         PROVIDER.verify(WebhookRequest({}, b"{}"), webhook())
 
@@ -98,13 +98,13 @@ def test_a_missing_signature_names_the_remedy() -> None:
         ("member/someone", False),
     ],
 )
-def test_only_resources_of_ours_request(resource: str, *, requests: bool) -> None:
-    """An entry requests a sync if it touches its flags, segments, environment or project."""
+def test_touched_resources(resource: str, *, requests: bool) -> None:
+    """An entry requests a sync if it touches our flags, segments, environment or project."""
     assert (sync_request(touching(resource), **OURS) is not None) is requests
 
 
-def test_one_touched_environment_of_many_is_enough() -> None:
-    """An entry about all environments lists each; ours among them sync requests."""
+def test_entry_of_several_environments() -> None:
+    """An entry about all environments lists each; one of ours is sufficient."""
     entry = touching("proj/shop:env/test:flag/dark-mode", f"{HERE}:flag/dark-mode")
     assert sync_request(entry, **OURS) == ()
     del entry["accesses"]
@@ -112,8 +112,8 @@ def test_one_touched_environment_of_many_is_enough() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"project": "shop"}, {"environment": "production"}])
-def test_what_the_webhook_does_not_name_is_not_asked(options: dict[str, str]) -> None:
-    """Without a project or environment, every one of them sync requests."""
+def test_webhook_without_options(options: dict[str, str]) -> None:
+    """Without a project or environment, entries of all of them request a sync."""
     assert sync_request(touching(f"{HERE}:flag/dark-mode"), **options) == ()
     assert sync_request(touching("proj/shop:metric/clicks", kind="metric"), **options) is None
 
@@ -134,20 +134,20 @@ def test_what_the_webhook_does_not_name_is_not_asked(options: dict[str, str]) ->
         touching("", "::", "/", ";;"),
     ],
 )
-def test_an_odd_but_verified_body_requests(body: Any) -> None:
-    """Somebody with the secret said something: looking costs little, missing it would not."""
+def test_unexpected_body_requests_a_sync(body: Any) -> None:
+    """A check costs little, and missing a change would not."""
     assert sync_request(body, **OURS) == ()
 
 
 @pytest.mark.parametrize("kind", ["ai-config", "something-new"])
-def test_entries_of_unknown_kinds_request(kind: str) -> None:
-    """What LaunchDarkly adds may be evaluated as a flag, as AI Configs are."""
+def test_unknown_kind_requests_a_sync(kind: str) -> None:
+    """New kinds may be evaluated as flags, as AI Configs are."""
     assert sync_request({"kind": kind}, **OURS) == ()
 
 
 @pytest.mark.parametrize("kind", ["webhook", "member", "metric"])
-def test_entries_of_other_kinds_do_not_request(kind: str) -> None:
-    """A webhook without a policy hears everything, its own creation first."""
+def test_irrelevant_kinds(kind: str) -> None:
+    """A webhook without a policy gets all events, its own creation first."""
     assert sync_request({"kind": kind}, **OURS) is None
 
 
@@ -157,7 +157,7 @@ def test_invalid_json_requests_a_sync(body: bytes) -> None:
     assert PROVIDER.webhook_event(request(body), webhook(**OURS)) == ((), "")
 
 
-def test_the_delivery_is_the_entrys_id() -> None:
+def test_delivery() -> None:
     """The log can be matched with LaunchDarkly's audit log."""
     assert PROVIDER.webhook_event(request({"_id": "65f1"}), webhook()).delivery == "65f1"
     assert PROVIDER.webhook_event(request({"_id": 7}), webhook()).delivery == ""
@@ -167,20 +167,20 @@ def test_the_delivery_is_the_entrys_id() -> None:
 # -- revisions to reach -------------------------------------------------------------------------
 
 
-def test_a_change_names_the_version_to_reach() -> None:
+def test_required_version() -> None:
     """The version of the webhook's environment is what the flag set must have."""
     assert sync_request(changed(), **OURS) == ("flag/dark-mode@8",)
     assert sync_request(changed(), environment="production") == ("flag/dark-mode@8",)
 
 
 @pytest.mark.parametrize("options", [{}, {"project": "shop"}, OURS | {"filter": "mobile"}])
-def test_without_knowing_the_environment_nothing_is_named(options: dict[str, str]) -> None:
+def test_no_required_version_without_environment(options: dict[str, str]) -> None:
     """Versions count per environment, and a payload filter may hide the flag for good."""
     assert sync_request(changed(), **options) == ()
 
 
-def test_an_archived_flag_must_go() -> None:
-    """Archived flags are not served, whichever of the two places says so."""
+def test_archived_flag_must_be_gone() -> None:
+    """Archived flags are not served; either of two fields says so."""
     assert sync_request(changed(archived=True), **OURS) == ("gone/dark-mode",)
     for where in ("environment", "flag"):
         entry = changed()
@@ -190,8 +190,8 @@ def test_an_archived_flag_must_go() -> None:
         assert sync_request(entry, **OURS) == ("gone/dark-mode",)
 
 
-def test_a_deleted_flag_must_go() -> None:
-    """A deletion carries no version, but names the key in its resources."""
+def test_deleted_flag_must_be_gone() -> None:
+    """A deletion has no version, but the key is in its resources."""
     entry = touching(f"{HERE}:flag/dark-mode", action="deleteFlag")
     assert sync_request(entry, **OURS) == ("gone/dark-mode",)
     assert sync_request(entry) == ()
@@ -215,15 +215,15 @@ def test_a_deleted_flag_must_go() -> None:
         lambda entry: entry.update(touching(f"{HERE}:flag/" + "k" * 300)),
     ],
 )
-def test_an_entry_that_tells_no_version_requests_without(break_it: Any) -> None:
-    """A revision is a help, never a requirement."""
+def test_entry_without_version(break_it: Any) -> None:
+    """A revision is helpful, never required."""
     entry = changed()
     break_it(entry)
     assert sync_request(entry, **OURS) == ()
 
 
-def test_a_request_stays_small() -> None:
-    """A deletion of very many flags at once names none of them."""
+def test_mass_deletion_requires_no_revisions() -> None:
+    """A sync request must fit into a message."""
     resources = [f"{HERE}:flag/{number}" for number in range(11)]
     assert sync_request(touching(*resources, action="deleteFlag"), **OURS) == ()
 
@@ -246,8 +246,8 @@ def test_a_request_stays_small() -> None:
         ("revision/9", True),
     ],
 )
-def test_reaching_a_revision(required: str, *, satisfied: bool) -> None:
-    """That version or a later one, or gone; what is not understood holds nobody up."""
+def test_satisfied(required: str, *, satisfied: bool) -> None:
+    """That version or a later one, or gone; an unknown notation counts as reached."""
     flags = {"a": {"version": 7}, "x@y/z": {"version": 7}}
     assert PROVIDER.satisfied(required, 0, lambda s, k: {"flags": flags}[s].get(k)) is satisfied
 
@@ -286,20 +286,20 @@ def fetch(document: Any, base_url: str = "", **options: str) -> tuple[FlagSet, s
         ("https://h/a", {"filter": "x y&z"}, "https://h/a/sdk/latest-all?filter=x+y%26z"),
     ],
 )
-def test_the_address(base_url: str, options: dict[str, str], url: str) -> None:
+def test_url(base_url: str, options: dict[str, str], url: str) -> None:
     """The base URL is LaunchDarkly's unless configured, and the filter is escaped."""
     assert fetch({"flags": {}, "segments": {}}, base_url, **options)[1] == url
 
 
 @pytest.mark.parametrize("base_url", ["https://h/?a=b", "https://h/#x", "https://h /"])
-def test_a_base_url_that_takes_no_path_is_refused(base_url: str) -> None:
+def test_invalid_base_url(base_url: str) -> None:
     """A base URL with a query would send requests elsewhere than it seems."""
     with pytest.raises(errors.ConfigurationError, match="'prod'"):
         fetch({}, base_url)
 
 
-def test_items_stay_verbatim_and_tombstones_go() -> None:
-    """Unknown fields survive; what says that it is deleted is not there."""
+def test_flag_set() -> None:
+    """Items stay verbatim, and deleted ones are left out."""
     flag = {**new_flag("a"), "some-day": {"new": [1]}}
     gone = {"key": "b", "version": 3, "deleted": True}
     segment = new_segment("s")
@@ -328,7 +328,7 @@ def test_items_stay_verbatim_and_tombstones_go() -> None:
         ({"flags": {}, "segments": {"s": {"key": "s"}}}, "'s' has no version"),
     ],
 )
-def test_a_document_that_is_no_flag_set_is_malformed(document: Any, match: str) -> None:
+def test_malformed_documents(document: Any, match: str) -> None:
     """The message names the section, and the item if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(document)
@@ -345,7 +345,7 @@ def test_a_document_that_is_no_flag_set_is_malformed(document: Any, match: str) 
         ({"flags": {}, "segments": {"s": 2}}, {"flags": {}, "segments": {"s": 1}}, True),
     ],
 )
-def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
+def test_is_older(old: Any, new: Any, *, is_older: bool) -> None:
     """Any item with a lower version shows an older state; removed ones show nothing."""
 
     def flag_set(versions: dict[str, dict[str, int]]) -> FlagSet:
@@ -358,8 +358,8 @@ def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     assert PROVIDER.is_older(flag_set(old), flag_set(new)) is is_older
 
 
-def test_members_of_a_segment() -> None:
-    """Everybody who is named counts, by kind, and apart for in and out."""
+def test_members() -> None:
+    """Everyone listed counts, by kind, and separately for in and out."""
     segment = {
         **new_segment("s"),
         "included": ["ann"],

@@ -1,9 +1,8 @@
-"""Split: what its webhooks say, how its pages become a set, and where fetching ends."""
+"""Split: webhooks, pages and segments, limits."""
 
 from __future__ import annotations
 
 import gzip
-import http.server
 import json
 import random
 import threading
@@ -61,8 +60,8 @@ def told(**fields: Any) -> dict[str, Any]:
 # -- verification -------------------------------------------------------------------------------
 
 
-def test_only_a_secret_in_the_url_passes() -> None:
-    """Nothing is signed, so a header proves nothing."""
+def test_secret_in_url() -> None:
+    """Nothing is signed, so only the secret in the URL proves the sender."""
     text = SECRET.reveal()
     PROVIDER.verify(WebhookRequest({}, b"", text), webhook_config())
     with pytest.raises(errors.SignatureError, match="URL"):
@@ -91,16 +90,16 @@ def test_only_a_secret_in_the_url_passes() -> None:
         gzip.compress(bytes(MAX_EVENT_BYTES + 1), mtime=0),
     ],
 )
-def test_any_body_requests(body: Any) -> None:
-    """Who knows the secret may request a sync, even with an unreadable body or a bomb."""
+def test_any_body_requests_a_sync(body: Any) -> None:
+    """The secret is sufficient, even with an unreadable body or a bomb."""
     assert sync_request(body, environment="production") == ()
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     assert PROVIDER.webhook_event(WebhookRequest({}, raw), webhook_config()).delivery == ""
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_the_change_number_is_waited_for(pack: Callable[[bytes], bytes]) -> None:
-    """The event of our environment names what to reach, compressed or not; so does its id."""
+def test_change_number_is_required(pack: Callable[[bytes], bytes]) -> None:
+    """An event of our environment names the change to reach, compressed or not."""
     body = pack(json.dumps(told()).encode())
     assert sync_request(body, environment="production") == ("change/42",)
     assert PROVIDER.webhook_event(WebhookRequest({}, body), webhook_config()).delivery == "42"
@@ -110,10 +109,8 @@ def test_the_change_number_is_waited_for(pack: Callable[[bytes], bytes]) -> None
     ("environment", "sync_requests"),
     [("production", True), ("Production", False), ("staging", False), (None, True), ("", True)],
 )
-def test_another_environments_events_do_not_request(
-    environment: Any, *, sync_requests: bool
-) -> None:
-    """What happens elsewhere changes nothing here; what names no environment may concern us."""
+def test_other_environments(environment: Any, *, sync_requests: bool) -> None:
+    """Events of another environment are ignored; ones without an environment may concern us."""
     body = told(environmentName=environment)
     assert (sync_request(body, environment="production") is not None) is sync_requests
     assert sync_request(body) == ()
@@ -128,8 +125,8 @@ def test_another_environments_events_do_not_request(
         *({"changeNumber": number} for number in (None, True, -1, 0, 1.5, "42", 2**53)),
     ],
 )
-def test_only_a_flags_number_in_our_environment_is_waited_for(fields: dict[str, Any]) -> None:
-    """Waiting for a number that our flags will never reach would be waiting for nothing."""
+def test_unreachable_numbers_are_not_required(fields: dict[str, Any]) -> None:
+    """Only the number of a flag in our environment will be reached."""
     assert sync_request(told(**fields), environment="production") == ()
 
 
@@ -146,8 +143,8 @@ def test_only_a_flags_number_in_our_environment_is_waited_for(fields: dict[str, 
         ("revision/9", 1, True),
     ],
 )
-def test_reaching_a_change(required: str, revision: int, *, satisfied: bool) -> None:
-    """That number or a later one; a notation that is not ours holds nobody up."""
+def test_satisfied(required: str, revision: int, *, satisfied: bool) -> None:
+    """That number or a later one; an unknown notation counts as reached."""
     assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
 
 
@@ -163,8 +160,8 @@ def test_reaching_a_change(required: str, revision: int, *, satisfied: bool) -> 
         ((7, ["a"]), (6, ["b"]), False),
     ],
 )
-def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
-    """Change numbers are compared as long as the same flag sets are asked for."""
+def test_is_older(old: Any, new: Any, *, is_older: bool) -> None:
+    """Change numbers are compared if both are of the same flag sets."""
 
     def flag_set(revision: int, sets: list[str] | None) -> FlagSet:
         return FlagSet("split", {}, {"sets": sets} if sets else {}, revision)
@@ -172,17 +169,11 @@ def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     assert PROVIDER.is_older(flag_set(*old), flag_set(*new)) is is_older
 
 
-def test_members_of_a_segment() -> None:
-    """They are its keys."""
-    assert PROVIDER.members({"name": "s", "keys": ["a", "b"]}) == {"a", "b"}
-    assert PROVIDER.members({"keys": "a"}) == PROVIDER.members(None) == frozenset()
-
-
 # -- fetching -----------------------------------------------------------------------------------
 
 
 class Canned:
-    """An HTTP client that responses what a function says, and notes what it was asked."""
+    """An HTTP client that responds as a function says, and records the requests."""
 
     def __init__(self, response: Callable[[str, dict[str, str]], Any], **limits: Any) -> None:
         self.limits = HttpLimits(**limits)
@@ -196,7 +187,7 @@ class Canned:
         return self
 
     def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpResponse:
-        """Response a status or a document."""
+        """Respond with a status or a document."""
         assert not allow_http
         self.headers = headers
         parts = urlsplit(url)
@@ -233,7 +224,7 @@ def changes(ff: Any, rbs: Any = None) -> dict[str, Any]:
 def serving(
     document: Any, segments: dict[str, list[str]] | None = None
 ) -> Callable[[str, dict[str, str]], Any]:
-    """Response with one page of flags, and one of each segment."""
+    """Respond with one page of flags, and one of each segment."""
 
     def response(path: str, _query: dict[str, str]) -> Any:
         what, _, name = path.partition("/")
@@ -249,8 +240,8 @@ def flag(name: str = "a", **fields: Any) -> dict[str, Any]:
     return {**new_flag(name), **fields}
 
 
-def test_what_is_asked_for() -> None:
-    """Parameters come in the order of the SDKs', and no cache may respond by itself."""
+def test_requests() -> None:
+    """Parameters come in the order of the SDKs, and no cache may respond."""
     urls: list[str] = []
 
     class Noting(Canned):
@@ -276,7 +267,7 @@ def test_what_is_asked_for() -> None:
     assert client.headers == {"Authorization": "Bearer an-sdk-key", "Cache-Control": "no-cache"}
 
 
-def test_a_base_url_of_ones_own_is_used() -> None:
+def test_base_url() -> None:
     """A proxy's address replaces Split's."""
     client = Canned(lambda *_: changes([]))
     fetch(client, "https://proxy.example/split/api/")
@@ -284,7 +275,7 @@ def test_a_base_url_of_ones_own_is_used() -> None:
 
 
 @pytest.mark.parametrize("sets", ["a,", ",", "_a", "a b", "ä", "a" * 51, "a;b"])
-def test_flag_sets_that_cannot_be_are_a_configuration_error(sets: str) -> None:
+def test_invalid_flag_sets(sets: str) -> None:
     """A misspelt set would silently be an empty one."""
     client = Canned(serving(changes([])))
     with pytest.raises(errors.ConfigurationError, match=r'"sets".*sources/prod'):
@@ -292,8 +283,8 @@ def test_flag_sets_that_cannot_be_are_a_configuration_error(sets: str) -> None:
     assert not client.asked
 
 
-def test_a_page_becomes_a_flag_set() -> None:
-    """Items stay verbatim; what is not active is dropped; segments are sorted keys."""
+def test_flag_set() -> None:
+    """Items stay verbatim; inactive ones are dropped; segments are sorted keys."""
     kept = flag(conditions=[rule(in_segment("beta"), label="", on=100)], future={"x": [1.5]})
     people = new_rule_based("people")
     document = changes(
@@ -318,21 +309,21 @@ def test_a_page_becomes_a_flag_set() -> None:
         {"ff": {"d": [new_flag("a")], "s": -1, "t": -1}, "rbs": {"d": None, "s": -1, "t": -1}},
     ],
 )
-def test_rule_based_segments_may_be_absent(document: Any) -> None:
-    """A server that knows none leaves them out, or says null."""
+def test_no_rule_based_segments(document: Any) -> None:
+    """A server that has none leaves them out, or sends null."""
     flag_set = fetch(Canned(serving(document)))
     assert set(flag_set.sections["flags"]) == {"a"}
     assert flag_set.sections["rule_based_segments"] == {}
     assert flag_set.revision == 0
 
 
-def test_no_flags_may_be_null() -> None:
+def test_null_is_an_empty_list() -> None:
     """An empty list may be null."""
     assert fetch(Canned(serving({"ff": {"d": None, "s": 3, "t": 3}}))).sections["flags"] == {}
 
 
-def test_a_later_page_replaces_and_removes() -> None:
-    """Pages are told one after the other, until neither list has anything newer."""
+def test_pages() -> None:
+    """Pages are read in order until neither list has anything newer."""
     pages = {
         ("-1", "-1"): {
             "ff": {"d": [flag("a"), flag("b"), flag("c", sets=["x"])], "s": -1, "t": 10},
@@ -358,8 +349,8 @@ def test_a_later_page_replaces_and_removes() -> None:
     assert (flag_set.revision, len(client.asked)) == (12, 4)
 
 
-def test_a_flag_that_left_the_flag_sets_is_gone() -> None:
-    """A change tells of it, also to those whose sets it is no longer in."""
+def test_flag_leaves_flag_sets() -> None:
+    """A flag that is in none of the flag sets any more is gone."""
     pages = {
         "-1": {"d": [flag("a", sets=["x"]), flag("b", sets=["x", "y"])], "s": -1, "t": 10},
         "10": {"d": [flag("a", sets=["z"]), flag("b", sets=None)], "s": 10, "t": 12},
@@ -371,15 +362,15 @@ def test_a_flag_that_left_the_flag_sets_is_gone() -> None:
     assert flag_set.meta == {"spec": "1.3", "sets": ["x", "y"]}
 
 
-def test_an_older_proxys_shape_is_read() -> None:
-    """A proxy before spec 1.3 may respond in its own shape, without rule-based segments."""
+def test_response_of_older_proxy() -> None:
+    """A proxy before spec 1.3 responds in its own shape, without rule-based segments."""
     flag_set = fetch(Canned(lambda *_: {"splits": [new_flag("a")], "since": -1, "till": 9}))
     assert set(flag_set.sections["flags"]) == {"a"}
     assert (flag_set.revision, flag_set.meta) == (9, {"spec": "1.2"})
 
 
-def test_a_proxy_that_knows_whole_sets_only_comes_to_an_end() -> None:
-    """Nothing newer than what was asked for is nothing newer, wherever the response begins."""
+def test_proxy_with_whole_sets() -> None:
+    """A response that repeats what was asked for is the last one."""
     client = Canned(lambda *_: {"ff": {"d": [new_flag("a")], "s": -1, "t": 9}})
     assert fetch(client).revision == 9
     assert len(client.asked) == 2
@@ -418,14 +409,14 @@ def test_a_proxy_that_knows_whole_sets_only_comes_to_an_end() -> None:
         (changes([], [{**new_rule_based("r"), "excluded": {"segments": [{}]}}]), "without a name"),
     ],
 )
-def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
+def test_malformed_documents(broken: Any, match: str) -> None:
     """The message names what is missing, and the item if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(Canned(serving(broken)))
 
 
-def test_a_page_that_goes_back_is_malformed() -> None:
-    """Change numbers rise; following one back could go round for ever."""
+def test_page_that_goes_back() -> None:
+    """Change numbers rise; following a lower one could loop."""
     pages = {"-1": {"d": [], "s": -1, "t": 10}, "10": {"d": [], "s": 10, "t": 9}}
     with pytest.raises(errors.MalformedResponseError, match="not a later change number"):
         fetch(Canned(lambda _path, query: {"ff": pages[query["since"]]}))
@@ -434,8 +425,8 @@ def test_a_page_that_goes_back_is_malformed() -> None:
 # -- segments -----------------------------------------------------------------------------------
 
 
-def test_every_segment_that_is_referred_to_is_fetched() -> None:
-    """In flags and in rule-based segments, by matchers and as excluded ones; no other kinds."""
+def test_fetched_segments() -> None:
+    """Segments in matchers and excluded ones, of flags and rule-based segments."""
     large = {"largeSegmentName": "x"}
     uses = flag(
         conditions=[
@@ -467,8 +458,8 @@ def in_beta(pages: dict[str, Any], **limits: Any) -> Canned:
     return Canned(response, **limits)
 
 
-def test_pages_of_a_segment_are_merged() -> None:
-    """What was removed later is gone, what was added again is there; null is nothing."""
+def test_segment_pages() -> None:
+    """Later removals and additions apply in order; null is an empty list."""
     pages = {
         "-1": {"added": ["c", "b", "a"], "removed": [], "since": -1, "till": 5},
         "5": {"added": ["d", "c"], "removed": ["a", "b"], "since": 5, "till": 8},
@@ -479,8 +470,8 @@ def test_pages_of_a_segment_are_merged() -> None:
     assert segments == {"beta": {"name": "beta", "keys": ["a", "c", "d"]}}
 
 
-def test_an_equal_segment_stays_the_same() -> None:
-    """Someone was added and removed again: its number rose, its content did not change."""
+def test_segment_with_a_new_number() -> None:
+    """A segment whose number rose without a change of its keys is equal."""
     before = {"-1": {"added": ["a"], "removed": [], "since": 5, "till": 5}}
     after = {"-1": {"added": ["a"], "removed": [], "since": 9, "till": 9}}
     assert fetch(in_beta(before)) == fetch(in_beta(after))
@@ -500,14 +491,14 @@ def test_an_equal_segment_stays_the_same() -> None:
         {"added": [], "since": 1, "till": "1"},
     ],
 )
-def test_a_segment_that_is_none_is_malformed(page: dict[str, Any]) -> None:
-    """Half a segment must never become one; the message names it."""
+def test_malformed_segments(page: dict[str, Any]) -> None:
+    """Half a segment never becomes one."""
     with pytest.raises(errors.MalformedResponseError, match="Split"):
         fetch(in_beta({"-1": page}))
 
 
-def test_segments_are_fetched_side_by_side_and_not_all_at_once() -> None:
-    """A bounded number of requests is under way at a time."""
+def test_segments_are_fetched_in_parallel() -> None:
+    """A bounded number of requests is in flight."""
     names = [f"s{number:02d}" for number in range(30)]
     uses = flag(conditions=[rule(*map(in_segment, names), label="", on=100)])
     page = serving(changes([uses]))
@@ -527,8 +518,8 @@ def test_segments_are_fetched_side_by_side_and_not_all_at_once() -> None:
     assert 1 < most <= split_api.THREADS
 
 
-def test_the_first_segment_that_fails_ends_the_others() -> None:
-    """What can no longer become a set is not fetched to its end."""
+def test_first_failing_segment_ends_the_fetch() -> None:
+    """A set that can no longer be complete is not fetched to its end."""
     names = [f"s{number:02d}" for number in range(100)]
     uses = flag(conditions=[rule(*map(in_segment, names), label="", on=100)])
     page = serving(changes([uses]))
@@ -547,15 +538,15 @@ def test_the_first_segment_that_fails_ends_the_others() -> None:
 
 
 def endless(path: str, query: dict[str, str]) -> Any:
-    """Response with something newer each time."""
+    """Respond with something newer each time."""
     since = int(query["since"])
     if path == "splitChanges":
         return {"ff": {"d": [], "s": since, "t": since + 1}}
     return {"name": "beta", "added": [f"k{since}"], "since": since, "till": since + 1}
 
 
-def test_a_provider_without_end_is_left() -> None:
-    """Neither flags nor a segment are followed for ever."""
+def test_endless_pages() -> None:
+    """Neither flags nor a segment are read without a limit."""
     client = Canned(endless)
     with pytest.raises(errors.ProviderUnavailableError, match="more of its flags"):
         fetch(client)
@@ -567,8 +558,8 @@ def test_a_provider_without_end_is_left() -> None:
     assert len(client.asked) == split_api.MAX_PAGES + 1
 
 
-def test_all_requests_share_one_deadline() -> None:
-    """A provider whose single responses are quick enough cannot hold a function for long."""
+def test_requests_share_one_deadline() -> None:
+    """Many quick responses cannot hold a function for long."""
 
     def slowly(path: str, query: dict[str, str]) -> Any:
         time.sleep(0.02)
@@ -578,8 +569,8 @@ def test_all_requests_share_one_deadline() -> None:
         fetch(Canned(slowly, total_s=0.3))
 
 
-def test_more_keys_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says the limit, how to stay below it, and no retry follows."""
+def test_too_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the limit and the remedy, and no retry follows."""
     monkeypatch.setattr(split_api, "MAX_KEYS", 2)
     pages = {"-1": {"added": ["a", "b", "c"], "removed": [], "since": 1, "till": 1}}
     remedy = r"'prod'.*more than 2 keys.*limit.*sets.*sources/prod"
@@ -590,8 +581,8 @@ def test_more_keys_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch
     assert fetch(in_beta(pages)).sections["segments"]["beta"]["keys"] == ["a", "b"]
 
 
-def test_more_bytes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long keys count by their length; flags by what one response may hold, over all pages."""
+def test_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long keys count by their length, flags by the limit of one response."""
     monkeypatch.setattr(split_api, "MAX_SEGMENT_BYTES", 100)
     pages = {"-1": {"added": ["a" * 100], "removed": [], "since": 1, "till": 1}}
     with pytest.raises(errors.EndpointNotFoundError, match="more than 100 bytes"):
@@ -600,8 +591,8 @@ def test_more_bytes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatc
         fetch(Canned(endless, max_body_bytes=500))
 
 
-def test_keys_of_segments_are_held_once() -> None:
-    """60,000 texts of 36 characters are 6 MB, without any copy."""
+def test_memory_of_segments() -> None:
+    """60,000 keys of 36 characters take 6 MB, without a copy."""
     names = [f"s{number:02d}" for number in range(30)]
     uses = changes([flag(conditions=[rule(*map(in_segment, names), label="", on=100)])])
 
@@ -668,10 +659,10 @@ def ask(
         ),
     ],
 )
-def test_each_refusal_has_its_remedy(
+def test_refusals(
     simulator: SplitSimulator, server: Any, options: Any, error: Any, match: str
 ) -> None:
-    """What only a person can put right names the parameter to change, and is not retried."""
+    """A refusal that an operator must fix names the parameter, and is not retried."""
     key = simulator.sdk_key
     for name, value in server.items():
         setattr(simulator, name, value)
@@ -682,8 +673,8 @@ def test_each_refusal_has_its_remedy(
     assert len(str(refused.value)) < 250
 
 
-def test_split_itself_has_no_old_proxy() -> None:
-    """A 400 of Split's own address is nobody's old software."""
+def test_bad_request_of_split_itself() -> None:
+    """A 400 from Split's own address is not blamed on a proxy."""
     for base_url in ("", "https://sdk.split.io/api"):
         with pytest.raises(
             errors.EndpointNotFoundError, match="responded with 400: check base_url"
@@ -692,8 +683,8 @@ def test_split_itself_has_no_old_proxy() -> None:
 
 
 @pytest.mark.parametrize(("path", "named"), [("splitChanges", "flags"), ("", "segment 'beta'")])
-def test_not_found_names_what(path: str, named: str) -> None:
-    """A key that does not exist is responded with 404, too, so the message names both remedies."""
+def test_not_found(path: str, named: str) -> None:
+    """An unknown key also gives a 404, so the message names both remedies."""
     page = in_beta({})._response
     client = Canned(lambda at, q: page(at, q) if at == "splitChanges" and not path else 404)
     with pytest.raises(errors.EndpointNotFoundError, match=f"{named}.*key.*/api.*ials/prod"):
@@ -703,8 +694,8 @@ def test_not_found_names_what(path: str, named: str) -> None:
 # -- the simulator, and both together -------------------------------------------------------------
 
 
-def test_pages_make_the_same_set_as_one(simulator: SplitSimulator) -> None:
-    """However small the pages are, the set is the same, also after changes."""
+def test_page_size_does_not_matter(simulator: SplitSimulator) -> None:
+    """Small pages make the same set, also after changes."""
     whole = ask(simulator).flag_set
     with SplitSimulator(*rich_flags(20), page_size=3) as paging:
         paged = ask(paging).flag_set
@@ -727,36 +718,8 @@ def test_pages_make_the_same_set_as_one(simulator: SplitSimulator) -> None:
     assert set(later.sections["rule_based_segments"]) == {"outsiders"}
 
 
-def test_flag_sets_choose_flags(simulator: SplitSimulator) -> None:
-    """Only flags of the sets asked for are synced."""
-    found = ask(simulator, sets="mobile").flag_set
-    assert found
-    chosen = {name for name, flag in simulator.flags().items() if "mobile" in flag["sets"]}
-    assert set(found.sections["flags"]) == chosen
-    assert 0 < len(chosen) < 20
-
-
-def test_an_old_proxy_that_responses_is_read(simulator: SplitSimulator) -> None:
-    """The same flags come in the older shape."""
-    simulator.old_proxy = "responses"
-    found = ask(simulator).flag_set
-    assert found
-    assert found.sections["flags"] == simulator.flags()
-    assert found.sections["rule_based_segments"] == {}
-
-
-def test_a_lagging_edge_is_passed(simulator: SplitSimulator) -> None:
-    """The edge of the CDN keeps the state of before; ``till`` makes an address it never saw."""
-    simulator.lag(requests=100)
-    number = simulator.set_flag(next(iter(simulator.flags())), killed=True)
-    for unmet, satisfied in (((), False), ((f"change/{number}",), True), ((), False)):
-        flag_set = ask(simulator, unmet=unmet).flag_set
-        assert flag_set
-        assert (flag_set.revision >= number) is satisfied
-
-
-def test_a_request_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSimulator) -> None:
-    """The second attempt of one sync goes past the CDN, so the change is published at once."""
+def test_sync_bypasses_lagging_cdn(simulator: SplitSimulator) -> None:
+    """The second attempt of a sync bypasses the CDN, so the change is published at once."""
     asked = Source(
         "prod", "split", simulator.url, Secret(simulator.sdk_key), rows=True, allow_http=True
     )
@@ -784,49 +747,6 @@ def test_a_request_ends_with_its_change_whatever_the_cdn_has(simulator: SplitSim
     assert Key("prod:segments", "blocked") in records
 
 
-@pytest.mark.parametrize(("compressed", "header"), [(False, None), (True, "gzip")])
-def test_a_webhook_is_tried_twice_and_says_what_changed(
-    simulator: SplitSimulator, compressed: bool, header: str | None
-) -> None:
-    """Nobody listens: one repetition after a moment, then it is lost."""
-    simulator.webhook("http://127.0.0.1:9/webhooks/split", "a-secret", compressed=compressed)
-    number = simulator.set_flag("new")
-    simulator.settle()
-    (delivery,) = simulator.deliveries
-    assert delivery.statuses == [0, 0]
-    assert delivery.url.endswith("/webhooks/split/a-secret")
-    assert delivery.headers.get("content-encoding") == header
-    assert sync_request(delivery.body, environment="production") == (f"change/{number}",)
-    simulator.set_segment("beta-testers", add=["someone"])
-    simulator.settle()
-    assert len(simulator.deliveries) == 1
-
-
-@pytest.mark.parametrize(("status", "tries"), [(200, 1), (202, 2), (500, 2)])
-def test_only_a_200_is_a_delivery(simulator: SplitSimulator, status: int, tries: int) -> None:
-    """Another success is none for Split, so our function must respond with 200."""
-
-    class Answering(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
-            pass
-
-    assert PROVIDER.accepted_status == 200
-    with http.server.HTTPServer(("127.0.0.1", 0), Answering) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, args=(0.01,))
-        thread.start()
-        simulator.webhook(f"http://127.0.0.1:{receiver.server_port}/webhooks/split", "a-secret")
-        simulator.set_flag("new")
-        simulator.settle()
-        receiver.shutdown()
-        thread.join()
-    assert simulator.deliveries[0].statuses == [status] * tries
-
-
 # -- responses of Split's own tests ----------------------------------------------------------------
 
 
@@ -845,7 +765,7 @@ def named_segments(value: Any) -> set[str]:
 
 
 @needs_data
-def test_a_real_shaped_response_is_a_flag_set() -> None:
+def test_response_of_splits_own_tests() -> None:
     """36 flags and a rule-based segment pass the checks, whole and verbatim."""
     path = DATA / "split" / "splitChanges-36-flags.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -869,10 +789,8 @@ def test_a_real_shaped_response_is_a_flag_set() -> None:
         ({"sets": "set_a,set_c"}, {"MATIAS_TEST"}),
     ],
 )
-def test_a_sequence_of_responses_ends_where_the_synchronizer_ends(
-    options: dict[str, str], names: set[str]
-) -> None:
-    """Archived flags and flags that left the sets are gone; segments of two pages are whole."""
+def test_responses_of_the_synchronizers_tests(options: dict[str, str], names: set[str]) -> None:
+    """Archived flags and flags that left the sets are gone; segments are whole."""
     path = DATA / "split" / "sync-tools-responses.json"
     recorded = json.loads(path.read_text(encoding="utf-8"))
     first, _, second, last = recorded["splitChanges"]

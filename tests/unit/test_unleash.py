@@ -47,10 +47,8 @@ def told(kind: str, **fields: Any) -> dict[str, Any]:
         ("url", {}, "sample-webhook-secret"),
     ],
 )
-def test_exactly_the_configured_method_passes(
-    method: str, headers: dict[str, str], token: str
-) -> None:
-    """The secret counts in the place that the webhook config names, and in no other."""
+def test_configured_method_only(method: str, headers: dict[str, str], token: str) -> None:
+    """The secret is accepted in the configured place, and in no other."""
     right = WebhookRequest(headers, b"{}", token)
     for configured in PROVIDER.methods:
         if configured == method:
@@ -60,8 +58,8 @@ def test_exactly_the_configured_method_passes(
                 PROVIDER.verify(right, webhook(configured, "X-Webhook-Key"))
 
 
-def test_a_secret_may_begin_with_bearer() -> None:
-    """Whoever stored the header's whole value is understood, too."""
+def test_secret_with_bearer() -> None:
+    """A stored secret may be the header's whole value."""
     whole = WebhookConfig(
         "prod", "unleash", "authorization", (Secret("Bearer " + SECRET.reveal()),)
     )
@@ -76,8 +74,8 @@ def test_a_secret_may_begin_with_bearer() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"text", b"\xff", [], None, 7, {"text": "x"}, {"id": "42"}, b"[" * 100_000]
 )
-def test_any_body_requests(body: Any) -> None:
-    """People write templates for the body, so nothing in it is required."""
+def test_any_body_requests_a_sync(body: Any) -> None:
+    """Operators write the body's template, so no field is required."""
     assert request(body, environment="production") == ()
     assert PROVIDER.webhook_event(WebhookRequest({}, b"text"), webhook()).delivery == ""
 
@@ -86,8 +84,8 @@ def test_any_body_requests(body: Any) -> None:
     ("environment", "requests"),
     [("production", True), ("development", False), (None, True), ("", True), (5, True)],
 )
-def test_another_environments_events_do_not_request(environment: Any, *, requests: bool) -> None:
-    """What happens elsewhere changes nothing here; what names no environment may concern us."""
+def test_other_environments(environment: Any, *, requests: bool) -> None:
+    """Events of another environment are ignored; ones without an environment may concern us."""
     body = told("feature-strategy-update", environment=environment)
     assert (request(body, environment="production") is not None) is requests
     assert request(body) is not None
@@ -115,29 +113,27 @@ def test_another_environments_events_do_not_request(environment: Any, *, request
         ("feature-created", "", False),
     ],
 )
-def test_a_revision_is_named_where_the_event_makes_one(
-    kind: str, flag: str | None, *, revises: bool
-) -> None:
-    """Waiting for a number that will never come would be waiting for nothing."""
+def test_events_with_a_revision(kind: str, flag: str | None, *, revises: bool) -> None:
+    """Only a revision that the server makes is required."""
     expected = ("revision/42",) if revises else ()
     assert request(told(kind, flag=flag), environment="production") == expected
     assert request(told(kind, flag=flag)) == expected
 
 
-def test_an_environment_that_may_be_another_names_no_revision() -> None:
-    """Without knowing our environment, an event of some environment may not count for us."""
+def test_unconfigured_environment() -> None:
+    """Without our environment's name, an event of some environment may not count for us."""
     body = told("feature-strategy-add", environment="production")
     assert request(body) == ()
     assert request(body, environment="production") == ("revision/42",)
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
-def test_an_odd_number_is_no_revision(number: Any) -> None:
-    """Only a number that Unleash could have counted is waited for."""
+def test_invalid_revision(number: Any) -> None:
+    """Only a number that Unleash could have counted is required."""
     assert request({**told("feature-created"), "id": number}) == ()
 
 
-def test_the_delivery_is_the_events_number() -> None:
+def test_delivery() -> None:
     """The log can be matched with Unleash's event log."""
     body = json.dumps(told("feature-created")).encode()
     assert PROVIDER.webhook_event(WebhookRequest({}, body), webhook()).delivery == "42"
@@ -155,8 +151,8 @@ def test_the_delivery_is_the_events_number() -> None:
         ("", 1, True),
     ],
 )
-def test_reaching_a_revision(required: str, revision: int, *, satisfied: bool) -> None:
-    """That revision or a later one; a server that tells none holds nobody up."""
+def test_satisfied(required: str, revision: int, *, satisfied: bool) -> None:
+    """That revision or a later one; a server that sends none cannot be waited for."""
     assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
 
 
@@ -203,8 +199,8 @@ def document(**parts: Any) -> dict[str, Any]:
         "http://unleash/x/api/client/features",
     ],
 )
-def test_the_address_and_headers(base_url: str) -> None:
-    """The address may end where an SDK's does, where the browser's does, or whole."""
+def test_request(base_url: str) -> None:
+    """The base URL may be an SDK's, the browser's, or the whole address."""
     http = Canned(document())
     source = Source("prod", "unleash", base_url, Secret("*:p.1"), allow_http=True)
     PROVIDER.fetch(source, http, '"a1:6:v1"')  # type: ignore[arg-type]
@@ -218,14 +214,14 @@ def test_the_address_and_headers(base_url: str) -> None:
     }
 
 
-def test_a_base_url_is_required() -> None:
-    """There is no address that would be right for everybody."""
+def test_missing_base_url() -> None:
+    """There is no sensible default."""
     with pytest.raises(errors.ConfigurationError, match="credentials/prod"):
         fetch(document(), "")
 
 
-def test_a_source_carries_what_an_sdk_is_configured_with() -> None:
-    """Readers find the source's app_name and environment beside the flags, if it has them."""
+def test_context() -> None:
+    """Readers find the source's app_name and environment beside the flags."""
     query = {"environment": "production"}
     given = {"app_name": "shop", "environment": "production"}
     flag_set = fetch(document(features=[new_flag("a")], query=query), **given)
@@ -233,8 +229,8 @@ def test_a_source_carries_what_an_sdk_is_configured_with() -> None:
     assert "context" not in fetch(document(features=[new_flag("a")], query=query)).meta
 
 
-def test_a_document_becomes_a_flag_set() -> None:
-    """Items stay verbatim; what changes with every event is left out, save for the revision."""
+def test_flag_set() -> None:
+    """Items stay verbatim; what changes with every event is left out, except the revision."""
     flag = {**new_flag("a"), "future": {"x": 1}}
     flag["strategies"][0]["segments"] = [3]
     segment = new_segment(3)
@@ -246,8 +242,8 @@ def test_a_document_becomes_a_flag_set() -> None:
 
 
 @pytest.mark.parametrize("meta", [None, {}, {"revisionId": None}, {"revisionId": "7"}, [], -1])
-def test_a_server_need_not_tell_its_revision(meta: Any) -> None:
-    """Unleash Edge may pass no meta on."""
+def test_no_revision(meta: Any) -> None:
+    """Unleash Edge may send no meta."""
     flag_set = fetch({"version": 2, "features": [], "segments": [], "meta": meta})
     assert (flag_set.revision, dict(flag_set.meta)) == (0, {"version": 2})
 
@@ -257,7 +253,7 @@ def test_a_server_need_not_tell_its_revision(meta: Any) -> None:
     [{}, {"inlineSegmentConstraints": True}, {"environment": None}, {"environment": ""}],
 )
 @pytest.mark.parametrize("options", [{}, {"environment": "production"}])
-def test_an_admin_token_is_refused(query: Any, options: dict[str, str]) -> None:
+def test_admin_token_is_refused(query: Any, options: dict[str, str]) -> None:
     """It is served the default environment's flags; the refusal names the remedy."""
     remedy = r"'prod'.*backend \(client\) token of the environment.*credentials/prod"
     with pytest.raises(errors.CredentialsRefusedError, match=remedy) as refused:
@@ -265,8 +261,8 @@ def test_an_admin_token_is_refused(query: Any, options: dict[str, str]) -> None:
     assert not refused.value.retryable
 
 
-def test_another_environments_token_is_refused() -> None:
-    """A source that names its environment gets no other one's flags; the refusal names both."""
+def test_token_of_another_environment_is_refused() -> None:
+    """The refusal names both environments."""
     assert fetch(document(), environment="production").revision == 7
     both = r"'production' instead of 'staging'.*credentials/prod"
     with pytest.raises(errors.CredentialsRefusedError, match=both):
@@ -274,16 +270,16 @@ def test_another_environments_token_is_refused() -> None:
 
 
 @pytest.mark.parametrize("query", [None, [], "production"])
-def test_a_proxy_need_not_tell_the_query(query: Any) -> None:
-    """Unleash Edge may pass none on: what is not said cannot be compared."""
+def test_no_query(query: Any) -> None:
+    """Unleash Edge may send none, so there is nothing to compare."""
     parts = document(query=query)
     assert fetch(parts, environment="staging").revision == 7
     del parts["query"]
     assert fetch(parts, environment="staging").revision == 7
 
 
-def test_inlined_segments_are_fine() -> None:
-    """An older server responses without segments, with their constraints in the strategies."""
+def test_no_segments() -> None:
+    """An older server copies segments into strategies."""
     parts = document(features=[new_flag("a")])
     del parts["segments"]
     assert fetch(parts).sections["segments"] == {}
@@ -320,17 +316,9 @@ def strategies(*listed: Any) -> dict[str, Any]:
         (strategies({"name": "default", "segments": [1]}), "'a' needs a segment"),
     ],
 )
-def test_a_document_that_is_no_flag_set_is_malformed(broken: Any, match: str) -> None:
+def test_malformed_documents(broken: Any, match: str) -> None:
     """The message names what is missing, and the feature if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
-        fetch(broken)
-
-
-def test_a_segment_that_is_named_but_missing_is_malformed() -> None:
-    """It would switch the whole feature off, also where the response holds no segments at all."""
-    broken = strategies({"name": "default", "segments": [1]})
-    del broken["segments"]
-    with pytest.raises(errors.MalformedResponseError, match="needs a segment"):
         fetch(broken)
 
 
@@ -346,8 +334,8 @@ def test_a_segment_that_is_named_but_missing_is_malformed() -> None:
         ((7, None), (6, None), True),
     ],
 )
-def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
-    """Revisions are compared as long as both count the same thing."""
+def test_is_older(old: Any, new: Any, *, is_older: bool) -> None:
+    """Revisions are compared if both are of the same query."""
 
     def flag_set(revision: int, query: str | None) -> FlagSet:
         return FlagSet("unleash", {}, {"queryHash": query} if query else {}, revision)
@@ -355,8 +343,8 @@ def test_going_back(old: Any, new: Any, *, is_older: bool) -> None:
     assert PROVIDER.is_older(flag_set(*old), flag_set(*new)) is is_older
 
 
-def test_members_of_a_segment() -> None:
-    """Every value of every constraint counts, with what it is compared to."""
+def test_members() -> None:
+    """Every value of every constraint counts, with its field."""
     segment = {
         "constraints": [
             {"contextName": "userId", "values": ["1", "2"]},
