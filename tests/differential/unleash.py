@@ -397,18 +397,18 @@ def sticks(stickiness: str, context: dict[str, Any]) -> bool:
 
 
 UNSUPPORTED_KINDS = (
-    *("a repeated group", "a repetition of a repetition", "too long", "too many alternatives"),
-    *("repetitions that may divide a text in many ways", "an operation on classes"),
-    *("too many characters to compare at each place", "a class in a class", "in any case"),
-    *("the escape", "a half of a word boundary", "a group of another kind", "a group's name"),
-    *("a character that Python's \\w has otherwise", "quotes in a name", "a backslash at"),
-    *("a value with words", "a year before 1 or after 9999", "a network with a mask"),
+    *("repeated group", "repetition of a repetition", "too long", "too many alternatives"),
+    *("repetitions that can split a string in many ways", "operation on character classes"),
+    *("too many comparisons", "nested character class", "without regard to case", "escape \\"),
+    *("half of a word boundary", "unknown kind of group", "group name", "Python classifies"),
+    *("a quote in a name", "a trailing backslash", "a value with keywords"),
+    *("a year before 1 or after 9999", "a network with a mask"),
 )
-"""What the engine of ours refuses, by a part of the reason that it gives."""
+"""Parts of the reasons for which our engine does not evaluate a flag."""
 
 
 def unsupported(outcome: Evaluation) -> str:
-    """Return which kind of a flag ours does not evaluate; empty if it does."""
+    """Return the reason for which our engine does not evaluate a flag, if it does not."""
     if outcome.error != UNSUPPORTED:
         return ""
     found = [kind for kind in UNSUPPORTED_KINDS if kind in outcome.rule]

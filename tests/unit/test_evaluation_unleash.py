@@ -275,15 +275,21 @@ def test_malformed_flag(given: dict[str, Any]) -> None:
 
 
 UNSUPPORTED = [
-    (having(operator="NUM_GT", value="5 or true"), "words of the engine's language"),
-    (having(operator="NUM_GT", value="5) or (true"), "words of the engine's language"),
-    (having(operator="IN", values=["a\\", ", ", "b"]), "a backslash at the end"),
-    ({"name": "default", "constraints": [{"contextName": 'x"', "operator": "IN"}]}, "quotes"),
-    (rollout(50, 'x"] or true or context["'), "quotes"),
-    ({"name": "remoteAddress", "parameters": {"IPs": '1.2.3.4", "::/0"] or '}}, "quotes"),
+    (having(operator="NUM_GT", value="5 or true"), "keywords of the official engine"),
+    (having(operator="NUM_GT", value="5) or (true"), "keywords of the official engine"),
+    (having(operator="IN", values=["a\\", ", ", "b"]), "a trailing backslash"),
+    (
+        {"name": "default", "constraints": [{"contextName": 'x"', "operator": "IN"}]},
+        "a quote in a name",
+    ),
+    (rollout(50, 'x"] or true or context["'), "a quote in a name"),
+    (
+        {"name": "remoteAddress", "parameters": {"IPs": '1.2.3.4", "::/0"] or '}},
+        "a quote in a name",
+    ),
     (having(operator="IN_CIDR", values=["10.0.0.0/255.0.0.0"]), "a network with a mask"),
     (having(operator="DATE_AFTER", value="0000-01-01T00:00:00Z"), "a year before 1"),
-    (having(operator="REGEX", value=r"(a+)+$"), r"the regular expression '(a+)+$': a repeated"),
+    (having(operator="REGEX", value=r"(a+)+$"), r"regular expression '(a+)+$': repeated group"),
 ]
 
 

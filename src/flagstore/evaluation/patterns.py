@@ -1,16 +1,16 @@
-r"""Regular expressions of other dialects, run by Python's ``re`` in linear time. Pure.
+r"""Match regular expressions of other dialects with Python's ``re``, in linear time. Pure.
 
-Unleash's official engine has the Rust crate `regex`, which never backtracks; AppConfig names no
-dialect. A pattern comes from the provider and meets what users send, so it must not only mean the
-same in Python: no text may make it slow. A pattern is therefore
+Unleash's official engine uses the Rust crate `regex`, which never backtracks; AppConfig does not
+name its dialect. A pattern comes from the provider but is matched against input from users. So it
+must mean the same in Python, and no input may make it slow. A pattern is
 
-1. expanded into alternatives, each a plain sequence of characters, repetitions and assertions;
-2. simplified, since only whether it is found counts: ``\d+x`` is looked for as ``\dx``;
+1. expanded into alternatives, each a flat sequence of characters, repetitions and assertions;
+2. simplified, since only whether it matches counts: ``\d+x`` becomes ``\dx``;
 3. checked: each repetition scans each run of its characters at most once.
 
-Other patterns are refused: repeated groups, repetitions that may divide the same characters in many
-ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[a-z&&[^b]]``, ``(?x)``). Characters
-younger than this Python's Unicode may be classed differently in Rust.
+All other patterns are rejected: repeated groups, repetitions that can split the same characters in
+many ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[a-z&&[^b]]``, ``(?x)``).
+Characters that are newer than this Python's Unicode tables may be classified differently in Rust.
 """
 
 from __future__ import annotations
@@ -24,43 +24,46 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Matcher: TypeAlias = Callable[[str], object]
-    """Returns something true if the pattern is in a text."""
+    """Returns a true value if the pattern matches anywhere in a string."""
 
 _MAX_ALTERNATIVES, _MAX_PARTS, _MAX_DEPTH = 64, 200, 20
-_MAX_LENGTH, _MAX_UNICODE = 1_000, 60
-r"""Characters of an alternative, all and those of ``\w`` and the like, which Rust limits, too."""
+_MAX_LENGTH = 1_000
+"""The length of an alternative with its repetitions; Rust limits patterns, too."""
 _MAX_STEPS = 120
-"""Characters that may be compared at each place of a text, weighted by the time that takes."""
+"""Comparisons at each position of a string, in units of the time to compare two letters."""
+_MAX_RANGE = 30_000
 
 
 class InvalidPatternError(Exception):
-    """Rust refuses the pattern, which then never matches."""
+    """Rust rejects the pattern, which then never matches."""
 
 
 class UnsupportedPatternError(Exception):
-    """The pattern might mean something else in Python, or take more than linear time."""
+    """The pattern might have another meaning in Python, or take more than linear time."""
 
 
 def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
-    """Return a function that looks for a pattern of Rust's anywhere in a text.
+    """Return a function that searches a string for a pattern in Rust's syntax.
 
     Raises:
-        InvalidPatternError: Rust refuses the pattern.
-        UnsupportedPatternError: it cannot be matched here.
+        InvalidPatternError: Rust rejects the pattern.
+        UnsupportedPatternError: the pattern cannot be matched here.
     """
     parser = _Parser(pattern, ignore_case=ignore_case)
     sequences = _shortest(map(_simplified, parser.parse()))
     anchored = [_linear(each[1:], anchored=True) for each in sequences if each[:1] == (_BEGIN,)]
     floating = [_linear(each, anchored=False) for each in sequences if each[:1] != (_BEGIN,)]
     if sum(_weight(part) for one in (*anchored, *floating) for part in one.tried) > _MAX_STEPS:
-        raise UnsupportedPatternError("too many characters to compare at each place")
+        raise UnsupportedPatternError("too many comparisons at each position")
     texts = [rf"\A(?:{'|'.join(one.text for one in anchored)})"] if anchored else []
     compiled = re.compile("|".join([*texts, *(one.text for one in floating)]))
     found = compiled.search if floating else compiled.match
     if not parser.words:
         return found
     if any(_AS_IN_RUST[ord(char)] != ord(char) for char in parser.mentioned):
-        raise UnsupportedPatternError(r"\w or \b, and a character that Python's \w has otherwise")
+        raise UnsupportedPatternError(
+            r"\w or \b with a character that Python classifies differently"
+        )
     return lambda text: found(text if text.isascii() else text.translate(_AS_IN_RUST))
 
 
@@ -72,11 +75,12 @@ _PORTABLE = rf"(?:(?:{_SET}|{_ATOM}|\))(?:{_REPETITION})?(?![*+?{{])|[|^$]|\((?:
 
 
 def portable_matchers(pattern: str) -> tuple[Matcher, Matcher] | None:
-    r"""Return functions that match all of a text and any part of it, whatever the dialect.
+    r"""Return functions that match a whole string, and any part of it, in every dialect.
 
-    For texts of printable ASCII. None if the pattern has more than RE2, Rust, Java, JavaScript and
-    Python agree on: literals, ``.``, sets, groups, alternatives, repetition, ``^``, ``$``, ``\d``,
-    ``\w``, ``\s`` and their opposites, and escaped punctuation; or if it cannot be matched here.
+    The strings must be printable ASCII. Return None if the pattern uses more than RE2, Rust, Java,
+    JavaScript and Python agree on: literals, ``.``, sets, groups, alternatives, repetition, ``^``,
+    ``$``, ``\d``, ``\w``, ``\s`` and their opposites, and escaped punctuation; or if it cannot be
+    matched here.
     """
     if not pattern.isascii() or not re.fullmatch(_PORTABLE, pattern):
         return None
@@ -89,20 +93,26 @@ def portable_matchers(pattern: str) -> tuple[Matcher, Matcher] | None:
 # -- sets of characters ----------------------------------------------------------------------------
 
 _DIGITS, _SPACES, _WORDS, _OTHERS = (1 << bit for bit in range(128, 132))
-"""Bits of the characters beyond ASCII, each of which is one of these; ASCII has a bit for each."""
+"""Bits for the four kinds of non-ASCII characters; each ASCII character has its own."""
 _ASCII, _ALL = (1 << 128) - 1, (1 << 132) - 1
 _NEWLINE = 1 << ord("\n")
 
 
 class _Chars(NamedTuple):
-    """A set of characters: as Python writes it in brackets, and as bits.
+    """A set of characters: its text in Python's brackets, and its bits.
 
-    *may* has the bit of each character in it, *must* the bits whose characters are all in it.
+    *may* has the bits of all characters in the set; *must* has the bits of which every character
+    is in the set.
     """
 
     text: str
     may: int
     must: int
+
+    @property
+    def slow(self) -> bool:
+        r"""Whether Python looks the characters up in Unicode's tables."""
+        return re.search(r"\\[dDwWS]", self.text) is not None
 
 
 def _union(sets: Iterable[_Chars]) -> _Chars:
@@ -153,7 +163,7 @@ def _perl(name: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars
 _PERL: dict[str, _Chars] = {}
 _PERL["d"], _PERL["D"] = _perl("digit", _DIGITS, r"\d", r"\D")
 _PERL["w"], _PERL["W"] = _perl("word", _DIGITS | _WORDS, r"\w", r"\W")
-# Python's \s has four control characters more.
+# Python's \s has four more control characters.
 _SPACE_TEXT = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _PERL["s"], _PERL["S"] = _perl("space", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
 _NOT_NEWLINE = _Chars(r"^\n", _ALL ^ _NEWLINE, _ALL ^ _NEWLINE)
@@ -161,10 +171,10 @@ _ANYTHING = _Chars(r"\s\S", _ALL, _ALL)
 
 
 def _is_word(char: str) -> bool:
-    r"""Return whether Rust's ``\w`` has a character beyond ASCII.
+    r"""Return whether a non-ASCII character matches Rust's ``\w``.
 
-    Besides letters, marks, digits and connectors it has letters in circles and squares, and joiners
-    (Other_Alphabetic and Join_Control in Unicode's PropList.txt).
+    Besides letters, marks, digits and connectors, ``\w`` matches letters in circles and squares and
+    joiners (Other_Alphabetic and Join_Control in Unicode's PropList.txt).
     """
     kind = category(char)
     bounds = "\u24b6\u24e9\U0001f130\U0001f149\U0001f150\U0001f169\U0001f170\U0001f189\u200c\u200d"
@@ -173,20 +183,19 @@ def _is_word(char: str) -> bool:
 
 
 class _Translation(dict[int, int]):
-    r"""For ``str.translate``: a character, or another that Python has in ``\w`` if Rust has it.
+    r"""Replaces characters, with ``str.translate``, so that Python's ``\w`` matches as Rust's.
 
-    A mark, which only Rust has in ``\w``, stands for all that Rust does not have; and a
-    superscript, which only Python has, for all that Rust has.
+    Where the two differ, a superscript, which only Python's ``\w`` matches, stands for those that
+    only Rust's matches, and a mark for the opposite.
     """
 
     def __missing__(self, code: int) -> int:
-        if len(self) > 30_000:  # noqa: PLR2004 - a megabyte or two
+        if len(self) > _MAX_RANGE:
             self.clear()
-        word = _is_word(chr(code)) if code > 127 else chr(code).isalnum()  # noqa: PLR2004 - ASCII
-        if word is not chr(code).isalnum():
-            self[code] = ord("²") if word else 0x0300
-        else:
-            self[code] = code
+        char = chr(code)
+        if not char.isascii() and _is_word(char) is not char.isalnum():
+            char = "\u0300" if char.isalnum() else "²"
+        self[code] = ord(char)
         return self[code]
 
 
@@ -198,7 +207,7 @@ def _cases(char: str) -> str:
     if char.isascii() or (char <= "\xff" and char not in "\xb5\xc5\xdf\xe5"):
         return {"k": "kK\u212a", "s": "sS\u017f"}.get(char.lower(), char.lower() + char.upper())
     if char.lower() != char.upper() or char.casefold() != char:
-        raise UnsupportedPatternError(f"{char!r} in any case")
+        raise UnsupportedPatternError(f"{char!r} without regard to case")
     return char
 
 
@@ -206,7 +215,7 @@ def _cases(char: str) -> str:
 
 
 class _Repeat(NamedTuple):
-    """Characters of a set, as many as it takes; without a limit where *high* is None."""
+    """A repetition of any characters of a set; unlimited where *high* is None."""
 
     chars: _Chars
     low: int = 1
@@ -229,7 +238,7 @@ class _Repeat(NamedTuple):
 
 if TYPE_CHECKING:
     Sequence: TypeAlias = tuple[_Repeat | str, ...]
-    """Repetitions, and assertions as Python writes them."""
+    """Repetitions, and assertions in Python's syntax."""
 
 _BEGIN, _END, _LINE_BEGIN, _LINE_END = r"\A", r"\Z", "(?m:^)", "(?m:$)"
 _ASSERTIONS = {"A": _BEGIN, "z": _END, "b": r"\b", "B": r"(?!\b)"}
@@ -240,7 +249,7 @@ _FLAGS = r"\?([imsU]*)(?:-([imsU]+))?([:)])"
 
 
 class _Parser:
-    """A recursive descent over Rust's syntax that expands groups into sequences."""
+    """A recursive descent parser of Rust's syntax that expands groups into sequences."""
 
     def __init__(self, text: str, *, ignore_case: bool) -> None:
         self._text = text
@@ -255,13 +264,9 @@ class _Parser:
         """Return the pattern's alternatives."""
         sequences = self._alternatives()
         if self._at < len(self._text):
-            raise InvalidPatternError("a parenthesis that is not opened")
-        for sequence in sequences:
-            repeats = [part for part in sequence if isinstance(part, _Repeat)]
-            lengths = [(each, max(each.low, each.high or 1)) for each in repeats]
-            unicode = sum(length for each, length in lengths if _is_slow(each.chars))
-            if sum(length for _, length in lengths) > _MAX_LENGTH or unicode > _MAX_UNICODE:
-                raise UnsupportedPatternError("too long")
+            raise InvalidPatternError("unopened group")
+        if any(sum(map(_length, sequence)) > _MAX_LENGTH for sequence in sequences):
+            raise UnsupportedPatternError("pattern too long")
         return sequences
 
     def _alternatives(self) -> list[Sequence]:
@@ -280,7 +285,7 @@ class _Parser:
         return self._text.startswith(texts, self._at)
 
     def _takes(self, text: str) -> bool:
-        """Advance past a text if it is next; return whether it is."""
+        """Advance past a string if it is next; return whether it was."""
         found = self._begins(text)
         self._at += len(text) if found else 0
         return found
@@ -292,7 +297,7 @@ class _Parser:
         return found
 
     def _char(self) -> str:
-        """Advance past a character; empty at the end."""
+        """Advance past a character and return it; empty at the end."""
         self._at += 1
         return self._text[self._at - 1 : self._at]
 
@@ -317,10 +322,10 @@ class _Parser:
         return [(part,)]
 
     def _repeated(self, item: list[Sequence]) -> list[Sequence]:
-        """Repeat an item as often as what follows it demands."""
+        """Apply the quantifier that follows an item, if any."""
         found = self._match(_QUANTIFIER)
         if self._begins(*_QUANTIFIERS):
-            raise UnsupportedPatternError("a repetition of a repetition")
+            raise UnsupportedPatternError("repetition of a repetition")
         if found is None:
             return item
         char, least, comma, most = found.groups()
@@ -328,7 +333,7 @@ class _Parser:
             return _copies(item, 1 if char == "+" else 0, 1 if char == "?" else None)
         high = int(most) if most else None if comma else int(least)
         if high is not None and high < int(least):
-            raise InvalidPatternError("a repetition that ends before it begins")
+            raise InvalidPatternError("repetition with its maximum below its minimum")
         return _copies(item, int(least), high)
 
     def _group(self) -> list[Sequence]:
@@ -343,26 +348,26 @@ class _Parser:
             return [()]
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise UnsupportedPatternError("groups too deep")
+            raise UnsupportedPatternError("groups nested too deeply")
         found = self._alternatives()
         self._depth -= 1
         if not self._takes(")"):
-            raise InvalidPatternError("a parenthesis that is not closed")
+            raise InvalidPatternError("unclosed group")
         self._flags = outside
         return found
 
     def _name(self) -> None:
         found = self._match(r"\?P?<([A-Za-z_][A-Za-z0-9_]*)>")
         if found is None or found[1] in self._names:
-            raise UnsupportedPatternError("a group's name")
+            raise UnsupportedPatternError("group name")
         self._names.add(found[1])
 
     def _set_flags(self) -> str:
-        """Read flags and return what ends them: ``:`` or ``)``."""
+        """Read flags and return the character after them: ``:`` or ``)``."""
         found = self._match(_FLAGS)
         on, off, end = found.groups("") if found else ("", "", "")
         if not end or len({*on, *off}) < len(on + off) or (end == ")" and not on + off):
-            raise UnsupportedPatternError("a group of another kind")
+            raise UnsupportedPatternError("unknown kind of group")
         self._flags = (self._flags | {*on}) - {*off}
         return end
 
@@ -372,7 +377,7 @@ class _Parser:
         if name in "bB":
             self.words = True
             if self._begins("{"):
-                raise UnsupportedPatternError("a half of a word boundary")
+                raise UnsupportedPatternError("half of a word boundary")
         return _ASSERTIONS[name]
 
     def _bound(self) -> str | _Chars:
@@ -380,11 +385,11 @@ class _Parser:
         char = self._char()
         if char != "\\":
             if not char:
-                raise InvalidPatternError("a class that does not end")
+                raise InvalidPatternError("unclosed character class")
             return char
         char = self._char()
         if not char or char in "0123456789":
-            raise InvalidPatternError("a back-reference, or nothing to escape")
+            raise InvalidPatternError("back-reference, or nothing to escape")
         if char in _PERL:
             self.words |= char in "wW"
             return _PERL[char]
@@ -392,21 +397,21 @@ class _Parser:
             return _CONTROLS[char]
         if char.isascii() and char.isprintable() and not char.isalnum() and char not in "<>":
             return char
-        raise UnsupportedPatternError(f"the escape \\{char}")
+        raise UnsupportedPatternError(f"escape \\{char}")
 
     def _chars(self, low: str | _Chars, high: str = "") -> _Chars:
-        """Return a set of a range of characters, with their other cases where case is ignored."""
+        """Return the set of a range of characters, in both cases where case is ignored."""
         if isinstance(low, _Chars):
             return low
-        ranges = [(low, high or low)]
+        high = high or low
+        if ord(high) - ord(low) > (_MAX_LENGTH if "i" in self._flags else _MAX_RANGE):
+            raise UnsupportedPatternError("range of too many characters")
+        chars = {*map(chr, range(ord(low), ord(high) + 1))}
+        ranges = [(low, high)]
         if "i" in self._flags:
-            codes = range(ord(low), ord(high or low) + 1)
-            if len(codes) > _MAX_LENGTH:
-                raise UnsupportedPatternError("a long range in any case")
-            ranges = [(one, one) for one in sorted({*"".join(_cases(chr(code)) for code in codes)})]
-        for first, last in ranges:
-            if not last.isascii():
-                self.mentioned.update(map(chr, range(ord(first), ord(last) + 1)))
+            chars = {*"".join(map(_cases, chars))}
+            ranges = [(one, one) for one in sorted(chars)]
+        self.mentioned |= chars
         return _union(_range(*each) for each in ranges)
 
     def _brackets(self) -> _Chars:
@@ -422,19 +427,26 @@ class _Parser:
 
     def _member(self) -> _Chars:
         if self._begins("&&", "--", "~~"):
-            raise UnsupportedPatternError("an operation on classes")
+            raise UnsupportedPatternError("operation on character classes")
         if self._begins("["):
             name = self._match(r"\[:([a-z]+):\]")
             if name is None or name[1] not in _POSIX:
-                raise UnsupportedPatternError("a class in a class")
+                raise UnsupportedPatternError("nested character class")
             return _union(self._chars(*bounds) for bounds in _POSIX[name[1]])
         low = self._bound()
         if self._begins("-]", "--") or not self._takes("-"):
             return self._chars(low)
         high = self._bound()
         if isinstance(low, _Chars) or isinstance(high, _Chars) or high < low:
-            raise InvalidPatternError("a range that is none")
+            raise InvalidPatternError("invalid range")
         return self._chars(low, high)
+
+
+def _length(part: _Repeat | str) -> int:
+    r"""Return the length of a part, where ``\w`` and the like count more, as they do in Rust."""
+    if isinstance(part, str):
+        return 0
+    return max(part.low, part.high or 1) * (16 if part.chars.slow else 1)
 
 
 def _checked(sequences: list[Sequence]) -> list[Sequence]:
@@ -444,26 +456,26 @@ def _checked(sequences: list[Sequence]) -> list[Sequence]:
 
 
 def _joined(left: list[Sequence], right: list[Sequence]) -> list[Sequence]:
-    """Return each of some sequences with each of others behind it."""
+    """Return every combination of one sequence followed by another."""
     if len(left) * len(right) > _MAX_ALTERNATIVES:
         raise UnsupportedPatternError("too many alternatives")
     return _checked([first + then for first in left for then in right])
 
 
 def _single(sequence: Sequence) -> _Repeat | None:
-    """Return the one character that a sequence is, if it is one."""
+    """Return the part of a sequence that is exactly one character; else None."""
     part = sequence[0] if len(sequence) == 1 else ""
     return part if isinstance(part, _Repeat) and part.low == part.high == 1 else None
 
 
 def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
-    """Return the sequences of a repeated item."""
+    """Return the alternatives of a repeated item."""
     chars = [part.chars for part in map(_single, item) if part]
     negated = any(one.text.startswith("^") for one in chars)
     if len(chars) == len(item) and not (negated and len(item) > 1):
         return [(_Repeat(_union(chars), low, high),)]
     if high is None:
-        raise UnsupportedPatternError("a repeated group")
+        raise UnsupportedPatternError("repeated group")
     found: list[Sequence] = []
     copies: list[Sequence] = [()]
     for count in range(high + 1):
@@ -476,10 +488,10 @@ def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
 
 
 def _simplified(sequence: Sequence) -> Sequence:
-    """Return a sequence that is found in the same texts, with fewer repetitions."""
+    """Return a sequence that matches in the same strings, with fewer repetitions."""
     parts: list[_Repeat | str] = []
     for part in sequence:
-        # A pattern may begin and end anywhere, as if all characters could be repeated there.
+        # A pattern may match anywhere, as if it began and ended with (?s:.*).
         last = parts[-1] if parts else _Repeat(_ANYTHING, 0, None)
         if isinstance(part, _Repeat) and isinstance(last, _Repeat):
             if _absorbs(last, part):
@@ -494,12 +506,12 @@ def _simplified(sequence: Sequence) -> Sequence:
 
 
 def _absorbs(one: _Repeat, other: _Repeat) -> bool:
-    """Return whether what a repetition takes beyond its minimum may go to its neighbour."""
+    """Return whether a repetition can take the characters beyond its neighbor's minimum."""
     return one.high is None and not other.chars.may & ~one.chars.must
 
 
 def _shortest(sequences: Iterable[Sequence]) -> list[Sequence]:
-    """Drop sequences that begin with another one, which is found wherever they are."""
+    """Drop the sequences that begin with another one, which matches wherever they do."""
     found: list[Sequence] = []
     for sequence in sorted(sequences, key=len):
         if not any(sequence[: len(one)] == one for one in found):
@@ -508,19 +520,19 @@ def _shortest(sequences: Iterable[Sequence]) -> list[Sequence]:
 
 
 class _Linear(NamedTuple):
-    """A sequence as Python writes it, and what of it may be tried at each place of a text."""
+    """A sequence in Python's syntax, and its parts that may be tried at each position."""
 
     text: str
     tried: list[_Repeat]
 
 
 def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
-    """Write a simplified sequence so that it takes linear time.
+    """Translate a simplified sequence so that it takes linear time.
 
-    A repetition is tried at each place where it may begin. That is linear if there is one such
-    place, or if no run of its characters has two: if the character before is none of them, and
-    there is one way to get there. Where what follows cannot begin with its characters, it takes
-    all of its run at once (possessively), and there is one way on.
+    A repetition is tried at each position where it may begin. That takes linear time if there is
+    only one such position (*once*), or only one in each run of its characters: if the character
+    before is not one of them, and there is only one way to get there. A repetition is possessive,
+    so that there is only one way on, where the next part cannot begin with its characters.
     """
     texts: list[str] = []
     tried: list[_Repeat] = []
@@ -556,10 +568,10 @@ def _first_place(
     between: Sequence,
     part: _Repeat,
 ) -> str:
-    """Write what is before a repetition so that the first place to begin is the only one.
+    """Translate the parts before a repetition so that only their first match is tried.
 
-    In ``a.*b`` the first ``a`` of a line will do: ``.`` takes what is between it and any other.
-    *loop* is the repetition before, none at the beginning of a pattern that may begin anywhere.
+    In ``a.*b``, the first ``a`` of a line is enough: ``.`` matches everything up to any other.
+    *loop* is the previous repetition, None at the beginning of a pattern without an anchor.
     """
     chars = part.chars
     fixed = [one for one in between if isinstance(one, _Repeat) and not one.chars.may & ~chars.must]
@@ -570,11 +582,11 @@ def _first_place(
         same = chars.may == chars.must == loop.chars.may == loop.chars.must
         if same or (once and not loop.chars.may & ~chars.must):
             return f"(?>{loop.text}?{text})"
-    raise UnsupportedPatternError("repetitions that may divide a text in many ways")
+    raise UnsupportedPatternError("repetitions that can split a string in many ways")
 
 
 def _first(parts: Sequence) -> int:
-    """Return bits of the characters that parts may begin with."""
+    """Return the bits of the characters that a match of some parts may begin with."""
     found = 0
     for part in parts:
         if isinstance(part, str):
@@ -585,13 +597,9 @@ def _first(parts: Sequence) -> int:
     return found
 
 
-def _is_slow(chars: _Chars) -> bool:
-    return re.search(r"\\[dDwWS]", chars.text) is not None
-
-
 def _weight(part: _Repeat) -> int:
-    """Return how long it takes to compare characters, in that of one with another."""
+    """Return the time that comparing a part takes, in units of that of two letters."""
     count = part.low if part.fixed else 1
-    if _is_slow(part.chars):
+    if part.chars.slow:
         return 5 * count
     return count if count > 1 or len(part.chars.text) <= 2 else 3  # noqa: PLR2004 - a literal

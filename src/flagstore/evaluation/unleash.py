@@ -1,12 +1,12 @@
 """Evaluates Unleash's feature toggles as its Python SDK does. Pure.
 
-That is UnleashClient 6.9.1, which turns a caller's values into texts, over yggdrasil-engine 2.0.0,
-also where it seems wrong: a parent's rollouts without a group are those of the child; a strategy on
-host names never matches; custom strategies after one on host names have the result of the one
-before. Where the two would refuse the whole document, the flag is malformed; where their result is
-not known here, it is unsupported, and ``rule`` has the reason.
+That is UnleashClient 6.9.1, which turns a caller's values into strings, over yggdrasil-engine
+2.0.0, including their oddities: a parent's rollouts without a group use the child's name; a
+strategy on host names never matches; custom strategies after one on host names have the result of
+the one before. A flag for which they would reject the whole document is malformed; one whose
+official result cannot be determined here is unsupported, and ``rule`` has the reason.
 
-Each flag is compiled into functions and ready-made results when it is first asked for.
+A flag is compiled on first use into functions and the results that they choose from.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 FIELDS: Final = frozenset(
     ("userId", "sessionId", "environment", "appName", "currentTime", "remoteAddress")
 )
-"""The fields that Unleash knows by name; all others are properties."""
+"""The fields that Unleash has; all others are properties."""
 USER_ID_NAMES: Final = ("key", "targetingKey", "targeting_key")
-"""Fields that are ``userId`` where there is none, in this order; they are properties, too."""
+"""Used for a missing ``userId``, in this order; they are properties, too."""
 _DEFAULT_ENVIRONMENT: Final = "default"
 
 MALFORMED: Final = (MalformedError, AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""Raised for flags and segments with which the official engine refuses the whole document."""
+"""Raised for flags and segments for which the official engine rejects the whole document."""
 
 _OFF = Evaluation(value=False, reason=base.OFF)
 _NO_MATCH = Evaluation(value=False, reason=base.NO_MATCH)
@@ -51,11 +51,11 @@ _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
 _EXCEPTION = Evaluation(ABSENT, error=base.EXCEPTION)
 _OFF_BY_FAULT = Evaluation(value=False, error=base.MALFORMED_FLAG)
-"""As in the official engine for a flag that it cannot compile."""
+"""As in the official engine, for a flag that it cannot compile."""
 
 
 class Context(dict[str, str]):
-    """A context as the engine sees it: fields and properties by name, each a text.
+    """Fields and properties by name, as strings.
 
     A missing one is None; the current time is that of the evaluation.
     """
@@ -100,16 +100,16 @@ class UnleashEngine:
         self._segments: dict[str, list[Predicate]] = {}
 
     def context(self, given: Mapping[str, Any]) -> Context:
-        """Turn a caller's context into texts by name, as UnleashClient does.
+        """Turn the values of a caller's context into strings, as UnleashClient does.
 
-        Everything becomes text, None and True as well (``"None"``, ``"True"``). A field that
-        Unleash does not know is a property, and goes before one of the same name in
-        ``properties``. No field is needed: without ``userId``, one of ``USER_ID_NAMES`` is taken.
+        That includes None and True (``"None"``, ``"True"``). A field that Unleash does not have is
+        a property, and takes precedence over one of the same name in ``properties``. No field is
+        required: one of ``USER_ID_NAMES`` is used for a missing ``userId``.
 
         Raises:
-            ContextError: the context, its properties or a name has the wrong type, a text has half
-                of a surrogate pair, or a field is named ``context``, which the official engine
-                refuses.
+            ContextError: the context, its properties or a name has the wrong type, a string has
+                half of a surrogate pair, or a field is named ``context``, which the official
+                engine rejects.
         """
         context = Context()
         try:
@@ -150,13 +150,13 @@ class UnleashEngine:
         context[name] = value
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
-        """Evaluate one flag and choose its variant, by one draw where that is random."""
+        """Evaluate one flag and choose its variant."""
         try:
             evaluator = self._evaluators.get(key)
             if evaluator is None:
                 given = self._items.item("flags", key)
                 if given is None:
-                    # Nothing is kept of such a name: callers make them up.
+                    # Not kept, since callers may make up any number of names.
                     return _NOT_FOUND
                 evaluator = self._evaluators[key] = self._compiled(given)
             return evaluator(context)
@@ -186,13 +186,13 @@ class UnleashEngine:
         Raises:
             OffError: the official engine turns such a flag off.
             UnsupportedError: it cannot be evaluated here.
-            MALFORMED: the official engine refuses the whole document.
+            MALFORMED: the official engine rejects the whole document.
         """
         given = self._items.item(section, key)
         if section == "flags":
             flag = self._flag(given)
             compile_flag(flag)
-            # Of one that is off too: others may depend on it.
+            # Also of a flag that is off: others may depend on it.
             flag.rules()
             flag.with_variants(_OFF)
         else:
@@ -206,10 +206,10 @@ class UnleashEngine:
 def engine(items: Items, config: EngineConfig) -> UnleashEngine:
     """Make an engine for Unleash's flags.
 
-    ``config.environment`` is what rules on ``environment`` compare with; where it is empty, it is
-    the environment that the document names, else ``default`` as in UnleashClient. Numbers are
-    drawn from ``config.random`` as ``1 + floor(n * r)``: of 9,999 for stickiness, of 99 for
-    ``gradualRolloutRandom``, of the sum of the weights for variants.
+    An empty ``config.environment`` stands for the environment that the document names, or else for
+    ``default`` as in UnleashClient. Random numbers are ``1 + floor(n * config.random())``, where n
+    is 9,999 for stickiness, 99 for ``gradualRolloutRandom``, and the sum of the weights for
+    variants.
     """
     return UnleashEngine(items, config)
 
@@ -222,7 +222,7 @@ def _unsupported(error: UnsupportedError) -> Evaluation:
 
 
 def compile_flag(flag: Flag) -> Evaluate:
-    """Compile a flag: off, then parents, then the first strategy that matches.
+    """Compile a flag: whether it is off, then its parents, then the first strategy that matches.
 
     Raises:
         OffError, UnsupportedError, MalformedError: as of constraints.
@@ -268,12 +268,12 @@ def _always(result: Evaluation | Evaluate) -> Evaluate:
 
 
 def _pairs(rules: list[Rule]) -> list[tuple[Predicate, Evaluate]]:
-    """Return when each strategy is on and the result then, both as functions."""
+    """Return a predicate and a function for the result of each strategy."""
     return [(rule or (lambda _: True), _always(result)) for rule, result in rules]
 
 
 def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
-    """Compile whether a parent is as it must be, and the result if it isn't."""
+    """Compile a dependency into a predicate, and the result where it fails."""
     name = required(dependency, "feature", str)
     must_be_on = optional(dependency, "enabled", bool) is not False
     variants = frozenset(base.all_of(optional(dependency, "variants", list), str))
@@ -296,7 +296,7 @@ def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
             if matches(context):
                 on, choose = True, result
                 break
-        # The engine chooses the parent's variant in any case.
+        # The official engine always chooses the parent's variant, too.
         outcome = choose(context)
         if outcome is CRASHED:
             return False
@@ -307,7 +307,7 @@ def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
     return satisfied, failed
 
 
-# -- texts -----------------------------------------------------------------------------------------
+# -- strings ---------------------------------------------------------------------------------------
 
 
 def _environment(meta: Mapping[str, Any]) -> str:
@@ -317,18 +317,18 @@ def _environment(meta: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a caller's
-    """Return a value as UnleashClient writes it."""
+    """Return a value as a string, as UnleashClient does."""
     if hasattr(value, "isoformat"):
         from datetime import datetime  # noqa: PLC0415 - it is there already, or it is none
 
         if isinstance(value, datetime):
             return value.isoformat()
-    # An instance of a subclass may give one of itself.
+    # A subclass of str may return an instance of itself.
     return str.__str__(str(value))
 
 
 def _name(name: Any) -> str:  # noqa: ANN401 - a caller's
-    """Return a name as JSON has it, in which UnleashClient hands contexts on."""
+    """Return a name as in JSON, which is how UnleashClient passes contexts on."""
     if isinstance(name, str):
         return str.__str__(name)
     if name is None or isinstance(name, bool):
@@ -339,7 +339,7 @@ def _name(name: Any) -> str:  # noqa: ANN401 - a caller's
 
 
 def _iso(now: float) -> str:
-    """Return a time as UnleashClient gives the current one."""
+    """Return a time as UnleashClient formats the current one."""
     from time import gmtime  # noqa: PLC0415 - few flags look at the clock
 
     seconds, microseconds = divmod(round(now * 1_000_000), 1_000_000)

@@ -1,10 +1,11 @@
 """Constraints of Unleash's strategies and segments, each compiled into a function. Pure.
 
 As yggdrasil-engine 2.0.0 evaluates them. It is written in Rust, whose parsers of numbers, dates,
-versions and addresses differ from Python's in both directions. It writes every rule as one text in
-a language of its own and parses that, which shows: a value is a date, a version or a number by its
-looks and not by its operator, and a constraint that does not parse turns the whole flag off. What
-could change the text's meaning, such as quotes that are not escaped, is unsupported here.
+versions and addresses accept other strings than Python's. It also writes each flag's rules in a
+language of its own and parses that, with visible effects: whether a value is a date, a version or a
+number depends on the value and not on the operator, and a constraint that does not parse turns the
+whole flag off. Values that could change how the rules parse, such as unescaped quotes, are
+unsupported here.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import Json
 
     Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
-    """Returns whether a context fits, which has None for a field without a value."""
+    """Returns whether a context matches; a missing field is None there."""
     Test: TypeAlias = Callable[[str], bool]
-    """Returns whether a field's value fits."""
+    """Returns whether a field's value matches."""
     Read: TypeAlias = Callable[[str], Any]
-    """Returns what a text stands for, such as a date; None if it is none."""
+    """Parses a string into a value that can be compared, or None."""
 
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
     "\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-"""Unicode's White_Space: ``str.isspace`` has four control characters more."""
+"""Unicode's White_Space; ``str.isspace`` has four more control characters."""
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "NUM_EQ": eq,
@@ -62,7 +63,7 @@ class UnknownOperatorError(OffError):
 
 
 class UnsupportedError(Exception):
-    """What the official engine returns is not known here."""
+    """The official engine's result cannot be determined here."""
 
 
 def constraint(given: Json) -> Predicate:
@@ -70,8 +71,8 @@ def constraint(given: Json) -> Predicate:
 
     Raises:
         OffError: the official engine cannot compile it.
-        UnsupportedError: what the official engine makes of it is not known here.
-        MalformedError: the official engine refuses the whole document.
+        UnsupportedError: the official engine's result cannot be determined here.
+        MalformedError: the official engine rejects the whole document.
     """
     name = quotable(required(given, "contextName", str))
     operator = required(given, "operator", str)
@@ -97,12 +98,12 @@ def constraint(given: Json) -> Predicate:
     elif operator == "REGEX":
         test = _pattern(value or "", ignore_case)
     else:
-        raise UnknownOperatorError(f"the operator {operator[:64]!r} is not known")
+        raise UnknownOperatorError(f"unknown operator {operator[:64]!r}")
     return _of_field(name, test, inverted=inverted)
 
 
 def never(_: Mapping[str, Any]) -> bool:
-    """Return false for each context."""
+    """Match no context."""
     return False
 
 
@@ -115,7 +116,7 @@ def _of_field(name: str, test: Test, *, inverted: bool) -> Predicate:
 
 
 def members(name: str, values: list[str], *, negate: bool = False) -> Predicate:
-    """Return a predicate of whether a field is one of some values; a missing one is none."""
+    """Return a predicate for a field being one of some values, which a missing one is not."""
     _check_escapable(values)
     listed = frozenset(values)
     if negate:
@@ -124,16 +125,12 @@ def members(name: str, values: list[str], *, negate: bool = False) -> Predicate:
 
 
 def every(predicates: list[Predicate]) -> Predicate | None:
-    """Join predicates by and; None if there is none."""
+    """Combine predicates with and; return None if there are none."""
     if len(predicates) <= 1:
         return predicates[0] if predicates else None
-    if len(predicates) == 2:  # noqa: PLR2004 - a pair
-        first, second = predicates
-        return lambda context: first(context) and second(context)
-    all_predicates = tuple(predicates)
 
     def check(context: Mapping[str, Any]) -> bool:
-        for predicate in all_predicates:  # noqa: SIM110 - all() with a generator is slower
+        for predicate in predicates:  # noqa: SIM110 - all() with a generator is slower
             if not predicate(context):
                 return False
         return True
@@ -149,25 +146,25 @@ def _switch(given: Json, name: str) -> bool:
 
 
 def quotable(text: str) -> str:
-    """Return a text that the official engine puts in quotes as it is.
+    """Return a string that the official engine puts in quotes without escaping it.
 
     Raises:
-        UnsupportedError: it would end before its end.
+        UnsupportedError: the string would end early, or not at all.
     """
     if '"' in text:
-        raise UnsupportedError("quotes in a name")
+        raise UnsupportedError("a quote in a name")
     _check_escapable([text])
     return text
 
 
 def _check_escapable(values: list[str]) -> None:
-    """Check texts that the engine puts in quotes after escaping quotes in them, and only quotes."""
+    """Check values in which the official engine escapes quotes, but not backslashes."""
     for value in values:
         if value.endswith("\\"):
-            raise UnsupportedError("a backslash at the end")
+            raise UnsupportedError("a trailing backslash")
 
 
-# -- texts and regular expressions -----------------------------------------------------------------
+# -- strings and regular expressions ---------------------------------------------------------------
 
 
 def _text(operator: str, values: list[str], ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
@@ -197,9 +194,9 @@ def _pattern(value: str, ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
     except patterns.InvalidPatternError:
         return lambda _: False
     except patterns.UnsupportedPatternError as error:
-        why = f"the regular expression {value[:200]!r}: {error}"
+        why = f"regular expression {value[:200]!r}: {error}"
 
-        # Only where it is reached: another strategy may match first.
+        # Raised only when reached: another strategy may match first.
         def unsupported(_: str) -> bool:
             raise UnsupportedError(why)
 
@@ -216,8 +213,8 @@ def _ordinal(value: str, compare: Callable[[Any, Any], bool]) -> Test:
     bound = read(text)
     if bound is None:
         if re.match(r"[+-]?[0-9].*?(?:and|or|\))", text):
-            raise UnsupportedError("a value with words of the engine's language")
-        raise OffError("a value that is no date, version or number")
+            raise UnsupportedError("a value with keywords of the official engine")
+        raise OffError("not a date, version or number")
     if read is _number and compare is eq:
         compare = _nearly_equal
 
@@ -233,9 +230,9 @@ def _nearly_equal(one: float, other: float) -> bool:
 
 
 def _reader(text: str) -> Read:
-    """Return how to read a constraint's value, and what it is compared with, by its looks.
+    """Return the parser for a constraint's value and for those it is compared with.
 
-    The grammar of the engine's language is narrower than its parsers.
+    The values of constraints must also fit the grammar of the official engine's language.
     """
     if text[4:5] == "-" and re.fullmatch(_DATE_LITERAL, text):
         return _date
@@ -245,7 +242,7 @@ def _reader(text: str) -> Read:
 
 
 def _number(text: str) -> float | None:
-    """Read a number as Rust's ``f64``: no white space, no underscore, no digit beyond ASCII."""
+    """Parse a number as Rust's ``f64``: no white space, underscores or non-ASCII digits."""
     try:
         found = float(text)
     except ValueError:
@@ -254,7 +251,7 @@ def _number(text: str) -> float | None:
 
 
 def _version(text: str) -> tuple[Any, ...] | None:
-    """Read a version as the crate semver 1.0.28, whose numbers have 64 bits."""
+    """Parse a version as the crate semver 1.0.28, whose numbers have 64 bits."""
     from flagstore.evaluation import semver  # noqa: PLC0415 - few flags have one
 
     found = semver.parse(text)
@@ -274,13 +271,13 @@ _DATE = (
 
 
 def _date(text: str) -> tuple[int, int] | None:
-    """Read a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
+    """Parse a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
 
     Returns:
-        Seconds since 1 January of the year 1, and nanoseconds: 10^9 more in a second of 60.
+        Seconds from a fixed day, and nanoseconds, 10^9 more of them in a leap second.
 
     Raises:
-        UnsupportedError: the year is not one of four digits.
+        UnsupportedError: Python's calendar does not have the year.
     """
     from datetime import date  # noqa: PLC0415 - few flags have one
 
@@ -308,12 +305,10 @@ def _date(text: str) -> tuple[int, int] | None:
 
 
 def in_networks(values: list[str]) -> Test:
-    """Return a test of whether a text is an address in one of some networks.
-
-    Values that are neither an address nor a network are passed over.
+    """Return a test for addresses in any of some networks or addresses; others are ignored.
 
     Raises:
-        UnsupportedError: a network has a mask.
+        UnsupportedError: a network has a mask instead of a prefix length.
     """
     from ipaddress import ip_address  # noqa: PLC0415 - few flags have one
 
@@ -345,7 +340,7 @@ def in_networks(values: list[str]) -> Test:
 
 
 def _prefix(text: str, longest: int) -> int | None:
-    """Read the length of a network's prefix as Rust's ``u8``."""
+    """Parse a prefix length as Rust's ``u8``; None if it is invalid."""
     if "." in text:
         raise UnsupportedError("a network with a mask")
     digits = text.removeprefix("+")

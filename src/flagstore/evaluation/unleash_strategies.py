@@ -1,8 +1,8 @@
 """Unleash's strategies and variants, compiled into functions. Pure.
 
-The predefined strategies, deprecated ones among them, as yggdrasil-engine 2.0.0 evaluates them:
-rollouts are by the hash of group and value, 1 to 100; variants by another hash of them, 1 to the
-sum of the weights. Custom strategies are as in UnleashClient 6.9.1.
+Predefined strategies, including the deprecated ones, work as in yggdrasil-engine 2.0.0: a rollout
+compares its percentage with a hash of group and value from 1 to 100; a variant is chosen by another
+such hash, from 1 to the sum of the weights. Custom strategies work as in UnleashClient 6.9.1.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
     Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Evaluation]
     Rule: TypeAlias = tuple[Predicate | None, Evaluation | Evaluate]
-    """When a strategy is on, None for always, and the flag's result then."""
+    """When a strategy matches (None for always), and the flag's result then."""
     Seed: TypeAlias = Callable[[Mapping[str, Any]], str | None]
-    """Returns the value that a choice sticks to; None if it is to be made at random."""
+    """Returns the value that a choice sticks to; None for a random choice."""
 
 TIME_PROPERTY: Final = "\0currentTime"
-"""The name of a property ``currentTime``, which only the stickiness of variants looks at."""
+"""The name of a property ``currentTime``, which only the stickiness of variants reads."""
 CRASHED: Final = Evaluation()
-"""In place of a parent's variant whose choice makes the official engine panic."""
+"""Stands for a parent's variant whose choice makes the official engine panic."""
 _VARIANT_SEED: Final = 86_028_157
-"""Rollouts have the seed 0: the share that a context is in does not tell its variant."""
+"""Rollouts have the seed 0, so that variants are independent of them."""
 _STICKY_DRAWS, _PERCENT_DRAWS, _ALL = 9_999, 99, 100
 _MAX_USIZE, _U32 = (1 << 64) - 1, (1 << 32) - 1
 _STANDARD = frozenset(
@@ -56,12 +56,12 @@ _STANDARD = frozenset(
         *("gradualRolloutRandom", "flexibleRollout", "remoteAddress"),
     )
 )
-"""All but the custom strategies for the SDK's Python half; its Rust half knows
-``applicationHostname``, too, and numbers custom strategies without it."""
+"""The strategies that the SDK's Python half does not count as custom; its Rust half also knows
+``applicationHostname`` and numbers custom strategies without it."""
 
 
 class Flag:
-    """What a flag is compiled from.
+    """A flag with everything needed to compile it.
 
     A parent is compiled for each child: it is evaluated with the child's name as the group of its
     rollouts, and with the results of the child's custom strategies.
@@ -89,11 +89,11 @@ class Flag:
         ]
 
     def parent(self, given: Json) -> Flag:
-        """Return what a parent of this one is compiled from."""
+        """Return a parent of this flag."""
         return Flag(given, self.given, self.items, self.config, self._segments)
 
     def rules(self) -> list[Rule]:
-        """Compile the strategies in their order.
+        """Compile the strategies in order.
 
         Raises:
             OffError, UnsupportedError, MalformedError: as of constraints.
@@ -112,7 +112,7 @@ class Flag:
             checks = [constraint(one) for one in optional(strategy, "constraints", list) or ()]
             for identifier in optional(strategy, "segments", list) or ():
                 checks += self._segment(identifier)
-            # Constraints first: they take less time than hashes.
+            # Constraints first, since they are faster than hashes.
             predicate = every(checks if own is None else [*checks, own])
             rules.append((predicate, self._of_strategy(strategy, result)))
         return rules
@@ -132,7 +132,7 @@ class Flag:
         return found
 
     def _custom_rule(self, number: int) -> Predicate:
-        """Ask a custom strategy: by its number among the child's, as the SDK's two halves do."""
+        """Compile a custom strategy, by its number among the child's as in the SDK."""
         if number > len(self._custom):
             return never
         strategy = self._custom[number - 1]
@@ -145,9 +145,9 @@ class Flag:
     # -- variants ----------------------------------------------------------------------------------
 
     def _of_strategy(self, strategy: Json, result: Evaluation) -> Evaluation | Evaluate:
-        """Compile the result where a strategy matched, with its variants, else with the flag's.
+        """Compile the result of a strategy, with its own variants or else the flag's.
 
-        A strategy's variants stick to what the strategy does, whatever they say themselves.
+        A strategy's variants have the stickiness of the strategy, not their own.
         """
         parameters = parameters_of(strategy)
         variants = optional(strategy, "variants", list)
@@ -157,7 +157,7 @@ class Flag:
         return self._choice(_bounds(variants, result), group, parameters.get("stickiness"), result)
 
     def with_variants(self, result: Evaluation) -> Evaluation | Evaluate:
-        """Compile a result with the flag's own variants; overrides go before weights."""
+        """Compile a result with the flag's own variants, whose overrides precede their weights."""
         variants = optional(self.given, "variants", list)
         if not variants:
             return result
@@ -212,14 +212,14 @@ class Flag:
 
 
 def parameters_of(strategy: Json) -> dict[str, str]:
-    """Return a strategy's parameters, empty where it has none."""
+    """Return a strategy's parameters, which may be missing."""
     parameters: dict[str, str] = optional(strategy, "parameters", dict) or {}
     all_of([*parameters.values()], str)
     return parameters
 
 
 def draw(random: Callable[[], float], count: int) -> int:
-    """Draw one of 1 to a count, each as likely as the others."""
+    """Return a random number from 1 to a count."""
     return min(int(random() * count), count - 1) + 1
 
 
@@ -228,14 +228,14 @@ def _texts(given: Json, name: str) -> list[str]:
 
 
 def _bounds(variants: list[Json], result: Evaluation) -> list[tuple[int, Evaluation]]:
-    """Return the last number of each variant, and the result with it."""
+    """Return the highest number of each variant, and the result with the variant."""
     bounds = []
     total = 0
     for variant in variants:
         weight = required(variant, "weight", int)
         if isinstance(weight, bool) or not -(1 << 31) <= weight < 1 << 31:
             raise MalformedError("weight")
-        # As the engine adds: unsigned, of 32 bits.
+        # The official engine adds unsigned numbers of 32 bits.
         total = (total + weight) & _U32
         payload = optional(variant, "payload", dict)
         if payload is not None:
@@ -314,7 +314,7 @@ def _addresses(_: Flag, parameters: Mapping[str, str]) -> Predicate:
 
 
 def _host_names(_: Flag, parameters: Mapping[str, str]) -> Predicate:
-    """Match nobody: the official Python engine does not know its host's name."""
+    """Match no context: the official Python engine does not know its host's name."""
     for part in _parts(parameters.get("hostNames", "")):
         quotable(part)
     return never
@@ -333,7 +333,7 @@ _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
 
 
 def _unsigned(text: str | None) -> int | None:
-    """Read a percentage as Rust's ``usize``."""
+    """Parse a percentage as Rust's ``usize``."""
     digits = (text or "").removeprefix("+")
     if not (digits.isascii() and digits.isdigit()):
         return None
@@ -344,7 +344,7 @@ def _unsigned(text: str | None) -> int | None:
 def _rollout(
     group: str, percentage: int, seed: Seed, random: Callable[[], float] | None
 ) -> Predicate | None:
-    """Decide by what a rollout sticks to; without it at random, if at all."""
+    """Compile a rollout; without a seed, a context is in it at random or never."""
     if percentage > _ALL:
         raise OffError("more than 100 %")
     if percentage == 0:
