@@ -36,13 +36,13 @@ class StoreContract:
 
     # -- fencing tokens ----------------------------------------------------------------------------
 
-    def test_a_missing_counter_starts_at_the_clocks_seconds(self, store: Store) -> None:
+    def test_missing_counter_starts_at_the_floor(self, store: Store) -> None:
         """A store that was made again never hands out smaller fencing tokens than before."""
         token, state = store.next_token("prod", FLOOR)
         assert token == FLOOR + 1
         assert state == SourceState(issued=token, issued_nonce=state.issued_nonce)
 
-    def test_tokens_only_grow_whatever_the_floor(self, store: Store) -> None:
+    def test_tokens_only_grow(self, store: Store) -> None:
         """A clock that is behind does not count; one that is ahead may, and takes nothing back."""
         first, _ = store.next_token("prod", FLOOR)
         second, _ = store.next_token("prod", 5)
@@ -52,14 +52,14 @@ class StoreContract:
         assert third > second
         assert fourth == third + 1
 
-    def test_drawing_returns_the_state_of_that_moment(self, store: Store) -> None:
+    def test_next_token_returns_the_state(self, store: Store) -> None:
         """The condition compares with what was seen when it was issued."""
         store.next_token("prod", FLOOR)
         store.commit("prod", Condition(token=0), {"token": 7, "etag": '"a"', "revision": 3})
         _, state = store.next_token("prod", FLOOR)
         assert (state.token, state.etag, state.revision) == (7, '"a"', 3)
 
-    def test_no_two_writers_draw_the_same_token(self, store: Store) -> None:
+    def test_tokens_are_unique(self, store: Store) -> None:
         """Eight threads, 80 fencing tokens and nonces, all different."""
         with ThreadPoolExecutor(8) as pool:
             issued = list(pool.map(lambda _: store.next_token("prod", FLOOR), range(80)))
@@ -68,7 +68,7 @@ class StoreContract:
 
     # -- the condition -----------------------------------------------------------------------------
 
-    def test_a_condition_that_holds_sets_and_removes(self, store: Store) -> None:
+    def test_commit_sets_and_removes(self, store: Store) -> None:
         """None removes an attribute; others stay."""
         store.commit("prod", Condition(), {"token": 1, "etag": "x", "refused": "y"})
         store.commit("prod", Condition(token=1), {"token": 2, "etag": None})
@@ -91,7 +91,7 @@ class StoreContract:
         ],
     )
     @pytest.mark.parametrize("with_writes", [True, False])
-    def test_a_lost_condition_changes_nothing_and_carries_the_state(
+    def test_failed_condition_changes_nothing_and_has_the_state(
         self, store: Store, condition: Condition, with_writes: bool
     ) -> None:
         """Neither the source state nor any record is touched."""
@@ -105,7 +105,7 @@ class StoreContract:
         assert lost.value.state == store.state("prod") == SourceState(**before)
         assert [row["key"] for row in store.scan("prod:flags")] == ["old"]
 
-    def test_the_first_check_of_a_source_passes_its_condition(self, store: Store) -> None:
+    def test_first_check_of_a_source_completes(self, store: Store) -> None:
         """0 stands for no completed check: absent, not equal to zero."""
         token, _ = store.next_token("prod", FLOOR)
         condition = Condition(
@@ -114,8 +114,8 @@ class StoreContract:
         store.commit("prod", condition, {"token": 9})
         assert store.state("prod").token == 9
 
-    def test_a_condition_of_every_part_holds(self, store: Store) -> None:
-        """Where each part is what it was, or more fencing tokens have been issued meanwhile."""
+    def test_condition_with_every_part(self, store: Store) -> None:
+        """Each part is as given, or more fencing tokens have been issued."""
         names = {"check_nonce": "5f", "nonce": "3c"}
         store.commit("prod", Condition(), {"token": 5, "published": 4, "issued": 6, **names})
         for issued in (5, 6):
@@ -123,21 +123,21 @@ class StoreContract:
             store.commit("prod", condition, {"etag": "x"})
         assert store.state("prod").etag == "x"
 
-    def test_nothing_is_completed_in_a_store_that_lost_the_draw(self, store: Store) -> None:
-        """A counter that is gone knows no fencing token."""
+    def test_lost_token_does_not_complete(self, store: Store) -> None:
+        """A counter that is gone has issued no fencing token."""
         store.commit("prod", Condition(), {"token": 5})
         with pytest.raises(ConditionFailedError):
             store.commit("prod", Condition(token=5, issued=6), {"token": 6})
 
-    def test_a_pin_ends_by_itself(self, store: Store) -> None:
-        """At the moment until which it was set, publications go on."""
+    def test_pin_ends(self, store: Store) -> None:
+        """Publications go on at the moment until which it was set."""
         store.commit("prod", Condition(), {"pinned": 100})
         with pytest.raises(ConditionFailedError):
             store.commit("prod", Condition(unpinned_at=99), {"token": 1})
         store.commit("prod", Condition(unpinned_at=100), {"token": 1})
         assert store.state("prod").token == 1
 
-    def test_of_overlapping_checks_exactly_one_completes(self, store: Store) -> None:
+    def test_one_of_overlapping_checks_completes(self, store: Store) -> None:
         """Eight writers saw the same source state; one wins, seven learn who."""
         store.next_token("prod", FLOOR)
         outcomes: list[str] = []
@@ -159,8 +159,8 @@ class StoreContract:
         assert snapshot_record is not None
         assert snapshot_record["token"] == store.state("prod").token
 
-    def test_a_commit_without_sets_only_holds_the_condition(self, store: Store) -> None:
-        """Rows are written under a condition, without changing the source state."""
+    def test_commit_without_sets(self, store: Store) -> None:
+        """Rows are written on a condition, without changing the source state."""
         store.commit("prod", Condition(), {"published": 3})
         store.commit("prod", Condition(published=3), {}, [Put(record("prod:flags", "a", item="1"))])
         assert store.state("prod") == SourceState(published=3)
@@ -170,7 +170,7 @@ class StoreContract:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def test_one_commit_takes_99_writes(self, store: Store) -> None:
+    def test_commit_takes_99_writes(self, store: Store) -> None:
         """Puts, deletes and expiries, all at once."""
         store.put_all([record("prod:flags", f"old{n:02}", item="1") for n in range(33)])
         store.put_all([record("prod:$body", f"1/{n:03}", body=b"x") for n in range(33)])
@@ -185,15 +185,15 @@ class StoreContract:
         assert {row["expires_at"] for row in store.scan("prod:$body")} == {LATER}
 
     @pytest.mark.parametrize("shift", [-3_600, 3_600])
-    def test_an_expiry_that_is_set_stays(self, store: Store, shift: int) -> None:
-        """Whoever comes later neither lengthens nor shortens it; the record stays as it was."""
+    def test_expiry_is_not_changed(self, store: Store, shift: int) -> None:
+        """A later one neither lengthens nor shortens it; the record stays as it was."""
         store.put_all([record("prod:$body", "1/000", body=b"x")])
         place = Key("prod:$body", "1/000")
         for at_s in (LATER, LATER + shift):
             store.commit("prod", Condition(), {"token": 1}, [Expire(place, at_s)])
         assert store.read(place) == record("prod:$body", "1/000", body=b"x", expires_at=LATER)
 
-    def test_a_record_that_is_written_anew_no_longer_expires(self, store: Store) -> None:
+    def test_rewritten_record_does_not_expire(self, store: Store) -> None:
         """Nothing of the record before is left: no attribute, no expiry."""
         store.put_all([record("prod:$body", "1/000", body=b"x", old=1)])
         place = Key("prod:$body", "1/000")
@@ -201,14 +201,14 @@ class StoreContract:
         store.put_all([record("prod:$body", "1/000", body=b"y")])
         assert store.read(place) == record("prod:$body", "1/000", body=b"y")
 
-    def test_a_record_without_attributes_is_there(self, store: Store) -> None:
+    def test_record_without_attributes(self, store: Store) -> None:
         """LaunchDarkly's mark of a complete store is a key and nothing else."""
         mark = record("prod:$inited", "prod:$inited")
         store.commit("prod", Condition(), {"token": 1}, [Put(mark)])
         assert store.read(Key("prod:$inited", "prod:$inited")) == mark
         assert list(store.scan("prod:$inited")) == [mark]
 
-    def test_large_records_are_written_and_read_back_whole(self, store: Store) -> None:
+    def test_large_records(self, store: Store) -> None:
         """Twelve chunks of 350 KB: more than one page of a query, in order of keys."""
         chunks = [bytes([number]) * 350_000 for number in range(12)]
         store.put_all(
@@ -230,13 +230,13 @@ class StoreContract:
             "x" * 50_000,
         ],
     )
-    def test_values_come_back_as_they_were(self, store: Store, value: int | str | bytes) -> None:
-        """Whole numbers, texts and bytes."""
+    def test_values_are_read_back(self, store: Store, value: int | str | bytes) -> None:
+        """Integers, strings and bytes."""
         store.put_all([record("prod:flags", "ключ/🙂", item=value)])
         found = store.read(Key("prod:flags", "ключ/🙂"))
         assert found == record("prod:flags", "ключ/🙂", item=value)
 
-    def test_reading_what_is_not_there(self, store: Store) -> None:
+    def test_missing_records(self, store: Store) -> None:
         """None, an empty scan, an empty source state."""
         assert store.read(Key("prod:$snapshot", "1")) is None
         assert list(store.scan("prod:flags")) == []
@@ -244,7 +244,7 @@ class StoreContract:
 
     # -- names ----------------------------------------------------------------------------------
 
-    def test_sources_with_similar_names_do_not_touch_each_other(self, store: Store) -> None:
+    def test_sources_with_similar_names_are_separate(self, store: Store) -> None:
         """``prod`` beside ``prod-eu``: fencing tokens, source states, records."""
         store.next_token("prod", 100)
         store.next_token("prod-eu", 200)
@@ -253,7 +253,7 @@ class StoreContract:
         assert list(store.scan("prod-eu:flags")) == []
         assert store.state(state_key("prod").key) == SourceState()
 
-    def test_a_scan_keeps_to_its_prefix(self, store: Store) -> None:
+    def test_scan_of_a_prefix(self, store: Store) -> None:
         """Fencing token 1's chunks are not those of fencing token 11."""
         store.put_all(
             [record("prod:$body", key, body=b"x") for key in ("1/000", "11/000", "1/001")]

@@ -186,8 +186,8 @@ CASES = [(provider, name) for provider, named in DAMAGES.items() for name in nam
 
 @pytest.mark.parametrize("many", [1, 20])
 @pytest.mark.parametrize(("provider", "damage"), CASES)
-def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: int) -> None:
-    """Be it one of 40 or half of them; all other providers' SDKs would keep theirs, too."""
+def test_damaged_flags_are_refused(provider: str, damage: str, many: int) -> None:
+    """One of 40 or half of them; the other providers' SDKs would keep theirs, too."""
     rig = Judged(provider)
     before = rig.read()
 
@@ -203,8 +203,8 @@ def test_flags_that_are_damaged_replace_none(provider: str, damage: str, many: i
 
 
 @pytest.mark.parametrize("provider", ["launchdarkly", "split"])
-def test_a_damaged_segment_replaces_none(provider: str) -> None:
-    """A clause about nothing, or keys that are no list, spoil every flag that refers to it."""
+def test_damaged_segment_is_refused(provider: str) -> None:
+    """A clause without attribute, or keys that are no list, break every flag that refers to it."""
     rig = Judged(provider)
 
     def alter(document: Any) -> None:
@@ -220,8 +220,8 @@ def test_a_damaged_segment_replaces_none(provider: str) -> None:
         rig.sync(alter)
 
 
-def test_a_reference_to_an_impossible_key_is_suspect() -> None:
-    """Half of a surrogate pair, which JSON can carry but UTF-8 cannot, is an error of ours."""
+def test_reference_to_an_invalid_key_is_suspect() -> None:
+    """Half of a surrogate pair is valid JSON, but not UTF-8."""
     rig = Judged("unleash")
 
     def alter(document: Any) -> None:
@@ -239,8 +239,8 @@ def last_damage(provider: str) -> Alter:
 
 
 @pytest.mark.parametrize("provider", ["launchdarkly", "split", "appconfig"])
-def test_a_person_may_allow_a_damaged_set(provider: str) -> None:
-    """That very one, by the digest that the refusal names; what comes after is not refused."""
+def test_damaged_set_may_be_allowed(provider: str) -> None:
+    """By the digest that the refusal names; what comes after is not refused."""
     rig = Judged(provider)
 
     def alter(document: Any) -> None:
@@ -255,7 +255,7 @@ def test_a_person_may_allow_a_damaged_set(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", SIMULATORS)
-def test_what_no_engine_here_knows_is_no_damage(provider: str) -> None:
+def test_unsupported_is_not_damaged(provider: str) -> None:
     """A new operator must not keep a kill switch from getting through."""
     rig = Judged(provider)
     unknown = {
@@ -309,8 +309,8 @@ def test_what_no_engine_here_knows_is_no_damage(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", SIMULATORS)
-def test_no_rich_set_is_refused(provider: str) -> None:
-    """Every flag and segment of the simulators is usable by their verdicts, old and new."""
+def test_simulated_sets_are_usable(provider: str) -> None:
+    """Every flag and segment of the simulators is usable or unsupported."""
     rig = Judged(provider, flags=120)
     http = MutatingHttp(rig.server, rig.rng)
     response = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
@@ -332,8 +332,8 @@ def test_no_rich_set_is_refused(provider: str) -> None:
         "split/splitChanges-36-flags.json",
     ],
 )
-def test_no_recorded_set_is_refused(name: str) -> None:
-    """What real servers responded passes as a first set, and as one in which every item changed."""
+def test_recorded_sets_are_usable(name: str) -> None:
+    """Real servers' sets pass as a first set, and with every item changed."""
     document = json.loads(needed(name).read_bytes())
     provider = name.split("/", maxsplit=1)[0]
     if provider == "split":
@@ -373,7 +373,7 @@ def empty_segments(provider: str) -> Alter:
 
 
 @pytest.mark.parametrize("provider", ["launchdarkly", "split"])
-def test_segments_that_flags_need_do_not_vanish_at_once(provider: str) -> None:
+def test_missing_segments_are_suspect(provider: str) -> None:
     """All of them together are fewer than the guard lets go; a glitch of seconds changes nothing.
 
     One that lasts is believed, since a deletion must not keep kill switches from getting through.
@@ -397,8 +397,8 @@ def test_segments_that_flags_need_do_not_vanish_at_once(provider: str) -> None:
     assert rig.sync(gone).outcome == "unchanged"
 
 
-def test_a_parent_that_a_feature_needs_does_not_vanish_at_once() -> None:
-    """Unleash refuses a feature whose segment is missing; of its parents it says nothing."""
+def test_missing_parent_is_suspect() -> None:
+    """Unleash itself protects a feature's segments, but not its parents."""
     rig = Judged("unleash")
 
     def depend(document: Any) -> None:
@@ -415,7 +415,7 @@ def test_a_parent_that_a_feature_needs_does_not_vanish_at_once() -> None:
         rig.sync(orphan)
 
 
-def test_what_dangled_before_is_not_suspect() -> None:
+def test_reference_that_dangled_before_is_not_suspect() -> None:
     """A set that was published so is no worse for another change."""
     rig = Judged("launchdarkly")
     gone = empty_segments("launchdarkly")
@@ -427,7 +427,7 @@ def test_what_dangled_before_is_not_suspect() -> None:
     assert rig.sync(gone).outcome == "published"
 
 
-def test_more_segments_than_the_guard_lets_go_need_a_person() -> None:
+def test_losing_many_segments_needs_an_operator() -> None:
     """However long they are gone."""
     rig = Judged("launchdarkly")
     segments = {
@@ -450,8 +450,8 @@ def test_more_segments_than_the_guard_lets_go_need_a_person() -> None:
 
 
 @pytest.mark.parametrize("provider", SIMULATORS)
-def test_a_stale_cache_does_not_undo_a_kill_switch(provider: str) -> None:
-    """Three equal older responses within seconds are what one stale node of a CDN gives."""
+def test_stale_cache_does_not_undo_a_kill_switch(provider: str) -> None:
+    """Three equal older responses within seconds may be one stale node of a CDN."""
     rig = Judged(provider)
     stale = Replaying(rig)
     assert rig.sync(http=stale).outcome == "unchanged"
@@ -472,7 +472,7 @@ def test_a_stale_cache_does_not_undo_a_kill_switch(provider: str) -> None:
     assert rig.read() != killed
 
 
-def test_a_flag_that_was_made_again_is_believed_at_once() -> None:
+def test_recreated_flag_is_published_at_once() -> None:
     """LaunchDarkly counts its version from 1 on, and gives it another salt."""
     rig = Judged("launchdarkly")
     key = next(key for key, flag in rig.server.flags().items() if flag["version"] > 1)

@@ -25,7 +25,7 @@ from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
 from simulators.unreliable import UnreliableClient
 from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTimeError, StoreError
 from storesync.retry import Deadline, SystemClock
-from storesync.store import COMMIT_WRITES, Condition, Delete, Expire, Put
+from storesync.store import Condition, Delete, Expire, Put
 from storesync.stores import redis_client
 from storesync.stores.redis import RedisStore, open_redis
 
@@ -119,8 +119,8 @@ def use_all(store: Store) -> None:
 # -- the database ---------------------------------------------------------------------------------
 
 
-def test_a_flushed_database_hands_out_no_smaller_tokens(redis_server: Server) -> None:
-    """Fencing tokens go on from the clock's seconds, and everything can be published again."""
+def test_flushed_database_issues_no_smaller_tokens(redis_server: Server) -> None:
+    """Tokens go on from the clock's seconds, and scripts are sent again."""
     with opened(redis_server) as store:
         first, _ = store.next_token("prod", FLOOR)
         publish(store, first)
@@ -133,8 +133,8 @@ def test_a_flushed_database_hands_out_no_smaller_tokens(redis_server: Server) ->
         publish(store, again)
 
 
-def test_a_failover_that_lost_a_token_hands_it_out_to_nobody_else(redis_server: Server) -> None:
-    """A replica that missed the last token goes on from the clock, not from where it stood."""
+def test_failover_does_not_issue_a_token_twice(redis_server: Server) -> None:
+    """A replica that missed the last token goes on from the clock."""
     with opened(redis_server) as store:
         lost, _ = store.next_token("prod", FLOOR)
         redis_server.admin.hset("flagstore:{prod}:$state:state", "issued", lost - 1)
@@ -142,8 +142,8 @@ def test_a_failover_that_lost_a_token_hands_it_out_to_nobody_else(redis_server: 
         assert again > lost
 
 
-def test_nothing_else_in_the_database_is_touched(redis_server: Server) -> None:
-    """Keys of other applications and other sources are the same before and after, bit by bit."""
+def test_other_keys_are_not_touched(redis_server: Server) -> None:
+    """Keys of other applications and other sources stay as they are, bit by bit."""
     admin = redis_server.admin
     for name in (
         "prod",
@@ -165,8 +165,8 @@ def test_nothing_else_in_the_database_is_touched(redis_server: Server) -> None:
     assert {key.split(b":")[:2] == [b"flagstore", b"{prod}"] for key in ours} == {True}
 
 
-def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
-    """Everything else stays for ever; a record that is written anew stays again."""
+def test_only_expired_records_have_a_ttl(redis_server: Server) -> None:
+    """A record that is written again has none."""
     with opened(redis_server) as store:
         publish(store)
         expire = Expire(chunk_key("prod", "1/", 0), LATER)
@@ -177,7 +177,7 @@ def test_only_what_was_let_expire_has_a_ttl(redis_server: Server) -> None:
         assert {at for _, at in dump(redis_server).values()} == {-1}
 
 
-def test_what_has_expired_is_gone_from_scans_and_index(redis_server: Server) -> None:
+def test_expired_records_leave_scans_and_index(redis_server: Server) -> None:
     """The server removes the record; the next expiry in its namespace removes its key."""
     with opened(redis_server) as store:
         store.put_all([record(*chunk_key("prod", f"{n}/", 0), body=b"x") for n in range(3)])
@@ -191,8 +191,8 @@ def test_what_has_expired_is_gone_from_scans_and_index(redis_server: Server) -> 
         assert redis_server.admin.zcard(index) == 1
 
 
-def test_scans_go_on_over_pages(redis_server: Server) -> None:
-    """More records than one page holds, in the order of their bytes."""
+def test_scan_of_several_pages(redis_server: Server) -> None:
+    """More records than a page has, in the order of their bytes."""
     keys = sorted(f"{number}-{'é' * (number % 3)}" for number in range(350))
     with opened(redis_server) as store:
         store.put_all([record("prod:flags", key, item="x") for key in reversed(keys)])
@@ -202,9 +202,7 @@ def test_scans_go_on_over_pages(redis_server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["$state:state", "flags", "flags:a", "$body:1/000"])
-def test_a_key_of_ours_with_another_type_fails_before_anything_is_written(
-    redis_server: Server, name: str
-) -> None:
+def test_key_of_another_type_fails_before_any_write(redis_server: Server, name: str) -> None:
     """A script that would fail midway does not begin."""
     redis_server.admin.set(f"flagstore:{{prod}}:{name}", "something else")
     before = dump(redis_server)
@@ -219,11 +217,11 @@ def test_a_key_of_ours_with_another_type_fails_before_anything_is_written(
     assert dump(redis_server) == before
 
 
-def test_a_namespace_that_is_none_reaches_no_server(redis_server: Server) -> None:
+def test_invalid_namespace_is_not_sent(redis_server: Server) -> None:
     """Names outside of a source's would leave its slot and its rights."""
     with opened(redis_server) as store:
         for namespace in ("prod", "prod:", "prod:a:b"):
-            with pytest.raises(ValueError, match="no namespace"):
+            with pytest.raises(ValueError, match="not a namespace"):
                 store.read(Key(namespace, "x"))
 
 
@@ -239,10 +237,10 @@ def test_a_namespace_that_is_none_reaches_no_server(redis_server: Server) -> Non
     ],
 )
 @pytest.mark.parametrize("right", ["+info", "+config|get"])
-def test_a_server_that_may_evict_flags_is_refused(
+def test_server_that_may_evict_flags_is_refused(
     redis_server: Server, policy: str, refused: bool, right: str
 ) -> None:
-    """Whether INFO or only CONFIG GET may be asked; nothing was written."""
+    """Whether INFO or only CONFIG GET is permitted; nothing is written."""
     redis_server.admin.config_set("maxmemory-policy", policy)
     rules = [right if rule == "+info" else rule for rule in LINES["storesync"]]
     add_user(redis_server, "storesync", rules)
@@ -260,10 +258,10 @@ def test_a_server_that_may_evict_flags_is_refused(
     assert dump(redis_server) == {}
 
 
-def test_a_policy_that_nobody_may_read_is_said_once(
+def test_unreadable_policy_is_logged_once(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Managed services may forbid both; then it goes on, with one warning a client and source."""
+    """Managed services may forbid both: one warning per client and source."""
     told: list[str] = []
     monkeypatch.setattr(redis_client.log, "warning", lambda text, **_: told.append(text))
     rules = [rule for rule in LINES["storesync"] if rule != "+info"]
@@ -276,8 +274,8 @@ def test_a_policy_that_nobody_may_read_is_said_once(
     assert len(told) == 1
 
 
-def test_full_memory_is_refused_before_anything_is_written(redis_server: Server) -> None:
-    """Whatever comes first in a commit: the database is the same after as before."""
+def test_full_memory_fails_before_any_write(redis_server: Server) -> None:
+    """Whatever comes first in a commit, the database is unchanged."""
     old = [record("prod:flags", f"old{n}", item="1") for n in range(3)]
     deletes = [Delete(Key("prod:flags", f"old{n}")) for n in range(3)]
     puts = [Put(record("prod:flags", f"old{n}", item="2" * 1_000)) for n in range(3)]
@@ -316,7 +314,7 @@ def users(redis_server: Server) -> Server:
     return redis_server
 
 
-def test_the_documented_rights_are_enough(users: Server) -> None:
+def test_documented_rights_suffice(users: Server) -> None:
     """The writer's for every step, the reader's for every read."""
     with opened(users, "storesync", IN_URL) as store:
         use_all(store)
@@ -328,10 +326,8 @@ def test_the_documented_rights_are_enough(users: Server) -> None:
 
 
 @pytest.mark.parametrize("right", [right for right in RIGHTS if right != "+info"])
-def test_a_right_that_is_missing_is_found_before_anything_is_written(
-    redis_server: Server, right: str
-) -> None:
-    """So no script stops midway; and none of the documented rights is one too many."""
+def test_missing_right_fails_before_any_write(redis_server: Server, right: str) -> None:
+    """No script stops midway, and each documented right is needed."""
     add_user(redis_server, "storesync", [rule for rule in LINES["storesync"] if rule != right])
     with opened(redis_server, "storesync", IN_URL) as store:
         redis_server.admin.script_flush()
@@ -341,7 +337,7 @@ def test_a_right_that_is_missing_is_found_before_anything_is_written(
 
 
 def test_users_reach_nothing_else(users: Server) -> None:
-    """Neither another source, nor another application's keys; a reader writes nothing."""
+    """Neither other sources nor other applications' keys; a reader writes nothing."""
     users.admin.set("foreign", "x")
     with opened(users, "storesync", IN_URL) as store:
         with pytest.raises(StoreError, match="NOPERM"):
@@ -359,7 +355,7 @@ def test_users_reach_nothing_else(users: Server) -> None:
 
 
 @pytest.mark.parametrize(("user", "code"), [("storesync", "WRONGPASS"), ("", "NOAUTH")])
-def test_a_wrong_password_is_named_and_not_shown(
+def test_wrong_password_is_reported_and_not_shown(
     redis_tls: Server, user: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Writer and reader say what to check; the password is in no text."""
@@ -380,7 +376,7 @@ def test_a_wrong_password_is_named_and_not_shown(
 # -- TLS ------------------------------------------------------------------------------------------
 
 
-def test_tls_is_spoken_and_verified(redis_tls: Server) -> None:
+def test_tls(redis_tls: Server) -> None:
     """With the server's own authority, for writer and reader."""
     ca_file = redis_tls.ca_file
     with opened(redis_tls, ADMIN, ADMIN_PASSWORD, ca_file=ca_file) as store:
@@ -391,9 +387,7 @@ def test_tls_is_spoken_and_verified(redis_tls: Server) -> None:
 
 
 @pytest.mark.parametrize("case", ["the system's authorities", "another authority", "another name"])
-def test_a_certificate_that_is_not_trusted_is_refused(
-    redis_tls: Server, tmp_path: Path, case: str
-) -> None:
+def test_untrusted_certificate_is_refused(redis_tls: Server, tmp_path: Path, case: str) -> None:
     """At once, and before user and password are sent."""
     ca_file = redis_tls.ca_file if case == "another name" else ""
     if case == "another authority":
@@ -409,8 +403,8 @@ def test_a_certificate_that_is_not_trusted_is_refused(
         reader.read(state_key("prod"), consistent=False, deadline=soon())
 
 
-def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: Path) -> None:
-    """A file that is missing, or no certificate."""
+def test_unreadable_authority_is_reported(redis_tls: Server, tmp_path: Path) -> None:
+    """A file that is missing, or not a certificate."""
     missing = str(tmp_path / "missing.pem")
     text = r"FLAGSTORE_REDIS_CA_FILE.*missing\.pem"
     with pytest.raises(ConfigurationError, match=text):
@@ -420,7 +414,7 @@ def test_an_authority_that_cannot_be_read_is_named(redis_tls: Server, tmp_path: 
         reader.read(state_key("prod"), consistent=False, deadline=soon())
 
 
-def test_without_tls_a_server_with_tls_is_not_reached(redis_tls: Server) -> None:
+def test_plain_url_of_a_tls_server(redis_tls: Server) -> None:
     """A URL of the wrong scheme fails within the deadline, without the password."""
     url = redis_tls.url(ADMIN, ADMIN_PASSWORD).replace("rediss:", "redis:")
     address = parse_url(url)
@@ -450,8 +444,8 @@ def lossy(store: RedisStore, losses: int = 1, only: str = "EVALSHA") -> Unreliab
     return Lossy(client)
 
 
-def test_a_publication_whose_response_was_lost_is_lost_to_itself(redis_server: Server) -> None:
-    """Sent again, it finds its own fencing token in the source state, as with DynamoDB."""
+def test_publication_with_a_lost_response(redis_server: Server) -> None:
+    """Sent again, it finds its own token in the source state, as with DynamoDB."""
     with opened(redis_server) as sure:
         token, _ = sure.next_token("prod", FLOOR)
         publish(sure, 1)
@@ -465,8 +459,8 @@ def test_a_publication_whose_response_was_lost_is_lost_to_itself(redis_server: S
         assert store.resent == 1
 
 
-def test_a_draw_whose_response_was_lost_draws_again(redis_server: Server) -> None:
-    """A fencing token that nobody uses does no harm."""
+def test_token_with_a_lost_response(redis_server: Server) -> None:
+    """A token that is not used does no harm."""
     with opened(redis_server) as sure:
         first, _ = sure.next_token("prod", FLOOR)
         store = RedisStore(lossy(sure), Deadline(FakeClock(), random.Random(1), 30))
@@ -474,17 +468,8 @@ def test_a_draw_whose_response_was_lost_draws_again(redis_server: Server) -> Non
         assert store.next_token("prod", FLOOR)[0] == first + 2
 
 
-def test_scripts_that_the_server_forgot_are_sent_whole(redis_server: Server) -> None:
-    """A restart or SCRIPT FLUSH between two steps is not noticed."""
-    with opened(redis_server) as store:
-        for number in range(1, 4):
-            redis_server.admin.script_flush()
-            assert store.next_token("prod", FLOOR)[0] == FLOOR + number
-        assert store.resent == 0
-
-
-def test_a_server_that_is_busy_with_a_script_is_waited_for(redis_server: Server) -> None:
-    """BUSY until somebody kills the script; then the step is made, once."""
+def test_busy_server_is_awaited(redis_server: Server) -> None:
+    """BUSY until the script is killed; then the step runs once."""
     admin = redis_server.admin
     with opened(redis_server) as store:
         store.next_token("prod", FLOOR)
@@ -509,8 +494,8 @@ def test_a_server_that_is_busy_with_a_script_is_waited_for(redis_server: Server)
         assert store.resent > 0
 
 
-def test_a_replica_is_named(redis_server: Server) -> None:
-    """READONLY may pass in a failover; where it does not, the remedy is said."""
+def test_replica_is_reported(redis_server: Server) -> None:
+    """READONLY may pass in a failover; if not, the message names the remedy."""
     redis_server.admin.execute_command("REPLICAOF", "127.0.0.1", 1)
     try:
         with open_redis(redis_server.url()) as client:
@@ -521,8 +506,8 @@ def test_a_replica_is_named(redis_server: Server) -> None:
         redis_server.admin.execute_command("REPLICAOF", "NO", "ONE")
 
 
-def test_a_server_that_is_gone_takes_no_longer_than_the_deadline() -> None:
-    """It is tried some times, within the time that is left."""
+def test_unreachable_server_ends_with_the_deadline() -> None:
+    """It is tried several times, within the time that is left."""
     clock = FakeClock()
     begun = clock.monotonic()
     with open_redis("redis://127.0.0.1:1") as client:
@@ -548,8 +533,8 @@ def test_a_server_that_is_gone_takes_no_longer_than_the_deadline() -> None:
         "rediss://user:secret@host:6379/0?ssl_cert_reqs=none",
     ],
 )
-def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
-    """It holds a password; the message says what to write, instead of TLS options as well."""
+def test_invalid_url_is_not_quoted(url: str) -> None:
+    """It contains a password: the message shows the expected form instead."""
     with pytest.raises(ConfigurationError, match="rediss://user:password@host") as failed:
         open_redis(url)
     with pytest.raises(ReaderConfigurationError, match="rediss://user:password@host") as unread:
@@ -564,7 +549,7 @@ def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
 
 
 def test_readers_see_whole_records_while_writers_race(redis_server: Server) -> None:
-    """Four writers publish a large snapshot record each; every read is one writer's, whole."""
+    """Four writers publish large snapshot records; every read is one writer's, whole."""
     done = threading.Event()
     wins: list[int] = []
 
@@ -614,7 +599,7 @@ def segments_of(snapshot_record: Record) -> list[bytes]:
 
 
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
-def test_the_reader_reads_chunks_in_order(redis_server: Server, number: int) -> None:
+def test_reader_reads_chunks_in_order(redis_server: Server, number: int) -> None:
     """Those of one prefix, and no others."""
     http_bodies = [bytes([n]) * 1_000 for n in range(number)]
     with opened(redis_server) as store:
@@ -630,14 +615,8 @@ def test_the_reader_reads_chunks_in_order(redis_server: Server, number: int) -> 
         assert list(reader.chunks("prod", "2/a/", deadline=soon())) == []
 
 
-def test_the_reader_finds_nothing_where_nothing_is(redis_server: Server) -> None:
-    """None, not an empty record."""
-    with reading(redis_server) as reader:
-        assert reader.read(state_key("prod"), consistent=True, deadline=soon()) is None
-
-
-def test_another_database_is_selected(redis_server: Server) -> None:
-    """By the number at the end of the URL, for writer and reader."""
+def test_database_number(redis_server: Server) -> None:
+    """The number at the end of the URL, for writer and reader."""
     url = f"{redis_server.url()}/3"
     with open_redis(url) as client:
         publish(RedisStore(client, Deadline(SystemClock(), random.Random(1), 30)))
@@ -662,8 +641,8 @@ class TestCluster(StoreContract):
             yield store
 
 
-def test_each_source_is_on_one_node_wherever_one_enters(redis_cluster: list[Server]) -> None:
-    """Written through any node, read through any node, with the documented rights."""
+def test_each_source_is_on_one_node(redis_cluster: list[Server]) -> None:
+    """Written and read through any node, with the documented rights."""
     for server in redis_cluster:
         for name, rules in LINES.items():
             add_user(server, name, ["~flagstore:*" if "~" in rule else rule for rule in rules])
@@ -687,12 +666,3 @@ def test_each_source_is_on_one_node_wherever_one_enters(redis_cluster: list[Serv
     ]
     assert sorted(holders) == [0] * 8 + [3] * 4
     assert sum(bool(node.admin.dbsize()) for node in redis_cluster) > 1
-
-
-def test_one_commit_takes_99_writes_of_a_large_set(redis_cluster: list[Server]) -> None:
-    """As many arguments as a publication's rows can have, across the redirect."""
-    rows = [record("prod:flags", f"f{n:03}", item="x" * 30_000) for n in range(COMMIT_WRITES)]
-    for server in redis_cluster:
-        with opened(server) as store:
-            store.commit("prod", Condition(), {"token": 1}, [Put(row) for row in rows])
-            assert list(store.scan("prod:flags")) == rows

@@ -140,7 +140,7 @@ class TestNativeCluster(StoreContract):
         with opened(redis_cluster[0]) as store:
             yield store
 
-    def test_rows_lie_beside_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_share_the_slot_of_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote both, and the records come back."""
         row = record("prod:features", "a", item='{"version":2}', version=2)
         store.commit("prod", Condition(), {"token": 1}, [Put(row)])
@@ -149,8 +149,8 @@ class TestNativeCluster(StoreContract):
         assert dump(node).keys() == {FEATURES, b"flagstore:{prod}:$state:state"}
 
 
-def test_rows_lie_where_launchdarklys_sdks_read_them(rig: Rig) -> None:
-    """Byte for byte: keys, types, fields, values; without TTL, and none of them in our layout."""
+def test_layout_is_launchdarklys(rig: Rig) -> None:
+    """Byte for byte: keys, types, fields, values; without TTL."""
     rig.sync()
     assert rig.rows() == {
         FEATURES: {
@@ -165,7 +165,7 @@ def test_rows_lie_where_launchdarklys_sdks_read_them(rig: Rig) -> None:
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_records_come_back_as_they_were_put(redis_server: Server) -> None:
+def test_records_are_read_back(redis_server: Server) -> None:
     """In order of keys, each with its version; the mark without any; page by page."""
     rows = [
         record(
@@ -188,8 +188,8 @@ def test_records_come_back_as_they_were_put(redis_server: Server) -> None:
         assert list(store.scan("prod:$inited")) == []
 
 
-def test_the_mark_comes_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a set of several commits: as long as rows are missing, it is not there."""
+def test_mark_is_written_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a set of several commits: while rows are missing, there is no mark."""
     rig.provider.flags = {f"f{n}": {"key": f"f{n}", "version": 1} for n in range(250)}
     seen: list[tuple[Any, Any]] = []
     commit = RedisStore.commit
@@ -206,7 +206,7 @@ def test_the_mark_comes_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[-1] == (250, 1)
 
 
-def test_only_what_changed_is_written(rig: Rig) -> None:
+def test_only_changed_rows_are_written(rig: Rig) -> None:
     """Between two hourly checks, rows of other flags are not touched."""
     rig.sync()
     rig.server.admin.hset("{prod}:features", "b", "left alone")
@@ -216,7 +216,7 @@ def test_only_what_changed_is_written(rig: Rig) -> None:
     assert rig.rows()[FEATURES] == expected
 
 
-def test_removed_rows_are_gone(rig: Rig) -> None:
+def test_removed_rows(rig: Rig) -> None:
     """No tombstones; a hash without fields disappears, the mark stays."""
     rig.sync()
     rig.provider.segments.clear()
@@ -229,7 +229,7 @@ def test_removed_rows_are_gone(rig: Rig) -> None:
 # -- the hourly check -----------------------------------------------------------------------------
 
 
-def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
+def test_hourly_check_repairs_rows(rig: Rig) -> None:
     """Rows that are changed, missing or too many, in any bytes."""
     rig.sync()
     admin = rig.server.admin
@@ -244,8 +244,8 @@ def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
     assert rig.rows() == required(rig)
 
 
-def test_the_hourly_check_finds_nothing_where_all_is_right(rig: Rig) -> None:
-    """What is scanned compares equal to what is wanted, the mark included."""
+def test_hourly_check_of_intact_rows(rig: Rig) -> None:
+    """Stored rows compare equal to the planned ones, the mark included."""
     rig.provider.flags["without"] = {"key": "without", "version": True}
     rig.sync()
     _, _, store = rig.store()
@@ -262,8 +262,8 @@ def test_the_hourly_check_finds_nothing_where_all_is_right(rig: Rig) -> None:
 # -- another provider -----------------------------------------------------------------------------
 
 
-def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> None:
-    """Nor does one that comes to it leave any in our layout; sections of one name included."""
+def test_changed_provider_leaves_no_launchdarkly_rows(rig: Rig) -> None:
+    """Nor do the other provider's rows stay on the way back."""
     rig.sync()
     rig.provider.name = "model"
     rig.provider.revision += 1
@@ -278,25 +278,8 @@ def test_a_source_that_leaves_launchdarkly_leaves_no_rows_of_it(rig: Rig) -> Non
     assert rig.ours() == set()
 
 
-def test_rows_of_launchdarkly_in_our_layout_move(rig: Rig) -> None:
-    """A row lies in one place: what lies among ours goes as it is written where it belongs."""
-    with opened(rig.server, native="") as store:
-        store.put_all(
-            [
-                *(record("prod:features", key, item="x", version=1) for key in ("a", "gone")),
-                record("prod:segments", "s", item="x", version=1),
-                record("prod:$inited", "prod:$inited"),
-            ]
-        )
-    assert rig.ours()
-    rig.sync()
-    assert rig.rows() == required(rig)
-    assert dump(rig.server).keys() & {b"flagstore:{prod}:$inited"} == set()
-    assert rig.ours() == set()
-
-
-def test_keys_of_other_applications_stay_as_they_are(rig: Rig) -> None:
-    """Beside LaunchDarkly's rows; and at their very keys, where the source never had any."""
+def test_other_keys_are_not_touched(rig: Rig) -> None:
+    """Beside LaunchDarkly's rows, and at their very keys if the source never had any."""
     admin = rig.server.admin
     for name in ("prod:features", "{prod}:other", "{prod-eu}:features", "launchdarkly:features"):
         admin.hset(name, "field", "value")
@@ -328,8 +311,8 @@ WRITES = [
 
 
 @pytest.mark.parametrize("key", [FEATURES, SEGMENTS, MARKER])
-def test_a_key_with_another_type_is_named(redis_server: Server, key: bytes) -> None:
-    """It is somebody else's; nothing is written, and it stays."""
+def test_key_of_another_type_is_reported(redis_server: Server, key: bytes) -> None:
+    """It is another application's: nothing is written, and it stays."""
     redis_server.admin.zadd(key, {"theirs": 1})
     before = dump(redis_server)
     with opened(redis_server) as store, pytest.raises(StoreError, match="WRONGTYPE") as failed:
@@ -338,8 +321,8 @@ def test_a_key_with_another_type_is_named(redis_server: Server, key: bytes) -> N
     assert dump(redis_server) == before
 
 
-def test_full_memory_is_refused(redis_server: Server) -> None:
-    """Whatever order the writes have; removals alone go on."""
+def test_full_memory(redis_server: Server) -> None:
+    """Whatever the order of the writes, nothing is written; deletes still work."""
     with opened(redis_server) as store:
         store.commit("prod", Condition(), {"token": 1}, WRITES)
         before = dump(redis_server)
@@ -352,7 +335,7 @@ def test_full_memory_is_refused(redis_server: Server) -> None:
         assert FEATURES not in dump(redis_server)
 
 
-def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> None:
+def test_documented_rights(redis_server: Server) -> None:
     """Without a right to LaunchDarkly's keys nothing is written; other sources need none."""
     rules = LINES["storesync"]
     add_user(redis_server, "storesync", rules)
@@ -375,7 +358,7 @@ def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> No
 
 
 @pytest.mark.parametrize("name", ["model", "launchdarkly", "split"])
-def test_evicted_rows_come_back_with_the_next_check(redis_server: Server, name: str) -> None:
+def test_evicted_rows_are_written_by_the_next_check(redis_server: Server, name: str) -> None:
     """In every layout, and long before the hourly comparison of all rows."""
     flags: dict[str, Any] = {"a": dict(FLAGS["a"])} if name != "split" else {"a": new_flag("a")}
     provider = ModelProvider(flags, name=name)

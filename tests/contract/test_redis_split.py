@@ -127,7 +127,7 @@ class TestSplitCluster(StoreContract):
         with opened(redis_cluster[0], native=SPLIT) as store:
             yield store
 
-    def test_rows_lie_beside_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_share_the_slot_of_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote all, large sets too, and the records come back."""
         small = [
             record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
@@ -146,7 +146,7 @@ class TestSplitCluster(StoreContract):
         assert b"{prod}.SPLITIO.segment.t" in dump(node)
 
 
-def test_rows_lie_where_splits_sdks_read_them(rig: Rig) -> None:
+def test_layout_is_splits(rig: Rig) -> None:
     """Byte for byte: keys, types, values; without TTL, and none of them in our layout."""
     rig.sync()
     found = rows(rig)
@@ -166,7 +166,7 @@ def test_rows_lie_where_splits_sdks_read_them(rig: Rig) -> None:
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_a_selector_without_a_name_becomes_null_and_nothing_else_changes(rig: Rig) -> None:
+def test_empty_attribute_becomes_null(rig: Rig) -> None:
     """In flags and in rule-based segments; a value that looks like one stays."""
     unnamed = matcher("WHITELIST", "", whitelistMatcherData={"whitelist": ['"attribute":""', ""]})
     named = {**unnamed, "keySelector": {"trafficType": "user", "attribute": None}}
@@ -185,8 +185,8 @@ def test_a_selector_without_a_name_becomes_null_and_nothing_else_changes(rig: Ri
     assert rows(rig) == found
 
 
-def test_only_sets_that_are_fetched_whole_are_shown(rig: Rig) -> None:
-    """Of a source with the option ``sets``, other sets would lack flags."""
+def test_only_flag_sets_that_are_fetched_have_rows(rig: Rig) -> None:
+    """With the option ``sets``, other flag sets would lack flags."""
     rig.provider.sets = ["front"]  # type: ignore[attr-defined] # Split's model
     rig.sync()
     assert {name for name in rows(rig) if name.startswith("flagSet.")} == {"flagSet.front"}
@@ -206,7 +206,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
     monkeypatch.setattr(RedisStore, "commit", watched)
 
 
-def test_only_what_changed_is_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_rows_are_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """One changed flag is one row; an unchanged check, hourly or not, writes none."""
     rig.sync()
     written: list[str] = []
@@ -228,8 +228,8 @@ def test_only_what_changed_is_written(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     assert rows(rig) == required(rig.provider)
 
 
-def test_what_is_referred_to_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments, rule-based segments, flags, flag sets; what goes, goes the other way round."""
+def test_order_of_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments, rule-based segments, flags, flag sets; deletes in the opposite order."""
     seen: list[str] = []
 
     def note(writes: Any) -> None:
@@ -252,8 +252,8 @@ def test_what_is_referred_to_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rows(rig).keys() == {"split.n"}
 
 
-def test_removed_rows_are_gone(rig: Rig) -> None:
-    """Of flags, and of all that was made from them; a segment that is empty now has no key."""
+def test_removed_rows(rig: Rig) -> None:
+    """Of flags, and of all that was made from them; an empty segment has no key."""
     rig.sync()
     rig.provider.segments |= segment(ODD)
     rig.provider.change(a=None)
@@ -265,10 +265,8 @@ def test_removed_rows_are_gone(rig: Rig) -> None:
 # -- large segments -------------------------------------------------------------------------------
 
 
-def test_a_large_segment_changes_from_one_moment_to_the_next(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """40,000 keys take several commits; after each of them all old or all new ones are there."""
+def test_large_segment_changes_atomically(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40,000 keys take several commits; after each, all old or all new ones are there."""
     sizes: list[Any] = []
     name = "{prod}.SPLITIO.segment.many"
     watch(monkeypatch, lambda _writes: sizes.append(rig.server.admin.scard(name)))
@@ -287,8 +285,8 @@ def test_a_large_segment_changes_from_one_moment_to_the_next(
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_ten_thousand_keys_take_one_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them changes: they are replaced in the commit that notes the rows."""
+def test_ten_thousand_keys_take_one_commit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are replaced in the commit that sets the version of the rows."""
     rig.provider.segments |= segment("many", *MANY[:10_000])
     rig.sync()
     commits: list[int] = []
@@ -300,10 +298,8 @@ def test_ten_thousand_keys_take_one_step(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rows(rig) == required(rig.provider)
 
 
-def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sync dies between two parts; the next one begins anew."""
+def test_unfinished_parts_expire(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync dies between two parts; no SDK sees them, and the next sync starts over."""
     rig.provider.segments |= segment("many", *MANY)
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
 
@@ -325,8 +321,8 @@ def test_parts_that_were_cut_off_are_seen_by_nobody_and_expire(
     assert left(rig) == set()
 
 
-def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis may evict what expires: then the old set stays, and the next check puts it together."""
+def test_evicted_parts_are_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old set stays, and the next check writes the new one."""
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
     rig.provider.segments |= segment("many", *MANY[:20_000])
     rig.sync()
@@ -344,8 +340,8 @@ def test_parts_that_vanish_are_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 # -- the hourly check -----------------------------------------------------------------------------
 
 
-def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
-    """Rows that are changed or missing, members in any bytes, and the list of our keys."""
+def test_hourly_check_repairs_rows(rig: Rig) -> None:
+    """Changed or missing rows, members in any bytes, and the index of keys."""
     rig.sync()
     admin = rig.server.admin
     admin.set("{prod}.SPLITIO.split.a", b"\xff not JSON")
@@ -370,8 +366,8 @@ def test_the_hourly_check_repairs_what_somebody_changed(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("other", ["model", "launchdarkly"])
-def test_a_source_that_leaves_split_leaves_no_rows_of_it(rig: Rig, other: str) -> None:
-    """Nor does one that comes to it leave any in the other's layout."""
+def test_changed_provider_leaves_no_split_rows(rig: Rig, other: str) -> None:
+    """Nor do the other provider's rows stay on the way back."""
     rig.sync()
     rig.provider.name = other
     rig.provider.revision += 1
@@ -393,8 +389,8 @@ def test_a_source_that_leaves_split_leaves_no_rows_of_it(rig: Rig, other: str) -
     assert rig.rows() == {}
 
 
-def test_a_source_that_leaves_split_and_its_rows_leaves_none(rig: Rig) -> None:
-    """Without rows of its own a source removes those that Split's SDKs would go on reading."""
+def test_changed_provider_without_rows_leaves_no_split_rows(rig: Rig) -> None:
+    """Split's SDKs would go on reading them."""
     rig.sync()
     rig.provider.name = "model"
     rig.rows_kept = False
@@ -403,17 +399,7 @@ def test_a_source_that_leaves_split_and_its_rows_leaves_none(rig: Rig) -> None:
     assert rig.ours() == set()
 
 
-def test_rows_of_split_in_our_layout_move(rig: Rig) -> None:
-    """Those of a version before, large or small."""
-    with opened(rig.server, native="") as store:
-        sections = ("flags", "segments", "rule_based_segments")
-        store.put_all([record(f"prod:{section}", "a", item="x") for section in sections])
-    rig.sync()
-    assert rows(rig) == required(rig.provider)
-    assert left(rig) == set()
-
-
-def test_keys_that_we_did_not_write_stay_as_they_are(rig: Rig) -> None:
+def test_other_keys_are_not_touched(rig: Rig) -> None:
     """What SDKs write under the prefix, and what others have beside it."""
     admin = rig.server.admin
     for name in ("impressions", "events", "uniquekeys"):
@@ -452,8 +438,8 @@ WRITES = [
 @pytest.mark.parametrize(
     "name", ["segment.s", "segment.t", "split.f", "flagSet.x", "trafficType.y"]
 )
-def test_a_key_with_another_type_is_named(redis_server: Server, name: str) -> None:
-    """It is somebody else's; nothing is written, and it stays."""
+def test_key_of_another_type_is_reported(redis_server: Server, name: str) -> None:
+    """It is another application's: nothing is written, and it stays."""
     redis_server.admin.zadd(f"{{prod}}.SPLITIO.{name}", {"theirs": 1})
     before = dump(redis_server)
     with (
@@ -466,8 +452,8 @@ def test_a_key_with_another_type_is_named(redis_server: Server, name: str) -> No
 
 
 @pytest.mark.parametrize("writes", [PARTS[1:], [PARTS[0], PARTS[0], PARTS[1], PARTS[1]]])
-def test_a_set_without_all_its_members_is_refused(redis_server: Server, writes: Any) -> None:
-    """Nothing of that commit is written; nor is it where members came twice."""
+def test_incomplete_set_is_refused(redis_server: Server, writes: Any) -> None:
+    """Nothing of that commit is written; nor is it if members came twice."""
     with opened(redis_server, native=SPLIT) as store:
         before = dump(redis_server)
         with pytest.raises(StoreError, match="parts are missing"):
@@ -475,8 +461,8 @@ def test_a_set_without_all_its_members_is_refused(redis_server: Server, writes: 
         assert dump(redis_server) == before
 
 
-def test_parts_that_somebody_left_do_not_count(redis_server: Server) -> None:
-    """The first part begins anew, in a commit with the others or in one of its own."""
+def test_abandoned_parts_do_not_count(redis_server: Server) -> None:
+    """The first part starts over, in one commit with the others or alone."""
     old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
     with opened(redis_server, native=SPLIT) as store:
         for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
@@ -486,8 +472,8 @@ def test_parts_that_somebody_left_do_not_count(redis_server: Server) -> None:
             assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}
 
 
-def test_full_memory_is_refused(redis_server: Server) -> None:
-    """Whatever order the writes have; removals alone go on."""
+def test_full_memory(redis_server: Server) -> None:
+    """Whatever the order of the writes, nothing is written; deletes still work."""
     with opened(redis_server, native=SPLIT) as store:
         store.commit("prod", Condition(), {"token": 1}, WRITES)
         before = dump(redis_server)
@@ -501,7 +487,7 @@ def test_full_memory_is_refused(redis_server: Server) -> None:
         assert not [key for key in dump(redis_server) if b"SPLITIO" in key]
 
 
-def test_the_documented_rights_are_needed_and_enough(redis_server: Server) -> None:
+def test_documented_rights(redis_server: Server) -> None:
     """Without a right to Split's keys nothing is written; other sources need none."""
     rules = LINES["storesync"]
     add_user(redis_server, "storesync", rules)

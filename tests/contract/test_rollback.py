@@ -92,8 +92,8 @@ def rig(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rig:
     return Rig(store, monkeypatch)
 
 
-def test_rolling_back_and_on_again(rig: Rig) -> None:
-    """Snapshot, chunks, large segments and rows follow; after the pin, the provider's set."""
+def test_rollback_and_unpin(rig: Rig) -> None:
+    """Snapshot, chunks, large segments and rows follow; then the provider's set."""
     first = rig.sync().token
     fewer = [f"user-{n}" for n in range(4_000)]
     rig.provider.segments = {"large": {**SEGMENTS["large"], "included": fewer, "version": 2}}
@@ -112,8 +112,8 @@ def test_rolling_back_and_on_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_removing_and_bringing_back(rig: Rig, purge: bool) -> None:
-    """A purge leaves nothing but the source state, LaunchDarkly's rows and mark neither."""
+def test_remove_and_restore(rig: Rig, purge: bool) -> None:
+    """A purge leaves nothing but the source state, not even LaunchDarkly's rows and mark."""
     rig.sync()
     token = mark_removed("prod", rig.store, rig.clock, purge=purge)
     if purge:
@@ -135,8 +135,8 @@ def test_removing_and_bringing_back(rig: Rig, purge: bool) -> None:
     assert rig.read() == (149, 5_000)
 
 
-def test_a_rollback_without_rows_leaves_them_alone(rig: Rig) -> None:
-    """As a sync of such a source does."""
+def test_rollback_without_rows(rig: Rig) -> None:
+    """Rows stay as they are, as with a sync of such a source."""
     first = rig.sync().token
     rig.sync(f0=None)
     source = replace(rig.source, rows=False)
