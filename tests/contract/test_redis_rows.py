@@ -140,7 +140,7 @@ class TestNativeCluster(StoreContract):
         with opened(redis_cluster[0]) as store:
             yield store
 
-    def test_rows_share_the_slot_of_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_share_the_states_slot(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote both, and the records come back."""
         row = record("prod:features", "a", item='{"version":2}', version=2)
         store.commit("prod", Condition(), {"token": 1}, [Put(row)])

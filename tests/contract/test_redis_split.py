@@ -127,7 +127,7 @@ class TestSplitCluster(StoreContract):
         with opened(redis_cluster[0], native=SPLIT) as store:
             yield store
 
-    def test_rows_share_the_slot_of_the_state(self, store: Store, redis_cluster: list[Server]) -> None:
+    def test_rows_share_the_states_slot(self, store: Store, redis_cluster: list[Server]) -> None:
         """One script wrote all, large sets too, and the records come back."""
         small = [
             record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
