@@ -79,9 +79,9 @@ def needs(key: str) -> dict[str, Any]:
     return {"prerequisites": [{"key": key, "variation": 0}]}
 
 
-def rollout(*weights: int) -> dict[str, Any]:
-    """Return a rollout."""
-    shares = [{"variation": at, "weight": weight} for at, weight in enumerate(weights)]
+def rollout(*weights: int, **fields: Any) -> dict[str, Any]:
+    """Return a rollout, with more fields in each share."""
+    shares = [{"variation": at, "weight": weight, **fields} for at, weight in enumerate(weights)]
     return {"rollout": {"variations": shares}}
 
 
@@ -228,6 +228,7 @@ class TestErrors:
             flag(fallthrough={"rollout": {"variations": [{"variation": 0}]}}),
             flag(fallthrough=rollout(50_000, 10**400)),
             flag(fallthrough=rollout(-1, 100_000)),
+            flag(fallthrough=rollout(50_000, 50_000, untracked=[])),
             flag(rules=[rule(clause("date", "before", 10**400))]),
             flag(rules=[rule(clause("n", "lessThan", 10**309))]),
         ],

@@ -283,8 +283,10 @@ def _compile_choice(
         index = required(share, "variation", int)
         # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
         bound += share_of(required(share, "weight", int))
-        counts = experiment and optional(share, "untracked", bool) is not True
-        evaluation = results.of(index, reason, rule, rule_index, in_experiment=counts)
+        tracked = optional(share, "untracked", bool) is not True
+        evaluation = results.of(
+            index, reason, rule, rule_index, in_experiment=experiment and tracked
+        )
         steps.append((bound, evaluation))
         if outside is None:
             # A context without the kind gets the first share, and is not counted.
