@@ -14,7 +14,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
+from flagstore.stores.redis import RedisReader, parse_url
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
 from storesync import providers
@@ -63,6 +63,17 @@ class Counted:
         self._inner.close()
 
 
+class CountedRedis(RedisReader):
+    """A reader of Redis that notes its calls."""
+
+    calls: list[str]
+
+    def call(self, commands: Any, deadline: float) -> Any:
+        """Note the call."""
+        self.calls.append(str(commands))
+        return super().call(commands, deadline)
+
+
 class Rig:
     """A provider and a store that begins empty.
 
@@ -94,7 +105,7 @@ class Rig:
         """Return the store as one sync of the source would use it."""
         raise NotImplementedError
 
-    def connect(self) -> Counted:
+    def connect(self) -> Counted | CountedRedis:
         """Return a reader's connection; the caller closes it."""
         raise NotImplementedError
 
@@ -134,7 +145,7 @@ class Rig:
         sync = Sync(source, provider, store, http=http, deadline=deadline, **how)
         return sync.run([SyncRequest(SOURCE, trigger="schedule")])
 
-    def reader(self, **options: Any) -> tuple[Client, Counted]:
+    def reader(self, **options: Any) -> tuple[Client, Counted | CountedRedis]:
         """Return a new reader, and its connection."""
         connection = self.connect()
         return Client(SOURCE, store=self.reader_store(connection), **options), connection
@@ -247,15 +258,17 @@ class RedisRig(Rig):
         native = (source or self.source()).native_rows
         return RedisStore(client or self.table.client, deadline, native=native)
 
-    def connect(self) -> Counted:
+    def connect(self) -> CountedRedis:
         """Return a reader's connection; the caller closes it."""
         address = parse_url(self.server.url())
         assert address is not None
-        return Counted(SocketTransport(address))
+        reader = CountedRedis(address)
+        reader.calls = []
+        return reader
 
-    def reader_store(self, connection: Any) -> RedisReader:
-        """Return the reader's store over a connection."""
-        return RedisReader(connection)
+    def reader_store(self, connection: CountedRedis) -> CountedRedis:
+        """Return the reader's store, which is the connection."""
+        return connection
 
     def place(self) -> dict[str, str]:
         """Return where the providers' SDKs find the rows."""

@@ -19,7 +19,7 @@ from contract.store_contract import FLOOR, LATER, StoreContract, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
 from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key, SourceState, chunk_key, snapshot_key, state_key
-from flagstore.stores.redis import RedisReader, SocketTransport, open_reader, parse_url
+from flagstore.stores.redis import RedisReader, open_reader, parse_url
 from simulators.clock import FakeClock
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
 from simulators.unreliable import UnreliableClient
@@ -68,8 +68,8 @@ def reading(
     """Give a reader, and close its connection."""
     address = parse_url(server.url(user, password, host))
     assert address is not None
-    with closing(SocketTransport(address, ca_file)) as transport:
-        yield RedisReader(transport)
+    with closing(RedisReader(address, ca_file)) as reader:
+        yield reader
 
 
 def soon(seconds: float = 2.0) -> float:
@@ -351,7 +351,7 @@ def test_users_reach_nothing_else(users: Server) -> None:
         own = "flagstore:{prod}:$state:state"
         for command in (("HSET", own, "a", "b"), ("DEL", own), ("GET", "foreign")):
             with pytest.raises(StoreUnavailableError, match="NOPERM"):
-                reader._transport.call([command], soon())
+                reader.call([command], soon())
 
 
 @pytest.mark.parametrize(("user", "code"), [("storesync", "WRONGPASS"), ("", "NOAUTH")])
@@ -369,7 +369,7 @@ def test_wrong_password_is_reported_and_not_shown(
     with reading(redis_tls, user, secret, ca_file=ca_file) as reader:
         with pytest.raises(StoreUnavailableError, match=f"{code}.*FLAGSTORE_REDIS_URL") as unread:
             reader.read(state_key("prod"), consistent=False, deadline=soon())
-        shown += [repr(reader), repr(vars(reader._transport)), str(unread.value)]
+        shown += [repr(reader), repr(vars(reader)), str(unread.value)]
     assert all("other-secret" not in text for text in [*shown, caplog.text])
 
 
@@ -420,8 +420,8 @@ def test_plain_url_of_a_tls_server(redis_tls: Server) -> None:
     address = parse_url(url)
     assert address is not None
     unavailable = pytest.raises(StoreUnavailableError)
-    with closing(SocketTransport(address)) as transport, unavailable as failed:
-        RedisReader(transport).read(state_key("prod"), consistent=False, deadline=soon(0.3))
+    with closing(RedisReader(address)) as reader, unavailable as failed:
+        reader.read(state_key("prod"), consistent=False, deadline=soon(0.3))
     assert ADMIN_PASSWORD not in str(failed.value)
 
 
@@ -623,8 +623,7 @@ def test_database_number(redis_server: Server) -> None:
     assert dump(redis_server) == {}
     address = parse_url(url)
     assert address is not None
-    with closing(SocketTransport(address)) as transport:
-        reader = RedisReader(transport)
+    with closing(RedisReader(address)) as reader:
         assert reader.read(snapshot_key("prod"), consistent=False, deadline=soon()) is not None
 
 

@@ -93,7 +93,7 @@ def read() -> None:
     client = flagstore.Client("prod", store=store)
     assert client.keys()
     assert client.info().token
-    store._transport.close()
+    store.close()
 
 
 def test_every_call_is_allowed(recorded: Recorder) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
-from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
+from flagstore.stores.redis import RedisReader, parse_url
 from simulators import faults
 from simulators.deployment import KEY, Context, Deployment
 from simulators.split import SplitSimulator
@@ -41,8 +41,8 @@ def flags_in_redis(server: Server, source: str) -> set[str]:
     """Return the flags that a reader finds in Redis."""
     address = parse_url(server.url())
     assert address is not None
-    with closing(SocketTransport(address)) as transport:
-        return set(Client(source, store=RedisReader(transport)).keys())
+    with closing(RedisReader(address)) as transport:
+        return set(Client(source, store=transport).keys())
 
 
 def test_each_source_has_its_provider_and_its_store(

@@ -23,7 +23,7 @@ from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key
 from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
-from flagstore.stores.redis import RedisReader, SocketTransport, parse_url
+from flagstore.stores.redis import RedisReader, parse_url
 from simulators.signals import Interrupted, InterruptedLock
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_a_certificate_that_is_wrong_is_refused_with_its_reason(
         assert address is not None
         readers = {
             "SSL_CERT_FILE": DynamoDBReader("flags", dynamodb),
-            "FLAGSTORE_REDIS_CA_FILE": RedisReader(SocketTransport(address)),
+            "FLAGSTORE_REDIS_CA_FILE": RedisReader(address),
         }
         for remedy, reader in readers.items():
             with pytest.raises(StoreUnavailableError, match=CASES[case]) as refused:
@@ -405,7 +405,7 @@ def test_a_signal_does_not_end_all_connecting(
 def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -> None:
     """Before anything is sent: also where data came that nobody asked for."""
     for end in (socket.socket.close, lambda other: other.sendall(b"x")):
-        with closing(network.connect(*listener.getsockname(), soon())) as stream:
+        with closing(network.Stream(network.connect(*listener.getsockname(), soon()))) as stream:
             other, _ = listener.accept()
             assert stream.is_open()
             end(other)

@@ -21,7 +21,6 @@ from flagstore.keys import Key, SnapshotRecord, snapshot_key
 from flagstore.stores.redis import (
     Address,
     RedisReader,
-    SocketTransport,
     encode,
     index_name,
     open_reader,
@@ -117,46 +116,44 @@ def played() -> Iterator[Played]:
 
 
 @pytest.fixture
-def transport(played: Played) -> Iterator[SocketTransport]:
-    """Give a transport to it, without login."""
+def reader(played: Played) -> Iterator[RedisReader]:
+    """Give a reader to it, without login."""
     address = Address(
         tls=False, host="127.0.0.1", port=played.port, user="", password="", database=0
     )
-    with closing(SocketTransport(address)) as transport:
-        yield transport
+    with closing(RedisReader(address)) as reader:
+        yield reader
 
 
-def read(transport: SocketTransport, seconds: float = 2.0) -> Any:
+def read(reader: RedisReader, seconds: float = 2.0) -> Any:
     """Read one record."""
     deadline = time.monotonic() + seconds
-    return RedisReader(transport).read(KEY, consistent=False, deadline=deadline)
+    return reader.read(KEY, consistent=False, deadline=deadline)
 
 
 # -- the protocol ---------------------------------------------------------------------------------
 
 
-def test_a_record_is_one_command(played: Played, transport: SocketTransport) -> None:
+def test_a_record_is_one_command(played: Played, reader: RedisReader) -> None:
     """HGETALL on the key that the writer uses; the types come back."""
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
     assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 7])
-def test_an_response_may_come_in_any_chunks(
-    played: Played, transport: SocketTransport, step: int
-) -> None:
+def test_an_response_may_come_in_any_chunks(played: Played, reader: RedisReader, step: int) -> None:
     """However the network cuts it, also within a line's end."""
     played.step = step
-    assert read(transport) == RECORD
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
+    assert read(reader) == RECORD
     assert played.connections == 1
 
 
-def test_a_large_value_is_read_whole(played: Played, transport: SocketTransport) -> None:
+def test_a_large_value_is_read_whole(played: Played, reader: RedisReader) -> None:
     """Some megabytes, with everything in them that ends lines."""
     body = b"b" + b"\r\n$-1\x00" * 500_000
     played.default = reply(b"body", body)
-    assert read(transport) == {"body": body[1:]}
+    assert read(reader) == {"body": body[1:]}
 
 
 @pytest.mark.parametrize(
@@ -174,23 +171,21 @@ def test_a_large_value_is_read_whole(played: Played, transport: SocketTransport)
     ],
 )
 def test_what_is_no_response_is_an_error_in_time(
-    played: Played, transport: SocketTransport, response: bytes
+    played: Played, reader: RedisReader, response: bytes
 ) -> None:
     """Never a wrong record; the next read begins on a fresh connection."""
     played.default = response
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{played.port}"):
-        read(transport, 0.2)
+        read(reader, 0.2)
     played.default = HEAD
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
 
 
-def test_a_trickle_does_not_outlast_the_deadline(
-    played: Played, transport: SocketTransport
-) -> None:
+def test_a_trickle_does_not_outlast_the_deadline(played: Played, reader: RedisReader) -> None:
     """The deadline is for the whole response, not for each part of it."""
     played.step, played.pause_s = 1, 0.05
     with pytest.raises(StoreUnavailableError):
-        read(transport, 0.3)
+        read(reader, 0.3)
     played.step = 0
 
 
@@ -199,7 +194,7 @@ def test_no_server_is_an_error_in_time() -> None:
     for host in ("127.0.0.1", "nowhere.invalid"):
         address = Address(tls=False, host=host, port=1, user="", password="", database=0)
         with pytest.raises(StoreUnavailableError, match=host):
-            read(SocketTransport(address), 0.2)
+            read(RedisReader(address), 0.2)
 
 
 # -- connections ----------------------------------------------------------------------------------
@@ -211,8 +206,8 @@ def test_logging_in_costs_no_round_trip(played: Played) -> None:
         tls=False, host="127.0.0.1", port=played.port, user="u", password="p", database=3
     )
     played.due = [OK + OK + HEAD]
-    with closing(SocketTransport(address)) as transport:
-        assert read(transport) == read(transport) == RECORD
+    with closing(RedisReader(address)) as reader:
+        assert read(reader) == read(reader) == RECORD
     command = encode(("HGETALL", "flagstore:{prod}:$snapshot:1"))
     login = encode(("AUTH", "u", "p")) + encode(("SELECT", 3))
     assert played.received == [login + command, command]
@@ -234,13 +229,13 @@ def test_a_signal_never_parts_a_connection_from_its_login(
         tls=False, host="127.0.0.1", port=played.port, user="", password="", database=3
     )
     played.default = OK + HEAD
-    with closing(SocketTransport(address)) as transport:
-        read(transport)
-        transport.close()
+    with closing(RedisReader(address)) as reader:
+        read(reader)
+        reader.close()
         monkeypatch.setattr(os, "getpid", end)
         with pytest.raises(TimeLimit):
-            read(transport)
-        assert read(transport) == RECORD
+            read(reader)
+        assert read(reader) == RECORD
     assert all(batch.startswith(encode(("SELECT", 3))) for batch in played.received)
 
 
@@ -250,36 +245,36 @@ def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
         tls=False, host="127.0.0.1", port=played.port, user="", password="p", database=0
     )
     played.due = [b"-WRONGPASS invalid\r\n" + HEAD, OK + HEAD]
-    with closing(SocketTransport(address)) as transport:
+    with closing(RedisReader(address)) as reader:
         with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
-            read(transport)
-        assert read(transport) == RECORD
+            read(reader)
+        assert read(reader) == RECORD
     assert all(batch.startswith(encode(("AUTH", "p"))) for batch in played.received)
 
 
 def test_a_kept_connection_that_was_closed_is_made_anew(
-    played: Played, transport: SocketTransport
+    played: Played, reader: RedisReader
 ) -> None:
     """At once: the other end may close what idles."""
-    read(transport)
+    read(reader)
     played.due = [CUT]
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
     assert played.connections == 2
 
 
 def test_a_kept_connection_that_went_silent_leaves_time_for_another(
-    played: Played, transport: SocketTransport
+    played: Played, reader: RedisReader
 ) -> None:
     """Where Lambda froze the process, the other end may be gone without a word."""
-    read(transport)
+    read(reader)
     played.think_s = 1.0
-    assert read(transport, 0.8) == RECORD
+    assert read(reader, 0.8) == RECORD
     assert played.connections == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
 def test_a_read_that_a_signal_ends_leaves_its_response_to_nobody(
-    played: Played, transport: SocketTransport
+    played: Played, reader: RedisReader
 ) -> None:
     """As a time limit that raises from a signal: the next read gets its own response."""
 
@@ -289,27 +284,25 @@ def test_a_read_that_a_signal_ends_leaves_its_response_to_nobody(
     def end(*_: object) -> None:
         raise TimeLimit
 
-    read(transport)
+    read(reader)
     played.due, played.think_s = [reply(b"token", b"1")], 0.2
     before = signal.signal(signal.SIGALRM, end)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(TimeLimit):
-            read(transport)
+            read(reader)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="allowed: this system has no fork")
-def test_a_connection_of_another_process_is_not_used(
-    played: Played, transport: SocketTransport
-) -> None:
+def test_a_connection_of_another_process_is_not_used(played: Played, reader: RedisReader) -> None:
     """Parent and child would read each other's responses."""
-    read(transport)
-    transport._pid -= 1
-    read(transport)
+    read(reader)
+    reader._pid -= 1
+    read(reader)
     assert played.connections == 2
 
 
@@ -325,66 +318,60 @@ def test_a_connection_of_another_process_is_not_used(
         b"ERR max number of clients reached",
     ],
 )
-def test_what_passes_is_asked_again(
-    played: Played, transport: SocketTransport, error: bytes
-) -> None:
+def test_what_passes_is_asked_again(played: Played, reader: RedisReader, error: bytes) -> None:
     """Within the deadline; when it does not pass, the error is what is said."""
     played.due = [b"-%b\r\n" % error] * 2
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
     played.default = b"-%b\r\n" % error
     with pytest.raises(StoreUnavailableError, match=error.decode()[:20]):
-        read(transport, 0.1)
+        read(reader, 0.1)
 
 
-def test_what_does_not_pass_is_said_at_once(played: Played, transport: SocketTransport) -> None:
+def test_what_does_not_pass_is_said_at_once(played: Played, reader: RedisReader) -> None:
     """With a remedy where there is one, and without the arguments that some errors quote."""
     played.default = b"-ERR unknown command 'AUTH', with args beginning with: 'u' 'secret' \r\n"
     with pytest.raises(StoreUnavailableError, match="unknown command") as failed:
-        read(transport)
+        read(reader)
     assert "secret" not in str(failed.value)
     played.default = b"-WRONGTYPE Operation against a key\r\n"
     with pytest.raises(StoreUnavailableError, match="something else writes under flagstore:"):
-        read(transport)
+        read(reader)
     assert len(played.received) == 2
 
 
-def test_a_redirect_is_followed_and_kept(played: Played, transport: SocketTransport) -> None:
+def test_a_redirect_is_followed_and_kept(played: Played, reader: RedisReader) -> None:
     """To the node that a cluster names; when that one fails, back to where it began."""
     with closing(Played()) as other:
         played.default = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
-        assert read(transport) == read(transport) == RECORD
+        assert read(reader) == read(reader) == RECORD
         assert (len(played.received), len(other.received)) == (1, 2)
     played.default = HEAD
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
 
 
-def test_a_redirect_without_a_name_means_the_same_host(
-    played: Played, transport: SocketTransport
-) -> None:
+def test_a_redirect_without_a_name_means_the_same_host(played: Played, reader: RedisReader) -> None:
     """A cluster that does not know its own name says so."""
     played.due = [b"-MOVED 811 :%d\r\n" % played.port]
-    assert read(transport) == RECORD
+    assert read(reader) == RECORD
 
 
 @pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999", b":x%d"])
 def test_redirects_without_end_end_with_the_deadline(
-    played: Played, transport: SocketTransport, place: bytes
+    played: Played, reader: RedisReader, place: bytes
 ) -> None:
     """A cluster that cannot agree, or that names no node."""
     place = place.replace(b"%d", b"%d" % played.port)
     played.default = b"-MOVED 811 %b\r\n" % place
     with pytest.raises(StoreUnavailableError, match="MOVED 811"):
-        read(transport, 0.5)
+        read(reader, 0.5)
 
 
-def test_what_was_said_before_the_time_ran_out_is_told(
-    played: Played, transport: SocketTransport
-) -> None:
+def test_what_was_said_before_the_time_ran_out_is_told(played: Played, reader: RedisReader) -> None:
     """A server that refuses once and then responds no more is known by its refusal."""
     played.due = [b"-LOADING the dataset\r\n"]
     played.default = b""
     with pytest.raises(StoreUnavailableError, match="before that: LOADING the dataset"):
-        read(transport, 0.8)
+        read(reader, 0.8)
 
 
 # -- settings -------------------------------------------------------------------------------------
@@ -441,8 +428,8 @@ def test_the_url_decides_where_a_client_reads(
     played.default = b"*0\r\n"
     with pytest.raises(Exception, match="nothing has been published"):
         client.snapshot()
-    store: Any = client._cache._published.store()
-    store._transport.close()
+    store: Any = client._cache._store
+    store.close()
     assert isinstance(store, RedisReader)
 
 
@@ -467,7 +454,7 @@ def test_reading_imports_nothing_heavy(played: Played) -> None:
         f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
         "from flagstore.keys import snapshot_key\n"
         "reader.read(snapshot_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
-        "reader._transport.close()\n"
+        "reader.close()\n"
         "print([m for m in ('redis', 'boto3', 'ssl', 'urllib', 'http') if m in sys.modules])"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

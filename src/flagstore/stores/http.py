@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flagstore.stores.network import connect
+from flagstore.stores.network import Stream, connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ NO_BODY = {204, 304}
 DIGITS = "0123456789abcdefABCDEF"
 
 
-class Connection:
+class Connection(Stream):
     """One connection to a server; not for two threads at once."""
 
     def __init__(self, scheme: str, host: str, deadline: float) -> None:
@@ -41,16 +41,7 @@ class Connection:
         name, port = _address(host, 443 if scheme == "https" else 80)
         self._host = host
         self.closed = False
-        self._stream = connect(name, port, deadline, tls=scheme == "https")
-
-    @property
-    def receiving(self) -> bool:
-        """Whether the last request has received anything of its response."""
-        return self._stream.receiving
-
-    def is_open(self) -> bool:
-        """Return whether the connection can be used for another request."""
-        return not self.closed and self._stream.is_open()
+        super().__init__(connect(name, port, deadline, tls=scheme == "https"))
 
     def request(
         self,
@@ -68,7 +59,7 @@ class Connection:
                 *first_byte_by*; the connection is closed then.
         """
         try:
-            self._stream.begin(deadline, first_byte_by)
+            self.begin(deadline, first_byte_by)
             return self._request(method, path, headers, body)
         except BaseException:
             self.close()
@@ -77,7 +68,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self.closed = True
-        self._stream.close()
+        super().close()
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -87,20 +78,20 @@ class Connection:
         if "\r" in values or "\n" in values:
             raise ConnectionError("a header with a line end in it")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self._stream.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
+        self.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
         status, found = self._head()
         while 100 <= status < 200:  # noqa: PLR2004 - informational: the response follows
             status, found = self._head()
-        if method == "HEAD" or status in NO_BODY:
+        if status in NO_BODY:
             content = b""
         elif found.get("transfer-encoding", "").lower() == "chunked":
             content = self._chunks()
         elif "content-length" in found:
-            content = self._stream.exactly(_length(found["content-length"], 10))
+            content = self.exactly(_length(found["content-length"], 10))
         else:
             raise ConnectionError("a response without a length")
         closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
-        if closes or not self._stream.is_drained():  # bytes that follow are unexpected
+        if closes or not self.is_drained():  # bytes that follow are unexpected
             self.close()
         return status, content
 
@@ -128,14 +119,14 @@ class Connection:
             size += length
             if size > MAX_BODY_BYTES:
                 raise ConnectionError("a response that is too long")
-            parts.append(self._stream.exactly(length))
+            parts.append(self.exactly(length))
             self._line()
         while self._line():
             pass  # trailers
         return b"".join(parts)
 
     def _line(self) -> str:
-        return self._stream.line().decode("latin-1")
+        return self.line().decode("latin-1")
 
 
 def _address(host: str, port: int) -> tuple[str, int]:

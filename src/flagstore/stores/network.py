@@ -18,22 +18,9 @@ if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
     from ssl import SSLContext
-    from typing import Protocol, TypeVar
+    from typing import TypeVar
 
     Result = TypeVar("Result")
-
-    class KeptConnection(Protocol):
-        """A connection that is kept from one exchange to the next."""
-
-        @property
-        def receiving(self) -> bool:
-            """Whether the last exchange has received anything."""
-
-        def is_open(self) -> bool:
-            """Return whether the connection can be used for another exchange."""
-
-        def close(self) -> None:
-            """Close the connection. Idempotent."""
 
 
 AMAZON = "Amazon's roots"
@@ -68,7 +55,7 @@ class RetryingTransport:
     def __init__(self, server: str) -> None:
         """Name the server for messages; nothing is connected yet."""
         self._server = server
-        self._connection: KeptConnection | None = None
+        self._connection: Stream | None = None
         self._pid = 0
 
     def close(self) -> None:
@@ -235,7 +222,7 @@ def left(deadline: float) -> float:
 
 def connect(
     name: str, port: int, deadline: float, *, tls: bool = False, ca_file: str = ""
-) -> Stream:
+) -> socket.socket:
     """Connect to a server; with TLS, check its name and certificate.
 
     Trusted are the authorities in *ca_file* alone if it is given, else Amazon's and, if another
@@ -247,17 +234,17 @@ def connect(
             (``ssl.SSLCertVerificationError``).
     """
     if not tls:
-        return Stream(_open(name, port, deadline))
+        return _open(name, port, deadline)
     if ca_file or name in _outside_amazon:
-        return Stream(_shake_hands(name, port, deadline, ca_file))
+        return _shake_hands(name, port, deadline, ca_file)
     try:
-        return Stream(_shake_hands(name, port, deadline, AMAZON))
+        return _shake_hands(name, port, deadline, AMAZON)
     except OSError as error:  # ssl's own class would have to be imported before connecting
         if getattr(error, "verify_code", 0) not in UNKNOWN_ISSUER:
             raise
         secured = _shake_hands(name, port, deadline, "")
     _outside_amazon.add(name)
-    return Stream(secured)
+    return secured
 
 
 def prepare_tls(ca_file: str = AMAZON) -> SSLContext:

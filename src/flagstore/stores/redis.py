@@ -25,34 +25,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import check_source, chunk_key
-from flagstore.stores.network import RetryingTransport, connect, prepare_tls
+from flagstore.stores.network import RetryingTransport, Stream, connect, prepare_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Protocol, TypeAlias
+    from socket import socket
+    from typing import TypeAlias
 
     from flagstore.keys import Key, Record, Value
-    from flagstore.stores.network import Stream
 
     Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
     Command: TypeAlias = Sequence[str | bytes | int]
-
-    class Transport(Protocol):
-        """Calls commands of Redis."""
-
-        def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-            """Return one reply per command, none of them an error.
-
-            Raises:
-                StoreUnavailableError: if there are none by the deadline.
-            """
-
-        def prepare(self) -> None:
-            """Import and build what a connection needs, without connecting."""
-
-        def close(self) -> None:
-            """Close the connection, if there is one. Idempotent."""
-
 
 CHUNKS_AT_ONCE = 8
 """Chunks per round trip: 2.8 MB at most."""
@@ -192,44 +175,11 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
     address = parse_url(environ.get("FLAGSTORE_REDIS_URL", ""))
     if address is None:
         raise ConfigurationError(f"set FLAGSTORE_REDIS_URL to {URL_SHAPE}")
-    return RedisReader(SocketTransport(address, environ.get("FLAGSTORE_REDIS_CA_FILE", "")))
+    return RedisReader(address, environ.get("FLAGSTORE_REDIS_CA_FILE", ""))
 
 
-class RedisReader:
-    """Reads records of one database: :class:`flagstore.stores.ReaderStore`."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:  # noqa: ARG002 - a primary always is
-        """Return one record: one HGETALL."""
-        (fields,) = self._transport.call([("HGETALL", record_name(key))], deadline)
-        return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order: eight per round trip."""
-        for first in count(start, CHUNKS_AT_ONCE):
-            numbers = range(first, first + CHUNKS_AT_ONCE)
-            keys = (chunk_key(source, prefix, number) for number in numbers)
-            asked = [("HGET", record_name(key), "body") for key in keys]
-            for reply in self._transport.call(asked, deadline):
-                if not isinstance(reply, bytes):
-                    return
-                yield reply[1:]
-
-    def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
-        self._transport.prepare()
-
-    def close(self) -> None:
-        """Close the connection, if there is one. Idempotent."""
-        self._transport.close()
-
-
-class SocketTransport(RetryingTransport):
-    """Redis over one kept connection."""
+class RedisReader(RetryingTransport):
+    """Reads records over one kept connection: :class:`flagstore.stores.ReaderStore`."""
 
     trust_remedy = (
         "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its authority is private"
@@ -249,6 +199,24 @@ class SocketTransport(RetryingTransport):
         self._node = address
         """The node to connect to: in a cluster, the one that served the last call."""
         self._connection: Connection | None = None
+
+    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:  # noqa: ARG002 - a primary always is
+        """Return one record: one HGETALL."""
+        (fields,) = self.call([("HGETALL", record_name(key))], deadline)
+        return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
+
+    def chunks(
+        self, source: str, prefix: str, *, deadline: float, start: int = 0
+    ) -> Iterator[bytes]:
+        """Yield the chunks of one body or large segment, in order: eight per round trip."""
+        for first in count(start, CHUNKS_AT_ONCE):
+            numbers = range(first, first + CHUNKS_AT_ONCE)
+            keys = (chunk_key(source, prefix, number) for number in numbers)
+            asked = [("HGET", record_name(key), "body") for key in keys]
+            for reply in self.call(asked, deadline):
+                if not isinstance(reply, bytes):
+                    return
+                yield reply[1:]
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         """Call commands, repeatedly while another attempt may help.
@@ -317,8 +285,8 @@ class SocketTransport(RetryingTransport):
         """
         self.prepare()
         node, tls = self._node, self._address.tls
-        stream = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
-        self._connection = Connection(stream, self._login())
+        connected = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
+        self._connection = Connection(connected, self._login())
         self._pid = os.getpid()
         return self._connection
 
@@ -366,22 +334,13 @@ class ErrorReply(str):
     __slots__ = ()
 
 
-class Connection:
+class Connection(Stream):
     """One connection to one server, which speaks RESP2."""
 
-    def __init__(self, stream: Stream, login: Sequence[Command] = ()) -> None:
-        self._stream = stream
+    def __init__(self, connected: socket, login: Sequence[Command] = ()) -> None:
+        super().__init__(connected)
         self._login = login
         """Sent before the first commands, and kept until it succeeds."""
-
-    @property
-    def receiving(self) -> bool:
-        """Whether the last exchange has received anything."""
-        return self._stream.receiving
-
-    def is_open(self) -> bool:
-        """Return whether the connection can be used for another exchange."""
-        return self._stream.is_open()
 
     def exchange(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
@@ -393,10 +352,10 @@ class Connection:
                 *first_byte_by*; the connection cannot be used any more.
         """
         login = self._login
-        self._stream.begin(deadline, first_byte_by)
-        self._stream.send(b"".join(map(encode, (*login, *commands))))
+        self.begin(deadline, first_byte_by)
+        self.send(b"".join(map(encode, (*login, *commands))))
         replies = [self._reply() for _ in (*login, *commands)]
-        if not self._stream.is_drained():
+        if not self.is_drained():
             raise _malformed(b"unexpected replies")
         first = replies[: len(login)]
         if any(isinstance(reply, ErrorReply) for reply in first):
@@ -404,12 +363,8 @@ class Connection:
         self._login = ()
         return replies[len(login) :]
 
-    def close(self) -> None:
-        """Close the connection. Idempotent."""
-        self._stream.close()
-
     def _reply(self, *, nested: bool = False) -> Reply:
-        line = self._stream.line()
+        line = self.line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest
@@ -429,8 +384,8 @@ class Connection:
     def _bulk(self, size: int) -> bytes | None:
         if size < 0:
             return None
-        data = self._stream.exactly(size)
-        if self._stream.exactly(2) != b"\r\n":
+        data = self.exactly(size)
+        if self.exactly(2) != b"\r\n":
             raise _malformed(b"a string without an end")
         return data
 
