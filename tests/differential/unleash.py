@@ -402,7 +402,7 @@ UNSUPPORTED_KINDS = (
     *("too many comparisons", "nested character class", "without regard to case", "escape \\"),
     *("half of a word boundary", "unknown kind of group", "group name", "Python classifies"),
     *("a quote in a name", "a trailing backslash", "a value with keywords"),
-    *("a year before 1 or after 9999", "a network with a mask"),
+    "a year before 1 or after 9999",
 )
 """Parts of the reasons for which our engine does not evaluate a flag."""
 

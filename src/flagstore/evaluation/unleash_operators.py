@@ -18,6 +18,7 @@ from flagstore.evaluation.base import MalformedError, all_of, optional, required
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Address, IPv6Address
     from typing import TypeAlias
 
     from flagstore.evaluation.base import Json
@@ -305,46 +306,53 @@ def _date(text: str) -> tuple[int, int] | None:
 
 
 def in_networks(values: list[str]) -> Test:
-    """Return a test for addresses in any of some networks or addresses; others are ignored.
-
-    Raises:
-        UnsupportedError: a network has a mask instead of a prefix length.
-    """
-    from ipaddress import ip_address  # noqa: PLC0415 - few flags have one
-
-    def address(text: str) -> Any:  # noqa: ANN401 - of either version
-        try:
-            return None if "%" in text else ip_address(text)
-        except ValueError:
-            return None
-
-    networks = []
-    for value in values:
-        base, slash, prefix = value.partition("/")
-        found = address(base)
-        if found is None:
-            continue
-        length = _prefix(prefix, found.max_prefixlen) if slash else found.max_prefixlen
-        if length is not None:
-            shift = found.max_prefixlen - length
-            networks.append((found.version, shift, int(found) >> shift))
+    """Return a test for addresses in any of some networks or addresses; others are ignored."""
+    networks = [found for found in map(_network, values) if found is not None]
 
     def check(text: str) -> bool:
-        found = address(text)
-        return found is not None and any(
-            found.version == version and int(found) >> shift == bits
-            for version, shift, bits in networks
+        found = _address(text)
+        if found is None:
+            return False
+        bits = int(found)
+        return any(
+            found.version == version and bits >> shift == base for version, shift, base in networks
         )
 
     return check
 
 
-def _prefix(text: str, longest: int) -> int | None:
-    """Parse a prefix length as Rust's ``u8``; None if it is invalid."""
-    if "." in text:
-        raise UnsupportedError("a network with a mask")
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    from ipaddress import ip_address  # noqa: PLC0415 - few flags have one
+
+    try:
+        return None if "%" in text else ip_address(text)
+    except ValueError:
+        return None
+
+
+def _network(text: str) -> tuple[int, int, int] | None:
+    """Return a network's version, the length of its host part, and the bits before that."""
+    base, slash, prefix = text.partition("/")
+    found = _address(base)
+    if found is None:
+        return None
+    length = _prefix(prefix, found) if slash else found.max_prefixlen
+    if length is None:
+        return None
+    shift = found.max_prefixlen - length
+    return found.version, shift, int(found) >> shift
+
+
+def _prefix(text: str, base: IPv4Address | IPv6Address) -> int | None:
+    """Parse a prefix length as Rust's ``u8``, or a mask of version 4; None if it is invalid."""
+    mask = _address(text)
+    if mask is not None:
+        hosts = int(mask) ^ 0xFFFF_FFFF
+        if not mask.version == base.version == 4 or hosts & (hosts + 1):  # noqa: PLR2004
+            return None
+        return base.max_prefixlen - hosts.bit_length()
     digits = text.removeprefix("+")
     if not (digits.isascii() and digits.isdigit()):
         return None
     length = int(digits.lstrip("0")[:4] or "0")
-    return length if length <= longest else None
+    return length if length <= base.max_prefixlen else None
