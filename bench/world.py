@@ -6,14 +6,13 @@ import compileall
 import contextlib
 import py_compile
 import shutil
-import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import REPOSITORY, SDKS
 from rigs import DynamoRig, RedisRig
 from simulators import launchdarkly, split, unleash
-from simulators.aws import Table
+from simulators.aws import Table, create_table
 from storesync.retry import SystemClock
 
 if TYPE_CHECKING:
@@ -64,19 +63,7 @@ class NoPauses(SystemClock):
 def new_table(aws: StandIn) -> Table:
     """Make an empty table of the store's schema."""
     client = aws.client("dynamodb")
-    name = f"bench-{uuid.uuid4().hex}"
-    attributes = [{"AttributeName": key, "AttributeType": "S"} for key in ("namespace", "key")]
-    schema = [
-        {"AttributeName": "namespace", "KeyType": "HASH"},
-        {"AttributeName": "key", "KeyType": "RANGE"},
-    ]
-    client.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=schema,
-        AttributeDefinitions=attributes,
-    )
-    return Table(name=name, client=client)
+    return Table(name=create_table(client), client=client)
 
 
 def publish(aws: StandIn, name: str, count: int) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +20,7 @@ from tests.build.tooling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 
 TRANSFORM = """
@@ -52,37 +50,17 @@ def transformed() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Build]]:
-    """Build the same sources twice: in other folders, by users with other settings.
-
-    The second is built from elsewhere, with the template's path: `sam build` works from any folder.
-    """
-    homes = [
-        tmp_path_factory.mktemp("first"),
-        tmp_path_factory.mktemp("a-second-one-with-another-name"),
-    ]
-    copy_sources(homes[0])
-    shutil.copytree(homes[0], homes[1], dirs_exist_ok=True)
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-
-    def sam_build(home: Path, cwd: Path, umask: int, seed: str) -> None:
-        run(
-            *(tool(".venv-sam", "sam"), "build", "--parallel", "--no-cached"),
-            *("--template-file", os.path.relpath(home / "template.yaml", cwd)),
-            *("--build-dir", os.path.relpath(home / "out", cwd)),
-            cwd=cwd,
-            environment=sam_environment(PYTHONHASHSEED=seed),
-            umask=umask,
-        )
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(sam_build, homes, (homes[0], elsewhere), (0o022, 0o077), ("1", "2")))
-    yield [Build(home) for home in homes]
-    for home in homes:  # 60 MB each, which pytest would keep for three runs
-        shutil.rmtree(home)
-
-
-@pytest.fixture(scope="session")
-def build(builds: Sequence[Build]) -> Build:
-    """Return one of the builds."""
-    return builds[0]
+def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    """Build from another folder, by the template's path, as a user with a private umask."""
+    home, elsewhere = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("elsewhere")
+    copy_sources(home)
+    run(
+        *(tool(".venv-sam", "sam"), "build", "--parallel", "--no-cached"),
+        *("--template-file", os.path.relpath(home / "template.yaml", elsewhere)),
+        *("--build-dir", os.path.relpath(home / "out", elsewhere)),
+        cwd=elsewhere,
+        environment=sam_environment(),
+        umask=0o077,
+    )
+    yield Build(home)
+    shutil.rmtree(home)  # 60 MB, which pytest would keep for three runs

@@ -130,6 +130,7 @@ def _metadata(template: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_two_dists_are_the_same_bytes(dists: Sequence[Dist]) -> None:
     """Anybody can build a release again and compare: no folder, time, zone or umask shows."""
     first, second = (each.files for each in dists)
@@ -145,6 +146,7 @@ def test_two_dists_are_the_same_bytes(dists: Sequence[Dist]) -> None:
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_the_reader_is_the_same_in_wheel_layer_and_functions(dists: Sequence[Dist]) -> None:
     """Byte for byte what is in src: one layout of the store, whichever way it is installed."""
     source = {
@@ -159,6 +161,7 @@ def test_the_reader_is_the_same_in_wheel_layer_and_functions(dists: Sequence[Dis
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_the_layer_holds_the_reader_alone_and_for_everybody(dists: Sequence[Dist]) -> None:
     """Nothing but ``python/flagstore``, in files that Lambda's own user may read."""
     with zipfile.ZipFile(dists[0].artefact("flagstore-layer-")) as layer:
@@ -170,6 +173,7 @@ def test_the_layer_holds_the_reader_alone_and_for_everybody(dists: Sequence[Dist
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 @pytest.mark.parametrize("start", ["flagstore-", "flagstore-layer-"])
 def test_what_is_handed_out_imports(dists: Sequence[Dist], start: str, tmp_path: Path) -> None:
     """Installed without a network, or unpacked as Lambda does, it is this version."""
@@ -190,6 +194,7 @@ def test_what_is_handed_out_imports(dists: Sequence[Dist], start: str, tmp_path:
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_sizes_are_told_and_small(
     dists: Sequence[Dist], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +212,7 @@ def test_sizes_are_told_and_small(
 
 
 @pytest.mark.build
+@pytest.mark.campaign
 def test_sums_are_those_of_the_files(dists: Sequence[Dist]) -> None:
     """`sha256sum --check` takes the file as it is."""
     files = dists[0].files

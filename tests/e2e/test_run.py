@@ -146,6 +146,7 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.campaign
 def test_run(temporary: Path) -> None:
     """Deploys, syncs, reads in another process, shows a change, and leaves nothing behind."""
     begun = time.monotonic()
@@ -172,10 +173,8 @@ def test_run(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("provider", "accepted"),
-    [("unleash", 202), pytest.param("split", 200, marks=pytest.mark.campaign)],
-)
+@pytest.mark.campaign
+@pytest.mark.parametrize(("provider", "accepted"), [("unleash", 202), ("split", 200)])
 def test_kept_run(temporary: Path, provider: str, accepted: int) -> None:
     """The commands that it prints work, until Ctrl-C ends everything."""
     with Run(["make", "run", "KEEP=1", f"PROVIDER={provider}"], temporary) as run:
@@ -208,6 +207,7 @@ def test_kept_run(temporary: Path, provider: str, accepted: int) -> None:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.campaign
 def test_run_with_redis(temporary: Path) -> None:
     """The consumer has the URL of Redis and no access to AWS; the server is stopped, too."""
     if shutil.which("redis-server") is None:
@@ -233,6 +233,7 @@ def test_run_with_redis(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.campaign
 def test_terminated_run_leaves_nothing(temporary: Path) -> None:
     """SIGTERM during the deployment stops the emulator as well."""
     with Run([sys.executable, "-m", "local.run"], temporary) as run:

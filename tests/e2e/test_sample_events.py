@@ -27,7 +27,7 @@ from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMi
 from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
-from simulators.aws import running
+from simulators.aws import create_table, running
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
 from simulators.split import SplitSimulator
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from local.lambda_rie import Invocation
     from local.stand_in import StandIn
-    from simulators.aws import Table
     from simulators.server import ProviderServer
 
 pytestmark = [pytest.mark.build, pytest.mark.e2e]
@@ -138,14 +137,14 @@ SOURCES = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws() -> Iterator[StandIn]:
     """Give an emulated endpoint over TLS, which checks no signatures and policies."""
     with running(trustme.CA()) as stand_in:
         yield stand_in
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder with both functions, built from what the sources are now."""
     folder = tmp_path_factory.mktemp("functions")
@@ -198,6 +197,11 @@ class Deployment:
         received = self.aws.client("sqs").receive_message(
             QueueUrl=self.queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
         )
+        messages = received.get("Messages", [])
+        for message in messages:
+            self.aws.client("sqs").delete_message(
+                QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"]
+            )
         return [
             {
                 "messageId": message["MessageId"],
@@ -206,7 +210,7 @@ class Deployment:
                 "attributes": message["Attributes"],
                 "eventSource": "aws:sqs",
             }
-            for message in received.get("Messages", [])
+            for message in messages
         ]
 
     def flag_data(self) -> dict[tuple[str, str], Any]:
@@ -220,25 +224,22 @@ class Deployment:
         }
 
 
-@pytest.fixture
-def deployment(
-    aws: StandIn, dynamodb_table: Table, artefacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def deployed(aws: StandIn, artefacts: Path) -> Iterator[Deployment]:
     """Run both functions and a simulated provider for each source."""
-    # The reader runs in this process, in which other tests may have read another store.
-    monkeypatch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
-    monkeypatch.setattr(network, "_contexts", {})
     name = uuid.uuid4().hex
-    prefix = f"/{name}"
-    sqs = aws.client("sqs")
-    queue_url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    queue_url = aws.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    table = create_table(aws.client("dynamodb"))
     environment = {
         **aws.environment,
-        "FLAGSTORE_PARAMETER_PREFIX": prefix,
+        "FLAGSTORE_PARAMETER_PREFIX": f"/{name}",
         "FLAGSTORE_QUEUE_URL": queue_url,
-        "FLAGSTORE_TABLE": dynamodb_table.name,
+        "FLAGSTORE_TABLE": table,
     }
-    with ExitStack() as running:
+    with ExitStack() as running, pytest.MonkeyPatch.context() as patch:
+        # The reader runs in this process, in which other tests may have read another store.
+        patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
+        patch.setattr(network, "_contexts", {})
         providers: dict[str, ProviderServer] = {}
         for source, kind in SOURCES.items():
             simulator = providers[source] = running.enter_context(kind.simulator())
@@ -246,7 +247,7 @@ def deployment(
             if isinstance(simulator, AppConfigSimulator):
                 credential["key"] = ""
             options = getattr(simulator, "options", {})
-            _configure(aws, prefix, source, kind.provider, credential, options)
+            _configure(aws, f"/{name}", source, kind.provider, credential, options)
         try:
             functions = {
                 function: running.enter_context(
@@ -260,11 +261,22 @@ def deployment(
             webhook=functions["WebhookFunction"],
             sync=functions["SyncFunction"],
             aws=aws,
-            table=dynamodb_table.name,
+            table=table,
             queue_url=queue_url,
             providers=providers,
         )
-    sqs.delete_queue(QueueUrl=queue_url)
+
+
+@pytest.fixture
+def deployment(deployed: Deployment) -> Deployment:
+    """Give the running functions an empty table, and forget what providers were asked."""
+    client = deployed.aws.client("dynamodb")
+    for item in client.scan(TableName=deployed.table)["Items"]:
+        key = {name: item[name] for name in ("namespace", "key")}
+        client.delete_item(TableName=deployed.table, Key=key)
+    for provider in deployed.providers.values():
+        provider.requests.clear()
+    return deployed
 
 
 def _configure(

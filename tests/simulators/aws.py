@@ -69,22 +69,23 @@ def dynamodb(aws: StandIn) -> Any:
     return aws.client("dynamodb", ONE_TRY)
 
 
-@pytest.fixture
-def dynamodb_table(dynamodb: Any) -> Iterator[Table]:
-    """Give a fresh table: namespace (HASH) and key (RANGE), expiring by ``expires_at``."""
+def create_table(client: Any) -> str:
+    """Create a table of the store's schema: namespace (HASH) and key (RANGE); return its name."""
     name = f"flags-{uuid.uuid4().hex}"
-    dynamodb.create_table(
+    keys = {"namespace": "HASH", "key": "RANGE"}
+    client.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
-        KeySchema=[
-            {"AttributeName": "namespace", "KeyType": "HASH"},
-            {"AttributeName": "key", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "namespace", "AttributeType": "S"},
-            {"AttributeName": "key", "AttributeType": "S"},
-        ],
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
     )
+    return name
+
+
+@pytest.fixture
+def dynamodb_table(dynamodb: Any) -> Iterator[Table]:
+    """Give a fresh table whose items expire by ``expires_at``."""
+    name = create_table(dynamodb)
     dynamodb.update_time_to_live(
         TableName=name,
         TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True},
