@@ -173,8 +173,8 @@ def drives(*alarms: str) -> Callable[[Any], Any]:
 
 
 @drives("FreshnessAlarm", "SyncFailureAlarm")
-def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """An old last good check sets it off after three schedules, whatever the other sources do."""
+def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """The alarm goes off once the last good check is three schedules old."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
     world.deployment.put_source("prod", "launchdarkly", "http://127.0.0.1:1", KEY)
     world.clock.advance(30)
@@ -190,8 +190,8 @@ def test_a_provider_that_is_down(world: World, launchdarkly: LaunchDarklySimulat
 
 
 @drives("FreshnessAlarm")
-def test_a_schedule_that_stops(world: World) -> None:
-    """No check at all is an alarm too, though webhooks still come."""
+def test_schedule_stops(world: World) -> None:
+    """No check at all is an alarm too, even if webhooks still come."""
     world.clock.advance(2 * SCHEDULE_S)
     world.invoke("sync", {"source": "prod"})
     assert world.ringing() == {"FreshnessAlarm"}
@@ -199,8 +199,8 @@ def test_a_schedule_that_stops(world: World) -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_deployment_without_sources(world: World) -> None:
-    """Where nothing is configured, nothing sync requests."""
+def test_no_sources(world: World) -> None:
+    """Without sources there is no alarm."""
     world.deployment.remove("sources/prod")
     world.clock.advance(30)
     world.schedule(4)
@@ -208,8 +208,8 @@ def test_a_deployment_without_sources(world: World) -> None:
 
 
 @drives("SyncFailureAlarm")
-def test_a_source_that_is_misconfigured(world: World) -> None:
-    """A source of unknown age sets it off by its failures; one that heals at once does not."""
+def test_misconfigured_source(world: World) -> None:
+    """Repeated failures raise the alarm; a source that recovers at once does not."""
     world.deployment.put("sources/other", {"provider": "launchdarkly"})
     world.clock.advance(30)
     world.schedule(1)
@@ -222,8 +222,8 @@ def test_a_source_that_is_misconfigured(world: World) -> None:
 
 
 @drives("RefusedSetAlarm")
-def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The guard's refusal sync requests at the first time."""
+def test_empty_flag_set(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """The guard's first refusal raises the alarm."""
     launchdarkly.faults.append(faults.empty_set())
     world.schedule()
     assert world.ringing() == {"RefusedSetAlarm"}
@@ -231,8 +231,8 @@ def test_a_flag_set_that_is_empty(world: World, launchdarkly: LaunchDarklySimula
 
 
 @drives("PinnedAlarm", "FreshnessAlarm")
-def test_a_source_that_is_pinned(world: World) -> None:
-    """A pin requests from the first check that it holds back, and by the age that it leads to."""
+def test_pinned_source(world: World) -> None:
+    """A pin raises the alarm from the first check that it holds back, and by its age."""
     until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
     world.deployment.clients["dynamodb"].update_item(
         TableName=world.deployment.table,
@@ -248,8 +248,8 @@ def test_a_source_that_is_pinned(world: World) -> None:
 
 
 @drives("RefusedCredentialsAlarm")
-def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """A 401 of the provider sync requests at the first time."""
+def test_refused_key(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """The first 401 of the provider raises the alarm."""
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
     assert world.ringing() == {"RefusedCredentialsAlarm"}
@@ -257,8 +257,8 @@ def test_a_key_that_is_refused(world: World, launchdarkly: LaunchDarklySimulator
 
 
 @drives("DeadLetterAlarm")
-def test_a_request_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the queue gives up sync requests until somebody has taken it away."""
+def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alarm stays on until somebody removes the dead letter."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     world.deployment.send("no JSON")
     for _ in range(MAX_RECEIVES):
@@ -274,8 +274,8 @@ def test_a_request_that_fails_for_good(world: World, monkeypatch: pytest.MonkeyP
 
 
 @drives("SignatureAlarm")
-def test_webhooks_that_are_forged(world: World) -> None:
-    """A third wrong signature within a quarter of an hour requests; unknown sources never do."""
+def test_forged_webhooks(world: World) -> None:
+    """The third wrong signature in 15 minutes raises the alarm; unknown sources never do."""
     for _ in range(50):
         world.invoke("webhook", signed("stranger", b"{}", FORGED))
     for _ in range(2):
@@ -287,8 +287,8 @@ def test_webhooks_that_are_forged(world: World) -> None:
 
 
 @drives("MisconfiguredAlarm")
-def test_a_webhook_that_is_misconfigured(world: World) -> None:
-    """A parameter that nothing can be checked with goes off when a webhook needs it."""
+def test_misconfigured_webhook(world: World) -> None:
+    """The alarm goes off when a webhook needs the parameter."""
     world.deployment.put("webhooks/prod", "{no JSON")
     world.clock.advance(WEBHOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 404
@@ -297,8 +297,8 @@ def test_a_webhook_that_is_misconfigured(world: World) -> None:
 
 
 @drives("EnqueueFailureAlarm")
-def test_a_queue_that_takes_nothing(world: World, calls: Calls) -> None:
-    """A webhook that was good, and could not be queued, sync requests."""
+def test_queue_down(world: World, calls: Calls) -> None:
+    """A good webhook that could not be queued raises the alarm."""
     calls.down["sqs"] = "AccessDeniedException"
     assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
     calls.down.clear()
@@ -307,8 +307,8 @@ def test_a_queue_that_takes_nothing(world: World, calls: Calls) -> None:
 
 
 @drives("SyncErrorAlarm")
-def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An invocation that ends with an error, here for want of a variable, sync requests."""
+def test_crashing_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invocation that ends with an error raises the alarm."""
     with monkeypatch.context() as without:
         without.delenv("FLAGSTORE_TABLE")
         sync.syncer.cache_clear()
@@ -319,8 +319,8 @@ def test_a_sync_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @drives("WebhookErrorAlarm")
-def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the receiver sync requests: nothing that strangers send does."""
+def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the receiver raises the alarm; nothing that strangers send does."""
 
     def bug(*_: object) -> None:
         raise ZeroDivisionError
@@ -334,8 +334,8 @@ def test_a_receiver_that_crashes(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 @drives("SyncThrottleAlarm", "WebhookThrottleAlarm")
 @pytest.mark.parametrize("function", ["sync", "webhook"])
-def test_a_function_without_concurrency(world: World, aws: StandIn, function: str) -> None:
-    """An invocation that Lambda refuses sync requests."""
+def test_throttled_function(world: World, aws: StandIn, function: str) -> None:
+    """An invocation that Lambda refuses raises the alarm."""
     assert throttled(aws)
     world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
     (alarm,) = world.ringing()
@@ -344,8 +344,8 @@ def test_a_function_without_concurrency(world: World, aws: StandIn, function: st
 
 
 @drives("SyncDurationAlarm")
-def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
-    """A run that takes more than 80 % of its time-out sync requests, before one is cut off."""
+def test_slow_store(world: World, calls: Calls) -> None:
+    """A run of more than 80 % of its time-out raises the alarm, before one is cut off."""
     calls.slow["dynamodb"] = lambda: world.clock.advance(25)
     assert world.invoke("sync", {"source": "prod"})["outcome"] == "unchanged"
     calls.slow.clear()
@@ -354,8 +354,8 @@ def test_a_store_that_is_slow(world: World, calls: Calls) -> None:
 
 
 @drives("FreshnessAlarm", "SyncFailureAlarm")
-def test_a_store_that_is_down(world: World, calls: Calls) -> None:
-    """Without the store no age is known: freshness requests in a period, failures after three."""
+def test_store_down(world: World, calls: Calls) -> None:
+    """Without the store no age is known: freshness goes off in a period, failures after three."""
     calls.down["dynamodb"] = "AccessDeniedException"
     world.schedule(2)
     assert world.ringing() == {"FreshnessAlarm"}
@@ -366,8 +366,8 @@ def test_a_store_that_is_down(world: World, calls: Calls) -> None:
 
 
 @drives("FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
-def test_parameters_that_cannot_be_read_at_the_start(world: World, calls: Calls) -> None:
-    """Processes that know their parameters go on; new ones request, and read them when they can."""
+def test_unreadable_parameters(world: World, calls: Calls) -> None:
+    """Processes with parameters continue; new ones raise the alarm, and recover."""
     calls.down["ssm"] = "AccessDeniedException"
     world.schedule(4)
     assert world.ringing() == set()
@@ -403,21 +403,21 @@ def throttled(aws: StandIn) -> bool:
     return False
 
 
-def test_every_alarm_is_driven() -> None:
+def test_every_alarm_is_tested() -> None:
     """No alarm is without a test here."""
     assert set(ALARMS) == DRIVEN
 
 
-def test_every_alarm_links_to_a_section_of_the_runbook() -> None:
-    """The description, which a person is sent at night, names a heading that exists."""
+def test_runbook_links() -> None:
+    """The description of each alarm names a heading that exists."""
     for name in ALARMS:
         description = TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"]
         (anchor,) = re.findall(r"docs/runbook\.md#([\w-]+)", description)
         assert anchor in anchors("docs/runbook.md"), name
 
 
-def test_alarms_tell_the_topic_where_there_is_one() -> None:
-    """Without AlarmTopicArn they have no action, with it that one, on and off."""
+def test_alarm_topic() -> None:
+    """With AlarmTopicArn each alarm notifies it, on and off; without, none has an action."""
     topic = "arn:aws:sns:eu-west-1:123456789012:on-call"
     told = Stack(TEMPLATE, {"AlarmTopicArn": topic, **NAMES})
     for name in ALARMS:
@@ -428,8 +428,8 @@ def test_alarms_tell_the_topic_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("minutes", TEMPLATE["Parameters"]["ReconcileMinutes"]["AllowedValues"])
-def test_alarms_fit_every_schedule(minutes: int) -> None:
-    """Two schedules are in a period, the oldest check may be three, and CloudWatch accepts it."""
+def test_alarm_periods(minutes: int) -> None:
+    """A period contains two schedules, the oldest check may be three, and CloudWatch accepts it."""
     stack = Stack(TEMPLATE, {"ReconcileMinutes": str(minutes), **NAMES})
     for name in ALARMS:
         properties = stack.value(TEMPLATE["Resources"][name]["Properties"])
@@ -441,14 +441,14 @@ def test_alarms_fit_every_schedule(minutes: int) -> None:
     assert freshness["Threshold"] == 3 * 60 * minutes
 
 
-def test_the_command_line_minds_when_the_alarm_does() -> None:
-    """`status --check` calls a source stale from the age on at which FreshnessAlarm goes off."""
+def test_command_line_agrees_with_alarm() -> None:
+    """`status --check` calls a source stale at the age at which FreshnessAlarm goes off."""
     properties = STACK.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
     assert properties["Threshold"] == STALE_S
 
 
-def test_long_runs_are_80_percent_of_every_timeout() -> None:
-    """The alarm goes off before a run is cut off, at whatever time-out."""
+def test_long_run_threshold() -> None:
+    """The alarm goes off at 80 % of any time-out."""
     timeouts = TEMPLATE["Parameters"]["SyncTimeout"]["AllowedValues"]
     assert TEMPLATE["Mappings"]["LongRunOfSyncTimeout"] == {
         str(timeout): {"Milliseconds": 800 * timeout} for timeout in timeouts
@@ -464,10 +464,8 @@ SEARCH = re.compile(
 )
 
 
-def test_the_dashboard_shows_what_is_said(
-    world: World, launchdarkly: LaunchDarklySimulator
-) -> None:
-    """Each metric that it asks for is one that the functions, a reader or AWS write."""
+def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """Each metric in the dashboard is written by the functions, a reader or AWS."""
     body = json.loads(
         STACK.value(TEMPLATE["Resources"]["Dashboard"]["Properties"])["DashboardBody"]
     )

@@ -97,7 +97,7 @@ def read() -> None:
 
 
 def test_every_call_is_allowed(recorded: Recorder) -> None:
-    """No call of a function or of the reader needs a right that the template lacks."""
+    """No call of a function or the reader needs a permission that the template lacks."""
     for who in POLICIES:
         allowed = grants(who)
         needed = {use for call in recorded.of(who) for use in uses(call)}
@@ -105,15 +105,15 @@ def test_every_call_is_allowed(recorded: Recorder) -> None:
         assert not [use for use in needed if not any(each.allows(use) for each in allowed)], who
 
 
-def test_every_right_is_used(recorded: Recorder) -> None:
-    """No right in the template is one that no call needs, but for those that AWS itself uses."""
+def test_every_permission_is_used(recorded: Recorder) -> None:
+    """Each permission in the template is needed by a call, or by AWS itself."""
     for who in POLICIES:
         needed = {use for call in recorded.of(who) for use in uses(call)}
         idle = [each for each in grants(who) if not any(each.allows(use) for use in needed)]
         assert {each.action for each in idle} == BY_AWS[who], who
 
 
-def test_nobody_may_do_what_another_does(recorded: Recorder) -> None:
+def test_functions_are_separated(recorded: Recorder) -> None:
     """The receiver touches neither table nor credentials, the sync no webhook secret."""
     needed = {who: {use for call in recorded.of(who) for use in uses(call)} for who in POLICIES}
     may = {who: grants(who) for who in POLICIES}
@@ -134,8 +134,8 @@ def test_nobody_may_do_what_another_does(recorded: Recorder) -> None:
     }
 
 
-def test_a_request_without_keys_is_refused_to_readers() -> None:
-    """The reader's condition lets through what names its partition keys, and nothing else."""
+def test_readers_must_name_partition_keys() -> None:
+    """The reader's condition allows requests that name their partition keys, and nothing else."""
     assert all(
         grant.allows(Use(grant.action, grant.resource))
         and not grant.allows(Use(grant.action, grant.resource, keyed=False))

@@ -45,13 +45,13 @@ def flags_in_redis(server: Server, source: str) -> set[str]:
         return set(Client(source, store=transport).keys())
 
 
-def test_each_source_has_its_provider_and_its_store(
+def test_each_source_has_its_provider_and_store(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     redis_server: Server,
 ) -> None:
-    """One sync request of the schedule: LaunchDarkly in DynamoDB, Unleash and Split in Redis."""
+    """LaunchDarkly in DynamoDB, Unleash and Split in Redis, by one schedule."""
     with SplitSimulator(*split_flags(20), sdk_key=KEY) as split:
         stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
         in_redis(stack, "prod-eu", "unleash", unleash.url, redis_server.url())
@@ -69,7 +69,7 @@ def test_each_source_has_its_provider_and_its_store(
     assert not {item["namespace"]["S"] for item in stack.items()} & {"prod-eu:$state", "fme:$state"}
 
 
-def test_a_broken_store_is_named_and_stops_no_other(
+def test_broken_store_affects_its_sources_only(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
@@ -85,7 +85,7 @@ def test_a_broken_store_is_named_and_stops_no_other(
     assert "pass-canary-77" not in json.dumps(outcomes)
 
 
-def test_a_source_that_fails_leaves_the_others_fresh(
+def test_failing_source_leaves_others_fresh(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,

@@ -37,7 +37,7 @@ def redrive(stack: Deployment) -> None:
 
 
 @pytest.mark.parametrize("times", range(1, MAX_RECEIVES + 1))
-def test_a_request_that_fails_so_many_times(
+def test_request_that_fails_repeatedly(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     times: int,

@@ -72,14 +72,14 @@ def queued(calls: Calls) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_longest_unchecked_is_first_and_checks_are_spread(
+def test_order_and_spread_of_checks(
     prod: Deployment,
     launchdarkly: LaunchDarklySimulator,
     clock: ShiftedClock,
     calls: Calls,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Never checked, then checked last hour, then a moment ago; two seconds for each."""
+    """The longest unchecked source is first, and checks are spread over time."""
     monkeypatch.setattr(sync, "STEP_S", STEP_S)
     for name in ("a-new", "an-old"):
         prod.put_source(name, "launchdarkly", launchdarkly.url, KEY)
@@ -99,10 +99,10 @@ def test_the_longest_unchecked_is_first_and_checks_are_spread(
 
 
 @pytest.mark.parametrize("minutes", ["1", "5", "360"])
-def test_the_last_check_is_due_before_half_of_the_interval(
+def test_last_check_within_half_of_the_interval(
     stack: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch, minutes: str
 ) -> None:
-    """However many sources there are, and never after what SQS can delay."""
+    """With any number of sources, and never later than SQS can delay."""
     monkeypatch.setattr(sync, "STEP_S", STEP_S)
     monkeypatch.setenv("FLAGSTORE_RECONCILE_MINUTES", minutes)
     for number in range(SILENT):
@@ -117,10 +117,10 @@ def test_the_last_check_is_due_before_half_of_the_interval(
 @pytest.mark.parametrize(
     "fault", [faults.status(503), faults.status(401), faults.malformed_json()], ids=lambda f: f.name
 )
-def test_a_scheduled_check_that_fails_is_not_retried(
+def test_failed_check_is_not_retried(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, fault: faults.Fault, calls: Calls
 ) -> None:
-    """Whatever fails: one fetch, and nothing of it stays on the queue or becomes a dead letter."""
+    """It costs one fetch, and nothing stays on the queue or becomes a dead letter."""
     launchdarkly.faults.extend([fault] * 2)
     prod.run_schedule(invoke)
     assert len(launchdarkly.requests) == 1
@@ -128,10 +128,10 @@ def test_a_scheduled_check_that_fails_is_not_retried(
     assert not calls.of("ChangeMessageVisibility")
 
 
-def test_a_webhook_in_the_same_batch_is_retried_as_ever(
+def test_webhook_in_the_same_batch_is_retried(
     prod: Deployment, launchdarkly: LaunchDarklySimulator
 ) -> None:
-    """A scheduled check of its source takes nothing from it, and is not repeated with it."""
+    """A scheduled check of its source changes nothing for it, and is not retried with it."""
     launchdarkly.faults.extend([faults.status(503)] * 4)
     prod.send(sync_request("prod"), sync_request("prod", trigger="schedule"))
     records = prod.receive()
@@ -142,10 +142,10 @@ def test_a_webhook_in_the_same_batch_is_retried_as_ever(
     assert len(launchdarkly.requests) == 4
 
 
-def test_a_check_that_was_tried_or_replaced_is_dropped(
+def test_outdated_checks_are_dropped(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, clock: ShiftedClock
 ) -> None:
-    """A run that was cut off leaves its messages: the second receipt ends them, as does age."""
+    """A second receipt ends a check that was cut off, as does age."""
     prod.send(sync_request("prod", trigger="schedule"))
     (record,) = prod.receive()
     record["attributes"]["ApproximateReceiveCount"] = "2"
@@ -156,20 +156,20 @@ def test_a_check_that_was_tried_or_replaced_is_dropped(
     assert launchdarkly.requests == []
 
 
-def test_without_the_queue_the_schedule_checks_by_itself(
+def test_schedule_without_queue(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
-    """An outage of SQS costs webhooks, and not the checks that make up for them."""
+    """An outage of SQS affects webhooks, and not the checks that make up for them."""
     calls.down["sqs"] = "AccessDeniedException"
     (outcome,) = invoke({"schedule": True})
     assert outcome["outcome"] == "published"
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
-def test_every_source_is_checked_beside_one_that_never_responds(
+def test_silent_provider_delays_no_other_source(
     stack: Deployment, silent: LaunchDarklySimulator, clock: ShiftedClock
 ) -> None:
-    """Two hundred sources, one of them silent: all others are checked in each of two schedules."""
+    """Of two hundred sources, one is silent: all others are checked in each of two schedules."""
     with LaunchDarklySimulator(*launchdarkly_flags(1), sdk_key=KEY) as good:
         for number in range(199):
             stack.put_source(f"s{number:03}", "launchdarkly", good.url, KEY, rows=False)
@@ -180,7 +180,7 @@ def test_every_source_is_checked_beside_one_that_never_responds(
             assert len(good.requests) == 199 * rounds
 
 
-def test_a_webhook_is_served_in_a_batch_of_silent_providers(
+def test_webhook_in_batch_of_silent_providers(
     stack: Deployment,
     silent: LaunchDarklySimulator,
     launchdarkly: LaunchDarklySimulator,

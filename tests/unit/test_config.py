@@ -87,8 +87,8 @@ def problems(*texts: object) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_path_is_read_in_one_go_and_kept(clock: FakeClock, seed: int) -> None:
-    """All pages are read, and again at a random moment after half of the age that is allowed."""
+def test_parameters_are_read_once_and_kept(clock: FakeClock, seed: int) -> None:
+    """All pages are read, and again at a random moment in the second half of the maximum age."""
     ssm = holding(Ssm(page=2), sources__a=1, sources__b=2, sources__c=3, credentials__d=4)
     read = parameters(ssm, clock, seed)
     for _ in range(15):
@@ -101,8 +101,8 @@ def test_a_path_is_read_in_one_go_and_kept(clock: FakeClock, seed: int) -> None:
     assert len(ssm.asked) == 3
 
 
-def test_a_failure_leaves_what_was_read(clock: FakeClock) -> None:
-    """SSM may be down for as long as it likes: it is asked now and then, and nobody waits."""
+def test_ssm_down_later(clock: FakeClock) -> None:
+    """Known parameters stay in use; SSM is read now and then, and nothing waits for it."""
     ssm = holding(sources__a=1)
     read = parameters(ssm, clock)
     read.values()
@@ -115,8 +115,8 @@ def test_a_failure_leaves_what_was_read(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_first_reading_waits_for_its_turn(clock: FakeClock, seed: int) -> None:
-    """Throttled, it is tried again after random pauses for 3 s; then an error, and 5 s of peace."""
+def test_first_reading_is_retried(clock: FakeClock, seed: int) -> None:
+    """Throttled, it is retried with random pauses for 3 s, and not again for 5 s."""
     ssm = holding(sources__a=1)
     ssm.down = "ThrottlingException"
     read = parameters(ssm, clock, seed)
@@ -130,16 +130,16 @@ def test_a_first_reading_waits_for_its_turn(clock: FakeClock, seed: int) -> None
     assert read.values() == {"a": "1"}
 
 
-def test_a_page_that_is_throttled_is_asked_for_again_alone(clock: FakeClock) -> None:
-    """With 60 parameters and six calls to make, a refusal does not start them over."""
+def test_throttled_page_is_retried_alone(clock: FakeClock) -> None:
+    """With 60 parameters and six calls, a refusal does not start over."""
     ssm = holding(Ssm(clock, quota=3), **{f"sources__s{number}": 1 for number in range(60)})
     assert len(parameters(ssm, clock).values()) == 60
     assert len(ssm.asked) - ssm.refused == 6
     assert ssm.refused > 0
 
 
-def test_a_load_that_fails_costs_the_next_reader_no_pause(clock: FakeClock) -> None:
-    """INIT's failure is not an event's: the first one tries again at once."""
+def test_failed_init_causes_no_pause(clock: FakeClock) -> None:
+    """After a failure in INIT the first event retries at once."""
     ssm = holding(sources__a=1)
     ssm.down = "ThrottlingException"
     read = parameters(ssm, clock)
@@ -162,10 +162,8 @@ def test_a_load_that_fails_costs_the_next_reader_no_pause(clock: FakeClock) -> N
         ("ValidationException", False),
     ],
 )
-def test_only_what_is_transient_is_tried_again(
-    clock: FakeClock, error: str, *, passes: bool
-) -> None:
-    """A right that is missing is no better a second later; a broken connection may be."""
+def test_only_transient_errors_are_retried(clock: FakeClock, error: str, *, passes: bool) -> None:
+    """A missing permission stays missing; a broken connection may recover."""
 
     def wait() -> None:
         if not error:
@@ -178,8 +176,8 @@ def test_only_what_is_transient_is_tried_again(
     assert (len(ssm.asked) > 1) is passes
 
 
-def test_threads_that_come_together_cost_one_reading(clock: FakeClock) -> None:
-    """Sources that are synced at once do not each ask SSM."""
+def test_threads_share_one_reading(clock: FakeClock) -> None:
+    """Sources that are synced at once do not each read SSM."""
     ssm = holding(Ssm(wait=lambda: time.sleep(0.02)), sources__a=1)
     read = parameters(ssm, clock)
     start = threading.Barrier(8)
@@ -198,8 +196,8 @@ def webhooks(ssm: Any, clock: FakeClock, seed: int = 1) -> WebhookConfigs:
     return WebhookConfigs(ssm, "/flagstore", clock, random.Random(seed))
 
 
-def test_strangers_cost_no_call(clock: FakeClock) -> None:
-    """Names that are not there are responded from memory, which is read anew by its age alone."""
+def test_unknown_names_cost_no_call(clock: FakeClock) -> None:
+    """Missing names are looked up in memory, which only its age renews."""
     ssm = holding(webhooks__prod=WEBHOOK)
     known = webhooks(ssm, clock)
     known.load()
@@ -212,10 +210,10 @@ def test_strangers_cost_no_call(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("before", [{}, {"prod": "{not JSON"}], ids=["unknown", "wrong"])
-def test_a_webhook_that_is_fixed_works_when_the_parameters_are_read_again(
+def test_fixed_webhook_works_after_next_reading(
     clock: FakeClock, before: dict[str, object]
 ) -> None:
-    """Whether it was missing or wrong before."""
+    """It may have been missing or wrong before."""
     ssm = holding(webhooks__other=WEBHOOK)
     ssm.put("/flagstore/webhooks", {"other": WEBHOOK, **before})
     known = webhooks(ssm, clock)
@@ -230,9 +228,9 @@ def test_a_webhook_that_is_fixed_works_when_the_parameters_are_read_again(
 def test_a_thousand_warm_processes_leave_half_of_the_quota(
     clock: FakeClock, strangers: int
 ) -> None:
-    """Processes that all read in the same moment spread their calls by themselves.
+    """Processes that read at the same moment spread their next calls.
 
-    So they do while strangers get 20 requests a second through, each to another process.
+    They also do under a flood of 20 requests per second from strangers.
     """
     ssm = holding(webhooks__prod=WEBHOOK)
     processes = [webhooks(ssm, clock, seed) for seed in range(1_000)]
@@ -254,8 +252,8 @@ def test_a_thousand_warm_processes_leave_half_of_the_quota(
     assert asked - begun <= 600 * QUOTA / 2
 
 
-def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
-    """Both parameters of a source that was added a moment ago are found within 5 s."""
+def test_new_source_is_found_within_5_s(clock: FakeClock) -> None:
+    """Both parameters of a source that was just added are read."""
     ssm = holding(sources__a={"provider": "launchdarkly"}, credentials__a=CREDENTIALS)
     sources = Sources(ssm, "/flagstore", clock)
     assert sources.names() == ["a"]
@@ -269,8 +267,8 @@ def test_a_missing_source_is_looked_for_again(clock: FakeClock) -> None:
     assert len(ssm.asked) == 4
 
 
-def test_a_person_reads_anew(clock: FakeClock) -> None:
-    """Fresh means now: both parameters, each in one reading."""
+def test_fresh_source(clock: FakeClock) -> None:
+    """A manual sync reads both parameters again, once each."""
     ssm = holding(
         sources__a={"provider": "launchdarkly"}, credentials__a={**CREDENTIALS, "key": "old"}
     )
@@ -285,8 +283,8 @@ def test_a_person_reads_anew(clock: FakeClock) -> None:
     assert len(ssm.asked) == 5
 
 
-def test_a_load_reads_both_paths_and_minds_no_source_that_is_wrong(clock: FakeClock) -> None:
-    """After INIT no event needs SSM, and a wrong parameter fails its own source's syncs only."""
+def test_load(clock: FakeClock) -> None:
+    """After INIT no event needs SSM, and a wrong parameter affects its own source only."""
     ssm = holding(
         sources__a={"provider": "launchdarkly"},
         sources__b="{not JSON",
@@ -302,8 +300,8 @@ def test_a_load_reads_both_paths_and_minds_no_source_that_is_wrong(clock: FakeCl
 # -- a source -------------------------------------------------------------------------------------
 
 
-def test_a_source_has_defaults() -> None:
-    """A provider and a key are enough where the provider has one address for all."""
+def test_source_defaults() -> None:
+    """A provider and a key are sufficient if the provider has one address for all."""
     source = parse_source(
         "prod",
         PUBLIC,
@@ -320,8 +318,8 @@ def test_a_source_has_defaults() -> None:
     assert KEY not in repr(source)
 
 
-def test_a_source_may_say_everything() -> None:
-    """Options, rows, plain http, and an address of one's own without its last slash."""
+def test_all_source_fields() -> None:
+    """Options, rows, plain http, and an address without its last slash."""
     public = {
         "provider": "unleash",
         "options": {"app_name": "shop"},
@@ -346,8 +344,8 @@ def test_a_source_may_say_everything() -> None:
 APPCONFIG = {"provider": "appconfig"}
 
 
-def test_a_source_without_a_key_needs_no_credentials() -> None:
-    """AppConfig takes the function's own role: the second parameter is only for an address."""
+def test_source_without_key() -> None:
+    """AppConfig accepts the function's role: credentials are only for an address."""
     source = parse_source("prod", PUBLIC, json.dumps(APPCONFIG), PRIVATE, None)
     assert source.credential == Secret("")
     assert source.base_url == "https://appconfig.{region}.amazonaws.com"
@@ -360,8 +358,8 @@ def test_a_source_without_a_key_needs_no_credentials() -> None:
     assert missing.startswith(f"{PRIVATE}: is missing")
 
 
-def test_a_provider_without_webhooks_has_no_webhook() -> None:
-    """The parameter cannot work, so it says so instead of waiting for ever."""
+def test_webhook_of_provider_without_webhooks() -> None:
+    """The parameter cannot work, and says so."""
     (problem,) = problems({**APPCONFIG, "secrets": [SECRET]})
     assert problem == f"{WEBHOOK_PATH}: AWS AppConfig sends no webhooks: remove this parameter"
 
@@ -485,10 +483,8 @@ MISSING_KEY = f'{PRIVATE}: "key" is missing: the provider\'s server-side SDK key
         ("{", None, [f"{PUBLIC}: is not JSON", f"{PRIVATE}: is missing: create it as a "]),
     ],
 )
-def test_everything_wrong_with_a_source_is_said_at_once(
-    public: object, private: object, expected: list[str]
-) -> None:
-    """Each problem names its parameter and what to do; no secret is quoted."""
+def test_all_problems_of_a_source(public: object, private: object, expected: list[str]) -> None:
+    """Each problem names its parameter and the remedy; no secret is quoted."""
     found = problems(public, private)
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
@@ -498,8 +494,8 @@ def test_everything_wrong_with_a_source_is_said_at_once(
 # -- a webhook ------------------------------------------------------------------------------------
 
 
-def test_a_webhook_has_defaults() -> None:
-    """The method is the one that the provider recommends."""
+def test_webhook_defaults() -> None:
+    """The method is the provider's recommended one."""
     for provider, method in (("launchdarkly", "signature"), ("unleash", "authorization")):
         webhook = parse_webhook(
             "prod", WEBHOOK_PATH, json.dumps({"provider": provider, "secrets": [SECRET]})
@@ -512,8 +508,8 @@ def test_a_webhook_has_defaults() -> None:
         assert SECRET not in repr(webhook)
 
 
-def test_a_webhook_may_say_everything() -> None:
-    """Two secrets while rotating, a header of one's own, and whose events to leave alone."""
+def test_all_webhook_fields() -> None:
+    """Two secrets while rotating, a custom header, and options."""
     text = {
         "provider": "unleash",
         "method": "header",
@@ -548,10 +544,8 @@ def test_a_webhook_may_say_everything() -> None:
         ),
     ],
 )
-def test_everything_wrong_with_a_webhook_is_said_at_once(
-    fields: dict[str, object], expected: list[str]
-) -> None:
-    """A check that is weaker than it looks is refused, by name and with the remedy."""
+def test_all_problems_of_a_webhook(fields: dict[str, object], expected: list[str]) -> None:
+    """A check that would be weaker than it looks is refused, with the remedy."""
     found = problems({"provider": "launchdarkly", "secrets": [SECRET], **fields})
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
@@ -576,8 +570,8 @@ OBJECTS = st.dictionaries(
 
 
 @given(st.text(max_size=20), OBJECTS, OBJECTS | st.none())
-def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) -> None:
-    """Whatever is written there, the outcome is a source or a clear error."""
+def test_any_parameter(name: str, public: Any, private: Any) -> None:
+    """Any content is a source or a clear error."""
     texts = json.dumps(public), None if private is None else json.dumps(private)
     for parse in (
         lambda: parse_source(name, PUBLIC, texts[0], PRIVATE, texts[1]),
@@ -590,8 +584,8 @@ def test_no_parameter_makes_another_error(name: str, public: Any, private: Any) 
         assert said.startswith("/flagstore/")
 
 
-def test_a_source_in_redis_names_its_url_beside_its_key() -> None:
-    """The URL holds a password, so it is a secret; what is missing or unknown is said."""
+def test_source_in_redis() -> None:
+    """The URL holds a password, so it is stored beside the key."""
     public = '{"provider": "launchdarkly", "store": "redis"}'
     url = "rediss://sync:pass-word@cache.internal:6379/0"
     source = parse_source("prod", "/s", public, "/c", json.dumps({**CREDENTIALS, "store_url": url}))
@@ -612,36 +606,20 @@ WEBHOOK_ENV = {
 SYNC_ENV = {**WEBHOOK_ENV, "FLAGSTORE_TABLE": "flags"}
 
 
-def test_the_webhook_function_needs_two_variables() -> None:
-    """The function that faces the internet knows parameters and queue, and no table."""
+def test_webhook_settings() -> None:
+    """The function that faces the internet has parameters and queue, and no table."""
     settings = WebhookSettings.from_env({**SYNC_ENV, "SOMETHING_ELSE": "x"})
     assert settings == WebhookSettings("/flagstore", WEBHOOK_ENV["FLAGSTORE_QUEUE_URL"])
 
 
-def test_the_sync_function_has_defaults() -> None:
-    """What the template leaves out is 30 s for the follow-up and one snapshot record."""
+def test_sync_settings() -> None:
+    """By default, a follow-up comes after 30 s and there is one snapshot record."""
     settings = SyncSettings.from_env(SYNC_ENV)
     assert (settings.table, settings.followup_s, settings.snapshot_replicas) == ("flags", 30, 1)
 
 
-def test_the_sync_function_takes_numbers() -> None:
-    """Numbers are read as written, up to their bounds."""
-    given = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "900", "FLAGSTORE_SNAPSHOT_REPLICAS": "5"}
-    settings = SyncSettings.from_env({**SYNC_ENV, **given})
-    assert (settings.followup_s, settings.snapshot_replicas) == (900, 5)
-    assert (
-        SyncSettings.from_env({**SYNC_ENV, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "0"}).followup_s == 0
-    )
-
-
-def test_a_run_by_hand_needs_no_queue() -> None:
-    """Without a queue nothing is repeated, and nothing is missing."""
-    settings = SyncSettings.from_env({**SYNC_ENV, "FLAGSTORE_QUEUE_URL": ""})
-    assert settings.queue_url == ""
-
-
-def test_all_problems_are_said_at_once() -> None:
-    """Whoever deploys does not fix one variable after the other."""
+def test_all_problems_of_the_environment() -> None:
+    """All variables that are missing or wrong are reported together."""
     wrong = {"FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "901", "FLAGSTORE_SNAPSHOT_REPLICAS": "none"}
     with pytest.raises(ConfigurationError) as caught:
         SyncSettings.from_env(wrong)
@@ -654,15 +632,15 @@ def test_all_problems_are_said_at_once() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["flagstore", "/flagstore/", "/", " /flagstore"])
-def test_an_odd_prefix_is_refused(prefix: str) -> None:
-    """A prefix that no parameter could be found under is a clear error."""
+def test_invalid_prefix(prefix: str) -> None:
+    """A prefix that no parameter could have is an error."""
     with pytest.raises(ConfigurationError, match="must start with '/' and not end with it"):
         WebhookSettings.from_env({**WEBHOOK_ENV, "FLAGSTORE_PARAMETER_PREFIX": prefix})
 
 
 @given(st.text(max_size=30))
-def test_a_number_is_within_bounds_or_an_error(text: str) -> None:
-    """No text makes another error, or a number outside of what is allowed."""
+def test_any_number(text: str) -> None:
+    """Any string is a number within the bounds or an error."""
     environ = {**SYNC_ENV, "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": text}
     with suppress(ConfigurationError):
         assert 0 <= SyncSettings.from_env(environ).followup_s <= 900

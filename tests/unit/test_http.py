@@ -39,7 +39,7 @@ def server() -> Iterator[LaunchDarklySimulator]:
 
 @pytest.fixture(autouse=True)
 def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
-    """See after every test that no exchange lives on."""
+    """Check after every test that no exchange is left."""
     server.faults.clear()
     server.requests.clear()
     yield
@@ -62,8 +62,8 @@ def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: st
     return HttpClient(limits).get(url, HEADERS | headers, allow_http=True)
 
 
-def test_a_good_response_is_read_whole(server: LaunchDarklySimulator) -> None:
-    """Status, lower-case headers, the inflated body and the time of arrival come back."""
+def test_response(server: LaunchDarklySimulator) -> None:
+    """Status, lower-case headers, the inflated body and the time of arrival are returned."""
     client = HttpClient(HttpLimits(), now=lambda: 123.0)
     response = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
     assert (response.status, response.body, response.received_at) == (200, server.document(), 123.0)
@@ -74,8 +74,8 @@ def test_a_good_response_is_read_whole(server: LaunchDarklySimulator) -> None:
     assert sent["connection"] == "close"
 
 
-def test_not_modified_is_an_response(server: LaunchDarklySimulator) -> None:
-    """304 is no redirect and no failure."""
+def test_not_modified(server: LaunchDarklySimulator) -> None:
+    """304 is neither a redirect nor a failure."""
     client = HttpClient()
     url = server.url + "/sdk/latest-all"
     tag = client.get(url, HEADERS, allow_http=True).headers["etag"]
@@ -88,28 +88,26 @@ def test_not_modified_is_an_response(server: LaunchDarklySimulator) -> None:
     [faults.silence, faults.drip_headers, faults.drip_body],
     ids=lambda fault: fault.__name__,
 )
-def test_the_deadline_holds(
-    server: LaunchDarklySimulator, fault: Callable[[], faults.Fault]
-) -> None:
-    """Neither silence nor a drip of headers or body holds the caller beyond the deadline."""
+def test_deadline(server: LaunchDarklySimulator, fault: Callable[[], faults.Fault]) -> None:
+    """Neither silence nor slow headers or bodies hold the caller beyond the deadline."""
     server.faults.append(fault())
     with pytest.raises(errors.ProviderUnavailableError, match=r"within 0\.4 s") as caught:
         get(server)
     assert caught.value.__suppress_context__
 
 
-def test_the_deadline_holds_in_a_handshake() -> None:
-    """A TLS handshake that drips is ended like everything else."""
+def test_deadline_in_handshake() -> None:
+    """A slow TLS handshake ends at the deadline, too."""
     with dripping_tls() as port:
         with pytest.raises(errors.ProviderUnavailableError, match="within"):
             LOCAL.get(f"https://127.0.0.1:{port}/", HEADERS)
         assert not lingering(30)
 
 
-def test_the_deadline_holds_in_name_resolution(
+def test_deadline_in_name_resolution(
     server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resolver that hangs does not hold the caller, and what it says later is not used."""
+    """A resolver that hangs does not hold the caller, and its late result is not used."""
     hung = threading.Event()
     resolve = socket.getaddrinfo
 
@@ -125,8 +123,8 @@ def test_the_deadline_holds_in_name_resolution(
     assert not server.requests
 
 
-def test_within_only_shortens(server: LaunchDarklySimulator) -> None:
-    """A client with less time keeps the other limits, and more time than allowed is not given."""
+def test_within(server: LaunchDarklySimulator) -> None:
+    """A client with less time keeps the other limits; more time than allowed is not given."""
     client = HttpClient(QUICK)
     assert client.within(0.1).limits == HttpLimits(connect_s=1, read_s=2, total_s=0.1)
     assert client.within(9).limits == QUICK
@@ -136,8 +134,8 @@ def test_within_only_shortens(server: LaunchDarklySimulator) -> None:
     assert not server.requests
 
 
-def test_many_threads_share_a_client(server: LaunchDarklySimulator) -> None:
-    """Exchanges side by side keep their own deadlines and responses."""
+def test_threads_share_a_client(server: LaunchDarklySimulator) -> None:
+    """Parallel exchanges keep their own deadlines and responses."""
     server.faults.extend([faults.silence(), faults.drip_body(), faults.reset(), faults.html()] * 3)
     client = HttpClient(HttpLimits(total_s=1.2))
 
@@ -164,12 +162,12 @@ def test_many_threads_share_a_client(server: LaunchDarklySimulator) -> None:
         (faults.redirect, errors.EndpointNotFoundError),
     ],
 )
-def test_faults_of_transport_have_their_class(
+def test_transport_faults(
     server: LaunchDarklySimulator,
     fault: Callable[[], faults.Fault],
     error: type[errors.ProviderError],
 ) -> None:
-    """Broken, cut, oversized and redirected responses are told apart, and tell no secret."""
+    """Broken, cut, oversized and redirected responses have their class, and quote no secret."""
     server.faults.append(fault())
     limits = HttpLimits(total_s=5, max_body_bytes=1024 * 1024, max_wire_bytes=2 * 1024 * 1024)
     with pytest.raises(error) as caught:
@@ -181,8 +179,8 @@ def test_faults_of_transport_have_their_class(
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 262_144, 700_001])
 @pytest.mark.parametrize("members", [1, 3])
-def test_inflating_loses_nothing(server: LaunchDarklySimulator, size: int, members: int) -> None:
-    """Bodies of every size inflate to the same bytes, also those in several gzip members."""
+def test_inflating(server: LaunchDarklySimulator, size: int, members: int) -> None:
+    """Bodies of every size inflate to the same bytes, also in several gzip members."""
     content = bytes(index * index % 251 for index in range(size))
     body = gzip.compress(content) * members
     server.faults.append(
@@ -192,8 +190,8 @@ def test_inflating_loses_nothing(server: LaunchDarklySimulator, size: int, membe
     assert response.body == content * members
 
 
-def test_caps_are_exact(server: LaunchDarklySimulator) -> None:
-    """A body of just the cap passes; one byte more does not."""
+def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
+    """A body of exactly the limit is accepted; one byte more is not."""
     limits = HttpLimits(max_body_bytes=1000)
     for size, fits in ((1000, True), (1001, False)):
         server.faults.append(faults.body(b"a" * size))
@@ -202,9 +200,7 @@ def test_caps_are_exact(server: LaunchDarklySimulator) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
-def test_an_encoding_not_asked_for_is_malformed(
-    server: LaunchDarklySimulator, encoding: str
-) -> None:
+def test_unexpected_encoding(server: LaunchDarklySimulator, encoding: str) -> None:
     """Only gzip is accepted, so only gzip is inflated."""
     server.faults.append(
         faults.Fault("", lambda handler: handler.reply(200, b"x", {"Content-Encoding": encoding}))
@@ -213,8 +209,8 @@ def test_an_encoding_not_asked_for_is_malformed(
         get(server)
 
 
-def test_garbage_that_claims_to_be_gzip_is_malformed(server: LaunchDarklySimulator) -> None:
-    """What does not inflate is reported as damage."""
+def test_damaged_gzip(server: LaunchDarklySimulator) -> None:
+    """A body that does not inflate is reported as damaged."""
     server.faults.append(
         faults.Fault("", lambda handler: handler.reply(200, b"no", {"Content-Encoding": "gzip"}))
     )
@@ -222,7 +218,7 @@ def test_garbage_that_claims_to_be_gzip_is_malformed(server: LaunchDarklySimulat
         get(server)
 
 
-def test_the_environment_changes_nothing(
+def test_environment_is_ignored(
     server: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither a proxy nor a .netrc of the environment sees or replaces the key."""
@@ -254,18 +250,16 @@ def test_the_environment_changes_nothing(
         "https://good.example\\@bad.example/",
     ],
 )
-def test_an_address_that_must_not_be_called_is_a_configuration_error(url: str) -> None:
-    """Only https to a plain host name is sent anything; the message tells no password."""
+def test_invalid_urls(url: str) -> None:
+    """Only https to a plain host name is allowed; the message quotes no password."""
     with pytest.raises(errors.ConfigurationError, match="base_url") as caught:
         HttpClient().get(url, HEADERS)
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["canary\n", "canary\r\nX: y", " canary", "canary\x00", "canaré"])
-def test_a_header_that_cannot_be_sent_is_not_quoted(
-    server: LaunchDarklySimulator, value: str
-) -> None:
-    """A key with a line break is reported by the header's name alone, and nothing is sent."""
+def test_invalid_header_is_not_quoted(server: LaunchDarklySimulator, value: str) -> None:
+    """A key with a line break is reported by the header's name, and nothing is sent."""
     with pytest.raises(errors.ConfigurationError, match="Authorization") as caught:
         HttpClient().get(server.url, {"Authorization": value}, allow_http=True)
     assert "canar" not in str(caught.value)
@@ -280,9 +274,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
         ("https://nowhere.invalid/?canary", "failed"),
     ],
 )
-def test_who_cannot_be_reached_is_unavailable(
-    server: LaunchDarklySimulator, url: str, match: str
-) -> None:
+def test_unreachable_hosts(server: LaunchDarklySimulator, url: str, match: str) -> None:
     """TLS, connection and name errors are short, name the host, and quote nothing."""
     url = url.format(port=server.url.rpartition(":")[2])
     with pytest.raises(errors.ProviderUnavailableError, match=match) as caught:
@@ -317,7 +309,7 @@ def tls_server(ca: trustme.CA) -> Iterator[LaunchDarklySimulator]:
 def test_certificates_are_verified(
     tls_server: LaunchDarklySimulator, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a certificate that is trusted, and for that very address, no key is sent."""
+    """Without a trusted certificate for that very host, no key is sent."""
     client = HttpClient(HttpLimits(total_s=5))
     url = tls_server.url + "/sdk/latest-all"
     with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
@@ -329,13 +321,13 @@ def test_certificates_are_verified(
     assert client.get(url, HEADERS).body == tls_server.document()
 
 
-def test_the_roots_are_parsed_once_in_a_process(
+def test_roots_are_parsed_once(
     tls_server: LaunchDarklySimulator,
     ca: trustme.CA,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Later requests, each on a connection of its own, need the file of roots no more."""
+    """Later requests, each on its own connection, do not need the file of roots."""
     roots = tmp_path / "roots.pem"
     ca.cert_pem.write_to_path(roots)
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(roots))
@@ -351,7 +343,7 @@ def test_the_roots_are_parsed_once_in_a_process(
     [faults.silence, faults.drip_headers, faults.drip_body],
     ids=lambda fault: fault.__name__,
 )
-def test_the_deadline_holds_over_tls(
+def test_deadline_over_tls(
     tls_server: LaunchDarklySimulator,
     ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -367,7 +359,7 @@ def test_the_deadline_holds_over_tls(
 
 @contextlib.contextmanager
 def dripping_tls() -> Iterator[int]:
-    """Response a ClientHello with a long record, a byte at a time."""
+    """Respond to a ClientHello with a long record, a byte at a time."""
     ending = threading.Event()
 
     def serve(listener: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""INIT: what both functions do while they are imported on Lambda, and that it can stop neither."""
+"""INIT: the work of both functions while Lambda imports them."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def handle(process: subprocess.Popen[str], event: object) -> Any:
 ON_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "function"}
 
 
-def test_a_receiver_is_ready_before_its_first_request(endpoint: Endpoint) -> None:
-    """INIT reads the parameters and opens the connection to the queue that the handler uses."""
+def test_webhook_function_is_ready_before_first_request(endpoint: Endpoint) -> None:
+    """INIT reads the parameters and opens the connection to the queue."""
     with imported("webhook", endpoint, **ON_LAMBDA) as process:
         assert lines_of_import(process) == []
         assert sorted(what for what, _ in endpoint.requests) == ["GET /", "GetParametersByPath"]
@@ -152,7 +152,7 @@ def test_a_receiver_is_ready_before_its_first_request(endpoint: Endpoint) -> Non
     assert endpoint.connections("SendMessage") == endpoint.connections("GET /")
 
 
-def test_a_sync_is_ready_before_its_first_event(endpoint: Endpoint) -> None:
+def test_sync_function_is_ready_before_first_event(endpoint: Endpoint) -> None:
     """INIT reads sources and credentials and connects to DynamoDB and SQS."""
     with imported("sync", endpoint, **ON_LAMBDA) as process:
         assert lines_of_import(process) == []
@@ -164,18 +164,18 @@ def test_a_sync_is_ready_before_its_first_event(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("module", ["webhook", "sync"])
-def test_nothing_is_done_at_import_elsewhere(endpoint: Endpoint, module: str) -> None:
-    """A command line or a test that imports a function's module calls nobody."""
+def test_import_outside_lambda(endpoint: Endpoint, module: str) -> None:
+    """A command line or a test that imports a function's module makes no call."""
     with imported(module, endpoint) as process:
         assert lines_of_import(process) == []
         assert endpoint.requests == []
         process.kill()
 
 
-def test_an_init_that_fails_is_logged_once_and_the_first_request_tries_again(
+def test_failed_init(
     endpoint: Endpoint,
 ) -> None:
-    """Parameters that could not be read are read by the request, which is accepted."""
+    """It is logged once, and the first request retries and is accepted."""
     endpoint.failures = 1
     with imported("webhook", endpoint, **ON_LAMBDA) as process:
         (line,) = lines_of_import(process)
@@ -186,8 +186,8 @@ def test_an_init_that_fails_is_logged_once_and_the_first_request_tries_again(
 
 
 @pytest.mark.parametrize("module", ["webhook", "sync"])
-def test_a_wrong_variable_does_not_stop_init(endpoint: Endpoint, module: str) -> None:
-    """A function that could not be imported would say nothing useful for each event."""
+def test_wrong_variable_does_not_stop_init(endpoint: Endpoint, module: str) -> None:
+    """A function that could not be imported would report nothing useful."""
     wrong = {"FLAGSTORE_PARAMETER_PREFIX": "wrong"}
     with imported(module, endpoint, **ON_LAMBDA, **wrong) as process:
         (line,) = lines_of_import(process)
@@ -195,8 +195,8 @@ def test_a_wrong_variable_does_not_stop_init(endpoint: Endpoint, module: str) ->
         process.kill()
 
 
-def test_init_leaves_what_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that says nothing must not cost more than half of what INIT may take."""
+def test_slow_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent name server costs at most half of INIT's time."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
     monkeypatch.setattr(initialization, "INIT_S", 0.05)
     written = io.StringIO()

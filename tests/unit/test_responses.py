@@ -60,26 +60,24 @@ def test_good_statuses() -> None:
         (999, errors.MalformedResponseError, True),
     ],
 )
-def test_every_status_has_a_class(
-    status: int, error: type[errors.ProviderError], *, retryable: bool
-) -> None:
-    """A status says whether waiting helps, or somebody must act."""
+def test_status_classes(status: int, error: type[errors.ProviderError], *, retryable: bool) -> None:
+    """A status decides whether to wait or whether somebody must act."""
     with pytest.raises(error, match=str(status)) as caught:
         raise_for_status(response(status), "prod", "Provider")
     assert type(caught.value) is error
     assert caught.value.retryable is retryable
 
 
-def test_a_refusal_names_the_remedy() -> None:
-    """Whoever reads the message knows which parameter to renew."""
+def test_refusal_names_remedy() -> None:
+    """The message names the parameter to renew."""
     with pytest.raises(errors.CredentialsRefusedError) as caught:
         raise_for_status(response(401), "prod", "Provider")
     assert "credentials of source 'prod'" in str(caught.value)
     assert "<prefix>/credentials/prod" in str(caught.value)
 
 
-def test_a_provider_can_count_more_as_passing() -> None:
-    """LaunchDarkly's 400 is worth another try; nobody else's is."""
+def test_additional_transient_status() -> None:
+    """LaunchDarkly's 400 is retried; nobody else's is."""
     with pytest.raises(errors.ProviderUnavailableError):
         raise_for_status(response(400), "prod", "Provider", transient={400})
 
@@ -104,13 +102,13 @@ def test_a_provider_can_count_more_as_passing() -> None:
         ("Wed, 18 Nov 99999999999 11:06:47 GMT", None),
     ],
 )
-def test_retry_after_in_both_forms(text: str, expected: float | None) -> None:
-    """Seconds and dates are understood and capped; nonsense is no wait at all."""
+def test_retry_after(text: str, expected: float | None) -> None:
+    """Seconds and dates are accepted up to a limit; anything else is ignored."""
     assert retry_after_s(response(429, retry_after=text)) == expected
 
 
-def test_retry_after_counts_by_the_providers_clock() -> None:
-    """A date is compared with the provider's own date, so that our clock may be wrong."""
+def test_retry_after_by_providers_clock() -> None:
+    """A date is compared with the provider's own, since our clock may be wrong."""
     headers = {"retry_after": formatdate(NOW + 3607), "date": formatdate(NOW + 3600)}
     with pytest.raises(errors.ProviderUnavailableError) as caught:
         raise_for_status(response(503, **headers), "prod", "Provider")
@@ -128,7 +126,7 @@ def test_retry_after_counts_by_the_providers_clock() -> None:
         ("x" * 1025, ""),
     ],
 )
-def test_only_an_etag_that_can_be_sent_back_is_kept(given_tag: str, expected: str) -> None:
+def test_etag(given_tag: str, expected: str) -> None:
     """An ETag is used verbatim or not at all."""
     assert etag(response(etag=given_tag)) == expected
     assert etag(response()) == ""
@@ -159,16 +157,16 @@ def test_only_an_etag_that_can_be_sent_back_is_kept(given_tag: str, expected: st
         (b"[" * 1_000_000, "nested|cut off"),
     ],
 )
-def test_what_is_no_flag_set_is_named_but_not_quoted(body: bytes, match: str) -> None:
-    """Each kind of rubbish has a short reason, without a chunk of the body."""
+def test_unusable_bodies(body: bytes, match: str) -> None:
+    """Each kind has a short reason, without a part of the body."""
     with pytest.raises(errors.MalformedResponseError, match=match) as caught:
         parse_object(response(body=body), "Provider")
     assert "canary" not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
-def test_a_login_page_is_recognised_by_its_type() -> None:
-    """A page that begins with text is still a page."""
+def test_login_page() -> None:
+    """A page that begins with text is recognised by its type."""
     told = response(body=b"Please sign in", content_type="text/html")
     with pytest.raises(errors.MalformedResponseError, match="web page"):
         parse_object(told, "Provider")
@@ -178,15 +176,15 @@ def test_a_login_page_is_recognised_by_its_type() -> None:
     "document",
     [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028"]}, {"": {"": {}}}, {"a": "\ud83d"}],
 )
-def test_an_object_comes_back_as_it_is(document: dict[str, object]) -> None:
-    """Nothing in a good document is changed, with or without a byte order mark."""
+def test_object(document: dict[str, object]) -> None:
+    """A good document is returned unchanged, with or without a byte order mark."""
     body = json.dumps(document).encode()
     assert parse_object(response(body=body), "Provider") == document
     assert parse_object(response(body=b"\xef\xbb\xbf" + body), "Provider") == document
 
 
-def test_nesting_is_accepted_up_to_the_limit() -> None:
-    """The deepest document that is accepted is far deeper than flags are."""
+def test_nesting_limit() -> None:
+    """The deepest accepted document is far deeper than flags are."""
     levels = MAX_DEPTH - 1
     body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
     parse_object(response(body=body), "Provider")
@@ -195,7 +193,7 @@ def test_nesting_is_accepted_up_to_the_limit() -> None:
 
 
 @given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
-def test_parsing_bytes_raises_nothing_else(body: bytes) -> None:
+def test_any_bytes(body: bytes) -> None:
     """Any bytes are an object or a malformed response."""
     with contextlib.suppress(errors.MalformedResponseError):
         assert isinstance(parse_object(response(body=body), "Provider"), dict)

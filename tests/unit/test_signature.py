@@ -26,14 +26,14 @@ def signed(body: bytes, secret: Secret) -> str:
 
 
 @pytest.mark.parametrize("secret", [CURRENT, PREVIOUS])
-def test_every_active_secret_passes(secret: Secret) -> None:
-    """While a secret is being replaced, both the new and the old one are good."""
+def test_every_active_secret(secret: Secret) -> None:
+    """During a rotation, both the new and the old secret are accepted."""
     assert hmac_sha256_matches(BODY, signed(BODY, secret), (CURRENT, PREVIOUS))
     assert secret_matches(secret.reveal(), (CURRENT, PREVIOUS))
 
 
-def test_the_documented_vector() -> None:
-    """The digest is plain HMAC-SHA256 in lower-case hex, as RFC 4231's second case has it."""
+def test_documented_vector() -> None:
+    """The signature is plain HMAC-SHA256 in lower-case hex, as in RFC 4231's second case."""
     digest = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     assert hmac_sha256_matches(b"what do ya want for nothing?", digest, [Secret("Jefe")])
 
@@ -56,14 +56,14 @@ def test_the_documented_vector() -> None:
         "\x00",
     ],
 )
-def test_anything_else_fails_quietly(given_hex: str | None) -> None:
-    """A signature that is missing, odd, of other bytes or by another secret is just False."""
+def test_invalid_signatures(given_hex: str | None) -> None:
+    """A signature that is missing, malformed, of other bytes or by another secret is False."""
     assert not hmac_sha256_matches(BODY, given_hex, (CURRENT, PREVIOUS))
     assert not secret_matches(given_hex, (CURRENT, PREVIOUS))
 
 
-def test_an_empty_secret_never_passes() -> None:
-    """An empty secret would let everybody in, so it lets nobody in."""
+def test_empty_secret() -> None:
+    """An empty secret accepts nothing."""
     empty = Secret("")
     assert not hmac_sha256_matches(BODY, signed(BODY, empty), (empty,))
     assert not secret_matches("", (empty,))
@@ -71,7 +71,7 @@ def test_an_empty_secret_never_passes() -> None:
     assert not secret_matches("", ())
 
 
-def test_secrets_may_be_any_text() -> None:
+def test_non_ascii_secret() -> None:
     """A secret beyond ASCII is its UTF-8 bytes."""
     secret = Secret("schlüssel-鍵")
     assert hmac_sha256_matches(BODY, signed(BODY, secret), (secret,))
@@ -79,7 +79,7 @@ def test_secrets_may_be_any_text() -> None:
 
 
 def test_all_secrets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first match does not end the comparison, so time says nothing about which it was."""
+    """The first match does not end the comparison, so time does not reveal which it was."""
     compared = []
 
     def counting(left: bytes, right: bytes) -> bool:
@@ -96,7 +96,7 @@ def test_all_secrets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_forged_passes_and_nothing_raises(
     text: str | None, body: bytes, secrets: list[str]
 ) -> None:
-    """Whatever is sent, the response is True only for exactly a secret or its signature."""
+    """True only for exactly a secret or its signature."""
     active = [Secret(secret) for secret in secrets]
     assert secret_matches(text, active) == (text in secrets)
     right = text in [
@@ -107,7 +107,7 @@ def test_nothing_forged_passes_and_nothing_raises(
 
 
 def test_no_secret_is_compared_elsewhere() -> None:
-    """Nothing in the writer compares what a secret reveals but one module, in constant time."""
+    """Only one module compares secrets, in constant time."""
     found = [
         f"{path.name}: {ast.unparse(node)}"
         for path in sorted(Path(storesync.__file__).parent.rglob("*.py"))
