@@ -114,7 +114,7 @@ class WebhookConfig:
     source: str
     provider: str
     method: str
-    """``signature``, ``authorization``, ``header`` or ``url``; the provider says which it knows."""
+    """``signature``, ``authorization``, ``header`` or ``url``; see ``Provider.methods``."""
     secrets: tuple[Secret, ...]
     """The current and, while rotating, the previous secret. Never empty."""
     header: str = ""

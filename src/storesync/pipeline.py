@@ -194,7 +194,7 @@ class Sync:
         try:
             digest = content_digest(new.sections, new.meta)
         except (ValueError, RecursionError) as error:
-            message = f"{self._provider.title} responded with something JSON cannot say: {error}"
+            message = f"{self._provider.title} responded with invalid JSON values: {error}"
             raise MalformedResponseError(message) from error
         configured = seen.config_fingerprint == self._config_fingerprint
         if digest == seen.digest and configured and not current.damaged:
@@ -229,14 +229,14 @@ class Sync:
         if check.revision:  # the same content from an instance that lags undoes no later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
-        rows_behind = not self._rows_follow(check.seen)
+        rows_behind = not self._rows_are_current(check.seen)
         report = self._report("unchanged", check.seen, check=check, behind=behind)
         if not (verify or rows_behind):
             return report
         flag_set = new or self._published.read(check.seen).flag_set
         if flag_set is None:
             return report  # another was published meanwhile; its publisher writes the rows
-        return self._follow(report, flag_set, check.seen.publication, verified=verify)
+        return self._write_rows(report, flag_set, check.seen.publication, verified=verify)
 
     def _publish(
         self, check: Check, new: FlagSet, digest: str, current: Current, *, older: bool
@@ -269,12 +269,12 @@ class Sync:
         known = (
             old is not None
             and not (current.damaged or current.verify)
-            and self._rows_follow(seen)
+            and self._rows_are_current(seen)
             and seen.config_fingerprint == self._config_fingerprint
         )
         in_chunks = encoded.size() > INLINE_BYTES or bool(encoded.large_segments)
         had_chunks = old is not None and bool((old.record and old.record.chunks) or old.large)
-        return self._follow(
+        return self._write_rows(
             report,
             new,
             check.publication,
@@ -326,7 +326,7 @@ class Sync:
         )
         raise SuspectSetError(message, digest=digest)
 
-    def _follow(
+    def _write_rows(
         self,
         report: Report,
         new: FlagSet,
@@ -336,7 +336,7 @@ class Sync:
         tidy: bool = True,
         verified: bool,
     ) -> Report:
-        """Write the rows and let unused chunks expire. What fails here, the next check finishes.
+        """Write the rows and expire unused chunks. What fails here, the next check finishes.
 
         With *changed*, the rows are known to show the set before. *verified*: snapshot record and
         rows have been verified whole when this is done.
@@ -353,7 +353,7 @@ class Sync:
             return replace(report, rows_error=str(error))
         return report
 
-    def _rows_follow(self, seen: SourceState) -> bool:
+    def _rows_are_current(self, seen: SourceState) -> bool:
         """Return whether the rows show the published set, and the store has evicted none."""
         if seen.rows_version != seen.published or not seen.rows_count:
             return seen.rows_version == seen.published

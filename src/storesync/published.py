@@ -46,7 +46,7 @@ class PublishedReader:
         self._store = store
 
     def read(self, seen: SourceState, *, verify: bool = False) -> Current:
-        """Read what the source state says is published; *verify* reads large segments, too.
+        """Read the published set; *verify* reads its large segments, too.
 
         If the snapshot record is damaged, the set is read from the history: damage must not
         open the way for an empty set.
@@ -75,7 +75,7 @@ class PublishedReader:
         set.
 
         Args:
-            token: what the source state says is published.
+            token: the published version, by the source state.
 
         Raises:
             CorruptStoreError: if it is missing, is another version's, or does not match its

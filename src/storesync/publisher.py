@@ -61,8 +61,8 @@ PENDING_TTL_S = 3_600
 """How long a pending record outlives its chunks' expiry: longer than any function can run (15
 min)."""
 REDIS_KB = 1_000
-"""KB of rows per commit in Redis, which serves nobody else meanwhile: 1 MB of segments takes about
-0.1 s."""
+"""KB of rows per commit in Redis, which serves no other client meanwhile: 1 MB of segments takes
+about 0.1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Attempt:
     def publication(self) -> Publication:
         """What it publishes, if it publishes.
 
-        The nonce tells it from another attempt with the same token, if the store lost this one.
+        The nonce distinguishes it from another with the same token, if the store lost this one.
         """
         return Publication(self.token, self.seen.issued_nonce)
 
@@ -85,7 +85,7 @@ class Attempt:
         """Return the condition of completing.
 
         No other check has completed since this fencing token was issued, and the store has not lost
-        it. Otherwise a check could complete whose token says that it began later than it did.
+        it. Otherwise a check could complete whose token claims that it began later than it did.
         """
         return Condition(
             token=self.seen.token,
@@ -150,7 +150,7 @@ class Publisher:
 
     def note(self, check: Check, sets: Sets) -> None:
         """Note why a set is refused or suspect. Completes nothing: the published set stays."""
-        with suppress(ConditionFailedError):  # a later check completed, and knows better
+        with suppress(ConditionFailedError):  # a later check completed
             self._store.commit(self._name, check.condition(), sets)
 
     def publish(
@@ -201,7 +201,7 @@ class Publisher:
     ) -> None:
         """Publish a kept version once more, under a new fencing token, and pin it (milliseconds).
 
-        A pin that is set already does not prevent this: whoever rolls back further means it.
+        A pin that is set already does not prevent this: rolling back further is deliberate.
         The revision stays that of the last check, or what comes after the pin could be taken for
         something older. Without ETag and fingerprint, the check after the pin fetches and
         publishes.
@@ -306,7 +306,7 @@ class Publisher:
     # -- garbage collection ---------------------------------------------------------------------
 
     def expire_chunks(self, published: Publication) -> None:
-        """Let chunks expire that neither the snapshot record nor the kept history names.
+        """Expire chunks that neither the snapshot record nor the kept history names.
 
         Only chunks of older fencing tokens, and only while this is what is published. Then no
         older fencing token can be published any more, and only kept versions be rolled back to.
@@ -327,7 +327,7 @@ class Publisher:
             self._expire(Condition.while_published(published), record, named)
 
     def _expire(self, condition: Condition, pending: Record, named: set[str]) -> None:
-        """Let announced chunks expire that nothing names, and forget them."""
+        """Expire announced chunks that nothing names, and remove their pending record."""
         chunks: dict[str, int] = json.loads(str(pending["chunks"]))
         at_s = int(self._clock.now()) + CHUNK_TTL_S
         largest = int(pending["largest"])

@@ -162,7 +162,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
 
 
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
-    """Plan the rows against everything that is stored, whoever wrote it."""
+    """Plan the rows against all that are stored, including other programs'."""
     names = [(section, key) for section in new.sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):

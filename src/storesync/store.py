@@ -70,7 +70,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Let one record expire at a time (seconds since the epoch), if it exists.
+    """Set when one record expires (seconds since the epoch), if it exists.
 
     An expiry that is already set stays as it is: neither postponed nor brought forward.
     """

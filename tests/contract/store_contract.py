@@ -150,7 +150,7 @@ class StoreContract:
                 store.commit("prod", Condition(token=0), {"token": number}, writes)
                 outcomes.append("won")
             except ConditionFailedError as lost:
-                outcomes.append("lost" if lost.state.token else "lost to nobody")
+                outcomes.append("lost" if lost.state.token else "lost to none")
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(complete, range(1, 9)))

@@ -262,8 +262,8 @@ def test_unreadable_policy_is_logged_once(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Managed services may forbid both: one warning per client and source."""
-    told: list[str] = []
-    monkeypatch.setattr(redis_client.log, "warning", lambda text, **_: told.append(text))
+    logged: list[str] = []
+    monkeypatch.setattr(redis_client.log, "warning", lambda text, **_: logged.append(text))
     rules = [rule for rule in LINES["storesync"] if rule != "+info"]
     add_user(redis_server, "storesync", rules)
     with open_redis(redis_server.url("storesync", IN_URL)) as client:
@@ -271,7 +271,7 @@ def test_unreadable_policy_is_logged_once(
             store = RedisStore(client, Deadline(SystemClock(), random.Random(1), 30))
             store.next_token("prod", FLOOR)
             store.commit("prod", Condition(), {"token": 1})
-    assert len(told) == 1
+    assert len(logged) == 1
 
 
 def test_full_memory_fails_before_any_write(redis_server: Server) -> None:
@@ -631,7 +631,7 @@ def test_database_number(redis_server: Server) -> None:
 
 
 class TestCluster(StoreContract):
-    """A cluster of three, entered at the first: sources lie on all of them."""
+    """A cluster of three, entered at the first: sources are on all of them."""
 
     @pytest.fixture
     def store(self, redis_cluster: list[Server]) -> Iterator[Store]:

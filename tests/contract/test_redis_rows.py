@@ -91,8 +91,8 @@ class Rig:
         keys: Any = admin.keys("{prod}:*")
         return {key: reads[bytes(admin.type(key))](key) for key in keys}  # type: ignore[arg-type] # not awaitable
 
-    def ours(self) -> set[bytes]:
-        """Return the keys of rows in our own layout."""
+    def own(self) -> set[bytes]:
+        """Return the keys of rows in flagstore's layout."""
         keys: Any = self.server.admin.keys("flagstore:{prod}:*")
         return {key for key in keys if not key.startswith(b"flagstore:{prod}:$")}
 
@@ -161,7 +161,7 @@ def test_layout_is_launchdarklys(rig: Rig) -> None:
         MARKER: b"",
     }
     assert rig.rows() == required(rig)
-    assert rig.ours() == set()
+    assert rig.own() == set()
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
@@ -269,13 +269,13 @@ def test_changed_provider_leaves_no_launchdarkly_rows(rig: Rig) -> None:
     rig.provider.revision += 1
     rig.sync()
     assert rig.rows() == {}
-    assert {b"flagstore:{prod}:flags:a", b"flagstore:{prod}:segments:s"} <= rig.ours()
+    assert {b"flagstore:{prod}:flags:a", b"flagstore:{prod}:segments:s"} <= rig.own()
     rig.provider.name = "launchdarkly"
     rig.provider.segments["t"] = rig.provider.segments.pop("s")
     rig.provider.revision += 1
     rig.sync()
     assert rig.rows() == required(rig)
-    assert rig.ours() == set()
+    assert rig.own() == set()
 
 
 def test_other_keys_are_not_touched(rig: Rig) -> None:

@@ -101,8 +101,8 @@ def required(provider: Any) -> dict[str, Any]:
 
 
 def left(rig: Rig) -> set[bytes]:
-    """Return the keys of ours that hold rows, or parts of them."""
-    return {key for key in rig.ours() if key != b"flagstore:{prod}:SPLITIO"}
+    """Return flagstore's keys that hold rows, or parts of them."""
+    return {key for key in rig.own() if key != b"flagstore:{prod}:SPLITIO"}
 
 
 # -- the layout -----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class TestSplitCluster(StoreContract):
 
 
 def test_layout_is_splits(rig: Rig) -> None:
-    """Byte for byte: keys, types, values; without TTL, and none of them in our layout."""
+    """Byte for byte: keys, types, values; without TTL, and none of them in flagstore's layout."""
     rig.sync()
     found = rows(rig)
     assert found == required(rig.provider)
@@ -279,7 +279,7 @@ def test_large_segment_changes_atomically(rig: Rig, monkeypatch: pytest.MonkeyPa
     rig.provider.change()
     rig.sync()
     assert set(sizes) == {40_000, 39_991}
-    assert sizes.count(40_000) > 2  # parts that nobody saw
+    assert sizes.count(40_000) > 2  # parts that no SDK saw
     assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
     assert {at for _, at in dump(rig.server).values()} == {-1}
@@ -380,7 +380,7 @@ def test_changed_provider_leaves_no_split_rows(rig: Rig, other: str) -> None:
         if other == "launchdarkly"
         else set()
     )
-    assert (b"flagstore:{prod}:flags:a" in rig.ours()) == (other == "model")
+    assert (b"flagstore:{prod}:flags:a" in rig.own()) == (other == "model")
     rig.provider.name = SPLIT
     rig.provider.revision += 1
     rig.sync()
@@ -396,7 +396,7 @@ def test_changed_provider_without_rows_leaves_no_split_rows(rig: Rig) -> None:
     rig.rows_kept = False
     rig.sync()
     assert rows(rig) == {}
-    assert rig.ours() == set()
+    assert rig.own() == set()
 
 
 def test_other_keys_are_not_touched(rig: Rig) -> None:

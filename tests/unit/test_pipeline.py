@@ -14,7 +14,6 @@ from flagstore.keys import (
     Key,
     SnapshotRecord,
     SourceState,
-    chunks_namespace,
     history_key,
     snapshot_key,
     state_key,
@@ -408,11 +407,11 @@ def test_unmet_revisions_are_passed_to_the_provider() -> None:
     rig = Rig()
     rig.sync()
     rig.clock.advance(60)
-    told: list[tuple[str, ...]] = []
-    rig.provider.on_fetch = lambda: told.append(rig.provider.unmet)
+    unmet: list[tuple[str, ...]] = []
+    rig.provider.on_fetch = lambda: unmet.append(rig.provider.unmet)
     rig.sync(webhook(rig, "9"), webhook(rig, "1"))
     assert rig.provider.unmet == ("1", "9")
-    assert told[:3] == [(), (), ("1", "9")]
+    assert unmet[:3] == [(), (), ("1", "9")]
 
 
 def test_waiting_for_a_revision_is_bounded() -> None:
@@ -1007,27 +1006,6 @@ def test_no_fetch_without_time_to_publish(seconds: float) -> None:
     assert caught.value.retryable
     assert rig.provider.fetches == 0
     assert rig.data() == {}
-
-
-def test_unnamed_chunks_expire() -> None:
-    """Of a large set that was replaced days ago nothing is left; kept versions stay."""
-    rig = Rig(large(1))
-    rig.sync()
-    for number in range(12):
-        rig.clock.advance(12 * HOUR_S)
-        rig.provider.flags = {"n": number, **large(2 if number in {2, 11} else 1)}
-        rig.provider.revision += 1
-        assert rig.sync().outcome == "published"
-        rig.clock.advance(60)
-        assert rig.sync().outcome == "unchanged"
-    kept = {version.token for version in rig.state().versions()}
-    expired = {}
-    for key, record in rig.records.items():
-        if key.namespace == chunks_namespace("prod"):
-            expired[int(key.key.partition("/")[0])] = "expires_at" in record
-    assert len(expired) == 13
-    assert {token for token, gone in expired.items() if not gone} == kept
-    assert rig.read() == rig.provider.flags
 
 
 # -- coalescing ---------------------------------------------------------------------------------

@@ -407,7 +407,7 @@ def test_restore_of_a_source_that_was_not_removed() -> None:
 
 
 def test_a_source_that_never_synced_can_be_removed() -> None:
-    """It gets a source state that holds back whoever comes."""
+    """The source state it gets prevents it from publishing."""
     rig = Rig()
     mark_removed("prod", rig.store(), rig.clock, purge=True)
     assert rig.sync().outcome == "pinned"

@@ -296,6 +296,6 @@ def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
 
 
 def test_a_row_with_a_fraction_for_a_version_can_be_read_and_is_written_anew() -> None:
-    """Somebody's number that we never write is left out, as it is from Redis."""
+    """A number that flagstore never writes is left out, as with Redis."""
     record = from_item({"key": {"S": "a"}, "version": {"N": "1.5"}})
     assert record == {"key": "a"}

@@ -1,6 +1,6 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Records are where :mod:`flagstore.stores.redis` says, under ``flagstore:{<source>}:``.
+Records are stored as in :mod:`flagstore.stores.redis`, under ``flagstore:{<source>}:``.
 Nothing else is read or written but rows in two layouts that providers publish for their SDKs, and
 no command walks over the database. See docs/redis.md. In both, the braces are part of the prefix:
 Redis' hash tag, so that all of it is in the source's slot.
@@ -75,10 +75,10 @@ changes."""
 class RedisStore:
     """Flag sets in one database. One instance serves one sync: it has its deadline.
 
-    With ``native="launchdarkly"``, its rows are in its layout, and there only: one that is left
-    among flagstore's goes with the write. Without, the rows that the source state says are there
-    go when other rows are complete. Split's rows have a namespace of their own, so
-    ``native="split"`` only has the rights to their keys checked.
+    With ``native="launchdarkly"``, its rows are in its layout only: a write also removes the same
+    row from flagstore's. Without, the rows in its layout, which the source state notes, are removed
+    once other rows are complete. Split's rows have a namespace of their own, so for
+    ``native="split"`` only the rights to their keys are checked.
     """
 
     def __init__(self, client: Client, deadline: Deadline, *, native: str = "") -> None:
@@ -113,8 +113,8 @@ class RedisStore:
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
 
-        Rows among flagstore's that belong into LaunchDarkly's layout follow as bare keys: whatever
-        compares rows then writes them where they belong, or removes them.
+        Rows among flagstore's that belong in LaunchDarkly's layout follow as bare keys, so that a
+        comparison of rows writes them where they belong, or removes them.
         """
         if _is_plain(namespace):
             yield from self._plain_rows(namespace, prefix)

@@ -259,5 +259,5 @@ def _failure(purpose: str, error: Exception) -> StoreError:
 
 
 def _cause(error: Exception) -> Exception | None:
-    """Return the error, unless its text quotes arguments: those of AUTH are a password."""
+    """Return the error, unless it quotes arguments: those of AUTH are a password."""
     return error if without_arguments(str(error)) == str(error) else None

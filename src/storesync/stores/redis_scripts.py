@@ -19,7 +19,7 @@ from hashlib import sha1
 
 
 class Script:
-    """A script and the digest that Redis knows it by."""
+    """A script, and the digest that identifies it in Redis."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -162,7 +162,7 @@ each(function(kind, record, index, from, to)
     add(record, from + 2, to)
     redis.call('EXPIRE', record, 3600)
   elseif kind == 'whole' then
-    redis.call('UNLINK', record) -- else half a million members are freed before anybody is served
+    redis.call('UNLINK', record) -- freeing half a million members blocks
     redis.call('RENAME', ARGV[from], record)
     redis.call('PERSIST', record)
   elseif kind == 'untext' or kind == 'unset' then
