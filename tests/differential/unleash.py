@@ -290,10 +290,9 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
         dependency["enabled"] = r.random() < 0.5
     else:
         rollout = {"rollout": "50", "stickiness": "userId"}
-        parent["strategies"] = [
-            {"name": "flexibleRollout", "parameters": rollout},
-            a_strategy(r, "custom", "g"),
-        ]
+        parent["strategies"] = [{"name": "flexibleRollout", "parameters": rollout}]
+        if r.random() < 0.1:
+            parent["strategies"].append(a_strategy(r, "custom", "g"))
     made.flags[parent["name"]] = parent
     own = [
         a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g"),
@@ -315,6 +314,7 @@ ALL_PROBES: list[tuple[Any, str, str]] = [
     *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.kinds(name)),
     # Languages of their own.
     *[(an_operator_probe, "REGEX", "fit")] * 14,
+    *((an_operator_probe, "REGEX", kind) for kind in values.kinds("REGEX")),
     *[(an_operator_probe, "IN_CIDR", "odd-address")] * 4,
     *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
@@ -402,7 +402,8 @@ UNSUPPORTED_KINDS = (
     *("too many comparisons", "nested character class", "without regard to case", "escape \\"),
     *("half of a word boundary", "unknown kind of group", "group name", "Python classifies"),
     *("a quote in a name", "a trailing backslash", "a value with keywords"),
-    "a year before 1 or after 9999",
+    *("a year before 1 or after 9999", "a parent with custom", "custom strategies with"),
+    *("a parent with weights of zero", "variants that stick to currentTime"),
 )
 """Parts of the reasons for which our engine does not evaluate a flag."""
 

@@ -1,10 +1,10 @@
 """Evaluates Unleash's feature toggles as its Python SDK does. Pure.
 
 That is UnleashClient 6.9.1, which turns a caller's values into strings, over yggdrasil-engine
-2.0.0, including their oddities: a parent's rollouts without a group use the child's name; a
-strategy on host names never matches; custom strategies after one on host names have the result of
-the one before. A flag for which they would reject the whole document is malformed; one whose
-official result cannot be determined here is unsupported, and ``rule`` has the reason.
+2.0.0, including that a parent's rollouts without a group use the child's name, and that a strategy
+on host names never matches. A flag for which they would reject the whole document is malformed; one
+whose official result cannot be determined here, or is an accident of their implementation, is
+unsupported, and ``rule`` has the reason.
 
 A flag is compiled on first use into functions and the results that they choose from.
 """
@@ -24,7 +24,7 @@ from flagstore.evaluation.base import (
     required,
 )
 from flagstore.evaluation.unleash_operators import OffError, UnsupportedError, constraint, never
-from flagstore.evaluation.unleash_strategies import CRASHED, TIME_PROPERTY, Flag
+from flagstore.evaluation.unleash_strategies import Flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,8 +127,7 @@ class UnleashEngine:
         if properties:
             for name, value in properties.items():
                 self._put(context, name, value)
-            if "currentTime" in context:
-                context[TIME_PROPERTY] = context.pop("currentTime")
+            context.pop("currentTime", None)
         context.update(self._static)
         for name, value in given.items():
             if name != "properties":
@@ -298,8 +297,6 @@ def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
                 break
         # The official engine always chooses the parent's variant, too.
         outcome = choose(context)
-        if outcome is CRASHED:
-            return False
         if variants and outcome.variant is not None and outcome.variant not in variants:
             return False
         return (enabled and on) is must_be_on

@@ -21,6 +21,7 @@ from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash_operators import (
     WHITE_SPACE,
     OffError,
+    UnsupportedError,
     constraint,
     every,
     in_networks,
@@ -42,32 +43,19 @@ if TYPE_CHECKING:
     Seed: TypeAlias = Callable[[Mapping[str, Any]], str | None]
     """Returns the value that a choice sticks to; None for a random choice."""
 
-TIME_PROPERTY: Final = "\0currentTime"
-"""The name of a property ``currentTime``, which only the stickiness of variants reads."""
-CRASHED: Final = Evaluation()
-"""Stands for a parent's variant whose choice makes the official engine panic."""
 _VARIANT_SEED: Final = 86_028_157
 """Rollouts have the seed 0, so that variants are independent of them."""
 _STICKY_DRAWS, _PERCENT_DRAWS, _ALL = 9_999, 99, 100
 _MAX_USIZE, _U32 = (1 << 64) - 1, (1 << 32) - 1
-_STANDARD = frozenset(
-    (
-        *("default", "userWithId", "gradualRolloutUserId", "gradualRolloutSessionId"),
-        *("gradualRolloutRandom", "flexibleRollout", "remoteAddress"),
-    )
-)
-"""The strategies that the SDK's Python half does not count as custom; its Rust half also knows
-``applicationHostname`` and numbers custom strategies without it."""
 
 
 class Flag:
     """A flag with everything needed to compile it.
 
-    A parent is compiled for each child: it is evaluated with the child's name as the group of its
-    rollouts, and with the results of the child's custom strategies.
+    A parent is compiled for each child, whose name is the group of its rollouts.
     """
 
-    __slots__ = ("_custom", "_segments", "child", "config", "given", "items")
+    __slots__ = ("_segments", "child", "config", "given", "items")
 
     def __init__(
         self,
@@ -82,11 +70,6 @@ class Flag:
         self.items = items
         self.config = config
         self._segments = segments
-        self._custom = [
-            strategy
-            for strategy in optional(child, "strategies", list) or ()
-            if required(strategy, "name", str) not in _STANDARD
-        ]
 
     def parent(self, given: Json) -> Flag:
         """Return a parent of this flag."""
@@ -99,15 +82,13 @@ class Flag:
             OffError, UnsupportedError, MalformedError: as of constraints.
         """
         rules: list[Rule] = []
-        customs = 0
-        for index, strategy in enumerate(optional(self.given, "strategies", list) or ()):
-            name = required(strategy, "name", str)
-            customs += name not in _RULES
-            own = (
-                _RULES[name](self, parameters_of(strategy))
-                if name in _RULES
-                else self._custom_rule(customs)
-            )
+        strategies = optional(self.given, "strategies", list) or ()
+        names = [required(strategy, "name", str) for strategy in strategies]
+        for index, (name, strategy) in enumerate(zip(names, strategies, strict=True)):
+            if name in _RULES:
+                own = _RULES[name](self, parameters_of(strategy))
+            else:
+                own = self._custom_rule(name, parameters_of(strategy), names)
             result = Evaluation(value=True, reason=RULE_MATCH, rule=name, rule_index=index)
             checks = [constraint(one) for one in optional(strategy, "constraints", list) or ()]
             for identifier in optional(strategy, "segments", list) or ():
@@ -131,15 +112,15 @@ class Flag:
             self._segments[name] = found
         return found
 
-    def _custom_rule(self, number: int) -> Predicate:
-        """Compile a custom strategy, by its number among the child's as in the SDK."""
-        if number > len(self._custom):
-            return never
-        strategy = self._custom[number - 1]
-        function = self.config.strategies.get(strategy["name"])
+    def _custom_rule(self, name: str, parameters: dict[str, str], names: list[str]) -> Predicate:
+        # There, the official engine has results of other custom strategies.
+        if self.given is not self.child:
+            raise UnsupportedError("a parent with custom strategies")
+        if "applicationHostname" in names:
+            raise UnsupportedError("custom strategies with a strategy on host names")
+        function = self.config.strategies.get(name)
         if function is None:
             return never
-        parameters = parameters_of(strategy)
         return lambda context: function(dict(parameters), context.official()) is True  # type: ignore[attr-defined] # a Context
 
     # -- variants ----------------------------------------------------------------------------------
@@ -189,12 +170,14 @@ class Flag:
     ) -> Evaluate:
         total = bounds[-1][0]
         if total == 0:
-            # The official get_variant panics, and is_enabled doesn't.
-            outcome = result if self.given is self.child else CRASHED
-            return lambda _: outcome
+            # The official get_variant panics, also for a child, but is_enabled does not.
+            if self.given is not self.child:
+                raise UnsupportedError("a parent with weights of zero")
+            return lambda _: result
+        if stickiness == "currentTime":
+            raise UnsupportedError("variants that stick to currentTime")
         prefix = f"{group}:".encode()
-        field = TIME_PROPERTY if stickiness == "currentTime" else stickiness
-        seed = _seed("default" if field is None else field)
+        seed = _seed("default" if stickiness is None else stickiness)
         random = self.config.random
 
         def choose(context: Mapping[str, Any]) -> Evaluation:
