@@ -14,16 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flagstore.evaluation import base
 from flagstore.evaluation.base import (
-    CONTEXT_INVALID,
-    ERROR,
-    EXCEPTION,
-    FALLTHROUGH,
-    FLAG_NOT_FOUND,
-    MALFORMED_FLAG,
-    OFF,
-    RULE_MATCH,
-    UNSUPPORTED,
     ContextError,
     Evaluation,
     MalformedError,
@@ -45,9 +37,9 @@ if TYPE_CHECKING:
 FREEFORM = "freeform"
 """``format`` in the flag set's ``meta``: nothing in such a profile is a rule."""
 
-_NOT_FOUND = Evaluation(reason=ERROR, error=FLAG_NOT_FOUND)
-_MALFORMED = Evaluation(reason=ERROR, error=MALFORMED_FLAG)
-_UNSUPPORTED = Evaluation(reason=ERROR, error=UNSUPPORTED)
+_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
+_MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
+_UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
 _PLAIN = {str, bool, int, float}
 _MOST = 2.0**64
 """More than an integer in a rule can be."""
@@ -79,7 +71,7 @@ class AppConfigEngine:
                 if value is not None
             }
         except AttributeError:
-            raise ContextError(CONTEXT_INVALID, "a context must be a mapping") from None
+            raise ContextError(base.CONTEXT_INVALID, "a context must be a mapping") from None
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag. Never raises: errors are results."""
@@ -95,7 +87,7 @@ class AppConfigEngine:
             if not isinstance(key, str):
                 return _NOT_FOUND
             log_fault(key, error)
-            return Evaluation(reason=ERROR, error=EXCEPTION)
+            return Evaluation(error=base.EXCEPTION)
 
 
 def engine(items: Items, config: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base
@@ -125,7 +117,7 @@ def _constant(evaluation: Evaluation) -> Flag:
 
 
 def _freeform(value: Json) -> Flag:
-    return _constant(Evaluation(value, reason=FALLTHROUGH))
+    return _constant(Evaluation(value, reason=base.FALLTHROUGH))
 
 
 def _compile_flag(item: Json) -> Flag:
@@ -153,7 +145,7 @@ def _evaluation(item: Json, attributes: Json, variant: str | None, index: int | 
     if isinstance(enabled, str) and enabled not in {"true", "false"}:
         raise MalformedError("enabled")
     on = enabled is True or enabled == "true"
-    reason = OFF if not on else FALLTHROUGH if index is None else RULE_MATCH
+    reason = base.OFF if not on else base.FALLTHROUGH if index is None else base.RULE_MATCH
     return Evaluation(attributes if on else {}, variant, reason, rule_index=index, config=on)
 
 

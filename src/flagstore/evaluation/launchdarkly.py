@@ -14,13 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import NotLoadedError
+from flagstore.evaluation import base
 from flagstore.evaluation.base import (
-    CONTEXT_INVALID,
-    ERROR,
-    EXCEPTION,
-    FLAG_NOT_FOUND,
-    KEY_MISSING,
-    NOT_LOADED,
     ContextError,
     Evaluation,
     EvaluationError,
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import EngineConfig, Items, Json
     from flagstore.evaluation.launchdarkly_flags import Attributes, Context, Matcher, Path
 
-_NOT_FOUND = Evaluation(reason=ERROR, error=FLAG_NOT_FOUND)
+_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _KIND_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 
@@ -66,7 +61,7 @@ class LaunchDarklyEngine:
         try:
             attributes = dict(given)
         except (TypeError, ValueError):
-            raise ContextError(CONTEXT_INVALID, "a context must be a mapping") from None
+            raise ContextError(base.CONTEXT_INVALID, "a context must be a mapping") from None
         kind = attributes.get("kind")
         if kind == "multi":
             return _multi(attributes)
@@ -90,9 +85,8 @@ class LaunchDarklyEngine:
         except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
-            return Evaluation(
-                reason=ERROR, error=_error_of(key, error), version=flag.version if flag else None
-            )
+            version = flag.version if flag else None
+            return Evaluation(error=_error_of(key, error), version=version)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
@@ -167,9 +161,9 @@ def _error_of(key: str, error: Exception) -> str:
     if isinstance(error, EvaluationError):
         return error.error
     if isinstance(error, NotLoadedError):
-        return NOT_LOADED
+        return base.NOT_LOADED
     log_fault(key, error)
-    return EXCEPTION
+    return base.EXCEPTION
 
 
 def _multi(given: Attributes) -> Context:
@@ -179,14 +173,14 @@ def _multi(given: Attributes) -> Context:
         if name == "kind":
             continue
         if not isinstance(part, dict):
-            raise ContextError(CONTEXT_INVALID, f"the kind {name!r} must hold a mapping")
+            raise ContextError(base.CONTEXT_INVALID, f"the kind {name!r} must hold a mapping")
         kind = part.get("kind", name)
         attributes = _single(dict(part), kind)
         if kind in context:
-            raise ContextError(CONTEXT_INVALID, f"the kind {kind!r} is given twice")
+            raise ContextError(base.CONTEXT_INVALID, f"the kind {kind!r} is given twice")
         context[kind] = attributes
     if not context:
-        raise ContextError(CONTEXT_INVALID, "a multi-kind context has no kinds")
+        raise ContextError(base.CONTEXT_INVALID, "a multi-kind context has no kinds")
     return context
 
 
@@ -199,19 +193,19 @@ def _single(attributes: Attributes, kind: object) -> Attributes:
             key = attributes.get("targeting_key")
         attributes["key"] = key
     if key is None or key == "":
-        raise ContextError(KEY_MISSING, "a context needs a key that is not empty")
+        raise ContextError(base.KEY_MISSING, "a context needs a key that is not empty")
     if not isinstance(key, (str, int)) or isinstance(key, bool):
-        raise ContextError(CONTEXT_INVALID, "the key of a context must be a string or an integer")
+        raise ContextError(base.CONTEXT_INVALID, "the key of a context is a string or an integer")
     if kind != USER:
         _check_kind(kind)
     attributes["kind"] = kind
     if not isinstance(attributes.setdefault("anonymous", False), bool):
-        raise ContextError(CONTEXT_INVALID, "anonymous must be true or false")
+        raise ContextError(base.CONTEXT_INVALID, "anonymous must be true or false")
     name = attributes.get("name")
     if name is not None and not isinstance(name, str):
-        raise ContextError(CONTEXT_INVALID, "the name of a context must be a string")
+        raise ContextError(base.CONTEXT_INVALID, "the name of a context must be a string")
     if "" in attributes:
-        raise ContextError(CONTEXT_INVALID, "an attribute has an empty name")
+        raise ContextError(base.CONTEXT_INVALID, "an attribute has an empty name")
     if "_meta" in attributes:
         _check_meta(attributes.pop("_meta"))
     return attributes
@@ -220,9 +214,9 @@ def _single(attributes: Attributes, kind: object) -> Attributes:
 def _check_kind(kind: object) -> None:
     """Raise unless this is letters, digits, ``.``, ``-``, ``_``, and not a reserved word."""
     if not isinstance(kind, str):
-        raise ContextError(CONTEXT_INVALID, "the kind of a context must be a string")
+        raise ContextError(base.CONTEXT_INVALID, "the kind of a context must be a string")
     if kind in {"", "kind", "multi"} or kind.strip(_KIND_CHARACTERS):
-        raise ContextError(CONTEXT_INVALID, f"{kind!r} is not a valid kind of context")
+        raise ContextError(base.CONTEXT_INVALID, f"{kind!r} is not a valid kind of context")
 
 
 def _check_meta(meta: object) -> None:
@@ -230,6 +224,6 @@ def _check_meta(meta: object) -> None:
     private = meta.get("privateAttributes") if isinstance(meta, dict) else None
     known = private is None or isinstance(private, list)
     if not (meta is None or isinstance(meta, dict)) or not known:
-        raise ContextError(CONTEXT_INVALID, "_meta of a context is malformed")
+        raise ContextError(base.CONTEXT_INVALID, "_meta of a context is malformed")
     if not all(isinstance(name, str) for name in private or ()):
-        raise ContextError(CONTEXT_INVALID, "privateAttributes of a context must be strings")
+        raise ContextError(base.CONTEXT_INVALID, "privateAttributes of a context must be strings")

@@ -10,20 +10,8 @@ from hashlib import sha1
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.base import (
-    ERROR,
-    FALLTHROUGH,
-    MALFORMED_FLAG,
-    OFF,
-    PREREQUISITE_FAILED,
-    RULE_MATCH,
-    TARGET_MATCH,
-    Evaluation,
-    MalformedError,
-    all_of,
-    optional,
-    required,
-)
+from flagstore.evaluation import base
+from flagstore.evaluation.base import Evaluation, MalformedError, all_of, optional, required
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +96,7 @@ class _Evaluations:
     ) -> Evaluation:
         """Return the result with a variation; an error if there is no such variation."""
         if variation is None or not 0 <= variation < len(self._variations):
-            return Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=self.version)
+            return Evaluation(error=base.MALFORMED_FLAG, version=self.version)
         value = self._variations[variation]
         return Evaluation(
             value, variation, reason, "", rule, rule_index, None, self.version, in_experiment
@@ -143,13 +131,13 @@ def compile_flag(data: Json, look_up: LookUp, clauses: CompileClauses) -> Flag |
     off_variation = optional(data, "offVariation", int)
     prefix = f"{key}.{optional(data, 'salt', str) or ''}."
     fallthrough = _compile_choice(
-        results, optional(data, "fallthrough", dict) or {}, prefix, FALLTHROUGH
+        results, optional(data, "fallthrough", dict) or {}, prefix, base.FALLTHROUGH
     )
     prerequisites = _compile_prerequisites(results, data, off_variation)
     rules = _compile_rules(results, data, prefix, clauses)
     targets = _compile_targets(results, data)
     if not on:
-        return Flag(bind(_always, results.off(off_variation, OFF)), version, on=False)
+        return Flag(bind(_always, results.off(off_variation, base.OFF)), version, on=False)
     evaluate = _in_turn(rules, fallthrough)
     if targets:
         evaluate = bind(_on_targets, (targets, evaluate))
@@ -208,7 +196,7 @@ def _compile_prerequisites(
     found = []
     for needed in all_of(optional(data, "prerequisites", list), dict):
         key = required(needed, "key", str)
-        failed = results.off(off_variation, PREREQUISITE_FAILED, key)
+        failed = results.off(off_variation, base.PREREQUISITE_FAILED, key)
         found.append((key, required(needed, "variation", int), failed))
     return tuple(found)
 
@@ -219,7 +207,7 @@ def _compile_rules(
     found = []
     for index, rule in enumerate(all_of(optional(data, "rules", list), dict)):
         name = optional(rule, "id", str) or ""
-        choice = _compile_choice(results, rule, prefix, RULE_MATCH, name, index)
+        choice = _compile_choice(results, rule, prefix, base.RULE_MATCH, name, index)
         found.append((clauses(rule), *choice))
     return tuple(found)
 
@@ -237,7 +225,7 @@ def _compile_targets(results: _Evaluations, data: Json) -> Targets:
         keys = listed
         if turns and kind == USER:
             keys = next((found for _, other, found in users if other == variation), [])
-        given = dict.fromkeys(keys, results.of(variation, TARGET_MATCH))
+        given = dict.fromkeys(keys, results.of(variation, base.TARGET_MATCH))
         if targets and targets[-1][0] == kind:
             # One look-up for both; the first entry wins.
             given |= targets.pop()[1]

@@ -12,20 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flagstore.errors import NotLoadedError
+from flagstore.evaluation import base
 from flagstore.evaluation.base import (
-    ABSENT,
-    CONTEXT_INVALID,
-    EXCEPTION,
-    FALLTHROUGH,
-    FLAG_NOT_FOUND,
-    MALFORMED_FLAG,
-    NOT_IN_ROLLOUT,
-    OFF,
-    PREREQUISITE_FAILED,
-    RULE_MATCH,
-    SEGMENT_UNAVAILABLE,
-    TARGET_MATCH,
-    UNSUPPORTED,
     Evaluation,
     MalformedError,
     UnsupportedError,
@@ -55,7 +43,7 @@ DEFAULT_RULE: Final = "default rule"
 UNSUPPORTED_LABEL: Final = "targeting rule type unsupported by sdk"
 """Labels as in the SDK's impressions, like those below."""
 _MASK = 0xFFFFFFFF
-_NOT_FOUND = Evaluation(error=FLAG_NOT_FOUND, rule="definition not found")
+_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND, rule="definition not found")
 _ALL = 100
 """Per cent."""
 
@@ -101,7 +89,7 @@ class SplitEngine:
             if decide is None:
                 return CONTROL
             value = decide(context.entering(flag)).value
-            return CONTROL if value is ABSENT else value
+            return CONTROL if value is base.ABSENT else value
 
         return treatment
 
@@ -164,16 +152,16 @@ def _failed(key: object, error: Exception) -> Evaluation:
     if not isinstance(key, str):
         return _NOT_FOUND
     if isinstance(error, UnsupportedError):
-        return Evaluation(error=UNSUPPORTED, rule=UNSUPPORTED_LABEL)
+        return Evaluation(error=base.UNSUPPORTED, rule=UNSUPPORTED_LABEL)
     if isinstance(error, NotLoadedError):
-        word = SEGMENT_UNAVAILABLE
+        word = base.SEGMENT_UNAVAILABLE
     elif isinstance(error, (MalformedError, RecursionError)):
-        word = MALFORMED_FLAG  # a RecursionError: a chain of thousands of flags
+        word = base.MALFORMED_FLAG  # a RecursionError: a chain of thousands of flags
     elif isinstance(error, ValueError):
-        word = CONTEXT_INVALID  # half a character to hash, or an attribute that contains itself
+        word = base.CONTEXT_INVALID  # half a character to hash, or a value that contains itself
     else:
         log_fault(key, error)
-        word = EXCEPTION
+        word = base.EXCEPTION
     return Evaluation(error=word, rule="exception")
 
 
@@ -196,9 +184,9 @@ def compile_flag(raw: Json, links: Links) -> Decide:
     ]
     decide = _walk(*_steps(results, raw, links))
     if required(raw, "killed", bool):
-        return _constant(results.default(OFF, "killed"))
+        return _constant(results.default(base.OFF, "killed"))
     if prerequisites:
-        unmet = results.default(PREREQUISITE_FAILED, "prerequisites not met")
+        unmet = results.default(base.PREREQUISITE_FAILED, "prerequisites not met")
         return _after_prerequisites(prerequisites, unmet, decide)
     return decide
 
@@ -255,7 +243,7 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
         # As in the SDK, an unknown matcher takes the place of all conditions.
         compiled = [(always, True)]
         unsupported = Evaluation(
-            error=UNSUPPORTED, rule=UNSUPPORTED_LABEL, rule_index=0, version=results.version
+            error=base.UNSUPPORTED, rule=UNSUPPORTED_LABEL, rule_index=0, version=results.version
         )
         steps: list[Step] = [(always, unsupported, _constant(unsupported))]
     else:
@@ -274,15 +262,15 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
             return steps[:at], (found, by_bucket)
     if results.treatment == CONTROL:  # a local file's flag that is for some keys only
         return steps, (None, _malformed)
-    nothing = results.default(FALLTHROUGH, DEFAULT_RULE)
+    nothing = results.default(base.FALLTHROUGH, DEFAULT_RULE)
     return steps, (nothing, _constant(nothing))
 
 
 def _step(results: _Results, condition: Json, match: Match, *, rollout: bool, index: int) -> Step:
     label = optional(condition, "label", str) or ""
-    reason = RULE_MATCH if rollout else TARGET_MATCH
+    reason = base.RULE_MATCH if rollout else base.TARGET_MATCH
     if match is always and label == DEFAULT_RULE:
-        reason = FALLTHROUGH
+        reason = base.FALLTHROUGH
     return (match, *results.choice(condition, reason, label, index))
 
 
@@ -291,7 +279,7 @@ def _gate(results: _Results, raw: Json, allocation: float) -> Step:
     if not 0 <= allocation <= _ALL:
         raise MalformedError("trafficAllocation")
     seed, bucket = hashing(required(raw, "trafficAllocationSeed", int), optional(raw, "algo", int))
-    outside = results.default(NOT_IN_ROLLOUT, "not in split")
+    outside = results.default(base.NOT_IN_ROLLOUT, "not in split")
     return (
         lambda context: (context.buckets.get(seed) or bucket(context, seed)) > allocation,
         outside,
