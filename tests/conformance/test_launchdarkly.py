@@ -19,6 +19,7 @@ from data import DATA
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
 from flagstore.evaluation.launchdarkly import engine
 from flagstore.flags import CONVERSIONS, ContextFlags, EvaluationState
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,22 +124,9 @@ CASES = list(cases())
 TYPED_CASES = [case for case in CASES if str(case.id).startswith(TYPED)]
 
 
-class Items:
-    """A flag set of a suite."""
-
-    meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
-
-    def __init__(self, sdk_data: dict[str, Any]) -> None:
-        self._sections = sdk_data
-
-    def item(self, section: str, key: str) -> Any:
-        """Return the JSON of a flag or segment, or None."""
-        return self._sections.get(section, {}).get(key)
-
-
 def response(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     """Return what our engine says of a case, as the suites put it."""
-    ours = engine(Items(sdk_data), EngineConfig(now=float, random=float))
+    ours = engine(Items(**sdk_data), EngineConfig(now=float, random=float))
     fallback = default(case, sdk_data.get("flags", {}))
     try:
         context = ours.context(case["context"])
@@ -167,7 +155,7 @@ def test_a_case(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("sdk_data", "case"), TYPED_CASES)
 def test_a_case_with_a_type(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
     """The default and WRONG_TYPE where the variation is of another type than the default."""
-    items = Items(completed(sdk_data))
+    items = Items(**completed(sdk_data))
     ours = engine(items, EngineConfig(now=float, random=float))
     state = EvaluationState(ours, CONVERSIONS["launchdarkly"], keys=tuple, overrides={})
     detail = ContextFlags(state, case["context"]).detail(case["flagKey"], default=case["default"])

@@ -21,6 +21,7 @@ from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.split import engine, hashing
 from flagstore.evaluation.split_matchers import make_context
 from simulators import split_flags
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,18 +52,6 @@ def bucket(key: str, seed: str, algorithm: int) -> int:
     """Return the bucket of a key."""
     hashed, of = hashing(int(seed), algorithm)
     return of(make_context({"key": key}), hashed)
-
-
-class Items:
-    """A flag set in memory."""
-
-    def __init__(self, **sections: dict[str, Any]) -> None:
-        self.meta: dict[str, Any] = {}
-        self._sections = sections
-
-    def item(self, section: str, key: str) -> Any:
-        """Return a definition, or None."""
-        return self._sections.get(section, {}).get(key)
 
 
 def evaluated(items: Items, name: str, **context: Any) -> Any:

@@ -23,7 +23,8 @@ from differential.campaign import NONE, Fault, Tally, run
 from differential.launchdarkly_faults import FAULTS
 from differential.launchdarkly_sets import make
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig, Evaluation
-from flagstore.evaluation.launchdarkly import engine
+from flagstore.evaluation.launchdarkly import LaunchDarklyEngine, engine
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,17 +99,9 @@ def watch(tally: Tally) -> None:
     evaluator.Evaluator._big_segment_match_context = watched_big
 
 
-class Set:
-    """The same flag set as our engine reads it."""
-
-    meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
-
-    def __init__(self, flags: dict[str, Any], segments: dict[str, Any]) -> None:
-        self.sections = {"flags": flags, "segments": segments}
-
-    def item(self, section: str, key: str) -> Any:
-        """Return the JSON of a flag or segment, or None."""
-        return self.sections[section].get(key)
+def over(flags: dict[str, Any], segments: dict[str, Any]) -> LaunchDarklyEngine:
+    """Return our engine over the same flag set."""
+    return engine(Items(flags=flags, segments=segments), EngineConfig(now=float, random=float))
 
 
 def with_kind(given: dict[str, Any]) -> dict[str, Any]:
@@ -172,13 +165,13 @@ def said(outcome: Evaluation) -> tuple[Any, ...]:
     return repr(value), outcome.variant, reason
 
 
-def evaluate(over: Any, key: str, given: dict[str, Any], fault: Fault = NONE) -> tuple[Any, ...]:
+def evaluate(ours: Any, key: str, given: dict[str, Any], fault: Fault = NONE) -> tuple[Any, ...]:
     """Return what our engine says."""
     try:
-        context = over.context(given if fault is NONE else fault.context(copy.deepcopy(given)))
+        context = ours.context(given if fault is NONE else fault.context(copy.deepcopy(given)))
     except ContextError:
         return repr(DEFAULT), None, {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}
-    return said(fault.outcome(over.evaluate(key, context)))
+    return said(fault.outcome(ours.evaluate(key, context)))
 
 
 def name_of(response: tuple[Any, ...]) -> str:
@@ -245,7 +238,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
     faulty = flags, segments
     if fault is not NONE:
         faulty = fault.flag_set(copy.deepcopy(faulty))
-    ours = engine(Set(*faulty), EngineConfig(now=float, random=float))
+    ours = over(*faulty)
     for given in contexts:
         context = official(given)
         before = repr(given)
@@ -277,7 +270,9 @@ def differs(case: dict[str, Any]) -> bool:
     try:
         STORE.fill(*sections)
         expected = theirs(key, official(case["given"]))
-        ours = engine(Set(*sections), EngineConfig(now=float, random=float))
+        ours = engine(
+            Items(flags=sections[0], segments=sections[1]), EngineConfig(now=float, random=float)
+        )
         response = evaluate(ours, key, case["given"])
     except (KeyError, TypeError, AttributeError):
         return False  # not a case any more

@@ -37,12 +37,13 @@ from differential.split_cases import FLAGS, KINDS, LARGE, REACHED, WHOLE, made_u
 from differential.split_faults import FAULTS
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig
 from flagstore.evaluation.split import UNSUPPORTED_LABEL, engine
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 CONTROL = "control"
-SETTINGS = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
+CONFIG = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
 
 # -- the SDK ---------------------------------------------------------------------------------------
 
@@ -197,19 +198,6 @@ def watch() -> None:
 # -- both ------------------------------------------------------------------------------------------
 
 
-class Items:
-    """A flag set as an engine reads it."""
-
-    meta: Mapping[str, Any] = {}
-
-    def __init__(self, sections: dict[str, dict[str, Any]]) -> None:
-        self._sections = sections
-
-    def item(self, section: str, key: str) -> Any:
-        """Return a definition."""
-        return self._sections[section].get(key)
-
-
 def is_astral(key: Any) -> bool:
     """Say whether a key is beyond the basic multilingual plane."""
     return isinstance(key, str) and any(unit > "\uffff" for unit in key)
@@ -316,7 +304,7 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
         tally.reached[name] += 0
     sections, contexts = case
     flags = sections["flags"]
-    sdk, ours = Sdk(sections), engine(Items(fault.flag_set(copy.deepcopy(sections))), SETTINGS)
+    sdk, ours = Sdk(sections), engine(Items(**fault.flag_set(copy.deepcopy(sections))), CONFIG)
     for number, (key, bucketing, attributes) in enumerate(contexts):
         if legacy_hash_of_astral_key(flags, key, bucketing):
             tally.excluded["legacy_hash_of_astral_key"] += len(FLAGS)

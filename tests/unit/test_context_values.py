@@ -18,6 +18,7 @@ import pytest
 from flagstore.evaluation import ENGINES, open_engine
 from flagstore.evaluation.base import CONTEXT_INVALID, KEY_MISSING, ContextError, EngineConfig
 from flagstore.testing import FakeFlags
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from flagstore.evaluation.base import Engine
@@ -69,20 +70,9 @@ KEYS: list[tuple[Any, dict[str, str]]] = [
 ]
 
 
-class Items:
-    """A flag set."""
-
-    def __init__(self, **flags: Any) -> None:
-        self.flags, self.meta = flags, dict[str, Any]()
-
-    def item(self, section: str, key: str) -> Any:
-        """Return one flag."""
-        return self.flags.get(key) if section == "flags" else None
-
-
 def engine(provider: str, **flags: Any) -> Engine:
     """Return a provider's engine."""
-    made = open_engine(provider, Items(**flags), EngineConfig(lambda: 0.0, lambda: 0.5))
+    made = open_engine(provider, Items(flags=flags), EngineConfig(lambda: 0.0, lambda: 0.5))
     assert made
     return made
 

@@ -23,27 +23,16 @@ from hypothesis import strategies as st
 from flagstore.evaluation import base, open_engine
 from flagstore.evaluation.appconfig_rules import compile_rule
 from flagstore.flags import CONVERSIONS
+from simulators.flag_items import Items
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 VIRGINIA: dict[str, Any] = {"state": "Virginia", "age": 70, "email": "ada@amazon.com"}
 
 
-class Items:
-    """A flag set."""
-
-    def __init__(self, flags: dict[str, Any], **meta: Any) -> None:
-        self.flags, self.meta = flags, meta
-
-    def item(self, section: str, key: str) -> Any:
-        """Return one flag."""
-        assert section == "flags"
-        return self.flags.get(key)
-
-
 def evaluate(flag: Any, context: dict[str, Any] | None = None, **meta: Any) -> base.Evaluation:
     """Evaluate one flag."""
     engine = open_engine(
-        "appconfig", Items({"f": flag}, **meta), base.EngineConfig(lambda: 0, lambda: 0)
+        "appconfig", Items(meta, flags={"f": flag}), base.EngineConfig(lambda: 0, lambda: 0)
     )
     assert engine
     return engine.evaluate("f", engine.context(context or {}))
@@ -335,7 +324,7 @@ def test_context() -> None:
     before = copy.deepcopy(context)
     assert evaluate(variants('(exists key::"country")'), context).variant == "Default"
     assert context == before
-    engine = open_engine("appconfig", Items({}), base.EngineConfig(lambda: 0, lambda: 0))
+    engine = open_engine("appconfig", Items(flags={}), base.EngineConfig(lambda: 0, lambda: 0))
     assert engine
     with pytest.raises(base.ContextError):
         engine.context(7)  # type: ignore[arg-type] # what a caller may do all the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,30 +31,13 @@ from flagstore.evaluation.base import (
     Evaluation,
 )
 from flagstore.evaluation.launchdarkly import engine
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from flagstore.evaluation.launchdarkly import LaunchDarklyEngine
 
 CONFIG = EngineConfig(now=float, random=float)
-ADA = {"key": "a"}
-
-
-class Items:
-    """A flag set in memory that records reads; an item that is an error is raised."""
-
-    meta: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
-
-    def __init__(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
-        self.sections = {"flags": flags, "segments": segments or {}}
-        self.asked: list[tuple[str, str]] = []
-
-    def item(self, section: str, key: str) -> Any:
-        """Return the JSON of an item, or None."""
-        self.asked.append((section, key))
-        item = self.sections[section].get(key)
-        if isinstance(item, Exception):
-            raise item
-        return item
+ADA: dict[str, Any] = {"key": "a"}
 
 
 def flag(key: str = "flag", **fields: Any) -> dict[str, Any]:
@@ -91,7 +74,7 @@ BIG = {"key": "segment", "version": 1, "unbounded": True, "generation": 1}
 
 def over(*flags: dict[str, Any], **segments: Any) -> LaunchDarklyEngine:
     """Return an engine over flags and segments."""
-    return engine(Items({made["key"]: made for made in flags}, segments), CONFIG)
+    return engine(Items(flags={made["key"]: made for made in flags}, segments=segments), CONFIG)
 
 
 def evaluate(made: dict[str, Any], given: dict[str, Any], **segments: Any) -> Evaluation:
@@ -102,37 +85,30 @@ def evaluate(made: dict[str, Any], given: dict[str, Any], **segments: Any) -> Ev
 
 class TestContexts:
     @pytest.mark.parametrize(
-        ("given", "error"),
+        ("error", "given"),
         [
-            ({}, KEY_MISSING),
-            ({"key": None}, KEY_MISSING),
-            ({"key": ""}, KEY_MISSING),
-            ({"kind": "user", "name": "Anna"}, KEY_MISSING),
-            ({"key": "", "targetingKey": "a"}, KEY_MISSING),
-            ({"kind": "multi", "user": {"name": "Anna"}}, KEY_MISSING),
-            ({"key": 5.5}, CONTEXT_INVALID),
-            ({"key": "a", "kind": 5}, CONTEXT_INVALID),
-            ({"key": "a", "kind": ""}, CONTEXT_INVALID),
-            ({"key": "a", "kind": "kind"}, CONTEXT_INVALID),
-            ({"key": "a", "kind": "a b"}, CONTEXT_INVALID),
-            ({"key": "a", "kind": "é"}, CONTEXT_INVALID),
-            ({"key": "a", "name": 5}, CONTEXT_INVALID),
-            ({"key": "a", "anonymous": None}, CONTEXT_INVALID),
-            ({"key": "a", "anonymous": "yes"}, CONTEXT_INVALID),
-            ({"key": "a", "": 1}, CONTEXT_INVALID),
-            ({"key": "a", "_meta": []}, CONTEXT_INVALID),
-            ({"key": "a", "_meta": {"privateAttributes": "name"}}, CONTEXT_INVALID),
-            ({"key": "a", "_meta": {"privateAttributes": [5]}}, CONTEXT_INVALID),
-            ({"kind": "multi"}, CONTEXT_INVALID),
-            ({"kind": "multi", "user": "a"}, CONTEXT_INVALID),
-            ({"kind": "multi", "user": ADA, "org": {"key": "b", "kind": "user"}}, CONTEXT_INVALID),
-            ({"kind": "multi", "user": {"key": "a", "kind": "multi"}}, CONTEXT_INVALID),
-            ({"kind": "multi", "kind ": ADA}, CONTEXT_INVALID),
-            (5, CONTEXT_INVALID),
-            (None, CONTEXT_INVALID),
+            (KEY_MISSING, {}),
+            (KEY_MISSING, {"key": None}),
+            (KEY_MISSING, {"key": ""}),
+            (KEY_MISSING, {"kind": "user", "name": "Anna"}),
+            (KEY_MISSING, {"key": "", "targetingKey": "a"}),
+            (KEY_MISSING, {"kind": "multi", "user": {"name": "Anna"}}),
+            (CONTEXT_INVALID, {"kind": "multi"}),
+            (CONTEXT_INVALID, {"kind": "multi", "user": "a"}),
+            (CONTEXT_INVALID, {"kind": "multi", "user": ADA, "org": {"key": "b", "kind": "user"}}),
+            (CONTEXT_INVALID, {"kind": "multi", "user": {"key": "a", "kind": "multi"}}),
+            (CONTEXT_INVALID, {"kind": "multi", "kind ": ADA}),
+            (CONTEXT_INVALID, 5),
+            (CONTEXT_INVALID, None),
+            (CONTEXT_INVALID, {"key": 5.5}),
+            *[(CONTEXT_INVALID, ADA | {"kind": kind}) for kind in (5, "", "kind", "a b", "é")],
+            *[(CONTEXT_INVALID, ADA | {"anonymous": value}) for value in (None, "yes")],
+            *[(CONTEXT_INVALID, ADA | {name: 5}) for name in ("name", "", "_meta")],
+            (CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": "name"}}),
+            (CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": [5]}}),
         ],
     )
-    def test_invalid_context(self, given: Any, error: str) -> None:
+    def test_invalid_context(self, error: str, given: Any) -> None:
         """A context that the SDK rejects raises, with a missing key as an error of its own."""
         with pytest.raises(ContextError) as caught:
             over().context(given)
@@ -205,7 +181,7 @@ class TestResults:
 
     def test_unknown_flag(self) -> None:
         """An unknown or deleted flag is not found, and is looked up again the next time."""
-        items = Items({"gone": {"version": 8, "deleted": True}})
+        items = Items(flags={"gone": {"version": 8, "deleted": True}})
         ours = engine(items, CONFIG)
         context = ours.context(ADA)
         for key in ("gone", "none"):
@@ -235,7 +211,7 @@ class TestErrors:
     )
     def test_malformed_flag(self, made: Any) -> None:
         """The result is MALFORMED_FLAG, with the flag's version if it has one."""
-        ours = engine(Items({"flag": made}), CONFIG)
+        ours = engine(Items(flags={"flag": made}), CONFIG)
         version = made.get("version") if isinstance(made, dict) else None
         version = version if isinstance(version, int) else None
         expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=version)
@@ -278,7 +254,7 @@ class TestErrors:
 
     def test_unreadable_flag(self) -> None:
         """A corrupt block is NOT_LOADED, not the fault of a segment."""
-        ours = engine(Items({"flag": CorruptSnapshotError("a block")}), CONFIG)
+        ours = engine(Items(flags={"flag": CorruptSnapshotError("a block")}), CONFIG)
         assert ours.evaluate("flag", ours.context(ADA)).error == NOT_LOADED
 
 
@@ -286,12 +262,12 @@ class TestSegments:
     def test_unavailable_large_segment(self) -> None:
         """It is an error only while it cannot be read, and only where it is needed."""
         items = Items(
-            {
+            flags={
                 "flag": flag(rules=[IN_SEGMENT]),
                 "other": flag("other"),
                 "dependent": flag("dependent", version=9, **needs("flag")),
             },
-            {"segment": StoreUnavailableError("busy")},
+            segments={"segment": StoreUnavailableError("busy")},
         )
         ours = engine(items, CONFIG)
         context = ours.context(ADA)
@@ -344,8 +320,8 @@ class TestCompiling:
         """Only the items that an evaluation reaches are read, and not again."""
         segment = {"key": "segment", "version": 1, "included": ["a"]}
         items = Items(
-            {"flag": flag(rules=[IN_SEGMENT], **needs("other")), "other": flag("other")},
-            {"segment": segment, "another": segment},
+            flags={"flag": flag(rules=[IN_SEGMENT], **needs("other")), "other": flag("other")},
+            segments={"segment": segment, "another": segment},
         )
         ours = engine(items, CONFIG)
         for _ in range(3):
@@ -372,22 +348,6 @@ class TestCompiling:
         for _ in range(20):
             ours = over(flag(prerequisites=prerequisites, rules=rules), flag("other", rules=rules))
             context = ours.context({"key": "a", "plan": "pro"})
-            start = threading.Barrier(8)
-            found: list[Evaluation] = []
-
-            def work(
-                ours: LaunchDarklyEngine = ours,
-                context: Any = context,
-                start: threading.Barrier = start,
-                found: list[Evaluation] = found,
-            ) -> None:
-                start.wait()
-                found.append(ours.evaluate("flag", context))
-
-            threads = [threading.Thread(target=work) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(found) == 8
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda _: ours.evaluate("flag", context), range(40)))  # noqa: B023 - the pool ends with the round
             assert {(one.reason, one.rule_index) for one in found} == {(RULE_MATCH, 20)}

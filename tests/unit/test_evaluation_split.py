@@ -32,27 +32,11 @@ from flagstore.evaluation.base import (
     Evaluation,
 )
 from flagstore.evaluation.split import SplitEngine, engine
+from simulators.flag_items import Items
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rollout, rule
 
 CONFIG = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
 SRC = Path(__file__).parents[2] / "src"
-
-
-class Items:
-    """A flag set in memory that records reads."""
-
-    def __init__(self, *flags: dict[str, Any], **sections: dict[str, Any]) -> None:
-        self.meta: dict[str, Any] = {}
-        self.asked: list[tuple[str, str]] = []
-        self.failing: Exception | None = None
-        self._sections = {"flags": {flag["name"]: flag for flag in flags}, **sections}
-
-    def item(self, section: str, key: str) -> Any:
-        """Return a definition, or None."""
-        self.asked.append((section, key))
-        if section == "segments" and self.failing is not None:
-            raise self.failing
-        return self._sections.get(section, {}).get(key)
 
 
 def flag(name: str = "f", **fields: Any) -> dict[str, Any]:
@@ -67,9 +51,14 @@ def depending(name: str, on: str, treatments: tuple[str, ...] = ("on",)) -> dict
     return flag(name, conditions=[rule(one, label="depends", on=100)])
 
 
+def items(*flags: dict[str, Any], **sections: dict[str, Any]) -> Items:
+    """Return a flag set."""
+    return Items(flags={flag["name"]: flag for flag in flags}, **sections)
+
+
 def made(*flags: dict[str, Any], **sections: dict[str, Any]) -> SplitEngine:
     """Return an engine."""
-    return engine(Items(*flags, **sections), CONFIG)
+    return engine(items(*flags, **sections), CONFIG)
 
 
 def said(ours: SplitEngine, name: str = "f", **context: Any) -> Evaluation:
@@ -237,11 +226,11 @@ def test_names_of_the_keys(name: str, bucketing: str) -> None:
 
 def test_results_are_shared() -> None:
     """Equal results are the same object, and a flag is read once."""
-    items = Items(flag(conditions=[rollout(on=50, off=50)]))
-    ours = engine(items, CONFIG)
+    read = items(flag(conditions=[rollout(on=50, off=50)]))
+    ours = engine(read, CONFIG)
     found = {id(said(ours, key=f"user-{number}")) for number in range(100)}
     assert len(found) == 2
-    assert items.asked.count(("flags", "f")) == 1
+    assert read.asked.count(("flags", "f")) == 1
 
 
 def test_unknown_names_are_not_kept() -> None:
@@ -255,32 +244,31 @@ def test_unknown_names_are_not_kept() -> None:
 
 def test_unavailable_segment() -> None:
     """It is an error of its own, also of dependent flags, until it can be read."""
-    items = Items(
+    read = items(
         flag(conditions=[rule(in_segment("s"), label="in s", on=100)]),
         depending("other", "f"),
-        segments={"s": {"name": "s", "keys": ["ada"]}},
+        segments={"s": NotLoadedError("not now")},
     )
-    items.failing = NotLoadedError("not now")
-    ours = engine(items, CONFIG)
+    ours = engine(read, CONFIG)
     for name in ("f", "other"):
         found = said(ours, name)
         assert (found.value, found.error) == (ABSENT, SEGMENT_UNAVAILABLE)
-    items.failing = None
+    read.sections["segments"]["s"] = {"name": "s", "keys": ["ada"]}
     assert said(ours, "other").value == said(ours).value == "on"
-    before = len(items.asked)
+    before = len(read.asked)
     assert said(ours, key="bob").value == "off"
-    assert len(items.asked) == before
+    assert len(read.asked) == before
 
 
 def test_only_needed_items_are_read() -> None:
     """Evaluating one flag reads no other, and no segment that is not reached."""
-    items = Items(
+    read = items(
         flag(conditions=[listed("ada"), rule(in_segment("s"), label="in s", on=100)]),
         depending("other", "f"),
         flag("third"),
     )
-    assert said(engine(items, CONFIG)).value == "on"
-    assert set(items.asked) == {("flags", "f")}
+    assert said(engine(read, CONFIG)).value == "on"
+    assert set(read.asked) == {("flags", "f")}
 
 
 @pytest.mark.parametrize("length", [1, 2, 50])
