@@ -19,20 +19,17 @@ import pytest
 import flagstore
 from flagstore.cache import REFRESH_S, TTL_S
 from flagstore.clients import Client
-from flagstore.codec import Body
 from flagstore.encode import encode
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
     FlagNotFoundError,
-    FlagstoreError,
     NotLoadedError,
     NotPublishedError,
     StoreUnavailableError,
     UnsupportedLayoutError,
 )
-from flagstore.keys import Key, SnapshotRecord, chunk_key, history_key, snapshot_key, state_key
-from flagstore.snapshot import Snapshot
+from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader, chunks_of
@@ -134,11 +131,6 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 # -- how many reads -----------------------------------------------------------------------------
 
 
-def test_making_a_client_reads_nothing() -> None:
-    """Module scope costs no I/O."""
-    assert Rig({"a": 1}).calls() == []
-
-
 def test_a_cold_reader_needs_one_read() -> None:
     """A set that fits a snapshot record comes with it, and further questions cost nothing."""
     rig = Rig({"a": 1, "b": 2})
@@ -184,16 +176,6 @@ def test_something_new_costs_the_snapshot_as_well() -> None:
     rig.advance(EXPIRED_S)
     assert rig.client["flag-1"] == LARGE["flag-1"]
     assert rig.calls() == [STATE, HEAD, f"chunks {token}"]
-
-
-def test_a_new_set_is_not_seen_within_the_ttl() -> None:
-    """Until then the client asks nothing."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
-    rig.publish({"a": 2})
-    rig.advance(FRESH_S)
-    assert rig.client["a"] == 1
-    assert rig.calls() == [HEAD]
 
 
 @pytest.mark.parametrize("clock", ["wall", "mono"])
@@ -531,19 +513,6 @@ def test_a_first_load_that_fails_is_typed_and_cools_down(error: Exception) -> No
     assert not rig.client.info().stale
 
 
-def test_what_goes_wrong_while_loading_is_one_family() -> None:
-    """One except clause covers a first load, and it is flagstore's own."""
-    for kind in (
-        NotPublishedError,
-        StoreUnavailableError,
-        UnsupportedLayoutError,
-        CorruptSnapshotError,
-    ):
-        assert issubclass(kind, NotLoadedError)
-    assert issubclass(NotLoadedError, FlagstoreError)
-    assert not issubclass(NotLoadedError, ConfigurationError)
-
-
 # -- never older, never torn --------------------------------------------------------------------
 
 
@@ -656,17 +625,6 @@ def test_a_snapshot_that_is_behind_its_state_is_read_again_consistently() -> Non
     rig.calls()
     assert rig.client["a"] == 2
     assert rig.calls() == [STATE, HEAD, "read! prod:$snapshot"]
-
-
-def test_a_snapshot_between_is_behind_its_state_as_well() -> None:
-    """Newer than what is in hand is not enough, when the state has seen something newer still."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
-    rig.publish({"a": 2})
-    rig.store.stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
-    rig.publish({"a": 3})
-    rig.advance(EXPIRED_S)
-    assert rig.client["a"] == 3
 
 
 def test_a_torn_read_is_read_again_consistently() -> None:
@@ -1222,18 +1180,3 @@ def test_the_surface_is_what_is_listed() -> None:
     """Everything in __all__ is there, sorted, and no more is promised."""
     assert flagstore.__all__ == sorted(flagstore.__all__)
     assert all(hasattr(flagstore, name) for name in flagstore.__all__)
-
-
-def test_history_can_be_read_with_the_readers_own_parts() -> None:
-    """A kept version is a snapshot record like any other."""
-    rig = Rig({"a": 1})
-    token = rig.client.info().token
-    snapshot_record = SnapshotRecord.from_record(rig.records[history_key("prod", token)])
-    snapshot = Snapshot(
-        "prod",
-        snapshot_record,
-        Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body),
-        lambda _: b"",
-    )
-    assert snapshot["a"] == 1
-    assert rig.records[state_key("prod")]["published"] == token

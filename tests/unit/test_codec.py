@@ -143,43 +143,6 @@ def test_a_flag_that_quotes_another_is_not_taken_for_it() -> None:
     assert body.items("flags") == flags
 
 
-def test_a_flag_whose_value_is_null_is_there() -> None:
-    """JSON's null is a value; its text tells it from a flag that is absent."""
-    body = opened(encode({"flags": {"a": None}}, {}))
-    assert (body.text("flags", "a"), body.text("flags", "b")) == ("null", None)
-
-
-def test_deep_nesting_comes_back() -> None:
-    """Depth 100 is nothing special."""
-    item: Any = 1
-    for level in range(100):
-        item = [item] if level % 2 else {"a": item}
-    assert get(opened(encode({"flags": {"deep": item}}, {})), "flags", "deep") == item
-
-
-@pytest.mark.parametrize("sections", [{}, {"flags": {}}, {"flags": {}, "segments": {}}])
-def test_an_empty_set_is_a_set(sections: dict[str, Any]) -> None:
-    """No flags at all can be encoded and read."""
-    body = opened(encode(sections, {}))
-    assert body.sections() == sorted(sections)
-    assert body.items("flags") == {}
-    assert body.text("flags", "a") is None
-    assert body.count("flags") == 0
-
-
-def test_sections_with_equal_keys_stay_apart() -> None:
-    """A flag and a segment of one name are two things."""
-    body = opened(encode({"flags": {"a": 1}, "segments": {"a": 2}}, {}))
-    assert (get(body, "flags", "a"), get(body, "segments", "a")) == (1, 2)
-
-
-def test_the_order_of_an_items_own_keys_stays() -> None:
-    """Items are verbatim: nothing is sorted inside of them."""
-    assert opened(encode({"flags": {"a": {"z": 1, "b": 2}}}, {})).text("flags", "a") == (
-        '{"z":1,"b":2}'
-    )
-
-
 # -- laziness -----------------------------------------------------------------------------------
 
 
@@ -209,13 +172,6 @@ def test_every_flag_is_found_in_its_one_block() -> None:
         assert len(body._blocks) == 1
 
 
-def test_blocks_stay_small() -> None:
-    """No block has much more than its measure of JSON, unless one flag alone has."""
-    body = opened(encode({"flags": many()}, {}))
-    body.items("flags")
-    assert max(map(len, body._blocks.values())) < 1.1 * BLOCK_BYTES
-
-
 def test_decoded_values_are_the_callers_own() -> None:
     """Changing what was read changes neither the next response nor another caller's."""
     flags = {"a": {"rules": [1, {"b": 2}]}}
@@ -225,14 +181,6 @@ def test_decoded_values_are_the_callers_own() -> None:
     body.keys("flags").clear()
     assert get(body, "flags", "a") == flags["a"]
     assert body.items("flags") == flags
-
-
-def test_encoding_leaves_the_set_alone() -> None:
-    """What is encoded stays the caller's, unchanged."""
-    flags = {"b": {"z": [1]}, "a": {}}
-    before = json.dumps(flags)
-    encode({"flags": flags}, {"m": 1})
-    assert json.dumps(flags) == before
 
 
 # -- the content digest -------------------------------------------------------------------------
@@ -338,15 +286,6 @@ def test_a_body_cut_anywhere_is_detected() -> None:
     for length in range(len(encoded.blocks)):
         with pytest.raises(CorruptSnapshotError):
             Body(encoded.index_data, encoded.index_digest, encoded.blocks[:length])
-
-
-def test_the_index_of_another_set_is_detected() -> None:
-    """Index and blocks of two publications never pass for one."""
-    one, other = encode({"flags": {"a": 1}}, {}), encode({"flags": {"a": 2}}, {})
-    with pytest.raises(CorruptSnapshotError, match="index"):
-        Body(one.index_data, other.index_digest, one.blocks)
-    with pytest.raises(CorruptSnapshotError, match="block"):
-        Body(one.index_data, one.index_digest, other.blocks)
 
 
 # -- size ---------------------------------------------------------------------------------------

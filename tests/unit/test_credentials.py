@@ -198,8 +198,3 @@ def test_a_snapstart_function_takes_the_lean_path(endpoint: Endpoint) -> None:
     transport: Any = open_reader(environ)._transport
     assert isinstance(transport, LeanTransport)
     assert endpoint.calls == []
-
-
-def test_secrets_do_not_show() -> None:
-    """Not even in a traceback's locals."""
-    assert "the-secret" not in repr(Credentials("AKID", "the-secret", "the-secret"))

@@ -113,11 +113,6 @@ def test_sources_never_share_a_namespace(one: str, other: str) -> None:
         assert not any(key.namespace.startswith(f"{one}:") for key in keys_of(other))
 
 
-def test_prod_beside_prod_eu() -> None:
-    """A source whose name another's begins with has other keys, every one of them."""
-    assert not set(keys_of("prod")) & set(keys_of("prod-eu"))
-
-
 def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
     """State, snapshots, history, pending records, chunks and rows never overwrite one another."""
     found = keys_of("prod")
@@ -214,11 +209,6 @@ def test_a_pin_ends_at_its_moment() -> None:
     assert SourceState(pinned=100).is_pinned(99)
     assert not SourceState(pinned=100).is_pinned(100)
     assert not SourceState().is_pinned(0)
-
-
-def test_versions_come_back_as_they_were_listed() -> None:
-    """The source state lists what is kept, oldest first."""
-    assert SourceState(history="[[3,30],[5,50]]").versions() == [Version(3, 30), Version(5, 50)]
 
 
 @given(
@@ -340,34 +330,3 @@ def test_a_state_of_the_first_release_is_read() -> None:
 
 
 # -- what is written down ------------------------------------------------------------------------
-
-
-def test_the_limits_are_those_of_dynamodb_and_of_the_page() -> None:
-    """An item has 400 KB, a sort key 1 KB; snapshots and chunks leave room for the rest."""
-    assert (keys.ROW_BYTES, keys.SORT_KEY_BYTES) == (400 * 1024, 1024)
-    assert (keys.INLINE_BYTES, keys.CHUNK_BYTES) == (300_000, 350_000)
-    assert keys.MAX_REPLICAS == 5
-
-
-def test_rows_of_any_provider_lie_in_these_namespaces() -> None:
-    """All that a source may have left is looked for, whichever provider it had."""
-    assert keys.row_namespaces("prod") == (
-        "prod:features",
-        "prod:flags",
-        "prod:segments",
-        "prod:rule_based_segments",
-        "prod:definitions",
-        "prod:$inited",
-    )
-
-
-def test_what_a_record_does_not_say_is_nothing() -> None:
-    """Attributes that are missing are zero, empty, or an empty list."""
-    assert set(SourceState.from_record({})) == {0, "", "[]"}
-    snapshot_record = SnapshotRecord(7, "p", "d", "{}", 1, b"i", "x")
-    assert (
-        snapshot_record.revision,
-        snapshot_record.body,
-        snapshot_record.chunks,
-        snapshot_record.nonce,
-    ) == (0, b"", "", "")

@@ -322,13 +322,6 @@ def _typed(value: Any) -> dict[str, str]:
 # -- connections --------------------------------------------------------------------------------
 
 
-def test_a_connection_is_kept(table: Table, reader: DynamoDBReader) -> None:
-    """Later reads save the handshake."""
-    for _ in range(5):
-        reader.read(KEY, consistent=False, deadline=soon())
-    assert (len(table.requests), table.connections) == (5, 1)
-
-
 @pytest.fixture
 def silent() -> Iterator[tuple[str, int]]:
     """Give an address that swallows packets: nobody accepts there, and the queue is full."""
@@ -567,13 +560,6 @@ def test_a_server_that_is_not_there_is_a_typed_error() -> None:
     transport = LeanTransport("eu-west-1", f"http://127.0.0.1:{port}", ENVIRON)
     with pytest.raises(StoreUnavailableError, match="ConnectionRefusedError"):
         transport.call("GetItem", {}, soon(0.2))
-
-
-def test_without_time_nothing_is_asked(table: Table, reader: DynamoDBReader) -> None:
-    """A deadline that has passed is a typed error."""
-    with pytest.raises(StoreUnavailableError, match="out of time"):
-        reader.read(KEY, consistent=False, deadline=time.monotonic() - 1)
-    assert table.requests == []
 
 
 def test_rotated_keys_are_used(table: Table) -> None:
