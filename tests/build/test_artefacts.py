@@ -1,4 +1,4 @@
-"""What `sam build` packs: all that is needed, and nothing of the builder's."""
+"""The output of `sam build`: complete, and without local files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIB = 1024 * 1024
 MOST_ZIPPED = 10 * MIB
 MOST_UNZIPPED = 35 * MIB
 
-# What every function needs of botocore, without AWS: a server that responses what AWS would.
+# The functions' calls of botocore, to a local server in place of AWS.
 CLIENTS = """
 import sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -106,16 +106,16 @@ def code_of(compiled: Path) -> CodeType:
     return code
 
 
-def test_both_functions_hold_the_same(build: Build) -> None:
-    """Which of the two functions an artefact is, only its handler decides."""
+def test_functions_have_the_same_content(build: Build) -> None:
+    """Only the handler differs."""
     webhook, sync = (files(build.artefact(name)) for name in FUNCTIONS)
     assert {name: path.read_bytes() for name, path in webhook.items()} == {
         name: path.read_bytes() for name, path in sync.items()
     }
 
 
-def test_the_command_line_is_in_no_artefact(build: Build) -> None:
-    """It and what it needs are for people's machines; the functions work without."""
+def test_command_line_is_not_packed(build: Build) -> None:
+    """Neither it nor its dependencies."""
     for name in ARTEFACTS:
         assert [each for each in files(build.artefact(name)) if "storesync/cli/" in each] == []
         assert not list(build.artefact(name).rglob("click"))
@@ -123,8 +123,8 @@ def test_the_command_line_is_in_no_artefact(build: Build) -> None:
     assert any(each.startswith("cli/") for each in shipped)
 
 
-def test_the_reader_is_one_and_the_same_everywhere(build: Build) -> None:
-    """Writer and readers cannot disagree on the layout: all copies of flagstore are its source."""
+def test_reader_is_identical_everywhere(build: Build) -> None:
+    """All copies of flagstore are its source, so writer and readers agree on the layout."""
     source = {
         name: path.read_bytes()
         for name, path in files(build.source / "flagstore").items()
@@ -137,16 +137,16 @@ def test_the_reader_is_one_and_the_same_everywhere(build: Build) -> None:
         assert found == source
 
 
-def test_the_layer_holds_the_reader_alone(build: Build) -> None:
-    """A function that adds the layer gets flagstore, and no version of anything else."""
+def test_layer_contains_only_the_reader(build: Build) -> None:
+    """It brings no other package into a function."""
     layer = build.artefact("FlagstoreLayer")
     assert [path.name for path in layer.iterdir()] == ["python"]
     assert [path.name for path in (layer / "python").iterdir()] == ["flagstore"]
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_every_module_is_compiled_for_aws(build: Build, name: str) -> None:
-    """No cold start compiles: each .py has a .pyc that Python 3.13 takes without looking back."""
+def test_modules_are_compiled(build: Build, name: str) -> None:
+    """Each .py has a .pyc that Python 3.13 uses without checking the source."""
     folder = build.artefact(name)
     modules = [path for path in folder.rglob("*.py") if path.stat().st_size]
     assert modules
@@ -162,8 +162,8 @@ def test_every_module_is_compiled_for_aws(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_nothing_of_the_builder_is_packed(build: Build, name: str) -> None:
-    """No file names a folder of this machine, and none runs on one architecture only."""
+def test_nothing_of_this_machine_is_packed(build: Build, name: str) -> None:
+    """No file names a local folder or runs on one architecture only."""
     folder = build.artefact(name)
     found = files(folder)
     paths = [str(build.home), str(REPOSITORY), sys.base_prefix]
@@ -175,8 +175,8 @@ def test_nothing_of_the_builder_is_packed(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_lambda_may_read_every_file(build: Build, name: str) -> None:
-    """A builder with a private umask does not deploy a function that cannot be imported."""
+def test_files_are_readable_on_lambda(build: Build, name: str) -> None:
+    """A private umask of the builder makes no difference."""
     for path in build.artefact(name).rglob("*"):
         assert path.stat().st_mode & stat.S_IROTH, path
 
@@ -185,7 +185,7 @@ def test_lambda_may_read_every_file(build: Build, name: str) -> None:
     ("name", "module"),
     [("SyncFunction", "storesync.sync"), ("WebhookFunction", "storesync.webhook")],
 )
-def test_functions_bring_all_that_they_import(build: Build, name: str, module: str) -> None:
+def test_functions_contain_their_imports(build: Build, name: str, module: str) -> None:
     """The handler's module imports with the artefact and the standard library alone."""
     folder = build.artefact(name)
     code = (
@@ -198,14 +198,14 @@ def test_functions_bring_all_that_they_import(build: Build, name: str, module: s
     assert len(printed) == 3
 
 
-def test_the_clients_that_the_functions_use_work(build: Build) -> None:
-    """What was left out of botocore is not missed by DynamoDB, SQS, SSM and STS."""
+def test_trimmed_botocore_works(build: Build) -> None:
+    """DynamoDB, SQS, SSM and STS need none of the removed files."""
     folder = build.artefact("SyncFunction")
     printed = python(CLIENTS, folder).split()
     assert all(Path(path).is_relative_to(folder) for path in printed)
 
 
-def test_the_layer_needs_nothing_but_python(build: Build) -> None:
+def test_layer_needs_only_python(build: Build) -> None:
     """The reader imports with the standard library alone."""
     folder = build.artefact("FlagstoreLayer") / "python"
     code = (
@@ -215,8 +215,8 @@ def test_the_layer_needs_nothing_but_python(build: Build) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_artefacts_stay_small(build: Build, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Uploads and cold starts stay quick; dead weight that comes with an update is noticed."""
+def test_artefact_sizes(build: Build, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Dead weight of an updated dependency is noticed."""
     packed = io.BytesIO()
     unzipped = 0
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -230,8 +230,8 @@ def test_artefacts_stay_small(build: Build, name: str, capsys: pytest.CaptureFix
     assert unzipped < MOST_UNZIPPED
 
 
-def test_a_package_with_another_hash_stops_the_build(tmp_path: Path) -> None:
-    """Whoever swaps a package in a registry gets nothing into a function."""
+def test_wrong_hash_stops_the_build(tmp_path: Path) -> None:
+    """A package that was replaced in a registry is not installed."""
     copy_sources(tmp_path)
     requirements = tmp_path / "src" / "requirements.txt"
     pinned = requirements.read_text(encoding="utf-8")
@@ -249,8 +249,8 @@ def test_a_package_with_another_hash_stops_the_build(tmp_path: Path) -> None:
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stdout
 
 
-def test_an_older_time_stamp_changes_nothing(build: Build, tmp_path: Path) -> None:
-    """Compiled files are used whatever times the sources get on their way to AWS."""
+def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None:
+    """They are used whatever the sources' times on AWS."""
     folder = tmp_path / "task"
     shutil.copytree(build.artefact("FlagstoreLayer") / "python", folder)
     for path in folder.rglob("*.py"):
@@ -262,8 +262,8 @@ def test_an_older_time_stamp_changes_nothing(build: Build, tmp_path: Path) -> No
     assert not re.search(rf"# code object from '{folder}/\S+\.py'", said)
 
 
-def test_the_wheel_holds_the_reader_alone(tmp_path: Path) -> None:
-    """`pip install flagstore` brings flagstore, its type marker and no dependency but by extras."""
+def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
+    """With its type marker, and dependencies only as extras."""
     copy_sources(tmp_path)
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path)

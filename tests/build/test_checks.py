@@ -1,4 +1,4 @@
-"""Checks by tools that know AWS, and of the files that everything is installed from."""
+"""Checks of the template by AWS tools, and of the pinned requirements."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def resolved(value: Any) -> Any:
 
 
 @pytest.mark.build
-def test_sam_finds_nothing_in_the_template() -> None:
-    """`sam validate --lint` passes, which it does without a single warning only."""
+def test_template_is_valid() -> None:
+    """`sam validate --lint` passes without a warning."""
     done = run(tool(".venv-sam", "sam"), "validate", "--lint", environment=sam_environment())
     assert "is a valid SAM Template" in done.stdout
 
 
 @pytest.mark.build
-def test_checkov_finds_no_risk_in_the_template() -> None:
-    """Every check of checkov passes, or is skipped in the template with its reason."""
+def test_checkov_passes() -> None:
+    """Every check passes, or is skipped in the template with its reason."""
     done = run(
         *(tool(".venv-checkov", "checkov"), "--file", "template.yaml"),
         *("--framework", "cloudformation", "--skip-download", "--compact", "--quiet"),
@@ -61,8 +61,8 @@ def test_checkov_finds_no_risk_in_the_template() -> None:
 
 
 @pytest.mark.build
-def test_the_api_is_valid_openapi(transformed: Mapping[str, Any]) -> None:
-    """API Gateway has nothing to warn about in what it imports, and a warning fails nothing."""
+def test_api_is_valid_openapi(transformed: Mapping[str, Any]) -> None:
+    """API Gateway imports it without warnings."""
     api = transformed["WebhookApi"]["Properties"]
     assert "FailOnWarnings" not in api
     body = resolved(api["Body"])
@@ -71,14 +71,14 @@ def test_the_api_is_valid_openapi(transformed: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_what_is_installed_is_pinned_by_hash(name: str) -> None:
-    """Each package has one version and its hashes; no index, no folder, no machine is named."""
+def test_packages_are_pinned_by_hash(name: str) -> None:
+    """One version and its hashes each; no index or folder is named."""
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
-def test_tests_run_with_what_is_deployed() -> None:
-    """Packages of the functions have the same versions in the tests' environment."""
+def test_tests_use_the_deployed_versions() -> None:
+    """The tests' environment has the packages of the functions."""
     deployed, tested = (
         set(
             re.findall(

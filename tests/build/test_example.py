@@ -1,4 +1,4 @@
-"""The example: a template that deploys, tests that need nothing, flags that it reads."""
+"""The example consumer: its tests, its template and its permissions."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.build
-def test_the_examples_tests_need_no_aws_and_no_network(wheel: Path, tmp_path: Path) -> None:
-    """As the page runs them, with the installed wheel: no other variable, nothing to connect to."""
+def test_example_tests_run_offline(wheel: Path, tmp_path: Path) -> None:
+    """As the page runs them, with the installed wheel."""
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
@@ -60,7 +60,7 @@ def test_the_examples_tests_need_no_aws_and_no_network(wheel: Path, tmp_path: Pa
 
 
 @pytest.mark.build
-def test_sam_finds_nothing_in_the_examples_template() -> None:
+def test_example_template_is_valid() -> None:
     """`sam validate --lint` passes."""
     done = run(
         tool(".venv-sam", "sam"), "validate", "--lint", cwd=EXAMPLE, environment=sam_environment()
@@ -68,8 +68,8 @@ def test_sam_finds_nothing_in_the_examples_template() -> None:
     assert "is a valid SAM Template" in done.stdout
 
 
-def test_the_example_may_read_one_source_and_no_more() -> None:
-    """GetItem and Query, on keys of its source, which a request must name; never Scan."""
+def test_example_reads_one_source() -> None:
+    """GetItem and Query on the keys of its source; never Scan."""
     template = as_text((EXAMPLE / "template.yaml").read_text())
     function = template["Resources"]["CheckoutFunction"]["Properties"]
     (policy,) = function["Policies"]

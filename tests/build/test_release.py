@@ -1,4 +1,4 @@
-"""What a release hands out: one version everywhere, one reader, the same bytes for everybody."""
+"""`make dist`: one version everywhere, reproducible artefacts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-READER = "flagstore/"
 SIZES = {"flagstore-": 200, "flagstore-layer-": 512, "storesync-": 10 * 1024}
 """In KiB, the most that each artefact may have: a quarter more than four engines take."""
 
@@ -55,15 +54,6 @@ class Dist:
         """Return the artefact whose name is so and then the version."""
         (found,) = (self.home / "dist").glob(f"{start}[0-9]*")
         return found
-
-    def reader(self, start: str, prefix: str = "") -> dict[str, bytes]:
-        """Return the reader's files in an artefact, without what was compiled of them."""
-        with zipfile.ZipFile(self.artefact(start)) as packed:
-            return {
-                name.removeprefix(prefix): packed.read(name)
-                for name in packed.namelist()
-                if name.startswith(prefix + READER) and not name.endswith(".pyc")
-            }
 
 
 def dist(home: Path, *arguments: str, cwd: Path | None = None, **settings: Any) -> str:
@@ -99,8 +89,8 @@ def dists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Dist]]:
         shutil.rmtree(home / "dist")
 
 
-def test_the_version_is_one(template: Mapping[str, Any]) -> None:
-    """The package, the template and the newest entry of the changelog name the same version."""
+def test_version_is_the_same_everywhere(template: Mapping[str, Any]) -> None:
+    """In the package, the template and the newest entry of the changelog."""
     changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(
         r"^## (\S+)(?: \((not released|\d{4}-\d{2}-\d{2})\))$", changes, re.MULTILINE
@@ -110,10 +100,10 @@ def test_the_version_is_one(template: Mapping[str, Any]) -> None:
     assert _metadata(template)["SemanticVersion"] == flagstore.__version__
 
 
-def test_the_repository_of_applications_takes_what_the_template_says(
+def test_repository_metadata(
     template: Mapping[str, Any],
 ) -> None:
-    """Every field is one that AWS knows, in the form that it wants, and its files are here."""
+    """Every field is known to AWS and in its format, and the files exist."""
     metadata = dict(_metadata(template))
     labels = metadata.pop("Labels")
     assert 0 < len(labels) <= SAR_MOST_LABELS
@@ -131,8 +121,8 @@ def _metadata(template: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @pytest.mark.build
 @pytest.mark.campaign
-def test_two_dists_are_the_same_bytes(dists: Sequence[Dist]) -> None:
-    """Anybody can build a release again and compare: no folder, time, zone or umask shows."""
+def test_dist_is_reproducible(dists: Sequence[Dist]) -> None:
+    """Folder, time, time zone and umask make no difference."""
     first, second = (each.files for each in dists)
     version = flagstore.__version__
     assert set(first) == {
@@ -147,36 +137,9 @@ def test_two_dists_are_the_same_bytes(dists: Sequence[Dist]) -> None:
 
 @pytest.mark.build
 @pytest.mark.campaign
-def test_the_reader_is_the_same_in_wheel_layer_and_functions(dists: Sequence[Dist]) -> None:
-    """Byte for byte what is in src: one layout of the store, whichever way it is installed."""
-    source = {
-        str(path.relative_to(dists[0].home / "src")): path.read_bytes()
-        for path in (dists[0].home / "src" / "flagstore").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    }
-    assert "flagstore/keys.py" in source
-    assert dists[0].reader("flagstore-") == source
-    assert dists[0].reader("flagstore-layer-", "python/") == source
-    assert dists[0].reader("storesync-") == source
-
-
-@pytest.mark.build
-@pytest.mark.campaign
-def test_the_layer_holds_the_reader_alone_and_for_everybody(dists: Sequence[Dist]) -> None:
-    """Nothing but ``python/flagstore``, in files that Lambda's own user may read."""
-    with zipfile.ZipFile(dists[0].artefact("flagstore-layer-")) as layer:
-        entries = layer.infolist()
-    assert {tuple(entry.filename.split("/")[:2]) for entry in entries} == {("python", "flagstore")}
-    assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
-    compiled = [entry for entry in entries if entry.filename.endswith(".cpython-313.pyc")]
-    assert compiled
-
-
-@pytest.mark.build
-@pytest.mark.campaign
 @pytest.mark.parametrize("start", ["flagstore-", "flagstore-layer-"])
-def test_what_is_handed_out_imports(dists: Sequence[Dist], start: str, tmp_path: Path) -> None:
-    """Installed without a network, or unpacked as Lambda does, it is this version."""
+def test_artefacts_import(dists: Sequence[Dist], start: str, tmp_path: Path) -> None:
+    """Installed without a network, or unpacked as on Lambda."""
     artefact = dists[0].artefact(start)
     if artefact.suffix == ".whl":
         run(
@@ -195,10 +158,8 @@ def test_what_is_handed_out_imports(dists: Sequence[Dist], start: str, tmp_path:
 
 @pytest.mark.build
 @pytest.mark.campaign
-def test_sizes_are_told_and_small(
-    dists: Sequence[Dist], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Whoever builds sees how large each artefact is, packed and unpacked; none has grown."""
+def test_dist_sizes(dists: Sequence[Dist], capsys: pytest.CaptureFixture[str]) -> None:
+    """`make dist` prints them, and none has grown."""
     with capsys.disabled():
         print(f"\n{dists[0].said}", end="")
     told = dict(
@@ -213,8 +174,8 @@ def test_sizes_are_told_and_small(
 
 @pytest.mark.build
 @pytest.mark.campaign
-def test_sums_are_those_of_the_files(dists: Sequence[Dist]) -> None:
-    """`sha256sum --check` takes the file as it is."""
+def test_sums_match_the_files(dists: Sequence[Dist]) -> None:
+    """`sha256sum --check` accepts the file."""
     files = dists[0].files
     lines = files.pop("SHA256SUMS").decode().splitlines()
     assert lines == [f"{hashlib.sha256(files[name]).hexdigest()}  {name}" for name in sorted(files)]
@@ -224,8 +185,8 @@ def test_sums_are_those_of_the_files(dists: Sequence[Dist]) -> None:
 
 @pytest.mark.build
 @pytest.mark.campaign
-def test_a_check_names_what_is_not_built_from_here(dists: Sequence[Dist]) -> None:
-    """Building again passes on the same sources, and fails for a file that somebody changed."""
+def test_check_names_a_changed_file(dists: Sequence[Dist]) -> None:
+    """It passes on the same sources."""
     home = dists[1].home
     assert "The same bytes" in dist(home, "--check")
     layer = dists[1].artefact("flagstore-layer-")

@@ -1,4 +1,4 @@
-"""Nothing gets into an artefact but our packages, the pinned ones and what compiles from them."""
+"""Artefacts contain only files of the repository, pinned packages and their compiled files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DROPPED = {
     "storesync/notes.pem": "-----BEGIN PRIVATE KEY-----",
     "storesync/providers/old.orig": "canary-of-a-stray-file",
 }
-"""What people leave in a folder, by its place below src."""
+"""Stray files, by their path below src."""
 
 
 def sources() -> set[str]:
@@ -47,16 +47,16 @@ def source_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_our_packages_are_what_the_repository_has(build: Build, name: str) -> None:
-    """File by file: no editor's copy, no test, no key that lies in a folder."""
+def test_packed_files_are_in_the_repository(build: Build, name: str) -> None:
+    """No editor's copy, test or key."""
     ours = {each for each in packed(build.artefact(name)) if each.startswith(OURS)}
     assert ours
     assert {source_of(each) for each in ours} <= sources()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_our_packages_hold_no_secret(build: Build, name: str) -> None:
-    """No private key, no access key, no SDK key, no token, in source or compiled."""
+def test_no_secret_is_packed(build: Build, name: str) -> None:
+    """No private key, access key, SDK key or token, in source or compiled."""
     folder = build.artefact(name)
     found = [
         each
@@ -67,11 +67,8 @@ def test_our_packages_hold_no_secret(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["WebhookFunction", "FlagstoreLayer"])
-def test_what_lies_about_is_not_packed(tmp_path: Path, target: str) -> None:
-    """A key or a note that somebody leaves among the sources is in no artefact.
-
-    A function gets Redis' authorities all the same, which docs/redis.md has one put there.
-    """
+def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
+    """Except the authorities of Redis in functions (docs/redis.md)."""
     copy_sources(tmp_path)
     (tmp_path / "src/redis-ca.pem").write_text("authorities", encoding="utf-8")
     for name, text in DROPPED.items():

@@ -111,8 +111,8 @@ BOUNDS = {
 # -- parameters and outputs ------------------------------------------------------------------------
 
 
-def test_every_parameter_is_described_and_bounded(template: Template) -> None:
-    """A parameter says what it is for, and takes no value that cannot work."""
+def test_parameters_are_described_and_bounded(template: Template) -> None:
+    """Each has a description, and its type or bounds reject invalid values."""
     assert len(template["Parameters"]) <= MOST_PARAMETERS
     for name, parameter in template["Parameters"].items():
         assert {"Type", "Default", "Description"} <= set(parameter), name
@@ -121,8 +121,8 @@ def test_every_parameter_is_described_and_bounded(template: Template) -> None:
             assert BOUNDS[parameter["Type"]] <= set(parameter), name
 
 
-def test_every_default_is_within_its_own_bounds(template: Template) -> None:
-    """A deployment without any response is a valid one."""
+def test_defaults_are_valid(template: Template) -> None:
+    """A deployment without any parameter is valid."""
     for name, parameter in template["Parameters"].items():
         default = parameter["Default"]
         if "AllowedValues" in parameter:
@@ -138,14 +138,14 @@ def test_every_default_is_within_its_own_bounds(template: Template) -> None:
     [("/flagstore", True), ("/team/flags-2", True), ("flags", False), ("/flags/", False),
      ("/", False), ("/fl*gs", False), ("/flags//prod", False)],
 )  # fmt: skip
-def test_a_prefix_cannot_widen_a_policy(template: Template, prefix: str, *, accepted: bool) -> None:
-    """What is put into the ARNs of policies is a path, without wildcards or empty parts."""
+def test_prefix_cannot_widen_a_policy(template: Template, prefix: str, *, accepted: bool) -> None:
+    """It becomes part of ARNs, so it is a path without wildcards or empty parts."""
     pattern = template["Parameters"]["ParameterPrefix"]["AllowedPattern"]
     assert bool(re.search(pattern, prefix)) is accepted
 
 
-def test_every_parameter_is_used_and_in_a_group(template: Template) -> None:
-    """The console shows all parameters in their groups, and each one does something."""
+def test_parameters_are_used_and_grouped(template: Template) -> None:
+    """The console shows all of them in groups, and each has an effect."""
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
     assert sorted(grouped) == sorted(template["Parameters"])
@@ -153,8 +153,8 @@ def test_every_parameter_is_used_and_in_a_group(template: Template) -> None:
     assert not [name for name in grouped if not re.search(rf"\b{name}\b", used)]
 
 
-def test_the_api_has_a_throttle(template: Template) -> None:
-    """What its defaults let through is tested in tests/faults/test_cold_burst.py."""
+def test_api_is_throttled(template: Template) -> None:
+    """tests/faults/test_cold_burst.py covers the default limits."""
     settings = properties(template, "WebhookApi")["DefaultRouteSettings"]
     assert settings == {
         "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
@@ -163,7 +163,7 @@ def test_the_api_has_a_throttle(template: Template) -> None:
 
 
 def test_outputs_are_described(template: Template) -> None:
-    """Everything that a person needs after a deployment is an output that says what it is."""
+    """Everything needed after a deployment is an output with a description."""
     outputs = template["Outputs"]
     assert set(outputs) == {
         "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "SyncFunctionName", "TableName",
@@ -175,8 +175,8 @@ def test_outputs_are_described(template: Template) -> None:
 # -- rights ----------------------------------------------------------------------------------------
 
 
-def test_the_only_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
-    """No policy allows an action, or a resource, that it does not name, but for the sources.
+def test_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
+    """No policy allows an unnamed action or resource, except below the parameters' paths.
 
     Versions of an AppConfig profile are not known in advance; the profile is named. EC2 describes
     subnets to whoever may describe all.
@@ -186,15 +186,15 @@ def test_the_only_wildcards_are_parameter_paths_and_versions(template: Template)
     assert actions(template, "SyncRole", "*") == {"ec2:DescribeSubnets"}
 
 
-def test_policies_only_allow_and_never_by_exclusion(template: Template) -> None:
-    """A statement lists what it allows: no NotAction or NotResource, which allow the rest."""
+def test_policies_only_allow(template: Template) -> None:
+    """No statement uses NotAction or NotResource."""
     for each in all_statements(template):
         assert each["Effect"] == "Allow"
         assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
 
 
-def test_the_receiver_can_request_and_nothing_else(template: Template) -> None:
-    """The function that faces the internet has no right on the table or on a credential."""
+def test_webhook_function_has_no_access_to_flags(template: Template) -> None:
+    """It has no permission on the table or on a provider's credential."""
     allowed = {
         (action, json.dumps(resource))
         for each in statements(template, "WebhookRole")
@@ -211,14 +211,14 @@ def test_the_receiver_can_request_and_nothing_else(template: Template) -> None:
     }
 
 
-def test_the_receiver_is_told_nothing_of_the_table(template: Template) -> None:
-    """The function that faces the internet does not even know the table's name."""
+def test_webhook_function_does_not_know_the_table(template: Template) -> None:
+    """None of its variables names the table."""
     function = properties(template, "WebhookFunction")
     assert "Table" not in set(texts([function, properties(template, "WebhookRole")]))
 
 
-def test_sync_may_do_on_the_table_what_publishing_takes(template: Template) -> None:
-    """SyncFunction has the item actions on the one table: no Scan, no action on tables."""
+def test_sync_function_has_item_actions_only(template: Template) -> None:
+    """On its table alone, without Scan."""
     on_table = actions(template, "SyncRole", get_att("Table"))
     assert on_table == {
         f"dynamodb:{name}"
@@ -233,8 +233,8 @@ def test_sync_may_do_on_the_table_what_publishing_takes(template: Template) -> N
     assert "webhooks" not in " ".join(texts(statements(template, "SyncRole")))
 
 
-def test_appconfig_is_all_or_nothing(template: Template) -> None:
-    """Without a profile none of its resources is made, and nothing else looks at the parameter."""
+def test_appconfig_resources_need_a_profile(template: Template) -> None:
+    """Without the parameter none of them is created."""
     conditional = {
         name
         for name, each in template["Resources"].items()
@@ -255,10 +255,8 @@ def test_appconfig_is_all_or_nothing(template: Template) -> None:
     [("", True), ("ba8toh7/pgil2o7/ga3tqep", True), ("ba8toh7/pgil2o7", False),
      ("ba8toh7/pgil2o7/*", False), ("a/b/c/d", False), ("Shop/production/flags", False)],
 )  # fmt: skip
-def test_a_profile_cannot_widen_a_policy(
-    template: Template, profile: str, *, accepted: bool
-) -> None:
-    """What is put into the ARNs of policies is three ids."""
+def test_profile_cannot_widen_a_policy(template: Template, profile: str, *, accepted: bool) -> None:
+    """It becomes part of ARNs, so it is three ids."""
     pattern = template["Parameters"]["AppConfigProfile"]["AllowedPattern"]
     assert bool(re.search(pattern, profile)) is accepted
 
@@ -267,8 +265,10 @@ def test_a_profile_cannot_widen_a_policy(
     ("policy", "queue"),
     [("AppConfigMayRequestSync", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
 )
-def test_only_the_rule_may_send_to_the_queues(template: Template, policy: str, queue: str) -> None:
-    """Events reach the queue, and what cannot be delivered the dead letters; of that rule alone."""
+def test_only_the_rule_sends_events_to_the_queues(
+    template: Template, policy: str, queue: str
+) -> None:
+    """Undeliverable events go to the dead-letter queue."""
     found = properties(template, policy)
     assert found["Queues"] == [{"Ref": queue}]
     (statement,) = found["PolicyDocument"]["Statement"]
@@ -278,8 +278,8 @@ def test_only_the_rule_may_send_to_the_queues(template: Template, policy: str, q
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": get_att("AppConfigRule")}}
 
 
-def test_deployments_that_change_what_is_live_request(template: Template) -> None:
-    """Of the profile alone; a rollback in both of its spellings; the start and the steps do not."""
+def test_rule_matches_deployments_that_change_flags(template: Template) -> None:
+    """Of this profile only: completion and both spellings of a rollback, but not the start."""
     rule = properties(template, "AppConfigRule")
     (target,) = rule["Targets"]
     assert target["Arn"] == get_att("Queue")
@@ -303,16 +303,16 @@ def test_deployments_that_change_what_is_live_request(template: Template) -> Non
         assert requests(f"On Deployment {words}")
 
 
-def test_the_schedule_may_invoke_one_function(template: Template) -> None:
-    """The schedule's role invokes SyncFunction, for schedules of this account only."""
+def test_schedule_invokes_sync_function_only(template: Template) -> None:
+    """Its role accepts schedules of this account only."""
     assert actions(template, "ScheduleRole", get_att("SyncFunction")) == {"lambda:InvokeFunction"}
     assert len(statements(template, "ScheduleRole")) == 1
     trust = properties(template, "ScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
     assert all(each["Condition"]["StringEquals"]["aws:SourceAccount"] for each in trust)
 
 
-def test_only_a_sync_function_in_a_vpc_may_make_network_interfaces(template: Template) -> None:
-    """Without subnets there is no VPC and no such right; WebhookFunction never has either."""
+def test_network_interfaces_need_a_vpc(template: Template) -> None:
+    """Without subnets there is no such permission; WebhookFunction never has it."""
     function = template["Resources"]["SyncFunction"]["Properties"]
     role = template["Resources"]["SyncRole"]["Properties"]
     assert function["VpcConfig"]["Fn::If"][0] == role["ManagedPolicyArns"]["Fn::If"][0] == "InVpc"
@@ -329,24 +329,24 @@ def test_only_a_sync_function_in_a_vpc_may_make_network_interfaces(template: Tem
     assert "VpcConfig" not in template["Resources"]["WebhookFunction"]["Properties"]
 
 
-def test_the_reader_policy_reads_this_table_by_key(template: Template) -> None:
-    """What readers get is GetItem and Query on the table, with the keys named."""
+def test_reader_policy_reads_by_key(template: Template) -> None:
+    """GetItem and Query on this table, on named keys only."""
     (statement,) = statements(template, "FlagReaderPolicy")
     assert set(statement["Action"]) == {"dynamodb:GetItem", "dynamodb:Query"}
     assert statement["Resource"] == get_att("Table")
     assert statement["Condition"] == {"Null": {"dynamodb:LeadingKeys": "false"}}
 
 
-def test_the_reader_policy_keeps_its_arn_and_outlives_the_stack(template: Template) -> None:
-    """An update changes it in place: it has nothing that CloudFormation could only replace."""
+def test_reader_policy_keeps_its_arn(template: Template) -> None:
+    """Updates change it in place, and it is retained with the stack's table."""
     policy = template["Resources"]["FlagReaderPolicy"]
     assert set(policy["Properties"]) == {"PolicyDocument"}
     assert policy["DeletionPolicy"] == "RetainExceptOnCreate"
     assert policy["UpdateReplacePolicy"] == "Retain"
 
 
-def test_every_function_has_a_role_of_its_own(template: Template) -> None:
-    """No function shares a role, and none has one that SAM would write."""
+def test_functions_have_their_own_roles(template: Template) -> None:
+    """None is shared or generated by SAM."""
     functions = resources(template, "AWS::Serverless::Function")
     roles = [json.dumps(function["Role"]) for function in functions.values()]
     assert len(set(roles)) == len(functions)
@@ -361,7 +361,7 @@ def test_every_function_has_a_role_of_its_own(template: Template) -> None:
 def test_functions_get_the_variables_that_they_read(
     template: Template, function: str, settings: Any
 ) -> None:
-    """Every variable that the code reads is set, and none is set that nothing reads."""
+    """Every variable that the code reads is set, and no other."""
 
     class Recorder(dict[str, str]):
         """Notes which variables are asked for."""
@@ -383,8 +383,8 @@ def test_functions_get_the_variables_that_they_read(
     }  # fmt: skip
 
 
-def test_bounds_of_parameters_are_those_of_the_code(template: Template) -> None:
-    """The settings accept the least and the most that the template lets through."""
+def test_bounds_match_the_settings(template: Template) -> None:
+    """The code accepts the smallest and the largest value of each parameter."""
     variables = properties(template, "SyncFunction")["Environment"]["Variables"]
     numbers = {
         name: template["Parameters"][value["Ref"]]
@@ -407,19 +407,19 @@ def limits(parameter: dict[str, Any]) -> list[int]:
 
 @pytest.mark.parametrize("function", ["WebhookFunction", "SyncFunction"])
 def test_handlers_exist(template: Template, function: str) -> None:
-    """The handler that the template names is a function of ours."""
+    """The template names functions of this code."""
     module, _, name = properties(template, function)["Handler"].rpartition(".")
     assert callable(getattr(importlib.import_module(module), name))
 
 
-def test_functions_run_the_python_that_they_are_compiled_for(template: Template) -> None:
-    """The runtime, and the version that tests and builds use, are one."""
+def test_runtime_is_the_compiled_python(template: Template) -> None:
+    """Runtime, builds and tests use one version."""
     runtime = template["Globals"]["Function"]["Runtime"]
     assert runtime == f"python3.{sys.version_info.minor}"
 
 
-def test_two_routes_lead_to_the_receiver(template: Template) -> None:
-    """The API responses two POST routes, those that it knows; none is greedy, or SyncFunction's."""
+def test_api_has_two_routes(template: Template) -> None:
+    """Two POST routes to WebhookFunction; neither is greedy."""
     routes = [
         (name, event["Properties"]["Method"], event["Properties"]["Path"])
         for name, function in resources(template, "AWS::Serverless::Function").items()
@@ -436,8 +436,8 @@ def test_two_routes_lead_to_the_receiver(template: Template) -> None:
 # -- logs ------------------------------------------------------------------------------------------
 
 
-def test_access_logs_name_the_route_and_never_the_path(template: Template) -> None:
-    """No token of a webhook's URL is logged: only variables that cannot hold one are."""
+def test_access_logs_omit_the_path(template: Template) -> None:
+    """The path may contain a webhook's secret."""
     settings = properties(template, "WebhookApi")["AccessLogSettings"]
     logged = json.loads(settings["Format"])
     assert settings["DestinationArn"] == get_att("WebhookApiLogs")
@@ -449,8 +449,8 @@ def test_access_logs_name_the_route_and_never_the_path(template: Template) -> No
     }  # fmt: skip
 
 
-def test_all_logs_are_kept_for_as_long_as_asked(template: Template) -> None:
-    """Each function and the API write to log groups of the stack, whose logs expire."""
+def test_logs_expire(template: Template) -> None:
+    """Functions and API write to log groups of the stack, with a retention."""
     groups = resources(template, "AWS::Logs::LogGroup")
     assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     functions = resources(template, "AWS::Serverless::Function").values()
@@ -461,8 +461,8 @@ def test_all_logs_are_kept_for_as_long_as_asked(template: Template) -> None:
 # -- queue and schedule ----------------------------------------------------------------------------
 
 
-def test_visibility_is_six_times_every_timeout_there_is(template: Template) -> None:
-    """A batch comes again only when its function cannot be at work on it any more."""
+def test_visibility_is_six_times_the_timeout(template: Template) -> None:
+    """A batch returns only when no function can still be working on it."""
     timeouts = template["Parameters"]["SyncTimeout"]["AllowedValues"]
     assert template["Mappings"]["VisibilityOfSyncTimeout"] == {
         str(timeout): {"Seconds": 6 * timeout} for timeout in timeouts
@@ -473,8 +473,8 @@ def test_visibility_is_six_times_every_timeout_there_is(template: Template) -> N
     }
 
 
-def test_requests_are_taken_at_once_and_one_failure_fails_alone(template: Template) -> None:
-    """A lone request does not wait for company, and a failed one does not repeat the others."""
+def test_requests_are_not_batched_in_time(template: Template) -> None:
+    """A single request is not delayed, and a failed one does not repeat the others."""
     assert properties(template, "SyncFunction")["Events"]["SyncRequests"] == {
         "Type": "SQS",
         "Properties": {
@@ -486,13 +486,13 @@ def test_requests_are_taken_at_once_and_one_failure_fails_alone(template: Templa
     }
 
 
-def test_lambda_takes_followup_syncs_for_no_endless_loop(template: Template) -> None:
-    """No sync request is dropped because webhooks and the checks that trail them alternate."""
+def test_recursion_detection_is_off(template: Template) -> None:
+    """Follow-up syncs alternate with webhooks, which looks like a loop."""
     assert properties(template, "SyncFunction")["RecursiveLoop"] == "Allow"
 
 
-def test_a_request_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: Template) -> None:
-    """Both queues are encrypted, and what cannot be processed waits for a person."""
+def test_failed_requests_are_kept_for_two_weeks(template: Template) -> None:
+    """After half an hour of tries; both queues are encrypted."""
     queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == get_att("DeadLetterQueue")
@@ -504,8 +504,8 @@ def test_a_request_that_fails_for_half_an_hour_is_kept_for_two_weeks(template: T
     assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
 
 
-def test_the_schedule_requests_every_source(template: Template) -> None:
-    """The schedule sends what SyncFunction takes as one, with a unit that fits its number."""
+def test_schedule_sends_the_schedule_event(template: Template) -> None:
+    """With a unit that fits its number."""
     schedule = properties(template, "SyncFunction")["Events"]["Reconcile"]["Properties"]
     assert isinstance(parse(json.loads(schedule["Input"])), Schedule)
     assert schedule["ScheduleExpression"] == {
@@ -524,8 +524,8 @@ def test_the_schedule_requests_every_source(template: Template) -> None:
     assert schedule["OmitName"] is True
 
 
-def test_concurrency_is_reserved_only_when_asked(template: Template) -> None:
-    """A default deployment works in accounts that refuse to reserve any concurrency."""
+def test_reserved_concurrency_is_optional(template: Template) -> None:
+    """Accounts with a low limit cannot reserve any."""
     for name in ("Sync", "Webhook"):
         reserved = properties(template, f"{name}Function")["ReservedConcurrentExecutions"]
         assert reserved["Fn::If"][2] == {"Ref": "AWS::NoValue"}
@@ -535,8 +535,8 @@ def test_concurrency_is_reserved_only_when_asked(template: Template) -> None:
 # -- table and layer -------------------------------------------------------------------------------
 
 
-def test_the_table_survives_the_stack(template: Template) -> None:
-    """Deleting the stack, or an update that would replace the table, deletes no flag."""
+def test_table_is_retained(template: Template) -> None:
+    """Deleting the stack, or replacing the table, deletes no flags."""
     table = template["Resources"]["Table"]
     assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
     assert table["Properties"]["DeletionProtectionEnabled"] is True
@@ -544,8 +544,8 @@ def test_the_table_survives_the_stack(template: Template) -> None:
     assert recovery == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> None:
-    """Key names are those of LaunchDarkly's published layout; old chunks expire."""
+def test_table_has_the_keys_of_the_layout(template: Template) -> None:
+    """Those of LaunchDarkly's published layout; old chunks expire."""
     table = properties(template, "Table")
     assert table["KeySchema"] == [
         {"AttributeName": "namespace", "KeyType": "HASH"},
@@ -556,8 +556,8 @@ def test_the_table_has_the_layout_that_the_code_writes(template: Template) -> No
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_a_published_layer_stays(template: Template) -> None:
-    """The layer fits both architectures, and an update takes no version away from a function."""
+def test_layer_versions_are_retained(template: Template) -> None:
+    """For both architectures; an update deletes no version that a function uses."""
     layer = properties(template, "FlagstoreLayer")
     assert template["Resources"]["FlagstoreLayer"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert set(layer["CompatibleArchitectures"]) == {"arm64", "x86_64"}
@@ -568,15 +568,15 @@ def test_a_published_layer_stays(template: Template) -> None:
 # -- the file --------------------------------------------------------------------------------------
 
 
-def test_every_exception_to_a_check_has_its_reason(template: Template) -> None:
-    """A check is skipped where it does not fit, and the template says why."""
+def test_skipped_checks_have_a_reason(template: Template) -> None:
+    """The template names it beside the check."""
     for name, resource in template["Resources"].items():
         for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
             assert len(skip["comment"].split()) > 5, (name, skip["id"])
 
 
-def test_names_are_left_to_cloudformation(template: Template) -> None:
-    """Two stacks fit into one account and region: a name that is given has the stack's in it."""
+def test_names_are_generated(template: Template) -> None:
+    """Two stacks fit into one account and region."""
     named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
              "LogGroupName", "LayerName", "Name"}  # fmt: skip
     given = {

@@ -1,6 +1,6 @@
-"""Deployed, updated, rolled back: the very template, by the real `sam`, on the stand-in for AWS.
+"""The template deployed, updated and rolled back by the real `sam`, on the stand-in for AWS.
 
-Each fixture is one deployment over the one before; its tests look at what it left.
+Each fixture deploys over the one before.
 """
 
 from __future__ import annotations
@@ -167,15 +167,15 @@ def rolled_back(
     return live(life, life.deploy(releases[0], {}), "blue")
 
 
-def test_a_first_deployment_carries_a_flag_from_webhook_to_response(first: Stage) -> None:
-    """HTTP API, queue, table, layer, the example's own template: a rule decides who gets it."""
+def test_first_deployment(first: Stage) -> None:
+    """A flag goes from webhook, queue and table to the example's response, by its rules."""
     assert first.statuses == [202]
     assert first.responses == Responses(pro=new("blue"), free=CLASSIC)
     assert first.seen.schedule == "rate(5 minutes)"
 
 
-def test_a_stranger_is_turned_away(life: Life, first: Stage) -> None:
-    """The deployed API responses a webhook that nobody signed with 401, other paths with 404."""
+def test_unsigned_webhook_is_rejected(life: Life, first: Stage) -> None:
+    """With 401; other paths with 404."""
     base = first.seen.deployed.webhook_base_url
     for path, status in (("prod", 401), ("nowhere", 404), ("prod/a/b", 404)):
         life.provider.send(f"{base}/{path}", {"x-ld-signature": "0" * 64}, b"{}", 1)
@@ -183,8 +183,8 @@ def test_a_stranger_is_turned_away(life: Life, first: Stage) -> None:
         assert life.provider.deliveries[-1].statuses == [status], path
 
 
-def test_signatures_and_rights_are_checked(life: Life, first: Stage) -> None:
-    """What passes here is signed and allowed: a reader may read, not write, and not unsigned."""
+def test_reader_policy_is_enforced(life: Life, first: Stage) -> None:
+    """A reader can read, but not write, nor read unsigned."""
     table = first.seen.deployed.table
     key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
     right, wrong = life.reader(first.seen.deployed)
@@ -195,8 +195,8 @@ def test_signatures_and_rights_are_checked(life: Life, first: Stage) -> None:
         wrong.get_item(TableName=table, Key=key)
 
 
-def test_an_update_changes_code_and_parameters(first: Stage, updated: Stage) -> None:
-    """Functions and layer are the next release's, and what was asked for is set."""
+def test_update_changes_code_and_parameters(first: Stage, updated: Stage) -> None:
+    """Functions and layer are those of the next release."""
     before, after = first.seen, updated.seen
     assert (first.agent, updated.agent) == ("flagstore", NEXT_AGENT)
     assert all(after.code[name] != before.code[name] for name in ("sync", "webhook", "layer"))
@@ -205,8 +205,8 @@ def test_an_update_changes_code_and_parameters(first: Stage, updated: Stage) -> 
     assert before.settings["POWERTOOLS_LOG_LEVEL"] == "INFO"
 
 
-def test_an_update_keeps_the_table_and_the_webhooks_address(first: Stage, updated: Stage) -> None:
-    """No flag is lost, providers need not be told anything, and a webhook arrives as before."""
+def test_update_keeps_table_and_webhook_url(first: Stage, updated: Stage) -> None:
+    """No flag is lost, and webhooks arrive as before."""
     before, after = first.seen, updated.seen
     assert after.deployed.webhook_base_url == before.deployed.webhook_base_url
     assert after.deployed.table == before.deployed.table
@@ -216,31 +216,29 @@ def test_an_update_keeps_the_table_and_the_webhooks_address(first: Stage, update
     assert updated.responses == Responses(pro=new("green"), free=CLASSIC)
 
 
-def test_an_update_leaves_consumers_alone(updated: Stage) -> None:
-    """Whoever pinned the layer of before goes on reading with it."""
+def test_update_keeps_the_old_layer(updated: Stage) -> None:
+    """A consumer of the previous layer continues to read."""
     assert updated.seen.responses == Responses(pro=new("blue"), free=CLASSIC)
 
 
-def test_the_schedule_runs(updated: Stage, scheduled: frozenset[tuple[str, str]]) -> None:
-    """A source without webhooks gets its flags, which it had not before."""
+def test_schedule_runs(updated: Stage, scheduled: frozenset[tuple[str, str]]) -> None:
+    """A source without webhooks gets its flags."""
     assert not [each for each in updated.seen.records if each[0].startswith(SILENT)]
     assert {namespace.partition(":")[0] for namespace, _ in scheduled} == {SILENT}
 
 
-def test_a_rollback_brings_the_former_code_back(
-    first: Stage, updated: Stage, rolled_back: Stage
-) -> None:
-    """The same bytes as before the update run again; parameters stay as they were set."""
+def test_rollback_restores_the_code(first: Stage, updated: Stage, rolled_back: Stage) -> None:
+    """The same bytes as before the update; parameters stay."""
     assert rolled_back.seen.code == first.seen.code
     assert rolled_back.agent == "flagstore"
     assert rolled_back.seen.schedule == updated.seen.schedule
     assert rolled_back.seen.settings == updated.seen.settings
 
 
-def test_a_rollback_keeps_the_table(
+def test_rollback_keeps_the_table(
     first: Stage, rolled_back: Stage, scheduled: frozenset[tuple[str, str]]
 ) -> None:
-    """What the next release wrote is there and readable, and webhooks go on changing it."""
+    """Flags of the next release stay readable, and webhooks change them."""
     assert rolled_back.seen.table_made_at == first.seen.table_made_at
     assert rolled_back.seen.records >= scheduled
     assert rolled_back.seen.responses == Responses(pro=new("green"), free=CLASSIC)

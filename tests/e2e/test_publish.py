@@ -1,4 +1,4 @@
-"""What the Serverless Application Repository would get: `sam package`, then `sam publish`."""
+"""`sam package` and `sam publish` to the Serverless Application Repository, which is simulated."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def published(
         yield aws, repository
 
 
-def test_the_repository_is_asked_once_for_this_version(
+def test_publish_sends_one_application(
     published: tuple[StandIn, Repository],
 ) -> None:
-    """`sam publish` sends one new application, with the name, version and licence of this one."""
+    """With the name, version and licence of this release."""
     ((method, path, sent),) = published[1].asked
     assert (method, path) == ("POST", "/applications")
     assert (sent["name"], sent["spdxLicenseId"]) == ("flagstore", "Apache-2.0")
@@ -125,8 +125,8 @@ def test_the_repository_is_asked_once_for_this_version(
     assert not {"homePageUrl", "sourceCodeUrl"} & set(sent)
 
 
-def test_licence_readme_and_code_are_uploaded(published: tuple[StandIn, Repository]) -> None:
-    """What the published template names is in the bucket: the licence, the readme, three zips."""
+def test_publish_uploads_files(published: tuple[StandIn, Repository]) -> None:
+    """The licence, the readme and three zip files."""
     aws, repository = published
     ((_, _, sent),) = repository.asked
     for field_name, name in (("licenseUrl", "LICENSE"), ("readmeUrl", "README.md")):

@@ -1,4 +1,4 @@
-"""`tools/smoke` on the stand-in for AWS: every step that it can do there, and nothing left."""
+"""`tools/smoke` on the stand-in for AWS."""
 
 from __future__ import annotations
 
@@ -79,10 +79,8 @@ def left(aws: StandIn) -> dict[str, list[Any]]:
     return {kind: items for kind, items in found.items() if items}
 
 
-def test_it_uses_a_deployment_and_leaves_nothing(
-    release: Path, aws: StandIn, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each step works but two that the stand-in has no means for, which are said."""
+def test_smoke(release: Path, aws: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every step passes except two that the stand-in does not support; nothing is left."""
     before = left(aws)
 
     def connect(name: str) -> str:
@@ -103,10 +101,10 @@ def test_it_uses_a_deployment_and_leaves_nothing(
     assert left(aws) == before
 
 
-def test_it_leaves_nothing_of_a_deployment_that_fails(
+def test_failed_deployment_is_removed(
     release: Path, aws: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CloudFormation rolls back; the table that it keeps is removed, and the status is 1."""
+    """CloudFormation rolls back, and the retained table is deleted."""
     path = release / "template.yaml"
     taken = "  Taken: {Type: AWS::IAM::User, DependsOn: Dashboard, Properties: {UserName: taken}}\n"
     path.write_text(path.read_text("utf-8").replace("Outputs:\n", f"{taken}\nOutputs:\n"), "utf-8")
@@ -123,8 +121,8 @@ def test_it_leaves_nothing_of_a_deployment_that_fails(
 
 
 @pytest.mark.parametrize(("region", "status"), [("eu-west-1", 0), ("", 2)])
-def test_it_asks_before_it_makes_anything(aws: StandIn, region: str, status: int) -> None:
-    """The account and region are named first; without a region there is none to name."""
+def test_smoke_asks_first(aws: StandIn, region: str, status: int) -> None:
+    """It prints the account and region; without a region it fails."""
     before = left(aws)
     environment = aws.child_environment(os.environ)
     environment |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
