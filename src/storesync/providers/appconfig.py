@@ -115,6 +115,7 @@ class AppConfig(Provider):
     default_base_url = "https://appconfig.{region}.amazonaws.com"
     options = ("application", "environment", "profile", "region", "live", "format")
     needs_key = False
+    revisions_of = "profile"
 
     def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
         """Read the event of a deployment.
@@ -178,11 +179,6 @@ class AppConfig(Provider):
         del item  # a deployment changes any of them, or none
         match = _REQUIRED.fullmatch(required)
         return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
-
-    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Compare revisions of the same profile."""
-        same = old.meta.get("profile") == new.meta.get("profile")
-        return same and 0 < new.revision < old.revision
 
 
 def read_options(source: Source) -> Profile:

@@ -65,6 +65,8 @@ class Provider(ABC):
     """Names of the ``options`` of its sources."""
     webhook_options: tuple[str, ...] = ()
     """Names of the ``options`` of its webhooks."""
+    revisions_of: str = ""
+    """Key in ``meta`` that must be equal in two sets for their revisions to be comparable."""
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Raise :class:`~storesync.errors.SignatureError` unless the request is authentic."""
@@ -108,9 +110,10 @@ class Provider(ABC):
             item: Returns the JSON of an item by section and key, or None.
         """
 
-    @abstractmethod
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Return whether *new* is known to be an earlier state of the provider than *old*."""
+        comparable = old.meta.get(self.revisions_of) == new.meta.get(self.revisions_of)
+        return comparable and 0 < new.revision < old.revision
 
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield section and key of each segment and flag that an item needs."""

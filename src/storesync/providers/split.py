@@ -81,6 +81,7 @@ class Split(Provider):
     default_base_url = "https://sdk.split.io/api"
     options = ("sets",)
     webhook_options = ("environment",)
+    revisions_of = "sets"
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret in the URL: Split signs nothing, and its form takes only a URL."""
@@ -133,11 +134,6 @@ class Split(Provider):
         del item  # deleted flags cannot be looked at
         number = _REQUIRED.fullmatch(required)
         return number is None or revision >= int(number[1])
-
-    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Compare change numbers, if both are of the same flag sets."""
-        same = old.meta.get("sets") == new.meta.get("sets")
-        return same and 0 < new.revision < old.revision
 
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the flags, segments and rule-based segments that an item refers to."""

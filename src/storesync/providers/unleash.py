@@ -46,6 +46,7 @@ class Unleash(Provider):
     methods = ("authorization", "header", "url")
     options = ("environment", "app_name")
     webhook_options = ("environment",)
+    revisions_of = "queryHash"
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret; Unleash signs nothing.
@@ -107,11 +108,6 @@ class Unleash(Provider):
         if kind != "revision" or not (number.isascii() and number.isdigit()):
             return True
         return revision == 0 or revision >= int(number)
-
-    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Compare revisions, if both are of the same query of a token."""
-        same = old.meta.get("queryHash") == new.meta.get("queryHash")
-        return same and 0 < new.revision < old.revision
 
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the parents of a feature; a missing segment is refused while fetching."""
