@@ -90,13 +90,12 @@ def check_items(
         MalformedResponseError: if the provider's own SDK would refuse a document with such an item.
         RefusedSetError: if the engine could use an item as it was, and cannot as it is.
     """
-    now = verdicts(new.provider, new)
+    judge = JUDGES.get(new.provider, _accept_all)
+    now = judge(new)
     before = None
     if old and old.provider == new.provider:
         # A large segment is not read for this: that it is there is enough.
-        before = verdicts(
-            old.provider, replace(old, load=lambda _segment: {"key": "", "version": 1})
-        )
+        before = judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
     damaged = []
     for name in (*changed.added, *changed.changed):
         section, key = name.partition("/")[::2]
@@ -155,10 +154,8 @@ def _some(names: Collection[str]) -> str:
 _BROKEN = {MALFORMED_FLAG, EXCEPTION}
 
 
-def verdicts(provider: str, items: Items) -> Verdict:
-    """Return the judge of one flag set's items; of an unknown provider all are usable."""
-    judge = _JUDGES.get(provider)
-    return judge(items) if judge else lambda _section, _key: USABLE
+def _accept_all(_items: Items) -> Verdict:
+    return lambda _section, _key: USABLE
 
 
 def _launchdarkly(items: Items) -> Verdict:
@@ -253,9 +250,10 @@ def _appconfig(items: Items) -> Verdict:
     return judge
 
 
-_JUDGES: dict[str, Callable[[Items], Verdict]] = {
+JUDGES: dict[str, Callable[[Items], Verdict]] = {
     "appconfig": _appconfig,
     "launchdarkly": _launchdarkly,
     "split": _split,
     "unleash": _unleash,
 }
+"""By provider: returns the verdict of each item of a flag set."""

@@ -315,7 +315,7 @@ def test_simulated_sets_are_usable(provider: str) -> None:
     http = MutatingHttp(rig.server, rig.rng)
     response = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
     assert response.flag_set is not None
-    judge = guard.verdicts(provider, response.flag_set)
+    judge = guard.JUDGES[provider](response.flag_set)
     found = {
         judge(section, key)
         for section, items in response.flag_set.sections.items()

@@ -295,7 +295,7 @@ def test_unsupported_flag(strategy: dict[str, Any], why: str) -> None:
     found = ask(given, {"x": "6"})
     assert (found.value, found.error) == (ABSENT, base.UNSUPPORTED)
     assert why in found.rule
-    judge = guard.verdicts("unleash", Set(given))
+    judge = guard.JUDGES["unleash"](Set(given))
     assert judge("flags", "f") in (guard.USABLE, guard.UNSUPPORTED)
 
 
