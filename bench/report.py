@@ -1,11 +1,10 @@
-"""Write the results into docs/benchmarks.md, between its two marks, and the plots."""
+"""Write the results into docs/benchmarks.md, between its two marks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bench.harness import REPOSITORY
-from bench.svg import draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,16 +12,12 @@ if TYPE_CHECKING:
     from bench.results import Part, Row
 
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-PLOTS = REPOSITORY / "docs" / "benchmarks"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
 HEADINGS = ("work", "compared with", "flagstore", "theirs", "ratio (95 %)", "goal", "")
 
 
 def write(parts: Mapping[str, Part]) -> None:
-    """Write the tables and plots of all parts."""
-    PLOTS.mkdir(exist_ok=True)
-    for old in PLOTS.glob("*.svg"):
-        old.unlink()
+    """Write the tables of all parts."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
@@ -49,11 +44,6 @@ def _part(name: str, part: Part, *, versions: bool) -> Iterator[str]:
     for note in part.notes:
         yield f"- {note}"
     if part.notes:
-        yield ""
-    for number, plot in enumerate(part.plots, 1):
-        file = f"{name.lower()}-{number}.svg"
-        (PLOTS / file).write_text(draw(plot), encoding="utf-8")
-        yield f"![{plot.title}](benchmarks/{file})"
         yield ""
 
 

@@ -1,9 +1,8 @@
-"""What was measured: rows of the table and plots, kept as JSON so that parts can be run apart."""
+"""What was measured: rows of the table, kept as JSON so that parts can be run apart."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,23 +26,12 @@ class Row:
     verdict: str
 
 
-@dataclass(frozen=True)
-class Plot:
-    """Bars (``label`` → median, smallest, largest) or lines (``label`` → points)."""
-
-    kind: str
-    title: str
-    unit: str
-    data: Mapping[str, Sequence[Any]]
-
-
 @dataclass
 class Part:
     """What one part measured."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
-    plots: list[Plot] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     run: str = ""
     """When, on what, in how many rounds."""
@@ -88,20 +76,6 @@ class Part:
         verdict = SHOWN if met is None else MET if met else NOT_MET
         self.rows.append(Row(work, peer, str(ours), str(theirs), "", goal, verdict))
 
-    def bars(self, title: str, unit: str, samples: Mapping[str, Sequence[float]]) -> None:
-        """Add a plot of medians, with their spread."""
-        data = {
-            name: (statistics.median(values), min(values), max(values))
-            for name, values in samples.items()
-        }
-        self.plots.append(Plot("bars", title, unit, data))
-
-    def lines(
-        self, title: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]]
-    ) -> None:
-        """Add a plot of growth, both axes logarithmic."""
-        self.plots.append(Plot("lines", title, unit, series))
-
 
 def load(path: Path) -> dict[str, Part]:
     """Return the parts that were measured before, by their names."""
@@ -113,8 +87,8 @@ def load(path: Path) -> dict[str, Part]:
 
 def _part(values: dict[str, Any]) -> Part:
     rows = [Row(**row) for row in values.pop("rows")]
-    plots = [Plot(**plot) for plot in values.pop("plots")]
-    return Part(rows=rows, plots=plots, **values)
+    values.pop("plots", None)  # of earlier runs
+    return Part(rows=rows, **values)
 
 
 def save(path: Path, parts: Mapping[str, Part]) -> None:

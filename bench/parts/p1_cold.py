@@ -63,16 +63,12 @@ def _launchdarkly(part: Part, dose: Dose, tls: OverTls) -> None:
         Case(LAUNCHDARKLY, "launchdarkly_daemon.py", world.SITE, shared, (flag, CACHED_S)),
         Case(LIMIT, "limit.py", tls.ours, shared),
     ]
-    bars: dict[str, list[float]] = {}
     with phased.at_shares() as sizes:
         for size, share in sizes.items():
             runs = _rounds(cases, dose.rounds, share)
             if size == shares.WHOLE:
                 _init(part, runs)
-                bars |= {f"{name}, INIT": _inits(runs[name]) for name in runs}
             _at(part, size, runs)
-            bars |= {f"{name}, handler, {size} MB": _firsts(runs[name]) for name in (LAZY, BOTO3)}
-    part.bars("INIT, and the first flag in the handler", "ms", bars)
 
 
 def _rounds(cases: Sequence[Case], rounds: int, share: shares.Share | None) -> Runs:

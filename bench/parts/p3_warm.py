@@ -35,7 +35,6 @@ def measure(dose: Dose) -> Part:
         for _ in range(dose.rounds):
             for name, found in _once(provider).items():
                 pairs.setdefault(name, []).append(found)
-        plotted = {}
         for name, found in pairs.items():
             work, _, bare = name.partition(": ")
             theirs, ours = zip(*found, strict=True)
@@ -44,8 +43,6 @@ def measure(dose: Dose) -> Part:
             beside = f"{peer.partition(',')[0]}, {bare}" if bare else peer
             goal = None if bare else most
             part.timed(f"{provider}: {work}", beside, ours, theirs, most=goal, unit="µs")
-            plotted |= {f"flagstore: {name}": ours, f"theirs: {name}": theirs}
-        part.bars(f"Warm evaluation, {provider}", "µs", plotted)
     return part
 
 

@@ -24,7 +24,6 @@ def measure(dose: Dose) -> Part:
     """Measure."""
     size = dose.publish_flags
     part = Part(f"Publishing changes of {size:,} flags, DynamoDB")
-    plotted: dict[str, list[float]] = {}
     with StandIn() as aws:
         for rows in (False, True):
             with world.provider("launchdarkly", size) as (server, _):
@@ -46,8 +45,6 @@ def measure(dose: Dose) -> Part:
                         goal=goal,
                         met=met,
                     )
-                    if rows:
-                        plotted[f"flagstore, {change}"] = [counted["write_units"]]
                 each = (units["50 changes"] - units["1 change"]) / 49
                 part.counted(
                     f"each further change{'' if rows else ', without rows'}",
@@ -56,8 +53,6 @@ def measure(dose: Dose) -> Part:
                     goal=f"at most {FURTHER_UNITS} WU: its row, not the set",
                     met=each <= FURTHER_UNITS,
                 )
-        plotted["LaunchDarkly's SDK, any change"] = [theirs[1]["write_units"]]
-    part.bars(f"Write units of a publication, {size:,} flags", "units", plotted)
     part.notes.append(
         "Write units are computed from item sizes (two per KB in a transaction). Times include the "
         "fetch, are the emulator's, and do not carry over to AWS."

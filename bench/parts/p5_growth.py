@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 SMALL = 100
 PEER = "LaunchDarkly's SDK, daemon mode"
 MOST_TIMES = 3.0
-MEMORY_ROUNDS = 7
 CACHED_S = "60"
 THEIRS = "launchdarkly_daemon.py"
 
@@ -38,10 +37,8 @@ def measure(dose: Dose) -> Part:
             table, flags[size] = world.publish(aws, "launchdarkly", size)
             environments[size] = {**base, "FLAGSTORE_TABLE": table}
         _cold(part, dose, ours, environments, flags)
-        _memory(part, dose, ours, environments, flags)
         port = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}  # counted before TLS
         scripts = {"steps_ours.py": ours, "steps_launchdarkly.py": world.SITE}
-        read: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
         for size in dose.sizes:
             variables = {**environments[size], **port}
             counted = []
@@ -50,17 +47,13 @@ def measure(dose: Dose) -> Part:
                 relay.count()
                 *_, (_, found) = steps(case, relay.count)
                 counted.append(found)
-                read[script].append((size, found.received))
             part.counted(f"bytes of the first flag, {size:,} flags", PEER, *counted)
-        growth = {"flagstore": read["steps_ours.py"], PEER: read["steps_launchdarkly.py"]}
-        part.lines("Bytes read for the first flag", "B", growth)
         _publications(part, dose, aws)
     return part
 
 
 def _publications(part: Part, dose: Dose, aws: StandIn) -> None:
     """One flag is changed; the SDK writes its set as it does after any change."""
-    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], publishing.PEER: []}
     for size in dose.sizes:
         with world.provider("launchdarkly", size) as (server, _):
             table = world.new_table(aws)
@@ -70,9 +63,6 @@ def _publications(part: Part, dose: Dose, aws: StandIn) -> None:
             _, theirs = publishing.publish_by_sdk(aws, server)
         shown = map(publishing.shown, (mine, theirs))
         part.counted(f"publication of 1 change, {size:,} flags", publishing.PEER, *shown)
-        for name, written in zip(series, (mine, theirs), strict=True):
-            series[name].append((size, written["write_units"]))
-    part.lines("Write units of a publication of 1 change", "units", series)
 
 
 def _cold(
@@ -101,12 +91,9 @@ def _cold(
         for case in turned(cases, number):
             run = phased.run(case)
             times[case.name] += [run.init_ms + run.requests[0].ms] if number else []
-    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], PEER: []}
     for size in environments:
         mine, theirs = times[f"ours {size}"], times[f"theirs {size}"]
         part.timed(f"cold first flag, {size:,} flags", PEER, mine, theirs)
-        for name, taken in zip(series, (mine, theirs), strict=True):
-            series[name].append((size, sorted(taken)[dose.rounds // 2]))
     largest = max(dose.sizes)
     least, most = times[f"ours {SMALL}"], times[f"ours {largest}"]
     part.timed(
@@ -116,32 +103,3 @@ def _cold(
         least,
         most=MOST_TIMES,
     )
-    part.lines("Fresh process to first flag", "ms", series)
-
-
-def _memory(
-    part: Part,
-    dose: Dose,
-    ours: Path,
-    environments: dict[int, dict[str, str]],
-    flags: dict[int, str],
-) -> None:
-    series: dict[str, list[tuple[float, float]]] = {"flagstore": [], PEER: []}
-    rounds = min(dose.rounds, MEMORY_ROUNDS)
-    for size, environment in environments.items():
-        asked = (flags[size],)
-        mine = Case("ours", "memory_ours.py", ours, environment, asked)
-        other = Case("theirs", "memory_launchdarkly.py", world.SITE, environment, asked)
-        pairs = [(mine.told(), other.told()) for _ in range(rounds)]
-        for step in ("first", "all"):
-            a, b = [pair[0][step] for pair in pairs], [pair[1][step] for pair in pairs]
-            work = (
-                f"memory with {'one flag' if step == 'first' else 'all flags'} used, {size:,} flags"
-            )
-            part.timed(work, PEER, a, b, most=0.5, unit="MB")
-            if step == "all":
-                series["flagstore"].append((size, sorted(a)[rounds // 2]))
-                series[PEER].append((size, sorted(b)[rounds // 2]))
-    bare = sorted(pair[0]["bare"] for pair in pairs)[rounds // 2]
-    part.notes.append(f"The bare interpreter takes {bare:.0f} MB of the memory on both sides.")
-    part.lines("Resident memory, all flags used", "MB", series)

@@ -1,4 +1,4 @@
-"""P6: what a webhook costs, and what a burst of them does."""
+"""P6: what a webhook costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from bench import functions, world
 from bench.harness import REPOSITORY
 from bench.results import Part
-from faults.test_burst import START, WEBHOOKS, Burst
 from local.stand_in import StandIn
 from simulators.deployment import SECRET, signed
 from simulators.launchdarkly import audit_entry
@@ -29,20 +28,13 @@ PYTHON = REPOSITORY / ".venv-lambda" / "bin" / "python"
 NAIVE = "a handler that fetches and puts at each webhook"
 REQUESTS = 220
 FLAGS = 500
-SEEDS = 5
 MOST_CPU_MS = 5.0
-MOST_FETCHES = 0.03
 
 
 def measure(dose: Dose) -> Part:
     """Measure."""
     part = Part("Webhooks: LaunchDarkly's, signed, 500 flags behind them")
     _requests(part, dose)
-    _bursts(part)
-    part.notes.append(
-        "The burst runs the real pipeline in virtual time, on models of the queue, of calls of 3 "
-        "to 15 ms and of fetches of 50 to 400 ms (tests/faults/test_burst.py)."
-    )
     part.notes.append(
         "WebhookFunction's calls go to the emulator, so its wall time does not carry over to "
         "AWS; its CPU time includes boto3's."
@@ -75,17 +67,6 @@ def _requests(part: Part, dose: Dose) -> None:
             part.counted(
                 work, "", f"{worst:.2f} ms", goal=f"at most {goal:g} ms", met=worst <= goal
             )
-    samples = {
-        f"{kind}, {name}": [run[name] for run in runs[kind]]
-        for name in ("cpu", "ms")
-        for kind in runs
-    }
-    names = {"ours": "flagstore", "naive": "fetch at each"}
-    part.bars(
-        "A warm webhook",
-        "ms",
-        {names[k.partition(",")[0]] + "," + k.partition(",")[2]: v for k, v in samples.items()},
-    )
 
 
 def _event(number: int) -> Any:
@@ -136,34 +117,3 @@ def _run(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
         raise RuntimeError(done.stderr)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _bursts(part: Part) -> None:
-    for seconds in (1.0, 5.0):
-        fetches, first, last, waits = [], [], [], []
-        for seed in range(SEEDS):
-            burst = Burst(seed, seconds)
-            waits += burst.run()
-            fetches.append(burst.provider.fetches)
-            first.append(min(at for at, _ in burst.completed) - START)
-            required = max(revision for _, revision in burst.arrived)
-            reached = min(at for at, revision in burst.completed if revision >= required)
-            told = min(at for at, revision in burst.arrived if revision >= required)
-            last.append(reached - told)
-        most = int(MOST_FETCHES * WEBHOOKS)
-        part.counted(
-            f"{WEBHOOKS:,} webhooks in {seconds:.0f} s: fetches, most of {SEEDS} runs",
-            NAIVE,
-            max(fetches),
-            WEBHOOKS,
-            goal=f"at most {most}",
-            met=max(fetches) <= most,
-        )
-        part.counted(
-            f"{WEBHOOKS:,} webhooks in {seconds:.0f} s: virtual time",
-            "",
-            f"first publication {statistics.median(first):.2f} s after the first change, last one "
-            f"{statistics.median(last):.2f} s after the first webhook that tells of it; "
-            f"from webhook to store median "
-            f"{statistics.median(waits):.2f} s, longest {max(waits):.2f} s",
-        )
