@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
     from simulators.redis_server import Server
 
-SITE = next((SDKS / "lib").glob("python3.*")) / "site-packages"
+SITE = next((SDKS / "lib").glob("python3.*"), SDKS) / "site-packages"
 ROOTS = "flagstore/stores/amazon_roots.py"
 MAKERS: dict[str, Any] = {
     "launchdarkly": (launchdarkly.LaunchDarklySimulator, launchdarkly.rich_flags),
