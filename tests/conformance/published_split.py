@@ -110,7 +110,7 @@ ONLY_JAVASCRIPT = {
     # ALL_KEYS on an attribute that is missing: no match there, everybody in the Python SDK.
     ("user_account_in_segment_all", None): "on",
 }
-"""Where the Python SDK, and so ours, says something else, and what: not met on purpose."""
+"""Cases in which the Python SDK, and so flagstore, differs, with its treatment."""
 
 WITHOUT_DATA_TYPE = {
     _BOTH,

@@ -125,7 +125,7 @@ TYPED_CASES = [case for case in CASES if str(case.id).startswith(TYPED)]
 
 
 def response(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
-    """Return what our engine says of a case, as the suites put it."""
+    """Return flagstore's result of a case in the suites' terms."""
     ours = engine(Items(**sdk_data), EngineConfig(now=float, random=float))
     fallback = default(case, sdk_data.get("flags", {}))
     try:

@@ -1,4 +1,4 @@
-"""What Split publishes for its SDKs to be tested with: hashes, matchers and whole responses."""
+"""The files that Split publishes to test its SDKs: hashes, matchers and whole responses."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluated(items: Items, name: str, **context: Any) -> Any:
 
 
 def matches(kind: str, value: str, **data: Any) -> bool:
-    """Say whether one matcher matches an attribute."""
+    """Return whether one matcher matches an attribute."""
     flag = split_flags.new_flag("f")
     matcher = split_flags.matcher(kind, "attribute", **data)
     flag["conditions"] = [split_flags.rule(matcher, label="it", on=100)]

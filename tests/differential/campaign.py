@@ -1,12 +1,12 @@
-"""A campaign: a provider's own engine and ours side by side, over sets and contexts made up.
+"""A campaign: flagstore's engine and the provider's own, compared over random sets and contexts.
 
-Runs in .venv-sdks, where the official engines are. A script of a provider calls :func:`run` with
-its strategy of cases, its faults and both sides; what was counted is printed as JSON, and read by
-test_differential.py. A difference makes Hypothesis look for the smallest one, which is printed.
+Runs in .venv-sdks, where the official engines are. Each provider's script calls :func:`run` with
+its cases, its faults and both sides; the counts are printed as JSON for test_differential.py. On a
+difference, Hypothesis looks for the smallest one, which is printed.
 
-A campaign that finds no fault proves little. With ``--fault NAME`` our engine is given something
-else than the other one, or its response is changed, as if it had that fault; with ``--fault all``
-each of them is tried over the same cases until it was found.
+A campaign that finds no faults proves little. With ``--fault NAME`` flagstore's engine gets another
+input than the official one, or its result is changed, as if it had that fault; with ``--fault all``
+each fault is tried over the same cases until it is found.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Enough(Exception):  # noqa: N818 - no error: the campaign is over
 
 @dataclass
 class Tally:
-    """What a campaign has met. A case is one flag evaluated for one context."""
+    """The counts of a campaign. A case is one flag evaluated for one context."""
 
     cases: int = 0
     reached: Counter[str] = field(default_factory=Counter)
     """How often the reference engine got to an operator with a value of a type (``in/str``)."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    """How often the reference said why: ``default``, ``fallthrough`` and the provider's others."""
+    """How often the reference gave a reason: ``default``, ``fallthrough`` or another."""
     excluded: Counter[str] = field(default_factory=Counter)
-    """Cases that were left out, by the name of the predicate that said so."""
+    """Excluded cases, by the name of the predicate that excludes them."""
     malformed: Counter[str] = field(default_factory=Counter)
-    """Cases with a flag that our engine refuses and the reference does not, by the damage."""
+    """Cases that are MALFORMED_FLAG only in flagstore, by the damage to the flag."""
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it."""
@@ -64,14 +64,14 @@ def _same[T](given: T) -> T:
 
 @dataclass(frozen=True)
 class Fault:
-    """What makes our engine behave as if somebody had got something wrong in it."""
+    """Changes that make flagstore's engine behave as if it had a bug."""
 
     flag_set: Callable[[Any], Any] = _same
     """Of a copy of the flag set."""
     context: Callable[[Any], Any] = _same
     """Of a copy of the context."""
     outcome: Callable[[Any], Any] = _same
-    """Of what our engine says."""
+    """Of the result."""
 
 
 NONE = Fault()

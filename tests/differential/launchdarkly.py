@@ -1,8 +1,9 @@
 """LaunchDarkly: the official SDK's client and our engine over the same sets and contexts.
 
-Both sides get the same JSON. The reference is the client itself over its in-memory store, but what
-the SDK refuses to decode is refused when it is read, as its stores outside of memory do it, not
-with the whole set: it says EXCEPTION then, where ours says MALFORMED_FLAG.
+Both sides get the same JSON. The reference is the client over its in-memory store, except that an
+item that the SDK cannot decode is refused when it is read, as in its persistent stores, not with
+the whole set. Its EXCEPTION counts as MALFORMED_FLAG then. Cases in which only flagstore's result
+is MALFORMED_FLAG are counted by the damage to the flag.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def over(flags: dict[str, Any], segments: dict[str, Any]) -> LaunchDarklyEngine:
 
 
 def with_kind(given: dict[str, Any]) -> dict[str, Any]:
-    """Return a context as the SDK wants it: with a kind, which for ours may be missing."""
+    """Return a context with a kind, which the SDK requires."""
     return given if given.get("kind") is not None else {**given, "kind": "user"}
 
 
@@ -151,7 +152,7 @@ def theirs(key: str, context: Context) -> tuple[Any, ...]:
 
 
 def said(outcome: Evaluation) -> tuple[Any, ...]:
-    """Return an outcome of ours in the SDK's words."""
+    """Return a result of flagstore in the SDK's terms."""
     reason: dict[str, Any] = {"kind": outcome.reason}
     if outcome.reason == "RULE_MATCH":
         reason |= {"ruleIndex": outcome.rule_index, "ruleId": outcome.rule}
@@ -166,7 +167,7 @@ def said(outcome: Evaluation) -> tuple[Any, ...]:
 
 
 def evaluate(ours: Any, key: str, given: dict[str, Any], fault: Fault = NONE) -> tuple[Any, ...]:
-    """Return what our engine says."""
+    """Return flagstore's result."""
     try:
         context = ours.context(given if fault is NONE else fault.context(copy.deepcopy(given)))
     except ContextError:
@@ -175,7 +176,7 @@ def evaluate(ours: Any, key: str, given: dict[str, Any], fault: Fault = NONE) ->
 
 
 def name_of(response: tuple[Any, ...]) -> str:
-    """Return what the tally calls a response of the SDK."""
+    """Return the name under which a result of the SDK is counted."""
     value, _, reason = response
     kind: str = reason["kind"]
     if kind == "OFF" and value == repr(DEFAULT):
@@ -186,12 +187,12 @@ def name_of(response: tuple[Any, ...]) -> str:
 
 
 def is_unbounded_segment() -> bool:
-    """Return whether the SDK got to a big segment: it goes on then, and ours does not guess."""
+    """Return whether the SDK reached a big segment, which is UNSUPPORTED in flagstore."""
     return reached_unbounded
 
 
 def damage(key: str, flags: dict[str, Any], segments: dict[str, Any]) -> str:
-    """Return what our engine refuses in a flag, or in what it leads to, and the SDK does not."""
+    """Return the damage to a flag, or to one that it leads to, that only flagstore refuses."""
     pending, seen = [("flag", key)], set()
     while pending:
         kind, name = pending.pop()

@@ -1,4 +1,4 @@
-"""What people get wrong in an engine for LaunchDarkly, done to what ours is given or says.
+"""Typical bugs of an engine for LaunchDarkly, as changes of its input or its results.
 
 Flag sets are made up with fields of any type, so each step looks whether there is what it changes.
 """

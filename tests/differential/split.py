@@ -1,4 +1,4 @@
-"""Split: our engine beside splitio_client's client, over flag sets and contexts made up.
+"""Split: flagstore's engine and splitio_client's client over the same sets and contexts.
 
 The reference is ``Client.get_treatment_with_config`` with its own input validation, its evaluation
 data and its evaluator. Definitions come from storages that parse them when they are asked for, by
@@ -8,9 +8,9 @@ evaluator returns them.
 
 Excluded, and counted: keys beyond the basic multilingual plane with the legacy hash (the published
 files win over the SDK), cycles that the SDK leaves by chance, rule-based segments that it cannot
-evaluate (ours is UNSUPPORTED), keys that it fails to hash, and flags for which it fails on another
-malformed definition that does not matter. Cases in which only ours is MALFORMED_FLAG are counted by
-the damage that was done to the flag.
+evaluate (UNSUPPORTED in flagstore), keys that it fails to hash, and flags for which it fails on
+another malformed definition that does not matter. Cases in which only flagstore's result is
+MALFORMED_FLAG are counted by the damage to the flag.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def deeper() -> Iterator[None]:
 
 
 def watch() -> None:
-    """Have the SDK's matchers tell what they look at."""
+    """Record the values that the SDK's matchers get."""
     plain = Matcher.evaluate
 
     def evaluate(self: Any, key: Any, attributes: Any = None, context: Any = None) -> Any:
@@ -199,21 +199,20 @@ def watch() -> None:
 
 
 def is_astral(key: Any) -> bool:
-    """Say whether a key is beyond the basic multilingual plane."""
+    """Return whether a key is beyond the basic multilingual plane."""
     return isinstance(key, str) and any(unit > "\uffff" for unit in key)
 
 
 def legacy_hash_of_astral_key(flags: Mapping[str, Any], key: Any, bucketing: Any) -> bool:
-    """Say whether the SDK's legacy hash may differ from the published files' for some flag."""
+    """Return whether the SDK's legacy hash may differ from the published files for some flag."""
     legacy = any(flag.get("algo") != 2 for flag in flags.values())
     return legacy and is_astral(key if bucketing is None else bucketing)
 
 
 def recursion_cut_short(theirs: tuple[Any, Any, str]) -> bool:
-    """Say whether the SDK went round in circles, and yet came out of it.
+    """Return whether the SDK followed a cycle and left it by chance.
 
-    Its reading of versions takes a RecursionError for a version that is none: what it says then
-    depends on the depth of the stack.
+    It takes a RecursionError for an invalid version: its result depends on the depth of the stack.
     """
     return DEPTH.most > FOREVER and theirs[2] != "exception"
 
@@ -224,14 +223,14 @@ def unsupported_rule_based_segment() -> bool:
 
 
 def key_without_bytes(theirs: tuple[Any, Any, str], key: Any, bucketing: Any) -> bool:
-    """Return whether the SDK failed to hash half a character, even where all get the same."""
+    """Return whether the SDK failed to hash half a character, also where the hash is not needed."""
     hashed = key if bucketing is None else bucketing
     halves = isinstance(hashed, str) and any("\ud800" <= unit <= "\udfff" for unit in hashed)
     return halves and theirs[2] == "exception"
 
 
 def fails_on_another(theirs: tuple[Any, Any, str], damaged: str) -> bool:
-    """Return whether the SDK failed, where ours does not get to what is malformed."""
+    """Return whether the SDK failed over a definition that flagstore does not reach."""
     return bool(damaged) and theirs[0] == CONTROL and theirs[2] == "exception"
 
 
@@ -261,7 +260,7 @@ def references(item: Any) -> Iterator[tuple[str, Any]]:
 
 
 def outcome_class(treatment: Any, label: str) -> str:
-    """Return what is counted for an evaluation."""
+    """Return the name under which a result of the SDK is counted."""
     if label in {"definition not found", "exception"}:
         return "default"
     if label == "default rule":
@@ -272,7 +271,7 @@ def outcome_class(treatment: Any, label: str) -> str:
 
 
 def ours_of(ours: Any, name: Any, given: dict[str, Any], fault: Fault) -> tuple[Any, Any, str]:
-    """Evaluate with our engine; returns what is compared."""
+    """Return flagstore's treatment, configuration and label."""
     given = fault.context(given)
     before = dict(given)
     try:
@@ -292,7 +291,7 @@ def ours_of(ours: Any, name: Any, given: dict[str, Any], fault: Fault) -> tuple[
 
 
 def names_of(number: int) -> list[Any]:
-    """Return what flags are asked for: all, in some contexts with a name that is none."""
+    """Return the names to evaluate: all flags, and in some contexts names that are invalid."""
     names: list[Any] = [*FLAGS] if number % 3 else [*FLAGS[1:], f" {FLAGS[0]}\t"]
     return names if number else [*names, "f99", "  ", None]
 
@@ -349,7 +348,7 @@ def explained(theirs: Any, mine: Any, damaged: str, tally: Tally) -> bool:
 
 
 def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
-    """Count what the SDK came to, and what it looked at for that."""
+    """Count the SDK's result, and the matchers with the types of values that it reached."""
     tally.reached.update(f"{kind}/{what}" for kind, what in SEEN if kind in KINDS)
     SEEN.clear()
     tally.outcomes[outcome_class(theirs[0], theirs[2])] += 1

@@ -1,4 +1,4 @@
-"""What people get wrong in an engine for Split, done to what ours is given or says.
+"""Typical bugs of an engine for Split, as changes of its input or its results.
 
 A few flags are made up damaged, so each step looks whether there is what it changes.
 """

@@ -1,4 +1,4 @@
-"""Our engines say what the providers' own say, over flag sets and contexts that are made up.
+"""flagstore's engines agree with the providers' own over random flag sets and contexts.
 
 A dose runs with every `make test`; `make differential` runs 100,000 cases for each provider.
 """
