@@ -341,8 +341,7 @@ def _number(data: Json, field: str, step: int) -> tuple[Any, int]:
         return number, 0
     if kind != "DATETIME":
         raise MalformedError("dataType")
-    seconds = number / 1000
-    return seconds - seconds % step, step
+    return number // (1000 * step) * step, step
 
 
 def _compared(compare: Callable[[Any, Any], bool], step: int, raw: Json) -> Test:
