@@ -384,6 +384,18 @@ def test_providers_import_no_http_library() -> None:
     assert done.returncode == 0
 
 
+def test_queued_requests_import_no_provider() -> None:
+    """An event is parsed by the provider of its source only, so others are not imported."""
+    code = (
+        "import sys; from storesync.sync import parse; "
+        "parse({'Records': [{'body': '{\"source\": \"prod\"}'}]}); "
+        "sys.exit(any(m.startswith('storesync.providers.') for m in sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == 0
+
+
 @pytest.mark.skipif(not RECORDED, reason="allowed: no recorded webhooks (see CONFORMANCE_DATA)")
 def test_webhooks_of_real_servers() -> None:
     """Recorded webhooks are authentic, and name a revision if the server makes one."""

@@ -63,7 +63,7 @@ AWS_METRICS = [
 
 
 class World:
-    """The two functions, run as Lambda runs them, and what CloudWatch knows of them."""
+    """The two functions, run as Lambda runs them, and their metrics in CloudWatch."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class World:
         self._read = 0
 
     def schedule(self, rounds: int = 1) -> None:
-        """Let the schedule pass so often, and look at the queue of dead letters each time."""
+        """Run the schedule, and count the dead letters each time."""
         for _ in range(rounds):
             self.clock.advance(SCHEDULE_S)
             self.deployment.run_schedule(partial(self.invoke, "sync"))
             self.count_dead_letters()
 
     def invoke(self, function: str, event: Any) -> Any:
-        """Run a function; what it prints are metrics, and so are its end and its duration."""
+        """Run a function, and record the metrics it prints, its errors and its duration."""
         handler = {"sync": sync, "webhook": webhook}[function].handler
         begun, response = self.clock.monotonic(), None
         with self._monkeypatch.context() as environment:
@@ -105,11 +105,11 @@ class World:
         return response
 
     def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
-        """Note a metric of AWS' own."""
+        """Record one of AWS' metrics."""
         self.told.append(Point(namespace, name, dimensions, self.clock.now(), value))
 
     def count_dead_letters(self) -> None:
-        """Note what SQS says of the queue of dead letters."""
+        """Record the size of the dead-letter queue."""
         name = "ApproximateNumberOfMessages"
         response = self.deployment.sqs.get_queue_attributes(
             QueueUrl=self.deployment.dlq_url, AttributeNames=[name]
@@ -118,10 +118,10 @@ class World:
         self.note("AWS/SQS", f"{name}Visible", {"QueueName": "dead"}, count)
 
     def is_on(self, alarm: str) -> bool:
-        """Say whether an alarm is on."""
+        """Return whether an alarm is on."""
         return made(alarm).is_on(self.told, self.clock.now())
 
-    def ringing(self) -> set[str]:
+    def active(self) -> set[str]:
         """Return the alarms that are on."""
         return {name for name in ALARMS if self.is_on(name)}
 
@@ -145,34 +145,34 @@ def world(
     output: Output,
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
-    """Give a deployment with one source, which all is well with."""
+    """Give a healthy deployment with one source."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     stack.put_webhook("prod", "launchdarkly")
     healthy = World(stack, clock, output, monkeypatch)
     healthy.schedule(4)
     assert healthy.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 202
     assert len(stack.requests()) == 1
-    assert healthy.ringing() == set()
+    assert healthy.active() == set()
     return healthy
 
 
-def mended(world: World, *alarms: str) -> None:
-    """See that alarms go off when all is well again for as long as they look back."""
+def assert_recovers(world: World, *alarms: str) -> None:
+    """Assert that the alarms clear once all is well for as long as they look back."""
     rounds = max(made(alarm).span_s for alarm in alarms) // SCHEDULE_S + 1
     world.schedule(rounds)
-    assert world.ringing() == set()
+    assert world.active() == set()
 
 
-DRIVEN: set[str] = set()
+COVERED: set[str] = set()
 
 
-def drives(*alarms: str) -> Callable[[Any], Any]:
-    """Note which alarms a test drives."""
-    DRIVEN.update(alarms)
+def covers(*alarms: str) -> Callable[[Any], Any]:
+    """Record which alarms a test covers."""
+    COVERED.update(alarms)
     return lambda test: test
 
 
-@drives("FreshnessAlarm", "SyncFailureAlarm")
+@covers("FreshnessAlarm", "SyncFailureAlarm")
 def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """The alarm goes off once the last good check is three schedules old."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
@@ -183,19 +183,19 @@ def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> Non
     world.schedule(1)
     assert world.is_on("FreshnessAlarm")
     world.schedule(3)
-    assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
+    assert world.active() == {"FreshnessAlarm", "SyncFailureAlarm"}
     world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     world.clock.advance(30)
-    mended(world, "FreshnessAlarm", "SyncFailureAlarm")
+    assert_recovers(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
-@drives("FreshnessAlarm")
+@covers("FreshnessAlarm")
 def test_schedule_stops(world: World) -> None:
     """No check at all is an alarm too, even if webhooks still come."""
     world.clock.advance(2 * SCHEDULE_S)
     world.invoke("sync", {"source": "prod"})
-    assert world.ringing() == {"FreshnessAlarm"}
-    mended(world, "FreshnessAlarm")
+    assert world.active() == {"FreshnessAlarm"}
+    assert_recovers(world, "FreshnessAlarm")
 
 
 @pytest.mark.usefixtures("stack")
@@ -204,10 +204,10 @@ def test_no_sources(world: World) -> None:
     world.deployment.remove("sources/prod")
     world.clock.advance(30)
     world.schedule(4)
-    assert world.ringing() == set()
+    assert world.active() == set()
 
 
-@drives("SyncFailureAlarm")
+@covers("SyncFailureAlarm")
 def test_misconfigured_source(world: World) -> None:
     """Repeated failures raise the alarm; a source that recovers at once does not."""
     world.deployment.put("sources/other", {"provider": "launchdarkly"})
@@ -215,22 +215,22 @@ def test_misconfigured_source(world: World) -> None:
     world.schedule(1)
     assert not world.is_on("SyncFailureAlarm")
     world.schedule(5)
-    assert world.ringing() == {"SyncFailureAlarm"}
+    assert world.active() == {"SyncFailureAlarm"}
     world.deployment.remove("sources/other")
     world.clock.advance(30)
-    mended(world, "SyncFailureAlarm")
+    assert_recovers(world, "SyncFailureAlarm")
 
 
-@drives("RefusedSetAlarm")
+@covers("RefusedSetAlarm")
 def test_empty_flag_set(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """The guard's first refusal raises the alarm."""
     launchdarkly.faults.append(faults.empty_set())
     world.schedule()
-    assert world.ringing() == {"RefusedSetAlarm"}
-    mended(world, "RefusedSetAlarm")
+    assert world.active() == {"RefusedSetAlarm"}
+    assert_recovers(world, "RefusedSetAlarm")
 
 
-@drives("PinnedAlarm", "FreshnessAlarm")
+@covers("PinnedAlarm", "FreshnessAlarm")
 def test_pinned_source(world: World) -> None:
     """A pin raises the alarm from the first check that it holds back, and by its age."""
     until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
@@ -241,22 +241,22 @@ def test_pinned_source(world: World) -> None:
         ExpressionAttributeValues={":until": {"N": str(until)}},
     )
     world.schedule(2)
-    assert world.ringing() == {"PinnedAlarm"}
+    assert world.active() == {"PinnedAlarm"}
     world.schedule(2)
-    assert world.ringing() == {"PinnedAlarm", "FreshnessAlarm"}
-    mended(world, "PinnedAlarm", "FreshnessAlarm")
+    assert world.active() == {"PinnedAlarm", "FreshnessAlarm"}
+    assert_recovers(world, "PinnedAlarm", "FreshnessAlarm")
 
 
-@drives("RefusedCredentialsAlarm")
+@covers("RefusedCredentialsAlarm")
 def test_refused_key(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """The first 401 of the provider raises the alarm."""
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
-    assert world.ringing() == {"RefusedCredentialsAlarm"}
-    mended(world, "RefusedCredentialsAlarm")
+    assert world.active() == {"RefusedCredentialsAlarm"}
+    assert_recovers(world, "RefusedCredentialsAlarm")
 
 
-@drives("DeadLetterAlarm")
+@covers("DeadLetterAlarm")
 def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The alarm stays on until somebody removes the dead letter."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
@@ -268,45 +268,45 @@ def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not world.is_on("DeadLetterAlarm")
     assert world.deployment.receive() == []
     world.schedule()
-    assert world.ringing() == {"DeadLetterAlarm"}
+    assert world.active() == {"DeadLetterAlarm"}
     world.deployment.sqs.purge_queue(QueueUrl=world.deployment.dlq_url)
-    mended(world, "DeadLetterAlarm")
+    assert_recovers(world, "DeadLetterAlarm")
 
 
-@drives("SignatureAlarm")
+@covers("SignatureAlarm")
 def test_forged_webhooks(world: World) -> None:
     """The third wrong signature in 15 minutes raises the alarm; unknown sources never do."""
     for _ in range(50):
         world.invoke("webhook", signed("stranger", b"{}", FORGED))
     for _ in range(2):
         assert world.invoke("webhook", signed("prod", b"{}", FORGED))["statusCode"] == 401
-    assert world.ringing() == set()
+    assert world.active() == set()
     world.invoke("webhook", request("prod", b"{}"))
-    assert world.ringing() == {"SignatureAlarm"}
-    mended(world, "SignatureAlarm")
+    assert world.active() == {"SignatureAlarm"}
+    assert_recovers(world, "SignatureAlarm")
 
 
-@drives("MisconfiguredAlarm")
+@covers("MisconfiguredAlarm")
 def test_misconfigured_webhook(world: World) -> None:
     """The alarm goes off when a webhook needs the parameter."""
     world.deployment.put("webhooks/prod", "{no JSON")
     world.clock.advance(WEBHOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 404
-    assert world.ringing() == {"MisconfiguredAlarm"}
-    mended(world, "MisconfiguredAlarm")
+    assert world.active() == {"MisconfiguredAlarm"}
+    assert_recovers(world, "MisconfiguredAlarm")
 
 
-@drives("EnqueueFailureAlarm")
+@covers("EnqueueFailureAlarm")
 def test_queue_down(world: World, calls: Calls) -> None:
     """A good webhook that could not be queued raises the alarm."""
     calls.down["sqs"] = "AccessDeniedException"
     assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
     calls.down.clear()
-    assert world.ringing() == {"EnqueueFailureAlarm"}
-    mended(world, "EnqueueFailureAlarm")
+    assert world.active() == {"EnqueueFailureAlarm"}
+    assert_recovers(world, "EnqueueFailureAlarm")
 
 
-@drives("SyncErrorAlarm")
+@covers("SyncErrorAlarm")
 def test_crashing_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An invocation that ends with an error raises the alarm."""
     with monkeypatch.context() as without:
@@ -314,11 +314,11 @@ def test_crashing_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         sync.syncer.cache_clear()
         world.invoke("sync", batch())
         world.invoke("sync", {"source": "prod"})
-    assert world.ringing() == {"SyncErrorAlarm"}
-    mended(world, "SyncErrorAlarm")
+    assert world.active() == {"SyncErrorAlarm"}
+    assert_recovers(world, "SyncErrorAlarm")
 
 
-@drives("WebhookErrorAlarm")
+@covers("WebhookErrorAlarm")
 def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in the receiver raises the alarm; nothing that strangers send does."""
 
@@ -328,56 +328,56 @@ def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     with monkeypatch.context() as broken:
         broken.setattr(webhook, "_request", bug)
         world.invoke("webhook", signed("prod", b"{}"))
-    assert world.ringing() == {"WebhookErrorAlarm"}
-    mended(world, "WebhookErrorAlarm")
+    assert world.active() == {"WebhookErrorAlarm"}
+    assert_recovers(world, "WebhookErrorAlarm")
 
 
-@drives("SyncThrottleAlarm", "WebhookThrottleAlarm")
+@covers("SyncThrottleAlarm", "WebhookThrottleAlarm")
 @pytest.mark.parametrize("function", ["sync", "webhook"])
 def test_throttled_function(world: World, aws: StandIn, function: str) -> None:
     """An invocation that Lambda refuses raises the alarm."""
     assert throttled(aws)
     world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
-    (alarm,) = world.ringing()
+    (alarm,) = world.active()
     assert alarm == f"{function.capitalize()}ThrottleAlarm"
-    mended(world, alarm)
+    assert_recovers(world, alarm)
 
 
-@drives("SyncDurationAlarm")
+@covers("SyncDurationAlarm")
 def test_slow_store(world: World, calls: Calls) -> None:
     """A run of more than 80 % of its time-out raises the alarm, before one is cut off."""
     calls.slow["dynamodb"] = lambda: world.clock.advance(25)
     assert world.invoke("sync", {"source": "prod"})["outcome"] == "unchanged"
     calls.slow.clear()
-    assert world.ringing() == {"SyncDurationAlarm"}
-    mended(world, "SyncDurationAlarm")
+    assert world.active() == {"SyncDurationAlarm"}
+    assert_recovers(world, "SyncDurationAlarm")
 
 
-@drives("FreshnessAlarm", "SyncFailureAlarm")
+@covers("FreshnessAlarm", "SyncFailureAlarm")
 def test_store_down(world: World, calls: Calls) -> None:
     """Without the store no age is known: freshness goes off in a period, failures after three."""
     calls.down["dynamodb"] = "AccessDeniedException"
     world.schedule(2)
-    assert world.ringing() == {"FreshnessAlarm"}
+    assert world.active() == {"FreshnessAlarm"}
     world.schedule(4)
-    assert world.ringing() == {"FreshnessAlarm", "SyncFailureAlarm"}
+    assert world.active() == {"FreshnessAlarm", "SyncFailureAlarm"}
     calls.down.clear()
-    mended(world, "FreshnessAlarm", "SyncFailureAlarm")
+    assert_recovers(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
-@drives("FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
+@covers("FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
 def test_unreadable_parameters(world: World, calls: Calls) -> None:
     """Processes with parameters continue; new ones raise the alarm, and recover."""
     calls.down["ssm"] = "AccessDeniedException"
     world.schedule(4)
-    assert world.ringing() == set()
+    assert world.active() == set()
     sync.syncer.cache_clear()
     webhook.receiver.cache_clear()
     world.schedule(2)
     assert world.invoke("webhook", signed("prod", b'{"kind": "flag"}'))["statusCode"] == 503
-    assert world.ringing() == {"FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm"}
+    assert world.active() == {"FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm"}
     calls.down.clear()
-    mended(world, "FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
+    assert_recovers(world, "FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
 
 
 def throttled(aws: StandIn) -> bool:
@@ -405,7 +405,7 @@ def throttled(aws: StandIn) -> bool:
 
 def test_every_alarm_is_tested() -> None:
     """No alarm is without a test here."""
-    assert set(ALARMS) == DRIVEN
+    assert set(ALARMS) == COVERED
 
 
 def test_runbook_links() -> None:
