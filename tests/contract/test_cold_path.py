@@ -85,8 +85,8 @@ def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[DynamoRig]:
         yield made
 
 
-def test_the_first_flag_imports_what_it_needs_and_no_more(rig: DynamoRig) -> None:
-    """Each module on this path was weighed: a new one has to earn its place in this list."""
+def test_modules_of_a_first_flag(rig: DynamoRig) -> None:
+    """A new one has to earn its place in this list."""
     environment = {
         **rig.aws.child_environment({"PATH": os.defpath}),
         "FLAGSTORE_TABLE": rig.table.name,
@@ -110,7 +110,7 @@ def test_the_first_flag_imports_what_it_needs_and_no_more(rig: DynamoRig) -> Non
 
 
 def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
-    """Fifty flags, one with prerequisites and segments, then all: nothing more is asked for."""
+    """Fifty flags, one with prerequisites and segments, then all."""
     environment = rig.aws.environment
     transport = CountingTransport(environment["AWS_DEFAULT_REGION"], rig.aws.endpoint, environment)
     flags = Client(SOURCE, store=DynamoDBReader(rig.table.name, transport))
@@ -123,8 +123,8 @@ def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
     print(f"a first flag, then all {len(user.all())}: {len(transport.calls)} call of the store")
 
 
-def test_the_sync_function_starts_without_the_store_that_it_may_not_use() -> None:
-    """redis-py costs a cold start a tenth of a second; most deployments have no Redis."""
+def test_sync_function_imports_redis_only_if_used() -> None:
+    """redis-py costs a cold start a tenth of a second."""
     code = (
         "import sys, storesync.sync; print([m for m in ('redis', 'asyncio') if m in sys.modules])"
     )

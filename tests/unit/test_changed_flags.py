@@ -23,8 +23,8 @@ def flags(random: Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_differing_keys_are_those_that_differ(seed: int) -> None:
-    """Those that came, went or changed, both ways, and no others, wherever blocks begin."""
+def test_differing_keys_of_two_bodies(seed: int) -> None:
+    """Added, removed and changed, wherever blocks begin."""
     random = Random(seed)
     before = flags(Random(1))
     after = dict(before)
@@ -44,7 +44,7 @@ def test_differing_keys_are_those_that_differ(seed: int) -> None:
 
 
 def test_true_is_not_one() -> None:
-    """Nor 1.0, though Python says that they are equal."""
+    """Nor 1.0, though they are equal in Python."""
     values = (1, 1.0, True)
     http_bodies = [body(encode({"flags": {"a": {"v": value}}}, {})) for value in values]
     for one in http_bodies:
@@ -52,8 +52,8 @@ def test_true_is_not_one() -> None:
             assert one.differing(two, "flags") == (set() if one is two else {"a"})
 
 
-def test_blocks_that_both_have_stay_packed() -> None:
-    """One change among many flags decodes its own block on either side."""
+def test_shared_blocks_stay_deflated() -> None:
+    """One changed flag inflates its own block."""
     before = flags(Random(1))
     after = {**before, "flag-0100": {**before["flag-0100"], "v": -1}}
     one, two = (body(encode({"flags": listed}, {})) for listed in (before, after))
@@ -61,8 +61,8 @@ def test_blocks_that_both_have_stay_packed() -> None:
     assert len(two._blocks) == len(one._blocks) == 1 < len(two._sections["flags"])
 
 
-def test_large_segments_differ_by_their_content() -> None:
-    """Not by the fencing token that wrote them; nothing is read to know."""
+def test_large_segments_differ_by_content() -> None:
+    """Not by token; nothing is read."""
     keys = [f"user-{number}" for number in range(5_000)]
     sections = {"segments": {"small": {"keys": []}, "large": {"keys": keys}}}
     changed = json.loads(json.dumps(sections))

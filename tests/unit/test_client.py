@@ -131,8 +131,8 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 # -- how many reads -----------------------------------------------------------------------------
 
 
-def test_a_cold_reader_needs_one_read() -> None:
-    """A set that fits a snapshot record comes with it, and further questions cost nothing."""
+def test_cold_read_is_one_call() -> None:
+    """A set in the snapshot record comes with the first read; later reads are free."""
     rig = Rig({"a": 1, "b": 2})
     assert rig.client["a"] == 1
     assert rig.calls() == [HEAD]
@@ -142,16 +142,16 @@ def test_a_cold_reader_needs_one_read() -> None:
     assert rig.calls() == []
 
 
-def test_a_cold_reader_needs_two_reads_for_chunks() -> None:
-    """A large body costs one read more."""
+def test_cold_read_of_chunks_is_two_calls() -> None:
+    """A large body costs one more read."""
     rig = Rig(LARGE)
     assert rig.client["flag-7"] == LARGE["flag-7"]
     token = rig.client.info().token
     assert rig.calls() == [HEAD, f"chunks {token}", STATE]
 
 
-def test_a_refresh_is_one_small_read() -> None:
-    """Nothing new costs the source state, once in a TTL."""
+def test_freshness_check_is_one_small_read() -> None:
+    """An unchanged set costs one read of the source state per TTL."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.calls()
@@ -163,8 +163,8 @@ def test_a_refresh_is_one_small_read() -> None:
         assert rig.calls() == [STATE]
 
 
-def test_something_new_costs_the_snapshot_as_well() -> None:
-    """Two reads, and the new flags are there; chunks cost a third."""
+def test_newer_set_costs_two_reads() -> None:
+    """Source state and snapshot record; chunks cost a third."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.calls()
@@ -180,7 +180,7 @@ def test_something_new_costs_the_snapshot_as_well() -> None:
 
 @pytest.mark.parametrize("clock", ["wall", "mono"])
 def test_either_clock_ends_the_ttl(clock: str) -> None:
-    """The wall clock jumps when it is set, the other may stop in a freeze: one is enough."""
+    """The wall clock may be set, the monotonic one may stop in a freeze."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -189,8 +189,8 @@ def test_either_clock_ends_the_ttl(clock: str) -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-600, 600, -86_400 * 365])
-def test_a_clock_that_is_set_breaks_nothing(jump_s: float) -> None:
-    """After a jump either way flags stay readable, and are fresh within a TTL."""
+def test_wall_clock_jumps_are_harmless(jump_s: float) -> None:
+    """Flags stay readable, and are fresh within a TTL."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.wall.advance(jump_s)
@@ -201,8 +201,8 @@ def test_a_clock_that_is_set_breaks_nothing(jump_s: float) -> None:
     assert rig.client.info().age_s >= 0
 
 
-def test_the_ttl_has_ten_percent_of_jitter() -> None:
-    """Processes that began together do not ask together for ever."""
+def test_ttl_has_ten_percent_jitter() -> None:
+    """Processes that start together spread their checks; none comes early."""
     step = TTL_S / 300
     waited = []
     for _ in range(40):
@@ -222,8 +222,8 @@ def test_the_ttl_has_ten_percent_of_jitter() -> None:
 # -- last known good ----------------------------------------------------------------------------
 
 
-def test_a_store_that_is_down_leaves_the_last_known_good() -> None:
-    """For ever, without an exception, and the client says that it is stale and why."""
+def test_lost_store_leaves_last_known_good_set() -> None:
+    """Indefinitely, without an exception; info() is stale and has the reason."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.error = DOWN
@@ -255,8 +255,8 @@ def test_a_store_that_is_down_leaves_the_last_known_good() -> None:
         RecursionError("deep"),
     ],
 )
-def test_nothing_that_a_store_raises_reaches_a_loaded_caller(error: Exception) -> None:
-    """Typed or not: once loaded, reading flags never raises because of the store."""
+def test_store_errors_never_reach_a_loaded_caller(error: Exception) -> None:
+    """Whatever the store raises, reads serve the flags in memory."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.error = error
@@ -277,8 +277,8 @@ def test_nothing_that_a_store_raises_reaches_a_loaded_caller(error: Exception) -
         {"chunks": "[1,"},
     ],
 )
-def test_a_damaged_snapshot_leaves_the_last_known_good(damage: dict[str, Any]) -> None:
-    """What does not match its digests is never shown, and what was loaded stays."""
+def test_damaged_snapshot_leaves_last_known_good_set(damage: dict[str, Any]) -> None:
+    """Data that does not match its digests is never served."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -294,8 +294,8 @@ def harm(rig: Rig, damage: dict[str, Any]) -> None:
     rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
 
 
-def test_a_source_that_is_removed_leaves_the_last_known_good() -> None:
-    """An emptied table takes no flags away from those who have them."""
+def test_emptied_table_leaves_last_known_good_set() -> None:
+    """Loaded clients keep their flags."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.records.clear()
@@ -304,8 +304,8 @@ def test_a_source_that_is_removed_leaves_the_last_known_good() -> None:
     assert "no longer holds" in rig.client.info().error
 
 
-def test_after_a_failure_the_store_has_peace() -> None:
-    """Nothing for 5 seconds or half as long again, then 10, 20, 40 and 60; a success ends that."""
+def test_failures_back_off_exponentially() -> None:
+    """Pauses of 5, 10, 20, 40 and 60 s, with jitter; a success resets them."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.error = DOWN
@@ -335,8 +335,8 @@ def test_after_a_failure_the_store_has_peace() -> None:
     assert rig.calls() == [STATE]
 
 
-def test_readers_that_failed_together_do_not_ask_together() -> None:
-    """Twenty whose first load failed at one moment come back over more than a second."""
+def test_back_off_has_jitter() -> None:
+    """Twenty clients that failed at one moment return over more than a second."""
     rigs = [Rig({"a": 1}) for _ in range(20)]
     for rig in rigs:
         rig.store.error = DOWN
@@ -357,8 +357,8 @@ def test_readers_that_failed_together_do_not_ask_together() -> None:
     assert max(back) - min(back) > 10
 
 
-def test_ten_thousand_reads_of_an_hour_of_trouble() -> None:
-    """Errors and latency come and go: no exception, and no more than one question in 5 seconds."""
+def test_an_hour_of_intermittent_failures() -> None:
+    """No exception in 10,000 reads, and at most one call in 5 seconds."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rng = random.Random(7)
@@ -374,8 +374,8 @@ def test_ten_thousand_reads_of_an_hour_of_trouble() -> None:
     assert len(rig.store.calls) <= 3_600 / 5 + 1
 
 
-def test_a_slow_store_costs_a_loaded_caller_a_quarter_of_a_second() -> None:
-    """Then the flags in hand will do."""
+def test_slow_store_costs_a_loaded_caller_the_refresh_budget() -> None:
+    """A quarter of a second; then the flags in memory are served."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.latency_s = 5
@@ -386,8 +386,8 @@ def test_a_slow_store_costs_a_loaded_caller_a_quarter_of_a_second() -> None:
     assert rig.client.info().stale
 
 
-def test_a_set_that_takes_longer_gets_in_at_last() -> None:
-    """The deadline of a refresh doubles while data arrives, up to that of a first load."""
+def test_refresh_budget_grows_while_data_arrives() -> None:
+    """It doubles up to that of a first load, so that a large set gets in."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -402,8 +402,8 @@ def test_a_set_that_takes_longer_gets_in_at_last() -> None:
     assert not rig.client.info().stale
 
 
-def test_chunks_that_were_read_in_time_are_kept_for_the_next_attempt() -> None:
-    """So a large body gets in even where the deadline never grows."""
+def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
+    """A large body gets in even if the budget never grows."""
     rig = Rig({"flag-1": 1})
     rig.client.snapshot()
     token = rig.publish(LARGE)
@@ -417,8 +417,8 @@ def test_chunks_that_were_read_in_time_are_kept_for_the_next_attempt() -> None:
     assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
 
 
-def test_a_silent_store_never_costs_more_than_the_first_time() -> None:
-    """Where nothing arrives, more time would not help: the deadline stays, however often."""
+def test_silent_store_never_costs_more_than_the_refresh_budget() -> None:
+    """If nothing arrives, the budget does not grow."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.latency_s = 5
@@ -429,8 +429,8 @@ def test_a_silent_store_never_costs_more_than_the_first_time() -> None:
         assert rig.mono.monotonic() - before == pytest.approx(REFRESH_S)
 
 
-def test_a_slow_store_costs_a_cold_caller_two_seconds() -> None:
-    """All that a first load may take, in all."""
+def test_first_load_takes_at_most_two_seconds() -> None:
+    """In all, retries included."""
     rig = Rig({"a": 1})
     rig.store.latency_s = 5
     before = rig.mono.monotonic()
@@ -442,7 +442,7 @@ def test_a_slow_store_costs_a_cold_caller_two_seconds() -> None:
 # -- the first load -----------------------------------------------------------------------------
 
 
-def test_nothing_published_is_said_with_the_remedy() -> None:
+def test_unpublished_source_names_the_remedy() -> None:
     """The name may be wrong, or SyncFunction has not run."""
     rig = Rig()
     with pytest.raises(NotPublishedError, match=r"'prod'.*check the name.*SyncFunction"):
@@ -450,16 +450,16 @@ def test_nothing_published_is_said_with_the_remedy() -> None:
     assert rig.calls() == [HEAD, "read! prod:$snapshot", "read! prod:$state"]
 
 
-def test_a_layout_that_this_reader_does_not_know_is_said_with_the_remedy() -> None:
-    """Something is published, but not for this reader: it must be updated."""
+def test_unknown_layout_names_the_remedy() -> None:
+    """The set is published for newer readers: update the layer."""
     rig = Rig({"a": 1})
     rig.records[Key("prod:$snapshot", "2")] = rig.records.pop(snapshot_key("prod"))
     with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer or wheel"):
         rig.client.snapshot()
 
 
-def test_a_layout_that_goes_leaves_the_last_known_good() -> None:
-    """A writer that drops this reader's layout takes nothing from those who have loaded."""
+def test_dropped_layout_leaves_last_known_good_set() -> None:
+    """A writer that stops publishing this layout takes no flags away."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -469,8 +469,8 @@ def test_a_layout_that_goes_leaves_the_last_known_good() -> None:
     assert "another layout" in rig.client.info().error
 
 
-def test_a_set_that_stays_corrupt_is_typed() -> None:
-    """Read once more, consistently, and then said."""
+def test_corrupt_set_is_read_once_more_then_raised() -> None:
+    """The second read is consistent."""
     rig = Rig({"a": 1})
     harm(rig, {"body": b"other"})
     with pytest.raises(CorruptSnapshotError):
@@ -481,8 +481,8 @@ def test_a_set_that_stays_corrupt_is_typed() -> None:
 @pytest.mark.parametrize(
     "damage", [{"index_data": None}, {"index_data": "a text"}, {"chunks": "[1,"}, {"token": "x"}]
 )
-def test_whatever_is_in_the_snapshot_the_error_is_typed(damage: dict[str, Any]) -> None:
-    """Who catches NotLoadedError to use defaults catches records of someone else, too."""
+def test_foreign_records_raise_not_loaded(damage: dict[str, Any]) -> None:
+    """Callers who catch NotLoadedError to use defaults catch them, too."""
     rig = Rig({"a": 1})
     harm(rig, damage)
     with pytest.raises(NotLoadedError):
@@ -490,8 +490,8 @@ def test_whatever_is_in_the_snapshot_the_error_is_typed(damage: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("error", [DOWN, OSError("reset"), KeyError("odd")])
-def test_a_first_load_that_fails_is_typed_and_cools_down(error: Exception) -> None:
-    """No call within 5 seconds, then 10 to 60; meanwhile the same error, at once."""
+def test_failed_first_load_backs_off(error: Exception) -> None:
+    """The same typed error meanwhile, at once and without a call."""
     rig = Rig({"a": 1})
     rig.store.error = error
     with pytest.raises(NotLoadedError):
@@ -516,8 +516,8 @@ def test_a_first_load_that_fails_is_typed_and_cools_down(error: Exception) -> No
 # -- never older, never torn --------------------------------------------------------------------
 
 
-def test_an_older_snapshot_is_never_taken_after_a_newer_one() -> None:
-    """Eventual reads may go back; the client does not."""
+def test_older_snapshot_never_replaces_a_newer_one() -> None:
+    """Eventually consistent reads may go back; the client does not."""
     rig = Rig({"a": "old"})
     old = {key: dict(record) for key, record in rig.records.items()}
     rig.publish({"a": "new"})
@@ -529,8 +529,8 @@ def test_an_older_snapshot_is_never_taken_after_a_newer_one() -> None:
         assert not rig.client.info().stale
 
 
-def test_a_replica_that_lags_costs_one_read_more() -> None:
-    """Only a consistent read tells an old response from a store that has lost its history."""
+def test_lagging_replica_costs_one_more_read() -> None:
+    """A consistent read tells it from a store that has lost its history."""
     rig = Rig({"a": "old"})
     old = dict(rig.records[state_key("prod")])
     rig.publish({"a": "new"})
@@ -552,10 +552,10 @@ def again(rig: Rig, token: int, flags: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("back", [0, 1, 5], ids=["the same", "one less", "five less"])
 @pytest.mark.parametrize("lags", [True, False])
-def test_a_store_that_lost_its_history_is_followed(
+def test_store_that_lost_its_history_is_followed(
     back: int, warnings_of: Callable[[], list[str]], *, lags: bool
 ) -> None:
-    """A set that has the same number as the one in hand, or a lower one, but another nonce."""
+    """The set has the same token or a lower one, and another nonce."""
     rig = Rig({"a": "lost"})
     rig.client.snapshot()
     token = rig.client.info().token
@@ -576,8 +576,8 @@ def test_a_store_that_lost_its_history_is_followed(
     assert rig.calls() == [STATE]
 
 
-def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
-    """Until then the flags in hand stay, and the error says why."""
+def test_refilled_store_is_followed() -> None:
+    """Until then the flags in memory stay, and the error has the reason."""
     rig = Rig({"a": "lost"})
     rig.client.snapshot()
     rig.records.clear()
@@ -592,8 +592,8 @@ def test_an_emptied_store_is_followed_once_it_is_filled_again() -> None:
     assert not rig.client.info().stale
 
 
-def test_a_restored_state_that_is_older_than_its_snapshot_takes_nothing_away() -> None:
-    """Items of a backup may be some moments apart: the set in hand stays, and is not stale."""
+def test_restored_state_may_be_older_than_its_snapshot() -> None:
+    """Items of a backup may be moments apart: the set stays, and is not stale."""
     rig = Rig({"a": 1})
     older = dict(rig.records[state_key("prod")])
     rig.publish({"a": 2})
@@ -604,8 +604,8 @@ def test_a_restored_state_that_is_older_than_its_snapshot_takes_nothing_away() -
     assert not rig.client.info().stale
 
 
-def test_a_snapshot_of_another_history_than_its_state_is_not_taken() -> None:
-    """The same number is not enough: the nonce must be the source state's, too."""
+def test_snapshot_must_have_the_nonce_of_its_state() -> None:
+    """The same token is not enough."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -615,8 +615,8 @@ def test_a_snapshot_of_another_history_than_its_state_is_not_taken() -> None:
     assert "behind its source state" in rig.client.info().error
 
 
-def test_a_snapshot_that_is_behind_its_state_is_read_again_consistently() -> None:
-    """The source state says what must be there."""
+def test_snapshot_behind_its_state_is_read_again_consistently() -> None:
+    """The source state has the token that must be there."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
@@ -627,8 +627,8 @@ def test_a_snapshot_that_is_behind_its_state_is_read_again_consistently() -> Non
     assert rig.calls() == [STATE, HEAD, "read! prod:$snapshot"]
 
 
-def test_a_torn_read_is_read_again_consistently() -> None:
-    """Index and body of two publications: never shown, and mended at once."""
+def test_torn_read_is_repeated_consistently() -> None:
+    """Index and body of two publications are never served."""
     rig = Rig({"a": 1})
     torn = dict(rig.records[snapshot_key("prod")])
     rig.publish({"a": 2})
@@ -638,8 +638,8 @@ def test_a_torn_read_is_read_again_consistently() -> None:
     assert rig.calls() == [HEAD, "read! prod:$snapshot"]
 
 
-def test_a_chunk_that_is_missing_is_looked_for_again_consistently() -> None:
-    """An old snapshot record names chunks that have expired: the current one names others."""
+def test_missing_chunk_is_read_again_consistently() -> None:
+    """An old snapshot record names chunks that have expired; the current one names others."""
     rig = Rig(LARGE)
     old = rig.publish(large(2))
     stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
@@ -651,8 +651,8 @@ def test_a_chunk_that_is_missing_is_looked_for_again_consistently() -> None:
 
 
 @pytest.mark.parametrize("damage", ["removed", "stub"])
-def test_a_chunk_that_stays_missing_leaves_the_last_known_good(damage: str) -> None:
-    """Half a body is no flag set."""
+def test_missing_chunk_leaves_last_known_good_set(damage: str) -> None:
+    """Half a body is not a flag set."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     token = rig.publish(LARGE)
@@ -667,8 +667,8 @@ def test_a_chunk_that_stays_missing_leaves_the_last_known_good(damage: str) -> N
         rig.another().snapshot()
 
 
-def test_chunks_that_come_back_twice_are_not_read_twice() -> None:
-    """What follows the chunks that the snapshot record names is left alone."""
+def test_surplus_chunks_are_ignored() -> None:
+    """Only those that the snapshot record names are used."""
     rig = Rig(LARGE)
     snapshot_record = SnapshotRecord.from_record(rig.records[snapshot_key("prod")])
     key = chunk_key("prod", *snapshot_record.stored_chunks())
@@ -676,8 +676,8 @@ def test_chunks_that_come_back_twice_are_not_read_twice() -> None:
     assert rig.client["flag-3"] == LARGE["flag-3"]
 
 
-def test_publishing_while_reading_shows_whole_sets_in_order() -> None:
-    """Through 300 publications, polled at every step: each set is whole, and none goes back."""
+def test_readers_see_whole_sets_in_order() -> None:
+    """Through 300 publications: each set is whole, and none goes back."""
     rig = Rig({"a": 0, "b": 0})
     stale = dict(rig.records)
     rng = random.Random(3)
@@ -694,8 +694,8 @@ def test_publishing_while_reading_shows_whole_sets_in_order() -> None:
     assert seen > 250
 
 
-def test_a_snapshot_stays_what_it_is() -> None:
-    """A request that holds one sees one set, while the client moves on."""
+def test_snapshot_is_immutable() -> None:
+    """A request that holds one sees one set while the client moves on."""
     rig = Rig({"a": 1, "gone": 1})
     held = rig.client.snapshot()
     assert rig.client.snapshot() is held
@@ -710,8 +710,8 @@ def test_a_snapshot_stays_what_it_is() -> None:
 # -- replicas -----------------------------------------------------------------------------------
 
 
-def test_replicas_share_the_readers() -> None:
-    """Cold readers spread over all snapshot records, so over partitions."""
+def test_replicas_share_cold_reads() -> None:
+    """They spread over all snapshot records, so over partitions."""
     rig = Rig({"a": 1}, replicas=3)
     asked = set()
     for _ in range(200):
@@ -720,8 +720,8 @@ def test_replicas_share_the_readers() -> None:
     assert asked == {HEAD, "read prod:$snapshot~1", "read prod:$snapshot~2"}
 
 
-def test_a_replica_that_is_missing_or_lags_costs_one_read_more() -> None:
-    """A writer that keeps fewer of them loses no reader: the first snapshot is always there."""
+def test_missing_or_lagging_replica_costs_one_more_read() -> None:
+    """The first snapshot record is always there."""
     rig = Rig({"a": 1}, replicas=1)
     for _ in range(50):
         assert rig.another(replicas=250)["a"] == 1
@@ -737,8 +737,8 @@ def test_a_replica_that_is_missing_or_lags_costs_one_read_more() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 1 2", "²"])
-def test_a_wrong_number_of_replicas_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """The variable, what it must be, and what it is."""
+def test_invalid_number_of_replicas(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The error names the variable and its value."""
     rig = Rig({"a": 1})
     monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
     client = Client("prod", store=rig.store)
@@ -766,8 +766,8 @@ def test_replicas_come_from_the_environment(
 # -- what it returns ----------------------------------------------------------------------------
 
 
-def test_a_value_is_the_callers_own() -> None:
-    """Changing what was read changes no flag."""
+def test_json_is_a_copy() -> None:
+    """Changing it changes no flag."""
     rig = Rig({"a": {"rules": [1, 2]}})
     rig.client["a"]["rules"].append(3)
     rig.client.snapshot()["a"].clear()
@@ -777,8 +777,8 @@ def test_a_value_is_the_callers_own() -> None:
     assert rig.client.keys() == ["a"]
 
 
-def test_a_flag_that_is_not_there_is_a_key_error_that_can_be_read() -> None:
-    """Its text names flag and source, and is no repr of a tuple."""
+def test_missing_flag_is_a_readable_key_error() -> None:
+    """The message names flag and source."""
     rig = Rig({"a": 1})
     with pytest.raises(FlagNotFoundError) as caught:
         rig.client["b"]
@@ -791,7 +791,7 @@ def test_a_flag_that_is_not_there_is_a_key_error_that_can_be_read() -> None:
 
 
 def test_segments_are_read_by_their_section() -> None:
-    """The set has everything that the provider's SDK would hold."""
+    """The set has all that the provider's SDK would hold."""
     rig = Rig()
     rig.publish({"a": 1}, segments={"beta": ["x"]})
     snapshot = rig.client.snapshot()
@@ -799,8 +799,8 @@ def test_segments_are_read_by_their_section() -> None:
     assert len(snapshot) == 1
 
 
-def test_info_says_what_is_known() -> None:
-    """Fencing token, digest, counts and revision of the very set in hand."""
+def test_info_describes_the_set_in_memory() -> None:
+    """Token, digest, counts and revision."""
     rig = Rig()
     token = rig.publish({"a": 1, "b": 2}, segments={"s": 1})
     info = rig.client.info()
@@ -814,8 +814,8 @@ def test_info_says_what_is_known() -> None:
     assert (info.stale, info.error) == (False, "")
 
 
-def test_age_counts_from_when_the_provider_was_last_asked() -> None:
-    """Nothing new for hours is no age, as long as someone checks; then it grows."""
+def test_age_counts_from_the_last_check() -> None:
+    """An unchanged set does not age while someone checks."""
     rig = Rig({"a": 1})
     rig.advance(7_200)
     rig.heartbeat()
@@ -831,8 +831,8 @@ def test_age_counts_from_when_the_provider_was_last_asked() -> None:
     assert rig.client.info().published_at == pytest.approx(rig.wall.now() - 7_208 - EXPIRED_S)
 
 
-def test_an_age_is_never_negative() -> None:
-    """Though the writer's clock may be ahead of this one."""
+def test_age_is_never_negative() -> None:
+    """The writer's clock may be ahead of this one."""
     rig = Rig({"a": 1})
     rig.wall.advance(-60)
     assert rig.client.info().age_s == 0
@@ -841,10 +841,10 @@ def test_an_age_is_never_negative() -> None:
 # -- warnings -----------------------------------------------------------------------------------
 
 
-def test_there_is_one_warning_for_each_change_of_state(
+def test_one_warning_per_change_of_state(
     warnings_of: Callable[[], list[str]],
 ) -> None:
-    """Fresh, stale and fresh again: two lines, however long it takes and however often it fails."""
+    """Stale and fresh again: two lines, however long it takes."""
     rig = Rig({"a": 1})
     for _ in range(5):
         rig.advance(EXPIRED_S)
@@ -866,8 +866,8 @@ def test_there_is_one_warning_for_each_change_of_state(
     assert warnings_of() == ["flagstore WARNING flags of prod are fresh again"]
 
 
-def test_trouble_may_last_for_days() -> None:
-    """However often the store was asked in vain, nothing is raised and it has peace in between."""
+def test_outage_of_days() -> None:
+    """Nothing is raised after a thousand failures, and the pauses stay."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     cold = Rig({"a": 1})
@@ -883,8 +883,8 @@ def test_trouble_may_last_for_days() -> None:
     assert len(rig.store.calls) == asked
 
 
-def test_a_log_handler_may_ask_how_old_the_flags_are() -> None:
-    """It is called by the thread that reads, and neither waits for itself nor sees half of it."""
+def test_log_handler_may_call_info() -> None:
+    """The thread that reads calls it, and does not wait for itself."""
     rig = Rig({"a": 1})
     seen: list[Any] = []
 
@@ -936,7 +936,7 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
 
 
 def test_fifty_cold_threads_load_once() -> None:
-    """One loads, the others wait for it and get the same set."""
+    """One loads, the others wait and get the same set."""
     rig = Rig({"a": 1})
     rig.store.on_call = lambda _: time.sleep(0.05)
     results = together(50, rig.client.snapshot)
@@ -945,7 +945,7 @@ def test_fifty_cold_threads_load_once() -> None:
 
 
 def test_fifty_cold_threads_fail_once() -> None:
-    """A store that is down is asked by one of them; all get a typed error."""
+    """One asks the store that is down; all get a typed error."""
     rig = Rig({"a": 1})
     rig.store.on_call = lambda _: time.sleep(0.05)
     rig.store.error = DOWN
@@ -954,8 +954,8 @@ def test_fifty_cold_threads_fail_once() -> None:
     assert rig.calls() == [HEAD]
 
 
-def test_of_fifty_threads_one_refreshes_and_nobody_waits_for_it() -> None:
-    """While the store is slow to respond one of them, the others go on with what they have."""
+def test_one_thread_refreshes_and_no_other_waits() -> None:
+    """The others are served from memory meanwhile."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.publish({"a": 2})
@@ -979,8 +979,8 @@ def test_of_fifty_threads_one_refreshes_and_nobody_waits_for_it() -> None:
     assert rig.calls() == [HEAD]
 
 
-def test_threads_that_ask_for_the_age_ask_the_store_once() -> None:
-    """Also while it is down: info() costs one small read, not one for each thread."""
+def test_threads_calling_info_read_once() -> None:
+    """Also while the store is down."""
     for error in (None, DOWN):
         rig = Rig({"a": 1})
         rig.client.snapshot()
@@ -992,8 +992,8 @@ def test_threads_that_ask_for_the_age_ask_the_store_once() -> None:
         assert rig.calls() == [STATE]
 
 
-def test_threads_decode_flags_of_one_body_together() -> None:
-    """Blocks are inflated by whoever needs them; every thread gets the right values."""
+def test_threads_decode_one_body() -> None:
+    """Every thread gets the right values."""
     flags = {f"flag-{number:04d}": {"n": number, "text": "x" * 100} for number in range(600)}
     rig = Rig(flags)
 
@@ -1007,10 +1007,10 @@ def test_threads_decode_flags_of_one_body_together() -> None:
 
 @pytest.mark.parametrize("ask", [Client.snapshot, Client.info])
 @pytest.mark.parametrize("loaded", [True, False])
-def test_a_signal_does_not_end_all_reading(
+def test_signal_handler_that_raises_leaves_no_lock(
     ask: Callable[[Client], object], *, loaded: bool
 ) -> None:
-    """Wherever its handler raises, the next call reads, in this thread and in others."""
+    """The next call reads, in this thread and in others."""
     rig = Rig({"a": 1})
     if loaded:
         rig.client.snapshot()
@@ -1039,8 +1039,8 @@ def in_child(work: Callable[[], bool]) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 @pytest.mark.parametrize("loaded", [True, False])
-def test_a_child_of_a_fork_reads_though_the_parent_was_reading(loaded: bool) -> None:
-    """A thread that holds the client's lock at the fork is not in the child to release it."""
+def test_forked_child_reads_while_the_parent_was_reading(loaded: bool) -> None:
+    """The thread that held the turn is not in the child."""
     rig = Rig({"a": 1})
     if loaded:
         rig.client.snapshot()
@@ -1071,15 +1071,15 @@ def test_a_child_of_a_fork_reads_though_the_parent_was_reading(loaded: bool) -> 
 # -- client() -----------------------------------------------------------------------------------
 
 
-def test_one_name_is_one_client() -> None:
-    """Wherever it is asked for, it is the same instance, with the same flags in hand."""
+def test_client_is_shared_by_name() -> None:
+    """It is the same instance everywhere."""
     assert flagstore.client("one-name") is flagstore.client("one-name")
     assert flagstore.client("one-name") is not flagstore.client("other-name")
     assert len(set(together(20, lambda: flagstore.client("many-threads")))) == 1
 
 
-def test_without_a_name_the_environment_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLAGSTORE_SOURCE names the source of a function that has one."""
+def test_source_name_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAGSTORE_SOURCE names the source."""
     monkeypatch.setenv("FLAGSTORE_SOURCE", "from-the-environment")
     assert flagstore.client().source == "from-the-environment"
     assert flagstore.client() is flagstore.client("from-the-environment")
@@ -1087,8 +1087,10 @@ def test_without_a_name_the_environment_says_which(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_no_name_at_all_names_the_remedy(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
-    """Both ways to give one; where it is used, so that a module can be imported without."""
+def test_missing_source_name_is_raised_at_first_use(
+    monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    """A module can be imported without one; the error names both remedies."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
     nameless = flagstore.client(name)
     for use in (nameless.keys, nameless.snapshot, nameless.info, lambda: nameless.enabled("a")):
@@ -1096,8 +1098,8 @@ def test_no_name_at_all_names_the_remedy(monkeypatch: pytest.MonkeyPatch, name: 
             use()
 
 
-def test_python_may_look_at_a_client_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools for tests ask every object in a module what it has, as ``hasattr`` does."""
+def test_nameless_client_survives_introspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test tools look up attributes of every object in a module."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
     assert not hasattr(flagstore.client(), "__wrapped__")
 
@@ -1115,15 +1117,15 @@ def test_python_may_look_at_a_client_without_a_name(monkeypatch: pytest.MonkeyPa
         {"replicas": 1.5},
     ],
 )
-def test_a_number_that_is_none_is_named(options: dict[str, Any]) -> None:
-    """When the client is made, and not by a TypeError at every read."""
+def test_invalid_numbers_are_refused(options: dict[str, Any]) -> None:
+    """When the client is made, not at every read."""
     with pytest.raises(ConfigurationError, match=f"^{next(iter(options))} must be a"):
         Client("prod", **options)
 
 
 @pytest.mark.parametrize("key", [5, None, ("a",), b"a"])
-def test_what_is_no_text_names_no_flag(key: Any) -> None:
-    """A KeyError as for any flag that is not there."""
+def test_keys_that_are_not_strings_name_no_flag(key: Any) -> None:
+    """A KeyError, as for any missing flag."""
     client = Rig({"a": 1}).client
     assert key not in client
     with pytest.raises(FlagNotFoundError):
@@ -1131,15 +1133,15 @@ def test_what_is_no_text_names_no_flag(key: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])
-def test_a_wrong_name_is_refused_before_any_read(name: str) -> None:
-    """Before it could reach a key, and so that it is not cached."""
+def test_invalid_source_name_is_refused(name: str) -> None:
+    """Before any read, every time."""
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="not a valid source name"):
             flagstore.client(name)
 
 
-def test_a_missing_table_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first read says which variable to set, every time."""
+def test_missing_table_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every read names the variable to set."""
     monkeypatch.delenv("FLAGSTORE_TABLE", raising=False)
     client = Client("no-table", replicas=1)
     for _ in range(2):
@@ -1161,8 +1163,8 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
-def test_importing_flagstore_imports_nothing_heavy() -> None:
-    """A cold start pays for what it uses, and for nothing else."""
+def test_import_is_light() -> None:
+    """Nothing that a first flag does not need."""
     code = "import flagstore; flagstore.client('prod'); print(*sys.modules)"
     loaded = set(run(code).split())
     assert "flagstore.clients" in loaded
@@ -1170,13 +1172,13 @@ def test_importing_flagstore_imports_nothing_heavy() -> None:
     assert not any(name.startswith("storesync") for name in loaded)
 
 
-def test_a_platform_without_fork_can_import_it() -> None:
-    """Windows has no os.register_at_fork, and code that reads flags is tested there, too."""
+def test_import_without_fork() -> None:
+    """Windows has no os.register_at_fork."""
     code = "import os; del os.register_at_fork; import flagstore; print(flagstore.__name__)"
     assert run(code) == "flagstore"
 
 
-def test_the_surface_is_what_is_listed() -> None:
-    """Everything in __all__ is there, sorted, and no more is promised."""
+def test_public_names() -> None:
+    """Everything in __all__ exists, sorted."""
     assert flagstore.__all__ == sorted(flagstore.__all__)
     assert all(hasattr(flagstore, name) for name in flagstore.__all__)

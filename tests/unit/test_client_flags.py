@@ -41,8 +41,8 @@ class Rig:
         self.file.write_text(json.dumps(document))
 
 
-def test_a_request_sees_one_flag_set(tmp_path: Path) -> None:
-    """What was bound to a context stays; the next one sees what is new."""
+def test_request_sees_one_flag_set(tmp_path: Path) -> None:
+    """Flags bound to a context do not change."""
     rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 1}})
     user = rig.client.for_context({"key": "ada"})
     assert user.value("a", default=0) == 1
@@ -53,8 +53,8 @@ def test_a_request_sees_one_flag_set(tmp_path: Path) -> None:
     assert rig.client.value("b", {"key": "ada"}, default=0) == 22
 
 
-def test_an_engine_is_made_once_a_flag_set(tmp_path: Path) -> None:
-    """Flags stay compiled from request to request."""
+def test_one_engine_per_flag_set(tmp_path: Path) -> None:
+    """Flags stay compiled between requests."""
     rig = Rig(tmp_path, {"flagValues": {"a": 1}})
     first = rig.client._state().engine
     rig.clock.advance(EXPIRED_S)
@@ -64,8 +64,8 @@ def test_an_engine_is_made_once_a_flag_set(tmp_path: Path) -> None:
     assert rig.client._state().engine is not first
 
 
-def test_a_provider_that_this_reader_does_not_know(tmp_path: Path) -> None:
-    """Defaults that say so; the JSON is there all the same."""
+def test_unknown_provider_gives_defaults(tmp_path: Path) -> None:
+    """With the error UNSUPPORTED; the JSON is readable."""
     document = {"provider": "next", "sections": {"flags": {"a": {"x": 1}}}}
     rig = Rig(tmp_path, document)
     detail = rig.client.detail("a", {"key": "ada"}, default="red")
@@ -73,10 +73,10 @@ def test_a_provider_that_this_reader_does_not_know(tmp_path: Path) -> None:
     assert rig.client["a"] == {"x": 1}
 
 
-def test_an_engine_that_cannot_be_made_gives_defaults(
+def test_broken_engine_gives_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is raised into a caller after the first load."""
+    """Nothing is raised after the first load."""
     rig = Rig(tmp_path, {"flagValues": {"a": 1}})
 
     def broken(*_: object) -> None:
@@ -89,8 +89,8 @@ def test_an_engine_that_cannot_be_made_gives_defaults(
     assert "secret" not in caplog.text
 
 
-def test_a_webhook_that_raises_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The request goes on; one warning."""
+def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning, and the request goes on."""
     told: list[Detail] = []
 
     def callback(detail: Detail, key: str) -> None:
@@ -106,8 +106,8 @@ def test_a_webhook_that_raises_is_counted(tmp_path: Path, caplog: pytest.LogCapt
     assert "secret-ada" not in caplog.text
 
 
-def test_overrides_win_over_the_flag_set(tmp_path: Path) -> None:
-    """For as long as they are there; other flags are the store's."""
+def test_overrides_replace_flags(tmp_path: Path) -> None:
+    """While they last; other flags stay the store's."""
     rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 2}})
     with rig.client.override({"a": 9, "new": True}):
         assert rig.client.detail("a", {"key": "ada"}, default=0).reason == OVERRIDE
@@ -116,8 +116,8 @@ def test_overrides_win_over_the_flag_set(tmp_path: Path) -> None:
     assert rig.client.value("a", {"key": "ada"}, default=0) == 1
 
 
-def test_engines_get_what_the_snapshot_holds(tmp_path: Path) -> None:
-    """Segments, small and large, through the same look-up."""
+def test_engines_read_segments(tmp_path: Path) -> None:
+    """Small and large ones."""
     keys = [f"user-{number}" for number in range(5_000)]
     segments = {
         name: {"key": name, "version": 1, "included": members, "salt": "s"}
@@ -196,10 +196,10 @@ ODD_CONTEXTS: list[Any] = [
 
 
 @pytest.mark.parametrize("provider", DOCUMENTS)
-def test_an_odd_context_never_raises(
+def test_odd_contexts_never_raise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str
 ) -> None:
-    """Whatever it is, with or without a callback, which gets an empty key where there is none."""
+    """With or without a callback, which gets an empty key."""
     told: list[str] = []
     plain = Rig(tmp_path, DOCUMENTS[provider]).client
     hooked = Rig(
@@ -218,10 +218,10 @@ def test_an_odd_context_never_raises(
 
 @pytest.mark.parametrize("provider", DOCUMENTS)
 @pytest.mark.parametrize("key", [None, 7, b"a", ["a"], {}, ("a",)])
-def test_an_odd_key_is_no_flag(
+def test_odd_keys_name_no_flag(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str, key: Any
 ) -> None:
-    """What is no text names no flag, and is nothing to log at every call."""
+    """Without a log line per call."""
     client = Rig(tmp_path, DOCUMENTS[provider]).client
     detail = client.detail(key, {"key": "ada"}, default=5)
     assert (detail.value, detail.error) == (5, FLAG_NOT_FOUND)

@@ -101,8 +101,8 @@ def test_any_json_comes_back_byte_for_byte(
 
 
 @given(ITEMS, TEXTS)
-def test_one_flag_is_what_decoding_everything_finds(flags: dict[str, Any], key: str) -> None:
-    """Looking one flag up finds it exactly if it is there, whatever its name looks like."""
+def test_lookup_finds_exactly_the_keys_of_the_set(flags: dict[str, Any], key: str) -> None:
+    """Whatever a key looks like."""
     body = opened(encode({"flags": flags}, {}))
     asked = {key, key + "x", key[:-1], f'{key}":', *flags, *(name[:-1] for name in flags)}
     for name in asked:
@@ -127,15 +127,15 @@ def test_one_flag_is_what_decoding_everything_finds(flags: dict[str, Any], key: 
         "\ud800",
     ],
 )
-def test_a_flag_that_is_not_there_is_none(absent: str) -> None:
-    """Keys that begin others, look like lines of the format or lie beside the blocks find none."""
+def test_missing_key_is_none(absent: str) -> None:
+    """Also one that resembles other keys or the format itself."""
     body = opened(encode({"flags": many()}, {}))
     assert get(body, "flags", absent) is None
     assert get(body, "segments", absent) is None
 
 
-def test_a_flag_that_quotes_another_is_not_taken_for_it() -> None:
-    """A value that contains the text of another flag's line is only a value."""
+def test_values_that_quote_the_format_are_values() -> None:
+    """The line of another flag in a value is only a value."""
     flags = {"a": '\n"b":1,\n', "c": {'\n"d"': {"b": 2}}}
     body = opened(encode({"flags": flags}, {}))
     assert get(body, "flags", "b") is None
@@ -147,7 +147,7 @@ def test_a_flag_that_quotes_another_is_not_taken_for_it() -> None:
 
 
 def test_one_flag_inflates_one_block() -> None:
-    """Opening a body inflates no block, looking a flag up one, looking it up again none."""
+    """Opening inflates none, and the same flag again none."""
     flags = many()
     body = opened(encode({"flags": flags}, {}))
     assert body._blocks == {}
@@ -162,8 +162,8 @@ def test_one_flag_inflates_one_block() -> None:
     assert len(body._blocks) > 3
 
 
-def test_every_flag_is_found_in_its_one_block() -> None:
-    """First and last keys of blocks are found without a look into the neighbour."""
+def test_every_flag_is_found_in_one_block() -> None:
+    """Also the first and last key of each block."""
     flags = many()
     encoded = encode({"flags": flags}, {})
     for key in flags:
@@ -172,8 +172,8 @@ def test_every_flag_is_found_in_its_one_block() -> None:
         assert len(body._blocks) == 1
 
 
-def test_decoded_values_are_the_callers_own() -> None:
-    """Changing what was read changes neither the next response nor another caller's."""
+def test_decoded_values_are_copies() -> None:
+    """Changing one changes no later result."""
     flags = {"a": {"rules": [1, {"b": 2}]}}
     body = opened(encode({"flags": flags}, {}))
     get(body, "flags", "a")["rules"][1]["b"] = "changed"
@@ -196,8 +196,8 @@ def shuffled(item: Any, rng: random.Random) -> Any:
 
 
 @given(ITEMS, st.integers())
-def test_the_digest_is_free_of_order(flags: dict[str, Any], seed: int) -> None:
-    """Providers response in any order: equal content has one digest."""
+def test_content_digest_ignores_order(flags: dict[str, Any], seed: int) -> None:
+    """Of items and keys."""
     rng = random.Random(seed)
     other = shuffled({"segments": {"s": 1}, "flags": flags}, rng)
     assert content_digest({"flags": flags, "segments": {"s": 1}}, {}) == content_digest(other, {})
@@ -224,15 +224,15 @@ DIFFERENT = [
 ]
 
 
-def test_the_digest_tells_apart_what_python_does_not() -> None:
+def test_content_digest_tells_equal_python_values_apart() -> None:
     """1, 1.0 and True are equal in Python and different in a flag."""
     digests = {content_digest({"flags": {"a": item}}, {}) for item in DIFFERENT}
     assert len(digests) == len(DIFFERENT)
     assert len({canonical(item) for item in DIFFERENT}) == len(DIFFERENT)
 
 
-def test_the_digest_covers_names_sections_and_meta() -> None:
-    """The same value elsewhere is another content, however the names are put together."""
+def test_content_digest_covers_names_sections_and_meta() -> None:
+    """Moving a value changes the digest."""
     contents: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"flags": {"a": 1}}, {}),
         ({"flags": {"b": 1}}, {}),
@@ -249,8 +249,8 @@ def test_the_digest_covers_names_sections_and_meta() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: {"a": {"b": x}}])
-def test_what_json_cannot_say_is_refused(value: float, wrap: Any) -> None:
-    """NaN and infinities raise, in items and in meta, rather than being written."""
+def test_nan_and_infinities_are_refused(value: float, wrap: Any) -> None:
+    """In items and in meta."""
     with pytest.raises(ValueError, match="JSON compliant"):
         encode({"flags": {"a": wrap(value)}}, {})
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -261,7 +261,7 @@ def test_what_json_cannot_say_is_refused(value: float, wrap: Any) -> None:
 
 
 def test_every_flipped_byte_is_detected() -> None:
-    """Not one byte of index or blocks can change, by one bit or by all, without being noticed."""
+    """In index and blocks, one bit or all of a byte."""
     encoded = encode({"flags": many(400, 90), "segments": {"s": ["x"]}}, {"m": 1})
     body = opened(encoded)
     body.items("flags")
@@ -280,8 +280,8 @@ def test_every_flipped_byte_is_detected() -> None:
                 Body(encoded.index_data, encoded.index_digest, bytes(blocks))
 
 
-def test_a_body_cut_anywhere_is_detected() -> None:
-    """Half a body is never read as a whole one."""
+def test_truncated_body_is_detected() -> None:
+    """At every length."""
     encoded = encode({"flags": many(50)}, {})
     for length in range(len(encoded.blocks)):
         with pytest.raises(CorruptSnapshotError):
@@ -292,7 +292,7 @@ def test_a_body_cut_anywhere_is_detected() -> None:
 
 
 def test_five_megabytes_of_flags() -> None:
-    """A large set is cut into chunks that fit an item each, and read from them, flag by flag."""
+    """They fit chunks of one record each, and are read flag by flag."""
     rng = random.Random(5)
     flags = {f"flag-{n}": {"salt": rng.randbytes(480).hex(), "n": n} for n in range(5_200)}
     assert sum(len(json.dumps(flag)) for flag in flags.values()) > 5_000_000
@@ -311,23 +311,23 @@ def test_five_megabytes_of_flags() -> None:
 
 @given(st.integers(0, 3 * CHUNK_BYTES))
 @settings(max_examples=30)
-def test_cutting_loses_nothing(size: int) -> None:
-    """Chunks put together are the body, and none is empty."""
+def test_chunks_joined_are_the_body(size: int) -> None:
+    """None is empty or too large."""
     blocks = bytes(size)
     chunks = cut(blocks)
     assert b"".join(chunks) == blocks
     assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
 
 
-def test_encoding_the_same_twice_gives_the_same_bytes() -> None:
-    """No time and no randomness enters a body; and it is plain zlib."""
+def test_encoding_is_deterministic() -> None:
+    """No time and no randomness, and plain zlib."""
     flags = many(10)
     assert encode({"flags": flags}, {}) == encode({"flags": dict(reversed(flags.items()))}, {})
     assert zlib.decompress(encode({"flags": flags}, {}).blocks).startswith(b'{\n"flag-0000":')
 
 
-def test_a_large_set_is_not_kept_as_text() -> None:
-    """What an engine has made its own of need not stay inflated; what was let go is read again."""
+def test_inflated_blocks_are_bounded() -> None:
+    """A block that was dropped is inflated again."""
     odd = ['a":b', "line\nend", "grün", "}", ""]
     flags = {f"flag-{n:05}": {"text": "x" * BLOCK_BYTES, "n": n} for n in range(KEPT_BLOCKS + 9)}
     flags |= {key: {"n": key} for key in odd}

@@ -79,10 +79,8 @@ def engine(provider: str, **flags: Any) -> Engine:
 
 @pytest.mark.parametrize("provider", ENGINES)
 @pytest.mark.parametrize(("key", "words"), KEYS, ids=[repr(key)[:20] for key, _ in KEYS])
-def test_a_key_is_taken_or_refused_as_by_the_sdk(
-    provider: str, key: Any, words: dict[str, str]
-) -> None:
-    """By the engine, and by a fake, so that a test fails where production does."""
+def test_keys_are_accepted_as_by_the_sdk(provider: str, key: Any, words: dict[str, str]) -> None:
+    """By the engine, and by a fake in tests."""
     ours, given = engine(provider), {"key": key}
     found = ""
     try:
@@ -96,10 +94,8 @@ def test_a_key_is_taken_or_refused_as_by_the_sdk(
 
 
 @pytest.mark.parametrize(("key", "words"), KEYS, ids=[repr(key)[:20] for key, _ in KEYS])
-def test_a_fake_of_no_provider_takes_what_each_of_them_takes(
-    key: Any, words: dict[str, str]
-) -> None:
-    """A test that passes with it passes with any."""
+def test_fake_without_provider_accepts_common_contexts(key: Any, words: dict[str, str]) -> None:
+    """A test that passes with it passes with any provider."""
     taken = not any(words.values())
     assert FakeFlags({"f": True}).enabled("f", {"key": key}) is taken
 
@@ -111,8 +107,8 @@ def rollout(key: str) -> dict[str, Any]:
     return flag | {"fallthrough": {"rollout": {"variations": shares}}}
 
 
-def test_an_integer_is_hashed_as_its_digits_and_is_no_text() -> None:
-    """LaunchDarkly: the same bucket as the text's, but targets are lists of texts."""
+def test_integer_keys_of_launchdarkly() -> None:
+    """Hashed as their digits, but not equal to a string."""
     target = rollout("target") | {"targets": [{"variation": 1, "values": ["42"]}]}
     clause = {"attribute": "key", "op": "in", "values": [42]}
     rule = rollout("rule") | {"rules": [{"variation": 1, "clauses": [clause]}]}
@@ -131,8 +127,8 @@ def test_an_integer_is_hashed_as_its_digits_and_is_no_text() -> None:
     assert ours.evaluate("half", ours.context(several)).error == ""
 
 
-def test_a_fake_of_an_unknown_provider_is_refused() -> None:
-    """By name, and not by taking everything."""
+def test_fake_of_an_unknown_provider() -> None:
+    """The error names it."""
     with pytest.raises(Exception, match="'next' is not a provider: use one of appconfig, launch"):
         FakeFlags(provider="next").enabled("f", {"key": "a"})
 
@@ -155,8 +151,8 @@ def test_a_fake_of_an_unknown_provider_is_refused() -> None:
         ("(in $x [7])", Level.SEVEN, True),
     ],
 )
-def test_appconfig_compares_what_a_value_is(rule: str, value: Any, matches: bool) -> None:
-    """A text is a text and a number a number, whatever class it has: as boto3's Decimal."""
+def test_appconfig_compares_by_type(rule: str, value: Any, matches: bool) -> None:
+    """Strings and numbers, whatever their class."""
     variants = [{"name": "A", "enabled": True, "rule": rule}, {"name": "B", "enabled": False}]
     ours = engine("appconfig", f={"_variants": variants})
     outcome = ours.evaluate("f", ours.context({"x": value}))
@@ -166,8 +162,8 @@ def test_appconfig_compares_what_a_value_is(rule: str, value: Any, matches: bool
 @pytest.mark.parametrize(
     "value", [Decimal("NaN"), Decimal("sNaN"), Decimal("1e999999999"), 1j, UUID(int=5), Color.RED]
 )
-def test_appconfig_guesses_at_no_other_value(value: Any) -> None:
-    """What is neither, and what no float holds, is not compared."""
+def test_appconfig_compares_nothing_else(value: Any) -> None:
+    """Nor numbers beyond a float."""
     variants = [
         {"name": "A", "enabled": True, "rule": "(gt $x 5)"},
         {"name": "B", "enabled": False},

@@ -55,18 +55,18 @@ PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("value", "default", "response", "error"), PLAIN_TABLE)
-def test_any_json_has_the_defaults_type(
+def test_values_have_the_type_of_the_default(
     value: Any, default: Any, response: Any, error: str
 ) -> None:
-    """An int passes for a float, a bool for no number; the wrong type is the default."""
+    """An int is a float, a bool is not a number."""
     found = PLAIN.value(Evaluation(value, 0, FALLTHROUGH), default)
     assert found == (response, error)
     assert type(found[0]) is type(response)
 
 
 @pytest.mark.parametrize("provider", sorted(CONVERSIONS))
-def test_no_value_is_the_default_with_the_engines_error(provider: str) -> None:
-    """Whatever the type; a flag that is off without a value is no error."""
+def test_missing_value_is_the_default(provider: str) -> None:
+    """With the engine's error, if there is one."""
     for default in (True, "red", 1, 1.5, {"a": 1}, [1], None):
         conversion = CONVERSIONS[provider]
         assert conversion.value(Evaluation(error=FLAG_NOT_FOUND), default) == (
@@ -80,8 +80,8 @@ def test_no_value_is_the_default_with_the_engines_error(provider: str) -> None:
 
 
 @pytest.mark.parametrize("default", [True, False])
-def test_only_true_and_false_say_whether_a_flag_is_on(*, default: bool) -> None:
-    """LaunchDarkly: a text or number is neither, so the default."""
+def test_only_booleans_are_on_or_off(*, default: bool) -> None:
+    """LaunchDarkly: other values give the default."""
     assert PLAIN.on(Evaluation(True), default) == (True, "")
     assert PLAIN.on(Evaluation(False), default) == (False, "")
     for value in ("true", "on", 1, 0, None, {}, []):
@@ -92,8 +92,8 @@ def test_only_true_and_false_say_whether_a_flag_is_on(*, default: bool) -> None:
     ("treatment", "truth"),
     [("on", True), ("ON", True), ("True", True), ("off", False), ("FALSE", False)],
 )
-def test_treatments_that_are_truths(treatment: str, *, truth: bool) -> None:
-    """Split: on and true, off and false, in any case; for `enabled` and for a bool default."""
+def test_treatments_as_booleans(treatment: str, *, truth: bool) -> None:
+    """Split: on and true, off and false, in any case."""
     outcome = Evaluation(treatment, treatment)
     assert SPLIT.on(outcome, not truth) == (truth, "")
     assert SPLIT.value(outcome, not truth) == (truth, "")
@@ -124,7 +124,7 @@ def test_treatments_that_are_truths(treatment: str, *, truth: bool) -> None:
 def test_treatments_and_configurations(
     treatment: str, config: str | None, default: Any, response: Any, error: str
 ) -> None:
-    """Split: text and number from the treatment, an object or list from its configuration."""
+    """Split: strings and numbers from the treatment, objects from its configuration."""
     found = SPLIT.value(Evaluation(treatment, treatment, config=config), default)
     assert found == (response, error)
     assert type(found[0]) is type(response)
@@ -147,18 +147,16 @@ def test_treatments_and_configurations(
         ("string", "blue", True, True, ""),
     ],
 )
-def test_payloads_by_their_type(
-    kind: str, text: str, default: Any, response: Any, error: str
-) -> None:
-    """Unleash: a payload is text, number or JSON as it says; a bool default is the toggle."""
+def test_payloads_by_type(kind: str, text: str, default: Any, response: Any, error: str) -> None:
+    """Unleash: a string, a number or JSON; for a bool, the toggle."""
     outcome = Evaluation(True, "blue", config={"type": kind, "value": text})
     found = UNLEASH.value(outcome, default)
     assert found == (response, error)
     assert type(found[0]) is type(response)
 
 
-def test_a_feature_without_a_payload_has_no_value() -> None:
-    """Unleash: not the variant's name, nor `disabled`; off is no error, on without a value is."""
+def test_feature_without_payload_has_no_value() -> None:
+    """Unleash: not the variant's name."""
     assert UNLEASH.value(Evaluation(True, "blue"), "x") == ("x", NO_VALUE)
     assert UNLEASH.value(Evaluation(True), "x") == ("x", NO_VALUE)
     assert UNLEASH.value(Evaluation(True), None) == (None, "")
@@ -167,8 +165,8 @@ def test_a_feature_without_a_payload_has_no_value() -> None:
     assert UNLEASH.on(Evaluation(False, reason=OFF), True) == (False, "")
 
 
-def test_what_comes_back_is_the_callers_own() -> None:
-    """Objects and lists are copied at every depth."""
+def test_results_are_copies() -> None:
+    """At every depth."""
     value = {"a": [{"b": [1, "x", None, 1.5, True]}]}
     copy = deep_copy(value)
     assert copy == value

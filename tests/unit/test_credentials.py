@@ -106,8 +106,8 @@ def soon() -> float:
     return time.monotonic() + 2
 
 
-def test_keys_are_asked_for_once_in_their_life(endpoint: Endpoint, clock: FakeClock) -> None:
-    """Kept until five minutes before they expire, then others, by the wall clock."""
+def test_keys_are_fetched_once_per_lifetime(endpoint: Endpoint, clock: FakeClock) -> None:
+    """Until five minutes before they expire."""
     keys = keys_of(endpoint, **{TOKEN: "the-token"})
     first = keys.current(soon())
     assert first == Credentials("AKID1", "container-secret", "container-token")
@@ -118,7 +118,7 @@ def test_keys_are_asked_for_once_in_their_life(endpoint: Endpoint, clock: FakeCl
     assert endpoint.calls == [("/2021-04-23/credentials", "the-token")] * 2
 
 
-def test_a_token_in_a_file_is_read_at_every_call(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_token_file_is_read_at_every_fetch(endpoint: Endpoint, tmp_path: Path) -> None:
     """EKS rotates it."""
     file = tmp_path / "token"
     keys = keys_of(endpoint, **{TOKEN_FILE: str(file), TOKEN: "not-this-one"})
@@ -129,10 +129,8 @@ def test_a_token_in_a_file_is_read_at_every_call(endpoint: Endpoint, tmp_path: P
     assert [token for _, token in endpoint.calls] == ["one", "two"]
 
 
-def test_an_endpoint_that_fails_costs_nothing_while_the_keys_are_good(
-    endpoint: Endpoint, clock: FakeClock
-) -> None:
-    """Then it is a typed error, which names the address and quotes no response."""
+def test_failing_endpoint_matters_only_after_expiry(endpoint: Endpoint, clock: FakeClock) -> None:
+    """Then a typed error names the address and quotes no response."""
     keys = keys_of(endpoint)
     first = keys.current(soon())
     for body, status in ((b"secret", 200), (b"secret", 500), (b"[]", 200), (b'{"Token": 1}', 200)):
@@ -154,8 +152,8 @@ def test_without_time_nothing_is_asked(endpoint: Endpoint) -> None:
     assert endpoint.calls == []
 
 
-def test_keys_that_were_refused_are_fetched_anew(endpoint: Endpoint) -> None:
-    """Once they are told to be refused; those of the environment cannot be had otherwise."""
+def test_refused_keys_are_fetched_again(endpoint: Endpoint) -> None:
+    """Those of the environment cannot be."""
     keys = keys_of(endpoint)
     assert not keys.refused()
     keys.current(soon())
@@ -187,13 +185,13 @@ def test_keys_that_were_refused_are_fetched_anew(endpoint: Endpoint) -> None:
         ({}, "NoneType"),
     ],
 )
-def test_where_keys_are_found(environ: dict[str, str], kind: str) -> None:
-    """In the environment first; an endpoint without TLS only on this machine or a container's."""
+def test_sources_of_keys(environ: dict[str, str], kind: str) -> None:
+    """The environment first; an endpoint without TLS only on this machine."""
     assert type(find(environ)).__name__ == kind
 
 
-def test_a_snapstart_function_takes_the_lean_path(endpoint: Endpoint) -> None:
-    """An endpoint of a container is enough, and nothing is asked of it before it is needed."""
+def test_snapstart_needs_no_boto3(endpoint: Endpoint) -> None:
+    """A container's endpoint is enough."""
     environ = {FULL: endpoint.uri, "FLAGSTORE_TABLE": "flags", "AWS_REGION": "eu-west-1"}
     transport: Any = open_reader(environ)._transport
     assert isinstance(transport, LeanTransport)

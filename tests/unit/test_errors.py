@@ -14,11 +14,8 @@ from storesync.errors import StoreSyncError
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 
-def test_errors_are_one_tree_a_package() -> None:
-    """An application that catches the root catches all of them.
-
-    Private errors and those of engines never get out; the command line has problems instead.
-    """
+def test_one_error_tree_per_package() -> None:
+    """Catching the root catches all."""
     found = [
         (path.relative_to(SOURCES).as_posix(), node.name)
         for path in sorted(SOURCES.rglob("*.py"))

@@ -55,10 +55,8 @@ def client(path: Path, clock: FakeClock) -> Client:
     return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic)
 
 
-def test_a_snapshot_that_was_exported_reads_the_same(
-    file: Path, tmp_path: Path, clock: FakeClock
-) -> None:
-    """Flags, segments however large, and what else belongs to the document."""
+def test_exported_snapshot_round_trip(file: Path, tmp_path: Path, clock: FakeClock) -> None:
+    """Flags, segments of any size, and meta."""
     flags = client(file, clock)
     assert flags.keys() == ["a"]
     assert flags.snapshot().item("segments", "beta") == LARGE
@@ -69,8 +67,8 @@ def test_a_snapshot_that_was_exported_reads_the_same(
     assert client(again, clock).info().digest == flags.info().digest
 
 
-def test_a_file_that_changes_is_read_anew(file: Path, clock: FakeClock) -> None:
-    """After the TTL, also where its time goes back; a damaged one leaves the flags in hand."""
+def test_changed_file_is_read_again(file: Path, clock: FakeClock) -> None:
+    """Also if its time goes back; a damaged one leaves the flags in memory."""
     flags = client(file, clock)
     assert flags.keys() == ["a"]
     for number, text in enumerate(['{"flagValues":{"b":1}}', '{"flagValues":{"ccc":1}}']):
@@ -85,8 +83,8 @@ def test_a_file_that_changes_is_read_anew(file: Path, clock: FakeClock) -> None:
     assert "flags.json" in flags.info().error
 
 
-def test_the_environment_names_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLAGSTORE_FILE, before any table or Redis."""
+def test_file_from_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAGSTORE_FILE wins over a table or Redis."""
     monkeypatch.setenv("FLAGSTORE_FILE", str(file))
     monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
     monkeypatch.setenv("FLAGSTORE_REDIS_URL", "redis://127.0.0.1:1")
@@ -122,8 +120,8 @@ STRICTLY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("provider", STRICTLY)
-def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path, provider: str) -> None:
-    """Also where Python refuses to compare bytes with texts and numbers."""
+def test_file_is_read_with_warnings_as_errors(tmp_path: Path, provider: str) -> None:
+    """Also with -bb."""
     path = tmp_path / "flags.json"
     path.write_text(json.dumps(STRICTLY[provider]))
     assert read_strictly({"FLAGSTORE_FILE": str(path)}) == "['a'] True \n"
@@ -198,10 +196,8 @@ def test_a_file_is_read_where_each_warning_is_an_error(tmp_path: Path, provider:
         (OURS, "split", {"flags": ["a"], "segments": ["beta"]}),
     ],
 )
-def test_the_documents_of_providers(
-    content: Any, provider: str, names: dict[str, list[str]]
-) -> None:
-    """Each is known by its shape, with what may be missing of it."""
+def test_documents_of_providers(content: Any, provider: str, names: dict[str, list[str]]) -> None:
+    """Recognised by shape, complete or not."""
     found = document(content)
     assert found.provider == provider
     assert {section: sorted(items) for section, items in found.sections.items()} == names
@@ -221,8 +217,8 @@ def test_the_documents_of_providers(
         "[" * 99_999,
     ],
 )
-def test_what_is_no_flag_file_is_said(tmp_path: Path, clock: FakeClock, text: str) -> None:
-    """A typed error that names the file and what it may hold."""
+def test_unknown_documents(tmp_path: Path, clock: FakeClock, text: str) -> None:
+    """A typed error names the file."""
     path = tmp_path / "flags.json"
     path.write_text(text)
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json is not a document that"):
@@ -243,8 +239,8 @@ flags:
 """
 
 
-def test_yaml_has_the_keys_and_dates_that_json_has(tmp_path: Path, clock: FakeClock) -> None:
-    """YAML takes ``on`` for true, also where it is a key, and a date for no text."""
+def test_yaml_keys_and_dates_are_strings(tmp_path: Path, clock: FakeClock) -> None:
+    """YAML takes ``on`` for true."""
     path = tmp_path / "flags.yml"
     path.write_text(LAUNCHDARKLY_YAML)
     flags = client(path, clock)
@@ -253,8 +249,8 @@ def test_yaml_has_the_keys_and_dates_that_json_has(tmp_path: Path, clock: FakeCl
     assert not flags.enabled("since", {"key": "ada", "at": "2023-01-01T00:00:00Z"})
 
 
-def test_splits_yaml_may_have_treatments_without_quotes(tmp_path: Path, clock: FakeClock) -> None:
-    """On and off are texts, and so are numbers; a configuration may be written out."""
+def test_split_yaml_without_quotes(tmp_path: Path, clock: FakeClock) -> None:
+    """On, off and numbers are strings."""
     path = tmp_path / "split.yaml"
     path.write_text(
         "- a: {treatment: on, config: {x: 1}}\n- b: {treatment: off}\n- c: {treatment: 5}"
@@ -264,10 +260,10 @@ def test_splits_yaml_may_have_treatments_without_quotes(tmp_path: Path, clock: F
     assert flags.value("a", {"key": "ada"}, default={}) == {"x": 1}
 
 
-def test_yaml_without_pyyaml_names_it(
+def test_yaml_without_pyyaml(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library itself needs no package: what to install is said."""
+    """The error says what to install."""
     path = tmp_path / "flags.yaml"
     path.write_text(LAUNCHDARKLY_YAML)
     monkeypatch.setitem(sys.modules, "yaml", None)
@@ -312,10 +308,10 @@ UNLEASH = {"enabled": True, "strategies": list[Any]()}
         ({"bad": {"enabled": True, "x": BEYOND}, "good": {"enabled": True, "x": 1}}, True),
     ],
 )
-def test_a_number_beyond_all_floats_spoils_the_flag_that_has_it(
+def test_infinite_number_spoils_one_flag(
     tmp_path: Path, clock: FakeClock, content: Any, good: Any
 ) -> None:
-    """Whatever the provider; the others are there."""
+    """The others are served."""
     path = tmp_path / "flags.json"
     path.write_text(json.dumps(content).replace("Infinity", "1e400"))
     flags = client(path, clock)
@@ -324,21 +320,21 @@ def test_a_number_beyond_all_floats_spoils_the_flag_that_has_it(
     assert (detail.value, detail.error) == ("mine", MALFORMED_FLAG)
 
 
-def test_a_file_may_begin_with_a_mark(tmp_path: Path, clock: FakeClock) -> None:
-    """Editors and shells on Windows put one before UTF-8."""
+def test_byte_order_mark_is_ignored(tmp_path: Path, clock: FakeClock) -> None:
+    """Editors on Windows write one."""
     path = tmp_path / "flags.json"
     path.write_bytes(b'\xef\xbb\xbf{"flagValues": {"a": 1}}')
     assert client(path, clock).keys() == ["a"]
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path, clock: FakeClock) -> None:
+def test_missing_file(tmp_path: Path, clock: FakeClock) -> None:
     """A typed error, as of any store."""
     with pytest.raises(StoreUnavailableError, match=r"never\.json: No such file"):
         client(tmp_path / "never.json", clock).keys()
 
 
-def test_a_bootstrap_serves_until_the_store_responses(file: Path, clock: FakeClock) -> None:
-    """It is stale from the first, the store is asked again, and replaces it."""
+def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock) -> None:
+    """It is stale, and the store replaces it."""
     records: Any = {}
     store = RecordsReader(records, clock)
     flags = Client(
@@ -364,8 +360,8 @@ def test_a_bootstrap_serves_until_the_store_responses(file: Path, clock: FakeClo
     assert not flags.info().stale
 
 
-def test_a_bootstrap_that_is_bad_too_says_both(tmp_path: Path, clock: FakeClock) -> None:
-    """Why the store gave nothing, and why the file did not."""
+def test_bad_bootstrap_reports_both_errors(tmp_path: Path, clock: FakeClock) -> None:
+    """The store's and the file's."""
     missing = str(tmp_path / "never.json")
     store = RecordsReader({}, clock)
     flags = Client("prod", store=store, bootstrap=missing, clock=clock.now)
@@ -382,10 +378,8 @@ def test_a_bootstrap_that_is_bad_too_says_both(tmp_path: Path, clock: FakeClock)
         b'{"provider": "split", "sections": 5}',
     ],
 )
-def test_whatever_a_bootstrap_holds_the_error_is_typed(
-    tmp_path: Path, clock: FakeClock, data: bytes
-) -> None:
-    """As without the file: one family of errors, a pause, and defaults for who asked for them."""
+def test_bad_bootstraps_raise_not_loaded(tmp_path: Path, clock: FakeClock, data: bytes) -> None:
+    """With a pause, and defaults if the caller asked for them."""
     path = tmp_path / "flags.json"
     path.write_bytes(data)
     store = RecordsReader({}, clock)
@@ -398,8 +392,8 @@ def test_whatever_a_bootstrap_holds_the_error_is_typed(
     assert lenient.detail("a", default=5).error == "NOT_LOADED"
 
 
-def test_a_bootstrap_is_older_than_anything(file: Path) -> None:
-    """Its fencing token is lower than that of any publication."""
+def test_bootstrap_has_token_zero(file: Path) -> None:
+    """Lower than that of any publication."""
     assert snapshot_of(str(file), "prod").snapshot_record.token == 0
 
 

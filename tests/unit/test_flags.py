@@ -70,8 +70,8 @@ class OneState(Flags):
         return self._given
 
 
-def test_the_same_responses_both_ways() -> None:
-    """With the context as an argument, and bound to it."""
+def test_bound_and_unbound_context_agree() -> None:
+    """As an argument or with for_context."""
     flags = OneState(age_s=1.5, stale=True)
     user = flags.for_context({"key": "ada"})
     for key, default in (("on", False), ("color", "red"), ("shape", {}), ("never", 3)):
@@ -83,8 +83,8 @@ def test_the_same_responses_both_ways() -> None:
     assert flags.all({"key": "ada"}) == user.all()
 
 
-def test_a_detail_says_all_that_is_known() -> None:
-    """Value, variant, reason, rule, version, age; nothing of it is left out."""
+def test_detail_is_complete() -> None:
+    """Value, variant, reason, rule, version and age."""
     flags = OneState(age_s=1.5, stale=True)
     assert flags.detail("color", {"key": "ada"}, default="red") == Detail(
         key="color",
@@ -105,8 +105,8 @@ def test_a_detail_says_all_that_is_known() -> None:
     assert (on.value, on.enabled, on.version) == (True, True, 4)
 
 
-def test_the_default_comes_with_its_reason() -> None:
-    """Missing flags, wrong types: the caller's default, the error's word, reason ERROR."""
+def test_default_has_the_error() -> None:
+    """Missing flags and wrong types."""
     flags = OneState()
     missing = flags.detail("never", {"key": "ada"}, default="red")
     assert (missing.value, missing.reason, missing.error) == ("red", ERROR, FLAG_NOT_FOUND)
@@ -121,10 +121,10 @@ def test_the_default_comes_with_its_reason() -> None:
 @pytest.mark.parametrize(
     ("context", "error"), [({"bad": 1}, CONTEXT_INVALID), ({"broken": 1}, EXCEPTION)]
 )
-def test_a_context_that_is_refused_gives_defaults(
+def test_refused_context_gives_defaults(
     context: dict[str, int], error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For every flag, with the reason; nothing is raised, and nothing of the context is logged."""
+    """Nothing is raised, and nothing of it is logged."""
     flags = OneState()
     detail = flags.detail("on", context, default="red")
     assert (detail.value, detail.error, detail.enabled) == ("red", error, False)
@@ -134,8 +134,8 @@ def test_a_context_that_is_refused_gives_defaults(
     assert "secret-of-a-user" not in caplog.text
 
 
-def test_a_fault_of_ours_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged by its type alone: texts of exceptions may quote a context."""
+def test_broken_engine_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the exception's type, not its message."""
     user = OneState().for_context({"key": "ada"})
     detail = user.detail("breaks", default="red")
     assert (detail.value, detail.error, detail.reason) == ("red", EXCEPTION, ERROR)
@@ -145,8 +145,8 @@ def test_a_fault_of_ours_gives_the_default(caplog: pytest.LogCaptureFixture) -> 
     assert "secret-of-a-user" not in caplog.text
 
 
-def test_values_are_the_callers_own() -> None:
-    """Changing what came back changes no flag, wherever it came from."""
+def test_values_are_copies() -> None:
+    """Changing one changes no flag."""
     flags = OneState(overrides={"mine": [1]})
     user = flags.for_context({"key": "ada"})
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_values_are_the_callers_own() -> None:
 
 
 def test_overrides_win() -> None:
-    """Over the flag set, over a context that is refused, and where there is no flag set."""
+    """Over the flag set, over a refused context, and without a flag set."""
     for flags in (
         OneState(overrides={"on": False, "new": "x"}),
         OneState(overrides={"on": False, "new": "x"}, engine=None, error=NOT_LOADED),
@@ -178,8 +178,8 @@ def test_overrides_win() -> None:
     assert OneState(engine=None).detail("on", {}, default=1).error == NOT_LOADED
 
 
-def test_a_webhook_is_told_each_evaluation_once() -> None:
-    """With its detail and the context's key; `all` tells nothing."""
+def test_callback_gets_each_evaluation_once() -> None:
+    """With the context's key; all() calls it for none."""
     told: list[tuple[Detail, str]] = []
     flags = OneState(on_evaluation=lambda detail, key: told.append((detail, key)))
     user = flags.for_context({"targetingKey": "ada"})
@@ -208,13 +208,13 @@ def test_a_webhook_is_told_each_evaluation_once() -> None:
         ({}, ""),
     ],
 )
-def test_where_the_key_of_a_context_is(given: dict[str, Any], key: str) -> None:
-    """Under any of the names that the providers and OpenFeature give it."""
+def test_names_of_the_context_key(given: dict[str, Any], key: str) -> None:
+    """Those of the providers and of OpenFeature."""
     assert context_key(given) == key
 
 
-def test_types_follow_the_default() -> None:
-    """What a checker of types sees: the type of the default."""
+def test_static_types_follow_the_default() -> None:
+    """As a type checker sees them."""
     user = OneState().for_context({"key": "ada"})
     assert_type(user.value("on", default=True), bool)
     assert_type(user.value("color", default="red"), str)

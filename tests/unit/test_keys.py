@@ -49,8 +49,8 @@ def keys_of(source: str) -> list[Key]:
 
 
 @pytest.mark.parametrize("name", ["a", "7", "prod", "prod-eu", "0-", "a--b", "x" * 48])
-def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
-    """1 to 48 of a-z, 0-9 and '-', not starting with '-', is a name."""
+def test_valid_source_names(name: str) -> None:
+    """1 to 48 of a-z, 0-9 and '-', not starting with '-'."""
     assert keys.check_source(name) == name
 
 
@@ -83,15 +83,15 @@ def test_a_name_of_a_source_is_returned_as_it_is(name: str) -> None:
         ["prod"],
     ],
 )
-def test_anything_else_is_no_name(name: Any) -> None:
-    """What could reach into keys, policies, paths or URLs is refused, and the message says why."""
+def test_invalid_source_names(name: Any) -> None:
+    """Anything that could affect keys, policies, paths or URLs."""
     with pytest.raises(ConfigurationError, match="1 to 48"):
         keys.check_source(name)
 
 
 @given(st.text(alphabet="aZ0-_:/$~{}\n é", max_size=60))
-def test_a_name_that_passes_has_only_harmless_characters(name: str) -> None:
-    """Whatever passes the check is short and has none of the characters that separate."""
+def test_accepted_names_are_harmless(name: str) -> None:
+    """Short, and without separators."""
     try:
         keys.check_source(name)
     except ConfigurationError:
@@ -105,16 +105,16 @@ def test_a_name_that_passes_has_only_harmless_characters(name: str) -> None:
 
 
 @given(NAMES, NAMES)
-def test_sources_never_share_a_namespace(one: str, other: str) -> None:
-    """Right to ``prod:*`` is no right to ``prod-eu``: all of a source's namespaces begin so."""
+def test_namespaces_begin_with_the_source(one: str, other: str) -> None:
+    """Rights to ``prod:*`` are not rights to ``prod-eu``."""
     mine = {key.namespace for key in keys_of(one)}
     assert all(namespace.startswith(f"{one}:") for namespace in mine)
     if one != other:
         assert not any(key.namespace.startswith(f"{one}:") for key in keys_of(other))
 
 
-def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
-    """State, snapshots, history, pending records, chunks and rows never overwrite one another."""
+def test_keys_of_one_source_are_distinct() -> None:
+    """No kind of record overwrites another."""
     found = keys_of("prod")
     # The segments of all providers lie in one namespace: a source has one provider.
     assert len(set(found)) == len(found) - 1
@@ -123,29 +123,29 @@ def test_every_record_of_a_source_has_a_key_of_its_own() -> None:
     assert not ours & rows
 
 
-def test_replicas_lie_in_partitions_of_their_own() -> None:
-    """The first snapshot is where old readers look, and each replica has another namespace."""
+def test_replicas_have_their_own_partitions() -> None:
+    """The first one is where readers without replicas look."""
     replicas = [keys.snapshot_key("prod", replica) for replica in range(4)]
     assert replicas[0] == Key("prod:$snapshot", "1")
     assert len({key.namespace for key in replicas}) == 4
     assert {key.key for key in replicas} == {str(keys.LAYOUT)}
 
 
-def test_layouts_lie_side_by_side() -> None:
-    """Readers of two layouts read two snapshot records of one namespace."""
+def test_layouts_have_their_own_keys() -> None:
+    """Readers of two layouts read two records of one namespace."""
     old, new = keys.snapshot_key("prod", layout=1), keys.snapshot_key("prod", layout=2)
     assert (old.namespace, old.key, new.key) == (new.namespace, "1", "2")
 
 
-def test_launchdarkly_rows_lie_where_its_sdks_look() -> None:
-    """With ``prefix=prod``: features, segments, and the mark of a complete store."""
+def test_keys_of_launchdarkly_rows() -> None:
+    """Those that its SDKs read with ``prefix=prod``."""
     assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
     assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
     assert keys.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
 
 
-def test_other_providers_rows_are_called_what_they_are() -> None:
-    """Flags are flags, and no mark pretends that another SDK could read them."""
+def test_keys_of_other_rows() -> None:
+    """Flags are flags, and there is no marker."""
     assert keys.row_namespace("prod", "unleash", "flags") == "prod:flags"
     assert keys.split_namespace("prod") == "prod:SPLITIO"
     assert keys.document_key("prod") == ("prod:document", "features")
@@ -154,7 +154,7 @@ def test_other_providers_rows_are_called_what_they_are() -> None:
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
 def test_tokens_in_keys_sort_as_numbers(one: int, other: int) -> None:
-    """Keys are padded, so that the order of texts is the order of fencing tokens."""
+    """Keys are padded."""
     first, second = (keys.history_key("prod", token).key for token in (one, other))
     assert (first < second) == (one < other)
     assert int(first) == one
@@ -164,7 +164,7 @@ def test_tokens_in_keys_sort_as_numbers(one: int, other: int) -> None:
 
 @given(st.integers(0, 999), st.integers(0, 999))
 def test_chunks_sort_as_numbers(one: int, other: int) -> None:
-    """A Query returns the chunks of a body in their order."""
+    """A Query returns them in order."""
     prefix = keys.chunks_prefix(7, DIGEST)
     first, second = [keys.chunk_key("prod", prefix, number).key for number in (one, other)]
     assert (first < second) == (one < other)
@@ -172,14 +172,14 @@ def test_chunks_sort_as_numbers(one: int, other: int) -> None:
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
-def test_a_prefix_finds_the_chunks_of_one_token_only(one: int, other: int) -> None:
-    """Fencing token 1 never finds the chunks of fencing token 10."""
+def test_chunk_prefix_selects_one_token(one: int, other: int) -> None:
+    """Token 1 does not find the chunks of token 10."""
     ours, theirs = (keys.chunks_prefix(token, DIGEST) for token in (one, other))
     assert keys.chunk_key("prod", theirs, 0).key.startswith(ours) == (one == other)
 
 
-def test_keys_are_what_the_documented_layout_says() -> None:
-    """They can never change: what is stored, and what other tools read, lies there."""
+def test_keys_of_the_documented_layout() -> None:
+    """Other tools read them."""
     assert keys.state_key("prod") == ("prod:$state", "state")
     assert keys.snapshot_key("prod", 2) == ("prod:$snapshot~2", "1")
     assert keys.history_key("prod", 1_795_000_001) == ("prod:$history", "001795000001")
@@ -192,20 +192,20 @@ def test_keys_are_what_the_documented_layout_says() -> None:
 # -- records ------------------------------------------------------------------------------------
 
 
-def test_a_state_leaves_unknown_attributes_alone() -> None:
-    """A newer writer may add attributes: an old reader still reads the source state."""
+def test_unknown_attributes_of_a_state_are_ignored() -> None:
+    """A newer writer may add some."""
     record = {**keys.state_key("prod")._asdict(), "token": 9, "published": 8, "colour": "blue"}
     assert SourceState.from_record(record) == SourceState(token=9, published=8)
 
 
-def test_a_state_that_is_not_there_is_one_of_zeros() -> None:
-    """A source that has never been checked has published nothing."""
+def test_missing_state_is_all_zeros() -> None:
+    """Nothing has been published."""
     state = SourceState.from_record({})
     assert (state.token, state.published, state.versions()) == (0, 0, [])
 
 
-def test_a_pin_ends_at_its_moment() -> None:
-    """Pinned until a moment means: not any more at that moment."""
+def test_pin_ends_at_its_moment() -> None:
+    """Not a millisecond later."""
     assert SourceState(pinned=100).is_pinned(99)
     assert not SourceState(pinned=100).is_pinned(100)
     assert not SourceState().is_pinned(0)
@@ -226,8 +226,8 @@ def test_a_pin_ends_at_its_moment() -> None:
         chunks=st.sampled_from(["", "[7,3]"]),
     )
 )
-def test_a_snapshot_comes_back_as_it_was(snapshot_record: SnapshotRecord) -> None:
-    """Writing and reading a snapshot record changes nothing, whatever else the record carries."""
+def test_snapshot_record_round_trip(snapshot_record: SnapshotRecord) -> None:
+    """Other attributes are ignored."""
     record = {
         **snapshot_record.to_record(keys.snapshot_key("prod")),
         "expires_at": 1,
@@ -236,15 +236,15 @@ def test_a_snapshot_comes_back_as_it_was(snapshot_record: SnapshotRecord) -> Non
     assert SnapshotRecord.from_record(record) == snapshot_record
 
 
-def test_an_empty_body_is_left_out() -> None:
-    """A snapshot record of a body in chunks has no empty attribute for it."""
+def test_empty_body_is_left_out() -> None:
+    """The body is in chunks then."""
     assert "body" not in HEAD.to_record(keys.snapshot_key("prod"))
     assert HEAD._replace(body=b"x").to_record(keys.snapshot_key("prod"))["body"] == b"x"
 
 
 @pytest.mark.parametrize("missing", SnapshotRecord._fields[:7])
-def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
-    """A snapshot record cut short is a typed error, and says what is there."""
+def test_incomplete_snapshot_record_is_corrupt(missing: str) -> None:
+    """The error lists the attributes."""
     record = HEAD.to_record(keys.snapshot_key("prod"))
     del record[missing]
     with pytest.raises(CorruptSnapshotError, match="with attributes missing") as caught:
@@ -253,8 +253,8 @@ def test_a_snapshot_that_lacks_an_attribute_is_corrupt(missing: str) -> None:
     assert repr(missing) not in str(caught.value)
 
 
-def test_a_snapshot_names_its_chunks() -> None:
-    """By their prefix and number; none is ("", 0)."""
+def test_snapshot_record_names_its_chunks() -> None:
+    """("", 0) if there are none."""
     assert HEAD.stored_chunks() == ("", 0)
     prefix = keys.chunks_prefix(7, HEAD.index_digest)
     assert HEAD._replace(chunks="[7,3]").stored_chunks() == (prefix, 3)
@@ -310,8 +310,8 @@ WRITTEN_STATE: dict[str, Any] = {
 }
 
 
-def test_a_snapshot_of_the_first_release_is_read() -> None:
-    """What lies in tables stays readable under its number, its body to the last byte."""
+def test_snapshot_record_of_the_first_release() -> None:
+    """It stays readable to the last byte."""
     record = WRITTEN_SNAPSHOT[keys.LAYOUT]
     assert keys.snapshot_key("prod") == (record["namespace"], record["key"])
     snapshot_record = SnapshotRecord.from_record(record)
@@ -322,8 +322,8 @@ def test_a_snapshot_of_the_first_release_is_read() -> None:
     assert body.count("segments") == 0
 
 
-def test_a_state_of_the_first_release_is_read() -> None:
-    """Each attribute keeps its name and its meaning for ever, and a later one has a default."""
+def test_source_state_of_the_first_release() -> None:
+    """Later attributes have defaults."""
     state = SourceState.from_record(WRITTEN_STATE)
     assert {name: getattr(state, name) for name in WRITTEN_STATE} == WRITTEN_STATE
     assert state.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)

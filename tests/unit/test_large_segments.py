@@ -78,8 +78,8 @@ class Rig:
         }
 
 
-def test_a_large_segment_is_read_when_it_is_asked_for_and_then_kept() -> None:
-    """A flag without segments reads none; one that needs a segment reads that one, once."""
+def test_large_segment_is_read_at_first_use_and_kept() -> None:
+    """A flag without segments reads none."""
     big, other = members(3_000), members(2_000, 5)
     rig = Rig(big=big, other=other, small=["x"])
     rig.sync()
@@ -95,8 +95,8 @@ def test_a_large_segment_is_read_when_it_is_asked_for_and_then_kept() -> None:
     assert snapshot.item("segments", "other") == other
 
 
-def test_a_large_segment_that_stays_the_same_is_not_written_again() -> None:
-    """One changed flag beside a large segment costs what it costs without one."""
+def test_unchanged_large_segment_is_not_written_again() -> None:
+    """A changed flag beside it costs what it costs without one."""
     rig = Rig(big=members(3_000))
     rig.sync()
     before = rig.chunks()
@@ -110,8 +110,8 @@ def test_a_large_segment_that_stays_the_same_is_not_written_again() -> None:
     assert flags.snapshot().item("segments", "big") == members(3_000)
 
 
-def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
-    """What has the same digest is not read again."""
+def test_reader_keeps_large_segment_over_a_refresh() -> None:
+    """The same digest is not read again."""
     rig = Rig(big=members(3_000))
     rig.sync()
     store = RecordsReader(rig.records)
@@ -125,8 +125,8 @@ def test_a_reader_keeps_a_large_segment_over_a_refresh() -> None:
     assert not [call for call in store.calls if call.startswith("chunks")]
 
 
-def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_history() -> None:
-    """As long as a kept version names it, it stays; then it expires, what is current never does."""
+def test_old_large_segment_expires_with_its_history() -> None:
+    """It stays as long as a kept version names it."""
     rig = Rig(big=members(3_000), steady=members(2_000, 9))
     rig.sync()
     for version in range(1, 14):
@@ -140,8 +140,8 @@ def test_a_changed_large_segment_is_written_and_the_old_one_expires_with_its_his
     assert 0 < sum(rig.chunks().values()) < len(rig.chunks())
 
 
-def test_the_hourly_check_repairs_a_lost_large_segment() -> None:
-    """Chunks that somebody removed are written again, by a publication of the same content."""
+def test_hourly_check_repairs_a_lost_large_segment() -> None:
+    """By publishing the same content again."""
     rig = Rig(big=members(3_000))
     rig.sync()
     for key in [key for key in rig.records if key.namespace == chunks_namespace("prod")]:
@@ -155,8 +155,8 @@ def test_the_hourly_check_repairs_a_lost_large_segment() -> None:
     assert flags.snapshot().item("segments", "big") == members(3_000)
 
 
-def test_a_store_that_fails_leaves_the_flags_and_the_segments_in_hand() -> None:
-    """A large segment that was never read is the one thing that cannot be had then."""
+def test_lost_store_leaves_segments_in_memory() -> None:
+    """One that was never read is unavailable."""
     rig = Rig(big=members(3_000), other=members(2_000, 3))
     rig.sync()
     flags, store = rig.reader()
@@ -174,8 +174,8 @@ def test_a_store_that_fails_leaves_the_flags_and_the_segments_in_hand() -> None:
         snapshot.item("segments", "other")
 
 
-def test_the_guard_counts_members_of_large_segments() -> None:
-    """A segment that loses most of its members is refused, large or not, until allowed."""
+def test_guard_counts_members_of_large_segments() -> None:
+    """One that loses most of them is refused until allowed."""
     rig = Rig(big=members(3_000))
     rig.sync()
     rig.provider.segments = {"big": members(3_000)[:1_500]}
@@ -185,7 +185,7 @@ def test_the_guard_counts_members_of_large_segments() -> None:
 
 
 def test_large_segments_have_no_rows() -> None:
-    """Rows are for people and SDKs; a segment that grows large loses its row."""
+    """A segment that grows large loses its row."""
     rig = Rig(big=["x"])
     rig.sync()
     assert "prod:segments" in {key.namespace for key in rig.records}
@@ -196,7 +196,7 @@ def test_large_segments_have_no_rows() -> None:
 
 
 def test_thirty_segments_of_ten_thousand_keys() -> None:
-    """300,000 keys: the snapshot record stays small, a reader of one flag reads nothing else."""
+    """The snapshot record stays small, and one flag reads nothing else."""
     rig = Rig(**{f"s{n}": members(10_000, n) for n in range(30)})
     rig.sync()
     flags, store = rig.reader()
@@ -215,8 +215,8 @@ def test_thirty_segments_of_ten_thousand_keys() -> None:
 
 
 @pytest.mark.parametrize("hours", [0, 2, 24])
-def test_a_change_heals_a_large_segment_whose_chunks_are_lost(hours: int) -> None:
-    """What can no longer be compared, now or against a day ago, does not hold back what is new."""
+def test_change_replaces_a_lost_large_segment(hours: int) -> None:
+    """A segment that cannot be compared holds nothing back."""
     rig = Rig(big=members(3_000))
     rig.sync()
     rig.provider.segments = {"big": [*members(3_000), "x"]}
@@ -229,8 +229,8 @@ def test_a_change_heals_a_large_segment_whose_chunks_are_lost(hours: int) -> Non
     assert flags.snapshot().item("segments", "big") == [*members(3_000), "y"]
 
 
-def test_an_older_version_of_a_large_segment_is_noticed() -> None:
-    """LaunchDarkly numbers items: one that goes back is asked for again, large or not."""
+def test_older_version_of_a_large_segment_is_noticed() -> None:
+    """LaunchDarkly numbers items: an older one is fetched again."""
     rig = Rig()
     newer = {"big": {"version": 5, "included": members(3_000)}}
     responses = [{"big": {"version": 4, "included": members(2_999)}}, newer]
@@ -249,8 +249,8 @@ def test_an_older_version_of_a_large_segment_is_noticed() -> None:
     assert not responses
 
 
-def test_threads_that_need_one_large_segment_read_it_once() -> None:
-    """Whoever waited finds what the other thread has read."""
+def test_threads_read_a_large_segment_once() -> None:
+    """The others wait."""
     rig = Rig(big=members(3_000))
     rig.sync()
     flags, store = rig.reader()
@@ -262,8 +262,8 @@ def test_threads_that_need_one_large_segment_read_it_once() -> None:
     assert len(store.calls) == 2
 
 
-def test_a_store_that_is_down_is_not_waited_for_at_every_call() -> None:
-    """One time-out, then none for the cool-down; whatever fails is a NotLoadedError."""
+def test_failed_segment_read_is_followed_by_a_pause() -> None:
+    """One time-out per pause; every failure is a NotLoadedError."""
     rig = Rig(big=members(3_000))
     rig.sync()
     clock = FakeClock()
@@ -291,8 +291,8 @@ def on_lambda(monkeypatch: pytest.MonkeyPatch, start: str = "on-demand") -> None
     monkeypatch.setattr(clients, "_preload_by", None)
 
 
-def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a flag which needs one costs its request no call of the store."""
+def test_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request reads nothing."""
     on_lambda(monkeypatch)
     rig = Rig(big=members(3_000), other=members(2_000, 5))
     rig.sync()
@@ -304,10 +304,10 @@ def test_on_lambda_large_segments_are_read_during_init(monkeypatch: pytest.Monke
     assert store.calls == []
 
 
-def test_a_large_segment_that_failed_during_init_is_tried_again_at_the_first_use(
+def test_large_segment_that_failed_during_init_is_read_at_first_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At once, as all that fails there; and an image of SnapStart is checked after its restore."""
+    """At once; also after a SnapStart restore."""
     on_lambda(monkeypatch, "snap-start")
     rig = Rig(big=members(3_000))
     rig.sync()
@@ -328,8 +328,8 @@ def test_a_large_segment_that_failed_during_init_is_tried_again_at_the_first_use
     assert flags.snapshot().item("segments", "big") == members(3_000)
 
 
-def test_a_damaged_large_segment_is_not_read_at_every_call() -> None:
-    """It costs one read in a cool-down, keeps no other segment away, and heals."""
+def test_damaged_large_segment_is_read_once_per_pause() -> None:
+    """Others are not affected."""
     rig = Rig(big=members(3_000), other=members(2_000, 5))
     rig.sync()
     good = dict(rig.records)
@@ -354,8 +354,8 @@ def test_a_damaged_large_segment_is_not_read_at_every_call() -> None:
     assert snapshot.item("segments", broken)
 
 
-def test_a_large_segment_costs_a_loaded_caller_no_more_than_a_refresh() -> None:
-    """What was read in time is kept, so that the segment gets in at last."""
+def test_large_segment_costs_the_refresh_budget() -> None:
+    """Chunks read in time are kept, so that it gets in."""
     rig = Rig(big=members(60_000))
     rig.sync()
     store = RecordsReader(rig.records, rig.clock)

@@ -188,8 +188,8 @@ def soon(seconds: float = 5.0) -> float:
 # -- reading ------------------------------------------------------------------------------------
 
 
-def test_a_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> None:
-    """One request, as DynamoDB's protocol has it."""
+def test_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> None:
+    """As DynamoDB's protocol has it."""
     record = reader.read(KEY, consistent=True, deadline=soon())
     assert record == {"namespace": "n", "key": "k", "token": 7}
     ((headers, payload),) = table.requests
@@ -208,8 +208,8 @@ def test_a_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> 
     }
 
 
-def test_values_come_back_as_they_were_stored(table: Table, reader: DynamoDBReader) -> None:
-    """Numbers, texts and bytes; types that we never write are left out."""
+def test_values_keep_their_types(table: Table, reader: DynamoDBReader) -> None:
+    """Other types are left out."""
     table.default = response(
         200,
         {
@@ -226,14 +226,14 @@ def test_values_come_back_as_they_were_stored(table: Table, reader: DynamoDBRead
     assert record == {"n": -12, "s": "größe 😀", "b": bytes(range(256))}
 
 
-def test_what_is_not_there_is_none(table: Table, reader: DynamoDBReader) -> None:
+def test_missing_item_is_none(table: Table, reader: DynamoDBReader) -> None:
     """A response without an item."""
     table.default = response(200, {})
     assert reader.read(KEY, consistent=False, deadline=soon()) is None
 
 
 def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
-    """A body of several megabytes comes in its order, whatever DynamoDB puts on a page."""
+    """In order, whatever a page holds."""
     chunks = [os.urandom(1_000) for _ in range(5)]
     items = [
         {**_key(chunk_key("prod", PREFIX, n)), "body": {"B": base64.b64encode(chunk).decode()}}
@@ -256,8 +256,8 @@ def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
     assert second["ExclusiveStartKey"] == last
 
 
-def test_reading_chunks_resumes_where_it_ended(table: Table, reader: DynamoDBReader) -> None:
-    """Chunks that an earlier attempt has read are not asked for again."""
+def test_chunks_resume_where_they_ended(table: Table, reader: DynamoDBReader) -> None:
+    """Those read before are not requested again."""
     table.default = response(200, {"Items": []})
     assert list(reader.chunks("prod", PREFIX, deadline=soon(), start=3)) == []
     ((_, payload),) = table.requests
@@ -268,16 +268,14 @@ def _key(key: Key) -> dict[str, Any]:
     return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
 
 
-def test_the_stub_of_an_expired_chunk_is_an_empty_chunk(
-    table: Table, reader: DynamoDBReader
-) -> None:
-    """Then the digests do not match, and the reader knows what to do."""
+def test_stub_of_an_expired_chunk_is_empty(table: Table, reader: DynamoDBReader) -> None:
+    """Then the digests do not match."""
     table.default = response(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
     assert list(reader.chunks("prod", PREFIX, deadline=soon())) == [b""]
 
 
-def test_a_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
-    """The whole lean path: one request from nothing to a flag."""
+def test_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
+    """One request."""
     table.default = published()
     assert Client("prod", store=reader, replicas=1)["a"] == {"on": True}
     assert table.operations() == ["GetItem"]
@@ -294,15 +292,15 @@ def published() -> Play:
     return response(200, {"Item": {name: _typed(value) for name, value in record.items()}})
 
 
-def test_a_client_that_was_closed_left_nothing_open(table: Table) -> None:
-    """No warning of Python's, not even of a socket that nobody closed."""
+def test_closed_client_leaves_nothing_open(table: Table) -> None:
+    """Python warns of no socket."""
     table.default = published()
     environment = {**ENVIRON, "AWS_ENDPOINT_URL_DYNAMODB": table.endpoint}
     assert read_strictly(environment) == "['a'] False \n"
 
 
-def test_a_closed_client_reads_again(table: Table, reader: DynamoDBReader) -> None:
-    """A client may be closed at any time, and again; the next read opens another connection."""
+def test_closed_client_reads_again(table: Table, reader: DynamoDBReader) -> None:
+    """The next read opens another connection."""
     table.default = published()
     flags = Client("prod", store=reader, replicas=1, ttl_s=0)
     for connections in (1, 2):
@@ -334,10 +332,10 @@ def silent() -> Iterator[tuple[str, int]]:
         yield address
 
 
-def test_an_address_that_swallows_packets_leaves_time_for_the_others(
+def test_lost_zone_leaves_time_for_other_addresses(
     monkeypatch: pytest.MonkeyPatch, table: Table, silent: tuple[str, int]
 ) -> None:
-    """As where one zone of an endpoint is lost: the next address responses before the deadline."""
+    """An address that swallows packets gets its share of the time."""
     known = ("127.0.0.1", table.server_port)
 
     def resolve(*_: object, **__: object) -> list[Any]:
@@ -352,7 +350,7 @@ def test_an_address_that_swallows_packets_leaves_time_for_the_others(
         assert reader.read(KEY, consistent=False, deadline=soon(0.6)) is not None
 
 
-def test_addresses_that_swallow_packets_do_not_outlast_the_deadline(
+def test_lost_addresses_share_the_deadline(
     monkeypatch: pytest.MonkeyPatch, silent: tuple[str, int]
 ) -> None:
     """All of them together have the time of one."""
@@ -374,10 +372,8 @@ def test_addresses_that_swallow_packets_do_not_outlast_the_deadline(
         waits.clear()
 
 
-def test_a_kept_connection_that_was_closed_is_noticed_before_it_is_used(
-    table: Table, reader: DynamoDBReader
-) -> None:
-    """As the servers of DynamoDB close what idles: no request is lost in a dead connection."""
+def test_closed_connection_is_noticed_before_use(table: Table, reader: DynamoDBReader) -> None:
+    """No request is sent into it."""
     for number in range(1, 4):
         table.due = [response_and_close]
         assert reader.read(KEY, consistent=False, deadline=soon()) is not None
@@ -386,28 +382,24 @@ def test_a_kept_connection_that_was_closed_is_noticed_before_it_is_used(
         assert (len(table.requests), table.connections) == (2 * number, 1 + number)
 
 
-def test_a_kept_connection_that_went_silent_leaves_time_for_another(
-    table: Table, reader: DynamoDBReader
-) -> None:
-    """Where Lambda froze the process, the other end may be gone without a word."""
+def test_silent_connection_leaves_time_for_another(table: Table, reader: DynamoDBReader) -> None:
+    """The other end may have gone during a freeze."""
     reader.read(KEY, consistent=False, deadline=soon())
     table.due = [hang]
     assert reader.read(KEY, consistent=False, deadline=soon(0.8)) is not None
     assert (len(table.requests), table.connections) == (3, 2)
 
 
-def test_a_kept_connection_that_dies_in_the_middle_is_replaced(
-    table: Table, reader: DynamoDBReader
-) -> None:
-    """The request had arrived; reads may be repeated."""
+def test_connection_that_dies_is_replaced(table: Table, reader: DynamoDBReader) -> None:
+    """Reads may be repeated."""
     reader.read(KEY, consistent=False, deadline=soon())
     table.due = [hang_up]
     assert reader.read(KEY, consistent=False, deadline=soon()) is not None
     assert (len(table.requests), table.connections) == (3, 2)
 
 
-def test_an_response_that_says_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
-    """No request is sent into a connection that the other end has given up."""
+def test_connection_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
+    """No further request is sent."""
 
     def closing(connection: Connection) -> None:
         body = json.dumps(ITEM).encode()
@@ -423,10 +415,8 @@ def test_an_response_that_says_close_is_obeyed(table: Table, reader: DynamoDBRea
     assert (len(table.requests), table.connections) == (3, 3)
 
 
-def test_an_response_that_nobody_asked_for_is_no_response(
-    table: Table, reader: DynamoDBReader
-) -> None:
-    """One that comes with another in one packet is not taken for that of the next request."""
+def test_unexpected_response_is_not_used(table: Table, reader: DynamoDBReader) -> None:
+    """Not for the next request either."""
 
     def twice(connection: Connection) -> None:
         body = json.dumps({"Item": {}}).encode()
@@ -440,8 +430,8 @@ def test_an_response_that_nobody_asked_for_is_no_response(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
-    """Two processes on one socket would read each other's responses."""
+def test_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
+    """Two processes would read each other's responses."""
     reader.read(KEY, consistent=False, deadline=soon())
     child = os.fork()
     if child == 0:
@@ -476,10 +466,8 @@ def test_a_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBR
         hang_up,
     ],
 )
-def test_what_a_repetition_mends_is_repeated(
-    table: Table, reader: DynamoDBReader, health: Play
-) -> None:
-    """Twice in a row it goes wrong; within the deadline the caller gets the item all the same."""
+def test_transient_errors_are_retried(table: Table, reader: DynamoDBReader, health: Play) -> None:
+    """Twice in a row, within the deadline."""
     table.due = [health, health]
     assert reader.read(KEY, consistent=False, deadline=soon()) == {
         "namespace": "n",
@@ -498,18 +486,18 @@ def test_what_a_repetition_mends_is_repeated(
         ("ValidationException", ""),
     ],
 )
-def test_what_no_repetition_mends_is_raised_at_once(
+def test_permanent_errors_are_raised_at_once(
     table: Table, reader: DynamoDBReader, code: str, message: str
 ) -> None:
-    """With DynamoDB's own code and words, after one request."""
+    """With DynamoDB's code and message."""
     table.default = fault(code, 400, message)
     with pytest.raises(StoreUnavailableError, match=f"{code}: {message}"):
         reader.read(KEY, consistent=False, deadline=soon())
     assert len(table.requests) == 1
 
 
-def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBReader) -> None:
-    """An error is a response like another."""
+def test_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBReader) -> None:
+    """An error is a response like any other."""
     table.due = [fault("AccessDeniedException")]
     with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=soon())
@@ -518,25 +506,25 @@ def test_a_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBRe
 
 
 @pytest.mark.parametrize("play", [hang, drip, fault("InternalServerError", 500), hang_up])
-def test_the_deadline_is_kept(table: Table, reader: DynamoDBReader, play: Play) -> None:
-    """Whatever the server does: a response in time, or a typed error in time."""
+def test_deadline_holds(table: Table, reader: DynamoDBReader, play: Play) -> None:
+    """Whatever the server does."""
     table.default = play
     with pytest.raises(StoreUnavailableError, match="DynamoDB at 127"):
         reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
-def test_the_deadline_is_kept_on_a_kept_connection(table: Table, reader: DynamoDBReader) -> None:
-    """A time-out on a kept connection is not waited for twice."""
+def test_deadline_holds_on_a_kept_connection(table: Table, reader: DynamoDBReader) -> None:
+    """A time-out is not waited for twice."""
     reader.read(KEY, consistent=False, deadline=soon())
     table.default = hang
     with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
-def test_after_a_time_out_no_late_response_is_taken_for_another(
+def test_late_response_is_not_used_for_another_request(
     table: Table, reader: DynamoDBReader
 ) -> None:
-    """The response of a request that was given up never meets the next one."""
+    """After a time-out."""
 
     def late(connection: Connection) -> None:
         connection.server.ending.wait(0.3)
@@ -553,8 +541,8 @@ def test_after_a_time_out_no_late_response_is_taken_for_another(
     }
 
 
-def test_a_server_that_is_not_there_is_a_typed_error() -> None:
-    """Nobody listens: said with what the system says, within the deadline."""
+def test_refused_connection_is_typed() -> None:
+    """With the system's message."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     transport = LeanTransport("eu-west-1", f"http://127.0.0.1:{port}", ENVIRON)
@@ -563,7 +551,7 @@ def test_a_server_that_is_not_there_is_a_typed_error() -> None:
 
 
 def test_rotated_keys_are_used(table: Table) -> None:
-    """Credentials are read at every call, since they may be renewed under a long process."""
+    """Credentials are read at every call."""
     environ = dict(ENVIRON)
     transport = LeanTransport("eu-west-1", table.endpoint, environ)
     transport.call("GetItem", {}, soon())
@@ -580,24 +568,22 @@ def test_rotated_keys_are_used(table: Table) -> None:
 # -- which transport ----------------------------------------------------------------------------
 
 
-def test_keys_in_the_environment_choose_the_lean_path() -> None:
-    """That is what a Lambda function has."""
+def test_keys_in_the_environment_need_no_boto3() -> None:
+    """A Lambda function has them."""
     assert isinstance(open_reader(ENVIRON)._transport, LeanTransport)
 
 
 @pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_without_keys_boto3_is_chosen(missing: str) -> None:
-    """Profiles, SSO and containers are boto3's; nothing is imported or asked before a read."""
+def test_boto3_is_chosen_without_keys(missing: str) -> None:
+    """Nothing is imported before a read."""
     environ = {name: value for name, value in ENVIRON.items() if name != missing}
     assert isinstance(open_reader(environ)._transport, BotoTransport)
     assert isinstance(open_reader({**ENVIRON, missing: ""})._transport, BotoTransport)
 
 
 @pytest.mark.parametrize("absent", ["boto3", "botocore.exceptions"])
-def test_without_keys_and_boto3_the_remedy_is_named(
-    monkeypatch: pytest.MonkeyPatch, absent: str
-) -> None:
-    """Whichever part of it is not installed."""
+def test_missing_boto3_names_the_remedy(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    """Whichever part is not installed."""
     monkeypatch.setitem(sys.modules, absent, None)
     reader = open_reader({"FLAGSTORE_TABLE": "flags"})
     with pytest.raises(ConfigurationError, match="install boto3"):
@@ -614,7 +600,7 @@ def boto(monkeypatch: pytest.MonkeyPatch, table: Table) -> DynamoDBReader:
 
 
 def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
-    """Both ways ask the same question and read the same record."""
+    """Both transports send the same request."""
     encoded = base64.b64encode(bytes(range(256))).decode()
     table.default = response(200, {"Item": {"a": {"N": "7"}, "b": {"B": encoded}}})
     record = boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
@@ -633,10 +619,10 @@ CANONICAL = (
 )
 
 
-def test_what_aws_says_of_a_signature_shows_no_token(
+def test_signature_error_hides_the_token(
     monkeypatch: pytest.MonkeyPatch, table: Table, reader: DynamoDBReader
 ) -> None:
-    """Its response quotes the request with the session token, which belongs into no log."""
+    """AWS quotes the request with the session token."""
     table.default = fault("InvalidSignatureException", 400, CANONICAL)
     for one in (reader, boto(monkeypatch, table)):
         with pytest.raises(StoreUnavailableError, match="does not match the signature") as caught:
@@ -644,10 +630,8 @@ def test_what_aws_says_of_a_signature_shows_no_token(
         assert "secret-token" not in str(caught.value)
 
 
-def test_boto3_keeps_the_deadline_of_each_read(
-    monkeypatch: pytest.MonkeyPatch, table: Table
-) -> None:
-    """A refresh has a quarter of a second, whatever the first load was given."""
+def test_boto3_deadline_holds(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """A refresh has less time than a first load."""
     reader = boto(monkeypatch, table)
     assert reader.read(KEY, consistent=True, deadline=soon(60)) is not None
     table.default = hang
@@ -655,8 +639,10 @@ def test_boto3_keeps_the_deadline_of_each_read(
         reader.read(KEY, consistent=True, deadline=soon(0.25))
 
 
-def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
-    """It has no deadline for looking up names; a read has one all the same."""
+def test_boto3_does_not_wait_for_a_name_server(
+    monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    """A read has a deadline all the same."""
     reader = boto(monkeypatch, table)
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://store.example")
     silent = threading.Event()
@@ -668,10 +654,10 @@ def test_boto3_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch, table: 
         pass
 
 
-def test_boto3_waits_for_no_credentials(
+def test_boto3_does_not_wait_for_credentials(
     monkeypatch: pytest.MonkeyPatch, table: Table, tmp_path: Path
 ) -> None:
-    """A program that is asked for them may hang; what it says in the end serves a later read."""
+    """A late credential process serves a later read."""
     go, done, config = tmp_path / "go", tmp_path / "done", tmp_path / "config"
     keys = json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"})
     program = tmp_path / "program"
@@ -692,20 +678,18 @@ def test_boto3_waits_for_no_credentials(
     assert reader.read(KEY, consistent=True, deadline=soon()) is not None
 
 
-def test_boto3_asks_twice_where_there_is_time(
-    monkeypatch: pytest.MonkeyPatch, table: Table
-) -> None:
-    """A connection that ends, and a table that is busy, may be better the second time."""
+def test_boto3_retries_once(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """If there is time."""
     reader = boto(monkeypatch, table)
     for play in (hang_up, fault("ThrottlingException"), raw(500)):
         table.due = [play]
         assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
 
 
-def test_boto3_uses_no_connection_of_another_process(
+def test_boto3_connection_is_not_shared_with_a_child(
     monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
-    """Parent and child would read each other's responses."""
+    """Two processes would read each other's responses."""
     transport = BotoTransport()
     boto(monkeypatch, table)  # for the environment
     reader = DynamoDBReader("flags", transport)
@@ -716,16 +700,16 @@ def test_boto3_uses_no_connection_of_another_process(
         assert table.connections == connections
 
 
-def test_boto3s_errors_are_ours(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
-    """Refusals are typed, and carry the code."""
+def test_boto3_errors_are_typed(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """They carry the code."""
     table.default = fault("AccessDeniedException", 400, "no")
     with pytest.raises(StoreUnavailableError, match="AccessDeniedException"):
         boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "AWS_REGION"])
-def test_what_is_missing_is_named(missing: str) -> None:
-    """The variable to set, before anything is asked."""
+def test_missing_settings_are_named(missing: str) -> None:
+    """Before any request."""
     environ = {name: value for name, value in ENVIRON.items() if name != missing}
     with pytest.raises(ConfigurationError, match=f"set {missing}"):
         open_reader(environ)
@@ -742,13 +726,13 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ),
     ],
 )
-def test_the_endpoint_follows_awss_variables(environ: dict[str, str], endpoint: str) -> None:
-    """The service's own variable first, then the general one, then AWS itself."""
+def test_endpoint_follows_the_variables_of_aws(environ: dict[str, str], endpoint: str) -> None:
+    """The service's own first, then the general one."""
     assert endpoint_of(environ, "eu-west-1") == endpoint
 
 
-def test_tls_is_not_lost_to_capitals() -> None:
-    """A scheme may be written in any case."""
+def test_scheme_in_capitals() -> None:
+    """HTTPS is TLS."""
     endpoint = endpoint_of({"AWS_ENDPOINT_URL": "HTTPS://dynamodb.example"}, "eu-west-1")
     assert endpoint == "https://dynamodb.example"
 
@@ -768,8 +752,8 @@ def test_tls_is_not_lost_to_capitals() -> None:
         "http://[::1",
     ],
 )
-def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
-    """Nothing is sent to where nobody meant, and no secret in it is told."""
+def test_invalid_endpoint_is_named(endpoint: str) -> None:
+    """It is not quoted."""
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         with pytest.raises(ConfigurationError, match=f"^{name} must be https://") as refused:
             open_reader({**ENVIRON, name: endpoint})
@@ -779,15 +763,15 @@ def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
 @pytest.mark.parametrize(
     "host", ["localhost:8000", "[::1]:8000", "[fd00:ec2::253]", "a_b.example."]
 )
-def test_an_endpoint_may_have_a_port_and_a_slash(host: str) -> None:
+def test_endpoint_with_port_and_slash(host: str) -> None:
     """As people write them."""
     assert endpoint_of({"AWS_ENDPOINT_URL": f"http://{host}/"}, "eu-west-1") == f"http://{host}"
 
 
 @pytest.mark.parametrize("dual_stack", ["", "true"])
 @pytest.mark.parametrize("fips", ["", "True"])
-def test_the_endpoint_of_each_region_is_botocores(fips: str, dual_stack: str) -> None:
-    """In all partitions, plain, validated by FIPS, with IPv6, and both."""
+def test_endpoints_of_all_regions(fips: str, dual_stack: str) -> None:
+    """The same as botocore's, with FIPS and dual stack."""
     session = botocore.session.get_session()
     cache = session.get_component("data_loader")
     partitions = cache.load_data("partitions")

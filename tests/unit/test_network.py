@@ -122,8 +122,8 @@ def serving(certificate: trustme.LeafCert) -> Iterator[TlsServer]:
         thread.join()
 
 
-def test_the_roots_are_amazons() -> None:
-    """All five of them, byte for byte, and nothing else."""
+def test_roots_are_amazons() -> None:
+    """All five, byte for byte."""
     blocks = re.findall("-----BEGIN.*?END CERTIFICATE-----", amazon_roots.PEM, re.DOTALL)
     found = {hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks}
     assert found == FINGERPRINTS.keys()
@@ -134,10 +134,10 @@ def test_the_roots_are_amazons() -> None:
     assert sorted(names) == sorted(FINGERPRINTS.values())
 
 
-def test_a_server_of_amazon_is_trusted_without_the_systems_store(
+def test_amazon_is_trusted_without_the_system_store(
     roots: Roots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose 140 certificates take longer to parse than a refresh may take at 256 MB."""
+    """Parsing its 140 certificates takes longer than a refresh."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
     with serving(roots.amazon.issue_cert("127.0.0.1")) as server:
         for _ in range(2):
@@ -146,8 +146,8 @@ def test_a_server_of_amazon_is_trusted_without_the_systems_store(
     assert network._contexts.keys() == {network.AMAZON}
 
 
-def test_a_root_that_only_the_system_trusts_is_accepted(roots: Roots) -> None:
-    """Private endpoints, proxies, other partitions: after the first time without a detour."""
+def test_system_roots_are_trusted(roots: Roots) -> None:
+    """For private endpoints, proxies and other partitions."""
     with serving(roots.system.issue_cert("127.0.0.1")) as server:
         for _ in range(3):
             network.connect("127.0.0.1", server.server_port, soon(), tls=True).close()
@@ -172,10 +172,8 @@ def certificate_of(case: str, ca: trustme.CA) -> trustme.LeafCert:
 
 @pytest.mark.parametrize("issuer", ["amazon", "system"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_certificate_that_is_wrong_is_refused_with_its_reason(
-    roots: Roots, case: str, issuer: str
-) -> None:
-    """At once, by either store's reader, whoever issued it; each names what to check."""
+def test_wrong_certificate_is_refused(roots: Roots, case: str, issuer: str) -> None:
+    """At once, with the setting to check."""
     with serving(certificate_of(case, getattr(roots, issuer))) as server:
         port = server.server_port
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -193,8 +191,8 @@ def test_a_certificate_that_is_wrong_is_refused_with_its_reason(
         assert server.connections <= 4  # one per reader and store of authorities: no repetition
 
 
-def test_a_file_of_authorities_is_trusted_alone(roots: Roots, tmp_path: Path) -> None:
-    """Neither Amazon's roots nor the system's store vouch for a server then."""
+def test_authorities_file_is_trusted_alone(roots: Roots, tmp_path: Path) -> None:
+    """Amazon's and the system's roots do not count then."""
     own = trustme.CA()
     own_file = tmp_path / "own.pem"
     own.cert_pem.write_to_path(own_file)
@@ -208,18 +206,16 @@ def test_a_file_of_authorities_is_trusted_alone(roots: Roots, tmp_path: Path) ->
                 network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file))
 
 
-def test_a_certificate_need_not_repeat_the_dot_of_a_full_name(
-    roots: Roots, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``dynamodb.eu-west-1.amazonaws.com.`` saves look-ups in search domains."""
+def test_trailing_dot_of_a_host_name(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate is without it."""
     with serving(roots.amazon.issue_cert("store.example")) as server:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", server.server_address)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         network.connect("store.example.", server.server_port, soon(), tls=True).close()
 
 
-def test_a_handshake_that_hangs_ends_by_the_deadline(roots: Roots) -> None:
-    """The server accepts the connection and says nothing."""
+def test_hanging_handshake_ends_by_the_deadline(roots: Roots) -> None:
+    """The server accepts and is silent."""
     del roots
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         network.connect("127.0.0.1", silent.getsockname()[1], soon(0.2), tls=True)
@@ -272,8 +268,8 @@ def connect(seconds: float) -> None:
     network.connect("store.example", 443, soon(seconds)).close()
 
 
-def test_a_name_server_that_drops_packets_costs_the_deadline(names: NameServer) -> None:
-    """The system's resolver alone would take ten seconds; and it is never asked twice at once."""
+def test_silent_name_server_costs_the_deadline(names: NameServer) -> None:
+    """It is never asked twice at once."""
     names.responses.clear()
     for _ in range(2):
         with pytest.raises(TimeoutError, match=r"store\.example"):
@@ -281,8 +277,8 @@ def test_a_name_server_that_drops_packets_costs_the_deadline(names: NameServer) 
     assert names.asked == 1
 
 
-def test_a_late_response_of_a_name_server_is_kept(names: NameServer) -> None:
-    """What one attempt could not wait for serves the next one, even if the server hangs again."""
+def test_late_addresses_are_kept(names: NameServer) -> None:
+    """They serve the next attempt."""
     names.responses.clear()
     with pytest.raises(TimeoutError):
         connect(0.1)
@@ -293,10 +289,10 @@ def test_a_late_response_of_a_name_server_is_kept(names: NameServer) -> None:
 
 
 @pytest.mark.parametrize("error", [None, socket.gaierror("no such host")])
-def test_when_names_cannot_be_looked_up_the_last_known_addresses_serve(
+def test_known_addresses_serve_without_a_name_server(
     names: NameServer, error: OSError | None
 ) -> None:
-    """Whether the name server is silent or responds with an error."""
+    """Silent or failing."""
     connect(5)
     names.error = error
     if error is None:
@@ -320,8 +316,8 @@ except OSError:
 """
 
 
-def test_a_first_connection_is_made_while_ssl_is_imported(listener: socket.socket) -> None:
-    """Looking up the name and connecting is waiting, importing is not."""
+def test_first_connection_overlaps_the_import_of_ssl(listener: socket.socket) -> None:
+    """Connecting is waiting, importing is not."""
     port = listener.getsockname()[1]
     listener.close()
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -331,30 +327,30 @@ def test_a_first_connection_is_made_while_ssl_is_imported(listener: socket.socke
     assert printed.split() == ["False", "True"]
 
 
-def test_a_name_that_does_not_exist_is_an_error(names: NameServer) -> None:
-    """Where nothing is known from before."""
+def test_unknown_host(names: NameServer) -> None:
+    """If no addresses are known."""
     names.error = socket.gaierror("no such host")
     with pytest.raises(socket.gaierror):
         connect(5)
 
 
 @pytest.mark.parametrize("name", ["store..example", "ä" * 64])
-def test_what_cannot_be_a_name_is_an_error_like_any_other(name: str) -> None:
-    """Not one of Python's codecs, which nobody here expects."""
+def test_invalid_host_name(name: str) -> None:
+    """An OSError, not a codec's."""
     with pytest.raises(OSError, match=r"not known|is not a host name"):
         network.connect(name, 443, soon(), tls=True)
 
 
-def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(names: NameServer) -> None:
-    """As where a name has addresses of IPv6 and the kernel was built without it."""
+def test_unsupported_address_family_is_skipped(names: NameServer) -> None:
+    """IPv6 may be missing."""
     unknown = 45
     names.found.insert(0, (unknown, *names.found[0][1:]))  # type: ignore[arg-type]
     connect(5)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> None:
-    """A fork copies the lock, not the thread that would release it."""
+def test_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> None:
+    """A fork copies the lock, not the thread."""
     names.responses.clear()
     with pytest.raises(TimeoutError):
         connect(0.1)
@@ -371,8 +367,8 @@ def test_a_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> Non
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_thread_that_cannot_be_started_costs_one_attempt(names: NameServer) -> None:
-    """As where a limit of processes is reached: known addresses serve, and later names again."""
+def test_thread_limit_costs_one_attempt(names: NameServer) -> None:
+    """Known addresses serve."""
     usual = threading.stack_size(1 << 46)  # more than there are addresses
     try:
         with pytest.raises(OSError, match=r"store\.example: can't start new thread"):
@@ -387,10 +383,10 @@ def test_a_thread_that_cannot_be_started_costs_one_attempt(names: NameServer) ->
     assert names.asked == 2
 
 
-def test_a_signal_does_not_end_all_connecting(
+def test_signal_handler_that_raises_blocks_no_connection(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever its handler raises, nothing stays locked that the next connection needs."""
+    """Nothing stays locked."""
     del names
     with monkeypatch.context() as patch:
         patch.setitem(network._busy, os.getpid(), InterruptedLock(threading.Lock()))
@@ -402,8 +398,8 @@ def test_a_signal_does_not_end_all_connecting(
 # -- kept connections -----------------------------------------------------------------------------
 
 
-def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -> None:
-    """Before anything is sent: also where data came that nobody asked for."""
+def test_closed_connections_are_recognised(listener: socket.socket) -> None:
+    """Also those with unexpected data."""
     for end in (socket.socket.close, lambda other: other.sendall(b"x")):
         with closing(network.Stream(network.connect(*listener.getsockname(), soon()))) as stream:
             other, _ = listener.accept()
@@ -414,8 +410,8 @@ def test_an_open_connection_is_told_from_a_closed_one(listener: socket.socket) -
             other.close()
 
 
-def test_a_flood_of_lines_is_not_taken_apart_after_the_deadline() -> None:
-    """With a share of a CPU that takes longer than a refresh: also where all of them are here."""
+def test_flood_of_lines_ends_by_the_deadline() -> None:
+    """Also if all of them have arrived."""
     end, other = socket.socketpair()
     with closing(network.Stream(end)) as stream, other:
         other.sendall(b"1\r\n2\r\n")

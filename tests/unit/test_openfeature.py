@@ -135,10 +135,10 @@ JSON = Fixed(
         (UNLEASH, "object", "json", {}, {"a": [1]}),
     ],
 )
-def test_each_type_of_each_provider(
+def test_types_of_all_providers(
     flags: Fixed, kind: str, key: str, default: Any, value: Any
 ) -> None:
-    """A value of the type that is asked for, exactly: no 1 for true, no int for a float."""
+    """Exactly the type that was asked for."""
     found = resolve(flags, kind, key, default)
     assert (found.value, type(found.value)) == (value, type(value))
     assert (found.error_code, found.error_message) == (None, None)
@@ -161,8 +161,8 @@ def test_each_type_of_each_provider(
         ("string", "null", "x"),
     ],
 )
-def test_a_value_of_another_type_is_none(kind: str, key: str, default: Any) -> None:
-    """The default, and TYPE_MISMATCH with a message; a truth is no number."""
+def test_wrong_type_is_a_mismatch(kind: str, key: str, default: Any) -> None:
+    """The default, with TYPE_MISMATCH."""
     found = resolve(JSON, kind, key, default)
     assert found.value is default
     assert (found.error_code, found.reason) == (ErrorCode.TYPE_MISMATCH, Reason.ERROR)
@@ -177,8 +177,8 @@ def test_a_value_of_another_type_is_none(kind: str, key: str, default: Any) -> N
      ("object", "object", "text"), ("object", "object", 1), ("object", "object", None),
      ("string", "text", None)],
 )  # fmt: skip
-def test_a_default_of_another_type_is_a_mistake(kind: str, key: str, default: Any) -> None:
-    """It comes back with TYPE_MISMATCH; which type was meant is not guessed."""
+def test_default_of_another_type_is_a_mismatch(kind: str, key: str, default: Any) -> None:
+    """It is returned with TYPE_MISMATCH."""
     found = resolve(JSON, kind, key, default)
     assert found.value is default
     assert found.error_code is ErrorCode.TYPE_MISMATCH
@@ -204,8 +204,8 @@ class Level(IntEnum):
         ("object", "object", [], {"a": [1]}),
     ],
 )
-def test_a_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value: Any) -> None:
-    """Enums, read-only mappings, tuples; and a structure is an object or a list, as it comes."""
+def test_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value: Any) -> None:
+    """Enums, mappings, tuples."""
     found = resolve(JSON, kind, key, default)
     assert (found.value, found.error_code) == (value, None)
 
@@ -214,8 +214,8 @@ def test_a_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value:
     ("kind", "default"),
     [("string", "x"), ("integer", 3), ("float", 0.5), ("object", {"x": 1}), ("object", (1,))],
 )
-def test_no_value_is_the_default_without_an_error(kind: str, default: Any) -> None:
-    """A flag that is off and says nothing for that: DISABLED, and no variant."""
+def test_flag_that_is_off_gives_the_default(kind: str, default: Any) -> None:
+    """DISABLED, without an error or variant."""
     flags = Fixed(none=Evaluation(ABSENT, None, base.OFF))
     found = resolve(flags, kind, "none", default)
     assert (found.value, type(found.value)) == (default, type(default))
@@ -223,8 +223,8 @@ def test_no_value_is_the_default_without_an_error(kind: str, default: Any) -> No
     assert found.error_code is None
 
 
-def test_every_reason_has_its_word() -> None:
-    """Each of ours, one of OpenFeature's, with ours in the metadata; a new one passes as it is."""
+def test_reasons() -> None:
+    """An unknown one passes unchanged."""
     outcomes = {word: Evaluation(True, 0, word) for word in (*REASONS, "NEW_WORD")}
     flags = Fixed(**outcomes)
     told = {}
@@ -246,8 +246,8 @@ def test_every_reason_has_its_word() -> None:
     }
 
 
-def test_experiments_overrides_and_stale_flags_have_reasons_of_their_own() -> None:
-    """SPLIT for an experiment, STALE over both, and STATIC for what no store can make stale."""
+def test_reasons_of_experiments_overrides_and_stale_flags() -> None:
+    """SPLIT, STATIC and STALE."""
     flags = Fixed(tried=on(True, in_experiment=True))
     assert resolve(flags, "boolean", "tried", False).reason == Reason.SPLIT
     flags.known = {"overrides": {"mine": True}, "stale": True, "age_s": 61.5}
@@ -259,8 +259,8 @@ def test_experiments_overrides_and_stale_flags_have_reasons_of_their_own() -> No
     assert resolve(flags, "boolean", "never", False).reason == Reason.ERROR
 
 
-def test_every_error_has_its_code() -> None:
-    """Each of our words, and one that nobody knows yet; the default comes back."""
+def test_error_codes() -> None:
+    """An unknown word is GENERAL."""
     outcomes = {word: Evaluation(error=word) for word in (*ERRORS, "NEW_WORD")}
     flags = Fixed(**outcomes)
     told = {}
@@ -286,14 +286,14 @@ def test_every_error_has_its_code() -> None:
     }
 
 
-def test_the_words_are_all_there_are() -> None:
-    """A word that the engines get needs a place in the tables."""
+def test_tables_cover_all_words() -> None:
+    """A new word needs a place in them."""
     words = {name for name in vars(base) if name.isupper() and name not in NO_WORDS}
     assert words == {*REASONS, *ERRORS}
 
 
-def test_flag_metadata_says_what_is_known() -> None:
-    """Texts, numbers and truths only: a payload is JSON; what is unknown is left out."""
+def test_flag_metadata() -> None:
+    """Strings, numbers and booleans; unknown facts are left out."""
     payload = {"type": "json", "value": "{}"}
     flags = Fixed(
         full=Evaluation(
@@ -318,8 +318,8 @@ def test_flag_metadata_says_what_is_known() -> None:
     assert found.flag_metadata["config"] == "{}"
 
 
-def test_values_are_the_callers_own() -> None:
-    """Changing what came back changes no flag."""
+def test_values_are_copies() -> None:
+    """Changing one changes no flag."""
     for _ in range(2):
         value = resolve(JSON, "object", "object", {}).value
         assert value == {"a": [1]}
@@ -373,12 +373,12 @@ MOMENT = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - without a zone, that is 
     ],
 )
 def test_contexts(given: EvaluationContext | None, expected: dict[str, Any]) -> None:
-    """The targeting key wins, kinds stay apart, and everything becomes JSON."""
+    """The targeting key wins, kinds stay apart, and everything is JSON."""
     assert context_of(given) == expected
 
 
-def test_a_time_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the process runs."""
+def test_time_without_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine's zone."""
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
@@ -405,8 +405,8 @@ class Failing(Fixed):
         return self.word
 
 
-def test_a_provider_that_was_shut_down_tells_nothing() -> None:
-    """Neither afterwards, nor if that happens while it looks what there is to tell."""
+def test_no_events_after_shutdown() -> None:
+    """Nor during it."""
     told: list[ProviderEvent] = []
     flags = Failing()
     provider = FlagstoreProvider(flags)
@@ -429,8 +429,8 @@ def test_a_provider_that_was_shut_down_tells_nothing() -> None:
     assert evaluate(base.STALE) == []
 
 
-def test_the_engine_gets_the_context_and_nobody_changes_the_callers() -> None:
-    """A targeting key, the attributes beside it; the context that was given is as it was."""
+def test_context_reaches_the_engine() -> None:
+    """The caller's is not changed."""
     flags = Fixed(yes=on(True))
     part = {"targetingKey": "ada"}
     given = EvaluationContext("bob", {"kind": "multi", "user": part})
@@ -441,8 +441,8 @@ def test_the_engine_gets_the_context_and_nobody_changes_the_callers() -> None:
     assert found.error_code is ErrorCode.TARGETING_KEY_MISSING
 
 
-def test_nothing_is_imported_that_is_not_used() -> None:
-    """The reader imports no adapter, and the package of adapters no SDK."""
+def test_adapters_are_imported_on_use() -> None:
+    """The reader imports none of them."""
     sources = str(Path(base.__file__).parents[2])
     for module, names in {
         "flagstore": ("flagstore.adapters", "openfeature"),

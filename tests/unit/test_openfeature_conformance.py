@@ -171,14 +171,14 @@ def resolve(provider: FlagstoreProvider, kind: str, key: str = "") -> FlagResolu
     return found
 
 
-def test_the_provider_has_a_name(stage: Stage) -> None:
+def test_provider_name(stage: Stage) -> None:
     """It identifies the implementation, not the source."""
     assert stage.provider.get_metadata().name == "flagstore"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flags_of_each_type_are_resolved(stage: Stage, kind: str) -> None:
-    """By key, default and context, which may be left out: a value, no error code, no message."""
+def test_each_type_is_resolved(stage: Stage, kind: str) -> None:
+    """With or without a context."""
     stage.provider.initialize(EvaluationContext())
     key, default, value = KINDS[kind]
     found = resolve(stage.provider, kind)
@@ -190,15 +190,15 @@ def test_flags_of_each_type_are_resolved(stage: Stage, kind: str) -> None:
     assert getattr(client, f"get_{kind}_value")(key, default) == value
 
 
-def test_variant_and_reason_are_said(stage: Stage) -> None:
-    """The variant as a text, the reason as one of OpenFeature's."""
+def test_variant_and_reason(stage: Stage) -> None:
+    """As OpenFeature's strings."""
     found = resolve(stage.provider, "string")
     assert (found.variant, found.reason) == ("1", Reason.TARGETING_MATCH)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_has_a_code_and_a_message(stage: Stage, kind: str) -> None:
-    """And the client gives the default, without an exception."""
+def test_error_code_and_message(stage: Stage, kind: str) -> None:
+    """With the default, without an exception."""
     found = resolve(stage.provider, kind, "never")
     assert found.error_code is ErrorCode.FLAG_NOT_FOUND
     assert found.error_message == "'never': there is no such flag"
@@ -208,8 +208,8 @@ def test_an_error_has_a_code_and_a_message(stage: Stage, kind: str) -> None:
     assert (details.value, details.error_code) == (KINDS[kind][1], ErrorCode.FLAG_NOT_FOUND)
 
 
-def test_flag_metadata_are_texts_numbers_and_truths(stage: Stage) -> None:
-    """They reach the application, for a value as for an error."""
+def test_flag_metadata_reaches_the_application(stage: Stage) -> None:
+    """For values and errors."""
     client = stage.ready()
     for key in ("on", "color", "never"):
         metadata = client.get_boolean_details(key, False).flag_metadata
@@ -219,13 +219,13 @@ def test_flag_metadata_are_texts_numbers_and_truths(stage: Stage) -> None:
     assert client.get_boolean_details("on", False).flag_metadata["version"] == 4
 
 
-def test_the_provider_has_no_hooks_of_its_own(stage: Stage) -> None:
-    """The mechanism is there, and empty."""
+def test_provider_has_no_hooks(stage: Stage) -> None:
+    """The list is empty."""
     assert stage.provider.get_provider_hooks() == []
 
 
 def test_initialization_loads_the_flags(stage: Stage) -> None:
-    """Nothing is read before, one read is enough, and a handler that comes late is told."""
+    """One read; a late handler gets the event."""
     assert stage.calls() == []
     api.set_provider_and_wait(stage.provider, "shop")
     assert stage.calls() == [HEAD]
@@ -236,8 +236,8 @@ def test_initialization_loads_the_flags(stage: Stage) -> None:
     assert stage.calls() == []
 
 
-def test_initialization_need_not_be_waited_for(stage: Stage) -> None:
-    """Until it has ended, evaluations give defaults and say why."""
+def test_evaluation_before_initialization(stage: Stage) -> None:
+    """Defaults, with the reason."""
     held = threading.Event()
     stage.store.on_call = lambda _call: held.wait(WAIT_S) and None
     client = stage.listen(api.get_client("shop"))
@@ -251,8 +251,8 @@ def test_initialization_need_not_be_waited_for(stage: Stage) -> None:
     assert client.get_string_value("color", "red", ADA) == "blue"
 
 
-def test_a_failed_initialization_is_not_the_end(stage: Stage) -> None:
-    """It raises, with a code and a message; evaluations try again, and one succeeds and says so."""
+def test_failed_initialization_recovers(stage: Stage) -> None:
+    """A later evaluation succeeds, with an event."""
     stage.store.error = DOWN
     client = stage.listen(api.get_client("shop"))
     stage.wait_for(ProviderEvent.PROVIDER_READY)  # the SDK's own provider
@@ -273,8 +273,8 @@ def test_a_failed_initialization_is_not_the_end(stage: Stage) -> None:
     assert client.get_provider_status() is ProviderStatus.READY
 
 
-def test_a_wrong_setting_is_the_end(stage: Stage) -> None:
-    """FATAL: nothing is evaluated, the store is not asked, the message says what to set."""
+def test_wrong_setting_is_fatal(stage: Stage) -> None:
+    """The message names the remedy."""
     stage.store.error = ConfigurationError("set FLAGSTORE_TABLE")
     with pytest.raises(ProviderFatalError, match="set FLAGSTORE_TABLE"):
         api.set_provider_and_wait(stage.provider, "shop")
@@ -287,8 +287,8 @@ def test_a_wrong_setting_is_the_end(stage: Stage) -> None:
     assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
 
 
-def test_a_client_without_a_name_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found out when it is used: also by a provider that was never registered, in each way."""
+def test_missing_source_name_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without registration."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
     provider = FlagstoreProvider(client())
     found = resolve(provider, "string")
@@ -299,8 +299,8 @@ def test_a_client_without_a_name_is_a_wrong_setting(monkeypatch: pytest.MonkeyPa
     assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
 
 
-def test_defaults_until_loaded_are_not_flags() -> None:
-    """A client that gives defaults meanwhile does not make the provider ready."""
+def test_defaults_until_loaded_are_not_ready() -> None:
+    """The provider is not ready before the first load."""
     stage = Stage(FLAGS, defaults_until_loaded=True)
     stage.store.error = DOWN
     with pytest.raises(ProviderNotReadyError, match="no flags have been loaded yet"):
@@ -315,16 +315,16 @@ def test_defaults_until_loaded_are_not_flags() -> None:
     stage.wait_for(ProviderEvent.PROVIDER_READY)
 
 
-def test_other_sources_of_flags_are_ready_at_once() -> None:
-    """Those of a test, for one, which also reach a client that was made before."""
+def test_fakes_are_ready_at_once() -> None:
+    """Also for a client made before."""
     fake = FakeFlags({"color": "green"})
     api.set_provider_and_wait(FlagstoreProvider(fake), "fake")
     assert api.get_client("fake").get_string_value("color", "red", ADA) == "green"
     assert [key for _, key in fake.evaluated] == ["ada"]
 
 
-def test_a_fixture_for_peoples_tests_makes_clients_ready(fake_flags: FakeFlags) -> None:
-    """The provider of a client at module scope has what the test says, and reads nothing."""
+def test_fixture_makes_clients_ready(fake_flags: FakeFlags) -> None:
+    """It reads nothing."""
     stage = Stage()
     fake_flags["color"] = "green"
     features = stage.ready()
@@ -335,8 +335,8 @@ def test_a_fixture_for_peoples_tests_makes_clients_ready(fake_flags: FakeFlags) 
     assert stage.store.calls == []
 
 
-def test_a_provider_can_be_shut_down_and_used_again(stage: Stage) -> None:
-    """Twice as well; it tells nothing any more until it is registered again. The client stays."""
+def test_provider_can_be_registered_again(stage: Stage) -> None:
+    """After one shutdown or several."""
     client = stage.ready()
     api.clear_providers()
     stage.provider.shutdown()
@@ -352,13 +352,13 @@ def test_a_provider_can_be_shut_down_and_used_again(stage: Stage) -> None:
 
 
 def test_tracking_does_nothing(stage: Stage) -> None:
-    """No provider's events are ours to send."""
+    """No events are sent to providers."""
     stage.ready().track("bought", ADA)
     assert stage.calls() == []
 
 
-def test_stale_flags_are_told_and_fresh_ones_again(stage: Stage) -> None:
-    """By the evaluation that notices, once each; the status is changed when a handler runs."""
+def test_stale_and_ready_events(stage: Stage) -> None:
+    """Once each, by the evaluation that notices."""
     client = stage.ready()
     stage.store.error = DOWN
     for _ in range(3):
@@ -378,8 +378,8 @@ def test_stale_flags_are_told_and_fresh_ones_again(stage: Stage) -> None:
     assert client.get_provider_status() is ProviderStatus.READY
 
 
-def test_flags_that_are_too_old_are_an_error() -> None:
-    """With `max_age_s`: status ERROR, defaults with a code, an event with both; then well again."""
+def test_max_age_is_an_error() -> None:
+    """With an event; later it recovers."""
     stage = Stage(FLAGS, max_age_s=60.0)
     client = stage.ready()
     stage.store.error = DOWN
@@ -400,8 +400,8 @@ def test_flags_that_are_too_old_are_an_error() -> None:
     stage.wait_for(ProviderEvent.PROVIDER_READY)
 
 
-def test_a_change_is_told_with_the_flags_that_changed(stage: Stage) -> None:
-    """Those that came, went or are otherwise; 1 is not true. No word where nothing changed."""
+def test_change_event_names_the_flags(stage: Stage) -> None:
+    """Added, removed or changed ones."""
     client = stage.ready()
     stage.expire()
     client.get_boolean_value("on", False)
@@ -420,8 +420,8 @@ def test_a_change_is_told_with_the_flags_that_changed(stage: Stage) -> None:
     assert client.get_provider_status() is ProviderStatus.READY
 
 
-def test_a_change_of_segments_may_touch_any_flag(stage: Stage) -> None:
-    """The event then names no flags, rather than too few."""
+def test_change_of_segments_names_no_flags(stage: Stage) -> None:
+    """Any flag may be affected."""
     client = stage.ready()
     stage.publish(FLAGS, segments={"beta": {"included": ["ada"]}})
     stage.expire()
@@ -430,8 +430,8 @@ def test_a_change_of_segments_may_touch_any_flag(stage: Stage) -> None:
     assert told.flags_changed is None
 
 
-def test_a_store_that_is_back_with_new_flags_says_both(stage: Stage) -> None:
-    """READY for the status, CONFIGURATION_CHANGED for the flags."""
+def test_recovered_store_with_new_flags_sends_both_events(stage: Stage) -> None:
+    """READY and CONFIGURATION_CHANGED."""
     client = stage.ready()
     stage.store.error = DOWN
     stage.expire()
@@ -444,8 +444,8 @@ def test_a_store_that_is_back_with_new_flags_says_both(stage: Stage) -> None:
     stage.wait_for(ProviderEvent.PROVIDER_READY, ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
 
 
-def test_clients_of_other_providers_are_told_nothing(stage: Stage) -> None:
-    """Two sources under two domains: the handlers of one hear of its own events only."""
+def test_events_stay_in_their_domain(stage: Stage) -> None:
+    """Two sources under two domains."""
     other = Stage(FLAGS)
     other.ready("other")
     client = stage.ready()
@@ -456,8 +456,8 @@ def test_clients_of_other_providers_are_told_nothing(stage: Stage) -> None:
     other.wait_for()
 
 
-def test_the_context_reaches_the_flags(stage: Stage) -> None:
-    """What is given in the API, the client and the call, merged; a bad one is an error."""
+def test_merged_context_reaches_the_flags(stage: Stage) -> None:
+    """Of API, client and call."""
     client = stage.ready()
     client.context = EvaluationContext("ada", {"bad": 1})
     details = client.get_string_details("color", "red")
@@ -466,8 +466,8 @@ def test_the_context_reaches_the_flags(stage: Stage) -> None:
     assert client.get_string_value("color", "red", good) == "blue"
 
 
-def test_the_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
-    """Where the store must be asked, another task goes on meanwhile; each type of flag."""
+def test_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
+    """Other tasks go on."""
     client = stage.ready()
 
     async def evaluate(kind: str) -> None:
@@ -500,8 +500,8 @@ class NoThreads(ThreadPoolExecutor):
         raise AssertionError(message)
 
 
-def test_what_is_in_memory_is_answered_in_the_loops_own_thread(stage: Stage) -> None:
-    """No thread is asked for where nothing needs to be read."""
+def test_flags_in_memory_need_no_thread(stage: Stage) -> None:
+    """Resolved in the event loop."""
     stage.ready()
 
     async def evaluate() -> None:
@@ -514,8 +514,8 @@ def test_what_is_in_memory_is_answered_in_the_loops_own_thread(stage: Stage) -> 
     asyncio.run(evaluate())
 
 
-def test_the_loop_does_not_wait_for_a_large_segment() -> None:
-    """A flag may need one that has not been read yet, so a thread is asked until it has been."""
+def test_event_loop_does_not_wait_for_a_large_segment() -> None:
+    """A thread reads it."""
     large = {"large": {"included": [f"user-{number}" for number in range(5_000)]}}
     stage = Stage()
     stage.publish(FLAGS, segments=large)

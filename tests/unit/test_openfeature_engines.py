@@ -91,8 +91,8 @@ def _renamed(told: dict[str, Any]) -> dict[str, Any]:
         (split, {"DEFAULT", "DISABLED", "TARGETING_MATCH", "SPLIT", "ERROR"}),
     ],
 )
-def test_values_are_those_of_the_client(make: Any, reasons: set[str]) -> None:
-    """Of each type, for each flag and context; every reason is among them."""
+def test_values_equal_the_clients(make: Any, reasons: set[str]) -> None:
+    """For each flag, type and context."""
     client, contexts = make()
     api.set_provider_and_wait(FlagstoreProvider(client))
     features = api.get_client()

@@ -50,8 +50,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> RecordsReader:
     return RecordsReader(published())
 
 
-def test_on_lambda_the_handler_asks_the_store_for_nothing(store: RecordsReader) -> None:
-    """Until the TTL expires: the flags and the engine are there when INIT ends."""
+def test_handler_reads_nothing_after_init(store: RecordsReader) -> None:
+    """Flags and engine are there until the TTL expires."""
     flags = flagstore.client("prod", store=store)
     assert store.calls == [CALL]
     assert flags.value("ui", {"key": "ada"}) == "off"
@@ -59,7 +59,7 @@ def test_on_lambda_the_handler_asks_the_store_for_nothing(store: RecordsReader) 
     assert store.calls == [CALL]
 
 
-def test_elsewhere_nothing_is_read_before_the_first_use(
+def test_nothing_is_read_at_import_elsewhere(
     store: RecordsReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Importing a module must not need a store."""
@@ -74,7 +74,7 @@ def test_elsewhere_nothing_is_read_before_the_first_use(
 def test_preloading_can_be_turned_off(
     store: RecordsReader, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """What a first read needs is prepared all the same, and nothing is read."""
+    """The first read is still prepared."""
     if how == "variable":
         monkeypatch.setenv("FLAGSTORE_PRELOAD", "False")
         flagstore.client("prod", store=store)
@@ -83,10 +83,10 @@ def test_preloading_can_be_turned_off(
     assert store.calls == ["prepare"]
 
 
-def test_a_variable_that_is_neither_true_nor_false_is_named(
+def test_invalid_preload_variable_is_named(
     store: RecordsReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A typing error must not turn off what somebody relies on."""
+    """A typo must not turn it off."""
     monkeypatch.setenv("FLAGSTORE_PRELOAD", "maybe")
     with pytest.raises(ConfigurationError, match="FLAGSTORE_PRELOAD must be true or false"):
         flagstore.client("prod", store=store)
@@ -95,10 +95,10 @@ def test_a_variable_that_is_neither_true_nor_false_is_named(
 @pytest.mark.parametrize(
     "error", [StoreUnavailableError("throttled"), ConfigurationError("set X"), OSError("reset")]
 )
-def test_a_failure_during_init_is_logged_once_and_the_first_use_tries_again(
+def test_failure_during_init_is_retried_at_first_use(
     store: RecordsReader, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """A function must start without its flags, and need not wait for a cool-down to get them."""
+    """At once, after one log line."""
     store.error = error
     flags = flagstore.client("prod", store=store)
     (record,) = caplog.records
@@ -109,7 +109,7 @@ def test_a_failure_during_init_is_logged_once_and_the_first_use_tries_again(
     assert len(caplog.records) == 1
 
 
-def test_a_failure_after_init_is_raised_where_flags_are_used(store: RecordsReader) -> None:
+def test_failure_after_init_is_raised_at_use(store: RecordsReader) -> None:
     """As without preloading."""
     store.records = {}
     flags = flagstore.client("prod", store=store)
@@ -118,7 +118,7 @@ def test_a_failure_after_init_is_raised_where_flags_are_used(store: RecordsReade
 
 
 def test_clients_share_one_deadline(store: RecordsReader, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that does not respond costs INIT two seconds, however many sources are read."""
+    """A silent store costs INIT two seconds in all."""
     clock = FakeClock()
     store._clock, store.latency_s = clock, 60.0
     before = clock.monotonic()
@@ -129,10 +129,10 @@ def test_clients_share_one_deadline(store: RecordsReader, caplog: pytest.LogCapt
     assert len(caplog.records) == 1
 
 
-def test_a_restored_image_checks_at_the_first_use(
+def test_restored_image_checks_at_first_use(
     store: RecordsReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be days old and its connection is gone, so the check may take as long as a load."""
+    """With the budget of a first load."""
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
     clock = FakeClock()
     store._clock = clock
@@ -144,10 +144,10 @@ def test_a_restored_image_checks_at_the_first_use(
     assert not flags.info().stale
 
 
-def test_a_check_after_the_restore_that_fails_costs_that_once(
+def test_failed_check_after_a_restore_costs_once(
     store: RecordsReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the image holds is served then, and the next check has the time of any other."""
+    """The image's flags are served then."""
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
     clock = FakeClock()
     store._clock = clock
@@ -163,8 +163,8 @@ def test_a_check_after_the_restore_that_fails_costs_that_once(
     assert waited == [pytest.approx(FIRST_LOAD_S), pytest.approx(REFRESH_S)]
 
 
-def test_a_log_handler_may_ask_for_the_client(store: RecordsReader) -> None:
-    """One that adds the age of the flags to each line must not wait for itself."""
+def test_log_handler_may_get_the_client(store: RecordsReader) -> None:
+    """It does not wait for itself."""
     ages: list[Any] = []
 
     class Handler(logging.Handler):

@@ -134,23 +134,23 @@ def read(reader: RedisReader, seconds: float = 2.0) -> Any:
 # -- the protocol ---------------------------------------------------------------------------------
 
 
-def test_a_record_is_one_command(played: Played, reader: RedisReader) -> None:
-    """HGETALL on the key that the writer uses; the types come back."""
+def test_record_is_one_command(played: Played, reader: RedisReader) -> None:
+    """HGETALL on the writer's key."""
     assert read(reader) == RECORD
     assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 7])
-def test_an_response_may_come_in_any_chunks(played: Played, reader: RedisReader, step: int) -> None:
-    """However the network cuts it, also within a line's end."""
+def test_response_in_any_chunks(played: Played, reader: RedisReader, step: int) -> None:
+    """However the network splits it."""
     played.step = step
     assert read(reader) == RECORD
     assert read(reader) == RECORD
     assert played.connections == 1
 
 
-def test_a_large_value_is_read_whole(played: Played, reader: RedisReader) -> None:
-    """Some megabytes, with everything in them that ends lines."""
+def test_large_value_is_read_whole(played: Played, reader: RedisReader) -> None:
+    """Megabytes that contain line ends."""
     body = b"b" + b"\r\n$-1\x00" * 500_000
     played.default = reply(b"body", body)
     assert read(reader) == {"body": body[1:]}
@@ -170,10 +170,8 @@ def test_a_large_value_is_read_whole(played: Played, reader: RedisReader) -> Non
         CUT,
     ],
 )
-def test_what_is_no_response_is_an_error_in_time(
-    played: Played, reader: RedisReader, response: bytes
-) -> None:
-    """Never a wrong record; the next read begins on a fresh connection."""
+def test_malformed_responses(played: Played, reader: RedisReader, response: bytes) -> None:
+    """A typed error in time; the next read uses a fresh connection."""
     played.default = response
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{played.port}"):
         read(reader, 0.2)
@@ -181,8 +179,8 @@ def test_what_is_no_response_is_an_error_in_time(
     assert read(reader) == RECORD
 
 
-def test_a_trickle_does_not_outlast_the_deadline(played: Played, reader: RedisReader) -> None:
-    """The deadline is for the whole response, not for each part of it."""
+def test_trickle_ends_by_the_deadline(played: Played, reader: RedisReader) -> None:
+    """It is for the whole response."""
     played.step, played.pause_s = 1, 0.05
     with pytest.raises(StoreUnavailableError):
         read(reader, 0.3)
@@ -190,7 +188,7 @@ def test_a_trickle_does_not_outlast_the_deadline(played: Played, reader: RedisRe
 
 
 def test_no_server_is_an_error_in_time() -> None:
-    """A port that nobody listens on, a name that nobody has."""
+    """Neither a port nor a name."""
     for host in ("127.0.0.1", "nowhere.invalid"):
         address = Address(tls=False, host=host, port=1, user="", password="", database=0)
         with pytest.raises(StoreUnavailableError, match=host):
@@ -200,8 +198,8 @@ def test_no_server_is_an_error_in_time() -> None:
 # -- connections ----------------------------------------------------------------------------------
 
 
-def test_logging_in_costs_no_round_trip(played: Played) -> None:
-    """User, database and the first command go out together; later ones alone."""
+def test_login_costs_no_round_trip(played: Played) -> None:
+    """It is sent with the first command."""
     address = Address(
         tls=False, host="127.0.0.1", port=played.port, user="u", password="p", database=3
     )
@@ -213,10 +211,8 @@ def test_logging_in_costs_no_round_trip(played: Played) -> None:
     assert played.received == [login + command, command]
 
 
-def test_a_signal_never_parts_a_connection_from_its_login(
-    played: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where its handler raises as soon as there is a connection: no read meets another database."""
+def test_signal_never_skips_the_login(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read uses another database."""
 
     class TimeLimit(BaseException):
         pass
@@ -239,8 +235,8 @@ def test_a_signal_never_parts_a_connection_from_its_login(
     assert all(batch.startswith(encode(("SELECT", 3))) for batch in played.received)
 
 
-def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
-    """Whatever the commands behind it were responded with; and the next read logs in again."""
+def test_failed_login_is_repeated(played: Played) -> None:
+    """By the next read."""
     address = Address(
         tls=False, host="127.0.0.1", port=played.port, user="", password="p", database=0
     )
@@ -252,20 +248,16 @@ def test_a_failed_login_is_not_taken_for_one(played: Played) -> None:
     assert all(batch.startswith(encode(("AUTH", "p"))) for batch in played.received)
 
 
-def test_a_kept_connection_that_was_closed_is_made_anew(
-    played: Played, reader: RedisReader
-) -> None:
-    """At once: the other end may close what idles."""
+def test_closed_connection_is_replaced(played: Played, reader: RedisReader) -> None:
+    """At once."""
     read(reader)
     played.due = [CUT]
     assert read(reader) == RECORD
     assert played.connections == 2
 
 
-def test_a_kept_connection_that_went_silent_leaves_time_for_another(
-    played: Played, reader: RedisReader
-) -> None:
-    """Where Lambda froze the process, the other end may be gone without a word."""
+def test_silent_connection_leaves_time_for_another(played: Played, reader: RedisReader) -> None:
+    """The other end may have gone during a freeze."""
     read(reader)
     played.think_s = 1.0
     assert read(reader, 0.8) == RECORD
@@ -273,10 +265,8 @@ def test_a_kept_connection_that_went_silent_leaves_time_for_another(
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
-def test_a_read_that_a_signal_ends_leaves_its_response_to_nobody(
-    played: Played, reader: RedisReader
-) -> None:
-    """As a time limit that raises from a signal: the next read gets its own response."""
+def test_interrupted_read_leaves_no_response_behind(played: Played, reader: RedisReader) -> None:
+    """The next read gets its own."""
 
     class TimeLimit(BaseException):
         pass
@@ -298,8 +288,8 @@ def test_a_read_that_a_signal_ends_leaves_its_response_to_nobody(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="allowed: this system has no fork")
-def test_a_connection_of_another_process_is_not_used(played: Played, reader: RedisReader) -> None:
-    """Parent and child would read each other's responses."""
+def test_connection_is_not_used_by_a_child(played: Played, reader: RedisReader) -> None:
+    """Two processes would read each other's responses."""
     read(reader)
     reader._pid -= 1
     read(reader)
@@ -318,8 +308,8 @@ def test_a_connection_of_another_process_is_not_used(played: Played, reader: Red
         b"ERR max number of clients reached",
     ],
 )
-def test_what_passes_is_asked_again(played: Played, reader: RedisReader, error: bytes) -> None:
-    """Within the deadline; when it does not pass, the error is what is said."""
+def test_transient_errors_are_retried(played: Played, reader: RedisReader, error: bytes) -> None:
+    """Within the deadline."""
     played.due = [b"-%b\r\n" % error] * 2
     assert read(reader) == RECORD
     played.default = b"-%b\r\n" % error
@@ -327,8 +317,8 @@ def test_what_passes_is_asked_again(played: Played, reader: RedisReader, error: 
         read(reader, 0.1)
 
 
-def test_what_does_not_pass_is_said_at_once(played: Played, reader: RedisReader) -> None:
-    """With a remedy where there is one, and without the arguments that some errors quote."""
+def test_permanent_errors_are_raised_at_once(played: Played, reader: RedisReader) -> None:
+    """With a remedy, without quoted arguments."""
     played.default = b"-ERR unknown command 'AUTH', with args beginning with: 'u' 'secret' \r\n"
     with pytest.raises(StoreUnavailableError, match="unknown command") as failed:
         read(reader)
@@ -339,8 +329,8 @@ def test_what_does_not_pass_is_said_at_once(played: Played, reader: RedisReader)
     assert len(played.received) == 2
 
 
-def test_a_redirect_is_followed_and_kept(played: Played, reader: RedisReader) -> None:
-    """To the node that a cluster names; when that one fails, back to where it began."""
+def test_redirect_is_followed_and_kept(played: Played, reader: RedisReader) -> None:
+    """If that node fails, back to the first."""
     with closing(Played()) as other:
         played.default = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
         assert read(reader) == read(reader) == RECORD
@@ -349,25 +339,25 @@ def test_a_redirect_is_followed_and_kept(played: Played, reader: RedisReader) ->
     assert read(reader) == RECORD
 
 
-def test_a_redirect_without_a_name_means_the_same_host(played: Played, reader: RedisReader) -> None:
-    """A cluster that does not know its own name says so."""
+def test_redirect_without_host(played: Played, reader: RedisReader) -> None:
+    """The node that responded is meant."""
     played.due = [b"-MOVED 811 :%d\r\n" % played.port]
     assert read(reader) == RECORD
 
 
 @pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999", b":x%d"])
-def test_redirects_without_end_end_with_the_deadline(
+def test_endless_redirects_end_by_the_deadline(
     played: Played, reader: RedisReader, place: bytes
 ) -> None:
-    """A cluster that cannot agree, or that names no node."""
+    """A cluster that cannot agree."""
     place = place.replace(b"%d", b"%d" % played.port)
     played.default = b"-MOVED 811 %b\r\n" % place
     with pytest.raises(StoreUnavailableError, match="MOVED 811"):
         read(reader, 0.5)
 
 
-def test_what_was_said_before_the_time_ran_out_is_told(played: Played, reader: RedisReader) -> None:
-    """A server that refuses once and then responds no more is known by its refusal."""
+def test_time_out_reports_the_earlier_error(played: Played, reader: RedisReader) -> None:
+    """A refusal before the silence."""
     played.due = [b"-LOADING the dataset\r\n"]
     played.default = b""
     with pytest.raises(StoreUnavailableError, match="before that: LOADING the dataset"):
@@ -399,18 +389,18 @@ def test_what_was_said_before_the_time_ran_out_is_told(played: Played, reader: R
     ],
 )
 def test_urls(url: str, required: tuple[Any, ...] | None) -> None:
-    """All parts but the host may be left out; special characters may be percent-encoded."""
+    """Optional parts and percent-encoding."""
     assert parse_url(url) == required
 
 
-def test_an_address_does_not_show_its_password() -> None:
-    """Nor its user, in any of its texts."""
+def test_address_hides_its_password() -> None:
+    """And its user."""
     address = parse_url("rediss://user:secret@host")
     assert "secret" not in f"{address!r} {address} {address!s}"
 
 
 @pytest.mark.parametrize("url", ["", "rediss://user:secret@host:port", "user:secret@host"])
-def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
+def test_invalid_url_is_not_quoted(url: str) -> None:
     """It holds a password."""
     with pytest.raises(ConfigurationError, match="FLAGSTORE_REDIS_URL") as failed:
         open_reader({"FLAGSTORE_REDIS_URL": url})
@@ -418,10 +408,8 @@ def test_a_url_that_is_none_is_not_quoted(url: str) -> None:
     assert failed.value.__context__ is None
 
 
-def test_the_url_decides_where_a_client_reads(
-    played: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With FLAGSTORE_REDIS_URL from Redis, whatever else is set."""
+def test_url_selects_redis(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is set."""
     monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
     monkeypatch.setenv("FLAGSTORE_REDIS_URL", f"redis://127.0.0.1:{played.port}")
     client = Client("prod")
@@ -433,8 +421,8 @@ def test_the_url_decides_where_a_client_reads(
     assert isinstance(store, RedisReader)
 
 
-def test_a_client_that_was_closed_left_nothing_open(played: Played) -> None:
-    """No warning of Python's, not even of a socket that nobody closed."""
+def test_closed_client_leaves_nothing_open(played: Played) -> None:
+    """Python warns of no socket."""
     encoded = encode_flags({"flags": {"a": {"on": True}}}, {})
     snapshot_record = SnapshotRecord(
         7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
@@ -448,7 +436,7 @@ def test_a_client_that_was_closed_left_nothing_open(played: Played) -> None:
 
 
 def test_reading_imports_nothing_heavy(played: Played) -> None:
-    """Neither redis-py nor boto3, nor what only TLS needs."""
+    """Neither redis-py nor boto3."""
     code = (
         "import sys, time, flagstore.stores.redis as r\n"
         f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
@@ -467,8 +455,8 @@ def test_reading_imports_nothing_heavy(played: Played) -> None:
 # -- names and values -----------------------------------------------------------------------------
 
 
-def test_names_are_one_to_one() -> None:
-    """No record's key is another's, or that of a sorted set."""
+def test_names_are_unique() -> None:
+    """Of records and sorted sets."""
     namespaces = ["a:x", "a:x~1", "a-b:x", "a:$x"]
     keys = ["", "1", ":", "x:1", "{b}", "ü"]
     names = [record_name(Key(n, k)) for n in namespaces for k in keys]
@@ -478,14 +466,14 @@ def test_names_are_one_to_one() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["x", "a:", "a:b:c"])
-def test_what_is_no_namespace_has_no_name(namespace: str) -> None:
-    """It would be ambiguous, or in another slot."""
+def test_invalid_namespaces_have_no_name(namespace: str) -> None:
+    """They would be ambiguous."""
     with pytest.raises(ValueError, match="namespace"):
         index_name(namespace)
 
 
 @pytest.mark.parametrize("source", ["", "A", "a}", "a{b"])
-def test_what_is_no_source_has_no_name(source: str) -> None:
+def test_invalid_sources_have_no_name(source: str) -> None:
     """A hash tag ends at the first brace."""
     with pytest.raises(ConfigurationError):
         index_name(f"{source}:x")
@@ -493,13 +481,13 @@ def test_what_is_no_source_has_no_name(source: str) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 2**63, "", "s", "1", "ü\r\n", b"", b"s", b"1\xff"])
 def test_values_keep_their_types(value: int | str | bytes) -> None:
-    """A text of digits is no number."""
+    """A string of digits is not a number."""
     found = to_record([b"name", to_field(value)])
     assert found == {"name": value}
     assert type(found["name"]) is type(value)
 
 
-def test_what_we_never_write_is_left_out() -> None:
-    """Somebody else's attributes, or damaged ones."""
+def test_foreign_fields_are_left_out() -> None:
+    """Other programs' or damaged ones."""
     fields = [b"a", b"1", b"b", b"x", b"c", b"", b"d", b"s\xff", b"\xff", b"1", b"e", b"sok"]
     assert to_record(fields) == {"a": 1, "e": "ok"}

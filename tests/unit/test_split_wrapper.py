@@ -73,16 +73,16 @@ def rig() -> Rig:
     return rig
 
 
-def test_the_wrapper_has_what_the_sdk_asks_for(rig: Rig) -> None:
-    """Bound methods, all of them, with enough arguments: otherwise no factory is made."""
+def test_wrapper_has_the_sdks_methods(rig: Rig) -> None:
+    """With enough arguments for its factory."""
     methods = dict(inspect.getmembers(rig.wrapper, predicate=inspect.ismethod))
     for name, count in METHODS.items():
         assert len(inspect.signature(methods[name]).parameters) >= count, name
 
 
 @pytest.mark.parametrize("prefix", ["", "my.prefix.", "SPLIT."])
-def test_every_key_of_the_layout_is_answered(rig: Rig, prefix: str) -> None:
-    """Flags, segments of both kinds, flag sets, traffic types and change numbers; else None."""
+def test_every_key_of_the_layout(rig: Rig, prefix: str) -> None:
+    """Other keys give None."""
     get = rig.wrapper.get
     root = f"{prefix}SPLITIO."
     assert get(f"{root}split.a") == {**new_flag("a"), "sets": ["x", "y"]}
@@ -121,8 +121,8 @@ def test_members_of_segments(rig: Rig) -> None:
         assert wrapper.get_items_count(f"{key}never") == 0
 
 
-def test_the_store_is_read_once(rig: Rig) -> None:
-    """One snapshot and one large segment, whatever is evaluated; then one state per TTL."""
+def test_store_is_read_once(rig: Rig) -> None:
+    """One snapshot and one large segment."""
     for _ in range(3):
         rig.wrapper.get_many(["SPLITIO.split.a", "SPLITIO.flagSet.x"])
         rig.wrapper.item_contains("SPLITIO.segment.large", "ada")
@@ -135,8 +135,8 @@ def test_the_store_is_read_once(rig: Rig) -> None:
     assert len(rig.reader.calls) == 3
 
 
-def test_changes_show_when_they_are_due(rig: Rig) -> None:
-    """Flags, flag sets and counters are those of the new flag set."""
+def test_changes_follow_the_ttl(rig: Rig) -> None:
+    """Flags, flag sets and counters."""
     assert rig.wrapper.get("SPLITIO.flagSet.x") == ["a", "b"]
     rig.publish([{**new_flag("c"), "sets": ["x"], "trafficTypeName": "org"}])
     assert rig.wrapper.get("SPLITIO.flagSet.x") == ["c"]
@@ -144,8 +144,8 @@ def test_changes_show_when_they_are_due(rig: Rig) -> None:
     assert rig.wrapper.get("SPLITIO.split.a") is None
 
 
-def test_what_comes_back_is_the_callers_own(rig: Rig) -> None:
-    """Changing it changes no flag, no flag set and no segment."""
+def test_results_are_copies(rig: Rig) -> None:
+    """At every depth."""
     for _ in range(2):
         flag = rig.wrapper.get("SPLITIO.split.a")
         assert flag["sets"] == ["x", "y"]
@@ -159,8 +159,8 @@ def test_what_comes_back_is_the_callers_own(rig: Rig) -> None:
         members.clear()
 
 
-def test_an_attribute_without_a_name_is_none(rig: Rig) -> None:
-    """An empty name is null to Split's other SDKs, and an attribute to the Python one."""
+def test_empty_attribute_name_is_null(rig: Rig) -> None:
+    """As for Split's other SDKs."""
     listed = {"whitelist": ["ada"]}
     matchers = [matcher("WHITELIST", name, whitelistMatcherData=listed) for name in ("", "plan")]
     flag = {**new_flag("a"), "conditions": [rule(*matchers, label="listed", on=100)]}
@@ -172,15 +172,15 @@ def test_an_attribute_without_a_name_is_none(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "conditions", [None, [], [{}], [{"matcherGroup": None}], [{"matcherGroup": {"matchers": [{}]}}]]
 )
-def test_a_flag_without_selectors_passes_as_it_is(rig: Rig, conditions: Any) -> None:
-    """What is wrong with it, the SDK says."""
+def test_malformed_flag_passes_unchanged(rig: Rig, conditions: Any) -> None:
+    """The SDK reports it."""
     flag = {**new_flag("a"), "conditions": conditions}
     rig.publish([flag])
     assert rig.wrapper.get("SPLITIO.split.a") == flag
 
 
-def test_what_the_sdk_writes_is_dropped(rig: Rig) -> None:
-    """Numbers come back where the SDK counts, and nothing has changed afterwards."""
+def test_writes_are_dropped(rig: Rig) -> None:
+    """Counters return numbers."""
     wrapper, key = rig.wrapper, "SPLITIO.split.a"
     before = wrapper.get(key)
     wrapper.set(key, {})
@@ -207,8 +207,8 @@ def test_what_the_sdk_writes_is_dropped(rig: Rig) -> None:
         lambda wrapper: wrapper.get_keys_by_prefix("SPLITIO.split."),
     ],
 )
-def test_nothing_loaded_is_an_error_not_an_empty_set(ask: Callable[[Any], Any]) -> None:
-    """The SDK responses `control` then; so it does for the flags of another provider."""
+def test_nothing_loaded_is_an_error(ask: Callable[[Any], Any]) -> None:
+    """The SDK returns ``control`` then."""
     rig = Rig()
     with pytest.raises(NotLoadedError):
         ask(rig.wrapper)
@@ -218,8 +218,8 @@ def test_nothing_loaded_is_an_error_not_an_empty_set(ask: Callable[[Any], Any]) 
         ask(rig.wrapper)
 
 
-def test_a_large_segment_that_cannot_be_read_is_asked_for_again(rig: Rig) -> None:
-    """Nobody is said to be outside of it for good."""
+def test_failed_large_segment_is_read_again(rig: Rig) -> None:
+    """No key is outside of it for good."""
     rig.wrapper.get("SPLITIO.split.a")
     rig.reader.error = StoreUnavailableError("the store is down")
     with pytest.raises(NotLoadedError):

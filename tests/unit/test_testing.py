@@ -27,8 +27,8 @@ def nothing_published(**options: bool) -> Client:
     return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic, **options)  # type: ignore[arg-type] # one option
 
 
-def test_a_fake_has_the_surface_of_a_client() -> None:
-    """Values that the test gives; what it gives none is the caller's default."""
+def test_fake_has_the_api_of_a_client() -> None:
+    """Flags without a value give the default."""
     flags = FakeFlags({"new-checkout": True, "color": "blue"})
     user = flags.for_context({"key": "ada"})
     assert user.enabled("new-checkout")
@@ -49,8 +49,8 @@ def test_a_fake_has_the_surface_of_a_client() -> None:
     assert flags.value("size", {"key": "ada"}, default=1) == 3
 
 
-def test_a_fake_can_depend_on_the_context() -> None:
-    """A function is given the context."""
+def test_fake_values_may_depend_on_the_context() -> None:
+    """A function takes the context."""
 
     def is_pro(context: Mapping[str, object]) -> bool:
         return context.get("plan") == "pro"
@@ -60,7 +60,7 @@ def test_a_fake_can_depend_on_the_context() -> None:
     assert not flags.enabled("beta", {"key": "a"})
 
 
-def test_a_fake_remembers_what_was_asked() -> None:
+def test_fake_records_evaluations() -> None:
     """In order, with the context's key."""
     flags = FakeFlags({"a": True})
     flags.enabled("a", {"key": "ada"})
@@ -125,7 +125,7 @@ MODULE_SCOPE = Client("prod")
 
 
 def test_overrides_end_with_their_block() -> None:
-    """They need no store, and what was asked for before stays as it is."""
+    """They need no store."""
     flags = nothing_published(defaults_until_loaded=True)
     with flags.override({"a": True}):
         held = flags.for_context({"key": "ada"})
@@ -140,8 +140,8 @@ def test_overrides_end_with_their_block() -> None:
     assert flags.enabled("a")
 
 
-def test_overrides_that_overlap_take_back_their_own() -> None:
-    """As in two threads: one that ends takes nothing from the other, and leaves nothing behind."""
+def test_overlapping_overrides_take_back_their_own() -> None:
+    """As in two threads."""
     flags = nothing_published(defaults_until_loaded=True)
     one, other = flags.override({"a": True, "c": 1}), flags.override({"b": True, "c": 2})
     with other:
@@ -156,8 +156,8 @@ def test_overrides_that_overlap_take_back_their_own() -> None:
     assert flags.enabled("d")
 
 
-def test_an_override_of_an_odd_key_breaks_nothing() -> None:
-    """It is there under that key, between the others."""
+def test_override_of_an_odd_key() -> None:
+    """It is listed under that key."""
     flags = nothing_published(defaults_until_loaded=True)
     flags.override({5: 1, "a": 2, None: 3})  # type: ignore[dict-item] # on purpose
     assert flags.all({"key": "ada"}).keys() == {5, "a", None}
@@ -175,8 +175,8 @@ def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
             Client("prod")
 
 
-def test_before_the_first_load_it_is_an_error_or_the_default() -> None:
-    """As the client was told; either says why."""
+def test_first_use_without_flags() -> None:
+    """An error or the default, as the client was told."""
     with pytest.raises(NotLoadedError):
         nothing_published().enabled("a")
     flags = nothing_published(defaults_until_loaded=True)
@@ -185,8 +185,8 @@ def test_before_the_first_load_it_is_an_error_or_the_default() -> None:
     assert flags.all({"key": "ada"}) == {}
 
 
-def test_whatever_has_no_default_before_the_first_load_is_an_error_or_nothing() -> None:
-    """Keys and what is known of the flag set, as documented for a function's log."""
+def test_first_use_without_flags_or_defaults() -> None:
+    """Keys and info, as documented."""
     strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
     asked: list[Callable[[Client], object]] = [
         lambda flags: flags.info(),
@@ -210,7 +210,7 @@ def test_whatever_has_no_default_before_the_first_load_is_an_error_or_nothing() 
 
 
 def test_options_belong_to_the_first_call() -> None:
-    """The same client for the same name; other options later are refused, not ignored."""
+    """Other options later are refused."""
     made = flagstore.client("first-call", ttl_s=5.0)
     assert flagstore.client("first-call") is made
     assert flagstore.client("first-call", ttl_s=5.0) is made

@@ -102,10 +102,10 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
         ),
     ],
 )
-def test_responses_that_are_understood(
+def test_valid_responses(
     wire: Wire, response: bytes, status: int, body: bytes, step: int, *, closed: bool
 ) -> None:
-    """In one chunk or byte by byte: lengths, chunks, announcements, and who closes."""
+    """In one piece or byte by byte."""
     wire.response, wire.step = response, step
     assert ask(wire) == (status, body, closed)
 
@@ -135,8 +135,8 @@ def test_responses_that_are_understood(
         OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
     ],
 )
-def test_responses_that_are_refused(wire: Wire, response: bytes) -> None:
-    """Cut off, too long, no HTTP, of no known length: an error, and the connection is closed."""
+def test_invalid_responses(wire: Wire, response: bytes) -> None:
+    """An error, and the connection is closed."""
     wire.response = response
     deadline = time.monotonic() + 5
     connection = Connection("http", wire.host, deadline)
@@ -145,8 +145,8 @@ def test_responses_that_are_refused(wire: Wire, response: bytes) -> None:
     assert connection.closed
 
 
-def test_a_request_is_what_http_asks_for(wire: Wire) -> None:
-    """One request line, a host, a length, the headers as given, the body."""
+def test_request_format(wire: Wire) -> None:
+    """Line, host, length, headers and body."""
     wire.response = OK + b"Content-Length: 0\r\n\r\n"
     ask(wire, **{"x-amz-date": "20261121T000000Z"})
     assert wire.requests == [
@@ -156,8 +156,8 @@ def test_a_request_is_what_http_asks_for(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("value", ["a\r\nx: y", "a\nx: y", "a\rx"])
-def test_no_header_smuggles_another(wire: Wire, value: str) -> None:
-    """A line end in a value, such as in a token from the environment, is refused unsent."""
+def test_headers_cannot_smuggle_others(wire: Wire, value: str) -> None:
+    """A line end in a value is refused."""
     with pytest.raises(ConnectionError, match="line end"):
         ask(wire, **{"x-amz-security-token": value})
     assert b"x: y" not in b"".join(wire.requests)
