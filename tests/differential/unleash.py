@@ -398,9 +398,15 @@ def sticks(stickiness: str, context: dict[str, Any]) -> bool:
 
 UNSUPPORTED_KINDS = (
     *("repeated group", "repetition of a repetition", "too long", "too many alternatives"),
-    *("repetitions that can split a string in many ways", "operation on character classes"),
-    *("too many comparisons", "nested character class", "without regard to case", "escape \\"),
-    *("half of a word boundary", "unknown kind of group", "group name", "Python classifies"),
+    *("repetitions that can split a string in many ways", "character class"),
+    *(
+        "too many comparisons",
+        "groups of the same name",
+        "invalid range",
+        "without regard to case",
+        "escape \\",
+    ),
+    *("unknown kind of group", "Python classifies"),
     *("a quote in a name", "a trailing backslash", "a value with keywords"),
     *("a year before 1 or after 9999", "a parent with custom", "custom strategies with"),
     *("a parent with weights of zero", "variants that stick to currentTime"),

@@ -58,7 +58,7 @@ def test_meaning(pattern: str, texts: list[str], others: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(?=a)", "(?<!a)b", r"(a)\1", "(regex", "a)", "[a", "*", "a|+", "(?i)*", "[z-a]", "a{2,1}"],
+    ["(?=a)", "(?<!a)b", r"(a)\1", "(regex", "a)", "*", "a|+", "(?i)*", "a{2,1}", "\\"],
 )
 def test_patterns_that_rust_refuses(pattern: str) -> None:
     """Look-around, back-references and errors of syntax are invalid in Rust."""
@@ -72,6 +72,7 @@ def test_patterns_that_rust_refuses(pattern: str) -> None:
         *("(a+)+$", "(a|aa)+$", "(a*)*b", "((a?){20}){20}b", r"^\d+(\.\d+)*$"),
         *("a[a-z]*b[b-z]*c", "^a*b?a*$", "^(x|y)?[xy]{0,9}[x-z]{0,9}w$", "[ab]{200}c"),
         *(r"\p{Greek}", "[a-z&&[^b]]", "(?x) a", "(?-u)a", r"\x41", r"\<a", r"\b{start}a"),
+        *("[a", "[z-a]", "[]-a]", "[[:word]", "[[:foo:]]", r"[\d-z]", "(?<a>b)(?<a>c)", "(?ii)a"),
         *("a++", "a{9999}", r"\w{100}", "(?:aa|b){9}", "(" * 50 + ")" * 50, "(?i)å", r"²\w"),
     ],
 )

@@ -245,7 +245,10 @@ _ASSERTIONS = {"A": _BEGIN, "z": _END, "b": r"\b", "B": r"(?!\b)"}
 _CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 _QUANTIFIERS = ("*", "+", "?", "{")
 _QUANTIFIER = r"(?:([*+?])|\{([0-9]{1,4})(?:(,)([0-9]{0,4}))?\})\??"
-_FLAGS = r"\?([imsU]*)(?:-([imsU]+))?([:)])"
+_GROUP = r"\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(?:-([imsU]+))?([:)]))"
+_NAMES = r"\(\?P?<([^>]*)"
+_BRACKETS = r"(?s)\[(\^?)(\]?(?:[^\]\\\[]|\\.|\[:[a-z]+:\])*)\]"
+_MEMBERS = r"(?s)\[:([a-z]+):\]|(\\?.)(?:-(\\?.))?"
 
 
 class _Parser:
@@ -256,12 +259,14 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._flags = set("i" if ignore_case else "")
-        self._names: set[str] = set()
         self.mentioned: set[str] = set()
         self.words = False
 
     def parse(self) -> list[Sequence]:
         """Return the pattern's alternatives."""
+        names = re.findall(_NAMES, self._text)
+        if len(names) > len({*names}):
+            raise UnsupportedPatternError("groups of the same name")
         sequences = self._alternatives()
         if self._at < len(self._text):
             raise InvalidPatternError("unopened group")
@@ -271,7 +276,7 @@ class _Parser:
 
     def _alternatives(self) -> list[Sequence]:
         found = self._sequence()
-        while self._takes("|"):
+        while self._match(r"\|"):
             found = _checked(found + self._sequence())
         return found
 
@@ -284,41 +289,32 @@ class _Parser:
     def _begins(self, *texts: str) -> bool:
         return self._text.startswith(texts, self._at)
 
-    def _takes(self, text: str) -> bool:
-        """Advance past a string if it is next; return whether it was."""
-        found = self._begins(text)
-        self._at += len(text) if found else 0
-        return found
-
     def _match(self, pattern: str) -> re.Match[str] | None:
-        """Advance past a pattern if it is next."""
+        """Advance past a match of what is next, if it matches."""
         found = re.compile(pattern).match(self._text, self._at)
         self._at = found.end() if found else self._at
         return found
 
-    def _char(self) -> str:
-        """Advance past a character and return it; empty at the end."""
-        self._at += 1
-        return self._text[self._at - 1 : self._at]
-
     def _item(self) -> list[Sequence]:
         if self._begins(*_QUANTIFIERS):
             raise InvalidPatternError("nothing to repeat")
-        if self._takes("("):
+        if self._match(r"\("):
             return self._group()
         part: _Repeat | str
-        if self._takes("^"):
+        if self._match(r"\^"):
             part = _LINE_BEGIN if "m" in self._flags else _BEGIN
-        elif self._takes("$"):
+        elif self._match(r"\$"):
             part = _LINE_END if "m" in self._flags else _END
-        elif self._begins(*(f"\\{name}" for name in _ASSERTIONS)):
-            part = self._assertion()
-        elif self._takes("["):
+        elif found := self._match(r"\\([AzbB])(?!\{)"):
+            part = _ASSERTIONS[found[1]]
+            self.words |= found[1] in "bB"
+        elif self._begins("["):
             part = _Repeat(self._brackets())
-        elif self._takes("."):
+        elif self._match(r"\."):
             part = _Repeat(_ANYTHING if "s" in self._flags else _NOT_NEWLINE)
         else:
-            part = _Repeat(self._chars(self._bound()))
+            found = self._match(r"(?s)\\?.")
+            part = _Repeat(self._chars(self._unescaped(found[0] if found else "")))
         return [(part,)]
 
     def _repeated(self, item: list[Sequence]) -> list[Sequence]:
@@ -340,9 +336,7 @@ class _Parser:
         outside = set(self._flags)
         if self._begins("?=", "?!", "?<=", "?<!"):
             raise InvalidPatternError("look-around")
-        if self._begins("?P<", "?<"):
-            self._name()
-        elif self._begins("?") and self._set_flags() == ")":
+        if self._begins("?") and self._set_flags() == ")":
             if self._begins(*_QUANTIFIERS):
                 raise InvalidPatternError("nothing to repeat")
             return [()]
@@ -351,43 +345,25 @@ class _Parser:
             raise UnsupportedPatternError("groups nested too deeply")
         found = self._alternatives()
         self._depth -= 1
-        if not self._takes(")"):
+        if not self._match(r"\)"):
             raise InvalidPatternError("unclosed group")
         self._flags = outside
         return found
 
-    def _name(self) -> None:
-        found = self._match(r"\?P?<([A-Za-z_][A-Za-z0-9_]*)>")
-        if found is None or found[1] in self._names:
-            raise UnsupportedPatternError("group name")
-        self._names.add(found[1])
-
     def _set_flags(self) -> str:
-        """Read flags and return the character after them: ``:`` or ``)``."""
-        found = self._match(_FLAGS)
+        """Read a group's flags or name; return the character after flags."""
+        found = self._match(_GROUP)
         on, off, end = found.groups("") if found else ("", "", "")
-        if not end or len({*on, *off}) < len(on + off) or (end == ")" and not on + off):
+        if not found or len({*on, *off}) < len(on + off) or (end == ")" and not on + off):
             raise UnsupportedPatternError("unknown kind of group")
         self._flags = (self._flags | {*on}) - {*off}
         return end
 
-    def _assertion(self) -> str:
-        self._at += 2
-        name = self._text[self._at - 1]
-        if name in "bB":
-            self.words = True
-            if self._begins("{"):
-                raise UnsupportedPatternError("half of a word boundary")
-        return _ASSERTIONS[name]
-
-    def _bound(self) -> str | _Chars:
-        """Read a character or an escape, in brackets or not."""
-        char = self._char()
-        if char != "\\":
-            if not char:
-                raise InvalidPatternError("unclosed character class")
-            return char
-        char = self._char()
+    def _unescaped(self, text: str) -> str | _Chars:
+        """Return the character, or set of characters, that a character or an escape stands for."""
+        if text[:1] != "\\":
+            return text
+        char = text[1:]
         if not char or char in "0123456789":
             raise InvalidPatternError("back-reference, or nothing to escape")
         if char in _PERL:
@@ -415,31 +391,22 @@ class _Parser:
         return _union(_range(*each) for each in ranges)
 
     def _brackets(self) -> _Chars:
-        negated = self._takes("^")
-        found = []
-        while not self._begins("--") and self._takes("-"):
-            found.append(_range("-", "-"))
-        if not found and self._takes("]"):
-            found.append(_range("]", "]"))
-        while not self._takes("]"):
-            found.append(self._member())
-        return _complement(_union(found)) if negated else _union(found)
+        found = self._match(_BRACKETS)
+        if found is None or re.search(r"&&|--|~~|^\]-", found[2]):
+            raise UnsupportedPatternError("nested, combined or unclosed character class")
+        chars = _union(self._member(*one.groups("")) for one in re.finditer(_MEMBERS, found[2]))
+        return _complement(chars) if found[1] else chars
 
-    def _member(self) -> _Chars:
-        if self._begins("&&", "--", "~~"):
-            raise UnsupportedPatternError("operation on character classes")
-        if self._begins("["):
-            name = self._match(r"\[:([a-z]+):\]")
-            if name is None or name[1] not in _POSIX:
-                raise UnsupportedPatternError("nested character class")
-            return _union(self._chars(*bounds) for bounds in _POSIX[name[1]])
-        low = self._bound()
-        if self._begins("-]", "--") or not self._takes("-"):
-            return self._chars(low)
-        high = self._bound()
-        if isinstance(low, _Chars) or isinstance(high, _Chars) or high < low:
-            raise InvalidPatternError("invalid range")
-        return self._chars(low, high)
+    def _member(self, name: str, low: str, high: str) -> _Chars:
+        """Return the set of a name such as ``alpha``, or of one character or range."""
+        if name:
+            if name not in _POSIX:
+                raise UnsupportedPatternError("unknown character class")
+            return _union(self._chars(*bounds) for bounds in _POSIX[name])
+        first, last = self._unescaped(low), self._unescaped(high)
+        if high and (isinstance(first, _Chars) or isinstance(last, _Chars) or last < first):
+            raise UnsupportedPatternError("invalid range")
+        return self._chars(first, high and str(last))
 
 
 def _length(part: _Repeat | str) -> int:
