@@ -132,28 +132,28 @@ def response(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         context = ours.context(case["context"])
     except ContextError:
         return {"value": fallback, "reason": {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}}
-    outcome = ours.evaluate(case["flagKey"], context)
-    reason: dict[str, Any] = {"kind": outcome.reason}
-    if outcome.error:
-        reason["errorKind"] = outcome.error
-    if outcome.rule_index is not None:
-        reason |= {"ruleIndex": outcome.rule_index, "ruleId": outcome.rule}
-    elif outcome.rule:
-        reason["prerequisiteKey"] = outcome.rule
-    if outcome.in_experiment:
+    found = ours.evaluate(case["flagKey"], context)
+    reason: dict[str, Any] = {"kind": found.reason}
+    if found.error:
+        reason["errorKind"] = found.error
+    if found.rule_index is not None:
+        reason |= {"ruleIndex": found.rule_index, "ruleId": found.rule}
+    elif found.rule:
+        reason["prerequisiteKey"] = found.rule
+    if found.in_experiment:
         reason["inExperiment"] = True
-    said = {"value": fallback if outcome.value is ABSENT else outcome.value, "reason": reason}
-    return said if outcome.variant is None else said | {"variationIndex": outcome.variant}
+    said = {"value": fallback if found.value is ABSENT else found.value, "reason": reason}
+    return said if found.variant is None else said | {"variationIndex": found.variant}
 
 
 @pytest.mark.parametrize(("sdk_data", "case"), [case for case in CASES if case not in TYPED_CASES])
-def test_a_case(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
+def test_published_case(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
     """Value, variation and reason are those that LaunchDarkly expects of its SDKs."""
     assert response(completed(sdk_data), case) == case["expect"]
 
 
 @pytest.mark.parametrize(("sdk_data", "case"), TYPED_CASES)
-def test_a_case_with_a_type(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
+def test_published_case_with_a_type(sdk_data: dict[str, Any], case: dict[str, Any]) -> None:
     """The default and WRONG_TYPE where the variation is of another type than the default."""
     items = Items(**completed(sdk_data))
     ours = engine(items, EngineConfig(now=float, random=float))

@@ -57,8 +57,8 @@ def bucket(key: str, seed: str, algorithm: int) -> int:
 def evaluated(items: Items, name: str, **context: Any) -> Any:
     """Evaluate one flag; returns the treatment, ``control`` where there is none."""
     ours = engine(items, EngineConfig(lambda: 0.0, lambda: 0.5))
-    outcome = ours.evaluate(name, ours.context(context))
-    return "control" if outcome.value is ABSENT else outcome.value
+    found = ours.evaluate(name, ours.context(context))
+    return "control" if found.value is ABSENT else found.value
 
 
 def matches(kind: str, value: str, **data: Any) -> bool:
@@ -92,7 +92,7 @@ def test_legacy_buckets(name: str, size: int) -> None:
 
 
 def test_regular_expressions() -> None:
-    """Every expression says of its text what the file says."""
+    """Every expression matches its text or not, as in the file."""
     count = 0
     for line in text("regex.txt").splitlines():
         pattern, value, expected = line.rsplit("#", 2) if line.count("#") > 1 else ("", "", "")
@@ -117,7 +117,7 @@ def test_valid_versions() -> None:
 
 
 def test_invalid_versions() -> None:
-    """What is no version matches nothing, as an attribute or in a rule."""
+    """An invalid version matches nothing, as an attribute or in a rule."""
     invalid = text("invalid-semantic-versions.csv").splitlines()[1:]
     for version in invalid:
         assert not matches("EQUAL_TO_SEMVER", version, stringMatcherData=version), version
@@ -160,7 +160,7 @@ def published() -> Items:
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row[0]}-{row[-1]}")
 def test_published_evaluations(published: Items, row: tuple[Any, ...]) -> None:
-    """Each asserted evaluation, or what the Python SDK says where it disagrees."""
+    """Each asserted evaluation, or the Python SDK's where it disagrees."""
     name, attributes, expected, key = (*row, KEY)[:4]
     if name in WITHOUT_DATA_TYPE:
         expected = "control"
@@ -169,8 +169,8 @@ def test_published_evaluations(published: Items, row: tuple[Any, ...]) -> None:
     assert evaluated(published, name, key=key, **attributes) == expected
 
 
-def test_a_published_configuration(published: Items) -> None:
-    """A treatment comes with its configuration as a text, and another with none."""
+def test_published_configuration(published: Items) -> None:
+    """A treatment has its configuration as a string, or none."""
     ours = engine(published, EngineConfig(lambda: 0.0, lambda: 0.5))
     context = ours.context({"key": "a_key"})
     assert ours.evaluate("split_with_config", context).config == CONFIG
@@ -178,8 +178,8 @@ def test_a_published_configuration(published: Items) -> None:
     assert ours.evaluate("split_with_config", context).config is None
 
 
-def test_a_large_segment_is_unsupported(published: Items) -> None:
-    """A flag that asks for a large segment is not evaluated, as in every server-side SDK."""
+def test_large_segment(published: Items) -> None:
+    """A flag with a large segment is not evaluated, as in every server-side SDK."""
     assert evaluated(published, "in_large_segment", key=KEY) == "control"
 
 

@@ -214,8 +214,8 @@ UNDEFINED = [
 def test_undocumented_rule(rule: str, context: dict[str, Any]) -> None:
     """A rule that depends on what the guide leaves open is unknown, and the flag UNSUPPORTED."""
     assert compile_rule(rule)(context) is None
-    outcome = evaluate(variants(rule), context)
-    assert (outcome.value, outcome.reason, outcome.error) == (
+    found = evaluate(variants(rule), context)
+    assert (found.value, found.reason, found.error) == (
         base.ABSENT,
         base.ERROR,
         base.UNSUPPORTED,
@@ -250,14 +250,14 @@ def test_unknown_operand(rule: str, verdict: bool | None) -> None:
 def test_first_matching_variant() -> None:
     """Rules: "The variant at the top of the list is evaluated first"."""
     flag = variants('(eq $state "Texas")', "(gt $age 65)", "(gt $age 60)")
-    outcome = evaluate(flag, VIRGINIA)
-    assert outcome == base.Evaluation({"at": 1}, "V1", base.RULE_MATCH, rule_index=1, config=True)
+    found = evaluate(flag, VIRGINIA)
+    assert found == base.Evaluation({"at": 1}, "V1", base.RULE_MATCH, rule_index=1, config=True)
 
 
 def test_default_variant() -> None:
     """Rules: "If no rules match the supplied context", it is the Default variant."""
-    outcome = evaluate(variants('(eq $state "Texas")'), VIRGINIA)
-    assert outcome == base.Evaluation({}, "Default", base.OFF, config=False)
+    found = evaluate(variants('(eq $state "Texas")'), VIRGINIA)
+    assert found == base.Evaluation({}, "Default", base.OFF, config=False)
     flag = variants('(eq $state "Texas")')
     flag["_variants"][-1] |= {"enabled": True, "attributeValues": {"color": "blue"}}
     on = evaluate(flag, {})
@@ -268,8 +268,8 @@ def test_matching_variant_that_is_off() -> None:
     """Types: attributes of a flag that is disabled are not returned."""
     flag = variants('(eq $state "Virginia")')
     flag["_variants"][0]["enabled"] = False
-    outcome = evaluate(flag, VIRGINIA)
-    assert outcome == base.Evaluation({}, "V0", base.OFF, rule_index=0, config=False)
+    found = evaluate(flag, VIRGINIA)
+    assert found == base.Evaluation({}, "V0", base.OFF, rule_index=0, config=False)
 
 
 def test_match_before_an_unknown_rule() -> None:
@@ -309,8 +309,8 @@ def test_flag_without_its_rules() -> None:
 )  # fmt: skip
 def test_malformed_flag(flag: Any) -> None:
     """A flag that AppConfig would refuse has no value and the error MALFORMED_FLAG."""
-    outcome = evaluate(flag)
-    assert (outcome.value, outcome.error) == (base.ABSENT, base.MALFORMED_FLAG)
+    found = evaluate(flag)
+    assert (found.value, found.error) == (base.ABSENT, base.MALFORMED_FLAG)
 
 
 def test_unknown_flag() -> None:
@@ -355,9 +355,9 @@ def test_freeform_flag() -> None:
     """The value of a top-level key of a freeform profile may be any JSON."""
     responses = CONVERSIONS["appconfig"]
     for value in (True, "x", 5, [1], {"_variants": 1}):
-        outcome = evaluate(value, format="freeform")
-        assert (outcome.value, outcome.reason) == (value, base.FALLTHROUGH)
-        assert responses.value(outcome, value) == (value, "")
+        found = evaluate(value, format="freeform")
+        assert (found.value, found.reason) == (value, base.FALLTHROUGH)
+        assert responses.value(found, value) == (value, "")
     assert responses.on(evaluate(True, format="freeform"), False) == (True, "")
     assert responses.on(evaluate("x", format="freeform"), False) == (False, base.WRONG_TYPE)
 
@@ -377,8 +377,8 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 def test_random_rules(words: list[str], context: dict[str, Any]) -> None:
     """No rule and no value of a context raises."""
     for text in ("".join(words), " ".join(words)):
-        outcome = evaluate(variants(text or "("), context)
-        assert outcome.error != base.EXCEPTION
+        found = evaluate(variants(text or "("), context)
+        assert found.error != base.EXCEPTION
 
 
 def test_verdict_holds_whatever_the_unknown_operands() -> None:
