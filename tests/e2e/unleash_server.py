@@ -5,15 +5,12 @@
         server.admin.create_flag("new-checkout")
         server.features("development")
 
-Everything binds 127.0.0.1, lives in a temporary folder and ends with its context.
-`tools/setup-e2e` installs what is run here; `missing` tells what of it isn't there.
+Both bind 127.0.0.1, live in a temporary folder and end with their context. `tools/setup-e2e`
+installs what is run here; `missing` names what is not installed.
 
-Unleash keeps its list of webhooks for 60 s, counted from the first event it announces. A fresh
-server announces events of its own within its first second (the tokens that it was told to make),
-so a webhook registered even right after the start hears nothing for the rest of that minute.
-`UnleashServer.register_webhook` therefore restarts the server, which forgets the list: about a
-second instead of sixty. Whoever registers several can use `admin.register_webhook` for each and
-call `restart` once.
+Unleash caches its list of webhooks for 60 s from the first event that it announces, and a fresh
+server announces events of its own within its first second. `UnleashServer.register_webhook`
+therefore restarts the server, which takes about a second.
 """
 
 from __future__ import annotations
@@ -22,38 +19,45 @@ import os
 import secrets
 import shutil
 import signal
-from contextlib import ExitStack
+import subprocess
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import requests
 
 from local.processes import StartError, free_port
+from simulators.server_process import ServerProcess
 
-from .postgres_server import HOST, PostgresServer, programs_folder
-from .server_process import LOG_LINES, ServerProcess
 from .unleash_admin import TIMEOUT_S, Admin, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+HOST = "127.0.0.1"
+USER = "unleash"
 ENVIRONMENTS = ("development", "production")
 """The environments of a fresh Unleash server."""
-
 CLIENT_SPEC = "5.2.0"
-"""Asks for segments as a list of their own, as the SDKs of today do."""
-
+"""Asks for segments as a list of their own, as today's SDKs do."""
 UNLEASH_FOLDER = Path(__file__).with_name("node") / "node_modules" / "unleash-server" / "dist"
-"""Where the npm package's code is, if it is installed."""
 
 _UNLEASH = UNLEASH_FOLDER / "server.js"
-_SECRET = secrets.token_hex(28)  # one per process, so that servers on one database share it
+_POSTGRES_SETTINGS = (
+    f"listen_addresses={HOST}",
+    "unix_socket_directories=",
+    # For speed: nothing has to survive a crash.
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+)
 
 
 def missing() -> str | None:
-    """Say in words what isn't installed; None when the servers can run."""
-    if programs_folder() is None:
+    """Return what is not installed; None if the servers can run."""
+    if postgres_programs() is None:
         return "PostgreSQL is not installed"
     if shutil.which("node") is None:
         return "Node.js is not installed"
@@ -62,52 +66,105 @@ def missing() -> str | None:
     return None
 
 
+# -- PostgreSQL -----------------------------------------------------------------------------------
+
+
+class Postgres(NamedTuple):
+    """A PostgreSQL server that runs."""
+
+    port: int
+    password: str
+
+
+def postgres_programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs: the newest of Debian's, or the PATH's."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(folders, key=lambda found: float(found.parts[-3]), default=None)
+    found = newest or shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Run an empty PostgreSQL server with the database ``unleash``.
+
+    PostgreSQL refuses to run as root, so root runs it as the user of Debian's package.
+    """
+    programs = postgres_programs()
+    if programs is None:
+        raise StartError("PostgreSQL is not installed")
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(prefix="flagstore-postgres-")))
+        owner: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            shutil.chown(home, "postgres", "postgres")
+            owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        password, port = secrets.token_hex(16), free_port()
+        _make_data(programs, home, password, owner)
+        settings = [part for setting in _POSTGRES_SETTINGS for part in ("-c", setting)]
+        command = [programs / "postgres", "-D", home / "data", "-p", str(port), *settings]
+        # SIGINT ends it without waiting for its clients to leave.
+        process = ServerProcess("PostgreSQL", command, home / "log", stop_with=signal.SIGINT)
+        stack.callback(process.stop)
+        address = ["-h", HOST, "-p", str(port)]
+        ready = [programs / "pg_isready", "-q", *address]
+        process.start(lambda: subprocess.run(ready, check=False).returncode == 0, cwd=home, **owner)
+        _run(programs / "createdb", *address, "-U", USER, "unleash", env={"PGPASSWORD": password})
+        yield Postgres(port, password)
+
+
+def _make_data(programs: Path, home: Path, password: str, owner: Mapping[str, Any]) -> None:
+    file = home / "password"
+    file.touch(mode=0o600)
+    file.write_text(password)
+    if owner:
+        shutil.chown(file, owner["user"])
+    # With a password: without one, every local user could run commands as its owner.
+    access = ["--auth=scram-sha-256", f"--pwfile={file}", f"--username={USER}"]
+    options = ["-D", str(home / "data"), "--no-sync", "--encoding=UTF8", "--locale=C", *access]
+    _run(programs / "initdb", *options, cwd=home, **owner)
+
+
+def _run(program: Path, *arguments: str, **options: Any) -> None:
+    done = subprocess.run(
+        [program, *arguments], check=False, capture_output=True, text=True, **options
+    )
+    if done.returncode != 0:
+        raise StartError(f"{program.name} failed\n{done.stdout}{done.stderr}")
+
+
+# -- Unleash --------------------------------------------------------------------------------------
+
+
 class UnleashServer:
-    """A fresh Unleash server; a context manager."""
+    """A context manager around a fresh Unleash server.
 
-    def __init__(
-        self,
-        postgres: PostgresServer | None = None,
-        *,
-        database: str = "unleash",
-        ca_file: Path | None = None,
-    ) -> None:
-        """Use *database* of a running *postgres*, or a PostgreSQL server of its own.
+    Args:
+        ca_file: authorities that its webhooks trust besides those of Node.js.
 
-        Its webhooks trust the authorities in *ca_file* besides those of Node.js.
+    Raises:
+        StartError: on entering, if something is missing or does not start.
 
-        Two servers on one database behave like the instances of one installation: flags, tokens
-        and webhooks are common, and each learns of changes on its own, up to a second late. Either
-        may be the one to announce an event, so a new webhook needs a `restart` of both.
-        """
-        self._postgres = postgres
-        self._database = database
+    """
+
+    def __init__(self, *, ca_file: Path | None = None) -> None:
         self._ca_file = ca_file
-        self._port = 0
+        self._secret = secrets.token_hex(28)
         self._exit = ExitStack()
-        self._process: ServerProcess | None = None
-        self._environment: dict[str, str] = {}
         self._http = requests.Session()
-        self._http.trust_env = False  # no proxy of the developer's between us and 127.0.0.1
+        self._http.trust_env = False  # no proxy between the tests and 127.0.0.1
 
     def __enter__(self) -> Self:
-        """Start it; the first start on an empty database takes about two seconds.
-
-        Raises:
-            StartError: when something is missing or doesn't start.
-
-        """
         if lacking := missing():
             raise StartError(lacking)
         with ExitStack() as started:
-            postgres = self._postgres or started.enter_context(PostgresServer())
+            database = started.enter_context(postgres())
             home = Path(started.enter_context(TemporaryDirectory(prefix="flagstore-unleash-")))
-            postgres.ensure_database(self._database)
             self._port = free_port()
-            self._environment = self._make_environment(postgres)
+            self._environment = self._make_environment(database)
             self._process = ServerProcess(
                 "Unleash",
-                # Its own use of a deprecated call is nothing that a reader of the log can act on.
+                # Its own use of a deprecated call is nothing to act on.
                 ["node", "--no-deprecation", _UNLEASH],
                 home / "log",
                 stop_with=signal.SIGTERM,
@@ -120,8 +177,7 @@ class UnleashServer:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Stop it and remove its data; show its log when the context failed."""
-        if kind is not None and self._process is not None:
+        if kind is not None:
             self._process.show_log()
         self._exit.close()
 
@@ -133,7 +189,7 @@ class UnleashServer:
     @property
     def admin_token(self) -> str:
         """The token for the admin API."""
-        return f"*:*.{_SECRET}"
+        return f"*:*.{self._secret}"
 
     @property
     def admin(self) -> Admin:
@@ -142,19 +198,15 @@ class UnleashServer:
 
     def backend_token(self, environment: str = "development") -> str:
         """Return the token with which a server-side SDK reads all projects of *environment*."""
-        if environment not in ENVIRONMENTS:
-            raise ValueError(f"no environment {environment!r}; there are {ENVIRONMENTS}")
-        return f"*:{environment}.{_SECRET}"
+        return f"*:{environment}.{self._secret}"
 
     def features(self, environment: str = "development") -> Json:
         """Return the response of `/api/client/features`: `features`, `segments`, `meta` and more.
 
         It may trail a change made through the admin API by up to a second.
         """
-        headers = {
-            "Authorization": self.backend_token(environment),
-            "Unleash-Client-Spec": CLIENT_SPEC,
-        }
+        token = self.backend_token(environment)
+        headers = {"Authorization": token, "Unleash-Client-Spec": CLIENT_SPEC}
         url = f"{self.url}/api/client/features"
         response = self._http.get(url, headers=headers, timeout=TIMEOUT_S)
         response.raise_for_status()
@@ -171,21 +223,11 @@ class UnleashServer:
 
     def restart(self) -> None:
         """Stop and start it on the same port and database, with nothing left in its memory."""
-        self._running().stop()
+        self._process.stop()
         self._start()
 
-    def log_tail(self, lines: int = LOG_LINES) -> str:
-        """Return the last *lines* of its log: warnings and errors."""
-        return self._process.log_tail(lines) if self._process else ""
-
     def _start(self) -> None:
-        process = self._running()
-        process.start(self._is_ready, env=self._environment)
-
-    def _running(self) -> ServerProcess:
-        if self._process is None:
-            raise StartError("the server was not started")
-        return self._process
+        self._process.start(self._is_ready, env=self._environment)
 
     def _is_ready(self) -> bool:
         try:
@@ -193,7 +235,7 @@ class UnleashServer:
         except requests.RequestException:
             return False
 
-    def _make_environment(self, postgres: PostgresServer) -> dict[str, str]:
+    def _make_environment(self, database: Postgres) -> dict[str, str]:
         # Built from nothing: DATABASE_URL or UNLEASH_... of a developer's shell must not leak in.
         trust = {"NODE_EXTRA_CA_CERTS": str(self._ca_file)} if self._ca_file else {}
         return {
@@ -207,10 +249,10 @@ class UnleashServer:
             "HTTP_PORT": str(self._port),
             "UNLEASH_URL": self.url,
             "DATABASEHOST": HOST,
-            "DATABASE_PORT": str(postgres.port),
-            "DATABASE_NAME": self._database,
-            "DATABASE_USERNAME": postgres.user,
-            "DATABASE_PASSWORD": postgres.password,
+            "DATABASE_PORT": str(database.port),
+            "DATABASE_NAME": "unleash",
+            "DATABASE_USERNAME": USER,
+            "DATABASE_PASSWORD": database.password,
             "DATABASE_SSL": "false",
             "INIT_ADMIN_API_TOKENS": self.admin_token,
             "INIT_BACKEND_API_TOKENS": ",".join(map(self.backend_token, ENVIRONMENTS)),

@@ -20,7 +20,7 @@ import trustme
 from redis import Redis
 
 from local.processes import StartError, free_port, listening
-from tests.e2e.server_process import ServerProcess
+from simulators.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,9 +25,11 @@ class ServerProcess:
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, *, stop_with: signal.Signals
     ) -> None:
-        self._name = name
-        self._command = [*_dies_with_us(stop_with), *command]
-        self._log = log
+        # On Linux, it ends even if the tests are killed before they clean up.
+        setpriv = shutil.which("setpriv")
+        end = stop_with.name.removeprefix("SIG")
+        prefix: list[str | Path] = [setpriv, "--pdeathsig", end] if setpriv else []
+        self._name, self._command, self._log = name, [*prefix, *command], log
         self._stop_with = stop_with
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -47,30 +49,20 @@ class ServerProcess:
             ready,
             process=self._process,
             within_s=START_TIMEOUT_S,
-            log=self.log_tail,
+            log=self._log_tail,
             name=self._name,
         )
 
     def stop(self) -> None:
-        """End it, by its id, and wait for that; do nothing when it wasn't started."""
+        """End it, by its id, and wait for that; do nothing if it was not started."""
         if self._process is not None:
             self._process.send_signal(self._stop_with)
             stop(self._process, grace_s=STOP_TIMEOUT_S)
 
     def show_log(self) -> None:
         """Write the end of its log to stderr."""
-        sys.stderr.write(f"--- the last that {self._name} logged ---\n{self.log_tail()}\n")
+        sys.stderr.write(f"--- the end of {self._name}'s log ---\n{self._log_tail()}\n")
 
-    def log_tail(self, lines: int = LOG_LINES) -> str:
-        """Return the last *lines* that it wrote."""
+    def _log_tail(self) -> str:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
-
-
-def _dies_with_us(stop_with: signal.Signals) -> list[str]:
-    """Return a command's prefix that ends it when these tests are killed before they clean up.
-
-    Linux only; elsewhere such a server stays until someone ends it.
-    """
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", stop_with.name.removeprefix("SIG")] if setpriv else []
+        return "\n".join(text.splitlines()[-LOG_LINES:])
