@@ -16,9 +16,9 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from flagstore.keys import Key, SnapshotRecord, SourceState, chunk_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.provider import ModelProvider, NoHttp
+from simulators.provider import SOURCE, ModelProvider, NoHttp
 from storesync.errors import StoreSyncError
-from storesync.model import Secret, Source, SyncRequest
+from storesync.model import SyncRequest
 from storesync.pipeline import Limits, Sync
 from storesync.retry import Deadline
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from flagstore.keys import Record
 
-SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 QUIET = frozenset({"read", "put"})
 """Steps that change nothing that others look at (chunks are announced and written just before the
 publication that names them); exhaustive runs do not switch before them, random ones do."""

@@ -32,9 +32,10 @@ from flagstore.errors import (
 from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
 from simulators.reader_store import RecordsReader, chunks_of
 from simulators.signals import Interrupted, InterruptedLock
-from storesync.model import Changes, FlagSet, Secret, Source
+from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from flagstore.keys import Record
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
-SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 DOWN = StoreUnavailableError("the store is down")
 STATE = "read prod:$state"
 HEAD = "read prod:$snapshot"

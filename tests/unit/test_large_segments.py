@@ -18,19 +18,17 @@ from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavaila
 from flagstore.keys import chunks_namespace, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.provider import ModelProvider, NoHttp
+from simulators.provider import SOURCE, ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
 from storesync import providers
 from storesync.errors import RefusedSetError
-from storesync.model import Secret, Source, SyncRequest
+from storesync.model import SyncRequest
 from storesync.pipeline import Sync
 from storesync.retry import Deadline
 
 if TYPE_CHECKING:
     from flagstore.keys import Key, Record
     from storesync.model import Report
-
-SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 
 
 def members(count: int, start: int = 0) -> list[str]:

@@ -14,7 +14,7 @@ from flagstore.clients import Client
 from flagstore.keys import Key, SourceState, history_key, snapshot_key, state_key
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
-from simulators.provider import ModelProvider, NoHttp
+from simulators.provider import SOURCE, ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
 from storesync.errors import ConditionFailedError, CorruptStoreError, NotKeptError, NotSettledError
 from storesync.maintenance import (
@@ -25,7 +25,7 @@ from storesync.maintenance import (
     roll_back,
     unpin,
 )
-from storesync.model import Report, Secret, Source, SyncRequest
+from storesync.model import Report, SyncRequest
 from storesync.pipeline import Sync
 from storesync.retry import Deadline
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from flagstore.keys import Record
 
-SOURCE = Source("prod", "model", "https://model.example", Secret("k"))
 HOUR_S = 3_600
 LARGE = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
 """Flags that no snapshot record can hold."""
