@@ -1,4 +1,4 @@
-"""Unleash: UnleashClient's context and the official engine against ours. Run by test_differential.
+"""Compare UnleashClient's contexts and the official engine with ours. Run by test_differential.
 
 Half of the cases are *probes*: a flag of one strategy, one constraint or one dependency, which the
 reference cannot pass by, so each counts as reached. The others are flags of everything at once.
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 class Set(NamedTuple):
-    """A flag set as the server sends it, also as an engine of ours reads it."""
+    """A flag set as the server sends it, and as our engine reads it."""
 
     flags: dict[str, Any]
     segments: dict[str, Any]
@@ -68,7 +68,7 @@ class Custom:
     """A custom strategy, for both sides."""
 
     def apply(self, parameters: dict[str, Any], context: dict[str, Any]) -> bool:
-        """Say whether the context's country is the parameter's."""
+        """Return whether the context's country is the parameter's."""
         return parameters.get("country", "") == context["properties"].get("country")
 
 
@@ -102,7 +102,7 @@ def a_context(r: Random) -> dict[str, Any]:
 
 
 def put(context: dict[str, Any], field: str, value: Any, r: Random) -> None:
-    """Give a field a value, or none, wherever a caller may give it."""
+    """Set a field, or remove it, wherever a caller may set it."""
     properties = dict(context.get("properties", {}))
     context.pop(field, None)
     properties.pop(field, None)
@@ -170,7 +170,7 @@ def some_variants(r: Random, kind: str) -> list[dict[str, Any]]:
 
 
 def a_flag(r: Random, name: str, segments: list[int], names: list[str]) -> dict[str, Any]:
-    """Make a flag of everything at once."""
+    """Make a flag that combines everything."""
     flag: dict[str, Any] = {"name": name, "enabled": r.random() < 0.93, "strategies": []}
     for _ in range(r.choice([0, 1, 1, 2, 3])):
         strategy = a_strategy(
@@ -329,7 +329,7 @@ _SETS = count()
 
 @cache
 def first_probe(number: int) -> int:
-    """Go on where the last set ended, so that each probe is made as often as the others."""
+    """Continue where the last set ended, so that each probe is made equally often."""
     del number  # a set that is made again has the same
     return next(_SETS) * PROBES % len(ALL_PROBES)
 
@@ -360,14 +360,14 @@ def a_set(number: int) -> Set:
 
 
 def family(made: Set, name: str) -> list[dict[str, Any]]:
-    """Return a flag and its parents, as far as they are there; theirs do not count."""
+    """Return a flag and those of its parents that exist, without their own parents."""
     flag = made.flags.get(name, {})
     names = [name, *(one["feature"] for one in flag.get("dependencies", ()))]
     return [made.flags[one] for one in names if one in made.flags]
 
 
-def draws_lots(made: Set, name: str, context: dict[str, Any]) -> bool:
-    """Say whether a flag or one of its parents may be decided by lot for an enriched context."""
+def is_random(made: Set, name: str, context: dict[str, Any]) -> bool:
+    """Return whether a flag or one of its parents may be decided at random for a context."""
     keys = []
     for flag in family(made, name):
         for strategy in flag["strategies"]:
@@ -384,7 +384,7 @@ def draws_lots(made: Set, name: str, context: dict[str, Any]) -> bool:
 
 
 def sticks(stickiness: str, context: dict[str, Any]) -> bool:
-    """Say whether a context has what a choice sticks to."""
+    """Return whether a context has the value that a choice sticks to."""
     top = {**context["properties"], **context}
     if stickiness == "default":
         return "userId" in top or "sessionId" in top
@@ -441,7 +441,7 @@ def theirs(official: UnleashEngine, name: str, context: dict[str, Any]) -> Any:
 
 
 def said(outcome: Evaluation, flag: dict[str, Any] | None) -> Any:
-    """Return ours in the same words, or the error where there is no value."""
+    """Return our result in the same form, or its error where it has no value."""
     if outcome.value is ABSENT:
         return outcome.error if flag else "none"
     on = outcome.value is True
@@ -487,8 +487,8 @@ def compare(
             given = said(outcome, made.flags.get(name))
             kind = unsupported(outcome)
         assert json.dumps(context, default=str) == before, "the context was changed"
-        if draws_lots(made, name, enriched):
-            tally.excluded["draws_lots"] += 1
+        if is_random(made, name, enriched):
+            tally.excluded["is_random"] += 1
             continue
         if kind:
             tally.excluded[f"unsupported: {kind}"] += 1
@@ -500,7 +500,7 @@ def compare(
 
 
 def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
-    """Name the reference's outcome."""
+    """Return the name of the reference's outcome."""
     if flag is None or expected == "none" or not flag["enabled"]:
         return "default"
     on, _, variant, _ = expected
@@ -517,7 +517,7 @@ def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
 
 
 def what(made: Set, name: str, context: dict[str, Any]) -> str:
-    """Describe a case, with all that it depends on."""
+    """Describe a case with everything it depends on."""
     flag = made.flags.get(name, {})
     parents = [made.flags.get(one["feature"]) for one in flag.get("dependencies", ())]
     segments = [

@@ -1,4 +1,4 @@
-"""What people get wrong in an engine for Unleash, done to what ours is given or says.
+"""Common mistakes in an engine for Unleash, planted in the input or result of ours.
 
 A few flags are made up damaged, so each step looks whether there is what it changes.
 """
@@ -73,7 +73,7 @@ def of_constraints(change: Change) -> Fault:
 
 
 def instead(operator: str, other: str) -> Fault:
-    """Take an operator for another."""
+    """Replace an operator by another."""
 
     def change(constraint: Json) -> None:
         if constraint["operator"] == operator:
@@ -109,7 +109,7 @@ def of_contexts(change: Callable[[Any], Any]) -> Fault:
 
 
 def first_only(field: str) -> Change:
-    """Look at the first of a list."""
+    """Keep only the first of a list."""
 
     def change(item: Json) -> None:
         if field in item:
@@ -119,7 +119,7 @@ def first_only(field: str) -> Change:
 
 
 def with_text(field: str, change: Callable[[str], str]) -> Change:
-    """Change a text where there is one."""
+    """Change a string if it is there."""
 
     def of_item(item: Json) -> None:
         if field in item:
@@ -129,20 +129,20 @@ def with_text(field: str, change: Callable[[str], str]) -> Change:
 
 
 def default_is_session(parameters: Json) -> None:
-    """Stick to the session where nothing is said."""
+    """Stick to the session by default."""
     if parameters.get("stickiness") == "default":
         parameters["stickiness"] = "sessionId"
 
 
 def one_percent_more(parameters: Json) -> None:
-    """Let one percent more in."""
+    """Add one percent to rollouts."""
     for name in ("rollout", "percentage"):
         if re.fullmatch(r"\d{1,2}", parameters.get(name, "")):
             parameters[name] = str(int(parameters[name]) + 1)
 
 
 def at_most_all(parameters: Json) -> None:
-    """Take more than a hundred percent for all."""
+    """Treat more than a hundred percent as all."""
     for name in ("rollout", "percentage"):
         if re.fullmatch(r"\d{3,}", parameters.get(name, "")):
             parameters[name] = "100"
@@ -157,19 +157,19 @@ def weight_shifted(item: Json) -> None:
 
 
 def only_positive(item: Json) -> None:
-    """Take weights below zero for nothing."""
+    """Treat weights below zero as zero."""
     for variant in item.get("variants", ()):
         variant["weight"] = max(0, variant["weight"])
 
 
 def reversed_variants(flag: Json) -> None:
-    """Look at variants from their end."""
+    """Reverse the variants."""
     if "variants" in flag:
         flag["variants"].reverse()
 
 
 def missing_segments_are_empty(made: Any) -> Any:
-    """Pass over segments that are not there."""
+    """Skip missing segments."""
     for flag in made.flags.values():
         for strategy in flag["strategies"]:
             listed = strategy.get("segments", ())
@@ -178,7 +178,7 @@ def missing_segments_are_empty(made: Any) -> Any:
 
 
 def missing_parents_are_on(made: Any) -> Any:
-    """Pass over parents that are not there."""
+    """Skip missing parents."""
     for flag in made.flags.values():
         listed = flag.get("dependencies", ())
         flag["dependencies"] = [one for one in listed if one["feature"] in made.flags]
@@ -186,7 +186,7 @@ def missing_parents_are_on(made: Any) -> Any:
 
 
 def no_environment(made: Any) -> Any:
-    """Forget which environment a set is of."""
+    """Remove the environment of a flag set."""
     return made._replace(meta={})
 
 
@@ -197,19 +197,19 @@ def off_has_no_variant(flag: Json) -> None:
 
 
 def none_is_off(flag: Json) -> None:
-    """Take a flag without strategies for off."""
+    """Treat a flag without strategies as off."""
     if not flag["strategies"]:
         flag["enabled"] = False
 
 
 def unknown_is_default(strategy: Json) -> None:
-    """Take a strategy that nobody knows for the default one."""
+    """Treat an unknown strategy as the default one."""
     if strategy["name"] == "unknown-custom":
         strategy["name"] = "default"
 
 
 def no_values(constraint: Json) -> None:
-    """Let nothing be in an empty list."""
+    """Match nothing with an empty list."""
     if constraint.get("values") == []:
         constraint["values"] = ["\x00"]
 
@@ -221,12 +221,12 @@ def properties_first(given: Json) -> Json:
 
 
 def no_empty_texts(given: Json) -> Json:
-    """Take empty texts for none."""
+    """Treat empty strings as missing."""
     return {name: value for name, value in given.items() if value != ""}
 
 
 def payload_lost(outcome: Any) -> Any:
-    """Say no payload."""
+    """Drop the payload."""
     return outcome._replace(config=None) if outcome.variant else outcome
 
 

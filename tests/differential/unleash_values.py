@@ -1,4 +1,4 @@
-"""Texts at the edges of what Unleash's engine reads: of constraints, and of contexts."""
+"""Values of constraints and contexts at the edges of what Unleash's engine accepts."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def date(r: Random) -> str:
 
 
 def odd_date(r: Random) -> str:
-    """Make a date as they don't."""
+    """Make an unusual date."""
     return r.choice(ODD_DATES)
 
 
@@ -202,7 +202,7 @@ _MAKE: dict[str, Any] = {
 
 
 def constraint(r: Random, operator: str) -> dict[str, Any]:
-    """Make a constraint but for its field; one in ten does not make sense."""
+    """Make a constraint without its field; one in ten makes no sense."""
     family = FAMILY[operator]
     found: dict[str, Any] = {"operator": operator}
     if r.random() < 0.3:
@@ -227,7 +227,7 @@ def constraint(r: Random, operator: str) -> dict[str, Any]:
 
 
 def _damage(r: Random, found: dict[str, Any]) -> None:
-    """Make a few constraints such that the engine cannot compile them."""
+    """Damage a few constraints so that the engine cannot compile them."""
     if r.random() < 0.03:
         found["operator"] = "SEMVER_NEQ"
     if r.random() < 0.02:
@@ -238,7 +238,7 @@ def _damage(r: Random, found: dict[str, Any]) -> None:
 
 
 def _literal(r: Random, family: str) -> str:
-    """Make what numbers, dates and versions are compared with."""
+    """Make a number, date or version for a constraint."""
     own = {"NUM_EQ": number, "DATE_AFTER": date}.get(family, _MAKE["version"])
     if family == "SEMVER_EQ" and r.random() < 0.05:
         return f"v{own(r)}"
@@ -275,14 +275,14 @@ def given(r: Random, constraint: dict[str, Any], kind: str) -> Any:
 
 
 def subject(r: Random) -> str:
-    """Make a text for regular expressions."""
+    """Make a string to search with regular expressions."""
     length = r.choice([0, 1, 1, 2, 3, 4, 5, 6])
     letters = _SUBJECT if r.random() < 0.7 else _SUBJECT[:3] + "1 -"
     return "".join(r.choices(letters, k=length)) + r.choice(["", "", "", "\n"])
 
 
 def pattern(r: Random) -> str:
-    """Make a regular expression, most of them ones that Rust reads."""
+    """Make a regular expression that Rust accepts, mostly."""
     chance = r.random()
     if chance < 0.04:
         return r.choice(sorted(RUST_ONLY))

@@ -283,6 +283,14 @@ UNSUPPORTED = [
         {"name": "remoteAddress", "parameters": {"IPs": '1.2.3.4", "::/0"] or '}},
         "a quote in a name",
     ),
+    (
+        {
+            "name": "default",
+            "parameters": {"stickiness": "currentTime"},
+            "variants": [{"name": "a", "weight": 1}],
+        },
+        "variants that stick to currentTime",
+    ),
     (having(operator="DATE_AFTER", value="0000-01-01T00:00:00Z"), "a year before 1"),
     (having(operator="REGEX", value=r"(a+)+$"), r"regular expression '(a+)+$': repeated group"),
 ]
@@ -297,6 +305,23 @@ def test_unsupported_flag(strategy: dict[str, Any], why: str) -> None:
     assert why in found.rule
     judge = guard.JUDGES["unleash"](Set(given))
     assert judge("flags", "f") in (guard.USABLE, guard.UNSUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("child", "why"),
+    [
+        (flag("c", dependencies=[{"feature": "p"}]), "a parent with custom strategies"),
+        (flag("c", {"name": "mine"}, {"name": "applicationHostname"}), "on host names"),
+    ],
+)
+def test_unsupported_custom_strategies(child: dict[str, Any], why: str) -> None:
+    """Custom strategies that the official engine mixes up with others are not evaluated."""
+    of = settings(strategies={"mine": lambda *_: True})
+    ours = engine(Set(child, flag("p", {"name": "mine"})), of)
+    assert ours.evaluate("p", ours.context({})).value is True
+    found = ours.evaluate("c", ours.context({}))
+    assert found.error == base.UNSUPPORTED
+    assert why in found.rule
 
 
 def test_unsupported_value_of_a_context() -> None:
