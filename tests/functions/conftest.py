@@ -1,4 +1,4 @@
-"""Fixtures around the two functions, in process: their environment, and what they say."""
+"""Fixtures for the two functions, in process: their environment and output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def noted(aws: StandIn) -> tuple[Any, Calls]:
-    """Give the session that makes the functions' clients, and a listener on all of them."""
+    """Give the session that makes the functions' clients, and a recorder of their calls."""
     session, calls = boto3.Session(region_name=aws.region), Calls()
     calls.attach(session.events)
     return session, calls
@@ -45,13 +45,13 @@ def noted(aws: StandIn) -> tuple[Any, Calls]:
 
 @pytest.fixture(autouse=True)
 def calls(noted: tuple[Any, Calls]) -> Calls:
-    """Give what the functions call in this test."""
+    """Give the calls of the functions in this test."""
     noted[1].clear()
     return noted[1]
 
 
 class Stdout:
-    """Whatever ``sys.stdout`` is at the moment: the one of pytest changes within a test."""
+    """The current ``sys.stdout``, which pytest changes within a test."""
 
     def write(self, text: str) -> int:
         """Write."""
@@ -64,7 +64,7 @@ class Stdout:
 
 @pytest.fixture(autouse=True)
 def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
-    """Give what is printed, at the most talkative level; at the end, no secret may be in it."""
+    """Give the output at level DEBUG; at the end, it must contain no secret."""
     log, handler = webhook.log, webhook.log.registered_handler  # the one that all modules share
     level, stream = log.log_level, handler.stream
     log.setLevel("DEBUG")
@@ -78,7 +78,7 @@ def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
-    """Give the clock of both functions, on which nobody waits."""
+    """Give the clock of both functions, on which sleeping takes no time."""
     shifted = ShiftedClock()
     for function in (webhook, sync):
         monkeypatch.setattr(function, "SystemClock", lambda: shifted)
@@ -93,7 +93,7 @@ def scheduled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def context() -> Context:
-    """Give what Lambda hands to a handler beside the event."""
+    """Give Lambda's context."""
     return Context()
 
 

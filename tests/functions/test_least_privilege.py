@@ -1,7 +1,7 @@
-"""The rights in the template are those that are used: no call without one, none without a call.
+"""The template grants exactly the permissions that are used.
 
-Both functions and the reader do all that they can do, over the wire; their calls are held against
-the policies of the template by the rules of IAM: an action and a resource in one statement.
+Both functions and the reader do everything they can, over the wire; their calls are compared with
+the template's policies by the rules of IAM: an action and a resource in one statement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def recorded(
     stack: Deployment, aws: StandIn, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Recorder]:
-    """Give all calls of a deployment's life: published, changed, shrunk, grown, failed, read."""
+    """Give all calls of a deployment: publishing, changes, failures and reads."""
     flags, segments = rich_flags(150)  # more rows than one transaction takes
     with (
         LaunchDarklySimulator(flags, segments, sdk_key=KEY) as provider,
@@ -52,31 +52,31 @@ def recorded(
 def life(
     stack: Deployment, provider: LaunchDarklySimulator, recorder: Recorder, clock: ShiftedClock
 ) -> None:
-    """Let a source go through what can happen to it."""
-    rung(stack, recorder)
+    """Publish, change, shrink, grow and fail."""
+    request_and_sync(stack, recorder)
     keys = sorted(provider.flags())
     provider.set_flag(keys[0], on=False)
     provider.remove_flag(keys[1])
-    rung(stack, recorder)
+    request_and_sync(stack, recorder)
     noise = random.Random(7)
     for number in range(5):  # too much for one item, even compressed
         provider.set_flag(f"large-{number}", note=noise.randbytes(90_000).hex())
-    rung(stack, recorder)
+    request_and_sync(stack, recorder)
     with recorder.calling("reader"):
         read()
     for number in range(5):
         provider.remove_flag(f"large-{number}")
-    rung(stack, recorder)
+    request_and_sync(stack, recorder)
     clock.advance(VERIFY_MS / 1000 + 10)
-    rung(stack, recorder)
+    request_and_sync(stack, recorder)
     provider.faults.extend([faults.status(503)] * 4)
-    rung(stack, recorder)
+    request_and_sync(stack, recorder)
     with recorder.calling("sync"):
         sync.handler({"schedule": True}, Context())
 
 
-def rung(stack: Deployment, recorder: Recorder) -> None:
-    """Let a webhook come, and its sync request be served."""
+def request_and_sync(stack: Deployment, recorder: Recorder) -> None:
+    """Receive a webhook, and serve its sync request."""
     body = json.dumps({"kind": "flag"}).encode()
     with recorder.calling("webhook"):
         assert webhook.handler(signed("prod", body), Context())["statusCode"] == 202
@@ -88,7 +88,7 @@ def rung(stack: Deployment, recorder: Recorder) -> None:
 
 
 def read() -> None:
-    """Read in a process that never read, a set in chunks, and its age."""
+    """Read a set in chunks, and its age, from a cold start."""
     store = open_reader()
     client = flagstore.Client("prod", store=store)
     assert client.keys()

@@ -10,7 +10,6 @@ import pytest
 
 from flagstore import Client
 from flagstore.stores.redis import RedisReader, parse_url
-from simulators import faults
 from simulators.deployment import KEY, Context, Deployment
 from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
@@ -83,22 +82,3 @@ def test_broken_store_affects_its_sources_only(
     assert outcomes["eu"]["outcome"] == "failed"
     assert "pass-canary-77" not in output.text
     assert "pass-canary-77" not in json.dumps(outcomes)
-
-
-def test_failing_source_leaves_others_fresh(
-    stack: Deployment,
-    launchdarkly: LaunchDarklySimulator,
-    unleash: UnleashSimulator,
-    redis_server: Server,
-) -> None:
-    """401 of one provider changes nothing for the others, nor for what was published before."""
-    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    in_redis(stack, "eu", "unleash", unleash.url, redis_server.url())
-    invoke({"schedule": True})
-    before = flags_in_redis(redis_server, "eu")
-    launchdarkly.remove_flag(next(iter(launchdarkly.flags())))
-    unleash.faults.append(faults.status(401))
-    outcomes = {outcome["source"]: outcome["outcome"] for outcome in invoke({"schedule": True})}
-    assert outcomes == {"prod": "published", "eu": "failed"}
-    assert stack.flags("prod") == set(launchdarkly.flags())
-    assert flags_in_redis(redis_server, "eu") == before

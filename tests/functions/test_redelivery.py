@@ -1,4 +1,4 @@
-"""A sync request that fails comes again, ends as a dead letter, and heals when it is redriven."""
+"""A sync request that fails is retried, becomes a dead letter, and succeeds after a redrive."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
 
 FAULTS_A_RUN = 4
-"""Fetches that fail before a sync request is given back."""
+"""Fetches that fail before a sync request goes back to the queue."""
 
 
 def receive_and_serve(stack: Deployment) -> int:
-    """Hand over what is on the queue as the poller does; return how many messages failed."""
+    """Serve the queue as the poller does; return how many messages failed."""
     records = stack.receive()
     assert records
     response = json.loads(json.dumps(sync.handler(batch(*records), Context())))
@@ -43,7 +43,7 @@ def test_request_that_fails_repeatedly(
     times: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Up to eight failures heal by themselves; after the ninth it waits for a redrive."""
+    """Up to eight failures are retried; after the ninth the request waits for a redrive."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     launchdarkly.faults.extend(faults.status(503) for _ in range(FAULTS_A_RUN * times))

@@ -1,4 +1,4 @@
-"""The schedule queues one check per source: none waits for another, no webhook for any of them."""
+"""The schedule queues one check per source: neither checks nor webhooks wait for another."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_webhook_in_batch_of_silent_providers(
     launchdarkly: LaunchDarklySimulator,
     output: Output,
 ) -> None:
-    """It is published before the first of the others has been given up."""
+    """It is published before the first of the others times out."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     names = [f"a{number}" for number in range(BATCH - 1)]
     for name in names:

@@ -11,7 +11,6 @@ import pytest
 from simulators import faults
 from simulators.deployment import (
     KEY,
-    MAX_RECEIVES,
     Calls,
     Context,
     Deployment,
@@ -37,23 +36,23 @@ if TYPE_CHECKING:
 
 EVENTS = make_events.DIRECTORY
 DOWN = 4
-"""Fetches that fail before a sync request is given back."""
+"""Fetches that fail before a sync request goes back to the queue."""
 
 
 def invoke(event: Any, seconds: float = 60.0) -> Any:
-    """Hand an event to the function; return what it returns, as JSON."""
+    """Invoke the function; return its response as JSON."""
     response = sync.handler(event, Context(seconds))
     return json.loads(json.dumps(response))
 
 
 def serve(deployment: Deployment, *sync_requests: object) -> list[str]:
-    """Send requests, hand them over as one batch, and return the bodies of those that failed."""
+    """Send requests, serve them as one batch, and return the bodies of those that failed."""
     deployment.send(*sync_requests)
     return serve_waiting(deployment)
 
 
 def serve_waiting(deployment: Deployment) -> list[str]:
-    """Hand over what waits on the queue as the poller does; return the bodies of what failed."""
+    """Serve the queue as the poller does; return the bodies of the messages that failed."""
     records = deployment.receive()
     assert records
     response = invoke(batch(*records))
@@ -64,7 +63,7 @@ def serve_waiting(deployment: Deployment) -> list[str]:
 
 
 def followup(calls: Calls) -> list[dict[str, Any]]:
-    """Return the sync requests that SyncFunction left: each with its delay."""
+    """Return the sync requests that SyncFunction queued, each with its delay."""
     return [
         {**json.loads(call["MessageBody"]), "delay": call["DelaySeconds"]}
         for call in calls.of("SendMessage")
@@ -149,19 +148,6 @@ def test_retry_after_is_respected(
     assert len(serve(prod, sync_request("prod"))) == 1
     pauses = [call["VisibilityTimeout"] for call in calls.of("ChangeMessageVisibility")]
     assert pauses == [120, 900]
-
-
-def test_permanent_failure_becomes_dead_letter(
-    prod: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A message that never succeeds ends in the dead-letter queue, which has an alarm."""
-    monkeypatch.setattr(sync, "RETRY_S", 0)
-    prod.send("no JSON")
-    for _ in range(MAX_RECEIVES):
-        assert serve_waiting(prod) == ["no JSON"]
-    assert prod.receive() == []
-    (dead,) = prod.receive(prod.dlq_url)
-    assert dead["body"] == "no JSON"
 
 
 POISON = [

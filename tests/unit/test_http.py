@@ -151,32 +151,6 @@ def test_threads_share_a_client(server: LaunchDarklySimulator) -> None:
     assert outcomes == ["good"] * 28 + ["odd"] * 3 + ["unavailable"] * 9
 
 
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (faults.reset, errors.ProviderUnavailableError),
-        (faults.wrong_length, errors.ProviderUnavailableError),
-        (faults.truncated_gzip, errors.MalformedResponseError),
-        (faults.endless_body, errors.MalformedResponseError),
-        (faults.bomb, errors.MalformedResponseError),
-        (faults.redirect, errors.EndpointNotFoundError),
-    ],
-)
-def test_transport_faults(
-    server: LaunchDarklySimulator,
-    fault: Callable[[], faults.Fault],
-    error: type[errors.ProviderError],
-) -> None:
-    """Broken, cut, oversized and redirected responses have their class, and quote no secret."""
-    server.faults.append(fault())
-    limits = HttpLimits(total_s=5, max_body_bytes=1024 * 1024, max_wire_bytes=2 * 1024 * 1024)
-    with pytest.raises(error) as caught:
-        get(server, limits)
-    assert "canary" not in "".join(map(str, [caught.value, caught.value.__cause__]))
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 262_144, 700_001])
 @pytest.mark.parametrize("members", [1, 3])
 def test_inflating(server: LaunchDarklySimulator, size: int, members: int) -> None:

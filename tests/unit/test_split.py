@@ -7,7 +7,6 @@ import json
 import random
 import threading
 import time
-import tracemalloc
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -589,31 +588,6 @@ def test_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch(in_beta(pages))
     with pytest.raises(errors.MalformedResponseError, match="larger than 500 bytes"):
         fetch(Canned(endless, max_body_bytes=500))
-
-
-def test_memory_of_segments() -> None:
-    """60,000 keys of 36 characters take 6 MB, without a copy."""
-    names = [f"s{number:02d}" for number in range(30)]
-    uses = changes([flag(conditions=[rule(*map(in_segment, names), label="", on=100)])])
-
-    def response(path: str, _query: dict[str, str]) -> Any:
-        if path == "splitChanges":
-            return uses
-        name = path.rpartition("/")[2]
-        keys = [f"{name}-{number:032d}" for number in range(2_000)]
-        return {"name": name, "added": keys, "removed": [], "since": 5, "till": 5}
-
-    client = Canned(response, total_s=600)  # being traced takes its time
-    tracemalloc.start()
-    try:
-        segments = fetch(client).sections["segments"]
-        kept, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert sum(len(segment["keys"]) for segment in segments.values()) == 60_000
-    print(f"\n60,000 keys: {kept / 1e6:.1f} MB kept, {peak / 1e6:.1f} MB at most")
-    assert kept < 7e6
-    assert peak < 14e6  # also what eight responses take that this test makes at a time
 
 
 # -- refusals -----------------------------------------------------------------------------------
