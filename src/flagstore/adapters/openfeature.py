@@ -34,6 +34,8 @@ from flagstore.errors import ConfigurationError, NotLoadedError
 from flagstore.evaluation import base
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagMetadata, FlagValueType
 
@@ -73,6 +75,29 @@ ERRORS = {
     base.EXCEPTION: (ErrorCode.GENERAL, "a fault of flagstore's; its log has it"),
 }
 """flagstore's word → OpenFeature's code and a message. Any other word is GENERAL."""
+
+
+def _in_thread(resolve: Callable[..., Any]) -> Any:
+    """Return a method that resolves in a thread if the store may have to be read."""
+
+    async def resolve_async(
+        self: FlagstoreProvider,
+        flag_key: str,
+        default_value: Json,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Any]:
+        try:
+            waits = self._flags.may_block()
+        except ConfigurationError:
+            waits = False  # the evaluation reports it
+        arguments = self, flag_key, default_value, evaluation_context
+        if not waits:
+            return resolve(*arguments)  # type: ignore[no-any-return]
+        import asyncio  # noqa: PLC0415 - 15 ms; an event loop has imported it already
+
+        return await asyncio.to_thread(resolve, *arguments)
+
+    return resolve_async
 
 
 class FlagstoreProvider(AbstractProvider):
@@ -132,14 +157,7 @@ class FlagstoreProvider(AbstractProvider):
         """Resolve a boolean; of Split, on or off; of Unleash, the toggle."""
         return self._resolve(flag_key, default_value, evaluation_context, bool)
 
-    async def resolve_boolean_details_async(
-        self,
-        flag_key: str,
-        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[bool]:
-        """Resolve a boolean."""
-        return await self._resolve_async(flag_key, default_value, evaluation_context, bool)
+    resolve_boolean_details_async = _in_thread(resolve_boolean_details)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
@@ -147,11 +165,7 @@ class FlagstoreProvider(AbstractProvider):
         """Resolve a string."""
         return self._resolve(flag_key, default_value, evaluation_context, str)
 
-    async def resolve_string_details_async(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        """Resolve a string."""
-        return await self._resolve_async(flag_key, default_value, evaluation_context, str)
+    resolve_string_details_async = _in_thread(resolve_string_details)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
@@ -159,11 +173,7 @@ class FlagstoreProvider(AbstractProvider):
         """Resolve an integer; a boolean is not one."""
         return self._resolve(flag_key, default_value, evaluation_context, int)
 
-    async def resolve_integer_details_async(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        """Resolve an integer."""
-        return await self._resolve_async(flag_key, default_value, evaluation_context, int)
+    resolve_integer_details_async = _in_thread(resolve_integer_details)
 
     def resolve_float_details(
         self,
@@ -174,14 +184,7 @@ class FlagstoreProvider(AbstractProvider):
         """Resolve a float; an integer becomes one."""
         return self._resolve(flag_key, default_value, evaluation_context, float)
 
-    async def resolve_float_details_async(
-        self,
-        flag_key: str,
-        default_value: float,
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[float]:
-        """Resolve a float."""
-        return await self._resolve_async(flag_key, default_value, evaluation_context, float)
+    resolve_float_details_async = _in_thread(resolve_float_details)
 
     def resolve_object_details(
         self,
@@ -192,27 +195,7 @@ class FlagstoreProvider(AbstractProvider):
         """Resolve an object or a list, whichever the flag is."""
         return self._resolve(flag_key, default_value, evaluation_context, dict)
 
-    async def resolve_object_details_async(
-        self,
-        flag_key: str,
-        default_value: Structure,
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[Structure]:
-        """Resolve an object or a list."""
-        return await self._resolve_async(flag_key, default_value, evaluation_context, dict)
-
-    async def _resolve_async(
-        self, key: str, default: Json, given: EvaluationContext | None, kind: type
-    ) -> FlagResolutionDetails[Any]:
-        try:
-            waits = self._flags.may_block()
-        except ConfigurationError:
-            waits = False  # the evaluation reports it
-        if waits:
-            import asyncio  # noqa: PLC0415 - 15 ms; an event loop has imported it already
-
-            return await asyncio.to_thread(self._resolve, key, default, given, kind)
-        return self._resolve(key, default, given, kind)
+    resolve_object_details_async = _in_thread(resolve_object_details)
 
     def _resolve(
         self, key: str, default: Json, given: EvaluationContext | None, kind: type

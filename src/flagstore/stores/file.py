@@ -359,20 +359,20 @@ def _split_lines(text: str) -> dict[str, Any]:
 def _split_yaml(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the flags of a YAML file: statements with keys go before those without."""
     flags: dict[str, dict[str, Any]] = {}
-    pairs = [(name, said) for statement in statements for name, said in statement.items()]
-    for name, said in sorted(pairs, key=lambda pair: "keys" not in pair[1]):
+    pairs = [(name, entry) for statement in statements for name, entry in statement.items()]
+    for name, entry in sorted(pairs, key=lambda pair: "keys" not in pair[1]):
         conditions = flags.setdefault(name, _local(name))["conditions"]
-        conditions.append(_condition(_treatment(said), said.get("keys")))
-    for name, said in pairs:
-        config = said.get("config")
+        conditions.append(_condition(_treatment(entry), entry.get("keys")))
+    for name, entry in pairs:
+        config = entry.get("config")
         if config is not None:
             text = config if isinstance(config, str) else json.dumps(config)
-            flags[name]["configurations"][_treatment(said)] = text
+            flags[name]["configurations"][_treatment(entry)] = text
     return list(flags.values())
 
 
-def _treatment(said: Mapping[str, Any]) -> str:
-    treatment = said["treatment"]
+def _treatment(entry: Mapping[str, Any]) -> str:
+    treatment = entry["treatment"]
     if isinstance(treatment, bool):  # YAML's on and off
         return "on" if treatment else "off"
     return str(treatment)
