@@ -1,8 +1,8 @@
-"""Fetches the providers' own test data from where they publish it, and checks every byte.
+"""Fetch the providers' own test data and verify it, for the conformance tests.
 
-`make conformance-data` writes it to .conformance-data, where the tests look. What to fetch, from
-which commits, and the SHA-256 of each file is in conformance-data.json. All of it is under the
-Apache licence 2.0 and belongs to the providers, so it is no part of this repository.
+`make conformance-data` writes it to .conformance-data. conformance-data.json lists the files, their
+commits and SHA-256. They are under the Apache licence 2.0 and belong to the providers, so they are
+not in this repository.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ TIMEOUT_S = 60
 
 
 class FetchError(Exception):
-    """When a file cannot be had, or is not what it should be."""
+    """A file cannot be fetched, or its digest differs."""
 
 
 def manifest() -> dict[str, Any]:
-    """Return what to fetch: ``commits`` by repository, and ``files``."""
+    """Return the manifest: ``commits`` by repository, and ``files``."""
     content: dict[str, Any] = json.loads(MANIFEST.read_text(encoding="utf-8"))
     return content
 
 
 def fetch(entry: dict[str, Any], commit: str, base_url: str) -> bytes:
-    """Return one file as it must be.
+    """Fetch one file.
 
     Raises:
-        FetchError: it cannot be had, or its SHA-256 is another one.
+        FetchError: it cannot be fetched, or its digest differs.
     """
     url = f"{base_url}/{entry['repository']}/{commit}/{entry['path']}"
     try:
@@ -50,13 +50,13 @@ def fetch(entry: dict[str, Any], commit: str, base_url: str) -> bytes:
         data = b"".join(data.splitlines(keepends=True)[: entry["lines"]])
     found = hashlib.sha256(data).hexdigest()
     if found != entry["sha256"]:
-        message = f"{url}: its SHA-256 is {found}, not {entry['sha256']}; nothing was kept"
+        message = f"{url}: its SHA-256 is {found}, not {entry['sha256']}"
         raise FetchError(message)
     return data
 
 
 def main() -> int:
-    """Fetch what is missing."""
+    """Fetch the files that are missing or differ."""
     parser = argparse.ArgumentParser(description="fetch the providers' own test data")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base-url", default=BASE_URL)

@@ -1,16 +1,16 @@
-"""Build what a release hands out into ``dist/``: the same bytes wherever and whenever it is built.
+"""Build the artefacts of a release into ``dist/``, reproducibly.
 
 ::
 
-    python tools/dist.py            # builds, says how large everything is
-    python tools/dist.py --check    # builds again elsewhere, compares with dist/SHA256SUMS
+    python tools/dist.py            # builds, and prints the sizes
+    python tools/dist.py --check    # builds elsewhere, and compares with dist/SHA256SUMS
 
 - ``flagstore-<version>-py3-none-any.whl``: the reader, for ``pip install``.
 - ``flagstore-layer-<version>.zip``: the reader as a layer of AWS Lambda.
-- ``storesync-<version>.zip``: both functions, for those who deploy with something other than sam.
-- ``SHA256SUMS``: what ``sha256sum --check`` takes.
+- ``storesync-<version>.zip``: both functions, for deployments without sam.
+- ``SHA256SUMS``: for ``sha256sum --check``.
 
-Layer and functions are what the targets of ``src/Makefile`` make, as with ``sam build``.
+Layer and functions are built by the targets of ``src/Makefile``, as with ``sam build``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUILD_PYTHON = ROOT / ".venv-sam" / "bin" / "python3.13"
 SUMS = "SHA256SUMS"
 BUILT = ("*.whl", "*.zip", SUMS)
 
-# The oldest time that a zip file can hold; any would do, so long as it is always the same.
+# The earliest time in a zip file, so that archives do not depend on the time.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 ZIP_TIME_EPOCH = "315532800"
 ZIP_LEVEL = 9
@@ -40,15 +40,15 @@ FILE_MODE = 0o100644
 KIB = 1024
 
 READER = "flagstore/"
-"""Where the reader is in the wheel and in the functions; in the layer, below ``python/``."""
+"""The reader in the wheel and the functions; in the layer it is below ``python/``."""
 
 
 class DistError(RuntimeError):
-    """Something is missing, or an artefact is not what it has to be; the text says what to do."""
+    """A tool is missing or failed, or an artefact is wrong; the message names the fix."""
 
 
 def version() -> str:
-    """Return the version, from the one place where it is written."""
+    """Return flagstore's version."""
     found = re.search(r'^__version__ = "(.+)"$', VERSION_FILE.read_text("utf-8"), re.MULTILINE)
     if found is None:
         raise DistError(f"there is no __version__ in {VERSION_FILE.name}")
@@ -56,10 +56,10 @@ def version() -> str:
 
 
 def build(folder: Path) -> list[Path]:
-    """Build all artefacts into *folder*, which is emptied of earlier ones; return them.
+    """Build all artefacts into *folder*, replacing earlier ones; return their paths.
 
     Raises:
-        DistError: a tool failed or is missing, or the reader differs between two artefacts.
+        DistError: a tool is missing or failed, or the reader differs between artefacts.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,21 +81,21 @@ def build(folder: Path) -> list[Path]:
 
 
 def check(folder: Path) -> None:
-    """Build again, and compare with the sums of *folder*.
+    """Build again, and compare with the sums and the files of *folder*.
 
     Raises:
-        DistError: they differ, or a file there is not what its sum says.
+        DistError: names the files that differ.
 
     """
     sums = folder / SUMS
     if not sums.exists():
         raise DistError(f"there is no {sums}: run `make dist` first")
-    told = dict(line.split()[::-1] for line in sums.read_text("ascii").splitlines())
+    listed = dict(line.split()[::-1] for line in sums.read_text("ascii").splitlines())
     with tempfile.TemporaryDirectory(prefix="flagstore-dist-") as scratch:
         again = {each.name: _sum(each) for each in build(Path(scratch))}
-    there = {name: _sum(folder / name) for name in told if (folder / name).exists()}
-    names = sorted(told.keys() | again.keys())
-    wrong = [n for n in names if not told.get(n) == again.get(n) == there.get(n)]
+    there = {name: _sum(folder / name) for name in listed if (folder / name).exists()}
+    names = sorted(listed.keys() | again.keys())
+    wrong = [n for n in names if not listed.get(n) == again.get(n) == there.get(n)]
     if wrong:
         raise DistError(f"not what is built from these sources: {', '.join(wrong)}")
 
@@ -119,16 +119,16 @@ def _wheel(folder: Path) -> Path:
 
 
 def _run(*command: str | Path) -> None:
-    """Run a command in the repository; what it says is shown only if it fails.
+    """Run a command in the repository, and show its output only if it fails.
 
     Raises:
         DistError: it failed.
 
     """
-    done = subprocess.run(  # noqa: S603 - our own tools, no shell
+    done = subprocess.run(  # noqa: S603 - no shell
         command,
         cwd=ROOT,
-        # Anything that an outer make passes on would change what this one does.
+        # Variables of an outer make would affect this one.
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
             "SOURCE_DATE_EPOCH": ZIP_TIME_EPOCH,
@@ -144,7 +144,7 @@ def _run(*command: str | Path) -> None:
 
 
 def _zip(source: Path, archive: Path) -> Path:
-    """Pack a folder: names in order, one time, one mode, no owner."""
+    """Zip a folder with sorted names, and the same time, mode and owner for all files."""
     paths = {str(each.relative_to(source)): each for each in source.rglob("*") if each.is_file()}
     with zipfile.ZipFile(archive, "w") as packed:
         for name, path in sorted(paths.items()):
@@ -157,10 +157,10 @@ def _zip(source: Path, archive: Path) -> Path:
 
 
 def _check_reader(wheel: Path, layer: Path, functions: Path) -> None:
-    """See that writer and readers cannot disagree on the layout of the store.
+    """Compare the reader in all artefacts with its source, so that all agree on the store's layout.
 
     Raises:
-        DistError: a file of the reader differs.
+        DistError: it differs.
 
     """
     source = {
@@ -192,8 +192,10 @@ def _show(artefacts: list[Path]) -> None:
 
 
 def main() -> int:
-    """Build or check; the exit code is 1 if that fails."""
-    parser = argparse.ArgumentParser(prog="make dist", description="what a release hands out")
+    """Build or check; return 1 if that fails."""
+    parser = argparse.ArgumentParser(
+        prog="make dist", description="build the artefacts of a release"
+    )
     parser.add_argument("--to", type=Path, default=ROOT / "dist", help="the folder")
     parser.add_argument("--check", action="store_true", help="build again and compare")
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Write the sample events of ``events/``, byte for byte the same each time.
+"""Write the sample events of ``events/``, reproducibly.
 
 ::
 
-    python -m tools.make_events            # writes them
-    python -m tools.make_events --check    # says which differ from what would be written
+    python -m tools.make_events            # writes the files
+    python -m tools.make_events --check    # lists the files that differ
 
-The bodies have the documented shapes and hold invented flags; the secret is a sample, too.
+The bodies have the documented shapes, with invented flags and a sample secret.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def events() -> dict[str, Any]:
 
 
 def render(event: object) -> bytes:
-    """Return a file's content."""
+    """Return the content of an event's file."""
     return (json.dumps(event, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -1,7 +1,6 @@
-"""Writes the bill of materials of what is deployed: CycloneDX 1.6, from the hash-pinned lock.
+"""Write the bill of materials of the functions (CycloneDX 1.6) from their locked requirements.
 
-`make sbom` writes dist/sbom.json. It has no time and no random serial number, so that the same
-sources give the same bytes.
+`make sbom` writes dist/sbom.json, reproducibly: without a time or a random serial number.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def pins(lock: str) -> dict[str, tuple[str, list[str]]]:
-    """Return name → version and SHA-256 digests of a lock file."""
+    """Return name → version and SHA-256 digests of the packages in a lock file."""
     found: dict[str, tuple[str, list[str]]] = {}
     name = ""
     for line in lock.splitlines():
@@ -33,7 +32,7 @@ def pins(lock: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
-    """Describe one package. Its digests are those of its files in the index, any of which fits."""
+    """Describe one package, with the digests of all its files in the index."""
     purl = f"pkg:pypi/{name}@{pinned}"
     return {
         "type": "library",
@@ -52,7 +51,7 @@ def component(name: str, pinned: str, digests: list[str]) -> dict[str, Any]:
 
 
 def bill(lock: str) -> dict[str, Any]:
-    """Return the document."""
+    """Return the bill of materials for a lock file."""
     own = f"pkg:pypi/flagstore@{version()}"
     packages = [component(name, *pinned) for name, pinned in sorted(pins(lock).items())]
     return {
@@ -75,7 +74,7 @@ def bill(lock: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write it."""
+    """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path)
     file: Path = parser.parse_args().file

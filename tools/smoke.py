@@ -1,9 +1,8 @@
 """``tools/smoke``: deploy this checkout to an AWS account, use it for some minutes, remove it.
 
-It checks what no stand-in can, one line per step (docs/releasing.md). Everything that it makes has
-a random name of its own, and is removed at the end, whatever happened before. The flags come from
-AWS AppConfig; webhooks are for a source whose provider does not exist, so that nobody else's server
-is asked.
+It checks what the stand-in cannot, and prints one line per step (docs/releasing.md). All resources
+have a random name, and are always removed at the end. The flags come from AWS AppConfig; webhooks
+go to a source whose provider does not exist, so that no other server is called.
 """
 
 from __future__ import annotations
@@ -39,24 +38,24 @@ if TYPE_CHECKING:
 
 EVENT = b'{"kind": "flag", "accesses": [{"resource": "proj/smoke:env/test:flag/smoke"}]}'
 FORGERIES = 3
-"""Webhooks with a wrong signature: one more than SignatureAlarm lets pass."""
+"""Webhooks with a wrong signature: one more than SignatureAlarm tolerates."""
 ON_AWS_ONLY = {
-    "event": "the stand-in sends no events of AppConfig",
-    "metrics": "the stand-in makes no metrics of log lines",
+    "event": "the stand-in sends no AppConfig events",
+    "metrics": "the stand-in creates no metrics from log lines",
 }
 TIMES = re.compile(r"(?:Init )?Duration: [\d.]+ ms")
 WRONG_USAGE = 2
 
 
 class Smoke:
-    """One deployment, tried and removed."""
+    """One deployment that is tested and removed."""
 
     def __init__(self, name: str, place: Place, clock: Clock) -> None:
         self._place, self._steps = place, Steps(clock)
         self._account = Account(name, place, self._steps)
 
     def run(self) -> int:
-        """Do everything; return 0 if no step failed, else 1."""
+        """Run all steps; return 0 if none failed, else 1."""
         steps = self._steps
         with self._account as account:
             with steps.step("build, a bucket for the code, a profile in AppConfig"):
@@ -73,7 +72,7 @@ class Smoke:
 
     @contextmanager
     def _on_aws_only(self, what: str) -> Iterator[None]:
-        """Do without what the stand-in does not have."""
+        """Report a time-out on the stand-in as not checked."""
         try:
             yield
         except TimeoutError:
@@ -84,8 +83,8 @@ class Smoke:
     def _use(self) -> None:
         step, wait_for = self._steps.step, self._steps.wait_for
         self._send_webhooks()
-        with step("SyncFunction takes the webhook from the queue, and notes what fails") as found:
-            error = wait_for(lambda: self._state(WEBHOOKS).error, "noted failure")
+        with step("SyncFunction receives the webhook, and records its error") as found:
+            error = wait_for(lambda: self._state(WEBHOOKS).error, "recorded error")
             found.append(json.loads(error)[1])
         with step("the schedule runs"):
             issued = self._state(FLAGS).issued
@@ -96,10 +95,10 @@ class Smoke:
             found.append(wait_for(self._read, "flag that is on", 60))
         with step("an alarm changes its state"):
             alarm = {"AlarmName": self._account.resources["SyncErrorAlarm"][1]}
-            told = {"StateValue": "ALARM", "StateReason": "a smoke test"}
-            self._account.aws("cloudwatch").set_alarm_state(**alarm, **told)
+            state = {"StateValue": "ALARM", "StateReason": "a smoke test"}
+            self._account.aws("cloudwatch").set_alarm_state(**alarm, **state)
             wait_for(lambda: self._is_alarming("SyncErrorAlarm"), "state ALARM", 30)
-        with step("the forged webhooks set off SignatureAlarm"), self._on_aws_only("metrics"):
+        with step("the forged webhooks trigger SignatureAlarm"), self._on_aws_only("metrics"):
             wait_for(
                 lambda: self._is_alarming("SignatureAlarm"), "state ALARM", self._place.alarm_s
             )
@@ -114,8 +113,8 @@ class Smoke:
         good, forged = self._account.secret, "guessed"
         for name, path, secret, status, times in (
             ("a signed webhook is accepted", WEBHOOKS, good, HTTPStatus.ACCEPTED, 1),
-            ("a source that does not exist is not found", "nobody", good, HTTPStatus.NOT_FOUND, 1),
-            ("nor is another path", f"{WEBHOOKS}/a/b", good, HTTPStatus.NOT_FOUND, 1),
+            ("an unknown source is not found", "unknown", good, HTTPStatus.NOT_FOUND, 1),
+            ("another path is not found", f"{WEBHOOKS}/a/b", good, HTTPStatus.NOT_FOUND, 1),
             ("forged webhooks are refused", WEBHOOKS, forged, HTTPStatus.UNAUTHORIZED, FORGERIES),
         ):
             with self._steps.step(name) as found:
@@ -131,7 +130,7 @@ class Smoke:
         return DynamoDBStore(tables, name, deadline).state(source)
 
     def _publish(self) -> None:
-        """Deploy a flag in AppConfig. The schedule has just run, so its event comes first."""
+        """Deploy a flag in AppConfig. Its event comes before the next run of the schedule."""
 
         def is_published() -> bool:
             return self._state(FLAGS).published > 0
@@ -140,7 +139,7 @@ class Smoke:
         with step("a deployment in AppConfig publishes its flags"), self._on_aws_only("event"):
             self._account.deploy_flag()
             wait_for(is_published, "publication", self._place.event_s)
-        with step("SyncFunction can be called by hand") as found:
+        with step("SyncFunction can be invoked by hand") as found:
             called = self._account.aws("lambda").invoke(
                 FunctionName=self._account.outputs["SyncFunctionName"],
                 Payload=json.dumps({"source": FLAGS}),
@@ -149,17 +148,17 @@ class Smoke:
             wait_for(is_published, "publication", 10)
 
     def _read(self) -> str:
-        """Return how long a call took in which the flag was on; empty if access was denied."""
+        """Return the duration of a call that found the flag on, or "" if access was denied."""
         called = self._account.aws("lambda").invoke(
             FunctionName=self._account.name, LogType="Tail", Payload="{}"
         )
         response = called["Payload"].read().decode()
-        if "AccessDenied" in response:  # it takes some seconds until DynamoDB knows the policy
+        if "AccessDenied" in response:  # policies take some seconds to apply
             return ""
         if response != "true":
             raise ValueError(response)
         log = base64.b64decode(called.get("LogResult", "")).decode()
-        return ", ".join(["it is on", *TIMES.findall(log)])
+        return ", ".join(["the flag is on", *TIMES.findall(log)])
 
     def _is_alarming(self, name: str) -> bool:
         names = [self._account.resources[name][1]]
@@ -168,19 +167,19 @@ class Smoke:
 
 
 def main() -> int:
-    """Ask for the account, then do it."""
+    """Confirm the account, then run."""
     parser = argparse.ArgumentParser(prog="tools/smoke", description=__doc__)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     arguments = parser.parse_args()
     session = boto3.Session()
     region = session.region_name
     if not region:
-        sys.stderr.write("error: name a region, as AWS_DEFAULT_REGION does\n")
+        sys.stderr.write("error: no AWS region: set AWS_DEFAULT_REGION\n")
         return WRONG_USAGE
     account = session.client("sts").get_caller_identity()["Account"]
     quota = session.client("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-    print(f"account {account}, {region}; Lambda runs at most {quota} functions at once there")
-    if not arguments.yes and input("Deploy there, and remove it all again? [y/N] ") != "y":
+    print(f"account {account}, {region}; Lambda concurrency limit {quota}")
+    if not arguments.yes and input("Deploy there, and remove everything afterwards? [y/N] ") != "y":
         return 0
     processes.exit_on_signals()
     client: Any = session.client

@@ -1,4 +1,4 @@
-"""What ``tools/smoke`` makes in an AWS account, and removes at the end, whatever happens."""
+"""The resources of ``tools/smoke`` in an AWS account, which are always removed at the end."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 DEPLOY_WITHIN_S = 600
 FLAG = "smoke"
 FLAGS, WEBHOOKS = "flags", "webhooks"
-"""The sources: one with flags, from AppConfig; one with webhooks, whose provider does not exist."""
+"""The sources: flags from AppConfig, and webhooks of a provider that does not exist."""
 WEBHOOK = {"project": "smoke", "environment": "test"}
 RETAINED = {"AWS::DynamoDB::Table", "AWS::IAM::ManagedPolicy", "AWS::Lambda::LayerVersion"}
-"""What outlives the stack on purpose."""
+"""Resource types that are retained when the stack is deleted."""
 READER = f"""
 import flagstore
 
@@ -40,22 +40,21 @@ def handler(event, context):
 
 
 class NotCheckedError(Exception):
-    """Nothing is wrong, as far as one can tell here; the text says why more cannot be told."""
+    """A step cannot be checked on the stand-in; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where everything is deployed to.
+    """The account, or the stand-in.
 
     Attributes:
         repository: the folder of ``template.yaml``.
-        client: makes a client of one service of AWS.
-        environment: for the sam command.
-        region: the region of both.
-        connect: on the stand-in only: finishes the deployment of a stack, and returns the address
-            to call instead of the output ``WebhookBaseUrl``.
-        event_s: seconds that an event of AppConfig may take.
-        alarm_s: seconds that an alarm may take after what it is about.
+        client: returns a client of a service.
+        environment: variables of the sam command.
+        region: the AWS region.
+        connect: on the stand-in only: repairs a stack, and returns its URL of webhooks.
+        event_s: time limit of an AppConfig event, in seconds.
+        alarm_s: time limit of an alarm, in seconds.
 
     """
 
@@ -69,7 +68,7 @@ class Place:
 
 
 class Steps:
-    """Prints one line per step: how it went, what it was, what it found, how long it took."""
+    """Prints one line per step: outcome, name, findings, duration."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -77,14 +76,14 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Do one step, and print what is appended to the list. An error does not stop the rest."""
+        """Run one step, and print what is appended to the list. Errors do not stop the rest."""
         begun, found, outcome = self.clock.monotonic(), list[str](), "stopped"
         try:
             yield found
             outcome = "ok"
         except NotCheckedError as error:
             outcome, found = "not checked", [str(error)]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest must be removed
+        except Exception as error:  # noqa: BLE001 - the other resources must still be removed
             outcome, found = "FAILED", [_in_a_line(error)]
         finally:
             text = ": ".join([name, *found])
@@ -92,10 +91,10 @@ class Steps:
             self.outcomes.append(outcome)
 
     def wait_for[T](self, look: Callable[[], T], what: str, within_s: float = 120.0) -> T:
-        """Look every second until there is something.
+        """Call *look* every second until its result is true.
 
         Raises:
-            TimeoutError: if there is nothing in time.
+            TimeoutError: it is not true within *within_s* seconds.
         """
         end = self.clock.monotonic() + within_s
         while not (found := look()):
@@ -111,15 +110,15 @@ class Steps:
 
 
 class Account:
-    """A context manager: a stack and what is needed to try it, under a name of their own.
+    """A context manager: a stack and the resources to test it, all with the same name.
 
     Attributes:
-        name: of the stack, and of everything else that has one.
-        aws: returns a client of one service.
-        outputs: the stack's, by key.
-        resources: what the stack consists of: logical id → type and physical id.
-        url: where webhooks go.
-        secret: what webhooks are signed with.
+        name: the name of the stack and the other resources.
+        aws: returns a client of a service.
+        outputs: the stack's outputs.
+        resources: logical id → type and physical id.
+        url: URL of webhooks.
+        secret: the webhooks' secret.
 
     """
 
@@ -132,7 +131,7 @@ class Account:
         self.secret = secrets.token_hex(16)
         self._place, self._steps = place, steps
         self._made = ExitStack()
-        """Removes what was made, the last first."""
+        """Removes the resources in reverse order."""
         self._profile = ("", "", "")
         """Ids of application, environment and profile in AppConfig."""
 
@@ -157,7 +156,7 @@ class Account:
     # -- deploying ------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Build, and make a bucket for the code and a profile in AppConfig."""
+        """Build, and create a bucket for the code and a profile in AppConfig."""
         deploy.build(self._place.repository)
         self._make_bucket()
         self._make_profile()
@@ -176,7 +175,7 @@ class Account:
         self._on_exit("the bucket", remove)
 
     def _make_profile(self) -> None:
-        """Make a profile of feature flags, with nothing deployed yet."""
+        """Create a profile of feature flags, with nothing deployed yet."""
         api = self.aws("appconfig")
         of_it = {"ApplicationId": api.create_application(Name=self.name)["Id"]}
         self._on_exit("the application in AppConfig", partial(api.delete_application, **of_it))
@@ -223,7 +222,7 @@ class Account:
         self._configure()
 
     def _look(self) -> None:
-        """Note what the stack consists of."""
+        """Read the stack's resources and outputs."""
         formation = self.aws("cloudformation")
         pages = formation.get_paginator("list_stack_resources").paginate(StackName=self.name)
         self.resources = {
@@ -261,7 +260,7 @@ class Account:
             ssm.put_parameter(Name=name, Type=kind, Value=json.dumps(content))
 
     def deploy_flag(self) -> None:
-        """Deploy a flag that is on in AppConfig."""
+        """Deploy an enabled flag in AppConfig."""
         api = self.aws("appconfig")
         application, environment, profile = self._profile
         named = {"ApplicationId": application, "ConfigurationProfileId": profile}
@@ -286,7 +285,7 @@ class Account:
         )
 
     def make_reader(self) -> None:
-        """Make a function that may read flags and nothing else; it cannot even log."""
+        """Create a function that can read flags and do nothing else, not even log."""
         iam, functions = self.aws("iam"), self.aws("lambda")
         policy = {"RoleName": self.name, "PolicyArn": self.outputs["FlagReaderPolicyArn"]}
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
@@ -311,7 +310,7 @@ class Account:
                     Layers=[self.outputs["LayerArn"]],
                     Environment={"Variables": {"FLAGSTORE_TABLE": self.outputs["TableName"]}},
                 )
-            except ClientError as error:  # it takes some seconds until Lambda knows the role
+            except ClientError as error:  # new roles take some seconds to apply
                 if error.response["Error"]["Code"] != "InvalidParameterValueException":
                     raise
                 return False
@@ -324,7 +323,7 @@ class Account:
     # -- removing -------------------------------------------------------------------------------
 
     def _remove_stack(self) -> None:
-        """Delete the stack, and then what it leaves behind on purpose."""
+        """Delete the stack and its retained resources."""
         formation = self.aws("cloudformation")
         last = {event["LogicalResourceId"]: event for event in reversed(self._events())}
         if not last:
@@ -334,13 +333,13 @@ class Account:
             formation.get_waiter("stack_delete_complete").wait(StackName=self.name)
         for event in last.values():
             kind, physical = event["ResourceType"], event.get("PhysicalResourceId")
-            # A deployment that failed has removed most of it.
+            # A failed deployment has removed most of them.
             if kind in RETAINED and physical and event["ResourceStatus"] != "DELETE_COMPLETE":
-                with self._steps.step(f"remove what stays of it, {physical}"):
+                with self._steps.step(f"remove {physical}, which was retained"):
                     self._remove_retained(kind, physical)
 
     def _events(self) -> list[dict[str, Any]]:
-        """Return the events of the stack, the newest first; none if there is no stack."""
+        """Return the stack's events, newest first; none without a stack."""
         pages = self.aws("cloudformation").get_paginator("describe_stack_events")
         try:
             found = pages.paginate(StackName=self.name)
@@ -349,7 +348,7 @@ class Account:
             return []
 
     def _reasons(self) -> list[str]:
-        """Return why the deployment failed, the first reason last."""
+        """Return why the deployment failed, newest reason first."""
         return [
             f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
             for event in self._events()
@@ -370,7 +369,7 @@ class Account:
 
 
 def _in_a_line(error: Exception) -> str:
-    """Return an error in one line; of a failed command, what it said last."""
+    """Return an error in one line, with the last line of a failed command."""
     lines = str(error).splitlines() or [""]
     rest = f" … {lines[-1].strip()}" if len(lines) > 1 else ""
     return f"{type(error).__name__}: {lines[0]}{rest}"
