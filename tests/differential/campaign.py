@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypothesis.strategies import SearchStrategy
 
@@ -83,6 +83,22 @@ def without(*fields: str) -> Callable[[dict[str, Any]], None]:
     def change(item: dict[str, Any]) -> None:
         for name in fields:
             item.pop(name, None)
+
+    return change
+
+
+def dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a list, if it is one."""
+    if isinstance(value, list):
+        yield from (each for each in value if isinstance(each, dict))
+
+
+def first_only(field: str) -> Callable[[dict[str, Any]], None]:
+    """Look only at the first of a list."""
+
+    def change(item: dict[str, Any]) -> None:
+        if isinstance(item.get(field), list):
+            item[field] = item[field][:1]
 
     return change
 

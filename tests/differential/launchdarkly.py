@@ -256,61 +256,8 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
                 if found:
                     tally.malformed[found] += 1
                     continue
-            if response == expected or fault is not NONE:
-                yield key, expected, response
-            else:
-                yield smallest(key, given, flags, segments), expected, response
+            yield (key, given, flags.get(key)), expected, response
         assert repr(given) == before, "the caller's context was changed"
-
-
-def differs(case: dict[str, Any]) -> bool:
-    """Return whether the two sides disagree on a case."""
-    global reached_unbounded  # noqa: PLW0603 - see watch
-    reached_unbounded = False
-    key, sections = case["key"], (case["flags"], case["segments"])
-    try:
-        STORE.fill(*sections)
-        expected = theirs(key, official(case["given"]))
-        ours = engine(
-            Items(flags=sections[0], segments=sections[1]), EngineConfig(now=float, random=float)
-        )
-        response = evaluate(ours, key, case["given"])
-    except (KeyError, TypeError, AttributeError):
-        return False  # not a case any more
-    if response[2].get("errorKind") == "MALFORMED_FLAG" and damage(key, *sections):
-        return False
-    return not reached_unbounded and response != expected
-
-
-SMALLEST: list[Any] = []
-MOST_TRIES = 3_000
-
-
-def smallest(key: str, given: Any, flags: Any, segments: Any) -> Any:
-    """Return a case without all that its difference does not need, the first time.
-
-    Hypothesis cannot do it, as it knows only the seed. It tries other seeds then: they are not
-    made small again, which would take minutes.
-    """
-    case = {"key": key, "given": given, "flags": flags, "segments": segments}
-    if SMALLEST or "--no-shrink" in sys.argv:
-        return SMALLEST or case
-    SMALLEST.append(case := copy.deepcopy(case))
-    places: list[tuple[Any, Any]] = []
-    found, tries = -1, 0
-    while found != len(places) and tries < MOST_TRIES:
-        found = len(places)
-        places.clear()
-        _walk(case, places)
-        for holder, name in reversed(places):
-            tries += 1
-            kept = holder.pop(name)
-            if not differs(case):
-                if isinstance(holder, list):
-                    holder.insert(name, kept)
-                else:
-                    holder[name] = kept
-    return SMALLEST
 
 
 def _walk(item: Any, places: list[tuple[Any, Any]]) -> None:

@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault, without
+from differential.campaign import Fault, dicts, first_only, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     type Json = dict[str, Any]
     type Change = Callable[[Json], object]
-
-
-def dicts(value: Any) -> Iterator[Json]:
-    """Yield every object in a list, if it is one."""
-    if isinstance(value, list):
-        yield from (each for each in value if isinstance(each, dict))
 
 
 def of_flags(change: Change) -> Fault:
@@ -111,16 +105,6 @@ def of_values(operators: str, one: Callable[[Any], Any]) -> Fault:
             clause["values"] = [one(value) for value in clause["values"]]
 
     return of_clauses(change)
-
-
-def first_only(field: str) -> Change:
-    """Look at the first of a list."""
-
-    def change(item: Json) -> None:
-        if isinstance(item.get(field), list):
-            item[field] = item[field][:1]
-
-    return change
 
 
 def reversed_order(field: str) -> Change:

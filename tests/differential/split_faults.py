@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault, without
+from differential.campaign import Fault, dicts, first_only, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     type Json = dict[str, Any]
     type Change = Callable[[Json], object]
 
 NUMERIC = ("unaryNumericMatcherData", "betweenMatcherData")
-
-
-def dicts(value: Any) -> Iterator[Json]:
-    """Yield every object in a list, if it is one."""
-    if isinstance(value, list):
-        yield from (each for each in value if isinstance(each, dict))
 
 
 def of_items(section: str, change: Change) -> Fault:
@@ -140,16 +134,6 @@ def partition_shifted(condition: Json) -> None:
     if isinstance(parts, list) and len(parts) > 1:
         parts[0]["size"] += 1
         parts[1]["size"] -= 1
-
-
-def first_only(field: str) -> Change:
-    """Look at the first of a list."""
-
-    def change(item: Json) -> None:
-        if isinstance(item.get(field), list):
-            item[field] = item[field][:1]
-
-    return change
 
 
 def first_matcher_only(condition: Json) -> None:
