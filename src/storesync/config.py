@@ -37,7 +37,7 @@ from storesync.errors import (
 )
 from storesync.model import Secret, Source, WebhookConfig
 from storesync.retry import Deadline
-from storesync.telemetry import logger, register_secret
+from storesync.telemetry import log, register_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +77,6 @@ OPTIONAL = {"store_url"}
 STORES = ("dynamodb", "redis")
 MIN_SECRET = 16
 """Characters; a webhook secret is the only thing between the internet and the queue."""
-
-log = logger()
 
 
 # -- the environment
@@ -394,8 +392,7 @@ def parse_source(
     """
     problems: list[str] = []
     public = _Fields(where, text, SOURCE_FIELDS, problems)
-    public.check_name(name)
-    provider = public.provider()
+    provider = public.provider(name)
     store = public.one_of("store", STORES)
     keyless = provider is not None and not provider.needs_key
     if secret_text is None and provider and keyless and store == STORES[0]:
@@ -469,8 +466,7 @@ def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
     """
     problems: list[str] = []
     fields = _Fields(where, text, WEBHOOK_FIELDS, problems)
-    fields.check_name(name)
-    provider = fields.provider()
+    provider = fields.provider(name)
     method = fields.text("method")
     if provider and not provider.methods:
         fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
@@ -533,14 +529,12 @@ class _Fields:
     def problem(self, text: str) -> None:
         self._problems.append(f"{self._where}: {text}")
 
-    def check_name(self, name: str) -> None:
-        """Check the name of the source, which is the last part of the parameter's name."""
+    def provider(self, name: str) -> Provider | None:
+        """Return the provider, after checking the source's name, which ends the parameter's."""
         try:
             check_source(name)
         except reader_errors.ConfigurationError as error:
             self.problem(str(error))
-
-    def provider(self) -> Provider | None:
         if self._broken:
             return None
         try:
