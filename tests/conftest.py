@@ -39,7 +39,7 @@ __all__ = [
     "tls_server",
 ]
 
-for name, examples in {"dose": 100, "whole": 2_000}.items():
+for name, examples in {"dose": 60, "whole": 2_000}.items():
     # How fast an example is, is for no test to judge: machines are busy.
     settings.register_profile(
         name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
