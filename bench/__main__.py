@@ -1,6 +1,6 @@
-"""Measures, part by part, and writes docs/benchmarks.md: ``make bench``, ``make bench-quick``.
+"""Measure part by part, and write docs/benchmarks.md: ``make bench``, ``make bench-quick``.
 
-``python -m bench --only P1 P3`` measures some parts anew and keeps the others' figures.
+``python -m bench --only P1 P3`` measures some parts again and keeps the others' figures.
 """
 
 from __future__ import annotations

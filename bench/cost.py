@@ -231,7 +231,7 @@ def appconfig(load: Load) -> Cost:
 
 
 def even(mine: Cost, theirs: Cost) -> str:
-    """Say from how many cold starts a month on who costs less."""
+    """Return the number of cold starts a month from which the other costs less."""
     fixed, each = theirs.fixed - mine.fixed, mine.cold_start - theirs.cold_start
     if fixed * each <= 0:
         return "ours always costs less" if fixed > 0 else "ours always costs more"

@@ -133,7 +133,7 @@ def steps(case: Case, counter: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
 
 
 def machine() -> str:
-    """Say on what this runs."""
+    """Return the machine's description."""
     name = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

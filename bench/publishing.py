@@ -25,7 +25,7 @@ type Written = dict[str, Any]
 
 
 def switch(server: Any, count: int) -> None:
-    """Switch so many flags at the provider."""
+    """Switch *count* flags at the provider."""
     for key in sorted(server.flags())[:count]:
         server.set_flag(key, on=not server.flags()[key]["on"])
 

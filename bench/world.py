@@ -38,7 +38,7 @@ RULED: dict[str, Callable[[Any], bool]] = {
 
 @contextlib.contextmanager
 def provider(name: str, count: int) -> Iterator[tuple[Any, str]]:
-    """Run a provider with so many flags; gives the server and a flag that is on and has rules."""
+    """Run a provider with *count* flags; gives the server and a flag that is on and has rules."""
     simulator, rich_flags = MAKERS[name]
     made = rich_flags(count)
     with simulator(*made) as server:
@@ -67,7 +67,7 @@ def new_table(aws: StandIn) -> Table:
 
 
 def publish(aws: StandIn, name: str, count: int) -> tuple[str, str]:
-    """Publish so many flags with our own pipeline; returns the table and a flag with rules.
+    """Publish *count* flags with our own pipeline; returns the table and a flag with rules.
 
     Beside it lies what a plain client of boto3 would read: an item with all flags, compressed.
     """
@@ -98,7 +98,7 @@ def sync(  # noqa: PLR0913 - what a check is of
 
 
 def publish_redis(redis: Server, name: str, count: int) -> str:
-    """Publish so many flags into Redis; returns a flag with rules."""
+    """Publish *count* flags into Redis; returns a flag with rules."""
     with provider(name, count) as (server, flag):
         _done(RedisRig(redis, server, NoPauses(), name).sync())
     return flag

@@ -53,7 +53,7 @@ class Repository:
                 self.wfile.write(response.encode())
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -65,7 +65,7 @@ class Repository:
 
     @property
     def url(self) -> str:
-        """Where it responses."""
+        """Its address."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
 

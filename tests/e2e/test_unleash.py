@@ -114,11 +114,11 @@ class Chain:
         self.agree()
 
     def shows(self, arrived: Seen) -> bool:
-        """Say whether a reader shows it."""
+        """Return whether a reader shows it."""
         return arrived(self.client.snapshot())
 
     def agree(self) -> None:
-        """Wait until reader and table hold what the server itself responses."""
+        """Wait until reader and table hold what the server serves."""
         wait_for(
             lambda: self.served() == read(self.client) == self.rows(), "agreement on all flags"
         )
@@ -168,7 +168,7 @@ class Chain:
         )
 
     def delivered(self) -> bool:
-        """Say whether the server has worked off its newest events."""
+        """Return whether the server has delivered its newest events."""
         done = {each["event"]["id"] for each in self.deliveries()}
         sync_requests = [
             each["id"] for each in self.admin.events() if each["type"] in UNLEASH_EVENTS
@@ -180,7 +180,7 @@ class Chain:
         return next((d for d in self.deliveries() if d["event"]["featureName"] == flag), None)
 
     def invoke(self, event: Json) -> Any:
-        """Invoke SyncFunction through the Lambda API and return what it responses."""
+        """Invoke SyncFunction through the Lambda API and return its response."""
         response = self.aws.client("lambda").invoke(
             FunctionName=self.deployed.sync_function, Payload=json.dumps(event)
         )
@@ -286,7 +286,7 @@ class Gate:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Stays quiet."""
+                """Log nothing."""
 
         return Handler
 
@@ -670,7 +670,7 @@ def plan(*values: str) -> Json:
 
 
 def is_on(flags: Snapshot, name: str) -> bool:
-    """Say whether the flag is there and on."""
+    """Return whether the flag exists and is on."""
     return name in flags and flags[name]["enabled"]
 
 

@@ -146,7 +146,7 @@ class Burst:
                 self._send("followup", FOLLOWUP_S)
 
     def _serve(self, requests: list[SyncRequest]) -> bool:
-        """Run one sync for a batch; say whether it was a webhook's that fetched."""
+        """Run one sync for a batch; return whether it fetched for a webhook."""
         clock = self.rng.choice(self.skewed)
         wait, uniform = self.simulation.wait, self.rng.uniform
         store = MemoryStore(self.records, lambda _step: wait(uniform(*STORE_S)))

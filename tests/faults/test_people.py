@@ -89,7 +89,7 @@ class Life(World):
     # -- actors ---------------------------------------------------------------------------------
 
     def request(self) -> None:
-        """Change the provider, which requests a sync, and remember that a fetch has to serve it."""
+        """Change the provider, which requests a sync, and note that a fetch has to serve it."""
         # Few values, so that they repeat: with new values many faults can't be seen.
         self.provider.change(a=self.rng.choice((0, 1)))
         rung, sent_at = len(self.trace), int(self.clock.now() * 1000)
@@ -106,7 +106,7 @@ class Life(World):
         )
 
     def roll_back(self) -> None:
-        """Roll back to any version, for no time, a moment, or until somebody unpins."""
+        """Roll back to any version, for no time, a moment, or until it is unpinned."""
         store = self.store()
         kept = [version.token for version in store.state(SOURCE.name).versions()]
         if kept:

@@ -148,7 +148,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._send(200, {**keys, "Expiration": expires})
 
     def do_POST(self) -> None:
-        """Response a GetItem that is signed with the keys of now."""
+        """Serve a GetItem that is signed with the current keys."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if f"Credential={self.server.key}/" not in self.headers["Authorization"]:
             self.server.log.append("refused")
@@ -174,7 +174,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _typed(value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Nothing forged is accepted, and nothing that a stranger sends is an error of ours.
+"""Nothing forged is accepted, and nothing that a stranger sends is a flagstore error.
 
 A dose runs with every `make test`; 100,000 events for each provider are marked ``campaign``.
 """

@@ -56,7 +56,7 @@ class Rig:
         self.clock.advance(EXPIRED_S)
 
     def down(self, *, down: bool) -> None:
-        """Let the store fail, or response again."""
+        """Let the store fail, or work again."""
         self.reader.error = StoreUnavailableError("the store is down") if down else None
         self.clock.advance(EXPIRED_S * 3)
 

@@ -115,7 +115,7 @@ class Alarm:
         return self.period_s * self._count
 
     def is_on(self, told: Sequence[Point], now_s: float) -> bool:
-        """Say whether it is in ALARM."""
+        """Return whether it is in ALARM."""
         breaching = 0
         for number in range(self._count):
             end = now_s - number * self.period_s

@@ -1,4 +1,4 @@
-"""A clock that only moves when it is told to, or slept on."""
+"""A clock that moves only by sleep() and advance()."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FakeClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Seconds, with an origin of its own."""
+        """Seconds from an arbitrary origin."""
         return self._now - 1_700_000_000.0
 
     def sleep(self, seconds: float) -> None:

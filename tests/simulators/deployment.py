@@ -101,7 +101,7 @@ class Output:
         return self._out + self._err
 
     def forget(self) -> None:
-        """Start anew, after looking for secrets."""
+        """Start over, after checking for secrets."""
         self.check()
         self._out = self._err = ""
 
@@ -159,7 +159,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 class Calls:
-    """Notes every call of an SDK client, and responses those to a service that is down."""
+    """Records every call of an SDK client, and fails those to a service that is down."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""What can go wrong between a provider and us, to be queued on any simulator.
+"""Faults between a provider and flagstore, to be queued on any simulator.
 
 ::
 
@@ -34,26 +34,26 @@ _CHUNK = b'{"padding": "' + b"x" * 65_523
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to respond a request wrongly."""
+    """A faulty response."""
 
     name: str
     play: Callable[[Handler], None]
 
 
 def status(code: int, *, retry_after: str = "") -> Fault:
-    """Response with a status, and ``Retry-After`` as given."""
+    """Return a status, with ``Retry-After`` as given."""
     extra = {"Retry-After": retry_after} if retry_after else {}
     body = b'{"message":"simulated"}'
     return Fault(f"status {code}", lambda handler: handler.reply(code, body, extra))
 
 
 def too_many_requests(seconds: int = 7) -> Fault:
-    """Response 429 with the seconds to wait."""
+    """Return 429 with the seconds to wait."""
     return status(429, retry_after=str(seconds))
 
 
 def too_many_requests_until(seconds: int = 7) -> Fault:
-    """Response 429 with the moment to wait for, as an HTTP date."""
+    """Return 429 with an HTTP date to wait for."""
 
     def play(handler: Handler) -> None:
         moment = formatdate(time.time() + seconds, usegmt=True)
@@ -63,7 +63,7 @@ def too_many_requests_until(seconds: int = 7) -> Fault:
 
 
 def redirect(location: str = METADATA, code: int = 302) -> Fault:
-    """Point somewhere else."""
+    """Redirect to another address."""
     return Fault("redirect", lambda handler: handler.reply(code, b"", {"Location": location}))
 
 
@@ -79,7 +79,7 @@ def reset() -> Fault:
 
 
 def silence() -> Fault:
-    """Accept the request and say nothing."""
+    """Accept the request and never respond."""
     return Fault("silence", lambda handler: handler.wait_for_end())
 
 
@@ -133,7 +133,7 @@ def html() -> Fault:
 
 
 def endless_body() -> Fault:
-    """Send chunks for ever, as fast as they are taken."""
+    """Send chunks endlessly, as fast as they are read."""
 
     def play(handler: Handler) -> None:
         handler.send_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

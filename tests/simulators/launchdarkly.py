@@ -83,7 +83,7 @@ class LaunchDarklySimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, key: str, **fields: Any) -> int:
-        """Change or create a flag, sync request, and return its version."""
+        """Change or create a flag, send its webhook, and return its version."""
         with self.lock:
             before = self._flags.get(key)
             flag = _next(before or new_flag(key), fields, fresh=before is None)
@@ -105,7 +105,7 @@ class LaunchDarklySimulator(ProviderServer):
                 self._sync_request("flag", key, "deleteFlag")
 
     def set_segment(self, key: str, **fields: Any) -> int:
-        """Change or create a segment, sync request, and return its version."""
+        """Change or create a segment, send its webhook, and return its version."""
         with self.lock:
             before = self._segments.get(key)
             segment = _next(before or new_segment(key), fields, fresh=before is None)

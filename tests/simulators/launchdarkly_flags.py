@@ -52,7 +52,7 @@ def new_segment(key: str) -> dict[str, Any]:
 
 
 def rich_flags(count: int, seed: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return so many flags and three segments, the same ones for the same seed.
+    """Return *count* flags and three segments, the same ones for the same seed.
 
     Among them: targets, rules with clauses, percentage rollouts, an experiment, segments,
     prerequisites, and values of every type.

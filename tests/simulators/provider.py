@@ -1,4 +1,4 @@
-"""A provider for models: its state is a variable, its responses are exact, faults can be asked for.
+"""A model of a provider: its state is a variable, and it fails on request.
 
 Values may repeat (A → B → A): with values that are always new, a faulty condition can't be seen.
 """
@@ -20,7 +20,7 @@ SOURCE = Source("prod", "model", "https://model.example", Secret("key"))
 
 
 class NoHttp:
-    """Stands where the pipeline hands an HTTP client to the provider."""
+    """Takes the place of the HTTP client for the model provider."""
 
     def within(self, total_s: float) -> NoHttp:
         """Return a client with a shorter deadline."""
@@ -39,7 +39,7 @@ class ModelProvider:
     reveals_revision: bool = True
     fetches: int = 0
     unmet: tuple[str, ...] = ()
-    """What the last fetch was told that the one before it had not reached."""
+    """The unmet requirements passed to the last fetch."""
     on_fetch: Callable[[], None] = lambda: None
     """Called before the state is read: a schedule switches here, a test raises faults here."""
 
@@ -65,7 +65,7 @@ class ModelProvider:
     def fetch(
         self, _source: Source, _http: object, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Response with the state of this moment."""
+        """Return the current state."""
         self.on_fetch()
         self.fetches += 1
         self.unmet = unmet

@@ -26,7 +26,7 @@ def chunks_of(records: Mapping[Key, Record], start: int | str, source: str = "pr
 class RecordsReader:
     """Implements the reader's store on a dict of records.
 
-    Every call is noted in :attr:`calls` before it responses or fails, as ``read <namespace>``,
+    Every call is noted in :attr:`calls` before it returns or fails, as ``read <namespace>``,
     ``read! <namespace>`` where it is consistent, or ``chunks <token>``, and ``chunks <token>/1``
     for those from the second on, of a body or of a large segment.
     """

@@ -57,7 +57,7 @@ class Recorder:
             do_GET = do_POST  # noqa: N815 - the name that http.server looks for
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -84,7 +84,7 @@ class Grant:
     """Whether the request must name its partition keys."""
 
     def allows(self, use: Use) -> bool:
-        """Say whether it allows that."""
+        """Return whether it allows a use."""
         fits = self.action == use.action and fnmatchcase(use.resource, self.resource)
         return fits and (use.keyed or not self.keyed)
 

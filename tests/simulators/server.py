@@ -45,7 +45,7 @@ class Delivery:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Responses one connection, with the words that faults need."""
+    """Serves one connection, with the methods that faults need."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -53,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        """Play the next fault, or let the provider response."""
+        """Play the next fault, or return the provider's response."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         request = Request(self.command, self.path, headers, body)
@@ -117,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.server.provider.empty_document()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
-        """Keep quiet."""
+        """Log nothing."""
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -93,7 +93,7 @@ class SplitSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, sync request, and return its change number."""
+        """Change or create a flag, send its webhook, and return its change number."""
         with self.lock:
             before = self._flags.get(name)
             return self._put({**(before or new_flag(name)), "status": "ACTIVE", **fields}, before)

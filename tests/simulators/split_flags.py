@@ -60,7 +60,7 @@ def new_rule_based(name: str) -> dict[str, Any]:
 def rich_flags(
     count: int, seed: int = 1
 ) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
-    """Return so many flags, three segments and two rule-based ones, the same for the same seed.
+    """Return *count* flags, three segments and two rule-based ones, the same for the same seed.
 
     Among the flags: individual targets, rules, segments of both kinds, rollouts, dependencies,
     prerequisites, configurations and flag sets. Segments are lists of keys.

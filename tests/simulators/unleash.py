@@ -77,7 +77,7 @@ class UnleashSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, sync request, and return the event's number."""
+        """Change or create a flag, send its webhook, and return the event's number."""
         with self.lock:
             before = self._flags.get(name)
             self._flags[name] = copy.deepcopy({**(before or new_flag(name)), **fields})
@@ -98,7 +98,7 @@ class UnleashSimulator(ProviderServer):
             return number if archive else self._event("feature-deleted", name)
 
     def set_segment(self, identifier: int, **fields: Any) -> int:
-        """Change or create a segment, sync request, and return the event's number."""
+        """Change or create a segment, send its webhook, and return the event's number."""
         with self.lock:
             before = self._segments.get(str(identifier))
             segment = copy.deepcopy({**(before or new_segment(identifier)), **fields})

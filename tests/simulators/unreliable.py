@@ -56,7 +56,7 @@ class ForgetfulClient(UnreliableClient):
         self.forgotten = 0
 
     def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
-        """Write some of it, and say which not."""
+        """Write some items and return the others as unprocessed."""
         self.calls["batch_write_item"] += 1
         ((table, requests),) = RequestItems.items()
         kept = [request for request in requests if self._rng.random() >= self._share]

@@ -43,7 +43,7 @@ class Planted:
         return getattr(self._client, name)
 
     def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
-        """Write some of it, and say which not, as DynamoDB does."""
+        """Write some items and return the others as unprocessed."""
         self._moment()
         ((table, requests),) = RequestItems.items()
         kept = [request for request in requests if self._rng.random() >= self._share]
@@ -61,7 +61,7 @@ class Planted:
 
 
 def flags(start: int, end: int, version: int) -> dict[str, Any]:
-    """Return so many flags of one version."""
+    """Return the flags of one version, from *start* to *end*."""
     return {
         f"flag-{n:04}": {"key": f"flag-{n:04}", "version": version, "n": n * version}
         for n in range(start, end)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 READERS = 4
 COLD = 25
-"""Every so many reads a reader starts anew."""
+"""Reads after which a reader starts over."""
 DOSE, WHOLE = (25, 1_000), (500, 100_000)
 """Publications, and the reads that there are at least beside them."""
 HERD = 500
@@ -88,7 +88,7 @@ class Reading:
 def test_readers_during_publications(
     any_rig: AnyRig, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four readers, each often starting anew, see whole sets only and never an older one."""
+    """Four readers that often start over see whole sets only and never an older one."""
     publications, required = size
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 200)
     generation = 1

@@ -1,6 +1,6 @@
-"""Responses of providers that are damaged at random: never half a set, and never a bug.
+"""Provider responses that are damaged at random: never half a set, and never a bug.
 
-The real pipeline fetches from a simulator without a socket; what the simulator responses is
+The real pipeline fetches from a simulator without a socket; its response is
 mutated. What is accepted has to be whole: it is read back, and every flag of it is evaluated.
 """
 
@@ -73,7 +73,7 @@ class MutatingHttp:
         return self
 
     def get(self, url: str, headers: Mapping[str, str], **_: Any) -> HttpResponse:
-        """Response at once."""
+        """Return the response at once."""
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         # Without its ETag, since a 304 has nothing to damage.
@@ -172,7 +172,7 @@ class Fuzz:
         self.good: dict[Any, Any] = {}
         good = MutatingHttp(self.server, random.Random(0))
         assert self.run(good, self.good) == "published"
-        if provider == "appconfig":  # its ETag is one of ours: with it no document is asked for
+        if provider == "appconfig":  # its ETag is flagstore's: no document is fetched
             self.good[state_key("prod")] = {**self.good[state_key("prod")], "etag": ""}
         self.usable = self.evaluate(self.good)
         self.outcomes: Counter[str] = Counter()
@@ -191,7 +191,7 @@ class Fuzz:
         return sync.run([SyncRequest("prod", trigger="schedule")]).outcome
 
     def once(self) -> None:
-        """Response with something damaged; hold what is stored then."""
+        """Fetch one damaged response, and check what is then stored."""
         records = dict(self.good)
         try:
             outcome = self.run(MutatingHttp(self.server, self.rng, self.source.provider), records)
@@ -238,7 +238,7 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("provider", SIMULATORS)
 @pytest.mark.usefixtures("role")
 def test_damaged_responses(provider: str, count: int) -> None:
-    """Published whole and evaluated without an exception, or refused with an error of ours."""
+    """Published whole and evaluated without an exception, or refused with a flagstore error."""
     fuzz = Fuzz(provider, seed=14)
     for number in range(count):
         try:
@@ -252,7 +252,7 @@ def test_damaged_responses(provider: str, count: int) -> None:
     refused = count - seen["published"] - seen["unchanged"]
     print(
         f"{provider}: {count:,} responses, {seen['published']:,} published whole, "
-        f"{refused:,} refused as one of {len(seen) - 2} errors of ours; 0 untyped, 0 torn"
+        f"{refused:,} refused with one of {len(seen) - 2} typed errors; 0 untyped, 0 torn"
     )
 
 

@@ -120,7 +120,7 @@ class Overtaken(ModelProvider):
     """A provider whose response is on its way while another sync completes with a newer one."""
 
     def fetch(self, *arguments: Any, **more: Any) -> FetchResult:
-        """Response with the state of this moment, late."""
+        """Return the state of this moment, late."""
         response = super().fetch(*arguments, **more)
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()

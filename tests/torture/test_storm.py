@@ -62,7 +62,7 @@ class Storm(Burst):
         super()._arrive()
 
     def _tick(self) -> None:
-        """Sync request as the schedule does, whatever was lost before."""
+        """Request a sync as the schedule does, whatever was lost before."""
         self._serve([SyncRequest(SOURCE.name, trigger="schedule")])
 
 

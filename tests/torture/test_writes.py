@@ -24,7 +24,7 @@ campaign = pytest.mark.campaign
 
 
 def numbered(count: int, value: int = 0) -> dict[str, Any]:
-    """Return so many flags."""
+    """Return *count* flags."""
     return {f"flag-{n:04}": {"n": n, "value": value} for n in range(count)}
 
 
