@@ -720,21 +720,16 @@ def test_missing_settings_are_named(missing: str) -> None:
     [
         ({}, "https://dynamodb.eu-west-1.amazonaws.com"),
         ({"AWS_ENDPOINT_URL": "http://localhost:4566"}, "http://localhost:4566"),
-        (
-            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_DYNAMODB": "http://b"},
-            "http://b",
-        ),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_DYNAMODB": "http://b"}, "http://b"),
+        ({"AWS_ENDPOINT_URL": "HTTPS://dynamodb.example"}, "https://dynamodb.example"),
+        ({"AWS_ENDPOINT_URL": "http://localhost:8000/"}, "http://localhost:8000"),
+        ({"AWS_ENDPOINT_URL": "http://[fd00:ec2::253]/"}, "http://[fd00:ec2::253]"),
+        ({"AWS_ENDPOINT_URL": "http://a_b.example."}, "http://a_b.example."),
     ],
 )
 def test_endpoint_follows_the_variables_of_aws(environ: dict[str, str], endpoint: str) -> None:
-    """The service's own first, then the general one."""
+    """The service's own first, then the general one; with a port, a slash or capitals."""
     assert endpoint_of(environ, "eu-west-1") == endpoint
-
-
-def test_scheme_in_capitals() -> None:
-    """HTTPS is TLS."""
-    endpoint = endpoint_of({"AWS_ENDPOINT_URL": "HTTPS://dynamodb.example"}, "eu-west-1")
-    assert endpoint == "https://dynamodb.example"
 
 
 @pytest.mark.parametrize(
@@ -758,14 +753,6 @@ def test_invalid_endpoint_is_named(endpoint: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^{name} must be https://") as refused:
             open_reader({**ENVIRON, name: endpoint})
         assert "secret" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost:8000", "[::1]:8000", "[fd00:ec2::253]", "a_b.example."]
-)
-def test_endpoint_with_port_and_slash(host: str) -> None:
-    """As people write them."""
-    assert endpoint_of({"AWS_ENDPOINT_URL": f"http://{host}/"}, "eu-west-1") == f"http://{host}"
 
 
 @pytest.mark.parametrize("dual_stack", ["", "true"])
