@@ -106,6 +106,6 @@ def test_seconds_that_jump_during_a_sync(any_rig: AnyRig, by: float) -> None:
         if clock.asked <= at:
             break
         at += 1
-    assert at >= 3
+    assert at >= 2
     assert (outcomes["out of time"] > 0) == (by > 0)
     print(f"seconds that jump by {by:+.0f} s at each of {at} moments: {dict(outcomes)}")
