@@ -54,7 +54,7 @@ def check(report: dict[str, Any], cases: int) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_dose(provider: str) -> None:
+def test_dose(provider: str) -> None:
     """Some thousand cases, no difference, and every operator was reached."""
     check(campaign(provider, DOSE), DOSE)
 

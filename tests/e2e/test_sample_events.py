@@ -68,7 +68,7 @@ TOLD = (
 BY_HAND = ("manual-allow-shrink.json", "schedule.json", "sqs-batch.json")
 
 
-def test_each_sample_has_its_test_here() -> None:
+def test_every_sample_is_tested() -> None:
     """A new file of events/ needs a test that runs it."""
     assert sorted(SIGNED + FORGED + TOLD + BY_HAND) == sorted(make_events.events())
 
@@ -311,7 +311,7 @@ def response(invocation: Invocation) -> Any:
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_a_signed_webhook_requests_and_is_synced(deployment: Deployment, name: str) -> None:
+def test_signed_webhook_is_synced(deployment: Deployment, name: str) -> None:
     """WebhookFunction puts one request on the queue, SyncFunction serves it, a reader sees it."""
     event = load(name)
     source = event["pathParameters"]["source"]
@@ -327,7 +327,7 @@ def test_a_signed_webhook_requests_and_is_synced(deployment: Deployment, name: s
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_sync_function_takes_a_webhook_event_by_itself(deployment: Deployment, name: str) -> None:
+def test_sync_function_with_a_webhook_event(deployment: Deployment, name: str) -> None:
     """`sam local invoke SyncFunction -e` with a webhook does the whole job, without the queue."""
     event = load(name)
     source = event["pathParameters"]["source"]
@@ -339,7 +339,7 @@ def test_sync_function_takes_a_webhook_event_by_itself(deployment: Deployment, n
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_an_event_of_aws_requests_its_source(deployment: Deployment, name: str) -> None:
+def test_aws_event_syncs_its_source(deployment: Deployment, name: str) -> None:
     """SyncFunction takes it from the queue, from EventBridge and from SNS, and a reader sees it."""
     told = response(deployment.sync.invoke(load(name)))
     source = make_events.APPCONFIG_SOURCE
@@ -355,7 +355,7 @@ def test_an_event_of_aws_requests_its_source(deployment: Deployment, name: str) 
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> None:
+def test_forged_webhook_is_refused(deployment: Deployment, name: str) -> None:
     """WebhookFunction responds with 401 and puts nothing on the queue; nobody asks the provider."""
     event = load(name)
     assert response(deployment.webhook.invoke(event))["statusCode"] == 401
@@ -364,14 +364,12 @@ def test_a_strangers_webhook_is_refused(deployment: Deployment, name: str) -> No
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_whoever_may_invoke_sync_function_needs_no_signature(
-    deployment: Deployment, name: str
-) -> None:
+def test_sync_function_checks_no_signature(deployment: Deployment, name: str) -> None:
     """SyncFunction checks no signature: the event is a request, and carries no flag data anyway."""
     assert response(deployment.sync.invoke(load(name)))["outcome"] == "published"
 
 
-def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
+def test_duplicate_writes_no_flag_data(deployment: Deployment) -> None:
     """The second delivery costs one conditional request, and writes no record but the state."""
     first = response(deployment.sync.invoke(load("unleash-feature-enabled.json")))
     before = deployment.flag_data()
@@ -384,7 +382,7 @@ def test_a_duplicate_costs_no_flag_data(deployment: Deployment) -> None:
     assert "if-none-match" in conditional.headers
 
 
-def test_the_schedule_queues_every_source(deployment: Deployment) -> None:
+def test_schedule_queues_every_source(deployment: Deployment) -> None:
     """One event, a check of each source, some seconds apart."""
     told = response(deployment.sync.invoke(load("schedule.json")))
     outcomes = {each["source"]: each["outcome"] for each in told}
@@ -393,7 +391,7 @@ def test_the_schedule_queues_every_source(deployment: Deployment) -> None:
     assert delays == sorted(delays)
 
 
-def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment) -> None:
+def test_batch_costs_one_fetch_per_source(deployment: Deployment) -> None:
     """Three messages, two sources, two fetches, no failure."""
     told = response(deployment.sync.invoke(load("sqs-batch.json")))
     assert told == {"batchItemFailures": []}
@@ -402,7 +400,7 @@ def test_a_batch_is_served_whole_with_one_fetch_a_source(deployment: Deployment)
         assert "new-checkout" in deployment.published(source)
 
 
-def test_a_person_allows_the_very_set_that_was_refused(deployment: Deployment) -> None:
+def test_refused_set_is_allowed_by_its_digest(deployment: Deployment) -> None:
     """The zeros of the sample allow nothing; the digest that the refusal named does."""
     event = load("manual-allow-shrink.json")
     source = event["source"]

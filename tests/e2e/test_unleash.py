@@ -336,7 +336,7 @@ def chain(record_testsuite_property: Callable[[str, object], None]) -> Iterator[
             record_testsuite_property("unleash_change_to_readable_worst_seconds", worst)
 
 
-def test_a_new_flag_arrives_with_its_segment(chain: Chain) -> None:
+def test_new_flag_with_a_segment(chain: Chain) -> None:
     """A flag, its strategy and the segment that it names are readable after their webhooks."""
     segment = chain.admin.create_segment("pro-plan", [plan("pro")])
     chain.follow(
@@ -356,7 +356,7 @@ def test_a_new_flag_arrives_with_its_segment(chain: Chain) -> None:
     assert snapshot.item("segments", str(segment))["constraints"][0]["values"] == ["pro"]
 
 
-def test_a_flip_arrives(chain: Chain) -> None:
+def test_switched_flag(chain: Chain) -> None:
     """A flag that is switched on, and off again, is readable so after its webhook."""
     chain.admin.create_flag("flipped")
     chain.admin.enable("flipped")
@@ -402,7 +402,7 @@ def test_strategies_arrive(chain: Chain) -> None:
     )
 
 
-def test_an_edited_segment_arrives(chain: Chain) -> None:
+def test_edited_segment(chain: Chain) -> None:
     """A segment that is edited is readable so, though no flag has changed."""
     segment = chain.admin.create_segment("edited", [plan("pro")])
     chain.admin.create_flag("names-the-edited")
@@ -420,7 +420,7 @@ def test_an_edited_segment_arrives(chain: Chain) -> None:
     )
 
 
-def test_a_dependency_arrives(chain: Chain) -> None:
+def test_dependency(chain: Chain) -> None:
     """A dependency between two flags is readable after its webhook, and its removal too."""
     chain.admin.create_flag("parent")
     chain.admin.create_flag("child")
@@ -438,7 +438,7 @@ def test_a_dependency_arrives(chain: Chain) -> None:
     )
 
 
-def test_archived_and_deleted_flags_disappear(chain: Chain) -> None:
+def test_archived_and_deleted_flags(chain: Chain) -> None:
     """An archived flag is gone, comes back when it is revived, and stays gone once deleted."""
     chain.admin.create_flag("short-lived")
     wait_for(lambda: chain.shows(lambda flags: "short-lived" in flags), "flag")
@@ -463,7 +463,7 @@ def test_archived_and_deleted_flags_disappear(chain: Chain) -> None:
     assert "short-lived" not in chain.rows().flags
 
 
-def test_other_environments_do_not_request(chain: Chain) -> None:
+def test_other_environments_request_no_sync(chain: Chain) -> None:
     """A change in another environment is acknowledged, and requests no sync."""
     newest = chain.newest()
     chain.admin.create_flag("elsewhere")
@@ -479,7 +479,7 @@ def test_other_environments_do_not_request(chain: Chain) -> None:
     chain.agree()
 
 
-def test_many_webhooks_at_once_end_in_the_right_state(chain: Chain) -> None:
+def test_many_webhooks_at_once(chain: Chain) -> None:
     """A bulk switch of 30 flags, and back, leaves what the server serves in far fewer fetches."""
     with Gate(chain.webhook, chain.aws.ca_file, BULK) as gate, chain.webhook_at(gate.url):
         for name in BULK:
@@ -508,7 +508,7 @@ def test_many_webhooks_at_once_end_in_the_right_state(chain: Chain) -> None:
         assert fetched < len(BULK)
 
 
-def test_a_fresh_process_reads_it_with_the_layer(chain: Chain) -> None:
+def test_fresh_process_reads_with_the_layer(chain: Chain) -> None:
     """A process that has only the built layer and the environment reads what the server serves."""
     chain.agree()
     program = """
@@ -540,7 +540,7 @@ json.dump({key: flags[key] for key in flags}, sys.stdout)
     assert chain.served().flags == json.loads(done.stdout)
 
 
-def test_a_webhook_without_the_secret_is_refused(chain: Chain) -> None:
+def test_webhook_without_the_secret_is_refused(chain: Chain) -> None:
     """A missing or wrong authorization header is responded with 401, and nothing is queued."""
     event = b'{"id":1,"type":"feature-created","featureName":"forged","environment":null}'
     with chain.nobody_takes():
@@ -557,7 +557,7 @@ def test_a_webhook_without_the_secret_is_refused(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("name", ["admin", "elsewhere"])
-def test_another_environments_flags_are_refused(chain: Chain, name: str) -> None:
+def test_flags_of_another_environment_are_refused(chain: Chain, name: str) -> None:
     """An admin token, or another environment's, fails with the remedy and publishes nothing."""
     token, said = {
         "admin": (chain.server.admin_token, "use a backend (client) token of the environment"),
@@ -576,7 +576,7 @@ def test_another_environments_flags_are_refused(chain: Chain, name: str) -> None
     assert "Item" not in found
 
 
-def test_the_deployed_schedule_brings_what_nothing_rang_for(chain: Chain) -> None:
+def test_deployed_schedule(chain: Chain) -> None:
     """A source whose webhooks never come follows its provider by the deployed schedule alone."""
     wait_for(lambda: is_on(chain.silent.snapshot(), UNSUNG), "healing", within_s=SCHEDULE_LIMIT_S)
     waited = time.monotonic() - chain.ready_at
@@ -588,7 +588,7 @@ def test_the_deployed_schedule_brings_what_nothing_rang_for(chain: Chain) -> Non
     )
 
 
-def test_a_check_of_the_schedule_heals_a_rejected_webhook(chain: Chain) -> None:
+def test_schedule_makes_up_for_a_rejected_webhook(chain: Chain) -> None:
     """The next scheduled check brings what a webhook with an outdated secret did not."""
     with chain.webhook_at(chain.webhook, authorization="Bearer outdated"):
         refused, begun = len(chain.refusals()), time.time()
@@ -604,7 +604,7 @@ def test_a_check_of_the_schedule_heals_a_rejected_webhook(chain: Chain) -> None:
         assert chain.client.info().published_at >= begun - 1
 
 
-def test_the_command_line_registers_at_a_real_server(chain: Chain) -> None:
+def test_cli_registers_the_webhook(chain: Chain) -> None:
     """`source add --register` makes one webhook with every event, finds it, and changes that."""
     base = "http://127.0.0.1:9/webhooks"
     registrar = Registrar(chain.server.url, chain.server.admin_token)
@@ -625,7 +625,7 @@ def test_the_command_line_registers_at_a_real_server(chain: Chain) -> None:
     chain.admin.delete_webhook(there["id"])
 
 
-def test_every_registered_event_is_one_that_the_server_knows() -> None:
+def test_server_knows_every_registered_event() -> None:
     """No event name is misspelt: the server would take it and never send it."""
     names = unleash_server.UNLEASH_FOLDER / "lib" / "events" / "index.js"
     if not names.exists():
@@ -634,7 +634,7 @@ def test_every_registered_event_is_one_that_the_server_knows() -> None:
     assert [event for event in UNLEASH_EVENTS if f"'{event}'" not in known] == []
 
 
-def test_nothing_failed_on_the_way(chain: Chain) -> None:
+def test_no_errors_or_dead_letters(chain: Chain) -> None:
     """After all of this no sync request was given up, and neither function logged an error."""
     wait_for(lambda: not chain.queued(), "empty queue")
     assert chain.queued(chain.deployed.dlq_url) == 0

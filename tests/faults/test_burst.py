@@ -175,7 +175,7 @@ class Burst:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
-def test_a_burst_of_a_thousand_requests_costs_at_most_three_percent_fetches(seconds: float) -> None:
+def test_fetches_of_a_burst(seconds: float) -> None:
     """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
     lags: list[float] = []
     counts: list[int] = []

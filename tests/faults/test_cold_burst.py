@@ -148,7 +148,7 @@ class ColdBurst(Burst):
 
 
 @pytest.mark.parametrize("quota", [QUOTA, QUOTA / 2], ids=["the quota", "half of it"])
-def test_what_the_throttle_lets_through_is_accepted_in_time(quota: float) -> None:
+def test_cold_burst_is_accepted_in_time(quota: float) -> None:
     """As many cold receivers as the API starts at once all response 2xx within 8 s.
 
     They do so while the rest of the account uses half of SSM's quota, too; and the last change is
@@ -171,7 +171,7 @@ def test_what_the_throttle_lets_through_is_accepted_in_time(quota: float) -> Non
     print(f"{BURST} cold receivers, {quota:g} SSM calls a second: all 2xx within {longest:.1f} s")
 
 
-def test_what_the_throttle_refuses_is_published_all_the_same() -> None:
+def test_throttled_webhooks_are_published_all_the_same() -> None:
     """Of 1,000 webhooks within a second most get 429, the last one among them, and no loss."""
     for seed in range(5):
         burst = ColdBurst(seed, 1_000, 1.0, quota=QUOTA)

@@ -79,7 +79,7 @@ def limit_memory() -> None:
         pytest.param(many_names(), id="many names"),
     ],
 )
-def test_responses_that_fill_the_memory_fail_their_own_source_only(
+def test_response_that_fills_memory_fails_its_source_only(
     aws: StandIn, dynamodb_table: Table, body: bytes
 ) -> None:
     """Three providers at once send 20 MiB in 100 KB: each is refused, and the fourth is synced."""

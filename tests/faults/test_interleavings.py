@@ -78,9 +78,7 @@ def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World
     [((2, 1), 100), pytest.param((2, 1, 2), 5_000, marks=pytest.mark.campaign)],
     ids=["two", "three"],
 )
-def test_every_interleaving_of_three_syncs_ends_at_the_providers_state(
-    values: tuple[int, ...], least: int, etags: bool
-) -> None:
+def test_every_interleaving_of_syncs(values: tuple[int, ...], least: int, etags: bool) -> None:
     """Draw, fetch, heartbeat, publish and project in any order: nothing old wins."""
     states, _ = explore(lambda: changes(etags=etags, values=values), in_sync)
     print(f"syncs: every one of {states:,} states")
@@ -90,7 +88,7 @@ def test_every_interleaving_of_three_syncs_ends_at_the_providers_state(
 @pytest.mark.parametrize(
     "values", [(2, 1), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
 )
-def test_a_pin_holds_against_every_interleaving(values: tuple[int, ...]) -> None:
+def test_pin_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
     """A pin set at any moment is never lost, and nothing is published over it."""
 
     def make() -> World:
@@ -120,7 +118,7 @@ def rolled_back(world: World, *, then: bool = False) -> None:
 @pytest.mark.parametrize(
     "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
 )
-def test_a_rollback_holds_against_every_interleaving(values: tuple[int, ...]) -> None:
+def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
     """Whatever syncs are under way, the old version is what readers and rows show in the end."""
 
     def make() -> World:
@@ -141,7 +139,7 @@ def test_a_rollback_holds_against_every_interleaving(values: tuple[int, ...]) ->
 @pytest.mark.parametrize(
     "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
 )
-def test_after_a_pin_every_interleaving_ends_at_the_providers_state(
+def test_every_interleaving_after_a_pin(
     values: tuple[int, ...],
 ) -> None:
     """Rolled back, unpinned and rung, among syncs under way: nothing of the rollback is left."""
@@ -159,7 +157,7 @@ def test_after_a_pin_every_interleaving_ends_at_the_providers_state(
 @pytest.mark.parametrize(
     "values", [(2, 3), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
 )
-def test_chunks_of_the_current_body_never_expire(
+def test_current_chunks_never_expire(
     values: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With bodies in chunks, whatever overlaps: what the snapshot names is whole and has no TTL."""
@@ -208,7 +206,7 @@ def forgetful(
 @pytest.mark.parametrize(
     "values", [(2,), pytest.param((2, 3), marks=pytest.mark.campaign)], ids=["one", "two"]
 )
-def test_a_reader_of_a_forgetful_store_ends_at_the_published_set(
+def test_reader_of_a_store_that_loses_writes(
     values: tuple[int, ...], checks: tuple[str, str]
 ) -> None:
     """Two syncs, a reader, lost writes and replicas that lag, in any order.
@@ -241,7 +239,7 @@ class HighestTokenWins(ObservedStore):
         super().commit(source, condition, sets, writes)
 
 
-def test_the_exploration_finds_a_condition_that_lets_the_highest_token_win() -> None:
+def test_highest_token_must_not_win() -> None:
     """These tests can fail: with the weaker rule an interleaving that ends wrong is found."""
 
     def make() -> World:

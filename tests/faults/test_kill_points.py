@@ -51,7 +51,7 @@ def rows(rig: AnyRig) -> dict[str, Any]:
     "count", [FLAGS, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_reader_sees_the_old_or_the_new_set_at_every_kill_point(
+def test_kill_points_of_rows_and_snapshot(
     rig: AnyRig, in_chunks: bool, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every flag changes and ten go: at every point exactly one set, and the next sync heals.
@@ -149,9 +149,7 @@ def settle_split(rig: RedisRig, flags: dict[str, Any], members: list[str]) -> No
     rig.settle(flags)
 
 
-def test_rows_of_split_are_old_or_new_each_at_every_kill_point(
-    redis_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment in parts, 50 flags, a flag set: none is half of anything; the next sync heals."""
     monkeypatch.setattr("storesync.rows.PART_BYTES", 400)
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 3)

@@ -47,7 +47,7 @@ print(json.dumps({"outcome": report.outcome, "counts": report.counts, "megabytes
 """
 
 
-def test_300_000_segment_keys_fit_a_small_function(aws: StandIn, dynamodb_table: Table) -> None:
+def test_memory_of_300_000_segment_keys(aws: StandIn, dynamodb_table: Table) -> None:
     """200 flags and 30 segments of 10,000 keys: the first publication and a change."""
     if not Path("/proc/self/status").exists():
         pytest.skip("allowed: only Linux tells a process' own peak")

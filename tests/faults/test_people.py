@@ -166,7 +166,7 @@ def _bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     "lives", [150, pytest.param(300, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_whatever_people_do_every_request_is_served_by_a_fetch(lives: int) -> None:
+def test_every_request_is_served_by_a_fetch(lives: int) -> None:
     """No set is mixed, no token goes back, and in the end readers and rows show the provider's."""
     seen: Counter[str] = Counter()
     for seed in range(lives):

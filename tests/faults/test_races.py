@@ -55,7 +55,7 @@ class Race:
 @pytest.mark.parametrize(
     "races", [200, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_races_with_crashes_end_at_the_providers_state(races: int) -> None:
+def test_races_with_crashes(races: int) -> None:
     """2 to 8 overlapping syncs, a tenth crashing, with and without ETags: 0 stale, 0 lost."""
     crashes = 0
     for seed in range(races):

@@ -40,7 +40,7 @@ def records(path: Path, clock: FakeClock, **values: Any) -> dict[Any, Any]:
 
 
 @pytest.mark.parametrize("max_age_s", [None, 600.0])
-def test_an_hour_without_the_store(
+def test_hour_without_the_store(
     tmp_path: Path, max_age_s: float | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ten thousand evaluations, no exception, staleness said, few calls; then fresh again."""
@@ -79,9 +79,7 @@ def test_an_hour_without_the_store(
     assert len(caplog.records) == 2
 
 
-def test_errors_of_the_store_from_none_to_all(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rising_error_rate_of_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An hour in which ever more calls fail: no exception, and no more than a call for each TTL."""
     clock, rng = FakeClock(), random.Random(16)
     store = RecordsReader(records(tmp_path / "flags", clock, a=True), clock)
@@ -195,7 +193,7 @@ def function() -> Iterator[Lambda]:
 
 
 @pytest.mark.parametrize("expired", [True, False])
-def test_a_snapshot_of_snapstart(function: Lambda, tmp_path: Path, *, expired: bool) -> None:
+def test_restore_from_snapstart(function: Lambda, tmp_path: Path, *, expired: bool) -> None:
     """Restored a day later: a dead socket, a clock that jumped, keys of another time.
 
     Nothing that was loaded before is trusted: the first flag asks the store, with new keys, also

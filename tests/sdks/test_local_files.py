@@ -122,7 +122,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("provider", "name", "text", "flags"), FILES)
-def test_a_local_file_says_what_it_says_to_the_sdk(
+def test_local_file_evaluates_as_in_the_sdk(
     tmp_path: Path, provider: str, name: str, text: str, flags: list[str]
 ) -> None:
     """For each key; flags as such files have them, without what only the provider needs."""

@@ -74,7 +74,7 @@ def test_stored_document_is_evaluated_as_the_response(rig: AnyRig) -> None:
 
 
 @pytest.mark.parametrize("rows", [True, False])
-def test_document_comes_and_goes_with_the_option(rig: AnyRig, rows: bool) -> None:
+def test_document_follows_the_option(rig: AnyRig, rows: bool) -> None:
     """At the next check, although no flag has changed."""
     rig.sync(rows=rows)
     assert stored(rig) is None

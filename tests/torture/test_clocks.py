@@ -51,9 +51,7 @@ class Jumping(FakeClock):
 @pytest.mark.parametrize(
     "races", [100, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_races_between_machines_with_wrong_clocks(
-    races: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_races_with_wrong_clocks(races: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlapping syncs and crashes, ten minutes apart by their clocks: the final state wins."""
     monkeypatch.setattr("faults.test_races.FakeClock", WrongClocks)
     for seed in range(races):
@@ -66,7 +64,7 @@ def test_races_between_machines_with_wrong_clocks(
 @pytest.mark.parametrize(
     "seeds", [2, pytest.param(50, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
+def test_consecutive_syncs_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
     """Fencing tokens grow and each change is published at once, wherever the clock stands."""
     any_rig.settle({"a": 0})
     last = any_rig.store().state("prod").published
@@ -87,7 +85,7 @@ def test_syncs_one_after_another_with_wrong_clocks(any_rig: AnyRig, seeds: int) 
 
 
 @pytest.mark.parametrize("by", [-SKEW_S, SKEW_S])
-def test_seconds_that_jump_during_a_sync(any_rig: AnyRig, by: float) -> None:
+def test_clock_jumps_during_a_sync(any_rig: AnyRig, by: float) -> None:
     """At whatever moment they do: the old set or the new one is there, and the next sync heals."""
     old, new = {"a": 1}, {"a": 2}
     outcomes: Counter[str] = Counter()

@@ -134,7 +134,7 @@ def chunks(rig: AnyRig) -> dict[keys.Key, Any]:
 @pytest.mark.parametrize("before", [2_000, 50], ids=["large", "small"])
 @pytest.mark.parametrize("fault", ["down", "lost", "damaged"])
 @pytest.mark.parametrize("provider", list(CONTEXT_KEY))
-def test_the_earlier_segment_serves_until_the_new_one_is_read(
+def test_previous_segment_serves_until_the_new_one_is_read(
     any_rig: AnyRig, provider: str, fault: str, before: int
 ) -> None:
     """A member is added, and the new segment cannot be read: nobody loses the flag meanwhile."""
@@ -247,7 +247,7 @@ def test_readers_follow_a_store_that_lost_its_history(
     print(f"{lost} of 6 publications lost: readers at the published set after 1 check")
 
 
-def test_a_token_that_is_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
+def test_token_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
     """The very number that the reader has in hand, and other flags."""
     with warm(any_rig) as reader:
         published(any_rig, 1)

@@ -127,7 +127,7 @@ def test_readers_during_publications(
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_herd_of_cold_and_expired_readers(
+def test_cold_and_expired_threads(
     any_rig: AnyRig, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five hundred threads of one process: one load while cold, one question when expired."""

@@ -259,7 +259,7 @@ def test_damaged_responses(provider: str, count: int) -> None:
 @pytest.mark.usefixtures("role")
 @pytest.mark.parametrize(("gone", "refused"), [(12, False), (13, True), (40, True)])
 @pytest.mark.parametrize("provider", SIMULATORS)
-def test_what_a_provider_may_lose(provider: str, gone: int, refused: bool) -> None:
+def test_removed_flags_up_to_the_limit(provider: str, gone: int, refused: bool) -> None:
     """Of 40 flags 12 that no other needs may be deleted at once; with more, none is."""
     fuzz = Fuzz(provider, seed=10, flags=40)
     flags, references = fuzz.server.flags(), providers.get(provider).references

@@ -27,7 +27,7 @@ def state(rig: AnyRig) -> SourceState:
 @pytest.mark.parametrize(
     "rollbacks", [5, pytest.param(200, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_a_rollback_among_syncs_keeps_what_it_pinned(any_rig: AnyRig, rollbacks: int) -> None:
+def test_rollback_among_syncs_keeps_its_version(any_rig: AnyRig, rollbacks: int) -> None:
     """Four threads sync changes all along: from the rollback to the unpin nobody publishes.
 
     Fencing tokens only grow, and what comes after the unpin is the provider's state.

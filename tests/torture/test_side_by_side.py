@@ -129,7 +129,7 @@ class Overtaken(ModelProvider):
     meanwhile: Callable[[], object] = lambda: None
 
 
-def test_an_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
+def test_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
     """A slow writer wakes up with what it fetched before: our readers keep what is newer."""
     theirs = peer(rig, "older")
     rig.provider.flags = numbered(0, 100, 1)
@@ -154,7 +154,7 @@ def test_an_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 69])
-def test_a_set_that_shrinks(rig: DynamoRig, row: Row, left: int) -> None:
+def test_shrinking_set(rig: DynamoRig, row: Row, left: int) -> None:
     """None, or 69, of a hundred flags are left: ours stay until a person allows it."""
     theirs = peer(rig, "shrunk", left=left)
     rig.settle(numbered(0, 100, 1))

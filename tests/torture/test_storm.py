@@ -83,7 +83,7 @@ def accepted(body: bytes, *, forged: bool) -> bool:
     [(1, 1_000, 5.0), pytest.param(5, 2_500, 10.0, marks=pytest.mark.campaign)],
     ids=["dose", "all"],
 )
-def test_a_storm_ends_at_the_providers_state(
+def test_storm_ends_at_the_providers_state(
     seeds: int, webhooks: int, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """30 % twice, 10 % lost, 5 % forged, shuffled: few fetches, and the tick finds what is lost."""
@@ -118,7 +118,7 @@ def test_a_storm_ends_at_the_providers_state(
 @pytest.mark.parametrize(
     "seeds", [50, pytest.param(500, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_a_change_whose_webhook_is_lost_comes_with_the_tick(
+def test_lost_webhook_is_made_up_by_the_schedule(
     seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no other webhook is near, it takes until the schedule's next check, no longer."""
@@ -159,7 +159,7 @@ class Queue:
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_deduplication_by_a_fifo_queue_would_lose_the_last_request(fifo: bool) -> None:
+def test_fifo_deduplication_loses_the_last_request(fifo: bool) -> None:
     """A change a minute after another: with a constant id of the environment it is lost."""
     provider, store = {"flag": 0}, {"flag": 0}
     queue = Queue(fifo=fifo)

@@ -113,7 +113,7 @@ def moved(rig: AnyRig, number: int) -> Put:
     return Put(record)
 
 
-def test_what_a_newer_writer_adds_disturbs_nobody(any_rig: AnyRig) -> None:
+def test_fields_of_a_newer_writer_are_ignored(any_rig: AnyRig) -> None:
     """Unknown attributes, and snapshots of other layouts, are left alone."""
     any_rig.settle({"a": 1})
     more = Put(snapshot_record(any_rig) | {"compression": "zstd", "epoch": 7})
@@ -124,7 +124,7 @@ def test_what_a_newer_writer_adds_disturbs_nobody(any_rig: AnyRig) -> None:
     assert any_rig.read() == {"a": 2}
 
 
-def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
+def test_removed_layout_leaves_the_last_good_flags(any_rig: AnyRig) -> None:
     """Only a newer layout is published: loaded readers keep theirs, new ones say what to do."""
     any_rig.settle({"a": 1})
     with closing(any_rig.connect()) as transport:
@@ -145,7 +145,7 @@ def test_a_layout_that_goes_leaves_the_last_known_good(any_rig: AnyRig) -> None:
 
 
 @pytest.mark.parametrize("loaded", [False, True])
-def test_a_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
+def test_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
     """It finds no snapshot of its layout: a clear error, or its last known good, and no rubbish."""
     any_rig.settle({"a": 1})
     pretended = snapshot_record(any_rig)["token"]
@@ -194,7 +194,7 @@ class Renamed:
         self._inner.close()
 
 
-def test_a_source_has_one_snapshot_for_each_layout(any_rig: AnyRig) -> None:
+def test_one_snapshot_per_layout(any_rig: AnyRig) -> None:
     """A writer that publishes again touches no snapshot of a layout that it does not write."""
     any_rig.settle({"a": 1})
     write(any_rig, moved(any_rig, 2))

@@ -108,7 +108,7 @@ def test_throttled_writes_lose_nothing(
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=campaign)], ids=["dose", "all"])
-def test_time_that_runs_out_at_any_stage_changes_nothing_half(
+def test_time_running_out_at_any_stage(
     any_rig: AnyRig, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From every call on, little or no time is left, and maybe the store fails from there on."""
@@ -185,7 +185,7 @@ class Cut:
 
 
 @pytest.mark.parametrize("races", [25, pytest.param(1_000, marks=campaign)], ids=["dose", "all"])
-def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int) -> None:
+def test_races_of_threads(any_rig: AnyRig, races: int) -> None:
     """Two to eight syncs at once in threads, each after a change: none wins with an older set."""
     any_rig.settle({"a": 0, "b": 0})
     any_rig.provider.reveals_revision = False
@@ -243,7 +243,7 @@ def test_races_of_threads_end_at_the_providers_state(any_rig: AnyRig, races: int
         (1, 0, True),
     ],
 )
-def test_a_shrinking_set_waits_for_a_person(
+def test_shrinking_set_waits_for_approval(
     any_rig: AnyRig, had: int, left: int, refused: bool
 ) -> None:
     """Refused beyond max(10, 30 %), readers keep theirs, until that very set is allowed."""
@@ -266,7 +266,7 @@ def test_a_shrinking_set_waits_for_a_person(
     assert any_rig.read() == numbered(left)
 
 
-def test_a_refusal_is_noted_where_everybody_looks(any_rig: AnyRig) -> None:
+def test_refused_digest_is_in_the_source_state(any_rig: AnyRig) -> None:
     """The source state names the refused digest until a later check completes."""
     any_rig.settle(numbered(100))
     any_rig.replace({})
@@ -278,7 +278,7 @@ def test_a_refusal_is_noted_where_everybody_looks(any_rig: AnyRig) -> None:
     assert any_rig.store().state("prod").refused == ""
 
 
-def test_a_deadline_that_is_over_begins_nothing(any_rig: AnyRig) -> None:
+def test_expired_deadline_starts_nothing(any_rig: AnyRig) -> None:
     """Without time there is an error, and nothing is fetched."""
     any_rig.settle(numbered(3))
     before = any_rig.provider.fetches
