@@ -601,16 +601,14 @@ def segments_of(snapshot_record: Record) -> list[bytes]:
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
 def test_reader_reads_chunks_in_order(redis_server: Server, number: int) -> None:
     """Those of one prefix, and no others."""
-    http_bodies = [bytes([n]) * 1_000 for n in range(number)]
+    bodies = [bytes([n]) * 1_000 for n in range(number)]
     with opened(redis_server) as store:
-        store.put_all(
-            [record(*chunk_key("prod", "1/a/", n), body=b) for n, b in enumerate(http_bodies)]
-        )
+        store.put_all([record(*chunk_key("prod", "1/a/", n), body=b) for n, b in enumerate(bodies)])
         store.put_all([record(*chunk_key("prod", "1/b/", 0), body=b"other")])
         store.put_all([record(*chunk_key("prod", "11/a/", number), body=b"another")])
     with reading(redis_server) as reader:
-        assert list(reader.chunks("prod", "1/a/", deadline=soon())) == http_bodies
-        assert list(reader.chunks("prod", "1/a/", start=5, deadline=soon())) == http_bodies[5:]
+        assert list(reader.chunks("prod", "1/a/", deadline=soon())) == bodies
+        assert list(reader.chunks("prod", "1/a/", start=5, deadline=soon())) == bodies[5:]
         assert list(reader.chunks("prod", "1/b/", deadline=soon())) == [b"other"]
         assert list(reader.chunks("prod", "2/a/", deadline=soon())) == []
 

@@ -239,9 +239,9 @@ class Deployment:
 
     # -- the queue ------------------------------------------------------------------------------
 
-    def send(self, *http_bodies: object) -> None:
+    def send(self, *bodies: object) -> None:
         """Put messages on the queue; a text as it is, anything else as JSON."""
-        for body in http_bodies:
+        for body in bodies:
             text = body if isinstance(body, str) else json.dumps(body)
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=text)
 

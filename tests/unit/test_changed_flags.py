@@ -46,9 +46,9 @@ def test_differing_keys_of_two_bodies(seed: int) -> None:
 def test_true_is_not_one() -> None:
     """Nor 1.0, though they are equal in Python."""
     values = (1, 1.0, True)
-    http_bodies = [body(encode({"flags": {"a": {"v": value}}}, {})) for value in values]
-    for one in http_bodies:
-        for two in http_bodies:
+    bodies = [body(encode({"flags": {"a": {"v": value}}}, {})) for value in values]
+    for one in bodies:
+        for two in bodies:
             assert one.differing(two, "flags") == (set() if one is two else {"a"})
 
 
