@@ -20,7 +20,8 @@ import trustme
 from redis import Redis
 
 from local.processes import StartError, free_port, listening
-from simulators.server_process import ServerProcess
+
+from .server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
