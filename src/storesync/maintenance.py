@@ -217,9 +217,10 @@ def restore_source(source: str, store: Store) -> bool:
     state = store.state(source)
     if not state.removed:
         return False
-    token, _ = store.next_token(source, state.token)
-    attempt = Attempt(token, state)
-    store.commit(source, attempt.condition(), {**attempt.sets(), "removed": None, "pinned": None})
+    attempt = Attempt(*store.next_token(source, state.token))
+    if attempt.seen.removed:  # or another has restored it, and may have pinned it since
+        sets = {**attempt.sets(), "removed": None, "pinned": None}
+        store.commit(source, attempt.condition(), sets)
     return True
 
 

@@ -373,6 +373,30 @@ def test_restored_source_continues_the_counter(purge: bool) -> None:
     assert rig.rows() == {"a": 5}
 
 
+def test_restoring_a_source_leaves_the_nonce_of_its_own_token() -> None:
+    """If the store loses a token meanwhile, no check in flight takes it for its own step."""
+    rig = Rig({"a": 1})
+    mark_removed("prod", rig.store(), rig.clock)
+    _, in_flight = rig.store().next_token("prod", 0)
+    assert restore_source("prod", rig.store())
+    state = rig.state()
+    assert state.token == state.issued
+    assert state.check_nonce == state.issued_nonce != in_flight.issued_nonce
+
+
+def test_concurrent_restore_spares_a_later_pin() -> None:
+    """A source that another caller restored first keeps what was done since."""
+    rig = Rig({"a": 1})
+    mark_removed("prod", rig.store(), rig.clock)
+
+    def restored_and_pinned() -> None:
+        restore_source("prod", rig.store())
+        rig.roll_back(rig.tokens[0])
+
+    assert restore_source("prod", rig.store(once(restored_and_pinned, "next_token")))
+    assert rig.state().pinned
+
+
 def test_purge_spares_a_restored_source() -> None:
     """Not even chunks that its first check has written and not named yet are deleted."""
     rig = Rig(LARGE)
