@@ -42,7 +42,7 @@ def main(keys: list[str]) -> None:
     known = {key: shown(user, key) for key in keys}
     took_ms = 1000 * (time.perf_counter() - BEGUN)
     info = flags.info()
-    print(f"{len(flags)} flags, fencing token {info.token}, checked {info.age_s:.1f} s ago")
+    print(f"{len(flags)} flags, version {info.token}, checked {info.age_s:.1f} s ago")
     print(f"import, read and evaluate: {took_ms:.0f} ms")
     print(*(f"{key}: {value}" for key, value in known.items()), sep=", ", flush=True)
     while True:
@@ -51,7 +51,7 @@ def main(keys: list[str]) -> None:
             value = shown(user, key)
             if value != known[key]:
                 known[key] = value
-                print(f"{key}: {value}, fencing token {flags.info().token}", flush=True)
+                print(f"{key}: {value}, version {flags.info().token}", flush=True)
         time.sleep(0.02)
 
 

@@ -219,7 +219,7 @@ class Demo:
         with step("queue, then SyncFunction fetches and publishes, cold too"):
             report = self._published()
         token = report["token"]
-        say(f"{response}{report['message']} to {self.store.title} as fencing token {token}")
+        say(f"{response}{report['message']} to {self.store.title} as version {token}")
         if self.provider.webhooks:
             with step("a forged webhook, with another secret"):
                 url, headers = self.provider.by_hand(self.url, "not-the-webhook-secret")

@@ -161,7 +161,7 @@ def test_run(temporary: Path) -> None:
         "LaunchDarkly with 49 flags",
         "responded with 202, then published to DynamoDB",
         "responded with 401",
-        "consumer | 50 flags, fencing token ",
+        "consumer | 50 flags, version ",
         "consumer | new-checkout: off",
         "consumer | new-checkout: on",
         "All of it worked",
@@ -190,7 +190,7 @@ def test_kept_run(temporary: Path, provider: str, accepted: int) -> None:
         assert aws
         assert plain
         assert _post(toggle[1], "", {}) == 200
-        run.wait_for("consumer | new-checkout: off, fencing token", 20)
+        run.wait_for("consumer | new-checkout: off, version", 20)
         ca_file, url, body, name, value = by_hand.groups("")
         assert secret[1] in url + value
         assert _post(url, body, {name: value} if name else {}, ca_file) == accepted
@@ -221,7 +221,7 @@ def test_run_with_redis(temporary: Path) -> None:
         "Unleash with 49 flags",
         "responded with 202, then published to Redis",
         "with only the deployed layer and the URL of Redis",
-        "consumer | 50 flags, fencing token ",
+        "consumer | 50 flags, version ",
         "consumer | new-checkout: off",
         "consumer | new-checkout: on",
         "All of it worked",

@@ -314,7 +314,7 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 def diff(
     operator: Operator, *, name: str, old: int | None, new: int | None, exit_code: bool
 ) -> int:
-    """Compare the published flags with the provider's, or two versions.
+    """Compare published flags with the provider's, or two versions.
 
     Names what was added, removed and changed, and prints both JSONs of a changed item. With --from
     alone, compares that version with the published one.
