@@ -55,8 +55,12 @@ class Calls:
 @contextmanager
 def counted(what: str) -> Iterator[None]:
     """Count what runs meanwhile, in this thread."""
+    from storesync.telemetry import log  # noqa: PLC0415 - after the environment is set
+
     calls = Calls()
     output = StringIO()
+    for handler in log.handlers:
+        handler.setStream(output)
     with redirect_stdout(output):
         sys.setprofile(calls.profile)
         try:
