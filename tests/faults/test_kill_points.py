@@ -48,7 +48,7 @@ def rows(rig: AnyRig) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "count", [FLAGS, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+    "count", [FLAGS, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_kill_points_of_rows_and_snapshot(
