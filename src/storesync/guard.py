@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG, EngineConfig, MalformedError
 from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedSetError
+from storesync.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from flagstore.evaluation.base import Items
     from storesync.model import Changes, FlagSet
     from storesync.providers.base import Provider
-
-    Verdict = Callable[[str, str], str]
-    """Of a section and a key."""
 
 MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3
 SHOWN = 5
 """Names that a message shows."""
-
-USABLE: Final = ""
-UNSUPPORTED: Final = "unsupported"
-"""It uses something that cannot be evaluated here, which is not damage."""
-DAMAGED: Final = "damaged"
-"""The engine cannot use it, or it lacks what its provider always sends."""
-REFUSED: Final = "refused"
-"""The provider's SDK refuses a whole document with such an item."""
-_UNUSABLE = {DAMAGED, REFUSED}
 
 
 def may_lose(count: int) -> float:
@@ -90,21 +77,20 @@ def check_items(
         MalformedResponseError: if the provider's own SDK would refuse a document with such an item.
         RefusedSetError: if the engine could use an item as it was, and cannot as it is.
     """
-    judge = JUDGES.get(new.provider, _accept_all)
-    now = judge(new)
+    now = provider.judge(new)
     before = None
     if old and old.provider == new.provider:
         # A large segment is not read for this: that it is there is enough.
-        before = judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
+        before = provider.judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
     damaged = []
     for name in (*changed.added, *changed.changed):
         section, key = name.partition("/")[::2]
         verdict = now(section, key)
-        if verdict == REFUSED:
+        if verdict is Verdict.REFUSED:
             message = f"{provider.title}: its SDKs refuse {section} {key[:64]!r}: not a flag set"
             raise MalformedResponseError(message)
-        was_usable = before and name in changed.changed and before(section, key) not in _UNUSABLE
-        if verdict == DAMAGED and was_usable:
+        was_usable = before and name in changed.changed and before(section, key) is Verdict.USABLE
+        if verdict is Verdict.DAMAGED and was_usable:
             damaged.append(name)
     if damaged:
         raise _refused(f"{_some(damaged)} can no longer be evaluated", "now", digest)
@@ -147,113 +133,3 @@ def _some(names: Collection[str]) -> str:
     shown = sorted(names)[:SHOWN]
     more = ", …" if len(names) > SHOWN else ""
     return f"{len(names)} ({', '.join(shown)}{more})"
-
-
-# -- verdicts of the engines ----------------------------------------------------------------------
-
-_BROKEN = {MALFORMED_FLAG, EXCEPTION}
-
-
-def _accept_all(_items: Items) -> Verdict:
-    return lambda _section, _key: USABLE
-
-
-def _launchdarkly(items: Items) -> Verdict:
-    from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415 - one of four
-
-    engine = LaunchDarklyEngine(items)
-
-    def judge(section: str, key: str) -> str:
-        try:
-            engine.check(section, key)
-        except MalformedError:
-            return REFUSED
-        item = items.item(section, key)
-        # The SDK accepts a flag with only a key and a version, which gives everybody the default.
-        whole = section != "flags" or (isinstance(item.get("on"), bool) and _has_choices(item))
-        clauses = [each for rule in item.get("rules") or [] for each in rule.get("clauses") or []]
-        named = all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
-        return USABLE if whole and named else DAMAGED
-
-    return judge
-
-
-def _has_choices(flag: dict[str, Any]) -> bool:
-    """Return whether every variation that a LaunchDarkly flag may choose exists."""
-    choosing: list[Any] = [flag.get("fallthrough") or {}]
-    for field in ("rules", "targets", "contextTargets"):
-        choosing += flag.get(field) or []
-    chosen = [flag["offVariation"]] if flag.get("offVariation") is not None else []
-    for item in choosing:
-        shares = (item.get("rollout") or {}).get("variations")
-        if shares and item.get("variation") is None:
-            chosen += [share["variation"] for share in shares]
-        else:
-            chosen.append(item.get("variation"))
-    possible = range(len(flag.get("variations") or ()))
-    return all(variation in possible for variation in chosen)
-
-
-def _unleash(items: Items) -> Verdict:
-    from flagstore.evaluation.unleash import MALFORMED, UnleashEngine  # noqa: PLC0415
-    from flagstore.evaluation.unleash_operators import (  # noqa: PLC0415
-        OffError,
-        UnknownOperatorError,
-        UnsupportedError,
-    )
-
-    engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
-
-    def judge(section: str, key: str) -> str:
-        try:
-            engine.check(section, key)
-        except (UnknownOperatorError, UnsupportedError):
-            return UNSUPPORTED
-        except OffError:
-            return DAMAGED
-        except MALFORMED:
-            return REFUSED
-        return USABLE
-
-    return judge
-
-
-def _split(items: Items) -> Verdict:
-    from flagstore.evaluation.split import SplitEngine  # noqa: PLC0415
-
-    engine = SplitEngine(items)
-
-    def judge(section: str, key: str) -> str:
-        try:
-            engine.check(section, key)
-        except MalformedError:
-            return DAMAGED
-        return USABLE
-
-    return judge
-
-
-def _appconfig(items: Items) -> Verdict:
-    from flagstore.evaluation.appconfig import FREEFORM, AppConfigEngine  # noqa: PLC0415
-
-    engine = AppConfigEngine(items)
-    freeform = items.meta.get("format") == FREEFORM
-
-    def judge(section: str, key: str) -> str:
-        if section != "flags" or freeform:
-            return USABLE
-        item: Any = items.item(section, key)
-        whole = isinstance(item, dict) and bool(item.keys() & {"enabled", "_variants", "_variant"})
-        broken = engine.evaluate(key, {}).error in _BROKEN
-        return USABLE if whole and not broken else DAMAGED
-
-    return judge
-
-
-JUDGES: dict[str, Callable[[Items], Verdict]] = {
-    "appconfig": _appconfig,
-    "launchdarkly": _launchdarkly,
-    "split": _split,
-    "unleash": _unleash,
-}
-"""By provider: returns the verdict of each item of a flag set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -239,6 +240,17 @@ class FetchResult:
     flag_set: FlagSet | None
     """None: not modified since the ETag that was sent."""
     etag: str = ""
+
+
+class Verdict(Enum):
+    """Whether the engine can evaluate a flag or segment."""
+
+    USABLE = "usable"
+    """Also if it uses something that cannot be evaluated here, which is not damage."""
+    DAMAGED = "damaged"
+    """The engine cannot use it, or it lacks what its provider always sends."""
+    REFUSED = "refused"
+    """The provider's own SDK refuses a whole document with such an item."""
 
 
 @dataclass(frozen=True, slots=True)

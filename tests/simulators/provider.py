@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from storesync.model import FetchResult, FlagSet, Secret, Source
+from storesync.providers.base import Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ class NoHttp:
 
 
 @dataclass
-class ModelProvider:
+class ModelProvider(Provider):
     """A provider environment: set ``flags``, ``revision`` counts the changes."""
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -46,11 +47,6 @@ class ModelProvider:
     name: str = "model"
     title: str = "Model"
     methods: tuple[str, ...] = ("url",)
-    accepted_status: int = 202
-    default_base_url: str = ""
-    options: tuple[str, ...] = ()
-    webhook_options: tuple[str, ...] = ()
-    needs_key: bool = True
 
     def change(self, **flags: Any) -> int:
         """Set flags (None removes one) and return the new revision."""
@@ -79,10 +75,6 @@ class ModelProvider:
     def satisfied(self, required: str, revision: int, _item: Callable[[str, str], Any]) -> bool:
         """Wanted is a revision in decimal."""
         return revision >= int(required)
-
-    def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Compare revisions where both have one."""
-        return 0 < new.revision < old.revision
 
     def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:
         """Yield what an item names in ``needs``, as ``section/key``."""

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flagstore.evaluation.base import Engine, EngineConfig, Items
 
-ENGINES: tuple[str, ...] = ("appconfig", "launchdarkly", "split", "unleash")
-"""Providers with a module of their name here, which has a function ``engine``."""
-
-_WITH_RULES = {
+ENGINES: dict[str, tuple[str, ...]] = {
     "appconfig": (".appconfig_rules",),
     "launchdarkly": (".launchdarkly_rules", ".semver", "datetime"),
     "split": (".semver",),
     "unleash": (".semver", "datetime", "ipaddress"),
 }
-"""Modules that an engine imports only once a flag needs them."""
+"""By provider, whose module here has a function ``engine``: what it imports only once a flag needs
+it."""
 
 
 def import_rules(provider: str) -> None:
     """Import during INIT what flags with rules, segments, dates and versions will need."""
-    for name in _WITH_RULES.get(provider, ()):
+    for name in ENGINES.get(provider, ()):
         import_module(name, __name__)
 
 

@@ -41,7 +41,7 @@ from storesync.errors import (
     MalformedResponseError,
     ProviderUnavailableError,
 )
-from storesync.model import FetchResult, FlagSet, ProviderEvent
+from storesync.model import FetchResult, FlagSet, ProviderEvent, Verdict
 from storesync.providers.base import Provider, endpoint, is_key, is_version
 from storesync.responses import parse_object, raise_for_status
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import boto3
     from botocore.credentials import ReadOnlyCredentials
 
+    from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
     from storesync.model import Json, Source
     from storesync.responses import HttpResponse
@@ -179,6 +180,24 @@ class AppConfig(Provider):
         del item  # a deployment changes any of them, or none
         match = _REQUIRED.fullmatch(required)
         return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
+
+    def judge(self, items: Items) -> Callable[[str, str], Verdict]:
+        """Judge the flags of a profile of feature flags; freeform ones may be any JSON."""
+        from flagstore.evaluation.appconfig import AppConfigEngine  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG  # noqa: PLC0415
+
+        engine = AppConfigEngine(items)
+        freeform = items.meta.get("format") == FREEFORM
+
+        def judge(section: str, key: str) -> Verdict:
+            if section != "flags" or freeform:
+                return Verdict.USABLE
+            item: Any = items.item(section, key)
+            whole = isinstance(item, dict) and item.keys() & {"enabled", "_variants", "_variant"}
+            broken = engine.evaluate(key, {}).error in {EXCEPTION, MALFORMED_FLAG}
+            return Verdict.USABLE if whole and not broken else Verdict.DAMAGED
+
+        return judge
 
 
 def read_options(source: Source) -> Profile:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import MalformedResponseError, SignatureError
-from storesync.model import FetchResult, FlagSet
+from storesync.model import FetchResult, FlagSet, Verdict
 from storesync.providers.base import (
     Provider,
     WebhookEvent,
@@ -23,6 +23,7 @@ from storesync.signature import SIGNATURE_HEADER, hmac_sha256_matches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
@@ -124,6 +125,24 @@ class LaunchDarkly(Provider):
             if key in items
         )
 
+    def judge(self, items: Items) -> Callable[[str, str], Verdict]:
+        """Judge items as the engine does, and flags by whether every choice is there."""
+        from flagstore.evaluation.base import MalformedError  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415
+
+        engine = LaunchDarklyEngine(items)
+
+        def judge(section: str, key: str) -> Verdict:
+            try:
+                engine.check(section, key)
+            except MalformedError:
+                return Verdict.REFUSED
+            return (
+                Verdict.USABLE if _is_whole(section, items.item(section, key)) else Verdict.DAMAGED
+            )
+
+        return judge
+
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the prerequisites of a flag and the segments in its rules."""
         del section
@@ -224,3 +243,30 @@ def _members(segment: Mapping[str, Any]) -> Iterator[str]:
         for target in objects(segment.get(by_kind)):
             kind = target.get("contextKind", "user")
             yield from (f"{sign}{kind}:{value}" for value in strings(target.get("values")))
+
+
+def _is_whole(section: str, item: Mapping[str, Any]) -> bool:
+    """Return whether an item has everything that LaunchDarkly always sends.
+
+    The SDK accepts a flag with only a key and a version, which gives everybody the default.
+    """
+    if section == "flags" and not (isinstance(item.get("on"), bool) and _has_choices(item)):
+        return False
+    clauses = [each for rule in item.get("rules") or [] for each in rule.get("clauses") or []]
+    return all(clause["attribute"] or clause["op"] == "segmentMatch" for clause in clauses)
+
+
+def _has_choices(flag: Mapping[str, Any]) -> bool:
+    """Return whether every variation that a flag may choose exists."""
+    choosing: list[Any] = [flag.get("fallthrough") or {}]
+    for field in ("rules", "targets", "contextTargets"):
+        choosing += flag.get(field) or []
+    chosen = [flag["offVariation"]] if flag.get("offVariation") is not None else []
+    for item in choosing:
+        shares = (item.get("rollout") or {}).get("variations")
+        if shares and item.get("variation") is None:
+            chosen += [share["variation"] for share in shares]
+        else:
+            chosen.append(item.get("variation"))
+    possible = range(len(flag.get("variations") or ()))
+    return all(variation in possible for variation in chosen)

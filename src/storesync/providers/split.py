@@ -29,7 +29,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import ConfigurationError, MalformedResponseError
-from storesync.model import FetchResult, FlagSet
+from storesync.model import FetchResult, FlagSet, Verdict
 from storesync.providers.base import (
     Provider,
     WebhookEvent,
@@ -44,6 +44,7 @@ from storesync.providers.base import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
@@ -134,6 +135,22 @@ class Split(Provider):
         del item  # deleted flags cannot be looked at
         number = _REQUIRED.fullmatch(required)
         return number is None or revision >= int(number[1])
+
+    def judge(self, items: Items) -> Callable[[str, str], Verdict]:
+        """Judge items as the engine does."""
+        from flagstore.evaluation.base import MalformedError  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.split import SplitEngine  # noqa: PLC0415
+
+        engine = SplitEngine(items)
+
+        def judge(section: str, key: str) -> Verdict:
+            try:
+                engine.check(section, key)
+            except MalformedError:
+                return Verdict.DAMAGED
+            return Verdict.USABLE
+
+        return judge
 
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the flags, segments and rule-based segments that an item refers to."""

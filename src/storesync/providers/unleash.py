@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import CredentialsRefusedError, MalformedResponseError
-from storesync.model import FetchResult, FlagSet
+from storesync.model import FetchResult, FlagSet, Verdict
 from storesync.providers.base import (
     Provider,
     WebhookEvent,
@@ -23,6 +23,7 @@ from storesync.providers.base import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
@@ -108,6 +109,31 @@ class Unleash(Provider):
         if kind != "revision" or not (number.isascii() and number.isdigit()):
             return True
         return revision == 0 or revision >= int(number)
+
+    def judge(self, items: Items) -> Callable[[str, str], Verdict]:
+        """Judge items as the engine does."""
+        from flagstore.evaluation.base import EngineConfig  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.unleash import MALFORMED, UnleashEngine  # noqa: PLC0415
+        from flagstore.evaluation.unleash_operators import (  # noqa: PLC0415
+            OffError,
+            UnknownOperatorError,
+            UnsupportedError,
+        )
+
+        engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
+
+        def judge(section: str, key: str) -> Verdict:
+            try:
+                engine.check(section, key)
+            except (UnknownOperatorError, UnsupportedError):
+                return Verdict.USABLE
+            except OffError:
+                return Verdict.DAMAGED
+            except MALFORMED:
+                return Verdict.REFUSED
+            return Verdict.USABLE
+
+        return judge
 
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the parents of a feature; a missing segment is refused while fetching."""
