@@ -1,8 +1,8 @@
 """A campaign: flagstore's engine and the provider's own, compared over random sets and contexts.
 
 Runs in .venv-sdks, where the official engines are. Each provider's script calls :func:`run` with
-its cases, its faults and both sides; the counts are printed as JSON for test_differential.py. On a
-difference, Hypothesis looks for the smallest one, which is printed.
+its cases, its comparison and its faults; the counts are printed as JSON for test_differential.py.
+The same seed makes the same cases.
 
 A campaign that finds no faults proves little. With ``--fault NAME`` flagstore's engine gets another
 input than the official one, or its result is changed, as if it had that fault; with ``--fault all``
@@ -15,22 +15,18 @@ import argparse
 import json
 import sys
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
+from random import Random
 from typing import TYPE_CHECKING, Any
-
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from hypothesis.strategies import SearchStrategy
-
+    type Json = dict[str, Any]
+    type Change = Callable[[Json], object]
+    type Places = Callable[[Any], Iterable[Json]]
     type Compare = Callable[[Any, Tally, Fault], Iterable[tuple[Any, Any, Any]]]
-
-
-class Enough(Exception):  # noqa: N818 - no error: the campaign is over
-    """Raised when as many cases were compared as asked for."""
 
 
 @dataclass
@@ -43,19 +39,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     """How often the reference gave a reason: ``default``, ``fallthrough`` or another."""
     excluded: Counter[str] = field(default_factory=Counter)
-    """Excluded cases, by the name of the predicate that excludes them."""
-    malformed: Counter[str] = field(default_factory=Counter)
-    """Cases that are MALFORMED_FLAG only in flagstore, by the damage to the flag."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it."""
-        return {
-            "cases": self.cases,
-            "reached": dict(self.reached),
-            "outcomes": dict(self.outcomes),
-            "excluded": dict(self.excluded),
-            "malformed": dict(self.malformed),
-        }
+    """Cases that are not compared, by reason."""
 
 
 def _same[T](given: T) -> T:
@@ -77,117 +61,131 @@ class Fault:
 NONE = Fault()
 
 
-def without(*fields: str) -> Callable[[dict[str, Any]], None]:
-    """Ignore fields of an object."""
+def run(make: Callable[[Random], Any], compare: Compare, faults: Mapping[str, Fault]) -> None:
+    """Compare as many cases as the command line asks for; print the counts.
 
-    def change(item: dict[str, Any]) -> None:
-        for name in fields:
-            item.pop(name, None)
+    Args:
+        make: returns a random flag set with contexts.
+        compare: evaluates a flag set on both sides, counts into the tally and yields (description,
+            their result, our result) of each case that is not excluded.
+        faults: faults that may be planted, by name.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fault", choices=["all", *faults])
+    arguments = parser.parse_args()
+    random = Random(arguments.seed)
+    sets = (make(Random(random.getrandbits(64))) for _ in count())
+    if arguments.fault:
+        chosen = faults if arguments.fault == "all" else {arguments.fault: faults[arguments.fault]}
+        report = _search(sets, compare, chosen, arguments.cases)
+    else:
+        report = _compare(sets, compare, arguments.cases)
+    print(json.dumps(report))
+    sys.exit("difference" in report)
 
-    return change
+
+def _compare(sets: Iterator[Any], compare: Compare, cases: int) -> Json:
+    """Return the counts, and the first difference if there is one."""
+    tally = Tally()
+    while tally.cases < cases:
+        for what, theirs, ours in compare(next(sets), tally, NONE):
+            tally.cases += 1
+            if theirs != ours:
+                difference = f"{what}\n theirs: {theirs!r}\n ours:   {ours!r}"
+                return vars(tally) | {"difference": difference}
+    return vars(tally)
 
 
-def dicts(value: Any) -> Iterator[dict[str, Any]]:
+def _search(
+    sets: Iterator[Any], compare: Compare, faults: Mapping[str, Fault], cases: int
+) -> dict[str, Any]:
+    """Return after how many cases each fault was found, and those that were not."""
+    tried: Counter[str] = Counter()
+    found: dict[str, int] = {}
+    while missing := [name for name in faults if name not in found and tried[name] < cases]:
+        made = next(sets)
+        for name in missing:
+            for _, theirs, ours in compare(made, Tally(), faults[name]):
+                tried[name] += 1
+                if theirs != ours:
+                    found[name] = tried[name]
+                    break
+    return {"found": found, "missed": [name for name in faults if name not in found]}
+
+
+# -- building faults -------------------------------------------------------------------------------
+# Some items are damaged at random, so each change checks that there is something to change.
+
+
+def at(places: Places, change: Change) -> Fault:
+    """Change each of some objects of a flag set."""
+
+    def flag_set(given: Any) -> Any:
+        for item in list(places(given)):
+            change(item)
+        return given
+
+    return Fault(flag_set=flag_set)
+
+
+def dicts(value: Any) -> Iterator[Json]:
     """Yield every object in a list, if it is one."""
     if isinstance(value, list):
         yield from (each for each in value if isinstance(each, dict))
 
 
-def first_only(field: str) -> Callable[[dict[str, Any]], None]:
-    """Look only at the first of a list."""
+def put(**fields: Any) -> Change:
+    """Set fields."""
+    return lambda item: item.update(fields)
 
-    def change(item: dict[str, Any]) -> None:
-        if isinstance(item.get(field), list):
-            item[field] = item[field][:1]
+
+def without(*fields: str) -> Change:
+    """Ignore fields."""
+    return lambda item: [item.pop(name, None) for name in fields]
+
+
+def mapped(name: str, change: Callable[[Any], Any], of: type = object) -> Change:
+    """Change the value of a field, if there is one of a type."""
+    return lambda item: item.update(
+        {name: change(item[name])} if name in item and isinstance(item[name], of) else {}
+    )
+
+
+def first_only(name: str) -> Change:
+    """Use only the first of a list."""
+    return mapped(name, lambda values: values[:1], list)
+
+
+def backwards(name: str) -> Change:
+    """Reverse a list."""
+    return mapped(name, lambda values: values[::-1], list)
+
+
+def only(name: str, values: str, change: Change) -> Change:
+    """Make a change where a field has one of some values."""
+    return lambda item: change(item) if item.get(name) in values.split() else None
+
+
+def texts(change: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Change a string, or the strings of a list."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [changed(one) for one in value]
+        return change(value) if isinstance(value, str) else value
+
+    return changed
+
+
+def shifted(shares: str, size: str, by: int) -> Change:
+    """Give the first share of a list a part of the second one's."""
+
+    def change(item: Json) -> None:
+        listed = [*dicts(item.get(shares))]
+        if len(listed) > 1 and all(isinstance(one.get(size), int) for one in listed):
+            listed[0][size] += by
+            listed[1][size] -= by
 
     return change
-
-
-def run(cases: SearchStrategy[Any], compare: Compare, faults: Mapping[str, Fault]) -> None:
-    """Compare until there were as many cases as the command line asks for.
-
-    Args:
-        cases: a flag set with contexts, as the provider's script makes them up.
-        compare: given one, counts into the tally and gives (what it was, theirs, ours) of each
-            case that was not excluded.
-        faults: what may be planted, by name.
-    """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-shrink", action="store_true", help="stop at the first difference")
-    parser.add_argument("--fault", choices=["all", *faults])
-    arguments = parser.parse_args()
-    if arguments.fault:
-        chosen = faults if arguments.fault == "all" else {arguments.fault: faults[arguments.fault]}
-        report = _search(cases, compare, chosen, arguments)
-    else:
-        report = _compare(cases, compare, arguments)
-    print(json.dumps(report))
-    sys.exit("difference" in report)
-
-
-def _compare(
-    cases: SearchStrategy[Any], compare: Compare, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """Return what was counted, and the difference if there was one."""
-    tally = Tally()
-
-    def campaign(case: Any) -> None:
-        if tally.cases >= arguments.cases:
-            raise Enough
-        for what, theirs, ours in compare(case, tally, NONE):
-            tally.cases += 1
-            assert theirs == ours, f"{what}\n theirs: {theirs!r}\n ours:   {ours!r}"
-
-    try:
-        _explore(cases, campaign, arguments, shrink=not arguments.no_shrink)
-    except AssertionError as error:
-        return tally.as_json() | {"difference": str(error)}
-    return tally.as_json()
-
-
-def _search(
-    cases: SearchStrategy[Any],
-    compare: Compare,
-    faults: Mapping[str, Fault],
-    arguments: argparse.Namespace,
-) -> dict[str, Any]:
-    """Return after how many cases each fault was found, and those that were not."""
-    tried: Counter[str] = Counter()
-    found: dict[str, int] = {}
-
-    def campaign(case: Any) -> None:
-        missing = [name for name in faults if name not in found and tried[name] < arguments.cases]
-        if not missing:
-            raise Enough
-        for name in missing:
-            for _, theirs, ours in compare(case, Tally(), faults[name]):
-                tried[name] += 1
-                if theirs != ours:
-                    found[name] = tried[name]
-                    break
-
-    _explore(cases, campaign, arguments, shrink=False)
-    return {"found": found, "missed": [name for name in faults if name not in found]}
-
-
-def _explore(
-    cases: SearchStrategy[Any],
-    campaign: Callable[[Any], None],
-    arguments: argparse.Namespace,
-    *,
-    shrink: bool,
-) -> None:
-    """Let Hypothesis make up cases until a campaign is over."""
-    decorated = settings(
-        max_examples=arguments.cases,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )(given(cases)(campaign))
-    with suppress(Enough):
-        seed(arguments.seed)(decorated)()

@@ -2,8 +2,8 @@
 
 Both sides get the same JSON. The reference is the client over its in-memory store, except that an
 item that the SDK cannot decode is refused when it is read, as in its persistent stores, not with
-the whole set. Its EXCEPTION counts as MALFORMED_FLAG then. Cases in which only flagstore's result
-is MALFORMED_FLAG are counted by the damage to the flag.
+the whole set. Its EXCEPTION counts as MALFORMED_FLAG then. Excluded, and counted: unbounded
+segments, and malformed flags that only flagstore refuses.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import strategies as st
 from ldclient import Config, Context, LDClient
 from ldclient import context as ldcontext
 from ldclient.feature_store import InMemoryFeatureStore
@@ -65,13 +65,14 @@ class Store(InMemoryFeatureStore):
 
 STORE = Store()
 CLIENT = LDClient(Config("sdk-key", feature_store=STORE, use_ldd=True, send_events=False))
-reached_unbounded = False
+REACHED: Counter[str] = Counter()
+"""Operators that the SDK got to, with the types of values, since the last case."""
+UNBOUNDED = "segmentMatch/unbounded"
 
 
-def watch(tally: Tally) -> None:
-    """Let the SDK's evaluator count which operators it gets to with which types of values."""
-    match = getattr(evaluator_common._match_single_context_value, "watched", None)
-    match = match or evaluator_common._match_single_context_value
+def watch() -> None:
+    """Record which operators the SDK's evaluator gets to with which types of values."""
+    match = evaluator_common._match_single_context_value
     big = evaluator.Evaluator._big_segment_match_context
     simple = evaluator.Evaluator._segment_matches_context
 
@@ -79,16 +80,15 @@ def watch(tally: Tally) -> None:
         if clause.values:
             name = clause.op if operators.ops.get(clause.op) else "unknown"
             kind = type(value).__name__ if type(value) in JSON_TYPES else "other"
-            tally.reached[f"{name}/{kind}"] += 1
+            REACHED[f"{name}/{kind}"] += 1
         return match(clause, value)
 
     def watched_segment(self: Any, *arguments: Any) -> bool:
-        tally.reached["segmentMatch/segment"] += 1
+        REACHED["segmentMatch/segment"] += 1
         return simple(self, *arguments)
 
     def watched_big(self: Any, *arguments: Any) -> bool:
-        global reached_unbounded  # noqa: PLW0603 - the evaluator has no room for it
-        reached_unbounded = True
+        REACHED[UNBOUNDED] += 1
         return big(self, *arguments)
 
     # The builder takes an integer for a key, and fails over it where the kind is not ``user``.
@@ -105,14 +105,9 @@ def over(flags: dict[str, Any], segments: dict[str, Any]) -> LaunchDarklyEngine:
     return engine(Items(flags=flags, segments=segments), EngineConfig(now=float, random=float))
 
 
-def with_kind(given: dict[str, Any]) -> dict[str, Any]:
-    """Return a context with a kind, which the SDK requires."""
-    return given if given.get("kind") is not None else {**given, "kind": "user"}
-
-
 def official(given: dict[str, Any]) -> Context:
     """Return the SDK's context: from a dictionary, but for keys that only its builder takes."""
-    made = with_kind(given)
+    made = given if given.get("kind") is not None else {**given, "kind": "user"}
     several = made["kind"] == "multi"
     parts = {name: part for name, part in made.items() if name != "kind"} if several else {"": made}
     whole = {
@@ -186,102 +181,66 @@ def name_of(response: tuple[Any, ...]) -> str:
     return f"{kind}/{reason['errorKind']}" if kind == "ERROR" else kind
 
 
-def is_unbounded_segment() -> bool:
-    """Return whether the SDK reached a big segment, which is UNSUPPORTED in flagstore."""
-    return reached_unbounded
+def objects(item: Any) -> Iterator[dict[str, Any]]:
+    """Yield each object in provider JSON."""
+    if isinstance(item, dict):
+        yield item
+        item = [*item.values()]
+    for one in item if isinstance(item, list) else ():
+        yield from objects(one)
 
 
 def damage(key: str, flags: dict[str, Any], segments: dict[str, Any]) -> str:
     """Return the damage to a flag, or to one that it leads to, that only flagstore refuses."""
-    pending, seen = [("flag", key)], set()
+    pending, seen = [(False, key)], set()
     while pending:
-        kind, name = pending.pop()
-        item = (flags if kind == "flag" else segments).get(name)
-        if (kind, name) in seen or item is None:
+        is_segment, name = reference = pending.pop()
+        if reference in seen:
             continue
-        seen.add((kind, name))
-        places: list[tuple[Any, Any]] = []
-        _walk(item, places)
-        for holder, field in places:
-            if isinstance(holder, dict):
-                found = _damage(holder, field)
-                if found:
-                    return found
-                pending += [
-                    ("flag" if field == "key" else "segment", n) for n in _names(holder, field)
-                ]
+        seen.add(reference)
+        for each in objects((segments if is_segment else flags).get(name)):
+            weight, operator = each.get("weight"), str(each.get("op"))
+            if isinstance(weight, int) and not 0 <= weight <= 100_000:
+                return "a weight outside 0 to 100,000"
+            values = each["values"] if isinstance(each.get("values"), list) else []
+            if operator.startswith(("less", "greater")) and any(
+                isinstance(one, int) and abs(one) > sys.float_info.max for one in values
+            ):
+                return "a number beyond all floats"
+            pending += [(False, each["key"])] if isinstance(each.get("key"), str) else []
+            if operator == "segmentMatch":
+                pending += [(True, one) for one in values if isinstance(one, str)]
     return ""
-
-
-def _damage(holder: dict[str, Any], field: str) -> str:
-    value = holder[field]
-    if field == "weight" and isinstance(value, int) and not 0 <= value <= 100_000:
-        return "a weight outside 0 to 100,000"
-    compared = field == "values" and str(holder.get("op")).startswith(("less", "greater"))
-    values = value if compared and isinstance(value, list) else []
-    beyond = any(isinstance(one, int) and abs(one) > sys.float_info.max for one in values)
-    return "a number beyond all floats" if beyond else ""
-
-
-def _names(holder: dict[str, Any], field: str) -> list[str]:
-    """Return the flags or segments that are named here."""
-    value = holder[field]
-    if field == "values" and holder.get("op") == "segmentMatch" and isinstance(value, list):
-        return [name for name in value if isinstance(name, str)]
-    return [value] if field == "key" and isinstance(value, str) else []
 
 
 def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
     """Evaluate all flags of a set for all contexts on both sides."""
-    global reached_unbounded  # noqa: PLW0603 - see watch
     flags, segments, contexts = case
     STORE.fill(flags, segments)
-    faulty = flags, segments
-    if fault is not NONE:
-        faulty = fault.flag_set(copy.deepcopy(faulty))
+    faulty = fault.flag_set(copy.deepcopy((flags, segments)))
     ours = over(*faulty)
     for given in contexts:
         context = official(given)
         before = repr(given)
         for key in flags if contexts.index(given) else [*flags, "gone"]:
-            reached_unbounded = False
+            REACHED.clear()
             expected = theirs(key, context)
-            if is_unbounded_segment():
-                tally.excluded["is_unbounded_segment"] += 1
+            if REACHED.pop(UNBOUNDED, 0):  # UNSUPPORTED in flagstore
+                tally.excluded["unbounded segment"] += 1
                 continue
+            tally.reached.update(REACHED)
             tally.outcomes[name_of(expected)] += 1
             response = evaluate(ours, key, given, fault)
             if response != expected and response[2].get("errorKind") == "MALFORMED_FLAG":
                 found = damage(key, *faulty)
                 if found:
-                    tally.malformed[found] += 1
+                    tally.excluded[f"malformed: {found}"] += 1
                     continue
             yield (key, given, flags.get(key)), expected, response
         assert repr(given) == before, "the caller's context was changed"
 
 
-def _walk(item: Any, places: list[tuple[Any, Any]]) -> None:
-    """Add where something is."""
-    for name, value in item.items() if isinstance(item, dict) else enumerate(item):
-        places.append((item, name))
-        if isinstance(value, (dict, list)):
-            _walk(value, places)
-
-
-def main() -> None:
-    """Run a campaign."""
-    logging.disable(logging.CRITICAL)
-    watching: list[Tally] = []
-
-    def watched(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, Any]]:
-        if not watching:
-            watching.append(tally)
-            watch(tally)
-        return compare(case, tally, fault)
-
-    # Hypothesis says where each starts, and no more: what it mutates is too much of the same.
-    run(st.randoms(use_true_random=True).map(make), watched, FAULTS)
-
-
 if __name__ == "__main__":
-    main()
+    logging.disable(logging.CRITICAL)
+    watch()
+    run(make, compare, FAULTS)

@@ -1,86 +1,69 @@
-"""Typical bugs of an engine for LaunchDarkly, as changes of its input or its results.
-
-Flag sets are made up with fields of any type, so each step looks whether there is what it changes.
-"""
+"""Typical bugs of an engine for LaunchDarkly, as changes of its input or its results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault, dicts, first_only, without
+from differential.campaign import (
+    Fault,
+    at,
+    backwards,
+    dicts,
+    first_only,
+    mapped,
+    only,
+    put,
+    shifted,
+    texts,
+    without,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    type Json = dict[str, Any]
-    type Change = Callable[[Json], object]
-
-
-def of_flags(change: Change) -> Fault:
-    """Change each flag."""
-
-    def flag_set(given: Any) -> Any:
-        flags, _ = given
-        for flag in flags.values():
-            change(flag)
-        return given
-
-    return Fault(flag_set=flag_set)
+    from differential.campaign import Change, Json
 
 
-def of_segments(change: Change) -> Fault:
-    """Change each segment."""
-
-    def flag_set(given: Any) -> Any:
-        _, segments = given
-        for segment in segments.values():
-            change(segment)
-        return given
-
-    return Fault(flag_set=flag_set)
+def flags(sets: Any) -> Iterator[Json]:
+    """Yield each flag."""
+    yield from sets[0].values()
 
 
-def of_rules(change: Change) -> Fault:
-    """Change each rule of flags and segments."""
-
-    def flag_set(given: Any) -> Any:
-        for items in given:
-            for item in items.values():
-                for rule in dicts(item.get("rules")):
-                    change(rule)
-        return given
-
-    return Fault(flag_set=flag_set)
+def segments(sets: Any) -> Iterator[Json]:
+    """Yield each segment."""
+    yield from sets[1].values()
 
 
-def of_clauses(change: Change) -> Fault:
-    """Change each clause."""
-
-    def of_rule(rule: Json) -> None:
-        for clause in dicts(rule.get("clauses")):
-            change(clause)
-
-    return of_rules(of_rule)
+def rules(sets: Any) -> Iterator[Json]:
+    """Yield each rule of flags and segments."""
+    for item in (*flags(sets), *segments(sets)):
+        yield from dicts(item.get("rules"))
 
 
-def of_rollouts(change: Change) -> Fault:
-    """Change each rollout of a flag."""
+def clauses(sets: Any) -> Iterator[Json]:
+    """Yield each clause."""
+    for rule in rules(sets):
+        yield from dicts(rule.get("clauses"))
 
-    def of_flag(flag: Json) -> None:
-        for place in (flag.get("fallthrough"), *dicts(flag.get("rules"))):
-            rollout = place.get("rollout") if isinstance(place, dict) else None
-            if isinstance(rollout, dict):
-                change(rollout)
 
-    return of_flags(of_flag)
+def rollouts(sets: Any) -> Iterator[Json]:
+    """Yield each rollout of a flag."""
+    for flag in flags(sets):
+        for place in (*dicts([flag.get("fallthrough")]), *dicts(flag.get("rules"))):
+            yield from dicts([place.get("rollout")])
+
+
+def shares(sets: Any) -> Iterator[Json]:
+    """Yield each share of a rollout."""
+    for rollout in rollouts(sets):
+        yield from dicts(rollout.get("variations"))
 
 
 def of_context(change: Change) -> Fault:
     """Change each part of a context."""
 
     def context(given: Json) -> Json:
-        parts = [part for part in given.values() if isinstance(part, dict)]
-        for part in parts if given.get("kind") == "multi" else [given]:
+        for part in dicts([*given.values()]) if given.get("kind") == "multi" else [given]:
             change(part)
         return given
 
@@ -89,56 +72,29 @@ def of_context(change: Change) -> Fault:
 
 def instead(operator: str, other: str) -> Fault:
     """Take an operator for another."""
-
-    def change(clause: Json) -> None:
-        if clause.get("op") == operator:
-            clause["op"] = other
-
-    return of_clauses(change)
+    return at(clauses, only("op", operator, put(op=other)))
 
 
-def of_values(operators: str, one: Callable[[Any], Any]) -> Fault:
-    """Change each value that some operators compare with."""
-
-    def change(clause: Json) -> None:
-        if clause.get("op") in operators.split() and isinstance(clause.get("values"), list):
-            clause["values"] = [one(value) for value in clause["values"]]
-
-    return of_clauses(change)
-
-
-def reversed_order(field: str) -> Change:
-    """Look at a list from its end."""
-
-    def change(item: Json) -> None:
-        if isinstance(item.get(field), list):
-            item[field].reverse()
-
-    return change
-
-
-def text(change: Callable[[str], Any]) -> Callable[[Any], Any]:
-    """Change what is a string."""
-    return lambda value: change(value) if isinstance(value, str) else value
+def of_values(operators: str, change: Callable[[Any], Any]) -> Fault:
+    """Change the values that some operators compare with."""
+    return at(clauses, only("op", operators, mapped("values", change, list)))
 
 
 def lists(change: Callable[[Any], Any]) -> Fault:
     """Change the lists of a context."""
-
-    def of_part(part: Json) -> None:
-        for name, value in part.items():
-            if isinstance(value, (list, tuple)):
-                part[name] = change(value)
-
-    return of_context(of_part)
+    return of_context(
+        lambda part: part.update(
+            {name: change(value) for name, value in part.items() if isinstance(value, list | tuple)}
+        )
+    )
 
 
-def weight_shifted(rollout: Json) -> None:
-    """Give the first variation one percent of the second one's."""
-    shares = [*dicts(rollout.get("variations"))]
-    if len(shares) > 1 and all(isinstance(share.get("weight"), int) for share in shares):
-        shares[0]["weight"] += 1_000
-        shares[1]["weight"] -= 1_000
+def of_references(change: Callable[[str], str]) -> Fault:
+    """Change the references of clauses."""
+    return at(
+        clauses,
+        lambda clause: clause.get("contextKind") and mapped("attribute", change, str)(clause),
+    )
 
 
 def excluded_first(segment: Json) -> None:
@@ -148,20 +104,6 @@ def excluded_first(segment: Json) -> None:
         segment["included"] = [key for key in included if key not in excluded]
 
 
-def nested_is_top(clause: Json) -> None:
-    """Read the last step of a reference only."""
-    name = clause.get("attribute")
-    if clause.get("contextKind") and isinstance(name, str) and name.count("/") > 1:
-        clause["attribute"] = f"/{name.rpartition('/')[2]}"
-
-
-def unescaped(clause: Json) -> None:
-    """Leave ``~1`` and ``~0`` in references as they are."""
-    name = clause.get("attribute")
-    if clause.get("contextKind") and isinstance(name, str):
-        clause["attribute"] = name.replace("~1", "~01").replace("~0d", "~00d")
-
-
 def one_kind(given: Json) -> Json:
     """Keep the user of a context of several kinds."""
     if given.get("kind") == "multi" and isinstance(given.get("user"), dict):
@@ -169,16 +111,19 @@ def one_kind(given: Json) -> Json:
     return given
 
 
-def no_index(outcome: Any) -> Any:
+def counted_from_one(outcome: Any) -> Any:
     """Count rules from one."""
     index = outcome.rule_index
     return outcome if index is None else outcome._replace(rule_index=index + 1)
 
 
-def truth_as_number(value: Any) -> Any:
-    """Take true for 1."""
-    return int(value) if isinstance(value, bool) else value
+def whole(value: Any) -> Any:
+    """Drop the fraction of a number."""
+    return int(value) if isinstance(value, float) and abs(value) < 1e9 else value
 
+
+NUMERIC = "lessThan lessThanOrEqual greaterThan greaterThanOrEqual"
+SEMVERS = "semVerEqual semVerLessThan semVerGreaterThan"
 
 FAULTS: dict[str, Fault] = {
     # Operators.
@@ -192,60 +137,60 @@ FAULTS: dict[str, Fault] = {
     "before-is-after": instead("before", "after"),
     "versions-equal-or-later": instead("semVerGreaterThan", "semVerEqual"),
     "unknown-operator-is-in": instead("unknownOperator", "in"),
-    "pattern-is-anchored": of_values("matches", text(lambda pattern: f"^(?:{pattern})")),
-    "true-equals-1": of_values("in", truth_as_number),
-    "numbers-are-whole": of_values(
-        "lessThan lessThanOrEqual greaterThan greaterThanOrEqual",
-        lambda value: int(value) if isinstance(value, float) and abs(value) < 1e9 else value,
+    "pattern-is-anchored": of_values("matches", texts(lambda pattern: f"^(?:{pattern})")),
+    "true-equals-1": of_values(
+        "in", lambda values: [int(one) if isinstance(one, bool) else one for one in values]
     ),
-    "dates-without-time": of_values("before after", text(lambda date: date[:10] + "T00:00:00Z")),
+    "numbers-are-whole": of_values(NUMERIC, lambda values: [*map(whole, values)]),
+    "dates-without-time": of_values("before after", texts(lambda date: f"{date[:10]}T00:00:00Z")),
     "dates-without-zone": of_values(
-        "before after", text(lambda date: date.replace("-07:", "+00:"))
+        "before after", texts(lambda date: date.replace("-07:", "+00:"))
     ),
-    "pre-releases-are-ignored": of_values(
-        "semVerEqual semVerLessThan semVerGreaterThan", text(lambda one: one.partition("-")[0])
-    ),
+    "pre-releases-are-ignored": of_values(SEMVERS, texts(lambda one: one.partition("-")[0])),
     # Clauses and attributes.
-    "negate-is-dropped": of_clauses(without("negate")),
-    "kind-of-clauses-is-ignored": of_clauses(without("contextKind")),
-    "first-value-only": of_clauses(first_only("values")),
-    "first-clause-only": of_rules(first_only("clauses")),
+    "negate-is-dropped": at(clauses, without("negate")),
+    "kind-of-clauses-is-ignored": at(clauses, without("contextKind")),
+    "first-value-only": at(clauses, first_only("values")),
+    "first-clause-only": at(rules, first_only("clauses")),
     "first-of-a-list-only": lists(lambda value: value[:1]),
     "list-is-no-value": lists(lambda _: "list"),
-    "nested-is-top": of_clauses(nested_is_top),
-    "escapes-are-kept": of_clauses(unescaped),
+    "nested-is-top": of_references(
+        lambda name: f"/{name.rpartition('/')[2]}" if name.count("/") > 1 else name
+    ),
+    "escapes-are-kept": of_references(
+        lambda name: name.replace("~1", "~01").replace("~0d", "~00d")
+    ),
     "one-kind-of-several": Fault(context=one_kind),
     "anonymous-is-lost": of_context(without("anonymous")),
     "missing-is-empty": of_context(lambda part: part.setdefault("text", "")),
     # Flags.
-    "targets-are-ignored": of_flags(without("targets")),
-    "context-targets-are-ignored": of_flags(without("contextTargets")),
-    "last-target-wins": of_flags(reversed_order("targets")),
-    "prerequisites-are-ignored": of_flags(without("prerequisites")),
-    "first-prerequisite-only": of_flags(first_only("prerequisites")),
-    "rules-backwards": of_flags(reversed_order("rules")),
-    "off-flags-are-on": of_flags(lambda flag: flag.update(on=True)),
-    "no-variation-while-off": of_flags(without("offVariation")),
-    "rules-count-from-one": Fault(outcome=no_index),
-    "rules-have-no-id": of_rules(without("id")),
+    "targets-are-ignored": at(flags, without("targets")),
+    "context-targets-are-ignored": at(flags, without("contextTargets")),
+    "last-target-wins": at(flags, backwards("targets")),
+    "prerequisites-are-ignored": at(flags, without("prerequisites")),
+    "first-prerequisite-only": at(flags, first_only("prerequisites")),
+    "rules-backwards": at(flags, backwards("rules")),
+    "off-flags-are-on": at(flags, put(on=True)),
+    "no-variation-while-off": at(flags, without("offVariation")),
+    "rules-count-from-one": Fault(outcome=counted_from_one),
+    "rules-have-no-id": at(rules, without("id")),
     # Rollouts.
-    "weight-shifted": of_rollouts(weight_shifted),
-    "seed-is-lost": of_rollouts(without("seed")),
-    "salt-is-lost": of_flags(lambda flag: flag.update(salt="")),
-    "attribute-of-rollouts-is-ignored": of_rollouts(without("bucketBy")),
-    "kind-of-rollouts-is-ignored": of_rollouts(without("contextKind")),
-    "experiments-are-rollouts": of_rollouts(without("kind")),
-    "untracked-counts": of_rollouts(
-        lambda rollout: [share.pop("untracked", None) for share in dicts(rollout.get("variations"))]
-    ),
+    "weight-shifted": at(rollouts, shifted("variations", "weight", 1_000)),
+    "seed-is-lost": at(rollouts, without("seed")),
+    "salt-is-lost": at(flags, put(salt="")),
+    "attribute-of-rollouts-is-ignored": at(rollouts, without("bucketBy")),
+    "kind-of-rollouts-is-ignored": at(rollouts, without("contextKind")),
+    "experiments-are-rollouts": at(rollouts, without("kind")),
+    "untracked-counts": at(shares, without("untracked")),
     # Segments.
-    "excluded-is-ignored": of_segments(without("excluded")),
-    "excluded-contexts-are-ignored": of_segments(without("excludedContexts")),
-    "included-is-ignored": of_segments(without("included")),
-    "included-contexts-are-ignored": of_segments(without("includedContexts")),
-    "excluded-first": of_segments(excluded_first),
-    "rules-of-segments-are-ignored": of_segments(without("rules")),
-    "weight-of-segments-is-ignored": of_segments(
-        lambda segment: [rule.pop("weight", None) for rule in dicts(segment.get("rules"))]
+    "excluded-is-ignored": at(segments, without("excluded")),
+    "excluded-contexts-are-ignored": at(segments, without("excludedContexts")),
+    "included-is-ignored": at(segments, without("included")),
+    "included-contexts-are-ignored": at(segments, without("includedContexts")),
+    "excluded-first": at(segments, excluded_first),
+    "rules-of-segments-are-ignored": at(segments, without("rules")),
+    "weight-of-segments-is-ignored": at(
+        lambda sets: [rule for one in segments(sets) for rule in dicts(one.get("rules"))],
+        without("weight"),
     ),
 }

@@ -8,9 +8,8 @@ evaluator returns them.
 
 Excluded, and counted: keys beyond the basic multilingual plane with the legacy hash (the published
 files win over the SDK), cycles that the SDK leaves by chance, rule-based segments that it cannot
-evaluate (UNSUPPORTED in flagstore), keys that it fails to hash, and flags for which it fails on
-another malformed definition that does not matter. Cases in which only flagstore's result is
-MALFORMED_FLAG are counted by the damage to the flag.
+evaluate (UNSUPPORTED in flagstore), keys that it fails to hash, flags for which it fails on
+another malformed definition that does not matter, and malformed flags that only flagstore refuses.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import strategies as st
 from splitio.client.client import Client
 from splitio.client.key import Key
 from splitio.engine.evaluator import Evaluator
@@ -198,40 +196,24 @@ def watch() -> None:
 # -- both ------------------------------------------------------------------------------------------
 
 
-def is_astral(key: Any) -> bool:
-    """Return whether a key is beyond the basic multilingual plane."""
-    return isinstance(key, str) and any(unit > "\uffff" for unit in key)
-
-
-def legacy_hash_of_astral_key(flags: Mapping[str, Any], key: Any, bucketing: Any) -> bool:
-    """Return whether the SDK's legacy hash may differ from the published files for some flag."""
-    legacy = any(flag.get("algo") != 2 for flag in flags.values())
-    return legacy and is_astral(key if bucketing is None else bucketing)
-
-
-def recursion_cut_short(theirs: tuple[Any, Any, str]) -> bool:
-    """Return whether the SDK followed a cycle and left it by chance.
-
-    It takes a RecursionError for an invalid version: its result depends on the depth of the stack.
-    """
-    return DEPTH.most > FOREVER and theirs[2] != "exception"
-
-
-def unsupported_rule_based_segment() -> bool:
-    """Return whether the SDK got to a rule-based segment that it cannot evaluate, and went on."""
-    return bool(DEPTH.unsupported)
-
-
-def key_without_bytes(theirs: tuple[Any, Any, str], key: Any, bucketing: Any) -> bool:
-    """Return whether the SDK failed to hash half a character, also where the hash is not needed."""
-    hashed = key if bucketing is None else bucketing
+def exclusion(theirs: tuple[Any, Any, str], hashed: Any) -> str:
+    """Return why a case cannot be compared, or an empty string."""
+    failed = theirs[2] == "exception"
+    if DEPTH.most > FOREVER and not failed:
+        # It takes a RecursionError for an invalid version: its result depends on the stack's depth.
+        return "recursion cut short"
+    if DEPTH.unsupported:
+        return "unsupported rule-based segment"
     halves = isinstance(hashed, str) and any("\ud800" <= unit <= "\udfff" for unit in hashed)
-    return halves and theirs[2] == "exception"
+    return "key without bytes" if halves and failed else ""
 
 
-def fails_on_another(theirs: tuple[Any, Any, str], damaged: str) -> bool:
-    """Return whether the SDK failed over a definition that flagstore does not reach."""
-    return bool(damaged) and theirs[0] == CONTROL and theirs[2] == "exception"
+def explained(theirs: Any, mine: Any, damaged: str) -> str:
+    """Return the malformed definition that a difference is due to, or an empty string."""
+    if damaged and mine[0] == CONTROL and mine[-1] == "exception":
+        return f"malformed: {damaged}"
+    failed = damaged and theirs[0] == CONTROL and theirs[2] == "exception"
+    return "fails on another definition" if failed else ""
 
 
 def damage(sections: dict[str, dict[str, Any]], name: Any) -> str:
@@ -304,9 +286,11 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
     sections, contexts = case
     flags = sections["flags"]
     sdk, ours = Sdk(sections), engine(Items(**fault.flag_set(copy.deepcopy(sections))), CONFIG)
+    legacy = any(flag.get("algo") != 2 for flag in flags.values())
     for number, (key, bucketing, attributes) in enumerate(contexts):
-        if legacy_hash_of_astral_key(flags, key, bucketing):
-            tally.excluded["legacy_hash_of_astral_key"] += len(FLAGS)
+        hashed = key if bucketing is None else bucketing
+        if legacy and isinstance(hashed, str) and any(unit > "\uffff" for unit in hashed):
+            tally.excluded["legacy hash of an astral key"] += len(FLAGS)
             continue
         given = {"key": key, **attributes}
         if bucketing is not None:
@@ -315,36 +299,17 @@ def compare(case: Any, tally: Tally, fault: Fault) -> Iterator[tuple[Any, Any, A
             DEPTH.most, DEPTH.unsupported = 0, False
             theirs = sdk.evaluate(name, key, bucketing, attributes)
             mine = ours_of(ours, name, given, fault)
-            excluded = exclusion(theirs, key, bucketing)
-            if excluded:
+            if excluded := exclusion(theirs, hashed):
                 tally.excluded[excluded] += 1
                 continue
             count(theirs, tally)
             # The SDK has no label where it does not look for a flag.
             compared = 3 if isinstance(name, str) and name.strip() else 2
             theirs, mine = theirs[:compared], mine[:compared]
-            if theirs == mine or not explained(theirs, mine, damage(sections, name), tally):
+            if theirs != mine and (reason := explained(theirs, mine, damage(sections, name))):
+                tally.excluded[reason] += 1
+            else:
                 yield (name, given, flags.get(name)), theirs, mine
-
-
-def exclusion(theirs: tuple[Any, Any, str], key: Any, bucketing: Any) -> str:
-    """Return the name of the predicate that leaves a case out, or an empty string."""
-    if recursion_cut_short(theirs):
-        return "recursion_cut_short"
-    if unsupported_rule_based_segment():
-        return "unsupported_rule_based_segment"
-    return "key_without_bytes" if key_without_bytes(theirs, key, bucketing) else ""
-
-
-def explained(theirs: Any, mine: Any, damaged: str, tally: Tally) -> bool:
-    """Return whether a difference is due to a malformed definition, and count it."""
-    if damaged and mine[0] == CONTROL and mine[-1] == "exception":
-        tally.malformed[damaged] += 1
-        return True
-    if fails_on_another(theirs, damaged):
-        tally.excluded["fails_on_another"] += 1
-        return True
-    return False
 
 
 def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
@@ -357,4 +322,4 @@ def count(theirs: tuple[Any, Any, str], tally: Tally) -> None:
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     watch()
-    run(st.builds(made_up, st.randoms(use_true_random=True)), compare, FAULTS)
+    run(made_up, compare, FAULTS)

@@ -1,150 +1,104 @@
-"""Typical bugs of an engine for Split, as changes of its input or its results.
-
-A few flags are made up damaged, so each step looks whether there is what it changes.
-"""
+"""Typical bugs of an engine for Split, as changes of its input or its results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault, dicts, first_only, without
+from differential.campaign import (
+    Fault,
+    at,
+    dicts,
+    first_only,
+    mapped,
+    only,
+    put,
+    shifted,
+    texts,
+    without,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    type Json = dict[str, Any]
-    type Change = Callable[[Json], object]
-
-NUMERIC = ("unaryNumericMatcherData", "betweenMatcherData")
+    from differential.campaign import Json
 
 
-def of_items(section: str, change: Change) -> Fault:
-    """Change each item of a section."""
-
-    def flag_set(sections: Any) -> Any:
-        for item in sections[section].values():
-            change(item)
-        return sections
-
-    return Fault(flag_set=flag_set)
+def flags(sections: Any) -> Iterator[Json]:
+    """Yield each flag."""
+    yield from sections["flags"].values()
 
 
-def of_flags(change: Change) -> Fault:
-    """Change each flag."""
-    return of_items("flags", change)
+def segments(sections: Any) -> Iterator[Json]:
+    """Yield each segment."""
+    yield from sections["segments"].values()
 
 
-def of_conditions(change: Change) -> Fault:
-    """Change each condition of a flag."""
-
-    def of_flag(flag: Json) -> None:
-        for condition in dicts(flag.get("conditions")):
-            change(condition)
-
-    return of_flags(of_flag)
+def exclusions(sections: Any) -> Iterator[Json]:
+    """Yield what each rule-based segment excludes."""
+    for segment in sections["rule_based_segments"].values():
+        yield from dicts([segment.get("excluded")])
 
 
-def of_matchers(change: Change) -> Fault:
-    """Change each matcher."""
+def conditions(sections: Any) -> Iterator[Json]:
+    """Yield each condition of a flag."""
+    for flag in flags(sections):
+        yield from dicts(flag.get("conditions"))
 
-    def of_condition(condition: Json) -> None:
-        for matcher in dicts(condition["matcherGroup"].get("matchers")):
-            change(matcher)
 
-    return of_conditions(of_condition)
+def groups(sections: Any) -> Iterator[Json]:
+    """Yield the group of matchers of each condition."""
+    for condition in conditions(sections):
+        yield condition["matcherGroup"]
+
+
+def matchers(sections: Any) -> Iterator[Json]:
+    """Yield each matcher."""
+    for group in groups(sections):
+        yield from dicts(group.get("matchers"))
 
 
 def instead(kind: str, other: str) -> Fault:
     """Take a matcher for another."""
-
-    def change(matcher: Json) -> None:
-        if matcher.get("matcherType") == kind:
-            matcher["matcherType"] = other
-
-    return of_matchers(change)
+    return at(matchers, only("matcherType", kind, put(matcherType=other)))
 
 
-def of_numbers(kind: str, fields: str, change: Callable[[Any, bool], Any]) -> Fault:
+def of_numbers(kinds: str, fields: str, change: Callable[[int, bool], int]) -> Fault:
     """Change what a matcher compares numbers and dates with; told whether it is a date."""
 
     def of_matcher(matcher: Json) -> None:
-        for data in (matcher.get(name) for name in NUMERIC):
-            if matcher.get("matcherType") in kind.split() and isinstance(data, dict):
-                for field in fields.split():
-                    if isinstance(data.get(field), int):
-                        data[field] = change(data[field], data["dataType"] == "DATETIME")
+        names = ("unaryNumericMatcherData", "betweenMatcherData")
+        for data in dicts([matcher.get(name) for name in names]):
+            date = data["dataType"] == "DATETIME"
+            for field in fields.split():
+                mapped(field, lambda value: change(value, date), int)(data)  # noqa: B023 - at once
 
-    return of_matchers(of_matcher)
-
-
-def of_texts(field: str, one: Callable[[str], str], kinds: str) -> Fault:
-    """Change the string that a matcher has."""
-
-    def change(matcher: Json) -> None:
-        if matcher.get("matcherType") in kinds.split() and isinstance(matcher.get(field), str):
-            matcher[field] = one(matcher[field])
-
-    return of_matchers(change)
+    return at(matchers, only("matcherType", kinds, of_matcher))
 
 
-def of_words(change: Callable[[list[Any]], list[Any]], *kinds: str) -> Fault:
-    """Change the words that matchers compare with."""
-
-    def of_matcher(matcher: Json) -> None:
-        data = matcher.get("whitelistMatcherData")
-        if isinstance(data, dict) and matcher.get("matcherType") in kinds:
-            data["whitelist"] = change(data["whitelist"])
-
-    return of_matchers(of_matcher)
+def of_texts(kinds: str, change: Callable[[str], str]) -> Fault:
+    """Change the string that some matchers compare with."""
+    return at(matchers, only("matcherType", kinds, mapped("stringMatcherData", texts(change))))
 
 
-def of_values(change: Callable[[Any], Any]) -> Fault:
-    """Change the attributes of a context."""
-
-    def context(given: Json) -> Json:
-        keys = {"key", "bucketingKey"}
-        return {name: value if name in keys else change(value) for name, value in given.items()}
-
-    return Fault(context=context)
+def first_word_of(kinds: str) -> Fault:
+    """Compare only with the first of some words."""
+    first = mapped("whitelistMatcherData", lambda data: {"whitelist": data["whitelist"][:1]}, dict)
+    return at(matchers, only("matcherType", kinds, first))
 
 
-def of_exclusions(change: Change) -> Fault:
-    """Change what rule-based segments exclude."""
+def of_attributes(kind: type, change: Callable[[Any], Any]) -> Fault:
+    """Change the attributes of a type in a context."""
 
-    def of_segment(segment: Json) -> None:
-        if isinstance(segment.get("excluded"), dict):
-            change(segment["excluded"])
+    def changed(name: str, value: Any) -> Any:
+        own = name in {"key", "bucketingKey"}
+        return change(value) if type(value) is kind and not own else value
 
-    return of_items("rule_based_segments", of_segment)
+    return Fault(context=lambda given: {name: changed(name, one) for name, one in given.items()})
 
 
 def of_key(change: Callable[[str], str]) -> Fault:
     """Change the key of a context."""
-
-    def context(given: Json) -> Json:
-        key = given["key"]
-        return {**given, "key": change(key) if isinstance(key, str) else key}
-
-    return Fault(context=context)
-
-
-def partition_shifted(condition: Json) -> None:
-    """Give the first treatment one percent of the second one's."""
-    parts = condition.get("partitions")
-    if isinstance(parts, list) and len(parts) > 1:
-        parts[0]["size"] += 1
-        parts[1]["size"] -= 1
-
-
-def first_matcher_only(condition: Json) -> None:
-    """Look at the first matcher of a condition."""
-    first_only("matchers")(condition["matcherGroup"])
-
-
-def no_attribute(matcher: Json) -> None:
-    """Look at the key, whatever attribute is named."""
-    if isinstance(matcher.get("keySelector"), dict):
-        matcher["keySelector"] = None
+    return Fault(context=lambda given: {**given, "key": texts(change)(given["key"])})
 
 
 def another_algorithm(flag: Json) -> None:
@@ -152,9 +106,9 @@ def another_algorithm(flag: Json) -> None:
     flag["algo"] = 1 if flag.get("algo") == 2 else 2
 
 
-def off_by_one(allocation: Any) -> Any:
-    """Let one percent less in."""
-    return allocation - 1 if type(allocation) is int and allocation > 0 else allocation
+def moved(by: int) -> Callable[[int, bool], int]:
+    """Move a bound by one, or by a minute."""
+    return lambda value, date: value + by * (60_000 if date else 1)
 
 
 def day(value: int, date: bool) -> int:
@@ -162,24 +116,18 @@ def day(value: int, date: bool) -> int:
     return value - value % 86_400_000 if date else value
 
 
-def shifted(by: int) -> Callable[[int, bool], int]:
-    """Move a bound by one, or by a minute."""
-    return lambda value, date: value + by * (60_000 if date else 1)
-
-
+AT_LEAST, AT_MOST = "GREATER_THAN_OR_EQUAL_TO", "LESS_THAN_OR_EQUAL_TO"
 SEMVERS = "EQUAL_TO_SEMVER GREATER_THAN_OR_EQUAL_TO_SEMVER LESS_THAN_OR_EQUAL_TO_SEMVER"
 
 FAULTS: dict[str, Fault] = {
     # Matchers.
-    "at-least-is-more": of_numbers("GREATER_THAN_OR_EQUAL_TO", "value", shifted(1)),
-    "at-most-is-less": of_numbers("LESS_THAN_OR_EQUAL_TO", "value", shifted(-1)),
-    "between-without-its-end": of_numbers("BETWEEN", "end", shifted(-1)),
-    "between-without-its-start": of_numbers("BETWEEN", "start", shifted(1)),
-    "dates-without-time": of_numbers(
-        "GREATER_THAN_OR_EQUAL_TO LESS_THAN_OR_EQUAL_TO BETWEEN", "value start end", day
-    ),
+    "at-least-is-more": of_numbers(AT_LEAST, "value", moved(1)),
+    "at-most-is-less": of_numbers(AT_MOST, "value", moved(-1)),
+    "between-without-its-end": of_numbers("BETWEEN", "end", moved(-1)),
+    "between-without-its-start": of_numbers("BETWEEN", "start", moved(1)),
+    "dates-without-time": of_numbers(f"{AT_LEAST} {AT_MOST} BETWEEN", "value start end", day),
     "dates-in-seconds": of_numbers(
-        "EQUAL_TO GREATER_THAN_OR_EQUAL_TO LESS_THAN_OR_EQUAL_TO",
+        f"EQUAL_TO {AT_LEAST} {AT_MOST}",
         "value",
         lambda value, date: value // 1_000 if date else value,
     ),
@@ -190,57 +138,49 @@ FAULTS: dict[str, Fault] = {
     "all-is-any": instead("CONTAINS_ALL_OF_SET", "CONTAINS_ANY_OF_SET"),
     "any-is-all": instead("CONTAINS_ANY_OF_SET", "CONTAINS_ALL_OF_SET"),
     "part-is-any": instead("PART_OF_SET", "CONTAINS_ANY_OF_SET"),
-    "first-word-only": of_words(lambda words: words[:1], "WHITELIST", "STARTS_WITH", "ENDS_WITH"),
-    "first-version-only": of_words(lambda words: words[:1], "IN_LIST_SEMVER"),
-    "pattern-is-anchored": of_texts(
-        "stringMatcherData", lambda pattern: f"^(?:{pattern})$", "MATCHES_STRING"
-    ),
-    "pre-releases-are-ignored": of_texts(
-        "stringMatcherData", lambda version: version.partition("-")[0], SEMVERS
-    ),
-    "metadata-does-not-count": of_texts(
-        "stringMatcherData", lambda version: version.partition("+")[0], SEMVERS
-    ),
-    "negate-is-dropped": of_matchers(lambda matcher: matcher.update(negate=False)),
-    "attribute-is-the-key": of_matchers(no_attribute),
+    "first-word-only": first_word_of("WHITELIST STARTS_WITH ENDS_WITH"),
+    "first-version-only": first_word_of("IN_LIST_SEMVER"),
+    "pattern-is-anchored": of_texts("MATCHES_STRING", lambda pattern: f"^(?:{pattern})$"),
+    "pre-releases-are-ignored": of_texts(SEMVERS, lambda version: version.partition("-")[0]),
+    "metadata-does-not-count": of_texts(SEMVERS, lambda version: version.partition("+")[0]),
+    "negate-is-dropped": at(matchers, put(negate=False)),
+    "attribute-is-the-key": at(matchers, mapped("keySelector", lambda _: None, dict)),
     "key-is-case-insensitive": of_key(str.upper),
-    "numbers-are-texts": of_values(lambda value: str(value) if type(value) is int else value),
-    "floats-are-numbers": of_values(
-        lambda value: int(value) if type(value) is float and abs(value) < 1e9 else value
+    "key-is-trimmed": of_key(str.strip),
+    "numbers-are-texts": of_attributes(int, str),
+    "floats-are-numbers": of_attributes(
+        float, lambda value: int(value) if abs(value) < 1e9 else value
     ),
-    "truths-are-numbers": of_values(lambda value: int(value) if type(value) is bool else value),
-    "text-is-no-set": of_values(lambda value: [value] if isinstance(value, str) else value),
-    "spaces-count": of_values(lambda value: f" {value} " if isinstance(value, str) else value),
-    "members-are-ignored": of_items("segments", lambda segment: segment.update(keys=[])),
+    "truths-are-numbers": of_attributes(bool, int),
+    "text-is-no-set": of_attributes(str, lambda value: [value]),
+    "spaces-count": of_attributes(str, lambda value: f" {value} "),
+    "members-are-ignored": at(segments, put(keys=[])),
     # Conditions and flags.
-    "first-matcher-only": of_conditions(first_matcher_only),
-    "first-condition-only": of_flags(first_only("conditions")),
-    "partition-shifted": of_conditions(partition_shifted),
-    "whitelists-are-rollouts": of_conditions(
-        lambda condition: condition.update(conditionType="ROLLOUT")
+    "first-matcher-only": at(groups, first_only("matchers")),
+    "first-condition-only": at(flags, first_only("conditions")),
+    "partition-shifted": at(conditions, shifted("partitions", "size", 1)),
+    "whitelists-are-rollouts": at(conditions, put(conditionType="ROLLOUT")),
+    "kill-is-ignored": at(flags, put(killed=False)),
+    "prerequisites-are-ignored": at(flags, without("prerequisites")),
+    "first-prerequisite-only": at(flags, first_only("prerequisites")),
+    "seed-is-lost": at(flags, put(seed=0)),
+    "another-algorithm": at(flags, another_algorithm),
+    "no-algorithm-is-murmur": at(flags, mapped("algo", lambda algorithm: algorithm or 2)),
+    "allocation-is-ignored": at(flags, without("trafficAllocation")),
+    "allocation-off-by-one": at(
+        flags, mapped("trafficAllocation", lambda percent: max(0, percent - 1), int)
     ),
-    "kill-is-ignored": of_flags(lambda flag: flag.update(killed=False)),
-    "prerequisites-are-ignored": of_flags(without("prerequisites")),
-    "first-prerequisite-only": of_flags(first_only("prerequisites")),
-    "seed-is-lost": of_flags(lambda flag: flag.update(seed=0)),
-    "another-algorithm": of_flags(another_algorithm),
-    "no-algorithm-is-murmur": of_flags(lambda flag: flag.update(algo=flag.get("algo") or 2)),
-    "allocation-is-ignored": of_flags(without("trafficAllocation")),
-    "allocation-off-by-one": of_flags(
-        lambda flag: flag.update(trafficAllocation=off_by_one(flag.get("trafficAllocation")))
-    ),
-    "allocation-by-the-flags-seed": of_flags(
-        lambda flag: flag.update(trafficAllocationSeed=flag.get("seed"))
+    "allocation-by-the-flags-seed": at(
+        flags, lambda flag: flag.update(trafficAllocationSeed=flag.get("seed"))
     ),
     "bucketing-key-is-ignored": Fault(
         context=lambda given: {k: v for k, v in given.items() if k != "bucketingKey"}
     ),
-    "key-is-trimmed": of_key(str.strip),
-    "default-is-off": of_flags(lambda flag: flag.update(defaultTreatment="off")),
+    "default-is-off": at(flags, put(defaultTreatment="off")),
     "configuration-is-lost": Fault(outcome=lambda outcome: outcome._replace(config=None)),
     "label-is-lost": Fault(outcome=lambda outcome: outcome._replace(rule="")),
     # Rule-based segments.
-    "excluded-keys-are-ignored": of_exclusions(without("keys")),
-    "excluded-segments-are-ignored": of_exclusions(without("segments")),
-    "first-excluded-segment-only": of_exclusions(first_only("segments")),
+    "excluded-keys-are-ignored": at(exclusions, without("keys")),
+    "excluded-segments-are-ignored": at(exclusions, without("segments")),
+    "first-excluded-segment-only": at(exclusions, first_only("segments")),
 }

@@ -23,7 +23,7 @@ TO_FIND = 100_000
 
 
 def campaign(provider: str, cases: int, *options: str) -> dict[str, Any]:
-    """Run a provider's campaign; returns what it counted."""
+    """Run a provider's campaign; return its counts."""
     if not PYTHON.exists():
         pytest.skip(".venv-sdks is missing: run `make setup`")
     done = subprocess.run(
@@ -55,14 +55,14 @@ def check(report: dict[str, Any], cases: int) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_dose(provider: str) -> None:
-    """Some thousand cases, no difference, and every operator was reached."""
+    """Thousands of cases do not differ, and reach every operator."""
     check(campaign(provider, DOSE), DOSE)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_all(provider: str) -> None:
-    """A hundred thousand cases, no difference, every operator and type of value 200 times."""
+    """A hundred thousand cases do not differ, and reach every operator and type 200 times."""
     report = campaign(provider, WHOLE, "--seed=20")
     check(report, WHOLE)
     print(f"\n{provider}: {json.dumps(report, indent=1, sort_keys=True)}")
@@ -71,7 +71,7 @@ def test_all(provider: str) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_fault_is_found(provider: str) -> None:
-    """Whatever a provider's engine may get wrong, a campaign shows a difference."""
+    """A campaign shows a difference for each fault that is planted in an engine."""
     report = campaign(provider, TO_FIND, "--fault=all")
     assert report["missed"] == []
     assert len(report["found"]) >= 20
@@ -86,6 +86,6 @@ def test_patterns(cases: int) -> None:
     """Each regular expression that is translated is found where Unleash's own engine finds it."""
     report = campaign("unleash_patterns", cases)
     assert "difference" not in report, report["difference"]
-    assert report["matched"] > cases / 10
-    assert report["patterns"]["translated"] > cases / 200
+    assert report["outcomes"]["match"] > cases / 10
+    assert report["reached"]["translated"] > cases / 200
     print(f"\n{json.dumps(report, indent=1)}")

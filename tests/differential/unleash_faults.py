@@ -1,193 +1,123 @@
-"""Common mistakes in an engine for Unleash, planted in the input or result of ours.
-
-A few flags are made up damaged, so each step looks whether there is what it changes.
-"""
+"""Typical bugs of an engine for Unleash, as changes of its input or its results."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from differential.campaign import Fault, without
+from differential.campaign import (
+    Fault,
+    at,
+    backwards,
+    first_only,
+    mapped,
+    only,
+    put,
+    shifted,
+    texts,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    type Json = dict[str, Any]
-    type Change = Callable[[Json], object]
+    from differential.campaign import Json
 
-NUMBERS = ("NUM_EQ", "NUM_GT", "NUM_GTE", "NUM_LT", "NUM_LTE")
-DATES = ("DATE_AFTER", "DATE_BEFORE")
-VERSIONS = ("SEMVER_EQ", "SEMVER_GT", "SEMVER_GTE", "SEMVER_LT", "SEMVER_LTE")
-
-
-def of_flags(change: Change) -> Fault:
-    """Change each flag."""
-
-    def flag_set(made: Any) -> Any:
-        for flag in made.flags.values():
-            change(flag)
-        return made
-
-    return Fault(flag_set=flag_set)
+NUMBERS = "NUM_EQ NUM_GT NUM_GTE NUM_LT NUM_LTE"
+DATES = "DATE_AFTER DATE_BEFORE"
+VERSIONS = "SEMVER_EQ SEMVER_GT SEMVER_GTE SEMVER_LT SEMVER_LTE"
 
 
-def of_each(field: str, change: Change) -> Fault:
-    """Change each strategy, variant or dependency of a flag itself."""
-
-    def of_flag(flag: Json) -> None:
-        for one in flag.get(field, ()):
-            change(one)
-
-    return of_flags(of_flag)
+def flags(made: Any) -> Iterator[Json]:
+    """Yield each flag."""
+    yield from made.flags.values()
 
 
-def of_strategies(change: Change) -> Fault:
-    """Change each strategy."""
-    return of_each("strategies", change)
+def strategies(made: Any) -> Iterator[Json]:
+    """Yield each strategy."""
+    for flag in flags(made):
+        yield from flag["strategies"]
 
 
-def of_parameters(change: Change) -> Fault:
-    """Change the parameters of each strategy."""
-    return of_strategies(lambda strategy: change(strategy.get("parameters", {})))
+def parameters(made: Any) -> Iterator[Json]:
+    """Yield the parameters of each strategy."""
+    for strategy in strategies(made):
+        yield strategy.get("parameters", {})
 
 
 def constraints(made: Any) -> Iterator[Json]:
-    """Yield every constraint, of strategies and of segments."""
-    for segment in made.segments.values():
-        yield from segment["constraints"]
-    for flag in made.flags.values():
-        for strategy in flag["strategies"]:
-            yield from strategy.get("constraints", ())
+    """Yield each constraint, of strategies and of segments."""
+    for item in (*strategies(made), *made.segments.values()):
+        yield from item.get("constraints", ())
 
 
-def of_constraints(change: Change) -> Fault:
-    """Change each constraint."""
+def variants(made: Any) -> Iterator[Json]:
+    """Yield each variant of a flag itself."""
+    for flag in flags(made):
+        yield from flag.get("variants", ())
 
-    def flag_set(made: Any) -> Any:
-        for constraint in constraints(made):
-            change(constraint)
-        return made
 
-    return Fault(flag_set=flag_set)
+def dependencies(made: Any) -> Iterator[Json]:
+    """Yield each dependency."""
+    for flag in flags(made):
+        yield from flag.get("dependencies", ())
 
 
 def instead(operator: str, other: str) -> Fault:
-    """Replace an operator by another."""
-
-    def change(constraint: Json) -> None:
-        if constraint["operator"] == operator:
-            constraint["operator"] = other
-
-    return of_constraints(change)
+    """Take an operator for another."""
+    return at(constraints, only("operator", operator, put(operator=other)))
 
 
-def of_values(operators: tuple[str, ...], change: Callable[[str], str]) -> Fault:
+def of_values(operators: str, change: Callable[[str], str]) -> Fault:
     """Change each value that some operators compare with."""
 
-    def of_constraint(constraint: Json) -> None:
-        if constraint["operator"] in operators:
-            if "value" in constraint:
-                constraint["value"] = change(constraint["value"])
-            if "values" in constraint:
-                constraint["values"] = [change(value) for value in constraint["values"]]
+    def both(constraint: Json) -> None:
+        mapped("value", texts(change))(constraint)
+        mapped("values", texts(change))(constraint)
 
-    return of_constraints(of_constraint)
+    return at(constraints, only("operator", operators, both))
 
 
-def of_contexts(change: Callable[[Any], Any]) -> Fault:
-    """Change each field and property of a context."""
+def of_contexts(kind: type, change: Callable[[Any], Any]) -> Fault:
+    """Change each field and property of a type in a context."""
 
     def context(given: Json) -> Json:
-        changed = {name: change(value) for name, value in given.items() if name != "properties"}
-        if isinstance(given.get("properties"), dict):
-            properties = given["properties"].items()
-            changed["properties"] = {name: change(value) for name, value in properties}
-        return changed
+        return {
+            name: context(value)
+            if name == "properties" and isinstance(value, dict)
+            else change(value)
+            if isinstance(value, kind) and name != "properties"
+            else value
+            for name, value in given.items()
+        }
 
     return Fault(context=context)
 
 
-def first_only(field: str) -> Change:
-    """Keep only the first of a list."""
+def percent(pattern: str, change: Callable[[str], str]) -> Fault:
+    """Change the percentages that have a pattern."""
 
-    def change(item: Json) -> None:
-        if field in item:
-            item[field] = item[field][:1]
+    def both(found: Json) -> None:
+        for name in ("rollout", "percentage"):
+            mapped(name, lambda text: change(text) if re.fullmatch(pattern, text) else text)(found)
 
-    return change
-
-
-def with_text(field: str, change: Callable[[str], str]) -> Change:
-    """Change a string if it is there."""
-
-    def of_item(item: Json) -> None:
-        if field in item:
-            item[field] = change(item[field])
-
-    return of_item
-
-
-def default_is_session(parameters: Json) -> None:
-    """Stick to the session by default."""
-    if parameters.get("stickiness") == "default":
-        parameters["stickiness"] = "sessionId"
-
-
-def one_percent_more(parameters: Json) -> None:
-    """Add one percent to rollouts."""
-    for name in ("rollout", "percentage"):
-        if re.fullmatch(r"\d{1,2}", parameters.get(name, "")):
-            parameters[name] = str(int(parameters[name]) + 1)
-
-
-def at_most_all(parameters: Json) -> None:
-    """Treat more than a hundred percent as all."""
-    for name in ("rollout", "percentage"):
-        if re.fullmatch(r"\d{3,}", parameters.get(name, "")):
-            parameters[name] = "100"
-
-
-def weight_shifted(item: Json) -> None:
-    """Give the first variant one percent of the second one's."""
-    variants = item.get("variants", ())
-    if len(variants) > 1 and "weight" in variants[0]:
-        variants[0]["weight"] += 10
-        variants[1]["weight"] -= 10
-
-
-def only_positive(item: Json) -> None:
-    """Treat weights below zero as zero."""
-    for variant in item.get("variants", ()):
-        variant["weight"] = max(0, variant["weight"])
-
-
-def reversed_variants(flag: Json) -> None:
-    """Reverse the variants."""
-    if "variants" in flag:
-        flag["variants"].reverse()
+    return at(parameters, both)
 
 
 def missing_segments_are_empty(made: Any) -> Any:
     """Skip missing segments."""
-    for flag in made.flags.values():
-        for strategy in flag["strategies"]:
-            listed = strategy.get("segments", ())
-            strategy["segments"] = [one for one in listed if str(one) in made.segments]
+    for strategy in strategies(made):
+        listed = strategy.get("segments", ())
+        strategy["segments"] = [one for one in listed if str(one) in made.segments]
     return made
 
 
 def missing_parents_are_on(made: Any) -> Any:
     """Skip missing parents."""
-    for flag in made.flags.values():
+    for flag in flags(made):
         listed = flag.get("dependencies", ())
         flag["dependencies"] = [one for one in listed if one["feature"] in made.flags]
     return made
-
-
-def no_environment(made: Any) -> Any:
-    """Remove the environment of a flag set."""
-    return made._replace(meta={})
 
 
 def off_has_no_variant(flag: Json) -> None:
@@ -196,38 +126,20 @@ def off_has_no_variant(flag: Json) -> None:
         item.pop("variants", None)
 
 
-def none_is_off(flag: Json) -> None:
-    """Treat a flag without strategies as off."""
-    if not flag["strategies"]:
-        flag["enabled"] = False
-
-
-def unknown_is_default(strategy: Json) -> None:
-    """Treat an unknown strategy as the default one."""
-    if strategy["name"] == "unknown-custom":
-        strategy["name"] = "default"
-
-
-def no_values(constraint: Json) -> None:
-    """Match nothing with an empty list."""
-    if constraint.get("values") == []:
-        constraint["values"] = ["\x00"]
-
-
 def properties_first(given: Json) -> Json:
     """Prefer properties to fields."""
     properties = given.get("properties")
     return {**given, **properties} if isinstance(properties, dict) else given
 
 
-def no_empty_texts(given: Json) -> Json:
-    """Treat empty strings as missing."""
-    return {name: value for name, value in given.items() if value != ""}
-
-
 def payload_lost(outcome: Any) -> Any:
     """Drop the payload."""
     return outcome._replace(config=None) if outcome.variant else outcome
+
+
+def first_listed(text: str) -> str:
+    """Return the first of a list in a string."""
+    return text.partition(",")[0]
 
 
 FAULTS: dict[str, Fault] = {
@@ -242,12 +154,12 @@ FAULTS: dict[str, Fault] = {
     "contains-is-ends": instead("STR_CONTAINS", "STR_ENDS_WITH"),
     "before-is-after": instead("DATE_BEFORE", "DATE_AFTER"),
     "unknown-operators-are-known": instead("SEMVER_NEQ", "SEMVER_EQ"),
-    "inverted-is-ignored": of_constraints(without("inverted")),
-    "case-counts-always": of_constraints(without("caseInsensitive")),
-    "case-never-counts": of_constraints(lambda one: one.update(caseInsensitive=True)),
-    "first-value-only": of_constraints(first_only("values")),
-    "no-values-are-no-fault": of_constraints(no_values),
-    "texts-are-trimmed": of_values(("IN", "NOT_IN", "STR_CONTAINS"), str.strip),
+    "inverted-is-ignored": at(constraints, without("inverted")),
+    "case-counts-always": at(constraints, without("caseInsensitive")),
+    "case-never-counts": at(constraints, put(caseInsensitive=True)),
+    "first-value-only": at(constraints, first_only("values")),
+    "no-values-are-no-fault": at(constraints, mapped("values", lambda listed: listed or ["\0"])),
+    "texts-are-trimmed": of_values("IN NOT_IN STR_CONTAINS", str.strip),
     "numbers-are-trimmed": of_values(NUMBERS, str.strip),
     "numbers-are-whole": of_values(NUMBERS, lambda text: text.partition(".")[0]),
     "numbers-with-underscores": of_values(NUMBERS, lambda text: text.replace("_", "")),
@@ -258,67 +170,67 @@ FAULTS: dict[str, Fault] = {
     "versions-may-be-short": of_values(
         VERSIONS, lambda text: text + ".0" if re.fullmatch(r"\d+\.\d+", text) else text
     ),
-    "networks-are-addresses": of_values(("IN_CIDR",), lambda text: text.partition("/")[0]),
-    "patterns-are-anchored": of_values(("REGEX",), lambda text: f"^(?:{text})$"),
-    "patterns-know-no-case": of_values(("REGEX",), lambda text: f"(?i){text}"),
-    "classes-are-ascii": of_values(("REGEX",), lambda text: text.replace("\\w", "[A-Za-z0-9_]")),
-    "ends-are-lines": of_values(("REGEX",), lambda text: f"(?m){text}"),
+    "networks-are-addresses": of_values("IN_CIDR", lambda text: text.partition("/")[0]),
+    "patterns-are-anchored": of_values("REGEX", lambda text: f"^(?:{text})$"),
+    "patterns-know-no-case": of_values("REGEX", lambda text: f"(?i){text}"),
+    "classes-are-ascii": of_values("REGEX", lambda text: text.replace("\\w", "[A-Za-z0-9_]")),
+    "ends-are-lines": of_values("REGEX", lambda text: f"(?m){text}"),
     # Contexts.
-    "truths-as-json-has-them": of_contexts(
-        lambda value: str(value).lower() if isinstance(value, bool) else value
-    ),
+    "truths-as-json-has-them": of_contexts(bool, lambda value: str(value).lower()),
     "numbers-as-integers": of_contexts(
-        lambda value: int(value) if isinstance(value, float) and abs(value) < 99 else value
+        float, lambda value: int(value) if abs(value) < 99 else value
     ),
-    "fields-are-trimmed": of_contexts(
-        lambda value: value.strip() if isinstance(value, str) else value
-    ),
-    "fields-are-lowered": of_contexts(
-        lambda value: value.lower() if isinstance(value, str) else value
-    ),
-    "fields-are-normalised": of_contexts(
-        lambda value: value.replace("\u0301", "") if isinstance(value, str) else value
-    ),
+    "fields-are-trimmed": of_contexts(str, str.strip),
+    "fields-are-lowered": of_contexts(str, str.lower),
+    "fields-are-normalised": of_contexts(str, lambda value: value.replace("\u0301", "")),
     "properties-before-fields": Fault(context=properties_first),
-    "an-empty-text-is-none": Fault(context=no_empty_texts),
+    "an-empty-text-is-none": Fault(
+        context=lambda given: {name: value for name, value in given.items() if value != ""}
+    ),
     "no-properties": Fault(context=lambda given: {**given, "properties": {}}),
     "no-address": Fault(
         context=lambda given: {k: v for k, v in given.items() if k != "remoteAddress"}
     ),
-    "no-environment": Fault(flag_set=no_environment),
+    "no-environment": Fault(flag_set=lambda made: made._replace(meta={})),
     # Strategies.
-    "first-strategy-only": of_flags(first_only("strategies")),
-    "no-strategy-is-off": of_flags(none_is_off),
-    "unknown-strategies-are-default": of_strategies(unknown_is_default),
-    "constraints-are-ignored": of_strategies(without("constraints")),
-    "first-constraint-only": of_strategies(first_only("constraints")),
-    "segments-are-ignored": of_strategies(without("segments")),
-    "first-segment-only": of_strategies(first_only("segments")),
+    "first-strategy-only": at(flags, first_only("strategies")),
+    "no-strategy-is-off": at(
+        flags, lambda flag: flag.update(enabled=flag["enabled"] and bool(flag["strategies"]))
+    ),
+    "unknown-strategies-are-default": at(
+        strategies, only("name", "unknown-custom", put(name="default"))
+    ),
+    "constraints-are-ignored": at(strategies, without("constraints")),
+    "first-constraint-only": at(strategies, first_only("constraints")),
+    "segments-are-ignored": at(strategies, without("segments")),
+    "first-segment-only": at(strategies, first_only("segments")),
     "missing-segments-are-empty": Fault(flag_set=missing_segments_are_empty),
-    "rollout-one-percent-too-large": of_parameters(one_percent_more),
-    "more-than-all-is-all": of_parameters(at_most_all),
-    "stickiness-is-default": of_parameters(without("stickiness")),
-    "default-stickiness-by-the-session": of_parameters(default_is_session),
-    "group-is-the-flag": of_parameters(without("groupId")),
-    "first-user-only": of_parameters(with_text("userIds", lambda ids: ids.partition(",")[0])),
-    "users-as-they-stand": of_parameters(with_text("userIds", lambda ids: ids.replace(" ", "_"))),
-    "first-network-only": of_parameters(with_text("IPs", lambda ips: ips.partition(",")[0])),
-    "disabled-is-enabled": of_flags(lambda flag: flag.update(enabled=True)),
+    "rollout-one-percent-too-large": percent(r"\d{1,2}", lambda text: str(int(text) + 1)),
+    "more-than-all-is-all": percent(r"\d{3,}", lambda _: "100"),
+    "stickiness-is-default": at(parameters, without("stickiness")),
+    "default-stickiness-by-the-session": at(
+        parameters, only("stickiness", "default", put(stickiness="sessionId"))
+    ),
+    "group-is-the-flag": at(parameters, without("groupId")),
+    "first-user-only": at(parameters, mapped("userIds", first_listed)),
+    "users-as-they-stand": at(parameters, mapped("userIds", lambda ids: ids.replace(" ", "_"))),
+    "first-network-only": at(parameters, mapped("IPs", first_listed)),
+    "disabled-is-enabled": at(flags, put(enabled=True)),
     # Variants.
-    "weight-shifted": of_flags(weight_shifted),
-    "weight-of-strategies-shifted": of_strategies(weight_shifted),
-    "weights-without-a-sign": of_flags(only_positive),
-    "variants-backwards": of_flags(reversed_variants),
-    "variants-of-strategies-are-ignored": of_strategies(without("variants")),
-    "variants-of-flags-are-ignored": of_flags(without("variants")),
-    "overrides-are-ignored": of_each("variants", without("overrides")),
-    "stickiness-of-variants-is-ignored": of_each("variants", without("stickiness")),
+    "weight-shifted": at(flags, shifted("variants", "weight", 10)),
+    "weight-of-strategies-shifted": at(strategies, shifted("variants", "weight", 10)),
+    "weights-without-a-sign": at(variants, mapped("weight", lambda weight: max(0, weight))),
+    "variants-backwards": at(flags, backwards("variants")),
+    "variants-of-strategies-are-ignored": at(strategies, without("variants")),
+    "variants-of-flags-are-ignored": at(flags, without("variants")),
+    "overrides-are-ignored": at(variants, without("overrides")),
+    "stickiness-of-variants-is-ignored": at(variants, without("stickiness")),
     "payload-is-lost": Fault(outcome=payload_lost),
     # Dependencies.
-    "dependencies-are-ignored": of_flags(without("dependencies")),
-    "first-dependency-only": of_flags(first_only("dependencies")),
-    "parents-are-on": of_each("dependencies", without("enabled")),
-    "variants-of-parents-are-ignored": of_each("dependencies", without("variants")),
+    "dependencies-are-ignored": at(flags, without("dependencies")),
+    "first-dependency-only": at(flags, first_only("dependencies")),
+    "parents-are-on": at(dependencies, without("enabled")),
+    "variants-of-parents-are-ignored": at(dependencies, without("variants")),
     "missing-parents-are-on": Fault(flag_set=missing_parents_are_on),
-    "a-disabled-parent-has-no-variant": of_flags(off_has_no_variant),
+    "a-disabled-parent-has-no-variant": at(flags, off_has_no_variant),
 }

@@ -5,79 +5,57 @@ The campaign of whole flags meets few of them; here each flag is one pattern, fo
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections import Counter
-from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yggdrasil_engine.engine import UnleashEngine
 
+from differential import campaign
 from differential import unleash_values as values
 from flagstore.evaluation import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from random import Random
 
-FLAGS, TEXTS = 60, 25
-
-
-def flag(name: int, pattern: str, *, ignore_case: bool) -> dict[str, object]:
-    """Make a flag that is on where the property x has a pattern."""
-    constraint = {"contextName": "x", "operator": "REGEX", "value": pattern}
-    constraints = [constraint | {"caseInsensitive": ignore_case}]
-    strategy = {"name": "default", "constraints": constraints}
-    return {"name": str(name), "enabled": True, "strategies": [strategy]}
+PATTERNS, TEXTS = 60, 25
 
 
-def _never(_: str) -> bool:
-    return False
-
-
-def compared(r: Random, kinds: Counter[str]) -> Iterator[tuple[str, bool, str, bool, bool]]:
-    """Yield patterns, whether case is ignored, texts, and whether they match there and here."""
-    made = [(values.pattern(r), r.random() < 0.3) for _ in range(FLAGS)]
+def make(r: Random) -> list[tuple[str, bool, list[str]]]:
+    """Make patterns, whether their case is ignored, and texts."""
+    made = [
+        (values.pattern(r), r.random() < 0.3, [values.subject(r) for _ in range(TEXTS)])
+        for _ in range(PATTERNS)
+    ]
     # A backslash at the end reaches beyond the pattern in the official engine.
-    made = [one for one in made if not one[0].endswith("\\")]
-    features = [flag(name, one, ignore_case=case) for name, (one, case) in enumerate(made)]
+    return [one for one in made if not one[0].endswith("\\")]
+
+
+def compare(case: Any, tally: campaign.Tally, _: campaign.Fault) -> Iterator[tuple[Any, Any, Any]]:
+    """Search each text for its pattern on both sides."""
+    features = []
+    for name, (pattern, ignore_case, _texts) in enumerate(case):
+        constraint = {"contextName": "x", "operator": "REGEX", "value": pattern}
+        constraints = [constraint | {"caseInsensitive": ignore_case}]
+        strategy = {"name": "default", "constraints": constraints}
+        features.append({"name": str(name), "enabled": True, "strategies": [strategy]})
     official = UnleashEngine()
     official.take_state(json.dumps({"version": 2, "features": features}))
-    for name, (pattern, ignore_case) in enumerate(made):
+    for name, (pattern, ignore_case, texts) in enumerate(case):
+        found: Any = None
         try:
             found = patterns.matcher(pattern, ignore_case=ignore_case)
-            kinds["translated"] += 1
+            tally.reached["translated"] += 1
         except patterns.InvalidPatternError:
-            found = _never
-            kinds["invalid in Rust"] += 1
+            tally.reached["invalid in Rust"] += 1
         except patterns.UnsupportedPatternError as error:
-            kinds[f"unsupported: {error}"] += 1
+            tally.excluded[str(error)] += 1
             continue
-        for _ in range(TEXTS):
-            text = values.subject(r)
-            context = {"properties": {"x": text}}
-            theirs = official.is_enabled(str(name), context).is_enabled
-            yield pattern, ignore_case, text, theirs, bool(found(text))
-
-
-def main() -> None:
-    """Compare as many texts as the command line asks for; print what was met as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    random = Random(arguments.seed)
-    kinds: Counter[str] = Counter()
-    cases = matched = 0
-    while cases < arguments.cases:
-        for pattern, ignore_case, text, theirs, ours in compared(random, kinds):
-            cases += 1
-            matched += theirs
-            if theirs is not ours:
-                difference = f"{pattern!r}, {ignore_case=}, {text!r}: {theirs} there, {ours} here"
-                print(json.dumps({"difference": difference}))
-                return
-    print(json.dumps({"cases": cases, "matched": matched, "patterns": dict(kinds.most_common())}))
+        for text in texts:
+            theirs = official.is_enabled(str(name), {"properties": {"x": text}}).is_enabled
+            tally.outcomes["match" if theirs else "no match"] += 1
+            yield (pattern, ignore_case, text), theirs, bool(found and found(text))
 
 
 if __name__ == "__main__":
-    main()
+    campaign.run(make, compare, {})
