@@ -9,7 +9,7 @@ import pytest
 
 from flagstore import Client
 from flagstore.cache import TTL_S
-from flagstore.evaluation.base import FALLTHROUGH, FLAG_NOT_FOUND, OVERRIDE, UNSUPPORTED
+from flagstore.evaluation.base import FALLTHROUGH, FLAG_NOT_FOUND, UNSUPPORTED
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock
 
@@ -53,17 +53,6 @@ def test_request_sees_one_flag_set(tmp_path: Path) -> None:
     assert rig.client.value("b", {"key": "ada"}, default=0) == 22
 
 
-def test_one_engine_per_flag_set(tmp_path: Path) -> None:
-    """Flags stay compiled between requests."""
-    rig = Rig(tmp_path, {"flagValues": {"a": 1}})
-    first = rig.client._state().engine
-    rig.clock.advance(EXPIRED_S)
-    assert rig.client._state().engine is first
-    rig.publish({"flagValues": {"a": 22}})
-    rig.clock.advance(EXPIRED_S)
-    assert rig.client._state().engine is not first
-
-
 def test_unknown_provider_gives_defaults(tmp_path: Path) -> None:
     """With the error UNSUPPORTED; the JSON is readable."""
     document = {"provider": "next", "sections": {"flags": {"a": {"x": 1}}}}
@@ -104,47 +93,6 @@ def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert rig.client.info().callback_errors == 3
     assert len(caplog.records) == 1
     assert "secret-ada" not in caplog.text
-
-
-def test_overrides_replace_flags(tmp_path: Path) -> None:
-    """While they last; other flags stay the store's."""
-    rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 2}})
-    with rig.client.override({"a": 9, "new": True}):
-        assert rig.client.detail("a", {"key": "ada"}, default=0).reason == OVERRIDE
-        assert rig.client.value("b", {"key": "ada"}, default=0) == 2
-        assert rig.client.all({"key": "ada"}).keys() == {"a", "b", "new"}
-    assert rig.client.value("a", {"key": "ada"}, default=0) == 1
-
-
-def test_engines_read_segments(tmp_path: Path) -> None:
-    """Small and large ones."""
-    keys = [f"user-{number}" for number in range(5_000)]
-    segments = {
-        name: {"key": name, "version": 1, "included": members, "salt": "s"}
-        for name, members in {"small": keys[:5], "large": keys}.items()
-    }
-    flags = {
-        name: {
-            "key": name,
-            "version": 1,
-            "on": True,
-            "variations": [False, True],
-            "fallthrough": {"variation": 0},
-            "rules": [
-                {
-                    "id": "r",
-                    "variation": 1,
-                    "clauses": [{"attribute": "", "op": "segmentMatch", "values": [name]}],
-                }
-            ],
-        }
-        for name in segments
-    }
-    rig = Rig(tmp_path, {"flags": flags, "segments": segments})
-    assert rig.client.snapshot()._body.large.keys() == {"large"}
-    for name, member in (("small", "user-3"), ("large", "user-4321")):
-        assert rig.client.enabled(name, {"key": member})
-        assert not rig.client.enabled(name, {"key": "nobody"})
 
 
 DOCUMENTS: dict[str, dict[str, Any]] = {

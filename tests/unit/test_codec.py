@@ -134,15 +134,6 @@ def test_missing_key_is_none(absent: str) -> None:
     assert get(body, "segments", absent) is None
 
 
-def test_values_that_quote_the_format_are_values() -> None:
-    """The line of another flag in a value is only a value."""
-    flags = {"a": '\n"b":1,\n', "c": {'\n"d"': {"b": 2}}}
-    body = opened(encode({"flags": flags}, {}))
-    assert get(body, "flags", "b") is None
-    assert get(body, "flags", "d") is None
-    assert body.items("flags") == flags
-
-
 # -- laziness -----------------------------------------------------------------------------------
 
 
@@ -160,27 +151,6 @@ def test_one_flag_inflates_one_block() -> None:
     assert len(body._blocks) == 1
     body.items("flags")
     assert len(body._blocks) > 3
-
-
-def test_every_flag_is_found_in_one_block() -> None:
-    """Also the first and last key of each block."""
-    flags = many()
-    encoded = encode({"flags": flags}, {})
-    for key in flags:
-        body = opened(encoded)
-        assert get(body, "flags", key) == flags[key]
-        assert len(body._blocks) == 1
-
-
-def test_decoded_values_are_copies() -> None:
-    """Changing one changes no later result."""
-    flags = {"a": {"rules": [1, {"b": 2}]}}
-    body = opened(encode({"flags": flags}, {}))
-    get(body, "flags", "a")["rules"][1]["b"] = "changed"
-    body.items("flags")["a"]["rules"].clear()
-    body.keys("flags").clear()
-    assert get(body, "flags", "a") == flags["a"]
-    assert body.items("flags") == flags
 
 
 # -- the content digest -------------------------------------------------------------------------

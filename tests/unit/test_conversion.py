@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +18,7 @@ from flagstore.evaluation.base import (
     WRONG_TYPE,
     Evaluation,
 )
-from flagstore.flags import CONVERSIONS, PLAIN, deep_copy
+from flagstore.flags import CONVERSIONS, PLAIN
 
 
 class Color(enum.StrEnum):
@@ -163,15 +162,3 @@ def test_feature_without_payload_has_no_value() -> None:
     assert UNLEASH.value(Evaluation(False, reason=OFF), "x") == ("x", "")
     assert UNLEASH.value(Evaluation(False, reason=OFF), True) == (False, "")
     assert UNLEASH.on(Evaluation(False, reason=OFF), True) == (False, "")
-
-
-def test_results_are_copies() -> None:
-    """At every depth."""
-    value = {"a": [{"b": [1, "x", None, 1.5, True]}]}
-    copy = deep_copy(value)
-    assert copy == value
-    copy["a"][0]["b"].append(2)
-    assert json.dumps(value) == '{"a": [{"b": [1, "x", null, 1.5, true]}]}'
-    found: Any = PLAIN.value(Evaluation(value, 0), {})[0]
-    found["a"].clear()
-    assert value["a"]

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.errors import StoreUnavailableError
-from flagstore.stores.aws import (
-    EARLY_S,
-    ContainerKeys,
-    Credentials,
-    EnvironmentKeys,
-    find,
-)
-from flagstore.stores.dynamodb import LeanTransport, open_reader
+from flagstore.stores.aws import EARLY_S, ContainerKeys, Credentials, EnvironmentKeys, find
 from simulators.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -188,11 +181,3 @@ def test_refused_keys_are_fetched_again(endpoint: Endpoint) -> None:
 def test_sources_of_keys(environ: dict[str, str], kind: str) -> None:
     """The environment first; an endpoint without TLS only on this machine."""
     assert type(find(environ)).__name__ == kind
-
-
-def test_snapstart_needs_no_boto3(endpoint: Endpoint) -> None:
-    """A container's endpoint is enough."""
-    environ = {FULL: endpoint.uri, "FLAGSTORE_TABLE": "flags", "AWS_REGION": "eu-west-1"}
-    transport: Any = open_reader(environ)._transport
-    assert isinstance(transport, LeanTransport)
-    assert endpoint.calls == []

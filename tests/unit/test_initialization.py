@@ -172,9 +172,7 @@ def test_import_outside_lambda(endpoint: Endpoint, module: str) -> None:
         process.kill()
 
 
-def test_failed_init(
-    endpoint: Endpoint,
-) -> None:
+def test_failed_init(endpoint: Endpoint) -> None:
     """It is logged once, and the first request retries and is accepted."""
     endpoint.failures = 1
     with imported("webhook", endpoint, **ON_LAMBDA) as process:

@@ -89,18 +89,6 @@ def test_invalid_source_names(name: Any) -> None:
         keys.check_source(name)
 
 
-@given(st.text(alphabet="aZ0-_:/$~{}\n é", max_size=60))
-def test_accepted_names_are_harmless(name: str) -> None:
-    """Short, and without separators."""
-    try:
-        keys.check_source(name)
-    except ConfigurationError:
-        return
-    assert 1 <= len(name) <= 48
-    assert set(name) <= set("a0-")
-    assert name[0] != "-"
-
-
 # -- keys ---------------------------------------------------------------------------------------
 
 
@@ -129,27 +117,7 @@ def test_replicas_have_their_own_partitions() -> None:
     assert replicas[0] == Key("prod:$snapshot", "1")
     assert len({key.namespace for key in replicas}) == 4
     assert {key.key for key in replicas} == {str(keys.LAYOUT)}
-
-
-def test_layouts_have_their_own_keys() -> None:
-    """Readers of two layouts read two records of one namespace."""
-    old, new = keys.snapshot_key("prod", layout=1), keys.snapshot_key("prod", layout=2)
-    assert (old.namespace, old.key, new.key) == (new.namespace, "1", "2")
-
-
-def test_keys_of_launchdarkly_rows() -> None:
-    """Those that its SDKs read with ``prefix=prod``."""
-    assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
-    assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
-    assert keys.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
-
-
-def test_keys_of_other_rows() -> None:
-    """Flags are flags, and there is no marker."""
-    assert keys.row_namespace("prod", "unleash", "flags") == "prod:flags"
-    assert keys.split_namespace("prod") == "prod:SPLITIO"
-    assert keys.document_key("prod") == ("prod:document", "features")
-    assert keys.row_marker("prod", "unleash") is None
+    assert keys.snapshot_key("prod", layout=2) == Key("prod:$snapshot", "2")
 
 
 @given(st.integers(1, 10**12 - 1), st.integers(1, 10**12 - 1))
@@ -187,6 +155,13 @@ def test_keys_of_the_documented_layout() -> None:
     assert prefix == "001795000001/0123456789abcdef/"
     assert keys.pending_key("prod", 1_795_000_001, DIGEST) == ("prod:$pending_records", prefix)
     assert keys.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
+    assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
+    assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
+    assert keys.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
+    assert keys.row_namespace("prod", "unleash", "flags") == "prod:flags"
+    assert keys.row_marker("prod", "unleash") is None
+    assert keys.split_namespace("prod") == "prod:SPLITIO"
+    assert keys.document_key("prod") == ("prod:document", "features")
 
 
 # -- records ------------------------------------------------------------------------------------
@@ -327,6 +302,3 @@ def test_source_state_of_the_first_release() -> None:
     state = SourceState.from_record(WRITTEN_STATE)
     assert {name: getattr(state, name) for name in WRITTEN_STATE} == WRITTEN_STATE
     assert state.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)
-
-
-# -- what is written down ------------------------------------------------------------------------

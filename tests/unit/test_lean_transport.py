@@ -226,12 +226,6 @@ def test_values_keep_their_types(table: Table, reader: DynamoDBReader) -> None:
     assert record == {"n": -12, "s": "größe 😀", "b": bytes(range(256))}
 
 
-def test_missing_item_is_none(table: Table, reader: DynamoDBReader) -> None:
-    """A response without an item."""
-    table.default = response(200, {})
-    assert reader.read(KEY, consistent=False, deadline=soon()) is None
-
-
 def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
     """In order, whatever a page holds."""
     chunks = [os.urandom(1_000) for _ in range(5)]
@@ -248,10 +242,7 @@ def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
     assert table.operations() == ["Query", "Query"]
     first, second = (payload for _, payload in table.requests)
     assert first["ConsistentRead"] is True
-    assert first["ExpressionAttributeValues"] == {
-        ":n": {"S": "prod:$body"},
-        ":p": {"S": PREFIX},
-    }
+    assert first["ExpressionAttributeValues"] == {":n": {"S": "prod:$body"}, ":p": {"S": PREFIX}}
     assert "ExclusiveStartKey" not in first
     assert second["ExclusiveStartKey"] == last
 
@@ -272,13 +263,6 @@ def test_stub_of_an_expired_chunk_is_empty(table: Table, reader: DynamoDBReader)
     """Then the digests do not match."""
     table.default = response(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
     assert list(reader.chunks("prod", PREFIX, deadline=soon())) == [b""]
-
-
-def test_client_reads_a_flag_over_the_wire(table: Table, reader: DynamoDBReader) -> None:
-    """One request."""
-    table.default = published()
-    assert Client("prod", store=reader, replicas=1)["a"] == {"on": True}
-    assert table.operations() == ["GetItem"]
 
 
 def published() -> Play:
@@ -390,14 +374,6 @@ def test_silent_connection_leaves_time_for_another(table: Table, reader: DynamoD
     assert (len(table.requests), table.connections) == (3, 2)
 
 
-def test_connection_that_dies_is_replaced(table: Table, reader: DynamoDBReader) -> None:
-    """Reads may be repeated."""
-    reader.read(KEY, consistent=False, deadline=soon())
-    table.due = [hang_up]
-    assert reader.read(KEY, consistent=False, deadline=soon()) is not None
-    assert (len(table.requests), table.connections) == (3, 2)
-
-
 def test_connection_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
     """No further request is sent."""
 
@@ -496,28 +472,11 @@ def test_permanent_errors_are_raised_at_once(
     assert len(table.requests) == 1
 
 
-def test_refusal_leaves_the_connection_usable(table: Table, reader: DynamoDBReader) -> None:
-    """An error is a response like any other."""
-    table.due = [fault("AccessDeniedException")]
-    with pytest.raises(StoreUnavailableError):
-        reader.read(KEY, consistent=False, deadline=soon())
-    assert reader.read(KEY, consistent=False, deadline=soon()) is not None
-    assert table.connections == 1
-
-
 @pytest.mark.parametrize("play", [hang, drip, fault("InternalServerError", 500), hang_up])
 def test_deadline_holds(table: Table, reader: DynamoDBReader, play: Play) -> None:
     """Whatever the server does."""
     table.default = play
     with pytest.raises(StoreUnavailableError, match="DynamoDB at 127"):
-        reader.read(KEY, consistent=False, deadline=soon(0.4))
-
-
-def test_deadline_holds_on_a_kept_connection(table: Table, reader: DynamoDBReader) -> None:
-    """A time-out is not waited for twice."""
-    reader.read(KEY, consistent=False, deadline=soon())
-    table.default = hang
-    with pytest.raises(StoreUnavailableError):
         reader.read(KEY, consistent=False, deadline=soon(0.4))
 
 
@@ -566,19 +525,6 @@ def test_rotated_keys_are_used(table: Table) -> None:
 
 
 # -- which transport ----------------------------------------------------------------------------
-
-
-def test_keys_in_the_environment_need_no_boto3() -> None:
-    """A Lambda function has them."""
-    assert isinstance(open_reader(ENVIRON)._transport, LeanTransport)
-
-
-@pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_boto3_is_chosen_without_keys(missing: str) -> None:
-    """Nothing is imported before a read."""
-    environ = {name: value for name, value in ENVIRON.items() if name != missing}
-    assert isinstance(open_reader(environ)._transport, BotoTransport)
-    assert isinstance(open_reader({**ENVIRON, missing: ""})._transport, BotoTransport)
 
 
 @pytest.mark.parametrize("absent", ["boto3", "botocore.exceptions"])
@@ -684,27 +630,6 @@ def test_boto3_retries_once(monkeypatch: pytest.MonkeyPatch, table: Table) -> No
     for play in (hang_up, fault("ThrottlingException"), raw(500)):
         table.due = [play]
         assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
-
-
-def test_boto3_connection_is_not_shared_with_a_child(
-    monkeypatch: pytest.MonkeyPatch, table: Table
-) -> None:
-    """Two processes would read each other's responses."""
-    transport = BotoTransport()
-    boto(monkeypatch, table)  # for the environment
-    reader = DynamoDBReader("flags", transport)
-    for connections in (1, 1, 2):
-        if connections == 2:
-            transport._pid -= 1
-        assert reader.read(KEY, consistent=True, deadline=soon()) is not None
-        assert table.connections == connections
-
-
-def test_boto3_errors_are_typed(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
-    """They carry the code."""
-    table.default = fault("AccessDeniedException", 400, "no")
-    with pytest.raises(StoreUnavailableError, match="AccessDeniedException"):
-        boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "AWS_REGION"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REVISION = 1_750_000_000_123
-METHODS = {
-    "get": 1, "get_items": 1, "get_many": 1, "set": 2, "push_items": 2, "delete": 1,
-    "increment": 2, "decrement": 2, "get_keys_by_prefix": 1, "add_items": 2, "remove_items": 2,
-    "item_contains": 2, "get_items_count": 1, "expire": 2,
-}  # fmt: skip
-"""What splitio_client 10.7.0 asks of a wrapper, with how many arguments at least."""
 LARGE = [f"user-{number}" for number in range(5_000)]
 
 
@@ -71,13 +64,6 @@ def rig() -> Rig:
     sets = {"a": ["x", "y"], "b": ["x"], "till": []}
     rig.publish([{**new_flag(name), "sets": named} for name, named in sets.items()])
     return rig
-
-
-def test_wrapper_has_the_sdks_methods(rig: Rig) -> None:
-    """With enough arguments for its factory."""
-    methods = dict(inspect.getmembers(rig.wrapper, predicate=inspect.ismethod))
-    for name, count in METHODS.items():
-        assert len(inspect.signature(methods[name]).parameters) >= count, name
 
 
 @pytest.mark.parametrize("prefix", ["", "my.prefix.", "SPLIT."])
