@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import random
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.file import FileReader
 from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
+from simulators.scripted_server import Connection, ScriptedServer, http_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,74 +104,40 @@ def test_rising_error_rate_of_the_store(tmp_path: Path, caplog: pytest.LogCaptur
     print(f"{EVALUATIONS:,} evaluations in an hour, {failed} of {len(store.calls)} calls failed")
 
 
-class Lambda(http.server.ThreadingHTTPServer):
+class Lambda(ScriptedServer):
     """Plays DynamoDB and the endpoint for keys, for one function with SnapStart."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
+        super().__init__(self.respond)
         self.key = "AKID1"
         self.expires_at = time.time() + HOUR_S
         self.records: dict[Any, Any] = {}
         self.log: list[str] = []
-        self.sockets: list[Any] = []
-        super().__init__(("127.0.0.1", 0), Connection)
 
     def restore(self) -> None:
-        """Let every connection die, and every key be another one."""
-        for connection in self.sockets:
-            connection.close()
-        self.sockets.clear()
+        """Close every connection, and replace the keys."""
+        self.drop_connections()
         self.key = "AKID2"
         self.log.clear()
 
-
-class Connection(http.server.BaseHTTPRequestHandler):
-    """One connection."""
-
-    server: Lambda
-    protocol_version = "HTTP/1.1"
-
-    def setup(self) -> None:
-        """Remember it, to cut it off."""
-        super().setup()
-        self.server.sockets.append(self.connection)
-
-    def do_GET(self) -> None:
-        """Hand out keys."""
-        self.server.log.append("keys")
-        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.server.expires_at))
-        keys = {"AccessKeyId": self.server.key, "SecretAccessKey": "s", "Token": "t"}
-        self._send(200, {**keys, "Expiration": expires})
-
-    def do_POST(self) -> None:
-        """Serve a GetItem that is signed with the current keys."""
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if f"Credential={self.server.key}/" not in self.headers["Authorization"]:
-            self.server.log.append("refused")
-            self._send(400, {"__type": "x#ExpiredTokenException", "message": "expired"})
-            return
-        namespace = asked["Key"]["namespace"]["S"]
-        self.server.log.append(namespace)
-        found = [r for key, r in self.server.records.items() if key.namespace == namespace]
-        self._send(200, {"Item": {k: _typed(v) for k, v in found[0].items()}} if found else {})
-
-    def _send(self, status: int, document: Any) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def handle_one_request(self) -> None:
-        """Take a connection that was cut off for one that is over."""
-        try:
-            super().handle_one_request()
-        except OSError:
-            self.close_connection = True
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
+    def respond(self, connection: Connection) -> bytes:
+        """Return keys, or the item of a GetItem that is signed with the current keys."""
+        request = connection.request
+        if request.method == "GET":
+            self.log.append("keys")
+            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.expires_at))
+            keys = {"AccessKeyId": self.key, "SecretAccessKey": "s", "Token": "t"}
+            return http_response(200, json.dumps({**keys, "Expiration": expires}).encode())
+        if f"Credential={self.key}/" not in request.headers["authorization"]:
+            self.log.append("refused")
+            return http_response(
+                400, b'{"__type": "x#ExpiredTokenException", "message": "expired"}'
+            )
+        namespace = json.loads(request.body)["Key"]["namespace"]["S"]
+        self.log.append(namespace)
+        found = [r for key, r in self.records.items() if key.namespace == namespace]
+        item = {"Item": {k: _typed(v) for k, v in found[0].items()}} if found else {}
+        return http_response(200, json.dumps(item).encode())
 
 
 def _typed(value: Any) -> dict[str, Any]:
@@ -185,11 +150,7 @@ def _typed(value: Any) -> dict[str, Any]:
 def function() -> Iterator[Lambda]:
     """Run it."""
     with Lambda() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("expired", [True, False])
@@ -199,7 +160,7 @@ def test_restore_from_snapstart(function: Lambda, tmp_path: Path, *, expired: bo
     Nothing that was loaded before is trusted: the first flag asks the store, with new keys, also
     where the old ones claim to be good for long.
     """
-    uri = f"http://127.0.0.1:{function.server_port}"
+    uri = function.uri
     clock = FakeClock(time.time())
     transport = LeanTransport("eu-west-1", uri, {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{uri}/c"})
     function.records = records(tmp_path / "flags", clock, a=True)

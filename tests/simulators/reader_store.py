@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flagstore.encode import encode
 from flagstore.errors import StoreUnavailableError
-from flagstore.keys import Key, chunks_namespace
+from flagstore.keys import Key, SnapshotRecord, chunks_namespace, snapshot_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,14 @@ def chunks_of(records: Mapping[Key, Record], start: int | str, source: str = "pr
     return sorted(
         key for key in records if key.namespace == namespace and key.key.startswith(prefix)
     )
+
+
+def published_record(flags: dict[str, Any], provider: str = "model") -> Record:
+    """Return one record that is both source state and snapshot record of these flags."""
+    body = encode({"flags": flags}, {})
+    index = (body.counts, 5, body.index_data, body.index_digest)
+    found = SnapshotRecord(7, provider, body.digest, *index, body=body.blocks)
+    return {**found.to_record(snapshot_key("prod")), "published": 7, "checked_at": 5}
 
 
 class RecordsReader:

@@ -1,12 +1,15 @@
-"""Signals whose handlers raise, as time limits do."""
+"""Signals whose handlers raise, as time limits do, and forks."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _thread import LockType, RLock
+    from collections.abc import Callable
 
 
 class Interrupted(BaseException):
@@ -31,3 +34,17 @@ class InterruptedLock:
             self._due = False
             raise Interrupted
         return acquired
+
+
+def in_child(work: Callable[[], object]) -> bool:
+    """Fork, and return whether the child did the work within five seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        done = False
+        try:
+            work()
+            done = True
+        finally:
+            os._exit(0 if done else 1)
+    return os.waitpid(child, 0)[1] == 0

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flagstore.errors import StoreUnavailableError
 from flagstore.stores.aws import EARLY_S, ContainerKeys, Credentials, EnvironmentKeys, find
 from simulators.clock import FakeClock
+from simulators.scripted_server import Connection, ScriptedServer, http_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,53 +22,29 @@ FULL, RELATIVE = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIAL
 TOKEN, TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
 
 
-class Endpoint(http.server.ThreadingHTTPServer):
+class Endpoint(ScriptedServer):
     """Plays the endpoint of a container: other keys at every call, valid for an hour."""
 
-    daemon_threads = True
-
     def __init__(self, clock: FakeClock) -> None:
+        super().__init__(self.keys)
         self.clock = clock
-        self.calls: list[tuple[str, str]] = []
-        self.broken: bytes | None = None
-        self.status = 200
-        super().__init__(("127.0.0.1", 0), Connection)
+        self.uri += "/2021-04-23/credentials"
 
-    @property
-    def uri(self) -> str:
-        """Return its address, as Lambda gives it."""
-        return f"http://127.0.0.1:{self.server_port}/2021-04-23/credentials"
-
-    def response(self) -> bytes:
-        """Return what it says now."""
-        if self.broken is not None:
-            return self.broken
-        expires = time.gmtime(self.clock.now() + HOUR_S)
+    def keys(self, _connection: Connection) -> bytes:
+        """Return the next keys."""
         keys = {
-            "AccessKeyId": f"AKID{len(self.calls)}",
+            "AccessKeyId": f"AKID{len(self.requests)}",
             "SecretAccessKey": "container-secret",
             "Token": "container-token",
-            "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", expires),
+            "Expiration": time.strftime(
+                "%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock.now() + HOUR_S)
+            ),
         }
-        return json.dumps(keys).encode()
+        return http_response(200, json.dumps(keys).encode())
 
-
-class Connection(http.server.BaseHTTPRequestHandler):
-    """One call."""
-
-    server: Endpoint
-
-    def do_GET(self) -> None:
-        """Note it and response."""
-        self.server.calls.append((self.path, self.headers.get("Authorization", "")))
-        body = self.server.response()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+    def calls(self) -> list[tuple[str, str]]:
+        """Return path and token of each call."""
+        return [(one.path, one.headers.get("authorization", "")) for one in self.requests]
 
 
 @pytest.fixture
@@ -82,11 +57,7 @@ def clock() -> FakeClock:
 def endpoint(clock: FakeClock) -> Iterator[Endpoint]:
     """Run an endpoint."""
     with Endpoint(clock) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def keys_of(endpoint: Endpoint, **environ: str) -> ContainerKeys:
@@ -108,7 +79,7 @@ def test_keys_are_fetched_once_per_lifetime(endpoint: Endpoint, clock: FakeClock
     assert keys.current(soon()) is first
     clock.advance(3)
     assert keys.current(soon()).access_key == "AKID2"
-    assert endpoint.calls == [("/2021-04-23/credentials", "the-token")] * 2
+    assert endpoint.calls() == [("/2021-04-23/credentials", "the-token")] * 2
 
 
 def test_token_file_is_read_at_every_fetch(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -119,7 +90,7 @@ def test_token_file_is_read_at_every_fetch(endpoint: Endpoint, tmp_path: Path) -
         file.write_text(f"{token}\n")
         keys.refused()
         keys.current(soon())
-    assert [token for _, token in endpoint.calls] == ["one", "two"]
+    assert [token for _, token in endpoint.calls()] == ["one", "two"]
 
 
 def test_failing_endpoint_matters_only_after_expiry(endpoint: Endpoint, clock: FakeClock) -> None:
@@ -127,7 +98,7 @@ def test_failing_endpoint_matters_only_after_expiry(endpoint: Endpoint, clock: F
     keys = keys_of(endpoint)
     first = keys.current(soon())
     for body, status in ((b"secret", 200), (b"secret", 500), (b"[]", 200), (b'{"Token": 1}', 200)):
-        endpoint.broken, endpoint.status = body, status
+        endpoint.default = http_response(status, body)
         keys.current(soon())
         clock.advance(HOUR_S - EARLY_S + 1)
         assert keys.current(soon()) is first
@@ -142,7 +113,7 @@ def test_without_time_nothing_is_asked(endpoint: Endpoint) -> None:
     """The deadline of a read holds for its keys as well."""
     with pytest.raises(StoreUnavailableError, match="TimeoutError"):
         keys_of(endpoint).current(time.monotonic() - 1)
-    assert endpoint.calls == []
+    assert endpoint.calls() == []
 
 
 def test_refused_keys_are_fetched_again(endpoint: Endpoint) -> None:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from simulators.deployment import SECRET, signed
+from simulators.scripted_server import Connection, ScriptedServer, http_response
 from storesync import initialization
 from storesync.initialization import initialize
 
@@ -36,53 +36,30 @@ print(json.dumps(handler(event, Context())))
 """
 
 
-class Endpoint(ThreadingHTTPServer):
+class Endpoint(ScriptedServer):
     """All of AWS, as far as INIT knows it; notes each request and the connection that it took."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        endpoint = self
-        self.requests: list[tuple[str, int]] = []
+        super().__init__(self.respond)
+        self.called: list[tuple[str, int]] = []
         self.failures = 0
         """Calls of SSM that are refused first."""
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def respond(self, connection: Connection) -> bytes:
+        """Note a request, and respond."""
+        request = connection.request
+        _, _, operation = request.headers.get("x-amz-target", "").partition(".")
+        self.called.append((operation or f"GET {request.path}", connection.number))
+        if not operation:
+            return http_response(404, b"{}")
+        if operation == "GetParametersByPath" and self.failures:
+            self.failures -= 1
+            return http_response(400, b'{"__type": "AccessDeniedException"}')
+        return http_response(200, json.dumps({"Parameters": PARAMETERS}).encode())
 
-            def do_GET(self) -> None:
-                endpoint.note(self, "GET /")
-                self.reply(404, {})
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                _, _, operation = self.headers["x-amz-target"].partition(".")
-                endpoint.note(self, operation)
-                if operation == "GetParametersByPath" and endpoint.failures:
-                    endpoint.failures -= 1
-                    self.reply(400, {"__type": "AccessDeniedException"})
-                else:
-                    self.reply(200, {"Parameters": PARAMETERS})
-
-            def reply(self, status: int, document: object) -> None:
-                body = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def note(self, handler: BaseHTTPRequestHandler, what: str) -> None:
-        """Note a request."""
-        self.requests.append((what, handler.client_address[1]))
-
-    def connections(self, what: str) -> set[int]:
+    def connections_of(self, what: str) -> set[int]:
         """Return the connections that requests of one kind took."""
-        return {connection for each, connection in self.requests if each == what}
+        return {connection for each, connection in self.called if each == what}
 
 
 WEBHOOK = {"provider": "launchdarkly", "secrets": [SECRET]}
@@ -93,11 +70,7 @@ PARAMETERS = [{"Name": "/flagstore/webhooks/prod", "Value": json.dumps(WEBHOOK)}
 def endpoint() -> Iterator[Endpoint]:
     """Give an endpoint of AWS."""
     with Endpoint() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @contextmanager
@@ -105,13 +78,13 @@ def imported(module: str, endpoint: Endpoint, **more: str) -> Iterator[subproces
     """Give a process that has imported a function's module, and waits for its event."""
     environment = {
         "PYTHONPATH": str(SRC),
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{endpoint.server_address[1]}",
+        "AWS_ENDPOINT_URL": endpoint.uri,
         "AWS_ACCESS_KEY_ID": "none",
         "AWS_SECRET_ACCESS_KEY": "none",
         "AWS_REGION": "eu-west-1",
         "AWS_DEFAULT_REGION": "eu-west-1",
         "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
-        "FLAGSTORE_QUEUE_URL": f"http://127.0.0.1:{endpoint.server_address[1]}/queue",
+        "FLAGSTORE_QUEUE_URL": f"{endpoint.uri}/queue",
         "FLAGSTORE_TABLE": "table",
         **more,
     }
@@ -145,22 +118,22 @@ def test_webhook_function_is_ready_before_first_request(endpoint: Endpoint) -> N
     """INIT reads the parameters and opens the connection to the queue."""
     with imported("webhook", endpoint, **ON_LAMBDA) as process:
         assert lines_of_import(process) == []
-        assert sorted(what for what, _ in endpoint.requests) == ["GET /", "GetParametersByPath"]
+        assert sorted(what for what, _ in endpoint.called) == ["GET /", "GetParametersByPath"]
         body = b'{"kind": "flag"}'
         assert handle(process, signed("prod", body))["statusCode"] == 202
-    assert [what for what, _ in endpoint.requests[2:]] == ["SendMessage"]
-    assert endpoint.connections("SendMessage") == endpoint.connections("GET /")
+    assert [what for what, _ in endpoint.called[2:]] == ["SendMessage"]
+    assert endpoint.connections_of("SendMessage") == endpoint.connections_of("GET /")
 
 
 def test_sync_function_is_ready_before_first_event(endpoint: Endpoint) -> None:
     """INIT reads sources and credentials and connects to DynamoDB and SQS."""
     with imported("sync", endpoint, **ON_LAMBDA) as process:
         assert lines_of_import(process) == []
-        begun = [what for what, _ in endpoint.requests]
+        begun = [what for what, _ in endpoint.called]
         assert sorted(begun) == ["GET /", "GET /", *["GetParametersByPath"] * 2]
         handle(process, {"source": "prod"})
-    assert len(endpoint.requests) > len(begun)
-    assert endpoint.connections("UpdateItem") <= endpoint.connections("GET /")
+    assert len(endpoint.called) > len(begun)
+    assert endpoint.connections_of("UpdateItem") <= endpoint.connections_of("GET /")
 
 
 @pytest.mark.parametrize("module", ["webhook", "sync"])
@@ -168,7 +141,7 @@ def test_import_outside_lambda(endpoint: Endpoint, module: str) -> None:
     """A command line or a test that imports a function's module makes no call."""
     with imported(module, endpoint) as process:
         assert lines_of_import(process) == []
-        assert endpoint.requests == []
+        assert endpoint.called == []
         process.kill()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import os
 import socket
@@ -18,19 +17,22 @@ import pytest
 from botocore.endpoint_provider import EndpointProvider
 
 from flagstore.clients import Client
-from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key
+from flagstore.keys import Key, chunk_key
 from flagstore.stores import network
 from flagstore.stores.aws import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
+from simulators.reader_store import published_record
+from simulators.scripted_server import CUT, ScriptedServer, http_response, late, then_closed
+from simulators.signals import in_child
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Play = Callable[["Connection"], None]
+    from flagstore.keys import Record
+    from simulators.scripted_server import Connection, Play
 
 ENVIRON = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -41,137 +43,44 @@ ENVIRON = {
 }
 ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "token": {"N": "7"}}}
 KEY = Key("n", "k")
+RECORD = {"namespace": "n", "key": "k", "token": 7}
 PREFIX = "000000000007/0123456789abcdef/"
 
 
-class Table(http.server.ThreadingHTTPServer):
-    """Plays DynamoDB: responses each request with what is due, or with an item."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.due: list[Play] = []
-        self.requests: list[tuple[dict[str, str], Any]] = []
-        self.connections = 0
-        self.ending = threading.Event()
-        self.closed = threading.Semaphore(0)
-        """Counts the connections that were closed by :func:`response_and_close`."""
-        self.default: Play = response(200, ITEM)
-        super().__init__(("127.0.0.1", 0), Connection)
-
-    @property
-    def endpoint(self) -> str:
-        """Return its address."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def operations(self) -> list[str]:
-        """Return which operations were asked for."""
-        return [headers["x-amz-target"].rpartition(".")[2] for headers, _ in self.requests]
+def response(status: int, document: Any) -> bytes:
+    """Return a response."""
+    return http_response(status, json.dumps(document).encode())
 
 
-class Connection(http.server.BaseHTTPRequestHandler):
-    """One connection, kept for as many requests as come."""
-
-    server: Table
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    timeout = 5.0
-
-    def setup(self) -> None:
-        """Count it."""
-        super().setup()
-        self.server.connections += 1
-
-    def do_POST(self) -> None:
-        """Note the request, and play what is due."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append((headers, json.loads(body)))
-        play = self.server.due.pop(0) if self.server.due else self.server.default
-        play(self)
-
-    def send(self, status: int, body: bytes, length: int | None = None) -> None:
-        """Send a response, with a length that may be wrong."""
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.0")
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
-        """Say nothing."""
-
-
-def response(status: int, document: Any) -> Play:
-    """Play a response."""
-    return lambda connection: connection.send(status, json.dumps(document).encode())
-
-
-def fault(code: str, status: int = 400, message: str = "") -> Play:
-    """Play an error as DynamoDB words it."""
+def fault(code: str, status: int = 400, message: str = "") -> bytes:
+    """Return an error as DynamoDB words it."""
     name = f"com.amazonaws.dynamodb.v20120810#{code}"
     return response(status, {"__type": name, "message": message})
 
 
-def raw(status: int, body: bytes = b"", length: int | None = None) -> Play:
-    """Play a response of these bytes; a longer length is one that is cut off."""
-
-    def play(connection: Connection) -> None:
-        connection.send(status, body, length)
-        connection.close_connection = length is not None
-
-    return play
-
-
-def hang_up(connection: Connection) -> None:
-    """Close instead of responding."""
-    connection.close_connection = True
-    connection.connection.shutdown(socket.SHUT_RDWR)
-
-
-def hang(connection: Connection) -> None:
-    """Response far too late: whoever waits for it has no error to show."""
-    connection.server.ending.wait(30)
-    connection.send(200, json.dumps(ITEM).encode())
-
-
-def response_and_close(connection: Connection) -> None:
-    """Response, then close the connection without having said so."""
-    connection.send(200, json.dumps(ITEM).encode())
-    connection.connection.shutdown(socket.SHUT_RDWR)
-    connection.close_connection = True
-    connection.server.closed.release()
+FOUND = response(200, ITEM)
+HANG = late(30, FOUND)
 
 
 def drip(connection: Connection) -> None:
     """Send the body byte by byte, slowly."""
-    connection.send(200, b"{", 1_000)
+    connection.send(http_response(200, b"{", length=1_000))
     while not connection.server.ending.wait(0.05):
-        try:
-            connection.wfile.write(b" ")
-        except OSError:
-            break
-    connection.close_connection = True
+        connection.send(b" ")
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
+def table() -> Iterator[ScriptedServer]:
     """Run a server that plays DynamoDB."""
-    with Table() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with ScriptedServer(FOUND) as server:
         yield server
-        server.ending.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def transport(table: Table) -> Iterator[LeanTransport]:
+def transport(table: ScriptedServer) -> Iterator[LeanTransport]:
     """Return a transport to that server."""
-    transport = LeanTransport("eu-west-1", table.endpoint, ENVIRON)
-    yield transport
-    transport.close()
+    with closing(LeanTransport("eu-west-1", table.uri, ENVIRON)) as transport:
+        yield transport
 
 
 @pytest.fixture
@@ -185,31 +94,42 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
+def read(reader: DynamoDBReader, seconds: float = 5.0) -> Record | None:
+    """Read one record within so many seconds."""
+    return reader.read(KEY, consistent=False, deadline=soon(seconds))
+
+
+def payloads(table: ScriptedServer) -> list[Any]:
+    """Return what was asked for."""
+    return [json.loads(request.body) for request in table.requests]
+
+
 # -- reading ------------------------------------------------------------------------------------
 
 
-def test_read_is_one_signed_get_item(table: Table, reader: DynamoDBReader) -> None:
+def test_read_is_one_signed_get_item(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """As DynamoDB's protocol has it."""
-    record = reader.read(KEY, consistent=True, deadline=soon())
-    assert record == {"namespace": "n", "key": "k", "token": 7}
-    ((headers, payload),) = table.requests
+    assert reader.read(KEY, consistent=True, deadline=soon()) == RECORD
+    headers = table.requests[0].headers
     assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
     assert headers["content-type"] == "application/x-amz-json-1.0"
     assert headers["x-amz-security-token"] == "token"
-    assert headers["host"] == f"127.0.0.1:{table.server_port}"
+    assert headers["host"] == f"127.0.0.1:{table.port}"
     scope = (
         f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{headers['x-amz-date'][:8]}/eu-west-1/dynamodb"
     )
     assert headers["authorization"].startswith(scope)
-    assert payload == {
-        "TableName": "flags",
-        "Key": {"namespace": {"S": "n"}, "key": {"S": "k"}},
-        "ConsistentRead": True,
-    }
+    assert payloads(table) == [
+        {
+            "TableName": "flags",
+            "Key": {"namespace": {"S": "n"}, "key": {"S": "k"}},
+            "ConsistentRead": True,
+        }
+    ]
 
 
-def test_values_keep_their_types(table: Table, reader: DynamoDBReader) -> None:
-    """Other types are left out."""
+def test_values_keep_their_types(table: ScriptedServer, reader: DynamoDBReader) -> None:
+    """Other types are left out; a response without an item is None."""
     table.default = response(
         200,
         {
@@ -222,11 +142,13 @@ def test_values_keep_their_types(table: Table, reader: DynamoDBReader) -> None:
             }
         },
     )
-    record = reader.read(KEY, consistent=False, deadline=soon())
+    record = read(reader)
     assert record == {"n": -12, "s": "größe 😀", "b": bytes(range(256))}
+    table.default = response(200, {})
+    assert read(reader) is None
 
 
-def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -> None:
+def test_chunks_are_queried_page_by_page(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """In order, whatever a page holds."""
     chunks = [os.urandom(1_000) for _ in range(5)]
     items = [
@@ -239,19 +161,18 @@ def test_chunks_are_queried_page_by_page(table: Table, reader: DynamoDBReader) -
         response(200, {"Items": items[3:]}),
     ]
     assert list(reader.chunks("prod", PREFIX, deadline=soon())) == chunks
-    assert table.operations() == ["Query", "Query"]
-    first, second = (payload for _, payload in table.requests)
+    first, second = payloads(table)
     assert first["ConsistentRead"] is True
     assert first["ExpressionAttributeValues"] == {":n": {"S": "prod:$body"}, ":p": {"S": PREFIX}}
     assert "ExclusiveStartKey" not in first
     assert second["ExclusiveStartKey"] == last
 
 
-def test_chunks_resume_where_they_ended(table: Table, reader: DynamoDBReader) -> None:
+def test_chunks_resume_where_they_ended(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """Those read before are not requested again."""
     table.default = response(200, {"Items": []})
     assert list(reader.chunks("prod", PREFIX, deadline=soon(), start=3)) == []
-    ((_, payload),) = table.requests
+    (payload,) = payloads(table)
     assert payload["ExclusiveStartKey"] == _key(chunk_key("prod", PREFIX, 2))
 
 
@@ -259,31 +180,26 @@ def _key(key: Key) -> dict[str, Any]:
     return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
 
 
-def test_stub_of_an_expired_chunk_is_empty(table: Table, reader: DynamoDBReader) -> None:
+def test_stub_of_an_expired_chunk_is_empty(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """Then the digests do not match."""
     table.default = response(200, {"Items": [{**_key(KEY), "expires_at": {"N": "1"}}]})
     assert list(reader.chunks("prod", PREFIX, deadline=soon())) == [b""]
 
 
-def published() -> Play:
-    """Play one record that is source state and snapshot record, with one flag."""
-    encoded = encode({"flags": {"a": {"on": True}}}, {})
-    snapshot_record = SnapshotRecord(
-        7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
-    )
-    record = snapshot_record._replace(body=encoded.blocks).to_record(snapshot_key("prod"))
-    record["published"] = 7
+def published() -> bytes:
+    """Return a record that is source state and snapshot record, with one flag."""
+    record = published_record({"a": {"on": True}})
     return response(200, {"Item": {name: _typed(value) for name, value in record.items()}})
 
 
-def test_closed_client_leaves_nothing_open(table: Table) -> None:
+def test_closed_client_leaves_nothing_open(table: ScriptedServer) -> None:
     """Python warns of no socket."""
     table.default = published()
-    environment = {**ENVIRON, "AWS_ENDPOINT_URL_DYNAMODB": table.endpoint}
+    environment = {**ENVIRON, "AWS_ENDPOINT_URL_DYNAMODB": table.uri}
     assert read_strictly(environment) == "['a'] False \n"
 
 
-def test_closed_client_reads_again(table: Table, reader: DynamoDBReader) -> None:
+def test_closed_client_reads_again(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """The next read opens another connection."""
     table.default = published()
     flags = Client("prod", store=reader, replicas=1, ttl_s=0)
@@ -317,10 +233,10 @@ def silent() -> Iterator[tuple[str, int]]:
 
 
 def test_lost_zone_leaves_time_for_other_addresses(
-    monkeypatch: pytest.MonkeyPatch, table: Table, silent: tuple[str, int]
+    monkeypatch: pytest.MonkeyPatch, table: ScriptedServer, silent: tuple[str, int]
 ) -> None:
     """An address that swallows packets gets its share of the time."""
-    known = ("127.0.0.1", table.server_port)
+    known = ("127.0.0.1", table.port)
 
     def resolve(*_: object, **__: object) -> list[Any]:
         return [
@@ -331,7 +247,7 @@ def test_lost_zone_leaves_time_for_other_addresses(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with closing(LeanTransport("eu-west-1", "http://zones.example", ENVIRON)) as transport:
         reader = DynamoDBReader("flags", transport)
-        assert reader.read(KEY, consistent=False, deadline=soon(0.6)) is not None
+        assert read(reader, 0.6) is not None
 
 
 def test_lost_addresses_share_the_deadline(
@@ -356,69 +272,63 @@ def test_lost_addresses_share_the_deadline(
         waits.clear()
 
 
-def test_closed_connection_is_noticed_before_use(table: Table, reader: DynamoDBReader) -> None:
+def test_closed_connection_is_noticed_before_use(
+    table: ScriptedServer, reader: DynamoDBReader
+) -> None:
     """No request is sent into it."""
+    closed = threading.Semaphore(0)
+
+    def close(connection: Connection) -> None:
+        connection.send(FOUND)
+        connection.close()
+        closed.release()
+
     for number in range(1, 4):
-        table.due = [response_and_close]
-        assert reader.read(KEY, consistent=False, deadline=soon()) is not None
-        table.closed.acquire()
-        assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+        table.due = [close]
+        assert read(reader) is not None
+        closed.acquire()
+        assert read(reader) is not None
         assert (len(table.requests), table.connections) == (2 * number, 1 + number)
 
 
-def test_silent_connection_leaves_time_for_another(table: Table, reader: DynamoDBReader) -> None:
-    """The other end may have gone during a freeze."""
-    reader.read(KEY, consistent=False, deadline=soon())
-    table.due = [hang]
-    assert reader.read(KEY, consistent=False, deadline=soon(0.8)) is not None
+@pytest.mark.parametrize("play", [CUT, HANG])
+def test_dead_connection_is_replaced(
+    table: ScriptedServer, reader: DynamoDBReader, play: Play
+) -> None:
+    """Closed, or silent because the other end went during a freeze."""
+    read(reader)
+    table.due = [play]
+    assert read(reader, 0.8) is not None
     assert (len(table.requests), table.connections) == (3, 2)
 
 
-def test_connection_close_is_obeyed(table: Table, reader: DynamoDBReader) -> None:
+def test_connection_close_is_obeyed(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """No further request is sent."""
-
-    def closing(connection: Connection) -> None:
-        body = json.dumps(ITEM).encode()
-        connection.send_response(200)
-        connection.send_header("Content-Length", str(len(body)))
-        connection.send_header("Connection", "close")
-        connection.end_headers()
-        connection.wfile.write(body)
-
-    table.default = closing
+    table.default = FOUND.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     for _ in range(3):
-        assert reader.read(KEY, consistent=False, deadline=soon()) is not None
+        assert read(reader) is not None
     assert (len(table.requests), table.connections) == (3, 3)
 
 
-def test_unexpected_response_is_not_used(table: Table, reader: DynamoDBReader) -> None:
+def test_unexpected_response_is_not_used(table: ScriptedServer, reader: DynamoDBReader) -> None:
     """Not for the next request either."""
-
-    def twice(connection: Connection) -> None:
-        body = json.dumps({"Item": {}}).encode()
-        snapshot_record = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-        connection.wfile.write((snapshot_record + body) * 2)
-
-    table.due = [twice]
-    assert reader.read(KEY, consistent=False, deadline=soon()) == {}
-    assert reader.read(KEY, consistent=False, deadline=soon()) != {}
+    table.due = [2 * response(200, {"Item": {}})]
+    assert read(reader) == {}
+    assert read(reader) != {}
     assert (len(table.requests), table.connections) == (2, 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBReader) -> None:
+@pytest.mark.parametrize("through", ["lean", "boto3"])
+def test_connection_is_not_shared_with_a_child(
+    table: ScriptedServer, reader: DynamoDBReader, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
     """Two processes would read each other's responses."""
-    reader.read(KEY, consistent=False, deadline=soon())
-    child = os.fork()
-    if child == 0:
-        ok = False
-        try:
-            ok = reader.read(KEY, consistent=False, deadline=soon()) is not None
-        finally:
-            os._exit(0 if ok else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    one = reader if through == "lean" else boto(monkeypatch, table)
+    read(one)
+    assert in_child(lambda: read(one))
     assert table.connections == 2
-    reader.read(KEY, consistent=False, deadline=soon())
+    read(one)
     assert table.connections == 2
 
 
@@ -432,24 +342,22 @@ def test_connection_is_not_shared_with_a_child(table: Table, reader: DynamoDBRea
         fault("ProvisionedThroughputExceededException"),
         fault("ThrottlingException"),
         fault("RequestLimitExceeded"),
-        raw(500),
-        raw(503, b"<html>busy</html>"),
-        raw(200, b"", 60),
-        raw(200, b'{"Item": {"a', 500),
-        raw(200, b""),
-        raw(301, b"{}"),
-        raw(204),
-        hang_up,
+        http_response(500),
+        http_response(503, b"<html>busy</html>"),
+        then_closed(http_response(200, length=60)),
+        then_closed(http_response(200, b'{"Item": {"a', length=500)),
+        http_response(200),
+        http_response(301, b"{}"),
+        http_response(204),
+        CUT,
     ],
 )
-def test_transient_errors_are_retried(table: Table, reader: DynamoDBReader, health: Play) -> None:
+def test_transient_errors_are_retried(
+    table: ScriptedServer, reader: DynamoDBReader, health: Play
+) -> None:
     """Twice in a row, within the deadline."""
     table.due = [health, health]
-    assert reader.read(KEY, consistent=False, deadline=soon()) == {
-        "namespace": "n",
-        "key": "k",
-        "token": 7,
-    }
+    assert read(reader) == RECORD
     assert len(table.requests) == 3
 
 
@@ -463,41 +371,39 @@ def test_transient_errors_are_retried(table: Table, reader: DynamoDBReader, heal
     ],
 )
 def test_permanent_errors_are_raised_at_once(
-    table: Table, reader: DynamoDBReader, code: str, message: str
+    table: ScriptedServer, reader: DynamoDBReader, code: str, message: str
 ) -> None:
-    """With DynamoDB's code and message."""
-    table.default = fault(code, 400, message)
+    """With DynamoDB's code and message; the connection stays usable."""
+    table.due = [fault(code, 400, message)]
     with pytest.raises(StoreUnavailableError, match=f"{code}: {message}"):
-        reader.read(KEY, consistent=False, deadline=soon())
+        read(reader)
     assert len(table.requests) == 1
+    assert read(reader) == RECORD
+    assert table.connections == 1
 
 
-@pytest.mark.parametrize("play", [hang, drip, fault("InternalServerError", 500), hang_up])
-def test_deadline_holds(table: Table, reader: DynamoDBReader, play: Play) -> None:
-    """Whatever the server does."""
+@pytest.mark.parametrize("play", [HANG, drip, fault("InternalServerError", 500), CUT])
+@pytest.mark.parametrize("kept", [True, False])
+def test_deadline_holds(
+    table: ScriptedServer, reader: DynamoDBReader, play: Play, *, kept: bool
+) -> None:
+    """Whatever the server does, also on a connection that was used before."""
+    if kept:
+        read(reader)
     table.default = play
     with pytest.raises(StoreUnavailableError, match="DynamoDB at 127"):
-        reader.read(KEY, consistent=False, deadline=soon(0.4))
+        read(reader, 0.4)
 
 
 def test_late_response_is_not_used_for_another_request(
-    table: Table, reader: DynamoDBReader
+    table: ScriptedServer, reader: DynamoDBReader
 ) -> None:
     """After a time-out."""
-
-    def late(connection: Connection) -> None:
-        connection.server.ending.wait(0.3)
-        connection.send(200, json.dumps({"Item": {"late": {"N": "1"}}}).encode())
-
-    table.due = [late]
+    table.due = [late(0.3, response(200, {"Item": {"late": {"N": "1"}}}))]
     with pytest.raises(StoreUnavailableError):
-        reader.read(KEY, consistent=False, deadline=time.monotonic() + 0.1)
+        read(reader, 0.1)
     table.due.clear()
-    assert reader.read(KEY, consistent=False, deadline=soon()) == {
-        "namespace": "n",
-        "key": "k",
-        "token": 7,
-    }
+    assert read(reader) == RECORD
 
 
 def test_refused_connection_is_typed() -> None:
@@ -509,16 +415,16 @@ def test_refused_connection_is_typed() -> None:
         transport.call("GetItem", {}, soon(0.2))
 
 
-def test_rotated_keys_are_used(table: Table) -> None:
+def test_rotated_keys_are_used(table: ScriptedServer) -> None:
     """Credentials are read at every call."""
     environ = dict(ENVIRON)
-    transport = LeanTransport("eu-west-1", table.endpoint, environ)
+    transport = LeanTransport("eu-west-1", table.uri, environ)
     transport.call("GetItem", {}, soon())
     environ["AWS_ACCESS_KEY_ID"] = "AKIDROTATED"
     del environ["AWS_SESSION_TOKEN"]
     transport.call("GetItem", {}, soon())
     transport.close()
-    first, second = (headers for headers, _ in table.requests)
+    first, second = (request.headers for request in table.requests)
     assert "Credential=AKIDEXAMPLE/" in first["authorization"]
     assert "Credential=AKIDROTATED/" in second["authorization"]
     assert "x-amz-security-token" not in second
@@ -533,28 +439,28 @@ def test_missing_boto3_names_the_remedy(monkeypatch: pytest.MonkeyPatch, absent:
     monkeypatch.setitem(sys.modules, absent, None)
     reader = open_reader({"FLAGSTORE_TABLE": "flags"})
     with pytest.raises(ConfigurationError, match="install boto3"):
-        reader.read(KEY, consistent=False, deadline=soon())
+        read(reader)
 
 
-def boto(monkeypatch: pytest.MonkeyPatch, table: Table) -> DynamoDBReader:
+def boto(monkeypatch: pytest.MonkeyPatch, table: ScriptedServer) -> DynamoDBReader:
     """Return a reader through boto3, which looks for keys and endpoint in its own ways."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", table.endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", table.uri)
     return DynamoDBReader("flags", BotoTransport())
 
 
-def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+def test_boto3_reads_the_same(monkeypatch: pytest.MonkeyPatch, table: ScriptedServer) -> None:
     """Both transports send the same request."""
     encoded = base64.b64encode(bytes(range(256))).decode()
     table.default = response(200, {"Item": {"a": {"N": "7"}, "b": {"B": encoded}}})
-    record = boto(monkeypatch, table).read(KEY, consistent=True, deadline=soon())
-    lean = LeanTransport("eu-west-1", table.endpoint, ENVIRON)
-    assert record == DynamoDBReader("flags", lean).read(KEY, consistent=True, deadline=soon())
+    record = read(boto(monkeypatch, table))
+    lean = LeanTransport("eu-west-1", table.uri, ENVIRON)
+    assert record == read(DynamoDBReader("flags", lean))
     lean.close()
     assert record == {"a": 7, "b": bytes(range(256))}
-    one, other = (payload for _, payload in table.requests)
+    one, other = payloads(table)
     assert one == other
 
 
@@ -566,27 +472,27 @@ CANONICAL = (
 
 
 def test_signature_error_hides_the_token(
-    monkeypatch: pytest.MonkeyPatch, table: Table, reader: DynamoDBReader
+    monkeypatch: pytest.MonkeyPatch, table: ScriptedServer, reader: DynamoDBReader
 ) -> None:
     """AWS quotes the request with the session token."""
     table.default = fault("InvalidSignatureException", 400, CANONICAL)
     for one in (reader, boto(monkeypatch, table)):
         with pytest.raises(StoreUnavailableError, match="does not match the signature") as caught:
-            one.read(KEY, consistent=True, deadline=soon())
+            read(one)
         assert "secret-token" not in str(caught.value)
 
 
-def test_boto3_deadline_holds(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+def test_boto3_deadline_holds(monkeypatch: pytest.MonkeyPatch, table: ScriptedServer) -> None:
     """A refresh has less time than a first load."""
     reader = boto(monkeypatch, table)
-    assert reader.read(KEY, consistent=True, deadline=soon(60)) is not None
-    table.default = hang
+    assert read(reader, 60) is not None
+    table.default = HANG
     with pytest.raises(StoreUnavailableError):
-        reader.read(KEY, consistent=True, deadline=soon(0.25))
+        read(reader, 0.25)
 
 
 def test_boto3_does_not_wait_for_a_name_server(
-    monkeypatch: pytest.MonkeyPatch, table: Table
+    monkeypatch: pytest.MonkeyPatch, table: ScriptedServer
 ) -> None:
     """A read has a deadline all the same."""
     reader = boto(monkeypatch, table)
@@ -594,14 +500,14 @@ def test_boto3_does_not_wait_for_a_name_server(
     silent = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(60) and [])
     with pytest.raises(StoreUnavailableError, match="took too long"):
-        reader.read(KEY, consistent=True, deadline=soon(0.25))
+        read(reader, 0.25)
     silent.set()
     with network._busy[os.getpid()]:  # what still runs in the background ends here
         pass
 
 
 def test_boto3_does_not_wait_for_credentials(
-    monkeypatch: pytest.MonkeyPatch, table: Table, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, table: ScriptedServer, tmp_path: Path
 ) -> None:
     """A late credential process serves a later read."""
     go, done, config = tmp_path / "go", tmp_path / "done", tmp_path / "config"
@@ -618,18 +524,18 @@ def test_boto3_does_not_wait_for_credentials(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     with pytest.raises(StoreUnavailableError, match="took too long"):
-        reader.read(KEY, consistent=True, deadline=soon(0.5))
+        read(reader, 0.5)
     assert not done.exists()
     go.touch()
-    assert reader.read(KEY, consistent=True, deadline=soon()) is not None
+    assert read(reader) is not None
 
 
-def test_boto3_retries_once(monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+def test_boto3_retries_once(monkeypatch: pytest.MonkeyPatch, table: ScriptedServer) -> None:
     """If there is time."""
     reader = boto(monkeypatch, table)
-    for play in (hang_up, fault("ThrottlingException"), raw(500)):
+    for play in (CUT, fault("ThrottlingException"), http_response(500)):
         table.due = [play]
-        assert reader.read(KEY, consistent=True, deadline=soon(2)) is not None
+        assert read(reader, 2) is not None
 
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "AWS_REGION"])

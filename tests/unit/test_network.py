@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
 import re
 import socket
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,8 @@ from flagstore.keys import Key
 from flagstore.stores import amazon_roots, network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from flagstore.stores.redis import RedisReader, parse_url
-from simulators.signals import Interrupted, InterruptedLock
+from simulators.scripted_server import ScriptedServer, http_response
+from simulators.signals import Interrupted, InterruptedLock, in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,55 +71,11 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
     return made
 
 
-class Greeter(http.server.BaseHTTPRequestHandler):
-    """Responses everything with an empty object."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """FetchResult."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-class TlsServer(http.server.ThreadingHTTPServer):
-    """Serves https with one certificate, and counts connections."""
-
-    daemon_threads = True
-    connections = 0
-
-    def __init__(self, certificate: trustme.LeafCert) -> None:
-        super().__init__(("127.0.0.1", 0), Greeter)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)
-        self.socket = context.wrap_socket(
-            self.socket, server_side=True, do_handshake_on_connect=False
-        )
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Count it."""
-        self.connections += 1
-        super().process_request(request, client_address)
-
-    def handle_error(self, *_: object) -> None:
-        """Ignore clients that refuse the certificate."""
-
-
-@contextmanager
-def serving(certificate: trustme.LeafCert) -> Iterator[TlsServer]:
-    """Run a server with a certificate."""
-    with TlsServer(certificate) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def serving(certificate: trustme.LeafCert) -> ScriptedServer:
+    """Return a server of https with a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return ScriptedServer(http_response(200, b"{}"), tls=context)
 
 
 def test_roots_are_amazons() -> None:
@@ -141,7 +97,7 @@ def test_amazon_is_trusted_without_the_system_store(
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
     with serving(roots.amazon.issue_cert("127.0.0.1")) as server:
         for _ in range(2):
-            network.connect("127.0.0.1", server.server_port, soon(), tls=True).close()
+            network.connect("127.0.0.1", server.port, soon(), tls=True).close()
         assert server.connections == 2
     assert network._contexts.keys() == {network.AMAZON}
 
@@ -150,7 +106,7 @@ def test_system_roots_are_trusted(roots: Roots) -> None:
     """For private endpoints, proxies and other partitions."""
     with serving(roots.system.issue_cert("127.0.0.1")) as server:
         for _ in range(3):
-            network.connect("127.0.0.1", server.server_port, soon(), tls=True).close()
+            network.connect("127.0.0.1", server.port, soon(), tls=True).close()
         assert server.connections == 2 + 1 + 1
 
 
@@ -175,7 +131,7 @@ def certificate_of(case: str, ca: trustme.CA) -> trustme.LeafCert:
 def test_wrong_certificate_is_refused(roots: Roots, case: str, issuer: str) -> None:
     """At once, with the setting to check."""
     with serving(certificate_of(case, getattr(roots, issuer))) as server:
-        port = server.server_port
+        port = server.port
         keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
         dynamodb = LeanTransport("eu-west-1", f"https://127.0.0.1:{port}", keys)
         address = parse_url(f"rediss://127.0.0.1:{port}")
@@ -198,7 +154,7 @@ def test_authorities_file_is_trusted_alone(roots: Roots, tmp_path: Path) -> None
     own.cert_pem.write_to_path(own_file)
     for authority, accepted in ((own, True), (roots.amazon, False), (roots.system, False)):
         with serving(authority.issue_cert("127.0.0.1")) as server:
-            port = server.server_port
+            port = server.port
             if accepted:
                 network.connect("127.0.0.1", port, soon(), tls=True, ca_file=str(own_file)).close()
                 continue
@@ -209,9 +165,9 @@ def test_authorities_file_is_trusted_alone(roots: Roots, tmp_path: Path) -> None
 def test_trailing_dot_of_a_host_name(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
     """The certificate is without it."""
     with serving(roots.amazon.issue_cert("store.example")) as server:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", server.server_address)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        network.connect("store.example.", server.server_port, soon(), tls=True).close()
+        network.connect("store.example.", server.port, soon(), tls=True).close()
 
 
 def test_hanging_handshake_ends_by_the_deadline(roots: Roots) -> None:
@@ -354,17 +310,13 @@ def test_child_does_not_wait_for_its_parents_look_up(names: NameServer) -> None:
     names.responses.clear()
     with pytest.raises(TimeoutError):
         connect(0.1)
-    child = os.fork()
-    if child == 0:
-        connected = False
-        try:
-            names.responses = threading.Event()
-            names.responses.set()
-            connect(2)
-            connected = True
-        finally:
-            os._exit(0 if connected else 1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def work() -> None:
+        names.responses = threading.Event()
+        names.responses.set()
+        connect(2)
+
+    assert in_child(work)
 
 
 def test_thread_limit_costs_one_attempt(names: NameServer) -> None:

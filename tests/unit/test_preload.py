@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import flagstore
 from flagstore import clients
 from flagstore.cache import FIRST_LOAD_S, REFRESH_S
-from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, NotPublishedError, StoreUnavailableError
-from flagstore.keys import SnapshotRecord, snapshot_key, state_key
+from flagstore.keys import snapshot_key, state_key
 from simulators.clock import FakeClock
-from simulators.reader_store import RecordsReader
-
-if TYPE_CHECKING:
-    from flagstore.keys import Key, Record
+from simulators.reader_store import RecordsReader, published_record
 
 FLAG = {"key": "ui", "version": 1, "on": False, "offVariation": 0, "variations": ["off", "on"]}
 CALL = "read prod:$snapshot"
-
-
-def published() -> dict[Key, Record]:
-    """Return the records of a source with one flag."""
-    encoded = encode({"flags": {"ui": FLAG}}, {})
-    snapshot_record = SnapshotRecord(
-        7,
-        "launchdarkly",
-        encoded.digest,
-        encoded.counts,
-        5,
-        encoded.index_data,
-        encoded.index_digest,
-        body=encoded.blocks,
-    )
-    state = state_key("prod")
-    records = {state: {**state._asdict(), "published": 7, "checked_at": 5}}
-    return {**records, snapshot_key("prod"): snapshot_record.to_record(snapshot_key("prod"))}
 
 
 @pytest.fixture
@@ -47,7 +25,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> RecordsReader:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
     monkeypatch.setattr(clients, "_clients", {})
     monkeypatch.setattr(clients, "_preload_by", None)
-    return RecordsReader(published())
+    record = published_record({"ui": FLAG}, "launchdarkly")
+    return RecordsReader({key("prod"): record for key in (state_key, snapshot_key)})
 
 
 def test_handler_reads_nothing_after_init(store: RecordsReader) -> None:

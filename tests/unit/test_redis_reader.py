@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flagstore.clients import Client
-from flagstore.encode import encode as encode_flags
 from flagstore.errors import StoreUnavailableError
-from flagstore.keys import Key, SnapshotRecord, snapshot_key
+from flagstore.keys import Key
 from flagstore.stores.redis import (
-    Address,
     RedisReader,
     encode,
     index_name,
@@ -28,10 +24,15 @@ from flagstore.stores.redis import (
     to_field,
     to_record,
 )
+from simulators.reader_store import published_record
+from simulators.scripted_server import CUT, ScriptedServer, in_steps, late
+from simulators.signals import in_child
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from simulators.scripted_server import Play
 
 KEY = Key("prod:$snapshot", "1")
 FIELDS = [b"token", b"7", b"provider", b"smodel", b"body", b"b\x00\r\n\xff", b"digest", b"s"]
@@ -45,83 +46,32 @@ def reply(*parts: bytes) -> bytes:
 
 HEAD = reply(*FIELDS)
 OK = b"+OK\r\n"
-CUT = b""
-"""Close the connection instead of responding."""
 
 
-class Played:
-    """Responses each batch of bytes that it receives with what is due."""
-
-    def __init__(self) -> None:
-        self.due: list[bytes] = []
-        self.default = HEAD
-        self.received: list[bytes] = []
-        self.connections = 0
-        self.step = 0
-        """Send so many bytes at once, if not 0."""
-        self.pause_s = 0.0
-        self.think_s = 0.0
-        """Wait so long before the next response, once."""
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while data := connection.recv(1_000_000):
-                    self.received.append(data)
-                    response = self.due.pop(0) if self.due else self.default
-                    thinking, self.think_s = self.think_s, 0.0
-                    time.sleep(thinking)
-                    if response == CUT:
-                        return
-                    for at in range(0, len(response), self.step or len(response)):
-                        connection.sendall(response[at : at + (self.step or len(response))])
-                        time.sleep(self.pause_s)
-            except OSError:
-                return
+def to(port: int, login: str = "", database: int = 0) -> RedisReader:
+    """Return a reader of a port on this machine."""
+    address = parse_url(f"redis://{login}127.0.0.1:{port}/{database}")
+    assert address
+    return RedisReader(address)
 
 
 @pytest.fixture
-def played() -> Iterator[Played]:
+def played() -> Iterator[ScriptedServer]:
     """Give a server that plays Redis."""
-    with closing(Played()) as server:
+    with ScriptedServer(HEAD, http=False) as server:
         yield server
 
 
 @pytest.fixture
-def reader(played: Played) -> Iterator[RedisReader]:
+def reader(played: ScriptedServer) -> Iterator[RedisReader]:
     """Give a reader to it, without login."""
-    address = Address(
-        tls=False, host="127.0.0.1", port=played.port, user="", password="", database=0
-    )
-    with closing(RedisReader(address)) as reader:
+    with closing(to(played.port)) as reader:
         yield reader
+
+
+def received(played: ScriptedServer) -> list[bytes]:
+    """Return each batch of bytes that came."""
+    return [request.body for request in played.requests]
 
 
 def read(reader: RedisReader, seconds: float = 2.0) -> Any:
@@ -133,22 +83,22 @@ def read(reader: RedisReader, seconds: float = 2.0) -> Any:
 # -- the protocol ---------------------------------------------------------------------------------
 
 
-def test_record_is_one_command(played: Played, reader: RedisReader) -> None:
+def test_record_is_one_command(played: ScriptedServer, reader: RedisReader) -> None:
     """HGETALL on the writer's key."""
     assert read(reader) == RECORD
-    assert played.received == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
+    assert received(played) == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 7])
-def test_response_in_any_chunks(played: Played, reader: RedisReader, step: int) -> None:
+def test_response_in_any_chunks(played: ScriptedServer, reader: RedisReader, step: int) -> None:
     """However the network splits it."""
-    played.step = step
+    played.default = in_steps(HEAD, step)
     assert read(reader) == RECORD
     assert read(reader) == RECORD
     assert played.connections == 1
 
 
-def test_large_value_is_read_whole(played: Played, reader: RedisReader) -> None:
+def test_large_value_is_read_whole(played: ScriptedServer, reader: RedisReader) -> None:
     """Megabytes that contain line ends."""
     body = b"b" + b"\r\n$-1\x00" * 500_000
     played.default = reply(b"body", body)
@@ -169,7 +119,7 @@ def test_large_value_is_read_whole(played: Played, reader: RedisReader) -> None:
         CUT,
     ],
 )
-def test_malformed_responses(played: Played, reader: RedisReader, response: bytes) -> None:
+def test_malformed_responses(played: ScriptedServer, reader: RedisReader, response: bytes) -> None:
     """A typed error in time; the next read uses a fresh connection."""
     played.default = response
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{played.port}"):
@@ -178,18 +128,18 @@ def test_malformed_responses(played: Played, reader: RedisReader, response: byte
     assert read(reader) == RECORD
 
 
-def test_trickle_ends_by_the_deadline(played: Played, reader: RedisReader) -> None:
+def test_trickle_ends_by_the_deadline(played: ScriptedServer, reader: RedisReader) -> None:
     """It is for the whole response."""
-    played.step, played.pause_s = 1, 0.05
+    played.default = in_steps(HEAD, 1, 0.05)
     with pytest.raises(StoreUnavailableError):
         read(reader, 0.3)
-    played.step = 0
 
 
 def test_no_server_is_an_error_in_time() -> None:
     """Neither a port nor a name."""
     for host in ("127.0.0.1", "nowhere.invalid"):
-        address = Address(tls=False, host=host, port=1, user="", password="", database=0)
+        address = parse_url(f"redis://{host}:1")
+        assert address
         with pytest.raises(StoreUnavailableError, match=host):
             read(RedisReader(address), 0.2)
 
@@ -197,42 +147,41 @@ def test_no_server_is_an_error_in_time() -> None:
 # -- connections ----------------------------------------------------------------------------------
 
 
-def test_login_costs_no_round_trip(played: Played) -> None:
+def test_login_costs_no_round_trip(played: ScriptedServer) -> None:
     """It is sent with the first command."""
-    address = Address(
-        tls=False, host="127.0.0.1", port=played.port, user="u", password="p", database=3
-    )
     played.due = [OK + OK + HEAD]
-    with closing(RedisReader(address)) as reader:
+    with closing(to(played.port, "u:p@", 3)) as reader:
         assert read(reader) == read(reader) == RECORD
     command = encode(("HGETALL", "flagstore:{prod}:$snapshot:1"))
     login = encode(("AUTH", "u", "p")) + encode(("SELECT", 3))
-    assert played.received == [login + command, command]
+    assert received(played) == [login + command, command]
 
 
-def test_failed_login_is_repeated(played: Played) -> None:
+def test_failed_login_is_repeated(played: ScriptedServer) -> None:
     """By the next read."""
-    address = Address(
-        tls=False, host="127.0.0.1", port=played.port, user="", password="p", database=0
-    )
     played.due = [b"-WRONGPASS invalid\r\n" + HEAD, OK + HEAD]
-    with closing(RedisReader(address)) as reader:
+    with closing(to(played.port, ":p@")) as reader:
         with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
             read(reader)
         assert read(reader) == RECORD
-    assert all(batch.startswith(encode(("AUTH", "p"))) for batch in played.received)
+    assert all(batch.startswith(encode(("AUTH", "p"))) for batch in received(played))
 
 
-def test_closed_connection_is_replaced(played: Played, reader: RedisReader) -> None:
-    """At once."""
+@pytest.mark.parametrize("play", [CUT, late(1.0, HEAD)])
+def test_dead_connection_is_replaced(
+    played: ScriptedServer, reader: RedisReader, play: Play
+) -> None:
+    """Closed, or silent because the other end went during a freeze."""
     read(reader)
-    played.due = [CUT]
-    assert read(reader) == RECORD
+    played.due = [play]
+    assert read(reader, 0.8) == RECORD
     assert played.connections == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
-def test_interrupted_read_leaves_no_response_behind(played: Played, reader: RedisReader) -> None:
+def test_interrupted_read_leaves_no_response_behind(
+    played: ScriptedServer, reader: RedisReader
+) -> None:
     """The next read gets its own."""
 
     class TimeLimit(BaseException):
@@ -242,7 +191,7 @@ def test_interrupted_read_leaves_no_response_behind(played: Played, reader: Redi
         raise TimeLimit
 
     read(reader)
-    played.due, played.think_s = [reply(b"token", b"1")], 0.2
+    played.due = [late(0.2, reply(b"token", b"1"))]
     before = signal.signal(signal.SIGALRM, end)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -254,11 +203,12 @@ def test_interrupted_read_leaves_no_response_behind(played: Played, reader: Redi
     assert read(reader) == RECORD
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="allowed: this system has no fork")
-def test_connection_is_not_used_by_a_child(played: Played, reader: RedisReader) -> None:
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_connection_is_not_used_by_a_child(played: ScriptedServer, reader: RedisReader) -> None:
     """Two processes would read each other's responses."""
     read(reader)
-    reader._pid -= 1
+    assert in_child(lambda: read(reader))
+    assert played.connections == 2
     read(reader)
     assert played.connections == 2
 
@@ -275,7 +225,9 @@ def test_connection_is_not_used_by_a_child(played: Played, reader: RedisReader) 
         b"ERR max number of clients reached",
     ],
 )
-def test_transient_errors_are_retried(played: Played, reader: RedisReader, error: bytes) -> None:
+def test_transient_errors_are_retried(
+    played: ScriptedServer, reader: RedisReader, error: bytes
+) -> None:
     """Within the deadline."""
     played.due = [b"-%b\r\n" % error] * 2
     assert read(reader) == RECORD
@@ -284,7 +236,7 @@ def test_transient_errors_are_retried(played: Played, reader: RedisReader, error
         read(reader, 0.1)
 
 
-def test_permanent_errors_are_raised_at_once(played: Played, reader: RedisReader) -> None:
+def test_permanent_errors_are_raised_at_once(played: ScriptedServer, reader: RedisReader) -> None:
     """With a remedy, without quoted arguments."""
     played.default = b"-ERR unknown command 'AUTH', with args beginning with: 'u' 'secret' \r\n"
     with pytest.raises(StoreUnavailableError, match="unknown command") as failed:
@@ -293,20 +245,20 @@ def test_permanent_errors_are_raised_at_once(played: Played, reader: RedisReader
     played.default = b"-WRONGTYPE Operation against a key\r\n"
     with pytest.raises(StoreUnavailableError, match="something else writes under flagstore:"):
         read(reader)
-    assert len(played.received) == 2
+    assert len(received(played)) == 2
 
 
-def test_redirect_is_followed_and_kept(played: Played, reader: RedisReader) -> None:
+def test_redirect_is_followed_and_kept(played: ScriptedServer, reader: RedisReader) -> None:
     """If that node fails, back to the first."""
-    with closing(Played()) as other:
+    with ScriptedServer(HEAD, http=False) as other:
         played.default = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
         assert read(reader) == read(reader) == RECORD
-        assert (len(played.received), len(other.received)) == (1, 2)
+        assert (len(received(played)), len(received(other))) == (1, 2)
     played.default = HEAD
     assert read(reader) == RECORD
 
 
-def test_redirect_without_host(played: Played, reader: RedisReader) -> None:
+def test_redirect_without_host(played: ScriptedServer, reader: RedisReader) -> None:
     """The node that responded is meant."""
     played.due = [b"-MOVED 811 :%d\r\n" % played.port]
     assert read(reader) == RECORD
@@ -314,7 +266,7 @@ def test_redirect_without_host(played: Played, reader: RedisReader) -> None:
 
 @pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999", b":x%d"])
 def test_endless_redirects_end_by_the_deadline(
-    played: Played, reader: RedisReader, place: bytes
+    played: ScriptedServer, reader: RedisReader, place: bytes
 ) -> None:
     """A cluster that cannot agree."""
     place = place.replace(b"%d", b"%d" % played.port)
@@ -323,7 +275,7 @@ def test_endless_redirects_end_by_the_deadline(
         read(reader, 0.5)
 
 
-def test_time_out_reports_the_earlier_error(played: Played, reader: RedisReader) -> None:
+def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: RedisReader) -> None:
     """A refusal before the silence."""
     played.due = [b"-LOADING the dataset\r\n"]
     played.default = b""
@@ -366,7 +318,7 @@ def test_address_hides_its_password() -> None:
     assert "secret" not in f"{address!r} {address} {address!s}"
 
 
-def test_url_selects_redis(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_selects_redis(played: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else is set."""
     monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
     monkeypatch.setenv("FLAGSTORE_REDIS_URL", f"redis://127.0.0.1:{played.port}")
@@ -379,21 +331,16 @@ def test_url_selects_redis(played: Played, monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(store, RedisReader)
 
 
-def test_closed_client_leaves_nothing_open(played: Played) -> None:
+def test_closed_client_leaves_nothing_open(played: ScriptedServer) -> None:
     """Python warns of no socket."""
-    encoded = encode_flags({"flags": {"a": {"on": True}}}, {})
-    snapshot_record = SnapshotRecord(
-        7, "model", encoded.digest, encoded.counts, 5, encoded.index_data, encoded.index_digest
-    )
-    record = snapshot_record._replace(body=encoded.blocks).to_record(snapshot_key("prod"))
-    record["published"] = 7  # it is source state and snapshot record
+    record = published_record({"a": {"on": True}})
     fields = [(name.encode(), to_field(value)) for name, value in record.items()]
     played.default = reply(*(part for field in fields for part in field))
     url = f"redis://127.0.0.1:{played.port}"
     assert read_strictly({"FLAGSTORE_REDIS_URL": url}) == "['a'] False \n"
 
 
-def test_reading_imports_nothing_heavy(played: Played) -> None:
+def test_reading_imports_nothing_heavy(played: ScriptedServer) -> None:
     """Neither redis-py nor boto3."""
     code = (
         "import sys, time, flagstore.stores.redis as r\n"
