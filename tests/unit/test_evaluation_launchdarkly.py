@@ -10,26 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
-from flagstore.evaluation.base import (
-    ABSENT,
-    CONTEXT_INVALID,
-    ERROR,
-    EXCEPTION,
-    FALLTHROUGH,
-    FLAG_NOT_FOUND,
-    KEY_MISSING,
-    MALFORMED_FLAG,
-    NOT_LOADED,
-    OFF,
-    PREREQUISITE_FAILED,
-    RULE_MATCH,
-    SEGMENT_UNAVAILABLE,
-    TARGET_MATCH,
-    UNSUPPORTED,
-    ContextError,
-    EngineConfig,
-    Evaluation,
-)
+from flagstore.evaluation import base
+from flagstore.evaluation.base import ERROR, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.launchdarkly import engine
 from simulators.flag_items import Items
 
@@ -87,25 +69,28 @@ class TestContexts:
     @pytest.mark.parametrize(
         ("error", "given"),
         [
-            (KEY_MISSING, {}),
-            (KEY_MISSING, {"key": None}),
-            (KEY_MISSING, {"key": ""}),
-            (KEY_MISSING, {"kind": "user", "name": "Anna"}),
-            (KEY_MISSING, {"key": "", "targetingKey": "a"}),
-            (KEY_MISSING, {"kind": "multi", "user": {"name": "Anna"}}),
-            (CONTEXT_INVALID, {"kind": "multi"}),
-            (CONTEXT_INVALID, {"kind": "multi", "user": "a"}),
-            (CONTEXT_INVALID, {"kind": "multi", "user": ADA, "org": {"key": "b", "kind": "user"}}),
-            (CONTEXT_INVALID, {"kind": "multi", "user": {"key": "a", "kind": "multi"}}),
-            (CONTEXT_INVALID, {"kind": "multi", "kind ": ADA}),
-            (CONTEXT_INVALID, 5),
-            (CONTEXT_INVALID, None),
-            (CONTEXT_INVALID, {"key": 5.5}),
-            *[(CONTEXT_INVALID, ADA | {"kind": kind}) for kind in (5, "", "kind", "a b", "é")],
-            *[(CONTEXT_INVALID, ADA | {"anonymous": value}) for value in (None, "yes")],
-            *[(CONTEXT_INVALID, ADA | {name: 5}) for name in ("name", "", "_meta")],
-            (CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": "name"}}),
-            (CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": [5]}}),
+            (base.KEY_MISSING, {}),
+            (base.KEY_MISSING, {"key": None}),
+            (base.KEY_MISSING, {"key": ""}),
+            (base.KEY_MISSING, {"kind": "user", "name": "Anna"}),
+            (base.KEY_MISSING, {"key": "", "targetingKey": "a"}),
+            (base.KEY_MISSING, {"kind": "multi", "user": {"name": "Anna"}}),
+            (base.CONTEXT_INVALID, {"kind": "multi"}),
+            (base.CONTEXT_INVALID, {"kind": "multi", "user": "a"}),
+            (
+                base.CONTEXT_INVALID,
+                {"kind": "multi", "user": ADA, "org": ADA | {"kind": "user"}},
+            ),
+            (base.CONTEXT_INVALID, {"kind": "multi", "user": {"key": "a", "kind": "multi"}}),
+            (base.CONTEXT_INVALID, {"kind": "multi", "kind ": ADA}),
+            (base.CONTEXT_INVALID, 5),
+            (base.CONTEXT_INVALID, None),
+            (base.CONTEXT_INVALID, {"key": 5.5}),
+            *[(base.CONTEXT_INVALID, ADA | {"kind": kind}) for kind in (5, "", "kind", "a b", "é")],
+            *[(base.CONTEXT_INVALID, ADA | {"anonymous": value}) for value in (None, "yes")],
+            *[(base.CONTEXT_INVALID, ADA | {name: 5}) for name in ("name", "", "_meta")],
+            (base.CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": "name"}}),
+            (base.CONTEXT_INVALID, ADA | {"_meta": {"privateAttributes": [5]}}),
         ],
     )
     def test_invalid_context(self, error: str, given: Any) -> None:
@@ -131,16 +116,16 @@ class TestContexts:
         """A context without a kind is a user; the key may have OpenFeature's names."""
         made = flag(targets=[{"variation": 1, "values": ["a"]}])
         before = copy.deepcopy(given)
-        assert evaluate(made, given).reason == TARGET_MATCH
+        assert evaluate(made, given).reason == base.TARGET_MATCH
         assert given == before
 
     def test_custom_attributes_of_a_user_without_kind(self) -> None:
         """``custom`` of LaunchDarkly's old users adds attributes, and overrides none."""
         made = flag(rules=[rule(clause("plan", "in", "pro"))])
         custom = {"custom": {"plan": "pro"}}
-        assert evaluate(made, {"key": "a", **custom}).reason == RULE_MATCH
-        assert evaluate(made, {"key": "a", "plan": "free", **custom}).reason == FALLTHROUGH
-        assert evaluate(made, {"kind": "user", "key": "a", **custom}).reason == FALLTHROUGH
+        assert evaluate(made, {"key": "a", **custom}).reason == base.RULE_MATCH
+        assert evaluate(made, {"key": "a", "plan": "free", **custom}).reason == base.FALLTHROUGH
+        assert evaluate(made, {"kind": "user", "key": "a", **custom}).reason == base.FALLTHROUGH
 
     def test_context_is_independent_of_its_mapping(self) -> None:
         """Attributes that are set later do not change a context."""
@@ -148,30 +133,15 @@ class TestContexts:
         given = {"key": "a", "plan": "pro"}
         context = ours.context(given)
         given["plan"] = "free"
-        assert ours.evaluate("flag", context).reason == RULE_MATCH
+        assert ours.evaluate("flag", context).reason == base.RULE_MATCH
 
 
 class TestResults:
     def test_rule_match(self) -> None:
         """The result names the rule, its index, the variation and the flag's version."""
         made = flag(rules=[rule(clause("plan", "in", "free")), rule(id="second")])
-        expected = Evaluation("b", 1, RULE_MATCH, "", "second", 1, None, 7)
+        expected = Evaluation("b", 1, base.RULE_MATCH, "", "second", 1, None, 7)
         assert evaluate(made, ADA) == expected
-
-    def test_off_without_a_variation(self) -> None:
-        """The caller's default is the result: neither an error nor null."""
-        expected = Evaluation(ABSENT, None, OFF, version=7)
-        assert evaluate(flag(on=False, offVariation=None), ADA) == expected
-
-    def test_null_is_a_value(self) -> None:
-        """A variation may be null."""
-        assert evaluate(flag(variations=[None]), ADA)[:2] == (None, 0)
-
-    def test_failed_prerequisite(self) -> None:
-        """The rule is the prerequisite's key."""
-        ours = over(flag(prerequisites=[{"key": "other", "variation": 1}]), flag("other"))
-        expected = Evaluation("c", 2, PREREQUISITE_FAILED, rule="other", version=7)
-        assert ours.evaluate("flag", ours.context(ADA)) == expected
 
     def test_results_are_shared(self) -> None:
         """Results are made once: callers that hand out values copy them."""
@@ -185,9 +155,9 @@ class TestResults:
         ours = engine(items, CONFIG)
         context = ours.context(ADA)
         for key in ("gone", "none"):
-            assert ours.evaluate(key, context).error == FLAG_NOT_FOUND
+            assert ours.evaluate(key, context).error == base.FLAG_NOT_FOUND
         items.sections["flags"]["none"] = flag("none")
-        assert ours.evaluate("none", context).reason == FALLTHROUGH
+        assert ours.evaluate("none", context).reason == base.FALLTHROUGH
 
 
 class TestErrors:
@@ -210,24 +180,24 @@ class TestErrors:
         ],
     )
     def test_malformed_flag(self, made: Any) -> None:
-        """The result is MALFORMED_FLAG, with the flag's version if it has one."""
+        """The result is base.MALFORMED_FLAG, with the flag's version if it has one."""
         ours = engine(Items(flags={"flag": made}), CONFIG)
         version = made.get("version") if isinstance(made, dict) else None
         version = version if isinstance(version, int) else None
-        expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=version)
+        expected = Evaluation(reason=ERROR, error=base.MALFORMED_FLAG, version=version)
         assert ours.evaluate("flag", ours.context(ADA)) == expected
 
     def test_malformed_prerequisite(self) -> None:
         """A malformed prerequisite is an error, not a prerequisite that failed."""
         ours = over(flag(**needs("other")), flag("other", variations={}))
-        expected = Evaluation(reason=ERROR, error=MALFORMED_FLAG, version=7)
+        expected = Evaluation(reason=ERROR, error=base.MALFORMED_FLAG, version=7)
         assert ours.evaluate("flag", ours.context(ADA)) == expected
 
     def test_number_beyond_all_floats_in_a_context(self) -> None:
         """The comparison fails as in the SDK; a flag that does not compare it is fine."""
         made = flag(rules=[rule(clause("n", "lessThan", 1))])
-        assert evaluate(made, {"key": "a", "n": 10**309}).error == EXCEPTION
-        assert evaluate(made, {"key": "a", "m": 10**309}).reason == FALLTHROUGH
+        assert evaluate(made, {"key": "a", "n": 10**309}).error == base.EXCEPTION
+        assert evaluate(made, {"key": "a", "m": 10**309}).reason == base.FALLTHROUGH
 
     def test_exception_in_an_evaluation(self, caplog: pytest.LogCaptureFixture) -> None:
         """The caller gets a result; the log has the traceback, and no value of the context."""
@@ -241,7 +211,7 @@ class TestErrors:
         made = flag(rules=[rule(clause("email", "startsWith", "a"))])
         with caplog.at_level(logging.ERROR, "flagstore"):
             found = evaluate(made, {"key": "a", "email": Odd("secret@example.com")})
-        assert found == Evaluation(reason=ERROR, error=EXCEPTION, version=7)
+        assert found == Evaluation(reason=ERROR, error=base.EXCEPTION, version=7)
         assert "'flag' was not evaluated: ValueError" in caplog.text
         assert "startswith" in caplog.text
         assert "secret" not in caplog.text
@@ -250,12 +220,12 @@ class TestErrors:
     def test_context_of_another_type(self, context: Any) -> None:
         """A context that this engine did not make is an error in the result."""
         ours = over(flag(targets=[{"variation": 1, "values": ["a"]}]))
-        assert ours.evaluate("flag", context).error == EXCEPTION
+        assert ours.evaluate("flag", context).error == base.EXCEPTION
 
     def test_unreadable_flag(self) -> None:
-        """A corrupt block is NOT_LOADED, not the fault of a segment."""
+        """A corrupt block is base.NOT_LOADED, not the fault of a segment."""
         ours = engine(Items(flags={"flag": CorruptSnapshotError("a block")}), CONFIG)
-        assert ours.evaluate("flag", ours.context(ADA)).error == NOT_LOADED
+        assert ours.evaluate("flag", ours.context(ADA)).error == base.NOT_LOADED
 
 
 class TestSegments:
@@ -272,41 +242,36 @@ class TestSegments:
         ours = engine(items, CONFIG)
         context = ours.context(ADA)
         for key, version in (("flag", 7), ("dependent", 9)):
-            expected = Evaluation(reason=ERROR, error=SEGMENT_UNAVAILABLE, version=version)
+            expected = Evaluation(reason=ERROR, error=base.SEGMENT_UNAVAILABLE, version=version)
             assert ours.evaluate(key, context) == expected
-        assert ours.evaluate("other", context).reason == FALLTHROUGH
+        assert ours.evaluate("other", context).reason == base.FALLTHROUGH
         items.sections["segments"]["segment"] = {"key": "segment", "version": 1, "included": ["a"]}
-        assert ours.evaluate("flag", context).reason == RULE_MATCH
+        assert ours.evaluate("flag", context).reason == base.RULE_MATCH
 
     @pytest.mark.parametrize("generation", [None, 1])
     def test_big_segment_is_unsupported(self, generation: int | None) -> None:
-        """Its keys are not in the flag set: contexts of its kind get UNSUPPORTED."""
+        """Its keys are not in the flag set: contexts of its kind get base.UNSUPPORTED."""
         segment = BIG | {"generation": generation}
         made = flag(rules=[IN_SEGMENT])
-        expected = Evaluation(reason=ERROR, error=UNSUPPORTED, version=7)
+        expected = Evaluation(reason=ERROR, error=base.UNSUPPORTED, version=7)
         assert evaluate(made, ADA, segment=segment) == expected
         org = {"kind": "org", "key": "a"}
-        assert evaluate(made, org, segment=segment).reason == FALLTHROUGH
+        assert evaluate(made, org, segment=segment).reason == base.FALLTHROUGH
         of_orgs = segment | {"unboundedContextKind": "org"}
-        assert evaluate(made, org, segment=of_orgs).error == UNSUPPORTED
-
-    def test_big_segment_that_is_not_reached(self) -> None:
-        """An earlier rule decides without it."""
-        made = flag(rules=[rule(clause("key", "in", "a")), IN_SEGMENT])
-        assert evaluate(made, ADA, segment=BIG).reason == RULE_MATCH
+        assert evaluate(made, org, segment=of_orgs).error == base.UNSUPPORTED
 
     @pytest.mark.parametrize(
         ("segment", "reason", "error"),
         [
-            (5, ERROR, MALFORMED_FLAG),
-            ({"key": "segment"}, ERROR, MALFORMED_FLAG),
-            ({"key": "segment", "version": 1, "rules": [5]}, ERROR, MALFORMED_FLAG),
+            (5, ERROR, base.MALFORMED_FLAG),
+            ({"key": "segment"}, ERROR, base.MALFORMED_FLAG),
+            ({"key": "segment", "version": 1, "rules": [5]}, ERROR, base.MALFORMED_FLAG),
             (
                 {"key": "segment", "version": 1, "rules": [{"clauses": [], "weight": -1}]},
                 ERROR,
-                MALFORMED_FLAG,
+                base.MALFORMED_FLAG,
             ),
-            ({"version": 2, "deleted": True}, FALLTHROUGH, ""),
+            ({"version": 2, "deleted": True}, base.FALLTHROUGH, ""),
         ],
     )
     def test_malformed_or_deleted_segment(self, segment: Any, reason: str, error: str) -> None:
@@ -325,7 +290,7 @@ class TestCompiling:
         )
         ours = engine(items, CONFIG)
         for _ in range(3):
-            assert ours.evaluate("flag", ours.context(ADA)).reason == RULE_MATCH
+            assert ours.evaluate("flag", ours.context(ADA)).reason == base.RULE_MATCH
         assert items.asked == [("flags", "flag"), ("flags", "other"), ("segments", "segment")]
 
     def test_provider_json_is_not_changed(self) -> None:
@@ -350,4 +315,4 @@ class TestCompiling:
             context = ours.context({"key": "a", "plan": "pro"})
             with ThreadPoolExecutor(8) as pool:
                 found = list(pool.map(lambda _: ours.evaluate("flag", context), range(40)))  # noqa: B023 - the pool ends with the round
-            assert {(one.reason, one.rule_index) for one in found} == {(RULE_MATCH, 20)}
+            assert {(one.reason, one.rule_index) for one in found} == {(base.RULE_MATCH, 20)}

@@ -11,26 +11,8 @@ from typing import Any
 import pytest
 
 from flagstore.errors import NotLoadedError
-from flagstore.evaluation.base import (
-    ABSENT,
-    CONTEXT_INVALID,
-    ERROR,
-    EXCEPTION,
-    FALLTHROUGH,
-    FLAG_NOT_FOUND,
-    KEY_MISSING,
-    MALFORMED_FLAG,
-    NOT_IN_ROLLOUT,
-    OFF,
-    PREREQUISITE_FAILED,
-    RULE_MATCH,
-    SEGMENT_UNAVAILABLE,
-    TARGET_MATCH,
-    UNSUPPORTED,
-    ContextError,
-    EngineConfig,
-    Evaluation,
-)
+from flagstore.evaluation import base
+from flagstore.evaluation.base import ABSENT, ERROR, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.split import SplitEngine, engine
 from simulators.flag_items import Items
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rollout, rule
@@ -72,36 +54,38 @@ def listed(*keys: str, kind: str = "WHITELIST") -> Any:
     return rule(one, label="listed", kind=kind, on=100)
 
 
-def test_whitelisted_key() -> None:
-    """The reason is TARGET_MATCH, with label, index, configuration and version."""
+RULE = listed("ada", kind="ROLLOUT")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("on", base.TARGET_MATCH, "listed", 1, "[1]")),
+        (
+            {"conditions": [RULE]},
+            ("on", base.RULE_MATCH, "listed", 0, "[1]"),
+        ),
+        ({"conditions": [rollout(off=100)]}, ("off", base.FALLTHROUGH, "default rule", 0, "{}")),
+        ({"conditions": [listed("bob")]}, ("off", base.FALLTHROUGH, "default rule", None, "{}")),
+        ({"killed": True}, ("off", base.OFF, "killed", None, "{}")),
+        (
+            {"trafficAllocation": 0, "conditions": [rollout(on=100)]},
+            ("off", base.NOT_IN_ROLLOUT, "not in split", None, "{}"),
+        ),
+        (
+            {"prerequisites": [{"n": "killed", "ts": ["on"]}]},
+            ("off", base.PREREQUISITE_FAILED, "prerequisites not met", None, "{}"),
+        ),
+    ],
+)
+def test_reasons(fields: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """Each way to a treatment has its reason, label, index, configuration and version."""
     conditions = [listed("bob"), listed("ada"), rollout(off=100)]
-    found = said(made(flag(conditions=conditions, configurations={"on": "[1]"}, changeNumber=7)))
-    assert found == Evaluation("on", "on", TARGET_MATCH, "", "listed", 1, "[1]", 7)
-
-
-def test_rule_and_default_rule() -> None:
-    """A rollout condition is a rule; the default rule, for all keys, is the fallthrough."""
-    ours = made(flag(conditions=[listed("ada", kind="ROLLOUT"), rollout(off=100)]))
-    assert said(ours)[:6] == ("on", "on", RULE_MATCH, "", "listed", 0)
-    assert said(ours, key="bob")[:6] == ("off", "off", FALLTHROUGH, "", "default rule", 1)
-
-
-def test_default_treatment() -> None:
-    """Killed, outside the allocation, unmet prerequisites and no match have reasons and labels."""
-    ours = made(
-        flag("killed", killed=True, configurations={"off": "{}"}),
-        flag("none", trafficAllocation=0),
-        flag("needs", prerequisites=[{"n": "killed", "ts": ["on"]}]),
-        flag("nothing", conditions=[listed("bob")]),
-    )
-    for name, reason, label in (
-        ("killed", OFF, "killed"),
-        ("none", NOT_IN_ROLLOUT, "not in split"),
-        ("needs", PREREQUISITE_FAILED, "prerequisites not met"),
-        ("nothing", FALLTHROUGH, "default rule"),
-    ):
-        assert said(ours, name)[:6] == ("off", "off", reason, "", label, None)
-    assert said(ours, "killed").config == "{}"
+    configurations = {"on": "[1]", "off": "{}"}
+    one = flag(conditions=conditions, configurations=configurations, changeNumber=7) | fields
+    treatment, reason, label, index, config = expected
+    found = said(made(one, flag("killed", killed=True)))
+    assert found == Evaluation(treatment, treatment, reason, "", label, index, config, 7)
 
 
 def broken(name: str) -> dict[str, Any]:
@@ -119,14 +103,14 @@ def with_matcher(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "error", "label"),
     [
-        ("nowhere", FLAG_NOT_FOUND, "definition not found"),
-        ("", FLAG_NOT_FOUND, "definition not found"),
-        (None, FLAG_NOT_FOUND, "definition not found"),
-        ([], FLAG_NOT_FOUND, "definition not found"),
-        ("large", UNSUPPORTED, "targeting rule type unsupported by sdk"),
-        ("broken", MALFORMED_FLAG, "exception"),
-        ("needs", MALFORMED_FLAG, "exception"),
-        ("lost", MALFORMED_FLAG, "exception"),
+        ("nowhere", base.FLAG_NOT_FOUND, "definition not found"),
+        ("", base.FLAG_NOT_FOUND, "definition not found"),
+        (None, base.FLAG_NOT_FOUND, "definition not found"),
+        ([], base.FLAG_NOT_FOUND, "definition not found"),
+        ("large", base.UNSUPPORTED, "targeting rule type unsupported by sdk"),
+        ("broken", base.MALFORMED_FLAG, "exception"),
+        ("needs", base.MALFORMED_FLAG, "exception"),
+        ("lost", base.MALFORMED_FLAG, "exception"),
     ],
 )
 def test_control_is_no_value(name: Any, error: str, label: str) -> None:
@@ -168,7 +152,7 @@ def test_control_is_no_value(name: Any, error: str, label: str) -> None:
 def test_malformed_flag(damaged: dict[str, Any]) -> None:
     """A flag with a field that is not what it must be has no value, for any context."""
     found = said(made(damaged))
-    assert (found.value, found.error, found.rule) == (ABSENT, MALFORMED_FLAG, "exception")
+    assert (found.value, found.error, found.rule) == (ABSENT, base.MALFORMED_FLAG, "exception")
 
 
 def test_malformed_flag_that_is_not_reached() -> None:
@@ -177,26 +161,26 @@ def test_malformed_flag_that_is_not_reached() -> None:
     early = depending("early", "broken")
     early["conditions"].insert(0, listed("ada"))
     ours = made(broken("broken"), killed, early)
-    assert said(ours, "killed").reason == OFF
+    assert said(ours, "killed").reason == base.OFF
     assert said(ours, "early").value == "on"
-    assert said(ours, "early", key="bob").error == MALFORMED_FLAG
+    assert said(ours, "early", key="bob").error == base.MALFORMED_FLAG
 
 
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({}, KEY_MISSING),
-        ({"key": None}, KEY_MISSING),
-        ({"key": ""}, KEY_MISSING),
-        ({"key": " \t"}, KEY_MISSING),
-        ({"key": True}, CONTEXT_INVALID),
-        ({"key": float("nan")}, CONTEXT_INVALID),
-        ({"key": ["ada"]}, CONTEXT_INVALID),
-        ({"key": "k" * 251}, CONTEXT_INVALID),
-        ({"key": "ada", "bucketingKey": False}, CONTEXT_INVALID),
-        ({"key": "ada", "bucketing_key": "k" * 251}, CONTEXT_INVALID),
-        (5, CONTEXT_INVALID),
-        ("ada", CONTEXT_INVALID),
+        ({}, base.KEY_MISSING),
+        ({"key": None}, base.KEY_MISSING),
+        ({"key": ""}, base.KEY_MISSING),
+        ({"key": " \t"}, base.KEY_MISSING),
+        ({"key": True}, base.CONTEXT_INVALID),
+        ({"key": float("nan")}, base.CONTEXT_INVALID),
+        ({"key": ["ada"]}, base.CONTEXT_INVALID),
+        ({"key": "k" * 251}, base.CONTEXT_INVALID),
+        ({"key": "ada", "bucketingKey": False}, base.CONTEXT_INVALID),
+        ({"key": "ada", "bucketing_key": "k" * 251}, base.CONTEXT_INVALID),
+        (5, base.CONTEXT_INVALID),
+        ("ada", base.CONTEXT_INVALID),
     ],
 )
 def test_invalid_context(given: Any, word: str) -> None:
@@ -237,7 +221,7 @@ def test_unknown_names_are_not_kept() -> None:
     """Names that a caller makes up do not fill the memory."""
     ours = made(flag())
     for number in range(100):
-        assert said(ours, f"made-up-{number}").error == FLAG_NOT_FOUND
+        assert said(ours, f"made-up-{number}").error == base.FLAG_NOT_FOUND
         assert said(ours, f" f{' ' * number}").value == "on"
     assert list(ours._flags) == ["f"]
 
@@ -252,7 +236,7 @@ def test_unavailable_segment() -> None:
     ours = engine(read, CONFIG)
     for name in ("f", "other"):
         found = said(ours, name)
-        assert (found.value, found.error) == (ABSENT, SEGMENT_UNAVAILABLE)
+        assert (found.value, found.error) == (ABSENT, base.SEGMENT_UNAVAILABLE)
     read.sections["segments"]["s"] = {"name": "s", "keys": ["ada"]}
     assert said(ours, "other").value == said(ours).value == "on"
     before = len(read.asked)
@@ -278,7 +262,7 @@ def test_dependency_cycle(length: int) -> None:
     ours = made(*flags, depending("into", "f0"))
     for name in ("f0", f"f{length - 1}", "into"):
         found = said(ours, name)
-        assert (found.error, found.rule) == (MALFORMED_FLAG, "exception")
+        assert (found.error, found.rule) == (base.MALFORMED_FLAG, "exception")
 
 
 def test_dependency_cycle_that_is_not_entered() -> None:
@@ -286,14 +270,14 @@ def test_dependency_cycle_that_is_not_entered() -> None:
     back = depending("f", "f")["conditions"][0]
     ours = made(flag(conditions=[listed("ada"), back]))
     assert said(ours).value == "on"
-    assert said(ours, key="bob").error == MALFORMED_FLAG
+    assert said(ours, key="bob").error == base.MALFORMED_FLAG
 
 
 def test_chain_of_thousands() -> None:
     """A chain that is deeper than Python's stack is an error in the result."""
     flags = [depending(f"f{at}", f"f{at + 1}") for at in range(3_000)]
     found = said(made(*flags, flag("f3000")), "f0")
-    assert (found.value, found.error) == (ABSENT, MALFORMED_FLAG)
+    assert (found.value, found.error) == (ABSENT, base.MALFORMED_FLAG)
 
 
 def test_segments_that_exclude_each_other() -> None:
@@ -303,7 +287,7 @@ def test_segments_that_exclude_each_other() -> None:
     other["excluded"] = {"keys": [], "segments": [{"name": "one", "type": "rule-based"}]}
     inside = rule(in_segment("one", "IN_RULE_BASED_SEGMENT"), label="in one", on=100)
     ours = made(flag(conditions=[inside]), rule_based_segments={"one": one, "other": other})
-    assert said(ours).error == MALFORMED_FLAG
+    assert said(ours).error == base.MALFORMED_FLAG
 
 
 def unknowable(name: str, *matchers: dict[str, Any], **excluded: Any) -> dict[str, Any]:
@@ -331,7 +315,7 @@ def test_unsupported_rule_based_segment(
     segment: dict[str, Any],
     negate: bool,
 ) -> None:
-    """A flag that reaches it, also through another flag, is UNSUPPORTED."""
+    """A flag that reaches it, also through another flag, is base.UNSUPPORTED."""
     within = in_segment("r", "IN_RULE_BASED_SEGMENT") | {"negate": negate}
     segments = {"r": segment, "other": unknowable("other", LARGE)}
     conditions = [listed("bob"), rule(within, label="within", on=100)]
@@ -341,7 +325,7 @@ def test_unsupported_rule_based_segment(
     assert said(ours, key="bob").value == "on"
     for name in ("f", "depends"):
         found = said(ours, name)
-        assert (found.value, found.error) == (ABSENT, UNSUPPORTED)
+        assert (found.value, found.error) == (ABSENT, base.UNSUPPORTED)
 
 
 def test_excluded_key_of_an_unsupported_segment() -> None:
@@ -350,14 +334,14 @@ def test_excluded_key_of_an_unsupported_segment() -> None:
     segments = {"r": unknowable("r", NEW, keys=["ada"])}
     ours = made(flag(conditions=[within]), rule_based_segments=segments)
     assert said(ours).value == "off"
-    assert said(ours, key="bob").error == UNSUPPORTED
+    assert said(ours, key="bob").error == base.UNSUPPORTED
 
 
 def test_half_a_character_as_key() -> None:
     """A key that has no bytes is an error only where it is hashed."""
     ours = made(flag("whole"), flag("half", conditions=[rollout(on=50, off=50)]))
     assert said(ours, "whole", key="\ud800").value == "on"
-    assert said(ours, "half", key="\ud800").error == CONTEXT_INVALID
+    assert said(ours, "half", key="\ud800").error == base.CONTEXT_INVALID
 
 
 def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
@@ -370,7 +354,7 @@ def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
     one = matcher("PART_OF_SET", "trap", whitelistMatcherData={"whitelist": ["a"]})
     ours = made(flag(conditions=[rule(one, label="x", on=100)]))
-    assert said(ours, trap=Trap()).error == EXCEPTION
+    assert said(ours, trap=Trap()).error == base.EXCEPTION
     assert "flag 'f' was not evaluated" in caplog.text
     assert "caught" not in caplog.text
 

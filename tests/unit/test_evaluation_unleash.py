@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -159,58 +158,6 @@ def test_weights_of_zero() -> None:
     assert ask(parent) == Evaluation(value=True, reason=base.FALLTHROUGH)
     ours = engine(Set(parent, child), settings())
     assert ours.evaluate("c", ours.context({})).error == base.UNSUPPORTED
-
-
-# -- constraints -----------------------------------------------------------------------------------
-
-BORDERS = {
-    "NUM": ("4.9", "5", "5.1"),
-    "DATE": ("2022-01-01T00:00:00.999Z", "2022-01-01T00:00:01.000Z", "2022-01-01T00:00:01.001Z"),
-    "SEMVER": ("1.2.3-rc.1", "1.2.3", "1.2.4"),
-}
-"""Just below a constraint's value, the value, just above."""
-
-
-@pytest.mark.parametrize(
-    ("operator", "fits"),
-    [
-        ("NUM_EQ", (False, True, False)),
-        ("NUM_GT", (False, False, True)),
-        ("NUM_GTE", (False, True, True)),
-        ("NUM_LT", (True, False, False)),
-        ("NUM_LTE", (True, True, False)),
-        ("DATE_AFTER", (False, False, True)),
-        ("DATE_BEFORE", (True, False, False)),
-        ("SEMVER_EQ", (False, True, False)),
-        ("SEMVER_GT", (False, False, True)),
-        ("SEMVER_GTE", (False, True, True)),
-        ("SEMVER_LT", (True, False, False)),
-        ("SEMVER_LTE", (True, True, False)),
-    ],
-)
-@pytest.mark.parametrize("inverted", [False, True])
-def test_comparison_at_its_border(operator: str, fits: tuple[bool, ...], inverted: bool) -> None:
-    """A comparison holds below, at or above its value as in the official engine."""
-    given = BORDERS[operator.partition("_")[0]]
-    rule = having(operator=operator, value=given[1], inverted=inverted)
-    found = tuple(ask(flag("f", rule), {"properties": {"x": value}}).value for value in given)
-    assert found == tuple(each is not inverted for each in fits)
-
-
-@pytest.mark.parametrize("operator", ["SEMVER_EQ", "SEMVER_GT", "SEMVER_GTE", "SEMVER_LT"])
-@pytest.mark.parametrize("inverted", [False, True])
-def test_version_of_a_constraint_with_a_leading_v(operator: str, inverted: bool) -> None:
-    """Such a constraint never holds, not even inverted, as in the official engine."""
-    rule = having(operator=operator, value="v1.2.3", inverted=inverted)
-    for value in ("1.2.2", "1.2.3", "1.2.4", "v1.2.3"):
-        assert ask(flag("f", rule), {"properties": {"x": value}}).reason == base.NO_MATCH
-
-
-def test_version_of_a_context_with_a_leading_v() -> None:
-    """Such a version fits no comparison, so that an inverted one holds."""
-    for inverted in (False, True):
-        rule = having(operator="SEMVER_EQ", value="1.2.3", inverted=inverted)
-        assert ask(flag("f", rule), {"properties": {"x": "v1.2.3"}}).value is inverted
 
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -409,12 +356,6 @@ def test_custom_strategy_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret-of-a-user" not in caplog.text
 
 
-def test_host_names_never_match() -> None:
-    """The official Python engine does not know its host's name, unlike other SDKs."""
-    for names in ({"hostNames": "a, Host"}, {}):
-        assert ask(flag("f", {"name": "applicationHostname", "parameters": names})).value is False
-
-
 # -- contexts --------------------------------------------------------------------------------------
 
 
@@ -440,20 +381,16 @@ def test_context_is_not_changed() -> None:
     assert given == {"userId": 5, "properties": {"a": 1, "currentTime": "x"}}
 
 
-def test_values_of_a_context() -> None:
-    """Values and names become strings as in UnleashClient, also of enumerations and numbers."""
-
-    class Plan(enum.StrEnum):
-        PRO = "pro"
-
-    class Old(str, enum.Enum):  # noqa: UP042 - the older way, which writes itself otherwise
-        PRO = "pro"
-
-    context = context_of(
-        {"a": Plan.PRO, "b": Old.PRO, "c": [1], "d": 1.0, Plan.PRO: 1, 7: 8, None: 0}
-    )
-    assert [context[name] for name in "abcd"] == ["pro", "Old.PRO", "[1]", "1.0"]
-    assert (context["pro"], context["7"], context["null"]) == ("1", "8", "0")
+def test_values_and_names_of_a_context() -> None:
+    """Values and names become strings as in UnleashClient."""
+    context = context_of({"a": [1], "b": 1.0, 7: 8, None: 0, True: 1})
+    assert [context[name] for name in ("a", "b", "7", "null", "true")] == [
+        "[1]",
+        "1.0",
+        "8",
+        "0",
+        "1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -516,38 +453,26 @@ def test_current_time() -> None:
     ("text", "seed", "expected"),
     [
         # Published with the algorithm, and in Wikipedia's article on it.
-        ("", 0, 0),
-        ("", 1, 0x514E28B7),
-        ("", 0xFFFFFFFF, 0x81F16F39),
-        ("test", 0, 0xBA6BD213),
-        ("test", 0x9747B28C, 0x704B81DC),
-        ("Hello, world!", 0, 0xC0363E43),
-        ("Hello, world!", 0x9747B28C, 0x24884CBA),
-        ("The quick brown fox jumps over the lazy dog", 0, 0x2E4FF723),
-        ("The quick brown fox jumps over the lazy dog", 0x9747B28C, 0x2FA826CD),
+        (b"", 0, 0),
+        (b"", 1, 0x514E28B7),
+        (b"", 0xFFFFFFFF, 0x81F16F39),
+        (b"test", 0x9747B28C, 0x704B81DC),
+        (b"Hello, world!", 0, 0xC0363E43),
+        (b"The quick brown fox jumps over the lazy dog", 0x9747B28C, 0x2FA826CD),
+        # As mmh3 5.3.1 hashes them; by the square of the length, the last would take minutes.
+        *(
+            (bytes(at % 251 for at in range(length)), 7, expected)
+            for length, expected in (
+                (1023, 0xDB915E2C),
+                (1024, 0x17B1A00A),
+                (1025, 0xD882D746),
+                (2050, 0x553292C4),
+            )
+        ),
+        (b"ada, " * 400_000 + b"bob", 0, 593_363_248),
     ],
+    ids=lambda value: f"{len(value)}" if isinstance(value, bytes) else None,
 )
-def test_murmur3(text: str, seed: int, expected: int) -> None:
-    """MurmurHash3 for x86, 32 bits, has the published values."""
-    assert murmur3_32(mixed(text.encode()), seed) == expected
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [
-        (1023, 0xDB915E2C),
-        (1024, 0x17B1A00A),
-        (1025, 0xD882D746),
-        (1027, 0xD6EDAB2F),
-        (2048, 0xE8BD13F6),
-        (2050, 0x553292C4),
-    ],
-)
-def test_murmur3_of_long_texts(length: int, expected: int) -> None:
-    """Texts of more than a kilobyte are hashed as mmh3 5.3.1 hashes them."""
-    assert murmur3_32(mixed(bytes(at % 251 for at in range(length))), 7) == expected
-
-
-def test_murmur3_takes_linear_time() -> None:
-    """Two megabytes are hashed as mmh3 5.3.1 does; quadratic time would be minutes."""
-    assert murmur3_32(mixed(b"ada, " * 400_000 + b"bob"), 0) == 593_363_248
+def test_murmur3(text: bytes, seed: int, expected: int) -> None:
+    """MurmurHash3 for x86, 32 bits, has the published values, in linear time."""
+    assert murmur3_32(mixed(text), seed) == expected
