@@ -114,8 +114,11 @@ differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers
 conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked
 	.venv/bin/python tools/conformance_data.py .conformance-data
 
+# tools/old-words: names that were replaced. Each thing has one name (docs/architecture.md).
 .PHONY: lint
-lint: .venv/.ready ## ruff, mypy, and which module may import which
+lint: .venv/.ready ## ruff, mypy, which module may import which, and names that were replaced
+	@! grep -rnIEf tools/old-words --include='*.py' --include='*.md' --include='*.yaml' --include='*.json' \
+	  --exclude-dir=node_modules *.md template.yaml src docs events examples local tests tools bench
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
