@@ -142,7 +142,7 @@ def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
 def test_every_interleaving_after_a_pin(
     values: tuple[int, ...],
 ) -> None:
-    """Rolled back, unpinned and rung, among syncs under way: nothing of the rollback is left."""
+    """A rollback, unpin and sync request among running syncs leave nothing of the rollback."""
 
     def make() -> World:
         world = changes(values=values)

@@ -92,7 +92,7 @@ class Life(World):
         """Change the provider, which requests a sync, and note that a fetch has to serve it."""
         # Few values, so that they repeat: with new values many faults can't be seen.
         self.provider.change(a=self.rng.choice((0, 1)))
-        rung, sent_at = len(self.trace), int(self.clock.now() * 1000)
+        requested, sent_at = len(self.trace), int(self.clock.now() * 1000)
         sync_request = SyncRequest(
             SOURCE.name, sent_at=sent_at, trigger=self.rng.choice(("webhook", "schedule"))
         )
@@ -100,7 +100,7 @@ class Life(World):
         deadline = Deadline(self.clock, random.Random(1), 3_600)
         sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), deadline=deadline)  # type: ignore[arg-type]
         outcome = sync.run([sync_request]).outcome
-        served = any(began >= rung for began in self.completed)
+        served = any(began >= requested for began in self.completed)
         self.hold(
             outcome not in SERVED or served, f"{outcome}, and no fetch since the sync request"
         )

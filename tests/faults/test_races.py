@@ -19,7 +19,7 @@ class Race:
         self.seed = seed
 
     def run(self) -> World:
-        """Run 2 to 8 syncs, each rung by a change, one in ten crashing; then one more check."""
+        """Run 2 to 8 syncs after a change each, one in ten crashing; then one more check."""
         rng = random.Random(self.seed)
         provider = ModelProvider(
             flags={"a": 0, "b": 0}, etags=rng.random() < 0.5, reveals_revision=rng.random() < 0.5
@@ -65,7 +65,7 @@ def test_races_with_crashes(races: int) -> None:
         except AssertionError as error:
             pytest.fail(f"seed {seed}: {error}")
         state = world.state()
-        world.hold(state.rows_version == state.published, f"seed {seed}: the rows trail for ever")
+        world.hold(state.rows_version == state.published, f"seed {seed}: the rows stay behind")
         world.hold(content(world) == world.provider.flags, f"seed {seed}")
         crashes += any(actor.crashed for actor in world.actors)
     assert races * 0.1 < crashes < races * 0.9

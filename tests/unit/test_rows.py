@@ -335,7 +335,7 @@ class Rig:
         self.store = MemoryStore()
 
     def follow(self, new: FlagSet, changed: Changes | None = None, **options: Any) -> rows.RowPlan:
-        """Let a source's projection follow one publication."""
+        """Write the rows of one publication."""
         plan = rows.plan(source(new.provider, **options), new, changed, self.store.scan, 7)
         self.store.commit("prod", Condition(), {}, plan.writes)
         return plan
