@@ -10,7 +10,7 @@ from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedS
 from storesync.model import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from storesync.model import Changes, FlagSet
     from storesync.providers.base import Provider
@@ -19,11 +19,6 @@ MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3
 SHOWN = 5
 """Names that a message shows."""
-
-
-def may_lose(count: int) -> float:
-    """Return how many of *count* items may go at once."""
-    return max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * count)
 
 
 def check(
@@ -41,29 +36,23 @@ def check(
     Raises:
         RefusedSetError: names what is missing, and the digest that a person may allow.
     """
-    for when, old in olds:
-        if lost := _lost(new, old, members):
-            raise _refused(lost, when, digest)
-
-
-def _lost(new: FlagSet, old: FlagSet, members: Callable[[Any], frozenset[str]]) -> str:
-    """Return why a set is refused; empty if it is not."""
-    if old.keys("flags") and not new.keys("flags"):
-        return f"none of {len(old.keys('flags'))} flags is left"
-    for section in old.sections:
-        had = old.keys(section)
-        gone = had - new.keys(section)
-        if len(gone) > may_lose(len(had)):
-            return f"{_some(gone)} of {len(had)} {section} are gone"
     segments = new.sections.get("segments", {})
-    for key in old.differing("segments", segments):
-        before: frozenset[str] = frozenset()
-        with suppress(CorruptStoreError):  # a large one whose chunks are lost: the new one fixes it
-            before = members(old.item("segments", key))
-        left = before - members(segments[key])
-        if len(left) > may_lose(len(before)):
-            return f"{len(left)} of {len(before)} members of segment {key!r} are gone"
-    return ""
+    for when, old in olds:
+        if old.keys("flags") and not new.keys("flags"):
+            raise _refused(f"none of {len(old.keys('flags'))} flags is left", when, digest)
+        for section in old.sections:
+            had = old.keys(section)
+            gone = had - new.keys(section)
+            if len(gone) > max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * len(had)):
+                raise _refused(f"{_some(gone)} of {len(had)} {section} are gone", when, digest)
+        for key in old.differing("segments", segments):
+            before: frozenset[str] = frozenset()
+            with suppress(CorruptStoreError):  # lost chunks of a large one: the new set fixes it
+                before = members(old.item("segments", key))
+            left = before - members(segments[key])
+            if len(left) > max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * len(before)):
+                lost = f"{len(left)} of {len(before)} members of segment {key!r} are gone"
+                raise _refused(lost, when, digest)
 
 
 def check_items(
@@ -107,18 +96,19 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
     found: set[str] = set()
     for section, items in new.sections.items():
         for key, item in items.items():
-            if changed.removed or f"{section}/{key}" in touched:
-                missing = _missing(new, provider.references(section, item))
-                if missing:  # seldom, so the earlier item is read only here
-                    before = None if old.is_large(section, key) else old.item(section, key)
-                    if before is not None:
-                        missing -= _missing(old, provider.references(section, before))
-                    found |= missing
+            if not (changed.removed or f"{section}/{key}" in touched):
+                continue
+            missing = {
+                (kind, name)
+                for kind, name in provider.references(section, item)
+                if name not in new.keys(kind)
+            }
+            if missing and not old.is_large(section, key):  # seldom: the earlier item is read here
+                before = old.item(section, key)
+                known = provider.references(section, before) if before is not None else ()
+                missing -= {(kind, name) for kind, name in known if name not in old.keys(kind)}
+            found |= {f"{kind}/{name}" for kind, name in missing}
     return found
-
-
-def _missing(flag_set: FlagSet, references: Iterator[tuple[str, str]]) -> set[str]:
-    return {f"{section}/{key}" for section, key in references if key not in flag_set.keys(section)}
 
 
 def _refused(reason: str, when: str, digest: str) -> RefusedSetError:

@@ -17,7 +17,7 @@ from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
 from storesync import providers
 from storesync.errors import MalformedResponseError, RefusedSetError, SuspectSetError
-from storesync.guard import check_items, may_lose
+from storesync.guard import MAY_LOSE_ITEMS, MAY_LOSE_SHARE, check_items
 from storesync.model import Changes, FlagSet, SyncRequest, Verdict
 from storesync.pipeline import HOLD_MS, Sync
 from storesync.retry import Deadline, now_ms
@@ -438,7 +438,7 @@ def test_losing_many_segments_needs_an_operator() -> None:
         document["segments"] |= segments
 
     assert rig.sync(more).outcome == "published"
-    assert may_lose(40) < 40
+    assert max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * 40) < 40
     for _ in range(4):
         with pytest.raises(RefusedSetError) as refused:
             rig.sync(empty_segments("launchdarkly"))
