@@ -130,11 +130,11 @@ def parse(event: Json) -> Event:
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
+    if isinstance(records, list) and records:
+        return tuple(map(_message, records))
     provider_event = providers.provider_event(fields)
     if provider_event is not None:
         return provider_event
-    if isinstance(records, list) and records:
-        return tuple(map(_message, records))
     if fields.get("schedule") is True:
         return Schedule()
     allow_shrink: Any = ""
@@ -167,7 +167,9 @@ def _message(record: Json) -> Message:
         body = _object(json.loads(record.get("body", "")))
     except (TypeError, ValueError, RecursionError):
         body = {}
-    provider_event, request = providers.provider_event(body), None
+    # Every event of EventBridge has a detail; no sync request has one.
+    provider_event = providers.provider_event(body) if "detail" in body else None
+    request = None
     if provider_event is None and isinstance(body.get("source"), str):
         required, sent_at = body.get("required"), body.get("sent_at")
         trigger = str(body.get("trigger", ""))
