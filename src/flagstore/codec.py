@@ -109,7 +109,7 @@ class Body:
     Safe under threads: a block is the same whichever thread inflates it.
     """
 
-    __slots__ = ("_blocks", "_data", "_firsts", "_sections", "large", "meta")
+    __slots__ = ("_blocks", "_data", "_firsts", "large", "meta", "sections")
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
         """Verify all digests, so that nothing corrupt is found later.
@@ -119,25 +119,22 @@ class Body:
         """
         parsed = read_index(index, index_digest)
         self.meta: dict[str, Any] = parsed["meta"]
-        self._sections: dict[str, list[list[Any]]] = parsed["sections"]
+        self.sections: dict[str, list[list[Any]]] = parsed["sections"]
+        """Section name → its blocks, as in the index."""
         self.large = segments_of(parsed)
-        self._firsts = {name: [e[0] for e in entries] for name, entries in self._sections.items()}
+        self._firsts = {name: [e[0] for e in entries] for name, entries in self.sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}
-        for name, entries in self._sections.items():
+        for name, entries in self.sections.items():
             for first, offset, length, digest, _count in entries:
                 if short_digest(data[offset : offset + length]) != digest:
                     message = f"the block of {name} from {first!r} on does not match its digest"
                     raise CorruptSnapshotError(message)
 
-    def sections(self) -> list[str]:
-        """Return the names of the sections."""
-        return list(self._sections)
-
     def count(self, section: str) -> int:
         """Return the number of items of a section, without decoding any."""
         large = len(self.large) if section == LARGE_SECTION else 0
-        return large + sum(int(entry[4]) for entry in self._sections.get(section, ()))
+        return large + sum(int(entry[4]) for entry in self.sections.get(section, ()))
 
     def _block(self, entry: Sequence[Any]) -> str:
         offset: int = entry[1]
@@ -157,7 +154,7 @@ class Body:
         place = bisect_right(firsts, key) - 1
         if place < 0:
             return None
-        block = self._block(self._sections[section][place])
+        block = self._block(self.sections[section][place])
         # One item per line, and JSON has no raw line ends: nothing else can match.
         label = f"\n{json.dumps(key)}:"
         start = block.find(label)
@@ -169,7 +166,7 @@ class Body:
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section but large ones, in the order of keys."""
         found: dict[str, Any] = {}
-        for entry in self._sections.get(section, ()):
+        for entry in self.sections.get(section, ()):
             found.update(json.loads(self._block(entry)))
         return found
 
@@ -178,7 +175,7 @@ class Body:
 
         Blocks that both have are not decoded.
         """
-        mine, theirs = self._sections.get(section, ()), other._sections.get(section, ())  # noqa: SLF001 - its own
+        mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
         here, there = self._besides(section, shared), other._besides(section, shared)  # noqa: SLF001 - its own
         if section == LARGE_SECTION:
@@ -189,7 +186,7 @@ class Body:
     def _besides(self, section: str, digests: set[str]) -> dict[str, str]:
         """Return the items of other blocks as JSON: in Python 1, 1.0 and True are equal."""
         found: dict[str, str] = {}
-        for entry in self._sections.get(section, ()):
+        for entry in self.sections.get(section, ()):
             if entry[3] not in digests:
                 block = json.loads(self._block(entry))
                 found.update((key, dumps(item)) for key, item in block.items())
@@ -198,7 +195,7 @@ class Body:
     def keys(self, section: str) -> list[str]:
         """Return the sorted keys of a section, large items included."""
         found = list(self.large if section == LARGE_SECTION else ())
-        for entry in self._sections.get(section, ()):
+        for entry in self.sections.get(section, ()):
             # Parse the keys alone: all items at once would take much memory.
             lines = self._block(entry).split("\n")[1:-1]
             found += [_first_value(line)[0] for line in lines]

@@ -16,7 +16,7 @@ from flagstore.errors import ConfigurationError
 from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from flagstore.snapshot import Snapshot
 
@@ -37,10 +37,6 @@ class Encoded(NamedTuple):
     counts: str
     large_segments: Mapping[str, bytes]
     """Those that must be written: digest of the bytes → deflated JSON."""
-
-    def size(self) -> int:
-        """Return the size of index and blocks in bytes."""
-        return len(self.index_data) + len(self.blocks)
 
 
 def encode(
@@ -76,8 +72,9 @@ def encode(
         if section == LARGE_SECTION and large:
             items = {key: item for key, item in items.items() if key not in large}
         entries = table.setdefault(section, [])
-        for first, count, block in _blocks(items):
-            entries.append([first, len(body), len(block), short_digest(block), count])
+        for first, lines in _blocks(items):
+            block = zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
+            entries.append([first, len(body), len(block), short_digest(block), len(lines)])
             body += block
     named = {"meta": dict(meta), "sections": table, "large": large_segments}
     index = zlib.compress(dumps(named).encode(), 9)
@@ -86,8 +83,8 @@ def encode(
     return Encoded(index, whole_digest(index), bytes(body), digest, dumps(counts), written)
 
 
-def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
-    """Yield the first key, number of items and bytes of each block, in the order of keys."""
+def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the first key and the lines of each block, in the order of keys."""
     lines: list[str] = []
     first, size = "", 0
     for key in sorted(items):
@@ -96,14 +93,10 @@ def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, int, bytes]]:
         lines.append(f"{json.dumps(key)}:{dumps(items[key])}")
         size += len(lines[-1])
         if size >= BLOCK_BYTES:
-            yield first, len(lines), _deflate(lines)
+            yield first, lines
             lines, size = [], 0
     if lines:
-        yield first, len(lines), _deflate(lines)
-
-
-def _deflate(lines: Sequence[str]) -> bytes:
-    return zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
+        yield first, lines
 
 
 def _segments(

@@ -69,14 +69,9 @@ def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     return Key(f"{source}:$snapshot{suffix}", str(layout))
 
 
-def history_namespace(source: str) -> str:
-    """Return the namespace of the kept publications."""
-    return f"{source}:$history"
-
-
 def history_key(source: str, token: int) -> Key:
     """Return the key of one kept publication: a snapshot record."""
-    return Key(history_namespace(source), f"{token:012d}")
+    return Key(f"{source}:$history", f"{token:012d}")
 
 
 def row_namespace(source: str, provider: str, section: str) -> str:
@@ -213,10 +208,6 @@ class SourceState(NamedTuple):
     def publication(self) -> Publication:
         """The published set's identity."""
         return Publication(self.published, self.nonce)
-
-    def is_pinned(self, now_ms: int) -> bool:
-        """Return whether nothing may be published now."""
-        return self.pinned > now_ms
 
     def versions(self) -> list[Version]:
         """Return the kept publications, oldest first."""

@@ -112,7 +112,7 @@ class Snapshot:
         None if segments or the rest of the document changed: any flag may be affected.
         """
         mine, theirs = self._body, earlier._body  # noqa: SLF001 - its own
-        others = {*mine.sections(), *theirs.sections()} - {"flags"}
+        others = {*mine.sections, *theirs.sections} - {"flags"}
         if self.stand_ins or earlier.stand_ins:
             return None
         if mine.meta != theirs.meta or any(mine.differing(theirs, name) for name in others):
@@ -173,6 +173,6 @@ class Snapshot:
             "meta": self.meta,
             "sections": {
                 section: {key: self.item(section, key) for key in self.keys(section)}
-                for section in self._body.sections()
+                for section in self._body.sections
             },
         }

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flagstore import keys
+from flagstore.keys import Publication
 from storesync.errors import (
     ConditionFailedError,
     CorruptStoreError,
@@ -106,7 +107,8 @@ def roll_back(
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
         try:
-            plan = publisher.write_rows(attempt.publication, kept, None, {})
+            publication = Publication(attempt.token, seen.issued_nonce)
+            plan = publisher.write_rows(publication, kept, None, {})
         except ConditionFailedError:
             return report  # something newer is published; its publisher writes the rows
         except (StoreError, OutOfTimeError) as error:
@@ -129,7 +131,7 @@ def unpin(source: str, store: Store, clock: Clock) -> bool:
         return False
     condition = Condition(token=state.token, check_nonce=state.check_nonce)
     store.commit(source, condition, {"pinned": None})
-    return state.is_pinned(now_ms(clock))
+    return state.pinned > now_ms(clock)
 
 
 def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int:
@@ -148,7 +150,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
     for _ in range(ATTEMPTS):
         attempt = Attempt(*store.next_token(source, int(clock.now())))
         sets: dict[str, int | str | None] = {
-            **attempt.sets(),
+            **attempt.completed(),
             "pinned": FOREVER_MS,
             "removed": now_ms(clock),
             "etag": None,
@@ -191,7 +193,7 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
         *keys.row_namespaces(source),
         keys.split_namespace(source),
         keys.document_key(source).namespace,
-        keys.history_namespace(source),
+        keys.history_key(source, 0).namespace,
         keys.chunks_namespace(source),
         keys.pending_namespace(source),
     )
@@ -219,7 +221,7 @@ def restore_source(source: str, store: Store) -> bool:
         return False
     attempt = Attempt(*store.next_token(source, state.token))
     if attempt.seen.removed:  # or another has restored it, and may have pinned it since
-        sets = {**attempt.sets(), "removed": None, "pinned": None}
+        sets = {**attempt.completed(), "removed": None, "pinned": None}
         store.commit(source, attempt.condition(), sets)
     return True
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import LARGE_SECTION, dumps
 from flagstore.encode import content_digest, encode
-from flagstore.keys import INLINE_BYTES, SourceState
+from flagstore.keys import Publication, SourceState
 from storesync import guard
 from storesync.errors import (
     ConditionFailedError,
@@ -39,7 +39,6 @@ from storesync.retry import Limits, RetryPolicy, now_ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flagstore.keys import Publication
     from storesync.http import HttpClient
     from storesync.model import FlagSet, Source, SyncRequest
     from storesync.providers.base import Provider
@@ -120,7 +119,7 @@ class Sync:
                 self._deadline.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
         for _ in range(self._limits.tokens):
             token, seen = self._store.next_token(self._source.name, int(self._clock.now()))
-            if seen.is_pinned(now_ms(self._clock)):
+            if seen.pinned > now_ms(self._clock):
                 return self._report("pinned", seen)
             if coalesces and self._serves(seen, newest):
                 return self._report("coalesced", seen)
@@ -256,7 +255,7 @@ class Sync:
             new.sections, new.meta, token=check.token, known=large_segments, digest=digest
         )
         allowed = digest == self._allow_shrink
-        self._publisher.publish(
+        in_chunks = self._publisher.publish(
             check, new, encoded, self._config_fingerprint, changed, allowed=allowed
         )
         report = replace(
@@ -272,12 +271,11 @@ class Sync:
             and self._rows_are_current(seen)
             and seen.config_fingerprint == self._config_fingerprint
         )
-        in_chunks = encoded.size() > INLINE_BYTES or bool(encoded.large_segments)
         had_chunks = old is not None and bool((old.record and old.record.chunks) or old.large)
         return self._write_rows(
             report,
             new,
-            check.publication,
+            Publication(check.token, seen.issued_nonce),
             changed=changed if known else None,
             tidy=in_chunks or had_chunks or not known,
             verified=not known,
@@ -362,9 +360,9 @@ class Sync:
     def _overtaken(self, check: Check, state: SourceState) -> Report:
         """Judge a condition that did not hold."""
         if check.is_last(state):  # this check's own step, repeated after a lost response
-            published = state.nonce == check.publication.nonce
+            published = state.nonce == check.seen.issued_nonce
             return self._report("published" if published else "unchanged", state, check=check)
-        if state.is_pinned(now_ms(self._clock)):
+        if state.pinned > now_ms(self._clock):
             return self._report("pinned", state)
         # A rollback and a tombstone leave no fingerprint: their later token stands for no fetch.
         if state.token > check.token and state.config_fingerprint and self._satisfied(state):

@@ -38,12 +38,12 @@ class Current:
     """This check verifies snapshot record and rows."""
 
 
+@dataclass(frozen=True, slots=True)
 class PublishedReader:
     """Reads what is published, and the kept versions, of one source."""
 
-    def __init__(self, source: str, store: Store) -> None:
-        self._source = source
-        self._store = store
+    source: str
+    store: Store
 
     def read(self, seen: SourceState, *, verify: bool = False) -> Current:
         """Read the published set; *verify* reads its large segments, too.
@@ -81,10 +81,10 @@ class PublishedReader:
             CorruptStoreError: if it is missing, is another version's, or does not match its
                 digests.
         """
-        record = self._store.read(snapshot_key(self._source))
+        record = self.store.read(snapshot_key(self.source))
         found = record.get("token") if record else None
         later = isinstance(found, int) and found > token
-        if later and self._store.state(self._source).published != token:
+        if later and self.store.state(self.source).published != token:
             return None  # the condition will fail
         flag_set = self._load(record, f"the snapshot record of version {token}")
         if found != token:
@@ -99,7 +99,7 @@ class PublishedReader:
             CorruptStoreError: if it is missing or does not match its digests.
         """
         return self._load(
-            self._store.read(history_key(self._source, token)), f"version {token} in the history"
+            self.store.read(history_key(self.source, token)), f"version {token} in the history"
         )
 
     def baselines(
@@ -147,7 +147,7 @@ class PublishedReader:
             raise CorruptStoreError(message) from error
         return FlagSet(
             snapshot.provider,
-            {name: body.items(name) for name in body.sections()},
+            {name: body.items(name) for name in body.sections},
             body.meta,
             snapshot.revision,
             snapshot,
@@ -162,6 +162,6 @@ class PublishedReader:
             raise CorruptStoreError(str(error)) from error
 
     def _chunks(self, prefix: str, number: int) -> bytes:
-        chunks = list(self._store.scan(chunks_namespace(self._source), prefix))
+        chunks = list(self.store.scan(chunks_namespace(self.source), prefix))
         # A chunk that expired after it was removed leaves a record without a body.
         return b"".join(bytes(chunk.get("body", b"")) for chunk in chunks[:number])  # type: ignore[arg-type] # bytes

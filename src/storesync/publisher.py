@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
@@ -73,14 +73,6 @@ class Attempt:
     seen: SourceState
     """The source state when the fencing token was issued."""
 
-    @property
-    def publication(self) -> Publication:
-        """What it publishes, if it publishes.
-
-        The nonce distinguishes it from another with the same token, if the store lost this one.
-        """
-        return Publication(self.token, self.seen.issued_nonce)
-
     def condition(self, unpinned_at: int | None = None) -> Condition:
         """Return the condition of completing.
 
@@ -94,7 +86,7 @@ class Attempt:
             unpinned_at=unpinned_at,
         )
 
-    def sets(self) -> dict[str, int | str | None]:
+    def completed(self) -> dict[str, Any]:
         """Return what completing sets in the source state."""
         return {"token": self.token, "check_nonce": self.seen.issued_nonce}
 
@@ -117,7 +109,8 @@ class Check(Attempt):
     def completed(self) -> dict[str, Any]:
         """Return what completing this check sets in the source state."""
         return {
-            **self.sets(),
+            "token": self.token,
+            "check_nonce": self.seen.issued_nonce,
             "checked_at": self.started_at,
             "etag": self.etag or None,
             "revision": self.revision or None,
@@ -127,15 +120,15 @@ class Check(Attempt):
         }
 
 
+@dataclass(frozen=True, slots=True)
 class Publisher:
     """Publishes one source's flag sets into one store."""
 
-    def __init__(self, source: Source, store: Store, clock: Clock, *, replicas: int = 1) -> None:
-        self._source = source
-        self._name = source.name
-        self._store = store
-        self._clock = clock
-        self._replicas = replicas
+    source: Source
+    store: Store
+    clock: Clock
+    replicas: int = field(default=1, kw_only=True)
+    """Copies of the snapshot record."""
 
     # -- completing a check ---------------------------------------------------------------------
 
@@ -145,13 +138,13 @@ class Publisher:
         Raises:
             ConditionFailedError: if another check completed first.
         """
-        condition = check.condition(unpinned_at=now_ms(self._clock))
-        self._store.commit(self._name, condition, check.completed())
+        condition = check.condition(unpinned_at=now_ms(self.clock))
+        self.store.commit(self.source.name, condition, check.completed())
 
     def note(self, check: Check, sets: Sets) -> None:
         """Note why a set is refused or suspect. Completes nothing: the published set stays."""
         with suppress(ConditionFailedError):  # a later check completed
-            self._store.commit(self._name, check.condition(), sets)
+            self.store.commit(self.source.name, check.condition(), sets)
 
     def publish(
         self,
@@ -162,8 +155,11 @@ class Publisher:
         changed: Changes,
         *,
         allowed: bool = False,
-    ) -> None:
+    ) -> bool:
         """Publish a flag set: readers see all of it from one moment to the next, or none of it.
+
+        Returns:
+            Whether chunks were written beside the snapshot record.
 
         Raises:
             ConditionFailedError: if another check completed first.
@@ -174,14 +170,14 @@ class Publisher:
             provider=flag_set.provider,
             digest=encoded.digest,
             counts=encoded.counts,
-            published_at=now_ms(self._clock),
+            published_at=now_ms(self.clock),
             index_data=encoded.index_data,
             index_digest=encoded.index_digest,
             revision=check.revision,
-            nonce=check.publication.nonce,
+            nonce=check.seen.issued_nonce,
         )
         chunks = {digest: cut(data) for digest, data in encoded.large_segments.items()}
-        if encoded.size() <= keys.INLINE_BYTES:
+        if len(encoded.index_data) + len(encoded.blocks) <= keys.INLINE_BYTES:
             snapshot = snapshot._replace(body=encoded.blocks)
         else:
             body = chunks[snapshot.index_digest] = cut(encoded.blocks)
@@ -193,8 +189,9 @@ class Publisher:
             sets["allowed"] = token
         # Another configuration may have had more replicas: none may be left.
         others = check.seen.config_fingerprint != config_fingerprint
-        condition = check.condition(unpinned_at=now_ms(self._clock))
+        condition = check.condition(unpinned_at=now_ms(self.clock))
         self._put_snapshot(condition, check.seen, snapshot, changed, sets, clear=others)
+        return bool(chunks)
 
     def restore(
         self, attempt: Attempt, kept: SnapshotRecord, changed: Changes, pinned_until: int
@@ -211,10 +208,15 @@ class Publisher:
         """
         snapshot = kept._replace(
             token=attempt.token,
-            nonce=attempt.publication.nonce,
-            published_at=now_ms(self._clock),
+            nonce=attempt.seen.issued_nonce,
+            published_at=now_ms(self.clock),
         )
-        sets = {**attempt.sets(), "pinned": pinned_until, "etag": None, "config_fingerprint": None}
+        sets = {
+            **attempt.completed(),
+            "pinned": pinned_until,
+            "etag": None,
+            "config_fingerprint": None,
+        }
         self._put_snapshot(attempt.condition(), attempt.seen, snapshot, changed, sets, clear=True)
 
     def _put_snapshot(
@@ -233,18 +235,18 @@ class Publisher:
         """
         token, now = snapshot.token, snapshot.published_at
         kept, dropped = retained([*seen.versions(), Version(token, now)], now)
-        history = snapshot.to_record(keys.history_key(self._name, token))
+        history = snapshot.to_record(keys.history_key(self.source.name, token))
         history["changes"] = _summary(changed)
-        replicas = [keys.snapshot_key(self._name, n) for n in range(keys.MAX_REPLICAS)]
+        replicas = [keys.snapshot_key(self.source.name, n) for n in range(keys.MAX_REPLICAS)]
         writes: list[Write] = [
-            Put(snapshot.to_record(replica)) for replica in replicas[: self._replicas]
+            Put(snapshot.to_record(replica)) for replica in replicas[: self.replicas]
         ]
         if clear:
-            writes += map(Delete, replicas[self._replicas :])
+            writes += map(Delete, replicas[self.replicas :])
         # Bodies of the history are about as large as this one.
         size = record_bytes(history)
         old: list[Write] = [
-            Delete(keys.history_key(self._name, version.token), size) for version in dropped
+            Delete(keys.history_key(self.source.name, version.token), size) for version in dropped
         ]
         together, *later = commits([Put(history), *old])
         left = dropped[len(together) - 1 :]
@@ -254,25 +256,25 @@ class Publisher:
             "digest": snapshot.digest,
             "history": dumps(sorted([*kept, *left])),
         }
-        self._store.commit(self._name, condition, sets, [*writes, *together])
+        self.store.commit(self.source.name, condition, sets, [*writes, *together])
         # What did not fit beside the publication is removed now, or by the next one: the source
         # state lists a version for as long as it exists.
         with suppress(ConditionFailedError, StoreError, OutOfTimeError):
             for group in later:
                 left = left[len(group) :]
                 listed = {"history": dumps(sorted([*kept, *left]))}
-                while_published = Condition.while_published(snapshot.publication)
-                self._store.commit(self._name, while_published, listed, group)
+                while_published = Condition(published=token, nonce=snapshot.nonce)
+                self.store.commit(self.source.name, while_published, listed, group)
 
     def _put_chunks(self, snapshot: SnapshotRecord, chunks: Mapping[str, Sequence[bytes]]) -> None:
         """Write what does not fit the snapshot, by its digest, announced by a pending record."""
         groups = {keys.chunks_prefix(snapshot.token, digest): chunks[digest] for digest in chunks}
-        written_at = int(self._clock.now())
-        self._store.put_all([pending_record(self._name, snapshot, groups, written_at)])
+        written_at = int(self.clock.now())
+        self.store.put_all([pending_record(self.source.name, snapshot, groups, written_at)])
         for prefix, group in groups.items():
-            self._store.put_all(
+            self.store.put_all(
                 [
-                    {**keys.chunk_key(self._name, prefix, number)._asdict(), "body": data}
+                    {**keys.chunk_key(self.source.name, prefix, number)._asdict(), "body": data}
                     for number, data in enumerate(group)
                 ]
             )
@@ -291,16 +293,17 @@ class Publisher:
             ConditionFailedError: if something else is published by now; its publisher does the
                 rows.
         """
-        token, condition = publication.token, Condition.while_published(publication)
-        plan = rows.plan(self._source, flag_set, changed, self._store.scan, token)
-        limit_kb = REDIS_KB if self._source.store == "redis" else COMMIT_KB
+        token, nonce = publication
+        condition = Condition(published=token, nonce=nonce)
+        plan = rows.plan(self.source, flag_set, changed, self.store.scan, token)
+        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
         *groups, last = commits(plan.writes, limit_kb)
         for group in groups:
-            self._store.commit(self._name, condition, {}, group)
-        self._store.commit(self._name, condition, {"rows_version": token, **sets}, last)
-        count = self._store.count_rows(self._name)
+            self.store.commit(self.source.name, condition, {}, group)
+        self.store.commit(self.source.name, condition, {"rows_version": token, **sets}, last)
+        count = self.store.count_rows(self.source.name)
         if count is not None:
-            self._store.commit(self._name, condition, {"rows_count": count or None})
+            self.store.commit(self.source.name, condition, {"rows_count": count or None})
         return plan
 
     # -- garbage collection ---------------------------------------------------------------------
@@ -316,47 +319,48 @@ class Publisher:
         """
         pending = [
             record
-            for record in self._store.scan(keys.pending_namespace(self._name))
+            for record in self.store.scan(keys.pending_namespace(self.source.name))
             if int(str(record["key"]).partition("/")[0]) < published.token
         ]
-        state = self._store.state(self._name) if pending else SourceState()
+        state = self.store.state(self.source.name) if pending else SourceState()
         if state.publication != published:
             return
         named = self._named_chunks(state)
+        condition = Condition(published=published.token, nonce=published.nonce)
         for record in pending:
-            self._expire(Condition.while_published(published), record, named)
+            self._expire(condition, record, named)
 
     def _expire(self, condition: Condition, pending: Record, named: set[str]) -> None:
         """Expire announced chunks that nothing names, and remove their pending record."""
         chunks: dict[str, int] = json.loads(str(pending["chunks"]))
-        at_s = int(self._clock.now()) + CHUNK_TTL_S
+        at_s = int(self.clock.now()) + CHUNK_TTL_S
         largest = int(pending["largest"])
         expiries = [
-            Expire(keys.chunk_key(self._name, prefix, chunk), at_s, largest)
+            Expire(keys.chunk_key(self.source.name, prefix, chunk), at_s, largest)
             for prefix, number in chunks.items()
             if prefix not in named
             for chunk in range(number)
         ]
         for group in commits(expiries):
             if group:
-                self._store.commit(self._name, condition, {}, group)
+                self.store.commit(self.source.name, condition, {}, group)
         used = {prefix: number for prefix, number in chunks.items() if prefix in named}
         if used:
             left = pending | {"chunks": dumps(used)}
             if left != pending:
-                self._store.commit(self._name, condition, {}, [Put(left)])
+                self.store.commit(self.source.name, condition, {}, [Put(left)])
         # The writer may be slow and not done: its pending record stays for longer than any function
         # can run, and its chunks are expired again.
-        elif int(pending["written_at"]) + PENDING_TTL_S < self._clock.now():
+        elif int(pending["written_at"]) + PENDING_TTL_S < self.clock.now():
             key = keys.Key(str(pending["namespace"]), str(pending["key"]))
-            self._store.commit(self._name, condition, {}, [Delete(key)])
+            self.store.commit(self.source.name, condition, {}, [Delete(key)])
 
     def _named_chunks(self, state: SourceState) -> set[str]:
         """Return the prefixes of all chunks that the snapshot record or the kept history names."""
-        listed = [keys.history_key(self._name, version.token) for version in state.versions()]
+        listed = [keys.history_key(self.source.name, version.token) for version in state.versions()]
         named: set[str] = set()
         try:
-            for record in map(self._store.read, [*listed, keys.snapshot_key(self._name)]):
+            for record in map(self.store.read, [*listed, keys.snapshot_key(self.source.name)]):
                 if record:
                     snapshot = SnapshotRecord.from_record(record)
                     named.add(snapshot.stored_chunks()[0])
@@ -406,4 +410,5 @@ def _summary(changed: Changes) -> str:
             if room < 0:
                 break
             shown[word].append(name)
-    return dumps({"counts": changed.counts(), **shown})
+    counts = {word: len(names) for word, names in changed.lists().items()}
+    return dumps({"counts": counts, **shown})

@@ -20,17 +20,9 @@ CONFIRM_S = 1.0
 class SystemClock:
     """The machine's clocks."""
 
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds from an arbitrary start, never going back."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
 
 
 def now_ms(clock: Clock) -> int:
@@ -46,13 +38,9 @@ class Deadline:
         self._rng = rng
         self._end = clock.monotonic() + seconds
 
-    def remaining(self) -> float:
-        """Return the seconds that are left; negative after the deadline."""
-        return self._end - self.clock.monotonic()
-
     def require(self, seconds: float, purpose: str) -> float:
         """Return the seconds that are left; raise OutOfTimeError if they are fewer."""
-        left = self.remaining()
+        left = self._end - self.clock.monotonic()
         if left < seconds:
             message = f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left"
             raise OutOfTimeError(message)
@@ -86,17 +74,17 @@ class Limits:
     """How often one sync asks again after a response older than the published set."""
 
 
+@dataclass(slots=True)
 class RetryPolicy:
     """Decides whether one sync asks its provider again, and waits before it does."""
 
-    def __init__(self, deadline: Deadline, limits: Limits) -> None:
-        self._deadline = deadline
-        self._limits = limits
-        self._faults = 0
-        self._fault: ProviderError | None = None
-        self._waits = 0
-        self._settle_until: float | None = None
-        self._older = 0
+    _deadline: Deadline
+    _limits: Limits
+    _faults: int = 0
+    _fault: ProviderError | None = None
+    _waits: int = 0
+    _settle_until: float | None = None
+    _older: int = 0
 
     def backoff(self, error: ProviderError) -> None:
         """Wait before the fetch that follows a failed one.
@@ -142,7 +130,9 @@ class RetryPolicy:
         pause = min(0.2 * 2**self._waits, 1.0)
         if now + pause > self._settle_until:
             return False
-        if self._deadline.remaining() < pause + self._limits.publish_s:
+        try:
+            self._deadline.require(pause + self._limits.publish_s, "publishing")
+        except OutOfTimeError:
             return False
         self._waits += 1
         self._deadline.clock.sleep(pause)

@@ -147,7 +147,8 @@ def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bo
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from what changed, for rows that are known to show the set before."""
     touched = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
-    hidden = [name for name in touched if not _has_row(new, *name)]
+    # Large segments have no rows, except where SDKs read them there.
+    hidden = [name for name in touched if new.provider != "launchdarkly" and new.is_large(*name)]
     shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
     rows = [row(source, new, section, key, token) for section, key in shown]
     gone = [
@@ -166,7 +167,7 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: 
     names = [(section, key) for section in new.sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
-        if _has_row(new, section, key):
+        if new.provider == "launchdarkly" or not new.is_large(section, key):
             record = row(source, new, section, key, token)
             required[_key(record)] = record
     rows = [
@@ -231,11 +232,6 @@ def _row_bytes(source: str, shown: FlagSet | None, section: str, key: str) -> in
     if shown.is_large(section, key):  # reading it for its size would take several calls
         return ROW_BYTES
     return min(ROW_BYTES, record_bytes(row(source, shown, section, key, token=0)))
-
-
-def _has_row(flag_set: FlagSet, section: str, key: str) -> bool:
-    """Large segments have no rows, except where SDKs read them there."""
-    return flag_set.provider == "launchdarkly" or not flag_set.is_large(section, key)
 
 
 def is_sort_key(key: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from flagstore.keys import Key, Publication, Record, SourceState, Value
+    from flagstore.keys import Key, Record, SourceState, Value
 
     Sets = Mapping[str, Value | None]
 
@@ -35,11 +35,6 @@ class Condition:
     """At least this many fencing tokens have been issued: the store has not lost this one."""
     unpinned_at: int | None = None
     """The source is not pinned at this moment (milliseconds since the epoch)."""
-
-    @classmethod
-    def while_published(cls, publication: Publication) -> Condition:
-        """Hold as long as nothing else is published."""
-        return cls(published=publication.token, nonce=publication.nonce)
 
     def equal(self) -> dict[str, int | str]:
         """Return the attributes that must have these values; 0 and "" are absent ones."""

@@ -144,7 +144,7 @@ def record_report(
     if report.outcome == "published":
         for section, number in report.counts.items():  # rule_based_segments: RuleBasedSegments
             values[section.title().replace("_", "")] = number
-        values |= {word.title(): number for word, number in report.changes.counts().items()}
+        values |= {word.title(): len(names) for word, names in report.changes.lists().items()}
         sent_at = [request.sent_at for request in requests if request.trigger == "webhook"]
         if sent_at:
             values["RequestToPublishSeconds"] = max(0.0, (now_ms - min(sent_at)) / 1000)

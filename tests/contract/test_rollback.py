@@ -119,7 +119,7 @@ def test_remove_and_restore(rig: Rig, purge: bool) -> None:
     if purge:
         names = (
             *keys.row_namespaces("prod"),
-            keys.history_namespace("prod"),
+            keys.history_key("prod", 0).namespace,
             keys.chunks_namespace("prod"),
             keys.pending_namespace("prod"),
         )

@@ -98,7 +98,7 @@ def test_pin_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
         return world
 
     def pinned(world: World) -> None:
-        world.hold(world.state().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+        world.hold(world.state().pinned > int(world.clock.now() * 1000), "the pin is lost")
 
     states, _ = explore(make, pinned)
     print(f"a pin: every one of {states:,} states")
@@ -129,7 +129,7 @@ def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
     def held(world: World) -> None:
         world.hold(content(world) == {"a": 1}, "the rollback is lost")
         world.hold(rows(world) == {"a": "1"}, "the rows are wrong")
-        world.hold(world.state().is_pinned(int(world.clock.now() * 1000)), "the pin is lost")
+        world.hold(world.state().pinned > int(world.clock.now() * 1000), "the pin is lost")
 
     states, _ = explore(make, held)
     print(f"a rollback: every one of {states:,} states")

@@ -126,7 +126,7 @@ def _holds(condition: Condition, state: SourceState) -> bool:
     return (
         all(getattr(state, name) == value for name, value in condition.equal().items())
         and (condition.issued is None or condition.issued <= state.issued)
-        and (condition.unpinned_at is None or not state.is_pinned(condition.unpinned_at))
+        and (condition.unpinned_at is None or state.pinned <= condition.unpinned_at)
     )
 
 

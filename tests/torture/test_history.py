@@ -148,7 +148,8 @@ def test_previous_segment_serves_until_the_new_one_is_read(
         new = {key: record for key, record in chunks(any_rig).items() if key not in old}
         reader.down = fault == "down"
         if fault == "lost":
-            condition = Condition.while_published(any_rig.store().state("prod").publication)
+            state = any_rig.store().state("prod")
+            condition = Condition(published=state.published, nonce=state.nonce)
             any_rig.store().commit("prod", condition, {}, [Delete(key) for key in new])
         if fault == "damaged":
             any_rig.store().put_all([{**record, "body": b"x"} for record in new.values()])

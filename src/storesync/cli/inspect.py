@@ -72,7 +72,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         "published_at": snapshot_record.get("published_at"),
         "digest": state.digest,
         "counts": counts,
-        "pinned_until": state.pinned if state.is_pinned(now) else None,
+        "pinned_until": state.pinned if state.pinned > now else None,
         "refused": state.refused or None,
         "error": _last_error(state),
         "rows_behind": state.rows_version != state.published,
@@ -90,7 +90,7 @@ def _last_error(state: SourceState) -> dict[str, Any] | None:
 
 
 def _state(state: SourceState, now: int) -> str:
-    if state.is_pinned(now):
+    if state.pinned > now:
         return "pinned"
     if state.refused:
         return "refused"
@@ -113,7 +113,7 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[str]:
             f"nothing is published yet: run `storesync sync {name}`; "
             f"if that fails, run `storesync doctor {name}`"
         )
-    if state.is_pinned(now):
+    if state.pinned > now:
         yield f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
     if state.refused:
         yield (
@@ -125,7 +125,7 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[str]:
         ago = duration(max(0.0, (now - error["at"]) / 1000))
         yield f"{ago} ago, {error['reason']}: {error['text']}"
     age_s = (now - state.checked_at) / 1000
-    if state.published and age_s > STALE_S and not state.is_pinned(now):
+    if state.published and age_s > STALE_S and state.pinned <= now:
         yield f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
 
 
@@ -259,7 +259,7 @@ def history(operator: Operator, *, name: str) -> None:
     state = store.state(name)
     found = [_version(store, name, version.token, state) for version in reversed(state.versions())]
     now = operator.now_ms()
-    pinned = state.pinned if state.is_pinned(now) else None
+    pinned = state.pinned if state.pinned > now else None
     data = {"source": name, "versions": found, "pinned_until": pinned}
     lines = list(_history_lines(found)) + ([pin_text(pinned, now)] if pinned else [])
     operator.screen.result(data, lines)

@@ -7,6 +7,7 @@ botocore retries throttling and broken connections; this module retries what bot
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +65,17 @@ def from_item(item: Mapping[str, Any]) -> Record:
     return record
 
 
+@dataclass(eq=False, slots=True)
 class DynamoDBStore:
     """Flag sets in one DynamoDB table. One instance serves one sync: it has its deadline."""
 
-    def __init__(self, client: DynamoDBClient, table: str, deadline: Deadline) -> None:
-        self._client = client
-        self._table = table
-        self._deadline = deadline
-        self._paid_at: dict[str, float] = {}
-        """When each partition will have had the time for what was written to it."""
-        self.resent = 0
-        """Items that DynamoDB left unprocessed and that were sent again, for the metrics."""
+    client: DynamoDBClient
+    table: str
+    deadline: Deadline
+    resent: int = 0
+    """Items that DynamoDB left unprocessed and that were sent again, for the metrics."""
+    paid_at: dict[str, float] = field(default_factory=dict)
+    """When each partition will have had the time for what was written to it."""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -82,8 +83,8 @@ class DynamoDBStore:
         """Return one record, or None."""
         reply = self._call(
             f"reading {key.namespace}",
-            self._client.get_item,
-            TableName=self._table,
+            self.client.get_item,
+            TableName=self.table,
             Key=to_item(key._asdict()),
             ConsistentRead=True,
         )
@@ -95,7 +96,7 @@ class DynamoDBStore:
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
         arguments: dict[str, Any] = {
-            "TableName": self._table,
+            "TableName": self.table,
             "ConsistentRead": True,
             "KeyConditionExpression": "#n = :n" + (" AND begins_with(#k, :p)" if prefix else ""),
             "ExpressionAttributeNames": {"#n": "namespace"} | ({"#k": "key"} if prefix else {}),
@@ -104,7 +105,7 @@ class DynamoDBStore:
             ),
         }
         while True:
-            reply = self._call(f"reading {namespace}", self._client.query, **arguments)
+            reply = self._call(f"reading {namespace}", self.client.query, **arguments)
             yield from map(from_item, reply["Items"])
             if "LastEvaluatedKey" not in reply:
                 return
@@ -121,8 +122,8 @@ class DynamoDBStore:
         nonce = token_hex(NONCE_BYTES)
         reply = self._call(
             "issuing a fencing token",
-            self._client.update_item,
-            TableName=self._table,
+            self.client.update_item,
+            TableName=self.table,
             Key=to_item(state_key(source)._asdict()),
             UpdateExpression="SET #issued = if_not_exists(#issued, :floor) + :one, #nonce = :nonce",
             ExpressionAttributeNames={"#issued": "issued", "#nonce": "issued_nonce"},
@@ -138,12 +139,12 @@ class DynamoDBStore:
         """Do it in one UpdateItem, or in one transaction where records are written as well."""
         state = self._on_state(source, condition, sets)
         if not writes:
-            self._call("completing a check", self._client.update_item, **state)
+            self._call("completing a check", self.client.update_item, **state)
             return
         self._pace(writes, units=2)
         step = {"Update": state} if sets else {"ConditionCheck": state}
         items: Any = [step, *map(self._action, writes)]
-        self._call("publishing", self._client.transact_write_items, TransactItems=items)
+        self._call("publishing", self.client.transact_write_items, TransactItems=items)
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records in batches, sending again what DynamoDB leaves unprocessed."""
@@ -154,10 +155,10 @@ class DynamoDBStore:
             while left:
                 reply = self._call(
                     "writing chunks",
-                    self._client.batch_write_item,
-                    RequestItems={self._table: left},
+                    self.client.batch_write_item,
+                    RequestItems={self.table: left},
                 )
-                before, left = len(left), reply["UnprocessedItems"].get(self._table, [])
+                before, left = len(left), reply["UnprocessedItems"].get(self.table, [])
                 if left:
                     self.resent += len(left)
                     attempt = 0 if len(left) < before else attempt + 1
@@ -169,16 +170,16 @@ class DynamoDBStore:
         for write in writes:
             name = str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
             costs[name] = costs.get(name, 0) + units * write_kb(write) / PARTITION_UNITS
-        now = self._deadline.clock.monotonic()
+        now = self.deadline.clock.monotonic()
         # What takes more than a second's units waits for an empty partition, which is all it can.
         waits = [
-            self._paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
+            self.paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
         ]
         if (wait := max(waits, default=0.0)) > 0:
-            self._deadline.wait(wait, "giving a partition of DynamoDB time")
+            self.deadline.wait(wait, "giving a partition of DynamoDB time")
             now += wait
         for name, cost in costs.items():
-            self._paid_at[name] = max(now, self._paid_at.get(name, now)) + cost
+            self.paid_at[name] = max(now, self.paid_at.get(name, now)) + cost
 
     def _on_state(self, source: str, condition: Condition, sets: Sets) -> dict[str, Any]:
         """Return the arguments that hold the condition against the state and set its attributes."""
@@ -209,7 +210,7 @@ class DynamoDBStore:
         if removed := sets.keys() - changed.keys():
             update.append("REMOVE " + ", ".join(f"#{name}" for name in sorted(removed)))
         arguments = {
-            "TableName": self._table,
+            "TableName": self.table,
             "Key": to_item(state_key(source)._asdict()),
             "ConditionExpression": " AND ".join(conditions),
             "UpdateExpression": " ".join(update),
@@ -221,8 +222,8 @@ class DynamoDBStore:
 
     def _action(self, write: Write) -> dict[str, Any]:
         if isinstance(write, Put):
-            return {"Put": {"TableName": self._table, "Item": to_item(write.record)}}
-        place = {"TableName": self._table, "Key": to_item(write.key._asdict())}
+            return {"Put": {"TableName": self.table, "Item": to_item(write.record)}}
+        place = {"TableName": self.table, "Key": to_item(write.key._asdict())}
         if isinstance(write, Delete):
             return {"Delete": place}
         # Not conditional: a chunk that is already gone leaves a stub that expires too.
@@ -250,7 +251,7 @@ class DynamoDBStore:
             attempt += 1
 
     def _back_off(self, attempt: int, purpose: str) -> None:
-        self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
+        self.deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=purpose)
 
 
 def _reasons(error: ClientError) -> list[Mapping[str, Any]]:
