@@ -113,6 +113,14 @@ def large(seed: int) -> dict[str, Any]:
 LARGE = large(1)
 
 
+def loaded(flags: dict[str, Any]) -> Rig:
+    """Return a rig whose client has read these flags."""
+    rig = Rig(flags)
+    rig.client.snapshot()
+    rig.calls()
+    return rig
+
+
 @pytest.fixture
 def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """Return what was logged since the last time."""
@@ -142,9 +150,7 @@ def test_cold_read_is_one_call() -> None:
 
 def test_freshness_check_is_one_small_read() -> None:
     """An unchanged set costs one read of the source state per TTL."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
-    rig.calls()
+    rig = loaded({"a": 1})
     for _ in range(5):
         rig.advance(EXPIRED_S)
         rig.heartbeat()
@@ -155,9 +161,7 @@ def test_freshness_check_is_one_small_read() -> None:
 
 def test_newer_set_costs_two_reads() -> None:
     """Source state and snapshot record; chunks cost a third."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
-    rig.calls()
+    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 2
@@ -171,8 +175,7 @@ def test_newer_set_costs_two_reads() -> None:
 @pytest.mark.parametrize("clock", ["wall", "mono"])
 def test_either_clock_ends_the_ttl(clock: str) -> None:
     """The wall clock may be set, the monotonic one may stop in a freeze."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     getattr(rig, clock).advance(EXPIRED_S)
     assert rig.client["a"] == 2
@@ -181,8 +184,7 @@ def test_either_clock_ends_the_ttl(clock: str) -> None:
 @pytest.mark.parametrize("jump_s", [-600, 600, -86_400 * 365])
 def test_wall_clock_jumps_are_harmless(jump_s: float) -> None:
     """Flags stay readable, and are fresh within a TTL."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.wall.advance(jump_s)
     assert rig.client["a"] == 1
     rig.publish({"a": 2})
@@ -214,8 +216,7 @@ def test_ttl_has_ten_percent_jitter() -> None:
 
 def test_lost_store_leaves_last_known_good_set() -> None:
     """Indefinitely, without an exception; info() is stale and has the reason."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.store.error = DOWN
     for _ in range(1_100):
         rig.advance(61)
@@ -246,8 +247,7 @@ def test_lost_store_leaves_last_known_good_set() -> None:
 )
 def test_store_errors_never_reach_a_loaded_caller(error: Exception) -> None:
     """Whatever the store raises, reads serve the flags in memory."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.store.error = error
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 1
@@ -284,8 +284,7 @@ def test_damaged_store_leaves_last_known_good_set(
     damage: Callable[[Rig], None], reason: str
 ) -> None:
     """The flags in memory are served, and info() has the reason; damaged data never is."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     damage(rig)
     rig.advance(EXPIRED_S)
@@ -359,8 +358,7 @@ def test_back_off_has_jitter() -> None:
 
 def test_refresh_budget_grows_while_data_arrives() -> None:
     """It doubles up to that of a first load, so that a large set gets in."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.store.latency_s = (
         0.2  # twice, for source state and snapshot record, is more than it waits at first
@@ -375,8 +373,7 @@ def test_refresh_budget_grows_while_data_arrives() -> None:
 
 def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
     """A large body gets in even if the budget never grows."""
-    rig = Rig({"flag-1": 1})
-    rig.client.snapshot()
+    rig = loaded({"flag-1": 1})
     token = rig.publish(LARGE)
     rig.store.page, rig.store.latency_s = 1, 0.08
     rig.advance(61)
@@ -390,8 +387,7 @@ def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
 
 def test_silent_store_never_costs_more_than_the_refresh_budget() -> None:
     """A quarter of a second each time, then the flags in memory are served."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.store.latency_s = 5
     for _ in range(5):
         rig.advance(61)
@@ -470,8 +466,7 @@ def test_store_that_lost_its_history_is_followed(
     back: int, warnings_of: Callable[[], list[str]], *, lags: bool
 ) -> None:
     """The set has the same token or a lower one, and another nonce."""
-    rig = Rig({"a": "lost"})
-    rig.client.snapshot()
+    rig = loaded({"a": "lost"})
     token = rig.client.info().token
     again(rig, token - back, {"a": "kept"})
     if lags:
@@ -504,8 +499,7 @@ def test_restored_state_may_be_older_than_its_snapshot() -> None:
 
 def test_snapshot_behind_its_state_is_read_again_consistently() -> None:
     """The source state has the token that must be there."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.store.stale = {snapshot_key("prod"): dict(rig.records[snapshot_key("prod")])}
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)
@@ -540,8 +534,7 @@ def test_missing_chunk_is_read_again_consistently() -> None:
 @pytest.mark.parametrize("damage", ["removed", "stub"])
 def test_missing_chunk_leaves_last_known_good_set(damage: str) -> None:
     """Half a body is not a flag set."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     token = rig.publish(LARGE)
     key = chunks_of(rig.records, token)[0]
     del rig.records[key]
@@ -805,8 +798,7 @@ def test_fifty_cold_threads_read_once(error: Exception | None) -> None:
 
 def test_one_thread_refreshes_and_no_other_waits() -> None:
     """The others are served from memory meanwhile."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
+    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.calls()
     rig.advance(EXPIRED_S)

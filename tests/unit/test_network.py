@@ -7,8 +7,6 @@ import os
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, suppress
@@ -255,32 +253,6 @@ def test_known_addresses_serve_without_a_name_server(
         names.responses.clear()
     connect(0.6)
     assert names.asked == 2
-
-
-FIRST = """\
-import sys, time
-from flagstore.stores import network
-start = network.start_new_thread
-def started(*arguments):
-    print("ssl" in sys.modules)
-    return start(*arguments)
-network.start_new_thread = started
-try:
-    network.connect("127.0.0.1", int(sys.argv[1]), time.monotonic() + 5, tls=True)
-except OSError:
-    print("ssl" in sys.modules)
-"""
-
-
-def test_first_connection_overlaps_the_import_of_ssl(listener: socket.socket) -> None:
-    """Connecting is waiting, importing is not."""
-    port = listener.getsockname()[1]
-    listener.close()
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    printed = subprocess.check_output(
-        [sys.executable, "-c", FIRST, str(port)], env=environ, text=True
-    )
-    assert printed.split() == ["False", "True"]
 
 
 def test_unknown_host(names: NameServer) -> None:

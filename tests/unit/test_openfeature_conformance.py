@@ -167,11 +167,6 @@ def resolve(provider: FlagstoreProvider, kind: str, key: str = "") -> FlagResolu
     return found
 
 
-def test_provider_name(stage: Stage) -> None:
-    """It identifies the implementation, not the source."""
-    assert stage.provider.get_metadata().name == "flagstore"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_type_is_resolved(stage: Stage, kind: str) -> None:
     """With or without a context."""
@@ -225,15 +220,20 @@ def test_evaluation_before_initialization(stage: Stage) -> None:
     assert client.get_string_value("color", "red", ADA) == "blue"
 
 
-def test_failed_initialization_recovers(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({}, "the store is down"), ({"defaults_until_loaded": True}, "no flags have been loaded yet")],
+)
+def test_failed_initialization_recovers(options: dict[str, Any], reason: str) -> None:
     """A later evaluation succeeds, with an event."""
+    stage = Stage(FLAGS, **options)
     stage.store.error = DOWN
     client = stage.listen(api.get_client("shop"))
     stage.wait_for(ProviderEvent.PROVIDER_READY)  # the SDK's own provider
-    with pytest.raises(ProviderNotReadyError, match="the store is down"):
+    with pytest.raises(ProviderNotReadyError, match=reason):
         api.set_provider_and_wait(stage.provider, "shop")
     (told,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
-    assert "the store is down" in str(told.message)
+    assert reason in str(told.message)
     assert told.error_code is ErrorCode.PROVIDER_NOT_READY
     assert client.get_provider_status() is ProviderStatus.ERROR
     details = client.get_string_details("color", "red", ADA)
@@ -271,22 +271,6 @@ def test_missing_source_name_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
         api.set_provider_and_wait(provider, "shop")
     assert resolve(provider, "string") == found
     assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
-
-
-def test_defaults_until_loaded_are_not_ready() -> None:
-    """The provider is not ready before the first load."""
-    stage = Stage(FLAGS, defaults_until_loaded=True)
-    stage.store.error = DOWN
-    with pytest.raises(ProviderNotReadyError, match="no flags have been loaded yet"):
-        api.set_provider_and_wait(stage.provider, "shop")
-    features = stage.listen(api.get_client("shop"))
-    stage.wait_for(ProviderEvent.PROVIDER_ERROR)
-    details = features.get_string_details("color", "red")
-    assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
-    stage.store.error = None
-    stage.expire()
-    assert features.get_string_value("color", "red") == "blue"
-    stage.wait_for(ProviderEvent.PROVIDER_READY)
 
 
 def test_fakes_are_ready_at_once() -> None:

@@ -177,16 +177,6 @@ def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_first_use_without_flags() -> None:
     """An error or the default, as the client was told."""
-    with pytest.raises(NotLoadedError):
-        nothing_published().enabled("a")
-    flags = nothing_published(defaults_until_loaded=True)
-    detail = flags.detail("a", {"key": "ada"}, default="red")
-    assert (detail.value, detail.error, detail.stale) == ("red", "NOT_LOADED", True)
-    assert flags.all({"key": "ada"}) == {}
-
-
-def test_first_use_without_flags_or_defaults() -> None:
-    """Keys and info, as documented."""
     strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
     asked: list[Callable[[Client], object]] = [
         lambda flags: flags.info(),
@@ -195,10 +185,14 @@ def test_first_use_without_flags_or_defaults() -> None:
         list,
         len,
         lambda flags: "a" in flags,
+        lambda flags: flags.enabled("a"),
     ]
     for ask in asked:
         with pytest.raises(NotLoadedError):
             ask(strict)
+    detail = lenient.detail("a", {"key": "ada"}, default="red")
+    assert (detail.value, detail.error, detail.stale) == ("red", "NOT_LOADED", True)
+    assert lenient.all({"key": "ada"}) == {}
     assert (lenient.keys(), list(lenient), len(lenient), "a" in lenient) == ([], [], 0, False)
     info = lenient.info()
     assert (info.source, info.age_s, info.stale) == ("prod", math.inf, True)
