@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ import pytest
 import flagstore
 from flagstore.cache import REFRESH_S, TTL_S
 from flagstore.clients import Client
-from flagstore.encode import encode
 from flagstore.errors import (
     ConfigurationError,
     CorruptSnapshotError,
@@ -28,18 +28,13 @@ from flagstore.errors import (
     UnsupportedLayoutError,
 )
 from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key, state_key
-from simulators.clock import FakeClock
-from simulators.memory_store import MemoryStore
-from simulators.provider import SOURCE
-from simulators.reader_store import RecordsReader, chunks_of
+from simulators.reader_rig import Rig
+from simulators.reader_store import chunks_of
 from simulators.signals import Interrupted, InterruptedLock, in_child
-from storesync.model import Changes, FlagSet
-from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flagstore.keys import Record
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
 DOWN = StoreUnavailableError("the store is down")
@@ -47,61 +42,6 @@ STATE = "read prod:$state"
 HEAD = "read prod:$snapshot"
 # A TTL has up to 10 % of jitter, either way.
 FRESH_S, EXPIRED_S = 0.9 * TTL_S - 0.1, 1.1 * TTL_S + 0.1
-
-
-class Rig:
-    """A source that is published, and a client that reads it by clocks that only tests move."""
-
-    def __init__(self, flags: dict[str, Any] | None = None, *, replicas: int = 1) -> None:
-        self.wall, self.mono = FakeClock(), FakeClock()
-        self.records: dict[Key, Record] = {}
-        self.snapshot_records = replicas
-        if flags is not None:
-            self.publish(flags)
-        self.store = RecordsReader(self.records, self.mono)
-        self.client = self.another(replicas=replicas)
-
-    def another(self, *, replicas: int = 1, store: RecordsReader | None = None) -> Client:
-        """Return another process's client."""
-        return Client(
-            "prod",
-            store=store or self.store,
-            replicas=replicas,
-            clock=self.wall.now,
-            monotonic=self.mono.monotonic,
-        )
-
-    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
-        """Publish these flags, as a sync does."""
-        check = self._next_token()
-        flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
-        encoded = encode(flag_set.sections, {})
-        self._publisher().publish(check, flag_set, encoded, "writer", Changes())
-        return check.token
-
-    def heartbeat(self) -> None:
-        """Complete a check that found nothing new."""
-        self._publisher().heartbeat(self._next_token())
-
-    def _publisher(self) -> Publisher:
-        store = MemoryStore(self.records)
-        return Publisher(SOURCE, store, self.wall, replicas=self.snapshot_records)
-
-    def _next_token(self) -> Check:
-        now = self.wall.now()
-        token, seen = MemoryStore(self.records).next_token("prod", int(now))
-        return Check(token, seen, int(now * 1000), "", 5)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, by both clocks."""
-        self.wall.advance(seconds)
-        self.mono.advance(seconds)
-
-    def calls(self) -> list[str]:
-        """Return the calls since the last time."""
-        found = list(self.store.calls)
-        self.store.calls.clear()
-        return found
 
 
 def large(seed: int) -> dict[str, Any]:
@@ -336,23 +276,21 @@ def test_failures_back_off_exponentially(error: Exception, *, loaded: bool) -> N
 
 def test_back_off_has_jitter() -> None:
     """Twenty clients that failed at one moment return over more than a second."""
-    rigs = [Rig({"a": 1}) for _ in range(20)]
-    for rig in rigs:
-        rig.store.error = DOWN
-        with pytest.raises(NotLoadedError):
-            rig.client.snapshot()
-        rig.calls()
     back: list[int] = []
-    for number, rig in enumerate(rigs):
+    for _ in range(20):
+        rig = loaded({"a": 1})
+        rig.store.error = DOWN
+        rig.advance(EXPIRED_S)
+        rig.client.snapshot()
+        rig.calls()
         rig.advance(5)
         for tenth in range(27):
-            with contextlib.suppress(NotLoadedError):
-                rig.client.snapshot()
+            rig.client.snapshot()
             if rig.calls():
                 back.append(tenth)
                 break
             rig.advance(0.1)
-        assert len(back) == number + 1
+    assert len(back) == 20
     assert max(back) - min(back) > 10
 
 
@@ -764,22 +702,16 @@ def test_log_handler_may_call_info() -> None:
 def together(count: int, work: Callable[[], Any]) -> list[Any]:
     """Run it in so many threads at once and return what each returned or raised."""
     barrier = threading.Barrier(count)
-    results: list[Any] = []
 
-    def run() -> None:
-        barrier.wait()
+    def run(_: int) -> Any:
+        barrier.wait(10)
         try:
-            results.append(work())
+            return work()
         except Exception as error:  # noqa: BLE001 - a result as well
-            results.append(error)
+            return error
 
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert len(results) == count
-    return results
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count), timeout=20))
 
 
 @pytest.mark.parametrize("error", [None, DOWN])

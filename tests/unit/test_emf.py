@@ -16,7 +16,7 @@ INFO = Info(
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_the_age_is_a_metric_of_its_source(*, stale: bool) -> None:
+def test_age_is_a_metric_of_its_source(*, stale: bool) -> None:
     """CloudWatch makes two metrics of the one line, and no other dimension."""
     text = emf.line(INFO._replace(stale=stale), now_s=5.25)
     assert "\n" not in text
@@ -32,7 +32,7 @@ def test_the_age_is_a_metric_of_its_source(*, stale: bool) -> None:
     }
 
 
-def test_an_age_that_nobody_knows_is_left_out() -> None:
+def test_unknown_age_is_left_out() -> None:
     """Before anything was loaded: JSON has no infinity, and 0 would say that all is fresh."""
     document = json.loads(emf.line(nothing_loaded("prod", "why"), now_s=5.25))
     told = {point.name: point.value for point in points(document, 5.25)}
@@ -40,6 +40,6 @@ def test_an_age_that_nobody_knows_is_left_out() -> None:
     assert "ReaderAgeSeconds" not in document
 
 
-def test_the_time_is_the_clocks() -> None:
-    """Without a time of the caller's, CloudWatch gets the present one, in milliseconds."""
+def test_timestamp_defaults_to_now() -> None:
+    """In milliseconds."""
     assert json.loads(emf.line(INFO))["_aws"]["Timestamp"] > 1_700_000_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import Any, assert_type
 
 import pytest
 
@@ -16,13 +16,10 @@ from flagstore.evaluation.base import (
     OVERRIDE,
     RULE_MATCH,
     WRONG_TYPE,
-    ContextError,
     Evaluation,
 )
-from flagstore.flags import PLAIN, Detail, EvaluationState, Flags, context_key
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from flagstore.flags import Detail, context_key
+from simulators.stub_flags import StubEngine, StubFlags
 
 FLAGS = {
     "on": Evaluation(True, 0, FALLTHROUGH, version=4),
@@ -31,48 +28,14 @@ FLAGS = {
 }
 
 
-class Engine:
-    """Says the same for every context but one that is refused."""
-
-    def context(self, given: Mapping[str, Any]) -> Any:
-        """Refuse a context that says so."""
-        if given.get("bad"):
-            raise ContextError(CONTEXT_INVALID, "bad")
-        if given.get("broken"):
-            message = "secret-of-a-user"
-            raise RuntimeError(message)
-        return given
-
-    def evaluate(self, key: str, context: Any) -> Evaluation:
-        """Look it up, or break."""
-        del context
-        if key == "breaks":
-            message = "secret-of-a-user"
-            raise RuntimeError(message)
-        return FLAGS.get(key) or Evaluation(error=FLAG_NOT_FOUND)
-
-
-class OneState(Flags):
-    """Flags that stay."""
-
-    def __init__(self, **known: Any) -> None:
-        self.told: list[tuple[Detail, str]] = []
-        self._given = EvaluationState(
-            known.pop("engine", Engine()),
-            PLAIN,
-            keys=lambda: FLAGS,
-            overrides=known.pop("overrides", {}),
-            on_evaluation=known.pop("on_evaluation", None),
-            **known,
-        )
-
-    def _state(self) -> EvaluationState:
-        return self._given
+def flags_of(**known: Any) -> StubFlags:
+    """Return flags with this state."""
+    return StubFlags(known.pop("engine", StubEngine(FLAGS)), "", **known)
 
 
 def test_bound_and_unbound_context_agree() -> None:
     """As an argument or with for_context."""
-    flags = OneState(age_s=1.5, stale=True)
+    flags = flags_of(age_s=1.5, stale=True)
     user = flags.for_context({"key": "ada"})
     for key, default in (("on", False), ("color", "red"), ("shape", {}), ("never", 3)):
         assert flags.value(key, {"key": "ada"}, default=default) == user.value(key, default=default)
@@ -85,7 +48,7 @@ def test_bound_and_unbound_context_agree() -> None:
 
 def test_detail_is_complete() -> None:
     """Value, variant, reason, rule, version and age."""
-    flags = OneState(age_s=1.5, stale=True)
+    flags = flags_of(age_s=1.5, stale=True)
     assert flags.detail("color", {"key": "ada"}, default="red") == Detail(
         key="color",
         value="blue",
@@ -107,7 +70,7 @@ def test_detail_is_complete() -> None:
 
 def test_default_has_the_error() -> None:
     """Missing flags and wrong types."""
-    flags = OneState()
+    flags = flags_of()
     missing = flags.detail("never", {"key": "ada"}, default="red")
     assert (missing.value, missing.reason, missing.error) == ("red", ERROR, FLAG_NOT_FOUND)
     assert missing.variant is None
@@ -125,7 +88,7 @@ def test_refused_context_gives_defaults(
     context: dict[str, int], error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is raised, and nothing of it is logged."""
-    flags = OneState()
+    flags = flags_of()
     detail = flags.detail("on", context, default="red")
     assert (detail.value, detail.error, detail.enabled) == ("red", error, False)
     assert flags.enabled("on", context, default=True) is True
@@ -136,7 +99,7 @@ def test_refused_context_gives_defaults(
 
 def test_broken_engine_gives_the_default(caplog: pytest.LogCaptureFixture) -> None:
     """The log has the exception's type, not its message."""
-    user = OneState().for_context({"key": "ada"})
+    user = flags_of().for_context({"key": "ada"})
     detail = user.detail("breaks", default="red")
     assert (detail.value, detail.error, detail.reason) == ("red", EXCEPTION, ERROR)
     assert user.value("breaks", default="red") == "red"
@@ -147,7 +110,7 @@ def test_broken_engine_gives_the_default(caplog: pytest.LogCaptureFixture) -> No
 
 def test_values_are_copies() -> None:
     """Changing one changes no flag."""
-    flags = OneState(overrides={"mine": [1]})
+    flags = flags_of(overrides={"mine": [1]})
     user = flags.for_context({"key": "ada"})
     for _ in range(2):
         shape = user.value("shape", default={"sides": [0]})
@@ -166,22 +129,22 @@ def test_values_are_copies() -> None:
 def test_overrides_win() -> None:
     """Over the flag set, over a refused context, and without a flag set."""
     for flags in (
-        OneState(overrides={"on": False, "new": "x"}),
-        OneState(overrides={"on": False, "new": "x"}, engine=None, error=NOT_LOADED),
+        flags_of(overrides={"on": False, "new": "x"}),
+        flags_of(overrides={"on": False, "new": "x"}, engine=None, error=NOT_LOADED),
     ):
         for context in ({"key": "ada"}, {"bad": 1}):
             assert flags.enabled("on", context, default=True) is False
             detail = flags.detail("new", context, default="y")
             assert (detail.value, detail.reason, detail.error) == ("x", OVERRIDE, "")
             assert flags.all(context)["new"].value == "x"
-    assert OneState(engine=None).all({}) == {}
-    assert OneState(engine=None).detail("on", {}, default=1).error == NOT_LOADED
+    assert flags_of(engine=None).all({}) == {}
+    assert flags_of(engine=None).detail("on", {}, default=1).error == NOT_LOADED
 
 
 def test_callback_gets_each_evaluation_once() -> None:
     """With the context's key; all() calls it for none."""
     told: list[tuple[Detail, str]] = []
-    flags = OneState(on_evaluation=lambda detail, key: told.append((detail, key)))
+    flags = flags_of(on_evaluation=lambda detail, key: told.append((detail, key)))
     user = flags.for_context({"targetingKey": "ada"})
     assert user.enabled("on") is True
     assert user.value("color", default="red") == "blue"
@@ -215,7 +178,7 @@ def test_names_of_the_context_key(given: dict[str, Any], key: str) -> None:
 
 def test_static_types_follow_the_default() -> None:
     """As a type checker sees them."""
-    user = OneState().for_context({"key": "ada"})
+    user = flags_of().for_context({"key": "ada"})
     assert_type(user.value("on", default=True), bool)
     assert_type(user.value("color", default="red"), str)
     assert_type(user.value("never", default=1), int)

@@ -20,11 +20,11 @@ from openfeature.flag_evaluation import Reason
 
 from flagstore.adapters.openfeature import ERRORS, REASONS, FlagstoreProvider, context_of
 from flagstore.evaluation import base
-from flagstore.evaluation.base import ABSENT, ContextError, Evaluation
-from flagstore.flags import CONVERSIONS, EvaluationState, Flags
+from flagstore.evaluation.base import ABSENT, Evaluation
+from simulators.stub_flags import StubEngine, StubFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from openfeature.flag_evaluation import FlagResolutionDetails
 
@@ -34,39 +34,14 @@ HUGE = 10**400
 NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
 
 
-class Engine:
-    """Says what it was told to say of each flag."""
+class Fixed(StubFlags):
+    """Flags of a provider that refuses a context without a key."""
 
-    def __init__(self, outcomes: Mapping[str, Evaluation]) -> None:
-        self.outcomes = outcomes
-        self.contexts: list[Mapping[str, Any]] = []
-
-    def context(self, given: Mapping[str, Any]) -> Any:
-        """Refuse a context without a key, as some providers do."""
-        self.contexts.append(given)
-        if given.get("key") is None:
-            raise ContextError(base.KEY_MISSING, "no key")
-        return given
-
-    def evaluate(self, key: str, context: Any) -> Evaluation:
-        """Look it up."""
-        del context
-        return self.outcomes.get(key) or Evaluation(error=base.FLAG_NOT_FOUND)
+    def __init__(self, provider: str = "launchdarkly", **evaluations: Evaluation) -> None:
+        super().__init__(StubEngine(evaluations, needs_key=True), provider)
 
 
-class Fixed(Flags):
-    """Flags that stay, in the manner of a provider."""
-
-    def __init__(self, provider: str = "launchdarkly", **outcomes: Evaluation) -> None:
-        self.engine = Engine(outcomes)
-        self.known: dict[str, Any] = {"overrides": {}}
-        self._conversion = CONVERSIONS[provider]
-
-    def _state(self) -> EvaluationState:
-        return EvaluationState(self.engine, self._conversion, keys=lambda: (), **self.known)
-
-
-def resolve(flags: Flags, kind: str, key: str, default: Any) -> FlagResolutionDetails[Any]:
+def resolve(flags: StubFlags, kind: str, key: str, default: Any) -> FlagResolutionDetails[Any]:
     """Resolve a flag in both ways, which must agree."""
     provider = FlagstoreProvider(flags)
     found = getattr(provider, f"resolve_{kind}_details")(key, default, ADA)
@@ -413,6 +388,7 @@ def test_context_reaches_the_engine() -> None:
     part = {"targetingKey": "ada"}
     given = EvaluationContext("bob", {"kind": "multi", "user": part})
     FlagstoreProvider(flags).resolve_boolean_details("yes", False, given)
+    assert flags.engine
     assert flags.engine.contexts == [{"kind": "multi", "user": {"key": "ada"}}]
     assert part == {"targetingKey": "ada"}
     found = FlagstoreProvider(flags).resolve_boolean_details("yes", False)

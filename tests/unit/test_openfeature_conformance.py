@@ -18,22 +18,19 @@ from openfeature.provider import ProviderStatus
 
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.clients import Client, client
-from flagstore.encode import encode
 from flagstore.errors import ConfigurationError
 from flagstore.evaluation.base import (
-    CONTEXT_INVALID,
     FALLTHROUGH,
-    FLAG_NOT_FOUND,
     RULE_MATCH,
-    ContextError,
     Evaluation,
 )
 from flagstore.testing import FakeFlags
-from storesync.model import Changes, FlagSet
-from unit.test_client import DOWN, EXPIRED_S, HEAD, STATE, Rig
+from simulators.reader_rig import Rig
+from simulators.stub_flags import StubEngine
+from unit.test_client import DOWN, EXPIRED_S, HEAD, STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from openfeature.client import OpenFeatureClient
 
@@ -60,31 +57,11 @@ KINDS: dict[str, tuple[str, Any, Any]] = {
 WAIT_S = 10
 
 
-class Told:
-    """An engine that says of a flag what the flag itself says."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def context(self, given: Mapping[str, Any]) -> Any:
-        """Refuse a context that says so."""
-        if given.get("bad"):
-            raise ContextError(CONTEXT_INVALID, "bad")
-        return given
-
-    def evaluate(self, key: str, context: Any) -> Evaluation:
-        """Look it up."""
-        del context
-        if key not in self._snapshot:
-            return Evaluation(error=FLAG_NOT_FOUND)
-        return Evaluation(**self._snapshot[key])
-
-
 class Evaluating(Client):
     """A client whose flags say what is to be said of them."""
 
     def _open_engine(self, snapshot: Snapshot) -> Engine | None:
-        return Told(snapshot)
+        return StubEngine({key: Evaluation(**snapshot[key]) for key in snapshot})
 
 
 class Stage(Rig):
@@ -92,22 +69,12 @@ class Stage(Rig):
 
     def __init__(self, flags: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(flags)
-        self.flags = Evaluating(
-            "prod", store=self.store, clock=self.wall.now, monotonic=self.mono.monotonic, **options
-        )
+        self.flags = self.another(kind=Evaluating, **options)
         self.provider = FlagstoreProvider(self.flags)
         self.events: list[tuple[ProviderEvent, EventDetails, ProviderStatus]] = []
         self.statuses: list[ProviderStatus] = []
         """Those that a client had when its handlers ran, of the last events waited for."""
         self.heard = threading.Condition()
-
-    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
-        """Publish these flags, large segments among the sections too."""
-        check = self._next_token()
-        flag_set = FlagSet("model", {"flags": flags, **sections}, revision=5)
-        encoded = encode(flag_set.sections, {}, token=check.token)
-        self._publisher().publish(check, flag_set, encoded, "writer", Changes())
-        return check.token
 
     def listen(self, client: OpenFeatureClient) -> OpenFeatureClient:
         """Note all events of a client, with the status that it has meanwhile."""

@@ -71,54 +71,55 @@ def test_fake_records_evaluations() -> None:
     ]
 
 
-class TestFixture:
-    def test_every_client_responses_from_it(self, fake_flags: FakeFlags) -> None:
-        """Also one that was made before, at module scope; nothing is read."""
-        fake_flags["new-checkout"] = True
-        assert MODULE_SCOPE.enabled("new-checkout", {"key": "ada"})
-        assert Client("other").value("never", {"key": "ada"}, default="red") == "red"
-        assert MODULE_SCOPE.keys() == ["new-checkout"]
-        assert fake_flags.evaluated[0][0].key == "new-checkout"
+def test_fixture_replaces_the_flags_of_every_client(fake_flags: FakeFlags) -> None:
+    """Also one that was made before, at module scope; nothing is read."""
+    fake_flags["new-checkout"] = True
+    assert MODULE_SCOPE.enabled("new-checkout", {"key": "ada"})
+    assert Client("other").value("never", {"key": "ada"}, default="red") == "red"
+    assert MODULE_SCOPE.keys() == ["new-checkout"]
+    assert fake_flags.evaluated[0][0].key == "new-checkout"
 
-    def test_whatever_else_a_client_is_asked_reads_nothing(self, fake_flags: FakeFlags) -> None:
-        """What there is comes from the fake, and a flag set there is not; no store is opened."""
-        fake_flags["a"] = True
-        for flags in (Client("other"), flagstore.client("")):
-            assert "a" in flags
-            assert "b" not in flags
-            assert list(flags) == ["a"]
-            assert len(flags) == 1
-            assert '"ReaderStale":0' in emf.line(flags.info())
-            for read in (flags.snapshot, lambda flags=flags: flags["a"]):
-                with pytest.raises(NotLoadedError, match="fake_flags has no flag set"):
-                    read()
 
-    def test_what_a_client_overrides_wins(
-        self, fake_flags: FakeFlags, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As it does over the flags of a store; a shell's are not for tests."""
-        monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": "theirs"}')
-        fake_flags["a"] = True
-        flags = Client("other")
-        with flags.override({"a": False, "b": "x"}):
-            assert not flags.enabled("a")
-            assert flags.value("b", default="y") == "x"
-        assert flags.enabled("a", {"key": "ada"})
+def test_fixture_reads_no_store(fake_flags: FakeFlags) -> None:
+    """Keys come from the fake, and there is no flag set."""
+    fake_flags["a"] = True
+    for flags in (Client("other"), flagstore.client("")):
+        assert "a" in flags
+        assert "b" not in flags
+        assert list(flags) == ["a"]
+        assert len(flags) == 1
+        assert '"ReaderStale":0' in emf.line(flags.info())
+        for read in (flags.snapshot, lambda flags=flags: flags["a"]):
+            with pytest.raises(NotLoadedError, match="fake_flags has no flag set"):
+                read()
 
-    def test_a_context_that_production_refuses_is_refused(self, fake_flags: FakeFlags) -> None:
-        """By every provider, or by the one that the test names."""
-        fake_flags["a"] = True
-        for context in (None, {"key": True}, {"userId": "ada"}):
-            detail = MODULE_SCOPE.detail("a", context, default=False)
-            assert (detail.value, bool(detail.error)) == (False, True)
-        fake_flags.provider = "unleash"
-        assert MODULE_SCOPE.enabled("a")
-        assert MODULE_SCOPE.enabled("a", {"userId": "ada"})
 
-    def test_it_ends_with_the_test(self) -> None:
-        """The client reads its store again."""
-        with pytest.raises(NotLoadedError):
-            nothing_published().enabled("new-checkout")
+def test_override_wins_over_fixture(fake_flags: FakeFlags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does over the flags of a store; a shell's are not for tests."""
+    monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": "theirs"}')
+    fake_flags["a"] = True
+    flags = Client("other")
+    with flags.override({"a": False, "b": "x"}):
+        assert not flags.enabled("a")
+        assert flags.value("b", default="y") == "x"
+    assert flags.enabled("a", {"key": "ada"})
+
+
+def test_fixture_refuses_contexts_as_production_does(fake_flags: FakeFlags) -> None:
+    """By every provider, or by the one that the test names."""
+    fake_flags["a"] = True
+    for context in (None, {"key": True}, {"userId": "ada"}):
+        detail = MODULE_SCOPE.detail("a", context, default=False)
+        assert (detail.value, bool(detail.error)) == (False, True)
+    fake_flags.provider = "unleash"
+    assert MODULE_SCOPE.enabled("a")
+    assert MODULE_SCOPE.enabled("a", {"userId": "ada"})
+
+
+def test_fixture_ends_with_the_test() -> None:
+    """The client reads its store again."""
+    with pytest.raises(NotLoadedError):
+        nothing_published().enabled("new-checkout")
 
 
 MODULE_SCOPE = Client("prod")
@@ -164,7 +165,7 @@ def test_override_of_an_odd_key() -> None:
 
 
 def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLAGSTORE_OVERRIDES, a JSON object; what is none is said when the client is made."""
+    """FLAGSTORE_OVERRIDES, a JSON object; anything else is refused when the client is made."""
     monkeypatch.setenv("FLAGSTORE_OVERRIDES", '{"a": true, "b": {"c": 1}}')
     flags = nothing_published(defaults_until_loaded=True)
     assert flags.enabled("a")

@@ -1,0 +1,68 @@
+"""A source that is published, and a client that reads it by clocks that only tests move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flagstore.clients import Client
+from flagstore.encode import encode
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
+from simulators.reader_store import RecordsReader
+from storesync.model import Changes, FlagSet
+from storesync.publisher import Check, Publisher
+
+if TYPE_CHECKING:
+    from flagstore.keys import Key, Record
+
+
+class Rig:
+    """Publish flags as a sync does, and read them as an application does."""
+
+    def __init__(
+        self, flags: dict[str, Any] | None = None, *, replicas: int = 1, provider: str = "model"
+    ) -> None:
+        self.wall, self.mono = FakeClock(), FakeClock()
+        self.records: dict[Key, Record] = {}
+        self.replicas, self.provider_name = replicas, provider
+        if flags is not None:
+            self.publish(flags)
+        self.store = RecordsReader(self.records, self.mono)
+        self.client = self.another(replicas=replicas)
+
+    def another(self, *, replicas: int = 1, kind: type[Client] = Client, **options: Any) -> Client:
+        """Return another process's client."""
+        clocks = {"clock": self.wall.now, "monotonic": self.mono.monotonic}
+        return kind("prod", store=self.store, replicas=replicas, **clocks, **options)
+
+    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
+        """Publish these flags, and return the token."""
+        check = self._next_token()
+        flag_set = FlagSet(self.provider_name, {"flags": flags, **sections}, revision=5)
+        encoded = encode(flag_set.sections, {}, token=check.token)
+        self._publisher().publish(check, flag_set, encoded, "writer", Changes())
+        return check.token
+
+    def heartbeat(self) -> None:
+        """Complete a check that found nothing new."""
+        self._publisher().heartbeat(self._next_token())
+
+    def _publisher(self) -> Publisher:
+        return Publisher(SOURCE, MemoryStore(self.records), self.wall, replicas=self.replicas)
+
+    def _next_token(self) -> Check:
+        now = self.wall.now()
+        token, seen = MemoryStore(self.records).next_token("prod", int(now))
+        return Check(token, seen, int(now * 1000), "", 5)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, by both clocks."""
+        self.wall.advance(seconds)
+        self.mono.advance(seconds)
+
+    def calls(self) -> list[str]:
+        """Return the calls since the last time."""
+        found = list(self.store.calls)
+        self.store.calls.clear()
+        return found
