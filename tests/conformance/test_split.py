@@ -69,25 +69,21 @@ def matches(kind: str, value: str, **data: Any) -> bool:
     return bool(evaluated(Items(flags={"f": flag}), "f", key="k", attribute=value) == "on")
 
 
-def test_murmur_hashes_and_buckets() -> None:
-    """Hash and bucket of every row, with seeds of either sign."""
-    count = 0
-    for seed, key, hashed, expected in hashes("murmur3.csv"):
-        assert murmur3_32(mixed(key.encode()), int(seed)) == hashed
-        assert bucket(key, seed, MURMUR) == expected
-        count += 1
-    assert count == 4_000
-
-
 @pytest.mark.parametrize(
-    ("name", "size"), [("legacy-hash.csv", 3_999), ("legacy-hash-non-ascii.csv", 1_999)]
+    ("name", "algorithm", "size"),
+    [
+        ("murmur3.csv", MURMUR, 4_000),
+        ("legacy-hash.csv", LEGACY, 3_999),
+        ("legacy-hash-non-ascii.csv", LEGACY, 1_999),
+    ],
 )
-def test_legacy_buckets(name: str, size: int) -> None:
-    """The older bucket of every row, also of keys beyond the basic multilingual plane."""
+def test_hashes_and_buckets(name: str, algorithm: int, size: int) -> None:
+    """Each row's hash and bucket, with seeds of either sign and any keys."""
     count = 0
-    for seed, key, _, expected in hashes(name):
-        assert bucket(key, seed, LEGACY) == expected, key
-        count += 1
+    for count, (seed, key, hashed, expected) in enumerate(hashes(name), 1):  # noqa: B007
+        if algorithm == MURMUR:
+            assert murmur3_32(mixed(key.encode()), int(seed)) == hashed
+        assert bucket(key, seed, algorithm) == expected, key
     assert count == size
 
 
@@ -104,47 +100,37 @@ def test_regular_expressions() -> None:
     assert count == 145
 
 
-def test_valid_versions() -> None:
-    """Each pair is in order, whichever way it is asked."""
-    pairs = list(rows("valid-semantic-versions.csv"))[1:]
-    for high, low in pairs:
-        assert matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", high, stringMatcherData=low)
-        assert not matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", low, stringMatcherData=high)
-        assert matches("LESS_THAN_OR_EQUAL_TO_SEMVER", low, stringMatcherData=high)
-        assert not matches("LESS_THAN_OR_EQUAL_TO_SEMVER", high, stringMatcherData=low)
-        assert matches("EQUAL_TO_SEMVER", high, stringMatcherData=high)
-    assert len(pairs) == 24
+EQUAL, LISTED, BETWEEN = "EQUAL_TO_SEMVER", "IN_LIST_SEMVER", "BETWEEN_SEMVER"
+AT_LEAST, AT_MOST = "GREATER_THAN_OR_EQUAL_TO_SEMVER", "LESS_THAN_OR_EQUAL_TO_SEMVER"
 
 
-def test_invalid_versions() -> None:
-    """An invalid version matches nothing, as an attribute or in a rule."""
-    invalid = text("invalid-semantic-versions.csv").splitlines()[1:]
-    for version in invalid:
-        assert not matches("EQUAL_TO_SEMVER", version, stringMatcherData=version), version
-        assert not matches("GREATER_THAN_OR_EQUAL_TO_SEMVER", version, stringMatcherData="0.0.0")
-        assert not matches("IN_LIST_SEMVER", version, whitelistMatcherData={"whitelist": [version]})
-    assert len(invalid) == 27
-
-
-def test_versions_between() -> None:
-    """Each version is between two others, or is not."""
-    cases = list(rows("between-semver.csv"))[1:]
-    for low, version, high, expected in cases:
+def comparisons() -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+    """Yield matcher, version, its data and whether it matches, of all files of versions."""
+    for high, low in [*rows("valid-semantic-versions.csv")][1:]:
+        yield AT_LEAST, high, {"stringMatcherData": low}, True
+        yield AT_LEAST, low, {"stringMatcherData": high}, False
+        yield AT_MOST, low, {"stringMatcherData": high}, True
+        yield AT_MOST, high, {"stringMatcherData": low}, False
+        yield EQUAL, high, {"stringMatcherData": high}, True
+    for version in text("invalid-semantic-versions.csv").splitlines()[1:]:
+        yield EQUAL, version, {"stringMatcherData": version}, False
+        yield AT_LEAST, version, {"stringMatcherData": "0.0.0"}, False
+        yield LISTED, version, {"whitelistMatcherData": {"whitelist": [version]}}, False
+    for low, version, high, expected in [*rows("between-semver.csv")][1:]:
         ends = {"start": low, "end": high}
-        assert matches("BETWEEN_SEMVER", version, betweenStringMatcherData=ends) is (
-            expected == "true"
-        )
-    assert len(cases) == 17
-
-
-def test_equal_versions() -> None:
-    """Metadata and pre-releases tell versions apart."""
-    cases = list(rows("equal-to-semver.csv"))[1:]
-    for one, other, expected in cases:
-        assert matches("EQUAL_TO_SEMVER", one, stringMatcherData=other) is (expected == "true")
+        yield BETWEEN, version, {"betweenStringMatcherData": ends}, expected == "true"
+    for one, other, expected in [*rows("equal-to-semver.csv")][1:]:
+        yield EQUAL, one, {"stringMatcherData": other}, expected == "true"
         listed = {"whitelist": ["9.9.9", other]}
-        assert matches("IN_LIST_SEMVER", one, whitelistMatcherData=listed) is (expected == "true")
-    assert len(cases) == 6
+        yield LISTED, one, {"whitelistMatcherData": listed}, expected == "true"
+
+
+def test_versions() -> None:
+    """Versions are ordered, equal and between others as in the files; an invalid one never is."""
+    cases = [*comparisons()]
+    for kind, version, data, expected in cases:
+        assert matches(kind, version, **data) is expected, (kind, version, data)
+    assert len(cases) == 24 * 5 + 27 * 3 + 17 + 6 * 2
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 from flagstore.evaluation.base import UNSUPPORTED, EngineConfig
 from flagstore.evaluation.unleash import engine
 from sdks import processes, sets
+from simulators.flag_items import Items
 
 if TYPE_CHECKING:
     from flagstore.evaluation.unleash import UnleashEngine
@@ -37,20 +38,14 @@ DOCUMENTS = {
 }
 
 
-class Set:
-    """A flag set as an engine reads it."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        state = whole(state)
-        self.meta = {"version": state.get("version")}
-        self._sections = {
-            "flags": {feature["name"]: feature for feature in state["features"]},
-            "segments": {str(segment["id"]): segment for segment in state.get("segments", [])},
-        }
-
-    def item(self, section: str, key: str) -> Any:
-        """Return a flag or a segment."""
-        return self._sections[section].get(key)
+def flag_set(state: dict[str, Any]) -> Items:
+    """Return a flag set as an engine reads it."""
+    state = whole(state)
+    return Items(
+        {"version": state.get("version")},
+        flags={feature["name"]: feature for feature in state["features"]},
+        segments={str(segment["id"]): segment for segment in state.get("segments", [])},
+    )
 
 
 def whole(state: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +73,7 @@ def whole(state: dict[str, Any]) -> dict[str, Any]:
 def evaluator(name: str) -> UnleashEngine:
     """Make an engine for a file of the specification."""
     settings = EngineConfig(now=time.time, random=lambda: 0.5)
-    return engine(Set(DOCUMENTS[name]["state"]), settings)
+    return engine(flag_set(DOCUMENTS[name]["state"]), settings)
 
 
 def cases(kind: str) -> list[Any]:
@@ -137,7 +132,7 @@ def test_flags_of_real_servers(name: str) -> None:
         "unleash", document=json.dumps(document), flags=flags, contexts=contexts
     )
     settings = EngineConfig(time.time, lambda: 0.5, app_name="shop", environment="production")
-    ours = engine(Set(document), settings)
+    ours = engine(flag_set(document), settings)
     for context, line in zip(contexts, lines, strict=True):
         made = ours.context(context)
         for flag, (enabled, variant) in json.loads(line)["flags"].items():

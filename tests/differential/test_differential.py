@@ -48,6 +48,7 @@ def check(report: dict[str, Any], cases: int) -> None:
     outcomes = report["outcomes"]
     dull = sum(outcomes.get(name, 0) for name in ("default", "fallthrough"))
     assert 1 - dull / sum(outcomes.values()) >= 0.3, outcomes
+    assert sum(report["excluded"].values()) < report["cases"] / 3, report["excluded"]
     rare = {name: times for name, times in report["reached"].items() if times < 200 * cases / WHOLE}
     assert report["reached"]
     assert not rare, rare

@@ -384,33 +384,6 @@ def sticks(stickiness: str, context: dict[str, Any]) -> bool:
     return stickiness in top
 
 
-UNSUPPORTED_KINDS = (
-    *("repeated group", "repetition of a repetition", "too long", "too many alternatives"),
-    *("repetitions that can split a string in many ways", "character class"),
-    *(
-        "too many comparisons",
-        "groups of the same name",
-        "invalid range",
-        "without regard to case",
-        "escape \\",
-    ),
-    *("unknown kind of group", "Python classifies"),
-    *("a quote in a name", "a trailing backslash", "a value with keywords"),
-    *("a year before 1 or after 9999", "a parent with custom", "custom strategies with"),
-    *("a parent with weights of zero", "variants that stick to currentTime"),
-)
-"""Parts of the reasons for which our engine does not evaluate a flag."""
-
-
-def unsupported(outcome: Evaluation) -> str:
-    """Return the reason for which our engine does not evaluate a flag, if it does not."""
-    if outcome.error != UNSUPPORTED:
-        return ""
-    found = [kind for kind in UNSUPPORTED_KINDS if kind in outcome.rule]
-    assert found, outcome
-    return found[0]
-
-
 # -- both sides ------------------------------------------------------------------------------------
 
 ENRICHER = _ContextEnricher(
@@ -467,21 +440,20 @@ def compare(
             outcome = fault.outcome(ours.evaluate(name, ours.context(fault.context(context))))
         except ContextError:
             given: Any = "none"
-            kind = ""
         else:
             given = said(outcome, made.flags.get(name))
-            kind = unsupported(outcome)
         assert json.dumps(context, default=str) == before, "the context was changed"
         if is_random(made, name, enriched):
-            tally.excluded["is_random"] += 1
+            tally.excluded["random"] += 1
             continue
-        if kind:
-            tally.excluded[f"unsupported: {kind}"] += 1
+        if given == UNSUPPORTED:
+            tally.excluded["unsupported"] += 1
             continue
         if reached and expected != "none":
             tally.reached[reached] += 1
         tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
-        yield what(made, name, context), expected, given
+        what = (context, family(made, name), made.segments)
+        yield what, expected, given
 
 
 def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
@@ -499,18 +471,6 @@ def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
     ):
         return "fallthrough"
     return "on"
-
-
-def what(made: Set, name: str, context: dict[str, Any]) -> str:
-    """Describe a case with everything it depends on."""
-    flag = made.flags.get(name, {})
-    parents = [made.flags.get(one["feature"]) for one in flag.get("dependencies", ())]
-    segments = [
-        made.segments.get(str(one))
-        for s in flag.get("strategies", ())
-        for one in s.get("segments", ())
-    ]
-    return f"{context!r}\n flag: {flag!r}\n parents: {parents!r}\n segments: {segments!r}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash import UnleashEngine, engine
+from simulators.flag_items import Items
 from storesync.model import Verdict
 from storesync.providers.unleash import Unleash
 
@@ -21,19 +22,9 @@ if TYPE_CHECKING:
 NOW = 1_790_000_000.25
 
 
-class Set:
-    """A flag set in memory; counts what is asked of it."""
-
-    def __init__(self, *flags: dict[str, Any], **segments: Any) -> None:
-        self.meta: dict[str, Any] = {"version": 2}
-        self.asked: list[str] = []
-        self._flags = {flag["name"]: flag for flag in flags}
-        self._segments = segments
-
-    def item(self, section: str, key: str) -> Any:
-        """Return a flag or a segment."""
-        self.asked.append(key)
-        return (self._flags if section == "flags" else self._segments).get(key)
+def over(*flags: dict[str, Any], **segments: Any) -> Items:
+    """Return a flag set."""
+    return Items({"version": 2}, flags={flag["name"]: flag for flag in flags}, segments=segments)
 
 
 def settings(random: Callable[[], float] = lambda: 0.5, **given: Any) -> EngineConfig:
@@ -61,7 +52,7 @@ def ask(
     given: dict[str, Any], context: dict[str, Any] | None = None, of: EngineConfig | None = None
 ) -> Evaluation:
     """Evaluate one flag that is alone in its set."""
-    ours = engine(Set(given), of or settings())
+    ours = engine(over(given), of or settings())
     return ours.evaluate(given["name"], ours.context(context or {}))
 
 
@@ -136,7 +127,7 @@ def test_reasons() -> None:
 
 def test_unknown_flag() -> None:
     """An unknown flag has no value, unlike one that is off, and its name takes no memory."""
-    ours = engine(Set(), settings())
+    ours = engine(over(), settings())
     found = ours.evaluate("f", ours.context({}))
     assert found == Evaluation(ABSENT, reason=base.ERROR, error=base.FLAG_NOT_FOUND)
     assert not ours._evaluators
@@ -156,7 +147,7 @@ def test_weights_of_zero() -> None:
     parent = flag("p", variants=[{"name": "a", "weight": 0}])
     child = flag("c", dependencies=[{"feature": "p"}])
     assert ask(parent) == Evaluation(value=True, reason=base.FALLTHROUGH)
-    ours = engine(Set(parent, child), settings())
+    ours = engine(over(parent, child), settings())
     assert ours.evaluate("c", ours.context({})).error == base.UNSUPPORTED
 
 
@@ -251,7 +242,7 @@ def test_unsupported_flag(strategy: dict[str, Any], why: str) -> None:
     found = ask(given, {"x": "6"})
     assert (found.value, found.error) == (ABSENT, base.UNSUPPORTED)
     assert why in found.rule
-    judge = Unleash().judge(Set(given))
+    judge = Unleash().judge(over(given))
     assert judge("flags", "f") is Verdict.USABLE
 
 
@@ -265,7 +256,7 @@ def test_unsupported_flag(strategy: dict[str, Any], why: str) -> None:
 def test_unsupported_custom_strategies(child: dict[str, Any], why: str) -> None:
     """Custom strategies that the official engine mixes up with others are not evaluated."""
     of = settings(strategies={"mine": lambda *_: True})
-    ours = engine(Set(child, flag("p", {"name": "mine"})), of)
+    ours = engine(over(child, flag("p", {"name": "mine"})), of)
     assert ours.evaluate("p", ours.context({})).value is True
     found = ours.evaluate("c", ours.context({}))
     assert found.error == base.UNSUPPORTED
@@ -288,26 +279,19 @@ def test_unsupported_regular_expression_that_is_not_reached() -> None:
 
 def test_large_segment_that_cannot_be_read() -> None:
     """A flag whose segment is not there yet is compiled again the next time."""
-
-    class Late(Set):
-        late = True
-
-        def item(self, section: str, key: str) -> Any:
-            if section == "segments" and self.late:
-                raise NotPublishedError("not there")
-            return super().item(section, key)
-
-    items = Late(flag("f", {"name": "default", "segments": [1]}), **{"1": {"constraints": []}})
+    items = over(
+        flag("f", {"name": "default", "segments": [1]}), **{"1": NotPublishedError("not there")}
+    )
     ours = engine(items, settings())
     context = ours.context({})
     assert ours.evaluate("f", context).error == base.SEGMENT_UNAVAILABLE
-    items.late = False
+    items.sections["segments"]["1"] = {"constraints": []}
     assert ours.evaluate("f", context).value is True
 
 
 def test_flags_are_read_once() -> None:
     """A second evaluation asks the flag set for nothing."""
-    items = Set(flag("f", {"name": "default", "segments": [1]}), **{"1": {"constraints": []}})
+    items = over(flag("f", {"name": "default", "segments": [1]}), **{"1": {"constraints": []}})
     ours = engine(items, settings())
     first = ours.evaluate("f", ours.context({}))
     asked = list(items.asked)
@@ -361,7 +345,7 @@ def test_custom_strategy_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 def context_of(given: dict[str, Any], **more: Any) -> Any:
     """Return what an engine makes of a context."""
-    return engine(Set(), settings(**more)).context(given)
+    return engine(over(), settings(**more)).context(given)
 
 
 @pytest.mark.parametrize("name", ["userId", "key", "targetingKey", "targeting_key"])
@@ -425,7 +409,7 @@ def test_invalid_context(given: Any) -> None:
 )
 def test_environment(setting: str, meta: dict[str, Any], expected: str) -> None:
     """The environment is the setting, else the document's, else UnleashClient's default."""
-    items = Set()
+    items = over()
     items.meta = meta
     ours: UnleashEngine = engine(items, settings(environment=setting))
     assert ours.context({})["environment"] == expected
@@ -435,7 +419,7 @@ def test_environment(setting: str, meta: dict[str, Any], expected: str) -> None:
 def test_current_time() -> None:
     """The current time is that of the evaluation, not of the context."""
     now = [0.0]
-    items = Set(flag("f", having(operator="DATE_AFTER", value="2022-01-01T00:00:00Z")))
+    items = over(flag("f", having(operator="DATE_AFTER", value="2022-01-01T00:00:00Z")))
     items.item("flags", "f")["strategies"][0]["constraints"][0]["contextName"] = "currentTime"
     ours = engine(items, EngineConfig(now=lambda: now[0], random=lambda: 0.5))
     context = ours.context({})
