@@ -136,6 +136,10 @@ class Maker:
         """Draw what is said."""
         return draw(self.random)
 
+    def pick(self, *values: Any) -> Any:
+        """Draw one of some values."""
+        return self.draw(one_of([*values]))
+
     def chance(self, percent: int) -> bool:
         """Return whether something is to be."""
         return self.draw(DICE) < percent
@@ -174,7 +178,7 @@ class Maker:
             made |= {"/slash": self.value("text"), "til~de": self.value("number")}
             made["til~1de"] = self.value("text")
         if self.chance(20):
-            made |= {"name": self.draw(one_of(["a", "abc", None]))}
+            made |= {"name": self.pick("a", "abc", None)}
         if self.chance(20):
             made |= {"anonymous": self.chance(50), "_meta": {"privateAttributes": ["text"]}}
         if self.chance(10):
@@ -184,19 +188,17 @@ class Maker:
     def context(self) -> dict[str, Any]:
         """Return a context of one or several kinds; a few are malformed."""
         if self.chance(65):
-            made = self.attributes(self.draw(one_of([*KINDS, None])))
+            made = self.attributes(self.pick(*KINDS, None))
         else:
             kinds = sorted(set(self.draw(some(ONE_KIND, 4, 1))))
             made = {"kind": "multi"} | {
                 kind: self.attributes("org" if self.chance(5) else None) for kind in kinds
             }
         if self.chance(3):
-            field = self.draw(
-                one_of(["key", "kind", "name", "anonymous", "_meta", "", "user", "org"])
-            )
+            field = self.pick("key", "kind", "name", "anonymous", "_meta", "", "user", "org")
             made[field] = self.draw(ONE_ODD)
         if self.chance(1):
-            made["kind"] = self.draw(one_of(["", "kind", "multi", "a b", "é", "a.b-c_D9"]))
+            made["kind"] = self.pick("", "kind", "multi", "a b", "é", "a.b-c_D9")
         return made
 
     def clause(self) -> dict[str, Any]:
@@ -207,18 +209,18 @@ class Maker:
             names = one_of(["s-0", "s-1", "s-2", "s-3", "s-0", "s-1", "s-2", "gone", 5, {}])
             values = some(names if self.chance(5) else one_of(["s-0", "s-1", "s-2", "gone"]), 3)
             return made | {"attribute": "", "values": self.draw(values)}
-        subject = SUBJECTS[operator] if self.chance(75) else self.draw(one_of([*ONE_OF]))
+        subject = SUBJECTS[operator] if self.chance(75) else self.pick(*ONE_OF)
         required = ONE_PATTERN if operator == "matches" else ONE_OF[SUBJECTS[operator]]
         made["values"] = [
             self.draw(ONE_OF["any"] if self.chance(15) else required)
-            for _ in range(self.draw(one_of([0, 1, 1, 1, 2, 2, 3])))
+            for _ in range(self.pick(0, 1, 1, 1, 2, 2, 3))
         ]
         made["attribute"] = subject
         dice = self.draw(DICE)
         if dice < 15:
             made |= {"attribute": self.draw(LITERALS)}
         elif dice < 40:
-            kind = self.draw(one_of(["user", "user", "org", ""]))
+            kind = self.pick("user", "user", "org", "")
             made |= {"contextKind": kind, "attribute": self.reference()}
         elif dice < 50:
             made |= {"contextKind": self.draw(ONE_KIND)}
@@ -232,27 +234,27 @@ class Maker:
         if dice < 50:
             return {"variation": dice % 3}
         if dice < 52:
-            return {"variation": self.draw(one_of([3, -1, None, True]))}
+            return {"variation": self.pick(3, -1, None, True)}
         rollout: dict[str, Any] = {
             "variations": [
                 {"variation": self.draw(one_of([0, 1, 2] * 8 + [5])), "weight": weight}
                 for weight in self.draw(BAD_WEIGHTS if self.chance(2) else WEIGHTS)
             ],
-            "kind": self.draw(one_of(["rollout", "experiment", "experiment"])),
+            "kind": self.pick("rollout", "experiment", "experiment"),
         }
         for share in rollout["variations"]:
             if self.chance(20):
                 share["untracked"] = True
         rollout |= self.placing("contextKind")
         if self.chance(40):
-            rollout["seed"] = self.draw(one_of([0, 1, 61, -5, None]))
+            rollout["seed"] = self.pick(0, 1, 61, -5, None)
         return {"rollout": rollout} | ({"variation": 1} if self.chance(5) else {})
 
     def placing(self, kind: str) -> dict[str, Any]:
         """Return how contexts are placed for a rollout or in a segment."""
         made: dict[str, Any] = {}
         if self.chance(40):
-            made[kind] = self.draw(one_of(["user", "org", "device", ""]))
+            made[kind] = self.pick("user", "org", "device", "")
         if self.chance(50):
             names = ["text", "number", "any", "key", "kind", "anonymous", "gone", "", "/slash"]
             made["bucketBy"] = self.draw(one_of(names)) if self.chance(70) else self.reference()
@@ -265,27 +267,26 @@ class Maker:
             target = {"variation": self.draw(one_of([0, 1, 2] * 5 + [7]))}
             target["values"] = self.draw(LISTED_KEYS)
             if kinds:
-                target["contextKind"] = self.draw(one_of(["user", "user", "org", "", None]))
+                target["contextKind"] = self.pick("user", "user", "org", "", None)
             made.append(target)
         return made
 
     def rule(self) -> dict[str, Any]:
         """Return a rule of a flag."""
         clauses = [
-            self.clause()
-            for _ in range(self.draw(one_of([1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 0])))
+            self.clause() for _ in range(self.pick(1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 0))
         ]
-        return self.choice() | {"id": self.draw(one_of(["r", "é", None])), "clauses": clauses}
+        return self.choice() | {"id": self.pick("r", "é", None), "clauses": clauses}
 
     def flag(self, key: str) -> dict[str, Any]:
         """Return a flag."""
         made: dict[str, Any] = {
             "key": key,
-            "version": self.draw(one_of([1, 2, 30])),
+            "version": self.pick(1, 2, 30),
             "on": not self.chance(14),
-            "salt": self.draw(one_of(["salt", "é", "", None])),
+            "salt": self.pick("salt", "é", "", None),
             "variations": [self.draw(VALUES) for _ in range(3)],
-            "offVariation": self.draw(one_of([0, 1, 2, 0, 1, 2, 0, 1, 2, None, None, 3])),
+            "offVariation": self.pick(0, 1, 2, 0, 1, 2, 0, 1, 2, None, None, 3),
             "fallthrough": self.choice(),
             "rules": [self.rule() for _ in range(self.draw(between(1, 7)))],
         }
@@ -298,7 +299,7 @@ class Maker:
             }
         if self.chance(28):
             made["prerequisites"] = [
-                {"key": self.draw(ONE_FLAG), "variation": self.draw(one_of([0, 1, 2, 1]))}
+                {"key": self.draw(ONE_FLAG), "variation": self.pick(0, 1, 2, 1)}
                 for _ in range(self.draw(between(1, 2)))
             ]
         return self.damaged(made)
@@ -328,20 +329,20 @@ class Maker:
                 made[field] = self.draw(LISTED_KEYS)
             if self.chance(30):
                 made[f"{field}Contexts"] = [
-                    {"contextKind": self.draw(one_of(["user", "org", "", None]))}
+                    {"contextKind": self.pick("user", "org", "", None)}
                     | {"values": self.draw(LISTED_KEYS)}
                 ]
         made["rules"] = []
         for _ in range(self.draw(between(0, 2))):
-            rule = {"clauses": [self.clause() for _ in range(self.draw(one_of([1, 1, 2, 0])))]}
+            rule = {"clauses": [self.clause() for _ in range(self.pick(1, 1, 2, 0))]}
             if self.chance(40):
                 rule |= self.placing("rolloutContextKind")
                 weights = [-1, 10**400] if self.chance(2) else [0, 0, 0, 50_000, 100_000, 1, None]
                 rule["weight"] = self.draw(one_of(weights))
             made["rules"].append(rule)
         if self.chance(4):
-            made |= {"unbounded": True, "generation": self.draw(one_of([None, 1]))}
-            made["unboundedContextKind"] = self.draw(one_of(["user", "org", None]))
+            made |= {"unbounded": True, "generation": self.pick(None, 1)}
+            made["unboundedContextKind"] = self.pick("user", "org", None)
         return self.damaged(made)
 
     def damaged(self, item: dict[str, Any]) -> dict[str, Any]:
