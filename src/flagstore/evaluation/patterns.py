@@ -53,10 +53,10 @@ def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
     sequences = _shortest(map(_simplified, parser.parse()))
     anchored = [_linear(each[1:], anchored=True) for each in sequences if each[:1] == (_BEGIN,)]
     floating = [_linear(each, anchored=False) for each in sequences if each[:1] != (_BEGIN,)]
-    if sum(_weight(part) for one in (*anchored, *floating) for part in one.tried) > _MAX_STEPS:
+    if sum(steps for _, steps in (*anchored, *floating)) > _MAX_STEPS:
         raise UnsupportedPatternError("too many comparisons at each position")
-    texts = [rf"\A(?:{'|'.join(one.text for one in anchored)})"] if anchored else []
-    compiled = re.compile("|".join([*texts, *(one.text for one in floating)]))
+    texts = [rf"\A(?:{'|'.join(text for text, _ in anchored)})"] if anchored else []
+    compiled = re.compile("|".join([*texts, *(text for text, _ in floating)]))
     found = compiled.search if floating else compiled.match
     if not parser.words:
         return found
@@ -424,20 +424,13 @@ def _checked(sequences: list[Sequence]) -> list[Sequence]:
 
 def _joined(left: list[Sequence], right: list[Sequence]) -> list[Sequence]:
     """Return every combination of one sequence followed by another."""
-    if len(left) * len(right) > _MAX_ALTERNATIVES:
-        raise UnsupportedPatternError("too many alternatives")
     return _checked([first + then for first in left for then in right])
-
-
-def _single(sequence: Sequence) -> _Repeat | None:
-    """Return the part of a sequence that is exactly one character; else None."""
-    part = sequence[0] if len(sequence) == 1 else ""
-    return part if isinstance(part, _Repeat) and part.low == part.high == 1 else None
 
 
 def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
     """Return the alternatives of a repeated item."""
-    chars = [part.chars for part in map(_single, item) if part]
+    parts = [one[0] for one in item if len(one) == 1]
+    chars = [part.chars for part in parts if isinstance(part, _Repeat) and part[1:] == (1, 1)]
     negated = any(one.text.startswith("^") for one in chars)
     if len(chars) == len(item) and not (negated and len(item) > 1):
         return [(_Repeat(_union(chars), low, high),)]
@@ -486,15 +479,8 @@ def _shortest(sequences: Iterable[Sequence]) -> list[Sequence]:
     return found
 
 
-class _Linear(NamedTuple):
-    """A sequence in Python's syntax, and its parts that may be tried at each position."""
-
-    text: str
-    tried: list[_Repeat]
-
-
-def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
-    """Translate a simplified sequence so that it takes linear time.
+def _linear(parts: Sequence, *, anchored: bool) -> tuple[str, int]:
+    """Translate a simplified sequence so that it takes linear time; return its steps, too.
 
     A repetition is tried at each position where it may begin. That takes linear time if there is
     only one such position (*once*), or only one in each run of its characters: if the character
@@ -502,7 +488,7 @@ def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
     so that there is only one way on, where the next part cannot begin with its characters.
     """
     texts: list[str] = []
-    tried: list[_Repeat] = []
+    steps = 0
     loop: _Repeat | None = None
     once = loop_once = anchored
     begin = loop_end = 0
@@ -513,7 +499,7 @@ def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
             before = _NEWLINE if part == _LINE_BEGIN else before
             continue
         if not once:
-            tried.append(part)
+            steps += _weight(part)
         if part.fixed:
             texts.append(part.text)
             before = part.chars.may
@@ -526,7 +512,7 @@ def _linear(parts: Sequence, *, anchored: bool) -> _Linear:
         texts.append(f"{part.text}+" if possessive else part.text)
         before = part.chars.may | (0 if part.low else before)
         once = once and possessive
-    return _Linear("".join(texts), tried)
+    return "".join(texts), steps
 
 
 def _first_place(
