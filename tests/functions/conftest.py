@@ -105,10 +105,7 @@ def clients(aws: StandIn) -> dict[str, Any]:
 
 @pytest.fixture
 def deployment(
-    aws: StandIn,
-    clients: dict[str, Any],
-    noted: tuple[Any, Calls],
-    monkeypatch: pytest.MonkeyPatch,
+    aws: StandIn, clients: dict[str, Any], noted: tuple[Any, Calls], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Deployment]:
     """Give an empty deployment without a table, in which both functions start cold."""
     name = uuid.uuid4().hex
@@ -139,10 +136,7 @@ def deployment(
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", noted[0])
     _start_cold()
     yield Deployment(
-        prefix=f"/flagstore/{name}",
-        queue_url=queue_url,
-        dlq_url=dlq_url,
-        clients=clients,
+        prefix=f"/flagstore/{name}", queue_url=queue_url, dlq_url=dlq_url, clients=clients
     )
     _start_cold()
     for url in (queue_url, dlq_url):

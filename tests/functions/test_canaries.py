@@ -133,10 +133,7 @@ def test_provider_responses(
 
 @pytest.mark.campaign
 def test_many_provider_faults(
-    both: Deployment,
-    launchdarkly: LaunchDarklySimulator,
-    unleash: UnleashSimulator,
-    output: Output,
+    both: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator, output: Output
 ) -> None:
     """A hundred faults in random order, by the schedule and by requests."""
     rng = random.Random(19)

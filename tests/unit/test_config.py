@@ -286,9 +286,7 @@ def test_fresh_source(clock: FakeClock) -> None:
 def test_load(clock: FakeClock) -> None:
     """After INIT no event needs SSM, and a wrong parameter affects its own source only."""
     ssm = holding(
-        sources__a={"provider": "launchdarkly"},
-        sources__b="{not JSON",
-        credentials__a=CREDENTIALS,
+        sources__a={"provider": "launchdarkly"}, sources__b="{not JSON", credentials__a=CREDENTIALS
     )
     sources = Sources(ssm, "/flagstore", clock)
     sources.load()

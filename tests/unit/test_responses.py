@@ -173,8 +173,7 @@ def test_login_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "document",
-    [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028"]}, {"": {"": {}}}, {"a": "\ud83d"}],
+    "document", [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028"]}, {"": {"": {}}}, {"a": "\ud83d"}]
 )
 def test_object(document: dict[str, object]) -> None:
     """A good document is returned unchanged, with or without a byte order mark."""
