@@ -148,17 +148,6 @@ class ProviderContract:
         request = self.webhook_after(server, change)
         return self.provider.webhook_event(request, self.webhook(**options)).required
 
-    # -- description ----------------------------------------------------------------------------
-
-    def test_description(self) -> None:
-        """Name, title, methods and the status of a delivery are set."""
-        provider = self.provider
-        assert provider.name == provider.name.lower()
-        assert provider.title
-        assert set(provider.methods) <= {"signature", "authorization", "header", "url"}
-        assert provider.accepted_status in {200, 202}
-        assert provider.default_base_url.startswith("https://") or not provider.default_base_url
-
     # -- verification ---------------------------------------------------------------------------
 
     def test_every_active_secret(self) -> None:

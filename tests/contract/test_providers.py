@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+QUEUED = {"Records": [{"body": '{"source": "prod"}'}]}
 RECORDED = sorted((DATA / "unleash" / "webhooks").glob("*/*.json"))
 
 
@@ -373,24 +374,23 @@ def test_unknown_provider() -> None:
         providers.get("launchdarky")
 
 
-def test_providers_import_no_http_library() -> None:
-    """The function that faces the internet does not pay for what it never uses."""
-    code = (
-        "import sys; from storesync import providers; [providers.get(n) for n in providers.names()]"
-        "; sys.exit(any(m in sys.modules for m in ('requests', 'urllib3', 'http.client', 'ssl')))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
-    assert done.returncode == 0
-
-
-def test_queued_requests_import_no_provider() -> None:
-    """An event is parsed by the provider of its source only, so others are not imported."""
-    code = (
-        "import sys; from storesync.sync import parse; "
-        "parse({'Records': [{'body': '{\"source\": \"prod\"}'}]}); "
-        "sys.exit(any(m.startswith('storesync.providers.') for m in sys.modules))"
-    )
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        (
+            "from storesync import providers; [providers.get(n) for n in providers.names()]",
+            ("requests", "urllib3", "http.client", "ssl"),
+        ),
+        (
+            f"from storesync.sync import parse; parse({QUEUED})",
+            tuple(f"storesync.providers.{name}" for name in providers.names()),
+        ),
+    ],
+    ids=["providers import no HTTP library", "queued requests import no provider"],
+)
+def test_imports(code: str, unwanted: tuple[str, ...]) -> None:
+    """A function does not pay for what it never uses."""
+    code = f"import sys; {code}; sys.exit(any(m in sys.modules for m in {unwanted}))"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert done.returncode == 0

@@ -6,11 +6,8 @@ where the functions and queues are run. Time is the functions' clock, on which n
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import uuid
-import zipfile
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +17,6 @@ from flagstore import emf
 from flagstore.snapshot import Info
 from simulators import faults
 from simulators.alarms import Alarm, Point, Stack, points
-from simulators.aws import ONE_TRY
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
 from simulators.template import read_template
 from storesync import sync, webhook
@@ -31,7 +27,6 @@ from tests.docs.pages import anchors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.stand_in import StandIn
     from simulators.deployment import Deployment, Output, ShiftedClock
     from simulators.launchdarkly import LaunchDarklySimulator
 
@@ -221,13 +216,19 @@ def test_misconfigured_source(world: World) -> None:
     assert_recovers(world, "SyncFailureAlarm")
 
 
-@covers("RefusedSetAlarm")
-def test_empty_flag_set(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The guard's first refusal raises the alarm."""
-    launchdarkly.faults.append(faults.empty_set())
+@covers("RefusedSetAlarm", "RefusedCredentialsAlarm")
+@pytest.mark.parametrize(
+    ("fault", "alarm"),
+    [(faults.empty_set(), "RefusedSetAlarm"), (faults.status(401), "RefusedCredentialsAlarm")],
+)
+def test_refusal(
+    world: World, launchdarkly: LaunchDarklySimulator, fault: faults.Fault, alarm: str
+) -> None:
+    """The guard's first refusal of a set, or the provider's of a key, raises its alarm."""
+    launchdarkly.faults.append(fault)
     world.schedule()
-    assert world.active() == {"RefusedSetAlarm"}
-    assert_recovers(world, "RefusedSetAlarm")
+    assert world.active() == {alarm}
+    assert_recovers(world, alarm)
 
 
 @covers("PinnedAlarm", "FreshnessAlarm")
@@ -245,15 +246,6 @@ def test_pinned_source(world: World) -> None:
     world.schedule(2)
     assert world.active() == {"PinnedAlarm", "FreshnessAlarm"}
     assert_recovers(world, "PinnedAlarm", "FreshnessAlarm")
-
-
-@covers("RefusedCredentialsAlarm")
-def test_refused_key(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The first 401 of the provider raises the alarm."""
-    launchdarkly.faults.append(faults.status(401))
-    world.schedule()
-    assert world.active() == {"RefusedCredentialsAlarm"}
-    assert_recovers(world, "RefusedCredentialsAlarm")
 
 
 @covers("DeadLetterAlarm")
@@ -334,9 +326,8 @@ def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @covers("SyncThrottleAlarm", "WebhookThrottleAlarm")
 @pytest.mark.parametrize("function", ["sync", "webhook"])
-def test_throttled_function(world: World, aws: StandIn, function: str) -> None:
+def test_throttled_function(world: World, function: str) -> None:
     """An invocation that Lambda refuses raises the alarm."""
-    assert throttled(aws)
     world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
     (alarm,) = world.active()
     assert alarm == f"{function.capitalize()}ThrottleAlarm"
@@ -378,29 +369,6 @@ def test_unreadable_parameters(world: World, calls: Calls) -> None:
     assert world.active() == {"FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm"}
     calls.down.clear()
     assert_recovers(world, "FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
-
-
-def throttled(aws: StandIn) -> bool:
-    """Say whether Lambda refuses a function whose reserved concurrency is used up."""
-    client, name = aws.client("lambda", ONE_TRY), f"none-{uuid.uuid4().hex}"
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
-        file.writestr("nothing.py", "def handler(event, context): ...")
-    client.create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Role="arn:aws:iam::000000000000:role/none",
-        Handler="nothing.handler",
-        Code={"ZipFile": packed.getvalue()},
-    )
-    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-    try:
-        client.invoke(FunctionName=name)
-    except client.exceptions.TooManyRequestsException:
-        return True
-    finally:
-        client.delete_function(FunctionName=name)
-    return False
 
 
 def test_every_alarm_is_tested() -> None:
@@ -455,8 +423,6 @@ def test_long_run_threshold() -> None:
     }
 
 
-HELD = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
-
 # -- the dashboard --------------------------------------------------------------------------------
 
 SEARCH = re.compile(
@@ -491,7 +457,8 @@ def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) ->
     world.invoke("webhook", {**signed("prod", b""), "isBase64Encoded": True, "body": "%"})
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
-    world.told += points(json.loads(emf.line(HELD)), 0)
+    info = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
+    world.told += points(json.loads(emf.line(info)), 0)
     told = {
         (",".join(sorted(p.dimensions, key=ORDER.index)), p.name, p.dimensions.get("service", ""))
         for p in world.told

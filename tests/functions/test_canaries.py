@@ -7,7 +7,6 @@ exceptions; the log is at DEBUG.
 from __future__ import annotations
 
 import json
-import random
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -129,23 +128,6 @@ def test_provider_responses(
     launchdarkly.faults.extend(fault() for _ in range(4))
     invoke(batch(*both.receive()))
     assert [line for line in output.logs if line["message"] == "failed"]
-
-
-@pytest.mark.campaign
-def test_many_provider_faults(
-    both: Deployment, launchdarkly: LaunchDarklySimulator, unleash: UnleashSimulator, output: Output
-) -> None:
-    """A hundred faults in random order, by the schedule and by requests."""
-    rng = random.Random(19)
-    for _ in range(30):
-        for provider in (launchdarkly, unleash):
-            provider.faults.extend(rng.choice(RESPONSES)() for _ in range(rng.randrange(5)))
-        both.run_schedule(invoke)
-        assert send(signed("prod", BODY)) == 202
-        invoke(batch(*both.receive()))
-        launchdarkly.faults.clear()
-        unleash.faults.clear()
-    assert len(output.logs) + len(output.metrics) >= 300
 
 
 @pytest.mark.parametrize(

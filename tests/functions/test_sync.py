@@ -186,17 +186,9 @@ def test_invalid_messages_fail_alone(
 @pytest.mark.parametrize(
     "odd",
     [
-        {"required": None},
-        {"required": 7},
-        {"required": [None, 7, "flag/x@y", "who/knows", "flag/nothing"]},
-        {"sent_at": None},
-        {"sent_at": "now"},
-        {"sent_at": -1},
-        {"sent_at": 1e300},
-        {"trigger": None},
-        {"trigger": "manual"},
-        {"delivery": None},
-        {"more": {"deeply": []}},
+        {"required": 7, "sent_at": None, "trigger": "manual", "delivery": None, "more": {"a": []}},
+        {"required": [None, 7, "flag/x@y", "who/knows", "flag/nothing"], "sent_at": 1e300},
+        {"required": None, "sent_at": "now", "trigger": None},
     ],
     ids=json.dumps,
 )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 import flagstore
 from simulators import appconfig_flags
@@ -18,6 +16,7 @@ from simulators.appconfig_flags import BadRequestError, document, multi_variant,
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
+from simulators.template import read_template
 from storesync import errors, providers
 from storesync.http import HttpClient
 from storesync.model import Secret, Source, SyncRequest
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from storesync.model import FetchResult, FlagSet, Report
 
 PROVIDER = AppConfig()
-TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -399,29 +397,9 @@ def test_names_with_spaces(server: AppConfigSimulator) -> None:
 # -- rights ---------------------------------------------------------------------------------------
 
 
-class _Cloud(yaml.SafeLoader):
-    """Reads CloudFormation's short forms as their long ones."""
-
-
-def _tag(cache: _Cloud, suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        value: Any = cache.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = cache.construct_sequence(node, deep=True)
-    else:
-        value = cache.construct_mapping(node, deep=True)
-    return {suffix: value}
-
-
-_Cloud.add_multi_constructor("!", _tag)  # type: ignore[no-untyped-call] # of types-PyYAML
-
-
 def granted() -> set[tuple[str, str]]:
     """Return actions and resources of the template's policy, for the simulator's profile."""
-    template = yaml.load(TEMPLATE.read_text(encoding="utf-8"), _Cloud)  # noqa: S506 - a SafeLoader
-    statements = template["Resources"]["AppConfigPolicy"]["Properties"]["PolicyDocument"][
-        "Statement"
-    ]
+    policy = read_template()["Resources"]["AppConfigPolicy"]["Properties"]["PolicyDocument"]
     ids = AppConfigSimulator().ids
     values = {
         "AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::AccountId": ACCOUNT,
@@ -429,14 +407,14 @@ def granted() -> set[tuple[str, str]]:
         "Profile": ids["ConfigurationProfile"][0],
     }  # fmt: skip
     found = set()
-    for each in statements:
+    for each in policy["Statement"]:
         assert each["Effect"] == "Allow"
         actions = each["Action"] if isinstance(each["Action"], list) else [each["Action"]]
         listed = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
         for resource in listed:
-            text, split = resource["Sub"]
+            text, split = resource["Fn::Sub"]
             assert split == {
-                name: {"Select": [index, {"Split": ["/", {"Ref": "AppConfigProfile"}]}]}
+                name: {"Fn::Select": [index, {"Fn::Split": ["/", {"Ref": "AppConfigProfile"}]}]}
                 for index, name in enumerate(("Application", "Environment", "Profile"))
                 if f"${{{name}}}" in text
             }

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from simulators.clock import FakeClock
 from simulators.ssm import QUOTA, Ssm
 from storesync.config import (
-    INIT_LOAD_S,
     LOAD_S,
     MIN_SECRET,
     MISSING_AGE_S,
@@ -101,19 +100,6 @@ def test_parameters_are_read_once_and_kept(clock: FakeClock, seed: int) -> None:
     assert len(ssm.asked) == 3
 
 
-def test_ssm_down_later(clock: FakeClock) -> None:
-    """Known parameters stay in use; SSM is read now and then, and nothing waits for it."""
-    ssm = holding(sources__a=1)
-    read = parameters(ssm, clock)
-    read.values()
-    ssm.down = "ThrottlingException"
-    for _ in range(300):
-        assert read.values() == {"a": "1"}
-        clock.advance(1)
-    assert 10 <= ssm.refused <= 20
-    assert clock.slept == []
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_first_reading_is_retried(clock: FakeClock, seed: int) -> None:
     """Throttled, it is retried with random pauses for 3 s, and not again for 5 s."""
@@ -136,20 +122,6 @@ def test_throttled_page_is_retried_alone(clock: FakeClock) -> None:
     assert len(parameters(ssm, clock).values()) == 60
     assert len(ssm.asked) - ssm.refused == 6
     assert ssm.refused > 0
-
-
-def test_failed_init_causes_no_pause(clock: FakeClock) -> None:
-    """After a failure in INIT the first event retries at once."""
-    ssm = holding(sources__a=1)
-    ssm.down = "ThrottlingException"
-    read = parameters(ssm, clock)
-    with pytest.raises(ParametersError):
-        read.load()
-    assert sum(clock.slept) <= INIT_LOAD_S
-    ssm.down = ""
-    assert read.values() == {"a": "1"}
-    read.load()
-    assert len(ssm.asked) - ssm.refused == 1
 
 
 @pytest.mark.parametrize(
