@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench import phased, world
+from bench import outages, phased, world
 from bench.harness import Case, turned
 from bench.results import Part
+from bench.shares import WHOLE, Share
 from bench.stats import spread
 
 if TYPE_CHECKING:
     from bench.harness import Dose
-    from bench.phased import Request
-    from bench.shares import Share
+    from bench.phased import OverTls, Request
 
 FLAGS = 500
 PROCESSES = 4
@@ -23,10 +23,20 @@ PROCESSES = 4
 TTL_S = 0.2
 IDLE_S = 0.3
 """Between two requests, so that each one has to ask."""
+OUTAGE_MB = 512
+FIRST_LOAD_MS = 2_150
 FLAGSTORE, BOTO3, LAUNCHDARKLY = "flagstore", "boto3: GetItem + json", "LaunchDarkly's SDK"
 MEDIANS_MS = {128: 60, 256: 40, 512: 30, 1_769: 25}
 MOST_MS = 250
 """What a call of a loaded client may wait for the store."""
+
+
+class Outage(NamedTuple):
+    """What is wrong, and whether it leaves a caller with the flags in memory."""
+
+    stale: bool
+    names: bool = True
+    connects: bool = True
 
 
 def measure(dose: Dose) -> Part:
@@ -44,6 +54,7 @@ def measure(dose: Dose) -> Part:
         with phased.at_shares() as sizes:
             for size, share in sizes.items():
                 _at(part, size, _refreshes(cases, dose, share))
+        _outages(part, tls, table, flag, folder)
     part.notes += [
         f"Requests are {IDLE_S:g} s apart, with a TTL of {TTL_S:g} s.",
         "boto3 reads all flags each time, the SDK the flag's rows.",
@@ -61,6 +72,75 @@ def _refreshes(cases: list[Case], dose: Dose, share: Share | None) -> dict[str, 
             )
             found[case.name] += run.requests[1:]
     return found
+
+
+OUTAGES = {
+    "the connection is dead": Outage(stale=False),
+    "the same, and a name server drops packets": Outage(stale=False, names=False),
+    "the same, and the handshake hangs": Outage(stale=True, connects=False),
+}
+
+
+def _outages(part: Part, tls: OverTls, table: str, flag: str, folder: str) -> None:
+    """Measure what a loaded caller waits when something is wrong, and a first one at most."""
+    with (
+        outages.Line(tls.relay(tls.aws.port, outages.NAME)) as line,
+        outages.names(folder) as names,
+        phased.at_shares() as sizes,
+    ):
+        size = OUTAGE_MB if OUTAGE_MB in sizes else WHOLE
+        variables = {
+            **tls.environment,
+            "FLAGSTORE_TABLE": table,
+            "AWS_ENDPOINT_URL": f"https://{outages.NAME if names else '127.0.0.1'}:{line.port}",
+        }
+        prefix = tuple(names.prefix()) if names else ()
+        case = Case(FLAGSTORE, "ours.py", tls.ours, variables, ("value", flag, str(TTL_S)), prefix)
+        for name, outage in OUTAGES.items():
+            if names is None and not outage.names:
+                part.notes.append(f"Not measured, since it takes root: {name}.")
+                continue
+            waited = [_waited(case, sizes[size], line, names, outage) for _ in range(PROCESSES)]
+            times, stale = [each.ms for each in waited], sum(each.stale for each in waited)
+            part.counted(
+                f"{name}, {size} MB",
+                "",
+                f"{spread(times, 'ms')}, {stale} of {len(times)} stale",
+                goal=f"at most {MOST_MS} ms{'' if outage.stale else ', none stale'}",
+                met=max(times) <= MOST_MS and (outage.stale or not stale),
+            )
+        line.connects = False
+        first = [phased.run(case, requests=0).init_ms for _ in range(PROCESSES)]
+    part.counted(
+        "INIT while the handshake hangs",
+        "",
+        spread(first, "ms"),
+        goal=f"at most {FIRST_LOAD_MS} ms: 2 s, and what INIT takes",
+        met=max(first) <= FIRST_LOAD_MS,
+    )
+
+
+def _waited(
+    case: Case,
+    share: Share | None,
+    line: outages.Line,
+    names: outages.Names | None,
+    outage: Outage,
+) -> Request:
+    """Return the request during which something is wrong, after one when all was well."""
+
+    def before(number: int) -> None:
+        time.sleep(IDLE_S)
+        if number == 1:
+            line.silence()
+            line.connects = outage.connects
+            if names and not outage.names:
+                names.lost()
+
+    line.connects = True
+    if names:
+        names.known()
+    return phased.run(case, share, requests=2, before=before).requests[1]
 
 
 def _at(part: Part, size: int, found: dict[str, list[Request]]) -> None:
