@@ -399,22 +399,30 @@ def parse_source(
         secret_text = json.dumps({"provider": provider.name})
     secret = _Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     # The two parameters are written and read one after the other, and an operator may stop between.
-    meant = secret.needed("provider", "the one whose key this is, as in the source")
+    meant = secret.text("provider", "the one whose key this is, as in the source")
     if provider and meant and meant != provider.name:
         secret.problem(
             f'"provider" is not {provider.name}, as the source says: the key is sent nowhere until '
             "both say the same"
         )
     allow_http = public.flag("allow_http", default=False)
+    base_url = _base_url(secret, provider, allow_http=allow_http)
+    key = secret.text("key", "" if keyless else "the provider's server-side SDK key or token")
+    if keyless and key:
+        secret.problem(
+            '"key" is not used: this provider accepts the role of SyncFunction, so remove it'
+        )
+    url_form = "rediss://user:password@host:port/database" if store == "redis" else ""
+    store_url = secret.text("store_url", url_form)
     source = Source(
         name=name,
         provider=provider.name if provider else "",
-        base_url=_base_url(secret, provider, allow_http=allow_http),
-        credential=Secret(_key(secret, keyless=keyless)),
+        base_url=base_url,
+        credential=Secret(key),
         options=public.texts("options", provider.options if provider else None),
         rows=public.flag("rows", default=True),
         store=store,
-        store_url=Secret(secret.text("store_url")),
+        store_url=Secret(store_url),
         allow_http=allow_http,
         document=public.flag("document", default=False),
     )
@@ -423,21 +431,9 @@ def parse_source(
             '"document" is for Unleash only, whose SDKs take all flags as one document: '
             f"leave it out for {provider.title}"
         )
-    if source.store == "redis":
-        secret.needed("store_url", "rediss://user:password@host:port/database")
     _check(problems)
     register_secret(source.credential, source.store_url)
     return source
-
-
-def _key(secret: _Fields, *, keyless: bool) -> str:
-    if not keyless:
-        return secret.needed("key", "the provider's server-side SDK key or token")
-    if secret.text("key"):
-        secret.problem(
-            '"key" is not used: this provider accepts the role of SyncFunction, so remove it'
-        )
-    return ""
 
 
 def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -> str:
@@ -447,7 +443,7 @@ def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -
     if provider.default_base_url:
         url = secret.text("base_url") or provider.default_base_url
     else:
-        url = secret.needed("base_url", f"the address of your {provider.title} server")
+        url = secret.text("base_url", f"the address of your {provider.title} server")
     if url.startswith("http://") and not allow_http:
         secret.problem(
             '"base_url" is plain http: use https, or set "allow_http": true in the source'
@@ -467,22 +463,18 @@ def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
     problems: list[str] = []
     fields = _Fields(where, text, WEBHOOK_FIELDS, problems)
     provider = fields.provider(name)
-    method = fields.text("method")
-    if provider and not provider.methods:
+    method = ""
+    if provider and provider.methods:
+        method = fields.one_of("method", provider.methods)
+    elif provider:
         fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
-    elif provider and not method:
-        method = provider.methods[0]
-    elif provider and method not in provider.methods:
-        fields.problem(f'"method" must be one of {", ".join(provider.methods)}')
-    header = fields.text("header").lower()
-    if method == "header" and not header:
-        fields.problem('"header" is missing: the name of the header that carries the secret')
+    meaning = "the name of the header that carries the secret" if method == "header" else ""
     webhook = WebhookConfig(
         source=name,
         provider=provider.name if provider else "",
         method=method,
         secrets=fields.secrets(),
-        header=header,
+        header=fields.text("header", meaning).lower(),
         options=fields.texts("options", provider.webhook_options if provider else None),
     )
     _check(problems)
@@ -543,21 +535,20 @@ class _Fields:
             self.problem(f'"provider": {error}')
             return None
 
-    def text(self, field: str) -> str:
-        """Return a string without white space at its ends; empty if it is missing."""
-        value = self._values.get(field, "")
-        if isinstance(value, str):
-            return value.strip()
-        self.problem(f'"{field}" must be a string')
-        return ""
+    def text(self, field: str, needed: str = "") -> str:
+        """Return a string without white space at its ends; empty if it is missing.
 
-    def needed(self, field: str, meaning: str) -> str:
-        """Return a string that must not be missing; *meaning* is for the message."""
-        text = self.text(field)
-        reported = self._broken or not isinstance(self._values.get(field, ""), str)
-        if not (text or reported):
-            self.problem(f'"{field}" is missing: {meaning}')
-        return text
+        Args:
+            field: Its name.
+            needed: If it must not be missing, its meaning, for the message.
+        """
+        value = self._values.get(field, "")
+        if not isinstance(value, str):
+            self.problem(f'"{field}" must be a string')
+            return ""
+        if needed and not value.strip() and not self._broken:
+            self.problem(f'"{field}" is missing: {needed}')
+        return value.strip()
 
     def one_of(self, field: str, known: tuple[str, ...]) -> str:
         """Return one of the known words; the first if it is missing."""
