@@ -306,8 +306,7 @@ class Syncer:
                 failed.append(message)
             for request in requests or ():
                 by_source.setdefault(request.source, []).append((message, request))
-        if failed:
-            self._set_retry_visibility(failed)
+        self._set_retry_visibility(failed)
         groups = list(by_source.values())
         batches = [[request for _, request in group] for group in groups]
         outcomes = self._run(batches, seconds)

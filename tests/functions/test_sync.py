@@ -151,15 +151,7 @@ def test_retry_after_is_respected(
 
 
 POISON = [
-    "no JSON",
-    "",
-    "[]",
-    "7",
-    "null",
-    '{"source": 7}',
-    '{"required": []}',
-    "[" * 100_000,
-    "9" * 5_000,
+    *("no JSON", "", "[]", "null", '{"source": 7}', '{"required": []}', "[" * 100_000, "9" * 5_000),
     '{"Type": "Notification", "Message": "from somewhere else"}',
 ]
 
@@ -312,13 +304,8 @@ def test_webhook_schedules_followup(prod: Deployment, calls: Calls, clock: Shift
     assert serve(prod, sync_request("prod"), sync_request("prod"), sync_request("prod")) == []
     (left,) = followup(calls)
     assert due <= left.pop("sent_at") <= due + 10_000
-    assert left == {
-        "source": "prod",
-        "required": [],
-        "trigger": "followup",
-        "delivery": "",
-        "delay": 30,
-    }
+    told = {"source": "prod", "trigger": "followup", "delay": 30}
+    assert left == {**told, "required": [], "delivery": ""}
     assert prod.waiting() == {"due": 0, "delayed": 1, "in flight": 0}
 
 
@@ -333,15 +320,6 @@ def test_burst_shares_followup(prod: Deployment, calls: Calls, clock: ShiftedClo
     assert len(followup(calls)) == 2
 
 
-def test_followup_schedules_no_followup(
-    prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
-) -> None:
-    """The chain ends."""
-    assert serve(prod, sync_request("prod", trigger="followup")) == []
-    assert len(launchdarkly.requests) == 1
-    assert followup(calls) == []
-
-
 def test_coalesced_request(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls, clock: ShiftedClock
 ) -> None:
@@ -354,12 +332,14 @@ def test_coalesced_request(
     assert followup(calls) == []
 
 
-def test_followups_switched_off(
-    prod: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "trigger"), [("0", "webhook"), ("30", "followup")])
+def test_no_followup(
+    prod: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch, seconds: str, trigger: str
 ) -> None:
-    """With FollowUpSyncSeconds 0 there are none."""
-    monkeypatch.setenv("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", "0")
-    assert serve(prod, sync_request("prod")) == []
+    """With FollowUpSyncSeconds 0 there are none, and none follows another."""
+    monkeypatch.setenv("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", seconds)
+    assert serve(prod, sync_request("prod", trigger=trigger)) == []
+    assert prod.flags("prod")
     assert followup(calls) == []
 
 
@@ -638,20 +618,9 @@ def test_metrics_of_publication(
     }
     assert 0 <= seconds["SyncAgeSeconds"] < 300
     assert 400 <= seconds["RequestToPublishSeconds"] < 700
-    assert line.values == {
-        "Flags": 30,
-        "Segments": 3,
-        "Added": 1,
-        "Changed": 1,
-        "Removed": 1,
-        "Fetches": 1,
-        "Superseded": 0,
-        "Coalesced": 0,
-        "Pinned": 0,
-        "UnprocessedRetries": 0,
-        "SkippedRows": 0,
-        "RowFailures": 0,
-    }
+    none = ("Superseded", "Coalesced", "Pinned", "UnprocessedRetries", "SkippedRows", "RowFailures")
+    ones = dict.fromkeys(("Added", "Changed", "Removed", "Fetches"), 1)
+    assert line.values == {"Flags": 30, "Segments": 3, **ones, **dict.fromkeys(none, 0)}
     assert {name for name, unit in line.units.items() if unit == "Seconds"} == set(seconds)
     assert {unit for name, unit in line.units.items() if name not in seconds} == {"Count"}
     (log,) = output.logs

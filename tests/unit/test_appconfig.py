@@ -107,28 +107,20 @@ def test_gradual_deployment(plain: AppConfigSimulator) -> None:
     assert limit(set_of(plain)) == limit(set_of(plain, live="baking")) == 2
 
 
-@pytest.mark.parametrize("baking", [False, True])
-def test_stopped_deployment(plain: AppConfigSimulator, *, baking: bool) -> None:
-    """The version before is live again, and the revision does not fall."""
+@pytest.mark.parametrize("state", ["deploying", "baking", "complete"])
+def test_stopped_or_reverted_deployment(plain: AppConfigSimulator, state: str) -> None:
+    """The version before is live again, and the revision rises, with or without an event."""
     number = plain.deploy(plain.put(numbered(2)))
-    if baking:
+    if state == "baking":
         plain.bake(number)
+    elif state == "complete":
+        plain.complete(number)
     during = set_of(plain, live="baking")
-    plain.stop_deployment(number)
+    plain.stop_deployment(number, allow_revert=state == "complete")
     after = set_of(plain, live="baking")
     assert limit(after) == limit(set_of(plain)) == 1
     assert after.revision > during.revision
     assert not PROVIDER.is_older(during, after)
-
-
-def test_revert(plain: AppConfigSimulator) -> None:
-    """A revert may have no event; its revision rises all the same."""
-    number = plain.roll_out(plain.put(numbered(2)))
-    before = set_of(plain)
-    plain.stop_deployment(number, allow_revert=True)
-    after = set_of(plain)
-    assert (limit(before), limit(after)) == (2, 1)
-    assert after.revision > before.revision
 
 
 def test_redeployed_version(plain: AppConfigSimulator) -> None:
@@ -244,28 +236,6 @@ def test_any_order_of_events(seed: int) -> None:
             published(store)
             == json.loads(server.versions[server.serves])["values"]["flag"]["limit"]
         )
-
-
-def test_lagging_list(plain: AppConfigSimulator) -> None:
-    """A list that lags behind its event is read again."""
-    store = MemoryStore()
-    sync(plain, store, SyncRequest("prod", trigger="schedule"))
-    plain.lag(requests=1)
-    plain.roll_out(plain.put(numbered(2)))
-    report = sync(plain, store, request(plain.events[-1]))
-    assert (report.fetches, report.behind, published(store)) == (2, False, 2)
-
-
-def test_rollback_is_not_older(plain: AppConfigSimulator) -> None:
-    """Going back to an earlier version is published at once."""
-    store = MemoryStore()
-    number = plain.deploy(plain.put(numbered(2)))
-    plain.bake(number)
-    sync(plain, store, SyncRequest("prod", trigger="schedule"), live="baking")
-    assert published(store) == 2
-    plain.stop_deployment(number)
-    report = sync(plain, store, request(plain.events[-1]), live="baking")
-    assert (report.fetches, published(store)) == (1, 1)
 
 
 # -- events ---------------------------------------------------------------------------------------

@@ -260,7 +260,6 @@ def strategies(*listed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("broken", "match"),
     [
-        ({}, "features"),
         (document(features={}), "features"),
         (document(features=[None]), "feature without 'name'"),
         *(
@@ -269,7 +268,6 @@ def strategies(*listed: Any) -> dict[str, Any]:
         ),
         (document(features=[{"name": "a"}]), "'a' has no list of strategies"),
         (document(features=[new_flag("a"), new_flag("a")]), "'a' twice"),
-        (document(segments={}), "segments"),
         (document(segments=None), "segments"),
         (document(segments=[{"id": None, "constraints": []}]), "segment without 'id'"),
         (document(segments=[{"id": 1}]), "'1' has no list of constraints"),
