@@ -33,7 +33,7 @@ from simulators.reader_store import chunks_of
 from simulators.signals import Interrupted, InterruptedLock, in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 SOURCES = str(Path(flagstore.__file__).parents[1])
@@ -728,26 +728,35 @@ def test_fifty_cold_threads_read_once(error: Exception | None) -> None:
     assert rig.calls() == [HEAD]
 
 
+@contextlib.contextmanager
+def reading(rig: Rig) -> Iterator[None]:
+    """Let a thread read meanwhile, held at its first call of the store until the block ends."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(_call: str) -> None:
+        asked.set()
+        assert go_on.wait(10)
+
+    rig.store.on_call = hold
+    thread = threading.Thread(target=rig.client.snapshot)
+    thread.start()
+    assert asked.wait(10)
+    try:
+        yield
+    finally:
+        go_on.set()
+        thread.join(10)
+
+
 def test_one_thread_refreshes_and_no_other_waits() -> None:
     """The others are served from memory meanwhile."""
     rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.calls()
     rig.advance(EXPIRED_S)
-    asked, response = threading.Event(), threading.Event()
-
-    def hold(_call: str) -> None:
-        asked.set()
-        assert response.wait(10)
-
-    rig.store.on_call = hold
-    refreshing = threading.Thread(target=rig.client.snapshot)
-    refreshing.start()
-    assert asked.wait(10)
-    assert together(49, lambda: rig.client["a"]) == [1] * 49
-    assert rig.calls() == [STATE]
-    response.set()
-    refreshing.join(10)
+    with reading(rig):
+        assert together(49, lambda: rig.client["a"]) == [1] * 49
+        assert rig.calls() == [STATE]
     assert rig.client["a"] == 2
     assert rig.calls() == [HEAD]
 
@@ -771,34 +780,21 @@ def test_signal_handler_that_raises_leaves_no_lock(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("loaded", [True, False])
-def test_forked_child_reads_while_the_parent_was_reading(loaded: bool) -> None:
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_forked_child_reads_while_the_parent_was_reading(*, loaded_before: bool) -> None:
     """The thread that held the turn is not in the child."""
     rig = Rig({"a": 1})
-    if loaded:
+    if loaded_before:
         rig.client.snapshot()
         rig.publish({"a": 2})
         rig.advance(EXPIRED_S)
-    asked, response = threading.Event(), threading.Event()
-
-    def hold(_call: str) -> None:
-        asked.set()
-        assert response.wait(10)
-
-    rig.store.on_call = hold
-    thread = threading.Thread(target=rig.client.snapshot)
-    thread.start()
-    assert asked.wait(10)
 
     def work() -> None:
         rig.store.on_call = lambda _call: None
-        assert rig.client["a"] == (2 if loaded else 1)
+        assert rig.client["a"] == (2 if loaded_before else 1)
 
-    try:
+    with reading(rig):
         assert in_child(work)
-    finally:
-        response.set()
-        thread.join(10)
 
 
 # -- client() -----------------------------------------------------------------------------------
@@ -862,15 +858,6 @@ def test_invalid_source_name_is_refused(name: str) -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="not a valid source name"):
             flagstore.client(name)
-
-
-def test_missing_table_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every read names the variable to set."""
-    monkeypatch.delenv("FLAGSTORE_TABLE", raising=False)
-    client = Client("no-table", replicas=1)
-    for _ in range(2):
-        with pytest.raises(ConfigurationError, match="FLAGSTORE_TABLE"):
-            client.snapshot()
 
 
 # -- imports ------------------------------------------------------------------------------------

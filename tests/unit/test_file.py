@@ -18,9 +18,10 @@ from flagstore.errors import (
     StoreUnavailableError,
 )
 from flagstore.evaluation.base import MALFORMED_FLAG
+from flagstore.keys import snapshot_key, state_key
 from flagstore.stores.file import FileReader, document
 from simulators.clock import FakeClock
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, published_record
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
@@ -311,12 +312,8 @@ def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock)
     assert flags.snapshot().item("segments", "beta") == LARGE
     assert flags.info().stale
     assert "nothing has been published" in flags.info().error
-    other = FileReader(str(file), clock.now)
-    file.write_text('{"flagValues":{"b":1}}')
-    for key in list(_keys()):
-        record = other.read(key, consistent=True, deadline=0)
-        assert record
-        records[key] = record
+    record = published_record({"b": 1})
+    records.update({key("prod"): record for key in (state_key, snapshot_key)})
     clock.advance(EXPIRED_S)
     assert flags.keys() == ["b"]
     assert not flags.info().stale
@@ -347,9 +344,3 @@ def test_bad_bootstraps_raise_not_loaded(
             flags.snapshot()
     lenient = Client("prod", store=store, bootstrap=str(path), defaults_until_loaded=True, **clocks)
     assert lenient.detail("a", default=5).error == "NOT_LOADED"
-
-
-def _keys() -> list[Any]:
-    from flagstore.keys import snapshot_key, state_key  # noqa: PLC0415 - only here
-
-    return [snapshot_key("prod"), state_key("prod")]

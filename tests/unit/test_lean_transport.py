@@ -332,11 +332,11 @@ def test_connection_is_not_shared_with_a_child(
     assert table.connections == 2
 
 
-# -- trouble ------------------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "health",
+    "play",
     [
         fault("InternalServerError", 500),
         fault("ProvisionedThroughputExceededException"),
@@ -353,10 +353,10 @@ def test_connection_is_not_shared_with_a_child(
     ],
 )
 def test_transient_errors_are_retried(
-    table: ScriptedServer, reader: DynamoDBReader, health: Play
+    table: ScriptedServer, reader: DynamoDBReader, play: Play
 ) -> None:
     """Twice in a row, within the deadline."""
-    table.due = [health, health]
+    table.due = [play, play]
     assert read(reader) == RECORD
     assert len(table.requests) == 3
 

@@ -148,18 +148,6 @@ def test_each_type_is_resolved(stage: Stage, kind: str) -> None:
     assert getattr(client, f"get_{kind}_value")(key, default) == value
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_error_code_and_message(stage: Stage, kind: str) -> None:
-    """With the default, without an exception."""
-    found = resolve(stage.provider, kind, "never")
-    assert found.error_code is ErrorCode.FLAG_NOT_FOUND
-    assert found.error_message == "'never': there is no such flag"
-    assert found.value is KINDS[kind][1]
-    client = stage.ready()
-    details = getattr(client, f"get_{kind}_details")("never", KINDS[kind][1])
-    assert (details.value, details.error_code) == (KINDS[kind][1], ErrorCode.FLAG_NOT_FOUND)
-
-
 def test_initialization_loads_the_flags(stage: Stage) -> None:
     """One read; a late handler gets the event."""
     assert stage.calls() == []
