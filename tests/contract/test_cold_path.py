@@ -1,4 +1,4 @@
-"""What a first flag costs that is not time: modules imported, and calls of the store."""
+"""Modules imported and store calls made for a first flag."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[DynamoRig]:
 
 
 def test_modules_of_a_first_flag(rig: DynamoRig) -> None:
-    """A new one has to earn its place in this list."""
+    """A new one has to be worth its time."""
     environment = {
         **rig.aws.child_environment({"PATH": os.defpath}),
         "FLAGSTORE_TABLE": rig.table.name,

@@ -1,4 +1,4 @@
-"""What is Redis' own: users, TLS, memory, clusters, and the reader on a socket."""
+"""Redis only: users, TLS, memory, clusters, and the reader on a socket."""
 
 from __future__ import annotations
 
@@ -429,7 +429,7 @@ def test_plain_url_of_a_tls_server(redis_tls: Server) -> None:
 
 
 def lossy(store: RedisStore, losses: int = 1, only: str = "EVALSHA") -> UnreliableClient:
-    """Lose the responds to the first scripts that the server ran."""
+    """Lose the responses to the first scripts that the server ran."""
     client = store._calls._client
     left = {"losses": losses}
 

@@ -1,4 +1,4 @@
-"""The reader: when it reads, what it holds on to, and what it says."""
+"""The client: when it reads, what it keeps, and what it reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's responses: from the flag set that the store holds, by the engine of its provider."""
+"""A client's evaluations: of the flag set in the store, by the engine of its provider."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rig:
         )
 
     def publish(self, document: dict[str, Any]) -> None:
-        """Let the store hold this."""
+        """Replace what the store holds."""
         self.file.write_text(json.dumps(document))
 
 
@@ -121,7 +121,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 
 
 class Unprintable:
-    """Somebody's object that says no text of itself."""
+    """An object that cannot be turned into a string."""
 
     def __str__(self) -> str:
         message = "secret-of-a-user"

@@ -1,4 +1,4 @@
-"""Keys for AWS without boto3: from the environment, and from the endpoint that SnapStart uses."""
+"""AWS credentials without boto3, from the environment or the endpoint that SnapStart uses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def endpoint(clock: FakeClock) -> Iterator[Endpoint]:
 
 
 def keys_of(endpoint: Endpoint, **environ: str) -> ContainerKeys:
-    """Return what asks an endpoint."""
+    """Return keys from an endpoint."""
     return ContainerKeys(endpoint.uri, environ, endpoint.clock.now)
 
 
@@ -94,7 +94,7 @@ def test_token_file_is_read_at_every_fetch(endpoint: Endpoint, tmp_path: Path) -
 
 
 def test_failing_endpoint_matters_only_after_expiry(endpoint: Endpoint, clock: FakeClock) -> None:
-    """Then a typed error names the address and quotes no response."""
+    """Then a typed error names the address, and does not quote the response."""
     keys = keys_of(endpoint)
     first = keys.current(soon())
     for body, status in ((b"secret", 200), (b"secret", 500), (b"[]", 200), (b'{"Token": 1}', 200)):

@@ -1,4 +1,4 @@
-"""A file of flags: as a store of its own, and as what there is until the store responses."""
+"""A file of flags, as a store or as the bootstrap until the store responds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give a file with our own document."""
+    """Give a file with an exported snapshot."""
     path = tmp_path / "flags.json"
     path.write_text(json.dumps(OURS))
     return path

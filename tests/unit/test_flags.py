@@ -1,4 +1,4 @@
-"""What people call: enabled, value, detail and all, with a context bound or as an argument."""
+"""enabled(), value(), detail() and all(), with a context bound or as an argument."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_default_has_the_error() -> None:
 def test_refused_context_gives_defaults(
     context: dict[str, int], error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is raised, and nothing of it is logged."""
+    """Nothing is raised, and the context is not logged."""
     flags = flags_of()
     detail = flags.detail("on", context, default="red")
     assert (detail.value, detail.error, detail.enabled) == ("red", error, False)

@@ -1,4 +1,4 @@
-"""Large segments lie outside the body: written once, read when asked for, expired when unused."""
+"""Large segments are stored outside the body: written once, read on demand, expired when unused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def members(count: int, start: int = 0) -> list[str]:
-    """Return keys as people have them: long, and without much in common."""
+    """Return keys as users have them: long, and without much in common."""
     rng = random.Random(start)
     return [f"{rng.getrandbits(128):032x}" for _ in range(count)]
 

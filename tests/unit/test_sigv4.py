@@ -1,4 +1,4 @@
-"""Signatures by hand, held against those of AWS's own signer."""
+"""Request signatures, compared with those of AWS's own signer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split's storage wrapper over a snapshot: keys, what is the caller's own, what is dropped."""
+"""Split's storage wrapper over a snapshot: keys, copies, dropped writes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_key_of_the_layout(rig: WrapperRig, prefix: str) -> None:
 
 
 def test_members_of_segments(rig: WrapperRig) -> None:
-    """Also of one whose name looks like a change number's, and of one that is not there."""
+    """Also of one named like a change number, and of a missing one."""
     wrapper = rig.wrapper
     for prefix in ("", "p."):
         key = f"{prefix}SPLITIO.segment."

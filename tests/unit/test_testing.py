@@ -1,4 +1,4 @@
-"""What people's own tests use: fakes, overrides, and the pytest fixture."""
+"""Helpers for applications' tests: fakes, overrides, and the pytest fixture."""
 
 from __future__ import annotations
 
