@@ -25,7 +25,7 @@ from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, EngineC
 from flagstore.evaluation.unleash import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from random import Random
 
 APP, ENVIRONMENT = "shop", "production"
@@ -200,14 +200,16 @@ def a_dependency(r: Random, parent: str) -> dict[str, Any]:
 
 
 # -- probes ----------------------------------------------------------------------------------------
+# Each adds a flag to a set, and returns how to change a context for it.
+
+type Change = Callable[[dict[str, Any]], object]
 
 
-def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str) -> None:
+def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str) -> Change:
     """Add a flag of one constraint, in its strategy or in a segment."""
     constraint = a_constraint(r, operator)
     if r.random() < 0.7:
         constraint["contextName"] = r.choice(["number", "country", "x y", "é", "seen"])
-    field = constraint["contextName"]
     strategy: dict[str, Any] = {"name": "default"}
     if r.random() < 0.3:
         segment = len(made.segments)
@@ -216,26 +218,23 @@ def an_operator_probe(r: Random, made: Set, name: str, operator: str, kind: str)
     else:
         strategy["constraints"] = [constraint]
     made.flags[name] = {"name": name, "enabled": True, "strategies": [strategy]}
-    for _ in range(CONTEXTS):
-        context = a_context(r)
-        put(context, field, values.given(r, constraint, kind), r)
-        made.cases.append(Case(name, context, f"{operator}/{kind}"))
+    field = constraint["contextName"]
+    return lambda context: put(context, field, values.given(r, constraint, kind), r)
 
 
-def a_strategy_probe(r: Random, made: Set, name: str, strategy: str, stickiness: str) -> None:
+def a_strategy_probe(r: Random, made: Set, name: str, strategy: str, stickiness: str) -> Change:
     """Add a flag of one strategy."""
     one = a_strategy(r, strategy, r.choice(["g", name, "é"]))
     if stickiness:
         one["parameters"]["stickiness"] = stickiness
     made.flags[name] = {"name": name, "enabled": True, "strategies": [one]}
-    for _ in range(CONTEXTS):
-        context = a_context(r)
-        if r.random() < 0.8:
-            context.update(userId=str(r.randrange(1_000)), country=r.choice(values.WORDS))
-        made.cases.append(Case(name, context, "/".join(filter(None, (strategy, stickiness)))))
+    return lambda context: (
+        r.random() < 0.8
+        and context.update(userId=str(r.randrange(1_000)), country=r.choice(values.WORDS))
+    )
 
 
-def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+def a_variant_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Change:
     """Add a flag that is on, with variants."""
     strategy: dict[str, Any] = {"name": "default", "parameters": {}}
     flag: dict[str, Any] = {"name": name, "enabled": True, "strategies": [strategy]}
@@ -251,22 +250,23 @@ def a_variant_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
         flag["variants"] = some_variants(r, kind)
         if r.random() < 0.3:
             flag["strategies"] = []
-    for _ in range(CONTEXTS):
-        context = a_context(r)
+
+    def change(context: dict[str, Any]) -> None:
         context["userId"] = r.choice([*values.WORDS, "", "", str(r.randrange(1_000))])
         context.setdefault("sessionId", "s")
-        made.cases.append(Case(name, context, f"variants/{kind}"))
+
+    return change
 
 
-def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> None:
+def a_dependency_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Change:
     """Add a flag with a parent of its own."""
     parent: dict[str, Any] = {"name": f"{name}-parent", "enabled": True, "strategies": []}
     dependency: dict[str, Any] = {"feature": parent["name"]}
-    if kind == "on":
+    if kind in ("missing", "nested", "disabled"):
+        dependency["enabled"] = r.random() < 0.5
+    if kind in ("on", "off"):
         parent["strategies"] = [a_strategy(r, "userWithId", "g")]
-    elif kind == "off":
-        parent["strategies"] = [a_strategy(r, "userWithId", "g")]
-        dependency["enabled"] = False
+        dependency |= {} if kind == "on" else {"enabled": False}
     elif kind == "variants":
         where = r.choice([parent, {}])
         where["variants"] = some_variants(r, "feature")
@@ -275,34 +275,22 @@ def a_dependency_probe(r: Random, made: Set, name: str, kind: str, _: str) -> No
         dependency = a_dependency(r, parent["name"]) | {"enabled": r.random() < 0.6}
     elif kind == "missing":
         dependency["feature"] = "never-there"
-        dependency["enabled"] = r.random() < 0.5
     elif kind == "nested":
         parent["dependencies"] = [{"feature": f"{name}-grand"}]
         made.flags[f"{name}-grand"] = parent | {"name": f"{name}-grand", "dependencies": []}
-        dependency["enabled"] = r.random() < 0.5
     elif kind == "disabled":
         parent["enabled"] = False
-        dependency["enabled"] = r.random() < 0.5
     else:
         rollout = {"rollout": "50", "stickiness": "userId"}
         parent["strategies"] = [{"name": "flexibleRollout", "parameters": rollout}]
         if r.random() < 0.1:
             parent["strategies"].append(a_strategy(r, "custom", "g"))
     made.flags[parent["name"]] = parent
-    own = [
-        a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g"),
-        {"name": "default"},
-    ]
-    made.flags[name] = {
-        "name": name,
-        "enabled": True,
-        "strategies": own[r.randrange(2) :],
-        "dependencies": [dependency],
-    }
-    for _ in range(CONTEXTS):
-        context = a_context(r)
-        context["userId"] = r.choice([*values.WORDS, str(r.randrange(1_000))])
-        made.cases.append(Case(name, context, f"dependency/{kind}"))
+    own = a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g")
+    strategies = [own, {"name": "default"}][r.randrange(2) :]
+    flag = {"name": name, "enabled": True, "strategies": strategies, "dependencies": [dependency]}
+    made.flags[name] = flag
+    return lambda context: context.update(userId=r.choice([*values.WORDS, str(r.randrange(1_000))]))
 
 
 ALL_PROBES: list[tuple[Any, str, str]] = [
@@ -314,8 +302,8 @@ ALL_PROBES: list[tuple[Any, str, str]] = [
     *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
-    *((a_variant_probe, kind, "") for kind in VARIANTS),
-    *((a_dependency_probe, kind, "") for kind in (*DEPENDENCIES, *["variants"] * 3)),
+    *((a_variant_probe, "variants", kind) for kind in VARIANTS),
+    *((a_dependency_probe, "dependency", kind) for kind in (*DEPENDENCIES, *["variants"] * 3)),
 ]
 
 
@@ -333,14 +321,20 @@ def a_set(r: Random) -> Set:
     first = next(_FIRST)
     for index in range(PROBES):
         probe, what, kind = ALL_PROBES[(first + index) % len(ALL_PROBES)]
-        probe(r, made, f"probe-{index}", what, kind)
+        change = probe(r, made, f"probe-{index}", what, kind)
+        for _ in range(CONTEXTS):
+            context = a_context(r)
+            change(context)
+            case = Case(f"probe-{index}", context, "/".join(filter(None, (what, kind))))
+            made.cases.append(case)
     names = [f"flag-{index}" for index in range(WHOLE)]
     for name in names:
         made.flags[name] = a_flag(r, name, [0, 1, 2, 3], names)
         made.cases.extend(Case(name, a_context(r)) for _ in range(WHOLE_CONTEXTS))
     made.cases.append(Case("never-there", a_context(r)))
-    context: dict[str, Any] = a_context(r)
-    made.cases.append(Case("probe-0", context | r.choice([{"userId": "\ud800"}, {"context": "x"}])))
+    made.cases.append(
+        Case("probe-0", a_context(r) | r.choice([{"userId": "\ud800"}, {"context": "x"}]))
+    )
     return made
 
 
