@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from differential.python_values import VALUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
 WORDS = ["a", "b", "c", "ab", "cab", "true", "5", "é", "\U0001d4b3", "", "control"]
@@ -174,31 +173,21 @@ def matcher(draw: Random, kind: str, after: int = 0) -> dict[str, Any]:
     return {"matcherType": kind, "negate": negate, "keySelector": selector, **data}
 
 
-PARTITIONS: list[list[tuple[str, float]]] = [
-    [("on", 100)],
-    [("on", 100), ("off", 0)],
-    [("on", 0), ("off", 100)],
-    [("on", 50), ("off", 50)],
-    [("on", 1), ("off", 99)],
-    [("a", 33), ("b", 33), ("on", 34)],
-    [("on", 33.5), ("off", 66.5)],
+# fmt: off
+PARTITIONS: list[dict[Any, float]] = [
+    {"on": 100}, {"on": 100, "off": 0}, {"on": 0, "off": 100}, {"on": 50, "off": 50},
+    {"on": 1, "off": 99}, {"a": 33, "b": 33, "on": 34}, {"on": 33.5, "off": 66.5},
 ]
-BAD_PARTITIONS: dict[str, list[list[tuple[Any, Any]]]] = {
-    "partitions that do not add up to 100": [
-        [("a", 10), ("b", 20)],
-        [("on", 99)],
-        [("a", 60), ("b", 60)],
-        [("on", 101)],
-        [],
-    ],
-    "a treatment named control": [[("control", 100)], [("control", 50), ("on", 50)]],
-    "a treatment that is no string": [[(None, 100)]],
-}
+BAD_PARTITIONS: list[dict[Any, float]] = [
+    {"a": 10, "b": 20}, {"on": 99}, {"a": 60, "b": 60}, {"on": 101}, {}, {"control": 100},
+    {"control": 50, "on": 50}, {None: 100},
+]
+# fmt: on
 
 
-def parts_of(shares: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
+def parts_of(shares: dict[Any, float]) -> list[dict[str, Any]]:
     """Return partitions."""
-    return [{"treatment": name, "size": size} for name, size in shares]
+    return [{"treatment": name, "size": size} for name, size in shares.items()]
 
 
 def condition(
@@ -219,6 +208,9 @@ def condition(
     return made
 
 
+GONE = object()
+
+
 def damage(draw: Random, flag: dict[str, Any]) -> None:
     """Break a flag in one way, which is noted in it."""
     first = flag["conditions"][0] if flag["conditions"] else condition(draw, ["ALL_KEYS"])
@@ -227,60 +219,47 @@ def damage(draw: Random, flag: dict[str, Any]) -> None:
     group["matchers"][:1] = group["matchers"][:1] or [matcher(draw, "ALL_KEYS")]
     one = group["matchers"][0]
 
-    def field(**choices: list[Any]) -> Callable[[], Any]:
-        return lambda: flag.update({name: draw.choice(each) for name, each in choices.items()})
+    def data(kind: str, field: str, *choices: Any) -> tuple[Any, dict[str, list[Any]]]:
+        return one, {"matcherType": [kind], field: [*choices]}
 
-    def data(kind: str, **choices: list[Any]) -> Callable[[], Any]:
-        changed = {name: draw.choice(each) for name, each in choices.items()}
-        return lambda: one.update(matcherType=kind, **changed)
-
-    missing = ["seed", "status", "killed", "conditions", "defaultTreatment", "changeNumber"]
     unknown = {"split": pick(draw, None, [], 5), "treatments": pick(draw, None, "on")}
-    ways: dict[str, Callable[[], Any]] = {
-        "a missing field": lambda: flag.pop(pick(draw, *missing, "trafficTypeName")),
-        "seed": field(seed=[None, "1", 1.5]),
-        "conditions": field(conditions=[None]),
-        "trafficAllocation": field(trafficAllocation=["50", -1, 101, 50.5, True]),
-        "trafficAllocationSeed": field(trafficAllocation=[50], trafficAllocationSeed=[None]),
-        "configurations": field(configurations=[["on"], "on", [], ""]),
-        "prerequisites": field(prerequisites=[[{"n": "f0"}], 5, [{"n": "f0", "ts": None}]]),
-        "defaultTreatment": field(defaultTreatment=[None, 5, "control"]),
-        "algo": field(algo=["2", 3, 2.0, []]),
-        "sets": field(sets=[5, ["a"], None]),
-        "a matcher without a field": lambda: one.pop(pick(draw, "negate", "matcherType")),
-        "negate": lambda: one.update(negate=pick(draw, None, 1, 0, "true")),
-        "keySelector": lambda: one.update(keySelector=pick(draw, [], "attribute", 5)),
-        "whitelist": data(
-            "WHITELIST", whitelistMatcherData=[None, {"whitelist": [None, 5]}, {"whitelist": "a"}]
-        ),
-        "a regular expression": data("MATCHES_STRING", stringMatcherData=["(", None]),
-        "a version": data("EQUAL_TO_SEMVER", stringMatcherData=[None, 1]),
-        "dataType": data("BETWEEN", betweenMatcherData=[{"dataType": "X"}]),
-        "start": data(
-            "BETWEEN", betweenMatcherData=[{"dataType": "NUMBER", "start": None, "end": 5}]
-        ),
-        "value": data(
-            "EQUAL_TO",
-            unaryNumericMatcherData=[
-                {"dataType": "NUMBER", "value": None},
-                {"dataType": "DATETIME", "value": None},
-            ],
-        ),
-        "a bool": data("EQUAL_TO_BOOLEAN", booleanMatcherData=[None, 1]),
-        "a dependency": data("IN_SPLIT_TREATMENT", dependencyMatcherData=[unknown]),
-        "segmentName": data(
-            "IN_RULE_BASED_SEGMENT", userDefinedSegmentMatcherData=[{"segmentName": None}]
-        ),
-        "combiner": lambda: group.update(combiner=pick(draw, "OR", None)),
-        "conditionType": lambda: first.update(conditionType=pick(draw, "OTHER", None)),
-        "label": lambda: first.update(label=pick(draw, 5, ["x"])),
-        "partitions": lambda: first.update(partitions=pick(draw, None, [{"treatment": "on"}])),
-    }
-    for name, bad in BAD_PARTITIONS.items():
-        ways[name] = lambda bad=bad: first.update(partitions=parts_of(draw.choice(bad)))  # type: ignore[misc]
-    name = draw.choice([*ways])
-    ways[name]()
-    flag["damaged"] = name
+    missing = ["seed", "status", "killed", "conditions", "defaultTreatment", "changeNumber"]
+    ways: list[tuple[dict[str, Any], dict[str, list[Any]]]] = [
+        (flag, {pick(draw, *missing, "trafficTypeName"): [GONE]}),
+        (flag, {"seed": [None, "1", 1.5]}),
+        (flag, {"conditions": [None]}),
+        (flag, {"trafficAllocation": ["50", -1, 101, 50.5, True]}),
+        (flag, {"trafficAllocation": [50], "trafficAllocationSeed": [None]}),
+        (flag, {"configurations": [["on"], "on", [], ""]}),
+        (flag, {"prerequisites": [[{"n": "f0"}], 5, [{"n": "f0", "ts": None}]]}),
+        (flag, {"defaultTreatment": [None, 5, "control"]}),
+        (flag, {"algo": ["2", 3, 2.0, []]}),
+        (flag, {"sets": [5, ["a"], None]}),
+        (one, {pick(draw, "negate", "matcherType"): [GONE]}),
+        (one, {"negate": [None, 1, 0, "true"]}),
+        (one, {"keySelector": [[], "attribute", 5]}),
+        data("WHITELIST", "whitelistMatcherData", None, *({"whitelist": w} for w in ([None], "a"))),
+        data("MATCHES_STRING", "stringMatcherData", "(", None),
+        data("EQUAL_TO_SEMVER", "stringMatcherData", None, 1),
+        data("BETWEEN", "betweenMatcherData", {"dataType": "X"}),
+        data("BETWEEN", "betweenMatcherData", {"dataType": "NUMBER", "start": None, "end": 5}),
+        data("EQUAL_TO", "unaryNumericMatcherData", {"dataType": "NUMBER", "value": None}),
+        data("EQUAL_TO", "unaryNumericMatcherData", {"dataType": "DATETIME", "value": None}),
+        data("EQUAL_TO_BOOLEAN", "booleanMatcherData", None, 1),
+        data("IN_SPLIT_TREATMENT", "dependencyMatcherData", unknown),
+        data("IN_RULE_BASED_SEGMENT", "userDefinedSegmentMatcherData", {"segmentName": None}),
+        (group, {"combiner": ["OR", None]}),
+        (first, {"conditionType": ["OTHER", None]}),
+        (first, {"label": [5, ["x"]]}),
+        (first, {"partitions": [None, [{"treatment": "on"}]]}),
+        *[(first, {"partitions": [parts_of(bad) for bad in BAD_PARTITIONS]})] * 3,
+    ]
+    item, fields = draw.choice(ways)
+    for field, choices in fields.items():
+        item[field] = draw.choice(choices)
+        flag["damaged"] = field
+        if item[field] is GONE:
+            del item[field]
 
 
 def another(draw: Random, after: int) -> str:
