@@ -79,9 +79,11 @@ def a_context(r: Random) -> dict[str, Any]:
     if r.random() < 0.6:
         context["sessionId"] = r.choice([*values.WORDS, str(r.randrange(10_000))])
     if r.random() < 0.4:
-        context["remoteAddress"] = values.address(r)
+        context["remoteAddress"] = r.choice([*values.ADDRESSES * 8, *values.ODD_ADDRESSES])
     if r.random() < 0.15:
-        context["currentTime"] = r.choice([values.date(r), values.odd_date(r), datetime.now(UTC)])
+        context["currentTime"] = r.choice(
+            [values.date(r), r.choice(values.ODD_DATES), datetime.now(UTC)]
+        )
     if r.random() < 0.15:
         context["environment"] = r.choice([ENVIRONMENT, "development", None])
     if r.random() < 0.1:
@@ -294,15 +296,15 @@ def a_dependency_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Ch
 
 
 ALL_PROBES: list[tuple[Any, str, str]] = [
-    *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.kinds(name)),
+    *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.KINDS[name]),
     # Languages of their own.
     *[(an_operator_probe, "REGEX", "fit")] * 14,
-    *((an_operator_probe, "REGEX", kind) for kind in values.kinds("REGEX")),
+    *((an_operator_probe, "REGEX", kind) for kind in values.KINDS["REGEX"]),
     *[(an_operator_probe, "IN_CIDR", "odd-address")] * 4,
     *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
-    *((a_variant_probe, "variants", kind) for kind in VARIANTS),
+    *((a_variant_probe, "variants", kind) for kind in (*VARIANTS, *["feature-sticky"] * 2)),
     *((a_dependency_probe, "dependency", kind) for kind in (*DEPENDENCIES, *["variants"] * 3)),
 ]
 
