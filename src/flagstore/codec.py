@@ -19,7 +19,7 @@ when a flag first needs the segment, and shared by publications while it stays t
 import json
 import zlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
@@ -98,11 +98,6 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
     return index
 
 
-def segments_of(index: Mapping[str, Any]) -> dict[str, LargeSegment]:
-    """Return the large segments of an index, by key."""
-    return {key: LargeSegment(*entry) for key, entry in index.get("large", {}).items()}
-
-
 class Body:
     """An encoded flag set; decodes one block at a time, when it is needed.
 
@@ -121,7 +116,7 @@ class Body:
         self.meta: dict[str, Any] = parsed["meta"]
         self.sections: dict[str, list[list[Any]]] = parsed["sections"]
         """Section name → its blocks, as in the index."""
-        self.large = segments_of(parsed)
+        self.large = {key: LargeSegment(*entry) for key, entry in parsed.get("large", {}).items()}
         self._firsts = {name: [e[0] for e in entries] for name, entries in self.sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}

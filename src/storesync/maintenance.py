@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flagstore import keys
-from flagstore.keys import Publication
 from storesync.errors import (
     ConditionFailedError,
     CorruptStoreError,
@@ -107,7 +106,7 @@ def roll_back(
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
         try:
-            publication = Publication(attempt.token, seen.issued_nonce)
+            publication = keys.Publication(attempt.token, seen.issued_nonce)
             plan = publisher.write_rows(publication, kept, None, {})
         except ConditionFailedError:
             return report  # something newer is published; its publisher writes the rows
@@ -160,16 +159,8 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
         }
         writes: list[Write] = []
         if purge:
-            gone = (
-                "published",
-                "nonce",
-                "digest",
-                "history",
-                "rows_version",
-                "revision",
-                "allowed",
-            )
-            sets |= dict.fromkeys(gone)
+            gone = "published nonce digest history rows_version revision allowed"
+            sets |= dict.fromkeys(gone.split())
             writes = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
         try:
             store.commit(source, attempt.condition(), sets, writes)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -150,16 +149,7 @@ class SyncRequest:
 
     def message(self) -> str:
         """Return the body of a queue message. It holds no flag data and no webhook body."""
-        return json.dumps(
-            {
-                "source": self.source,
-                "required": list(self.required),
-                "sent_at": self.sent_at,
-                "trigger": self.trigger,
-                "delivery": self.delivery,
-            },
-            separators=(",", ":"),
-        )
+        return dumps(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

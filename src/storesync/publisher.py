@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
-from flagstore.codec import dumps, read_index, segments_of
+from flagstore.codec import LargeSegment, dumps, read_index
 from flagstore.encode import cut
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
@@ -365,7 +365,8 @@ class Publisher:
                     snapshot = SnapshotRecord.from_record(record)
                     named.add(snapshot.stored_chunks()[0])
                     index = read_index(snapshot.index_data, snapshot.index_digest)
-                    named |= {segment.prefix() for segment in segments_of(index).values()}
+                    large = index.get("large", {}).values()
+                    named |= {LargeSegment(*entry).prefix() for entry in large}
         except (CorruptSnapshotError, TypeError, ValueError) as error:
             message = f"cannot determine which chunks are in use: {error}"
             raise CorruptStoreError(message) from error

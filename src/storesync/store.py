@@ -38,12 +38,8 @@ class Condition:
 
     def equal(self) -> dict[str, int | str]:
         """Return the attributes that must have these values; 0 and "" are absent ones."""
-        values: dict[str, int | str | None] = {
-            "token": self.token,
-            "check_nonce": self.check_nonce,
-            "published": self.published,
-            "nonce": self.nonce,
-        }
+        names = ("token", "check_nonce", "published", "nonce")
+        values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -27,7 +27,8 @@ from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTime
 from storesync.retry import Deadline, SystemClock
 from storesync.store import Condition, Delete, Expire, Put
 from storesync.stores import redis_client
-from storesync.stores.redis import RedisStore, open_redis
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

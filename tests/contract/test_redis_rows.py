@@ -22,7 +22,8 @@ from storesync.retry import Deadline, SystemClock
 from storesync.rows import plan_whole
 from storesync.store import Condition, Delete, Put
 from storesync.stores import Stores
-from storesync.stores.redis import RedisStore, open_redis
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
-from storesync.stores.redis import RedisStore, open_redis
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

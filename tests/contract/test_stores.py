@@ -11,7 +11,8 @@ from contract.store_contract import StoreContract
 from simulators.memory_store import MemoryStore
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
-from storesync.stores.redis import RedisStore, open_redis
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -42,7 +42,7 @@ from flagstore.stores.redis import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
 from storesync.rows import is_set
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write
-from storesync.stores.redis_client import Calls, Client, open_redis
+from storesync.stores.redis_client import Calls, Client
 from storesync.stores.redis_scripts import COMMIT, COUNT, NEXT_TOKEN, SCAN
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
     Action = tuple[list[str], list[Argument]]
     """The two keys of a write in the script COMMIT, and its kind, number of values, values."""
-
-__all__ = ["RedisStore", "open_redis"]
 
 SCAN_RECORDS = 100
 SCAN_BYTES = 1_000_000
