@@ -55,13 +55,7 @@ def kept_version(source: str, store: Store, state: SourceState, token: int) -> F
 
 
 def roll_back(
-    source: Source,
-    store: Store,
-    clock: Clock,
-    *,
-    to: int,
-    pinned_until: int,
-    replicas: int = 1,
+    source: Source, store: Store, clock: Clock, *, to: int, pinned_until: int, replicas: int = 1
 ) -> Report:
     """Publish an old version under a new fencing token, and pin it until then (milliseconds).
 

@@ -17,24 +17,10 @@ from flagstore.encode import cut
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
 from storesync import rows
-from storesync.errors import (
-    ConditionFailedError,
-    CorruptStoreError,
-    OutOfTimeError,
-    StoreError,
-)
+from storesync.errors import ConditionFailedError, CorruptStoreError, OutOfTimeError, StoreError
 from storesync.published import day_ago
 from storesync.retry import now_ms
-from storesync.store import (
-    COMMIT_KB,
-    Condition,
-    Delete,
-    Expire,
-    Put,
-    Write,
-    commits,
-    record_bytes,
-)
+from storesync.store import COMMIT_KB, Condition, Delete, Expire, Put, Write, commits, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -207,9 +193,7 @@ class Publisher:
             ConditionFailedError: if another check completed first.
         """
         snapshot = kept._replace(
-            token=attempt.token,
-            nonce=attempt.seen.issued_nonce,
-            published_at=now_ms(self.clock),
+            token=attempt.token, nonce=attempt.seen.issued_nonce, published_at=now_ms(self.clock)
         )
         sets = {
             **attempt.completed(),

@@ -154,9 +154,7 @@ class DynamoDBStore:
             attempt = 0
             while left:
                 reply = self._call(
-                    "writing chunks",
-                    self.client.batch_write_item,
-                    RequestItems={self.table: left},
+                    "writing chunks", self.client.batch_write_item, RequestItems={self.table: left}
                 )
                 before, left = len(left), reply["UnprocessedItems"].get(self.table, [])
                 if left:
