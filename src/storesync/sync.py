@@ -244,12 +244,11 @@ class Syncer:
         ssm: SSMClient | None = None,
         sqs: SQSClient | None = None,
         stores: Stores | None = None,
-        rng: random.Random | None = None,
         memory_mb: int = 512,
     ) -> None:
         """Make a syncer that uses AWS, except for the arguments given."""
         self._settings = settings
-        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._rng = random.Random()  # noqa: S311 - jitter
         parsed_mb = max(memory_mb - RESERVED_MB, LEAST_PARSED_MB)
         self._http = HttpClient(HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024))
         self._clock = SystemClock()
@@ -306,7 +305,8 @@ class Syncer:
                 failed.append(message)
             for request in requests or ():
                 by_source.setdefault(request.source, []).append((message, request))
-        self._set_retry_visibility(failed)
+        if failed:
+            self._set_retry_visibility(failed)
         groups = list(by_source.values())
         batches = [[request for _, request in group] for group in groups]
         outcomes = self._run(batches, seconds)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PROVIDER = Split()
 SECRET = Secret("sample-webhook-secret")
 needs_data = pytest.mark.skipif(
-    not (DATA / "split" / "splitChanges-36-flags.json").exists(),
+    not (DATA / "split" / "sync-tools-responses.json").exists(),
     reason="allowed: no responses of Split's own tests (see CONFORMANCE_DATA)",
 )
 
@@ -663,21 +663,6 @@ def test_sync_bypasses_lagging_cdn(simulator: SplitSimulator) -> None:
 
 
 # -- responses of Split's own tests ----------------------------------------------------------------
-
-
-@needs_data
-def test_response_of_splits_own_tests() -> None:
-    """36 flags and a rule-based segment pass the checks, whole and verbatim."""
-    path = DATA / "split" / "splitChanges-36-flags.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    done = {"ff": {"d": [], "s": 1457552620999, "t": 1457552620999}}
-    page = serving(document)
-    client = Canned(lambda at, q: done if q["since"] == "1457552620999" else page(at, q))
-    flag_set = fetch(client)
-    assert list(flag_set.sections["flags"].values()) == document["ff"]["d"]
-    assert list(flag_set.sections["rule_based_segments"].values()) == document["rbs"]["d"]
-    assert len(flag_set.sections["segments"]) == 4
-    assert flag_set.revision == 1457552620999
 
 
 @needs_data
