@@ -378,8 +378,12 @@ def test_unknown_provider() -> None:
             f"from storesync.sync import parse; parse({QUEUED})",
             tuple(f"storesync.providers.{name}" for name in providers.names()),
         ),
+        (
+            "import storesync.webhook",
+            ("requests", "storesync.http", "storesync.pipeline", "storesync.stores"),
+        ),
     ],
-    ids=["providers import no HTTP library", "queued requests import no provider"],
+    ids=["providers", "queued requests", "receiver"],
 )
 def test_imports(code: str, unwanted: tuple[str, ...]) -> None:
     """A function does not pay for what it never uses."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,7 +33,6 @@ from tools import make_events
 ALLOWED = {202, 400, 401, 404, 413}
 FORGED = "canary-of-a-stranger-0007"
 EVENTS = make_events.DIRECTORY
-SRC = EVENTS.parent / "src"
 
 
 def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
@@ -394,7 +389,7 @@ def test_lone_surrogates_are_logged_as_json(receiving: Deployment, output: Outpu
     assert output.logs[-1]["message"] == "requested"
 
 
-# -- samples, imports -----------------------------------------------------------------------------
+# -- samples --------------------------------------------------------------------------------------
 
 OUTCOMES = {
     "launchdarkly-flag-updated.json": (202, ["flag/new-checkout@8"]),
@@ -423,25 +418,3 @@ def test_sample_events(deployment: Deployment, name: str) -> None:
     assert [sync_request["required"] for sync_request in requests] == (
         [] if required is None else [required]
     )
-
-
-def test_lean_imports() -> None:
-    """The function starts without HTTP client, pipeline and store."""
-    unwanted = [
-        "requests",
-        "storesync.http",
-        "storesync.pipeline",
-        "storesync.stores",
-        "hypothesis",
-    ]
-    code = f"import sys, storesync.webhook; print([m for m in {unwanted} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(SRC), "PATH": os.environ["PATH"]},
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    assert done.stdout.strip() == "[]"
