@@ -1,4 +1,4 @@
-"""What Split's JavaScript SDK is asserted to say of its 36 flags, as a table.
+"""The evaluations of 36 flags that Split's JavaScript SDK asserts, as a table.
 
 The facts are from splitio/javascript-client (Apache-2.0), nodeSuites/evaluations.spec.js at
 a47cd7a: a flag, attributes, a treatment, and the key where it is not ``KEY``. Moments there are

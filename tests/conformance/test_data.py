@@ -1,4 +1,4 @@
-"""The data of the providers' own suites is what it was when the suites passed."""
+"""The data of the providers' suites is the data that the suites passed with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FILES = manifest()["files"]
 
 @pytest.mark.parametrize("entry", FILES, ids=lambda entry: entry["file"])
 def test_each_file_is_the_one_that_is_fetched(entry: dict[str, str]) -> None:
-    """The sums of the manifest are those of the files that the tests read."""
+    """Each file that the tests read has the checksum of the manifest."""
     data = needed(entry["file"]).read_bytes()
     assert hashlib.sha256(data).hexdigest() == entry["sha256"]
 
 
 def test_every_file_of_the_suites_is_in_the_manifest() -> None:
-    """So that everybody can have all of them."""
+    """The manifest lists every file, so that all of them can be fetched."""
     needed("launchdarkly")
     there = {
         str(path.relative_to(DATA))

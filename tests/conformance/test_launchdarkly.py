@@ -37,7 +37,7 @@ ZERO = {bool: False, int: 0, float: 0, str: ""}
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars: ``on`` is a text, and so is a date."""
+    """YAML 1.2's scalars: ``on`` and dates are strings."""
 
 
 Loader.yaml_implicit_resolvers = {
@@ -51,7 +51,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 def filled(item: Any, values: dict[str, Any]) -> Any:
-    """Return an item of a suite with its ``<NAME>``s filled in, in keys and inside of texts too."""
+    """Return an item of a suite with its ``<NAME>``s filled in, also in keys and within strings."""
     if isinstance(item, dict):
         return {filled(key, values): filled(value, values) for key, value in item.items()}
     if isinstance(item, list):
@@ -70,7 +70,7 @@ def filled(item: Any, values: dict[str, Any]) -> Any:
 
 
 def rows(parameters: list[Any] | None) -> Iterator[dict[str, Any]]:
-    """Return what parameters may be: one of a list, or one of each list, in all combinations."""
+    """Return the values of parameters: one of a list, or one of each list, in all combinations."""
     if not parameters:
         yield {}
     elif isinstance(parameters[0], list):
@@ -81,7 +81,7 @@ def rows(parameters: list[Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def completed(sdk_data: dict[str, Any]) -> dict[str, Any]:
-    """Return a flag set whose items have all that a server sends, and that the suites leave out."""
+    """Add the fields that a server sends and the suites leave out."""
     for section in sdk_data.values():
         for key, item in section.items():
             item |= {"key": key, "version": item.get("version", 1)}
@@ -142,8 +142,8 @@ def response(sdk_data: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         reason["prerequisiteKey"] = found.rule
     if found.in_experiment:
         reason["inExperiment"] = True
-    said = {"value": fallback if found.value is ABSENT else found.value, "reason": reason}
-    return said if found.variant is None else said | {"variationIndex": found.variant}
+    result = {"value": fallback if found.value is ABSENT else found.value, "reason": reason}
+    return result if found.variant is None else result | {"variationIndex": found.variant}
 
 
 @pytest.mark.parametrize(("sdk_data", "case"), [case for case in CASES if case not in TYPED_CASES])

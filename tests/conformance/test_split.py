@@ -191,5 +191,5 @@ def test_responses_of_the_sync_tools() -> None:
         known = {flag["defaultTreatment"]} | {
             part["treatment"] for each in flag["conditions"] for part in each["partitions"]
         }
-        said = {evaluated(items, name, key=f"user-{number}") for number in range(100)}
-        assert said <= known, name
+        found = {evaluated(items, name, key=f"user-{number}") for number in range(100)}
+        assert found <= known, name

@@ -39,10 +39,10 @@ class RefusedError(Exception):
 
 
 class Store(InMemoryFeatureStore):
-    """The SDK's store, which says of an item that it cannot be decoded when it is asked for."""
+    """The SDK's store, which raises for an item that cannot be decoded when it is read."""
 
     def fill(self, flags: dict[str, Any], segments: dict[str, Any]) -> None:
-        """Take a flag set."""
+        """Load a flag set."""
         self.refused: set[Any] = set()
         self.met_refused = False
         decoded: dict[Any, dict[str, Any]] = {}
@@ -51,7 +51,7 @@ class Store(InMemoryFeatureStore):
             for key, item in items.items():
                 try:
                     decoded[kind][key] = kind.decode(item)
-                except Exception:  # noqa: BLE001 - it does not say which
+                except Exception:  # noqa: BLE001 - of any type
                     self.refused.add((kind.namespace, key))
         self.init(decoded)
 
@@ -135,7 +135,7 @@ def official(given: dict[str, Any]) -> Context:
 
 
 def theirs(key: str, context: Context) -> tuple[Any, ...]:
-    """Return what the SDK says, with MALFORMED_FLAG where it could not decode what it needed."""
+    """Return the SDK's result, with MALFORMED_FLAG where it could not decode an item."""
     STORE.met_refused = False
     detail = CLIENT.variation_detail(key, context, DEFAULT)
     reason = dict(detail.reason)
@@ -146,7 +146,7 @@ def theirs(key: str, context: Context) -> tuple[Any, ...]:
     return repr(detail.value), detail.variation_index, reason
 
 
-def said(outcome: Evaluation) -> tuple[Any, ...]:
+def in_sdk_terms(outcome: Evaluation) -> tuple[Any, ...]:
     """Return a result of flagstore in the SDK's terms."""
     reason: dict[str, Any] = {"kind": outcome.reason}
     if outcome.reason == "RULE_MATCH":
@@ -167,7 +167,7 @@ def evaluate(ours: Any, key: str, given: dict[str, Any], fault: Fault = NONE) ->
         context = ours.context(given if fault is NONE else fault.context(copy.deepcopy(given)))
     except ContextError:
         return repr(DEFAULT), None, {"kind": "ERROR", "errorKind": "USER_NOT_SPECIFIED"}
-    return said(fault.outcome(ours.evaluate(key, context)))
+    return in_sdk_terms(fault.outcome(ours.evaluate(key, context)))
 
 
 def name_of(response: tuple[Any, ...]) -> str:

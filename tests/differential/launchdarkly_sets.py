@@ -1,7 +1,7 @@
-"""Flag sets of LaunchDarkly and contexts for them, made up so that each corner is met often.
+"""Random flag sets and contexts for LaunchDarkly that meet each edge case often.
 
-Values come out of small pools, so that what a flag asks for and what a context has are the same,
-or nearly so, often enough; a few texts have a character more or less, a few fields any type.
+Values come from small pools, so that flags and contexts often have the same values, or nearly so: a
+few strings have a character more or less, a few fields any type.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ SUBJECTS = {
     **dict.fromkeys(["in", "unknownOperator"], "any"),
 }
 OPERATORS = [*SUBJECTS, "in", "segmentMatch", "segmentMatch"]
-# What a field may be instead of what it should be.
+# Values of damaged fields.
 ODD = [None, True, 0, 1, 1.5, "x", [], {}, [5], ["x"], [{}], {"x": 1}]
 KEYS = ["a", "b", "c", "d", "é", "user-1", "user-2", "user-3", "user-4", "user-5", "3", "\ud800"]
 KINDS = ["user", "user", "user", "org", "device"]
 
 
 def one_of(values: list[Any]) -> Draw:
-    """Draw copies: nothing made up is shared between a flag and a context."""
+    """Draw copies, so that a flag and a context share nothing."""
     return lambda random: copy.deepcopy(random.choice(values))
 
 
@@ -87,7 +87,7 @@ def any_type(random: Random) -> Any:
 
 
 def varied(one: Draw) -> Draw:
-    """Draw the same, but of texts some with a character more, less or changed."""
+    """Draw the same, but change a character of some strings."""
 
     def draw(random: Random) -> Any:
         value = one(random)
@@ -133,7 +133,7 @@ class Maker:
         self.random = random
 
     def draw(self, draw: Draw) -> Any:
-        """Draw what is said."""
+        """Draw a value."""
         return draw(self.random)
 
     def pick(self, *values: Any) -> Any:
@@ -141,7 +141,7 @@ class Maker:
         return self.draw(one_of([*values]))
 
     def chance(self, percent: int) -> bool:
-        """Return whether something is to be."""
+        """Return true in a percentage of calls."""
         return self.draw(DICE) < percent
 
     def reference(self) -> str:
@@ -202,7 +202,7 @@ class Maker:
         return made
 
     def clause(self) -> dict[str, Any]:
-        """Return a clause, more often than not one that means something."""
+        """Return a clause, mostly a meaningful one."""
         operator = self.draw(ONE_OPERATOR)
         made: dict[str, Any] = {"op": operator, "negate": self.chance(25)}
         if operator == "segmentMatch":
@@ -229,7 +229,7 @@ class Maker:
         return made
 
     def choice(self) -> dict[str, Any]:
-        """Return what a rule gives: a variation, or a rollout or experiment."""
+        """Return the result of a rule: a variation, rollout or experiment."""
         dice = self.draw(DICE)
         if dice < 50:
             return {"variation": dice % 3}
@@ -346,7 +346,7 @@ class Maker:
         return self.damaged(made)
 
     def damaged(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Return it; seldom with a field, somewhere, that is missing or of any type."""
+        """Return an item, rarely with a field that is missing or of any type."""
         if not self.chance(2):
             return {**item, "deleted": True} if self.chance(1) else item
         places: list[tuple[Any, Any]] = []

@@ -1,4 +1,4 @@
-"""Values of a caller's that are of no type that JSON has, or of one that is derived from such."""
+"""Values of contexts whose types JSON does not have, or that derive from one that it has."""
 
 from __future__ import annotations
 

@@ -69,18 +69,18 @@ class Parsed:
 
 
 class Watched(Evaluator):
-    """The SDK's evaluator; remembers what it said last."""
+    """The SDK's evaluator; remembers its last result."""
 
-    said: Any = None
+    result: Any = None
 
     def eval_with_context(self, *arguments: Any) -> Any:
         """Evaluate, as ever."""
         try:
-            self.said = super().eval_with_context(*arguments)
+            self.result = super().eval_with_context(*arguments)
         except Exception:
-            self.said = None
+            self.result = None
             raise
-        return self.said
+        return self.result
 
 
 class Sdk:
@@ -118,17 +118,17 @@ class Sdk:
     def evaluate(
         self, name: Any, key: Any, bucketing: Any, attributes: dict[str, Any]
     ) -> tuple[Any, Any, str]:
-        """Return treatment, configuration and label; where there is none, why."""
-        self._evaluator.said = "nothing"
+        """Return treatment, configuration and label, or the reason where there is none."""
+        self._evaluator.result = "nothing"
         given = key if bucketing is None else Key(key, bucketing)
         treatment, config = self._client.get_treatment_with_config(given, name, attributes)
-        said = self._evaluator.said
-        if said == "nothing":
+        result = self._evaluator.result
+        if result == "nothing":
             # It was not asked: the input is invalid, or definitions could not be read.
             return treatment, config, "exception"
-        if said is None or said["treatment"] != treatment:
+        if result is None or result["treatment"] != treatment:
             return treatment, config, "exception"
-        label = said["impression"]["label"]
+        label = result["impression"]["label"]
         if label is not None and not isinstance(label, str):
             label = "exception"
         if label == "definition not found" and name.strip() in self._names:

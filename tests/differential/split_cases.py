@@ -1,6 +1,6 @@
-"""Flag sets and contexts for Split, made up so that each matcher meets each type of value.
+"""Random flag sets and contexts for Split in which each matcher meets each type of value.
 
-What is made up from a seed is drawn evenly, so that rare things are met as often as planned.
+All choices are even, so that rare cases come up as often as planned.
 """
 
 from __future__ import annotations

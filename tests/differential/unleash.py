@@ -397,7 +397,7 @@ def theirs(official: UnleashEngine, name: str, context: dict[str, Any]) -> Any:
     return toggle.is_enabled, variant.feature_enabled, variant.name, variant.payload
 
 
-def said(outcome: Evaluation, flag: dict[str, Any] | None) -> Any:
+def in_sdk_terms(outcome: Evaluation, flag: dict[str, Any] | None) -> Any:
     """Return our result in the same form, or its error where it has no value."""
     if outcome.value is ABSENT:
         return outcome.error if flag else "none"
@@ -437,7 +437,7 @@ def compare(
         except ContextError:
             given: Any = "none"
         else:
-            given = said(outcome, made.flags.get(name))
+            given = in_sdk_terms(outcome, made.flags.get(name))
         assert json.dumps(context, default=str) == before, "the context was changed"
         if is_random(made, name, enriched):
             tally.excluded["random"] += 1

@@ -43,7 +43,7 @@ def made(*flags: dict[str, Any], **sections: dict[str, Any]) -> SplitEngine:
     return engine(items(*flags, **sections), CONFIG)
 
 
-def said(ours: SplitEngine, name: str = "f", **context: Any) -> Evaluation:
+def evaluated(ours: SplitEngine, name: str = "f", **context: Any) -> Evaluation:
     """Evaluate a flag for a context."""
     return ours.evaluate(name, ours.context({"key": "ada", **context}))
 
@@ -84,7 +84,7 @@ def test_reasons(fields: dict[str, Any], expected: tuple[Any, ...]) -> None:
     configurations = {"on": "[1]", "off": "{}"}
     one = flag(conditions=conditions, configurations=configurations, changeNumber=7) | fields
     treatment, reason, label, index, config = expected
-    found = said(made(one, flag("killed", killed=True)))
+    found = evaluated(made(one, flag("killed", killed=True)))
     assert found == Evaluation(treatment, treatment, reason, "", label, index, config, 7)
 
 
@@ -121,7 +121,7 @@ def test_control_is_no_value(name: Any, error: str, label: str) -> None:
         flag("needs", prerequisites=[{"n": "broken", "ts": ["on"]}]),
         flag("lost", conditions=[rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="", on=100)]),
     )
-    found = said(ours, name)
+    found = evaluated(ours, name)
     assert found.value is ABSENT
     assert (found.variant, found.reason, found.error) == (None, ERROR, error)
     assert found.rule == label
@@ -151,7 +151,7 @@ def test_control_is_no_value(name: Any, error: str, label: str) -> None:
 )
 def test_malformed_flag(damaged: dict[str, Any]) -> None:
     """A flag with a field that is not what it must be has no value, for any context."""
-    found = said(made(damaged))
+    found = evaluated(made(damaged))
     assert (found.value, found.error, found.rule) == (ABSENT, base.MALFORMED_FLAG, "exception")
 
 
@@ -161,9 +161,9 @@ def test_malformed_flag_that_is_not_reached() -> None:
     early = depending("early", "broken")
     early["conditions"].insert(0, listed("ada"))
     ours = made(broken("broken"), killed, early)
-    assert said(ours, "killed").reason == base.OFF
-    assert said(ours, "early").value == "on"
-    assert said(ours, "early", key="bob").error == base.MALFORMED_FLAG
+    assert evaluated(ours, "killed").reason == base.OFF
+    assert evaluated(ours, "early").value == "on"
+    assert evaluated(ours, "early", key="bob").error == base.MALFORMED_FLAG
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_results_are_shared() -> None:
     """Equal results are the same object, and a flag is read once."""
     read = items(flag(conditions=[rollout(on=50, off=50)]))
     ours = engine(read, CONFIG)
-    found = {id(said(ours, key=f"user-{number}")) for number in range(100)}
+    found = {id(evaluated(ours, key=f"user-{number}")) for number in range(100)}
     assert len(found) == 2
     assert read.asked.count(("flags", "f")) == 1
 
@@ -221,8 +221,8 @@ def test_unknown_names_are_not_kept() -> None:
     """Names that a caller makes up do not fill the memory."""
     ours = made(flag())
     for number in range(100):
-        assert said(ours, f"made-up-{number}").error == base.FLAG_NOT_FOUND
-        assert said(ours, f" f{' ' * number}").value == "on"
+        assert evaluated(ours, f"made-up-{number}").error == base.FLAG_NOT_FOUND
+        assert evaluated(ours, f" f{' ' * number}").value == "on"
     assert list(ours._flags) == ["f"]
 
 
@@ -235,12 +235,12 @@ def test_unavailable_segment() -> None:
     )
     ours = engine(read, CONFIG)
     for name in ("f", "other"):
-        found = said(ours, name)
+        found = evaluated(ours, name)
         assert (found.value, found.error) == (ABSENT, base.SEGMENT_UNAVAILABLE)
     read.sections["segments"]["s"] = {"name": "s", "keys": ["ada"]}
-    assert said(ours, "other").value == said(ours).value == "on"
+    assert evaluated(ours, "other").value == evaluated(ours).value == "on"
     before = len(read.asked)
-    assert said(ours, key="bob").value == "off"
+    assert evaluated(ours, key="bob").value == "off"
     assert len(read.asked) == before
 
 
@@ -251,7 +251,7 @@ def test_only_needed_items_are_read() -> None:
         depending("other", "f"),
         flag("third"),
     )
-    assert said(engine(read, CONFIG)).value == "on"
+    assert evaluated(engine(read, CONFIG)).value == "on"
     assert set(read.asked) == {("flags", "f")}
 
 
@@ -261,7 +261,7 @@ def test_dependency_cycle(length: int) -> None:
     flags = [depending(f"f{at}", f"f{(at + 1) % length}") for at in range(length)]
     ours = made(*flags, depending("into", "f0"))
     for name in ("f0", f"f{length - 1}", "into"):
-        found = said(ours, name)
+        found = evaluated(ours, name)
         assert (found.error, found.rule) == (base.MALFORMED_FLAG, "exception")
 
 
@@ -269,14 +269,14 @@ def test_dependency_cycle_that_is_not_entered() -> None:
     """An earlier condition decides without it."""
     back = depending("f", "f")["conditions"][0]
     ours = made(flag(conditions=[listed("ada"), back]))
-    assert said(ours).value == "on"
-    assert said(ours, key="bob").error == base.MALFORMED_FLAG
+    assert evaluated(ours).value == "on"
+    assert evaluated(ours, key="bob").error == base.MALFORMED_FLAG
 
 
 def test_chain_of_thousands() -> None:
     """A chain that is deeper than Python's stack is an error in the result."""
     flags = [depending(f"f{at}", f"f{at + 1}") for at in range(3_000)]
-    found = said(made(*flags, flag("f3000")), "f0")
+    found = evaluated(made(*flags, flag("f3000")), "f0")
     assert (found.value, found.error) == (ABSENT, base.MALFORMED_FLAG)
 
 
@@ -287,7 +287,7 @@ def test_segments_that_exclude_each_other() -> None:
     other["excluded"] = {"keys": [], "segments": [{"name": "one", "type": "rule-based"}]}
     inside = rule(in_segment("one", "IN_RULE_BASED_SEGMENT"), label="in one", on=100)
     ours = made(flag(conditions=[inside]), rule_based_segments={"one": one, "other": other})
-    assert said(ours).error == base.MALFORMED_FLAG
+    assert evaluated(ours).error == base.MALFORMED_FLAG
 
 
 def unknowable(name: str, *matchers: dict[str, Any], **excluded: Any) -> dict[str, Any]:
@@ -322,9 +322,9 @@ def test_unsupported_rule_based_segment(
     ours = made(
         flag(conditions=conditions), depending("depends", "f"), rule_based_segments=segments
     )
-    assert said(ours, key="bob").value == "on"
+    assert evaluated(ours, key="bob").value == "on"
     for name in ("f", "depends"):
-        found = said(ours, name)
+        found = evaluated(ours, name)
         assert (found.value, found.error) == (ABSENT, base.UNSUPPORTED)
 
 
@@ -333,15 +333,15 @@ def test_excluded_key_of_an_unsupported_segment() -> None:
     within = rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="within", on=100)
     segments = {"r": unknowable("r", NEW, keys=["ada"])}
     ours = made(flag(conditions=[within]), rule_based_segments=segments)
-    assert said(ours).value == "off"
-    assert said(ours, key="bob").error == base.UNSUPPORTED
+    assert evaluated(ours).value == "off"
+    assert evaluated(ours, key="bob").error == base.UNSUPPORTED
 
 
 def test_half_a_character_as_key() -> None:
     """A key that has no bytes is an error only where it is hashed."""
     ours = made(flag("whole"), flag("half", conditions=[rollout(on=50, off=50)]))
-    assert said(ours, "whole", key="\ud800").value == "on"
-    assert said(ours, "half", key="\ud800").error == base.CONTEXT_INVALID
+    assert evaluated(ours, "whole", key="\ud800").value == "on"
+    assert evaluated(ours, "half", key="\ud800").error == base.CONTEXT_INVALID
 
 
 def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
@@ -354,7 +354,7 @@ def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
     one = matcher("PART_OF_SET", "trap", whitelistMatcherData={"whitelist": ["a"]})
     ours = made(flag(conditions=[rule(one, label="x", on=100)]))
-    assert said(ours, trap=Trap()).error == base.EXCEPTION
+    assert evaluated(ours, trap=Trap()).error == base.EXCEPTION
     assert "flag 'f' was not evaluated" in caplog.text
     assert "caught" not in caplog.text
 
