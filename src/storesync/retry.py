@@ -78,8 +78,8 @@ class Limits:
 class RetryPolicy:
     """Decides whether one sync asks its provider again, and waits before it does."""
 
-    _deadline: Deadline
-    _limits: Limits
+    deadline: Deadline
+    limits: Limits
     _faults: int = 0
     _fault: ProviderError | None = None
     _waits: int = 0
@@ -94,16 +94,16 @@ class RetryPolicy:
         """
         self._faults += 1
         self._fault = error
-        if not error.retryable or self._faults >= self._limits.faults:
+        if not error.retryable or self._faults >= self.limits.faults:
             raise error
         purpose = "waiting for the provider"
         try:
             if error.retry_after_s is not None:
                 # Waited for only where there is time left to publish then.
-                self._deadline.require(error.retry_after_s + self._limits.publish_s, purpose)
-                self._deadline.wait(error.retry_after_s, purpose)
+                self.deadline.require(error.retry_after_s + self.limits.publish_s, purpose)
+                self.deadline.wait(error.retry_after_s, purpose)
             else:
-                self._deadline.back_off(self._faults, base_s=0.25, cap_s=5.0, purpose=purpose)
+                self.deadline.back_off(self._faults, base_s=0.25, cap_s=5.0, purpose=purpose)
         except OutOfTimeError:
             raise error from None  # report the provider's error, not the time-out
 
@@ -115,36 +115,36 @@ class RetryPolicy:
             OutOfTimeError: otherwise.
         """
         try:
-            left = self._deadline.require(self._limits.publish_s, "publishing")
+            left = self.deadline.require(self.limits.publish_s, "publishing")
         except OutOfTimeError:
             if self._fault:
                 raise self._fault from None
             raise
-        return min(self._limits.fetch_s, max(left - self._limits.publish_s, 0.1))
+        return min(self.limits.fetch_s, max(left - self.limits.publish_s, 0.1))
 
     def wait_for_propagation(self) -> bool:
         """Wait a moment for a provider that lags; return False when the time for that is over."""
-        now = self._deadline.clock.monotonic()
+        now = self.deadline.clock.monotonic()
         if self._settle_until is None:
-            self._settle_until = now + self._limits.settle_s
+            self._settle_until = now + self.limits.settle_s
         pause = min(0.2 * 2**self._waits, 1.0)
         if now + pause > self._settle_until:
             return False
         try:
-            self._deadline.require(pause + self._limits.publish_s, "publishing")
+            self.deadline.require(pause + self.limits.publish_s, "publishing")
         except OutOfTimeError:
             return False
         self._waits += 1
-        self._deadline.clock.sleep(pause)
+        self.deadline.clock.sleep(pause)
         return True
 
     def wait_for_newer(self) -> bool:
         """Wait before asking for a newer response; return False if that is exhausted."""
-        if self._older >= self._limits.confirmations:
+        if self._older >= self.limits.confirmations:
             return False
         self._older += 1
         try:
-            self._deadline.wait(CONFIRM_S, "a response newer than the published set")
+            self.deadline.wait(CONFIRM_S, "a response newer than the published set")
         except OutOfTimeError:
             return False
         return True
