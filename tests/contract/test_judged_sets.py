@@ -146,6 +146,9 @@ DAMAGES: dict[str, dict[str, Alter]] = {
         "a key and a version": strip("key", "version"),
         "no variations": set_to(variations=[]),
         "targets of another type": set_to(targets=[{"variation": "0", "values": []}]),
+        "a weight beyond the whole": set_to(
+            fallthrough={"rollout": {"variations": [{"variation": 0, "weight": 100_001}]}}
+        ),
         "a date beyond all floats": set_to(
             rules=[
                 {
@@ -170,6 +173,11 @@ DAMAGES: dict[str, dict[str, Alter]] = {
             killed=False,
             conditions=[{"conditionType": "ROLLOUT", "matcherGroup": {"matchers": []}}],
         ),
+        "matchers without a type": lambda flag: [
+            matcher.pop("matcherType")
+            for condition in flag["conditions"]
+            for matcher in condition["matcherGroup"]["matchers"]
+        ],
         "a treatment of another type": lambda flag: [
             condition["partitions"].append({"treatment": [], "size": 0})
             for condition in flag["conditions"]
@@ -231,21 +239,22 @@ def test_reference_to_an_invalid_key_is_suspect() -> None:
         rig.sync(alter)
 
 
-def last_damage(provider: str) -> Alter:
-    """Return damage that the provider's own SDK takes: a person may allow it."""
-    alter = {"launchdarkly": "a key and a version", "split": "what our checks ask for"}
-    name = alter.get(provider, "nothing left")
-    return DAMAGES[provider][name]
-
-
-@pytest.mark.parametrize("provider", ["launchdarkly", "split", "appconfig"])
-def test_damaged_set_may_be_allowed(provider: str) -> None:
-    """By the digest that the refusal names; what comes after is not refused."""
+@pytest.mark.parametrize(
+    ("provider", "damage"),
+    [
+        ("launchdarkly", "a key and a version"),
+        ("launchdarkly", "a weight beyond the whole"),
+        ("split", "what our checks ask for"),
+        ("appconfig", "nothing left"),
+    ],
+)
+def test_damaged_set_may_be_allowed(provider: str, damage: str) -> None:
+    """If the provider's own SDK accepts it, by the digest in the refusal; later ones pass, too."""
     rig = Judged(provider)
 
     def alter(document: Any) -> None:
         for flag in flags_of(provider, document)[:1]:
-            last_damage(provider)(flag)
+            DAMAGES[provider][damage](flag)
 
     with pytest.raises(RefusedSetError, match="can no longer be evaluated") as refused:
         rig.sync(alter)

@@ -114,6 +114,10 @@ class MalformedError(EvaluationError):
     error = MALFORMED_FLAG
 
 
+class OutOfRangeError(MalformedError):
+    """A number of the right type is none that a field can have."""
+
+
 class UnsupportedError(EvaluationError):
     """A flag or segment uses what cannot be evaluated here, or in no server-side SDK."""
 

@@ -92,6 +92,7 @@ class LaunchDarklyEngine:
         """Compile a flag or segment.
 
         Raises:
+            OutOfRangeError: it cannot be evaluated.
             MalformedError: the provider's SDK refuses it, and the whole document with it.
         """
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415

@@ -11,7 +11,14 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation import base
-from flagstore.evaluation.base import Evaluation, MalformedError, all_of, optional, required
+from flagstore.evaluation.base import (
+    Evaluation,
+    MalformedError,
+    OutOfRangeError,
+    all_of,
+    optional,
+    required,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -288,10 +295,10 @@ def share_of(weight: int) -> float:
     """Return a weight as a share of 1.
 
     Raises:
-        MalformedError: it is negative or more than the whole.
+        OutOfRangeError: it is negative or more than the whole.
     """
     if not 0 <= weight <= _WHOLE:
-        raise MalformedError("weight")
+        raise OutOfRangeError("weight")
     return weight / _WHOLE
 
 

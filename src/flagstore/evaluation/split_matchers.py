@@ -186,8 +186,8 @@ def _all(matches: list[Match]) -> Match:
 
 
 def _compile_matcher(raw: Json, links: Links) -> Match:
-    kind = raw.get("matcherType")
-    if not isinstance(kind, str) or (kind not in _TESTS and kind not in _MATCHERS):
+    kind = required(raw, "matcherType", str)
+    if kind not in _TESTS and kind not in _MATCHERS:
         raise UnsupportedError
     negate = required(raw, "negate", bool)
     selector = optional(raw, "keySelector", dict) or {}

@@ -127,7 +127,10 @@ class LaunchDarkly(Provider):
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does, and flags by whether every choice is there."""
-        from flagstore.evaluation.base import MalformedError  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.base import (  # noqa: PLC0415 - as of Provider
+            MalformedError,
+            OutOfRangeError,
+        )
         from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415
 
         engine = LaunchDarklyEngine(items)
@@ -135,6 +138,8 @@ class LaunchDarkly(Provider):
         def judge(section: str, key: str) -> Verdict:
             try:
                 engine.check(section, key)
+            except OutOfRangeError:
+                return Verdict.DAMAGED  # the SDK accepts any number
             except MalformedError:
                 return Verdict.REFUSED
             return (
