@@ -124,6 +124,7 @@ class SnapshotCache:
         """Digest of a damaged large segment, or "" for all → end and reason of the pause."""
         self._begun: dict[str, list[bytes]] = {}
         """Prefix of chunks → those that earlier attempts have read."""
+        self._begun_body = ""
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
         self._turns = Turns()
@@ -421,6 +422,9 @@ class SnapshotCache:
             message = f"the snapshot record of {self.source!r} is behind its source state"
             raise NotPublishedError(message)
         prefix, number = record.stored_chunks()
+        if prefix != self._begun_body:  # chunks of an earlier body are of no use any more
+            self._begun.pop(self._begun_body, None)
+            self._begun_body = prefix
         data = self._chunks(prefix, number, deadline) if number else record.body
         body = Body(record.index_data, record.index_digest, data)
         known = {} if self._snapshot is None else self._snapshot.segments
@@ -496,9 +500,9 @@ class SnapshotCache:
         Raises:
             NotLoadedError: a subclass names the reason.
         """
-        digest = segment.data_digest
-        if self._snapshot is not None and digest in self._snapshot.segments:
-            return self._snapshot.segments[digest]  # read for a newer flag set
+        current, digest = self._snapshot, segment.data_digest
+        if current is not None and digest in current.segments:  # read for a newer flag set
+            return current.segments[digest]
         for key in ("", digest):
             pause = self._pauses.get(key)
             if pause is not None and self._monotonic() < pause[0]:
@@ -533,15 +537,16 @@ class SnapshotCache:
         return data
 
     def _missing_segments(self) -> list[LargeSegment]:
-        if self._snapshot is None:
+        current = self._snapshot
+        if current is None:
             return []
-        segments, large = self._snapshot.segments, self._snapshot.large
-        return [segment for segment in large.values() if segment.data_digest not in segments]
+        large = current.large.values()
+        return [segment for segment in large if segment.data_digest not in current.segments]
 
     def _segment_error(self) -> NotLoadedError | None:
         """Return the reason why a large segment is missing that a flag needed."""
         missing = {segment.data_digest for segment in self._missing_segments()}
-        for key, (_, error) in self._pauses.items():
+        for key, (_, error) in self._pauses.copy().items():
             if key in missing or (missing and not key):
                 return error
         return None

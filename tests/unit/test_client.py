@@ -323,6 +323,18 @@ def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
     assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
 
 
+def test_chunks_of_an_earlier_body_are_dropped() -> None:
+    """A large body that is replaced before it gets in takes no memory any more."""
+    rig = Rig({"a": 1})
+    rig.client.snapshot()
+    rig.store.page, rig.store.latency_s = 1, 0.08
+    for seed in range(4):
+        rig.publish(large(seed))
+        rig.advance(61)
+        assert rig.client["a"] == 1
+        assert [len(chunks) for chunks in rig.client._cache._begun.values()] == [1]
+
+
 def test_silent_store_never_costs_more_than_the_refresh_budget() -> None:
     """A quarter of a second each time, then the flags in memory are served."""
     rig = loaded({"a": 1})

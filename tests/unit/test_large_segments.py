@@ -331,6 +331,27 @@ def test_damaged_large_segment_is_read_once_per_pause() -> None:
     assert snapshot.item("segments", broken)
 
 
+def test_segment_of_the_current_set_serves_an_earlier_one_while_it_is_replaced() -> None:
+    """The current set may be another one from one line to the next."""
+    big = members(3_000)
+    rig = Rig(big=big)
+    rig.sync()
+    flags = Client("prod", store=RecordsReader(rig.records), replicas=1, ttl_s=0)
+    earlier = flags.snapshot()
+    rig.provider.flags = {"a": 2}
+    rig.sync()
+    current = flags.snapshot()
+    assert current.item("segments", "big") == big
+
+    class Replaced(dict[str, bytes]):
+        def __contains__(self, key: object) -> bool:
+            flags._cache._snapshot = earlier
+            return super().__contains__(key)
+
+    current.segments = Replaced(current.segments)
+    assert earlier.item("segments", "big") == big
+
+
 def test_large_segment_costs_the_refresh_budget() -> None:
     """Chunks read in time are kept, so that it gets in."""
     rig = Rig(big=members(60_000))
