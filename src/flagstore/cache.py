@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 TTL_S = 30.0
 """Default of the minimum seconds between freshness checks."""
 FIRST_LOAD_S = 2.0
-"""Budget of a read while there are no flags to serve."""
+"""Time limit for a read while there are no flags to serve."""
 REFRESH_S = 0.24
-"""Budget of a read while there are: see :func:`_next_budget_s`."""
+"""Time limit for a read while there are: see :func:`_next_budget_s`."""
 COOL_DOWN_S = 5.0
-"""Least pause after a failure, at most half as long again; doubles with each further failure."""
+"""Minimum pause after a failure, plus up to 50 % jitter; doubles with each further failure."""
 MAX_COOL_DOWN_S = 60.0
 NOTHING = Publication(0, "")
 """Before the first publication."""
@@ -60,13 +60,13 @@ class Turns:
         self.renew()
 
     def renew(self) -> None:
-        """Forget the turn: after a fork, it may belong to a thread of the parent."""
+        """Replace the lock: after a fork, a thread of the parent may hold it."""
         self._lock, self._holder = RLock(), 0
 
     def take(self, work: Callable[[], Result], timeout: float = 0.0) -> Result | None:
-        """Return the result of the work; None if another thread keeps the turn beyond the timeout.
+        """Run the work and return its result; None if another thread holds the lock for too long.
 
-        Also return None if this thread has the turn already: a log handler may read flags.
+        Also return None if this thread already holds it: a log handler may read flags.
         """
         lock, me = self._lock, get_ident()
         if self._holder == me:
@@ -100,7 +100,7 @@ class SnapshotCache:
         monotonic: Callable[[], float],
         bootstrap: str = "",
     ) -> None:
-        """Make a cache; nothing is read yet. Arguments as for :class:`flagstore.Client`.
+        """Create a cache; nothing is read yet. Arguments as for :class:`flagstore.Client`.
 
         Raises:
             ConfigurationError: if the source's name or the number of replicas is invalid.
@@ -115,7 +115,7 @@ class SnapshotCache:
         self._snapshot: Snapshot | None = None
         self._checked_at = 0
         self.stale = False
-        """Whether the last attempt to hear from the store failed."""
+        """Whether the last attempt to reach the store failed."""
         self._error: NotLoadedError | None = None
         self._failures = 0
         self._staleness_logged = False
@@ -134,7 +134,7 @@ class SnapshotCache:
         """Return the current flag set, after a freshness check if one is due.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet; a subclass names the reason.
+            NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
         """
         current = self._snapshot
         if current is None:
@@ -146,14 +146,14 @@ class SnapshotCache:
 
     @property
     def current(self) -> Snapshot | None:
-        """The flag set in memory, without asking the store; None before there is one."""
+        """The flag set in memory, without a freshness check; None before the first load."""
         return self._snapshot
 
     def preload(self, deadline: float) -> Snapshot:
         """Load the flag set, without large segments, by a deadline.
 
         Raises:
-            NotLoadedError: if that failed; the first use tries again then.
+            NotLoadedError: if that failed; the first use then retries.
             ConfigurationError: if a setting of the store is missing or wrong.
         """
 
@@ -172,7 +172,7 @@ class SnapshotCache:
         """Load the large segments by a deadline.
 
         Raises:
-            NotLoadedError: if that failed for one; the first use tries again then.
+            NotLoadedError: if that failed for one; the first use then retries.
         """
         failed: NotLoadedError | None = None
         for segment in self._missing_segments():
@@ -192,7 +192,7 @@ class SnapshotCache:
         self._open().prepare()
 
     def expect_restore(self) -> None:
-        """Check at the next use: a SnapStart image is restored long after it was made.
+        """Check for freshness at the next use: a SnapStart image may be restored days later.
 
         That check has the budget of a first load, since the image may be days old.
         """
@@ -217,23 +217,24 @@ class SnapshotCache:
     def age_s(self) -> float:
         """Return the seconds since the store last confirmed the flag set.
 
-        By the clock that has run further: one may be set back, the other stops in a freeze.
+        Uses the clock that has advanced further: one may be set back, the other may stop while
+        Lambda freezes the process.
         """
         wall = self._clock() - self._heard_wall
         monotonic = self._monotonic() - self._heard_monotonic
         return max(wall, monotonic, 0.0)
 
     def info(self) -> Info:
-        """Return facts about the flag set, its age first of all.
+        """Return facts about the flag set, such as its age.
 
-        Only the source state says when the provider was last asked: if it has not been read yet,
+        Only the source state has the time of the last provider check: if it has not been read yet,
         read it now.
         """
         snapshot = self.snapshot()
         if not self._checked_at and not self._failures:
 
             def ask() -> None:
-                # Another thread may have asked meanwhile, with or without success.
+                # Another thread may have read it meanwhile, with or without success.
                 if not self._checked_at and not self._failures:
                     self._refresh(snapshot)
 
@@ -258,7 +259,7 @@ class SnapshotCache:
     # -- freshness --------------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        """Return whether either clock is due: one may be set, the other may stop in a freeze."""
+        """Return whether a check is due by either clock: one may be set, the other may freeze."""
         return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
 
     def _ask_again_in(self, seconds: float) -> None:
@@ -329,7 +330,7 @@ class SnapshotCache:
         state = self._state(deadline)
         goes_back = state.publication != mine and state.published <= mine.token
         if goes_back:
-            # Either a replica lags, or the store has lost its history: a consistent read tells.
+            # Either a replica lags, or the store has lost its history: a consistent read decides.
             state = self._state(deadline, consistent=True)
         if state.publication == mine:
             self._checked_at = max(self._checked_at, state.checked_at)
@@ -340,7 +341,7 @@ class SnapshotCache:
         self._checked_at = state.checked_at
         self._heard()
         if found.snapshot_record.publication == mine:
-            return  # a restored source state may be older than the snapshot record beside it
+            return  # a restored source state may be older than the snapshot record
         self._replace(found, current, deadline)
         if goes_back and found.snapshot_record.token <= mine.token:
             text = "the store of %s has lost its history: version %d follows version %d"
@@ -363,7 +364,7 @@ class SnapshotCache:
         self._error = error
         # Cap the exponent: after 1,024 failures, a day of trouble, the float would overflow.
         pause = COOL_DOWN_S * 2.0 ** min(self._failures - 1, 10)
-        # Clients that were throttled together must not return together.
+        # Clients that were throttled together must not retry together.
         self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
         if not self._staleness_logged and self._snapshot is not None:
             self._staleness_logged = True
@@ -372,10 +373,10 @@ class SnapshotCache:
     # -- reading, by one thread at a time ---------------------------------------------------------
 
     def _open(self) -> ReaderStore:
-        """Return the store that was given, or that the environment names.
+        """Return the given store, or the one that the environment names.
 
         Raises:
-            ConfigurationError: if a setting of it is missing or wrong.
+            ConfigurationError: if one of its settings is missing or wrong.
         """
         if self._store is None:
             from flagstore.stores import open_store  # noqa: PLC0415 - tests bring their own
@@ -387,7 +388,7 @@ class SnapshotCache:
         """Read the source state.
 
         Raises:
-            NotPublishedError: if nothing is published, or no longer.
+            NotPublishedError: if nothing is published, or the source has been removed.
         """
         key = state_key(self.source)
         record = self._open().read(key, consistent=consistent, deadline=deadline)
@@ -399,7 +400,7 @@ class SnapshotCache:
     def _load(
         self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
     ) -> Snapshot:
-        """Read the published set; if it is older than *at_least* or torn, once more consistently.
+        """Read the published set; repeat consistently if it is torn or older than *at_least*.
 
         Raises:
             NotLoadedError: a subclass names the reason.
@@ -436,7 +437,7 @@ class SnapshotCache:
         return Snapshot(self.source, record, body, self._segment, in_memory)
 
     def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:
-        """Return the reason why there is no snapshot record."""
+        """Return the error that explains why there is no snapshot record."""
         if consistent:
             record = self._open().read(state_key(self.source), consistent=True, deadline=deadline)
             if record and SourceState.from_record(record).published:
@@ -466,13 +467,13 @@ class SnapshotCache:
     # -- large segments: read when a flag first needs one -----------------------------------------
 
     def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
-        """Serve another flag set, with the large segments that changed of those in memory.
+        """Switch to another flag set, reading the changed large segments of those in memory.
 
-        If one cannot be read, the earlier one stands in for it, so that every flag that could be
+        If one cannot be read, its earlier version stands in, so that every flag that could be
         evaluated still can.
 
         Raises:
-            NotLoadedError: if an earlier segment has to stand in.
+            NotLoadedError: if an earlier version has to stand in.
         """
         if found is current:
             return
@@ -483,7 +484,7 @@ class SnapshotCache:
                 continue
             try:
                 found.segments[segment.data_digest] = self._read_segment(segment, deadline)
-            except Exception as error:  # noqa: BLE001 - whatever fails, the earlier one serves
+            except Exception as error:  # noqa: BLE001 - on any failure, the earlier one stands in
                 failed = failed or _not_loaded(error)
                 found.stand_ins[key] = earlier
         same = found.snapshot_record.publication == current.snapshot_record.publication
@@ -495,7 +496,7 @@ class SnapshotCache:
     def _segment(self, segment: LargeSegment, deadline: float | None = None) -> bytes:
         """Return the bytes of a large segment, read if it is not in memory.
 
-        Without a deadline it has the budget of a refresh, and failures are followed by a pause.
+        Without a deadline, it has the time of a refresh, and a failure starts a pause.
 
         Raises:
             NotLoadedError: a subclass names the reason.
@@ -544,7 +545,7 @@ class SnapshotCache:
         return [segment for segment in large if segment.data_digest not in current.segments]
 
     def _segment_error(self) -> NotLoadedError | None:
-        """Return the reason why a large segment is missing that a flag needed."""
+        """Return why a large segment that a flag needed could not be read."""
         missing = {segment.data_digest for segment in self._missing_segments()}
         for key, (_, error) in self._pauses.copy().items():
             if key in missing or (missing and not key):
@@ -559,10 +560,10 @@ def _not_loaded(error: Exception) -> NotLoadedError:
 
 
 def _next_budget_s(budget_s: float, error: NotLoadedError) -> float:
-    """Return the budget of the attempt after one that failed.
+    """Return the time limit of the next attempt after a failed one.
 
     It grows, up to that of a first load, only if time ran out while data was arriving: a large set
-    must get in at last, but a silent server must not cost more.
+    must load eventually, but a silent server must not cost more.
     """
     grows = isinstance(error, StoreUnavailableError) and error.receiving
     return min(2 * budget_s, FIRST_LOAD_S) if grows else REFRESH_S
@@ -575,13 +576,13 @@ def _between(least: float, most: float) -> float:
 
 def _count(text: str, name: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise ConfigurationError(f"{name} must be a whole number from 1 on, not {text!r}")
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 
 def _log(text: str, *values: object) -> None:
-    """Log a warning; always the last step, since a log handler may read flags."""
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+    """Log a warning. Always call this last, since a log handler may read flags."""
+    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
     logging.getLogger("flagstore").warning(text, *values)
 

@@ -52,15 +52,15 @@ class Client(Flags):
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make a client; nothing is read yet.
+        """Create a client; nothing is read yet.
 
         Args:
             source: name of the source, such as ``prod``.
-            store: the store to read; by default DynamoDB or Redis, as the environment says.
+            store: the store to read; by default, the one that the environment names.
             ttl_s: minimum seconds between freshness checks.
-            max_age_s: give defaults once the store has not confirmed the flags for so many seconds;
-                by default, stale flags are served indefinitely.
-            defaults_until_loaded: until the first load succeeds, give defaults, no keys, and an
+            max_age_s: return defaults once the store has not confirmed the flags for this many
+                seconds; by default, stale flags are served indefinitely.
+            defaults_until_loaded: until the first load succeeds, return defaults, no keys, and an
                 :meth:`info` of infinite age, instead of raising :class:`NotLoadedError`.
                 :meth:`snapshot` and ``flags[key]``, which have no default, still raise it.
             bootstrap: path of a file with flags to serve until the first load succeeds
@@ -69,14 +69,14 @@ class Client(Flags):
                 context; its exceptions are counted (``info().callback_errors``) and ignored.
             app_name: Unleash: compared by rules on ``appName`` (``FLAGSTORE_APP_NAME``; the
                 source's option ``app_name``).
-            environment: Unleash: the same for ``environment`` (``FLAGSTORE_ENVIRONMENT``; the
-                source's option ``environment``).
+            environment: Unleash: compared by rules on ``environment`` (``FLAGSTORE_ENVIRONMENT``;
+                the source's option ``environment``).
             strategies: Unleash: name of a custom strategy → function of its parameters and the
                 context.
             replicas: number of replicas of the snapshot record that the writer keeps
                 (``FLAGSTORE_SNAPSHOT_REPLICAS``).
             clock: returns seconds since the epoch.
-            monotonic: returns seconds that never go back; deadlines are measured in them.
+            monotonic: returns seconds that never go back, as deadlines need.
 
         Raises:
             ConfigurationError: if the source's name or a number is invalid, or
@@ -112,13 +112,13 @@ class Client(Flags):
     # -- the flag set -----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return one whole flag set: hold it for a request, and nothing changes under it.
+        """Return the whole, immutable flag set: keep it to see the same flags throughout a request.
 
-        Check for a newer one at most once in a TTL. Once loaded, never raise: if the store fails,
-        the last known good flag set stays, and :meth:`info` has the error.
+        Checks for a newer one at most once per TTL. Once loaded, this never raises: if the store
+        fails, the last known good flag set stays, and :meth:`info` has the error.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet; a subclass names the reason.
+            NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
         """
         return self._cache.snapshot()
 
@@ -143,18 +143,18 @@ class Client(Flags):
 
         Raises:
             FlagNotFoundError: if there is no such flag.
-            NotLoadedError: if nothing could be loaded yet.
+            NotLoadedError: if nothing has been loaded yet.
         """
         return self.snapshot()[key]
 
     def info(self) -> Info:
-        """Return facts about the flag set, its age first of all.
+        """Return facts about the flag set, such as its age.
 
-        Only the source state says when the provider was last asked: if it has not been read yet,
-        read it now (one small read).
+        Only the source state has the time of the last provider check: if it has not been read yet,
+        this reads it (one small read).
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet.
+            NotLoadedError: if nothing has been loaded yet.
         """
         try:
             info = self._cache.info()
@@ -169,7 +169,7 @@ class Client(Flags):
         self._cache.close()
 
     def current(self) -> Snapshot | None:
-        """Return the flag set in memory; None before there is one. Reads nothing."""
+        """Return the flag set in memory; None before the first load. Reads nothing."""
         return self._cache.current
 
     def may_block(self) -> bool:
@@ -180,10 +180,10 @@ class Client(Flags):
         return self._cache.may_block()
 
     def health(self) -> str:
-        """Return a word for a problem with the flags; empty if there is none. Reads nothing.
+        """Return the code of a problem with the flags; empty if there is none. Reads nothing.
 
-        ``NOT_LOADED``, ``TOO_OLD`` (older than ``max_age_s``: defaults are given) or ``STALE`` (the
-        last attempt to hear from the store failed).
+        ``NOT_LOADED``, ``TOO_OLD`` (older than ``max_age_s``: defaults are returned) or ``STALE``
+        (the last attempt to reach the store failed).
         """
         if self._cache.current is None:
             return NOT_LOADED
@@ -194,21 +194,21 @@ class Client(Flags):
     # -- evaluation -------------------------------------------------------------------------------
 
     def override(self, values: Mapping[str, Any]) -> Override:
-        """Give flags other values from now on, or while a ``with`` statement runs.
+        """Override flags from now on, or for the duration of a ``with`` statement.
 
-        They replace those of the flag set, for every context of this client, and do not need one.
-        A :class:`ContextFlags` made before keeps its values. Where several overlap, also in other
-        threads or tasks, the latest wins, and each takes back its own values only.
+        Overrides apply to every context of this client, and to calls without one. A
+        :class:`ContextFlags` created earlier keeps its values. Where overrides overlap, also across
+        threads or tasks, the latest wins, and each removes only its own values.
         """
         override = Override(self._overrides)
         self._overrides[override] = dict(values)
         return override
 
     def _snapshot(self) -> Snapshot | None:
-        """Return the flag set; None if nothing is loaded and the caller wants defaults then.
+        """Return the flag set; None if nothing is loaded and the client returns defaults then.
 
         Raises:
-            NotLoadedError: if nothing is loaded, and the caller does not.
+            NotLoadedError: if nothing is loaded, and the client has no such setting.
         """
         try:
             return self._cache.snapshot()
@@ -239,7 +239,7 @@ class Client(Flags):
         return state
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:
-        """Return the engine of a flag set, made once; two threads may make the same at once."""
+        """Return the engine of a flag set, created once; two threads may both create it."""
         made = self._made
         if made is None or made[0] is not snapshot:
             made = self._made = (snapshot, self._open_engine(snapshot))
@@ -263,10 +263,10 @@ class Client(Flags):
         try:
             return open_engine(snapshot.snapshot_record.provider, items, config)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+            import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
             name = type(error).__name__
-            # Without the exception's message: nothing of a flag set belongs in a log.
+            # Without the exception's message, which may quote flags: they do not belong in a log.
             logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
             return None
 
@@ -275,7 +275,7 @@ class Client(Flags):
             self._on_evaluation(detail, key)  # type: ignore[misc] # only called if there is one
         except Exception as error:  # noqa: BLE001 - a callback must not break its caller
             if not self._callback_errors:
-                import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+                import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
                 name = type(error).__name__
                 logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
@@ -300,15 +300,15 @@ class Client(Flags):
                 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                     self._cache.expect_restore()
         except Exception as error:  # noqa: BLE001 - a function must start without its flags
-            import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+            import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
-            text = "flags of %s could not be loaded during INIT, the first use tries again: %s: %s"
+            text = "flags of %s could not be loaded during INIT, the first use will retry: %s: %s"
             kind = type(error).__name__
             logging.getLogger("flagstore").warning(text, self.source, kind, error)
 
 
 class Override:
-    """Takes overridden values back at the end of a ``with`` statement."""
+    """Removes its overrides at the end of a ``with`` statement."""
 
     __slots__ = ("_overrides",)
 
@@ -339,7 +339,7 @@ class _Items:
 
 
 class _Nameless(Client):
-    """Raises when it is used, not when a module is imported whose tests bring their own flags."""
+    """A client without a source: raises on use, not on import, so that tests can set flags."""
 
     def __init__(self) -> None:
         pass
@@ -359,7 +359,7 @@ def client(
     source: str | None = None,
     *,
     preload: bool | None = None,
-    **options: Any,  # noqa: ANN401 - as of Client
+    **options: Any,  # noqa: ANN401 - as for Client
 ) -> Client:
     """Return the client of a source; the same one for the same name.
 
@@ -371,12 +371,12 @@ def client(
         source: name of the source; by default ``FLAGSTORE_SOURCE``. If that is not set either, the
             first use of the client raises :class:`ConfigurationError`.
         preload: whether to load at once; by default on Lambda, unless ``FLAGSTORE_PRELOAD`` is
-            ``false``. If not, a function on Lambda still prepares TLS for its first read.
+            ``false``. Otherwise, a function on Lambda still prepares TLS for its first read.
         options: as for :class:`Client`, in the first call with this name.
 
     Raises:
         ConfigurationError: if the source's name is invalid, ``FLAGSTORE_PRELOAD`` is neither
-            ``true`` nor ``false``, or the client exists with other options.
+            ``true`` nor ``false``, or the client already exists with other options.
     """
     name = source if source is not None else os.environ.get("FLAGSTORE_SOURCE", "")
     if not name:
@@ -385,15 +385,15 @@ def client(
     entry, new = _clients.get(name), False
     if entry is None:
         added = Client(name, **options), options
-        entry = _clients.setdefault(name, added)  # of several threads, one adds its own
+        entry = _clients.setdefault(name, added)  # if several threads get here, one adds its client
         new = entry is added
     made, given = entry
     if new and (loads or ON_LAMBDA in os.environ):
         made._start(loads=loads)  # noqa: SLF001 - the other half of this function
     if options and options != given:
         message = (
-            f"the client of {name!r} has been made with other options: give them where it is "
-            "first asked for, or make one of your own with flagstore.Client"
+            f"the client of {name!r} already exists with other options: pass them where it is "
+            "first requested, or create a separate one with flagstore.Client"
         )
         raise ConfigurationError(message)
     return made
@@ -427,7 +427,7 @@ def _parse_overrides(text: str) -> dict[str, Any]:
 
 def _check_seconds(name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-        raise ConfigurationError(f"{name} must be a number of seconds from 0 on, not {value!r}")
+        raise ConfigurationError(f"{name} must be a number of seconds of at least 0, not {value!r}")
 
 
 def _random() -> float:

@@ -30,15 +30,15 @@ Json = Any
 LARGE_SECTION = "segments"
 """The section whose items may be large segments."""
 KEPT_BLOCKS = 64
-"""Most inflated blocks in memory, 1 MB: an engine keeps its own form of a flag, so that most are
-decoded once. All blocks of 10,000 flags would be 9 MB."""
+"""Maximum number of inflated blocks kept in memory (1 MB): engines keep compiled flags, so most
+blocks are decoded once. All blocks of 10,000 flags would take 9 MB."""
 
 _first_value = json.JSONDecoder().raw_decode
 """Parses one JSON value at the start of a string; returns it and its end."""
 
 
 def dumps(item: Json) -> str:
-    """Return one item as compact ASCII JSON, in its own order of keys.
+    """Return one item as compact ASCII JSON, keeping the order of its keys.
 
     Raises:
         ValueError: for NaN and infinities.
@@ -70,7 +70,7 @@ def whole_digest(data: bytes) -> str:
 
 
 def short_digest(data: bytes) -> str:
-    """Return 128 bits of SHA-256 in hex: an index has one of them per block."""
+    """Return 128 bits of SHA-256 in hex: an index has one per block."""
     return whole_digest(data)[:32]
 
 
@@ -191,7 +191,7 @@ class Body:
         """Return the sorted keys of a section, large items included."""
         found = list(self.large if section == LARGE_SECTION else ())
         for entry in self.sections.get(section, ()):
-            # Parse the keys alone: all items at once would take much memory.
+            # Parse only the keys: all items at once would take too much memory.
             lines = self._block(entry).split("\n")[1:-1]
             found += [_first_value(line)[0] for line in lines]
         return sorted(found)

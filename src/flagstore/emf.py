@@ -26,7 +26,7 @@ def line(info: Info, *, now_s: float | None = None) -> str:
     now_s = time.time() if now_s is None else now_s
     metrics = [{"Name": "ReaderStale", "Unit": "Count"}]
     values: dict[str, float] = {"ReaderStale": int(info.stale)}
-    if info.age_s < float("inf"):  # not in JSON
+    if info.age_s < float("inf"):  # JSON has no infinity
         metrics.append({"Name": "ReaderAgeSeconds", "Unit": "Seconds"})
         values["ReaderAgeSeconds"] = info.age_s
     directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}

@@ -1,7 +1,7 @@
 """Encode a flag set for a store, a file or Unleash's SDKs. Pure.
 
-:mod:`flagstore.codec` decodes it. The *content digest* says whether two flag sets are the same,
-whatever the order of their items and keys; the digests of bytes are in the body's index.
+:mod:`flagstore.codec` decodes it. Equal flag sets have the same *content digest*, whatever the
+order of their items and keys; the digests of bytes are in the body's index.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ def unleash_document(snapshot: Snapshot) -> str:
     """Return the response of an Unleash server to its SDKs (``/api/client/features``), as JSON.
 
     It holds all that an SDK evaluates: features and segments, in the order of their keys. The
-    response's ``meta`` is left out: revision and ETag are for the server alone. An SDK takes it as
-    a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
+    response's ``meta`` is left out: revision and ETag are for the server alone. An SDK accepts it
+    as a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
 
     Raises:
-        ConfigurationError: if the snapshot is another provider's.
+        ConfigurationError: if the snapshot belongs to another provider.
         NotLoadedError: if a large segment cannot be read now.
     """
     provider = snapshot.snapshot_record.provider

@@ -1,4 +1,4 @@
-"""Errors of reading flags, as one small tree.
+"""Errors raised when reading flags.
 
 ::
 
@@ -18,26 +18,26 @@ class FlagstoreError(Exception):
 
 
 class ConfigurationError(FlagstoreError):
-    """When an argument or an environment variable is missing or wrong; names it and the remedy."""
+    """An argument or environment variable is missing or wrong; names it and the remedy."""
 
 
 class FlagNotFoundError(FlagstoreError, KeyError):
-    """When the flag set has no flag or segment of that name."""
+    """The flag set has no flag or segment of that name."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class NotLoadedError(FlagstoreError):
-    """When flags are read before a first load succeeded; never after one did."""
+    """Flags were read before a first load succeeded. Never raised after that."""
 
 
 class NotPublishedError(NotLoadedError):
-    """When the store holds nothing for this source."""
+    """The store holds nothing for this source."""
 
 
 class StoreUnavailableError(NotLoadedError):
-    """When the store did not respond in time, or refused the request."""
+    """The store did not respond in time, or refused the request."""
 
     def __init__(self, *args: object, receiving: bool = False) -> None:
         super().__init__(*args)
@@ -46,8 +46,8 @@ class StoreUnavailableError(NotLoadedError):
 
 
 class UnsupportedLayoutError(NotLoadedError):
-    """When the store was written for newer readers only: update the layer or the wheel."""
+    """The store was written for newer readers only: update the layer or the wheel."""
 
 
 class CorruptSnapshotError(NotLoadedError):
-    """When data does not match its digests, or a chunk is missing."""
+    """The data does not match its digests, or a chunk is missing."""

@@ -38,12 +38,12 @@ JsonObject = dict[str, Any]
 JsonList = list[Any]
 Context = Mapping[str, Any] | None
 Converted = tuple[Any, str]
-"""The caller's result, and the word for the error, empty if there is none."""
+"""The caller's result, and an error code, empty if there is none."""
 ConvertedBool = tuple[bool, str]
 
 NO_CONTEXT: Mapping[str, Any] = {}
 KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
-"""Names of the key in a context; the first that is there counts."""
+"""Names of the key in a context, in order of precedence."""
 SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
 
 
@@ -60,9 +60,9 @@ class Detail(NamedTuple):
     """LaunchDarkly: index of the variation. Split: treatment. Unleash, AppConfig: the variant's
     name. None if the value is the default."""
     reason: str
-    """A word of :mod:`flagstore.evaluation.base`, such as ``RULE_MATCH``."""
+    """A reason code of :mod:`flagstore.evaluation.base`, such as ``RULE_MATCH``."""
     error: str
-    """Another one, such as ``FLAG_NOT_FOUND``; empty if there is no error."""
+    """An error code of the same module, such as ``FLAG_NOT_FOUND``; empty without an error."""
     rule: str
     """LaunchDarkly: id of the rule, or key of the prerequisite. Split: label. Unleash: strategy."""
     rule_index: int | None
@@ -75,13 +75,13 @@ class Detail(NamedTuple):
     age_s: float
     """Seconds since the store last confirmed this process's flags."""
     stale: bool
-    """Whether the last attempt to hear from the store failed."""
+    """Whether the last attempt to reach the store failed."""
 
 
 class Conversion:
-    """Turns one provider's evaluations into results of the type that the caller asked for."""
+    """Turns one provider's evaluations into results of the type that the caller requested."""
 
-    # Not a NamedTuple, whose class costs a cold start more; the same goes for the next one.
+    # Not NamedTuples, which would cost a cold start more: this class and the next.
     __slots__ = ("on", "value")
 
     def __init__(
@@ -100,7 +100,7 @@ class Conversion:
 
 
 class EvaluationState:
-    """Everything that an evaluation needs besides the context, at one moment."""
+    """Everything that an evaluation needs besides the context, as of one moment."""
 
     __slots__ = (
         "age_s",
@@ -133,7 +133,7 @@ class EvaluationState:
             keys: returns the keys of all flags.
             overrides: values that replace those of the flag set.
             on_evaluation: called with each evaluation and the context's key; must not raise.
-            error: the word for flags without an engine.
+            error: error code of flags without an engine.
             age_s: see :class:`Detail`.
             stale: see :class:`Detail`.
         """
@@ -148,7 +148,7 @@ class EvaluationState:
 
 
 class ContextFlags:
-    """The flags of one moment for one context: hold it for a request."""
+    """The flags for one context, as of one moment: keep it for a request."""
 
     __slots__ = ("_context", "_given", "_refused", "_state")
 
@@ -202,7 +202,7 @@ class ContextFlags:
         """Return the value of a flag if it has the default's type, else the default.
 
         An int is a float, too; a bool is not a number. A default of None accepts any type. The
-        result is a copy: changing it changes no flag.
+        result is a copy: changing it does not change the flag.
         """
         if self._state.on_evaluation is not None:
             return self.detail(key, default=default).value
@@ -286,7 +286,7 @@ class Flags:
         return False
 
     def health(self) -> str:
-        """Return a word for a problem with all flags; empty if there is none."""
+        """Return the code of a problem with all flags; empty if there is none."""
         return ""
 
     def close(self) -> None:
@@ -299,7 +299,7 @@ class Flags:
         self.close()
 
     def for_context(self, context: Context) -> ContextFlags:
-        """Return the flags for one context: from one flag set, for as long as you hold it."""
+        """Return the flags for one context, all from the same flag set."""
         return ContextFlags(self._state(), context)
 
     def enabled(self, key: str, context: Context = None, *, default: bool = False) -> bool:
@@ -344,9 +344,9 @@ def context_key(given: Mapping[str, Any]) -> str:
 
 
 def _fault(error: Exception) -> Evaluation:
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
-    # The type alone: the message of an exception may quote a context.
+    # Only the type: the message of an exception may quote a context.
     logging.getLogger("flagstore").error("an evaluation failed: %s", type(error).__name__)
     return Evaluation(error=EXCEPTION)
 
@@ -378,13 +378,13 @@ def _coerce(value: Json, default: Json, error: str = "") -> Converted:
 
 
 def _plain_value(evaluation: Evaluation, default: Json) -> Converted:
-    """Take any JSON as it is: LaunchDarkly's variations, and overrides."""
+    """Return any JSON unchanged: LaunchDarkly's variations, and overrides."""
     value, error = evaluation.value, evaluation.error
     return (default, error) if value is ABSENT else _coerce(value, default, error)
 
 
 def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
-    """Take true and false, and nothing else."""
+    """Accept only true and false."""
     value = evaluation.value
     if value is True or value is False:
         return value, evaluation.error
@@ -392,10 +392,10 @@ def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: 
 
 
 def _split_value(evaluation: Evaluation, default: Json) -> Converted:
-    """Take a treatment as a string, bool or number; for an object or list, its configuration.
+    """Convert a treatment to a string, bool or number; for an object or list, its configuration.
 
-    Without a configuration, a treatment that is itself JSON serves for an object, as in Split's own
-    OpenFeature provider.
+    Without a configuration, a treatment that is itself JSON is used, as in Split's own OpenFeature
+    provider.
     """
     treatment = evaluation.value
     if treatment is ABSENT:
@@ -414,7 +414,7 @@ def _split_value(evaluation: Evaluation, default: Json) -> Converted:
 
 
 def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
-    """Take ``on`` and ``true``, ``off`` and ``false``, in any case."""
+    """Accept ``on`` and ``true``, ``off`` and ``false``, in any case."""
     if evaluation.value is ABSENT:
         return default, evaluation.error
     on = SPLIT_BOOLS.get(evaluation.value.lower())
@@ -422,7 +422,7 @@ def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: 
 
 
 def _unleash_value(evaluation: Evaluation, default: Json) -> Converted:
-    """Take the payload of the variant by its type; for a bool, the toggle itself.
+    """Return the variant's payload by its type; for a bool, the toggle itself.
 
     A feature that is off, has no variants, or whose variant has no payload has no value: the
     variant's name is in the detail.
@@ -445,7 +445,7 @@ def _unleash_value(evaluation: Evaluation, default: Json) -> Converted:
 
 
 def _appconfig_value(evaluation: Evaluation, default: Json) -> Converted:
-    """Take the attributes of a flag that is on; for a bool, whether it is on.
+    """Return the attributes of a flag that is on; for a bool, whether it is on.
 
     In a freeform profile a flag is any JSON.
     """
@@ -460,7 +460,7 @@ def _appconfig_value(evaluation: Evaluation, default: Json) -> Converted:
 
 
 def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
-    """Take ``enabled``; in a freeform profile, true and false."""
+    """Return ``enabled``; in a freeform profile, accept only true and false."""
     on = evaluation.config
     return _plain_on(evaluation if on is None else evaluation._replace(value=on), default)
 

@@ -31,7 +31,7 @@ SORT_KEY_BYTES = 1_024
 """DynamoDB's limit for a sort key."""
 
 MAX_REPLICAS = 5
-"""Most replicas of the snapshot record: all are written in one transaction."""
+"""Maximum number of replicas of the snapshot record: all are written in one transaction."""
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -64,7 +64,7 @@ def state_key(source: str) -> Key:
 
 
 def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
-    """Return the key of the snapshot record; each replica has its own namespace, so partition."""
+    """Return the key of the snapshot record; replicas have separate namespaces, so partitions."""
     suffix = f"~{replica}" if replica else ""
     return Key(f"{source}:$snapshot{suffix}", str(layout))
 
@@ -97,7 +97,7 @@ def split_namespace(source: str) -> str:
 
 
 def document_key(source: str) -> Key:
-    """Return the key of the whole set as one document, as a provider's SDK takes it."""
+    """Return the key of the whole set as one document, in the format of the provider's SDKs."""
     return Key(f"{source}:document", "features")
 
 
@@ -139,7 +139,7 @@ def chunk_key(source: str, prefix: str, number: int) -> Key:
 
 
 class Publication(NamedTuple):
-    """Identifies a publication: a store that lost its last writes may issue a token twice."""
+    """Identity of a publication: a store that lost its last writes may issue a token twice."""
 
     token: int
     nonce: str
@@ -187,7 +187,7 @@ class SourceState(NamedTuple):
     refused: str = ""
     """Content digest of the set that the guard refused last."""
     suspect: str = ""
-    """JSON ``[what, since_ms]`` of a set that is not believed yet; empty once a check completes."""
+    """JSON ``[what, since_ms]`` of an unconfirmed set; empty once a check completes."""
     allowed: int = 0
     """Token of the last set that an operator allowed against the guard. 0: none."""
     history: str = "[]"
@@ -242,7 +242,7 @@ class SnapshotRecord(NamedTuple):
         try:
             return cls(**{name: record[name] for name in cls._fields if name in record})
         except TypeError as error:
-            message = f"a snapshot record with attributes missing: {sorted(record)}"
+            message = f"attributes are missing in the snapshot record: {sorted(record)}"
             raise CorruptSnapshotError(message) from error
 
     @property

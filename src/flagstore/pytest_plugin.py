@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
-    """Make every client of this process read flags that the test sets, and no store."""
+    """Make every client in this process return the test's flags instead of reading a store."""
     flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "_state", lambda client: _state(flags, client))
@@ -40,11 +40,11 @@ def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
 def _state(flags: FakeFlags, client: Client) -> EvaluationState:
     """Return the fake's state with the client's overrides, but not those of the environment."""
     state = flags._state()  # noqa: SLF001 - of this package
-    layers = vars(client).get("_overrides", {})  # a nameless client has none
+    layers = vars(client).get("_overrides", {})  # a client without a source has no overrides
     state.overrides = {key: value for layer in layers.values() for key, value in layer.items()}
     return state
 
 
 def _refuse(_: Client) -> NoReturn:
-    message = "fake_flags has no flag set: the provider's JSON is read from a store or a file"
+    message = "fake_flags has no flag set: read the provider's JSON from a store or a file"
     raise NotLoadedError(message)

@@ -28,7 +28,7 @@ class Info(NamedTuple):
     published_at: float
     """Seconds since the epoch."""
     checked_at: float
-    """When the provider was last asked, as far as this process knows; seconds since the epoch."""
+    """Last check with the provider that this process knows of, in seconds since the epoch."""
     age_s: float
     """Seconds since then; infinite before anything was loaded."""
     stale: bool
@@ -40,12 +40,12 @@ class Info(NamedTuple):
 
 
 def nothing_loaded(source: str, error: str) -> Info:
-    """Return the facts before anything was loaded."""
+    """Return the facts before the first load."""
     return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 
 class Snapshot:
-    """One immutable flag set: hold it for a request, and nothing changes under it."""
+    """An immutable flag set: keep it to see the same flags throughout a request."""
 
     __slots__ = ("_body", "_load_segment", "segments", "snapshot_record", "source", "stand_ins")
 
@@ -62,9 +62,9 @@ class Snapshot:
         Args:
             source: name of the source.
             snapshot_record: the snapshot record.
-            body: flags and segments, but for large ones.
+            body: flags and segments, except large ones.
             load_segment: reads a large segment.
-            large_segments: digest → bytes of those in memory; those that are read are added.
+            large_segments: digest → bytes of those in memory; more are added as they are read.
         """
         self.source = source
         self.snapshot_record = snapshot_record
@@ -107,7 +107,7 @@ class Snapshot:
         return self._body.keys(section)
 
     def changed_since(self, earlier: "Snapshot") -> list[str] | None:
-        """Return the sorted keys of flags that changed, came or went since an earlier set.
+        """Return the sorted keys of flags that were changed, added or removed since an earlier set.
 
         None if segments or the rest of the document changed: any flag may be affected.
         """
@@ -163,7 +163,7 @@ class Snapshot:
         return decode_segment(segment, data)
 
     def export(self) -> dict[str, Any]:
-        """Return the whole set, large segments included, in the format of a file of flags.
+        """Return the whole set, large segments included, in the format of a flag file.
 
         Raises:
             NotLoadedError: if a large segment cannot be read now.

@@ -1,4 +1,4 @@
-"""Flags for tests: the values are the test's, and there is no store.
+"""Flags for tests: the test sets the values, and there is no store.
 
 ::
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class FakeFlags(Flags):
-    """Flags with the test's values; all other flags have the caller's default."""
+    """Flags with the test's values; for all other flags, the caller gets the default."""
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, provider: str = "") -> None:
         """Start with some values.
@@ -45,7 +45,7 @@ class FakeFlags(Flags):
         """
         self._values = dict(values or {})
         self.provider = provider
-        """A context that this provider refuses gets defaults, as in production."""
+        """A context that this provider rejects gets defaults, as in production."""
         self.evaluated: list[tuple[Detail, str]] = []
         """The detail of each evaluation and the key of its context, in order."""
 
@@ -69,7 +69,7 @@ class FakeFlags(Flags):
         return sorted(self._values)
 
     def info(self) -> Info:
-        """Return facts as of fresh flags, for code that prints their age."""
+        """Return the facts of fresh flags, for code that logs their age."""
         now = time.time()
         counts = {"flags": len(self._values)}
         return Info("fake", "fake", 1, "", counts, 0, now, now, 0.0, stale=False, error="")

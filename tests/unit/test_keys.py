@@ -193,7 +193,7 @@ def test_incomplete_snapshot_record_is_corrupt(missing: str) -> None:
     """The error lists the attributes."""
     record = HEAD.to_record(keys.snapshot_key("prod"))
     del record[missing]
-    with pytest.raises(CorruptSnapshotError, match="with attributes missing") as caught:
+    with pytest.raises(CorruptSnapshotError, match="attributes are missing") as caught:
         SnapshotRecord.from_record(record)
     assert isinstance(caught.value, NotLoadedError)
     assert repr(missing) not in str(caught.value)

@@ -1,6 +1,6 @@
 """OpenFeature and the providers' own SDKs on a client's flags: one module each.
 
-A flag set is still one read: what an SDK asks its store for is then in memory.
+The flag set is still loaded in one read; the SDK's store look-ups are served from memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def check_provider(snapshot: Snapshot, provider: str, title: str) -> None:
     """Check that the flags are those of the SDK's provider.
 
     Raises:
-        ConfigurationError: if they are another provider's.
+        ConfigurationError: if they belong to another provider.
     """
     found = snapshot.snapshot_record.provider
     if found != provider:

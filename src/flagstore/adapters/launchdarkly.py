@@ -8,11 +8,11 @@
     config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
     ld = LDClient(config, start_wait=0)
 
-In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, gets each flag that it evaluates
-from its store, and nothing from LaunchDarkly. Its own stores read DynamoDB or Redis each time; this
-one has the flag set in memory, and refreshes it as :class:`flagstore.Client` does. So one
-evaluation may get a flag and its prerequisite from either side of a change, as with LaunchDarkly's
-stores.
+In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, reads flags from its store and
+never contacts LaunchDarkly. Its own stores read DynamoDB or Redis at each evaluation; this one
+keeps the flag set in memory, and refreshes it as :class:`flagstore.Client` does. As with
+LaunchDarkly's stores, an evaluation during a change may combine a new flag with an old
+prerequisite.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SnapshotFeatureStore(
     """A read-only feature store over the client's flag set. Safe under threads.
 
     Flags and segments are decoded into the SDK's objects at their first use, once per flag set.
-    Values of flags are copies: changing one changes no flag.
+    Values are copies: changing one does not change the flag.
     """
 
     def __init__(self, client: Client) -> None:
@@ -54,12 +54,12 @@ class SnapshotFeatureStore(
         self._decoded: tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]] | None = None
 
     def get(self, kind: Any, key: str, callback: Callable[[Any], Any] = lambda item: item) -> Any:
-        """Return *callback* of a flag or segment, or of None.
+        """Return *callback* applied to a flag or segment, or to None.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now;
-                the SDK then gives the default, with the reason ``EXCEPTION``.
-            ConfigurationError: if the flags are another provider's.
+            NotLoadedError: if nothing has been loaded yet, or a large segment cannot be read; the
+                SDK then returns the default, with the reason ``EXCEPTION``.
+            ConfigurationError: if the flags belong to another provider.
         """
         snapshot, items, _ = self._current()
         place = (kind.namespace, key)
@@ -71,9 +71,9 @@ class SnapshotFeatureStore(
         return callback(item)
 
     def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:
-        """Return *callback* of all flags or segments, by key; raises as :meth:`get` does.
+        """Return *callback* applied to all flags or segments by key; raises as :meth:`get` does.
 
-        One that the SDK cannot decode is logged and left out.
+        Items that the SDK cannot decode are logged and left out.
         """
         snapshot, items, whole = self._current()
         namespace = kind.namespace
@@ -106,7 +106,7 @@ class SnapshotFeatureStore(
 
     @property
     def initialized(self) -> bool:
-        """Whether there is a flag set; if there is none yet, try to load it."""
+        """Whether a flag set is loaded; if not, try to load it."""
         try:
             self._current()
         except FlagstoreError:
@@ -114,20 +114,20 @@ class SnapshotFeatureStore(
         return True
 
     def init(self, all_data: Mapping[Any, Mapping[str, Any]]) -> None:
-        """Write nothing: SyncFunction does."""
+        """Do nothing: SyncFunction writes the store."""
 
     def upsert(self, kind: Any, item: Mapping[str, Any]) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def delete(self, kind: Any, key: str, version: int) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def is_monitoring_enabled(self) -> bool:
-        """Return false: to watch the store, the SDK would start a thread."""
+        """Return false: monitoring would make the SDK start a thread."""
         return False
 
     def is_available(self) -> bool:
-        """Return whether the store responded the last time; reads nothing."""
+        """Return whether the last attempt to reach the store succeeded; reads nothing."""
         return not self._client.health()
 
     def describe_configuration(self, config: Any) -> str:

@@ -1,4 +1,4 @@
-"""An OpenFeature provider: flags by a vendor-neutral interface. ``flagstore[openfeature]``.
+"""An OpenFeature provider: flags through a vendor-neutral interface. ``flagstore[openfeature]``.
 
 ::
 
@@ -9,10 +9,10 @@
 The flag metadata has:
 
 ``reason``
-    The reason as a word of :mod:`flagstore.evaluation.base`.
+    The reason code from :mod:`flagstore.evaluation.base`.
 ``rule``, ``rule_index``, ``version``, ``config``, ``in_experiment``, ``age_s``, ``stale``
-    As of :class:`flagstore.Detail`; left out if there is none. ``config`` is a string: an object
-    (the payload of an Unleash variant) is JSON.
+    As in :class:`flagstore.Detail`; omitted if empty. ``config`` is a string: an object (the
+    payload of an Unleash variant) becomes JSON.
 
 Source: OpenFeature's specification, for openfeature-sdk 0.10.
 """
@@ -60,21 +60,21 @@ REASONS = {
     base.OVERRIDE: Reason.STATIC,
     base.ERROR: Reason.ERROR,
 }
-"""flagstore's word → OpenFeature's; any other word stays as it is. See also :func:`_reason`."""
+"""flagstore's reason → OpenFeature's; any other passes through. See also :func:`_reason`."""
 ERRORS = {
     base.FLAG_NOT_FOUND: (ErrorCode.FLAG_NOT_FOUND, "there is no such flag"),
     base.MALFORMED_FLAG: (ErrorCode.PARSE_ERROR, "the flag is malformed"),
     base.WRONG_TYPE: (ErrorCode.TYPE_MISMATCH, "the flag's value is of another type"),
-    base.NO_VALUE: (ErrorCode.TYPE_MISMATCH, "the flag is on, and has no value beside that"),
+    base.NO_VALUE: (ErrorCode.TYPE_MISMATCH, "the flag is on but has no value"),
     base.KEY_MISSING: (ErrorCode.TARGETING_KEY_MISSING, "the context has no targeting key"),
-    base.CONTEXT_INVALID: (ErrorCode.INVALID_CONTEXT, "the context is not what the flags need"),
+    base.CONTEXT_INVALID: (ErrorCode.INVALID_CONTEXT, "the context is invalid for these flags"),
     base.NOT_LOADED: (ErrorCode.PROVIDER_NOT_READY, "no flags have been loaded yet"),
     base.TOO_OLD: (ErrorCode.GENERAL, "the flags are older than max_age_s"),
-    base.UNSUPPORTED: (ErrorCode.GENERAL, "the flag uses what cannot be evaluated here"),
+    base.UNSUPPORTED: (ErrorCode.GENERAL, "the flag uses a feature that cannot be evaluated here"),
     base.SEGMENT_UNAVAILABLE: (ErrorCode.GENERAL, "a large segment cannot be read now"),
-    base.EXCEPTION: (ErrorCode.GENERAL, "a fault of flagstore's; its log has it"),
+    base.EXCEPTION: (ErrorCode.GENERAL, "unexpected error in flagstore, see its log"),
 }
-"""flagstore's word → OpenFeature's code and a message. Any other word is GENERAL."""
+"""flagstore's error → OpenFeature's code and a message. Any other error is GENERAL."""
 
 
 def _in_thread(resolve: Callable[..., Any]) -> Any:
@@ -104,8 +104,8 @@ class FlagstoreProvider(AbstractProvider):
     """Resolves flags of a client or any other :class:`flagstore.Flags`. Safe under threads.
 
     The ``*_async`` methods wait for the store in a thread, not in the event loop; flags in memory
-    are returned at once. There is no background thread, which Lambda would freeze: event handlers
-    learn that flags are stale, fresh again or changed by the first evaluation that could see it.
+    are returned at once. There is no background thread, which Lambda would freeze: the first
+    evaluation that finds flags stale, fresh again or changed sends the event.
     """
 
     def __init__(self, flags: Flags) -> None:
@@ -121,14 +121,14 @@ class FlagstoreProvider(AbstractProvider):
 
         Raises:
             ProviderFatalError: if a setting is missing or wrong; nothing will be evaluated.
-            ProviderNotReadyError: if nothing could be loaded yet; evaluations try again.
+            ProviderNotReadyError: if nothing has been loaded yet; evaluations retry.
         """
         del evaluation_context
         status, seen = ProviderStatus.FATAL, None
         try:
             self._flags.for_context(None)
             if self._flags.health() == base.NOT_LOADED:  # and the client gives defaults until then
-                raise NotLoadedError(_error(base.NOT_LOADED)[1])  # noqa: TRY301 - as one from there
+                raise NotLoadedError(_error(base.NOT_LOADED)[1])  # noqa: TRY301 - as the client's
             status, seen = ProviderStatus.READY, self._flags.current()
         except ConfigurationError as error:
             raise ProviderFatalError(str(error)) from error
@@ -140,7 +140,7 @@ class FlagstoreProvider(AbstractProvider):
                 self._status, self._seen = status, seen
 
     def shutdown(self) -> None:
-        """Send no more events. The client is the caller's, and stays as it is."""
+        """Stop sending events. The client belongs to the caller and stays open."""
         with self._lock:
             self._status, self._seen = ProviderStatus.NOT_READY, None
 
@@ -154,7 +154,7 @@ class FlagstoreProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - OpenFeature's signature
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Resolve a boolean; of Split, on or off; of Unleash, the toggle."""
+        """Resolve a boolean: for Split, on or off; for Unleash, the toggle."""
         return self._resolve(flag_key, default_value, evaluation_context, bool)
 
     resolve_boolean_details_async = _in_thread(resolve_boolean_details)
@@ -260,7 +260,7 @@ class FlagstoreProvider(AbstractProvider):
         if self._status is ProviderStatus.READY:
             self.emit_provider_ready(ProviderEventDetails(message="the flags are fresh"))
         elif self._status is ProviderStatus.STALE:
-            message = "the store cannot be read; flags in memory are used"
+            message = "the store cannot be read; using the flags in memory"
             self.emit_provider_stale(ProviderEventDetails(message=message))
         else:
             code, message = _error(self._flags.health())
@@ -282,9 +282,8 @@ class FlagstoreProvider(AbstractProvider):
 def _reason(detail: Detail) -> str:
     """Return the reason in OpenFeature's terms.
 
-    Stale flags are STALE whatever the reason, but for overrides, which no store can make stale. An
-    experiment is SPLIT whatever led to it; any other percentage rollout of a rule has the reason of
-    that rule.
+    Stale flags have the reason STALE, except for overrides, which do not come from a store. An
+    experiment has the reason SPLIT; any other percentage rollout keeps its rule's reason.
     """
     if detail.stale and detail.reason != base.OVERRIDE:
         return Reason.STALE
@@ -311,7 +310,7 @@ def _metadata(detail: Detail) -> FlagMetadata:
 
 
 def _probe(default: Json, kind: type) -> Json:
-    """Return the default as an instance of the plain type that was asked for.
+    """Return the default as a plain instance of the requested type.
 
     Args:
         default: the caller's, or an instance of a subclass, such as a StrEnum.
@@ -330,16 +329,16 @@ def _probe(default: Json, kind: type) -> Json:
         default, (int, float) if kind is float else kind
     ):
         return kind(default)
-    message = f"the default is a {type(default).__name__} where a {kind.__name__} is asked for"
+    message = f"the default is a {type(default).__name__}, but a {kind.__name__} was requested"
     raise TypeError(message)
 
 
 def context_of(given: EvaluationContext | None) -> dict[str, Any]:
-    """Return the attributes, with the targeting key as ``key`` in place of one of that name.
+    """Return the attributes, with the targeting key as ``key``.
 
-    A context of several kinds (LaunchDarkly: ``kind`` is ``multi``) has no key of its own: each of
-    its attributes is a context of the kind of that name, with a ``targetingKey`` or a ``key``, as
-    in LaunchDarkly's own provider. Times become ISO 8601 strings, in UTC if they have no time zone.
+    A multi-kind context (LaunchDarkly: ``kind`` is ``multi``) has no key of its own: each attribute
+    is named after a kind and holds a context with a ``targetingKey`` or a ``key``, as in
+    LaunchDarkly's own provider. Times become ISO 8601 strings, in UTC if they have no time zone.
     """
     if given is None:
         return {}

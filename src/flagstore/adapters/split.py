@@ -8,12 +8,12 @@
     config = {"storageType": "pluggable", "storageWrapper": wrapper, "impressionsMode": "none"}
     split = get_factory("no-key", config=config).client()
 
-With pluggable storage the SDK, splitio_client 10.7, gets flags, rule-based segments and the
-membership of keys from its wrapper at each evaluation, and nothing from Split; this wrapper has the
-flag set in memory. The keys are those of Split's Redis layout, with any ``storagePrefix``.
+With pluggable storage the SDK, splitio_client 10.7, reads flags, rule-based segments and segment
+membership from its wrapper at each evaluation, and never contacts Split; this wrapper keeps the
+flag set in memory. Its keys are those of Split's Redis layout, with any ``storagePrefix``.
 
-Writes of the SDK (impressions, events, telemetry) are dropped. For impressions, give the SDK an
-``impressionListener``.
+The SDK's writes (impressions, events, telemetry) are dropped. To receive impressions, give the SDK
+an ``impressionListener``.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 ROOT = "SPLITIO."
 SECTIONS = {"split": "flags", "rbsegment": "rule_based_segments", "segment": "segments"}
-"""The word after the root of a key → the section of a flag set."""
+"""First part of a key after its root → section of a flag set."""
 
 
 class SnapshotWrapper:
     """A read-only storage wrapper over the client's flag set; it returns copies.
 
-    Its methods raise :class:`flagstore.NotLoadedError` if nothing could be loaded yet, or a large
-    segment cannot be read now. The SDK logs that, and returns ``control`` or takes the key as not
-    in the segment.
+    Its methods raise :class:`flagstore.NotLoadedError` if nothing has been loaded yet, or a large
+    segment cannot be read. The SDK logs that, and returns ``control`` or treats the key as outside
+    the segment.
     """
 
     def __init__(self, client: Client) -> None:
@@ -85,32 +85,32 @@ class SnapshotWrapper:
     # -- writes are dropped -----------------------------------------------------------------------
 
     def set(self, key: str, value: object) -> None:
-        """Drop it."""
+        """Drop the write."""
 
     def delete(self, key: str) -> None:
-        """Drop it."""
+        """Drop the write."""
 
     def add_items(self, key: str, items: object) -> None:
-        """Drop it."""
+        """Drop the write."""
 
     def remove_items(self, key: str, items: object) -> None:
-        """Drop it."""
+        """Drop the write."""
 
     def expire(self, key: str, seconds: int) -> None:
-        """Drop it."""
+        """Drop the write."""
 
     def push_items(self, key: str, *items: object) -> int:
-        """Drop them; return the length of the queue."""
+        """Drop the items; return the length of the queue."""
         del key, items
         return 0
 
     def increment(self, key: str, by: int) -> int:
-        """Drop it; return the sum."""
+        """Drop the write; return the sum."""
         del key, by
         return 0
 
     def decrement(self, key: str, by: int) -> int:
-        """Drop it; return the sum."""
+        """Drop the write; return the sum."""
         del key, by
         return 0
 
@@ -163,7 +163,7 @@ class _View:
         except FlagNotFoundError:
             return None
         for selector in _selectors(item):
-            # To this SDK it would be an attribute of that name; to Split's other SDKs it is none.
+            # This SDK would look up an attribute named ""; Split's other SDKs treat it as unset.
             if selector.get("attribute") == "":
                 selector["attribute"] = None
         return item

@@ -5,9 +5,9 @@
     unleash = SnapshotClient(flagstore.client("prod"), "shop", environment="production")
     unleash.is_enabled("new-checkout", {"userId": "ada"})
 
-``UnleashClient`` 6.9 fills its engine from a cache. :class:`SnapshotCache` is such a cache, for a
-client that you make yourself; :class:`SnapshotClient` is an ``UnleashClient`` with it that checks
-for newer features when it is used, not in a thread, which Lambda would freeze.
+``UnleashClient`` 6.9 loads its engine from a cache. :class:`SnapshotCache` is such a cache, for a
+client that you create yourself; :class:`SnapshotClient` is an ``UnleashClient`` with that cache. It
+checks for newer features when it is used, not in a background thread, which Lambda would freeze.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 NO_SERVER = "http://127.0.0.1:9/api"
-"""The SDK requires an address, and sends nothing there."""
+"""Required by the SDK, but never contacted."""
 
 
 class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
     """A cache with the features of the client's flag set, and whatever the SDK writes.
 
-    If it is ``bootstrapped``, an ``UnleashClient`` takes the features when it is made, without
+    If it is ``bootstrapped``, an ``UnleashClient`` loads the features when it is created, without
     ``initialize_client()``, and does not refresh them.
     """
 
@@ -52,8 +52,8 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
         """Return the features as the server sends them, or a value that the SDK wrote.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now.
-            ConfigurationError: if the flags are another provider's.
+            NotLoadedError: if nothing has been loaded yet, or a large segment cannot be read.
+            ConfigurationError: if the flags belong to another provider.
         """
         if key != FEATURES_URL:
             return self._written.get(key, default)
@@ -64,19 +64,19 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
         return made[1]
 
     def set(self, key: str, value: Any) -> None:
-        """Keep a value of the SDK; features come from the flag set alone."""
+        """Store one of the SDK's values; features always come from the flag set."""
         self._written[key] = value
 
     def mset(self, data: Mapping[str, Any]) -> None:
-        """Keep several values of the SDK."""
+        """Store several of the SDK's values."""
         self._written.update(data)
 
     def exists(self, key: str) -> bool:
-        """Return whether there is a value; there are always features."""
+        """Return whether a value exists; features always do."""
         return key == FEATURES_URL or key in self._written
 
     def destroy(self) -> None:
-        """Drop the SDK's values. The client is the caller's, and stays as it is."""
+        """Drop the SDK's values. The client belongs to the caller and stays open."""
         self._written.clear()
 
 
@@ -107,16 +107,16 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
         )
 
     def refresh(self) -> bool:
-        """Take newer features if there are any; return whether there were. Every use does.
+        """Load newer features; return whether there were any. Every evaluation calls this.
 
         Raises:
-            NotLoadedError: if nothing could be loaded yet, or a large segment cannot be read now.
-            ConfigurationError: if a setting is missing, or the flags are another provider's.
+            NotLoadedError: if nothing has been loaded yet, or a large segment cannot be read.
+            ConfigurationError: if a setting is missing, or the flags belong to another provider.
         """
         snapshot = self._flagstore.snapshot()
         if snapshot is self._taken:
             return False
-        # One thread takes them; the others wait only if they have none yet.
+        # One thread loads them; the others wait only if they have none yet.
         if not self._taking.acquire(timeout=0 if self._taken else FIRST_LOAD_S):
             return False
         try:
@@ -138,7 +138,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
         context: dict[str, Any] | None = None,
         fallback_function: Callable[..., bool] | None = None,
     ) -> bool:
-        """Return whether a feature is on; until features are loaded, every one is unknown."""
+        """Return whether a feature is on; until features are loaded, all are unknown."""
         with contextlib.suppress(NotLoadedError):
             self.refresh()
         enabled: bool = super().is_enabled(feature_name, context, fallback_function)

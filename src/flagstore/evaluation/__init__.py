@@ -14,12 +14,12 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "split": (".semver",),
     "unleash": (".semver", "datetime", "ipaddress"),
 }
-"""By provider, whose module here has a function ``engine``: what it imports only once a flag needs
-it."""
+"""Provider → modules that its engine imports once a flag needs them. The provider's own module here
+has a function ``engine``."""
 
 
 def import_rules(provider: str) -> None:
-    """Import during INIT what flags with rules, segments, dates and versions will need."""
+    """Import during INIT the modules that flags with rules, segments or dates need."""
     for name in ENGINES.get(provider, ()):
         import_module(name, __name__)
 

@@ -59,7 +59,7 @@ class AppConfigEngine:
         """Return the values that rules look up as ``$name``; None is left out.
 
         Strings and numbers of other classes (a ``StrEnum``, boto3's ``Decimal``) become plain
-        ones: the agent is given its context as text, so there the class is lost.
+        ones: the agent receives its context as text, so the class is lost there, too.
 
         Raises:
             ContextError: it is not a mapping.
@@ -83,7 +83,7 @@ class AppConfigEngine:
                     return _NOT_FOUND
                 flag = self._flags[key] = self._compile(item)
             return flag(context)
-        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
+        except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
             log_fault(key, error)

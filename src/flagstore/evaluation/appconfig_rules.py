@@ -5,10 +5,10 @@ A rule is an s-expression in the text form of Amazon Ion: ``(and (eq $state "Vir
 true, false, or unknown (None) where that depends on what the guide leaves open:
 
 - the hash of ``split``, except for 0 and 100 percent, and a ``split`` by a missing value
-- whether ``matches`` looks at all of a string or any part of it, where the two differ; and regular
+- whether ``matches`` must match a whole string or any part of it, where the two differ; and regular
   expressions that differ between dialects, or could be slow
 - a comparison of two types, such as the string ``"70"`` with the number 65: the agent gets its
-  context as text, and the guide does not say how it compares that
+  context as text, and the guide does not document the comparison
 - the order of strings, and timestamps
 - a missing value below ``not``; elsewhere, a comparison with one is false ("If the context doesn't
   include an account ID …, AWS AppConfig returns configuration data for the Default rule")
@@ -141,7 +141,7 @@ def _number(text: str) -> int | float:
 
 
 def compile_rule(text: str) -> Rule:
-    """Compile one rule. A rule that is not understood is unknown for every context."""
+    """Compile one rule. A rule that cannot be parsed is unknown for every context."""
     try:
         tokens = _Tokens(text)
         rule = _expression(tokens, False, 0)  # noqa: FBT003 - a verdict
@@ -329,7 +329,7 @@ def _matches(operands: Operands, missing: Verdict) -> Rule:
 
 
 def _last(operands: Operands, name: str, *kinds: type) -> Any:  # noqa: ANN401 - a literal of these
-    """Return the only operand that is left: a literal with this name."""
+    """Return the only remaining operand: a literal with this name."""
     key, literal = operands.pop(name, ("", None))
     if operands or key or literal.__class__ not in kinds:
         raise UnsupportedError

@@ -1,8 +1,8 @@
 """The interface of the evaluation engines: their input, results, reasons and errors. Pure.
 
 An *engine* evaluates the flags of one flag set as their provider's own Python SDK does. Its results
-keep the provider's terms where they differ and use the words below where they mean the same.
-Converting a value to the type that the caller asked for is not its job.
+use the codes below where providers mean the same, and the provider's own terms elsewhere.
+Converting a value to the requested type is not its job.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -25,7 +25,7 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-"""No value: the caller's default is the result. ``None`` is a value."""
+"""No value: the caller's default is returned. ``None`` is a value."""
 
 # Reasons: why a flag has its value.
 OFF = "OFF"
@@ -47,22 +47,22 @@ OVERRIDE = "OVERRIDE"
 ERROR = "ERROR"
 """The flag could not be evaluated: see ``error``."""
 
-# Errors: why a flag could not be evaluated, or not as asked.
+# Errors: why a flag could not be evaluated, or not as requested.
 FLAG_NOT_FOUND = "FLAG_NOT_FOUND"
 MALFORMED_FLAG = "MALFORMED_FLAG"
 WRONG_TYPE = "WRONG_TYPE"
-"""The flag's value is not of the type that was asked for."""
+"""The flag's value does not have the requested type."""
 NO_VALUE = "NO_VALUE"
 """Unleash: the feature is on, but has no variant with a payload."""
 KEY_MISSING = "KEY_MISSING"
 """The context has no key, and the provider needs one."""
 CONTEXT_INVALID = "CONTEXT_INVALID"
 UNSUPPORTED = "UNSUPPORTED"
-"""The flag uses a feature that cannot be evaluated here, or in no server-side SDK."""
+"""The flag uses a feature that cannot be evaluated here, or in any server-side SDK."""
 SEGMENT_UNAVAILABLE = "SEGMENT_UNAVAILABLE"
 """A large segment that the flag needs cannot be read now."""
 NOT_LOADED = "NOT_LOADED"
-"""Nothing has been read from the store yet, and the caller asked for defaults until then."""
+"""Nothing has been read from the store yet, and the client returns defaults until then."""
 TOO_OLD = "TOO_OLD"
 """The flags were last confirmed longer ago than the caller's ``max_age_s``."""
 STALE = "STALE"
@@ -98,18 +98,18 @@ class Evaluation(NamedTuple):
 
 
 class ContextError(Exception):
-    """A context that no flag can be evaluated for; ``args`` are the error and its message."""
+    """A context that is invalid for every flag; ``args`` are the error and its message."""
 
 
 class EvaluationError(Exception):
-    """Ends an evaluation, also of the flags that depend on this one."""
+    """Ends an evaluation, and those of the flags that depend on this one."""
 
     error = EXCEPTION
     """The error in the result."""
 
 
 class MalformedError(EvaluationError):
-    """A flag or segment lacks a field, or has one that is not what it must be."""
+    """A flag or segment lacks a field, or has an invalid one."""
 
     error = MALFORMED_FLAG
 
@@ -119,7 +119,7 @@ class OutOfRangeError(MalformedError):
 
 
 class UnsupportedError(EvaluationError):
-    """A flag or segment uses what cannot be evaluated here, or in no server-side SDK."""
+    """A flag or segment uses a feature that cannot be evaluated here or in any server-side SDK."""
 
     error = UNSUPPORTED
 
@@ -148,7 +148,7 @@ def required(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
 
 def all_of(values: list[Any] | None, kind: type) -> list[Any]:
     """Return a list, empty for None; MalformedError if an element has another type."""
-    # Types are few where values are many.
+    # Many values have few types.
     if values and not all(issubclass(found, kind) for found in set(map(type, values))):
         raise MalformedError
     return values or []
@@ -156,7 +156,7 @@ def all_of(values: list[Any] | None, kind: type) -> list[Any]:
 
 def log_fault(key: str, error: Exception) -> None:
     """Log where an evaluation failed, without the exception's text, which may quote the context."""
-    import logging  # noqa: PLC0415 - 4 ms that a reader without trouble need not pay
+    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
     import traceback  # noqa: PLC0415 - the same
 
     where = "".join(traceback.format_tb(error.__traceback__))
@@ -170,17 +170,17 @@ class EngineConfig(NamedTuple):
     now: Callable[[], float]
     """Seconds since the epoch."""
     random: Callable[[], float]
-    """From 0 to 1, for flags that are decided at random."""
+    """Returns a number from 0 to 1, for random rollouts."""
     app_name: str = ""
-    """Unleash: compared with by rules on ``appName``."""
+    """Unleash: compared by rules on ``appName``."""
     environment: str = ""
-    """Unleash: compared with by rules on ``environment``."""
+    """Unleash: compared by rules on ``environment``."""
     strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] = {}
     """Unleash: custom strategies by name, each a function of its parameters and the context."""
 
 
 if TYPE_CHECKING:
-    # Not made at run time: each would cost a cold start a fifth of a millisecond.
+    # For type checkers only: each class would cost a cold start 0.2 ms.
 
     class Items(Protocol):
         """The flag set as an engine reads it."""
@@ -190,9 +190,9 @@ if TYPE_CHECKING:
             """The other fields of the provider's document."""
 
         def item(self, section: str, key: str) -> Json:
-            """Return the JSON of one flag or segment, which must not be changed; or None.
+            """Return the JSON of one flag or segment, or None. Callers must not change it.
 
-            An engine asks for each once and keeps its compiled form.
+            An engine reads each item once and keeps its compiled form.
 
             Raises:
                 NotLoadedError: a large segment cannot be read now.
@@ -201,11 +201,11 @@ if TYPE_CHECKING:
     class Engine(Protocol):
         """Evaluates the flags of one provider's flag set.
 
-        Safe under threads: two may compile the same flag at once, never see half of it.
+        Safe under threads: two may compile the same flag at once, but see no partial result.
         """
 
         def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the engine's own
-            """Turn a caller's context into the engine's own; the caller's is not changed.
+            """Convert a caller's context, which is not changed, into the engine's own.
 
             Raises:
                 ContextError: no flag can be evaluated for it.

@@ -2,9 +2,9 @@
 
 A flag is compiled on first use into functions and the results that they choose from, so that a
 later call only looks up and compares. Where a field is missing or has the wrong type, and the SDK
-refuses to take the flag, the result is ``MALFORMED_FLAG``; fields that no evaluation reads are
-ignored. Big segments (``unbounded``) are not in the flag set: a flag whose evaluation reaches one
-is ``UNSUPPORTED``, where an SDK without a store for them goes on.
+rejects the flag, the result is ``MALFORMED_FLAG``; fields that no evaluation reads are ignored. Big
+segments (``unbounded``) are not in the flag set: a flag whose evaluation reaches one is
+``UNSUPPORTED``, where an SDK without a store for them continues.
 
 Regular expressions are Python's, as in the provider's SDK, and are not limited in time.
 """
@@ -82,7 +82,7 @@ class LaunchDarklyEngine:
                 if flag is None:
                     return _NOT_FOUND
             return flag.evaluate(context, ())
-        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
+        except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
             version = flag.version if flag else None
@@ -93,7 +93,7 @@ class LaunchDarklyEngine:
 
         Raises:
             OutOfRangeError: it cannot be evaluated.
-            MalformedError: the provider's SDK refuses it, and the whole document with it.
+            MalformedError: the provider's SDK rejects it, and the whole document with it.
         """
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
 
@@ -186,7 +186,7 @@ def _multi(given: Attributes) -> Context:
 
 
 def _single(attributes: Attributes, kind: object) -> Attributes:
-    """Check the attributes of a context of one kind, and complete them."""
+    """Check the attributes of a single-kind context, and add the missing ones."""
     key = attributes.get("key")
     if key is None:
         key = attributes.get("targetingKey")
@@ -213,7 +213,7 @@ def _single(attributes: Attributes, kind: object) -> Attributes:
 
 
 def _check_kind(kind: object) -> None:
-    """Raise unless this is letters, digits, ``.``, ``-``, ``_``, and not a reserved word."""
+    """Raise unless this is a valid kind: letters, digits, ``.``, ``-``, ``_``; no reserved word."""
     if not isinstance(kind, str):
         raise ContextError(base.CONTEXT_INVALID, "the kind of a context must be a string")
     if kind in {"", "kind", "multi"} or kind.strip(_KIND_CHARACTERS):

@@ -1,7 +1,7 @@
 """LaunchDarkly's flags, compiled: prerequisites, targets, rules and rollouts. Pure.
 
-In the order of the provider's own SDKs: off, prerequisites, targets, rules, fallthrough. What a
-field may be, and what its absence means, is as in launchdarkly-server-sdk 9.18 for Python.
+In the order of the provider's own SDKs: off, prerequisites, targets, rules, fallthrough. Valid
+values and defaults of fields are those of launchdarkly-server-sdk 9.18 for Python.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Context = dict[str, Attributes]
     """Kind → attributes."""
     Reference = tuple[str, ...]
-    """An attribute's name and, where it is an object, the names that lead into it."""
+    """An attribute's name and, inside an object, the names of the nested members."""
     Path = tuple[str, ...]
     """The flags, or the segments, that led to this one: each depends on the next."""
     Matcher = Callable[[Context, Path], bool]
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     ) -> Callable[Asked, Returned]:
         """Return a function with its first argument bound.
 
-        A bound method, not a closure: with four names in a tuple it takes 136 bytes and not 392,
-        is as fast, and a set of 10,000 flags holds some 30,000 of them.
+        A bound method, not a closure: with four names in a tuple it takes 136 bytes instead of 392
+        and is as fast, and a set of 10,000 flags holds some 30,000 of them.
         """
 
 else:
@@ -84,7 +84,7 @@ class Flag:
 
 
 class _Evaluations:
-    """Makes the results of one flag while it is compiled."""
+    """Creates the results of one flag while it is compiled."""
 
     __slots__ = ("_variations", "version")
 
@@ -125,7 +125,7 @@ def compile_flag(data: Json, look_up: LookUp, clauses: CompileClauses) -> Flag |
         clauses: compiles the clauses of a rule.
 
     Raises:
-        MalformedError: a field is missing or is not what it must be.
+        MalformedError: a field is missing or invalid.
     """
     if not isinstance(data, dict):
         raise MalformedError
@@ -276,7 +276,7 @@ def _compile_choice(
     outside: Evaluation | None = None
     for share in all_of(required(rollout, "variations", list), dict):
         index = required(share, "variation", int)
-        # Added up as floats, as the provider does: a bound is compared with a bucket exactly.
+        # Added as floats, like the provider's SDKs: bounds and buckets must match exactly.
         bound += share_of(required(share, "weight", int))
         tracked = optional(share, "untracked", bool) is not True
         evaluation = results.of(
@@ -284,7 +284,7 @@ def _compile_choice(
         )
         steps.append((bound, evaluation))
         if outside is None:
-            # A context without the kind gets the first share, and is not counted.
+            # A context without the kind gets the first share, outside of the experiment.
             outside = results.of(index, reason, rule, rule_index)
     if variation is not None or outside is None:
         return results.of(variation, reason, rule, rule_index), None
@@ -318,13 +318,13 @@ def _by_rollout(
 def compile_bucket(prefix: str, data: Json, kind_name: str, *, by_key: bool = False) -> Bucket:
     """Return a function that places a context between 0 and 1, or at -1 if it lacks the kind.
 
-    By SHA-1, as each of the provider's SDKs: a context is in the same bucket everywhere.
+    Uses SHA-1 like all of the provider's SDKs, so that a context is in the same bucket everywhere.
 
     Args:
         prefix: hashed before the value.
         data: the provider's JSON, which may name an attribute.
         kind_name: the field that names the kind of context.
-        by_key: whether it is always by the key.
+        by_key: whether to ignore ``bucketBy`` and always use the key.
 
     Raises:
         MalformedError: a field has the wrong type.
@@ -351,10 +351,10 @@ def _bucket(known: tuple[str, str, Reference], context: Context) -> float:
 
 
 def reference(text: str, kind: str | None) -> Reference:
-    """Return the names that lead to an attribute; none if the reference is invalid.
+    """Return the names on the path to an attribute; empty if the reference is invalid.
 
-    Only beside a kind is ``/a/b`` one of several names, with ``~1`` for a slash and ``~0`` for a
-    tilde (``AttributeRef`` in the SDK): older data, without kinds, has names of users' attributes.
+    With a kind, ``/a/b`` is a path, with ``~1`` for a slash and ``~0`` for a tilde
+    (``AttributeRef`` in the SDK). Older data, without kinds, has plain names of users' attributes.
     """
     if not kind or not text.startswith("/"):
         return (text,) if text else ()
@@ -367,7 +367,7 @@ def reference(text: str, kind: str | None) -> Reference:
 
 
 def read(attributes: Attributes, names: Reference) -> Any:  # noqa: ANN401 - the caller's own
-    """Return the attribute that a reference leads to, or None.
+    """Return the attribute at a reference, or None.
 
     Raises:
         MalformedError: the reference was invalid.

@@ -1,7 +1,7 @@
 """LaunchDarkly's clauses, their operators, and segments, compiled. Pure.
 
-Imported when a flag first has rules. An unknown operator matches nothing, and an invalid regular
-expression neither: as in launchdarkly-server-sdk 9.18 for Python (``ldclient.impl.operators``,
+Imported when a flag first has rules. Unknown operators and invalid regular expressions match
+nothing, as in launchdarkly-server-sdk 9.18 for Python (``ldclient.impl.operators``,
 ``_segment_matches_context``).
 """
 
@@ -53,7 +53,7 @@ def compile_clauses(rule: Json, segment: FindSegment) -> Matcher | None:
     """Return a matcher for all clauses of a rule; None if there are none, which always matches.
 
     Raises:
-        MalformedError: a field is missing or is not what it must be.
+        MalformedError: a field is missing or invalid.
     """
     clauses = all_of(required(rule, "clauses", list), dict)
     matchers = tuple([_compile_clause(clause, segment) for clause in clauses])
@@ -70,7 +70,7 @@ def _compile_clause(clause: Json, segment: FindSegment) -> Matcher:
     values = required(clause, "values", list)
     if operator == "segmentMatch":
         return bind(_in_segments, (tuple(values), segment, negate))
-    # Names are few, and clauses are many.
+    # Many clauses share few names.
     kind = intern(kind or USER)
     if len(names) == 1:
         name = intern(names[0])
@@ -112,7 +112,7 @@ def _on_kinds(known: tuple[Test, bool], context: Context, _path: Path) -> bool:
 def _in_strings(
     known: tuple[str, str, frozenset[str], bool], context: Context, _path: Path
 ) -> bool:
-    """The commonest clause, with one call less."""
+    """The most common clause, with one call fewer."""
     kind, name, strings, negate = known
     attributes = context.get(kind)
     if attributes is None:
@@ -177,7 +177,7 @@ def _is_among(known: tuple[frozenset[str], tuple[tuple[Any, bool], ...]], value:
     strings, others = known
     if type(value) is str:
         return value in strings
-    # Python takes True for 1; here they are of two types.
+    # In Python, True equals 1; here, they must differ.
     is_bool = isinstance(value, bool)
     for other, other_is_bool in others:
         if is_bool is other_is_bool and value == other:
@@ -211,7 +211,8 @@ def _matches(values: list[Json]) -> Test:
     def test(value: object) -> bool:
         nonlocal patterns
         if patterns is None:
-            # To compile one takes longer than the whole flag, and many calls never get here.
+            # Compiling a pattern takes longer than the rest of the flag, and many calls never get
+            # here.
             patterns = [found for found in map(_pattern, values) if found is not None]
         if isinstance(value, str):
             for pattern in patterns:
@@ -232,7 +233,7 @@ def _pattern(value: Json) -> re.Pattern[str] | None:
 
 
 def _limit(compare: Callable[[Any, Any], bool], parse: Parse, values: list[Json]) -> Test:
-    """Return a test that compares with the values, which is with the most lenient of them."""
+    """Return a test that compares with the most lenient of the values."""
     limits = [limit for value in values if (limit := parse(value)) is not None]
     if not limits:
         return _never
@@ -252,7 +253,7 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
         return float(value)
     if value is None or isinstance(value, (str, bool, list, dict)):
         return None
-    from numbers import Number  # noqa: PLC0415 - nearly never needed
+    from numbers import Number  # noqa: PLC0415 - rarely needed
 
     known = isinstance(value, Number)
     return float(value) if known else None
@@ -267,14 +268,14 @@ def _dates() -> Parse:
 def _date(epoch: datetime, value: object) -> float | None:
     """Return milliseconds since the epoch: a number, or a string with a time and a zone.
 
-    The SDK reads strings by ``fromisoformat``, and so takes more than RFC 3339.
+    The SDK reads strings with ``fromisoformat``, and so accepts more than RFC 3339.
     """
     if not isinstance(value, str):
         return _number(value)
     if value.endswith(("Z", "z")):
         value = value[:-1] + "+00:00"
     try:
-        # The order of operations counts: two floats are compared in the end.
+        # The order of operations matters, since the results are compared as floats.
         return (epoch.fromisoformat(value) - epoch).total_seconds() * 1000.0
     except (ValueError, TypeError, OverflowError):
         return None
@@ -287,10 +288,10 @@ def _versions() -> Parse:
 
 
 def _version(parse: Callable[[str], Version | None], value: object) -> Version | None:
-    """Return a version as it sorts.
+    """Return a version as a sort key.
 
-    ``2``, ``2.0`` and ``2-rc`` are versions, too: up to two times ``.0`` is put behind the leading
-    digits and dots of the first line, and the other lines are cut off then.
+    ``2``, ``2.0`` and ``2-rc`` are versions, too: up to two ``.0`` are appended to the leading
+    digits and dots of the first line, and further lines are then dropped.
     """
     if not isinstance(value, str):
         return None
@@ -339,7 +340,7 @@ def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
     """Return the matcher of a segment; None if the segment was deleted.
 
     Raises:
-        MalformedError: a field is missing or is not what it must be.
+        MalformedError: a field is missing or invalid.
     """
     if not isinstance(data, dict):
         raise MalformedError
@@ -379,7 +380,7 @@ def _in_segment(known: tuple[str, Lists, Lists, list[Rule]], context: Context, p
         return False
     path = (*path, key)
     for matches, share in rules:
-        # Without a context of the kind, the bucket is below all shares: that is a match.
+        # Without a context of the kind, the bucket is below all shares, which matches.
         if (matches is None or matches(context, path)) and (
             share is None or share[0](context) < share[1]
         ):

@@ -1,7 +1,7 @@
 """MurmurHash3, 32 bits for x86, over bytes. Pure.
 
-What is done with the bytes alone comes first and is done once: one context is hashed with a seed
-for each flag. The algorithm and its constants are public domain (Austin Appleby, 2011).
+The steps that need only the bytes are done once, since a context is hashed with one seed per flag.
+The algorithm and its constants are public domain (Austin Appleby, 2011).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ def mixed(data: bytes) -> tuple[tuple[int, ...], int, int]:
     """Return what :func:`murmur3_32` needs: mixed blocks of 4 bytes, the mixed rest, the length."""
     length = len(data)
     if length > _CHUNK:
-        # One number of all bytes would take time by the square of the length, which may be a
-        # stranger's to choose: Unleash has no limit for a user's id.
+        # A single number of all bytes would take quadratic time, and an attacker may choose the
+        # length: Unleash does not limit user ids.
         chunks = [mixed(data[at : at + _CHUNK]) for at in range(0, length, _CHUNK)]
         return tuple(block for chunk in chunks for block in chunk[0]), chunks[-1][1], length
     number = int.from_bytes(data, "little")
     blocks = []
     for _ in range(length >> 2):
-        # What is above 32 bits is cut off once: it does not reach the lower ones.
+        # Bits above the 32nd are cut off once: they do not affect the lower ones.
         block = (number & _MASK) * 0xCC9E2D51 & _MASK
         blocks.append((block << 15 | block >> 17) * 0x1B873593 & _MASK)
         number >>= 32
-    # No rest is the number 0, which stays 0.
+    # Without a rest, this is 0 and stays 0.
     rest = number * 0xCC9E2D51 & _MASK
     return tuple(blocks), (rest << 15 | rest >> 17) * 0x1B873593 & _MASK, length
 

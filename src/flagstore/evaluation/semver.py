@@ -37,7 +37,7 @@ def _is_number(text: str) -> bool:
 
 
 def _identifier(text: str) -> tuple[int, int, str] | None:
-    """Return one part of a pre-release as it sorts, numbers first, or None."""
+    """Return the sort key of one part of a pre-release, numbers first, or None."""
     if not text or not _CHARACTERS.issuperset(text):
         return None
     if not _DIGITS.issuperset(text):
@@ -71,7 +71,7 @@ def parse_loosely(text: str) -> LooseVersion | None:
 
 
 def compare_loosely(one: LooseVersion, other: LooseVersion) -> int:
-    """Return a number below, equal to or above 0 where the first version is older, equal or newer.
+    """Return a number below 0, 0, or above 0 if the first version is older, equal or newer.
 
     As in splitio_client 10.7.0, a number and a word in pre-releases compare as strings.
     """

@@ -2,9 +2,9 @@
 
 A flag is compiled on first use into functions of a context, which choose among results made
 beforehand, in the SDK's order: killed, prerequisites, then the conditions, with the traffic
-allocation before the first of type ROLLOUT. A flag that the SDK answers with ``control`` has no
-value here but an error: ``MALFORMED_FLAG`` where a field is missing or is not what it must be,
-``UNSUPPORTED`` where a matcher is unknown.
+allocation before the first of type ROLLOUT. Where the SDK returns ``control``, the result here is
+an error: ``MALFORMED_FLAG`` if a field is missing or invalid, ``UNSUPPORTED`` if a matcher is
+unknown.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SplitEngine:
         try:
             flag = self._flags.get(key) or self._flag(key.strip())
             return _NOT_FOUND if flag is None else flag(context)
-        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
+        except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             return _failed(key, error)
 
     def check(self, section: str, name: str) -> None:
@@ -82,7 +82,7 @@ class SplitEngine:
             RuleBased(raw, self)
 
     def treatment(self, flag: str) -> Callable[[Context], str]:
-        """Return a function that gives another flag's treatment; ``control`` if it has none."""
+        """Return a function for another flag's treatment, or ``control`` if it has none."""
 
         def treatment(context: Context) -> str:
             decide = self._flags.get(flag) or self._flag(flag)
@@ -94,7 +94,7 @@ class SplitEngine:
         return treatment
 
     def segment(self, name: str) -> Match:
-        """Return a matcher of the keys in a segment; none if it is not there."""
+        """Return a matcher for the keys in a segment; it matches none if the segment is missing."""
         segments = self._segments
 
         def within(context: Context) -> bool:
@@ -107,7 +107,7 @@ class SplitEngine:
         return within
 
     def rule_based(self, name: str) -> Match:
-        """Return a matcher of the contexts in a rule-based segment."""
+        """Return a matcher for the contexts in a rule-based segment."""
         token = f"segment {name}"
         return lambda context: self.find(name).contains(context.entering(token))
 
@@ -115,7 +115,7 @@ class SplitEngine:
         """Return a rule-based segment.
 
         Raises:
-            MalformedError: there is none.
+            MalformedError: there is no such segment.
         """
         found = self._rule_based.get(name)
         if found is None:
@@ -158,7 +158,7 @@ def _failed(key: object, error: Exception) -> Evaluation:
     elif isinstance(error, (MalformedError, RecursionError)):
         word = base.MALFORMED_FLAG  # a RecursionError: a chain of thousands of flags
     elif isinstance(error, ValueError):
-        word = base.CONTEXT_INVALID  # half a character to hash, or a value that contains itself
+        word = base.CONTEXT_INVALID  # a lone surrogate to hash, or a value that contains itself
     else:
         log_fault(key, error)
         word = base.EXCEPTION
@@ -172,7 +172,7 @@ def compile_flag(raw: Json, links: Links) -> Decide:
     """Compile a flag.
 
     Raises:
-        MalformedError: a field is missing or is not what it must be.
+        MalformedError: a field is missing or invalid.
     """
     if not isinstance(raw, dict) or not raw.keys() >= {"name", "status", "trafficTypeName"}:
         raise MalformedError
@@ -192,7 +192,7 @@ def compile_flag(raw: Json, links: Links) -> Decide:
 
 
 class _Results:
-    """Makes the results of one flag while it is compiled."""
+    """Creates the results of one flag while it is compiled."""
 
     __slots__ = ("_configurations", "hashing", "treatment", "version")
 
@@ -260,7 +260,7 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
     for at, (match, found, by_bucket) in enumerate(steps):
         if match is always:
             return steps[:at], (found, by_bucket)
-    if results.treatment == CONTROL:  # a local file's flag that is for some keys only
+    if results.treatment == CONTROL:  # a flag in a local file that lists only some keys
         return steps, (None, _malformed)
     nothing = results.default(base.FALLTHROUGH, DEFAULT_RULE)
     return steps, (nothing, _constant(nothing))
@@ -372,9 +372,9 @@ def _legacy_bucket(context: Context, seed: int) -> int:
 class RuleBased:
     """A rule-based segment, compiled.
 
-    As ``RuleBasedSegmentMatcher`` in the SDK, except where that cannot know: with an unknown
-    matcher it takes every context to be in the segment, and it ignores an excluded large segment.
-    Here, both are ``UNSUPPORTED``.
+    As ``RuleBasedSegmentMatcher`` in the SDK, with two exceptions. With an unknown matcher, the SDK
+    treats every context as in the segment, and it ignores an excluded large segment; here, both are
+    ``UNSUPPORTED``.
     """
 
     __slots__ = ("_excluded", "_find", "_matches", "keys")

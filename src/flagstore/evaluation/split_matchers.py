@@ -1,7 +1,7 @@
 """The contexts and matchers of Split's flags, as in splitio_client 10.7.0. Pure.
 
-A matcher is compiled into a function of a context. It looks at an attribute, or at the key where it
-selects none; one that is missing or None does not match, and is negated like the others.
+A matcher is compiled into a function of a context. It tests an attribute, or the key if it selects
+none. A missing value or None does not match; negation applies to that as well.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from flagstore.evaluation.semver import LooseVersion
 
     Match = Callable[["Context"], Any]
-    """Whether a context matches, as what Python takes for true or false."""
+    """Whether a context matches, as a truthy or falsy value."""
     Test = Callable[[Any], bool]
-    """The same of a value: an attribute, or the key."""
+    """The same for a value: an attribute, or the key."""
 
     class Links(Protocol):
         """Finds the other flags and segments that a matcher refers to."""
 
         def treatment(self, flag: str) -> Callable[[Context], str]:
-            """Return a function that gives another flag's treatment; ``control`` if it has none."""
+            """Return a function for another flag's treatment, or ``control`` if it has none."""
 
         def segment(self, name: str) -> Match:
-            """Return a matcher of the keys in a segment."""
+            """Return a matcher for the keys in a segment."""
 
         def rule_based(self, name: str) -> Match:
-            """Return a matcher of the contexts in a rule-based segment."""
+            """Return a matcher for the contexts in a rule-based segment."""
 
 
 MAX_KEY = 250
-"""Characters that a key may have."""
+"""Maximum length of a key, in characters."""
 _MINUTE, _DAY = 60, 86_400
 
 # -- contexts -------------------------------------------------------------------------------------
@@ -63,15 +63,15 @@ class Context:
         self.key = key
         """The matching key."""
         self.bucketing_key = bucketing_key
-        """The key that is hashed; the matching key where none was given."""
+        """The key that is hashed; by default, the matching key."""
         values[None] = key
         self.values = values
         """The attributes by name; under None the key, for matchers that select no attribute."""
         self.buckets: dict[int, int] = {}
-        """By seed; those of the legacy hash by a number below zero."""
+        """By seed; those of the legacy hash by negative numbers."""
         self.mixed: tuple[tuple[int, ...], int, int] | None = None
         self.legacy_hash = -1
-        """The bucketing key's, before a seed is mixed in; -1 where it was not needed yet."""
+        """The bucketing key's hash before a seed is mixed in; -1 if it has not been needed yet."""
         self.path: tuple[str, ...] = ()
         """The flags and rule-based segments that led to the one being evaluated."""
 
@@ -79,7 +79,7 @@ class Context:
         """Return the context for evaluating a flag or rule-based segment that another needs.
 
         Raises:
-            MalformedError: it is being evaluated already, and so would be forever.
+            MalformedError: it is being evaluated already: a cycle.
         """
         if name in self.path:
             raise MalformedError
@@ -91,13 +91,13 @@ class Context:
 
 
 def make_context(given: Mapping[str, Any]) -> Context:
-    """Take the keys out of a caller's context, which is not changed; the rest are attributes.
+    """Split a caller's context, which is not changed, into keys and attributes.
 
     The matching key is ``key``, ``targetingKey`` or ``targeting_key``, the first that is not None;
     the bucketing key ``bucketingKey`` or ``bucketing_key``. None of these is an attribute.
 
     Raises:
-        ContextError: there is no key, or none that the SDK takes.
+        ContextError: there is no key, or the SDK does not accept it.
     """
     try:
         values: dict[Any, Any] = dict(given)
@@ -156,7 +156,7 @@ def compile_condition(raw: Json, links: Links) -> tuple[Match, bool]:
 
     Raises:
         UnsupportedError: the type of a matcher is unknown.
-        MalformedError: a field is missing or is not what it must be.
+        MalformedError: a field is missing or invalid.
     """
     group = required(raw, "matcherGroup", dict)
     matchers = all_of(required(group, "matchers", list), dict)
@@ -214,7 +214,7 @@ def _in_segment(raw: Json, name: str | None, links: Links) -> Match:
     within = links.segment(required(data, "segmentName", str))
     if name is None:
         return within
-    # The attribute must be there, but it is the key that must be in the segment.
+    # The attribute must exist, but the segment is searched for the key.
     return lambda context: context.values.get(name) is not None and within(context)
 
 
@@ -241,7 +241,7 @@ _MATCHERS: dict[str, Callable[[Json, str | None, Links], Match]] = {
 
 
 def _as_text(value: object) -> str | None:
-    """Return what the matchers of text look at: a string, or the JSON of another value."""
+    """Convert a value for text matchers: a string, or the JSON of another value."""
     if value is None or isinstance(value, str):
         return value
     try:
@@ -251,7 +251,7 @@ def _as_text(value: object) -> str | None:
 
 
 def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of numpy
-    """Return what the matchers of numbers look at: not a float, not a bool."""
+    """Convert a value for number matchers; None for floats, bools and other types."""
     if isinstance(value, str):
         try:
             return int(value)
@@ -265,7 +265,7 @@ def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of nu
 
 
 def _as_bool(value: object) -> bool | None:
-    """Return what EQUAL_TO_BOOLEAN looks at: a bool, or JSON's words for one in any case."""
+    """Convert a value for EQUAL_TO_BOOLEAN: a bool, or ``true`` or ``false`` in any case."""
     if isinstance(value, str):
         word = value.lower().strip(" \t\r\n")
         return word == "true" if word in {"true", "false"} else None
@@ -331,7 +331,7 @@ def _set(compare: Callable[[frozenset[str], set[Any]], bool], raw: Json) -> Test
 
 
 def _number(data: Json, field: str, step: int) -> tuple[Any, int]:
-    """Return a rule's number, and the step to which a context's is rounded down.
+    """Return a rule's number, and the unit to which a context's number is rounded down.
 
     A date is milliseconds in the rule, and rounded down as well; it is seconds in the context.
     """

@@ -163,7 +163,7 @@ class UnleashEngine:
             return _unsupported(error)
         except NotLoadedError:
             return _SEGMENT_UNAVAILABLE
-        except Exception as error:  # noqa: BLE001 - a flag must not be able to break its caller
+        except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             if not isinstance(key, str):
                 return _NOT_FOUND
             base.log_fault(key, error)
@@ -203,7 +203,7 @@ class UnleashEngine:
 
 
 def engine(items: Items, config: EngineConfig) -> UnleashEngine:
-    """Make an engine for Unleash's flags.
+    """Create an engine for Unleash's flags.
 
     An empty ``config.environment`` stands for the environment that the document names, or else for
     ``default`` as in UnleashClient. Random numbers are ``1 + floor(n * config.random())``, where n
@@ -337,7 +337,7 @@ def _name(name: Any) -> str:  # noqa: ANN401 - a caller's
 
 def _iso(now: float) -> str:
     """Return a time as UnleashClient formats the current one."""
-    from time import gmtime  # noqa: PLC0415 - few flags look at the clock
+    from time import gmtime  # noqa: PLC0415 - few flags use the time
 
     seconds, microseconds = divmod(round(now * 1_000_000), 1_000_000)
     time = gmtime(seconds)

@@ -306,7 +306,7 @@ def _date(text: str) -> tuple[int, int] | None:
 
 
 def in_networks(values: list[str]) -> Test:
-    """Return a test for addresses in any of some networks or addresses; others are ignored."""
+    """Return a test for addresses in any of the given networks; invalid ones are ignored."""
     networks = [found for found in map(_network, values) if found is not None]
 
     def check(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The stores that a client can read; each is imported only when it is used."""
+"""Stores that a client can read; each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ReaderStore(Protocol):
     """A store as a client reads it. Deadlines in ``time.monotonic()`` seconds."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record; None if there is none.
+        """Return one record, or None.
 
         Raises:
             StoreUnavailableError: if there is no response in time.

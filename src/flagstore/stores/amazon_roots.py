@@ -1,4 +1,4 @@
-"""The root certificates of Amazon Trust Services, which all endpoints of AWS have.
+"""The root certificates of Amazon Trust Services, which vouch for all AWS endpoints.
 
 Source: https://www.amazontrust.com/repository/, which recommends trusting all five together. In
 this order: Amazon Root CA 1 to 4, Starfield Services Root Certificate Authority - G2. The tests

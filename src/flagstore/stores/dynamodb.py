@@ -135,8 +135,8 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
     """Return DynamoDB's endpoint, by the variables that AWS's own SDKs read.
 
     Raises:
-        ConfigurationError: if one is not ``https://`` or ``http://`` with a host, or has a path,
-            which would not be sent; its value is not quoted.
+        ConfigurationError: if one is not ``https://`` or ``http://`` with a host, or has a path
+            (paths are not sent). The message does not quote the value.
     """
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
@@ -159,7 +159,7 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    """Return whether this is a name or an address, with or without a port."""
+    """Return whether this is a host name or address, with or without a port."""
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\\s]+)(?::([0-9]{1,5}))?", text)
     return found is not None and 0 < int(found[1] or 1) < 65_536  # noqa: PLR2004 - of 16 bits
 
@@ -172,7 +172,7 @@ class LeanTransport(RetryingTransport):
     )
 
     def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
-        """Connect to nothing yet."""
+        """Set the endpoint; nothing is connected yet."""
         self._region = region
         self._scheme, _, rest = endpoint.partition("://")
         self._host = rest.partition("/")[0]
@@ -181,7 +181,7 @@ class LeanTransport(RetryingTransport):
         self._connection: Connection | None = None
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, repeatedly while another attempt may help.
+        """Call one operation, retrying while another attempt may help.
 
         Raises:
             StoreUnavailableError: if none succeeded by the deadline.
@@ -217,7 +217,7 @@ class LeanTransport(RetryingTransport):
         """Return the error if another attempt may help; empty if there is none.
 
         Raises:
-            StoreUnavailableError: for an error that stays.
+            StoreUnavailableError: for any other error.
         """
         if status == OK:
             return ""

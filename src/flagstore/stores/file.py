@@ -1,6 +1,6 @@
 """Read flags from a file, with their rules: for tests, local runs and a bootstrap.
 
-A file holds what SDKs receive, or what people write for local runs:
+A file holds a document that SDKs receive, or one written for local runs:
 
 ==============  ===================================================================================
 flagstore       ``{"provider": "split", "meta": {…}, "sections": {"flags": {…}, …}}``, as from
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Sections = dict[str, dict[str, Any]]
 
 NOT_JSON = "what JSON cannot express"
-"""Replaces an item that cannot be stored; to every engine it is a malformed flag."""
+"""Replaces an item that cannot be stored; every engine treats it as a malformed flag."""
 FEATURE_FLAGS = {"format": "feature-flags"}
 
 _SPLIT_LINE = re.compile(r"([\w-]+)\s+([\w-]+)")
@@ -93,10 +93,10 @@ class FileReader:
             yield self._segments[prefix]
 
     def prepare(self) -> None:
-        """Need nothing."""
+        """Do nothing: a file needs no connection."""
 
     def close(self) -> None:
-        """Keep nothing open."""
+        """Do nothing: no file stays open."""
 
     def _current(self) -> SnapshotRecord:
         try:
@@ -115,7 +115,7 @@ class FileReader:
 
 
 def snapshot_of(path: str, source: str) -> Snapshot:
-    """Return a file's flag set as a snapshot that is older than any in a store.
+    """Return a file's flag set as a snapshot that counts as older than any in a store.
 
     Raises:
         CorruptSnapshotError: if it is not a known document.
@@ -339,7 +339,7 @@ def _active(items: Iterable[Any] | None, fields: Mapping[str, Any]) -> dict[str,
     for item in items or ():
         made = {**fields, **item}
         if "seed" in item and "algo" not in item:
-            del made["algo"]  # of the time before there were two algorithms
+            del made["algo"]  # from before there were two algorithms
         if str(made.get("name") or "").strip() and made["status"] == "ACTIVE":
             found[made["name"]] = made
     return found
@@ -403,4 +403,4 @@ _BY_NAMES: tuple[tuple[set[str], Callable[[Mapping[str, Any]], Document]], ...] 
     ({"values"}, _appconfig),
     ({"flags", "flagValues"}, _launchdarkly),
 )
-"""Names of which a provider's document has at least one → its reader; the first match wins."""
+"""Top-level names, at least one of which is in a provider's document → its reader."""

@@ -1,4 +1,4 @@
-"""Sockets with deadlines: resolve, connect, check certificates, repeat what failed.
+"""Sockets with deadlines: resolve, connect, check certificates, retry.
 
 Deadlines are in ``time.monotonic()`` seconds. Every failure below :class:`RetryingTransport` is an
 ``OSError``.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 AMAZON = "Amazon's roots"
-"""In place of a file of authorities: :mod:`flagstore.stores.amazon_roots`. Parsing these five takes
+"""Stands for a file of authorities: :mod:`flagstore.stores.amazon_roots`. Parsing these five takes
 a thirtieth of the time of the system's 140."""
 UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """OpenSSL's codes for a certificate whose issuer is not trusted."""
@@ -40,14 +40,14 @@ FIRST_PAUSE_S = 0.02
 
 _contexts: dict[str, SSLContext] = {}
 _outside_amazon: set[str] = set()
-"""Servers that Amazon's roots do not vouch for, but the system's store does."""
+"""Servers whose certificates need the system's authorities, not Amazon's."""
 _addresses: dict[tuple[str, int], list[Any]] = {}
 _busy: dict[int, LockType] = {}
 """Process id → held while a background task runs: a fork copies the lock, but not the thread."""
 
 
 class RetryingTransport:
-    """Base of the stores' transports. Not thread-safe: the cache takes turns."""
+    """Base of the stores' transports. Not thread-safe: the cache serializes access."""
 
     trust_remedy = ""
     """What to check if the server's certificate is not trusted."""
@@ -67,7 +67,7 @@ class RetryingTransport:
     def _repeat(
         self, exchange: Callable[[float, float | None], tuple[Result, str]], deadline: float
     ) -> Result:
-        """Return the result of an exchange, repeated while another attempt may help.
+        """Return the result of an exchange, retried while another attempt may help.
 
         Args:
             exchange: takes the deadline, and when a kept connection has to send its first byte;
@@ -117,7 +117,7 @@ class RetryingTransport:
         return now + KEPT_SHARE * (deadline - now)
 
     def _describe(self, error: OSError) -> str:
-        """Describe an error that another attempt may not meet.
+        """Describe an error after which another attempt may help.
 
         Raises:
             StoreUnavailableError: for a certificate that is not trusted.
@@ -129,7 +129,7 @@ class RetryingTransport:
 
 
 class Stream:
-    """A connected socket that carries one exchange after the other."""
+    """A connected socket for one exchange after another."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -151,7 +151,7 @@ class Stream:
 
     def line(self) -> bytes:
         """Return the next line, without its end."""
-        left(self._deadline)  # splitting a flood of short lines takes time, too
+        left(self._deadline)  # a flood of short lines takes time, too
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE_BYTES:
                 raise ConnectionError("a line without an end")
@@ -347,7 +347,7 @@ def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of
 
 
 def in_background(task: Callable[[], Result], deadline: float, name: str) -> Result:
-    """Run a task that has no deadline of its own in another thread, and wait for it.
+    """Run a task without a deadline of its own in another thread, and wait for it.
 
     There is at most one such thread: while a task hangs, no other is started.
 

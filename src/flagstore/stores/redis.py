@@ -1,7 +1,7 @@
 """Read from Redis: one round trip per read over a kept connection, standard library only.
 
-redis-py costs a cold start 106 ms; RESP2 over a socket, as much of it as a reader needs, 12 ms.
-The names and fields below are shared with the writer. Everything of a source is below
+redis-py costs a cold start 106 ms, this minimal RESP2 client 12 ms.
+The names and fields below are shared with the writer. All keys of a source begin with
 ``flagstore:{<source>}:``. The braces are Redis' hash tag: in a cluster, all of it is in one slot,
 so that one script can change several keys at once.
 
@@ -10,8 +10,8 @@ so that one script can change several keys at once.
   score 0, so that Redis keeps them in the order of their bytes;
 - in a hash, a whole number is in decimal, a string is ``s`` and its UTF-8, bytes follow a ``b``.
 
-Only data that flagstore does not read is stored otherwise: rows of LaunchDarkly and Split, where
-their SDKs read them, and documents, which are plain strings.
+Data that flagstore does not read has its own layout: rows of LaunchDarkly and Split as their SDKs
+read them, and documents as plain strings.
 
 Source of the protocol: Redis, "Redis serialization protocol specification".
 """
@@ -159,7 +159,7 @@ def _unquote(text: str) -> str:
 
 
 def without_arguments(text: str) -> str:
-    """Return an error without the arguments that some quote: those of AUTH are a password."""
+    """Return an error without quoted arguments: those of AUTH include the password."""
     return text.partition(", with args")[0][:300]
 
 
@@ -170,7 +170,8 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
     """Return a reader of the server that the environment names.
 
     Raises:
-        ConfigurationError: if ``FLAGSTORE_REDIS_URL`` is not the URL of a server; it is not quoted.
+        ConfigurationError: if ``FLAGSTORE_REDIS_URL`` is not the URL of a server. The message does
+            not quote it.
     """
     address = parse_url(environ.get("FLAGSTORE_REDIS_URL", ""))
     if address is None:
@@ -186,7 +187,7 @@ class RedisReader(RetryingTransport):
     )
 
     def __init__(self, address: Address, ca_file: str = "") -> None:
-        """Name the server; nothing is connected yet.
+        """Set the server; nothing is connected yet.
 
         Args:
             address: the server and how to log in.
@@ -219,7 +220,7 @@ class RedisReader(RetryingTransport):
                 yield reply[1:]
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Call commands, repeatedly while another attempt may help.
+        """Call commands, retrying while another attempt may help.
 
         Raises:
             StoreUnavailableError: if none succeeded by the deadline, or the server refuses.
@@ -252,7 +253,7 @@ class RedisReader(RetryingTransport):
     def _once(
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
     ) -> list[Reply]:
-        """Call commands; if a cluster names another node, call them there."""
+        """Call commands; if a cluster redirects to another node, call them there."""
         replies = self._exchange(commands, deadline, first_byte_by)
         node = _moved(replies)
         if node:
@@ -272,7 +273,8 @@ class RedisReader(RetryingTransport):
         except OSError:
             raise
         except BaseException:
-            # Also for an exception from a signal: the next read would get the replies to this one.
+            # Also after an exception from a signal: the next read would get the replies to this
+            # one.
             self.close()
             raise
 
@@ -301,10 +303,10 @@ class RedisReader(RetryingTransport):
 
 
 def _problem(replies: Sequence[Reply]) -> str:
-    """Return the first error if another attempt may help; empty if there is none.
+    """Return the first error if another attempt may help; empty without an error.
 
     Raises:
-        StoreUnavailableError: for an error that stays.
+        StoreUnavailableError: for any other error.
     """
     error = next((reply for reply in replies if isinstance(reply, ErrorReply)), "")
     code = error.partition(" ")[0]
@@ -348,8 +350,8 @@ class Connection(Stream):
         """Send commands at once and return one reply each; if the log-in fails, its replies.
 
         Raises:
-            OSError: if they are not complete by the deadline, or their first byte is not here by
-                *first_byte_by*; the connection cannot be used any more.
+            OSError: if they are not complete by the deadline, or their first byte does not arrive
+                by *first_byte_by*; the connection is then unusable.
         """
         login = self._login
         self.begin(deadline, first_byte_by)
