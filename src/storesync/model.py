@@ -191,7 +191,8 @@ class FlagSet:
     def keys(self, section: str) -> AbstractSet[str]:
         """Return the keys of one section, including those of large segments."""
         keys = self.sections.get(section, {}).keys()
-        return keys | self.large.keys() if section == LARGE_SECTION else keys
+        # Without a copy where there are none: the guard asks for each reference.
+        return keys | self.large.keys() if self.large and section == LARGE_SECTION else keys
 
     def item(self, section: str, key: str) -> Json | None:
         """Return one item, or None."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
 
-from storesync import guard
+from storesync import guard, providers
 from storesync.errors import RefusedSetError
-from storesync.model import FlagSet
+from storesync.model import Changes, FlagSet
 
 DIGEST = "5f3c" * 16
 
@@ -158,3 +159,18 @@ def test_message_names_at_most_five() -> None:
         check(new, now=old)
     assert guard._some([*"abcde"]) == "5 (a, b, c, d, e)"
     assert guard._some([*"fedcba"]) == "6 (a, b, c, d, e, …)"
+
+
+def test_references_are_checked_in_linear_time() -> None:
+    """Thousands of flags that refer to thousands of segments take a fraction of a second."""
+    rule = {"clauses": [{"op": "segmentMatch", "values": ["segment-000"]}]}
+    flags = {key: {"rules": [rule] * 5} for key in numbered(5_000)}
+    segments: dict[str, Any] = {key: {} for key in numbered(5_000, prefix="segment")}
+    sets = [
+        FlagSet("launchdarkly", {"flags": each, "segments": segments})
+        for each in (flags, {**flags, "gone": {}})
+    ]
+    changed = Changes(removed=("flags/gone",))
+    started = process_time()
+    assert not guard.dangling(sets[0], sets[1], changed, providers.get("launchdarkly"))
+    assert process_time() - started < 1  # copies of the segments' keys would take 5 s
