@@ -236,6 +236,7 @@ def damage(draw: Random, flag: dict[str, Any]) -> None:
         (flag, {"algo": ["2", 3, 2.0, []]}),
         (flag, {"sets": [5, ["a"], None]}),
         (one, {pick(draw, "negate", "matcherType"): [GONE]}),
+        (one, {"matcherType": [None, 5]}),
         (one, {"negate": [None, 1, 0, "true"]}),
         (one, {"keySelector": [[], "attribute", 5]}),
         data("WHITELIST", "whitelistMatcherData", None, *({"whitelist": w} for w in ([None], "a"))),
@@ -309,7 +310,7 @@ def flag(draw: Random, number: int, first: int) -> Any:
     if unusual == 0:
         damage(draw, made)
     elif unusual == 1:
-        strange = {"matcherType": pick(draw, "IN_LARGE_SEGMENT", "NEW", None), "negate": False}
+        strange = {"matcherType": pick(draw, "IN_LARGE_SEGMENT", "NEW"), "negate": False}
         at = draw.choice(made["conditions"])
         at["matcherGroup"]["matchers"].insert(pick(draw, 0, 1), strange)
     return made
