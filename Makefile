@@ -97,7 +97,7 @@ fuzz: .venv/.ready ## what is made up, at its full size: 100,000 webhooks a prov
 	  tests/unit tests/contract/test_providers.py
 
 .PHONY: torture
-torture: ## every promise at its full size, into docs/guarantees.md: some 25 minutes (ONLY="T6 T28": on the screen)
+torture: ## every promise at its full size, into docs/guarantees.md: about an hour (ONLY="T6 T28": on the screen)
 	@$(call install,$(ENVIRONMENTS))
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
@@ -155,7 +155,7 @@ docs: .venv/.ready ## write the generated tables of README.md and docs/configure
 BENCH := PYTHONPATH=src:tests:. .venv/bin/python -m bench
 
 .PHONY: bench
-bench: ## every measurement beside its peer, into docs/benchmarks.md: some ten minutes on a quiet machine
+bench: ## every measurement beside its peer, into docs/benchmarks.md: some twenty minutes on a quiet machine
 	@$(call install,$(ENVIRONMENTS))
 	$(BENCH) $(if $(ONLY),--only $(ONLY))
 
