@@ -9,8 +9,8 @@
 ``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
                                    for WebhookFunction only
 
-All problems of a setting or a parameter are reported together; messages quote no value but the name
-of a provider, since most parameters hold secrets. A wrong parameter stops its own source only.
+All problems of a setting or parameter are reported together. Messages quote no values except
+provider names, since most parameters hold secrets. A wrong parameter affects only its own source.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ if TYPE_CHECKING:
     from storesync.providers.base import Provider
 
 MAX_AGE_S = 30.0
-"""Of parameters in memory."""
+"""Maximum age of parameters in memory."""
 MISSING_AGE_S = 5.0
-"""The same, until a missing name is looked for again."""
+"""Maximum age before a missing name is looked up again."""
 WEBHOOKS_AGE_S = 90.0
-"""The same for webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. A
-missing name does not make it read them earlier: a stranger's request must not cost a call."""
+"""Maximum age for webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. A
+missing name causes no earlier read: unauthenticated requests must not cost calls."""
 LOAD_S = 3.0
-"""How long an event retries the first reading. Unleash waits 10 s for a response, INIT included;
+"""How long an event retries the first read. Unleash waits 10 s for a response, INIT included;
 the other providers do not document how long."""
 INIT_LOAD_S = 4.5
-"""The same during INIT."""
+"""How long INIT retries it."""
 PAUSE_S = 5.0
-"""After an event could not read them."""
+"""Pause after an event could not read them."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
-"""Between attempts, doubling."""
+"""Pause between attempts; doubles each time."""
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 SERVER_ERROR = 500
 PARSED_SOURCES = 1024
-"""Parsed parameters that are kept."""
+"""Maximum number of parsed parameters in memory."""
 
 SOURCE_FIELDS = ("provider", "options", "rows", "document", "store", "allow_http")
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
@@ -76,7 +76,7 @@ OPTIONAL = {"store_url"}
 """Fields that the example of a missing parameter leaves out."""
 STORES = ("dynamodb", "redis")
 MIN_SECRET = 16
-"""Characters; a webhook secret is the only thing between the internet and the queue."""
+"""Characters. A webhook's secret is all that protects the queue from the internet."""
 
 
 # -- the environment
@@ -84,7 +84,7 @@ MIN_SECRET = 16
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """Settings of the function that faces the internet. No table, no credentials."""
+    """Settings of WebhookFunction, which faces the internet: no table, no credentials."""
 
     parameter_prefix: str
     queue_url: str
@@ -104,17 +104,17 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """Settings of the function that syncs."""
+    """Settings of SyncFunction."""
 
     parameter_prefix: str
     queue_url: str
-    """Empty: sync requests are neither repeated nor queued by the schedule, as in a local run."""
+    """If empty, as in a local run, sync requests are neither retried nor queued by the schedule."""
     table: str
     followup_s: int
     """Delay of the sync request that follows a webhook's check; 0: none."""
     snapshot_replicas: int
     reconcile_minutes: int = 5
-    """Between two runs of the schedule."""
+    """Interval of the schedule."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -176,10 +176,10 @@ class Parameters:
     """The parameters of one path by name, kept in memory.
 
     SSM allows 40 calls of ``GetParametersByPath`` per second by default, each of ten parameters,
-    for everything in the account. A hundred receivers that start at once must wait for their turn,
-    and a thousand warm ones must not use up the quota. So that processes that started together do
-    not read again together, each does so at a random moment between half of the maximum age and
-    all of it. If SSM fails, the parameters read before stay in use.
+    for everything in the account. A hundred receivers that start at once have to wait for their
+    turn, and a thousand warm ones must not exhaust the quota. Each process therefore reads again
+    after a random time between half the maximum age and the full one, so that processes that
+    started together do not read together. If SSM fails, the parameters read before stay in use.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Parameters:
             return self._values or {}
 
     def get(self, name: str, *, fresh: bool) -> str | None:
-        """Return the text of one parameter; a missing one may have been added a moment ago.
+        """Return the text of one parameter, reading again if it is missing: it may be new.
 
         Raises:
             ParametersError: they have never been read.
@@ -248,7 +248,7 @@ class Parameters:
             self._age_factor = self._rng.uniform(0.5, 1.0)
 
     def _read(self, deadline: Deadline) -> dict[str, str]:
-        """Read all pages; these are the only retries, so that calls are not multiplied."""
+        """Read all pages; these are the only retries, so that they do not multiply."""
         request: GetParametersByPathRequestTypeDef = {"Path": self.path, "WithDecryption": True}
         found: dict[str, str] = {}
         attempt = 0
@@ -275,7 +275,7 @@ class Parameters:
 
 
 def _is_transient(error: BotoCoreError | ClientError) -> bool:
-    """Return whether a retry may succeed: throttling, a broken connection, an error of SSM."""
+    """Return whether a retry may succeed: throttling, a broken connection, an SSM error."""
     if isinstance(error, BotoCoreError):
         return True
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", SERVER_ERROR)
@@ -318,11 +318,11 @@ class Sources:
         """Return one source.
 
         Args:
-            name: Of the source.
-            fresh: Read the parameters again, for an operator who may just have changed them.
+            name: The source's name.
+            fresh: Read the parameters again, since the operator may just have changed them.
 
         Raises:
-            UnknownSourceError: no source has that name.
+            UnknownSourceError: there is no source of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: the parameters have never been read.
         """
@@ -332,11 +332,11 @@ class Sources:
             raise UnknownSourceError(f"no source {name!r}: {where} does not exist")
         secret_text = self._credentials.get(name, fresh=fresh)
         source = parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
-        register_secret(source.credential, source.store_url)  # again: the oldest are forgotten
+        register_secret(source.credential, source.store_url)  # again, since the oldest are dropped
         return source
 
     def matching_sources(self, provider_event: ProviderEvent) -> list[str]:
-        """Return the names of the sources that an event is about, sorted.
+        """Return the sorted names of the sources that an event concerns.
 
         A source with wrong parameters does not match; the schedule reports it.
 
@@ -368,7 +368,7 @@ class WebhookConfigs:
         """Return the webhook config of one source.
 
         Raises:
-            UnknownSourceError: no source of that name has one.
+            UnknownSourceError: there is none for a source of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
             ParametersError: the parameters have never been read.
         """
@@ -377,7 +377,7 @@ class WebhookConfigs:
         if text is None:
             raise UnknownSourceError(f"no webhook for source {name!r}: {where} does not exist")
         webhook = parse_webhook(name, where, text)
-        register_secret(*webhook.secrets)  # again: the oldest are forgotten
+        register_secret(*webhook.secrets)  # again, since the oldest are dropped
         return webhook
 
 
@@ -398,12 +398,12 @@ def parse_source(
     if secret_text is None and provider and keyless and store == STORES[0]:
         secret_text = json.dumps({"provider": provider.name})
     secret = _Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
-    # The two parameters are written and read one after the other, and an operator may stop between.
-    meant = secret.text("provider", "the one whose key this is, as in the source")
+    # The two parameters are written separately, and the operator may be interrupted in between.
+    meant = secret.text("provider", "the provider that the key belongs to, as in the source")
     if provider and meant and meant != provider.name:
         secret.problem(
-            f'"provider" is not {provider.name}, as the source says: the key is sent nowhere until '
-            "both say the same"
+            f'"provider" is not {provider.name}, unlike in the source: the key is not sent until '
+            "both name the same provider"
         )
     allow_http = public.flag("allow_http", default=False)
     base_url = _base_url(secret, provider, allow_http=allow_http)
@@ -437,7 +437,7 @@ def parse_source(
 
 
 def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -> str:
-    """Return where the key may be sent: it is stored beside the key, so both change together."""
+    """Return where the key may be sent, which is stored with the key: both change together."""
     if provider is None:
         return ""
     if provider.default_base_url:
@@ -522,7 +522,7 @@ class _Fields:
         self._problems.append(f"{self._where}: {text}")
 
     def provider(self, name: str) -> Provider | None:
-        """Return the provider, after checking the source's name, which ends the parameter's."""
+        """Return the provider, after checking the source's name in the parameter's."""
         try:
             check_source(name)
         except reader_errors.ConfigurationError as error:
@@ -551,7 +551,7 @@ class _Fields:
         return value.strip()
 
     def one_of(self, field: str, known: tuple[str, ...]) -> str:
-        """Return one of the known words; the first if it is missing."""
+        """Return one of the known words; by default, the first."""
         value = self.text(field) or known[0]
         if value not in known:
             self.problem(f'"{field}" must be one of {", ".join(known)}')
@@ -567,7 +567,7 @@ class _Fields:
     def texts(self, field: str, known: tuple[str, ...] | None) -> dict[str, str]:
         """Return an object of strings; *known* is None if the provider is unknown.
 
-        A misspelt name must not be ignored: without its filter, a source is another flag set.
+        A misspelt name must not be ignored: a source without its filter has another flag set.
         """
         value = self._values.get(field, {})
         if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):

@@ -1,4 +1,4 @@
-"""What can go wrong while syncing, as one small tree.
+"""Errors raised when syncing.
 
 ::
 
@@ -6,20 +6,20 @@
     ├── ConfigurationError        a setting or an SSM parameter is wrong: names it, and the remedy
     │   └── UnknownSourceError    no source of that name is configured
     ├── ParametersError           the SSM parameters cannot be read now: retried
-    ├── WebhookError              a webhook request is not accepted: has its HTTP status
+    ├── WebhookError              a webhook request is not accepted: has the HTTP status
     │   ├── BadRequestError       400
     │   ├── SignatureError        401
     │   └── TooLargeError         413
     ├── ProviderError             the provider did not give a usable response
-    │   ├── CredentialsRefusedError    401, 403, or another environment's key: no retry helps
+    │   ├── CredentialsRefusedError    401, 403, or another environment's key: not retried
     │   ├── EndpointNotFoundError      404 and other final responses: the configuration is wrong
     │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
     │   └── MalformedResponseError     the response is not a flag set: retried, never published
     ├── RefusedSetError           the guard refused a flag set
-    │   └── SuspectSetError       it may be right: published once it has held for minutes
+    │   └── SuspectSetError       it may be right: published if it persists for minutes
     ├── StoreError                the store failed
     │   ├── ConditionFailedError  another check completed first: not a failure
-    │   └── CorruptStoreError     what the store holds does not match its digests
+    │   └── CorruptStoreError     stored data does not match its digests
     ├── NotKeptError              the history does not have this version (any more)
     ├── OutOfTimeError            the deadline ended first: the sync request is repeated
     └── NotSettledError           overlapping checks won every time: the sync request is repeated
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class StoreSyncError(Exception):
-    """Base of everything that storesync raises on purpose."""
+    """Base of all errors of storesync."""
 
     retryable = False
-    """Whether the same sync request should be tried again later."""
+    """Whether the same sync request should be retried later."""
 
 
 def is_retryable(error: Exception) -> bool:
-    """Return whether the same request should be tried again later; after a bug, it should."""
+    """Return whether the same request should be retried later; after a bug, it should."""
     return getattr(error, "retryable", True)
 
 
@@ -60,7 +60,7 @@ class ParametersError(StoreSyncError):
 
 
 class WebhookError(StoreSyncError):
-    """A webhook request that is not accepted."""
+    """A webhook request is not accepted."""
 
     status = 400
 
@@ -87,7 +87,7 @@ class ProviderError(StoreSyncError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        """Seconds that the provider asked to wait, where it did."""
+        """Seconds that the provider asked to wait, if it did."""
 
 
 class CredentialsRefusedError(ProviderError):
@@ -111,7 +111,7 @@ class MalformedResponseError(ProviderError):
 
 
 class RefusedSetError(StoreSyncError):
-    """The guard refused a flag set; a person may allow that very digest."""
+    """The guard refused a flag set. An operator may allow exactly this digest."""
 
     def __init__(self, message: str, *, digest: str) -> None:
         super().__init__(message)
@@ -121,7 +121,7 @@ class RefusedSetError(StoreSyncError):
 class SuspectSetError(RefusedSetError):
     """A flag set that is older than the published one, or with dangling references.
 
-    It is published once it has held for minutes and over a scheduled check.
+    It is published if it persists for minutes, up to a scheduled check.
     """
 
     retryable = True

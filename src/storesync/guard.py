@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAY_LOSE_ITEMS = 10
 MAY_LOSE_SHARE = 0.3
 SHOWN = 5
-"""Names that a message shows."""
+"""Maximum number of names in a message."""
 
 
 def check(
@@ -28,13 +28,13 @@ def check(
     digest: str,
     members: Callable[[Any], frozenset[str]],
 ) -> None:
-    """Compare a flag set with earlier ones, each named for the message ("now", "a day ago").
+    """Compare a flag set with earlier ones, each named for the message ("the published set").
 
     A set is refused if it has no flags left, or has lost more than ``max(10, 30 %)`` of its
     flags, of its segments, or of the members of one segment that still exists.
 
     Raises:
-        RefusedSetError: names what is missing, and the digest that a person may allow.
+        RefusedSetError: names what is missing, and the digest that an operator may allow.
     """
     segments = new.sections.get("segments", {})
     for when, old in olds:
@@ -47,7 +47,7 @@ def check(
                 raise _refused(f"{_some(gone)} of {len(had)} {section} are gone", when, digest)
         for key in old.differing("segments", segments):
             before: frozenset[str] = frozenset()
-            with suppress(CorruptStoreError):  # lost chunks of a large one: the new set fixes it
+            with suppress(CorruptStoreError):  # lost chunks: the new set repairs them
                 before = members(old.item("segments", key))
             left = before - members(segments[key])
             if len(left) > max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * len(before)):
@@ -60,16 +60,17 @@ def check_items(
 ) -> None:
     """Judge each new or changed item by whether the engine can evaluate it.
 
-    Both sets are compiled with the engine as it is now, so an update of it refuses nothing.
+    Both sets are compiled with the current engine, so an update of the engine refuses nothing.
 
     Raises:
-        MalformedResponseError: if the provider's own SDK would refuse a document with such an item.
-        RefusedSetError: if the engine could use an item as it was, and cannot as it is.
+        MalformedResponseError: if the provider's own SDK would reject a document with such an item.
+        RefusedSetError: if the engine could use the earlier version of an item, but not the new
+            one.
     """
     now = provider.judge(new)
     before = None
     if old and old.provider == new.provider:
-        # A large segment is not read for this: that it is there is enough.
+        # Large segments are not read for this: their existence is enough.
         before = provider.judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
     damaged = []
     for name in (*changed.added, *changed.changed):
@@ -82,13 +83,13 @@ def check_items(
         if verdict is Verdict.DAMAGED and was_usable:
             damaged.append(name)
     if damaged:
-        raise _refused(f"{_some(damaged)} can no longer be evaluated", "now", digest)
+        raise _refused(f"{_some(damaged)} can no longer be evaluated", "the published set", digest)
 
 
 def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -> set[str]:
-    """Return ``section/key`` of the items that items of a new set refer to and the set lacks.
+    """Return ``section/key`` of each missing item that an item of a new set refers to.
 
-    References that the same item in the earlier set had, and lacked, do not count.
+    References of an item that were already dangling in the earlier set do not count.
     """
     if old.provider != new.provider:
         return set()
@@ -103,7 +104,7 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
                 for kind, name in provider.references(section, item)
                 if name not in new.keys(kind)
             }
-            if missing and not old.is_large(section, key):  # seldom: the earlier item is read here
+            if missing and not old.is_large(section, key):  # rare: this reads the earlier item
                 before = old.item(section, key)
                 known = provider.references(section, before) if before is not None else ()
                 missing -= {(kind, name) for kind, name in known if name not in old.keys(kind)}
@@ -113,7 +114,7 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
 
 def _refused(reason: str, when: str, digest: str) -> RefusedSetError:
     message = (
-        f"{reason}, compared with {when}; what is published stays. If this is right, "
+        f"{reason}, compared with {when}; the published flags stay. If this is right, "
         f'invoke SyncFunction with {{"source": …, "allow_shrink": "{digest}"}}'
     )
     return RefusedSetError(message, digest=digest)

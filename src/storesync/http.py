@@ -1,20 +1,19 @@
 """HTTP client: one request, one hard deadline, size limits.
 
-Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes what
-``requests`` leaves open:
+Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes gaps of
+``requests``:
 
-- The ``timeout`` of ``requests`` limits the silence between two packets, so a server that drips
-  one byte a second holds a function for hours. Here each exchange runs in its own thread, and the
-  caller leaves at the deadline, whatever the exchange is waiting for: name resolution, connecting,
-  the TLS handshake, headers or body. The connection is then shut down, which ends the thread.
-- ``requests`` inflates without a limit. Here the body is inflated chunk by chunk, up to a limit.
-- With ``trust_env`` it replaces the ``Authorization`` header by an entry in ``.netrc``, and sends
-  everything through any proxy the environment names. Off.
-- It follows redirects, also to other hosts. Here a redirect is an error.
+- Its ``timeout`` limits the silence between two packets, so a server that sends one byte per second
+  holds a function for hours. Here each exchange runs in its own thread, and the caller stops
+  waiting at the deadline, whether the exchange waits for name resolution, the connection, the TLS
+  handshake, headers or the body. The connection is then shut down, which ends the thread.
+- It inflates bodies without a limit. Here they are inflated chunk by chunk, up to a limit.
+- With ``trust_env`` it replaces the ``Authorization`` header with an entry in ``.netrc``, and sends
+  everything through any proxy that the environment names. Here that is off.
+- It follows redirects, even to other hosts. Here a redirect is an error.
 
-Connections are not kept: a Lambda function is frozen between two syncs, and an idle connection is
-more often dead than alive. A request on a fresh connection never needs to be repeated, so nothing
-is ever sent twice.
+Connections are not kept: Lambda freezes a function between two syncs, so an idle connection is
+usually dead. A request on a fresh connection never needs to be repeated, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -72,18 +71,18 @@ class HttpLimits:
 
     connect_s: float = 3.0
     read_s: float = 10.0
-    """The longest silence."""
+    """Maximum time without data."""
     total_s: float = 10.0
     """From the call to the last byte, everything included."""
     max_wire_bytes: int = 20 * 1024 * 1024
-    """As sent. The same as the other limit, since a server may ignore that we accept gzip."""
+    """On the wire. The same as the other limit, since a server may not use gzip."""
     max_body_bytes: int = 20 * 1024 * 1024
     """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
-    the comparison needs the published set as well: the most that a function of 512 MB can hold.
-    Beyond it, a clear error is better than a killed function."""
+    the comparison needs the published set as well: as much as a function of 512 MB can hold. Beyond
+    that, a clear error is better than a killed function."""
     max_parsed_bytes: int = 312 * 1024 * 1024
-    """As estimated by :func:`~storesync.responses.parsed_bytes`: a function of 512 MB without the
-    200 MB for code, the body and its text."""
+    """As estimated by :func:`~storesync.responses.parsed_bytes`: 512 MB minus 200 MB for code, the
+    body and its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class HttpClient:
     now: Callable[[], float] = time.time
 
     def within(self, total_s: float) -> HttpClient:
-        """Return a client with at most *total_s* seconds per request, and no more than this one."""
+        """Return a client with at most *total_s* seconds per request, if this one has more."""
         limits = replace(self.limits, total_s=min(total_s, self.limits.total_s))
         return replace(self, limits=limits)
 
@@ -215,25 +214,25 @@ class _Exchange:
         if encoding in {"gzip", "x-gzip"}:
             chunks = _inflated(chunks)
         elif encoding not in {"identity", ""}:
-            raise MalformedResponseError(f"{self.host} used an encoding that was not asked for")
+            raise MalformedResponseError(f"{self.host} used an encoding that was not requested")
         body = b"".join(_capped(chunks, self.limits.max_body_bytes, "inflated"))
         check_parsed_bytes(parsed_bytes(body), self.limits.max_parsed_bytes)
         return body
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Hands each new connection to its exchange, before TLS and the request begin."""
+    """Passes each new connection to its exchange, before TLS and the request begin."""
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make the pool of connections, all with the TLS context of this process."""
+        """Create the connection pool, with the TLS context of this process."""
         super().init_poolmanager(*args, ssl_context=tls_context(), **kwargs)
 
     def cert_verify(self, conn: Any, *_: Any) -> None:  # noqa: ANN401
-        """Name no roots: the context has them, and urllib3 would parse them per connection."""
+        """Set no roots: the context has them, and urllib3 would parse them per connection."""
         conn.cert_reqs = "CERT_REQUIRED"
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -260,13 +259,13 @@ def _tls_context(roots: str) -> ssl.SSLContext:
     context = create_urllib3_context()
     context.load_verify_locations(roots)
     context.set_alpn_protocols(ALPN_PROTOCOLS)
-    # urllib3 does that at each connection, while another thread may be opening one with it.
+    # urllib3 does that for each connection, while another thread may be using the context.
     context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]  # noqa: ARG005
     return context
 
 
-# -- bodies: each function passes a chunk on before it takes the next, so that no response fills the
-# memory before it meets its limit
+# -- bodies: each function passes a chunk on before it takes the next, so that a response reaches
+# its limit before it fills the memory
 
 
 def _wire(response: requests.Response) -> Iterator[bytes]:
@@ -288,7 +287,7 @@ def _capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
 
 
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate gzip in steps of bounded size, so that a bomb meets the limit and not the memory."""
+    """Inflate gzip in bounded steps, so that a bomb reaches the limit and not the memory's end."""
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     for chunk in chunks:
         rest = chunk
@@ -308,14 +307,14 @@ def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise MalformedResponseError("the response ends in the middle of its compressed body")
 
 
-# -- what is sent, and why it failed
+# -- validation and errors
 
 
 def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
-    """Return the host, for messages, which must quote neither path, query nor header.
+    """Return the host for messages, which must not quote path, query or headers.
 
     Raises:
-        ConfigurationError: HTTP cannot carry it. Libraries would quote it in their own messages.
+        ConfigurationError: HTTP cannot carry it. (Libraries would quote it in their own messages.)
     """
     try:
         parts = urlsplit(url)

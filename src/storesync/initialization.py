@@ -1,7 +1,8 @@
-"""Lambda's INIT phase, in which a function has at least a whole core, whatever its memory.
+"""Work for Lambda's INIT phase, when a function has at least a whole core, whatever its memory.
 
-Work done there costs the first event nothing: clients, TLS contexts, connections, parameters.
-Lambda repeats an INIT that fails or takes too long, so unfinished work is left to the first event.
+It saves the first event from creating clients, TLS contexts and connections, and from reading
+parameters. Lambda repeats an INIT that fails or takes too long, so unfinished work is left to the
+first event.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
         done, late = wait([_started(job) for job in jobs()], INIT_S)
         problems = [_named(error) for error in (each.exception() for each in done) if error]
         problems += [f"not done within {INIT_S:g} s"] * bool(late)
-    except Exception as error:  # noqa: BLE001 - the first event meets it again, and responds
+    except Exception as error:  # noqa: BLE001 - the first event gets it again, and handles it
         problems = [_named(error)]
     if problems:
         log.warning("INIT is incomplete: the first event tries again", problems=problems)

@@ -1,7 +1,8 @@
-"""What an operator does to a source: roll it back, end the pin, remove it, restore it.
+"""Operations on a source: roll back, end the pin, remove, restore.
 
 Each step is conditional, like any check. A rollback and a removal take a fencing token and move
-``state.token``, so a sync that was under way when they came loses, however late it wakes up.
+``state.token``, so a sync that was already under way fails its condition, however late it
+continues.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 FOREVER_MS = 253_402_300_799_000
-"""The end of the year 9999: a pin that does not end by itself."""
+"""The end of the year 9999: a pin without an end."""
 ATTEMPTS = 12
 """Fencing tokens that one step may take while other checks complete."""
 
 
 def kept_version(source: str, store: Store, state: SourceState, token: int) -> FlagSet:
-    """Return one version of the history, verified whole.
+    """Return one version of the history, fully verified.
 
     Raises:
-        NotKeptError: if the history does not have it.
+        NotKeptError: if it is not in the history.
         CorruptStoreError: if it does not match its digests.
     """
     tokens = [version.token for version in state.versions()]
@@ -60,9 +61,9 @@ def roll_back(
     """Publish an old version under a new fencing token, and pin it until then (milliseconds).
 
     Raises:
-        NotKeptError: if the history does not have it, or the source has been removed.
+        NotKeptError: if it is not in the history, or the source has been removed.
         CorruptStoreError: if it does not match its digests.
-        NotSettledError: if other checks completed first, every time.
+        NotSettledError: if other checks completed first at every attempt.
         StoreError: the store failed; readers see a whole set.
     """
     publisher = Publisher(source, store, clock, replicas=replicas)
@@ -75,7 +76,7 @@ def roll_back(
         try:
             kept = kept_version(source.name, store, seen, to)
         except CorruptStoreError:
-            # Publications meanwhile may have dropped it; then the next attempt reports that.
+            # Other publications may have dropped it; the next attempt then reports that.
             if to in {version.token for version in store.state(source.name).versions()}:
                 raise
             continue
@@ -87,7 +88,7 @@ def roll_back(
         try:
             publisher.restore(attempt, kept.record, changes, pinned_until)
         except ConditionFailedError as lost:
-            if not attempt.is_last(lost.state):  # not this step, repeated after a lost response
+            if not attempt.is_last(lost.state):  # else it is this step, sent again
                 continue
         report = Report(
             source=source.name,
@@ -113,8 +114,7 @@ def roll_back(
 def unpin(source: str, store: Store, clock: Clock) -> bool:
     """End the pin; return whether there was one. The caller requests a sync of the source.
 
-    While a source is pinned no check completes, so the fencing token identifies the pin that was
-    seen.
+    While a source is pinned, no check completes, so the fencing token identifies the pin.
 
     Raises:
         ConditionFailedError: if the source was rolled back meanwhile: that pin stays.
@@ -128,17 +128,18 @@ def unpin(source: str, store: Store, clock: Clock) -> bool:
 
 
 def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int:
-    """Leave a tombstone: a sync under way, or one from cached parameters, publishes nothing more.
+    """Leave a tombstone, so that syncs under way or with cached parameters publish nothing more.
 
-    Readers keep what they have. Without *purge* the flags stay readable. With it everything is
-    deleted but the source state, whose counter a source of the same name continues.
+    Readers keep the flags in memory. Without *purge*, the flags stay readable. With it, everything
+    is deleted except the source state, whose counter a new source of the same name continues.
 
     Returns:
         The fencing token of the tombstone.
 
     Raises:
-        NotSettledError: if other checks completed first, every time.
-        ConditionFailedError: if the source was restored during the purge; what is left is its own.
+        NotSettledError: if other checks completed first at every attempt.
+        ConditionFailedError: if the source was restored during the purge; the remaining data
+            belongs to it.
     """
     for _ in range(ATTEMPTS):
         attempt = Attempt(*store.next_token(source, int(clock.now())))
@@ -193,9 +194,9 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
 
 
 def restore_source(source: str, store: Store) -> bool:
-    """Remove a tombstone, before a source of that name is configured; return if there was one.
+    """Remove a tombstone before a source of that name is configured; return whether one existed.
 
-    It takes a fencing token: a purge that is under way stops, before it deletes what the restored
+    This takes a fencing token: a purge that is under way stops before it deletes what the restored
     source writes.
 
     Raises:
@@ -205,7 +206,7 @@ def restore_source(source: str, store: Store) -> bool:
     if not state.removed:
         return False
     attempt = Attempt(*store.next_token(source, state.token))
-    if attempt.seen.removed:  # or another has restored it, and may have pinned it since
+    if attempt.seen.removed:  # or it was restored elsewhere, and may have been pinned since
         sets = {**attempt.completed(), "removed": None, "pinned": None}
         store.commit(source, attempt.condition(), sets)
     return True

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from flagstore.keys import SnapshotRecord
 
 NATIVE = {"launchdarkly", "split"}
-"""Providers whose SDKs read Redis, in a layout that is published."""
+"""Providers whose SDKs read Redis in a documented layout."""
 
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""
 
 
 class Secret:
-    """A string that never shows itself in logs, tracebacks or ``repr``."""
+    """A string that never appears in logs, tracebacks or ``repr``."""
 
     __slots__ = ("_text",)
 
@@ -34,7 +34,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the string, for the one place that must send or compare it."""
+        """Return the string, for the code that must send or compare it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -78,11 +78,11 @@ class Source:
     store: str = "dynamodb"
     """``dynamodb`` or ``redis``."""
     store_url: Secret = field(default_factory=lambda: Secret(""))
-    """Of Redis, with user and password."""
+    """URL of Redis, with user and password."""
     allow_http: bool = False
     """Permit plain http, for a provider in your own network."""
     document: bool = False
-    """Also write the whole set as the one document that the provider's SDK takes (Unleash)."""
+    """Also write the whole set as one document, as the provider's SDK reads it (Unleash)."""
 
     @property
     def native_rows(self) -> str:
@@ -90,9 +90,9 @@ class Source:
         return self.provider if self.store == "redis" and self.provider in NATIVE else ""
 
     def fingerprint(self, replicas: int = 1) -> str:
-        """Return the digest of everything beside the provider's content that shapes the stored set.
+        """Return the digest of all settings that shape the stored set.
 
-        When it differs from the source state's, no ETag is sent and the set counts as changed.
+        If it differs from the source state's, no ETag is sent and the set counts as changed.
         """
         shaping: list[Any] = [
             LAYOUT,
@@ -120,7 +120,7 @@ class WebhookConfig:
     header: str = ""
     """Name of the header that carries the secret, for the method ``header``."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """For example ``project`` and ``environment``, to leave other environments' events alone."""
+    """For example ``project`` and ``environment``, to ignore other environments' events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class SyncRequest:
     required: tuple[str, ...] = ()
     """Revisions to reach, each in its provider's own notation; see ``Provider.satisfied``."""
     sent_at: int = 0
-    """Milliseconds since the epoch from which on a fetch must start."""
+    """Earliest start of a fetch that serves this request, in milliseconds since the epoch."""
     trigger: str = "webhook"
     """``webhook``, ``followup``, ``schedule`` or ``manual``."""
     delivery: str = ""
@@ -158,9 +158,10 @@ class ProviderEvent:
 
     provider: str
     about: Mapping[str, tuple[str, ...]]
-    """Which sources: those where each of these options has one of its values."""
+    """Matches the sources whose options each have one of these values."""
     required: tuple[str, ...] | None = ()
-    """Revisions to reach; None: it concerns no flags, and is acknowledged without a request."""
+    """Revisions to reach. None: the event concerns no flags, and is acknowledged without a
+    request."""
     delivery: str = ""
 
 
@@ -169,16 +170,16 @@ class FlagSet:
     """Everything that the provider's SDK would hold for one environment.
 
     As fetched from the provider, or as read back from the store. One that was read back has its
-    snapshot record, and loads large segments when they are asked for.
+    snapshot record, and loads large segments when they are requested.
     """
 
     provider: str
     sections: Mapping[str, Mapping[str, Json]]
     """Section name (``flags``, ``segments``) → key → that item's JSON, verbatim."""
     meta: Mapping[str, Json] = field(default_factory=dict)
-    """What else belongs to the document and is stable while nothing changes."""
+    """The rest of the document, as far as it is stable while nothing changes."""
     revision: int = 0
-    """The provider's revision of the whole set where it has one, else 0."""
+    """The provider's revision of the whole set; 0 if it has none."""
     record: SnapshotRecord | None = None
     """The snapshot record that it was read from; None for a fetched set."""
     large: Mapping[str, LargeSegment] = field(default_factory=dict)
@@ -201,7 +202,7 @@ class FlagSet:
         return self.sections.get(section, {}).get(key)
 
     def differing(self, section: str, items: Mapping[str, Json]) -> list[str]:
-        """Return the keys that both have with different content, sorted.
+        """Return the sorted keys of items that both sets have, with different content.
 
         Large segments are compared by their digests.
         """
@@ -226,7 +227,7 @@ class FlagSet:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What one fetch brought."""
+    """The result of one fetch."""
 
     flag_set: FlagSet | None
     """None: not modified since the ETag that was sent."""
@@ -234,25 +235,25 @@ class FetchResult:
 
 
 class Verdict(Enum):
-    """Whether the engine can evaluate a flag or segment."""
+    """Verdict of an engine on a flag or segment."""
 
     USABLE = "usable"
-    """Also if it uses something that cannot be evaluated here, which is not damage."""
+    """Includes items that cannot be evaluated here, which are not damaged."""
     DAMAGED = "damaged"
-    """The engine cannot use it, or it lacks what its provider always sends."""
+    """The engine cannot use it, or a field that its provider always sends is missing."""
     REFUSED = "refused"
-    """The provider's own SDK refuses a whole document with such an item."""
+    """The provider's own SDK rejects a whole document with such an item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one publication changed: ``section/key`` names, sorted."""
+    """Changes of one publication: sorted ``section/key`` names."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     since: FlagSet | None = field(default=None, repr=False, compare=False)
-    """The set that was published before, if there was one."""
+    """The previously published set, if there was one."""
 
     @classmethod
     def between(cls, old: FlagSet | None, new: FlagSet) -> Changes:
@@ -278,7 +279,7 @@ class Changes:
         return {"added": self.added, "changed": self.changed, "removed": self.removed}
 
     def counts(self) -> dict[str, int]:
-        """Return how many names each list has."""
+        """Return the length of each list."""
         return {word: len(names) for word, names in self.lists().items()}
 
     def __bool__(self) -> bool:
@@ -287,7 +288,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one sync of one source ended."""
+    """The outcome of one sync of one source."""
 
     source: str
     outcome: str
@@ -298,10 +299,10 @@ class Report:
     changes: Changes = Changes()
     fetches: int = 0
     checked_at: int = 0
-    """When the fetch started that this report rests on, in milliseconds since the epoch."""
+    """Start of the fetch behind this report, in milliseconds since the epoch."""
     behind: bool = False
-    """The provider had not reached the required revision in the time to wait for it."""
+    """The provider did not reach the required revision within the time to wait for it."""
     skipped_rows: tuple[str, ...] = ()
     """Items too large for a row: their last good row stays, and the snapshot has them all."""
     rows_error: str = ""
-    """Why the rows are behind the snapshot; the next check finishes them."""
+    """Why the rows are behind the snapshot. The next check completes them."""

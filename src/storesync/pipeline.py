@@ -1,10 +1,9 @@
 """One pipeline for every sync request: token, fetch, judge, complete, update the rows.
 
-The order of the calls is the whole point. A fencing token is issued before the fetch, and
-completing compares the last completed token with the one that was seen when it was issued, so
-completed fetches never overlap: nothing older can be published over something newer, and an
-unchanged check holds the same condition. docs/store-layout.md has the argument; the tests run every
-interleaving of it.
+The order of the calls matters. A fencing token is issued before the fetch, and
+completing a check requires that no other check has completed since. So completed fetches never
+overlap, and nothing older can be published over something newer. An unchanged check has the same
+condition. docs/store-layout.md has the proof; the tests run every interleaving.
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 MARGIN_MS = 2_000
-"""A request counts as older than a check only by more than clocks of two machines may differ."""
+"""A request counts as older than a check only if it is older by more than clock differences."""
 SPACING_MS = 1_000
-"""In a burst, checks of one source start at least so far apart; a lone sync request never waits."""
+"""Minimum time between starts of a source's checks in a burst. A lone sync request never waits."""
 HOLD_MS = 180_000
-"""How long a suspect set has to hold before it is published: caches lag for seconds."""
+"""How long a suspect set has to persist before it is published: caches lag for seconds."""
 SHOWN_CHARS = 300
 VERIFY_MS = 3_600_000
-"""How often a check goes without ETag and verifies snapshot record and rows."""
+"""How often a check sends no ETag, and verifies snapshot record and rows."""
 
 
 class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
-    """Take another fencing token and fetch again."""
+    """Signals the loop to take another fencing token and fetch again."""
 
 
 class Sync:
@@ -95,7 +94,7 @@ class Sync:
         self._fetches = 0
 
     def run(self, requests: Sequence[SyncRequest]) -> Report:
-        """Serve all these requests with one completed check, or with an earlier one.
+        """Serve all requests with one completed check, or with an earlier one.
 
         Raises:
             ProviderError: no usable response; the published set stays.
@@ -106,14 +105,14 @@ class Sync:
         """
         self._required = tuple(sorted({name for request in requests for name in request.required}))
         self._scheduled = any(request.trigger == "schedule" for request in requests)
-        # Only these may be served by a check that others requested.
+        # Only these may be served by a check for other requests.
         newest = max(request.sent_at for request in requests)
         coalesces = all(request.trigger in {"webhook", "followup"} for request in requests)
         if coalesces:
             state = self._store.state(self._source.name)
             if self._serves(state, newest):
                 return self._report("coalesced", state)
-            # Below zero: the clock of the machine that checked last is ahead of this one's.
+            # Negative if the clock of the machine that checked last is ahead of this one's.
             since = abs(now_ms(self._clock) - state.checked_at)
             if since < SPACING_MS:
                 self._deadline.wait((SPACING_MS - since) / 1000, "spacing checks in a burst")
@@ -131,19 +130,19 @@ class Sync:
         raise NotSettledError(message)
 
     def _serves(self, state: SourceState, newest: int) -> bool:
-        """Return whether the last completed check serves requests that were sent until *newest*.
+        """Return whether the last completed check covers requests sent up to *newest*.
 
-        This only ever skips work; it orders nothing.
+        This only saves work; correctness does not depend on it.
         """
         if state.checked_at > now_ms(self._clock) + MARGIN_MS:
-            return False  # by a clock that was ahead: it does not tell what came first
+            return False  # the clock was ahead: the order is unknown
         return newest + MARGIN_MS < state.checked_at and self._satisfied(state)
 
     def _satisfied(self, state: SourceState, new: FlagSet | None = None) -> bool:
-        """Return whether a new set, or else the published one, has all required revisions."""
+        """Return whether the new set, or else the published one, has all required revisions."""
         revision = new.revision if new else state.revision
 
-        @cache  # the published set is read at most once, and only by a provider that asks
+        @cache  # the published set is read at most once, and only if the provider needs it
         def current() -> FlagSet | None:
             return new or self._published.read(state).flag_set
 
@@ -159,7 +158,7 @@ class Sync:
 
     def _attempt(self, token: int, seen: SourceState) -> Report:
         """Fetch once and complete the check, or raise _Again."""
-        # Either way: a clock that was ahead must not postpone it until then.
+        # abs(): a clock that was ahead must not postpone it.
         since = abs(now_ms(self._clock) - seen.verified_at)
         verify = self._verify or since >= VERIFY_MS
         current = self._published.read(seen, verify=True) if verify else Current()
@@ -210,9 +209,9 @@ class Sync:
         """Return whether a set is an earlier state of the provider than the published one."""
         if old.provider != new.provider:
             return False  # their revisions cannot be compared
-        # Later checks may have found the same content at a later revision than the snapshot's.
+        # Later checks may have seen the same content at a later revision than the snapshot's.
         old = replace(old, revision=max(old.revision, seen.revision))
-        if old.large:  # the provider compares those that differ
+        if old.large:  # the provider compares changed items
             segments = dict(old.sections.get(LARGE_SECTION, {}))
             for key in old.differing(LARGE_SECTION, new.sections.get(LARGE_SECTION, {})):
                 with suppress(CorruptStoreError):  # lost chunks cannot be compared
@@ -225,7 +224,7 @@ class Sync:
     def _unchanged(
         self, check: Check, new: FlagSet | None, *, verify: bool, behind: bool
     ) -> Report:
-        if check.revision:  # the same content from an instance that lags undoes no later check
+        if check.revision:  # the same content from a lagging instance must not undo a later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
         rows_behind = not self._rows_are_current(check.seen)
@@ -234,7 +233,7 @@ class Sync:
             return report
         flag_set = new or self._published.read(check.seen).flag_set
         if flag_set is None:
-            return report  # another was published meanwhile; its publisher writes the rows
+            return report  # another set was published meanwhile; its publisher writes the rows
         return self._write_rows(report, flag_set, check.seen.publication, verified=verify)
 
     def _publish(
@@ -264,7 +263,7 @@ class Sync:
             changes=changed,
             counts={section: len(items) for section, items in new.sections.items()},
         )
-        # Only then do the rows show the set before, and are written from what changed.
+        # Only then do the rows show the previous set, so that writing the changes is enough.
         known = (
             old is not None
             and not (current.damaged or current.verify)
@@ -284,28 +283,28 @@ class Sync:
     def _guard(
         self, check: Check, new: FlagSet, digest: str, changed: Changes, *, older: bool
     ) -> None:
-        """Judge a set by itself and beside the published one.
+        """Judge a set by itself and against the published one.
 
         Raises:
-            MalformedResponseError: the provider's SDK would not accept it.
+            MalformedResponseError: the provider's SDK would reject it.
             RefusedSetError: it has lost too much, or is suspect.
         """
         old = changed.since if digest != self._allow_shrink else None
         guard.check_items(new, old, changed, self._provider, digest=digest)
         if old is None:
             return
-        olds = [("now", old)]
-        if changed.removed or changed.changed:  # otherwise an earlier set is not worth reading
+        olds = [("the published set", old)]
+        if changed.removed or changed.changed:  # otherwise, no earlier set needs to be read
             olds = self._published.baselines(check.seen, old, now_ms(self._clock))
         guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
         if older:
             self._hold(check, digest, "it is older than the published one")
         elif missing:
-            self._hold(check, digest, f"it refers to what it lacks: {', '.join(sorted(missing))}")
+            self._hold(check, digest, f"it refers to missing items: {', '.join(sorted(missing))}")
 
     def _hold(self, check: Check, digest: str, why: str) -> None:
-        """Return once a suspect set has held for minutes and over a scheduled check.
+        """Return if a suspect set has persisted for minutes, up to a scheduled check.
 
         Raises:
             SuspectSetError: before that.
@@ -334,10 +333,10 @@ class Sync:
         tidy: bool = True,
         verified: bool,
     ) -> Report:
-        """Write the rows and expire unused chunks. What fails here, the next check finishes.
+        """Write the rows and expire unused chunks. The next check completes whatever fails here.
 
-        With *changed*, the rows are known to show the set before. *verified*: snapshot record and
-        rows have been verified whole when this is done.
+        With *changed*, the rows are known to show the previous set. *verified*: on return, snapshot
+        record and rows have been fully verified.
         """
         sets = {"verified_at": now_ms(self._clock)} if verified else {}
         try:
@@ -346,28 +345,28 @@ class Sync:
             if tidy:
                 self._publisher.expire_chunks(published)
         except ConditionFailedError:
-            return report  # something newer is published; its publisher does the rest
+            return report  # a newer set is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:
             return replace(report, rows_error=str(error))
         return report
 
     def _rows_are_current(self, seen: SourceState) -> bool:
-        """Return whether the rows show the published set, and the store has evicted none."""
+        """Return whether the rows show the published set, with none evicted by the store."""
         if seen.rows_version != seen.published or not seen.rows_count:
             return seen.rows_version == seen.published
         return self._store.count_rows(self._source.name) == seen.rows_count
 
     def _overtaken(self, check: Check, state: SourceState) -> Report:
-        """Judge a condition that did not hold."""
-        if check.is_last(state):  # this check's own step, repeated after a lost response
+        """Handle a failed condition."""
+        if check.is_last(state):  # this check's own step, sent again after a lost response
             published = state.nonce == check.seen.issued_nonce
             return self._report("published" if published else "unchanged", state, check=check)
         if state.pinned > now_ms(self._clock):
             return self._report("pinned", state)
-        # A rollback and a tombstone leave no fingerprint: their later token stands for no fetch.
+        # Rollbacks and tombstones leave no fingerprint: their later token does not mean a fetch.
         if state.token > check.token and state.config_fingerprint and self._satisfied(state):
             return self._report("superseded", state)
-        # The check that won has an earlier token: it may not have seen the change behind this one.
+        # The check that completed has an earlier token: it may have missed this request's change.
         self._deadline.back_off(0, base_s=0.05, cap_s=0.05, purpose="taking another token")
         raise _Again
 

@@ -28,14 +28,14 @@ def day_ago(versions: list[Version], now_ms: int) -> Version | None:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The published set, as far as it can be read."""
+    """The published set, if it can be read."""
 
     flag_set: FlagSet | None = None
-    """None: not read yet, nothing is published, or no copy is intact."""
+    """None if it has not been read, nothing is published, or no copy is intact."""
     damaged: bool = False
-    """The snapshot must be published again."""
+    """Whether the snapshot must be published again."""
     verify: bool = False
-    """This check verifies snapshot record and rows."""
+    """Whether this check verifies snapshot record and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class PublishedReader:
     def read(self, seen: SourceState, *, verify: bool = False) -> Current:
         """Read the published set; *verify* reads its large segments, too.
 
-        If the snapshot record is damaged, the set is read from the history: damage must not
-        open the way for an empty set.
+        If the snapshot record is damaged, the set is read from the history: damage must not let an
+        empty set pass.
         """
         if not seen.published:
             return Current(verify=verify)
@@ -70,15 +70,14 @@ class PublishedReader:
     def current(self, token: int) -> FlagSet | None:
         """Return the published set; None if another was published since the state was read.
 
-        A later snapshot record counts only with the source state that belongs to it. In a table
-        restored from a backup, whose items may be some moments apart, it would hide the published
-        set.
+        A later snapshot record counts only with its own source state. In a table restored from a
+        backup, whose items may differ in age, it would hide the published set.
 
         Args:
             token: the published version, by the source state.
 
         Raises:
-            CorruptStoreError: if it is missing, is another version's, or does not match its
+            CorruptStoreError: if it is missing, belongs to another version, or does not match its
                 digests.
         """
         record = self.store.read(snapshot_key(self.source))
@@ -107,16 +106,16 @@ class PublishedReader:
     ) -> list[tuple[str, FlagSet]]:
         """Return the sets that the guard compares a new one with, each named for its message.
 
-        The published one, and the one that was current a day ago. But none from before the last
-        set that a person allowed, or each change of the next day would have to be allowed again.
+        The published one, and the one that was current a day ago; but none from before the last
+        allowed set, or each change of the next day would have to be allowed again.
         """
         kept = [version for version in seen.versions() if version.token >= seen.allowed]
-        when, earlier = "a day ago", day_ago(kept, now_ms)
+        when, earlier = "the set of a day ago", day_ago(kept, now_ms)
         if earlier is None and seen.allowed and kept:
-            when, earlier = "what a person allowed", kept[0]
-        olds = [("now", current)]
+            when, earlier = "the allowed set", kept[0]
+        olds = [("the published set", current)]
         if earlier and earlier.token != seen.published:
-            # A damaged history is no reason to refuse: the published set has been compared.
+            # A damaged history is no reason to refuse: the published set is compared anyway.
             with suppress(CorruptStoreError):
                 olds.append((when, self.version(earlier.token)))
         return olds

@@ -1,7 +1,7 @@
-"""The steps that change the store, each on its condition. See docs/store-layout.md.
+"""The steps that change the store, each with its condition. See docs/store-layout.md.
 
-The rules are here and nowhere else: which condition guards which step, what a publication
-consists of, what is kept and what may expire. Stores only have to be atomic.
+All rules are here: which condition guards which step, what a publication consists of, what is kept
+and what may expire. Stores only have to be atomic.
 """
 
 from __future__ import annotations
@@ -32,28 +32,27 @@ if TYPE_CHECKING:
     from storesync.store import Sets, Store
 
 KEPT_VERSIONS = 10
-"""Versions that the history keeps, beside those of the last day."""
+"""Versions that the history keeps in addition to those of the last day."""
 THIN_MS = 6 * 3_600_000
 """Of the last day's versions, one in six hours is kept for the guard."""
 MAX_NAMES = 200
-"""Names that a history record shows of what was added, changed and removed, each."""
+"""Maximum number of names per kind of change (added, changed, removed) in a history record."""
 NAMES_BYTES = 20_000
-"""Bytes of them, each: beside a body of ``keys.INLINE_BYTES`` there is room for three times that
-in one item."""
+"""Their maximum size per kind: an item has room for three times that and a body of
+``keys.INLINE_BYTES``."""
 CHUNK_TTL_S = 86_400
-"""How long chunks that nothing names any more stay, for readers that still hold an older
-snapshot."""
+"""How long unreferenced chunks stay, for readers that still hold an older snapshot."""
 PENDING_TTL_S = 3_600
 """How long a pending record outlives its chunks' expiry: longer than any function can run (15
 min)."""
 REDIS_KB = 1_000
-"""KB of rows per commit in Redis, which serves no other client meanwhile: 1 MB of segments takes
-about 0.1 s."""
+"""KB of rows per commit in Redis, which blocks all other clients: 1 MB of segments takes about 0.1
+s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to change a source, under one fencing token."""
+    """One attempt to change a source, with one fencing token."""
 
     token: int
     seen: SourceState
@@ -63,7 +62,7 @@ class Attempt:
         """Return the condition of completing.
 
         No other check has completed since this fencing token was issued, and the store has not lost
-        it. Otherwise a check could complete whose token claims that it began later than it did.
+        it. Without the latter, a check could complete with a token that suggests a later start.
         """
         return Condition(
             token=self.seen.token,
@@ -73,7 +72,7 @@ class Attempt:
         )
 
     def completed(self) -> dict[str, Any]:
-        """Return what completing sets in the source state."""
+        """Return the attributes of the source state that completing sets."""
         return {"token": self.token, "check_nonce": self.seen.issued_nonce}
 
     def is_last(self, state: SourceState) -> bool:
@@ -83,17 +82,17 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Check(Attempt):
-    """One fetch under one fencing token."""
+    """One fetch with one fencing token."""
 
     started_at: int
     """When the fetch started, in milliseconds since the epoch."""
     etag: str
-    """To send with the next fetch; empty if the response had none."""
+    """ETag for the next fetch; empty if the response had none."""
     revision: int
     """The provider's revision of the fetched set; 0 if it has none."""
 
     def completed(self) -> dict[str, Any]:
-        """Return what completing this check sets in the source state."""
+        """Return the attributes of the source state that completing this check sets."""
         return {
             "token": self.token,
             "check_nonce": self.seen.issued_nonce,
@@ -108,13 +107,13 @@ class Check(Attempt):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes one source's flag sets into one store."""
+    """Publishes one source's flag sets to one store."""
 
     source: Source
     store: Store
     clock: Clock
     replicas: int = field(default=1, kw_only=True)
-    """Copies of the snapshot record."""
+    """Number of copies of the snapshot record."""
 
     # -- completing a check ---------------------------------------------------------------------
 
@@ -128,7 +127,7 @@ class Publisher:
         self.store.commit(self.source.name, condition, check.completed())
 
     def note(self, check: Check, sets: Sets) -> None:
-        """Note why a set is refused or suspect. Completes nothing: the published set stays."""
+        """Record why a set is refused or suspect. This does not complete the check."""
         with suppress(ConditionFailedError):  # a later check completed
             self.store.commit(self.source.name, check.condition(), sets)
 
@@ -142,7 +141,7 @@ class Publisher:
         *,
         allowed: bool = False,
     ) -> bool:
-        """Publish a flag set: readers see all of it from one moment to the next, or none of it.
+        """Publish a flag set atomically: readers see all of it or none of it.
 
         Returns:
             Whether chunks were written beside the snapshot record.
@@ -173,7 +172,7 @@ class Publisher:
         sets = check.completed() | {"config_fingerprint": config_fingerprint}
         if allowed:
             sets["allowed"] = token
-        # Another configuration may have had more replicas: none may be left.
+        # An earlier configuration may have had more replicas: remove all of them.
         others = check.seen.config_fingerprint != config_fingerprint
         condition = check.condition(unpinned_at=now_ms(self.clock))
         self._put_snapshot(condition, check.seen, snapshot, changed, sets, clear=others)
@@ -182,12 +181,11 @@ class Publisher:
     def restore(
         self, attempt: Attempt, kept: SnapshotRecord, changed: Changes, pinned_until: int
     ) -> None:
-        """Publish a kept version once more, under a new fencing token, and pin it (milliseconds).
+        """Publish a kept version again, with a new fencing token, and pin it (milliseconds).
 
-        A pin that is set already does not prevent this: rolling back further is deliberate.
-        The revision stays that of the last check, or what comes after the pin could be taken for
-        something older. Without ETag and fingerprint, the check after the pin fetches and
-        publishes.
+        An existing pin does not prevent this: rolling back further is deliberate.
+        The revision stays that of the last check; otherwise an older set could pass as newer after
+        the pin. Without ETag and fingerprint, the first check after the pin fetches and publishes.
 
         Raises:
             ConditionFailedError: if another check completed first.
@@ -227,7 +225,7 @@ class Publisher:
         ]
         if clear:
             writes += map(Delete, replicas[self.replicas :])
-        # Bodies of the history are about as large as this one.
+        # Bodies in the history are about as large as this one.
         size = record_bytes(history)
         old: list[Write] = [
             Delete(keys.history_key(self.source.name, version.token), size) for version in dropped
@@ -241,8 +239,8 @@ class Publisher:
             "history": dumps(sorted([*kept, *left])),
         }
         self.store.commit(self.source.name, condition, sets, [*writes, *together])
-        # What did not fit beside the publication is removed now, or by the next one: the source
-        # state lists a version for as long as it exists.
+        # Records that did not fit into the publication are removed now, or by the next one: the
+        # source state lists a version as long as it exists.
         with suppress(ConditionFailedError, StoreError, OutOfTimeError):
             for group in later:
                 left = left[len(group) :]
@@ -251,7 +249,7 @@ class Publisher:
                 self.store.commit(self.source.name, while_published, listed, group)
 
     def _put_chunks(self, snapshot: SnapshotRecord, chunks: Mapping[str, Sequence[bytes]]) -> None:
-        """Write what does not fit the snapshot, by its digest, announced by a pending record."""
+        """Write the chunks that do not fit into the snapshot, announced by a pending record."""
         groups = {keys.chunks_prefix(snapshot.token, digest): chunks[digest] for digest in chunks}
         written_at = int(self.clock.now())
         self.store.put_all([pending_record(self.source.name, snapshot, groups, written_at)])
@@ -268,14 +266,14 @@ class Publisher:
     def write_rows(
         self, publication: Publication, flag_set: FlagSet, changed: Changes | None, sets: Sets
     ) -> RowPlan:
-        """Make the rows show what is published, then note it in the source state.
+        """Make the rows show the published set, then record that in the source state.
 
-        With ``changed`` the rows are known to show the set before; without, all rows are read
-        and compared. Any step may be cut off: the next check finishes it.
+        With ``changed``, the rows are known to show the previous set; without, all rows are read
+        and compared. Any step may be interrupted: the next check completes it.
 
         Raises:
-            ConditionFailedError: if something else is published by now; its publisher does the
-                rows.
+            ConditionFailedError: if another set has been published meanwhile; its publisher writes
+                the rows.
         """
         token, nonce = publication
         condition = Condition(published=token, nonce=nonce)
@@ -295,11 +293,13 @@ class Publisher:
     def expire_chunks(self, published: Publication) -> None:
         """Expire chunks that neither the snapshot record nor the kept history names.
 
-        Only chunks of older fencing tokens, and only while this is what is published. Then no
-        older fencing token can be published any more, and only kept versions be rolled back to.
+        Only chunks of older fencing tokens expire, and only while this set is the published one.
+        Then no older fencing token can be published, and only kept versions can be targets of a
+        rollback.
 
         Raises:
-            ConditionFailedError: if something else is published by now; its publisher expires.
+            ConditionFailedError: if another set has been published meanwhile; its publisher expires
+                them.
         """
         pending = [
             record
@@ -315,7 +315,7 @@ class Publisher:
             self._expire(condition, record, named)
 
     def _expire(self, condition: Condition, pending: Record, named: set[str]) -> None:
-        """Expire announced chunks that nothing names, and remove their pending record."""
+        """Expire announced chunks that nothing refers to, and remove their pending record."""
         chunks: dict[str, int] = json.loads(str(pending["chunks"]))
         at_s = int(self.clock.now()) + CHUNK_TTL_S
         largest = int(pending["largest"])
@@ -333,8 +333,8 @@ class Publisher:
             left = pending | {"chunks": dumps(used)}
             if left != pending:
                 self.store.commit(self.source.name, condition, {}, [Put(left)])
-        # The writer may be slow and not done: its pending record stays for longer than any function
-        # can run, and its chunks are expired again.
+        # The writer may still be running: its pending record stays for longer than any function can
+        # run, and its chunks are expired again.
         elif int(pending["written_at"]) + PENDING_TTL_S < self.clock.now():
             key = keys.Key(str(pending["namespace"]), str(pending["key"]))
             self.store.commit(self.source.name, condition, {}, [Delete(key)])
@@ -360,11 +360,11 @@ class Publisher:
 def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
     """Split versions (oldest first) into those to keep and those to drop.
 
-    Kept are the last ones, one in six hours of the last day, and the one that was current a day
-    ago: the guard compares with it.
+    Kept are the last ones, one per six hours of the last day, and the one that was current a day
+    ago, which the guard compares with.
     """
     old = day_ago(versions, now_ms)
-    # The last of each six hours: a later one takes the place of an earlier one.
+    # The last of each six hours: a later one replaces an earlier one.
     thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
     kept = {*versions[-KEPT_VERSIONS:], *thinned.values()} | ({old} if old else set())
     return sorted(kept), sorted(set(versions) - kept)
@@ -386,7 +386,7 @@ def pending_record(
 
 
 def _summary(changed: Changes) -> str:
-    """Return the counts of a history record, and as many first names as it has room for."""
+    """Return the counts of a history record, and the first names, as many as fit."""
     shown: dict[str, list[str]] = {}
     for word, names in changed.lists().items():
         shown[word], room = [], NAMES_BYTES

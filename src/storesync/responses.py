@@ -1,7 +1,7 @@
-"""The meaning of an HTTP response: its error class, its ETag, its JSON. No I/O.
+"""Interpret an HTTP response: its error class, ETag and JSON. No I/O.
 
-Separate from :mod:`storesync.http`, so that the function that faces the internet can import
-providers without importing an HTTP library.
+Separate from :mod:`storesync.http`, so that WebhookFunction can import providers without an HTTP
+library.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 MAX_RETRY_AFTER_S = 900.0
-"""The longest wait that a provider can ask for: the longest delay of an SQS message."""
+"""Longest wait that a provider can ask for: the maximum delay of an SQS message."""
 
 MAX_DEPTH = 200
-"""The deepest nesting of JSON that is accepted; real flags stay below 20."""
+"""Deepest accepted nesting of JSON; real flags stay below 20."""
 
 CONTAINER_BYTES, MEMBER_BYTES, VALUE_BYTES, QUOTE_BYTES = 64, 120, 40, 24
-"""The most that parsing takes per bracket, colon, comma and quote of JSON, by measurement."""
+"""Maximum memory that parsing takes per bracket, colon, comma and quote of JSON, as measured."""
 
 MAX_ETAG_CHARS = 1024
-"""Longer ETags are ignored: they would be stored in the source state, which readers pay for."""
+"""Longer ETags are ignored: the source state holds the ETag, and readers pay for its size."""
 
 _OK = 200
 _NOT_MODIFIED = 304
@@ -54,11 +54,11 @@ class HttpResponse:
     headers: Mapping[str, str]
     body: bytes
     received_at: float = 0.0
-    """Seconds since the epoch when the headers had arrived, to count ``Retry-After`` from."""
+    """When the headers arrived, in seconds since the epoch; ``Retry-After`` counts from there."""
 
 
 def parsed_bytes(body: bytes) -> int:
-    """Estimate the most memory that parsing JSON takes, without parsing it.
+    """Estimate an upper bound of the memory that parsing JSON takes, without parsing it.
 
     Real flag sets take a third of it, since their field names repeat.
     """
@@ -72,7 +72,7 @@ def parsed_bytes(body: bytes) -> int:
 
 
 def check_parsed_bytes(needed: int, limit: int) -> None:
-    """Raise :class:`MalformedResponseError` if parsing may take more memory than there is."""
+    """Raise :class:`MalformedResponseError` if parsing may take more than the available memory."""
     if needed > limit:
         raise MalformedResponseError(
             f"parsing the response may take {needed >> 20} MB of memory, and {limit >> 20} MB are "
@@ -98,7 +98,7 @@ def raise_for_status(
         transient: Further statuses that this provider documents as temporary.
 
     Raises:
-        ProviderError: a subclass, by what a retry could change.
+        ProviderError: a subclass, which depends on whether a retry may help.
     """
     status = response.status
     if status == _OK or (status == _NOT_MODIFIED and etag):
@@ -138,14 +138,14 @@ def retry_after_s(response: HttpResponse) -> float | None:
     moment = _http_date(text)
     if moment is None:
         return None
-    # By the provider's own clock if it sends it: ours may be off.
+    # By the provider's own clock if it sends the time: this machine's may be wrong.
     now = _http_date(response.headers.get("date", ""))
     wait = moment - (response.received_at if now is None else now)
     return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
 
 
 def etag(response: HttpResponse) -> str:
-    """Return the ETag unchanged, or an empty string if none can be sent back."""
+    """Return the ETag unchanged; empty if it is missing or cannot be sent back."""
     text = response.headers.get("etag", "").strip()
     usable = text.isascii() and text.isprintable() and len(text) <= MAX_ETAG_CHARS
     return text if usable else ""
@@ -208,7 +208,7 @@ def _finite(text: str) -> float:
 
 
 def _deeper_than(document: object, levels: int) -> bool:
-    """Walk level by level: this protects from recursion, so it must not recurse."""
+    """Walk level by level: this guards against deep recursion, so it must not recurse."""
     level: list[Any] = [document]
     for _ in range(levels):
         level = [

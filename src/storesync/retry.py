@@ -1,4 +1,4 @@
-"""The time that one sync has, how long it waits for its provider, and how often it tries again."""
+"""The deadline of a sync, its retries, and its waits for the provider."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from storesync.model import Clock
 
 CONFIRM_S = 1.0
-"""Before asking again after an older response: instances of Unleash lag by up to 1 s."""
+"""Wait before another request after an older response: Unleash instances lag by up to 1 s."""
 
 
 class SystemClock:
@@ -31,7 +31,7 @@ def now_ms(clock: Clock) -> int:
 
 
 class Deadline:
-    """The time that is left for one sync."""
+    """The remaining time of one sync."""
 
     def __init__(self, clock: Clock, rng: random.Random, seconds: float) -> None:
         self.clock = clock
@@ -39,7 +39,7 @@ class Deadline:
         self._end = clock.monotonic() + seconds
 
     def require(self, seconds: float, purpose: str) -> float:
-        """Return the seconds that are left; raise OutOfTimeError if they are fewer."""
+        """Return the remaining seconds; raise OutOfTimeError if there are fewer than needed."""
         left = self._end - self.clock.monotonic()
         if left < seconds:
             message = f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left"
@@ -58,25 +58,25 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how often one sync tries. Seconds."""
+    """Limits of one sync. Times are in seconds."""
 
     tokens: int = 12
-    """Fencing tokens that one sync may take."""
+    """Maximum number of fencing tokens per sync."""
     fetch_s: float = 10.0
-    """One fetch, in all."""
+    """Maximum duration of one fetch."""
     publish_s: float = 4.0
-    """Time that must be left for publishing when a fetch starts."""
+    """Time reserved for publishing when a fetch starts."""
     settle_s: float = 3.0
     """How long to wait for a provider whose responses lag behind its webhook."""
     faults: int = 4
-    """Fetches that may fail before the sync request goes back to the queue."""
+    """Fetches that may fail before the sync request returns to the queue."""
     confirmations: int = 2
-    """How often one sync asks again after a response older than the published set."""
+    """Maximum number of repeated requests after responses older than the published set."""
 
 
 @dataclass(slots=True)
 class RetryPolicy:
-    """Decides whether one sync asks its provider again, and waits before it does."""
+    """Decides whether a sync fetches again, and waits before it does."""
 
     deadline: Deadline
     limits: Limits
@@ -90,7 +90,8 @@ class RetryPolicy:
         """Wait before the fetch that follows a failed one.
 
         Raises:
-            ProviderError: the same, if no retry helps or the provider asks for too long a wait.
+            ProviderError: the same, if a retry cannot help or the provider asks for too long a
+                wait.
         """
         self._faults += 1
         self._fault = error
@@ -99,7 +100,7 @@ class RetryPolicy:
         purpose = "waiting for the provider"
         try:
             if error.retry_after_s is not None:
-                # Waited for only where there is time left to publish then.
+                # Wait only if there is time left to publish afterwards.
                 self.deadline.require(error.retry_after_s + self.limits.publish_s, purpose)
                 self.deadline.wait(error.retry_after_s, purpose)
             else:
@@ -123,7 +124,7 @@ class RetryPolicy:
         return min(self.limits.fetch_s, max(left - self.limits.publish_s, 0.1))
 
     def wait_for_propagation(self) -> bool:
-        """Wait a moment for a provider that lags; return False when the time for that is over."""
+        """Wait for a lagging provider; return False when the time for that is used up."""
         now = self.deadline.clock.monotonic()
         if self._settle_until is None:
             self._settle_until = now + self.limits.settle_s
@@ -139,7 +140,7 @@ class RetryPolicy:
         return True
 
     def wait_for_newer(self) -> bool:
-        """Wait before asking for a newer response; return False if that is exhausted."""
+        """Wait before requesting a newer response; return False if the attempts are used up."""
         if self._older >= self.limits.confirmations:
             return False
         self._older += 1

@@ -1,8 +1,8 @@
-"""A flag set as rows beside the snapshot, one per flag and segment. Pure.
+"""A flag set as rows, one per flag and segment, in addition to the snapshot. Pure.
 
-Rows follow the snapshot: for other languages' SDKs where their layout is published, and for people
-who open the table. A source may also have the whole set as the one document that its provider's
-SDK takes.
+Rows are written after the snapshot, for SDKs of other languages that have a documented layout, and
+for people who browse the table. A source may also have the whole set as one document, as its
+provider's SDK reads it.
 
 Split's rows in Redis have the layout that its SDKs read in consumer mode, published by Split: its
 SDKs and its Synchronizer share it (go-split-commons, ``storage/redis/constants.go``). A row's
@@ -15,11 +15,11 @@ a Redis set, the JSON list of its members:
 ``flagSet.<name>``      set of names of flags
 ``trafficType.<name>``  how many flags have it, in decimal
 
-They are written in this order, so that what is referred to exists first. Of flags only
-``"attribute": ""`` is changed, to null: Node.js takes both for the key, Python takes the first for
-an attribute without a name. What only a Synchronizer reads is left out: the change numbers
-(``splits.till``, ``rbsegments.till``, ``segment.<name>.till``, which may also be a segment's
-name), ``segments.registered`` and ``hash``. See docs/redis.md.
+They are written in this order, so that references always resolve. The only change to flags is that
+``"attribute": ""`` becomes null: Node.js takes both for the key, Python takes the first for an
+attribute with an empty name. Keys that only a Synchronizer reads are left out: the change numbers
+(``splits.till``, ``rbsegments.till``, ``segment.<name>.till``, which may also be a segment's name),
+``segments.registered`` and ``hash``. See docs/redis.md.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ if TYPE_CHECKING:
 
 
 VERSIONS = range(2**53)
-"""Numbers that can be an item's own version; beyond, JavaScript cannot count."""
+"""Valid versions of an item: JavaScript cannot represent larger integers."""
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
 """Split's sections, and the prefixes of their rows in its own layout."""
 DERIVED = ("flagSet.", "trafficType.")
-"""Split's rows that are made from all flags together: compared whenever anything changed."""
+"""Split's rows that are derived from all flags: compared whenever anything changes."""
 PART_BYTES = 500_000
-"""JSON of a set that is written in one step. A larger one is put together beside it, in parts.
-(10,000 keys of 36 characters have 390,000.)"""
+"""Maximum JSON of a set that is written in one step. A larger one is first assembled in parts
+elsewhere. (10,000 keys of 36 characters have 390,000.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """What must be written so that the rows show a flag set."""
+    """The writes that make the rows show a flag set."""
 
     writes: tuple[Write, ...]
     skipped: tuple[str, ...] = ()
@@ -80,14 +80,14 @@ class RowPlan:
 def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, token: int) -> RowPlan:
     """Plan the rows and the document of a source.
 
-    Rows that were written before they were turned off stay: another writer may keep them. A
-    document is removed once it is turned off.
+    Rows stay when they are turned off, since another writer may maintain them. A document is
+    removed when it is turned off.
 
     Args:
         source: the source.
         new: the published set.
-        changed: what changed since the set that the rows are known to show; None: compare with
-            all that is stored.
+        changed: what changed since the set that the rows are known to show; None: compare with all
+            stored rows.
         scan: reads the store.
         token: of the publication.
     """
@@ -108,7 +108,7 @@ def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, toke
     if source.document or changed is None:
         plans.append(_document(source, new, scan, token, whole=changed is None))
     if changed is None and source.store == "redis" and not in_split_layout:
-        # Split's SDKs would go on reading them.
+        # Split's SDKs would keep reading them.
         plans.append(RowPlan(tuple(Delete(_key(row)) for row in scan(split_namespace(name)))))
     return RowPlan(
         tuple(write for part in plans for write in part.writes),
@@ -121,7 +121,7 @@ def _key(row: Record) -> Key:
 
 
 def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
-    """Plan the document; *whole* compares it with the stored one."""
+    """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
     present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
     required = source.document and new.provider == "unleash"
@@ -145,9 +145,9 @@ def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bo
 
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
-    """Plan the rows from what changed, for rows that are known to show the set before."""
+    """Plan the rows from the changes, for rows that are known to show the previous set."""
     touched = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
-    # Large segments have no rows, except where SDKs read them there.
+    # Large segments have no rows, except where SDKs read them.
     hidden = [name for name in touched if new.provider != "launchdarkly" and new.is_large(*name)]
     shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
     rows = [row(source, new, section, key, token) for section, key in shown]
@@ -163,7 +163,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
 
 
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
-    """Plan the rows against all that are stored, including other programs'."""
+    """Plan the rows against all stored ones, including other programs'."""
     names = [(section, key) for section in new.sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
@@ -200,7 +200,7 @@ def _row_plan(rows: Iterable[Record], others: Iterable[Write]) -> RowPlan:
 
 
 def _shows(present: Record, record: Record, token: int) -> bool:
-    """Compare two rows; a version that is only the token of a publication does not count."""
+    """Compare two rows, ignoring versions that are only fencing tokens."""
     version = record["version"]
     same = version == token or present.get("version") == version
     return same and present.get("item") == record["item"]
@@ -209,12 +209,12 @@ def _shows(present: Record, record: Record, token: int) -> bool:
 def row(source: str, flag_set: FlagSet, section: str, key: str, token: int) -> Record:
     """Return one row: the item's JSON and a version, in LaunchDarkly's attributes.
 
-    The version is the item's own where it has one (LaunchDarkly's SDKs need it), else the fencing
-    token that wrote the row.
+    The version is the item's own if it has one (LaunchDarkly's SDKs need it), else the fencing
+    token of the write.
     """
     item = flag_set.item(section, key)
     own = item.get("version") if isinstance(item, dict) else None
-    # An attribute of that name may be anything: no store takes ``true`` or 400 digits as a number.
+    # An attribute of that name may be anything: no store accepts ``true`` or 400 digits.
     if not isinstance(own, int) or isinstance(own, bool) or own not in VERSIONS:
         own = token
     return {
@@ -229,7 +229,7 @@ def _row_bytes(source: str, shown: FlagSet | None, section: str, key: str) -> in
     """Return the size of the row that shows an item of this set; 0 if there is none."""
     if shown is None or key not in shown.keys(section):
         return 0
-    if shown.is_large(section, key):  # reading it for its size would take several calls
+    if shown.is_large(section, key):  # reading it just for its size would take several calls
         return ROW_BYTES
     return min(ROW_BYTES, record_bytes(row(source, shown, section, key, token=0)))
 
@@ -238,7 +238,7 @@ def is_sort_key(key: str) -> bool:
     """Return whether a string can be a row's key."""
     try:
         return 0 < len(key.encode()) <= SORT_KEY_BYTES
-    except UnicodeEncodeError:  # a lone surrogate: JSON can hold it, no store can
+    except UnicodeEncodeError:  # a lone surrogate: valid in JSON, but not in any store
         return False
 
 
@@ -248,13 +248,13 @@ def is_sort_key(key: str) -> bool:
 def plan_split(
     source: str, new: FlagSet, changed: Changes | None, present: Iterable[Record], token: int
 ) -> RowPlan:
-    """Plan rows in Split's layout; a row that is present already is not written.
+    """Plan rows in Split's layout; rows that are already present are not written.
 
     Args:
         source: the source.
         new: the published set.
         changed: what changed since the set that the rows show; None: plan all rows.
-        present: all rows that are stored, or those of :data:`DERIVED` where *changed* is given.
+        present: all stored rows, or those of :data:`DERIVED` if *changed* is given.
             Only their digests are kept in memory.
         token: of the publication.
     """
@@ -280,7 +280,7 @@ def plan_split(
         if digests.get(key) != _digest(item):
             writes += map(Put, _records(source, key, item, token))
     gone = {*removed, *digests} - required.keys()
-    # What refers to others is removed first.
+    # Items that refer to others are removed first.
     for key in sorted(gone, key=lambda key: (-_rank(key), key)):
         if is_sort_key(key):
             writes.append(Delete(Key(split_namespace(source), key)))
@@ -288,10 +288,10 @@ def plan_split(
 
 
 def derived(flag_set: FlagSet) -> dict[str, str]:
-    """Return key → item of the rows that are made from all flags together.
+    """Return key → item of the rows that are derived from all flags.
 
-    A source that fetches some flag sets only (its option ``sets``) has no rows for the others: not
-    all of their flags are here.
+    A source that fetches only some flag sets (option ``sets``) has no rows for the others, since it
+    lacks some of their flags.
     """
     sets: dict[str, list[str]] = {}
     types: dict[str, int] = {}
@@ -367,7 +367,7 @@ def _rank(key: str) -> int:
 
 
 def _strings(values: object) -> list[str]:
-    """Return the strings of a list that can be in a key of Redis: a lone surrogate has no UTF-8."""
+    """Return the strings of a list that can be part of a Redis key, without lone surrogates."""
     found = values if isinstance(values, list) else []
     return [
         value

@@ -1,8 +1,8 @@
 """Compare signatures and secrets as bytes, in constant time.
 
-Nothing here raises, whatever a stranger sends: ``hmac.compare_digest`` refuses non-ASCII *strings*
-with a ``TypeError``, so everything is encoded first. Every active secret is always compared, so the
-time taken does not reveal which one matched, nor how far.
+Nothing here raises, whatever the sender puts into a request: ``hmac.compare_digest`` refuses
+non-ASCII *strings* with a ``TypeError``, so everything is encoded first. Every active secret is
+always compared, so the time taken does not reveal which one matched, nor how far.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from storesync.model import Secret
 
 SIGNATURE_HEADER = "X-LD-Signature"
-"""Of webhooks that are signed, as LaunchDarkly writes it; requests have theirs in lower case."""
+"""Header of signed webhooks, as LaunchDarkly writes it; requests have it in lower case."""
 
 
 def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Secret]) -> bool:
     """Return whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.
 
-    Only lower-case hex passes: no provider sends anything else.
+    Only lower-case hex is accepted: no provider sends anything else.
     """
     given = _to_bytes(given_hex)
     matched = False
@@ -37,7 +37,7 @@ def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Se
 def secret_matches(given: str | None, secrets: Iterable[Secret]) -> bool:
     """Return whether *given* is one of the secrets.
 
-    Digests are compared instead of the strings, so that not even the length of a secret shows.
+    Digests are compared instead of the strings, so as not to reveal the length of a secret.
     """
     given_bytes = _to_bytes(given)
     digest = hashlib.sha256(given_bytes).digest()

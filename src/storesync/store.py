@@ -1,8 +1,8 @@
-"""What a store must be able to do: little, so that all rules of publishing are in one place.
+"""The interface of a store. It is small, so that all rules of publishing are in one place.
 
-Everything that changes what readers see goes through :meth:`Store.commit`: one atomic step, on a
-condition against the source state. The publisher decides which condition guards which step; a
-store only has to be atomic.
+Every change that readers can see goes through :meth:`Store.commit`: one atomic step, with a
+condition on the source state. The publisher decides which condition guards which step; a store only
+has to be atomic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition against the source state; every part that is given must hold."""
+    """A condition on the source state; every given part must hold."""
 
     token: int | None = None
     """The last completed check has this fencing token (0: none yet),"""
@@ -37,7 +37,7 @@ class Condition:
     """The source is not pinned at this moment (milliseconds since the epoch)."""
 
     def equal(self) -> dict[str, int | str]:
-        """Return the attributes that must have these values; 0 and "" are absent ones."""
+        """Return the attributes that must have these values; 0 and "" mean absent."""
         names = ("token", "check_nonce", "published", "nonce")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
@@ -75,18 +75,18 @@ class Expire:
 Write = Put | Delete | Expire
 
 NONCE_BYTES = 8
-"""Random bytes of a nonce, which is these in hex."""
+"""Random bytes of a nonce, before hex."""
 COMMIT_WRITES = 99
-"""Writes that one commit takes beside the source state (DynamoDB: 100 actions per transaction)."""
+"""Maximum writes per commit, besides the source state (DynamoDB: 100 actions per transaction)."""
 COMMIT_KB = 450
-"""KB of records that one commit writes or removes. A transaction of DynamoDB takes two write units
-for each, and a partition gives 1,000 per second; a larger one might never get through."""
+"""KB of records that one commit writes or removes. A DynamoDB transaction takes two write units for
+each, and a partition has 1,000 per second; a larger one might never succeed."""
 
 
 def record_bytes(record: Record) -> int:
     """Return the size of an item as DynamoDB counts it: names and values in UTF-8."""
     return sum(
-        # Redis may hold what is not text, which has no other encoding.
+        # Redis may hold bytes that are not UTF-8.
         len(name)
         + len(value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass"))
         for name, value in record.items()
@@ -94,7 +94,7 @@ def record_bytes(record: Record) -> int:
 
 
 def write_kb(write: Write) -> int:
-    """Return the size of the record that a write is about in whole KB, as DynamoDB bills it."""
+    """Return the size of a write's record in whole KB, as DynamoDB bills it."""
     size = record_bytes(write.record) if isinstance(write, Put) else write.size
     return max(1, ceil(size / 1024))
 
@@ -102,7 +102,7 @@ def write_kb(write: Write) -> int:
 def commits[W: Write](
     writes: Iterable[W], limit_kb: int = COMMIT_KB, limit: int = COMMIT_WRITES
 ) -> Iterator[list[W]]:
-    """Group writes into as many as one commit takes, or fewer; always at least one group."""
+    """Split writes into groups that fit one commit each; always at least one group."""
     group: list[W] = []
     total = 0
     for write in writes:
@@ -125,8 +125,8 @@ class Store(Protocol):
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
         """Issue a fencing token and a nonce; return it with the source state, in one atomic step.
 
-        A counter that is missing starts at ``floor`` (the clock's seconds), so that a store or
-        source that was created again never issues smaller fencing tokens.
+        A missing counter starts at ``floor`` (the clock's seconds), so that a recreated store or
+        source never issues smaller fencing tokens.
         """
 
     def state(self, source: str) -> SourceState:
@@ -135,17 +135,17 @@ class Store(Protocol):
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Set attributes of the source state (None removes) and do all writes, or nothing at all.
+        """Set attributes of the source state (None removes) and do all writes, or do nothing.
 
         Raises:
             ConditionFailedError: if the condition does not hold; has the source state.
         """
 
     def count_rows(self, source: str) -> int | None:
-        """Return the number of rows, or None for a store that never loses single ones."""
+        """Return the number of rows, or None for a store that never loses individual rows."""
 
     def put_all(self, records: Sequence[Record]) -> None:
-        """Write records that nothing names yet, each on its own, until all are written."""
+        """Write records that nothing refers to yet, each on its own."""
 
     def read(self, key: Key) -> Record | None:
         """Return one record, or None."""

@@ -1,6 +1,6 @@
 """SyncFunction: turns sync requests into published flag sets.
 
-It parses the event, runs the pipeline for each source, responds to the queue, and records logs and
+It parses the event, runs the pipeline for each source, responds to the queue, and writes logs and
 metrics. It can be invoked by
 
 - the queue: ``{"Records": [...]}``, each body a sync request
@@ -8,8 +8,8 @@ metrics. It can be invoked by
 - such an EventBridge event itself
 - the schedule: ``{"schedule": true}``, which queues a sync request for every source
 - an operator: ``{"source": "prod"}``, with ``"allow_shrink": "<digest>"`` to allow a refused set
-- a webhook event of API Gateway given directly, so that ``sam local invoke`` does the whole job.
-  Sending one takes ``lambda:InvokeFunction``, so it is trusted as a sync request.
+- a webhook event of API Gateway, directly, so that ``sam local invoke`` does the whole job. Sending
+  one takes ``lambda:InvokeFunction``, so it is trusted like a sync request.
 """
 
 from __future__ import annotations
@@ -63,28 +63,28 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 RESERVE_S = 2.0
-"""Kept for the response to the queue, logs and metrics when the function's time runs out."""
+"""Reserved for the response to the queue, logs and metrics when the function's time runs out."""
 REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
 """The only authorities to trust for Redis, if the file was packed (docs/redis.md)."""
 PARALLEL = 32
-"""Sources that are synced at once; each has the whole deadline."""
+"""Sources that are synced in parallel; each has the whole deadline."""
 SCHEDULED = Limits(faults=1)
-"""A scheduled check that fails has a successor anyway: a silent provider costs one time-out."""
+"""A failed scheduled check has a successor anyway: a silent provider costs one time-out."""
 STEP_S = 2.0
-"""Between the scheduled checks of two sources; less if they would take half of the interval."""
+"""Between the scheduled checks of two sources; less if all would take half of the interval."""
 STATE_S = 3.0
-"""The longest that reading when a source was last checked may take."""
+"""Time limit for reading when a source was last checked."""
 SQS_BATCH = 10
 MAX_DELAY_S = 900
 """SQS delays a message by at most 15 minutes."""
 FOLLOWUP_SLACK_MS = 5_000
-"""A follow-up also serves webhooks that came this much later: CDNs keep no exact time."""
+"""A follow-up also covers webhooks that arrive this much later: CDNs keep no exact time."""
 RESERVED_MB, LEAST_PARSED_MB = 200, 50
-"""Memory for code, a response and its text; and the least that parsing gets."""
+"""Memory for code, a response and its text; and the minimum for parsing."""
 RETRY_S = 10
-"""Until a failed message is visible again, doubling; not the queue's visibility time-out."""
+"""Until a failed message is visible again; doubles. Replaces the queue's visibility time-out."""
 ERROR_CHARS = 200
-"""Of a message in the source state, which must stay small."""
+"""Maximum length of a message in the source state, which must stay small."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -99,7 +99,7 @@ class Message:
     id: str
     receipt: str
     receives: int
-    """How often it has been received, this time included."""
+    """How often it has been received, including this time."""
     request: SyncRequest | None
     provider_event: ProviderEvent | None = None
     queued_at: int = 0
@@ -126,7 +126,7 @@ def parse(event: Json) -> Event:
     """Parse the event that invoked the function.
 
     Raises:
-        BadRequestError: it has none of the known shapes; lists them.
+        BadRequestError: it has none of the known shapes; the message lists them.
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
@@ -147,7 +147,7 @@ def parse(event: Json) -> Event:
             'this event requests no sync: send {"schedule": true}, {"source": "<name>"}, an SQS '
             "batch or an API Gateway webhook event; events/ has one of each"
         )
-    # Anything but a digest would silently allow nothing.
+    # Anything but a digest would silently have no effect.
     if not isinstance(allow_shrink, str) or (allow_shrink and not _DIGEST.fullmatch(allow_shrink)):
         raise BadRequestError(
             '"allow_shrink" must be the digest in the refusal: 64 characters of 0-9a-f'
@@ -158,7 +158,7 @@ def parse(event: Json) -> Event:
 def _message(record: Json) -> Message:
     record = _object(record)
     attributes = _object(record.get("attributes"))
-    # As SQS writes numbers; a record made by hand has none.
+    # As SQS writes numbers; a handmade record has none.
     queued_at, receives = (
         int(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else 0
         for text in map(attributes.get, ("SentTimestamp", "ApproximateReceiveCount"))
@@ -167,7 +167,7 @@ def _message(record: Json) -> Message:
         body = _object(json.loads(record.get("body", "")))
     except (TypeError, ValueError, RecursionError):
         body = {}
-    # Every event of EventBridge has a detail; no sync request has one.
+    # Every EventBridge event has a detail; no sync request has one.
     provider_event = providers.provider_event(body) if "detail" in body else None
     request = None
     if provider_event is None and isinstance(body.get("source"), str):
@@ -206,15 +206,15 @@ def _object(value: Json) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the sync requests of one source ended: with a report or an error, or queued."""
+    """The outcome of one source's sync requests: a report, an error, or queued."""
 
     source: str
     report: Report | None = None
     error: Exception | None = None
     age_s: float | None = None
-    """Of the last good check, if known."""
+    """Age of the last good check in seconds, if known."""
     delay_s: int | None = None
-    """Seconds until the check that was queued instead."""
+    """Delay in seconds of the check that was queued instead."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the response for an operator who invoked the function."""
@@ -246,7 +246,7 @@ class Syncer:
         stores: Stores | None = None,
         memory_mb: int = 512,
     ) -> None:
-        """Make a syncer that uses AWS, except for the arguments given."""
+        """Create a syncer that uses AWS, except for the given arguments."""
         self._settings = settings
         self._rng = random.Random()  # noqa: S311 - jitter
         parsed_mb = max(memory_mb - RESERVED_MB, LEAST_PARSED_MB)
@@ -261,17 +261,17 @@ class Syncer:
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters retries
         self._sources = Sources(ssm, settings.parameter_prefix, self._clock)
         self._followup_due: dict[str, int] = {}
-        """When the last follow-up of a source is due that this process has queued."""
+        """When the last queued follow-up of each source is due."""
 
     def init_jobs(self) -> tuple[Job, ...]:
-        """Return the work that can be done before the first event."""
+        """Return the jobs that can run before the first event."""
         clients = (self._stores.table_client, self._sqs)
         return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
-        """Queue a check of every source, the longest unchecked first.
+        """Queue a check of every source, starting with the longest unchecked.
 
-        The sources whose checks cannot be queued are checked here.
+        Sources whose checks cannot be queued are checked here.
         """
         end = self._clock.monotonic() + seconds
         with ThreadPoolExecutor(PARALLEL) as pool:
@@ -291,7 +291,7 @@ class Syncer:
         return self._sync([manual.request], seconds, manual)
 
     def provider_event(self, event: ProviderEvent, seconds: float) -> list[Outcome]:
-        """Sync the sources that an EventBridge event is about."""
+        """Sync the sources that an EventBridge event concerns."""
         requests = self._requests_of(event, now_ms(self._clock))
         return self._run([[request] for request in requests], seconds)
 
@@ -329,9 +329,9 @@ class Syncer:
         request = message.request
         if request is not None:
             late_ms = now_ms(self._clock) - request.sent_at
-            # A scheduled check that was tried before, or has a successor by now, is dropped: a run
-            # that was cut off leaves its messages on the queue, and so does a function that may
-            # not run. They must neither pile up nor become dead letters.
+            # A scheduled check that was tried before, or has a successor by now, is dropped:
+            # interrupted or throttled runs leave their messages on the queue, which must neither
+            # pile up nor become dead letters.
             outdated = request.trigger == "schedule" and (
                 message.receives > 1 or late_ms > 60_000 * self._settings.reconcile_minutes
             )
@@ -398,14 +398,14 @@ class Syncer:
         return Outcome(name, report=report, age_s=age_s)
 
     def _record_error(self, name: str, error: Exception, store: Store | None) -> float | None:
-        """Log and record a failed sync; return the snapshot's age if it can be known.
+        """Log and record a failed sync; return the snapshot's age if it is known.
 
         The message is stored for ``storesync status``, until the next completed check.
         """
         reason = record_error(name, error)
         known = isinstance(error, StoreSyncError)
         if store is None or not known or isinstance(error, (StoreError, OutOfTimeError)):
-            return None  # the store, or the time for it, is missing
+            return None  # the store failed, or time ran out
         with suppress(StoreSyncError):
             now, state = now_ms(self._clock), store.state(name)
             note = dumps([now, reason, redact(str(error))[:ERROR_CHARS]])
@@ -420,14 +420,14 @@ class Syncer:
     # -- the queue
 
     def _checked_at(self, name: str) -> int:
-        """Return when a source was last checked; 0 if never, or if it cannot be known now."""
+        """Return when a source was last checked; 0 if never or unknown."""
         deadline = Deadline(self._clock, self._rng, STATE_S)
         with suppress(StoreSyncError):
             return self._stores.open(self._sources.get(name), deadline).state(name).checked_at
         return 0
 
     def _queue_checks(self, names: Sequence[str]) -> dict[str, int]:
-        """Queue checks one after the other; return the delay of each that was queued."""
+        """Queue checks at intervals; return the delay of each queued one."""
         queued: dict[str, int] = {}
         if not self._settings.queue_url:
             return queued
@@ -491,7 +491,7 @@ class Syncer:
             return
         for message in messages:
             seconds = max(RETRY_S * 2 ** min(message.receives - 1, 10), ceil(at_least_s or 0.0))
-            with suppress(BotoCoreError, ClientError):  # they come later: nothing is lost
+            with suppress(BotoCoreError, ClientError):  # they only become visible later
                 self._sqs.change_message_visibility(
                     QueueUrl=self._settings.queue_url,
                     ReceiptHandle=message.receipt,
@@ -512,7 +512,7 @@ def _config(*, attempts: int = 3) -> Config:
 
 @cache
 def syncer() -> Syncer:
-    """Return the syncer of this process, made in INIT or at its first event."""
+    """Return the syncer of this process, created in INIT or at its first event."""
     memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"))
     return Syncer(SyncSettings.from_env(os.environ), memory_mb=memory_mb)
 

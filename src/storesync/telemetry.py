@@ -1,6 +1,6 @@
 """Logs and metrics of both functions, without secrets, headers, bodies or context values.
 
-No message of flagstore's quotes a secret. Redaction is for all others: the message of a library's
+flagstore's own messages quote no secrets. Redaction covers the others: the message of a library's
 exception, or of a bug, may hold a URL, a header or a whole request.
 """
 
@@ -30,17 +30,17 @@ UNITS = {
     "RequestToPublishSeconds": MetricUnit.Seconds,
 }
 TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})
-"""Metrics that are also written without their source, as the sum of all, for the alarms."""
+"""Metrics that are also written without their source, as a sum for the alarms."""
 REDACTED: Final = "***"
 MIN_CHARS: Final = 8
-"""Shorter strings would redact words, and are not secrets."""
+"""Minimum length of a secret: shorter strings would redact words."""
 MAX_KNOWN: Final = 4_000
-"""Strings that are kept: several per source and rotation, in a process that lives for hours."""
+"""Maximum number of secrets: several per source and rotation, in a process that runs for hours."""
 
 _lock = Lock()
 """Sources are synced in threads, each of which registers secrets and logs."""
 _known: dict[str, None] = {}
-"""In the order of registration, so that the oldest go first."""
+"""In the order of registration, so that the oldest are dropped first."""
 
 
 # -- redaction
@@ -57,7 +57,7 @@ def register_secret(*secrets: Secret) -> None:
         for each in (text, password):
             if len(each) < MIN_CHARS:
                 continue
-            # As it is, in JSON, and in a URL.
+            # Verbatim, in JSON, and in a URL.
             in_json = json.dumps(each, ensure_ascii=False)[1:-1]
             with _lock:
                 for form in (each, in_json, quote(each), quote(each, safe="")):
@@ -71,7 +71,7 @@ def redact(text: str) -> str:
     """Return a string without registered secrets."""
     with _lock:
         found = [secret for secret in _known if secret in text]
-    for secret in sorted(found, key=len, reverse=True):  # one may begin with another
+    for secret in sorted(found, key=len, reverse=True):  # longest first: one may begin with another
         text = text.replace(secret, REDACTED)
     return text
 
@@ -86,7 +86,7 @@ def logger() -> Logger:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    """Write a record. A lone surrogate, which JSON can carry and UTF-8 cannot, loses no line."""
+    """Write a record, even with a lone surrogate, which JSON can carry and UTF-8 cannot."""
     text = json.dumps(record, separators=(",", ":"), default=str, ensure_ascii=False)
     return redact(text).encode("utf-8", "backslashreplace").decode()
 
@@ -97,7 +97,7 @@ log = logger()
 def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
     """Write metrics of one source as one line in CloudWatch's embedded metric format.
 
-    An empty name leaves the dimension out: strangers' requests must not make new metrics.
+    An empty name omits the dimension: unauthenticated requests must not create metrics.
     """
     metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", NAMESPACE))
     named = {"source": source, **dimensions} if source else dimensions
@@ -111,7 +111,7 @@ def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
     if source and totals:
         others = [name for name in directives[0]["Dimensions"][0] if name != "source"]
         directives.append({**directives[0], "Dimensions": [others], "Metrics": totals})
-    # One call, unlike print's two: sources are synced in parallel, and a broken line is no metric.
+    # One call, unlike print's two: sources are synced in parallel, and a torn line is no metric.
     sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
@@ -125,8 +125,8 @@ def record_report(
     """Log and record a completed sync; return the age of the last good check in seconds.
 
     Args:
-        report: Of the sync.
-        requests: That it served.
+        report: The sync's report.
+        requests: The requests that it served.
         resent: Items that had to be sent to the store again.
         now_ms: Milliseconds since the epoch.
     """
@@ -165,13 +165,13 @@ def record_report(
 
 def record_error(source: str, error: Exception) -> str:
     """Log and record a failed sync; return the reason."""
-    # A suspect set is a refused one: one alarm is for both.
+    # A suspect set counts as refused: both have one alarm.
     kind = RefusedSetError if isinstance(error, RefusedSetError) else type(error)
     reason = kind.__name__.removesuffix("Error")
     log.error(
         "failed", source=source, reason=reason, problem=str(error), retryable=is_retryable(error)
     )
-    # An unknown name must not make a metric of its own.
+    # An unknown name must not create a metric.
     source = "" if isinstance(error, UnknownSourceError) else source
     emit(source, {"SyncFailures": 1})
     emit(source, {"Rejected": 1}, reason=reason)
@@ -179,7 +179,7 @@ def record_error(source: str, error: Exception) -> str:
 
 
 def record_schedule(ages_s: Sequence[float | None]) -> None:
-    """Record the age of the stalest source; the alarm also goes off if it is missing.
+    """Record the age of the stalest source; the alarm also fires if it is missing.
 
     Without any source, nothing is stale.
     """

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from storesync.model import Clock
 
 MAX_BODY = 6_291_456
-"""Bytes. The most that API Gateway can pass on: real webhooks carry all environments, twice."""
+"""Bytes. Maximum size that API Gateway passes on: real webhooks carry all environments, twice."""
 
 ROUTES = ("POST /webhooks/{source}", "POST /webhooks/{source}/{token}")
 """As in the template. Behind a custom domain, or with a named stage, a path has a prefix."""
@@ -62,7 +62,7 @@ class Receiver:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Make a receiver that uses AWS, except for the arguments given."""
+        """Create a receiver that uses AWS, except for the given arguments."""
         self._clock = clock or SystemClock()
         self._queue_url = settings.queue_url
         ssm = ssm or boto3.client("ssm", config=_config(attempts=1))  # Parameters retries
@@ -70,7 +70,7 @@ class Receiver:
         self._sqs = sqs or boto3.client("sqs", config=_config(attempts=2))
 
     def init_jobs(self) -> tuple[Job, ...]:
-        """Return the work that can be done before the first request."""
+        """Return the jobs that can run before the first request."""
         return self._webhooks.load, partial(connect, self._sqs)
 
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
@@ -108,7 +108,7 @@ def _config(*, attempts: int) -> Config:
 
 @cache
 def receiver() -> Receiver:
-    """Return the receiver of this process, made in INIT or at its first request."""
+    """Return the receiver of this process, created in INIT or at its first request."""
     return Receiver(WebhookSettings.from_env(os.environ))
 
 
@@ -123,8 +123,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 def respond(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
     """Handle a request with a receiver, and return the response.
 
-    Source and token are used as the gateway decoded them, not as in the path: the token carries a
-    secret, so the path is never logged.
+    Source and token are used as decoded by the gateway. The path is never logged, since the token
+    carries a secret.
     """
     parameters = _object(event, "pathParameters")
     source, token = parameters.get("source"), parameters.get("token", "")
@@ -136,7 +136,7 @@ def respond(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str,
 def _receive(
     make: Callable[[], Receiver], source: str, event: Mapping[str, Any], token: str
 ) -> dict[str, Any]:
-    """Turn every outcome into a status; nothing that a stranger sends causes a 5xx."""
+    """Turn every outcome into a status; no request from a stranger causes a 5xx."""
     try:
         receiver = make()
     except ConfigurationError as error:
@@ -152,7 +152,7 @@ def _receive(
         emit(source, {name: 1})
         return _response(error.status, str(error))
     except ConfigurationError as error:
-        # The sender may be a stranger, who must not learn which sources exist.
+        # Unauthenticated senders must not learn which sources exist.
         _log("misconfigured", "Misconfigured", source, error)
         return _response(404, "not found")
     except (ParametersError, BotoCoreError, ClientError) as error:
@@ -166,7 +166,7 @@ def _receive(
 
 
 def _not_found() -> dict[str, Any]:
-    """Respond to anything else; a stranger's names are not logged and make no metrics."""
+    """Respond to any other request; names from strangers are not logged and create no metrics."""
     emit("", {"NotFound": 1})
     return _response(404, "not found")
 

@@ -163,7 +163,7 @@ def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
 @pytest.mark.parametrize(
     ("encoding", "match"),
     [
-        *((encoding, "not asked for") for encoding in ("br", "deflate", "gzip, gzip")),
+        *((encoding, "not requested") for encoding in ("br", "deflate", "gzip, gzip")),
         ("gzip", "does not inflate"),
     ],
 )

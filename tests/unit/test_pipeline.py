@@ -1254,7 +1254,7 @@ def test_erosion_is_measured_from_an_allowed_set() -> None:
     rig.provider.flags, rig.provider.revision = numbered(30), 4
     assert rig.sync().outcome == "published"
     rig.provider.flags, rig.provider.revision = numbered(22), 5
-    with pytest.raises(errors.RefusedSetError, match=r"18 .*of 40 .*what a person allowed"):
+    with pytest.raises(errors.RefusedSetError, match=r"18 .*of 40 .*the allowed set"):
         rig.sync()
 
 

@@ -41,7 +41,7 @@ def source() -> None:
 
 
 def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
-    """Make a command of a function that takes an operator and returns an exit code or None."""
+    """Turn a function that takes an operator and returns an exit code or None into a command."""
 
     def make(body: Body) -> click.Command:
         @functools.wraps(body)
@@ -77,7 +77,7 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
 
 
 def _exit_code(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
-    """Run a command on a source and return its exit code; a bug raises."""
+    """Run a command for a source and return its exit code. Bugs raise."""
     try:
         return work() or Exit.OK
     except (click.Abort, KeyboardInterrupt):
@@ -120,7 +120,7 @@ def _secret(_context: click.Context, _option: click.Parameter, file: IO[str] | N
     """Read the file, or return "" if the option is left out.
 
     Raises:
-        click.BadParameter: the file holds no secret, as when two options name stdin.
+        click.BadParameter: the file holds no secret, for example because two options name stdin.
     """
     if file is None:
         return ""

@@ -1,4 +1,4 @@
-"""What every command works with: AWS clients, the deployment, its sources and their stores."""
+"""The context of every command: AWS clients, the deployment, its sources and their stores."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Operator:
         return boto3.Session()
 
     def aws(self, service: str, *, attempts: int = 3) -> Any:  # noqa: ANN401 - one type per service
-        """Return the boto3 client of a service, which makes each call at most *attempts* times."""
+        """Return the boto3 client of a service, with at most *attempts* attempts per call."""
         if (service, attempts) not in self._clients:
             # A function that does not respond may still be running, so it is invoked once.
             invokes = service == "lambda"
@@ -72,7 +72,7 @@ class Operator:
 
     @cached_property
     def deployment(self) -> Deployment:
-        """The deployment: the stack of ``--stack``, else that of the environment, else the default.
+        """The deployment: the stack of ``--stack``, else the environment's, else the default.
 
         Raises:
             CommandError: it does not exist, or a variable is missing or wrong.

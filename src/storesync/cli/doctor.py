@@ -130,14 +130,14 @@ def _lines(found: dict[str, list[Finding]]) -> Iterator[str]:
 
 
 def check_credentials(operator: Operator) -> Iterator[Finding]:
-    """Check the credentials, and the clock by AWS's."""
+    """Check the credentials, and compare the clock with AWS's."""
     response = operator.aws("sts").get_caller_identity()
     yield Finding(OK, "credentials", f"{response['Arn']}")
     date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     if not date:
-        yield Finding(SKIPPED, "clock", "the response of AWS has no date")
+        yield Finding(SKIPPED, "clock", "the response from AWS has no date")
         return
-    # The header counts whole seconds, so half of one is added.
+    # The header has whole seconds, so half of one is added.
     skew = operator.clock.now() - parsedate_to_datetime(date).timestamp() - 0.5
     if abs(skew) > SKEW_S:
         message = f"this machine's clock is {duration(abs(skew))} {'fast' if skew > 0 else 'slow'}"
@@ -171,7 +171,7 @@ def check_queues(operator: Operator) -> Iterator[Finding]:
         ("dead letters", operator.deployment.dlq_url),
     ):
         if not url:
-            yield Finding(SKIPPED, check, "unknown queue: name the stack with --stack")
+            yield Finding(SKIPPED, check, "queue unknown: name the stack with --stack")
             continue
         name = "ApproximateNumberOfMessages"
         response = operator.aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])

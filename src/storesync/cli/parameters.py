@@ -1,7 +1,7 @@
 """The three SSM parameters of a source: how `source add` composes, reads and writes them.
 
-A key is sent only to the provider and the address that it was stored with, even if a command stops
-between two writes.
+A key is sent only to the provider and address that it was stored with, even if a command is
+interrupted between two writes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SourceParameters:
         return value.strip() if isinstance(value, str) else ""
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Return the options, or none if they are not an object."""
+        """Return the options; empty if they are not an object."""
         value = self.values(kind).get("options")
         return value if isinstance(value, dict) else {}
 

@@ -34,7 +34,7 @@ class Screen:
             click.echo(line)
 
     def note(self, text: str) -> None:
-        """Print a line beside the result."""
+        """Print a line to stderr, separate from the result."""
         if not self.as_json:
             click.echo(text, err=True)
 

@@ -1,4 +1,4 @@
-"""The registry of providers. A new one is one file in this package and one line here."""
+"""The registry of providers. A new provider is one file in this package and one line here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROVIDERS = {
     "split": "Split",
     "unleash": "Unleash",
 }
-"""Class by name; the module has the provider's name."""
+"""Class by name; the provider's module has the same name."""
 _EVENT_SOURCES = {"aws.appconfig": "appconfig"}
 """Provider by the ``source`` of its EventBridge events."""
 

@@ -16,15 +16,15 @@ has two sections, each by key:
 The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the source
 counts that. The revision is that of the newest deployment in any state: ten times its number, plus
 1 while it bakes, 2 when it is complete, 3 once it is rolled back or reverted. So it only rises,
-also when a rollback makes an older version live.
+even when a rollback makes an older version live.
 
 Requests are signed here and sent by flagstore's HTTP client, not by boto3's, so that one deadline
-holds for all of them, sizes have limits, and redirects are refused, as for any provider. Source:
-the API's model (``appconfig`` 2019-10-09).
+covers all of them, sizes are limited, and redirects are refused, as for any provider. Source: the
+API's model (``appconfig`` 2019-10-09).
 
 - ``GET /applications/<A>/environments/<E>/deployments``, from the highest number down, in pages
 - ``GET /applications/<A>/configurationprofiles/<P>/hostedconfigurationversions/<N>``: the document
-  as it was written, with rules. A number is never given to another document.
+  as it was written, with rules. Version numbers are never reused.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ TITLE = "AWS AppConfig"
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
 LIVE = {"complete": frozenset({"COMPLETE"}), "baking": frozenset({"COMPLETE", "BAKING"})}
 PAGE = 50
-"""Deployments per page: the most that AppConfig allows."""
+"""Deployments per page: AppConfig's maximum."""
 MAX_PAGES = 20
-"""An environment's deployments of all profiles are one list: 1,000 of others may come first."""
+"""Deployments of all profiles in an environment are in one list: 1,000 of others may come first."""
 
 _PHASES = {
     "BAKING": "baking",
@@ -73,7 +73,7 @@ _PHASES = {
 }
 """By ``DeploymentState`` in the API's model; the other states come before."""
 _PHASE_NUMBERS = {"baking": 1, "complete": 2, "undone": 3}
-"""How far a deployment is, as part of the revision; before, it is 0."""
+"""A deployment's progress as part of the revision; 0 before that."""
 _EVENT = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
 _EVENT_PHASES = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
@@ -98,7 +98,7 @@ class Profile(NamedTuple):
     environment: str
     profile: str
     region: str
-    """Empty: the function's."""
+    """If empty, the function's."""
     live: frozenset[str]
     """States of a deployment that count as live."""
     form: str
@@ -133,7 +133,7 @@ class AppConfig(Provider):
         required: tuple[str, ...] | None = ()
         number = str(detail.get("DeploymentNumber"))
         if kind[1] in {"Start", "Step"}:
-            required = None  # they make nothing live
+            required = None  # they do not make anything live
         elif kind[1] in _EVENT_PHASES and _DEPLOYMENT.fullmatch(number):
             required = (f"{_EVENT_PHASES[kind[1]]}/{int(number)}",)
         delivery = event.get("id")
@@ -176,8 +176,8 @@ class AppConfig(Provider):
         return FetchResult(_flag_set(profile, api.document(int(version)), revision), tag)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Compare revisions; sets without one cannot be waited for."""
-        del item  # a deployment changes any of them, or none
+        """Compare revisions; a set without one counts as reached."""
+        del item  # a deployment may change any item, or none
         match = _REQUIRED.fullmatch(required)
         return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
 
@@ -232,7 +232,7 @@ def _flag_set(profile: Profile, document: Mapping[str, Any], revision: int) -> F
     if profile.form == FREEFORM:
         flags, definitions = dict(document), {}
     else:
-        # A document without any flag has nothing but its version.
+        # A document without flags has only its version.
         whole = document.keys() & {"flags", "values"} or len(document) == 1
         if document.get("version") != "1" or not whole:
             raise MalformedResponseError(
@@ -263,7 +263,7 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _ids(value: object) -> tuple[str, ...]:
-    """Return id and name of an application, environment or profile: a source may have either."""
+    """Return id and name of an application, environment or profile: a source may give either."""
     named = value if isinstance(value, dict) else {}
     return tuple(text for text in (named.get("Id"), named.get("Name")) if isinstance(text, str))
 
@@ -273,7 +273,7 @@ def _revision(number: int, phase: str) -> int:
 
 
 class _Api:
-    """The requests of one fetch: together they take no longer than the client may for one."""
+    """The requests of one fetch, all within the client's deadline for a single request."""
 
     def __init__(
         self, source: Source, http: HttpClient, profile: Profile, default_base_url: str
@@ -299,7 +299,7 @@ class _Api:
 
         Raises:
             EndpointNotFoundError: there is none at all, or none in ``MAX_PAGES``.
-            ProviderError: another subclass, by what a retry could change.
+            ProviderError: another subclass, which depends on whether a retry may help.
         """
         path = f"/environments/{quote(self._profile.environment, safe='')}/deployments"
         newest: dict[str, Any] | None = None
@@ -333,7 +333,7 @@ class _Api:
         """Return one version of the document, as it was written.
 
         Raises:
-            ProviderError: a subclass, by what a retry could change.
+            ProviderError: a subclass, which depends on whether a retry may help.
         """
         path = f"/configurationprofiles/{quote(self._profile.profile, safe='')}"
         path += f"/hostedconfigurationversions/{version}"
@@ -351,7 +351,7 @@ class _Api:
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - the same
 
         request = AWSRequest("GET", self._base + path)
-        # It signs the host and its own headers; those that the client adds are not signed.
+        # The signature covers the host and these headers, not those that the client adds.
         SigV4Auth(self._credentials, "appconfig", self._region).add_auth(request)
         signed = {name: str(value) for name, value in request.headers.items()}
         http = self._http.within(self._end - monotonic())

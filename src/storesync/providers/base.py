@@ -31,44 +31,44 @@ if TYPE_CHECKING:
 
 _NOT_MODIFIED = 304
 _MAX_VERSION = 2**53
-"""JavaScript, and so every provider's own console, cannot count beyond it."""
+"""JavaScript, and so every provider's console, cannot represent larger integers."""
 
 
 class WebhookEvent(NamedTuple):
     """The content of a verified webhook."""
 
     required: tuple[str, ...] | None = ()
-    """Revisions to reach. None: the event concerns no flags of this source, so it is acknowledged
+    """Revisions to reach. None: the event concerns no flags of this source, and is acknowledged
     without a sync request."""
     delivery: str = ""
-    """The provider's id of this delivery, for the log; empty where it has none."""
+    """The provider's id of this delivery, for the log; empty if it has none."""
 
 
 class Provider(ABC):
     """One feature-flag provider. Instances hold no state.
 
-    ``verify`` and ``webhook_event`` run in the function that faces the internet, so a provider's
-    module imports nothing heavy; ``fetch`` is handed its HTTP client.
+    ``verify`` and ``webhook_event`` run in WebhookFunction, so a provider's module imports nothing
+    heavy; ``fetch`` receives its HTTP client.
     """
 
     name: str
-    """As in a source's ``provider``."""
+    """Name, as in a source's ``provider``."""
     title: str
-    """The provider's own spelling, for messages."""
+    """The provider's name for messages."""
     methods: tuple[str, ...] = ()
-    """How its webhooks can be verified, the recommended way first; empty if it sends none."""
+    """Ways to verify its webhooks, the recommended one first; empty if it sends none."""
     accepted_status: int = 202
-    """The HTTP status that this provider counts as delivered."""
+    """The HTTP status that the provider accepts as delivered."""
     default_base_url: str = ""
     """Used if the credentials name none; empty if there is no sensible default."""
     needs_key: bool = True
-    """Whether its credentials hold a key; False: it accepts the function's AWS credentials."""
+    """Whether its credentials hold a key. If not, it accepts the function's AWS credentials."""
     options: tuple[str, ...] = ()
     """Names of the ``options`` of its sources."""
     webhook_options: tuple[str, ...] = ()
     """Names of the ``options`` of its webhooks."""
     revisions_of: str = ""
-    """Key in ``meta`` that must be equal in two sets for their revisions to be comparable."""
+    """Key in ``meta`` whose value two sets must share for their revisions to be comparable."""
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Raise :class:`~storesync.errors.SignatureError` unless the request is authentic."""
@@ -76,12 +76,12 @@ class Provider(ABC):
         raise SignatureError(f"{self.title} sends no webhooks")
 
     def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
-        """Read a verified request. A body of any shape is at least a sync request."""
+        """Parse a verified request. A body of any shape requests at least a sync."""
         del request, webhook
         return WebhookEvent()
 
     def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:
-        """Read an EventBridge event of this provider; None if it is about something else."""
+        """Parse an EventBridge event of this provider; None if it is about something else."""
         del event
         return None
 
@@ -94,12 +94,12 @@ class Provider(ABC):
         Args:
             source: The source.
             http: Sends the requests.
-            etag: Sent along if not empty, so that an unchanged set costs little.
-            unmet: Required revisions that this sync's last response had not reached, for a
-                provider with a way past its caches.
+            etag: Sent if not empty, so that an unchanged set costs little.
+            unmet: Required revisions that this sync's last response had not reached, for a provider
+                that can bypass its caches.
 
         Raises:
-            ProviderError: a subclass, by what a retry could change.
+            ProviderError: a subclass, which depends on whether a retry may help.
         """
 
     @abstractmethod
@@ -120,8 +120,8 @@ class Provider(ABC):
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Return the function that judges an item of a flag set by section and key.
 
-        It compiles the item with the provider's engine, which is imported here: the function that
-        faces the internet needs none.
+        It compiles the item with the provider's engine, which is imported here, since
+        WebhookFunction does not need it.
         """
         del items
         return lambda _section, _key: Verdict.USABLE
@@ -132,7 +132,7 @@ class Provider(ABC):
         yield from ()
 
     def members(self, segment: Json) -> frozenset[str]:
-        """Return the members of a segment for the guard, each as any stable string."""
+        """Return the members of a segment for the guard, each as a stable string."""
         del segment
         return frozenset()
 
@@ -150,7 +150,7 @@ def check_secret(webhook: WebhookConfig, title: str, where: str, *candidates: st
 
 
 def json_object(body: bytes) -> dict[str, Json]:
-    """Parse a webhook's body; an empty object unless it is a JSON object."""
+    """Parse a webhook's body; return an empty object unless it is a JSON object."""
     try:
         parsed = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -165,7 +165,7 @@ def endpoint(source: Source, default: str, path: str, query: Mapping[str, str]) 
     """Return the URL of *path* below the source's base URL.
 
     Raises:
-        ConfigurationError: there is no base URL, or one that no path can be added to.
+        ConfigurationError: the base URL is missing, or no path can be added to it.
     """
     base = (source.base_url or default).strip()
     if not base:
@@ -193,7 +193,7 @@ def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
     """Fetch one JSON object with the source's key, in one attempt.
 
     Returns:
-        The document, or None if it is still the one of *etag*; and its ETag.
+        The document, or None if it still matches *etag*, and its ETag.
     """
     sent = {"Authorization": source.credential.reveal(), **headers}
     if etag:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_KEY = 256
 """Characters of a key or id in a sync request; a longer key is not waited for."""
 _MAX_REQUIRED = 10
-"""Flags of one entry that are waited for: a sync request must fit into an SQS message."""
+"""Maximum number of flags to wait for per entry: a sync request must fit into an SQS message."""
 _TRANSIENT = frozenset({400})
 """LaunchDarkly's SDKs keep polling after 400, unlike after any other 4xx."""
 
@@ -39,8 +39,8 @@ _IRRELEVANT = frozenset({
     "domain-verification", "integration", "member", "metric", "metric-group",
     "relay-proxy-config", "role", "service-token", "team", "token", "webhook",
 })  # fmt: skip
-"""Kinds of audit log entries, and last parts of resources, that change nothing for an SDK. Anything
-else, now or later, may: SDKs evaluate AI Configs as flags."""
+"""Kinds of audit log entries, and last parts of resources, that do not affect SDKs. All others may,
+including future ones: SDKs evaluate AI Configs as flags."""
 
 
 class LaunchDarkly(Provider):
@@ -68,10 +68,10 @@ class LaunchDarkly(Provider):
             raise SignatureError(f"{SIGNATURE_HEADER} matches none of the active secrets")
 
     def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
-        """Read which resources an audit log entry touches, never its action.
+        """Read the resources that an audit log entry touches, but not its action.
 
-        The list of actions grows with LaunchDarkly's features; an entry that in the end changes
-        nothing costs one conditional request.
+        The list of actions grows with LaunchDarkly's features, and an entry that changes nothing
+        costs only one conditional request.
         """
         event = json_object(request.body)
         number = event.get("_id")
@@ -89,7 +89,7 @@ class LaunchDarkly(Provider):
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
         """Fetch flags and segments of the environment that the SDK key belongs to."""
-        del unmet  # there is no way past the CDN
+        del unmet  # the CDN cannot be bypassed
         query = {"filter": source.options["filter"]} if source.options.get("filter") else {}
         url = endpoint(source, self.default_base_url, "/sdk/latest-all", query)
         document, etag = fetch_document(
@@ -113,7 +113,7 @@ class LaunchDarkly(Provider):
         return flag is not None and flag["version"] >= int(version)
 
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
-        """Return whether the version of any item fell.
+        """Return whether any item has a lower version than before.
 
         An item that was deleted and created again starts at version 1, with another salt.
         """
@@ -126,7 +126,7 @@ class LaunchDarkly(Provider):
         )
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
-        """Judge items as the engine does, and flags by whether every choice is there."""
+        """Judge items as the engine does, and check that every variation of a flag exists."""
         from flagstore.evaluation.base import (  # noqa: PLC0415 - as of Provider
             MalformedError,
             OutOfRangeError,
@@ -159,7 +159,7 @@ class LaunchDarkly(Provider):
                     yield from (("segments", name) for name in strings(clause.get("values")))
 
     def members(self, segment: Json) -> frozenset[str]:
-        """Return everyone listed, in or out: moving from one list to the other is leaving."""
+        """Return all listed members, in or out: moving to the other list counts as lost."""
         return frozenset(_members(segment)) if isinstance(segment, dict) else frozenset()
 
 
@@ -194,10 +194,10 @@ def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
 def _required(
     event: Mapping[str, Any], resources: Iterable[Mapping[str, str]], options: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the revisions to reach, as far as the entry names them.
+    """Return the revisions to reach that the entry names.
 
-    Without an environment there are none, since each environment counts its own versions; nor
-    with a payload filter, which may leave the flag out for good.
+    There are none without an environment, since each environment has its own versions, or with a
+    payload filter, which may exclude the flag.
     """
     environment = options.get("environment")
     keys = {r.get("flag", "*") for r in resources} - {"*"}
@@ -226,7 +226,7 @@ def _required_version(current: object, keys: set[str], environment: str) -> tupl
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return one section after checking what everything else relies on."""
+    """Return one section after checking the fields that all code relies on."""
     items = document.get(name)
     if not isinstance(items, dict):
         raise MalformedResponseError(f"LaunchDarkly responded without {name!r}: no flag set")
@@ -235,7 +235,7 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
             raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} is not an item")
         if not is_version(item.get("version")):
             raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} has no version")
-    # Tombstones belong to streams; one that appears here means that the item is gone.
+    # Tombstones belong to streams; here, one means that the item was deleted.
     return {key: item for key, item in items.items() if item.get("deleted") is not True}
 
 
@@ -251,9 +251,9 @@ def _members(segment: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_whole(section: str, item: Mapping[str, Any]) -> bool:
-    """Return whether an item has everything that LaunchDarkly always sends.
+    """Return whether an item has all fields that LaunchDarkly always sends.
 
-    The SDK accepts a flag with only a key and a version, which gives everybody the default.
+    The SDK accepts a flag with only a key and a version, and then always returns the default.
     """
     if section == "flags" and not (isinstance(item.get("on"), bool) and _has_choices(item)):
         return False
@@ -262,7 +262,7 @@ def _is_whole(section: str, item: Mapping[str, Any]) -> bool:
 
 
 def _has_choices(flag: Mapping[str, Any]) -> bool:
-    """Return whether every variation that a flag may choose exists."""
+    """Return whether all variations that a flag may choose exist."""
     choosing: list[Any] = [flag.get("fallthrough") or {}]
     for field in ("rules", "targets", "contextTargets"):
         choosing += flag.get(field) or []

@@ -1,4 +1,4 @@
-"""Split (Harness FME): webhooks with a secret in the URL, and what its server-side SDKs poll.
+"""Split (Harness FME): webhooks with a secret in the URL, and the data its server-side SDKs poll.
 
 A flag set has three sections, each by name:
 
@@ -7,19 +7,19 @@ A flag set has three sections, each by name:
 ``rule_based_segments``
     likewise (``rbs.d``)
 ``segments``
-    ``{"name": "beta", "keys": ["ada", "bob"]}``: the keys that remain of what ``segmentChanges``
-    added and removed, sorted, each once. Its ``till`` is left out: it rises without any key
-    changing, and would make an equal segment a different one.
+    ``{"name": "beta", "keys": ["ada", "bob"]}``: the sorted keys that remain after all additions
+    and removals of ``segmentChanges``. Its ``till`` is left out: it may rise without any change of
+    keys, and would make equal segments differ.
 
 Every segment that a flag or a rule-based segment refers to is fetched (``IN_SEGMENT``, and
 ``excluded.segments`` of the type ``standard``). Large segments are not: no server-side SDK
 supports them, and flags that use one evaluate to ``control`` there (Harness: targeting with
 segments).
 
-``meta`` holds ``spec``, the specification that the responses follow, and ``sets``, the flag sets
-asked for, if any. The revision is ``ff.t``, a change number: milliseconds since the epoch. There
-is no ETag: each fetch is a whole one. It is refused if segments hold more than
-``split_api.MAX_KEYS`` keys; what is published then stays.
+``meta`` holds ``spec``, the specification that the responses follow, and ``sets``, the requested
+flag sets, if any. The revision is ``ff.t``, a change number: milliseconds since the epoch. There is
+no ETag: each fetch is complete. It is refused if segments hold more than ``split_api.MAX_KEYS``
+keys; the published set then stays.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
-"""What a compressed webhook may inflate to: as much as API Gateway takes uncompressed."""
+"""Maximum size of an inflated webhook: API Gateway's limit for an uncompressed one."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -62,9 +62,9 @@ _REFERENCES = {
     ),
     "IN_SPLIT_TREATMENT": ("flags", "dependencyMatcherData", "split"),
 }
-"""Section, field and name of what a matcher refers to, by its type."""
+"""Type of a matcher → section, field and name of the item that it refers to."""
 _SECTIONS = {"standard": "segments", "rule-based": "rule_based_segments"}
-"""By the type of what a rule-based segment excludes."""
+"""Type of a segment that a rule-based segment excludes → its section."""
 _REQUIRED = re.compile(r"change/([0-9]{1,16})")
 _FLAG_SET = re.compile(r"[a-z0-9][_a-z0-9]{0,49}")
 
@@ -91,8 +91,8 @@ class Split(Provider):
     def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
         """Accept any body, except the event of another environment.
 
-        An event names its environment, but not its project. Only if the environment is certain
-        will our flags reach its change number.
+        An event names its environment, but not its project. The flags are certain to reach its
+        change number only if the environment is known.
         """
         event = json_object(_inflated(request.body))  # impressions are lists, compressed
         number = event.get("changeNumber")
@@ -131,8 +131,8 @@ class Split(Provider):
         return FetchResult(FlagSet(self.name, sections, meta, max(found.till, 0)))
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Compare change numbers: that of all flags is the highest of any."""
-        del item  # deleted flags cannot be looked at
+        """Compare change numbers: the set's is the highest of its flags'."""
+        del item  # deleted flags cannot be compared
         number = _REQUIRED.fullmatch(required)
         return number is None or revision >= int(number[1])
 
@@ -159,7 +159,7 @@ class Split(Provider):
         for prerequisite in objects(item.get("prerequisites")):
             yield "flags", str(prerequisite.get("n"))
         for excluded in objects((item.get("excluded") or {}).get("segments")):
-            if excluded.get("type") in _SECTIONS:  # no SDK has large ones
+            if excluded.get("type") in _SECTIONS:  # no SDK supports large segments
                 yield _SECTIONS[excluded["type"]], str(excluded.get("name"))
         for condition in objects(item.get("conditions")):
             for matcher in condition["matcherGroup"]["matchers"]:
@@ -175,7 +175,7 @@ class Split(Provider):
 
 
 def _inflated(body: bytes) -> bytes:
-    """Inflate a compressed body, whatever its headers say; empty if damaged or too large."""
+    """Inflate a compressed body, whatever its headers; return b"" if it is damaged or too large."""
     if not body.startswith(_GZIP_MAGIC):
         return body
     inflater = zlib.decompressobj(_GZIP_WINDOW)
@@ -200,7 +200,7 @@ def _flag_sets(source: Source) -> list[str]:
     return names
 
 
-# -- checks of what everything else relies on
+# -- checks of the fields that all code relies on
 
 
 def _segment_names(flags: Mapping[str, Any], rule_based: Mapping[str, Any]) -> set[str]:

@@ -1,14 +1,14 @@
 """Split's SDK API: flags and segments, page by page, within one deadline and within limits.
 
-Separate from :mod:`storesync.providers.split`, since the function that faces the internet does not
-need it. The rules are those of Split's own server-side SDKs (python-client: ``api/commons``,
-``sync/split``, ``sync/segment``; go-split-commons: ``service``):
+Separate from :mod:`storesync.providers.split`, since WebhookFunction does not need it. The rules
+are those of Split's own server-side SDKs (python-client: ``api/commons``, ``sync/split``,
+``sync/segment``; go-split-commons: ``service``):
 
 - ``GET /splitChanges?s=1.3&since=-1&rbSince=-1[&sets=a,b][&till=N]``, in this order of
   parameters, with ``Cache-Control: no-cache``; again with ``since=ff.t`` and ``rbSince=rbs.t``
-  until nothing newer comes. ``till`` only makes the URL one that no cache has seen.
+  until nothing newer comes. ``till`` only makes the URL unknown to caches.
 - ``GET /segmentChanges/<name>?since=-1`` likewise, for each segment that a flag refers to.
-- Whatever is not ``ACTIVE``, or no longer in one of the flag sets asked for, is gone.
+- Items that are not ``ACTIVE``, or no longer in a requested flag set, are dropped.
 """
 
 from __future__ import annotations
@@ -43,21 +43,22 @@ if TYPE_CHECKING:
 
 TITLE = "Split"
 BEGINNING = -1
-"""The change number before all others, to ask for everything."""
+"""The change number before all others: requests everything."""
 SPEC = "1.3"
-"""The specification of flags that is asked for: with rule-based segments."""
+"""The requested specification of flags, with rule-based segments."""
 OLD_SPEC = "1.2"
-"""The latest that a response in the older shape (``splits``, ``since``, ``till``) can follow."""
+"""The latest specification of responses in the older shape (``splits``, ``since``, ``till``)."""
 
 MAX_PAGES = 100
-"""Pages of one list, since a provider may never come to an end."""
+"""Maximum number of pages of one list, since a faulty provider may never end."""
 THREADS = 8
-"""Segments that are fetched at once."""
+"""Segments that are fetched in parallel."""
 MAX_KEYS = 500_000
-"""Keys of all segments together. With 36 characters each they take 43 MB (measured: 121 MB for the
-whole process that fetches and publishes them), with 128 characters twice as much."""
+"""Maximum number of keys in all segments together. With 36 characters each they take 43 MB
+(measured: 121 MB for the whole process that fetches and publishes them), with 128 characters twice
+as much."""
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
-"""Bytes of all responses about segments, inflated: the same for keys of 128 characters."""
+"""Maximum inflated size of all responses with segments, likewise for keys of 128 characters."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 400, 401, 403, 404, 414
 
@@ -68,12 +69,13 @@ class Definitions(NamedTuple):
     flags: dict[str, Any]
     rule_based: dict[str, Any]
     till: int
-    """``ff.t``: the change number that the flags have reached; -1 if there never was a flag."""
+    """``ff.t``: the change number that the flags have reached; -1 if there has never been a
+    flag."""
     spec: str
 
 
 class SplitApi:
-    """The requests of one fetch: together they take no longer than the client may for one."""
+    """The requests of one fetch, all within the client's deadline for a single request."""
 
     def __init__(self, source: Source, http: HttpClient, default_base_url: str) -> None:
         self._source = source
@@ -90,10 +92,10 @@ class SplitApi:
 
         Args:
             sets: Flag sets, sorted; empty for all flags.
-            bypass: A change number that an earlier response fell short of, to get past the CDN.
+            bypass: A change number that an earlier response did not reach, to bypass the CDN.
 
         Raises:
-            ProviderError: a subclass, by what a retry could change.
+            ProviderError: a subclass, which depends on whether a retry may help.
         """
         flags: dict[str, Any] = {}
         rule_based: dict[str, Any] = {}
@@ -117,7 +119,7 @@ class SplitApi:
                 page = _page(document["ff"], "ff", ("d", "s", "t"), since)
             else:
                 page, spec = _page(document, "ff", ("splits", "since", "till"), since), OLD_SPEC
-            rb_page = Page([], rb_since, last=True)  # absent if a server knows none
+            rb_page = Page([], rb_since, last=True)  # missing if the server has none
             if document.get("rbs") is not None:
                 rb_page = _page(document["rbs"], "rbs", ("d", "s", "t"), rb_since)
             since, rb_since = page.till, rb_page.till
@@ -132,7 +134,7 @@ class SplitApi:
 
         Raises:
             EndpointNotFoundError: they are larger than ``MAX_KEYS`` or ``MAX_SEGMENT_BYTES``.
-            ProviderError: another subclass, by what a retry could change.
+            ProviderError: another subclass, which depends on whether a retry may help.
         """
         if not names:
             return {}
@@ -152,7 +154,7 @@ class SplitApi:
         since = BEGINNING
         for _ in range(MAX_PAGES):
             response = self._get(path, {"since": str(since)}, segment=name)
-            # One at a time: eight responses take little as bytes, but maybe not when parsed.
+            # One at a time: eight responses are small as bytes, but may not be when parsed.
             with self._lock:
                 self._bytes += len(response.body)
                 self._check_allowance(self._bytes, MAX_SEGMENT_BYTES, "bytes")
@@ -199,10 +201,10 @@ class SplitApi:
         return response
 
     def _explain(self, status: int, segment: str) -> ProviderError | None:
-        """Return the error of a status with a meaning of its own here.
+        """Return the error for a status with a special meaning here.
 
-        403 is how the API refuses a client-side key, 414 means too many flag sets, and 400 comes
-        from a Split Proxy that does not know the specification yet (java-client, python-client).
+        The API refuses a client-side key with 403, and too many flag sets with 414. A Split Proxy
+        that does not know the specification yet responds with 400 (java-client, python-client).
         """
         name = self._source.name
         credentials = f"the SSM parameter <prefix>/credentials/{name}"
@@ -247,12 +249,12 @@ class Page(NamedTuple):
 
     items: list[Any]
     till: int
-    """The change number where it ends and the next page begins."""
+    """The change number at which it ends and the next page begins."""
     last: bool
 
 
 def _page(part: object, name: str, fields: tuple[str, str, str], asked: int) -> Page:
-    """Read one page: a list of items (null: none), and where it begins and ends."""
+    """Parse one page: a list of items (null: none), and where it begins and ends."""
     items, begins, ends = fields
     if not isinstance(part, dict) or not {items, begins, ends} <= part.keys():
         raise MalformedResponseError(
@@ -268,12 +270,12 @@ def _page(part: object, name: str, fields: tuple[str, str, str], asked: int) -> 
         raise MalformedResponseError(
             f"{TITLE} responded with {begins!r} or {ends!r} that is not a later change number"
         )
-    # A proxy with whole sets only responds with since=-1 each time: nothing newer, either.
+    # A proxy that only has whole sets always responds with since=-1: nothing newer, either.
     return Page(listed, till, last=till in {since, asked})
 
 
 def _segment_page(document: Mapping[str, Any], name: str, asked: int) -> Page:
-    """Read one page of a segment; its items are the added keys."""
+    """Parse one page of a segment; its items are the added keys."""
     if document.get("name") != name:
         raise MalformedResponseError(
             f"{TITLE} responded with something other than segment {name[:64]!r}"
@@ -290,7 +292,7 @@ def _is_change_number(value: object) -> bool:
 
 
 def _apply(known: dict[str, Any], items: list[Any], kind: str, sets: Collection[str]) -> None:
-    """Update the known items with a page: inactive ones, or ones outside *sets*, are gone."""
+    """Update the known items with a page; drop inactive ones and those outside *sets*."""
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not is_key(name):

@@ -52,8 +52,8 @@ class Unleash(Provider):
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret; Unleash signs nothing.
 
-        Unleash sends the configured ``Authorization`` unchanged, so the secret is accepted with
-        and without ``Bearer`` in front.
+        Unleash sends the configured ``Authorization`` unchanged, so the secret is accepted with and
+        without a leading ``Bearer``.
         """
         if webhook.method == "authorization":
             given = request.headers.get("authorization", "")
@@ -68,8 +68,8 @@ class Unleash(Provider):
     def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
         """Accept any body: operators write its template, so no field is required.
 
-        Only an event that names another environment is ignored: it changes nothing in what this
-        environment's token is served. Events without one concern every environment.
+        Only an event that names another environment is ignored: it does not affect this
+        environment's flags. Events without one concern every environment.
         """
         event = json_object(request.body)
         number = event.get("id")
@@ -86,12 +86,12 @@ class Unleash(Provider):
         """Fetch features and segments of the environment that the token belongs to.
 
         Raises:
-            CredentialsRefusedError: the token belongs to no environment, or to another one than
-                in the source's options.
+            CredentialsRefusedError: the token has no environment, or another one than the source's
+                options.
         """
         del unmet  # there is no cache in between
         url = endpoint(source, self.default_base_url, "", {})
-        # Operators copy the address from an SDK, which wants /api, or from the browser.
+        # Operators copy the address from an SDK's settings, with /api, or from the browser.
         url = re.sub(r"/+api(/+client(/+features)?)?$", "", url).rstrip("/")
         document, etag = fetch_document(
             source, http, f"{url}/api/client/features", _HEADERS, etag=etag, title=self.title
@@ -103,7 +103,7 @@ class Unleash(Provider):
         return FetchResult(flag_set, etag)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Compare revisions; a server or Edge that sends none cannot be waited for."""
+        """Compare revisions; sets from a server or Edge that sends none count as reached."""
         del item  # Unleash numbers sets, not items
         kind, _, number = required.partition("/")
         if kind != "revision" or not (number.isascii() and number.isdigit()):
@@ -142,7 +142,7 @@ class Unleash(Provider):
                 yield "flags", str(parent.get("feature"))
 
     def members(self, segment: Json) -> frozenset[str]:
-        """Return each value in a segment's constraints, with the field it is compared with."""
+        """Return each value in a segment's constraints, with its field."""
         constraints = segment.get("constraints") if isinstance(segment, dict) else None
         return frozenset(
             f"{constraint.get('contextName')}={value}"
@@ -182,7 +182,7 @@ def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSe
     meta = {key: document[key] for key in ("version", "query") if key in document}
     if "queryHash" in given:
         meta["queryHash"] = given["queryHash"]
-    # What an SDK is configured with, for readers that evaluate; not part of the SDKs' document.
+    # An SDK's settings, for readers that evaluate; not part of the SDKs' document.
     names = {"app_name": "appName", "environment": "environment"}
     context = {field: options[option] for option, field in names.items() if options.get(option)}
     if context:
@@ -197,11 +197,11 @@ def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSe
 
 
 def _check_environment(source: Source, query: object) -> None:
-    """Raise if the flags are those of another environment than configured.
+    """Raise if the flags belong to another environment than the configured one.
 
-    A server responds to an admin token, too: with the flags of its default environment, and a
-    query that names no environment, unlike for all other tokens. Unleash Edge and other proxies
-    may pass on no query.
+    A server also accepts an admin token: it responds with the flags of its default environment, and
+    with a query that names no environment, unlike for all other tokens. Unleash Edge and other
+    proxies may omit the query.
     """
     if not isinstance(query, dict):
         return
@@ -221,7 +221,7 @@ def _check_environment(source: Source, query: object) -> None:
 
 
 def _by_name(items: object, key: str, kind: str, needs: str) -> dict[str, Any]:
-    """Return a list's items by name, after checking what everything else relies on."""
+    """Return a list's items by name, after checking the fields that all code relies on."""
     if not isinstance(items, list):
         raise MalformedResponseError(f"Unleash responded without a list of {kind}s: not a flag set")
     found: dict[str, Any] = {}
@@ -240,7 +240,7 @@ def _by_name(items: object, key: str, kind: str, needs: str) -> dict[str, Any]:
 
 
 def _check_strategy(flag: str, strategy: object, segments: Mapping[str, Any]) -> None:
-    """Raise if a strategy names a segment that is missing: it would turn the flag off."""
+    """Raise if a strategy names a missing segment, which would turn the flag off."""
     where = f"Unleash: feature {flag[:64]!r}"
     if not isinstance(strategy, dict):
         raise MalformedResponseError(f"{where} has a strategy that is not an object")

@@ -43,7 +43,7 @@ class Stores:
         """
         if source.store == "dynamodb":
             return DynamoDBStore(self.table_client, self._table, deadline)
-        # 100 ms that a deployment without Redis need not pay.
+        # 100 ms that a deployment without Redis does not pay.
         from storesync.stores.redis import RedisStore  # noqa: PLC0415
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """The store on DynamoDB: one table, keys ``namespace`` and ``key``.
 
-botocore retries throttling and broken connections; this module retries what botocore leaves alone:
-``UnprocessedItems`` and transactions in conflict. Both end with the deadline.
+botocore retries throttling and broken connections; this module retries what botocore does not:
+``UnprocessedItems`` and transactions in conflict. Both stop at the deadline.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 BATCH_ITEMS = 25
 """DynamoDB: at most 25 items, and 16 MB, per BatchWriteItem."""
 PARTITION_UNITS = 1_000
-"""Write units that a partition of DynamoDB takes per second. A namespace is in one partition."""
+"""Write units per second of a DynamoDB partition. A namespace is in one partition."""
 CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
-"""Codes of an UpdateItem, or of a transaction, that met another transaction: sent again."""
+"""Codes of an UpdateItem or a transaction in conflict with another transaction: sent again."""
 CANCELLATIONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""The same of the actions in a transaction."""
+"""The same for the actions in a transaction."""
 REMEDIES = {
     "AccessDeniedException": "give the function's role access to the table",
     "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",
@@ -53,7 +53,7 @@ def to_item(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_item(item: Mapping[str, Any]) -> Record:
-    """Convert typed attributes to a record, without those flagstore never writes, or fractions."""
+    """Convert typed attributes to a record, skipping what flagstore never writes."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()
@@ -67,15 +67,15 @@ def from_item(item: Mapping[str, Any]) -> Record:
 
 @dataclass(eq=False, slots=True)
 class DynamoDBStore:
-    """Flag sets in one DynamoDB table. One instance serves one sync: it has its deadline."""
+    """Flag sets in one DynamoDB table. One instance serves one sync and has its deadline."""
 
     client: DynamoDBClient
     table: str
     deadline: Deadline
     resent: int = 0
-    """Items that DynamoDB left unprocessed and that were sent again, for the metrics."""
+    """Unprocessed items that were sent again, for the metrics."""
     paid_at: dict[str, float] = field(default_factory=dict)
-    """When each partition will have had the time for what was written to it."""
+    """When each partition will have capacity again after the writes so far."""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class DynamoDBStore:
         return from_item(reply["Item"]) if "Item" in reply else None
 
     def count_rows(self, source: str) -> None:
-        """Return None: no single row is ever lost."""
+        """Return None: DynamoDB never loses individual rows."""
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
@@ -136,7 +136,7 @@ class DynamoDBStore:
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Do it in one UpdateItem, or in one transaction where records are written as well."""
+        """Commit in one UpdateItem, or in one transaction if records are written as well."""
         state = self._on_state(source, condition, sets)
         if not writes:
             self._call("completing a check", self.client.update_item, **state)
@@ -147,7 +147,7 @@ class DynamoDBStore:
         self._call("publishing", self.client.transact_write_items, TransactItems=items)
 
     def put_all(self, records: Sequence[Record]) -> None:
-        """Write records in batches, sending again what DynamoDB leaves unprocessed."""
+        """Write records in batches, sending unprocessed items again."""
         for batch in commits(map(Put, records), PARTITION_UNITS, BATCH_ITEMS):
             self._pace(batch, units=1)
             left: list[Any] = [{"PutRequest": {"Item": to_item(put.record)}} for put in batch]
@@ -163,13 +163,13 @@ class DynamoDBStore:
                     self._back_off(attempt, "sending unprocessed items again")
 
     def _pace(self, writes: Sequence[Write], units: int) -> None:
-        """Wait until the partitions have room for these writes, at this many units per KB."""
+        """Wait until the partitions have capacity for these writes, at this many units per KB."""
         costs: dict[str, float] = {}
         for write in writes:
             name = str(write.record["namespace"]) if isinstance(write, Put) else write.key.namespace
             costs[name] = costs.get(name, 0) + units * write_kb(write) / PARTITION_UNITS
         now = self.deadline.clock.monotonic()
-        # What takes more than a second's units waits for an empty partition, which is all it can.
+        # Writes of more than a second's units can only wait for an idle partition.
         waits = [
             self.paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
         ]
@@ -180,7 +180,7 @@ class DynamoDBStore:
             self.paid_at[name] = max(now, self.paid_at.get(name, now)) + cost
 
     def _on_state(self, source: str, condition: Condition, sets: Sets) -> dict[str, Any]:
-        """Return the arguments that hold the condition against the state and set its attributes."""
+        """Return the arguments that check the condition on the state and set its attributes."""
         names: dict[str, str] = {}
         values: dict[str, Any] = {}
         conditions = []
@@ -234,7 +234,7 @@ class DynamoDBStore:
     # -- errors ---------------------------------------------------------------------------------
 
     def _call(self, purpose: str, operation: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - botocore's
-        """Call DynamoDB; send again what met a transaction in conflict."""
+        """Call DynamoDB; send the request again after a conflict with a transaction."""
         attempt = 0
         while True:
             try:
@@ -265,7 +265,7 @@ def _is_conflict(error: ClientError) -> bool:
 
 
 def _store_error(purpose: str, error: ClientError) -> StoreError:
-    """Return a lost condition with the source state, or an error that names the remedy."""
+    """Return a failed condition with the source state, or an error that names the remedy."""
     code = error.response["Error"]["Code"]
     failed = [error.response] if code == "ConditionalCheckFailedException" else []
     failed += [reason for reason in _reasons(error) if reason["Code"] == "ConditionalCheckFailed"]  # type: ignore[misc] # absent in the stubs

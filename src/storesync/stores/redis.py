@@ -1,25 +1,25 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
 Records are stored as in :mod:`flagstore.stores.redis`, under ``flagstore:{<source>}:``.
-Nothing else is read or written but rows in two layouts that providers publish for their SDKs, and
-no command walks over the database. See docs/redis.md. In both, the braces are part of the prefix:
-Redis' hash tag, so that all of it is in the source's slot.
+Nothing else is read or written except rows in two layouts that providers document for their SDKs,
+and no command scans the whole database. See docs/redis.md. In both, the braces are part of the
+prefix: Redis' hash tag, so that all of it is in the source's slot.
 
 LaunchDarkly's ("storing data in Redis"), with ``prefix={<source>}``: the hash ``{prod}:features``,
 whose fields are keys of flags and whose values are their JSON, the hash ``{prod}:segments``, and
 the string ``{prod}:$inited``, empty.
 
-Split's (:mod:`storesync.rows`), as plain strings and sets. With ``prefix={<source>}``, the SDKs of
-Split that read Redis all put a dot behind the prefix: ``{prod}.SPLITIO.split.<name>``. A document
-is a plain string as well, ``flagstore:{prod}:document:features``. Redis cannot list keys of a name
-without walking over the database, so the keys that flagstore wrote are the members of a sorted set
+Split's (:mod:`storesync.rows`), as plain strings and sets. With ``prefix={<source>}``, all of
+Split's SDKs that read Redis put a dot after the prefix: ``{prod}.SPLITIO.split.<name>``. A document
+is a plain string as well, ``flagstore:{prod}:document:features``. Redis cannot list keys by name
+without scanning the database, so the keys that flagstore wrote are members of a sorted set
 (``flagstore:{prod}:SPLITIO``), as with records. Anything else under the prefix, such as what SDKs
-write there, is neither read nor written. A set that is too large for one commit is put together
-beside it, in parts, and renamed in one step once all its members are there; what is left of one
-that was cut off expires.
+write there, is neither read nor written. A set that is too large for one commit is assembled in
+parts under another key, and renamed in one step once all members are present; the rest of an
+interrupted one expires.
 
 A script that is sent again because its response was lost finds its own fencing token in the source
-state and loses the condition to itself, as with DynamoDB.
+state and fails its condition, as with DynamoDB.
 """
 
 from __future__ import annotations
@@ -54,29 +54,29 @@ if TYPE_CHECKING:
     from storesync.stores.redis_client import Argument
 
     Action = tuple[list[str], list[Argument]]
-    """The two keys of a write in the script COMMIT, and its kind, number of values, values."""
+    """The two keys of a write in the script COMMIT; its kind, number of values and values."""
 
 SCAN_RECORDS = 100
 SCAN_BYTES = 1_000_000
-"""Where a page of a scan ends, so that no script holds up the server for long."""
+"""Bytes after which a page of a scan ends, so that no script blocks the server for long."""
 SCAN_MEMBERS = 5_000
-"""Members of a set that Redis looks at in one command."""
+"""Members of a set that Redis returns per command."""
 HASHES, MARKER = ("features", "segments"), "$inited"
 """The namespaces of LaunchDarkly's layout, and its mark of a complete store."""
 SPLIT, DOCUMENT = "SPLITIO", "document"
 """The namespaces of plain strings and sets."""
 NOTED = "native_rows"
-"""Attribute of the source state: LaunchDarkly's keys are flagstore's, and must go when the provider
-changes."""
+"""Attribute of the source state: flagstore wrote LaunchDarkly's keys, and must remove them when the
+provider changes."""
 
 
 class RedisStore:
-    """Flag sets in one database. One instance serves one sync: it has its deadline.
+    """Flag sets in one database. One instance serves one sync and has its deadline.
 
     With ``native="launchdarkly"``, its rows are in its layout only: a write also removes the same
-    row from flagstore's. Without, the rows in its layout, which the source state notes, are removed
-    once other rows are complete. Split's rows have a namespace of their own, so for
-    ``native="split"`` only the rights to their keys are checked.
+    row from flagstore's. Without, the rows in its layout, which the source state records, are
+    removed once other rows are complete. Split's rows have a namespace of their own, so
+    ``native="split"`` only checks the rights to their keys.
     """
 
     def __init__(self, client: Client, deadline: Deadline, *, native: str = "") -> None:
@@ -111,8 +111,8 @@ class RedisStore:
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
 
-        Rows among flagstore's that belong in LaunchDarkly's layout follow as bare keys, so that a
-        comparison of rows writes them where they belong, or removes them.
+        Rows in flagstore's layout that belong in LaunchDarkly's follow as bare keys, so that a
+        comparison of rows moves or removes them.
         """
         if _is_plain(namespace):
             yield from self._plain_rows(namespace, prefix)
@@ -127,7 +127,7 @@ class RedisStore:
                 yield {"namespace": namespace, "key": row["key"]}
 
     def count_rows(self, source: str) -> int | None:
-        """Return the number of rows: keys of Redis, which it may evict one by one."""
+        """Return the number of rows: Redis may evict their keys one by one."""
         namespaces = [*row_namespaces(source), document_key(source).namespace]
         prefixes = {index_name(name): f"{index_name(name)}:" for name in namespaces}
         split = split_namespace(source)
@@ -171,7 +171,7 @@ class RedisStore:
     def _plain_rows(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the plain rows that flagstore wrote, in order of keys.
 
-        A row whose string is missing, or another type, has its key alone.
+        A row whose string is missing, or of another type, has only its key.
         """
         purpose = f"reading {namespace}"
         start, end = _between(prefix)
@@ -225,7 +225,7 @@ class RedisStore:
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Do it in one script."""
+        """Commit in one script."""
         self._check(source)
         actions = [action for write in writes for action in self._actions(write)]
         put = [_key(write) for write in writes if isinstance(write, Put)]
@@ -297,11 +297,11 @@ def _fields(values: Record) -> list[bytes]:
 def _between(prefix: str) -> tuple[bytes, bytes]:
     """Return the range of the keys with a prefix, for ZRANGEBYLEX."""
     start = prefix.encode()
-    return b"[" + start, b"(" + start + b"\xff"  # no UTF-8 has such a byte
+    return b"[" + start, b"(" + start + b"\xff"  # UTF-8 never has this byte
 
 
 def _decode(value: bytes) -> str:
-    """Keep bytes that are not UTF-8: another program's, which can be named, and differ."""
+    """Keep bytes that are not UTF-8 (another program's), to name and compare them."""
     return value.decode(errors="surrogateescape")
 
 
@@ -358,7 +358,7 @@ def _plain_name(key: Key) -> str:
 
 
 def _plain_actions(write: Put | Delete) -> list[Action]:
-    """Return what a write does: a set's last part also moves the set to its place."""
+    """Return the steps of a write: a set's last part also renames the set."""
     key = _key(write)
     places = [_plain_name(key), index_name(key.namespace)]
     kind = "set" if _is_set(key) else "text"

@@ -1,4 +1,4 @@
-"""Calls of Redis: opened from a URL, repeated where that helps, with errors that name a remedy."""
+"""Calls to Redis: opened from a URL, with retries, and with errors that name a remedy."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 CONNECT_S = 3.0
 RESPONSE_S = 5.0
 REPETITIONS = 6
-"""Within about three seconds; after that the queue repeats the sync request."""
+"""Within about three seconds; after that, the queue retries the sync request."""
 TRANSIENT = {
     *("LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN"),
     *("BUSY", "READONLY", "NOREPLICAS"),
 }
-"""Errors that may go away: a server that starts, fails over or moves slots."""
+"""Transient errors: a server that starts, fails over or moves slots."""
 REMEDIES = {
     "NOAUTH": "put user and password into the URL",
     "WRONGPASS": "check user and password in the URL",
@@ -53,7 +53,7 @@ log = logger()
 
 
 class Client(Protocol):
-    """The part of a client that is used."""
+    """The methods of a client that are used."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - by command
         """Call one command."""
@@ -63,10 +63,10 @@ class Client(Protocol):
 
 
 class Server(Redis):
-    """A client of one server, that can open those beside it in a cluster.
+    """A client of one server, which can open the others of its cluster.
 
-    redis-py's client of a cluster needs a right to COMMAND and asks for the whole cluster before
-    it starts; a source has all its keys on one server, which the first response names.
+    redis-py's cluster client needs the right to COMMAND, and queries the whole cluster at the
+    start; a source has all its keys on one server, which the first response names.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
@@ -92,7 +92,7 @@ class Server(Redis):
 def open_redis(url: str, *, ca_file: str = "") -> Server:
     """Return a client of a server or a cluster; it connects when used. Keep it between syncs.
 
-    It repeats nothing: the store does, within its deadline.
+    It does not retry: the store does, within its deadline.
 
     Args:
         url: ``rediss://user:password@host:port/database``; never part of a message.
@@ -120,7 +120,7 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         encoding_errors="surrogateescape",  # not UTF-8: another program's field, to be removed
-        driver_info=None,  # or each connection begins with two commands that name the client
+        driver_info=None,  # else each connection begins with two commands that name the client
         **tls,
     )
 
@@ -141,7 +141,7 @@ class Calls:
     def script(
         self, purpose: str, script: Script, keys: list[str], arguments: list[Argument]
     ) -> Any:  # noqa: ANN401 - by script
-        """Run a script: by its digest, whole where the server does not know it (any more)."""
+        """Run a script by its digest, or send it whole if the server does not know it."""
         rest = (len(keys), *keys, *arguments)
 
         def run() -> Any:  # noqa: ANN401 - by script
@@ -153,14 +153,14 @@ class Calls:
         return self._repeated(purpose, run)
 
     def check(self, source: str, beside: str = "") -> None:
-        """Check, once per client and source, that the server can keep flags.
+        """Check, once per client and source, that the server is fit to store flags.
 
         Args:
-            source: the source, whose keys are tried.
-            beside: one more key to try, of the same slot.
+            source: the source, whose keys are tested.
+            beside: one more key to test, in the same slot.
 
         Raises:
-            StoreError: if it may evict what has no TTL, or the user lacks rights.
+            StoreError: if it may evict keys without a TTL, or the user lacks rights.
         """
         checked = _checked.setdefault(self._client, set())
         if (beside or source) in checked:
@@ -168,7 +168,7 @@ class Calls:
         keys = [f"{index_name(f'{source}:$probe')}:key", *([beside] if beside else [])]
         self.script(
             "checking the user's rights", PROBE, keys, []
-        )  # from now on, to the server that has the keys
+        )  # later calls go to the server that has the keys
         policy = self._policy()
         if policy.startswith("allkeys"):
             message = (
@@ -195,7 +195,7 @@ class Calls:
     def _ask(self, *command: str) -> Any:  # noqa: ANN401 - by command
         try:
             return self._node.execute_command(*command)
-        except ResponseError:  # no right to it, or a service that does not have it
+        except ResponseError:  # no right to it, or a service without this command
             return {}
 
     def _repeated(self, purpose: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - by command
@@ -214,7 +214,7 @@ class Calls:
             attempt += 1
 
     def _follow(self, error: Exception) -> bool:
-        """Go to the server that a cluster names for the keys; otherwise back to the first one."""
+        """Switch to the server that a cluster names for the keys, or back to the first one."""
         if isinstance(error, MovedError):
             self._node = self._client.neighbour(error.host, error.port)
             return True
@@ -226,7 +226,7 @@ class Calls:
 
 
 _checked: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
-"""Sources whose server was checked, by client: a warm function checks once."""
+"""Checked sources by client: a warm function checks a server once."""
 
 
 def _code(error: Exception) -> str:

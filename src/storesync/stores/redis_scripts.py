@@ -1,16 +1,16 @@
 """The steps of the Redis store: Lua scripts, each of which Redis runs as one atomic step.
 
-What a script writes stays if a later command of it fails, so each first looks at all that could
-fail, and writes then. In order of what could:
+Writes of a script stay even if a later command fails, so each script checks first for everything
+that could fail. That is:
 
-- one of flagstore's keys that holds another type: looked at first;
-- memory that is full: Redis refuses it at a script's first write, if that can take memory, and
-  later ones no more. So what takes memory comes before what gives it back;
-- rights: :data:`PROBE` tries every command once, on keys of its own.
+- a key of flagstore's that holds another type: checked first;
+- full memory: Redis refuses only a script's first write, and only if that can take memory. So
+  writes that take memory come before those that free it;
+- missing rights: :data:`PROBE` tries every command once, on separate keys.
 
 No ``#!lua`` line, which Redis 6 does not know. Integers are never converted to Lua's numbers, which
-are floats: they are compared as decimal strings, or counted by Redis. The exceptions are moments in
-milliseconds and how many tokens have been issued, which fit.
+are floats: they are compared as decimal strings, or counted by Redis. The exceptions are times in
+milliseconds and the number of issued tokens, which fit.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ return redis.call('HGETALL', KEYS[1])
 #   set, unset       set, index           name and members; name
 #   part             set aside, index     name, number of the part, members
 #   whole            set, index           the set aside, how many members it has to have
-#
-# In an index, a record's name is what its key has behind the index' own and a colon.
+# In an index, a record's name is its key after the index' own key and a colon.
 COMMIT = Script("""
 -- KEYS: state, then of each write record and index, or twice a key of LaunchDarkly's layout.
 -- ARGV: issued, unpinned_at, each '' where it is no condition;
