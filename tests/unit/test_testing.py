@@ -209,5 +209,5 @@ def test_options_belong_to_the_first_call() -> None:
     made = flagstore.client("first-call", ttl_s=5.0)
     assert flagstore.client("first-call") is made
     assert flagstore.client("first-call", ttl_s=5.0) is made
-    with pytest.raises(ConfigurationError, match="made with other options"):
+    with pytest.raises(ConfigurationError, match="already exists with other options"):
         flagstore.client("first-call", ttl_s=6.0)

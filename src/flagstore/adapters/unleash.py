@@ -117,7 +117,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
         if snapshot is self._taken:
             return False
         # One thread loads them; the others wait only if they have none yet.
-        if not self._taking.acquire(timeout=0 if self._taken else FIRST_LOAD_S):
+        if not self._taking.acquire(timeout=FIRST_LOAD_S if self._taken is None else 0):
             return False
         try:
             snapshot = self._flagstore.snapshot()
