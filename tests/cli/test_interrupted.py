@@ -449,6 +449,6 @@ def test_key_is_used_with_its_own_provider_and_address() -> None:
             if said and address and (key or not said.needs_key):
                 assert not is_refused, (before, given)
             used, refused = used + bool(sent), refused + is_refused
-    print(f"{used:,} combinations of what is stored and given were used, {refused:,} refused")
+    print(f"{used:,} combinations of stored and given values were used, {refused:,} refused")
     assert used > 400
     assert refused > 400

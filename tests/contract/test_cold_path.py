@@ -106,7 +106,7 @@ def test_modules_of_a_first_flag(rig: DynamoRig) -> None:
     others = {name for name in loaded if not name.startswith("flagstore")}
     assert not others & {"boto3", "dataclasses", "email", "http", "inspect", "logging", "ssl"}
     assert len(others) <= MOST_OTHERS, sorted(others)
-    print(f"a first flag imports {len(OURS)} modules of ours and {len(others)} others")
+    print(f"a first flag imports {len(OURS)} flagstore modules and {len(others)} others")
 
 
 def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
@@ -120,7 +120,7 @@ def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
     assert len(user.all()) == 503
     assert transport.calls == ["GetItem"]
     transport.close()
-    print(f"a first flag, then all {len(user.all())}: {len(transport.calls)} call of the store")
+    print(f"a first flag, then all {len(user.all())} flags: {len(transport.calls)} store call")
 
 
 def test_sync_function_imports_redis_only_if_used() -> None:

@@ -124,8 +124,10 @@ def test_costs_of_sets_of_any_size(rig: DynamoRig, count: int, requests: int, re
     reader, transport = rig.reader()
     assert len(reader) == count
     transport.close()
-    told = f"{count:,} flags: published in {client.requests()} requests"
-    print(f"{told}, {client.write_units:,.0f} WU; first read in {len(transport.calls)} requests")
+    published = f"{count:,} flags: published in {client.requests()} requests"
+    print(
+        f"{published}, {client.write_units:,.0f} WU; first read in {len(transport.calls)} requests"
+    )
     assert client.requests() <= requests
     assert len(transport.calls) <= reads
 

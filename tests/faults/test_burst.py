@@ -188,7 +188,7 @@ def test_fetches_of_a_burst(seconds: float) -> None:
         assert not burst.queue
     lags.sort()
     print(
-        f"{WEBHOOKS:,} sync requests in {seconds:.0f} s, 5 times: at most {max(counts)} fetches; "
+        f"{WEBHOOKS:,} sync requests in {seconds:.0f} s, 5 runs: at most {max(counts)} fetches; "
         f"sync request to store median {lags[len(lags) // 2]:.2f} s, "
         f"99 % {lags[int(len(lags) * 0.99)]:.2f} s, worst {lags[-1]:.2f} s"
     )

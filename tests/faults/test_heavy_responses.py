@@ -129,7 +129,10 @@ def test_response_that_fills_memory_fails_its_source_only(
     reasons = [json.loads(line).get("reason") for line in lines if '"failed"' in line]
     assert reasons.count("MalformedResponse") == len(reported["failed"])
     assert reported["megabytes"] < FUNCTION_MB - RUNTIME_MB
-    print(f"{BODY_BYTES >> 20} MiB of JSON from each of three: {reported['megabytes']} MB at most")
+    print(
+        f"{BODY_BYTES >> 20} MiB of JSON from each of three providers: "
+        f"{reported['megabytes']} MB at most"
+    )
 
 
 def put(ssm: object, name: str, value: object) -> None:

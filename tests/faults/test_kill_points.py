@@ -185,4 +185,4 @@ def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.Mo
                 ours: Any = redis_server.admin.keys("flagstore:{prod}:SPLITIO*")
                 assert ours == [b"flagstore:{prod}:SPLITIO"]
     assert min(seen.values()) > 0, seen
-    print(f"{2 * calls} kill points: {seen}")
+    print(f"{2 * calls} kill points, Split's rows in Redis: {seen}")

@@ -169,7 +169,7 @@ def test_previous_segment_serves_until_the_new_one_is_read(
         assert (client.info().stale, client.info().error) == (False, "")
         segment = next(iter(any_rig.provider.segments))
         assert "bob" not in str(held.item("segments", segment))
-    print("a changed segment that was down, lost or damaged: 0 flags lost, info() showed each")
+    print("a changed segment that was down, lost or damaged: 0 flags lost, and info() reported it")
 
 
 # -- history --------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_readers_follow_a_store_that_lost_its_history(
             state = published(any_rig, value)
             assert reader.flags() == {"a": value}
             assert same(reader.client.info(), state)
-    print(f"{lost} of 6 publications lost: readers at the published set after 1 check")
+    print(f"{lost} of 6 publications lost: readers had the published set after 1 check")
 
 
 def test_token_issued_twice_is_another_publication(any_rig: AnyRig) -> None:

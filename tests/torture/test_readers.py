@@ -121,7 +121,7 @@ def test_readers_during_publications(
     assert sets >= min(publications, 100)
     assert stale < 0.1 * reads
     print(
-        f"{generation} publications, {reads:,} reads, {sets:,} of them brought another set: "
+        f"{generation} publications, {reads:,} reads, {sets:,} of them returned a new set: "
         f"0 mixed, 0 older, 0 exceptions"
     )
 

@@ -133,7 +133,7 @@ def test_lost_webhook_is_made_up_by_the_schedule(
     assert longest <= TICK_S + WORST_S
     assert longest > TICK_S / 2, "nothing needed the tick: this test proves nothing"
     print(
-        f"{lost} lost of {3 * seeds:,} that come one by one: change to store at most "
+        f"{lost} of {3 * seeds:,} webhooks lost, sent one at a time: change to store at most "
         f"{longest:.0f} s, by a check every {TICK_S:.0f} s"
     )
 
