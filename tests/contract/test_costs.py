@@ -133,7 +133,7 @@ def test_costs_of_sets_of_any_size(rig: DynamoRig, count: int, requests: int, re
 
 
 @pytest.mark.parametrize("count", [115, 300])
-def test_no_partition_is_asked_for_more_than_it_takes(rig: DynamoRig, count: int) -> None:
+def test_writes_stay_within_the_capacity_of_a_partition(rig: DynamoRig, count: int) -> None:
     """Bodies, rows, history, chunks that expire, and a removal: at most a second's units at once.
 
     Of flags that hardly compress: 115 have a body that just fits the snapshot record, 300 have one

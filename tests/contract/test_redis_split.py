@@ -185,7 +185,7 @@ def test_empty_attribute_becomes_null(rig: Rig) -> None:
     assert rows(rig) == found
 
 
-def test_only_flag_sets_that_are_fetched_have_rows(rig: Rig) -> None:
+def test_only_fetched_flag_sets_have_rows(rig: Rig) -> None:
     """With the option ``sets``, other flag sets would lack flags."""
     rig.provider.sets = ["front"]  # type: ignore[attr-defined] # Split's model
     rig.sync()

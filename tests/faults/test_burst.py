@@ -51,16 +51,16 @@ class Simulation:
         self._hub = getcurrent()
 
     def start(self, work: Callable[[], None], at: float) -> None:
-        """Let work begin at a time."""
+        """Start a task at a time."""
         heapq.heappush(self._due, (at, next(self._count), greenlet(work)))
 
     def wait(self, seconds: float) -> None:
-        """Let others run until so many seconds have passed."""
+        """Let others run for this many seconds."""
         heapq.heappush(self._due, (self.time + seconds, next(self._count), getcurrent()))
         self._hub.switch()
 
     def run(self) -> None:
-        """Run until nothing is due."""
+        """Run until no task is due."""
         while self._due:
             self.time, _, work = heapq.heappop(self._due)
             work.switch()
@@ -74,7 +74,7 @@ class MachineClock:
         self._skew = skew
 
     def now(self) -> float:
-        """Seconds since the epoch, as this machine has it."""
+        """Seconds since the epoch by this machine's clock."""
         return self._simulation.time + self._skew
 
     def monotonic(self) -> float:
@@ -87,7 +87,7 @@ class MachineClock:
 
 
 class Burst:
-    """One burst: webhooks, the queue, the pollers, and what came of it."""
+    """One burst: webhooks, the queue, the pollers, and the outcome."""
 
     def __init__(self, seed: int, seconds: float) -> None:
         self.rng = random.Random(seed)
@@ -170,13 +170,13 @@ class Burst:
         return max(0.0, min(reached) - arrived)
 
     def world(self) -> World:
-        """Return the store and the provider as they stand."""
+        """Return the current store and provider."""
         return World(self.records, self.provider, clock=FakeClock(self.simulation.time))
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
 def test_fetches_of_a_burst(seconds: float) -> None:
-    """30 % duplicates, shuffled, the provider changing meanwhile: few fetches, the final state."""
+    """30 % duplicates, shuffled, while the provider changes: few fetches, final state published."""
     lags: list[float] = []
     counts: list[int] = []
     for seed in range(5):

@@ -1,4 +1,4 @@
-"""A burst that finds no warm function: every webhook starts a receiver, and SSM has its quota.
+"""A burst without warm functions: every webhook starts a receiver, under SSM's quota.
 
 The receivers are real, each with the state of a process of its own, and so is what SyncFunction
 reads and runs; API Gateway, Lambda, SSM, the queue and all times are modelled, in virtual time.
@@ -43,21 +43,21 @@ THROTTLED = 429
 
 
 class Response(NamedTuple):
-    """What one webhook got, and after how long."""
+    """The response to one webhook, and its latency."""
 
     status: int
     after_s: float
 
 
 class ColdBurst(Burst):
-    """Webhooks that come within some seconds; each tells of a change, and none is sent again.
+    """Webhooks within some seconds; each announces a change, and none is retried.
 
     Args:
-        seed: of all that is random.
-        webhooks: how many.
-        seconds: within how long.
-        quota: what SSM allows, in calls a second.
-        then: webhooks a second, for ten seconds more.
+        seed: seed of the random numbers.
+        webhooks: number of webhooks.
+        seconds: duration of the burst.
+        quota: SSM's limit, in calls per second.
+        then: webhooks per second, for ten more seconds.
 
     """
 
@@ -95,7 +95,7 @@ class ColdBurst(Burst):
         self.responses.append(Response(status, self.simulation.time - begun))
 
     def _invoked(self) -> int:
-        """Run WebhookFunction as Lambda does: in an environment that is idle, or in a new one."""
+        """Run WebhookFunction as Lambda does: in an idle environment, or in a new one."""
         receiver = self._idle.pop() if self._idle else self._started()
         response = webhook.respond(lambda: receiver, WEBHOOK)
         self._idle.append(receiver)
@@ -139,7 +139,7 @@ class ColdBurst(Burst):
         return sources
 
     def published_after(self) -> float:
-        """Return the seconds from the last change until it was published."""
+        """Return the seconds from the last change to its publication."""
         reached = [at for at, revision in self.completed if revision >= self.provider.revision]
         return min(reached) - self.last_change
 
@@ -149,9 +149,9 @@ class ColdBurst(Burst):
 
 @pytest.mark.parametrize("quota", [QUOTA, QUOTA / 2], ids=["the quota", "half of it"])
 def test_cold_burst_is_accepted_in_time(quota: float) -> None:
-    """As many cold receivers as the API starts at once all response 2xx within 8 s.
+    """As many cold receivers as the API starts at once all respond with 2xx within 8 s.
 
-    They do so while the rest of the account uses half of SSM's quota, too; and the last change is
+    They do so even while the rest of the account uses half of SSM's quota, and the last change is
     published within a minute.
     """
     longest, published, refused = 0.0, 0.0, 0
@@ -171,8 +171,8 @@ def test_cold_burst_is_accepted_in_time(quota: float) -> None:
     print(f"{BURST} cold receivers, {quota:g} SSM calls a second: all 2xx within {longest:.1f} s")
 
 
-def test_throttled_webhooks_are_published_all_the_same() -> None:
-    """Of 1,000 webhooks within a second most get 429, the last one among them, and no loss."""
+def test_changes_of_throttled_webhooks_are_published() -> None:
+    """Of 1,000 webhooks within a second, most get 429, even the last; no change is lost."""
     for seed in range(5):
         burst = ColdBurst(seed, 1_000, 1.0, quota=QUOTA)
         burst.run()

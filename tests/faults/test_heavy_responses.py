@@ -1,4 +1,4 @@
-"""What responses that are made to fill the memory do to SyncFunction."""
+"""SyncFunction withstands responses crafted to fill its memory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def repeated(item: bytes) -> bytes:
-    """Return a body with as many of these items as it can hold."""
+    """Return a body with as many of these items as fit."""
     return b'{"flags":[' + b",".join([item] * ((BODY_BYTES - 12) // (len(item) + 1))) + b"]}"
 
 
 def many_names() -> bytes:
-    """Return a body that is one object with as many names as it can have."""
+    """Return a body that is one object with as many names as fit."""
     names = (b'"%06x":0' % number for number in range((BODY_BYTES - 2) // 11))
     return b"{" + b",".join(names) + b"}"
 
@@ -67,7 +67,7 @@ print(json.dumps({"failed": sorted(f["itemIdentifier"] for f in failed), "megaby
 
 
 def limit_memory() -> None:
-    """Give a process no more memory than the function has."""
+    """Limit a process to the function's memory."""
     resource.setrlimit(resource.RLIMIT_DATA, (FUNCTION_MB << 20, FUNCTION_MB << 20))
 
 
@@ -79,10 +79,10 @@ def limit_memory() -> None:
         pytest.param(many_names(), id="many names"),
     ],
 )
-def test_response_that_fills_memory_fails_its_source_only(
+def test_response_that_fills_memory_fails_only_its_source(
     aws: StandIn, dynamodb_table: Table, body: bytes
 ) -> None:
-    """Three providers at once send 20 MiB in 100 KB: each is refused, and the fourth is synced."""
+    """Three providers send 20 MiB in 100 KB at once: each is refused, and the fourth is synced."""
     if not Path("/proc/self/status").exists():
         pytest.skip("allowed: only Linux reports a process' own peak")
     with ExitStack() as running:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def settled(provider: ModelProvider) -> dict[Any, Any]:
-    """Return the records of a store that has been in sync with the provider for a minute."""
+    """Return the records of a store that has been in sync for a minute."""
     clock = FrozenClock()
     clock.advance(-60)
     world = World({}, provider, clock=clock)
@@ -55,7 +55,7 @@ def rows(world: World) -> dict[str, Any]:
 
 
 def in_sync(world: World) -> None:
-    """Hold that snapshot record and rows show the provider's final state."""
+    """Assert that snapshot record and rows show the provider's final state."""
     world.hold(content(world) == world.provider.flags, "not the provider's final state")
     expected = {key: str(value) for key, value in world.provider.flags.items()}
     state = world.state()
@@ -79,7 +79,7 @@ def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World
     ids=["two", "three"],
 )
 def test_every_interleaving_of_syncs(values: tuple[int, ...], least: int, etags: bool) -> None:
-    """Draw, fetch, heartbeat, publish and project in any order: nothing old wins."""
+    """Tokens, fetches, heartbeats, publications and rows in any order: no older set wins."""
     states, _ = explore(lambda: changes(etags=etags, values=values), in_sync)
     print(f"syncs: every one of {states:,} states")
     assert states > least
@@ -89,7 +89,7 @@ def test_every_interleaving_of_syncs(values: tuple[int, ...], least: int, etags:
     "values", [(2, 1), pytest.param((2, 1, 2), marks=pytest.mark.campaign)], ids=len
 )
 def test_pin_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
-    """A pin set at any moment is never lost, and nothing is published over it."""
+    """A pin set at any moment is never lost, and nothing is published while it lasts."""
 
     def make() -> World:
         world = changes(values=values)
@@ -106,7 +106,7 @@ def test_pin_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
 
 
 def rolled_back(world: World, *, then: bool = False) -> None:
-    """Roll back to the first version, pinned for an hour; *then* unpin and sync, as its request."""
+    """Roll back to the first version, pinned for an hour; *then* unpin and sync."""
     first = world.state().versions()[0].token
     until = int(world.clock.now() * 1000) + 3_600_000
     roll_back(SOURCE, world.store(), world.clock, to=first, pinned_until=until)
@@ -119,7 +119,7 @@ def rolled_back(world: World, *, then: bool = False) -> None:
     "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
 )
 def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
-    """Whatever syncs are under way, the old version is what readers and rows show in the end."""
+    """Whatever syncs are under way, readers and rows finally show the old version."""
 
     def make() -> World:
         world = changes(values=values)
@@ -142,7 +142,7 @@ def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
 def test_every_interleaving_after_a_pin(
     values: tuple[int, ...],
 ) -> None:
-    """A rollback, unpin and sync request among running syncs leave nothing of the rollback."""
+    """A rollback, unpin and sync request among running syncs: nothing of the rollback remains."""
 
     def make() -> World:
         world = changes(values=values)
@@ -160,7 +160,7 @@ def test_every_interleaving_after_a_pin(
 def test_current_chunks_never_expire(
     values: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With bodies in chunks, whatever overlaps: what the snapshot names is whole and has no TTL."""
+    """Whatever overlaps, the chunks that the snapshot names are complete and have no TTL."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr(publisher, "KEPT_VERSIONS", 1)
     monkeypatch.setattr(publisher, "THIN_MS", 10**15)
@@ -189,7 +189,7 @@ LAGGING = (
 def forgetful(
     records: dict[Any, Any], values: tuple[int, ...], checks: tuple[str, str]
 ) -> ForgetfulWorld:
-    """Return a world of syncs, a reader, and a store that loses its last writes, however many."""
+    """Return a world of syncs, a reader, and a store that may lose any number of last writes."""
     world = ForgetfulWorld(records, ModelProvider(flags={"a": 1}))
     world.add_reader(checks)
     for number, value in enumerate(values):
@@ -209,7 +209,7 @@ def forgetful(
 def test_reader_of_a_store_that_loses_writes(
     values: tuple[int, ...], checks: tuple[str, str]
 ) -> None:
-    """Two syncs, a reader, lost writes and replicas that lag, in any order.
+    """Two syncs, a reader, lost writes and lagging replicas, in any order.
 
     The reader never goes back within one history.
     """
@@ -228,12 +228,12 @@ def test_reader_of_a_store_that_loses_writes(
 
 
 class HighestTokenWins(ObservedStore):
-    """The rule that looks right and is not: whoever drew the higher fencing token may publish."""
+    """A plausible but wrong rule: the higher fencing token may publish."""
 
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Replace the comparison with what was seen by one with what is drawn."""
+        """Compare with the issued token instead of the last completed one."""
         if condition.token is not None:
             state = SourceState.from_record(self.records[keys.state_key(source)])
             if int(sets.get("token") or 0) > state.token:
@@ -242,7 +242,7 @@ class HighestTokenWins(ObservedStore):
 
 
 def test_highest_token_must_not_win() -> None:
-    """These tests can fail: with the weaker rule an interleaving that ends wrong is found."""
+    """With the weaker rule, these tests find an interleaving that ends wrong."""
 
     def make() -> World:
         provider = ModelProvider(flags={"a": 1}, reveals_revision=False)

@@ -28,7 +28,7 @@ FLAGS, GONE = 120, 10
 
 
 def content(version: int, count: int) -> dict[str, Any]:
-    """Return one version of a set; in every other one, the first flags are gone."""
+    """Return one version of a set; every other one lacks the first flags."""
     gone = GONE * (version % 2)
     return {key: flag(key, version) for key in (f"flag-{n:04}" for n in range(gone, count))}
 
@@ -41,7 +41,7 @@ def rig(request: pytest.FixtureRequest) -> AnyRig:
 
 
 def rows(rig: AnyRig) -> dict[str, Any]:
-    """Return what the rows show."""
+    """Return the flags in the rows."""
     section = "features" if rig.provider.name == "launchdarkly" else "flags"
     items = rig.items(f"prod:{section}")
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
@@ -54,9 +54,9 @@ def rows(rig: AnyRig) -> dict[str, Any]:
 def test_kill_points_of_rows_and_snapshot(
     rig: AnyRig, in_chunks: bool, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every flag changes and ten go: at every point exactly one set, and the next sync heals.
+    """All flags change, ten are removed: readers see a whole set, and the next sync recovers.
 
-    Nothing that was left behind stays for ever.
+    No leftovers stay without a TTL.
     """
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
@@ -97,7 +97,7 @@ def die() -> None:
 
 
 def orphans(rig: AnyRig) -> list[str]:
-    """Return the chunks that no kept version names and that never expire."""
+    """Return the chunks that no kept version names, and that never expire."""
     store = rig.store()
     kept = {version.token for version in store.state("prod").versions()}
     return [
@@ -111,7 +111,7 @@ def orphans(rig: AnyRig) -> list[str]:
 
 
 def split_set(*names: str, version: int) -> dict[str, Any]:
-    """Return a set of Split: flags that say their version and are in a flag set."""
+    """Return a set of Split: flags that name their version, in a flag set."""
     return {
         name: {**new_flag(name), "version": version, "sets": ["all"], "trafficTypeName": "user"}
         for name in names
@@ -125,7 +125,7 @@ NEW_KEYS = [f"user-{n:04}" for n in range(10, 120)]
 
 
 def splits_rows(rig: RedisRig) -> dict[str, Any]:
-    """Return what Split's SDKs read: texts, and sets as sorted lists."""
+    """Return the data that Split's SDKs read: strings, and sets as sorted lists."""
     admin: Any = rig.server.admin
     found: dict[str, Any] = {}
     for key in admin.keys("{prod}.SPLITIO.*"):
@@ -137,7 +137,7 @@ def splits_rows(rig: RedisRig) -> dict[str, Any]:
 
 
 def expected(flags: dict[str, Any], members: list[str]) -> dict[str, Any]:
-    """Return what they must read of a set."""
+    """Return the data that they must read of a set."""
     rows = {f"split.{name}": flag for name, flag in flags.items()}
     made = {"flagSet.all": sorted(flags), "trafficType.user": len(flags)}
     return {**rows, **made, "segment.many": members}
@@ -150,7 +150,7 @@ def settle_split(rig: RedisRig, flags: dict[str, Any], members: list[str]) -> No
 
 
 def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment in parts, 50 flags, a flag set: none is half of anything; the next sync heals."""
+    """A segment in parts, 50 flags and a flag set are never partial, and the next sync recovers."""
     monkeypatch.setattr("storesync.rows.PART_BYTES", 400)
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 3)
     old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)

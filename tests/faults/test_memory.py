@@ -1,4 +1,4 @@
-"""What a large flag set takes of a small function's memory."""
+"""A large flag set fits into a small function's memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do among syncs, in random order and with crashes.
+"""Operators' actions among syncs, in random order and with crashes.
 
 They roll back, unpin, remove a source and add it again.
 """
@@ -33,7 +33,7 @@ SERVED = {"published", "unchanged", "superseded", "coalesced"}
 
 
 class Life(World):
-    """A world in which people act as well; it knows when each fetch began and which completed."""
+    """A world with operators; it records when each fetch began and which completed."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -58,7 +58,7 @@ class Life(World):
         self._on_fetch()
 
     def store(self) -> MemoryStore:
-        """Return a store that notes which fetches complete a check."""
+        """Return a store that records which fetches complete a check."""
         store = super().store()
         commit = store.commit
 
@@ -74,7 +74,7 @@ class Life(World):
         return store
 
     def _check(self, before: SourceState, after: SourceState) -> None:
-        """Hold what holds whatever people do: a purge leaves nothing, a rollback ends a pin."""
+        """Check the invariants: a purge leaves nothing, a rollback ends a pin."""
         snapshot_record = self.snapshot_record()
         self.hold(
             (snapshot_record.token if snapshot_record else 0) == after.published,
@@ -89,7 +89,7 @@ class Life(World):
     # -- actors ---------------------------------------------------------------------------------
 
     def request(self) -> None:
-        """Change the provider, which requests a sync, and note that a fetch has to serve it."""
+        """Change the provider, which requests a sync, and record that a fetch has to serve it."""
         # Few values, so that they repeat: with new values many faults can't be seen.
         self.provider.change(a=self.rng.choice((0, 1)))
         requested, sent_at = len(self.trace), int(self.clock.now() * 1000)
@@ -106,7 +106,7 @@ class Life(World):
         )
 
     def roll_back(self) -> None:
-        """Roll back to any version, for no time, a moment, or until it is unpinned."""
+        """Roll back to any version, without a pin, for a moment, or until it is unpinned."""
         store = self.store()
         kept = [version.token for version in store.state(SOURCE.name).versions()]
         if kept:
@@ -115,21 +115,21 @@ class Life(World):
             roll_back(SOURCE, store, self.clock, to=to, pinned_until=until)
 
     def unpin(self) -> None:
-        """End whatever pin there is."""
+        """End the pin, if any."""
         unpin(SOURCE.name, self.store(), self.clock)
 
     def remove(self) -> None:
-        """Remove the source; half of the time with all that it has."""
+        """Remove the source; half of the time, purge it."""
         mark_removed(SOURCE.name, self.store(), self.clock, purge=self.rng.random() < 0.5)
 
     def add_again(self) -> None:
-        """Bring it back, if it is removed."""
+        """Restore the source, if it is removed."""
         restore_source(SOURCE.name, self.store())
 
     # -- a life ---------------------------------------------------------------------------------
 
     def live(self) -> None:
-        """Let some syncs and some people act in random order; then mend, and check once more."""
+        """Run some syncs and operators in random order; then repair, and check once more."""
         people = (self.roll_back, self.unpin, self.remove, self.add_again)
         for number in range(self.rng.randint(2, 5)):
             self.add(f"sync{number}", self.request)
@@ -146,7 +146,7 @@ class Life(World):
             self.hold(not actor.failed, f"{name}: {actor.failed}")
 
     def some_steps(self, number: int) -> None:
-        """Let one actor go on for a while, or end where it stands."""
+        """Let one actor continue for some steps, or crash."""
         if self.rng.random() < 0.02:
             self.crash(number)
         for _ in range(self.rng.choice((1, 1, 4, 16))):
@@ -158,7 +158,7 @@ class Life(World):
 
 @pytest.fixture(params=["in the snapshot record", "in chunks"], autouse=True)
 def _bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let bodies lie in the snapshot, or in chunks of which an overlap could take one away."""
+    """Store bodies in the snapshot record, or in chunks, which an overlap could expire."""
     if request.param == "in chunks":
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
 
@@ -167,7 +167,7 @@ def _bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     "lives", [150, pytest.param(300, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_every_request_is_served_by_a_fetch(lives: int) -> None:
-    """No set is mixed, no token goes back, and in the end readers and rows show the provider's."""
+    """No set is mixed, no token decreases, and finally readers and rows show the provider's set."""
     seen: Counter[str] = Counter()
     for seed in range(lives):
         life = Life(seed)

@@ -19,7 +19,7 @@ class Race:
         self.seed = seed
 
     def run(self) -> World:
-        """Run 2 to 8 syncs after a change each, one in ten crashing; then one more check."""
+        """Run 2 to 8 syncs, each after a change, one in ten crashing; then one more check."""
         rng = random.Random(self.seed)
         provider = ModelProvider(
             flags={"a": 0, "b": 0}, etags=rng.random() < 0.5, reveals_revision=rng.random() < 0.5

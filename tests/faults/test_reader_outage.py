@@ -1,4 +1,4 @@
-"""A reader through an hour without its store, and through a snapshot of SnapStart."""
+"""A reader survives an hour without its store, and a SnapStart snapshot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def records(path: Path, clock: FakeClock, **values: Any) -> dict[Any, Any]:
 def test_hour_without_the_store(
     tmp_path: Path, max_age_s: float | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ten thousand evaluations, no exception, staleness said, few calls; then fresh again."""
+    """Ten thousand evaluations: no exception, reported as stale, few calls; then fresh again."""
     clock = FakeClock()
     store = RecordsReader(records(tmp_path / "flags", clock, a=True), clock)
     flags = Client(
@@ -79,7 +79,7 @@ def test_hour_without_the_store(
 
 
 def test_rising_error_rate_of_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An hour in which ever more calls fail: no exception, and no more than a call for each TTL."""
+    """An hour of more and more failing calls: no exception, and at most one call per TTL."""
     clock, rng = FakeClock(), random.Random(16)
     store = RecordsReader(records(tmp_path / "flags", clock, a=True), clock)
     flags = Client("prod", store=store, replicas=1, clock=clock.now, monotonic=clock.monotonic)
@@ -155,10 +155,10 @@ def function() -> Iterator[Lambda]:
 
 @pytest.mark.parametrize("expired", [True, False])
 def test_restore_from_snapstart(function: Lambda, tmp_path: Path, *, expired: bool) -> None:
-    """Restored a day later: a dead socket, a clock that jumped, keys of another time.
+    """Restored a day later, with a dead socket, a jumped clock and old keys.
 
-    Nothing that was loaded before is trusted: the first flag asks the store, with new keys, also
-    where the old ones claim to be good for long.
+    Nothing loaded earlier is trusted: the first flag reads the store, with new keys, even if the
+    old ones claim to be valid.
     """
     uri = function.uri
     clock = FakeClock(time.time())

@@ -1,4 +1,4 @@
-"""Stores in trouble: conflicts, lost responses, full memory, a database that was emptied."""
+"""Failing stores: conflicts, lost responses, full memory, an emptied database."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def cancelled(code: str) -> ClientError:
 
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
-def test_cancelled_transaction_is_tried_again(dynamo_rig: DynamoRig, code: str) -> None:
-    """Another writer's transaction on the state delays a publication and does not lose it."""
+def test_cancelled_transaction_is_retried(dynamo_rig: DynamoRig, code: str) -> None:
+    """Another writer's transaction on the state delays a publication, but does not lose it."""
     left = [3]
 
     def fault(operation: str, moment: str, _number: int) -> None:
@@ -60,8 +60,8 @@ def test_cancelled_transaction_is_tried_again(dynamo_rig: DynamoRig, code: str) 
     assert dynamo_rig.read() == {"a": 2}
 
 
-def test_lost_response_to_the_publication_is_no_failure(any_rig: AnyRig) -> None:
-    """The store published, its response was lost: the writer finds that its set is published."""
+def test_lost_response_to_a_publication_is_not_a_failure(any_rig: AnyRig) -> None:
+    """If only the response was lost, the writer finds its set published."""
     any_rig.settle({"a": 1})
     published = any_rig.store().state("prod").published
     lost: list[str] = []
@@ -83,8 +83,8 @@ def test_lost_response_to_the_publication_is_no_failure(any_rig: AnyRig) -> None
     assert any_rig.items("prod:flags")[0]["item"]["S"] == "3"
 
 
-def test_full_memory_of_redis_leaves_what_is_published(redis_rig: RedisRig) -> None:
-    """The publication fails with its reason; when there is memory again, the next one succeeds."""
+def test_full_redis_keeps_the_published_set(redis_rig: RedisRig) -> None:
+    """The publication fails with the reason; with free memory, the next one succeeds."""
     redis_rig.provider.change(**large(1))
     admin = redis_rig.server.admin
     admin.config_set("maxmemory", admin.info("memory")["used_memory"])
@@ -97,7 +97,7 @@ def test_full_memory_of_redis_leaves_what_is_published(redis_rig: RedisRig) -> N
 
 
 def test_readers_survive_an_emptied_redis(redis_rig: RedisRig) -> None:
-    """They keep their flags while it is empty, and take the new ones: fencing tokens have grown."""
+    """They keep their flags while it is empty, then load the new ones, as fencing tokens grow."""
     shift_s = 0.0
     client, connection = redis_rig.reader(clock=lambda: time.time() + shift_s)
     assert client["a"] == 1

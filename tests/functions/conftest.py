@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def noted(aws: StandIn) -> tuple[Any, Calls]:
-    """Give the session that makes the functions' clients, and a recorder of their calls."""
+    """Give the session that creates the functions' clients, and a recorder of their calls."""
     session, calls = boto3.Session(region_name=aws.region), Calls()
     calls.attach(session.events)
     return session, calls
@@ -99,7 +99,7 @@ def context() -> Context:
 
 @pytest.fixture(scope="session")
 def clients(aws: StandIn) -> dict[str, Any]:
-    """Give the clients with which tests look at a deployment."""
+    """Give the clients for tests to inspect a deployment."""
     return {service: aws.client(service) for service in ("sqs", "ssm", "dynamodb")}
 
 
@@ -145,7 +145,7 @@ def deployment(
 
 @pytest.fixture
 def without_a_queue(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave all scheduled checks to the invocation of the schedule itself."""
+    """Run all scheduled checks in the invocation of the schedule itself."""
     del deployment
     monkeypatch.delenv("FLAGSTORE_QUEUE_URL")
 
@@ -181,13 +181,13 @@ def unleash() -> Iterator[UnleashSimulator]:
 
 @pytest.fixture
 def appconfig(aws: StandIn) -> Iterator[AppConfigSimulator]:
-    """Give an AppConfig that knows the functions' role, at its deployment 3."""
+    """Give an AppConfig that accepts the functions' role, at its deployment 3."""
     with appconfig_at_three(aws) as provider:
         yield provider
 
 
 def appconfig_at_three(aws: StandIn) -> AppConfigSimulator:
-    """Build an AppConfig at what the samples tell of."""
+    """Build an AppConfig in the state that the samples report."""
     given = aws.environment
     provider = AppConfigSimulator(
         *appconfig_flags(5),

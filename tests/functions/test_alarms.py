@@ -1,4 +1,4 @@
-"""Every alarm of the template, driven by a real fault: it goes off, and clears once it is fixed.
+"""Every alarm of the template, triggered by a real fault: it fires, and clears after the fix.
 
 What the functions print is what CloudWatch would make metrics of; AWS' own metrics are counted
 where the functions and queues are run. Time is the functions' clock, on which nobody waits.
@@ -58,7 +58,7 @@ AWS_METRICS = [
 
 
 class World:
-    """The two functions, run as Lambda runs them, and their metrics in CloudWatch."""
+    """The two functions, run like on Lambda, and their metrics in CloudWatch."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class World:
 
 
 def service(function: str) -> str:
-    """Return the variable that the template gives to a function."""
+    """Return a variable that the template sets for a function."""
     properties = TEMPLATE["Resources"][f"{function.capitalize()}Function"]["Properties"]
     return str(STACK.value(properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]))
 
@@ -152,7 +152,7 @@ def world(
 
 
 def assert_recovers(world: World, *alarms: str) -> None:
-    """Assert that the alarms clear once all is well for as long as they look back."""
+    """Assert that the alarms clear once all is well for their evaluation period."""
     rounds = max(made(alarm).span_s for alarm in alarms) // SCHEDULE_S + 1
     world.schedule(rounds)
     assert world.active() == set()
@@ -169,7 +169,7 @@ def covers(*alarms: str) -> Callable[[Any], Any]:
 
 @covers("FreshnessAlarm", "SyncFailureAlarm")
 def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The alarm goes off once the last good check is three schedules old."""
+    """The alarm fires once the last good check is three schedules old."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
     world.deployment.put_source("prod", "launchdarkly", "http://127.0.0.1:1", KEY)
     world.clock.advance(30)
@@ -186,7 +186,7 @@ def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> Non
 
 @covers("FreshnessAlarm")
 def test_schedule_stops(world: World) -> None:
-    """No check at all is an alarm too, even if webhooks still come."""
+    """Missing checks raise the alarm, even if webhooks still arrive."""
     world.clock.advance(2 * SCHEDULE_S)
     world.invoke("sync", {"source": "prod"})
     assert world.active() == {"FreshnessAlarm"}
@@ -250,7 +250,7 @@ def test_pinned_source(world: World) -> None:
 
 @covers("DeadLetterAlarm")
 def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The alarm stays on until somebody removes the dead letter."""
+    """The alarm stays on until the dead letter is removed."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
     world.deployment.send("no JSON")
     for _ in range(MAX_RECEIVES):
@@ -280,7 +280,7 @@ def test_forged_webhooks(world: World) -> None:
 
 @covers("MisconfiguredAlarm")
 def test_misconfigured_webhook(world: World) -> None:
-    """The alarm goes off when a webhook needs the parameter."""
+    """The alarm fires when a webhook needs the parameter."""
     world.deployment.put("webhooks/prod", "{no JSON")
     world.clock.advance(WEBHOOKS_AGE_S)
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 404
@@ -312,7 +312,7 @@ def test_crashing_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @covers("WebhookErrorAlarm")
 def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the receiver raises the alarm; nothing that strangers send does."""
+    """A bug in the receiver raises the alarm; requests of strangers do not."""
 
     def bug(*_: object) -> None:
         raise ZeroDivisionError
@@ -346,7 +346,7 @@ def test_slow_store(world: World, calls: Calls) -> None:
 
 @covers("FreshnessAlarm", "SyncFailureAlarm")
 def test_store_down(world: World, calls: Calls) -> None:
-    """Without the store no age is known: freshness goes off in a period, failures after three."""
+    """Without the store, the age is unknown: freshness fires after one period, failures after 3."""
     calls.down["dynamodb"] = "AccessDeniedException"
     world.schedule(2)
     assert world.active() == {"FreshnessAlarm"}
@@ -410,13 +410,13 @@ def test_alarm_periods(minutes: int) -> None:
 
 
 def test_command_line_agrees_with_alarm() -> None:
-    """`status --check` calls a source stale at the age at which FreshnessAlarm goes off."""
+    """`status --check` reports a source as stale at the age at which FreshnessAlarm fires."""
     properties = STACK.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
     assert properties["Threshold"] == STALE_S
 
 
 def test_long_run_threshold() -> None:
-    """The alarm goes off at 80 % of any time-out."""
+    """The alarm fires at 80 % of any time-out."""
     timeouts = TEMPLATE["Parameters"]["SyncTimeout"]["AllowedValues"]
     assert TEMPLATE["Mappings"]["LongRunOfSyncTimeout"] == {
         str(timeout): {"Milliseconds": 800 * timeout} for timeout in timeouts

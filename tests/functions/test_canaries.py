@@ -63,7 +63,7 @@ def both(
 
 
 def send(event: dict[str, Any]) -> int:
-    """Hand a webhook to the function, with canaries wherever a stranger can put them."""
+    """Send a webhook to the function, with canaries wherever a sender can put them."""
     event["headers"] |= {"cookie": HEADER_CANARY, "x-forwarded-for": HEADER_CANARY}
     event |= {"rawQueryString": f"key={HEADER_CANARY}", "cookies": [HEADER_CANARY]}
     event["queryStringParameters"] = {"key": HEADER_CANARY}
@@ -73,7 +73,7 @@ def send(event: dict[str, Any]) -> int:
 
 
 def invoke(event: Any) -> Any:
-    """Hand an event to SyncFunction."""
+    """Invoke SyncFunction with an event."""
     response = sync.handler(event, Context())
     clean(response)
     return response
@@ -83,7 +83,7 @@ def invoke(event: Any) -> Any:
 def test_webhooks(
     both: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, dev: str
 ) -> None:
-    """Good, forged and broken webhooks, with each secret in a wrong place too, in any mode."""
+    """Good, forged and broken webhooks, with each secret also in wrong places, in any mode."""
     monkeypatch.setenv("POWERTOOLS_DEV", dev)
     assert send(signed("prod", BODY)) == 202
     assert send(signed("prod", BODY, OLD_SECRET)) == 202
@@ -171,7 +171,7 @@ def test_exceptions_of_sync(monkeypatch: pytest.MonkeyPatch, output: Output, tex
 
 @pytest.mark.usefixtures("both")
 def test_exceptions_of_receiver(monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
-    """Lambda prints the exception itself, so it has no details; the log has."""
+    """Lambda prints the exception itself, so only the log has details."""
 
     def bug(*_: object) -> None:
         raise KeyError(SECRET)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def recorded(
     stack: Deployment, aws: StandIn, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Recorder]:
-    """Give all calls of a deployment: publishing, changes, failures and reads."""
+    """Give all calls of a deployment: publications, changes, failures and reads."""
     flags, segments = rich_flags(150)  # more rows than one transaction takes
     with (
         LaunchDarklySimulator(flags, segments, sdk_key=KEY) as provider,
@@ -114,7 +114,7 @@ def test_every_permission_is_used(recorded: Recorder) -> None:
 
 
 def test_functions_are_separated(recorded: Recorder) -> None:
-    """The receiver touches neither table nor credentials, the sync no webhook secret."""
+    """The receiver has no access to table and credentials, the sync none to webhook secrets."""
     needed = {who: {use for call in recorded.of(who) for use in uses(call)} for who in POLICIES}
     may = {who: grants(who) for who in POLICIES}
 

@@ -1,4 +1,4 @@
-"""One deployment, several sources: each with its provider and its store, none in another's way."""
+"""One deployment, several sources: each with its provider and store, independent of the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("without_a_queue")
 
 
 def invoke(event: Any) -> Any:
-    """Hand an event to the function; return what it returns, as JSON."""
+    """Invoke the function with an event; return its result as JSON."""
     return json.loads(json.dumps(sync.handler(event, Context(60.0))))
 
 
@@ -68,13 +68,13 @@ def test_each_source_has_its_provider_and_store(
     assert not {item["namespace"]["S"] for item in stack.items()} & {"prod-eu:$state", "fme:$state"}
 
 
-def test_broken_store_affects_its_sources_only(
+def test_broken_store_affects_only_its_sources(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     output: Output,
 ) -> None:
-    """A Redis that is not there fails its own source, without its password in any line."""
+    """An unreachable Redis fails only its own source, and its password is not logged."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     in_redis(stack, "eu", "unleash", unleash.url, "redis://sync:pass-canary-77@127.0.0.1:1/0")
     outcomes = {outcome["source"]: outcome for outcome in invoke({"schedule": True})}

@@ -1,4 +1,4 @@
-"""The schedule queues one check per source: neither checks nor webhooks wait for another."""
+"""The schedule queues one check per source, so that none delays another check or a webhook."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PUBLISHING_S = 3
 
 
 def invoke(event: Any) -> Any:
-    """Hand an event to the function; return what it returns, as JSON."""
+    """Invoke the function with an event; return its result as JSON."""
     return json.loads(json.dumps(sync.handler(event, Context())))
 
 
@@ -64,7 +64,7 @@ def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
 
 
 def queued(calls: Calls) -> list[dict[str, Any]]:
-    """Return the checks that were queued, in their order, each with its delay."""
+    """Return the queued checks in order, each with its delay."""
     return [
         {**json.loads(entry["MessageBody"]), "delay": entry["DelaySeconds"]}
         for call in calls.of("SendMessageBatch")
@@ -131,7 +131,7 @@ def test_failed_check_is_not_retried(
 def test_webhook_in_the_same_batch_is_retried(
     prod: Deployment, launchdarkly: LaunchDarklySimulator
 ) -> None:
-    """A scheduled check of its source changes nothing for it, and is not retried with it."""
+    """A failed scheduled check in the batch is dropped, the webhook is retried."""
     launchdarkly.faults.extend([faults.status(503)] * 4)
     prod.send(sync_request("prod"), sync_request("prod", trigger="schedule"))
     records = prod.receive()
@@ -145,7 +145,7 @@ def test_webhook_in_the_same_batch_is_retried(
 def test_outdated_checks_are_dropped(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, clock: ShiftedClock
 ) -> None:
-    """A second receipt ends a check that was cut off, as does age."""
+    """An interrupted check is dropped at its second receipt, or by its age."""
     prod.send(sync_request("prod", trigger="schedule"))
     (record,) = prod.receive()
     record["attributes"]["ApproximateReceiveCount"] = "2"
@@ -159,7 +159,7 @@ def test_outdated_checks_are_dropped(
 def test_schedule_without_queue(
     prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls
 ) -> None:
-    """An outage of SQS affects webhooks, and not the checks that make up for them."""
+    """An SQS outage affects webhooks, but not the checks that make up for them."""
     calls.down["sqs"] = "AccessDeniedException"
     (outcome,) = invoke({"schedule": True})
     assert outcome["outcome"] == "published"
@@ -202,7 +202,7 @@ def test_webhook_in_batch_of_silent_providers(
 def test_seventy_silent_providers_delay_no_webhook(
     stack: Deployment, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its run begins in time to publish within ten seconds, by a model of Lambda's poller."""
+    """It is published within ten seconds, by a model of Lambda's poller."""
     monkeypatch.setattr(sync, "STEP_S", STEP_S)
     for number in range(SILENT):
         stack.put(f"sources/s{number}", {"provider": "launchdarkly"})
@@ -216,9 +216,9 @@ def test_seventy_silent_providers_delay_no_webhook(
 
 
 def waited(delays: list[int], moment: float, rng: random.Random) -> float:
-    """Return how long a webhook waits for a run, where each run of these checks takes long.
+    """Return how long a webhook waits for a run while runs of these checks take long.
 
-    SQS hands out what is due in any order.
+    SQS delivers due messages in any order.
     """
     free = [0.0] * RUNS
     coming = sorted([*map(float, delays), moment])

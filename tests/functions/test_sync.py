@@ -538,7 +538,7 @@ def test_queued_provider_event(
     assert [(each["source"], each["trigger"]) for each in followup(calls)] == [("shop", "followup")]
 
 
-def test_provider_event_reaches_its_sources_only(
+def test_provider_event_reaches_only_its_sources(
     shop: Deployment, appconfig: AppConfigSimulator, small: LaunchDarklySimulator
 ) -> None:
     """Two sources of one profile are synced; neither another profile's nor a broken one is."""

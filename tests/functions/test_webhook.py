@@ -71,7 +71,7 @@ def bearer(body: bytes, secret: str = SECRET) -> dict[str, Any]:
 
 
 def send(event: Any) -> tuple[int, dict[str, Any]]:
-    """Hand an event to the function; return status and the JSON that it responses."""
+    """Invoke the function with an event; return the status and JSON of its response."""
     response = webhook.handler(event, Context())
     headers = {name.lower(): value for name, value in response["headers"].items()}
     assert headers == {"content-type": "application/json"}
@@ -79,7 +79,7 @@ def send(event: Any) -> tuple[int, dict[str, Any]]:
 
 
 def refuse(event: Any, status: int) -> str:
-    """Hand an event to the function, see it refused, and return the error."""
+    """Invoke the function with an event that it refuses; return the error."""
     got, body = send(event)
     assert got == status
     (error,) = body.values()
@@ -103,7 +103,7 @@ def receiving(deployment: Deployment) -> Deployment:
 
 
 def test_signed_webhook(receiving: Deployment) -> None:
-    """LaunchDarkly gets 202, and one message says what to reach and when."""
+    """LaunchDarkly gets 202, and one message has the revisions to reach."""
     before = int(time.time() * 1000)
     assert send(signed("prod", entry())) == (202, {"ok": True})
     (sync_request,) = receiving.requests()
@@ -224,8 +224,8 @@ def test_source_names_match_exactly(receiving: Deployment, output: Output) -> No
     assert output.logs == []
 
 
-def test_strangers_make_no_metrics(receiving: Deployment, output: Output) -> None:
-    """Dimensions cost money, so only configured sources become one; names are not logged."""
+def test_unknown_sources_create_no_metrics(receiving: Deployment, output: Output) -> None:
+    """Dimensions cost money, so only configured sources become dimensions; names are not logged."""
     for _name, event, _status in REFUSED:
         send(event)
     for number in range(20):
@@ -306,10 +306,10 @@ def test_missing_variable(
     assert len(receiving.requests()) == 1
 
 
-def test_ssm_down_leaves_what_was_read(
+def test_ssm_down_keeps_known_parameters(
     receiving: Deployment, calls: Calls, clock: ShiftedClock, output: Output
 ) -> None:
-    """While SSM fails, webhooks are verified with the last parameters, and the log says so."""
+    """While SSM fails, webhooks are verified with the last parameters, which is logged."""
     assert send(signed("prod", entry()))[0] == 202
     calls.down["ssm"] = "AccessDeniedException"
     clock.advance(WEBHOOKS_AGE_S)

@@ -88,7 +88,7 @@ def read(report: Path) -> Outcome:
 
 
 def figures(printed: str) -> list[str]:
-    """Return the lines that hold a figure; logs, paths and pytest's headings do not."""
+    """Return the lines with a figure, without logs, paths and pytest's headings."""
     lines = (line.strip() for line in printed.splitlines())
     return [
         line for line in lines if line and line[0] not in "{[-/" and any(map(str.isdigit, line))
@@ -96,7 +96,7 @@ def figures(printed: str) -> list[str]:
 
 
 def main() -> int:
-    """Run all promises, or those that are named; return the exit code."""
+    """Run all or the named promises; return the exit code."""
     required = set(sys.argv[1:])
     chosen = [promise for promise in rows(PAGE) if not required or promise.number in required]
     # The slowest first, so that both processes end together.

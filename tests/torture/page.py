@@ -87,7 +87,7 @@ def write(
 
     Args:
         page: docs/guarantees.md.
-        measured: the rows, with what was reached.
+        measured: the rows, with the results.
         compared: the cells of each row of the comparison.
         seconds: how long the run took.
         pins: the requirements of the compared SDKs' environment.

@@ -1,4 +1,4 @@
-"""The providers' own SDKs under the faults that flagstore is tested with.
+"""The providers' own SDKs under the same faults as flagstore.
 
 It runs among the Python SDKs. Standard input holds one ``task`` and its arguments as JSON; one JSON
 object is printed. For LaunchDarkly's DynamoDB store, faults are planted into the boto3 client that
@@ -27,7 +27,7 @@ REAL = boto3.client
 
 
 class Killed(BaseException):
-    """The process dies here."""
+    """Simulated death of the process."""
 
 
 class Planted:
@@ -69,7 +69,7 @@ def flags(start: int, end: int, version: int) -> dict[str, Any]:
 
 
 def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int = -1) -> Any:
-    """Open a store of its own, without its cache, and the planted client in it."""
+    """Open an SDK's store without its cache, with the planted client."""
     from ldclient.integrations import DynamoDB
 
     planted = Planted(REAL("dynamodb"), share, kill_at, random.Random(7))
@@ -78,7 +78,7 @@ def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int
 
 
 def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
-    """Return what a fresh reader sees, and whether it takes the store for complete."""
+    """Return the flags that a fresh reader sees, and whether it considers the store complete."""
     from ldclient.versioned_data_kind import FEATURES
 
     opened, _ = store(task, prefix)
@@ -93,7 +93,7 @@ def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
 
 
 def init(opened: Any, content: dict[str, Any]) -> str:
-    """Write a full set; returns the name of what was raised."""
+    """Write a full set; return the name of the exception."""
     from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
     try:
@@ -119,7 +119,7 @@ def unprocessed(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def killed(task: dict[str, Any]) -> dict[str, Any]:
-    """Kill the step from 250 flags to 210 at every moment; count what readers then see."""
+    """Kill the step from 250 flags to 210 at every moment; count the outcomes for readers."""
     old, new = flags(0, 250, 1), flags(40, 250, 2)
     counts = {"points": 0, "old": 0, "new": 0, "mixed": 0, "mixed and initialized": 0}
     dry, planted = store(task, "dry")
@@ -155,7 +155,7 @@ def shrunk(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetched(task: dict[str, Any]) -> dict[str, Any]:
-    """Fetch once, as UnleashClient does at its start; return how many flags it then knows."""
+    """Fetch once, as UnleashClient does at its start; return its number of flags."""
     from UnleashClient import UnleashClient
     from UnleashClient.cache import FileCache
 
@@ -201,7 +201,7 @@ def daemon(_url: str, key: str, flag: str) -> Any:
 
 
 def polling(url: str, key: str, flag: str) -> Any:
-    """Return the flag's treatment from Split's SDK, which asks this server only."""
+    """Return the flag's treatment from Split's SDK, which uses this server only."""
     from splitio import get_factory
     from splitio.exceptions import TimeoutException
 

@@ -20,7 +20,7 @@ SKEW_S = 600.0
 
 
 class WrongClocks(FakeClock):
-    """Every machine has a clock of its own, off by up to ten minutes, which may jump."""
+    """Every machine has its own clock, off by up to ten minutes, which may jump."""
 
     def __init__(self, now: float = 1_795_000_000.0) -> None:
         super().__init__(now)
@@ -28,7 +28,7 @@ class WrongClocks(FakeClock):
         self._skews: dict[int, float] = {}
 
     def now(self) -> float:
-        """Seconds since the epoch, as the machine has it that asks."""
+        """Seconds since the epoch by the current machine's clock."""
         machine = id(getcurrent())
         if machine not in self._skews or self._rng.random() < 0.02:
             self._skews[machine] = self._rng.choice([-1, 0, 1]) * self._rng.uniform(0, SKEW_S)
@@ -36,14 +36,14 @@ class WrongClocks(FakeClock):
 
 
 class Jumping(FakeClock):
-    """A clock whose seconds jump, once, when it is asked for the nth time."""
+    """A clock that jumps once, at its nth reading."""
 
     def __init__(self, at: int, by: float) -> None:
         super().__init__()
         self.asked, self._at, self._by = 0, at, by
 
     def monotonic(self) -> float:
-        """Seconds, with the jump behind it or not; a suspended machine's do that."""
+        """Seconds, with or without the jump, as on a suspended machine."""
         self.asked += 1
         return super().monotonic() + (self._by if self.asked > self._at else 0.0)
 
@@ -52,7 +52,7 @@ class Jumping(FakeClock):
     "races", [100, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_races_with_wrong_clocks(races: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overlapping syncs and crashes, ten minutes apart by their clocks: the final state wins."""
+    """Among overlapping syncs and crashes with clocks ten minutes apart, the final state wins."""
     monkeypatch.setattr("faults.test_races.FakeClock", WrongClocks)
     for seed in range(races):
         world = Race(seed).run()
@@ -65,7 +65,7 @@ def test_races_with_wrong_clocks(races: int, monkeypatch: pytest.MonkeyPatch) ->
     "seeds", [2, pytest.param(50, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_consecutive_syncs_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> None:
-    """Fencing tokens grow and each change is published at once, wherever the clock stands."""
+    """Whatever the clock, fencing tokens grow and each change is published at once."""
     any_rig.settle({"a": 0})
     last = any_rig.store().state("prod").published
     base = any_rig.clock.now()
@@ -86,7 +86,7 @@ def test_consecutive_syncs_with_wrong_clocks(any_rig: AnyRig, seeds: int) -> Non
 
 @pytest.mark.parametrize("by", [-SKEW_S, SKEW_S])
 def test_clock_jumps_during_a_sync(any_rig: AnyRig, by: float) -> None:
-    """At whatever moment they do: the old set or the new one is there, and the next sync heals."""
+    """Whenever it jumps, the old or the new set is published, and the next sync recovers."""
     old, new = {"a": 1}, {"a": 2}
     outcomes: Counter[str] = Counter()
     at = 0

@@ -1,4 +1,4 @@
-"""Warm readers of a store that loses large segments, or its history; on both stores."""
+"""Warm readers of a store that loses large segments or its history, on both stores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOUR_S = 3_600
 
 @dataclass
 class Warm:
-    """A client that checks at each use, over a store whose large segments can be kept away."""
+    """A client that checks at each use, on a store whose large segments can be withheld."""
 
     store: Any
     down: bool = False
@@ -57,7 +57,7 @@ class Warm:
         return self.store.chunks(source, prefix, deadline=deadline, start=start)
 
     def prepare(self) -> None:
-        """Need nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Leave the connection open."""
@@ -84,7 +84,7 @@ def warm(rig: AnyRig) -> Iterator[Warm]:
 
 
 def targeted(provider: str, members: list[str]) -> tuple[str, Any, Any]:
-    """Return a segment's key, a flag that is on for its members alone, and the segment."""
+    """Return a segment's key, a flag that is on only for its members, and the segment."""
     if provider == "launchdarkly":
         match = {"attribute": "", "op": "segmentMatch", "values": ["big"]}
         flag = {"key": "f", "version": 1, "on": True, "salt": "s", "variations": [False, True]}
@@ -104,7 +104,7 @@ CONTEXT_KEY = {"launchdarkly": "key", "split": "key", "unleash": "userId"}
 
 
 class Targeting:
-    """A flag for a large segment's members, as one provider has it, and a flag beside it."""
+    """A provider's flag for a large segment's members, and another flag."""
 
     def __init__(self, rig: AnyRig, provider: str) -> None:
         self._rig, self._provider = rig, provider
@@ -121,7 +121,7 @@ class Targeting:
         assert self._rig.sync(step_s=0).outcome == "published"
 
     def on(self, client: Client, member: str) -> bool:
-        """Return whether the flag is on for one."""
+        """Return whether the flag is on for a key."""
         return client.enabled("f", {CONTEXT_KEY[self._provider]: member})
 
 
@@ -134,10 +134,10 @@ def chunks(rig: AnyRig) -> dict[keys.Key, Any]:
 @pytest.mark.parametrize("before", [2_000, 50], ids=["large", "small"])
 @pytest.mark.parametrize("fault", ["down", "lost", "damaged"])
 @pytest.mark.parametrize("provider", list(CONTEXT_KEY))
-def test_previous_segment_serves_until_the_new_one_is_read(
+def test_previous_segment_is_used_until_the_new_one_is_read(
     any_rig: AnyRig, provider: str, fault: str, before: int
 ) -> None:
-    """A member is added, and the new segment cannot be read: nobody loses the flag meanwhile."""
+    """A member is added, and the new segment cannot be read: earlier members keep the flag."""
     case = Targeting(any_rig, provider)
     case.publish("ada", size=before)
     with warm(any_rig) as reader:
@@ -176,7 +176,7 @@ def test_previous_segment_serves_until_the_new_one_is_read(
 
 
 def backup(rig: AnyRig) -> Any:
-    """Return all that the store holds."""
+    """Return all records of the store."""
     if isinstance(rig, RedisRig):
         admin = rig.server.admin
         return {name: admin.dump(name) for name in admin.keys()}  # noqa: SIM118 - a command
@@ -184,7 +184,7 @@ def backup(rig: AnyRig) -> Any:
 
 
 def restore(rig: AnyRig, kept: Any) -> None:
-    """Make the store hold that and nothing else."""
+    """Replace all records of the store."""
     if isinstance(rig, RedisRig):
         rig.server.admin.flushall()
         for name, value in kept.items():
@@ -209,14 +209,14 @@ LOST = {
 
 
 def published(rig: AnyRig, value: int) -> keys.SourceState:
-    """Publish one more set, and return the source state."""
+    """Publish another set, and return the source state."""
     rig.provider.change(a=value)
     assert rig.sync(step_s=0).outcome == "published"
     return rig.store().state("prod")
 
 
 def same(info: Info, state: keys.SourceState) -> bool:
-    """Return whether a reader has what is published, and knows of no trouble."""
+    """Return whether a reader has the published set, and reports no problem."""
     return (info.token, info.digest, info.stale) == (state.published, state.digest, False)
 
 
@@ -226,7 +226,7 @@ def same(info: Info, state: keys.SourceState) -> bool:
 def test_readers_follow_a_store_that_lost_its_history(
     any_rig: AnyRig, lost: int, early: bool, behind_s: int
 ) -> None:
-    """The counter is ahead of the clock, so tokens are issued twice: readers see the new set."""
+    """A counter ahead of the clock issues tokens twice: readers still see the new set."""
     with warm(any_rig) as reader:
         kept = [backup(any_rig)]
         for value in range(6):
@@ -249,7 +249,7 @@ def test_readers_follow_a_store_that_lost_its_history(
 
 
 def test_token_issued_twice_is_another_publication(any_rig: AnyRig) -> None:
-    """The very number that the reader has in hand, and other flags."""
+    """A reader with this token in memory still loads the other flags."""
     with warm(any_rig) as reader:
         published(any_rig, 1)
         kept = backup(any_rig)

@@ -1,4 +1,4 @@
-"""Readers while sets are published: whole sets only, in order; and five hundred at once."""
+"""Readers during publications see whole sets only, in order; and five hundred threads at once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HERD = 500
 
 
 def content(generation: int) -> dict[str, Any]:
-    """Return the set of one generation: each flag names it, and their number differs."""
+    """Return the set of one generation: each flag names it, and their number varies."""
     return {f"flag-{n:02}": {"generation": generation} for n in range(30 + generation % 5)}
 
 
 @dataclass
 class Reading:
-    """One thread that reads as fast as it can, and holds every set against its generation."""
+    """A thread that reads as fast as it can, and compares every set with its generation."""
 
     rig: AnyRig
     reads: int = 0
@@ -47,7 +47,7 @@ class Reading:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Read until told to stop; what is raised is kept."""
+        """Read until stopped; keep any exception."""
         try:
             with closing(self.rig.connect()) as transport:
                 while not self.stop.is_set():
@@ -88,7 +88,7 @@ class Reading:
 def test_readers_during_publications(
     any_rig: AnyRig, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four readers that often start over see whole sets only and never an older one."""
+    """Four readers that often restart see only whole sets, and never an older one."""
     publications, required = size
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 200)
     generation = 1
@@ -130,7 +130,7 @@ def test_readers_during_publications(
 def test_cold_and_expired_threads(
     any_rig: AnyRig, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five hundred threads of one process: one load while cold, one question when expired."""
+    """Five hundred threads of one process: one load when cold, one check when expired."""
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     any_rig.provider.change(**content(1))
@@ -163,7 +163,7 @@ def test_cold_and_expired_threads(
 
 
 def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in so many threads at once and return what each returned or raised."""
+    """Run it in this many threads at once; return each result or exception."""
     barrier = threading.Barrier(count)
     results: list[Any] = []
 

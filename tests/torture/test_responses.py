@@ -1,4 +1,4 @@
-"""Provider responses that are damaged at random: never half a set, and never a bug.
+"""Randomly damaged provider responses never lead to a partial set or a bug.
 
 The real pipeline fetches from a simulator without a socket; its response is
 mutated. What is accepted has to be whole: it is read back, and every flag of it is evaluated.
@@ -62,14 +62,14 @@ ODD += [{"": None}, ["a", 1, None], 2**53 + 1, -0.0, "a" * 300]
 
 
 class MutatingHttp:
-    """Asks a simulator in this process, and damages one of its responses."""
+    """Sends requests to a simulator in this process, and damages one of its responses."""
 
     def __init__(self, server: Any, rng: random.Random, provider: str = "") -> None:
         self.limits = HttpLimits()
         self._server, self._rng, self._provider = server, rng, provider
 
     def within(self, _total_s: float) -> MutatingHttp:
-        """Be as patient as before."""
+        """Keep the limits."""
         return self
 
     def get(self, url: str, headers: Mapping[str, str], **_: Any) -> HttpResponse:
@@ -86,7 +86,7 @@ class MutatingHttp:
 
 
 def mutate(body: bytes, rng: random.Random) -> bytes:
-    """Damage bytes, or values of the document by its grammar."""
+    """Damage bytes, or values of the JSON document."""
     if rng.random() < 0.4:
         return bytes_mutated(body, rng)
     document = json.loads(body)
@@ -135,7 +135,7 @@ def value_mutated(document: Any, rng: random.Random) -> Any:
 
 
 def walk(value: Any, places: list[tuple[Any, Any]]) -> None:
-    """Note every value that lies in a container, and the container."""
+    """Collect every value in a container, and the container."""
     if not isinstance(value, dict | list):
         return
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -154,7 +154,7 @@ def new_operators(records: dict[Any, Any]) -> bool:
 
 
 class Fuzz:
-    """One provider's simulator, and a store that begins with its good set."""
+    """One provider's simulator, and a store that starts with its good set."""
 
     def __init__(self, provider: str, seed: int, flags: int = FLAGS) -> None:
         self.rng = random.Random(seed)
@@ -191,7 +191,7 @@ class Fuzz:
         return sync.run([SyncRequest("prod", trigger="schedule")]).outcome
 
     def once(self) -> None:
-        """Fetch one damaged response, and check what is then stored."""
+        """Fetch one damaged response, and check the stored result."""
         records = dict(self.good)
         try:
             outcome = self.run(MutatingHttp(self.server, self.rng, self.source.provider), records)
@@ -211,7 +211,7 @@ class Fuzz:
             assert kept <= usable or new_operators(records), kept - usable
 
     def evaluate(self, records: dict[Any, Any]) -> set[str]:
-        """Evaluate all of it as a function would; return the flags that are not malformed."""
+        """Evaluate all flags as a function would; return those that are not malformed."""
         client = Client("prod", store=RecordsReader(records), replicas=1)
         snapshot = client.snapshot()
         found = set()
@@ -238,7 +238,7 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("provider", SIMULATORS)
 @pytest.mark.usefixtures("role")
 def test_damaged_responses(provider: str, count: int) -> None:
-    """Published whole and evaluated without an exception, or refused with a flagstore error."""
+    """They are published whole and evaluated without an exception, or refused with an error."""
     fuzz = Fuzz(provider, seed=14)
     for number in range(count):
         try:
@@ -260,7 +260,7 @@ def test_damaged_responses(provider: str, count: int) -> None:
 @pytest.mark.parametrize(("gone", "refused"), [(12, False), (13, True), (40, True)])
 @pytest.mark.parametrize("provider", SIMULATORS)
 def test_removed_flags_up_to_the_limit(provider: str, gone: int, refused: bool) -> None:
-    """Of 40 flags 12 that no other needs may be deleted at once; with more, none is."""
+    """Of 40 flags, 12 that no other needs may be deleted at once; 13 may not."""
     fuzz = Fuzz(provider, seed=10, flags=40)
     flags, references = fuzz.server.flags(), providers.get(provider).references
     needed = {key for flag in flags.values() for _, key in references("flags", flag)}

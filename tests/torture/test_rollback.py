@@ -1,4 +1,4 @@
-"""T26: a rollback in the middle of syncs that overlap keeps what it pinned, until the unpin."""
+"""T26: a rollback among overlapping syncs keeps its version until the unpin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_MS = 3_600_000
 
 
 def state(rig: AnyRig) -> SourceState:
-    """Return the source state as it is now."""
+    """Return the current source state."""
     return SourceState.from_record(rig.store().read(state_key("prod")) or {})
 
 
@@ -28,9 +28,9 @@ def state(rig: AnyRig) -> SourceState:
     "rollbacks", [5, pytest.param(200, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_rollback_among_syncs_keeps_its_version(any_rig: AnyRig, rollbacks: int) -> None:
-    """Four threads sync changes all along: from the rollback to the unpin nobody publishes.
+    """While four threads sync changes, nothing is published from the rollback to the unpin.
 
-    Fencing tokens only grow, and what comes after the unpin is the provider's state.
+    Fencing tokens only grow, and after the unpin, the provider's state is published.
     """
     rng = random.Random(26)
     any_rig.settle({"a": 0, "b": 0})

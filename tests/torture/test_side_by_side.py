@@ -1,4 +1,4 @@
-"""The same faults for LaunchDarkly's own store, for UnleashClient's cache, and for ours.
+"""The same faults for LaunchDarkly's own store, UnleashClient's cache, and flagstore.
 
 Each test writes rows of the second table of docs/guarantees.md. What the others do is not
 asserted, but for what the comparison needs to mean anything: a new version may do better, and the
@@ -47,7 +47,7 @@ def rig(dynamo_rig: DynamoRig) -> DynamoRig:
 
 @pytest.fixture
 def row(record_property: Callable[[str, object], None]) -> Row:
-    """Give the function that notes one row of the table: fault, their behaviour, flagstore's."""
+    """Give the function that records one row of the table: fault, their behaviour, flagstore's."""
     return lambda fault, theirs, ours: record_property(
         "side by side", json.dumps([fault, theirs, ours])
     )
@@ -63,7 +63,7 @@ def peer(rig: DynamoRig, task: str, **more: Any) -> dict[str, Any]:
 
 
 def numbered(start: int, end: int, version: int) -> dict[str, Any]:
-    """Return the flags that the other side has too."""
+    """Return the flags that both sides have."""
     return {f"flag-{n:04}": {"version": version, "n": n * version} for n in range(start, end)}
 
 
@@ -71,7 +71,7 @@ def numbered(start: int, end: int, version: int) -> dict[str, Any]:
 def test_unprocessed_items(
     rig: DynamoRig, row: Row, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand flags, a share of every batch left unprocessed by DynamoDB: ours are all there."""
+    """DynamoDB leaves a share of every batch of 1,000 flags unprocessed: flagstore loses none."""
     theirs = peer(rig, "unprocessed", share=share)
     assert theirs["forgotten"] > 0
     monkeypatch.setattr("flagstore.keys.INLINE_BYTES", 0)
@@ -90,7 +90,7 @@ def test_unprocessed_items(
 
 
 def test_kill_points(rig: DynamoRig, row: Row) -> None:
-    """The step from 250 flags to 210, killed at every moment: our readers never see a mix."""
+    """The step from 250 flags to 210, killed at every moment: flagstore's readers see no mix."""
     theirs = peer(rig, "killed")
     assert theirs["points"] >= 11
     old, new = numbered(0, 250, 1), numbered(40, 250, 2)
@@ -117,7 +117,7 @@ def test_kill_points(rig: DynamoRig, row: Row) -> None:
 
 
 class Overtaken(ModelProvider):
-    """A provider whose response is on its way while another sync completes with a newer one."""
+    """A provider whose response is in flight while another sync completes with a newer one."""
 
     def fetch(self, *arguments: Any, **more: Any) -> FetchResult:
         """Return the state of this moment, late."""
@@ -130,7 +130,7 @@ class Overtaken(ModelProvider):
 
 
 def test_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
-    """A slow writer wakes up with what it fetched before: our readers keep what is newer."""
+    """A slow writer continues with an older set: flagstore's readers keep the newer one."""
     theirs = peer(rig, "older")
     rig.provider.flags = numbered(0, 100, 1)
     slow = Overtaken(flags=dict(rig.provider.flags), reveals_revision=False)
@@ -155,7 +155,7 @@ def test_older_set_after_a_newer_one(rig: DynamoRig, row: Row) -> None:
 
 @pytest.mark.parametrize("left", [0, 69])
 def test_shrinking_set(rig: DynamoRig, row: Row, left: int) -> None:
-    """None, or 69, of a hundred flags are left: ours stay until a person allows it."""
+    """Of a hundred flags, 0 or 69 are left: flagstore keeps all until an operator allows it."""
     theirs = peer(rig, "shrunk", left=left)
     rig.settle(numbered(0, 100, 1))
     rig.provider.flags = {}
@@ -185,7 +185,7 @@ RESPONSES = {
 
 @pytest.mark.parametrize("what", RESPONSES)
 def test_bad_response_of_unleash(rig: DynamoRig, tmp_path: Path, row: Row, what: str) -> None:
-    """What comes instead of a set leaves ours as they are, also for a reader that starts then."""
+    """A response that is not a flag set changes nothing, even for a reader that starts then."""
     flags, segments = unleash_flags.rich_flags(FLAGS)
     with UnleashSimulator(flags, segments) as server:
         rig.provider, rig.name = server, "unleash"
@@ -231,7 +231,7 @@ def evaluated(rig: DynamoRig, keys: list[str]) -> dict[str, flagstore.Detail]:
 
 @pytest.mark.parametrize("way", TITLES)
 def test_start_while_the_provider_is_down(rig: DynamoRig, row: Row, way: str) -> None:
-    """Every flag evaluates as before the outage, and the provider is asked nothing."""
+    """Every flag evaluates as before the outage, without a request to the provider."""
     name = way.partition("_")[0]
     simulator, rich_flags = MAKERS[name]
     made = rich_flags(FLAGS)

@@ -1,4 +1,4 @@
-"""A storm of webhooks for four environments, some forged and some lost; and why not FIFO."""
+"""A storm of webhooks for four environments, some forged, some lost; and why no FIFO queue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEBHOOK = WebhookConfig("prod", "launchdarkly", "signature", (SECRET,), "", {})
 
 
 class Storm(Burst):
-    """A burst of which some webhooks never arrive, and some come from a stranger."""
+    """A burst in which some webhooks never arrive, and some are forged."""
 
     def __init__(self, seed: int, seconds: float) -> None:
         self.counts: Counter[str] = Counter()
@@ -45,7 +45,7 @@ class Storm(Burst):
         self.changed.append((self.simulation.time, self.provider.revision))
 
     def followup(self) -> float:
-        """Return the longest that a change took to the store, those without a webhook included."""
+        """Return the longest time of a change to the store, including those without a webhook."""
         return max(self._latency(at, revision) for at, revision in self.changed)
 
     def _arrive(self) -> None:
@@ -62,12 +62,12 @@ class Storm(Burst):
         super()._arrive()
 
     def _tick(self) -> None:
-        """Request a sync as the schedule does, whatever was lost before."""
+        """Request a sync as the schedule does, for any lost change."""
         self._serve([SyncRequest(SOURCE.name, trigger="schedule")])
 
 
 def accepted(body: bytes, *, forged: bool) -> bool:
-    """Let the real check judge a webhook."""
+    """Verify a webhook with the real check."""
     secret = b"a stranger's" if forged else SECRET.reveal().encode()
     signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
     try:
@@ -86,7 +86,7 @@ def accepted(body: bytes, *, forged: bool) -> bool:
 def test_storm_ends_at_the_providers_state(
     seeds: int, webhooks: int, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """30 % twice, 10 % lost, 5 % forged, shuffled: few fetches, and the tick finds what is lost."""
+    """30 % twice, 10 % lost, 5 % forged, shuffled: few fetches; the schedule finds lost changes."""
     monkeypatch.setattr(test_burst, "WEBHOOKS", webhooks)
     total: Counter[str] = Counter()
     lags: list[float] = []
@@ -118,10 +118,8 @@ def test_storm_ends_at_the_providers_state(
 @pytest.mark.parametrize(
     "seeds", [50, pytest.param(500, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
-def test_lost_webhook_is_made_up_by_the_schedule(
-    seeds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no other webhook is near, it takes until the schedule's next check, no longer."""
+def test_schedule_makes_up_for_a_lost_webhook(seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without another webhook, it takes at most until the schedule's next check."""
     monkeypatch.setattr(test_burst, "WEBHOOKS", 3)
     longest, lost = 0.0, 0
     for seed in range(seeds):
@@ -142,7 +140,7 @@ def test_lost_webhook_is_made_up_by_the_schedule(
 
 
 class Queue:
-    """A queue; as FIFO it drops what has a deduplication id that it has seen in five minutes."""
+    """A queue; as FIFO, it drops messages whose deduplication id was used within five minutes."""
 
     def __init__(self, *, fifo: bool) -> None:
         self._fifo = fifo
@@ -150,7 +148,7 @@ class Queue:
         self.messages: deque[str] = deque()
 
     def send(self, message: str, now: float) -> None:
-        """Take a message, or drop it: the id is remembered after the message is gone, too."""
+        """Take a message, or drop it: the id is remembered even after the message is deleted."""
         last = self._seen.get(message, float("-inf"))
         if self._fifo and now - last < 300:
             return
@@ -160,7 +158,7 @@ class Queue:
 
 @pytest.mark.parametrize("fifo", [False, True])
 def test_fifo_deduplication_loses_the_last_request(fifo: bool) -> None:
-    """A change a minute after another: with a constant id of the environment it is lost."""
+    """With the environment as constant id, a change a minute after another is lost."""
     provider, store = {"flag": 0}, {"flag": 0}
     queue = Queue(fifo=fifo)
 

@@ -1,4 +1,4 @@
-"""Any JSON and any layout: what is written is what is read, or a clear error."""
+"""Any JSON and any layout: readers get what was written, or a clear error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Values:
         self.rng = random.Random(seed)
 
     def value(self, depth: int = 4) -> Any:
-        """Return any JSON; now and then a hundred levels deep, or very long."""
+        """Return any JSON; sometimes a hundred levels deep, or very long."""
         rng = self.rng
         kind = rng.randrange(10 if depth else 6)
         if kind < 3:
@@ -45,7 +45,7 @@ class Values:
         return {self.text(): self.value(depth - 1) for _ in range(rng.randrange(5))}
 
     def text(self) -> str:
-        """Return a text of odd parts."""
+        """Return a string of unusual parts."""
         return "".join(self.rng.choices(TEXTS, k=self.rng.choice([1, 1, 2, 3])))
 
     def deep(self, levels: int) -> Any:
@@ -56,7 +56,7 @@ class Values:
         return inner
 
     def large(self) -> Any:
-        """Return more than an item of DynamoDB can hold, also deflated."""
+        """Return more than a DynamoDB item can hold, even deflated."""
         return {"rules": [self.rng.randbytes(40).hex() for _ in range(20_000)]}
 
 
@@ -64,10 +64,10 @@ class Values:
     "cases", [100, pytest.param(5_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_any_json_comes_back(
+def test_any_json_round_trips(
     any_rig: AnyRig, cases: int, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte for byte as canonical JSON, in one item or in chunks, with one flag of 1.6 MB."""
+    """Byte for byte as canonical JSON, in one item or in chunks, including a flag of 1.6 MB."""
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     values = Values(15)
@@ -87,7 +87,7 @@ def test_any_json_comes_back(
 
 
 def texts(flags: dict[str, Any]) -> dict[str, str]:
-    """Write each flag as JSON: 1, 1.0, true and -0.0 are four things."""
+    """Write each flag as JSON: 1, 1.0, true and -0.0 differ."""
     return {key: json.dumps(flag, sort_keys=True) for key, flag in flags.items()}
 
 
@@ -114,7 +114,7 @@ def moved(rig: AnyRig, number: int) -> Put:
 
 
 def test_fields_of_a_newer_writer_are_ignored(any_rig: AnyRig) -> None:
-    """Unknown attributes, and snapshots of other layouts, are left alone."""
+    """Unknown attributes, and snapshots of other layouts, are ignored and kept."""
     any_rig.settle({"a": 1})
     more = Put(snapshot_record(any_rig) | {"compression": "zstd", "epoch": 7})
     write(any_rig, more, moved(any_rig, 2), layouts="[1, 2]", epoch=7)
@@ -124,8 +124,8 @@ def test_fields_of_a_newer_writer_are_ignored(any_rig: AnyRig) -> None:
     assert any_rig.read() == {"a": 2}
 
 
-def test_removed_layout_leaves_the_last_good_flags(any_rig: AnyRig) -> None:
-    """Only a newer layout is published: loaded readers keep theirs, new ones say what to do."""
+def test_removed_layout_keeps_the_last_good_flags(any_rig: AnyRig) -> None:
+    """With only a newer layout, loaded readers keep their flags, and new ones name the remedy."""
     any_rig.settle({"a": 1})
     with closing(any_rig.connect()) as transport:
         clock = any_rig.clock
@@ -145,8 +145,8 @@ def test_removed_layout_leaves_the_last_good_flags(any_rig: AnyRig) -> None:
 
 
 @pytest.mark.parametrize("loaded", [False, True])
-def test_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
-    """It finds no snapshot of its layout: a clear error, or its last known good, and no rubbish."""
+def test_newer_reader_with_an_older_writer(any_rig: AnyRig, loaded: bool) -> None:
+    """Without a snapshot of its layout, it reports a clear error or keeps its last good flags."""
     any_rig.settle({"a": 1})
     pretended = snapshot_record(any_rig)["token"]
     with closing(any_rig.connect()) as transport:
@@ -170,7 +170,7 @@ def test_newer_reader_beside_an_older_writer(any_rig: AnyRig, loaded: bool) -> N
 
 
 class Renamed:
-    """Reads snapshots of layout 2 where layout 1 is asked for: a reader of the next version."""
+    """A reader of the next version: reads snapshots of layout 2 instead of 1."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -195,7 +195,7 @@ class Renamed:
 
 
 def test_one_snapshot_per_layout(any_rig: AnyRig) -> None:
-    """A writer that publishes again touches no snapshot of a layout that it does not write."""
+    """A new publication leaves snapshots of other layouts alone."""
     any_rig.settle({"a": 1})
     write(any_rig, moved(any_rig, 2))
     before = any_rig.store().read(Key("prod:$snapshot", "2"))

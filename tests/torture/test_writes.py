@@ -1,4 +1,4 @@
-"""Writes that are throttled, cut off by the function's time, raced and refused; on both stores."""
+"""Writes that are throttled, timed out, raced and refused, on both stores."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ THROTTLED = {
 
 
 class ThrottledClient(ForgetfulClient):
-    """Leaves a share of items unprocessed, and refuses the same share of other writes.
+    """Leaves a share of items unprocessed, and rejects the same share of other writes.
 
-    Of Redis, a share of all connections breaks, half of them after the server did what it was
-    asked.
+    With Redis, a share of connections breaks, half of them after the server ran the command.
     """
 
     def __init__(self, client: Any, share: float, rng: random.Random) -> None:
@@ -70,7 +69,7 @@ class ThrottledClient(ForgetfulClient):
 def test_throttled_writes_lose_nothing(
     any_rig: AnyRig, share: float, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1,000 flags in chunks: published whole, or a typed error in time and all as it was."""
+    """1,000 flags in chunks: published whole, or unchanged with a typed error in time."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 250)
     any_rig.settle(numbered(1_000))
@@ -111,7 +110,7 @@ def test_throttled_writes_lose_nothing(
 def test_time_running_out_at_any_stage(
     any_rig: AnyRig, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From every call on, little or no time is left, and maybe the store fails from there on."""
+    """At every call, time runs short or out, and the store may fail from then on."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 120)
     old, new = numbered(24, 1), numbered(20, 2)
@@ -145,7 +144,7 @@ def test_time_running_out_at_any_stage(
 
 
 class Cut:
-    """Takes the time away at one stage, and maybe lets all calls fail from there on."""
+    """Ends the time at one stage, and may fail all calls from then on."""
 
     def __init__(self, rig: AnyRig, stage: int, left: float, *, fails: bool) -> None:
         self._rig, self._stage, self._left, self._fails = rig, stage, left, fails
@@ -154,7 +153,7 @@ class Cut:
         self.client = UnreliableClient(rig.table.client, self._call)
 
     def fetching(self) -> None:
-        """Take the time during the fetch, where that is the stage."""
+        """End the time during the fetch, if that is the stage."""
         if self._stage < 0:
             self._take()
 
@@ -177,7 +176,7 @@ class Cut:
             clock.advance(max(0.0, self._end - self._left - clock.monotonic()))
 
     def waited(self) -> float:
-        """Return the seconds that were slept after the time was taken."""
+        """Return the seconds slept after the time ended."""
         return sum(self._rig.clock.slept[self._slept or 0 :])
 
 
@@ -186,7 +185,7 @@ class Cut:
 
 @pytest.mark.parametrize("races", [25, pytest.param(1_000, marks=campaign)], ids=["dose", "all"])
 def test_races_of_threads(any_rig: AnyRig, races: int) -> None:
-    """Two to eight syncs at once in threads, each after a change: none wins with an older set."""
+    """Of two to eight concurrent syncs, each after a change, none wins with an older set."""
     any_rig.settle({"a": 0, "b": 0})
     any_rig.provider.reveals_revision = False
     rng = random.Random(9)
@@ -246,7 +245,7 @@ def test_races_of_threads(any_rig: AnyRig, races: int) -> None:
 def test_shrinking_set_waits_for_approval(
     any_rig: AnyRig, had: int, left: int, refused: bool
 ) -> None:
-    """Refused beyond max(10, 30 %), readers keep theirs, until that very set is allowed."""
+    """Refused beyond max(10, 30 %): readers keep their flags until exactly that set is allowed."""
     if had:
         any_rig.settle(numbered(had))
     any_rig.replace(numbered(left))

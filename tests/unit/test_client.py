@@ -154,7 +154,7 @@ def test_ttl_has_ten_percent_jitter() -> None:
 # -- last known good ----------------------------------------------------------------------------
 
 
-def test_lost_store_leaves_last_known_good_set() -> None:
+def test_lost_store_keeps_last_known_good_set() -> None:
     """Indefinitely, without an exception; info() is stale and has the reason."""
     rig = loaded({"a": 1})
     rig.store.error = DOWN
@@ -220,7 +220,7 @@ def in_another_layout(rig: Rig) -> None:
         (lambda rig: rig.records[state_key("prod")].update(nonce="x"), "behind its source state"),
     ],
 )
-def test_damaged_store_leaves_last_known_good_set(
+def test_damaged_store_keeps_last_known_good_set(
     damage: Callable[[Rig], None], reason: str
 ) -> None:
     """The flags in memory are served, and info() has the reason; damaged data never is."""
@@ -482,7 +482,7 @@ def test_missing_chunk_is_read_again_consistently() -> None:
 
 
 @pytest.mark.parametrize("damage", ["removed", "stub"])
-def test_missing_chunk_leaves_last_known_good_set(damage: str) -> None:
+def test_missing_chunk_keeps_last_known_good_set(damage: str) -> None:
     """Half a body is not a flag set."""
     rig = loaded({"a": 1})
     token = rig.publish(LARGE)

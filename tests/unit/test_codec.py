@@ -67,7 +67,7 @@ def many(count: int = 600, size: int = 100) -> dict[str, Any]:
 
 
 @given(ITEMS, ITEMS, st.dictionaries(TEXTS, JSON, max_size=2))
-def test_any_json_comes_back_byte_for_byte(
+def test_any_json_round_trips_byte_for_byte(
     flags: dict[str, Any], segments: dict[str, Any], meta: dict[str, Any]
 ) -> None:
     """Whatever JSON can say is read back as it was written, alone and all together."""

@@ -289,7 +289,7 @@ def test_basic_flag() -> None:
         assert evaluate(off) == base.Evaluation({}, None, base.OFF, config=False)
 
 
-def test_flag_without_its_rules() -> None:
+def test_flag_without_rules_is_unsupported() -> None:
     """A default variant that the data plane served without the rules is UNSUPPORTED."""
     assert evaluate({"_variant": "Default", "enabled": True}).error == base.UNSUPPORTED
 

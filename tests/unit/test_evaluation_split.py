@@ -113,7 +113,7 @@ def with_matcher(**fields: Any) -> dict[str, Any]:
         ("lost", base.MALFORMED_FLAG, "exception"),
     ],
 )
-def test_control_is_no_value(name: Any, error: str, label: str) -> None:
+def test_control_is_an_error(name: Any, error: str, label: str) -> None:
     """Where the SDK says ``control``, the result is an error without a value."""
     ours = made(
         flag("large", conditions=[rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)]),

@@ -61,7 +61,7 @@ def check(new: FlagSet, **olds: FlagSet) -> None:
         (100, 100, False),
     ],
 )
-def test_how_many_flags_may_go(had: int, left: int, refused: bool) -> None:
+def test_limit_of_lost_flags(had: int, left: int, refused: bool) -> None:
     """More than max(10, 30 %) is refused, and so is a set without flags."""
     old, new = flag_set(numbered(had)), flag_set(numbered(left))
     if refused:
@@ -91,7 +91,7 @@ def test_changes_are_not_losses() -> None:
     ("had", "left", "refused"),
     [(100, 70, False), (100, 69, True), (12, 2, False), (12, 1, True), (10, 0, False)],
 )
-def test_how_many_members_may_go(had: int, left: int, refused: bool) -> None:
+def test_limit_of_lost_members(had: int, left: int, refused: bool) -> None:
     """A segment may lose as much of its members as a set of its flags."""
     old = flag_set({"a": 1}, segments={"beta": list(numbered(had)), "other": []})
     new = flag_set({"a": 1}, segments={"beta": list(numbered(left)), "other": []})
@@ -116,7 +116,7 @@ def test_removed_segment_counts_once() -> None:
     check(flag_set({"a": 1}, segments={"other": []}), now=old)
 
 
-def test_how_many_segments_may_go() -> None:
+def test_limit_of_lost_segments() -> None:
     """Segments may be lost as flags may: no more than max(10, 30 %)."""
     old = flag_set({"a": 1}, segments={key: [] for key in numbered(12)})
     check(flag_set({"a": 1}, segments={key: [] for key in numbered(2)}), now=old)

@@ -146,7 +146,7 @@ def test_hourly_check_repairs_a_lost_large_segment() -> None:
     assert flags.snapshot().item("segments", "big") == members(3_000)
 
 
-def test_lost_store_leaves_segments_in_memory() -> None:
+def test_lost_store_keeps_segments_in_memory() -> None:
     """One that was never read is unavailable."""
     rig = Rig(big=members(3_000), other=members(2_000, 3))
     rig.sync()
@@ -209,7 +209,7 @@ def test_change_replaces_a_lost_large_segment(hours: int) -> None:
     assert flags.snapshot().item("segments", "big") == [*members(3_000), "y"]
 
 
-def test_older_version_of_a_large_segment_is_noticed() -> None:
+def test_older_version_of_a_large_segment_is_detected() -> None:
     """LaunchDarkly numbers items: an older one is fetched again."""
     rig = Rig()
     newer = {"big": {"version": 5, "included": members(3_000)}}
@@ -331,8 +331,8 @@ def test_damaged_large_segment_is_read_once_per_pause() -> None:
     assert snapshot.item("segments", broken)
 
 
-def test_segment_of_the_current_set_serves_an_earlier_one_while_it_is_replaced() -> None:
-    """The current set may be another one from one line to the next."""
+def test_segment_look_up_survives_a_replaced_snapshot() -> None:
+    """Another thread may replace the current set between two lines."""
     big = members(3_000)
     rig = Rig(big=big)
     rig.sync()

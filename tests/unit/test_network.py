@@ -145,7 +145,7 @@ def test_wrong_certificate_is_refused(roots: Roots, case: str, issuer: str) -> N
         assert server.connections <= 4  # one per reader and store of authorities: no repetition
 
 
-def test_authorities_file_is_trusted_alone(roots: Roots, tmp_path: Path) -> None:
+def test_only_the_given_authorities_are_trusted(roots: Roots, tmp_path: Path) -> None:
     """Amazon's and the system's roots do not count then."""
     own = trustme.CA()
     own_file = tmp_path / "own.pem"
@@ -243,7 +243,7 @@ def test_late_addresses_are_kept(names: NameServer) -> None:
 
 
 @pytest.mark.parametrize("error", [None, socket.gaierror("no such host")])
-def test_known_addresses_serve_without_a_name_server(
+def test_known_addresses_are_used_without_a_name_server(
     names: NameServer, error: OSError | None
 ) -> None:
     """Silent or failing."""

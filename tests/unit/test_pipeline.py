@@ -1111,7 +1111,7 @@ def test_clock_ahead_loses_no_request() -> None:
     assert rig.read() == {"a": 2}
 
 
-def test_clock_that_was_ahead_postpones_no_verification() -> None:
+def test_clock_ahead_does_not_postpone_verification() -> None:
     """A verification in the future is repeated by the clock of now."""
     rig = Rig()
     rig.clock.advance(30 * 24 * HOUR_S)
@@ -1359,7 +1359,7 @@ def test_rows_behind_are_left_to_a_publisher_in_between() -> None:
     assert rig.in_sync()
 
 
-def test_hourly_check_expires_chunks_of_a_dead_writer() -> None:
+def test_hourly_check_expires_chunks_of_a_killed_writer() -> None:
     """Also where no other set is published in chunks."""
     rig = Rig()
     rig.sync()

@@ -377,7 +377,7 @@ def test_large_body_is_stored_in_chunks() -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
-def test_dead_writer_leaves_no_unannounced_chunk(cut: int) -> None:
+def test_killed_writer_leaves_no_unannounced_chunk(cut: int) -> None:
     """Wherever it stops, the pending record names what it may have written."""
     rig = Rig()
     rig.publish({"a": 1})

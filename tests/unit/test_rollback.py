@@ -373,7 +373,7 @@ def test_restored_source_continues_the_counter(purge: bool) -> None:
     assert rig.rows() == {"a": 5}
 
 
-def test_restoring_a_source_leaves_the_nonce_of_its_own_token() -> None:
+def test_restored_source_has_the_nonce_of_its_token() -> None:
     """If the store loses a token meanwhile, no check in flight takes it for its own step."""
     rig = Rig({"a": 1})
     mark_removed("prod", rig.store(), rig.clock)

@@ -263,7 +263,7 @@ def test_commit_takes_99_writes(count: int, groups: list[int]) -> None:
     assert [len(group) for group in commits(puts(*[30] * count))] == groups
 
 
-def test_commit_takes_what_a_partition_takes_per_second() -> None:
+def test_commit_fits_the_capacity_of_a_partition() -> None:
     """Every started KB counts, of deletes and expiries as of writes."""
     full = puts(*[44_033] * 10)  # 43 KB and a byte
     assert [len(group) for group in commits(full)] == [10]
@@ -300,7 +300,7 @@ def test_groups_keep_order_and_limits(sizes: list[int]) -> None:
         assert all(groups)
 
 
-def test_a_row_with_a_fraction_for_a_version_can_be_read_and_is_written_anew() -> None:
+def test_row_with_a_fractional_version_is_rewritten() -> None:
     """A number that flagstore never writes is left out, as with Redis."""
     record = from_item({"key": {"S": "a"}, "version": {"N": "1.5"}})
     assert record == {"key": "a"}
@@ -453,7 +453,7 @@ def test_split_flag_of_any_shape_has_a_row(rig: Rig, flag: Any) -> None:
     assert rig.keys() == {"prod:SPLITIO/split.a"}
 
 
-def test_split_names_that_are_not_keys_are_skipped(rig: Rig) -> None:
+def test_split_names_that_are_invalid_keys_are_skipped(rig: Rig) -> None:
     """By name, and in flag sets too; the others are written."""
     flags = {name: {"name": name, "sets": ["s"]} for name in ("a", "b\ud800", "")}
     plan = rig.follow(split(flags), store="redis")

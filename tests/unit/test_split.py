@@ -360,7 +360,7 @@ def test_malformed_documents(broken: Any, match: str) -> None:
         fetch(Canned(serving(broken)))
 
 
-def test_page_that_goes_back() -> None:
+def test_page_with_an_earlier_change_number() -> None:
     """Change numbers rise; following a lower one could loop."""
     pages = {"-1": {"d": [], "s": -1, "t": 10}, "10": {"d": [], "s": 10, "t": 9}}
     with pytest.raises(errors.MalformedResponseError, match="not a later change number"):

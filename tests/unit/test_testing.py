@@ -141,7 +141,7 @@ def test_overrides_end_with_their_block() -> None:
     assert flags.enabled("a")
 
 
-def test_overlapping_overrides_take_back_their_own() -> None:
+def test_overlapping_overrides_remove_only_their_own() -> None:
     """As in two threads."""
     flags = nothing_published(defaults_until_loaded=True)
     one, other = flags.override({"a": True, "c": 1}), flags.override({"b": True, "c": 2})

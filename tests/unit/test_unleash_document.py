@@ -35,7 +35,7 @@ def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, 
     return Client("prod", store=RecordsReader(store.records)).snapshot()
 
 
-def test_it_holds_every_feature_and_segment_as_the_server_sent_them() -> None:
+def test_features_and_segments_are_verbatim() -> None:
     """Features and segments, the version and the query come back; of `meta` there is nothing."""
     flags, segments = rich_flags(50)
     meta = {"version": 2, "query": QUERY, "queryHash": "18502bea"}
@@ -58,13 +58,13 @@ def test_a_large_segment_is_part_of_it() -> None:
     assert json.loads(unleash_document(snapshot))["segments"] == [segments["1"], large]
 
 
-def test_what_the_server_left_out_stays_out() -> None:
+def test_fields_missing_in_the_response_stay_missing() -> None:
     """Without a version and a query in the response there are none in the document."""
     snapshot = publish("unleash", {"flags": {}, "segments": {}}, {})
     assert unleash_document(snapshot) == '{"features":[],"segments":[]}'
 
 
-def test_another_providers_flags_make_no_document() -> None:
+def test_other_providers_flags_have_no_document() -> None:
     """The error names the source and what it holds."""
     snapshot = publish("launchdarkly", {"flags": {}, "segments": {}}, {})
     with pytest.raises(ConfigurationError, match="'prod' holds flags of 'launchdarkly'"):
