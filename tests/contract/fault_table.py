@@ -1,4 +1,4 @@
-"""Every fault of a provider, and what it must be taken for."""
+"""Every fault of a provider, and the error that it must raise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests like a good one, and bodies like a good one."""
+"""Requests and bodies derived from good ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _bytes_like(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def documents(sample: bytes) -> st.SearchStrategy[bytes]:
-    """Draw JSON: any at all, or the sample with one value replaced."""
+    """Generate any JSON, or the sample with one value replaced."""
     values = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: (

@@ -1,4 +1,4 @@
-"""What every provider promises. A test class derives from this and says how to build the parts."""
+"""The contract of every provider. Test classes derive from it and define how to build the parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ProviderContract:
     """A webhook's body."""
 
     def simulator(self, count: int = 12) -> ProviderServer:
-        """Build a simulator with so many flags; it is not started."""
+        """Build a simulator with this many flags, without starting it."""
         raise NotImplementedError
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
@@ -114,9 +114,9 @@ class ProviderContract:
         return self.provider.fetch(source, HttpClient(limits), etag)
 
     def fails(self, server: Any, name: str) -> BaseException:
-        """Fetch from a server that has a fault; return the error, of the class that it must have.
+        """Fetch from a faulty server; return the error, which must have the expected class.
 
-        What never ends is ended by the deadline, as the message says.
+        The deadline ends whatever never ends, and the message reports it.
         """
         _, error, wait = FAULTS[name]
         endless = name in ENDLESS
@@ -144,7 +144,7 @@ class ProviderContract:
     def required_after(
         self, server: Any, change: Callable[[], object], **options: str
     ) -> tuple[str, ...] | None:
-        """Make a change and return the revisions that the provider says to reach."""
+        """Make a change and return the revisions to reach that the provider reports."""
         request = self.webhook_after(server, change)
         return self.provider.webhook_event(request, self.webhook(**options)).required
 
@@ -277,7 +277,7 @@ class ProviderContract:
         assert changed.etag != etag
 
     def test_equal_states(self, server: Any) -> None:
-        """Everything beside the flags is stable while nothing changes."""
+        """Everything besides the flags is stable while nothing changes."""
         first, second = self.set_of(server), self.set_of(server)
         assert (first.sections, first.meta) == (second.sections, second.meta)
 
@@ -331,7 +331,7 @@ class ProviderContract:
     # -- freshness ------------------------------------------------------------------------------
 
     def test_lagging_response(self, server: Any) -> None:
-        """The webhook's revision tells responses from before and after the change apart."""
+        """The webhook's revision distinguishes responses from before and after the change."""
         key = next(iter(server.flags()))
         server.lag(requests=1)
         required = self.required_after(server, lambda: self.change(server, key), **self.options)

@@ -1,4 +1,4 @@
-"""What every store must do; each store's test class inherits this and says how to make one."""
+"""The contract of every store. Test classes derive from it and define how to create one."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class StoreContract:
     # -- fencing tokens ----------------------------------------------------------------------------
 
     def test_missing_counter_starts_at_the_floor(self, store: Store) -> None:
-        """A store that was made again never hands out smaller fencing tokens than before."""
+        """A recreated store never issues smaller fencing tokens than before."""
         token, state = store.next_token("prod", FLOOR)
         assert token == FLOOR + 1
         assert state == SourceState(issued=token, issued_nonce=state.issued_nonce)
 
     def test_tokens_only_grow(self, store: Store) -> None:
-        """A clock that is behind does not count; one that is ahead may, and takes nothing back."""
+        """A clock that is behind is ignored; one that is ahead may raise the tokens for good."""
         first, _ = store.next_token("prod", FLOOR)
         second, _ = store.next_token("prod", 5)
         third, _ = store.next_token("prod", FLOOR * 2)
@@ -53,7 +53,7 @@ class StoreContract:
         assert fourth == third + 1
 
     def test_next_token_returns_the_state(self, store: Store) -> None:
-        """The condition compares with what was seen when it was issued."""
+        """The condition compares with the state at the time of issue."""
         store.next_token("prod", FLOOR)
         store.commit("prod", Condition(token=0), {"token": 7, "etag": '"a"', "revision": 3})
         _, state = store.next_token("prod", FLOOR)
@@ -245,7 +245,7 @@ class StoreContract:
     # -- names ----------------------------------------------------------------------------------
 
     def test_sources_with_similar_names_are_separate(self, store: Store) -> None:
-        """``prod`` beside ``prod-eu``: fencing tokens, source states, records."""
+        """``prod`` and ``prod-eu``: fencing tokens, source states, records."""
         store.next_token("prod", 100)
         store.next_token("prod-eu", 200)
         store.commit("prod", Condition(), {"token": 1}, [Put(record("prod:flags", "a", item="1"))])

@@ -1,4 +1,4 @@
-"""What a sync and a read cost, counted in requests."""
+"""The cost of syncs and reads, in requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PartitionMeter(CountingClient):
 
 
 def thousand() -> dict[str, Any]:
-    """Return 1,000 flags as a real server gave them, or as large ones of our own."""
+    """Return 1,000 flags from a real server, or generated large ones."""
     file = DATA / "unleash" / "features-1000-real.json"
     if file.exists():
         return {flag["name"]: flag for flag in json.loads(file.read_text())["features"]}
@@ -64,7 +64,7 @@ def thousand() -> dict[str, Any]:
 
 @pytest.mark.parametrize("etags", [True, False])
 def test_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: DynamoRig, etags: bool) -> None:
-    """Fencing token and heartbeat; nothing is read or written beside the source state."""
+    """Fencing token and heartbeat; nothing else is read or written."""
     rig.provider = ModelProvider(flags=thousand(), etags=etags)
     rig.sync()
     client = UnreliableClient(rig.table.client)
@@ -84,7 +84,7 @@ def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: DynamoRi
 
 
 def test_further_changes_cost_their_rows_and_no_request(rig: DynamoRig) -> None:
-    """One change writes snapshot and history; each one beyond it a row of up to 2 KB, no more."""
+    """The first change writes snapshot and history; each further one only its row of up to 2 KB."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
     costs = []
@@ -100,7 +100,7 @@ def test_further_changes_cost_their_rows_and_no_request(rig: DynamoRig) -> None:
 
 
 def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: DynamoRig) -> None:
-    """480 KB of JSON lie in one item."""
+    """480 KB of JSON fit into one item."""
     rig.provider = ModelProvider(flags=thousand())
     rig.sync()
     flags, transport = rig.reader()
@@ -172,7 +172,7 @@ def test_a_refresh_is_one_small_get_item(rig: DynamoRig) -> None:
 def test_five_megabytes_are_published_in_chunks_and_read_in_few_calls(
     rig: DynamoRig,
 ) -> None:
-    """What no item can hold is cut; the snapshot record and one query a megabyte bring it back."""
+    """A body too large for an item is split; a read takes the record and one query per megabyte."""
     rig.provider = ModelProvider(flags=large(3, 1_000))
     assert rig.sync().outcome == "published"
     flags, transport = rig.reader()

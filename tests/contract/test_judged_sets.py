@@ -1,4 +1,4 @@
-"""A response that is whole by its shape and damaged inside replaces nothing that works.
+"""A well-formed response with damaged content replaces nothing that works.
 
 Four providers, the real pipeline and engines; what the simulator responses is altered.
 """
@@ -120,7 +120,7 @@ def flags_of(provider: str, document: Any) -> list[Any]:
 
 
 def strip(*kept: str) -> Alter:
-    """Return what leaves an object nothing but these fields."""
+    """Return a function that strips all other fields of an object."""
 
     def alter(flag: Any) -> None:
         for name in set(flag) - set(kept):
@@ -130,7 +130,7 @@ def strip(*kept: str) -> Alter:
 
 
 def set_to(**fields: Any) -> Alter:
-    """Return what sets fields of an object."""
+    """Return a function that sets fields of an object."""
     return lambda flag: flag.update(fields)
 
 
@@ -249,7 +249,7 @@ def test_reference_to_an_invalid_key_is_suspect() -> None:
     ],
 )
 def test_damaged_set_may_be_allowed(provider: str, damage: str) -> None:
-    """If the provider's own SDK accepts it, by the digest in the refusal; later ones pass, too."""
+    """By the digest in the refusal, if the provider's own SDK accepts it; later sets pass, too."""
     rig = Judged(provider)
 
     def alter(document: Any) -> None:
@@ -370,7 +370,7 @@ def test_recorded_sets_are_usable(name: str) -> None:
 
 
 def empty_segments(provider: str) -> Alter:
-    """Return what takes all segments, or parents of other flags, out of a response."""
+    """Return a function that removes all segments, or parents of other flags, from a response."""
 
     def alter(document: Any) -> None:
         if provider == "launchdarkly":
@@ -492,7 +492,7 @@ def test_recreated_flag_is_published_at_once() -> None:
 
 
 def switch(rig: Judged, key: str) -> None:
-    """Switch a flag, as the provider's people do."""
+    """Switch a flag at the provider."""
     flag = rig.server.flags()[key]
     fields = {
         "launchdarkly": lambda: {"on": not flag["on"]},

@@ -1,4 +1,4 @@
-"""The contract, for each provider; and what only real servers can show."""
+"""The contract, for each provider; and checks against recordings of real servers."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class TestUnleash(ProviderContract):
         yield broken
 
     def test_new_segment_requires_no_revision(self, server: Any) -> None:
-        """A new segment makes no revision, so none is required; the next event's includes it."""
+        """A new segment has no revision to require; the next event's includes it."""
         request = self.webhook_after(server, lambda: server.set_segment(9))
         assert self.provider.webhook_event(request, self.webhook(**self.options)).required == ()
         assert "9" not in self.set_of(server).sections["segments"]
@@ -206,7 +206,7 @@ class TestSplit(ProviderContract):
         assert "if-none-match" not in server.requests[-1].headers
 
     def test_empty_set(self, server: Any) -> None:
-        """Judging a shrinking set is the guard's work, with its own error."""
+        """The guard judges shrinking sets, with its own error."""
         server.faults.append(faults.empty_set())
         empty: dict[str, Any] = {"flags": {}, "rule_based_segments": {}, "segments": {}}
         assert self.set_of(server).sections == empty
@@ -214,7 +214,7 @@ class TestSplit(ProviderContract):
     @pytest.mark.parametrize("name", FAULTS)
     @pytest.mark.parametrize("after", [1, 2])
     def test_fault_of_any_request_fails_the_fetch(self, server: Any, name: str, after: int) -> None:
-        """Neither a second page nor a segment may be missing, and one deadline holds for all."""
+        """Neither a second page nor a segment may be missing, and all share one deadline."""
         server.faults.extend([None] * after + [FAULTS[name][0]])
         self.fails(server, name)
 
@@ -285,7 +285,7 @@ class TestAppConfig(ProviderContract):
                 self.provider.verify(request, self.webhook(method))
 
     def webhook(self, method: str = "url", *secrets: Secret, **options: str) -> WebhookConfig:
-        """Build a webhook config, which nobody would."""
+        """Build a webhook config, which is never used."""
         return super().webhook(method or "url", *secrets, **options)
 
     def test_forged_webhooks(self) -> None:
@@ -307,7 +307,7 @@ class TestAppConfig(ProviderContract):
         }
 
     def test_fetch(self, server: Any) -> None:
-        """Values come back verbatim with their rules, definitions beside them, in two requests."""
+        """Values with their rules, and definitions, are verbatim, in two requests."""
         response = self.fetch(server)
         sections = response.flag_set.sections
         stored = json.loads(server.versions[1])
@@ -323,18 +323,18 @@ class TestAppConfig(ProviderContract):
         assert len(server.requests) == 2 + 1 + 2
 
     def test_empty_set(self, server: Any) -> None:
-        """Judging a shrinking set is the guard's work, with its own error."""
+        """The guard judges shrinking sets, with its own error."""
         server.roll_out(server.put({"version": "1"}))
         assert self.set_of(server).sections == {"flags": {}, "definitions": {}}
 
     @pytest.mark.parametrize("name", FAULTS)
     def test_fault_of_second_request_fails_the_fetch(self, server: Any, name: str) -> None:
-        """The document has the faults of the list, and one deadline holds for both."""
+        """The document's request has the same faults as the list's, and both share a deadline."""
         server.faults.extend([None, FAULTS[name][0]])
         assert len(str(self.fails(server, name))) < 250
 
     def test_refused_credentials(self, server: Any, role: pytest.MonkeyPatch) -> None:
-        """A role of somebody else's, and one with a wrong secret, are refused by AWS."""
+        """AWS refuses a foreign role, and one with a wrong secret."""
         for name in server.environ:
             role.setenv(name, CANARY)
             with pytest.raises(errors.CredentialsRefusedError, match="'prod'") as caught:
@@ -386,7 +386,7 @@ def test_unknown_provider() -> None:
     ids=["providers", "queued requests", "receiver"],
 )
 def test_imports(code: str, unwanted: tuple[str, ...]) -> None:
-    """A function does not pay for what it never uses."""
+    """A function does not import modules that it never uses."""
     code = f"import sys; {code}; sys.exit(any(m in sys.modules for m in {unwanted}))"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)

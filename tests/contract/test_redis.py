@@ -135,7 +135,7 @@ def test_flushed_database_issues_no_smaller_tokens(redis_server: Server) -> None
 
 
 def test_failover_does_not_issue_a_token_twice(redis_server: Server) -> None:
-    """A replica that missed the last token goes on from the clock."""
+    """A replica that missed the last token continues from the clock."""
     with opened(redis_server) as store:
         lost, _ = store.next_token("prod", FLOOR)
         redis_server.admin.hset("flagstore:{prod}:$state:state", "issued", lost - 1)
@@ -167,7 +167,7 @@ def test_other_keys_are_not_touched(redis_server: Server) -> None:
 
 
 def test_only_expired_records_have_a_ttl(redis_server: Server) -> None:
-    """A record that is written again has none."""
+    """A record that is written again has no TTL."""
     with opened(redis_server) as store:
         publish(store)
         expire = Expire(chunk_key("prod", "1/", 0), LATER)
@@ -276,7 +276,7 @@ def test_unreadable_policy_is_logged_once(
 
 
 def test_full_memory_fails_before_any_write(redis_server: Server) -> None:
-    """Whatever comes first in a commit, the database is unchanged."""
+    """Whatever write is first in a commit, the database is unchanged."""
     old = [record("prod:flags", f"old{n}", item="1") for n in range(3)]
     deletes = [Delete(Key("prod:flags", f"old{n}")) for n in range(3)]
     puts = [Put(record("prod:flags", f"old{n}", item="2" * 1_000)) for n in range(3)]
@@ -359,7 +359,7 @@ def test_users_reach_nothing_else(users: Server) -> None:
 def test_wrong_password_is_reported_and_not_shown(
     redis_tls: Server, user: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Writer and reader say what to check; the password is in no text."""
+    """Writer and reader name the remedy, and do not reveal the password."""
     secret = "other-secret" if user else ""
     ca_file = redis_tls.ca_file
     with opened(redis_tls, user, secret, ca_file=ca_file) as store:

@@ -1,4 +1,4 @@
-"""LaunchDarkly's rows in Redis: the layout that its SDKs read, and nothing else beside it."""
+"""LaunchDarkly's rows in Redis: the layout that its SDKs read, and nothing else."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_removed_rows(rig: Rig) -> None:
 
 
 def test_hourly_check_repairs_rows(rig: Rig) -> None:
-    """Rows that are changed, missing or too many, in any bytes."""
+    """Changed, missing and surplus rows, of any bytes."""
     rig.sync()
     admin = rig.server.admin
     admin.hset("{prod}:features", "a", '{"key":"a","version":3,"on":false}')
@@ -337,7 +337,7 @@ def test_full_memory(redis_server: Server) -> None:
 
 
 def test_documented_rights(redis_server: Server) -> None:
-    """Without a right to LaunchDarkly's keys nothing is written; other sources need none."""
+    """Without rights to LaunchDarkly's keys, nothing is written; other sources need none."""
     rules = LINES["storesync"]
     add_user(redis_server, "storesync", rules)
     add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}:*"])

@@ -1,4 +1,4 @@
-"""Split's rows in Redis: the layout that its SDKs read, and nothing else beside it."""
+"""Split's rows in Redis: the layout that its SDKs read, and nothing else."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def rig(redis_server: Server) -> Iterator[Rig]:
 
 
 def rows(rig: Rig) -> dict[str, Any]:
-    """Return all that Split's SDKs would read, by what follows the prefix."""
+    """Return all data that Split's SDKs would read, by key without the prefix."""
     admin = rig.server.admin
     reads: dict[bytes, Any] = {b"set": admin.smembers, b"string": admin.get}
     keys: Any = admin.keys("{prod}.SPLITIO.*")
@@ -128,7 +128,7 @@ class TestSplitCluster(StoreContract):
             yield store
 
     def test_rows_share_the_states_slot(self, store: Store, redis_cluster: list[Server]) -> None:
-        """One script wrote all, large sets too, and the records come back."""
+        """One script writes everything, even large sets, and the records can be read."""
         small = [
             record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
             record("prod:SPLITIO", "split.f", item='{"name":"f"}'),
@@ -196,7 +196,7 @@ def test_only_fetched_flag_sets_have_rows(rig: Rig) -> None:
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
-    """Call a function after each commit, with what it wrote."""
+    """Call a function with the writes of each commit."""
     commit = RedisStore.commit
 
     def watched(self: RedisStore, *args: Any) -> None:
@@ -400,7 +400,7 @@ def test_changed_provider_without_rows_leaves_no_split_rows(rig: Rig) -> None:
 
 
 def test_other_keys_are_not_touched(rig: Rig) -> None:
-    """What SDKs write under the prefix, and what others have beside it."""
+    """Keys that SDKs write under the prefix, and keys of others."""
     admin = rig.server.admin
     for name in ("impressions", "events", "uniquekeys"):
         admin.rpush(f"{{prod}}.SPLITIO.{name}", "theirs")
@@ -488,7 +488,7 @@ def test_full_memory(redis_server: Server) -> None:
 
 
 def test_documented_rights(redis_server: Server) -> None:
-    """Without a right to Split's keys nothing is written; other sources need none."""
+    """Without rights to Split's keys, nothing is written; other sources need none."""
     rules = LINES["storesync"]
     add_user(redis_server, "storesync", rules)
     add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}.SPLITIO.*"])

@@ -1,4 +1,4 @@
-"""What a person does to a source works in every store: roll back, unpin, remove, bring back."""
+"""Operations on a source work in every store: roll back, unpin, remove, restore."""
 
 from __future__ import annotations
 

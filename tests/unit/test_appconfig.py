@@ -69,7 +69,7 @@ def set_of(server: AppConfigSimulator, **options: str) -> FlagSet:
 
 
 def limit(flag_set: FlagSet) -> int:
-    """Return what tells one version of :func:`numbered` from another."""
+    """Return the value that identifies a version of :func:`numbered`."""
     found: int = flag_set.sections["flags"]["flag"]["limit"]
     return found
 
@@ -194,7 +194,7 @@ def request(event: dict[str, Any]) -> SyncRequest:
 
 
 def act(rng: random.Random, server: AppConfigSimulator) -> None:
-    """Do one of the things that people and alarms do."""
+    """Perform one of the actions of operators and alarms."""
     number = server.in_progress()
     if not number:
         revertible = server.may_revert()
@@ -272,7 +272,7 @@ def deployment_event(words: str = "", **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_deployment_event(kind: str, words: str, required: tuple[str, ...] | None) -> None:
-    """An event names its profile and what to reach, in either of AWS' spellings."""
+    """An event names its profile and the revision to reach, in either of AWS' spellings."""
     event = PROVIDER.provider_event(deployment_event(words, Type=kind))
     assert event
     assert (event.required, event.delivery) == (required, "id")
@@ -311,7 +311,7 @@ def test_missing_permission_is_named(server: AppConfigSimulator, action: str) ->
 
 
 def test_configuration_outside_of_appconfigs_store(plain: AppConfigSimulator) -> None:
-    """A profile whose configuration is in S3 has no document to read; the message says so."""
+    """A profile whose configuration is in S3 has no document; the message explains that."""
     plain._deployments[-1]["ConfigurationVersion"] = "s3-version-id"
     plain._publish()
     with pytest.raises(errors.EndpointNotFoundError, match="use a hosted configuration"):
@@ -427,7 +427,7 @@ def test_permissions_of_template(server: AppConfigSimulator) -> None:
 
 
 def big() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return flags whose document has nearly 2 MB, with content that hardly deflates."""
+    """Return flags with a document of nearly 2 MB that hardly deflates."""
     rng = random.Random(7)
     values: dict[str, Any] = {}
     for number in range(100):

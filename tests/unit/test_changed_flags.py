@@ -1,4 +1,4 @@
-"""Which flags differ between two flag sets, found without decoding what both have."""
+"""Flags that differ between two flag sets, found without decoding shared blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flagstore.encode import Encoded, canonical, encode
 
 
 def body(encoded: Encoded) -> Body:
-    """Return the body that a reader makes."""
+    """Return a reader's body."""
     return Body(encoded.index_data, encoded.index_digest, encoded.blocks)
 
 

@@ -63,7 +63,7 @@ def loaded(flags: dict[str, Any]) -> Rig:
 
 @pytest.fixture
 def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return what was logged since the last time."""
+    """Return the warnings since the last call."""
     caplog.set_level(logging.DEBUG)
 
     def messages() -> list[str]:
@@ -78,7 +78,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 def test_cold_read_is_one_call() -> None:
-    """A set in the snapshot record comes with the first read; later reads are free."""
+    """The first read returns the set in the snapshot record; later reads are free."""
     rig = Rig({"a": 1, "b": 2})
     assert rig.client["a"] == 1
     assert rig.calls() == [HEAD]
@@ -295,7 +295,7 @@ def test_back_off_has_jitter() -> None:
 
 
 def test_refresh_budget_grows_while_data_arrives() -> None:
-    """It doubles up to that of a first load, so that a large set gets in."""
+    """It doubles up to that of a first load, so that a large set can load."""
     rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.store.latency_s = (
@@ -310,7 +310,7 @@ def test_refresh_budget_grows_while_data_arrives() -> None:
 
 
 def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
-    """A large body gets in even if the budget never grows."""
+    """A large body loads even if the budget never grows."""
     rig = loaded({"flag-1": 1})
     token = rig.publish(LARGE)
     rig.store.page, rig.store.latency_s = 1, 0.08
@@ -324,7 +324,7 @@ def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
 
 
 def test_chunks_of_an_earlier_body_are_dropped() -> None:
-    """A large body that is replaced before it gets in takes no memory any more."""
+    """A large body that is replaced before it has loaded is freed."""
     rig = Rig({"a": 1})
     rig.client.snapshot()
     rig.store.page, rig.store.latency_s = 1, 0.08
@@ -390,7 +390,7 @@ def test_damaged_set_is_read_once_more_then_raised(damage: dict[str, Any]) -> No
 
 
 def test_lagging_replica_costs_one_more_read() -> None:
-    """A consistent read tells it from a store that has lost its history."""
+    """A consistent read distinguishes it from a store that has lost its history."""
     rig = Rig({"a": "old"})
     old = dict(rig.records[state_key("prod")])
     rig.publish({"a": "new"})
@@ -507,7 +507,7 @@ def test_surplus_chunks_are_ignored() -> None:
 
 
 def test_readers_see_whole_sets_in_order() -> None:
-    """Through 300 publications: each set is whole, and none goes back."""
+    """Through 300 publications, each set is whole, and none is older than the previous one."""
     rig = Rig({"a": 0, "b": 0})
     stale = dict(rig.records)
     rng = random.Random(3)
@@ -582,7 +582,7 @@ def test_invalid_number_of_replicas(monkeypatch: pytest.MonkeyPatch, text: str) 
 def test_replicas_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
-    """As many as the variable says; one without it."""
+    """The variable sets their number; the default is one."""
     rig = Rig({"a": 1}, replicas=int(text or 1))
     if text is None:
         monkeypatch.delenv("FLAGSTORE_SNAPSHOT_REPLICAS", raising=False)
@@ -638,7 +638,7 @@ def test_info_describes_the_set_in_memory() -> None:
 
 
 def test_age_counts_from_the_last_check() -> None:
-    """An unchanged set does not age while someone checks."""
+    """An unchanged set does not age while checks continue."""
     rig = Rig({"a": 1})
     rig.advance(7_200)
     rig.heartbeat()
@@ -712,7 +712,7 @@ def test_log_handler_may_call_info() -> None:
 
 
 def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in so many threads at once and return what each returned or raised."""
+    """Run it in this many threads at once; return each result or exception."""
     barrier = threading.Barrier(count)
 
     def run(_: int) -> Any:

@@ -37,7 +37,7 @@ class Rig:
         )
 
     def publish(self, document: dict[str, Any]) -> None:
-        """Replace what the store holds."""
+        """Replace the published set."""
         self.file.write_text(json.dumps(document))
 
 
@@ -79,7 +79,7 @@ def test_broken_engine_gives_defaults(
 
 
 def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One warning, and the request goes on."""
+    """One warning, and the request continues."""
     told: list[Detail] = []
 
     def callback(detail: Detail, key: str) -> None:

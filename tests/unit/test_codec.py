@@ -43,7 +43,7 @@ ITEMS = st.dictionaries(TEXTS, JSON, max_size=8)
 
 
 def opened(encoded: Encoded) -> Body:
-    """Open what was encoded."""
+    """Open an encoded flag set."""
     return Body(encoded.index_data, encoded.index_digest, encoded.blocks)
 
 
@@ -70,7 +70,7 @@ def many(count: int = 600, size: int = 100) -> dict[str, Any]:
 def test_any_json_round_trips_byte_for_byte(
     flags: dict[str, Any], segments: dict[str, Any], meta: dict[str, Any]
 ) -> None:
-    """Whatever JSON can say is read back as it was written, alone and all together."""
+    """Any JSON is read back as it was written, alone or with others."""
     body = opened(encode({"flags": flags, "segments": segments}, meta))
     assert same(body.meta, meta)
     for section, items in (("flags", flags), ("segments", segments)):
@@ -97,7 +97,7 @@ LIKE_OTHERS = ["flag-000", "flag-00000", '\n"flag-0001":', 'flag-0001":{"on":tru
 
 @pytest.mark.parametrize("absent", ["", "a", "zzz", *LIKE_OTHERS, *"\n}{\ud800"])
 def test_missing_key_is_none(absent: str) -> None:
-    """Also one that resembles other keys or the format itself."""
+    """Even one that resembles other keys or the format itself."""
     body = opened(encode({"flags": many()}, {}))
     assert get(body, "flags", absent) is None
     assert get(body, "segments", absent) is None

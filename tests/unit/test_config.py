@@ -57,7 +57,7 @@ def holding(ssm: Ssm | None = None, /, **parameters: object) -> Ssm:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock that moves when told."""
+    """Give a clock that tests control."""
     return FakeClock()
 
 
@@ -73,7 +73,7 @@ def _parse(text: str | None, *private: str | None) -> object:
 
 
 def problems(*texts: object) -> list[str]:
-    """Return what is wrong with a source's two parameters (or one, of a webhook)."""
+    """Return the problems of a source's two parameters (or of a webhook's one)."""
     raw = [text if isinstance(text, str) or text is None else json.dumps(text) for text in texts]
     with pytest.raises(ConfigurationError) as caught:
         _parse(*raw)
@@ -314,7 +314,7 @@ def test_source_without_key() -> None:
 
 
 def test_webhook_of_provider_without_webhooks() -> None:
-    """The parameter cannot work, and says so."""
+    """The parameter is reported as useless."""
     (problem,) = problems({**APPCONFIG, "secrets": [SECRET]})
     assert problem == f"{WEBHOOK_PATH}: AWS AppConfig sends no webhooks: remove this parameter"
 
@@ -482,7 +482,7 @@ def test_any_parameter(name: str, public: Any, private: Any) -> None:
 
 
 def test_source_in_redis() -> None:
-    """The URL holds a password, so it is stored beside the key."""
+    """The URL holds a password, so it is stored with the key."""
     public = '{"provider": "launchdarkly", "store": "redis"}'
     url = "rediss://sync:pass-word@cache.internal:6379/0"
     source = parse_source("prod", "/s", public, "/c", json.dumps({**CREDENTIALS, "store_url": url}))

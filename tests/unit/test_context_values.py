@@ -1,4 +1,4 @@
-"""Keys and attributes that are of no JSON type, as callers have them: what each engine makes of it.
+"""Keys and attributes of types outside JSON, as each engine handles them.
 
 The words are those of the providers' Python SDKs, as far as they have an SDK: the campaigns in
 tests/differential compare the same values with them.

@@ -110,7 +110,7 @@ def test_failing_endpoint_matters_only_after_expiry(endpoint: Endpoint, clock: F
 
 
 def test_without_time_nothing_is_asked(endpoint: Endpoint) -> None:
-    """The deadline of a read holds for its keys as well."""
+    """The deadline of a read also applies to its keys."""
     with pytest.raises(StoreUnavailableError, match="TimeoutError"):
         keys_of(endpoint).current(time.monotonic() - 1)
     assert endpoint.calls() == []

@@ -33,7 +33,7 @@ def test_age_is_a_metric_of_its_source(*, stale: bool) -> None:
 
 
 def test_unknown_age_is_left_out() -> None:
-    """Before anything was loaded: JSON has no infinity, and 0 would say that all is fresh."""
+    """Before the first load: JSON has no infinity, and 0 would mean fresh."""
     document = json.loads(emf.line(nothing_loaded("prod", "why"), now_s=5.25))
     told = {point.name: point.value for point in points(document, 5.25)}
     assert told == {"ReaderStale": 1.0}

@@ -1,4 +1,4 @@
-"""AppConfig's engine: a table from the documented rule language, and of what that leaves open.
+"""AppConfig's engine: a table of the documented rule language, and of its gaps.
 
 "Operators" is the page "Defining rules for multi-variant feature flags" of the AWS AppConfig user
 guide, "Rules" its page "Understanding multi-variant feature flag rules", "Types" its page "type
@@ -212,7 +212,7 @@ UNDEFINED = [
 
 @pytest.mark.parametrize(("rule", "context"), UNDEFINED)
 def test_undocumented_rule(rule: str, context: dict[str, Any]) -> None:
-    """A rule that depends on what the guide leaves open is unknown, and the flag UNSUPPORTED."""
+    """A rule that depends on a gap of the guide is unknown, and the flag UNSUPPORTED."""
     assert compile_rule(rule)(context) is None
     found = evaluate(variants(rule), context)
     assert (found.value, found.reason, found.error) == (
@@ -280,7 +280,7 @@ def test_match_before_an_unknown_rule() -> None:
 
 
 def test_basic_flag() -> None:
-    """Types: `enabled` stands beside the attributes; names with a leading `_` are AppConfig's."""
+    """Types: `enabled` is next to the attributes; names with a leading `_` are AppConfig's."""
     flag = {"enabled": True, "limit": 5, "tags": ["a"], "_createdAt": "2026-01-01T00:00:00Z"}
     expected = base.Evaluation({"limit": 5, "tags": ["a"]}, None, base.FALLTHROUGH, config=True)
     assert evaluate(flag) == expected

@@ -120,7 +120,7 @@ class TestContexts:
         assert given == before
 
     def test_custom_attributes_of_a_user_without_kind(self) -> None:
-        """``custom`` of LaunchDarkly's old users adds attributes, and overrides none."""
+        """``custom`` of LaunchDarkly's old users adds attributes, but overrides none."""
         made = flag(rules=[rule(clause("plan", "in", "pro"))])
         custom = {"custom": {"plan": "pro"}}
         assert evaluate(made, {"key": "a", **custom}).reason == base.RULE_MATCH
@@ -144,7 +144,7 @@ class TestResults:
         assert evaluate(made, ADA) == expected
 
     def test_results_are_shared(self) -> None:
-        """Results are made once: callers that hand out values copy them."""
+        """Results are created once: callers that return values copy them."""
         ours = over(flag(variations=[{"list": [1]}]))
         context = ours.context(ADA)
         assert ours.evaluate("flag", context) is ours.evaluate("flag", context)

@@ -114,7 +114,7 @@ def with_matcher(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_control_is_an_error(name: Any, error: str, label: str) -> None:
-    """Where the SDK says ``control``, the result is an error without a value."""
+    """Where the SDK returns ``control``, the result is an error without a value."""
     ours = made(
         flag("large", conditions=[rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)]),
         broken("broken"),
@@ -150,7 +150,7 @@ def test_control_is_an_error(name: Any, error: str, label: str) -> None:
     ],
 )
 def test_malformed_flag(damaged: dict[str, Any]) -> None:
-    """A flag with a field that is not what it must be has no value, for any context."""
+    """A flag with an invalid field has no value, for any context."""
     found = evaluated(made(damaged))
     assert (found.value, found.error, found.rule) == (ABSENT, base.MALFORMED_FLAG, "exception")
 
@@ -218,7 +218,7 @@ def test_results_are_shared() -> None:
 
 
 def test_unknown_names_are_not_kept() -> None:
-    """Names that a caller makes up do not fill the memory."""
+    """Names invented by a caller do not fill the memory."""
     ours = made(flag())
     for number in range(100):
         assert evaluated(ours, f"made-up-{number}").error == base.FLAG_NOT_FOUND
@@ -227,7 +227,7 @@ def test_unknown_names_are_not_kept() -> None:
 
 
 def test_unavailable_segment() -> None:
-    """It is an error of its own, also of dependent flags, until it can be read."""
+    """It is a separate error, even of dependent flags, until it can be read."""
     read = items(
         flag(conditions=[rule(in_segment("s"), label="in s", on=100)]),
         depending("other", "f"),

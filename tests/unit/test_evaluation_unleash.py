@@ -28,7 +28,7 @@ def over(*flags: dict[str, Any], **segments: Any) -> Items:
 
 
 def settings(random: Callable[[], float] = lambda: 0.5, **given: Any) -> EngineConfig:
-    """Make settings with a clock that stands."""
+    """Create settings with a fixed clock."""
     return EngineConfig(now=lambda: NOW, random=random, **given)
 
 
@@ -51,7 +51,7 @@ def having(**constraint: Any) -> dict[str, Any]:
 def ask(
     given: dict[str, Any], context: dict[str, Any] | None = None, of: EngineConfig | None = None
 ) -> Evaluation:
-    """Evaluate one flag that is alone in its set."""
+    """Evaluate the only flag of a set."""
     ours = engine(over(given), of or settings())
     return ours.evaluate(given["name"], ours.context(context or {}))
 
@@ -278,7 +278,7 @@ def test_unsupported_regular_expression_that_is_not_reached() -> None:
 
 
 def test_large_segment_that_cannot_be_read() -> None:
-    """A flag whose segment is not there yet is compiled again the next time."""
+    """A flag whose segment cannot be read yet is compiled again at the next use."""
     items = over(
         flag("f", {"name": "default", "segments": [1]}), **{"1": NotPublishedError("not there")}
     )
@@ -327,7 +327,7 @@ def test_custom_strategy() -> None:
 
 
 def test_custom_strategy_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """The flag has no value; the log has where it failed, without what may quote a user."""
+    """The flag has no value; the log has the place, without any text that may quote a user."""
 
     def apply(_parameters: dict[str, Any], context: Any) -> bool:
         raise LookupError(context["userId"])
@@ -344,7 +344,7 @@ def test_custom_strategy_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def context_of(given: dict[str, Any], **more: Any) -> Any:
-    """Return what an engine makes of a context."""
+    """Return an engine's form of a context."""
     return engine(over(), settings(**more)).context(given)
 
 

@@ -69,7 +69,7 @@ def test_exported_snapshot_round_trip(file: Path, tmp_path: Path, clock: FakeClo
 
 
 def test_changed_file_is_read_again(file: Path, clock: FakeClock) -> None:
-    """Also if its time goes back; a damaged one leaves the flags in memory."""
+    """Even if its time goes back; with a damaged one, the flags in memory stay."""
     flags = client(file, clock)
     assert flags.keys() == ["a"]
     for number, text in enumerate(['{"flagValues":{"b":1}}', '{"flagValues":{"ccc":1}}']):
@@ -226,7 +226,7 @@ def test_split_yaml_without_quotes(tmp_path: Path, clock: FakeClock) -> None:
 def test_yaml_without_pyyaml(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says what to install."""
+    """The error names the package to install."""
     path = tmp_path / "flags.yaml"
     path.write_text(LAUNCHDARKLY_YAML)
     monkeypatch.setitem(sys.modules, "yaml", None)

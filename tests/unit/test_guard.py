@@ -1,4 +1,4 @@
-"""Which losses the guard refuses. test_pipeline.py tests how it is used."""
+"""The losses that the guard refuses. test_pipeline.py tests its use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIGEST = "5f3c" * 16
 
 
 def numbered(count: int, start: int = 0, prefix: str = "flag") -> dict[str, Any]:
-    """Return so many flags."""
+    """Return this many flags."""
     return {f"{prefix}-{number:03d}": number for number in range(start, start + count)}
 
 
@@ -117,7 +117,7 @@ def test_removed_segment_counts_once() -> None:
 
 
 def test_limit_of_lost_segments() -> None:
-    """Segments may be lost as flags may: no more than max(10, 30 %)."""
+    """As with flags: at most max(10, 30 %)."""
     old = flag_set({"a": 1}, segments={key: [] for key in numbered(12)})
     check(flag_set({"a": 1}, segments={key: [] for key in numbered(2)}), now=old)
     with pytest.raises(RefusedSetError, match=r"11 .*of 12 segments"):
@@ -140,7 +140,7 @@ def test_set_of_a_day_ago_counts() -> None:
 
 
 def test_message_names_flags_digest_and_remedy() -> None:
-    """It says what is missing, since when, and how to allow exactly this."""
+    """It names the losses, since when, and how to allow exactly this set."""
     with pytest.raises(RefusedSetError) as caught:
         check(flag_set(numbered(60, start=40)), now=flag_set(numbered(100)))
     text = str(caught.value)

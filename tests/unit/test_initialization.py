@@ -95,7 +95,7 @@ def imported(module: str, endpoint: Endpoint, **more: str) -> Iterator[subproces
 
 
 def lines_of_import(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Return what a process logs while it imports."""
+    """Return the log lines of a process's imports."""
     assert process.stdout
     found = []
     while (line := process.stdout.readline().strip()) != IMPORTED:
@@ -105,7 +105,7 @@ def lines_of_import(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 
 def handle(process: subprocess.Popen[str], event: object) -> Any:
-    """Hand over the event; return what the function returns."""
+    """Invoke the function with an event; return its result."""
     out, errors = process.communicate(json.dumps(event) + "\n", timeout=30)
     assert not errors
     return json.loads(out.splitlines()[-1])

@@ -100,7 +100,7 @@ def test_large_segment_is_read_at_first_use_and_kept() -> None:
 
 
 def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
-    """A changed flag beside it costs what it costs without one."""
+    """A changed flag costs the same as without a large segment."""
     rig = Rig(big=members(3_000))
     rig.sync()
     before = rig.chunks()
@@ -197,7 +197,7 @@ def test_thirty_segments_of_ten_thousand_keys() -> None:
 
 @pytest.mark.parametrize("hours", [0, 2, 24])
 def test_change_replaces_a_lost_large_segment(hours: int) -> None:
-    """A segment that cannot be compared holds nothing back."""
+    """A segment that cannot be compared blocks nothing."""
     rig = Rig(big=members(3_000))
     rig.sync()
     rig.provider.segments = {"big": [*members(3_000), "x"]}
@@ -353,7 +353,7 @@ def test_segment_look_up_survives_a_replaced_snapshot() -> None:
 
 
 def test_large_segment_costs_the_refresh_budget() -> None:
-    """Chunks read in time are kept, so that it gets in."""
+    """Chunks read in time are kept, so that it eventually loads."""
     rig = Rig(big=members(60_000))
     rig.sync()
     flags, store = rig.reader()

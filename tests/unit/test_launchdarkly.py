@@ -1,4 +1,4 @@
-"""LaunchDarkly: what its webhooks say, and which documents are flag sets."""
+"""LaunchDarkly: the meaning of its webhooks, and valid documents."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_touched_resources(resource: str, *, requests: bool) -> None:
 
 
 def test_entry_of_several_environments() -> None:
-    """An entry about all environments lists each; one of ours is sufficient."""
+    """An entry about all environments lists each; one that matches is sufficient."""
     entry = touching("proj/shop:env/test:flag/dark-mode", f"{HERE}:flag/dark-mode")
     assert sync_request(entry, **OURS) == ()
     del entry["accesses"]
@@ -161,7 +161,7 @@ def test_required_version(options: dict[str, str], required: tuple[str, ...]) ->
 
 
 def archived(where: str) -> dict[str, Any]:
-    """Build the entry of a flag that is archived as one of two fields says."""
+    """Build the entry of a flag that one of two fields marks as archived."""
     entry = changed()
     current = entry["currentVersion"]
     target = current if where == "flag" else current["environments"]["production"]

@@ -1,4 +1,4 @@
-"""Reading from DynamoDB with nothing but the standard library, against a server that plays it."""
+"""Reading from DynamoDB with the standard library only, against a fake server."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def soon(seconds: float = 5.0) -> float:
 
 
 def read(reader: DynamoDBReader, seconds: float = 5.0) -> Record | None:
-    """Read one record within so many seconds."""
+    """Read one record within this many seconds."""
     return reader.read(KEY, consistent=False, deadline=soon(seconds))
 
 
 def payloads(table: ScriptedServer) -> list[Any]:
-    """Return what was asked for."""
+    """Return the requested payloads."""
     return [json.loads(request.body) for request in table.requests]
 
 
@@ -222,7 +222,7 @@ def _typed(value: Any) -> dict[str, str]:
 
 @pytest.fixture
 def silent() -> Iterator[tuple[str, int]]:
-    """Give an address that swallows packets: nobody accepts there, and the queue is full."""
+    """Give an address that drops packets: nothing accepts there, and the queue is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
         address: tuple[str, int] = listener.getsockname()
         for _ in range(3):

@@ -50,7 +50,7 @@ def soon(seconds: float = 5.0) -> float:
 
 
 class Roots:
-    """Two authorities: the one that stands for Amazon, and one that only the system trusts."""
+    """Two authorities: one in place of Amazon, and one that only the system trusts."""
 
     def __init__(self, folder: Path) -> None:
         self.amazon, self.system = trustme.CA(), trustme.CA()
@@ -146,7 +146,7 @@ def test_wrong_certificate_is_refused(roots: Roots, case: str, issuer: str) -> N
 
 
 def test_only_the_given_authorities_are_trusted(roots: Roots, tmp_path: Path) -> None:
-    """Amazon's and the system's roots do not count then."""
+    """Amazon's and the system's roots are then not trusted."""
     own = trustme.CA()
     own_file = tmp_path / "own.pem"
     own.cert_pem.write_to_path(own_file)
@@ -206,7 +206,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
-    """Give a name server whose every name is that listener's."""
+    """Give a name server that resolves every name to that listener."""
     server = NameServer(listener.getsockname())
     monkeypatch.setattr(socket, "getaddrinfo", server.getaddrinfo)
     monkeypatch.setattr(network, "_addresses", {})
@@ -218,7 +218,7 @@ def names(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def connect(seconds: float) -> None:
-    """Connect to a name, and no more."""
+    """Connect to a name, without a request."""
     network.connect("store.example", 443, soon(seconds)).close()
 
 

@@ -51,7 +51,7 @@ def resolve(flags: StubFlags, kind: str, key: str, default: Any) -> FlagResoluti
 
 
 def on(value: Any, variant: str | int | None = 0, **fields: Any) -> Evaluation:
-    """Return what an engine says of a flag that has a value."""
+    """Return an engine's result for a flag that has a value."""
     return Evaluation(value, variant, base.FALLTHROUGH, **fields)
 
 
@@ -344,7 +344,7 @@ def test_time_without_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Failing(Fixed):
-    """Flags of a store that has been lost, which somebody finds out in the middle of a call."""
+    """Flags of a lost store, which another caller detects during a call."""
 
     def __init__(self) -> None:
         super().__init__(yes=on(True))
@@ -352,7 +352,7 @@ class Failing(Fixed):
         self.on_question: list[Callable[[], None]] = []
 
     def health(self) -> str:
-        """Say what is wrong, and let others act meanwhile."""
+        """Return the problem, and let others act meanwhile."""
         while self.on_question:
             self.on_question.pop()()
         return self.word

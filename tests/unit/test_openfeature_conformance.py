@@ -58,14 +58,14 @@ WAIT_S = 10
 
 
 class Evaluating(Client):
-    """A client whose flags say what is to be said of them."""
+    """A client whose flags contain their own evaluations."""
 
     def _open_engine(self, snapshot: Snapshot) -> Engine | None:
         return StubEngine({key: Evaluation(**snapshot[key]) for key in snapshot})
 
 
 class Stage(Rig):
-    """A store, a client, a provider, and what its handlers are told."""
+    """A store, a client, a provider, and the events of its handlers."""
 
     def __init__(self, flags: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(flags)
@@ -77,7 +77,7 @@ class Stage(Rig):
         self.heard = threading.Condition()
 
     def listen(self, client: OpenFeatureClient) -> OpenFeatureClient:
-        """Note all events of a client, with the status that it has meanwhile."""
+        """Record all events of a client, with its status at that time."""
         for event in ProviderEvent:
             client.add_handler(event, lambda told, event=event: self._hear(client, event, told))
         return client
@@ -399,7 +399,7 @@ def test_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
 
 
 class NoThreads(ThreadPoolExecutor):
-    """Stands where the loop's pool of threads would be; nobody may ask it for one."""
+    """Stands in for the loop's pool of threads, and must not be used."""
 
     def submit(self, *_call: Any, **_named: Any) -> Any:
         """Refuse."""

@@ -1,4 +1,4 @@
-"""One pipeline for every sync request: its cost, what it refuses, and what it repairs."""
+"""One pipeline for every sync request: its cost, refusals and repairs."""
 
 from __future__ import annotations
 
@@ -142,12 +142,12 @@ class Rig:
 
 
 def numbered(count: int, start: int = 0) -> dict[str, int]:
-    """Return so many flags."""
+    """Return this many flags."""
     return {f"f{number:04d}": number for number in range(start, start + count)}
 
 
 def raising(*faults: Exception | None) -> Callable[[], None]:
-    """Return what raises these at its calls, one after another, and nothing afterwards."""
+    """Return a function that raises these errors at successive calls, then none."""
     left = list(faults)
 
     def on_fetch() -> None:
@@ -159,7 +159,7 @@ def raising(*faults: Exception | None) -> Callable[[], None]:
 
 
 def once(action: Callable[[], Any]) -> Callable[[], None]:
-    """Return what acts at its first call only."""
+    """Return a function that acts only at its first call."""
     left = [action]
 
     def on_fetch() -> None:
@@ -170,7 +170,7 @@ def once(action: Callable[[], Any]) -> Callable[[], None]:
 
 
 def webhook(rig: Rig, *required: str, ago_s: float = 0.0, trigger: str = "webhook") -> SyncRequest:
-    """Return a sync request that was sent so many seconds ago."""
+    """Return a sync request that was sent this many seconds ago."""
     return SyncRequest("prod", required, round((rig.clock.now() - ago_s) * 1000), trigger)
 
 
@@ -272,7 +272,7 @@ def test_changed_configuration_publishes_again(source: Source) -> None:
 
 
 def test_source_without_rows() -> None:
-    """A source without rows gets none, and its checks do not wait for them."""
+    """A source without rows has none written, and its checks do not wait for them."""
     rig = Rig()
     rig.sync(source=replace(SOURCE, rows=False))
     assert rig.rows() == {}
@@ -459,7 +459,7 @@ def test_no_waiting_without_time_to_publish() -> None:
 
 
 def responses(rig: Rig, *states: tuple[int, dict[str, Any]]) -> Callable[[], None]:
-    """Return what lets the provider response with these states in turn, the last one for ever."""
+    """Return a function that makes the provider serve these states in turn, then the last."""
     left = list(states)
 
     def on_fetch() -> None:
@@ -541,7 +541,7 @@ def test_transient_fault_is_retried_under_a_new_token(fault: Exception) -> None:
 
 @pytest.mark.parametrize("fault", RETRIED)
 def test_persistent_fault_returns_the_request(fault: Exception) -> None:
-    """After four attempts the request goes back to the queue, and the store is as before."""
+    """After four attempts, the request returns to the queue, and the store is unchanged."""
     rig = Rig()
     rig.sync()
     before, state = rig.data(), rig.state()
@@ -637,7 +637,7 @@ def test_allow_shrink_publishes_only_that_digest() -> None:
 
 
 def test_accepted_set_clears_the_refusal() -> None:
-    """A provider that recovers by itself needs no operator."""
+    """A provider that recovers on its own needs no operator."""
     rig = Rig(numbered(100))
     rig.sync()
     rig.provider.flags = {}
@@ -767,7 +767,7 @@ def test_pin_during_the_fetch_holds(change: dict[str, Any]) -> None:
 
 
 def rival(rig: Rig) -> Callable[[], Any]:
-    """Return a whole other sync, that of the schedule."""
+    """Return another, scheduled sync."""
 
     def run() -> Any:
         other = Rig()
@@ -855,7 +855,7 @@ def test_sync_that_is_always_overtaken_gives_up() -> None:
 @pytest.mark.parametrize("lost", ["the draw", "the last check as well"])
 @pytest.mark.parametrize("others", [0, 1])
 def test_sync_whose_token_the_store_lost_fetches_again(lost: str, others: int) -> None:
-    """Others get its token again, with another nonce: it takes none for its own."""
+    """Its token is issued again with another nonce: the sync does not mistake it for its own."""
     rig = Rig()
     rig.sync()
     kept = dict(rig.records)
@@ -885,7 +885,7 @@ def test_sync_whose_token_the_store_lost_fetches_again(lost: str, others: int) -
 
 
 class Twice(MemoryStore):
-    """A store whose response gets lost, so that each completing step is sent a second time."""
+    """A store that loses responses, so that each completing step is sent a second time."""
 
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
@@ -912,7 +912,7 @@ def test_own_step_repeated_is_a_success() -> None:
 
 
 def failing_at(step: str, error: BaseException, after: int = 0) -> Callable[[str], None]:
-    """Return what raises at the given step, once some of its kind have passed."""
+    """Return a function that raises at the given step, after some of its kind."""
     left = [after]
 
     def on_step(name: str) -> None:
@@ -928,7 +928,7 @@ def failing_at(step: str, error: BaseException, after: int = 0) -> Callable[[str
     "error", [errors.StoreError("throttled"), errors.OutOfTimeError("no time left")]
 )
 def test_failed_rows_are_finished_by_the_next_check(error: Exception) -> None:
-    """The set is published all the same, and the report says why the rows are behind."""
+    """The set is still published, and the report has the reason why the rows are behind."""
     rig = Rig({"z": 1})
     rig.sync()
     rig.provider.flags = numbered(250)
@@ -984,7 +984,7 @@ def test_killed_at_any_step_readers_see_the_old_set_or_the_new(body: str) -> Non
 
 
 def dying_at(number: int) -> Callable[[str], None]:
-    """Return what dies before the n-th step, reads included."""
+    """Return a function that dies before the n-th step, including reads."""
     count = -1
 
     def step(_name: str) -> None:
@@ -1064,7 +1064,7 @@ def test_manual_and_scheduled_requests_always_check(trigger: str) -> None:
 
 
 def test_unmet_request_is_not_coalesced() -> None:
-    """An old request may still require what the last check did not see."""
+    """An old request may still require a revision that the last check did not see."""
     rig = Rig()
     rig.sync()
     rig.clock.advance(5)
@@ -1326,7 +1326,7 @@ def test_fetch_time_is_bounded(seconds: float) -> None:
 
 
 def overtaken_at(rig: Rig, step: str, **flags: int) -> Callable[[str], None]:
-    """Return what lets another writer publish these flags before the first step of this name."""
+    """Return a function that lets another writer publish these flags before the first such step."""
 
     def publish() -> None:
         rig.provider.change(**flags)

@@ -1,4 +1,4 @@
-"""The steps that change the store: publications, history, chunks that expire."""
+"""The steps that change the store: publications, history, expiring chunks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Rig:
         return next(announced, None)
 
     def publication(self, token: int = 0) -> Publication:
-        """Return what is published, or what was under a fencing token."""
+        """Return the published set, or the one of a fencing token."""
         key = history_key("prod", token) if token else snapshot_key("prod")
         return SnapshotRecord.from_record(self.records[key]).publication
 
@@ -217,7 +217,7 @@ def test_publication_is_one_step() -> None:
 
 
 def test_history_has_whole_sets_and_changes() -> None:
-    """Each kept version can be read back by itself, and lists what it changed."""
+    """Each kept version can be read back, and lists its changes."""
     rig = Rig()
     first = rig.publish({"a": 1})
     second = rig.publish({"a": 2, "b": 1}, Changes(("flags/b",), ("flags/a",), ("flags/c",)))
@@ -378,7 +378,7 @@ def test_large_body_is_stored_in_chunks() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 5))
 def test_killed_writer_leaves_no_unannounced_chunk(cut: int) -> None:
-    """Wherever it stops, the pending record names what it may have written."""
+    """Wherever it stops, the pending record names all chunks that it may have written."""
     rig = Rig()
     rig.publish({"a": 1})
     check = rig.next_check()

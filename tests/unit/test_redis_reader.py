@@ -1,4 +1,4 @@
-"""Reading from Redis with nothing but the standard library, against a server that plays it."""
+"""Reading from Redis with the standard library only, against a fake server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What statuses, waiting times, ETags and bodies mean."""
+"""The meaning of statuses, waiting times, ETags and bodies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_good_statuses() -> None:
 def test_status_classes(
     statuses: tuple[int, ...], error: type[errors.ProviderError], *, retryable: bool
 ) -> None:
-    """A status decides whether to wait or whether somebody must act."""
+    """A status means either a retry or an operator's action."""
     for status in statuses:
         with pytest.raises(error, match=str(status)) as caught:
             raise_for_status(response(status), "prod", "Provider")
@@ -90,7 +90,7 @@ def test_retry_after(text: str, expected: float | None) -> None:
 
 
 def test_retry_after_by_providers_clock() -> None:
-    """A date is compared with the provider's own, since our clock may be wrong."""
+    """A date is compared with the provider's own, since the local clock may be wrong."""
     headers = {"retry_after": formatdate(NOW + 3607), "date": formatdate(NOW + 3600)}
     with pytest.raises(errors.ProviderUnavailableError) as caught:
         raise_for_status(response(503, **headers), "prod", "Provider")

@@ -40,7 +40,7 @@ LARGE = {f"f{n}": random.Random(n).randbytes(400).hex() for n in range(1_000)}
 
 
 class Rig:
-    """A provider, a store, a clock, and a person."""
+    """A provider, a store, a clock, and an operator."""
 
     def __init__(self, *states: dict[str, Any], replicas: int = 1) -> None:
         self.clock = FakeClock()
@@ -361,7 +361,7 @@ def test_sync_fetches_again_after_its_source_is_restored() -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_restored_source_continues_the_counter(purge: bool) -> None:
-    """Readers take what it publishes as newer."""
+    """Readers treat its publications as newer."""
     rig = Rig({"a": 1})
     warm = rig.client()
     assert warm["a"] == 1
@@ -385,7 +385,7 @@ def test_restored_source_has_the_nonce_of_its_token() -> None:
 
 
 def test_concurrent_restore_spares_a_later_pin() -> None:
-    """A source that another caller restored first keeps what was done since."""
+    """A source that another caller restored first keeps later changes."""
     rig = Rig({"a": 1})
     mark_removed("prod", rig.store(), rig.clock)
 
@@ -430,7 +430,7 @@ def test_restore_of_a_source_that_was_not_removed() -> None:
 
 
 def test_a_source_that_never_synced_can_be_removed() -> None:
-    """The source state it gets prevents it from publishing."""
+    """Its new source state prevents it from publishing."""
     rig = Rig()
     mark_removed("prod", rig.store(), rig.clock, purge=True)
     assert rig.sync().outcome == "pinned"

@@ -1,4 +1,4 @@
-"""A flag set as rows: which are written, skipped and removed."""
+"""A flag set as rows: written, skipped and removed ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def other(flags: dict[str, Any], segments: dict[str, Any] | None = None) -> Flag
 
 
 def table(plan: rows.RowPlan, present: dict[Key, Any] | None = None) -> dict[Key, Any]:
-    """Return what is there after all writes of a plan."""
+    """Return the table after all writes of a plan."""
     after = dict(present or {})
     for write in plan.writes:
         if isinstance(write, Put):
@@ -259,7 +259,7 @@ def puts(*sizes: int) -> list[Write]:
     ("count", "groups"), [(0, [0]), (1, [1]), (99, [99]), (100, [99, 1]), (250, [99, 99, 52])]
 )
 def test_commit_takes_99_writes(count: int, groups: list[int]) -> None:
-    """A transaction has room for 99 beside the state; no writes are one empty group."""
+    """A transaction has room for 99 besides the state; no writes are one empty group."""
     assert [len(group) for group in commits(puts(*[30] * count))] == groups
 
 
@@ -329,7 +329,7 @@ def source(provider: str = "unleash", **options: Any) -> Source:
 
 
 class Rig:
-    """A store, and what is kept in it."""
+    """A store with its records."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -341,7 +341,7 @@ class Rig:
         return plan
 
     def keys(self) -> set[str]:
-        """Return what is there."""
+        """Return the stored keys."""
         return {"/".join(key) for key in self.store.records if key.namespace != "prod:$state"}
 
     def document(self) -> Any:
@@ -398,7 +398,7 @@ def test_document_is_removed_with_option_or_provider(rig: Rig, kept: bool) -> No
 
 
 def test_document_that_is_too_large_is_skipped(rig: Rig) -> None:
-    """It is named, and the last good one stays; Redis has no such limit."""
+    """It is reported, and the last good one stays; Redis has no such limit."""
     rig.follow(unleash(a=""), document=True, rows=False)
     room = ROW_BYTES - rows.record_bytes(rig.store.records[PLACE])
     for changed in (None, KNOWN):
@@ -448,7 +448,7 @@ def test_split_layout_is_used_in_redis_only(rig: Rig) -> None:
     "flag", [None, [], "x", {"sets": "x"}, {"sets": [1, "\ud800"]}, {"conditions": [{}, 1]}]
 )
 def test_split_flag_of_any_shape_has_a_row(rig: Rig, flag: Any) -> None:
-    """What cannot be read of it makes no set."""
+    """Unreadable parts of it create no sets."""
     rig.follow(split({"a": flag}), store="redis")
     assert rig.keys() == {"prod:SPLITIO/split.a"}
 
@@ -473,7 +473,7 @@ def test_segment_keys_without_utf8_are_left_out(rig: Rig) -> None:
 def test_large_set_is_written_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In order, each below the limit unless one member alone is not, and counted."""
+    """In order, counted, and each below the limit unless a single member exceeds it."""
     monkeypatch.setattr(rows, "PART_BYTES", 60)
     keys = sorted([f"user-{n}-é" for n in range(40)] + ["x" * 100])
     plan = rows.plan_split("prod", split({}, segments={"m": {"keys": keys}}), None, [], 7)

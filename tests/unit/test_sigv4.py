@@ -100,7 +100,7 @@ def test_signatures_equal_botocores() -> None:
 
 
 def test_credentials_never_show_their_secrets() -> None:
-    """Neither key nor token is in what logs and tracebacks would show."""
+    """Neither key nor token appears in logs and tracebacks."""
     credentials = Credentials("AKIAEXAMPLE", "wJalrXUtnFEMI", "FwoGZXIvYXdzEXAMPLE")
     for shown in (repr(credentials), str(credentials), f"{credentials}", f"{[credentials]!r}"):
         assert credentials.secret_key not in shown

@@ -265,7 +265,7 @@ def test_flag_set() -> None:
     ],
 )
 def test_no_rule_based_segments(document: Any) -> None:
-    """A server that has none leaves them out, or sends null."""
+    """A server without any omits them, or sends null."""
     flag_set = fetch(Canned(serving(document)))
     assert set(flag_set.sections["flags"]) == {"a"}
     assert flag_set.sections["rule_based_segments"] == {}
@@ -300,7 +300,7 @@ def test_pages() -> None:
 
 
 def test_flag_leaves_flag_sets() -> None:
-    """A flag that is in none of the flag sets any more is gone."""
+    """A flag that has left all requested flag sets is dropped."""
     pages = {
         "-1": {"d": [flag("a", sets=["x"]), flag("b", sets=["x", "y"])], "s": -1, "t": 10},
         "10": {"d": [flag("a", sets=["z"]), flag("b", sets=None)], "s": 10, "t": 12},
@@ -320,7 +320,7 @@ def test_response_of_older_proxy() -> None:
 
 
 def test_proxy_with_whole_sets() -> None:
-    """A response that repeats what was asked for is the last one."""
+    """A response with the requested change number is the last one."""
     client = Canned(lambda *_: {"ff": {"d": [new_flag("a")], "s": -1, "t": 9}})
     assert fetch(client).revision == 9
     assert len(client.urls) == 2
@@ -355,7 +355,7 @@ def test_proxy_with_whole_sets() -> None:
     ],
 )
 def test_malformed_documents(broken: Any, match: str) -> None:
-    """The message names what is missing, and the item if there is one."""
+    """The message names the missing field, and the item if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(Canned(serving(broken)))
 

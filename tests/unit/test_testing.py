@@ -21,7 +21,7 @@ pytest_plugins = ["flagstore.pytest_plugin"]
 
 
 def nothing_published(**options: bool) -> Client:
-    """Return a client whose store holds nothing."""
+    """Return a client with an empty store."""
     clock = FakeClock()
     store = RecordsReader({}, clock)
     return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic, **options)  # type: ignore[arg-type] # one option
@@ -177,7 +177,7 @@ def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_first_use_without_flags() -> None:
-    """An error or the default, as the client was told."""
+    """An error or the default, as configured."""
     strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
     asked: list[Callable[[Client], object]] = [
         lambda flags: flags.info(),

@@ -1,4 +1,4 @@
-"""Unleash: what its webhooks say, and which documents are flag sets."""
+"""Unleash: the meaning of its webhooks, and valid documents."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_invalid_revision(number: Any) -> None:
     ],
 )
 def test_satisfied(required: str, revision: int, *, satisfied: bool) -> None:
-    """That revision or a later one; a server that sends none cannot be waited for."""
+    """That revision or a later one; a set without one counts as reached."""
     assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
 
 
@@ -189,7 +189,7 @@ def test_missing_base_url() -> None:
 
 
 def test_context() -> None:
-    """Readers find the source's app_name and environment beside the flags."""
+    """Readers find the source's app_name and environment next to the flags."""
     query = {"environment": "production"}
     given = {"app_name": "shop", "environment": "production"}
     flag_set = fetch(document(features=[new_flag("a")], query=query), **given)
@@ -198,7 +198,7 @@ def test_context() -> None:
 
 
 def test_flag_set() -> None:
-    """Items stay verbatim; what changes with every event is left out, except the revision."""
+    """Items stay verbatim; fields that change with every event are omitted, except the revision."""
     flag = {**new_flag("a"), "future": {"x": 1}}
     flag["strategies"][0]["segments"] = [3]
     segment = new_segment(3)
@@ -238,7 +238,7 @@ def test_token_of_another_environment_is_refused() -> None:
 
 @pytest.mark.parametrize("query", [None, [], "production"])
 def test_no_query(query: Any) -> None:
-    """Unleash Edge may send none, so there is nothing to compare."""
+    """Unleash Edge may omit it, so there is nothing to compare."""
     parts = document(query=query)
     assert fetch(parts, environment="staging").revision == 7
     del parts["query"]
@@ -281,7 +281,7 @@ def strategies(*listed: Any) -> dict[str, Any]:
     ],
 )
 def test_malformed_documents(broken: Any, match: str) -> None:
-    """The message names what is missing, and the feature if there is one."""
+    """The message names the missing field, and the feature if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(broken)
 

@@ -25,7 +25,7 @@ QUERY = {"environment": "production", "inlineSegmentConstraints": False}
 
 
 def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
-    """Publish a flag set, and return what a reader makes of it."""
+    """Publish a flag set, and return a reader's snapshot of it."""
     store = MemoryStore()
     token, seen = store.next_token("prod", 1)
     flag_set = FlagSet(provider, sections, meta)
@@ -36,7 +36,7 @@ def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, 
 
 
 def test_features_and_segments_are_verbatim() -> None:
-    """Features and segments, the version and the query come back; of `meta` there is nothing."""
+    """Features, segments, version and query are included; `meta` is not."""
     flags, segments = rich_flags(50)
     meta = {"version": 2, "query": QUERY, "queryHash": "18502bea"}
     snapshot = publish("unleash", {"flags": flags, "segments": segments}, meta)
@@ -49,7 +49,7 @@ def test_features_and_segments_are_verbatim() -> None:
 
 
 def test_a_large_segment_is_part_of_it() -> None:
-    """A segment that is kept apart from the others is read, and stands among them."""
+    """A large segment is read, and listed in order with the others."""
     large = new_segment(2)
     large["constraints"][0]["values"] = [f"user-{number}" for number in range(5_000)]
     segments = {"1": new_segment(1), "2": large}
@@ -59,13 +59,13 @@ def test_a_large_segment_is_part_of_it() -> None:
 
 
 def test_fields_missing_in_the_response_stay_missing() -> None:
-    """Without a version and a query in the response there are none in the document."""
+    """A response without version and query leads to a document without them."""
     snapshot = publish("unleash", {"flags": {}, "segments": {}}, {})
     assert unleash_document(snapshot) == '{"features":[],"segments":[]}'
 
 
 def test_other_providers_flags_have_no_document() -> None:
-    """The error names the source and what it holds."""
+    """The error names the source and its provider."""
     snapshot = publish("launchdarkly", {"flags": {}, "segments": {}}, {})
     with pytest.raises(ConfigurationError, match="'prod' holds flags of 'launchdarkly'"):
         unleash_document(snapshot)

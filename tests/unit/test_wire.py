@@ -1,4 +1,4 @@
-"""HTTP by hand: what is understood, what is refused, and that TLS is verified."""
+"""The minimal HTTP client: accepted and rejected responses, and TLS verification."""
 
 from __future__ import annotations
 
