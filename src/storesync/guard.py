@@ -45,7 +45,7 @@ def check(
             gone = had - new.keys(section)
             if len(gone) > max(MAY_LOSE_ITEMS, MAY_LOSE_SHARE * len(had)):
                 raise _refused(f"{_some(gone)} of {len(had)} {section} are gone", when, digest)
-        for key in old.differing("segments", segments):
+        for key in old.differing("segments", new):
             before: frozenset[str] = frozenset()
             with suppress(CorruptStoreError):  # lost chunks: the new set repairs them
                 before = members(old.item("segments", key))

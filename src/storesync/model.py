@@ -201,21 +201,25 @@ class FlagSet:
             return self.load(self.large[key])
         return self.sections.get(section, {}).get(key)
 
-    def differing(self, section: str, items: Mapping[str, Json]) -> list[str]:
+    def differing(self, section: str, other: FlagSet) -> list[str]:
         """Return the sorted keys of items that both sets have, with different content.
 
         Large segments are compared by their digests.
         """
-        mine = self.sections.get(section, {})
+        mine, theirs = self.sections.get(section, {}), other.sections.get(section, {})
+        large = self.large.keys() | other.large.keys() if section == LARGE_SECTION else set()
         found = [
             key
-            for key in mine.keys() & items.keys()
-            if canonical(mine[key]) != canonical(items[key])
+            for key in mine.keys() & theirs.keys() - large
+            if canonical(mine[key]) != canonical(theirs[key])
         ]
-        if section == LARGE_SECTION:
-            both = self.large.keys() & items.keys()
-            found += [key for key in both if item_digest(items[key]) != self.large[key].digest]
-        return sorted(found)
+        both = large & self.keys(section) & other.keys(section) if large else ()
+        return sorted([*found, *(key for key in both if self._digest(key) != other._digest(key))])
+
+    def _digest(self, segment: str) -> str:
+        if segment in self.large:
+            return self.large[segment].digest
+        return item_digest(self.sections[LARGE_SECTION][segment])
 
     def is_large(self, section: str, key: str) -> bool:
         """Return whether an item is stored apart from the others because of its size."""
@@ -263,9 +267,7 @@ class Changes:
             return cls(added=tuple(sorted(after)))
         before = {f"{section}/{key}" for section in old.sections for key in old.keys(section)}
         changed = [
-            f"{section}/{key}"
-            for section, items in new.sections.items()
-            for key in old.differing(section, items)
+            f"{section}/{key}" for section in new.sections for key in old.differing(section, new)
         ]
         return cls(
             tuple(sorted(after - before)),

@@ -213,7 +213,7 @@ class Sync:
         old = replace(old, revision=max(old.revision, seen.revision))
         if old.large:  # the provider compares changed items
             segments = dict(old.sections.get(LARGE_SECTION, {}))
-            for key in old.differing(LARGE_SECTION, new.sections.get(LARGE_SECTION, {})):
+            for key in old.differing(LARGE_SECTION, new):
                 with suppress(CorruptStoreError):  # lost chunks cannot be compared
                     segments[key] = old.item(LARGE_SECTION, key)
             old = replace(old, sections={**old.sections, LARGE_SECTION: segments})

@@ -103,6 +103,7 @@ def test_rollback_and_unpin(rig: Rig) -> None:
     until = int((rig.clock.now() + 3_600) * 1000)
     report = roll_back(rig.source, rig.store, rig.clock, to=first, pinned_until=until)
     assert report.rows_error == ""
+    assert (report.changes.added, report.changes.changed) == (("flags/f0",), ("segments/large",))
     assert rig.read() == (150, 5_000)
     assert "f0" in rig.rows()
     assert rig.sync(f1=None).outcome == "pinned"
