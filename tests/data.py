@@ -1,6 +1,6 @@
 """Where the data is that no one here wrote: the providers' own suites, and recorded responses.
 
-The folder that ``CONFORMANCE_DATA`` names; else one beside the repository; else what `make
+The folder that ``CONFORMANCE_DATA`` names; else one next to the repository; else what `make
 conformance-data` fetched. Tests skip where a file is missing.
 """
 

@@ -74,7 +74,7 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict)
     """Provider settings that are not secret, such as LaunchDarkly's payload ``filter``."""
     rows: bool = True
-    """Also write one row per flag and segment, beside the snapshot."""
+    """Also write one row per flag and segment, in addition to the snapshot."""
     store: str = "dynamodb"
     """``dynamodb`` or ``redis``."""
     store_url: Secret = field(default_factory=lambda: Secret(""))

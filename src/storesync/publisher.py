@@ -144,7 +144,7 @@ class Publisher:
         """Publish a flag set atomically: readers see all of it or none of it.
 
         Returns:
-            Whether chunks were written beside the snapshot record.
+            Whether chunks were written in addition to the snapshot record.
 
         Raises:
             ConditionFailedError: if another check completed first.

@@ -103,10 +103,11 @@ def raise_for_status(
     status = response.status
     if status == _OK or (status == _NOT_MODIFIED and etag):
         return
-    said = f"{title} responded with {status}"
+    reason = f"{title} responded with {status}"
     if status in _TRANSIENT or status in transient or status in _SERVER_ERRORS:
         raise ProviderUnavailableError(
-            f"{said}: it cannot serve source {source!r} now", retry_after_s=retry_after_s(response)
+            f"{reason}: it cannot serve source {source!r} now",
+            retry_after_s=retry_after_s(response),
         )
     if status in _REFUSED:
         raise CredentialsRefusedError(
@@ -114,17 +115,17 @@ def raise_for_status(
             f"key to the SSM parameter <prefix>/credentials/{source}"
         )
     if status == _NOT_MODIFIED:
-        raise MalformedResponseError(f"{said} to a request without an ETag")
+        raise MalformedResponseError(f"{reason} to a request without an ETag")
     if status in _REDIRECTS:
         raise EndpointNotFoundError(
-            f"{said}: redirects are not followed, since they would send the key elsewhere; check "
+            f"{reason}: redirects are not followed, since they would send the key elsewhere; check "
             f"base_url in the credentials of source {source!r}"
         )
     if status in _CLIENT_ERRORS:
         raise EndpointNotFoundError(
-            f"{said}: check base_url in the credentials of source {source!r} and its options"
+            f"{reason}: check base_url in the credentials of source {source!r} and its options"
         )
-    raise MalformedResponseError(f"{said}, which is not a flag set")
+    raise MalformedResponseError(f"{reason}, which is not a flag set")
 
 
 def retry_after_s(response: HttpResponse) -> float | None:

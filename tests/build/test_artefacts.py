@@ -256,10 +256,10 @@ def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None
     for path in folder.rglob("*.py"):
         os.utime(path, (time.time(), 315532800))  # 1980, where zip files begin
     code = "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.client)"
-    said = run(sys.executable, "-I", "-S", "-B", "-v", "-c", code, folder, environment={}).stdout
-    assert f"matches {folder}" in said
-    assert "code object from" in said
-    assert not re.search(rf"# code object from '{folder}/\S+\.py'", said)
+    output = run(sys.executable, "-I", "-S", "-B", "-v", "-c", code, folder, environment={}).stdout
+    assert f"matches {folder}" in output
+    assert "code object from" in output
+    assert not re.search(rf"# code object from '{folder}/\S+\.py'", output)
 
 
 def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Dist:
     """A copy of the sources, and what `make dist` made of it."""
 
     home: Path
-    said: str
+    output: str
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ class Dist:
 
 
 def dist(home: Path, *arguments: str, cwd: Path | None = None, **settings: Any) -> str:
-    """Run what `make dist` runs, in a copy; return what it said."""
+    """Run what `make dist` runs, in a copy; return its output."""
     umask, check = settings.pop("umask", -1), settings.pop("check", True)
     command = (sys.executable, home / "tools" / "dist.py", *arguments)
     environment = sam_environment(**settings)
@@ -83,8 +83,8 @@ def dists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Dist]]:
     ]
     settings[1]["SOURCE_DATE_EPOCH"] = "1700000000"
     with ThreadPoolExecutor() as pool:
-        said = pool.map(lambda home, its: dist(home, **its), homes, settings)
-        yield [Dist(home, told) for home, told in zip(homes, said, strict=True)]
+        outputs = pool.map(lambda home, its: dist(home, **its), homes, settings)
+        yield [Dist(home, output) for home, output in zip(homes, outputs, strict=True)]
     for home in homes:
         shutil.rmtree(home / "dist")
 
@@ -161,14 +161,16 @@ def test_artefacts_import(dists: Sequence[Dist], start: str, tmp_path: Path) -> 
 def test_dist_sizes(dists: Sequence[Dist], capsys: pytest.CaptureFixture[str]) -> None:
     """`make dist` prints them, and none has grown."""
     with capsys.disabled():
-        print(f"\n{dists[0].said}", end="")
-    told = dict(
-        re.findall(r"^  (\S+) +([\d,.]+) KiB, unpacked +[\d,.]+ KiB$", dists[0].said, re.MULTILINE)
+        print(f"\n{dists[0].output}", end="")
+    sizes = dict(
+        re.findall(
+            r"^  (\S+) +([\d,.]+) KiB, unpacked +[\d,.]+ KiB$", dists[0].output, re.MULTILINE
+        )
     )
-    assert len(told) == len(SIZES)
+    assert len(sizes) == len(SIZES)
     for start, most in SIZES.items():
         artefact = dists[0].artefact(start)
-        assert told[artefact.name] == f"{artefact.stat().st_size / 1024:,.1f}"
+        assert sizes[artefact.name] == f"{artefact.stat().st_size / 1024:,.1f}"
         assert artefact.stat().st_size < most * 1024
 
 
@@ -192,6 +194,6 @@ def test_check_names_a_changed_file(dists: Sequence[Dist]) -> None:
     layer = dists[1].artefact("flagstore-layer-")
     before = layer.read_bytes()
     layer.write_bytes(before + b"\0")
-    told = dist(home, "--check", check=False)
+    message = dist(home, "--check", check=False)
     layer.write_bytes(before)
-    assert told == f"make dist: not what is built from these sources: {layer.name}\n"
+    assert message == f"make dist: not what is built from these sources: {layer.name}\n"

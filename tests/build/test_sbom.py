@@ -42,7 +42,7 @@ def test_built_packages_are_listed(build: Build) -> None:
         for path in build.artefact("SyncFunction").glob("*.dist-info")
     ]
     built = {tuple(name.lower().replace("-", "_").rsplit("_", 1)) for name in folders}
-    assert built, "no package tells its name"
+    assert built, "no package has a name"
     assert built <= named
     packages = {path.name for path in build.artefact("SyncFunction").iterdir()}
     assert {"boto3", "botocore", "requests"} <= packages

@@ -569,7 +569,7 @@ def test_layer_versions_are_retained(template: Template) -> None:
 
 
 def test_skipped_checks_have_a_reason(template: Template) -> None:
-    """The template names it beside the check."""
+    """The template gives it next to the check."""
     for name, resource in template["Resources"].items():
         for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
             assert len(skip["comment"].split()) > 5, (name, skip["id"])

@@ -32,7 +32,7 @@ def run(
     umask: int = -1,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command; if it should succeed and does not, show what it said."""
+    """Run a command; if it should succeed and does not, show its output."""
     done = subprocess.run(
         command,
         cwd=cwd,

@@ -61,7 +61,7 @@ class Rig:
         return self.environ["FLAGSTORE_PARAMETER_PREFIX"]
 
     def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
-        """Run a command in this process, with a stdin that nobody sits at."""
+        """Run a command in this process, with a stdin that is not a terminal."""
         # What a command sets for its own process is put back, too.
         environ: dict[str, str | None] = dict.fromkeys([*os.environ, "AWS_PROFILE"], None)
         environ |= {"PATH": os.environ["PATH"], "HOME": str(self.folder)}

@@ -109,8 +109,8 @@ class World:
         """Return the command with all options of a source on one server."""
         server = self.servers[name]
         key = ("--key-file", self.rig.file(f"key {name}", server.key)) if server.key else ()
-        said = ("--provider", server.provider, *server.address, *key, *server.options)
-        return ("source", "add", "prod", *said, *self.store, *self.registering(name), *more)
+        options = ("--provider", server.provider, *server.address, *key, *server.options)
+        return ("source", "add", "prod", *options, *self.store, *self.registering(name), *more)
 
     def registering(self, name: str) -> tuple[str, ...]:
         """Return the options that register the webhook, if the provider has an API."""
@@ -185,15 +185,15 @@ class World:
         assert done
         assert done["outcome"] == "published", done
 
-    def check(self, log: Log, *told: object) -> None:
+    def check(self, log: Log, *context: object) -> None:
         """Fail if a secret reached a server that is not its own."""
         owners = {secret: each.name for each in self.servers.values() for secret in _own(each)}
         for secret, owner in owners.items():
             strangers = {name for name, text in log if secret in text} - {owner}
-            assert not strangers, (owner, strangers, *told)
+            assert not strangers, (owner, strangers, *context)
         for secret in self.webhook_secrets:
             holders = {name for name, text in log if secret in text}
-            assert len(holders) <= 1, ("webhook", holders, *told)
+            assert len(holders) <= 1, ("webhook", holders, *context)
         self.checks += 1
 
     def interrupted(self, start: State, command: Sequence[str]) -> list[State]:
@@ -440,13 +440,13 @@ def test_key_is_used_with_its_own_provider_and_address() -> None:
                 sent, is_refused = None, True
             else:
                 is_refused = False
-            said = provider and providers.get(provider)
+            stated = provider and providers.get(provider)
             if sent and sent[0] == "new":
-                assert said
-                assert sent[1:] == (provider, address or said.default_base_url), (before, given)
+                assert stated
+                assert sent[1:] == (provider, address or stated.default_base_url), (before, given)
             elif sent and sent[0]:
                 assert belongs(*sent), (before, given, sent)
-            if said and address and (key or not said.needs_key):
+            if stated and address and (key or not stated.needs_key):
                 assert not is_refused, (before, given)
             used, refused = used + bool(sent), refused + is_refused
     print(f"{used:,} combinations of stored and given values were used, {refused:,} refused")

@@ -186,7 +186,7 @@ def test_error_of_the_environment(
 
 
 def test_unreachable_redis(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
-    """The error says to check that the store is reachable from this machine."""
+    """The error suggests to check that the store is reachable from this machine."""
     url = rig.file("url", "redis://127.0.0.1:1/0")
     done = rig.add("r", launchdarkly, "--store", "redis", "--store-url-file", url, "--no-check")
     assert (done.code, "reachable from this machine" in done.err) == (6, True)

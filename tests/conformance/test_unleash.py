@@ -77,7 +77,7 @@ def evaluator(name: str) -> UnleashEngine:
 
 
 def cases(kind: str) -> list[Any]:
-    """List (file, case) of all files; one that cannot run says what to do."""
+    """List (file, case) of all files; one that cannot run names the remedy."""
     found = [
         pytest.param(name, case, id=f"{name.removesuffix('.json')}-{number}")
         for name, document in DOCUMENTS.items()
@@ -89,7 +89,7 @@ def cases(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "case"), cases("tests"))
 def test_toggle(name: str, case: dict[str, Any]) -> None:
-    """A toggle is on or off as the specification says, and none is unsupported."""
+    """A toggle is on or off as specified, and none is unsupported."""
     ours = evaluator(name)
     outcome = ours.evaluate(case["toggleName"], ours.context(case["context"]))
     assert outcome.error != UNSUPPORTED
@@ -99,7 +99,7 @@ def test_toggle(name: str, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("name", "case"), cases("variantTests"))
 def test_variant(name: str, case: dict[str, Any]) -> None:
-    """A variant, its payload and whether its toggle is on are as the specification says."""
+    """A variant, its payload and its toggle's state are as specified."""
     ours = evaluator(name)
     outcome = ours.evaluate(case["toggleName"], ours.context(case["context"]))
     given = {"name": outcome.variant or "disabled", "enabled": outcome.variant is not None}

@@ -40,4 +40,4 @@ FAULTS: dict[str, tuple[faults.Fault, type[errors.ProviderError], float | None]]
 }
 """Each fault, the class of error that it is, and the wait that it asks for."""
 ENDLESS = frozenset({"silence", "drip of headers", "drip of the body"})
-"""What goes on until somebody leaves."""
+"""Faults that never end on their own."""

@@ -53,7 +53,7 @@ OURS = {
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""
 MOST_OTHERS = 40
-"""Modules of the standard library beside json's; 38 with Python 3.13."""
+"""Modules of the standard library besides json's; 38 with Python 3.13."""
 
 
 class CountingTransport(LeanTransport):

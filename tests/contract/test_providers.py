@@ -412,11 +412,11 @@ def test_webhooks_of_real_servers() -> None:
         provider.verify(request, webhook)
         with pytest.raises(errors.SignatureError):
             provider.verify(request, WebhookConfig("dev", "unleash", "authorization", (SECRET,)))
-        told = record["body_json"]
-        expected = () if told["type"] in silent else (f"revision/{told['id']}",)
+        body = record["body_json"]
+        expected = () if body["type"] in silent else (f"revision/{body['id']}",)
         event = provider.webhook_event(request, webhook)
         assert event.required == expected, path.name
-        assert event.delivery == str(told["id"])
+        assert event.delivery == str(body["id"])
 
 
 @pytest.mark.skipif(

@@ -63,7 +63,7 @@ def instead(kind: str, other: str) -> Fault:
 
 
 def of_numbers(kinds: str, fields: str, change: Callable[[int, bool], int]) -> Fault:
-    """Change what a matcher compares numbers and dates with; told whether it is a date."""
+    """Change the operand of number and date matchers; the function knows whether it is a date."""
 
     def of_matcher(matcher: Json) -> None:
         names = ("unaryNumericMatcherData", "betweenMatcherData")

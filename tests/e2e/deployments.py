@@ -67,7 +67,7 @@ class Seen:
 
 
 def checkout(home: Path, folder: Path = REPOSITORY) -> Path:
-    """Copy a template with its sources, to be built where nobody else builds."""
+    """Copy a template with its sources, to be built separately."""
     ignore = shutil.ignore_patterns("__pycache__", ".*_cache")
     shutil.copytree(folder / "src", home / "src", ignore=ignore)
     for name in ("template.yaml", "LICENSE", "README.md"):
@@ -105,7 +105,7 @@ def wait_for[T](probe: Callable[[], T | None], what: str, *, within_s: float = W
 
 @dataclass
 class Life:
-    """A stack on the stand-in, its provider, and the example's stack beside it."""
+    """A stack on the stand-in, its provider, and the example's stack."""
 
     aws: StandIn
     provider: LaunchDarklySimulator
@@ -211,7 +211,7 @@ class Life:
         return right, wrong
 
     def log(self, deployed: Deployed) -> str:
-        """Return what the functions said."""
+        """Return the functions' logs."""
         functions = (deployed.webhook_function, deployed.sync_function)
         return "\n".join(function_log(self.aws, name) for name in functions)
 
@@ -221,8 +221,8 @@ class Life:
         )
         # Before the first publication that is an error, which is no response that anybody waits
         # for.
-        told: dict[str, Any] = json.loads(response["Payload"].read())
-        return told
+        result: dict[str, Any] = json.loads(response["Payload"].read())
+        return result
 
     def _configuration(self, function: str) -> dict[str, Any]:
         functions = self.aws.client("lambda")

@@ -117,7 +117,7 @@ def live(life: Life, seen: Seen, colour: str) -> Stage:
 
 
 def settled(life: Life, deployed: Deployed, required: Responses) -> Responses:
-    """Wait until the shop responses that; say what it and the functions said if it never does."""
+    """Wait until the shop responds with this; on failure, show the last response and the logs."""
     try:
         wait_for(lambda: life.responses() == required, f"{required}")
     except AssertionError as error:

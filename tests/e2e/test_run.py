@@ -105,8 +105,8 @@ class Run:
 
     def _read(self) -> None:
         assert self.process.stdout
-        with self.process.stdout as told:
-            while character := told.read(1):  # a step prints its name before the line ends
+        with self.process.stdout as stdout:
+            while character := stdout.read(1):  # a step prints its name before the line ends
                 self.output += character
 
     def _watch(self) -> None:
@@ -154,7 +154,7 @@ def test_run(temporary: Path) -> None:
         code = run.wait()
     print(f"\nmake run: {time.monotonic() - begun:.1f} s\n{run.output}")
     assert code == 0, run.output
-    for told in (
+    for line in (
         "stand-in for AWS, over TLS",
         "sam build",
         "sam deploy",
@@ -166,7 +166,7 @@ def test_run(temporary: Path) -> None:
         "consumer | new-checkout: on",
         "All of it worked",
     ):
-        assert told in run.output
+        assert line in run.output
     assert run.output.index("new-checkout: off") < run.output.index("new-checkout: on")
     assert len(run.output.splitlines()) < 40
     assert not run.left_behind()
@@ -216,7 +216,7 @@ def test_run_with_redis(temporary: Path) -> None:
         code = run.wait()
     print(f"\n{run.output}")
     assert code == 0, run.output
-    for told in (
+    for line in (
         "redis-server on 127.0.0.1, with TLS",
         "Unleash with 49 flags",
         "responded with 202, then published to Redis",
@@ -226,7 +226,7 @@ def test_run_with_redis(temporary: Path) -> None:
         "consumer | new-checkout: on",
         "All of it worked",
     ):
-        assert told in run.output
+        assert line in run.output
     assert "DynamoDB" not in run.output
     assert len(run.output.splitlines()) < 40
     assert not run.left_behind()
@@ -254,12 +254,12 @@ def test_terminated_run_leaves_nothing(temporary: Path) -> None:
 )
 def test_unknown_provider_or_store(kind: str, name: str, known: list[str]) -> None:
     """Nothing starts, and the message lists the known names."""
-    told = f"make run: no {kind} {name!r}: known are {', '.join(known)}\n"
-    assert _refused(f"--{kind}={name}") == (2, "", told)
+    message = f"make run: no {kind} {name!r}: known are {', '.join(known)}\n"
+    assert _refused(f"--{kind}={name}") == (2, "", message)
 
 
 def test_missing_redis_server(tmp_path: Path) -> None:
-    """Nothing starts, and the message says how to install it."""
+    """Nothing starts, and the message names the remedy."""
     code, output, errors = _refused("--store=redis", PATH=str(tmp_path))
     assert (code, output) == (2, "")
     assert errors == (

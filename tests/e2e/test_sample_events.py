@@ -331,9 +331,9 @@ def test_sync_function_with_a_webhook_event(deployment: Deployment, name: str) -
     """`sam local invoke SyncFunction -e` with a webhook does the whole job, without the queue."""
     event = load(name)
     source = event["pathParameters"]["source"]
-    told = response(deployment.sync.invoke(event))
-    assert (told["source"], told["outcome"], told["fetches"]) == (source, "published", 1)
-    assert told["counts"]["flags"] == FLAGS + 1
+    result = response(deployment.sync.invoke(event))
+    assert (result["source"], result["outcome"], result["fetches"]) == (source, "published", 1)
+    assert result["counts"]["flags"] == FLAGS + 1
     assert "new-checkout" in deployment.published(source)
     assert deployment.requests() == []
 
@@ -341,12 +341,12 @@ def test_sync_function_with_a_webhook_event(deployment: Deployment, name: str) -
 @pytest.mark.parametrize("name", TOLD)
 def test_aws_event_syncs_its_source(deployment: Deployment, name: str) -> None:
     """SyncFunction takes it from the queue, from EventBridge and from SNS, and a reader sees it."""
-    told = response(deployment.sync.invoke(load(name)))
+    result = response(deployment.sync.invoke(load(name)))
     source = make_events.APPCONFIG_SOURCE
     if name == "appconfig-sqs.json":
-        assert told == {"batchItemFailures": []}
+        assert result == {"batchItemFailures": []}
     else:
-        assert [(each["source"], each["outcome"]) for each in told] == [(source, "published")]
+        assert [(each["source"], each["outcome"]) for each in result] == [(source, "published")]
     # The rollback of a deployment that here is complete is waited for, and not found.
     assert len(deployment.providers[source].requests) == 2 or name == "appconfig-rolled-back.json"
     flags = deployment.published(source)
@@ -356,7 +356,7 @@ def test_aws_event_syncs_its_source(deployment: Deployment, name: str) -> None:
 
 @pytest.mark.parametrize("name", FORGED)
 def test_forged_webhook_is_refused(deployment: Deployment, name: str) -> None:
-    """WebhookFunction responds with 401 and puts nothing on the queue; nobody asks the provider."""
+    """WebhookFunction responds with 401, queues nothing, and does not contact the provider."""
     event = load(name)
     assert response(deployment.webhook.invoke(event))["statusCode"] == 401
     assert deployment.requests() == []
@@ -384,17 +384,17 @@ def test_duplicate_writes_no_flag_data(deployment: Deployment) -> None:
 
 def test_schedule_queues_every_source(deployment: Deployment) -> None:
     """One event, a check of each source, some seconds apart."""
-    told = response(deployment.sync.invoke(load("schedule.json")))
-    outcomes = {each["source"]: each["outcome"] for each in told}
+    result = response(deployment.sync.invoke(load("schedule.json")))
+    outcomes = {each["source"]: each["outcome"] for each in result}
     assert outcomes == dict.fromkeys(SOURCES, "queued")
-    delays = [each["delay_s"] for each in told]
+    delays = [each["delay_s"] for each in result]
     assert delays == sorted(delays)
 
 
 def test_batch_costs_one_fetch_per_source(deployment: Deployment) -> None:
     """Three messages, two sources, two fetches, no failure."""
-    told = response(deployment.sync.invoke(load("sqs-batch.json")))
-    assert told == {"batchItemFailures": []}
+    result = response(deployment.sync.invoke(load("sqs-batch.json")))
+    assert result == {"batchItemFailures": []}
     for source in (make_events.LAUNCHDARKLY_SOURCE, make_events.UNLEASH_SOURCE):
         assert len(deployment.providers[source].requests) == 1
         assert "new-checkout" in deployment.published(source)

@@ -1,4 +1,4 @@
-"""The whole chain: a real Unleash server, the deployed stack, and a reader beside it."""
+"""The whole chain: a real Unleash server, the deployed stack, and a reader."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Chain:
         }
 
     def deliveries(self) -> list[Json]:
-        """Return what the server says of its deliveries, newest first."""
+        """Return the server's records of its deliveries, newest first."""
         return self.admin.delivery_log(self.addon_id)
 
     def newest(self) -> int:
@@ -559,7 +559,7 @@ def test_webhook_without_the_secret_is_refused(chain: Chain) -> None:
 @pytest.mark.parametrize("name", ["admin", "elsewhere"])
 def test_flags_of_another_environment_are_refused(chain: Chain, name: str) -> None:
     """An admin token, or another environment's, fails with the remedy and publishes nothing."""
-    token, said = {
+    token, message = {
         "admin": (chain.server.admin_token, "use a backend (client) token of the environment"),
         "elsewhere": (
             chain.server.backend_token("production"),
@@ -569,7 +569,7 @@ def test_flags_of_another_environment_are_refused(chain: Chain, name: str) -> No
     with configured(chain.aws, name, key=token, base_url=chain.server.url):
         response = chain.invoke({"source": name})
     assert response["outcome"] == "failed"
-    assert said in response["error"]
+    assert message in response["error"]
     assert token not in response["error"]
     key = {"namespace": {"S": f"{name}:$snapshot"}, "key": {"S": "1"}}
     found = chain.aws.client("dynamodb").get_item(TableName=chain.deployed.table, Key=key)

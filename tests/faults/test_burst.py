@@ -96,7 +96,7 @@ class Burst:
         self.records = settled(self.provider)
         self.queue: list[tuple[float, SyncRequest]] = []
         self.arrived: list[tuple[float, int]] = []
-        """When a webhook arrived, and the provider's revision that it told of."""
+        """When a webhook arrived, and the revision that it announced."""
         self.completed: list[tuple[float, int]] = []
         """When a check had completed, and the revision that the store had reached by then."""
         self.skewed = [

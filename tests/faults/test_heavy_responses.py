@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FUNCTION_MB = 512
 RUNTIME_MB = 45
-"""What AWS' runtime takes beside the process, rounded up."""
+"""Memory of AWS' runtime besides the process, rounded up."""
 BODY_BYTES = 20 * 1024 * 1024 - 20
 KEY = "key"
 FETCHES = 4

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FUNCTION_MB = 256
 RUNTIME_MB = 45
-"""What AWS' runtime and Powertools take beside the sync, rounded up."""
+"""Memory of AWS' runtime and Powertools besides the sync, rounded up."""
 SEGMENTS = 30
 KEYS = 10_000
 REPOSITORY = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ print(json.dumps({"outcome": report.outcome, "counts": report.counts, "megabytes
 def test_memory_of_300_000_segment_keys(aws: StandIn, dynamodb_table: Table) -> None:
     """200 flags and 30 segments of 10,000 keys: the first publication and a change."""
     if not Path("/proc/self/status").exists():
-        pytest.skip("allowed: only Linux tells a process' own peak")
+        pytest.skip("allowed: only Linux reports a process' own peak")
     flags, segments, rule_based = rich_flags(200 - SEGMENTS)
     for number in range(SEGMENTS):
         name = f"segment-{number:02}"
@@ -69,10 +69,10 @@ def test_memory_of_300_000_segment_keys(aws: StandIn, dynamodb_table: Table) -> 
                 timeout=60,
             )
             assert done.returncode == 0, done.stderr
-            told = json.loads(done.stdout.splitlines()[-1])
-            print(told)
-            assert told["outcome"] == "published"
-            assert told["counts"]["flags"] == 200
-            assert told["counts"]["segments"] == SEGMENTS + 3
-            assert told["megabytes"] < FUNCTION_MB - RUNTIME_MB
+            result = json.loads(done.stdout.splitlines()[-1])
+            print(result)
+            assert result["outcome"] == "published"
+            assert result["counts"]["flags"] == 200
+            assert result["counts"]["segments"] == SEGMENTS + 3
+            assert result["megabytes"] < FUNCTION_MB - RUNTIME_MB
             split.set_flag(next(iter(split.flags())), killed=True)

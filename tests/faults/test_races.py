@@ -44,7 +44,7 @@ class Race:
             else:
                 world.go(number)
         if any(actor.crashed for actor in world.actors):
-            # What a crash left behind, the sync request that comes again or the schedule mends.
+            # The retried sync request or the schedule repairs what a crash left behind.
             clock.advance(60)
             last = world.add("next", world.sync)
             while not last.done:

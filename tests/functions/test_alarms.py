@@ -1,7 +1,8 @@
 """Every alarm of the template, triggered by a real fault: it fires, and clears after the fix.
 
 What the functions print is what CloudWatch would make metrics of; AWS' own metrics are counted
-where the functions and queues are run. Time is the functions' clock, on which nobody waits.
+where the functions and queues are run. Time is the functions' clock, on which waiting takes no
+time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class World:
     ) -> None:
         self.deployment = deployment
         self.clock = clock
-        self.told: list[Point] = []
+        self.recorded: list[Point] = []
         self._output = output
         self._monkeypatch = monkeypatch
         self._read = 0
@@ -95,13 +96,13 @@ class World:
         self.note("AWS/Lambda", "Duration", {"FunctionName": function}, duration)
         lines = self._output.emf
         for line in lines[self._read :]:
-            self.told += points(line, self.clock.now())
+            self.recorded += points(line, self.clock.now())
         self._read = len(lines)
         return response
 
     def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
         """Record one of AWS' metrics."""
-        self.told.append(Point(namespace, name, dimensions, self.clock.now(), value))
+        self.recorded.append(Point(namespace, name, dimensions, self.clock.now(), value))
 
     def count_dead_letters(self) -> None:
         """Record the size of the dead-letter queue."""
@@ -114,7 +115,7 @@ class World:
 
     def is_on(self, alarm: str) -> bool:
         """Return whether an alarm is on."""
-        return made(alarm).is_on(self.told, self.clock.now())
+        return made(alarm).is_on(self.recorded, self.clock.now())
 
     def active(self) -> set[str]:
         """Return the alarms that are on."""
@@ -387,12 +388,12 @@ def test_runbook_links() -> None:
 def test_alarm_topic() -> None:
     """With AlarmTopicArn each alarm notifies it, on and off; without, none has an action."""
     topic = "arn:aws:sns:eu-west-1:123456789012:on-call"
-    told = Stack(TEMPLATE, {"AlarmTopicArn": topic, **NAMES})
+    stack = Stack(TEMPLATE, {"AlarmTopicArn": topic, **NAMES})
     for name in ALARMS:
         properties = TEMPLATE["Resources"][name]["Properties"]
         for actions in ("AlarmActions", "OKActions"):
             assert STACK.value(properties)[actions] is None
-            assert told.value(properties)[actions] == [topic]
+            assert stack.value(properties)[actions] == [topic]
 
 
 @pytest.mark.parametrize("minutes", TEMPLATE["Parameters"]["ReconcileMinutes"]["AllowedValues"])
@@ -458,10 +459,10 @@ def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) ->
     launchdarkly.faults.append(faults.status(401))
     world.schedule()
     info = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
-    world.told += points(json.loads(emf.line(info)), 0)
-    told = {
+    world.recorded += points(json.loads(emf.line(info)), 0)
+    written = {
         (",".join(sorted(p.dimensions, key=ORDER.index)), p.name, p.dimensions.get("service", ""))
-        for p in world.told
+        for p in world.recorded
         if p.namespace == "Flagstore"
     }
-    assert asked <= told
+    assert asked <= written

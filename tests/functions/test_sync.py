@@ -169,9 +169,9 @@ def test_invalid_messages_fail_alone(
     failed = invoke(batch(*records, good, {"messageId": "empty"}, {}))["batchItemFailures"]
     expected = {record["messageId"] for record in records} | {"empty", ""}
     assert {item["itemIdentifier"] for item in failed} == expected
-    told = [line for line in output.logs if line["level"] == "ERROR"]
-    assert {line["message_id"] for line in told} == expected
-    assert all("dead letter" in line["problem"] for line in told)
+    errors = [line for line in output.logs if line["level"] == "ERROR"]
+    assert {line["message_id"] for line in errors} == expected
+    assert all("dead letter" in line["problem"] for line in errors)
     assert prod.flags("prod") == set(launchdarkly.flags())
 
 
@@ -304,8 +304,8 @@ def test_webhook_schedules_followup(prod: Deployment, calls: Calls, clock: Shift
     assert serve(prod, sync_request("prod"), sync_request("prod"), sync_request("prod")) == []
     (left,) = followup(calls)
     assert due <= left.pop("sent_at") <= due + 10_000
-    told = {"source": "prod", "trigger": "followup", "delay": 30}
-    assert left == {**told, "required": [], "delivery": ""}
+    request = {"source": "prod", "trigger": "followup", "delay": 30}
+    assert left == {**request, "required": [], "delivery": ""}
     assert prod.waiting() == {"due": 0, "delayed": 1, "in flight": 0}
 
 
@@ -562,8 +562,8 @@ def test_irrelevant_provider_event(
     complete = appconfig.events[-1]
     others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
     assert serve(shop, started, others) == []
-    told = {line["message"].partition("event ")[2] for line in output.logs}
-    assert told == {"that concerns no flags", "of no configured source"}
+    reasons = {line["message"].partition("event ")[2] for line in output.logs}
+    assert reasons == {"that concerns no flags", "of no configured source"}
     assert not appconfig.requests
     assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
 

@@ -36,9 +36,9 @@ EVENTS = make_events.DIRECTORY
 
 
 def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
-    """Write an audit log entry; a flag's says that version 8 is on."""
+    """Write an audit log entry; a flag's reports that version 8 is on."""
     flag = {**new_flag(key), "version": 8}
-    told = audit_entry(
+    body = audit_entry(
         kind,
         key,
         "updateOn",
@@ -49,12 +49,12 @@ def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
         before=flag if kind == "flag" else None,
         after=flag if kind == "flag" else None,
     )
-    return compact({**told, "comment": BODY_CANARY, **more})
+    return compact({**body, "comment": BODY_CANARY, **more})
 
 
 def enabled(environment: str | None = "production") -> bytes:
     """Write Unleash's event 4711."""
-    told = unleash_event(
+    body = unleash_event(
         4711,
         "feature-environment-enabled",
         created_at="2026-11-18T11:06:40.000Z",
@@ -62,7 +62,7 @@ def enabled(environment: str | None = "production") -> bytes:
         project="default",
         environment=environment,
     )
-    return compact({**told, "createdBy": BODY_CANARY})
+    return compact({**body, "createdBy": BODY_CANARY})
 
 
 def bearer(body: bytes, secret: str = SECRET) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def webhooks(*secrets: str) -> dict[str, Any]:
 
 
 def is_good(event: Mapping[str, Any], secrets: tuple[str, ...]) -> bool:
-    """Say whether an event carries a secret, by nothing of ours and in the plainest words."""
+    """Return whether an event carries a secret, in the simplest code, without flagstore's."""
     source, token = (event["pathParameters"].get(name) for name in ("source", "token"))
     given = event.get("headers")
     pairs = given.items() if isinstance(given, dict) else ()

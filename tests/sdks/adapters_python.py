@@ -77,47 +77,50 @@ def launchdarkly() -> dict[str, Any]:
         "offVariation": 1,
         "fallthrough": {"variation": 0},
     }
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     ada = Context.create("ada")
     config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
     rig.down(down=True)
     with LDClient(config, start_wait=0) as client:
         detail = client.variation_detail("json", ada, "default")
-        said["down"] = [detail.value, detail.reason, store.initialized, store.is_available()]
-        said["all down"] = client.all_flags_state(ada).valid
+        results["down"] = [detail.value, detail.reason, store.initialized, store.is_available()]
+        results["all down"] = client.all_flags_state(ada).valid
         rig.down(down=False)
         rig.publish({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
-        said["up"] = [store.initialized, store.is_available()]
-        said["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
+        results["up"] = [store.initialized, store.is_available()]
+        results["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
         for _ in range(2):
             got = client.variation("json", ada, None)
             detail = client.variation_detail("json", ada, None).value
             every = client.all_flags_state(ada).to_values_map()["json"]
-            said.setdefault("values", []).append(json.loads(json.dumps([got, detail, every])))
+            results.setdefault("values", []).append(json.loads(json.dumps([got, detail, every])))
             for changed in (got, detail, every):
                 changed["limits"][1]["deep"] = "corrupt"
                 changed["limits"].append("corrupt")
         model = store.get(FEATURES, "json")
-        said["kept"] += [store.get(FEATURES, "json") is model, store.all(FEATURES)["json"] is model]
+        results["kept"] += [
+            store.get(FEATURES, "json") is model,
+            store.all(FEATURES)["json"] is model,
+        ]
         store.all(FEATURES).clear()
-        said["all kept"] = sorted(store.all(FEATURES)), sorted(store.all(SEGMENTS))
+        results["all kept"] = sorted(store.all(FEATURES)), sorted(store.all(SEGMENTS))
         store.init({FEATURES: {}})
         store.upsert(FEATURES, {**flag, "on": False, "version": 99})
         store.delete(FEATURES, "json", 99)
-        said["written"] = client.variation("json", ada, None)
+        results["written"] = client.variation("json", ada, None)
         gone = {**flag, "key": "gone", "deleted": True}
         rig.publish({"json": {**flag, "on": False}, "bad": {"key": "bad"}, "gone": gone})
-        said["changed"] = client.variation("json", ada, None)
-        said["missing"] = [store.get(FEATURES, "gone"), store.get(FEATURES, "never")]
+        results["changed"] = client.variation("json", ada, None)
+        results["missing"] = [store.get(FEATURES, "gone"), store.get(FEATURES, "never")]
         detail = client.variation_detail("bad", ada, "default")
-        said["malformed"] = [detail.value, detail.reason]
+        results["malformed"] = [detail.value, detail.reason]
         state = client.all_flags_state(ada)
-        said["all but malformed"] = [state.valid, sorted(state.to_values_map())]
+        results["all but malformed"] = [state.valid, sorted(state.to_values_map())]
     other = Rig("unleash")
     other.publish({"json": flag})
-    said["other"] = _error(lambda: SnapshotFeatureStore(other.client).get(FEATURES, "json"))
-    said["threads"] = [thread.name for thread in threading.enumerate()]
-    return said
+    results["other"] = _error(lambda: SnapshotFeatureStore(other.client).get(FEATURES, "json"))
+    results["threads"] = [thread.name for thread in threading.enumerate()]
+    return results
 
 
 def unleash() -> dict[str, Any]:
@@ -127,11 +130,11 @@ def unleash() -> dict[str, Any]:
     from flagstore.adapters.unleash import SnapshotCache, SnapshotClient  # noqa: PLC0415
 
     rig = Rig("unleash")
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     rig.down(down=True)
     client = SnapshotClient(rig.client, "shop", environment="production")
     ada = {"userId": "user-1"}
-    said["down"] = [
+    results["down"] = [
         client.is_enabled("a", ada),
         client.is_enabled("a", ada, lambda _name, _context: True),
         client.get_variant("a", ada)["name"],
@@ -143,32 +146,32 @@ def unleash() -> dict[str, Any]:
     large = unleash_flags.new_segment(1)
     large["constraints"][0]["values"] = LARGE
     rig.publish({"a": feature}, {"1": large})
-    said["up"] = [client.is_enabled("a", ada), client.refresh(), client.is_initialized]
+    results["up"] = [client.is_enabled("a", ada), client.refresh(), client.is_initialized]
     rig.publish({"a": {**feature, "enabled": False}}, {"1": large})
-    said["changed"] = [client.refresh(), client.refresh(), client.is_enabled("a", ada)]
+    results["changed"] = [client.refresh(), client.refresh(), client.is_enabled("a", ada)]
     rig.publish({"a": feature, "b": feature | {"name": "b"}}, {"1": large})
-    said["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
+    results["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
     rig.down(down=True)
-    said["stale"] = client.is_enabled("a", ada)
-    said["parts"] = len([call for call in rig.reader.calls if "chunks" in call])
+    results["stale"] = client.is_enabled("a", ada)
+    results["parts"] = len([call for call in rig.reader.calls if "chunks" in call])
     cache = SnapshotCache(rig.client)
     document = cache.get(FEATURES_URL)
     cache.set(FEATURES_URL, "{}")
     cache.mset({"etag": "x"})
-    said["cache"] = [
+    results["cache"] = [
         cache.get(FEATURES_URL) is document,
         cache.get("etag"),
         cache.get("never", 5),
         [cache.exists(key) for key in (FEATURES_URL, "etag", "never")],
     ]
     cache.destroy()
-    said["destroyed"] = [cache.get("etag"), cache.get(FEATURES_URL) is document]
+    results["destroyed"] = [cache.get("etag"), cache.get(FEATURES_URL) is document]
     client.destroy()
     other = Rig("split")
     other.publish({"a": feature})
-    said["other"] = _error(SnapshotClient(other.client, "shop").refresh)
-    said["threads"] = [thread.name for thread in threading.enumerate()]
-    return said
+    results["other"] = _error(SnapshotClient(other.client, "shop").refresh)
+    results["threads"] = [thread.name for thread in threading.enumerate()]
+    return results
 
 
 def _error(call: Any) -> str:

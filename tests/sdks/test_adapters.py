@@ -99,41 +99,41 @@ def play(scene: str) -> dict[str, Any]:
     processes.needs_python()
     path = [*MODULES, str(HERE.parent), str(HERE.parents[1])]
     command = [PYTHON, "-I", HERE / "adapters_python.py"]
-    (said,) = processes.run(command, {"scene": scene, "path": path}, os.environ)
-    found: dict[str, Any] = said
+    (results,) = processes.run(command, {"scene": scene, "path": path}, os.environ)
+    found: dict[str, Any] = results
     return found
 
 
 def test_launchdarklys_store_through_changes_and_faults() -> None:
     """Defaults while there is nothing, changes when they are due, one decoding, no thread."""
-    said = play("launchdarkly")
+    results = play("launchdarkly")
     failed = {"kind": "ERROR", "errorKind": "EXCEPTION"}
-    assert said["down"] == ["default", failed, False, False]
-    assert said["all down"] is False
-    assert said["up"] == [True, True]
+    assert results["down"] == ["default", failed, False, False]
+    assert results["all down"] is False
+    assert results["up"] == [True, True]
     value = {"limits": [1, {"deep": 2}]}
-    assert said["values"] == [[value] * 3] * 2, "a caller has changed a flag"
-    assert said["kept"] == [True, True, True]
-    assert said["all kept"] == [["json"], ["s"]]
-    assert said["written"] == value
-    assert said["changed"] == [value]
-    assert said["missing"] == [None, None]
-    assert said["malformed"] == ["default", failed]
-    assert said["all but malformed"] == [True, ["json"]]
-    assert "holds flags of 'unleash', not LaunchDarkly's" in said["other"]
-    assert said["threads"] == ["MainThread"]
+    assert results["values"] == [[value] * 3] * 2, "a caller has changed a flag"
+    assert results["kept"] == [True, True, True]
+    assert results["all kept"] == [["json"], ["s"]]
+    assert results["written"] == value
+    assert results["changed"] == [value]
+    assert results["missing"] == [None, None]
+    assert results["malformed"] == ["default", failed]
+    assert results["all but malformed"] == [True, ["json"]]
+    assert "holds flags of 'unleash', not LaunchDarkly's" in results["other"]
+    assert results["threads"] == ["MainThread"]
 
 
 def test_unleashs_client_and_cache_through_changes_and_faults() -> None:
     """The same, and a large segment is read once, however often the features change."""
-    said = play("unleash")
-    assert said["down"] == [False, True, "disabled", {}, DOWN]
-    assert said["up"] == [True, False, True]
-    assert said["changed"] == [True, False, False]
-    assert said["changed again"] == [True, ["a", "b"]]
-    assert said["stale"] is True
-    assert said["parts"] == 1
-    assert said["cache"] == [True, "x", 5, [True, True, False]]
-    assert said["destroyed"] == [None, True]
-    assert "holds flags of 'split', not Unleash's" in said["other"]
-    assert said["threads"] == ["MainThread"]
+    results = play("unleash")
+    assert results["down"] == [False, True, "disabled", {}, DOWN]
+    assert results["up"] == [True, False, True]
+    assert results["changed"] == [True, False, False]
+    assert results["changed again"] == [True, ["a", "b"]]
+    assert results["stale"] is True
+    assert results["parts"] == 1
+    assert results["cache"] == [True, "x", 5, [True, True, False]]
+    assert results["destroyed"] == [None, True]
+    assert "holds flags of 'split', not Unleash's" in results["other"]
+    assert results["threads"] == ["MainThread"]

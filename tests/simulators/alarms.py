@@ -52,7 +52,7 @@ class Stack:
 
     Args:
         template: with functions in their long form.
-        references: what ``Ref``, ``GetAtt`` (as ``A.B``) and ``Sub`` lead to, beside defaults.
+        references: values of ``Ref``, ``GetAtt`` (as ``A.B``) and ``Sub``, besides defaults.
 
     """
 
@@ -114,12 +114,12 @@ class Alarm:
         """Seconds that it looks back."""
         return self.period_s * self._count
 
-    def is_on(self, told: Sequence[Point], now_s: float) -> bool:
+    def is_on(self, points: Sequence[Point], now_s: float) -> bool:
         """Return whether it is in ALARM."""
         breaching = 0
         for number in range(self._count):
             end = now_s - number * self.period_s
-            within = [p for p in told if end - self.period_s < p.time_s <= end]
+            within = [p for p in points if end - self.period_s < p.time_s <= end]
             breaching += self._breaches(self._datum(within))
         return breaching >= self._properties.get("DatapointsToAlarm", self._count)
 

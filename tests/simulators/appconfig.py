@@ -13,10 +13,10 @@ It behaves as the API's models and the user guide say (``appconfig_flags`` has t
 - Versions have numbers that rise, and are never written again. A deployment is ``DEPLOYING``, then
   ``BAKING``, then ``COMPLETE``; one that is stopped or that an alarm ends is ``ROLLED_BACK``; one
   that was complete and is stopped with ``Allow-Revert`` is ``REVERTED``. Then the version before is
-  served again. ``serves`` keeps account of that by itself, without looking at states.
+  served again. ``serves`` tracks that separately from the states.
 - Deployments are listed from the highest number down, those of other profiles among them.
-- Events come for what the AWS-authored extension tells: start, complete and rolled back. A revert
-  has no event of its own, and with ``tells_all`` baking and steps have one.
+- Events are sent for the AWS-authored extension's actions: start, complete and rolled back. A
+  revert has no event of its own, and with ``tells_all`` baking and steps have one.
 - Requests must be signed; ``denied`` has actions that the role may not call, and ``allows`` decides
   by action and resource.
 """
@@ -66,7 +66,7 @@ class AppConfigSimulator(ProviderServer):
     """One environment of an application, and a profile in it."""
 
     checks_signatures = True
-    """False: whoever asks is served, where nobody knows the credentials of a function's role."""
+    """False: any credentials are accepted, for tests without a function's role."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def definition(name: str = "") -> dict[str, Any]:
-    """Return what a document says about a flag beside its value."""
+    """Return a document's data about a flag besides its value."""
     return {
         "name": name or "A flag",
         "attributes": {
@@ -78,7 +78,7 @@ def check(content: bytes, *, freeform: bool, limit: int = MAX_DOCUMENT_BYTES) ->
     """Refuse what AppConfig does not take.
 
     Raises:
-        BadRequestError: says what is wrong.
+        BadRequestError: with the reason.
     """
     if len(content) > limit:
         message = "PayloadTooLargeException"
@@ -148,21 +148,21 @@ _TITLES = {"OnDeploymentRolledBack": "On Deployment Rollback"}
 
 
 def over_eventbridge(
-    told: Mapping[str, Any], *, delivery: str, account: str, region: str, time: str
+    event: Mapping[str, Any], *, delivery: str, account: str, region: str, time: str
 ) -> dict[str, Any]:
     """Return the same event as EventBridge carries it: there a deployment's number is a number."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(told["Type"]))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(event["Type"]))
     return {
         "version": "0",
         "id": delivery,
-        "detail-type": _TITLES.get(str(told["Type"]), words),
+        "detail-type": _TITLES.get(str(event["Type"]), words),
         "source": "aws.appconfig",
         "account": account,
         "time": time,
         "region": region,
         "resources": [f"arn:aws:appconfig:{region}:{account}:extensionassociation/z763ff5"],
         "detail": {
-            **{name: value for name, value in told.items() if name != "Description"},
-            "DeploymentNumber": int(told["DeploymentNumber"]),
+            **{name: value for name, value in event.items() if name != "Description"},
+            "DeploymentNumber": int(event["DeploymentNumber"]),
         },
     }

@@ -38,7 +38,7 @@ CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONM
 
 
 class Context:
-    """What Lambda hands to a handler beside the event."""
+    """The context that Lambda passes to a handler with the event."""
 
     aws_request_id = "00000000-0000-4000-8000-00000000cafe"
 
@@ -51,7 +51,7 @@ class Context:
 
 
 class ShiftedClock:
-    """The machine's clock, further on by what was slept and advanced: nobody waits."""
+    """The machine's clock, advanced by all sleeps instead of waiting."""
 
     def __init__(self) -> None:
         self._shift = 0.0
@@ -106,7 +106,7 @@ class Output:
         self._out = self._err = ""
 
     def check(self) -> None:
-        """Fail if a secret was printed, or a line is no JSON by itself."""
+        """Fail if a secret was printed, or a line is not JSON."""
         text = self.text
         found = [canary for canary in CANARIES if canary in text]
         assert not found, f"{found} in what was printed"

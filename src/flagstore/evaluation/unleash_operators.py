@@ -150,7 +150,7 @@ def quotable(text: str) -> str:
     """Return a string that the official engine puts in quotes without escaping it.
 
     Raises:
-        UnsupportedError: the string would end early, or not at all.
+        UnsupportedError: the string would end early, or never.
     """
     if '"' in text:
         raise UnsupportedError("a quote in a name")

@@ -298,7 +298,7 @@ class _Api:
         """Return the newest deployment of the profile and the newest that is live, if any.
 
         Raises:
-            EndpointNotFoundError: there is none at all, or none in ``MAX_PAGES``.
+            EndpointNotFoundError: there is none, or none within ``MAX_PAGES``.
             ProviderError: another subclass, which depends on whether a retry may help.
         """
         path = f"/environments/{quote(self._profile.environment, safe='')}/deployments"

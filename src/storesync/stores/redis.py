@@ -260,11 +260,11 @@ class RedisStore:
             self.commit(source, Condition(), {}, [Put(record)])
 
     def _check(self, source: str) -> None:
-        beside = {
+        extra_keys = {
             "launchdarkly": _native_name(f"{source}:$probe"),
             "split": _plain_name(Key(split_namespace(source), "$probe")),
         }
-        self._calls.check(source, beside.get(self._layout, ""))
+        self._calls.check(source, extra_keys.get(self._layout, ""))
 
     def _actions(self, write: Write) -> list[Action]:
         """Return a write's keys and arguments for the script."""
@@ -371,9 +371,9 @@ def _plain_actions(write: Put | Delete) -> list[Action]:
     if "parts" not in write.record:
         return [(places, ["set", 1 + len(members), key.key, *members])]
     part, parts = int(write.record["part"]), int(write.record["parts"])
-    beside = record_name(Key(f"{key.namespace}~", key.key))
+    staging = record_name(Key(f"{key.namespace}~", key.key))
     values: list[Argument] = [key.key, part, *members]
-    actions: list[Action] = [([beside, places[1]], ["part", len(values), *values])]
+    actions: list[Action] = [([staging, places[1]], ["part", len(values), *values])]
     if part == parts - 1:
-        actions.append((places, ["whole", 2, beside, int(write.record["members"])]))
+        actions.append((places, ["whole", 2, staging, int(write.record["members"])]))
     return actions

@@ -152,20 +152,20 @@ class Calls:
 
         return self._repeated(purpose, run)
 
-    def check(self, source: str, beside: str = "") -> None:
+    def check(self, source: str, extra_key: str = "") -> None:
         """Check, once per client and source, that the server is fit to store flags.
 
         Args:
             source: the source, whose keys are tested.
-            beside: one more key to test, in the same slot.
+            extra_key: one more key to test, in the same slot.
 
         Raises:
             StoreError: if it may evict keys without a TTL, or the user lacks rights.
         """
         checked = _checked.setdefault(self._client, set())
-        if (beside or source) in checked:
+        if (extra_key or source) in checked:
             return
-        keys = [f"{index_name(f'{source}:$probe')}:key", *([beside] if beside else [])]
+        keys = [f"{index_name(f'{source}:$probe')}:key", *([extra_key] if extra_key else [])]
         self.script(
             "checking the user's rights", PROBE, keys, []
         )  # later calls go to the server that has the keys
@@ -178,7 +178,7 @@ class Calls:
             raise StoreError(message)
         if not policy:
             log.warning("Redis' eviction policy cannot be read; see docs/redis.md", source=source)
-        checked.add(beside or source)
+        checked.add(extra_key or source)
 
     def _policy(self) -> str:
         """Return the eviction policy of the server; empty if it cannot be read."""
