@@ -423,7 +423,7 @@ class SnapshotCache:
             message = f"the snapshot record of {self.source!r} is behind its source state"
             raise NotPublishedError(message)
         prefix, number = record.stored_chunks()
-        if prefix != self._begun_body:  # chunks of an earlier body are of no use any more
+        if prefix != self._begun_body:  # chunks of an earlier body are useless now
             self._begun.pop(self._begun_body, None)
             self._begun_body = prefix
         data = self._chunks(prefix, number, deadline) if number else record.body

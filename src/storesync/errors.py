@@ -20,7 +20,7 @@
     ├── StoreError                the store failed
     │   ├── ConditionFailedError  another check completed first: not a failure
     │   └── CorruptStoreError     stored data does not match its digests
-    ├── NotKeptError              the history does not have this version (any more)
+    ├── NotKeptError              the history does not have this version
     ├── OutOfTimeError            the deadline ended first: the sync request is repeated
     └── NotSettledError           overlapping checks won every time: the sync request is repeated
 """
@@ -147,7 +147,7 @@ class CorruptStoreError(StoreError):
 
 
 class NotKeptError(StoreSyncError):
-    """The history does not have this version (any more), or its source was removed."""
+    """The history does not have this version, or its source was removed."""
 
 
 class OutOfTimeError(StoreSyncError):

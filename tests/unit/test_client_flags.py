@@ -80,16 +80,16 @@ def test_broken_engine_gives_defaults(
 
 def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One warning, and the request continues."""
-    told: list[Detail] = []
+    recorded: list[Detail] = []
 
     def callback(detail: Detail, key: str) -> None:
-        told.append(detail)
+        recorded.append(detail)
         raise RuntimeError(key)
 
     rig = Rig(tmp_path, {"flagValues": {"a": 1}}, on_evaluation=callback)
     for _ in range(3):
         assert rig.client.value("a", {"key": "secret-ada"}, default=0) == 1
-    assert [detail.reason for detail in told] == [FALLTHROUGH] * 3
+    assert [detail.reason for detail in recorded] == [FALLTHROUGH] * 3
     assert rig.client.info().callback_errors == 3
     assert len(caplog.records) == 1
     assert "secret-ada" not in caplog.text
@@ -148,10 +148,10 @@ def test_odd_contexts_never_raise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str
 ) -> None:
     """With or without a callback, which gets an empty key."""
-    told: list[str] = []
+    recorded: list[str] = []
     plain = Rig(tmp_path, DOCUMENTS[provider]).client
     hooked = Rig(
-        tmp_path, DOCUMENTS[provider], on_evaluation=lambda _, key: told.append(key)
+        tmp_path, DOCUMENTS[provider], on_evaluation=lambda _, key: recorded.append(key)
     ).client
     for context in ODD_CONTEXTS:
         for client in (plain, hooked):
@@ -159,7 +159,7 @@ def test_odd_contexts_never_raise(
             assert client.value("a", context, default=5) == 5
             assert client.detail("a", context, default=5).value == 5
             assert client.all(context).keys() == {"a"}
-    assert len(told) == 3 * len(ODD_CONTEXTS)
+    assert len(recorded) == 3 * len(ODD_CONTEXTS)
     assert hooked.info().callback_errors == 0
     assert "secret-of-a-user" not in caplog.text
 

@@ -222,7 +222,7 @@ def test_five_megabytes_of_flags() -> None:
     chunks = cut(encoded.blocks)
     assert len(chunks) > 5
     assert max(map(len, chunks)) <= CHUNK_BYTES
-    # The index lies in the snapshot record, beside which there is room for little else.
+    # The index is in the snapshot record, which has room for little else.
     assert len(encoded.index_data) < 50_000
     body = Body(encoded.index_data, encoded.index_digest, b"".join(chunks))
     for number in rng.sample(range(5_200), 200):

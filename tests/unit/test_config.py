@@ -475,10 +475,10 @@ def test_any_parameter(name: str, public: Any, private: Any) -> None:
         lambda: parse_webhook(name, WEBHOOK_PATH, texts[0]),
     ):
         try:
-            said = f"/flagstore/{parse().provider}"
+            message = f"/flagstore/{parse().provider}"
         except ConfigurationError as error:
-            said = str(error)
-        assert said.startswith("/flagstore/")
+            message = str(error)
+        assert message.startswith("/flagstore/")
 
 
 def test_source_in_redis() -> None:

@@ -39,7 +39,7 @@ PLAIN_TABLE: list[tuple[Any, Any, Any, str]] = [
     ({"a": [1]}, {}, {"a": [1]}, ""),
     ([1, 2], [], [1, 2], ""),
     (None, None, None, ""),
-    # the wrong type is the default, and said
+    # the wrong type gives the default, and an error
     (True, 1, 1, WRONG_TYPE),
     (True, 1.0, 1.0, WRONG_TYPE),
     (1, False, False, WRONG_TYPE),

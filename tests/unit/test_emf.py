@@ -22,11 +22,11 @@ def test_age_is_a_metric_of_its_source(*, stale: bool) -> None:
     assert "\n" not in text
     document = json.loads(text)
     assert document["_aws"]["Timestamp"] == 5250
-    told = {
+    metrics = {
         (point.namespace, point.name): (point.dimensions, point.value)
         for point in points(document, 5.25)
     }
-    assert told == {
+    assert metrics == {
         ("Flagstore", "ReaderAgeSeconds"): ({"source": "prod"}, 3.5),
         ("Flagstore", "ReaderStale"): ({"source": "prod"}, float(stale)),
     }
@@ -35,8 +35,8 @@ def test_age_is_a_metric_of_its_source(*, stale: bool) -> None:
 def test_unknown_age_is_left_out() -> None:
     """Before the first load: JSON has no infinity, and 0 would mean fresh."""
     document = json.loads(emf.line(nothing_loaded("prod", "why"), now_s=5.25))
-    told = {point.name: point.value for point in points(document, 5.25)}
-    assert told == {"ReaderStale": 1.0}
+    metrics = {point.name: point.value for point in points(document, 5.25)}
+    assert metrics == {"ReaderStale": 1.0}
     assert "ReaderAgeSeconds" not in document
 
 

@@ -327,7 +327,7 @@ def test_context() -> None:
     engine = open_engine("appconfig", Items(flags={}), base.EngineConfig(lambda: 0, lambda: 0))
     assert engine
     with pytest.raises(base.ContextError):
-        engine.context(7)  # type: ignore[arg-type] # what a caller may do all the same
+        engine.context(7)  # type: ignore[arg-type] # what a caller may still do
 
 
 # -- values -----------------------------------------------------------------------------

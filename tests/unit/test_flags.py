@@ -143,20 +143,20 @@ def test_overrides_win() -> None:
 
 def test_callback_gets_each_evaluation_once() -> None:
     """With the context's key; all() calls it for none."""
-    told: list[tuple[Detail, str]] = []
-    flags = flags_of(on_evaluation=lambda detail, key: told.append((detail, key)))
+    recorded: list[tuple[Detail, str]] = []
+    flags = flags_of(on_evaluation=lambda detail, key: recorded.append((detail, key)))
     user = flags.for_context({"targetingKey": "ada"})
     assert user.enabled("on") is True
     assert user.value("color", default="red") == "blue"
     detail = user.detail("never", default=1)
     user.all()
-    assert [(d.key, d.value, key) for d, key in told] == [
+    assert [(d.key, d.value, key) for d, key in recorded] == [
         ("on", True, "ada"),
         ("color", "blue", "ada"),
         ("never", 1, "ada"),
     ]
-    assert told[2][0] == detail
-    assert told[0][0].enabled
+    assert recorded[2][0] == detail
+    assert recorded[0][0].enabled
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_snapshot_record_names_its_chunks() -> None:
 
 # -- what lies there already ---------------------------------------------------------------------
 
-# As version 0.1.0 writes them, byte for byte; never made anew. Whoever raises LAYOUT adds another.
+# As version 0.1.0 writes them, byte for byte; never regenerated. A new LAYOUT adds another.
 WRITTEN_SNAPSHOT: dict[int, dict[str, Any]] = {
     1: {
         "namespace": "prod:$snapshot",

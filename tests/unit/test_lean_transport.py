@@ -494,7 +494,7 @@ def test_boto3_deadline_holds(monkeypatch: pytest.MonkeyPatch, table: ScriptedSe
 def test_boto3_does_not_wait_for_a_name_server(
     monkeypatch: pytest.MonkeyPatch, table: ScriptedServer
 ) -> None:
-    """A read has a deadline all the same."""
+    """A read still has a deadline."""
     reader = boto(monkeypatch, table)
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://store.example")
     silent = threading.Event()

@@ -188,12 +188,12 @@ def test_reasons() -> None:
     """An unknown one passes unchanged."""
     outcomes = {word: Evaluation(True, 0, word) for word in (*REASONS, "NEW_WORD")}
     flags = Fixed(**outcomes)
-    told = {}
+    reasons = {}
     for word in outcomes:
         found = resolve(flags, "boolean", word, False)
-        told[word] = found.reason
+        reasons[word] = found.reason
         assert found.flag_metadata["reason"] == word
-    assert told == {
+    assert reasons == {
         "OFF": "DISABLED",
         "FALLTHROUGH": "DEFAULT",
         "NO_MATCH": "DEFAULT",
@@ -224,14 +224,14 @@ def test_error_codes() -> None:
     """An unknown word is GENERAL."""
     outcomes = {word: Evaluation(error=word) for word in (*ERRORS, "NEW_WORD")}
     flags = Fixed(**outcomes)
-    told = {}
+    codes = {}
     for word in outcomes:
         found = resolve(flags, "string", word, "x")
-        told[word] = str(found.error_code)
+        codes[word] = str(found.error_code)
         assert (found.value, found.reason) == ("x", Reason.ERROR)
         assert found.error_message
         assert word in found.error_message
-    assert told == {
+    assert codes == {
         "FLAG_NOT_FOUND": "FLAG_NOT_FOUND",
         "MALFORMED_FLAG": "PARSE_ERROR",
         "WRONG_TYPE": "TYPE_MISMATCH",
@@ -360,16 +360,16 @@ class Failing(Fixed):
 
 def test_no_events_after_shutdown() -> None:
     """Nor during it."""
-    told: list[ProviderEvent] = []
+    events: list[ProviderEvent] = []
     flags = Failing()
     provider = FlagstoreProvider(flags)
-    provider.attach(lambda _provider, event, _details: told.append(event))
+    provider.attach(lambda _provider, event, _details: events.append(event))
 
     def evaluate(word: str) -> list[ProviderEvent]:
         flags.word = word
         assert provider.resolve_boolean_details("yes", False, ADA).value is True
-        heard = list(told)
-        told.clear()
+        heard = list(events)
+        events.clear()
         return heard
 
     assert evaluate(base.STALE) == []  # nor before it was initialized

@@ -79,12 +79,14 @@ class Stage(Rig):
     def listen(self, client: OpenFeatureClient) -> OpenFeatureClient:
         """Record all events of a client, with its status at that time."""
         for event in ProviderEvent:
-            client.add_handler(event, lambda told, event=event: self._hear(client, event, told))
+            client.add_handler(
+                event, lambda details, event=event: self._hear(client, event, details)
+            )
         return client
 
-    def _hear(self, client: OpenFeatureClient, event: ProviderEvent, told: EventDetails) -> None:
+    def _hear(self, client: OpenFeatureClient, event: ProviderEvent, details: EventDetails) -> None:
         with self.heard:
-            self.events.append((event, told, client.get_provider_status()))
+            self.events.append((event, details, client.get_provider_status()))
             self.heard.notify_all()
 
     def wait_for(self, *events: ProviderEvent) -> list[EventDetails]:
@@ -93,11 +95,11 @@ class Stage(Rig):
             self.heard.wait_for(lambda: len(self.events) >= len(events), WAIT_S)
         time.sleep(0.02)  # for those that should not come
         with self.heard:
-            told, self.events = self.events, []
-        self.statuses = [status for _, _, status in told]
+            recorded, self.events = self.events, []
+        self.statuses = [status for _, _, status in recorded]
         # Each has its handler run in a pool of threads, in any order.
-        assert sorted(event.name for event, _, _ in told) == sorted(e.name for e in events)
-        return [next(d for event, d, _ in told if event is required) for required in events]
+        assert sorted(event.name for event, _, _ in recorded) == sorted(e.name for e in events)
+        return [next(d for event, d, _ in recorded if event is required) for required in events]
 
     def ready(self, domain: str = "shop") -> OpenFeatureClient:
         """Register the provider, and wait until it is ready."""
@@ -187,9 +189,9 @@ def test_failed_initialization_recovers(options: dict[str, Any], reason: str) ->
     stage.wait_for(ProviderEvent.PROVIDER_READY)  # the SDK's own provider
     with pytest.raises(ProviderNotReadyError, match=reason):
         api.set_provider_and_wait(stage.provider, "shop")
-    (told,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
-    assert reason in str(told.message)
-    assert told.error_code is ErrorCode.PROVIDER_NOT_READY
+    (details,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    assert reason in str(details.message)
+    assert details.error_code is ErrorCode.PROVIDER_NOT_READY
     assert client.get_provider_status() is ProviderStatus.ERROR
     details = client.get_string_details("color", "red", ADA)
     assert (details.value, details.error_code) == ("red", ErrorCode.PROVIDER_NOT_READY)
@@ -273,10 +275,10 @@ def test_stale_and_ready_events(stage: Stage) -> None:
         details = client.get_string_details("color", "red", ADA)
         assert (details.value, details.reason) == ("blue", Reason.STALE)
         assert details.flag_metadata["reason"] == RULE_MATCH
-    (told,) = stage.wait_for(ProviderEvent.PROVIDER_STALE)
+    (details,) = stage.wait_for(ProviderEvent.PROVIDER_STALE)
     assert stage.statuses == [ProviderStatus.STALE]
-    assert told.provider_name == "flagstore"
-    assert told.message
+    assert details.provider_name == "flagstore"
+    assert details.message
     assert client.get_provider_status() is ProviderStatus.STALE
     stage.store.error = None
     stage.advance(100)
@@ -296,8 +298,8 @@ def test_max_age_is_an_error() -> None:
     stage.expire()
     details = client.get_string_details("color", "red")
     assert (details.value, details.error_code) == ("red", ErrorCode.GENERAL)
-    (told,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
-    assert (told.message, told.error_code) == (
+    (details,) = stage.wait_for(ProviderEvent.PROVIDER_ERROR)
+    assert (details.message, details.error_code) == (
         "the flags are older than max_age_s",
         ErrorCode.GENERAL,
     )
@@ -321,9 +323,9 @@ def test_change_event_names_the_flags(stage: Stage) -> None:
     stage.wait_for()
     stage.expire()
     client.get_boolean_value("on", False)
-    (told,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
-    assert told.flags_changed == ["new", "on", "ratio"]
-    assert told.metadata["token"] == token
+    (details,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
+    assert details.flags_changed == ["new", "on", "ratio"]
+    assert details.metadata["token"] == token
     assert client.get_provider_status() is ProviderStatus.READY
 
 
@@ -333,8 +335,8 @@ def test_change_of_segments_names_no_flags(stage: Stage) -> None:
     stage.publish(FLAGS, segments={"beta": {"included": ["ada"]}})
     stage.expire()
     client.get_boolean_value("on", False)
-    (told,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
-    assert told.flags_changed is None
+    (details,) = stage.wait_for(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
+    assert details.flags_changed is None
 
 
 def test_recovered_store_with_new_flags_sends_both_events(stage: Stage) -> None:

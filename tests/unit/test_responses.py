@@ -109,7 +109,7 @@ def test_retry_after_by_providers_clock() -> None:
     ],
 )
 def test_etag(given_tag: str, expected: str) -> None:
-    """An ETag is used verbatim or not at all."""
+    """An ETag is used verbatim or ignored."""
     assert etag(response(etag=given_tag)) == expected
     assert etag(response()) == ""
 

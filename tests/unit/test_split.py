@@ -49,7 +49,7 @@ def sync_request(body: Any, **options: str) -> tuple[str, ...] | None:
     return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook_config(**options)).required
 
 
-def told(**fields: Any) -> dict[str, Any]:
+def webhook_body(**fields: Any) -> dict[str, Any]:
     """Build the event of a change of number 42 in production."""
     flag = {**new_flag("dark-mode"), "changeNumber": 42}
     return {**event(flag, environment="production"), **fields}
@@ -91,7 +91,7 @@ def test_any_body_requests_a_sync(body: Any) -> None:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_change_number_is_required(pack: Callable[[bytes], bytes]) -> None:
     """An event of our environment names the change to reach, compressed or not."""
-    body = pack(json.dumps(told()).encode())
+    body = pack(json.dumps(webhook_body()).encode())
     assert sync_request(body, environment="production") == ("change/42",)
     assert PROVIDER.webhook_event(WebhookRequest({}, body), webhook_config()).delivery == "42"
 
@@ -102,7 +102,7 @@ def test_change_number_is_required(pack: Callable[[bytes], bytes]) -> None:
 )
 def test_other_environments(environment: Any, *, sync_requests: bool) -> None:
     """Events of another environment are ignored; ones without an environment may concern us."""
-    body = told(environmentName=environment)
+    body = webhook_body(environmentName=environment)
     assert (sync_request(body, environment="production") is not None) is sync_requests
     assert sync_request(body) == ()
 
@@ -118,7 +118,7 @@ def test_other_environments(environment: Any, *, sync_requests: bool) -> None:
 )
 def test_unreachable_numbers_are_not_required(fields: dict[str, Any]) -> None:
     """Only the number of a flag in our environment will be reached."""
-    assert sync_request(told(**fields), environment="production") == ()
+    assert sync_request(webhook_body(**fields), environment="production") == ()
 
 
 @pytest.mark.parametrize(

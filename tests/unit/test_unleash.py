@@ -29,7 +29,7 @@ def request(body: Any, **options: str) -> tuple[str, ...] | None:
     return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook(**options)).required
 
 
-def told(kind: str, **fields: Any) -> dict[str, Any]:
+def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
     """Build an event of number 42."""
     base = {"created_at": "", "flag": "dark-mode", "project": "default", "environment": None}
     return event(42, kind, **{**base, **fields})
@@ -86,14 +86,14 @@ def test_any_body_requests_a_sync(body: Any) -> None:
 )
 def test_other_environments(environment: Any, *, requests: bool) -> None:
     """Events of another environment are ignored; ones without an environment may concern us."""
-    body = told("feature-strategy-update", environment=environment)
+    body = webhook_event("feature-strategy-update", environment=environment)
     assert (request(body, environment="production") is not None) is requests
     assert request(body) is not None
 
 
 def test_unconfigured_environment() -> None:
     """Without our environment's name, the revision of some environment's event is not required."""
-    assert request(told("feature-strategy-add", environment="production")) == ()
+    assert request(webhook_event("feature-strategy-add", environment="production")) == ()
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def test_unconfigured_environment() -> None:
 def test_events_with_a_revision(kind: str, flag: str | None, *, revises: bool) -> None:
     """Only a revision that the server makes is required."""
     expected = ("revision/42",) if revises else ()
-    assert request(told(kind, flag=flag), environment="production") == expected
-    assert request(told(kind, flag=flag)) == expected
+    assert request(webhook_event(kind, flag=flag), environment="production") == expected
+    assert request(webhook_event(kind, flag=flag)) == expected
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
 def test_invalid_revision(number: Any) -> None:
     """Only a number that Unleash could have counted is required."""
-    assert request({**told("feature-created"), "id": number}) == ()
+    assert request({**webhook_event("feature-created"), "id": number}) == ()
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ each(function(kind, record, index, from)
 end)
 for i = sets_from, sets_to, 2 do redis.call('HSET', state, ARGV[i], ARGV[i + 1]) end
 
--- From here on Redis refuses nothing any more.
+-- From here on, Redis refuses no command.
 for i = gone_from, gone_to do redis.call('HDEL', state, ARGV[i]) end
 local expiring = {}
 each(function(kind, record, index, from, to)
