@@ -611,11 +611,11 @@ def test_cli_registers_the_webhook(chain: Chain) -> None:
     webhook = WebhookConfig("registered", "unleash", "authorization", (Secret(AUTHORIZATION),))
     assert registrar.find(base, webhook) is None
     before = len(chain.admin.webhooks())
-    assert registrar.register(base, webhook) == "made"
+    assert registrar.register(base, webhook) == "created"
     header = replace(
         webhook, method="header", header="x-secret", options={"environment": "production"}
     )
-    assert registrar.register(base, header) == "changed"
+    assert registrar.register(base, header) == "updated"
     there = registrar.find(base, webhook)
     assert there is not None
     assert there["enabled"]
