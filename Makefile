@@ -167,7 +167,7 @@ bench-quick: ## a taste of it with fewer rounds and sizes, on the screen only (O
 .PHONY: call-counts
 call-counts: ## how many functions a sync and a read run (LIST=--list: which)
 	@$(call install,.venv .venv-aws)
-	PYTHONPATH=tests:src:. .venv/bin/python -m tools.call_counts $(LIST)
+	PYTHONPATH=tests:src:. .venv/bin/python -m bench.call_counts $(LIST)
 
 # -- Running and building --------------------------------------------------------------------------
 

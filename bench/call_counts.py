@@ -82,7 +82,7 @@ def sync_once() -> None:
     }
     context: Any = Context()
     response = sync.handler(batch(record), context)
-    assert response == {"batchItemFailures": []}, response  # noqa: S101 - or the count is of a failure
+    assert response == {"batchItemFailures": []}, response
 
 
 def main() -> None:
