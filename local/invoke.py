@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from flagstore.keys import SourceState, state_key
+from local import make_events
 from storesync import sync, webhook
 from storesync.config import SyncSettings, WebhookSettings
 from storesync.providers import get
@@ -23,7 +24,6 @@ from storesync.telemetry import logger
 from tests.simulators import appconfig, launchdarkly, split, unleash
 from tests.simulators.memory_store import MemoryStores
 from tests.simulators.ssm import Ssm
-from tools import make_events
 
 PREFIX = "/local"
 FLAGS = 50

@@ -22,6 +22,7 @@ import trustme
 import flagstore
 from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
+from local import make_events
 from local.deploy import is_built, using_build
 from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMissingError
 from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
@@ -35,7 +36,6 @@ from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
 from storesync.providers import get
-from tools import make_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

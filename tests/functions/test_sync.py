@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local import make_events
 from simulators import faults
 from simulators.deployment import (
     KEY,
@@ -27,7 +28,6 @@ from simulators.unleash import UnleashSimulator
 from simulators.unleash_flags import rich_flags as unleash_flags
 from storesync import errors, providers, sync
 from storesync.sync import ERROR_CHARS
-from tools import make_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

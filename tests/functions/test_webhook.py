@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local import make_events
 from simulators.deployment import (
     BODY_CANARY,
     HEADER_CANARY,
@@ -28,7 +29,6 @@ from simulators.server import compact
 from simulators.unleash import event as unleash_event
 from storesync import webhook
 from storesync.config import WEBHOOKS_AGE_S
-from tools import make_events
 
 ALLOWED = {202, 400, 401, 404, 413}
 FORGED = "canary-of-a-stranger-0007"

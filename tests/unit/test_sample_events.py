@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tools import make_events
+from local import make_events
 
 
 def test_generated_files() -> None:

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m tools.make_events            # writes the files
-    python -m tools.make_events --check    # lists the files that differ
+    python -m local.make_events            # writes the files
+    python -m local.make_events --check    # lists the files that differ
 
 The bodies have the documented shapes, with invented flags and a sample secret.
 """
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
             path.write_bytes(content)
         elif not path.exists() or path.read_bytes() != content:
             differing += 1
-            print(f"{path.name} differs: run python -m tools.make_events", file=sys.stderr)
+            print(f"{path.name} differs: run python -m local.make_events", file=sys.stderr)
     return 1 if differing else 0
 
 
