@@ -1,4 +1,4 @@
-"""Processes of the providers' own SDKs, which evaluate what lies in a store or was responded."""
+"""Processes of the providers' own SDKs, which evaluate flags from a store or a response."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def sdk(document: str, flags: list[str]) -> list[str]:
 
 
 def stored(rig: AnyRig) -> str | None:
-    """Return the document as it lies in the store."""
+    """Return the document as stored."""
     if isinstance(rig, RedisRig):
         text: Any = rig.server.admin.get("flagstore:{prod}:document:features")
         return text if text is None else text.decode()
