@@ -18,6 +18,7 @@ from storesync.cli.inspect import problems
 from storesync.cli.screen import duration
 from storesync.cli.webhooks import REGISTERS, UNLEASH_EVENTS, Registrar, api_url
 from storesync.errors import CorruptStoreError
+from storesync.pipeline import MARGIN_MS
 from storesync.published import PublishedReader
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 _COLORS = {OK: "green", WARNING: "yellow", PROBLEM: "red", SKIPPED: "bright_black"}
-SKEW_S = 2.0
-"""How far two machines' clocks may differ; see ``pipeline.MARGIN_MS``."""
 KEYS = {"namespace": "HASH", "key": "RANGE"}
 
 
@@ -139,7 +138,7 @@ def check_credentials(operator: Operator) -> Iterator[Finding]:
         return
     # The header has whole seconds, so half of one is added.
     skew = operator.clock.now() - parsedate_to_datetime(date).timestamp() - 0.5
-    if abs(skew) > SKEW_S:
+    if abs(skew) * 1000 > MARGIN_MS:
         message = f"this machine's clock is {duration(abs(skew))} {'fast' if skew > 0 else 'slow'}"
         remedy = "synchronize it (NTP): sync requests and pins carry its time"
         yield Finding(WARNING, "clock", message, remedy)
