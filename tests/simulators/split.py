@@ -1,22 +1,11 @@
 """A Split (Harness FME) that runs here: the API that server-side SDKs poll, and its webhooks.
 
-::
-
-    with SplitSimulator(*rich_flags(100)) as provider:
-        provider.webhook("http://127.0.0.1:8080/webhooks/split", "sample-webhook-secret")
-        provider.set_flag("new-checkout", killed=True)
-
 It behaves as Split's documentation and the sources of its SDKs say:
 
 - Every change of a flag, a segment or a rule-based segment has a number of its own, and numbers
-  rise. ``splitChanges`` and ``segmentChanges`` tell what changed since one; since -1, all that is
-  there. With ``page_size`` a response goes only part of the way.
+  rise. ``splitChanges`` and ``segmentChanges`` report what changed since one; since -1, everything.
 - A lagging edge of the CDN serves the state of before, also to what is asked after the first
-  page; a ``till`` gets past it.
-- An unknown key is 401; a client-side key (``client_side``) gets flags, but 403 for segments; an
-  address longer than ``max_uri`` is 414.
-- An old proxy (``old_proxy``) refuses spec 1.3 with 400 (``"refuses"``), or responds in the shape
-  before it (``"responses"``).
+  page; a ``till`` gets past it. An unknown key is 401.
 - Webhooks are sent for flags only, carry neither signature nor secret beside the URL's, are
   delivered with a 200 and nothing else, are tried twice, 300 ms apart, and are then lost.
 
@@ -26,7 +15,6 @@ The paths are served with and without ``/api`` before them.
 from __future__ import annotations
 
 import copy
-import gzip
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -35,8 +23,6 @@ from .split_flags import START, event, new_flag, new_rule_based, rich_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from .server import Delivery
 
 __all__ = ["SplitSimulator", "event", "new_flag", "rich_flags"]
 
@@ -59,19 +45,13 @@ class SplitSimulator(ProviderServer):
         *,
         sdk_key: str = "split-server-side-key-of-production-0001",
         environment: str = "production",
-        page_size: int = 0,
         port: int = 0,
     ) -> None:
         super().__init__(port)
         self.delivered, self.pause_s = _DELIVERED, _PAUSE_S
         self.sdk_key = sdk_key
         self.environment = environment
-        self.page_size = page_size
-        """Flags of one page, and keys of one page of a segment as it is now; 0: all."""
-        self.client_side = False
-        self.old_proxy = ""
-        self.max_uri = 2_000
-        self._webhook = ("", False)
+        self._webhook = ""
         self._edge: Any = None
         self._flags = copy.deepcopy(dict(flags or {}))
         self._rule_based = copy.deepcopy(dict(rule_based or {}))
@@ -80,9 +60,7 @@ class SplitSimulator(ProviderServer):
         self._till = self._rb_till = self._number
         self._segments: dict[str, tuple[_Change, ...]] = {}
         for name, keys in (segments or {}).items():
-            self._segments[name] = ()
-            for page in _chunks(list(keys), page_size):
-                self._log(name, page, ())
+            self._log(name, keys, ())
         self._publish()
 
     @property
@@ -140,13 +118,9 @@ class SplitSimulator(ProviderServer):
         changed = copy.deepcopy({**flag, "changeNumber": self._till})
         self._flags[changed["name"]] = changed
         self._publish()
-        url, compressed = self._webhook
-        if url:
+        if self._webhook:
             told = event(changed, environment=self.environment, previous=before)
-            body = gzip.compress(compact(told)) if compressed else compact(told)
-            headers = {"content-type": "application/json"}
-            headers |= {"content-encoding": "gzip"} if compressed else {}
-            self.send(url, headers, body, _TRIES)
+            self.send(self._webhook, {"content-type": "application/json"}, compact(told), _TRIES)
         return self._till
 
     def _log(self, name: str, add: Iterable[str], remove: Iterable[str]) -> None:
@@ -170,13 +144,9 @@ class SplitSimulator(ProviderServer):
 
     # -- webhooks -------------------------------------------------------------------------------
 
-    def webhook(self, url: str, secret: str, *, compressed: bool = False) -> None:
+    def webhook(self, url: str, secret: str) -> None:
         """Send a webhook there for every change of a flag, with the secret as its last part."""
-        self._webhook = (f"{url}/{secret}", compressed)
-
-    def send_again(self, delivery: Delivery) -> None:
-        """Deliver once more what was delivered before: deliveries may repeat."""
-        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
+        self._webhook = f"{url}/{secret}"
 
     # -- serving --------------------------------------------------------------------------------
 
@@ -190,24 +160,17 @@ class SplitSimulator(ProviderServer):
             return 404, b"", {}
         if request.headers.get("authorization") != f"Bearer {self.sdk_key}":
             return 401, b"", {}
-        if len(request.path) > self.max_uri:
-            return 414, b"", {}
         if what == "segmentChanges":
             return self._segment_changes(unquote(name), query)
         return self._split_changes(query)
 
     def _split_changes(self, query: Mapping[str, str]) -> FetchResult:
-        if self.old_proxy == "refuses" and query.get("s") == "1.3":
-            return 400, b"", {}
         since, rb_since = int(query["since"]), int(query.get("rbSince", _BEGINNING))
         with self.lock:
             state = self._due(since, query)
         sets = set(query["sets"].split(",")) if "sets" in query else set()
         ff = self._changes(state["flags"], state["till"], since, sets)
         rbs = self._changes(state["rule_based"], state["rb_till"], rb_since, set())
-        if self.old_proxy == "responses":
-            old = {"splits": ff["d"], "since": ff["s"], "till": ff["t"]}
-            return 200, compact(old), {}
         return 200, compact({"ff": ff, "rbs": rbs}), {}
 
     def _due(self, since: int, query: Mapping[str, str]) -> Any:
@@ -228,24 +191,17 @@ class SplitSimulator(ProviderServer):
             (item for item in items.values() if item["changeNumber"] > since),
             key=lambda item: item["changeNumber"],
         )
-        till = max(newest, since)
-        if self.page_size and len(changed) > self.page_size:
-            till = changed[self.page_size - 1]["changeNumber"]
-            changed = [item for item in changed if item["changeNumber"] <= till]
         if since == _BEGINNING:
             changed = [item for item in changed if item["status"] == "ACTIVE"]
             if sets:
                 changed = [item for item in changed if sets & set(item["sets"] or ())]
-        return {"d": changed, "s": since, "t": till}
+        return {"d": changed, "s": since, "t": max(newest, since)}
 
     def _segment_changes(self, name: str, query: Mapping[str, str]) -> FetchResult:
-        if self.client_side:
-            return 403, b"", {}
         since = int(query["since"])
         with self.lock:
             log = (self._edge or self.newest())["segments"].get(name, ())
         due = [change for change in log if change[0] > since]
-        due = due[:1] if self.page_size else due
         added, removed = _net(due, since)
         told = {
             "name": name,
@@ -288,8 +244,3 @@ def _net(log: Iterable[_Change], since: int) -> tuple[dict[str, None], dict[str,
 
 def _active(items: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in items.items() if item["status"] == "ACTIVE"}
-
-
-def _chunks(keys: list[str], size: int) -> list[list[str]]:
-    size = size or len(keys) or 1
-    return [keys[at : at + size] for at in range(0, len(keys), size)] or [[]]

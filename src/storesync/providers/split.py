@@ -25,7 +25,6 @@ keys; the published set then stays.
 from __future__ import annotations
 
 import re
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import ConfigurationError, MalformedResponseError
@@ -48,18 +47,10 @@ if TYPE_CHECKING:
     from storesync.http import HttpClient
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
-MAX_EVENT_BYTES = 6 * 1024 * 1024
-"""Maximum size of an inflated webhook: API Gateway's limit for an uncompressed one."""
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_SEGMENT = "userDefinedSegmentMatcherData", "segmentName"
 _REFERENCES = {
-    "IN_SEGMENT": ("segments", "userDefinedSegmentMatcherData", "segmentName"),
-    "IN_RULE_BASED_SEGMENT": (
-        "rule_based_segments",
-        "userDefinedSegmentMatcherData",
-        "segmentName",
-    ),
+    "IN_SEGMENT": ("segments", *_SEGMENT),
+    "IN_RULE_BASED_SEGMENT": ("rule_based_segments", *_SEGMENT),
     "IN_SPLIT_TREATMENT": ("flags", "dependencyMatcherData", "split"),
 }
 """Type of a matcher → section, field and name of the item that it refers to."""
@@ -94,7 +85,7 @@ class Split(Provider):
         An event names its environment, but not its project. The flags are certain to reach its
         change number only if the environment is known.
         """
-        event = json_object(_inflated(request.body))  # impressions are lists, compressed
+        event = json_object(request.body)
         number = event.get("changeNumber")
         delivery = str(number) if is_version(number) else ""
         expected, given = webhook.options.get("environment"), event.get("environmentName")
@@ -112,14 +103,17 @@ class Split(Provider):
         Raises:
             ConfigurationError: the source's option ``sets`` holds an invalid name.
         """
-        from storesync.providers.split_api import SplitApi  # noqa: PLC0415 - not for webhooks
+        from storesync.providers.split_api import SPEC, SplitApi  # noqa: PLC0415 - not for webhooks
 
         del etag  # Split has none
         sets = _flag_sets(source)
         numbers = [int(match[1]) for match in map(_REQUIRED.fullmatch, unmet) if match]
         api = SplitApi(source, http, self.default_base_url)
         found = api.definitions(sets, str(max(numbers)) if numbers else "")
-        names = _segment_names(found.flags, found.rule_based)
+        names = {
+            *self._segment_names("flag", found.flags),
+            *self._segment_names("rule-based segment", found.rule_based),
+        }
         sections = {
             "flags": found.flags,
             "rule_based_segments": found.rule_based,
@@ -127,7 +121,7 @@ class Split(Provider):
                 name: {"name": name, "keys": keys} for name, keys in api.segments(names).items()
             },
         }
-        meta = {"spec": found.spec, **({"sets": sets} if sets else {})}
+        meta = {"spec": SPEC, **({"sets": sets} if sets else {})}
         return FetchResult(FlagSet(self.name, sections, meta, max(found.till, 0)))
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
@@ -157,33 +151,36 @@ class Split(Provider):
         if section == "segments":
             return
         for prerequisite in objects(item.get("prerequisites")):
-            yield "flags", str(prerequisite.get("n"))
-        for excluded in objects((item.get("excluded") or {}).get("segments")):
-            if excluded.get("type") in _SECTIONS:  # no SDK supports large segments
-                yield _SECTIONS[excluded["type"]], str(excluded.get("name"))
+            yield "flags", _name(prerequisite, "n")
+        for excluded in objects(_field(item.get("excluded"), "segments")):
+            target = _SECTIONS.get(_name(excluded, "type"))
+            if target:  # no SDK supports large segments
+                yield target, _name(excluded, "name")
         for condition in objects(item.get("conditions")):
             for matcher in condition["matcherGroup"]["matchers"]:
-                reference = _REFERENCES.get(matcher.get("matcherType"))
+                reference = _REFERENCES.get(_name(matcher, "matcherType"))
                 if reference:
-                    section, field, name = reference
-                    yield section, str((matcher.get(field) or {}).get(name))
+                    target, field, name = reference
+                    yield target, _name(matcher.get(field), name)
 
     def members(self, segment: Json) -> frozenset[str]:
         """Return the keys of a segment."""
-        keys = segment.get("keys") if isinstance(segment, dict) else None
-        return frozenset(strings(keys))
+        return frozenset(strings(_field(segment, "keys")))
 
-
-def _inflated(body: bytes) -> bytes:
-    """Inflate a compressed body, whatever its headers; return b"" if it is damaged or too large."""
-    if not body.startswith(_GZIP_MAGIC):
-        return body
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
-    try:
-        plain = inflater.decompress(body, MAX_EVENT_BYTES)
-    except zlib.error:
-        return b""
-    return plain if inflater.eof else b""
+    def _segment_names(self, kind: str, items: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the segments that items need, after checking the fields that all code relies on."""
+        for name, item in items.items():
+            if kind == "flag" and not isinstance(item.get("defaultTreatment"), str):
+                raise _malformed(kind, name, "has no defaultTreatment")
+            conditions = item.get("conditions")
+            optional = conditions is None and kind != "flag"
+            for condition in _listed(kind, name, "conditions", [] if optional else conditions):
+                _listed(kind, name, "matchers", _field(condition.get("matcherGroup"), "matchers"))
+            for section, key in self.references(kind, item):
+                if section == "segments":
+                    if not is_key(key):
+                        raise _malformed(kind, name, "refers to a segment without a name")
+                    yield key
 
 
 def _flag_sets(source: Source) -> list[str]:
@@ -200,48 +197,13 @@ def _flag_sets(source: Source) -> list[str]:
     return names
 
 
-# -- checks of the fields that all code relies on
+def _field(value: object, name: str) -> Json:
+    return value.get(name) if isinstance(value, dict) else None
 
 
-def _segment_names(flags: Mapping[str, Any], rule_based: Mapping[str, Any]) -> set[str]:
-    """Return the segments that flags and rule-based segments refer to, after checking both."""
-    names: set[str] = set()
-    for name, flag in flags.items():
-        if not isinstance(flag.get("defaultTreatment"), str):
-            raise _malformed("flag", name, "has no defaultTreatment")
-        names.update(_in_segments("flag", name, flag.get("conditions")))
-    for name, segment in rule_based.items():
-        conditions = segment.get("conditions")
-        listed = [] if conditions is None else conditions
-        names.update(_in_segments("rule-based segment", name, listed))
-        names.update(_excluded("rule-based segment", name, segment.get("excluded")))
-    return names
-
-
-def _in_segments(kind: str, name: str, conditions: object) -> Iterator[str]:
-    for condition in _listed(kind, name, "conditions", conditions):
-        group = condition.get("matcherGroup")
-        matchers = group.get("matchers") if isinstance(group, dict) else None
-        for matcher in _listed(kind, name, "matchers", matchers):
-            if matcher.get("matcherType") == "IN_SEGMENT":
-                data = matcher.get("userDefinedSegmentMatcherData")
-                segment = data.get("segmentName") if isinstance(data, dict) else None
-                if not is_key(segment):
-                    raise _malformed(kind, name, "has a matcher that names no segment")
-                yield segment
-
-
-def _excluded(kind: str, name: str, excluded: object) -> Iterator[str]:
-    if excluded is None:
-        return
-    if not isinstance(excluded, dict):
-        raise _malformed(kind, name, "has an 'excluded' that is not an object")
-    segments = excluded.get("segments")
-    for segment in _listed(kind, name, "excluded segments", [] if segments is None else segments):
-        if not is_key(segment.get("name")):
-            raise _malformed(kind, name, "excludes a segment without a name")
-        if segment.get("type") == "standard":
-            yield segment["name"]
+def _name(value: object, field: str) -> str:
+    found = _field(value, field)
+    return found if isinstance(found, str) else ""
 
 
 def _listed(kind: str, name: str, field: str, items: object) -> list[dict[str, Any]]:

@@ -36,7 +36,6 @@ from storesync.responses import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from storesync.errors import ProviderError
     from storesync.http import HttpClient
     from storesync.model import Source
     from storesync.responses import HttpResponse
@@ -46,8 +45,6 @@ BEGINNING = -1
 """The change number before all others: requests everything."""
 SPEC = "1.3"
 """The requested specification of flags, with rule-based segments."""
-OLD_SPEC = "1.2"
-"""The latest specification of responses in the older shape (``splits``, ``since``, ``till``)."""
 
 MAX_PAGES = 100
 """Maximum number of pages of one list, since a faulty provider may never end."""
@@ -60,7 +57,7 @@ as much."""
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 """Maximum inflated size of all responses with segments, likewise for keys of 128 characters."""
 
-_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 400, 401, 403, 404, 414
+_FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 403, 404, 414
 
 
 class Definitions(NamedTuple):
@@ -69,9 +66,7 @@ class Definitions(NamedTuple):
     flags: dict[str, Any]
     rule_based: dict[str, Any]
     till: int
-    """``ff.t``: the change number that the flags have reached; -1 if there has never been a
-    flag."""
-    spec: str
+    """``ff.t``: the change number that the flags have reached; -1 if there has never been one."""
 
 
 class SplitApi:
@@ -83,9 +78,7 @@ class SplitApi:
         self._default = default_base_url
         self._end = monotonic() + http.limits.total_s
         self._lock = Lock()
-        self._bytes = 0
-        self._keys = 0
-        self._parsed_bytes = 0
+        self._bytes = self._keys = self._parsed_bytes = 0
 
     def definitions(self, sets: Collection[str], bypass: str) -> Definitions:
         """Fetch flags and rule-based segments.
@@ -93,32 +86,26 @@ class SplitApi:
         Args:
             sets: Flag sets, sorted; empty for all flags.
             bypass: A change number that an earlier response did not reach, to bypass the CDN.
-
-        Raises:
-            ProviderError: a subclass, which depends on whether a retry may help.
         """
         flags: dict[str, Any] = {}
         rule_based: dict[str, Any] = {}
         since = rb_since = BEGINNING
-        size, spec = 0, SPEC
+        size, limits = 0, self._http.limits
         for _ in range(MAX_PAGES):
             query = {"s": SPEC, "since": str(since), "rbSince": str(rb_since)}
             query |= {"sets": ",".join(sets)} if sets else {}
             query |= {"till": bypass} if bypass else {}
             response = self._get("/splitChanges", query)
             size += len(response.body)
-            limit = self._http.limits.max_body_bytes
-            if size > limit:
+            if size > limits.max_body_bytes:
                 raise MalformedResponseError(
-                    f"the responses are larger than {limit} bytes inflated, together"
+                    f"the responses are larger than {limits.max_body_bytes} bytes inflated, "
+                    f"together"
                 )
             self._parsed_bytes += parsed_bytes(response.body)
-            check_parsed_bytes(self._parsed_bytes, self._http.limits.max_parsed_bytes)
+            check_parsed_bytes(self._parsed_bytes, limits.max_parsed_bytes)
             document = parse_object(response, TITLE)
-            if "ff" in document:
-                page = _page(document["ff"], "ff", ("d", "s", "t"), since)
-            else:
-                page, spec = _page(document, "ff", ("splits", "since", "till"), since), OLD_SPEC
+            page = _page(document.get("ff"), "ff", ("d", "s", "t"), since)
             rb_page = Page([], rb_since, last=True)  # missing if the server has none
             if document.get("rbs") is not None:
                 rb_page = _page(document["rbs"], "rbs", ("d", "s", "t"), rb_since)
@@ -126,7 +113,7 @@ class SplitApi:
             _apply(flags, page.items, "flag", sets)
             _apply(rule_based, rb_page.items, "rule-based segment", ())
             if page.last and rb_page.last:
-                return Definitions(flags, rule_based, since, spec)
+                return Definitions(flags, rule_based, since)
         raise _endless("flags")
 
     def segments(self, names: Collection[str]) -> dict[str, list[str]]:
@@ -134,7 +121,6 @@ class SplitApi:
 
         Raises:
             EndpointNotFoundError: they are larger than ``MAX_KEYS`` or ``MAX_SEGMENT_BYTES``.
-            ProviderError: another subclass, which depends on whether a retry may help.
         """
         if not names:
             return {}
@@ -194,47 +180,30 @@ class SplitApi:
                 f"{TITLE} did not serve the whole set within {self._http.limits.total_s:g} s"
             )
         response = self._http.within(left).get(url, headers, allow_http=self._source.allow_http)
-        error = self._explain(response.status, segment)
-        if error is not None:
-            raise error
+        self._refuse(response.status, segment)
         raise_for_status(response, self._source.name, TITLE)
         return response
 
-    def _explain(self, status: int, segment: str) -> ProviderError | None:
-        """Return the error for a status with a special meaning here.
-
-        The API refuses a client-side key with 403, and too many flag sets with 414. A Split Proxy
-        that does not know the specification yet responds with 400 (java-client, python-client).
-        """
+    def _refuse(self, status: int, segment: str) -> None:
+        """Raise for the statuses that have a special meaning here."""
         name = self._source.name
         credentials = f"the SSM parameter <prefix>/credentials/{name}"
-        if status == _UNAUTHORIZED:
-            return CredentialsRefusedError(
-                f"{TITLE} refused the SDK key of source {name!r} with 401: write a valid "
-                f"server-side SDK key to {credentials}"
-            )
         if status == _FORBIDDEN:
-            return CredentialsRefusedError(
+            raise CredentialsRefusedError(
                 f"{TITLE} refused the SDK key of source {name!r} with 403, as it does with a "
                 f"client-side key: write a server-side SDK key to {credentials}"
             )
         if status == _NOT_FOUND:
             wanted = f"segment {segment[:32]!r}" if segment else "flags"
-            return EndpointNotFoundError(
+            raise EndpointNotFoundError(
                 f"{TITLE} responded with 404 to a request for {wanted}: check the key (an unknown "
                 f"one also gives a 404) and base_url (an SDK's ends in /api) in {credentials}"
             )
         if status == _URI_TOO_LONG:
-            return EndpointNotFoundError(
+            raise EndpointNotFoundError(
                 f"{TITLE} responded with 414: the option sets names too many flag sets for one "
                 f"request; name fewer in the SSM parameter <prefix>/sources/{name}"
             )
-        if status == _BAD_REQUEST and self._source.base_url.rstrip("/") not in {"", self._default}:
-            return EndpointNotFoundError(
-                f"the Split Proxy of source {name!r} responded with 400, as one does that is too "
-                f"old for spec {SPEC}: update it, or remove base_url from {credentials}"
-            )
-        return None
 
 
 def _endless(what: str) -> ProviderUnavailableError:
@@ -245,11 +214,10 @@ def _endless(what: str) -> ProviderUnavailableError:
 
 
 class Page(NamedTuple):
-    """One page of a list."""
+    """One page of a list; *till* is the change number at which the next page begins."""
 
     items: list[Any]
     till: int
-    """The change number at which it ends and the next page begins."""
     last: bool
 
 
