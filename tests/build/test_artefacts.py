@@ -1,4 +1,4 @@
-"""The output of `sam build`: complete, and without local files."""
+"""The output of `sam build`, the wheel and the bill of materials: complete, without local files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.build.tooling import REPOSITORY, Build, copy_sources, run, sam_environment
+from tools import sbom
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -25,67 +26,43 @@ pytestmark = pytest.mark.build
 
 FUNCTIONS = ("WebhookFunction", "SyncFunction")
 ARTEFACTS = (*FUNCTIONS, "FlagstoreLayer")
-ON_AWS = {
-    "WebhookFunction": "/var/task/",
-    "SyncFunction": "/var/task/",
-    "FlagstoreLayer": "/opt/python/",
-}
-
-PYC_HEADER = 16
-UNCHECKED_HASH = 0b01
-
 MIB = 1024 * 1024
 MOST_ZIPPED = 10 * MIB
 MOST_UNZIPPED = 35 * MIB
 
-# The functions' calls of botocore, to a local server in place of AWS.
+PYC_HEADER = 16
+UNCHECKED_HASH = 0b01
+COMPILED = re.compile(r"__pycache__/(\w+)\.cpython-313\.pyc$")
+
+LOCK = (REPOSITORY / "src" / "requirements.txt").read_text(encoding="utf-8")
+STRAYS = {
+    ".env": "API_KEY=stray-file",
+    "notes.txt": "stray-file",
+    "flagstore/.env": "stray-file",
+    "storesync/notes.pem": "-----BEGIN PRIVATE KEY----- stray-file",
+    "storesync/providers/old.orig": "stray-file",
+}
+"""Files of a developer, by their path below src."""
+
 CLIENTS = """
-import sys, threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import sys
 
 sys.path.insert(0, sys.argv[1])
 import boto3, botocore
 
-RESPONSES = {
-    "DynamoDB_20120810.GetItem": b'{"Item": {"key": {"S": "state"}}}',
-    "DynamoDB_20120810.TransactWriteItems": b"{}",
-    "AmazonSQS.SendMessage": b'{"MessageId": "1", "MD5OfMessageBody": "%s"}',
-    "AmazonSSM.GetParametersByPath": b'{"Parameters": [{"Name": "/f/prod", "Value": "v"}]}',
-}
-RESPONSES["AmazonSQS.SendMessage"] %= b"415290769594460e2e485922904f345d"
-
-
-class Aws(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = RESPONSES[self.headers["X-Amz-Target"]]
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-server = HTTPServer(("127.0.0.1", 0), Aws)
-threading.Thread(target=server.serve_forever, daemon=True).start()
 keys = dict(region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
-url = "http://127.0.0.1:%d" % server.server_port
-
-dynamodb = boto3.client("dynamodb", endpoint_url=url, **keys)
-key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
-assert dynamodb.get_item(TableName="t", Key=key)["Item"] == {"key": {"S": "state"}}
-dynamodb.transact_write_items(TransactItems=[{"Delete": {"TableName": "t", "Key": key}}])
-sqs = boto3.client("sqs", endpoint_url=url, **keys)
-assert sqs.send_message(QueueUrl=url + "/1/q", MessageBody="y")["MessageId"] == "1"
-ssm = boto3.client("ssm", endpoint_url=url, **keys)
-pages = list(ssm.get_paginator("get_parameters_by_path").paginate(Path="/f"))
-assert pages[0]["Parameters"][0]["Value"] == "v"
-
-for name in ("dynamodb", "sqs", "ssm", "sts"):
-    found = boto3.client(name, **keys).meta.endpoint_url
-    assert found == "https://%s.eu-west-1.amazonaws.com" % name, found
+for name, method, parameters in (
+    ("dynamodb", "get_item", {"TableName": "t", "Key": {"key": {"S": "a"}}}),
+    ("dynamodb", "describe_table", {"TableName": "t"}),
+    ("sqs", "send_message", {"QueueUrl": "https://q", "MessageBody": "y"}),
+    ("ssm", "get_parameters_by_path", {"Path": "/f"}),
+    ("sts", "get_caller_identity", {}),
+):
+    client = boto3.client(name, **keys)
+    host = "https://%s.eu-west-1.amazonaws.com" % name
+    assert client.meta.endpoint_url == host
+    assert client.generate_presigned_url(method, parameters).startswith(host)
+assert boto3.client("ssm", **keys).can_paginate("get_parameters_by_path")
 print(boto3.__file__, botocore.__file__)
 """
 
@@ -95,15 +72,27 @@ def files(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
 
 
-def python(code: str, *arguments: str | Path) -> str:
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder, except compiled ones."""
+    return {
+        name: path.read_bytes() for name, path in files(folder).items() if path.suffix != ".pyc"
+    }
+
+
+def python(code: str, *arguments: str | Path, option: str = "-B") -> str:
     """Run code in a bare interpreter: standard library only, no settings of this machine."""
-    return run(sys.executable, "-I", "-S", "-B", "-c", code, *arguments, environment={}).stdout
+    command = (sys.executable, "-I", "-S", "-B", option, "-c", code, *arguments)
+    return run(*command, environment={}).stdout
 
 
-def code_of(compiled: Path) -> CodeType:
-    """Return the code object of a .pyc file."""
-    code: CodeType = marshal.loads(compiled.read_bytes()[PYC_HEADER:])  # noqa: S302 - our build's
-    return code
+def build_target(home: Path, target: str, *, check: bool = True) -> str:
+    """Build one target of a copy of the sources into its ``out``; return the output."""
+    (home / "out").mkdir()
+    return run(
+        *("make", "-C", home / "src", f"ARTIFACTS_DIR={home / 'out'}", f"build-{target}"),
+        environment=sam_environment(),
+        check=check,
+    ).stdout
 
 
 def test_functions_have_the_same_content(build: Build) -> None:
@@ -114,34 +103,40 @@ def test_functions_have_the_same_content(build: Build) -> None:
     }
 
 
-def test_command_line_is_not_packed(build: Build) -> None:
-    """Neither it nor its dependencies."""
-    for name in ARTEFACTS:
-        assert [each for each in files(build.artefact(name)) if "storesync/cli/" in each] == []
-        assert not list(build.artefact(name).rglob("click"))
-    shipped = {each for each in files(build.source / "storesync") if each.endswith(".py")}
-    assert any(each.startswith("cli/") for each in shipped)
-
-
 def test_reader_is_identical_everywhere(build: Build) -> None:
-    """All copies of flagstore are its source, so writer and readers agree on the layout."""
-    source = {
-        name: path.read_bytes()
-        for name, path in files(build.source / "flagstore").items()
-        if not name.endswith(".pyc")
-    }
-    copies = [build.artefact(name) / "flagstore" for name in FUNCTIONS]
-    copies.append(build.artefact("FlagstoreLayer") / "python" / "flagstore")
-    for copy in copies:
-        found = {n: p.read_bytes() for n, p in files(copy).items() if not n.endswith(".pyc")}
-        assert found == source
-
-
-def test_layer_contains_only_the_reader(build: Build) -> None:
-    """It brings no other package into a function."""
+    """Writer and readers agree on the layout; the layer brings no other package."""
     layer = build.artefact("FlagstoreLayer")
     assert [path.name for path in layer.iterdir()] == ["python"]
     assert [path.name for path in (layer / "python").iterdir()] == ["flagstore"]
+    source = contents(build.source / "flagstore")
+    for folder in (*map(build.artefact, FUNCTIONS), layer / "python"):
+        assert contents(folder / "flagstore") == source
+
+
+def test_files_of_functions_are_in_the_repository(build: Build) -> None:
+    """No editor's copy, test or key; nor the command line and its dependencies."""
+    done = run("git", "-C", REPOSITORY, "ls-files", "src", environment={"PATH": "/usr/bin:/bin"})
+    sources = {line.removeprefix("src/") for line in done.stdout.splitlines()}
+    for function in FUNCTIONS:
+        packed = files(build.artefact(function))
+        ours = {name for name in packed if name.startswith(("flagstore/", "storesync/"))}
+        assert "storesync/sync.py" in ours
+        assert {COMPILED.sub(r"\1.py", name) for name in ours} <= sources
+        assert not [name for name in packed if name.startswith(("storesync/cli/", "click/"))]
+
+
+@pytest.mark.parametrize("target", ["WebhookFunction", "FlagstoreLayer"])
+def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
+    """Except the authorities of Redis in functions (docs/redis.md)."""
+    copy_sources(tmp_path)
+    (tmp_path / "src/redis-ca.pem").write_text("authorities", encoding="utf-8")
+    for name, text in STRAYS.items():
+        (tmp_path / "src" / name).write_text(text, encoding="utf-8")
+    build_target(tmp_path, target)
+    found = files(tmp_path / "out")
+    assert found
+    assert ("redis-ca.pem" in found) == (target == "WebhookFunction")
+    assert not [name for name, path in found.items() if b"stray-file" in path.read_bytes()]
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
@@ -150,20 +145,34 @@ def test_modules_are_compiled(build: Build, name: str) -> None:
     folder = build.artefact(name)
     modules = [path for path in folder.rglob("*.py") if path.stat().st_size]
     assert modules
+    root, on_aws = folder, "/var/task/"
+    if name == "FlagstoreLayer":
+        root, on_aws = folder / "python", "/opt/python/"
     for module in modules:
         compiled = module.parent / "__pycache__" / f"{module.stem}.cpython-313.pyc"
-        flags = int.from_bytes(compiled.read_bytes()[4:8], "little")
-        assert flags == UNCHECKED_HASH, compiled
-    # Where something below may differ, a source: reading all 700 takes seconds for nothing.
-    for module in folder.rglob("flagstore/**/*.py"):
-        compiled = module.parent / "__pycache__" / f"{module.stem}.cpython-313.pyc"
-        within = module.relative_to(folder / "python" if name == "FlagstoreLayer" else folder)
-        assert code_of(compiled).co_filename == f"{ON_AWS[name]}{within}"
+        content = compiled.read_bytes()
+        assert int.from_bytes(content[4:8], "little") == UNCHECKED_HASH, compiled
+        if "flagstore" in module.parts:  # reading all 700 takes seconds for nothing
+            code: CodeType = marshal.loads(content[PYC_HEADER:])  # noqa: S302 - our build's
+            assert code.co_filename == f"{on_aws}{module.relative_to(root)}"
+
+
+def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None:
+    """They are used whatever the sources' times on AWS; the layer needs nothing but Python."""
+    folder = tmp_path / "task"
+    shutil.copytree(build.artefact("FlagstoreLayer") / "python", folder)
+    for path in folder.rglob("*.py"):
+        os.utime(path, (time.time(), 315532800))  # 1980, where zip files begin
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.client)"
+    output = python(code, folder, option="-v")
+    assert f"matches {folder}" in output
+    assert "code object from" in output
+    assert not re.search(rf"# code object from '{folder}/\S+\.py'", output)
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_nothing_of_this_machine_is_packed(build: Build, name: str) -> None:
-    """No file names a local folder or runs on one architecture only."""
+    """No file names a local folder, runs on one architecture only or is unreadable on Lambda."""
     folder = build.artefact(name)
     found = files(folder)
     paths = [str(build.home), str(REPOSITORY), sys.base_prefix]
@@ -172,58 +181,38 @@ def test_nothing_of_this_machine_is_packed(build: Build, name: str) -> None:
     assert [each for each in found if re.search(r"\.(so|pyd|dylib)$|(^|/)(bin|tests)/", each)] == []
     assert [each for each in found if re.search(r"(^|/)\.|RECORD$|direct_url", each)] == []
     assert not {"Makefile", "requirements.txt", "requirements.in"} & set(found)
-
-
-@pytest.mark.parametrize("name", ARTEFACTS)
-def test_files_are_readable_on_lambda(build: Build, name: str) -> None:
-    """A private umask of the builder makes no difference."""
-    for path in build.artefact(name).rglob("*"):
+    for path in folder.rglob("*"):  # whatever the builder's umask
         assert path.stat().st_mode & stat.S_IROTH, path
 
 
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [("SyncFunction", "storesync.sync"), ("WebhookFunction", "storesync.webhook")],
-)
-def test_functions_contain_their_imports(build: Build, name: str, module: str) -> None:
-    """The handler's module imports with the artefact and the standard library alone."""
-    folder = build.artefact(name)
+def test_functions_contain_their_imports(build: Build) -> None:
+    """The handlers' modules import with the artefact and the standard library alone."""
+    folder = build.artefact("SyncFunction")
+    modules = ("storesync.sync", "storesync.webhook", "redis", "requests")
     code = (
         "import importlib, sys; sys.path.insert(0, sys.argv[1]);"
-        "print(importlib.import_module(sys.argv[2]).__file__);"
-        "import redis, requests; print(redis.__file__, requests.__file__)"
+        "print(*(importlib.import_module(name).__file__ for name in sys.argv[2:]))"
     )
-    printed = python(code, folder, module).split()
+    printed = python(code, folder, *modules).split()
+    assert len(printed) == len(modules)
     assert all(Path(path).is_relative_to(folder) for path in printed)
-    assert len(printed) == 3
 
 
 def test_trimmed_botocore_works(build: Build) -> None:
     """DynamoDB, SQS, SSM and STS need none of the removed files."""
     folder = build.artefact("SyncFunction")
-    printed = python(CLIENTS, folder).split()
-    assert all(Path(path).is_relative_to(folder) for path in printed)
-
-
-def test_layer_needs_only_python(build: Build) -> None:
-    """The reader imports with the standard library alone."""
-    folder = build.artefact("FlagstoreLayer") / "python"
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.__file__)"
-    )
-    assert Path(python(code, folder).strip()).is_relative_to(folder)
+    assert all(Path(path).is_relative_to(folder) for path in python(CLIENTS, folder).split())
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_artefact_sizes(build: Build, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Dead weight of an updated dependency is noticed."""
     packed = io.BytesIO()
-    unzipped = 0
+    found = files(build.artefact(name))
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for each, path in sorted(files(build.artefact(name)).items()):
+        for each, path in found.items():
             archive.write(path, each)
-            unzipped += path.stat().st_size
-    zipped = len(packed.getvalue())
+    unzipped, zipped = sum(path.stat().st_size for path in found.values()), packed.tell()
     with capsys.disabled():
         print(f"\n  {name}: {unzipped / MIB:.1f} MiB, zipped {zipped / MIB:.1f} MiB ", end="")
     assert zipped < MOST_ZIPPED
@@ -233,33 +222,11 @@ def test_artefact_sizes(build: Build, name: str, capsys: pytest.CaptureFixture[s
 def test_wrong_hash_stops_the_build(tmp_path: Path) -> None:
     """A package that was replaced in a registry is not installed."""
     copy_sources(tmp_path)
-    requirements = tmp_path / "src" / "requirements.txt"
-    pinned = requirements.read_text(encoding="utf-8")
-    start = pinned.index("six==")
-    end = pinned.index("==", start + len("six=="))
-    swapped = re.sub(r"sha256:\w{8}", "sha256:00000000", pinned[start:end])
-    requirements.write_text(pinned[:start] + swapped + pinned[end:], encoding="utf-8")
-    done = run(
-        *("make", "-C", tmp_path / "src", f"ARTIFACTS_DIR={tmp_path / 'out'}"),
-        "build-SyncFunction",
-        environment=sam_environment(),
-        check=False,
-    )
-    assert done.returncode
-    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stdout
-
-
-def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None:
-    """They are used whatever the sources' times on AWS."""
-    folder = tmp_path / "task"
-    shutil.copytree(build.artefact("FlagstoreLayer") / "python", folder)
-    for path in folder.rglob("*.py"):
-        os.utime(path, (time.time(), 315532800))  # 1980, where zip files begin
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.client)"
-    output = run(sys.executable, "-I", "-S", "-B", "-v", "-c", code, folder, environment={}).stdout
-    assert f"matches {folder}" in output
-    assert "code object from" in output
-    assert not re.search(rf"# code object from '{folder}/\S+\.py'", output)
+    swapped = re.sub(r"sha256:\w{8}", "sha256:00000000", LOCK)
+    (tmp_path / "src" / "requirements.txt").write_text(swapped, encoding="utf-8")
+    output = build_target(tmp_path, "SyncFunction", check=False)
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in output
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
@@ -272,20 +239,37 @@ def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
         *(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"),
         cwd=tmp_path,
     )
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    (wheel,) = (tmp_path / "dist").glob("*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        metadata = archive.read(next(name for name in names if name.endswith("/METADATA")))
-        source = {
-            f"flagstore/{name}": path.read_bytes()
-            for name, path in files(tmp_path / "src" / "flagstore").items()
-        }
-        packed = {name: archive.read(name) for name in names if ".dist-info/" not in name}
-    assert packed == source
+        archive.extractall(tmp_path / "wheel")
+    (info,) = (tmp_path / "wheel").glob("*.dist-info")
+    metadata = (info / "METADATA").read_text(encoding="utf-8")
+    shutil.rmtree(info)
+    packed = contents(tmp_path / "wheel")
+    source = contents(tmp_path / "src" / "flagstore")
+    assert packed == {f"flagstore/{name}": content for name, content in source.items()}
     assert "flagstore/py.typed" in packed
-    assert wheel.name.endswith("-py3-none-any.whl")
-    needed = re.findall(rb"^Requires-Dist: .*?(?:; extra == '(\w+)')?$", metadata, re.MULTILINE)
-    adapters = {path.stem for path in (tmp_path / "src" / "flagstore" / "adapters").glob("*.py")}
-    extras = adapters - {"__init__"}
-    assert sorted(name.decode() for name in needed) == sorted(extras)
-    assert b"Requires-Python: >=3.11" in metadata
+    needed = re.findall(r"^Requires-Dist: .*?(?:; extra == '(\w+)')?$", metadata, re.MULTILINE)
+    adapters = (tmp_path / "src" / "flagstore" / "adapters").glob("[!_]*.py")
+    assert sorted(needed) == sorted(path.stem for path in adapters)
+    assert "Requires-Python: >=3.11" in metadata
+
+
+def test_bill_of_materials_lists_every_pin(build: Build) -> None:
+    """With all its digests, and so each package in the functions."""
+    components = sbom.bill(LOCK)["components"]
+    named = {f"{each['name']}=={each['version']}" for each in components}
+    assert named == set(re.findall(r"^(\S+==\S+)", LOCK, re.MULTILINE))
+    digests = [
+        digest["content"]
+        for each in components
+        for reference in each["externalReferences"]
+        for digest in reference["hashes"]
+    ]
+    assert sorted(digests) == sorted(re.findall(r"sha256:(\w+)", LOCK))
+    built = {
+        path.name.lower().removesuffix(".dist-info").replace("-", "==")
+        for path in build.artefact("SyncFunction").glob("*.dist-info")
+    }
+    assert built
+    assert built <= {name.replace("-", "_") for name in named}

@@ -1,4 +1,4 @@
-"""What the template promises, read from the template itself."""
+"""What the template promises. tests/functions/test_least_privilege.py covers its policies."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 type Template = Mapping[str, Any]
 
 MOST_PARAMETERS = 16
-PARAMETER_PATH = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
-PARAMETER_PATHS = [
-    f"{PARAMETER_PATH}${{ParameterPrefix}}/{kind}/*"
-    for kind in ("credentials", "sources", "webhooks")
-]
-VERSIONS = (
-    "arn:${AWS::Partition}:appconfig:${AWS::Region}:${AWS::AccountId}:application/${Application}"
-    "/configurationprofile/${Profile}/hostedconfigurationversion/*"
-)
+ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}:"
+PARAMETERS = ARN.format("ssm") + "parameter${ParameterPrefix}/"
+PROFILE = ARN.format("appconfig") + "application/${Application}/configurationprofile/${Profile}"
+WILDCARDS = {
+    *(f"{PARAMETERS}{kind}/*" for kind in ("credentials", "sources", "webhooks")),
+    f"{PROFILE}/hostedconfigurationversion/*",  # versions are not known in advance
+    "*",  # EC2 describes subnets only to whoever may describe all
+}
 APPCONFIG = {
     "AppConfigPolicy",
     "AppConfigNotifications",
@@ -37,6 +36,16 @@ APPCONFIG = {
     "AppConfigMayRequestSync",
     "AppConfigMayLeaveDeadLetters",
 }
+BOUNDS = {
+    "Number": {"MinValue", "MaxValue"},
+    "String": {"AllowedPattern", "MaxLength"},
+    "CommaDelimitedList": {"AllowedPattern"},  # of each; CloudFormation knows no length of a list
+}
+
+
+def get_att(name: str) -> dict[str, list[str]]:
+    """Return ``!GetAtt name.Arn``."""
+    return {"Fn::GetAtt": [name, "Arn"]}
 
 
 def resources(template: Template, kind: str) -> dict[str, Any]:
@@ -48,29 +57,20 @@ def resources(template: Template, kind: str) -> dict[str, Any]:
     }
 
 
-def properties(template: Template, name: str) -> dict[str, Any]:
-    """Return the properties of one resource."""
-    found: dict[str, Any] = template["Resources"][name]["Properties"]
-    return found
-
-
-def listed(value: Any) -> list[Any]:
-    """Return what may be one value or a list as a list."""
-    return value if isinstance(value, list) else [value]
+def at(template: Template, path: str) -> Any:
+    """Return a resource's property, such as ``Queue.RedrivePolicy.maxReceiveCount``."""
+    name, *rest = path.split(".")
+    value = template["Resources"][name]["Properties"]
+    for each in rest:
+        value = value[each]
+    return value
 
 
 def statements(template: Template, name: str) -> list[dict[str, Any]]:
     """Return the statements of a role's policies, or of a managed policy."""
-    found = properties(template, name)
+    found = at(template, name)
     policies = [policy.get("Fn::If", ("", policy))[1] for policy in found.get("Policies", [found])]
     return [each for policy in policies for each in policy["PolicyDocument"]["Statement"]]
-
-
-def all_statements(template: Template) -> Iterator[dict[str, Any]]:
-    """Yield every statement of every policy in the template."""
-    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"):
-        for name in resources(template, kind):
-            yield from statements(template, name)
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -78,91 +78,58 @@ def texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from texts(item)
+        yield from texts([*value, *value.values()])
     elif isinstance(value, list):
         for item in value:
             yield from texts(item)
 
 
-def actions(template: Template, name: str, resource: Any) -> set[str]:
-    """Return what a role or policy allows on one resource."""
-    return {
-        action
-        for each in statements(template, name)
-        if resource in listed(each["Resource"])
-        for action in listed(each["Action"])
-    }
-
-
-def get_att(name: str, attribute: str = "Arn") -> dict[str, list[str]]:
-    """Return ``!GetAtt name.Arn``."""
-    return {"Fn::GetAtt": [name, attribute]}
-
-
-BOUNDS = {
-    "Number": {"MinValue", "MaxValue"},
-    "String": {"AllowedPattern", "MaxLength"},
-    "CommaDelimitedList": {"AllowedPattern"},  # of each; CloudFormation knows no length of a list
-}
-
-
 # -- parameters and outputs ------------------------------------------------------------------------
 
 
-def test_parameters_are_described_and_bounded(template: Template) -> None:
-    """Each has a description, and its type or bounds reject invalid values."""
+def test_parameters(template: Template) -> None:
+    """Each is described, bounded and in a group of the console; a deployment needs none of them."""
     assert len(template["Parameters"]) <= MOST_PARAMETERS
-    for name, parameter in template["Parameters"].items():
-        assert {"Type", "Default", "Description"} <= set(parameter), name
-        assert len(parameter["Description"]) > len("a few words"), name
-        if "AllowedValues" not in parameter:
-            assert BOUNDS[parameter["Type"]] <= set(parameter), name
-
-
-def test_defaults_are_valid(template: Template) -> None:
-    """A deployment without any parameter is valid."""
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
     for name, parameter in template["Parameters"].items():
         default = parameter["Default"]
+        assert parameter["Description"], name
         if "AllowedValues" in parameter:
             assert default in parameter["AllowedValues"], name
-        elif parameter["Type"] == "Number":
+            continue
+        assert BOUNDS[parameter["Type"]] <= set(parameter), name
+        if parameter["Type"] == "Number":
             assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
         else:
             assert re.fullmatch(parameter["AllowedPattern"], default), name
 
 
 @pytest.mark.parametrize(
-    ("prefix", "accepted"),
-    [("/flagstore", True), ("/team/flags-2", True), ("flags", False), ("/flags/", False),
-     ("/", False), ("/fl*gs", False), ("/flags//prod", False)],
-)  # fmt: skip
-def test_prefix_cannot_widen_a_policy(template: Template, prefix: str, *, accepted: bool) -> None:
-    """It becomes part of ARNs, so it is a path without wildcards or empty parts."""
-    pattern = template["Parameters"]["ParameterPrefix"]["AllowedPattern"]
-    assert bool(re.search(pattern, prefix)) is accepted
+    ("parameter", "accepted", "rejected"),
+    [
+        (
+            "ParameterPrefix",
+            ["/flagstore", "/team/flags-2"],
+            ["flags", "/flags/", "/", "/fl*gs", "/flags//prod"],
+        ),
+        (
+            "AppConfigProfile",
+            ["", "ba8toh7/pgil2o7/ga3tqep"],
+            ["ba8toh7/pgil2o7", "ba8toh7/pgil2o7/*", "a/b/c/d", "Shop/production/flags"],
+        ),
+    ],
+)
+def test_parameter_cannot_widen_a_policy(
+    template: Template, parameter: str, accepted: list[str], rejected: list[str]
+) -> None:
+    """It becomes part of ARNs, so wildcards and empty parts are rejected."""
+    pattern = re.compile(template["Parameters"][parameter]["AllowedPattern"])
+    assert [each for each in (*accepted, *rejected) if pattern.search(each)] == accepted
 
 
-def test_parameters_are_used_and_grouped(template: Template) -> None:
-    """The console shows all of them in groups, and each has an effect."""
-    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    grouped = [name for group in groups for name in group["Parameters"]]
-    assert sorted(grouped) == sorted(template["Parameters"])
-    used = " ".join(texts([template["Resources"], template["Conditions"]]))
-    assert not [name for name in grouped if not re.search(rf"\b{name}\b", used)]
-
-
-def test_api_is_throttled(template: Template) -> None:
-    """tests/faults/test_cold_burst.py covers the default limits."""
-    settings = properties(template, "WebhookApi")["DefaultRouteSettings"]
-    assert settings == {
-        "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
-        "ThrottlingRateLimit": {"Ref": "ThrottleRate"},
-    }
-
-
-def test_outputs_are_described(template: Template) -> None:
+def test_outputs(template: Template) -> None:
     """Everything needed after a deployment is an output with a description."""
     outputs = template["Outputs"]
     assert set(outputs) == {
@@ -172,184 +139,103 @@ def test_outputs_are_described(template: Template) -> None:
     assert all(output["Description"] for output in outputs.values())
 
 
-# -- rights ----------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {
+    # tests/faults/test_cold_burst.py covers the default limits.
+    "WebhookApi.DefaultRouteSettings.ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
+    "WebhookApi.DefaultRouteSettings.ThrottlingRateLimit": {"Ref": "ThrottleRate"},
+    "SyncFunction.Timeout": {"Ref": "SyncTimeout"},
+    "Queue.VisibilityTimeout": {
+        "Fn::FindInMap": ["VisibilityOfSyncTimeout", {"Ref": "SyncTimeout"}, "Seconds"]
+    },
+    "Queue.SqsManagedSseEnabled": True,
+    "Queue.RedrivePolicy.deadLetterTargetArn": get_att("DeadLetterQueue"),
+    "Queue.RedrivePolicy.maxReceiveCount": MAX_RECEIVES,
+    "DeadLetterQueue.SqsManagedSseEnabled": True,
+    "DeadLetterQueue.MessageRetentionPeriod": 14 * 24 * 60 * 60,
+    # No batching in time: a single request is not delayed, a failed one repeats no others.
+    "SyncFunction.Events.SyncRequests.Properties": {
+        "Queue": get_att("Queue"),
+        "BatchSize": 10,
+        "ScalingConfig": {"MaximumConcurrency": 5},
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    },
+    # Follow-up syncs alternate with webhooks, which looks like a loop.
+    "SyncFunction.RecursiveLoop": "Allow",
+    "SyncFunction.Events.Reconcile.Properties.FlexibleTimeWindow": {"Mode": "OFF"},
+    # SAM would give it a fixed name, which a second stack could not use.
+    "SyncFunction.Events.Reconcile.Properties.OmitName": True,
+    "Table.DeletionProtectionEnabled": True,
+    "Table.PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    "Table.BillingMode": "PAY_PER_REQUEST",
+    # The keys of LaunchDarkly's published layout; old chunks expire.
+    "Table.KeySchema": [
+        {"AttributeName": "namespace", "KeyType": "HASH"},
+        {"AttributeName": "key", "KeyType": "RANGE"},
+    ],
+    "Table.TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
+    "FlagstoreLayer.CompatibleArchitectures": ["arm64", "x86_64"],
+    "FlagstoreLayer.CompatibleRuntimes": ["python3.11", "python3.12", "python3.13"],
+}
 
 
-def test_wildcards_are_parameter_paths_and_versions(template: Template) -> None:
-    """No policy allows an unnamed action or resource, except below the parameters' paths.
-
-    Versions of an AppConfig profile are not known in advance; the profile is named. EC2 describes
-    subnets to whoever may describe all.
-    """
-    found = [text for each in all_statements(template) for text in texts(each) if "*" in text]
-    assert sorted(found) == sorted([*PARAMETER_PATHS, VERSIONS, "*"])
-    assert actions(template, "SyncRole", "*") == {"ec2:DescribeSubnets"}
+@pytest.mark.parametrize("path", SETTINGS)
+def test_setting(template: Template, path: str) -> None:
+    """Each of them was chosen for a reason; see the template's comments."""
+    assert at(template, path) == SETTINGS[path]
 
 
-def test_policies_only_allow(template: Template) -> None:
-    """No statement uses NotAction or NotResource."""
-    for each in all_statements(template):
-        assert each["Effect"] == "Allow"
-        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
-
-
-def test_webhook_function_has_no_access_to_flags(template: Template) -> None:
-    """It has no permission on the table or on a provider's credential."""
-    allowed = {
-        (action, json.dumps(resource))
-        for each in statements(template, "WebhookRole")
-        for action in listed(each["Action"])
-        for resource in listed(each["Resource"])
+def test_visibility_and_retries(template: Template) -> None:
+    """A batch returns once no function can still work on it; half an hour passes between tries."""
+    timeouts = template["Parameters"]["SyncTimeout"]["AllowedValues"]
+    assert template["Mappings"]["VisibilityOfSyncTimeout"] == {
+        str(timeout): {"Seconds": 6 * timeout} for timeout in timeouts
     }
-    webhooks = f"{PARAMETER_PATH}${{ParameterPrefix}}/webhooks"
-    assert allowed == {
-        ("ssm:GetParametersByPath", json.dumps({"Fn::Sub": webhooks})),
-        ("ssm:GetParametersByPath", json.dumps({"Fn::Sub": f"{webhooks}/*"})),
-        ("sqs:SendMessage", json.dumps(get_att("Queue"))),
-        ("logs:CreateLogStream", json.dumps(get_att("WebhookLogs"))),
-        ("logs:PutLogEvents", json.dumps(get_att("WebhookLogs"))),
+    pauses = [min(sync.RETRY_S * 2**n, MAX_DELAY_S) for n in range(MAX_RECEIVES - 1)]
+    assert 30 * 60 < sum(pauses) < 60 * 60
+
+
+def test_schedule(template: Template) -> None:
+    """It sends the schedule event, with a unit that fits its number."""
+    schedule = at(template, "SyncFunction.Events.Reconcile.Properties")
+    assert isinstance(parse(json.loads(schedule["Input"])), Schedule)
+    minutes = {"Fn::Sub": "rate(${ReconcileMinutes} minutes)"}
+    assert schedule["ScheduleExpression"] == {
+        "Fn::If": ["ReconcileEveryMinute", "rate(1 minute)", minutes]
     }
+    assert template["Conditions"]["ReconcileEveryMinute"] == {
+        "Fn::Equals": [{"Ref": "ReconcileMinutes"}, "1"]
+    }
+    assert schedule["RetryPolicy"]["MaximumRetryAttempts"] <= 1
 
 
-def test_webhook_function_does_not_know_the_table(template: Template) -> None:
-    """None of its variables names the table."""
-    function = properties(template, "WebhookFunction")
-    assert "Table" not in set(texts([function, properties(template, "WebhookRole")]))
-
-
-def test_sync_function_has_item_actions_only(template: Template) -> None:
-    """On its table alone, without Scan."""
-    on_table = actions(template, "SyncRole", get_att("Table"))
-    assert on_table == {
-        f"dynamodb:{name}"
-        for name in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem",
-                     "ConditionCheckItem")
-    }  # fmt: skip
-    assert actions(template, "SyncRole", get_att("Queue")) == {
-        f"sqs:{name}"
-        for name in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes",
-                     "ChangeMessageVisibility", "SendMessage")
-    }  # fmt: skip
-    assert "webhooks" not in " ".join(texts(statements(template, "SyncRole")))
-
-
-def test_appconfig_resources_need_a_profile(template: Template) -> None:
-    """Without the parameter none of them is created."""
-    conditional = {
-        name
+def test_data_outlives_the_stack(template: Template) -> None:
+    """Deleting the stack deletes no flags, no layer in use and no policy that others attach."""
+    found = {
+        name: (each.get("DeletionPolicy"), each.get("UpdateReplacePolicy"))
         for name, each in template["Resources"].items()
-        if each.get("Condition") == "FromAppConfig"
     }
-    using = {
-        name
+    assert found["Table"] == ("Retain", "Retain")
+    assert found["FlagReaderPolicy"] == ("RetainExceptOnCreate", "Retain")
+    assert found["FlagstoreLayer"][0] == "RetainExceptOnCreate"
+    # Without a name or a path, updates change the policy in place.
+    assert set(at(template, "FlagReaderPolicy")) == {"PolicyDocument"}
+
+
+def test_names_are_generated(template: Template) -> None:
+    """Two stacks fit into one account and region."""
+    named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
+             "LogGroupName", "LayerName", "Name"}  # fmt: skip
+    given = {
+        name: each["Properties"][property_name]["Fn::Sub"]
         for name, each in template["Resources"].items()
-        if {"AppConfigProfile", "FromAppConfig"} & set(texts(each))
+        for property_name in named & set(each["Properties"])
     }
-    assert conditional == APPCONFIG
-    assert using <= APPCONFIG
-    assert properties(template, "AppConfigPolicy")["Roles"] == [{"Ref": "SyncRole"}]
-
-
-@pytest.mark.parametrize(
-    ("profile", "accepted"),
-    [("", True), ("ba8toh7/pgil2o7/ga3tqep", True), ("ba8toh7/pgil2o7", False),
-     ("ba8toh7/pgil2o7/*", False), ("a/b/c/d", False), ("Shop/production/flags", False)],
-)  # fmt: skip
-def test_profile_cannot_widen_a_policy(template: Template, profile: str, *, accepted: bool) -> None:
-    """It becomes part of ARNs, so it is three ids."""
-    pattern = template["Parameters"]["AppConfigProfile"]["AllowedPattern"]
-    assert bool(re.search(pattern, profile)) is accepted
-
-
-@pytest.mark.parametrize(
-    ("policy", "queue"),
-    [("AppConfigMayRequestSync", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
-)
-def test_only_the_rule_sends_events_to_the_queues(
-    template: Template, policy: str, queue: str
-) -> None:
-    """Undeliverable events go to the dead-letter queue."""
-    found = properties(template, policy)
-    assert found["Queues"] == [{"Ref": queue}]
-    (statement,) = found["PolicyDocument"]["Statement"]
-    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
-    assert statement["Action"] == "sqs:SendMessage"
-    assert statement["Resource"] == get_att(queue)
-    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": get_att("AppConfigRule")}}
-
-
-def test_rule_matches_deployments_that_change_flags(template: Template) -> None:
-    """Of this profile only: completion and both spellings of a rollback, but not the start."""
-    rule = properties(template, "AppConfigRule")
-    (target,) = rule["Targets"]
-    assert target["Arn"] == get_att("Queue")
-    assert target["DeadLetterConfig"]["Arn"] == get_att("DeadLetterQueue")
-    pattern = rule["EventPattern"]
-    assert pattern["source"] == ["aws.appconfig"]
-    ids = [pattern["detail"][what]["Id"] for what in
-           ("Application", "Environment", "ConfigurationProfile")]  # fmt: skip
-    assert ids == [
-        [{"Fn::Select": [index, {"Fn::Split": ["/", {"Ref": "AppConfigProfile"}]}]}]
-        for index in range(3)
-    ]
-
-    def requests(words: str) -> bool:
-        return any(
-            words.startswith(each["prefix"]) if isinstance(each, dict) else words == each
-            for each in pattern["detail-type"]
-        )
-
-    for words in ("Complete", "Baking", "Rollback", "Rolled Back", "Reverted", "Something New"):
-        assert requests(f"On Deployment {words}")
-
-
-def test_schedule_invokes_sync_function_only(template: Template) -> None:
-    """Its role accepts schedules of this account only."""
-    assert actions(template, "ScheduleRole", get_att("SyncFunction")) == {"lambda:InvokeFunction"}
-    assert len(statements(template, "ScheduleRole")) == 1
-    trust = properties(template, "ScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
-    assert all(each["Condition"]["StringEquals"]["aws:SourceAccount"] for each in trust)
-
-
-def test_network_interfaces_need_a_vpc(template: Template) -> None:
-    """Without subnets there is no such permission; WebhookFunction never has it."""
-    function = template["Resources"]["SyncFunction"]["Properties"]
-    role = template["Resources"]["SyncRole"]["Properties"]
-    assert function["VpcConfig"]["Fn::If"][0] == role["ManagedPolicyArns"]["Fn::If"][0] == "InVpc"
-    (policy,) = role["ManagedPolicyArns"]["Fn::If"][1]
-    assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
-    describe = role["Policies"][1]["Fn::If"]
-    assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
-    others = [
-        name
-        for name, each in template["Resources"].items()
-        if name != "SyncRole" and "ManagedPolicyArns" in each.get("Properties", {})
-    ]
-    assert others == []
-    assert "VpcConfig" not in template["Resources"]["WebhookFunction"]["Properties"]
-
-
-def test_reader_policy_reads_by_key(template: Template) -> None:
-    """GetItem and Query on this table, on named keys only."""
-    (statement,) = statements(template, "FlagReaderPolicy")
-    assert set(statement["Action"]) == {"dynamodb:GetItem", "dynamodb:Query"}
-    assert statement["Resource"] == get_att("Table")
-    assert statement["Condition"] == {"Null": {"dynamodb:LeadingKeys": "false"}}
-
-
-def test_reader_policy_keeps_its_arn(template: Template) -> None:
-    """Updates change it in place, and it is retained with the stack's table."""
-    policy = template["Resources"]["FlagReaderPolicy"]
-    assert set(policy["Properties"]) == {"PolicyDocument"}
-    assert policy["DeletionPolicy"] == "RetainExceptOnCreate"
-    assert policy["UpdateReplacePolicy"] == "Retain"
-
-
-def test_functions_have_their_own_roles(template: Template) -> None:
-    """None is shared or generated by SAM."""
-    functions = resources(template, "AWS::Serverless::Function")
-    roles = [json.dumps(function["Role"]) for function in functions.values()]
-    assert len(set(roles)) == len(functions)
+    assert given == {
+        "FlagstoreLayer": "${AWS::StackName}-flagstore",
+        "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
+    }
 
 
 # -- functions -------------------------------------------------------------------------------------
@@ -358,10 +244,10 @@ def test_functions_have_their_own_roles(template: Template) -> None:
 @pytest.mark.parametrize(
     ("function", "settings"), [("WebhookFunction", WebhookSettings), ("SyncFunction", SyncSettings)]
 )
-def test_functions_get_the_variables_that_they_read(
-    template: Template, function: str, settings: Any
-) -> None:
-    """Every variable that the code reads is set, and no other."""
+def test_function(template: Template, function: str, settings: Any) -> None:
+    """Its handler exists, and it gets the variables that the code reads, and no other."""
+    module, _, name = at(template, f"{function}.Handler").rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
 
     class Recorder(dict[str, str]):
         """Notes which variables are asked for."""
@@ -375,216 +261,144 @@ def test_functions_get_the_variables_that_they_read(
     recorder = Recorder()
     recorder.asked = set()
     settings.from_env(recorder)
-    variables = properties(template, function)["Environment"]["Variables"]
-    ours = {name for name in variables if not name.startswith("POWERTOOLS_")}
-    assert ours == recorder.asked
-    assert set(variables) - ours == {
-        "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
-    }  # fmt: skip
+    variables = at(template, f"{function}.Environment.Variables")
+    powertools = {"SERVICE_NAME", "METRICS_NAMESPACE", "LOG_LEVEL"}
+    assert set(variables) == recorder.asked | {f"POWERTOOLS_{each}" for each in powertools}
 
 
 def test_bounds_match_the_settings(template: Template) -> None:
     """The code accepts the smallest and the largest value of each parameter."""
-    variables = properties(template, "SyncFunction")["Environment"]["Variables"]
-    numbers = {
-        name: template["Parameters"][value["Ref"]]
-        for name, value in variables.items()
-        if value.__class__ is dict
-        and template["Parameters"].get(value.get("Ref"), {}).get("Type") == "Number"
-    }
-    assert numbers
+    variables = at(template, "SyncFunction.Environment.Variables")
+    limits = {}
+    for name, value in variables.items():
+        parameter = (
+            template["Parameters"].get(value.get("Ref")) if isinstance(value, dict) else None
+        )
+        if parameter and parameter["Type"] == "Number":
+            bounds = [parameter.get("MinValue"), parameter.get("MaxValue")]
+            limits[name] = parameter.get("AllowedValues", bounds)
+    assert limits
     for bound in (min, max):
-        environ = dict.fromkeys(variables, "/x")
-        environ |= {name: str(bound(limits(parameter))) for name, parameter in numbers.items()}
-        SyncSettings.from_env(environ)
+        numbers = {name: str(bound(values)) for name, values in limits.items()}
+        SyncSettings.from_env(dict.fromkeys(variables, "/x") | numbers)
 
 
-def limits(parameter: dict[str, Any]) -> list[int]:
-    """Return the values of a number that bound what it may be."""
-    allowed: list[int] = parameter.get("AllowedValues", [])
-    return allowed or [parameter["MinValue"], parameter["MaxValue"]]
-
-
-@pytest.mark.parametrize("function", ["WebhookFunction", "SyncFunction"])
-def test_handlers_exist(template: Template, function: str) -> None:
-    """The template names functions of this code."""
-    module, _, name = properties(template, function)["Handler"].rpartition(".")
-    assert callable(getattr(importlib.import_module(module), name))
-
-
-def test_runtime_is_the_compiled_python(template: Template) -> None:
-    """Runtime, builds and tests use one version."""
+def test_functions_share_the_python_of_the_tests(template: Template) -> None:
+    """And none of them shares its role, or lacks a log group of the stack."""
     runtime = template["Globals"]["Function"]["Runtime"]
     assert runtime == f"python3.{sys.version_info.minor}"
-
-
-def test_api_has_two_routes(template: Template) -> None:
-    """Two POST routes to WebhookFunction; neither is greedy."""
-    routes = [
-        (name, event["Properties"]["Method"], event["Properties"]["Path"])
-        for name, function in resources(template, "AWS::Serverless::Function").items()
-        for event in function["Events"].values()
-        if event["Type"] == "HttpApi"
-    ]
-    assert routes == [
-        ("WebhookFunction", "POST", "/webhooks/{source}"),
-        ("WebhookFunction", "POST", "/webhooks/{source}/{token}"),
-    ]
-    assert tuple(f"{method} {path}" for _, method, path in routes) == webhook.ROUTES
-
-
-# -- logs ------------------------------------------------------------------------------------------
-
-
-def test_access_logs_omit_the_path(template: Template) -> None:
-    """The path may contain a webhook's secret."""
-    settings = properties(template, "WebhookApi")["AccessLogSettings"]
-    logged = json.loads(settings["Format"])
-    assert settings["DestinationArn"] == get_att("WebhookApiLogs")
-    assert set(logged.values()) == {
-        "$context.requestId", "$context.requestTime", "$context.routeKey", "$context.status",
-        "$context.identity.sourceIp", "$context.identity.userAgent", "$context.responseLength",
-        "$context.responseLatency", "$context.integration.integrationStatus",
-        "$context.integrationLatency", "$context.integrationErrorMessage",
-    }  # fmt: skip
-
-
-def test_logs_expire(template: Template) -> None:
-    """Functions and API write to log groups of the stack, with a retention."""
-    groups = resources(template, "AWS::Logs::LogGroup")
-    assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
-    functions = resources(template, "AWS::Serverless::Function").values()
-    used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions]
-    assert sorted([*used, "WebhookApiLogs"]) == sorted(groups)
-
-
-# -- queue and schedule ----------------------------------------------------------------------------
-
-
-def test_visibility_is_six_times_the_timeout(template: Template) -> None:
-    """A batch returns only when no function can still be working on it."""
-    timeouts = template["Parameters"]["SyncTimeout"]["AllowedValues"]
-    assert template["Mappings"]["VisibilityOfSyncTimeout"] == {
-        str(timeout): {"Seconds": 6 * timeout} for timeout in timeouts
-    }
-    assert properties(template, "SyncFunction")["Timeout"] == {"Ref": "SyncTimeout"}
-    assert properties(template, "Queue")["VisibilityTimeout"] == {
-        "Fn::FindInMap": ["VisibilityOfSyncTimeout", {"Ref": "SyncTimeout"}, "Seconds"]
-    }
-
-
-def test_requests_are_not_batched_in_time(template: Template) -> None:
-    """A single request is not delayed, and a failed one does not repeat the others."""
-    assert properties(template, "SyncFunction")["Events"]["SyncRequests"] == {
-        "Type": "SQS",
-        "Properties": {
-            "Queue": get_att("Queue"),
-            "BatchSize": 10,
-            "ScalingConfig": {"MaximumConcurrency": 5},
-            "FunctionResponseTypes": ["ReportBatchItemFailures"],
-        },
-    }
-
-
-def test_recursion_detection_is_off(template: Template) -> None:
-    """Follow-up syncs alternate with webhooks, which looks like a loop."""
-    assert properties(template, "SyncFunction")["RecursiveLoop"] == "Allow"
-
-
-def test_failed_requests_are_kept_for_two_weeks(template: Template) -> None:
-    """After half an hour of tries; both queues are encrypted."""
-    queue, dead = properties(template, "Queue"), properties(template, "DeadLetterQueue")
-    redrive = queue["RedrivePolicy"]
-    assert redrive["deadLetterTargetArn"] == get_att("DeadLetterQueue")
-    assert redrive["maxReceiveCount"] == MAX_RECEIVES
-    # Between the first attempt and the last one.
-    pauses = [min(sync.RETRY_S * 2**n, MAX_DELAY_S) for n in range(redrive["maxReceiveCount"] - 1)]
-    assert 30 * 60 < sum(pauses) < 60 * 60
-    assert dead["MessageRetentionPeriod"] == 14 * 24 * 60 * 60
-    assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
-
-
-def test_schedule_sends_the_schedule_event(template: Template) -> None:
-    """With a unit that fits its number."""
-    schedule = properties(template, "SyncFunction")["Events"]["Reconcile"]["Properties"]
-    assert isinstance(parse(json.loads(schedule["Input"])), Schedule)
-    assert schedule["ScheduleExpression"] == {
-        "Fn::If": [
-            "ReconcileEveryMinute",
-            "rate(1 minute)",
-            {"Fn::Sub": "rate(${ReconcileMinutes} minutes)"},
-        ]
-    }
-    assert template["Conditions"]["ReconcileEveryMinute"] == {
-        "Fn::Equals": [{"Ref": "ReconcileMinutes"}, "1"]
-    }
-    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    assert schedule["RetryPolicy"]["MaximumRetryAttempts"] <= 1
-    # SAM would give it a fixed name, which a second stack could not use.
-    assert schedule["OmitName"] is True
+    functions = resources(template, "AWS::Serverless::Function")
+    assert len({json.dumps(each["Role"]) for each in functions.values()}) == len(functions)
+    used = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in functions.values()]
+    assert sorted([*used, "WebhookApiLogs"]) == sorted(resources(template, "AWS::Logs::LogGroup"))
 
 
 def test_reserved_concurrency_is_optional(template: Template) -> None:
     """Accounts with a low limit cannot reserve any."""
     for name in ("Sync", "Webhook"):
-        reserved = properties(template, f"{name}Function")["ReservedConcurrentExecutions"]
+        reserved = at(template, f"{name}Function.ReservedConcurrentExecutions")
         assert reserved["Fn::If"][2] == {"Ref": "AWS::NoValue"}
         assert template["Parameters"][f"{name}Concurrency"]["Default"] == 0
 
 
-# -- table and layer -------------------------------------------------------------------------------
-
-
-def test_table_is_retained(template: Template) -> None:
-    """Deleting the stack, or replacing the table, deletes no flags."""
-    table = template["Resources"]["Table"]
-    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
-    assert table["Properties"]["DeletionProtectionEnabled"] is True
-    recovery = table["Properties"]["PointInTimeRecoverySpecification"]
-    assert recovery == {"PointInTimeRecoveryEnabled": True}
-
-
-def test_table_has_the_keys_of_the_layout(template: Template) -> None:
-    """Those of LaunchDarkly's published layout; old chunks expire."""
-    table = properties(template, "Table")
-    assert table["KeySchema"] == [
-        {"AttributeName": "namespace", "KeyType": "HASH"},
-        {"AttributeName": "key", "KeyType": "RANGE"},
+def test_api_has_two_routes(template: Template) -> None:
+    """Two POST routes to WebhookFunction; neither is greedy."""
+    routes = [
+        (name, f"{event['Properties']['Method']} {event['Properties']['Path']}")
+        for name, function in resources(template, "AWS::Serverless::Function").items()
+        for event in function["Events"].values()
+        if event["Type"] == "HttpApi"
     ]
-    assert {each["AttributeType"] for each in table["AttributeDefinitions"]} == {"S"}
-    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
-    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert routes == [("WebhookFunction", route) for route in webhook.ROUTES]
+    assert webhook.ROUTES == ("POST /webhooks/{source}", "POST /webhooks/{source}/{token}")
 
 
-def test_layer_versions_are_retained(template: Template) -> None:
-    """For both architectures; an update deletes no version that a function uses."""
-    layer = properties(template, "FlagstoreLayer")
-    assert template["Resources"]["FlagstoreLayer"]["DeletionPolicy"] == "RetainExceptOnCreate"
-    assert set(layer["CompatibleArchitectures"]) == {"arm64", "x86_64"}
-    assert layer["CompatibleRuntimes"] == ["python3.11", "python3.12", "python3.13"]
-    assert layer["LicenseInfo"] == "Apache-2.0"
+def test_access_logs_omit_the_path(template: Template) -> None:
+    """The path may contain a webhook's secret."""
+    settings = at(template, "WebhookApi.AccessLogSettings")
+    assert settings["DestinationArn"] == get_att("WebhookApiLogs")
+    assert "$context.routeKey" in settings["Format"]
+    assert not re.search(r"path|uri|authorizer", settings["Format"], re.IGNORECASE)
 
 
-# -- the file --------------------------------------------------------------------------------------
+# -- rights ----------------------------------------------------------------------------------------
 
 
-def test_skipped_checks_have_a_reason(template: Template) -> None:
-    """The template gives it next to the check."""
-    for name, resource in template["Resources"].items():
-        for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
-            assert len(skip["comment"].split()) > 5, (name, skip["id"])
+def test_policies_only_allow_named_actions_and_resources(template: Template) -> None:
+    """No statement uses NotAction, NotResource or an unexpected wildcard."""
+    found = []
+    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"):
+        for name in resources(template, kind):
+            for each in statements(template, name):
+                assert each["Effect"] == "Allow"
+                assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+                assert each["Resource"] != "*" or each["Action"] == "ec2:DescribeSubnets"
+                found += [text for text in texts(each) if "*" in text]
+    assert sorted(found) == sorted(WILDCARDS)
 
 
-def test_names_are_generated(template: Template) -> None:
-    """Two stacks fit into one account and region."""
-    named = {"FunctionName", "QueueName", "TableName", "RoleName", "ManagedPolicyName",
-             "LogGroupName", "LayerName", "Name"}  # fmt: skip
-    given = {
-        name: properties(template, name)[property_name]["Fn::Sub"]
-        for name, resource in template["Resources"].items()
-        for property_name in named & set(resource["Properties"])
-    }
-    assert given == {
-        "FlagstoreLayer": "${AWS::StackName}-flagstore",
-        "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
-    }
+def test_appconfig_resources_need_a_profile(template: Template) -> None:
+    """Without the parameter none of them is created."""
+    parts = template["Resources"].items()
+    conditional = {name for name, each in parts if each.get("Condition") == "FromAppConfig"}
+    assert conditional == APPCONFIG
+    using = {name for name, each in parts if {"AppConfigProfile", "FromAppConfig"} & {*texts(each)}}
+    assert using <= APPCONFIG
+    assert at(template, "AppConfigPolicy.Roles") == [{"Ref": "SyncRole"}]
+
+
+@pytest.mark.parametrize(
+    ("policy", "queue"),
+    [("AppConfigMayRequestSync", "Queue"), ("AppConfigMayLeaveDeadLetters", "DeadLetterQueue")],
+)
+def test_only_the_rule_sends_events_to_the_queues(
+    template: Template, policy: str, queue: str
+) -> None:
+    """Undeliverable events go to the dead-letter queue."""
+    found = at(template, policy)
+    assert found["Queues"] == [{"Ref": queue}]
+    (statement,) = found["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Resource"] == get_att(queue)
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": get_att("AppConfigRule")}}
+
+
+def test_rule_matches_deployments_that_change_flags(template: Template) -> None:
+    """Of this profile only: completion and both spellings of a rollback, but not the start."""
+    rule = at(template, "AppConfigRule")
+    (target,) = rule["Targets"]
+    assert target["Arn"] == get_att("Queue")
+    assert target["DeadLetterConfig"]["Arn"] == get_att("DeadLetterQueue")
+    pattern = rule["EventPattern"]
+    assert pattern["source"] == ["aws.appconfig"]
+    for index, what in enumerate(("Application", "Environment", "ConfigurationProfile")):
+        part = {"Fn::Select": [index, {"Fn::Split": ["/", {"Ref": "AppConfigProfile"}]}]}
+        assert pattern["detail"][what]["Id"] == [part]
+    kinds = pattern["detail-type"]
+    prefixes = tuple(each["prefix"] for each in kinds if isinstance(each, dict))
+    for words in ("Complete", "Baking", "Rollback", "Rolled Back", "Reverted", "Something New"):
+        event = f"On Deployment {words}"
+        assert event in kinds or event.startswith(prefixes)
+
+
+def test_schedule_invokes_sync_function_only(template: Template) -> None:
+    """Its role accepts schedules of this account only."""
+    (statement,) = statements(template, "ScheduleRole")
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert statement["Resource"] == get_att("SyncFunction")
+    trust = at(template, "ScheduleRole.AssumeRolePolicyDocument.Statement")
+    assert all(each["Condition"]["StringEquals"]["aws:SourceAccount"] for each in trust)
+
+
+def test_network_interfaces_need_a_vpc(template: Template) -> None:
+    """Without subnets there is no such permission; WebhookFunction never has it."""
+    (policy,) = at(template, "SyncRole.ManagedPolicyArns")["Fn::If"][1]
+    assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
+    describe = at(template, "SyncRole.Policies")[1]["Fn::If"]
+    assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
+    for path in ("SyncFunction.VpcConfig", "SyncRole.ManagedPolicyArns"):
+        assert at(template, path)["Fn::If"][0] == "InVpc"
+    others = resources(template, "AWS::IAM::Role").keys() - {"SyncRole"}
+    assert [name for name in others if "ManagedPolicyArns" in at(template, name)] == []
+    assert "VpcConfig" not in at(template, "WebhookFunction")

@@ -61,6 +61,13 @@ def sam_environment(**more: str) -> dict[str, str]:
     }
 
 
+def validate(folder: Path) -> None:
+    """Fail unless `sam validate --lint` accepts a folder's template without a warning."""
+    sam, environment = tool(".venv-sam", "sam"), sam_environment()
+    done = run(sam, "validate", "--lint", cwd=folder, environment=environment)
+    assert "is a valid SAM Template" in done.stdout
+
+
 @dataclass(frozen=True)
 class Build:
     """A copy of the sources, and what `sam build` made of it."""
