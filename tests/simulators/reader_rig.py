@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flagstore.cache import TTL_S
 from flagstore.clients import Client
 from flagstore.encode import encode
+from flagstore.errors import StoreUnavailableError
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE
@@ -15,6 +17,11 @@ from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
     from flagstore.keys import Key, Record
+
+DOWN = StoreUnavailableError("the store is down")
+STATE, HEAD = "read prod:$state", "read prod:$snapshot"
+EXPIRED_S = 1.1 * TTL_S + 0.1
+"""A TTL has up to 10 % of jitter."""
 
 
 class Rig:
@@ -36,11 +43,13 @@ class Rig:
         clocks = {"clock": self.wall.now, "monotonic": self.mono.monotonic}
         return kind("prod", store=self.store, replicas=replicas, **clocks, **options)
 
-    def publish(self, flags: dict[str, Any], **sections: dict[str, Any]) -> int:
+    def publish(
+        self, flags: dict[str, Any], meta: dict[str, Any] | None = None, /, **sections: Any
+    ) -> int:
         """Publish these flags, and return the token."""
         check = self._next_token()
-        flag_set = FlagSet(self.provider_name, {"flags": flags, **sections}, revision=5)
-        encoded = encode(flag_set.sections, {}, token=check.token)
+        flag_set = FlagSet(self.provider_name, {"flags": flags, **sections}, meta or {}, revision=5)
+        encoded = encode(flag_set.sections, flag_set.meta, token=check.token)
         self._publisher().publish(check, flag_set, encoded, "writer", Changes())
         return check.token
 

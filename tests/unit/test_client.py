@@ -25,23 +25,17 @@ from flagstore.errors import (
     NotLoadedError,
     NotPublishedError,
     StoreUnavailableError,
-    UnsupportedLayoutError,
 )
-from flagstore.keys import Key, SnapshotRecord, chunk_key, snapshot_key, state_key
-from simulators.reader_rig import Rig
+from flagstore.keys import SnapshotRecord, chunk_key, snapshot_key, state_key
+from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
 from simulators.reader_store import chunks_of
 from simulators.signals import Interrupted, InterruptedLock, in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 SOURCES = str(Path(flagstore.__file__).parents[1])
-DOWN = StoreUnavailableError("the store is down")
-STATE = "read prod:$state"
-HEAD = "read prod:$snapshot"
-# A TTL has up to 10 % of jitter, either way.
-FRESH_S, EXPIRED_S = 0.9 * TTL_S - 0.1, 1.1 * TTL_S + 0.1
+HEAD_AGAIN, STATE_AGAIN = "read! prod:$snapshot", "read! prod:$state"
 
 
 def large(seed: int) -> dict[str, Any]:
@@ -61,47 +55,23 @@ def loaded(flags: dict[str, Any]) -> Rig:
     return rig
 
 
-@pytest.fixture
-def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return the warnings since the last call."""
-    caplog.set_level(logging.DEBUG)
-
-    def messages() -> list[str]:
-        found = [f"{r.name} {r.levelname} {r.getMessage()}" for r in caplog.records]
-        caplog.clear()
-        return found
-
-    return messages
-
-
 # -- how many reads -----------------------------------------------------------------------------
 
 
-def test_cold_read_is_one_call() -> None:
-    """The first read returns the set in the snapshot record; later reads are free."""
+def test_number_of_reads() -> None:
+    """One when cold, one small one per TTL, two for a newer set, three if it is in chunks."""
     rig = Rig({"a": 1, "b": 2})
     assert rig.client["a"] == 1
     assert rig.calls() == [HEAD]
-    assert (rig.client.keys(), len(rig.client), "b" in rig.client) == (["a", "b"], 2, True)
-    assert list(rig.client) == ["a", "b"]
-    assert rig.client["b"] == 2
+    assert (rig.client.keys(), list(rig.client)) == (["a", "b"], ["a", "b"])
+    assert (len(rig.client), "b" in rig.client, rig.client["b"]) == (2, True, 2)
     assert rig.calls() == []
-
-
-def test_freshness_check_is_one_small_read() -> None:
-    """An unchanged set costs one read of the source state per TTL."""
-    rig = loaded({"a": 1})
-    for _ in range(5):
+    for _ in range(3):
         rig.advance(EXPIRED_S)
         rig.heartbeat()
         for _ in range(10):
             assert rig.client["a"] == 1
         assert rig.calls() == [STATE]
-
-
-def test_newer_set_costs_two_reads() -> None:
-    """Source state and snapshot record; chunks cost a third."""
-    rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 2
@@ -121,7 +91,7 @@ def test_either_clock_ends_the_ttl(clock: str) -> None:
     assert rig.client["a"] == 2
 
 
-@pytest.mark.parametrize("jump_s", [-600, 600, -86_400 * 365])
+@pytest.mark.parametrize("jump_s", [600, -86_400 * 365])
 def test_wall_clock_jumps_are_harmless(jump_s: float) -> None:
     """Flags stay readable, and are fresh within a TTL."""
     rig = loaded({"a": 1})
@@ -133,22 +103,28 @@ def test_wall_clock_jumps_are_harmless(jump_s: float) -> None:
     assert rig.client.info().age_s >= 0
 
 
-def test_ttl_has_ten_percent_jitter() -> None:
-    """Processes that start together spread their checks; none comes early."""
-    step = TTL_S / 300
+@pytest.mark.parametrize(
+    ("error", "least", "most"), [(None, 0.9 * TTL_S, 1.1 * TTL_S), (DOWN, 5.0, 7.5)]
+)
+def test_ttl_and_back_off_have_jitter(error: Exception | None, least: float, most: float) -> None:
+    """Processes that start or are throttled together spread their next calls."""
     waited = []
     for _ in range(40):
-        rig = Rig({"a": 1})
-        rig.client.snapshot()
-        steps = 0
-        while rig.calls() in ([], [HEAD]):
-            rig.advance(step)
-            steps += 1
+        rig = loaded({"a": 1})
+        if error:
+            rig.store.error = error
+            rig.advance(EXPIRED_S)
             rig.client.snapshot()
-        waited.append(steps * step)
-    assert min(waited) >= 0.9 * TTL_S
-    assert max(waited) <= 1.1 * TTL_S + step
-    assert max(waited) - min(waited) > 0.05 * TTL_S
+            rig.calls()
+        seconds = 0.0
+        while not rig.calls():
+            seconds += 0.1
+            rig.advance(0.1)
+            rig.client.snapshot()
+        waited.append(seconds)
+    assert least - 0.05 <= min(waited)
+    assert max(waited) <= most + 0.15
+    assert max(waited) - min(waited) > 0.3 * (most - least)
 
 
 # -- last known good ----------------------------------------------------------------------------
@@ -172,66 +148,12 @@ def test_lost_store_keeps_last_known_good_set() -> None:
     assert (info.stale, info.error, info.age_s) == (False, "", 0)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        DOWN,
-        CorruptSnapshotError("torn"),
-        ConfigurationError("no table"),
-        OSError("reset"),
-        ValueError("odd"),
-        KeyError("AWS_ACCESS_KEY_ID"),
-        MemoryError(),
-        RecursionError("deep"),
-    ],
-)
-def test_store_errors_never_reach_a_loaded_caller(error: Exception) -> None:
-    """Whatever the store raises, reads serve the flags in memory."""
-    rig = loaded({"a": 1})
-    rig.store.error = error
-    rig.advance(EXPIRED_S)
-    assert rig.client["a"] == 1
-    assert rig.client.info().stale
-
-
 DAMAGES: list[dict[str, Any]] = [
     {"body": b"other"},
     {"index_data": None},
-    {"index_data": "a text"},
-    {"index_digest": "0" * 64},
-    {"token": None},
     {"token": "a text"},
     {"chunks": "[1,"},
 ]
-
-
-def in_another_layout(rig: Rig) -> None:
-    """Publish for newer readers only."""
-    rig.records[Key("prod:$snapshot", "2")] = rig.records.pop(snapshot_key("prod"))
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        *((lambda rig, damage=damage: harm(rig, damage), "") for damage in DAMAGES),
-        (lambda rig: rig.records.clear(), "no longer holds"),
-        (in_another_layout, "another layout"),
-        # The same token is not enough.
-        (lambda rig: rig.records[state_key("prod")].update(nonce="x"), "behind its source state"),
-    ],
-)
-def test_damaged_store_keeps_last_known_good_set(
-    damage: Callable[[Rig], None], reason: str
-) -> None:
-    """The flags in memory are served, and info() has the reason; damaged data never is."""
-    rig = loaded({"a": 1})
-    rig.publish({"a": 2})
-    damage(rig)
-    rig.advance(EXPIRED_S)
-    assert rig.client["a"] == 1
-    info = rig.client.info()
-    assert info.stale
-    assert reason in info.error
 
 
 def harm(rig: Rig, damage: dict[str, Any]) -> None:
@@ -240,8 +162,36 @@ def harm(rig: Rig, damage: dict[str, Any]) -> None:
     rig.records[snapshot_key("prod")] = {k: v for k, v in record.items() if v is not None}
 
 
+def fail(rig: Rig, error: Exception) -> None:
+    """Let the store raise this from now on."""
+    rig.store.error = error
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        *((lambda rig, error=error: fail(rig, error), "") for error in (KeyError(), MemoryError())),
+        *((lambda rig, damage=damage: harm(rig, damage), "") for damage in DAMAGES),
+        (lambda rig: fail(rig, ConfigurationError("no table")), "no table"),
+        (lambda rig: rig.records.clear(), "no longer holds"),
+        # The same token is not enough.
+        (lambda rig: rig.records[state_key("prod")].update(nonce="x"), "behind its source state"),
+    ],
+)
+def test_faulty_store_keeps_last_known_good_set(fault: Callable[[Rig], None], reason: str) -> None:
+    """The flags in memory are served, and info() has the reason; damaged data never is."""
+    rig = loaded({"a": 1})
+    rig.publish({"a": 2})
+    fault(rig)
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == 1
+    info = rig.client.info()
+    assert info.stale
+    assert reason in info.error
+
+
 @pytest.mark.parametrize("loaded", [True, False])
-@pytest.mark.parametrize("error", [DOWN, OSError("reset"), KeyError("odd")])
+@pytest.mark.parametrize("error", [DOWN, KeyError("odd")])
 def test_failures_back_off_exponentially(error: Exception, *, loaded: bool) -> None:
     """Pauses of 5, 10, 20, 40 and 60 s, with jitter; a success resets them."""
     rig = Rig({"a": 1})
@@ -274,86 +224,48 @@ def test_failures_back_off_exponentially(error: Exception, *, loaded: bool) -> N
     assert rig.calls() == [STATE]
 
 
-def test_back_off_has_jitter() -> None:
-    """Twenty clients that failed at one moment return over more than a second."""
-    back: list[int] = []
-    for _ in range(20):
-        rig = loaded({"a": 1})
-        rig.store.error = DOWN
-        rig.advance(EXPIRED_S)
-        rig.client.snapshot()
-        rig.calls()
-        rig.advance(5)
-        for tenth in range(27):
-            rig.client.snapshot()
-            if rig.calls():
-                back.append(tenth)
-                break
-            rig.advance(0.1)
-    assert len(back) == 20
-    assert max(back) - min(back) > 10
-
-
-def test_refresh_budget_grows_while_data_arrives() -> None:
-    """It doubles up to that of a first load, so that a large set can load."""
-    rig = loaded({"a": 1})
-    rig.publish({"a": 2})
-    rig.store.latency_s = (
-        0.2  # twice, for source state and snapshot record, is more than it waits at first
-    )
-    rig.store.receiving = True
-    rig.advance(61)
-    assert rig.client["a"] == 1
-    rig.advance(61)
-    assert rig.client["a"] == 2
-    assert not rig.client.info().stale
-
-
-def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
-    """A large body loads even if the budget never grows."""
-    rig = loaded({"flag-1": 1})
-    token = rig.publish(LARGE)
-    rig.store.page, rig.store.latency_s = 1, 0.08
-    rig.advance(61)
-    rig.calls()
-    assert rig.client["flag-1"] == 1
-    rig.advance(61)
-    assert rig.client["flag-1"] == LARGE["flag-1"]
-    first = [STATE, HEAD, f"chunks {token}", f"chunks {token}/1"]
-    assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
-
-
-def test_chunks_of_an_earlier_body_are_dropped() -> None:
-    """A large body that is replaced before it has loaded is freed."""
-    rig = Rig({"a": 1})
-    rig.client.snapshot()
-    rig.store.page, rig.store.latency_s = 1, 0.08
-    for seed in range(4):
-        rig.publish(large(seed))
-        rig.advance(61)
-        assert rig.client["a"] == 1
-        assert [len(chunks) for chunks in rig.client._cache._begun.values()] == [1]
-
-
-def test_silent_store_never_costs_more_than_the_refresh_budget() -> None:
-    """A quarter of a second each time, then the flags in memory are served."""
-    rig = loaded({"a": 1})
-    rig.store.latency_s = 5
-    for _ in range(5):
-        rig.advance(61)
-        before = rig.mono.monotonic()
-        assert rig.client["a"] == 1
-        assert rig.mono.monotonic() - before == pytest.approx(REFRESH_S)
-
-
-def test_first_load_takes_at_most_two_seconds() -> None:
-    """In all, retries included."""
+def test_time_limits_of_a_silent_store() -> None:
+    """Two seconds for the first load, retries included; a quarter of a second afterwards."""
     rig = Rig({"a": 1})
     rig.store.latency_s = 5
     before = rig.mono.monotonic()
     with pytest.raises(StoreUnavailableError):
         rig.client.snapshot()
     assert rig.mono.monotonic() - before == pytest.approx(2.0)
+    rig = loaded({"a": 1})
+    rig.store.latency_s = 5
+    for _ in range(3):
+        rig.advance(61)
+        before = rig.mono.monotonic()
+        assert rig.client["a"] == 1
+        assert rig.mono.monotonic() - before == pytest.approx(REFRESH_S)
+
+
+def test_refresh_budget_grows_while_data_arrives() -> None:
+    """It doubles up to that of a first load, so that a large set can load."""
+    rig = loaded({"a": 1})
+    rig.publish({"a": 2})
+    rig.store.latency_s, rig.store.receiving = 0.2, True  # twice is more than the first budget
+    for value in (1, 2):
+        rig.advance(61)
+        assert rig.client["a"] == value
+    assert not rig.client.info().stale
+
+
+def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
+    """A large body loads even if the budget never grows; those of an earlier body are dropped."""
+    rig = loaded({"flag-1": 1})
+    rig.store.page, rig.store.latency_s = 1, 0.08
+    for seed in (2, 3, 1):
+        token = rig.publish(large(seed))
+        rig.advance(61)
+        rig.calls()
+        assert rig.client["flag-1"] == 1
+        assert [len(chunks) for chunks in rig.client._cache._begun.values()] == [1]
+    rig.advance(61)
+    assert rig.client["flag-1"] == LARGE["flag-1"]
+    first = [STATE, HEAD, f"chunks {token}", f"chunks {token}/1"]
+    assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
 
 
 # -- the first load -----------------------------------------------------------------------------
@@ -364,15 +276,7 @@ def test_unpublished_source_names_the_remedy() -> None:
     rig = Rig()
     with pytest.raises(NotPublishedError, match=r"'prod'.*check the name.*SyncFunction"):
         rig.client.snapshot()
-    assert rig.calls() == [HEAD, "read! prod:$snapshot", "read! prod:$state"]
-
-
-def test_unknown_layout_names_the_remedy() -> None:
-    """The set is published for newer readers: update the layer."""
-    rig = Rig({"a": 1})
-    in_another_layout(rig)
-    with pytest.raises(UnsupportedLayoutError, match="update the flagstore layer or wheel"):
-        rig.client.snapshot()
+    assert rig.calls() == [HEAD, HEAD_AGAIN, STATE_AGAIN]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -383,7 +287,7 @@ def test_damaged_set_is_read_once_more_then_raised(damage: dict[str, Any]) -> No
     with pytest.raises(NotLoadedError):
         rig.client.snapshot()
     if "body" in damage:
-        assert rig.calls() == [HEAD, "read! prod:$snapshot"]
+        assert rig.calls() == [HEAD, HEAD_AGAIN]
 
 
 # -- never older, never torn --------------------------------------------------------------------
@@ -399,40 +303,25 @@ def test_lagging_replica_costs_one_more_read() -> None:
     rig.advance(EXPIRED_S)
     rig.calls()
     assert rig.client["a"] == "new"
-    assert rig.calls() == [STATE, "read! prod:$state"]
+    assert rig.calls() == [STATE, STATE_AGAIN]
 
 
-def again(rig: Rig, token: int, flags: dict[str, Any]) -> None:
-    """Publish in a store that was restored to before a fencing token, or emptied (0)."""
-    rig.records.clear()
-    if token:
-        rig.records[state_key("prod")] = {**state_key("prod")._asdict(), "issued": token - 1}
-    rig.publish(flags)
-
-
-@pytest.mark.parametrize("back", [0, 1, 5], ids=["the same", "one less", "five less"])
-@pytest.mark.parametrize("lags", [True, False])
-def test_store_that_lost_its_history_is_followed(
-    back: int, warnings_of: Callable[[], list[str]], *, lags: bool
-) -> None:
-    """The set has the same token or a lower one, and another nonce."""
+def test_store_that_lost_its_history_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Once; after that, a check is one read again."""
     rig = loaded({"a": "lost"})
     token = rig.client.info().token
-    again(rig, token - back, {"a": "kept"})
-    if lags:
-        rig.store.stale = {key: dict(record) for key, record in rig.records.items()}
-        rig.publish({"a": "last"})
-    rig.advance(EXPIRED_S)
-    assert rig.client["a"] == ("last" if lags else "kept")
-    info = rig.client.info()
-    assert (info.stale, info.error) == (False, "")
-    followed = f"has lost its history: version {token - back} follows version {token}"
-    assert sum(followed in line for line in warnings_of()) == (not lags)
-    rig.advance(EXPIRED_S)
-    rig.store.stale = {}
-    rig.calls()
-    assert rig.client["a"] == ("last" if lags else "kept")
+    rig.records.clear()
+    rig.records[state_key("prod")] = {**state_key("prod")._asdict(), "issued": token - 2}
+    rig.publish({"a": "kept"})
+    for _ in range(2):
+        rig.calls()
+        rig.advance(EXPIRED_S)
+        assert rig.client["a"] == "kept"
+        assert not rig.client.info().stale
     assert rig.calls() == [STATE]
+    (record,) = caplog.records
+    followed = f"has lost its history: version {token - 1} follows version {token}"
+    assert followed in record.getMessage()
 
 
 def test_restored_state_may_be_older_than_its_snapshot() -> None:
@@ -455,7 +344,7 @@ def test_snapshot_behind_its_state_is_read_again_consistently() -> None:
     rig.advance(EXPIRED_S)
     rig.calls()
     assert rig.client["a"] == 2
-    assert rig.calls() == [STATE, HEAD, "read! prod:$snapshot"]
+    assert rig.calls() == [STATE, HEAD, HEAD_AGAIN]
 
 
 def test_torn_read_is_repeated_consistently() -> None:
@@ -466,7 +355,7 @@ def test_torn_read_is_repeated_consistently() -> None:
     torn["index_data"] = rig.records[snapshot_key("prod")]["index_data"]
     rig.store.stale = {snapshot_key("prod"): torn}
     assert rig.client["a"] == 2
-    assert rig.calls() == [HEAD, "read! prod:$snapshot"]
+    assert rig.calls() == [HEAD, HEAD_AGAIN]
 
 
 def test_missing_chunk_is_read_again_consistently() -> None:
@@ -478,18 +367,18 @@ def test_missing_chunk_is_read_again_consistently() -> None:
     del rig.records[chunks_of(rig.records, old)[1]]
     rig.store.stale = stale
     assert rig.client.info().token == new
-    assert rig.calls()[:4] == [HEAD, f"chunks {old}", "read! prod:$snapshot", f"chunks {new}"]
+    assert rig.calls()[:4] == [HEAD, f"chunks {old}", HEAD_AGAIN, f"chunks {new}"]
 
 
-@pytest.mark.parametrize("damage", ["removed", "stub"])
-def test_missing_chunk_keeps_last_known_good_set(damage: str) -> None:
-    """Half a body is not a flag set."""
+def test_missing_and_surplus_chunks() -> None:
+    """Half a body is not a flag set; chunks that the snapshot record does not name are ignored."""
     rig = loaded({"a": 1})
     token = rig.publish(LARGE)
-    key = chunks_of(rig.records, token)[0]
-    del rig.records[key]
-    if damage == "stub":
-        rig.records[key] = {**key._asdict(), "expires_at": 1}
+    record = SnapshotRecord.from_record(rig.records[snapshot_key("prod")])
+    key = chunk_key("prod", *record.stored_chunks())
+    rig.records[key] = {**key._asdict(), "body": b"more"}
+    assert rig.another()["flag-3"] == LARGE["flag-3"]
+    del rig.records[chunks_of(rig.records, token)[0]]
     rig.advance(EXPIRED_S)
     assert rig.client["a"] == 1
     assert rig.client.info().stale
@@ -497,57 +386,21 @@ def test_missing_chunk_keeps_last_known_good_set(damage: str) -> None:
         rig.another().snapshot()
 
 
-def test_surplus_chunks_are_ignored() -> None:
-    """Only those that the snapshot record names are used."""
-    rig = Rig(LARGE)
-    snapshot_record = SnapshotRecord.from_record(rig.records[snapshot_key("prod")])
-    key = chunk_key("prod", *snapshot_record.stored_chunks())
-    rig.records[key] = {**key._asdict(), "body": b"more"}
-    assert rig.client["flag-3"] == LARGE["flag-3"]
-
-
-def test_readers_see_whole_sets_in_order() -> None:
-    """Through 300 publications, each set is whole, and none is older than the previous one."""
-    rig = Rig({"a": 0, "b": 0})
-    stale = dict(rig.records)
-    rng = random.Random(3)
-    seen = 0
-    for number in range(1, 300):
-        if rng.random() < 0.5:
-            stale = {key: dict(record) for key, record in rig.records.items()}
-        rig.publish({"a": number, "b": number})
-        rig.store.stale = stale if rng.random() < 0.5 else {}
-        rig.advance(rng.choice([0, FRESH_S, EXPIRED_S]))
-        snapshot = rig.client.snapshot()
-        assert snapshot["a"] == snapshot["b"] >= seen
-        seen = snapshot["a"]
-    assert seen > 250
-
-
-def test_snapshot_is_immutable() -> None:
-    """A request that holds one sees one set while the client moves on."""
-    rig = Rig({"a": 1, "gone": 1})
-    held = rig.client.snapshot()
-    assert rig.client.snapshot() is held
-    rig.publish({"a": 2})
-    rig.advance(EXPIRED_S)
-    assert rig.client["a"] == 2
-    assert (held["a"], held["gone"], held.keys(), len(held)) == (1, 1, ["a", "gone"], 2)
-    assert list(held) == ["a", "gone"]
-    assert "gone" not in rig.client
-
-
 # -- replicas -----------------------------------------------------------------------------------
 
 
-def test_replicas_share_cold_reads() -> None:
-    """They spread over all snapshot records, so over partitions."""
-    rig = Rig({"a": 1}, replicas=3)
-    asked = set()
-    for _ in range(200):
-        assert rig.another(replicas=3)["a"] == 1
-        asked |= set(rig.calls())
-    assert asked == {HEAD, "read prod:$snapshot~1", "read prod:$snapshot~2"}
+@pytest.mark.parametrize("text", [None, "", "1", "4"])
+def test_replicas_share_cold_reads(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """A variable sets their number; the default is one."""
+    number = int(text or 1)
+    rig = Rig({"a": 1}, replicas=number)
+    if text is None:
+        monkeypatch.delenv("FLAGSTORE_SNAPSHOT_REPLICAS", raising=False)
+    else:
+        monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
+    for _ in range(100):
+        assert Client("prod", store=rig.store)["a"] == 1
+    assert set(rig.calls()) == {HEAD, *(f"{HEAD}~{n}" for n in range(1, number))}
 
 
 def test_missing_or_lagging_replica_costs_one_more_read() -> None:
@@ -566,31 +419,12 @@ def test_missing_or_lagging_replica_costs_one_more_read() -> None:
     assert [client["a"] for client in clients] == [2] * 20
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " 1 2", "²"])
+@pytest.mark.parametrize("text", ["0", "two", "²"])
 def test_invalid_number_of_replicas(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """The error names the variable and its value."""
-    rig = Rig({"a": 1})
+    """The error names the variable."""
     monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
-    client = Client("prod", store=rig.store)
-    with pytest.raises(
-        ConfigurationError, match="FLAGSTORE_SNAPSHOT_REPLICAS must be a whole number"
-    ):
-        client.snapshot()
-
-
-@pytest.mark.parametrize("text", [None, "", "1", "4"])
-def test_replicas_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, text: str | None
-) -> None:
-    """The variable sets their number; the default is one."""
-    rig = Rig({"a": 1}, replicas=int(text or 1))
-    if text is None:
-        monkeypatch.delenv("FLAGSTORE_SNAPSHOT_REPLICAS", raising=False)
-    else:
-        monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
-    for _ in range(100):
-        assert Client("prod", store=rig.store)["a"] == 1
-    assert len(set(rig.calls())) == int(text or 1)
+    with pytest.raises(ConfigurationError, match="FLAGSTORE_SNAPSHOT_REPLICAS must be a whole"):
+        Client("prod", store=Rig({"a": 1}).store).snapshot()
 
 
 # -- what it returns ----------------------------------------------------------------------------
@@ -601,7 +435,6 @@ def test_json_is_a_copy() -> None:
     rig = Rig({"a": {"rules": [1, 2]}})
     rig.client["a"]["rules"].append(3)
     rig.client.snapshot()["a"].clear()
-    rig.client.snapshot().item("flags", "a")["rules"].clear()
     rig.client.keys().clear()
     assert rig.client["a"] == {"rules": [1, 2]}
     assert rig.client.keys() == ["a"]
@@ -616,34 +449,26 @@ def test_missing_flag_is_a_readable_key_error() -> None:
     assert isinstance(caught.value, KeyError)
     with pytest.raises(FlagNotFoundError, match="no segment 's'"):
         rig.client.snapshot().item("segments", "s")
-    for key in ("b", 7, None, ("a",), b"a"):
+    for key in (7, None, b"a"):
         assert key not in rig.client
         with pytest.raises(FlagNotFoundError):
             rig.client[key]  # type: ignore[index] # on purpose
 
 
 def test_info_describes_the_set_in_memory() -> None:
-    """Token, digest, counts and revision."""
+    """An unchanged set does not age while checks continue."""
     rig = Rig()
     token = rig.publish({"a": 1, "b": 2}, segments={"s": 1})
-    info = rig.client.info()
-    assert info.source == "prod"
-    assert info.provider == "model"
-    assert info.token == token
-    assert info.digest == rig.records[snapshot_key("prod")]["digest"]
-    assert info.counts == {"flags": 2, "segments": 1}
-    assert info.revision == 5
-    assert info.published_at == pytest.approx(rig.wall.now())
-    assert (info.stale, info.error) == (False, "")
-
-
-def test_age_counts_from_the_last_check() -> None:
-    """An unchanged set does not age while checks continue."""
-    rig = Rig({"a": 1})
+    published_at = rig.wall.now()
     rig.advance(7_200)
     rig.heartbeat()
     rig.advance(5)
-    assert rig.client.info().age_s == pytest.approx(5)
+    info = rig.client.info()
+    assert (info.source, info.provider, info.token, info.revision) == ("prod", "model", token, 5)
+    assert info.digest == rig.records[snapshot_key("prod")]["digest"]
+    assert info.counts == {"flags": 2, "segments": 1}
+    assert (info.published_at, info.age_s) == pytest.approx((published_at, 5))
+    assert (info.stale, info.error) == (False, "")
     assert rig.calls() == [HEAD, STATE]
     rig.advance(3)
     assert rig.client.info().age_s == pytest.approx(8)
@@ -651,46 +476,32 @@ def test_age_counts_from_the_last_check() -> None:
     rig.heartbeat()
     rig.advance(EXPIRED_S)
     assert rig.client.info().age_s == pytest.approx(EXPIRED_S)
-    assert rig.client.info().published_at == pytest.approx(rig.wall.now() - 7_208 - EXPIRED_S)
 
 
 # -- warnings -----------------------------------------------------------------------------------
 
 
-def test_one_warning_per_change_of_state(warnings_of: Callable[[], list[str]]) -> None:
+def test_one_warning_per_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
     """Stale and fresh again: two lines, however long it takes."""
+    caplog.set_level(logging.DEBUG)
     rig = Rig({"a": 1})
-    for _ in range(5):
-        rig.advance(EXPIRED_S)
-        rig.client.snapshot()
-    assert warnings_of() == []
-    rig.store.error = DOWN
-    for _ in range(20):
-        rig.advance(61)
-        rig.client.snapshot()
-    assert warnings_of() == ["flagstore WARNING flags of prod are stale: the store is down"]
-    rig.store.error = OSError("another")
-    rig.advance(61)
-    rig.client.snapshot()
-    assert warnings_of() == []
-    rig.store.error = None
-    for _ in range(5):
-        rig.advance(61)
-        rig.client.snapshot()
-    assert warnings_of() == ["flagstore WARNING flags of prod are fresh again"]
+    for error in (None, DOWN, OSError("another"), None):
+        rig.store.error = error
+        for _ in range(10):
+            rig.advance(61)
+            rig.client.snapshot()
+    assert [f"{r.name} {r.levelname} {r.getMessage()}" for r in caplog.records] == [
+        "flagstore WARNING flags of prod are stale: the store is down",
+        "flagstore WARNING flags of prod are fresh again",
+    ]
 
 
 def test_log_handler_may_call_info() -> None:
     """The thread that reads calls it, and does not wait for itself."""
     rig = Rig({"a": 1})
     seen: list[Any] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            del record
-            seen.append(rig.client.info())
-
-    handler = Handler()
+    handler = logging.Handler()
+    handler.emit = lambda _record: seen.append(rig.client.info())  # type: ignore[method-assign]
     logging.getLogger("flagstore").addHandler(handler)
     try:
         rig.client.snapshot()
@@ -700,12 +511,9 @@ def test_log_handler_may_call_info() -> None:
         thread.start()
         thread.join(10)
         assert not thread.is_alive()
-        rig.store.error = None
-        rig.advance(EXPIRED_S)
-        rig.client.snapshot()
     finally:
         logging.getLogger("flagstore").removeHandler(handler)
-    assert [(info.stale, info.error) for info in seen] == [(True, str(DOWN)), (False, "")]
+    assert [(info.stale, info.error) for info in seen] == [(True, str(DOWN))]
 
 
 # -- threads and processes ----------------------------------------------------------------------
@@ -726,17 +534,13 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
         return list(pool.map(run, range(count), timeout=20))
 
 
-@pytest.mark.parametrize("error", [None, DOWN])
-def test_fifty_cold_threads_read_once(error: Exception | None) -> None:
-    """The others wait and get the same set, or a typed error."""
+def test_fifty_cold_threads_share_one_failure() -> None:
+    """Each gets the typed error of the one that read."""
     rig = Rig({"a": 1})
     rig.store.on_call = lambda _: time.sleep(0.05)
-    rig.store.error = error
+    rig.store.error = DOWN
     results = together(50, rig.client.snapshot)
-    if error:
-        assert all(isinstance(result, StoreUnavailableError) for result in results)
-    else:
-        assert {id(result) for result in results} == {id(rig.client.snapshot())}
+    assert all(isinstance(result, StoreUnavailableError) for result in results)
     assert rig.calls() == [HEAD]
 
 
@@ -764,7 +568,6 @@ def test_one_thread_refreshes_and_no_other_waits() -> None:
     """The others are served from memory meanwhile."""
     rig = loaded({"a": 1})
     rig.publish({"a": 2})
-    rig.calls()
     rig.advance(EXPIRED_S)
     with reading(rig):
         assert together(49, lambda: rig.client["a"]) == [1] * 49
@@ -773,86 +576,72 @@ def test_one_thread_refreshes_and_no_other_waits() -> None:
     assert rig.calls() == [HEAD]
 
 
-@pytest.mark.parametrize("ask", [Client.snapshot, Client.info])
-@pytest.mark.parametrize("loaded", [True, False])
-def test_signal_handler_that_raises_leaves_no_lock(
-    ask: Callable[[Client], object], *, loaded: bool
-) -> None:
-    """The next call reads, in this thread and in others."""
-    rig = Rig({"a": 1})
-    if loaded:
+@pytest.fixture(params=[True, False], ids=["loaded", "cold"])
+def due(request: pytest.FixtureRequest) -> Rig:
+    """Give a client whose next read asks the store and returns 2, loaded before or not."""
+    rig = Rig({"a": 1 if request.param else 2})
+    if request.param:
         rig.client.snapshot()
         rig.publish({"a": 2})
         rig.advance(EXPIRED_S)
-    turns = rig.client._cache._turns
-    turns._lock = InterruptedLock(threading.RLock())  # type: ignore[assignment]
+    return rig
+
+
+@pytest.mark.parametrize("ask", [Client.snapshot, Client.info])
+def test_signal_handler_that_raises_leaves_no_lock(
+    due: Rig, ask: Callable[[Client], object]
+) -> None:
+    """The next call reads, in this thread and in others."""
+    due.client._cache._turns._lock = InterruptedLock(threading.RLock())  # type: ignore[assignment]
     with pytest.raises(Interrupted):
-        ask(rig.client)
-    assert together(1, lambda: rig.client["a"]) == [2 if loaded else 1]
+        ask(due.client)
+    assert together(1, lambda: due.client["a"]) == [2]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("loaded_before", [True, False])
-def test_forked_child_reads_while_the_parent_was_reading(*, loaded_before: bool) -> None:
+def test_forked_child_reads_while_the_parent_was_reading(due: Rig) -> None:
     """The thread that held the turn is not in the child."""
-    rig = Rig({"a": 1})
-    if loaded_before:
-        rig.client.snapshot()
-        rig.publish({"a": 2})
-        rig.advance(EXPIRED_S)
 
     def work() -> None:
-        rig.store.on_call = lambda _call: None
-        assert rig.client["a"] == (2 if loaded_before else 1)
+        due.store.on_call = lambda _call: None
+        assert due.client["a"] == 2
 
-    with reading(rig):
+    with reading(due):
         assert in_child(work)
 
 
 # -- client() -----------------------------------------------------------------------------------
 
 
-def test_client_is_shared_by_name() -> None:
-    """It is the same instance everywhere."""
+def test_client_is_shared_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same instance everywhere; FLAGSTORE_SOURCE is the default name."""
     assert flagstore.client("one-name") is flagstore.client("one-name")
     assert flagstore.client("one-name") is not flagstore.client("other-name")
     assert len(set(together(20, lambda: flagstore.client("many-threads")))) == 1
-
-
-def test_source_name_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLAGSTORE_SOURCE names the source."""
     monkeypatch.setenv("FLAGSTORE_SOURCE", "from-the-environment")
     assert flagstore.client().source == "from-the-environment"
     assert flagstore.client() is flagstore.client("from-the-environment")
-    assert flagstore.client("by-name").source == "by-name"
 
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_missing_source_name_is_raised_at_first_use(
     monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    """A module can be imported without one; the error names both remedies."""
+    """A module can be imported and inspected without one; the error names both remedies."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
     nameless = flagstore.client(name)
     for use in (nameless.keys, nameless.snapshot, nameless.info, lambda: nameless.enabled("a")):
         with pytest.raises(ConfigurationError, match=r'client\("prod"\), or set FLAGSTORE_SOURCE'):
             use()
-
-
-def test_nameless_client_survives_introspection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test tools look up attributes of every object in a module."""
-    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
-    assert not hasattr(flagstore.client(), "__wrapped__")
+    assert not hasattr(nameless, "__wrapped__")
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"ttl_s": "30"},
-        {"ttl_s": None},
         {"ttl_s": True},
         {"ttl_s": float("nan")},
-        {"max_age_s": "60"},
         {"max_age_s": -1},
         {"replicas": 0},
         {"replicas": 1.5},
@@ -864,15 +653,11 @@ def test_invalid_numbers_are_refused(options: dict[str, Any]) -> None:
         Client("prod", **options)
 
 
-@pytest.mark.parametrize("name", ["Prod", "prod\n", "a/b"])
-def test_invalid_source_name_is_refused(name: str) -> None:
+def test_invalid_source_name_is_refused() -> None:
     """Before any read, every time."""
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="not a valid source name"):
-            flagstore.client(name)
-
-
-# -- imports ------------------------------------------------------------------------------------
+            flagstore.client("Prod")
 
 
 def test_import_without_fork() -> None:
