@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,34 +32,35 @@ if TYPE_CHECKING:
     from storesync.model import Report
 
 
-def members(count: int, start: int = 0) -> list[str]:
+@cache
+def members(count: int, seed: int = 0) -> list[str]:
     """Return keys as users have them: long, and without much in common."""
-    rng = random.Random(start)
+    rng = random.Random(seed)
     return [f"{rng.getrandbits(128):032x}" for _ in range(count)]
 
 
 class Rig:
-    """A provider with segments, a store, and readers over it."""
+    """A provider with segments that are published, and a reader."""
 
     def __init__(self, **segments: Any) -> None:
         self.clock = FakeClock()
         self.provider = ModelProvider(flags={"a": 1}, segments=segments)
         self.records: dict[Key, Record] = {}
         self.written: list[str] = []
+        self.sync()
+        self.flags, self.store = self.reader()
 
     def sync(self, seconds: float = 10, allow_shrink: str = "") -> Report:
         """Run one sync some seconds later."""
         self.clock.advance(seconds)
         self.provider.revision += 1
         self.written.clear()
-        deadline = Deadline(self.clock, random.Random(1), 60)
-        store = MemoryStore(self.records, self.written.append)
         return Sync(
             SOURCE,
             self.provider,
-            store,
+            MemoryStore(self.records, self.written.append),
             http=NoHttp(),  # type: ignore[arg-type]
-            deadline=deadline,
+            deadline=Deadline(self.clock, random.Random(1), 60),
             allow_shrink=allow_shrink,
         ).run([SyncRequest("prod", trigger="schedule")])
 
@@ -68,41 +70,41 @@ class Rig:
         clocks = {"clock": self.clock.now, "monotonic": self.clock.monotonic}
         return Client("prod", store=store, replicas=1, **clocks, **options), store  # type: ignore[arg-type] # one option
 
+    def read(self, key: str = "big") -> Any:
+        """Return a segment as a fresh reader sees it."""
+        return self.reader()[0].snapshot().item("segments", key)
+
+    def chunks(self) -> dict[Key, bool]:
+        """Return the keys of all chunks, in order, and whether they expire."""
+        found = sorted(key for key in self.records if key.namespace == chunks_namespace("prod"))
+        return {key: "expires_at" in self.records[key] for key in found}
+
     def lose_chunks(self) -> None:
         """Remove all chunks from the store."""
-        for key in [key for key in self.records if key.namespace == chunks_namespace("prod")]:
+        for key in self.chunks():
             del self.records[key]
-
-    def chunks(self) -> dict[str, bool]:
-        """Return the keys of all chunks, and whether they expire."""
-        return {
-            key.key: "expires_at" in record
-            for key, record in self.records.items()
-            if key.namespace == chunks_namespace("prod")
-        }
 
 
 def test_large_segment_is_read_at_first_use_and_kept() -> None:
-    """A flag without segments reads none."""
-    big, other = members(3_000), members(2_000, 5)
-    rig = Rig(big=big, other=other, small=["x"])
-    rig.sync()
-    flags, store = rig.reader()
-    snapshot = flags.snapshot()
+    """A flag without segments reads none, and a lost store keeps what was read."""
+    rig = Rig(big=members(3_000), other=members(2_000, 5), small=["x"])
+    snapshot, store = rig.flags.snapshot(), rig.store
     assert snapshot["a"] == 1
     assert snapshot.item("segments", "small") == ["x"]
     assert len(store.calls) == 1
-    assert snapshot.item("segments", "big") == big
-    assert snapshot.item("segments", "big") == big
-    assert len(store.calls) == 2
-    assert flags.info().counts == {"flags": 1, "segments": 3}
-    assert snapshot.item("segments", "other") == other
+    for _ in range(2):
+        assert snapshot.item("segments", "big") == members(3_000)
+        assert len(store.calls) == 2
+    assert rig.flags.info().counts == {"flags": 1, "segments": 3}
+    store.error = StoreUnavailableError("down")
+    assert snapshot.item("segments", "big") == members(3_000)
+    with pytest.raises(StoreUnavailableError):
+        snapshot.item("segments", "other")
 
 
 def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
     """A changed flag costs the same as without a large segment."""
     rig = Rig(big=members(3_000))
-    rig.sync()
     before = rig.chunks()
     assert before
     flags, store = rig.reader(ttl_s=0)
@@ -120,51 +122,39 @@ def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
 def test_old_large_segment_expires_with_its_history() -> None:
     """It stays as long as a kept version names it."""
     rig = Rig(big=members(3_000), steady=members(2_000, 9))
-    rig.sync()
     for version in range(1, 14):
         rig.provider.segments = {**rig.provider.segments, "big": members(3_000 + version)}
         assert rig.sync(90_000).changes.changed == ("segments/big",)
-        chunks = rig.chunks()
-        assert any(chunks.values()) == (version > 9)
-        flags, _ = rig.reader()
-        assert flags.snapshot().item("segments", "big") == members(3_000 + version)
-        assert flags.snapshot().item("segments", "steady") == members(2_000, 9)
+        assert any(rig.chunks().values()) == (version > 9)
+        assert rig.read() == members(3_000 + version)
+        assert rig.read("steady") == members(2_000, 9)
     assert 0 < sum(rig.chunks().values()) < len(rig.chunks())
 
 
 def test_hourly_check_repairs_a_lost_large_segment() -> None:
     """By publishing the same content again."""
     rig = Rig(big=members(3_000))
-    rig.sync()
     rig.lose_chunks()
-    flags, _ = rig.reader()
     with pytest.raises(NotLoadedError):
-        flags.snapshot().item("segments", "big")
+        rig.read()
     assert rig.sync().outcome == "unchanged"
     assert rig.sync(3_700).outcome == "published"
-    flags, _ = rig.reader()
-    assert flags.snapshot().item("segments", "big") == members(3_000)
+    assert rig.read() == members(3_000)
 
 
-def test_lost_store_keeps_segments_in_memory() -> None:
-    """One that was never read is unavailable."""
-    rig = Rig(big=members(3_000), other=members(2_000, 3))
-    rig.sync()
-    flags, store = rig.reader()
-    snapshot = flags.snapshot()
-    snapshot.item("segments", "big")
-
-    store.error = StoreUnavailableError("down")
-    assert flags["a"] == 1
-    assert len(snapshot.item("segments", "big")) == 3_000
-    with pytest.raises(StoreUnavailableError):
-        snapshot.item("segments", "other")
+@pytest.mark.parametrize("hours", [0, 2])
+def test_change_replaces_a_lost_large_segment(hours: int) -> None:
+    """A segment that cannot be compared blocks nothing."""
+    rig = Rig(big=members(3_000))
+    rig.lose_chunks()
+    rig.provider.segments = {"big": [*members(3_000), "y"]}
+    assert rig.sync(10 + hours * 3_600).outcome == "published"
+    assert rig.read() == [*members(3_000), "y"]
 
 
 def test_guard_counts_members_of_large_segments() -> None:
     """One that loses most of them is refused until allowed."""
     rig = Rig(big=members(3_000))
-    rig.sync()
     rig.provider.segments = {"big": members(3_000)[:1_500]}
     with pytest.raises(RefusedSetError, match="1500 of 3000 members of segment 'big'") as refused:
         rig.sync()
@@ -174,7 +164,6 @@ def test_guard_counts_members_of_large_segments() -> None:
 def test_large_segments_have_no_rows() -> None:
     """A segment that grows large loses its row."""
     rig = Rig(big=["x"])
-    rig.sync()
     assert "prod:segments" in {key.namespace for key in rig.records}
     rig.provider.segments = {"big": ["x", *members(3_000)]}
     rig.sync()
@@ -185,40 +174,24 @@ def test_large_segments_have_no_rows() -> None:
 def test_thirty_segments_of_ten_thousand_keys() -> None:
     """The snapshot record stays small, and one flag reads nothing else."""
     rig = Rig(**{f"s{n}": members(10_000, n) for n in range(30)})
-    rig.sync()
-    flags, store = rig.reader()
-    assert flags["a"] == 1
-    assert len(store.calls) == 1
+    assert rig.flags["a"] == 1
+    assert len(rig.store.calls) == 1
     values = rig.records[snapshot_key("prod")].values()
     assert sum(len(value) for value in values if isinstance(value, bytes)) < LARGE_BYTES
-    assert flags.snapshot().item("segments", "s7") == members(10_000, 7)
-    assert len(store.calls) == 2
-
-
-@pytest.mark.parametrize("hours", [0, 2, 24])
-def test_change_replaces_a_lost_large_segment(hours: int) -> None:
-    """A segment that cannot be compared blocks nothing."""
-    rig = Rig(big=members(3_000))
-    rig.sync()
-    rig.provider.segments = {"big": [*members(3_000), "x"]}
-    rig.sync(90_000)
-    rig.lose_chunks()
-    rig.provider.segments = {"big": [*members(3_000), "y"]}
-    assert rig.sync(10 + hours * 3_600).outcome == "published"
-    flags, _ = rig.reader()
-    assert flags.snapshot().item("segments", "big") == [*members(3_000), "y"]
+    assert rig.flags.snapshot().item("segments", "s7") == members(10_000, 7)
+    assert len(rig.store.calls) == 2
 
 
 def test_older_version_of_a_large_segment_is_detected() -> None:
     """LaunchDarkly numbers items: an older one is fetched again."""
-    rig = Rig()
     newer = {"big": {"version": 5, "included": members(3_000)}}
+    rig = Rig(**newer)
+    rig.provider.flags = {"a": {"version": 1}}
+    rig.sync()
     responses = [{"big": {"version": 4, "included": members(2_999)}}, newer]
     launchdarkly = providers.get("launchdarkly")
     rig.provider.is_older = launchdarkly.is_older  # type: ignore[method-assign]
     rig.provider.members = launchdarkly.members  # type: ignore[method-assign]
-    rig.provider.flags, rig.provider.segments = {"a": {"version": 1}}, newer
-    rig.sync()
 
     def lag() -> None:
         rig.provider.revision += 1
@@ -232,27 +205,23 @@ def test_older_version_of_a_large_segment_is_detected() -> None:
 def test_threads_read_a_large_segment_once() -> None:
     """The others wait."""
     rig = Rig(big=members(3_000))
-    rig.sync()
-    flags, store = rig.reader()
-    snapshot = flags.snapshot()
-    store.on_call = lambda _call: time.sleep(0.05)
+    snapshot = rig.flags.snapshot()
+    rig.store.on_call = lambda _call: time.sleep(0.05)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: snapshot.item("segments", "big"), range(8)))
     assert found == [members(3_000)] * 8
-    assert len(store.calls) == 2
+    assert len(rig.store.calls) == 2
 
 
 def test_failed_segment_read_is_followed_by_a_pause() -> None:
     """One time-out per pause; every failure is a NotLoadedError."""
     rig = Rig(big=members(3_000))
-    rig.sync()
-    flags, store = rig.reader()
-    snapshot, clock = flags.snapshot(), rig.clock
+    snapshot, store, clock = rig.flags.snapshot(), rig.store, rig.clock
     store.latency_s, start = 100, clock.now()
     for _ in range(5):
         with pytest.raises(StoreUnavailableError):
             snapshot.item("segments", "big")
-    assert clock.now() - start <= 2
+    assert clock.now() - start == pytest.approx(REFRESH_S)
     store.latency_s, store.error = 0, KeyError("AWS_ACCESS_KEY_ID")
     clock.advance(6)
     with pytest.raises(NotLoadedError, match="AWS_ACCESS_KEY_ID"):
@@ -261,87 +230,67 @@ def test_failed_segment_read_is_followed_by_a_pause() -> None:
     assert snapshot.item("segments", "big") == members(3_000)
 
 
-def on_lambda(monkeypatch: pytest.MonkeyPatch, start: str = "on-demand") -> None:
-    """Begin INIT, of a process that has no clients yet."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """A request reads nothing; after a failure, also with SnapStart, the first use does."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout")
-    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", start)
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start" if fails else "on-demand")
     monkeypatch.setattr(clients, "_clients", {})
     monkeypatch.setattr(clients, "_preload_by", None)
-
-
-def test_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request reads nothing."""
-    on_lambda(monkeypatch)
     rig = Rig(big=members(3_000), other=members(2_000, 5))
-    rig.sync()
-    store = RecordsReader(rig.records)
-    flags = flagstore.client("prod", store=store)
-    store.calls.clear()
-    assert flags.snapshot().item("segments", "big") == members(3_000)
-    assert flags.snapshot().item("segments", "other") == members(2_000, 5)
-    assert store.calls == []
-
-
-def test_large_segment_that_failed_during_init_is_read_at_first_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """At once; also after a SnapStart restore."""
-    on_lambda(monkeypatch, "snap-start")
-    rig = Rig(big=members(3_000))
-    rig.sync()
     store = RecordsReader(rig.records)
 
     def fail(call: str) -> None:
-        if call.startswith("chunks"):
+        if fails and call.startswith("chunks"):
             message = "reset"
             raise StoreUnavailableError(message)
 
     store.on_call = fail
     flags = flagstore.client("prod", store=store)
-    assert store.calls[-1] == "close"
+    assert (store.calls[-1] == "close") == fails
     store.on_call = lambda _call: None
-    rig.provider.flags = {"a": 2}
-    rig.sync()
-    assert flags["a"] == 2
+    store.calls.clear()
+    if fails:
+        rig.provider.flags = {"a": 2}
+        rig.sync()
+        assert flags["a"] == 2
     assert flags.snapshot().item("segments", "big") == members(3_000)
+    assert flags.snapshot().item("segments", "other") == members(2_000, 5)
+    assert bool(store.calls) == fails
 
 
 def test_damaged_large_segment_is_read_once_per_pause() -> None:
     """Others are not affected."""
     rig = Rig(big=members(3_000), other=members(2_000, 5))
-    rig.sync()
     good = dict(rig.records)
-    (damaged, *_) = sorted(key for key in good if key.namespace == chunks_namespace("prod"))
+    damaged = next(iter(rig.chunks()))
     rig.records[damaged] = {**good[damaged], "body": b"damaged"}
-    flags, store = rig.reader()
-    snapshot = flags.snapshot()
-    names = {"big", "other"}
+    snapshot = rig.flags.snapshot()
+    outcomes: dict[str, set[bool]] = {"big": set(), "other": set()}
     for _ in range(5):
-        for name in sorted(names):
+        for name, seen in outcomes.items():
             try:
                 snapshot.item("segments", name)
             except CorruptSnapshotError:
-                broken = name
+                seen.add(False)
             else:
-                names.discard(name)
-    assert names == {broken}
-    assert len(store.calls) == 3
+                seen.add(True)
+    assert sorted(outcomes.values(), key=str) == [{False}, {True}]
+    assert len(rig.store.calls) == 3
     rig.records.update(good)
     rig.clock.advance(COOL_DOWN_S)
-    assert snapshot.item("segments", broken)
+    assert all(snapshot.item("segments", name) for name in outcomes)
 
 
 def test_segment_look_up_survives_a_replaced_snapshot() -> None:
     """Another thread may replace the current set between two lines."""
-    big = members(3_000)
-    rig = Rig(big=big)
-    rig.sync()
+    rig = Rig(big=members(3_000))
     flags = Client("prod", store=RecordsReader(rig.records), replicas=1, ttl_s=0)
     earlier = flags.snapshot()
     rig.provider.flags = {"a": 2}
     rig.sync()
     current = flags.snapshot()
-    assert current.item("segments", "big") == big
+    assert current.item("segments", "big") == members(3_000)
 
     class Replaced(dict[str, bytes]):
         def __contains__(self, key: object) -> bool:
@@ -349,16 +298,14 @@ def test_segment_look_up_survives_a_replaced_snapshot() -> None:
             return super().__contains__(key)
 
     current.segments = Replaced(current.segments)
-    assert earlier.item("segments", "big") == big
+    assert earlier.item("segments", "big") == members(3_000)
 
 
 def test_large_segment_costs_the_refresh_budget() -> None:
     """Chunks read in time are kept, so that it eventually loads."""
     rig = Rig(big=members(60_000))
-    rig.sync()
-    flags, store = rig.reader()
-    snapshot = flags.snapshot()
-    store.page, store.latency_s = 1, 0.15
+    snapshot = rig.flags.snapshot()
+    rig.store.page, rig.store.latency_s = 1, 0.15
     for _ in range(20):
         before = rig.clock.monotonic()
         try:
@@ -369,4 +316,4 @@ def test_large_segment_costs_the_refresh_budget() -> None:
         else:
             break
     assert found == members(60_000)
-    assert len(set(store.calls)) > 3
+    assert len(set(rig.store.calls)) > 3

@@ -25,9 +25,8 @@ from flagstore.evaluation.base import (
     Evaluation,
 )
 from flagstore.testing import FakeFlags
-from simulators.reader_rig import Rig
+from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
 from simulators.stub_flags import StubEngine
-from unit.test_client import DOWN, EXPIRED_S, HEAD, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

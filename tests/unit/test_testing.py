@@ -15,7 +15,7 @@ from simulators.clock import FakeClock
 from simulators.reader_store import RecordsReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 pytest_plugins = ["flagstore.pytest_plugin"]
 
@@ -28,70 +28,47 @@ def nothing_published(**options: bool) -> Client:
 
 
 def test_fake_has_the_api_of_a_client() -> None:
-    """Flags without a value give the default."""
-    flags = FakeFlags({"new-checkout": True, "color": "blue"})
+    """Flags without a value give the default; a function takes the context."""
+    flags = FakeFlags({"on": True, "color": "blue", "beta": lambda context: "plan" in context})
     user = flags.for_context({"key": "ada"})
-    assert user.enabled("new-checkout")
+    assert (user.enabled("on"), user.enabled("beta")) == (True, False)
     assert user.value("color", default="red") == "blue"
     assert user.value("never", default="red") == "red"
+    assert [(detail.key, detail.value, key) for detail, key in flags.evaluated] == [
+        ("on", True, "ada"),
+        ("beta", False, "ada"),
+        ("color", "blue", "ada"),
+        ("never", "red", "ada"),
+    ]
     detail = user.detail("color", default="red")
     assert (detail.value, detail.reason, detail.error) == ("blue", OVERRIDE, "")
     assert user.detail("never", default=1).error == FLAG_NOT_FOUND
-    assert flags.all({"key": "ada"}).keys() == {"color", "new-checkout"}
-    assert flags.keys() == list(flags) == ["color", "new-checkout"]
-    assert len(flags) == 2
-    assert "color" in flags
+    assert flags.enabled("beta", {"key": "ada", "plan": "pro"})
+    assert flags.keys() == list(flags) == sorted(flags.all({"key": "ada"}))
+    assert (len(flags), "color" in flags) == (3, True)
     flags["color"] = "green"
-    del flags["new-checkout"]
+    del flags["on"]
     flags.update({"size": 3})
     assert flags.value("color", {"key": "ada"}, default="red") == "green"
-    assert not flags.enabled("new-checkout", {"key": "ada"})
+    assert not flags.enabled("on", {"key": "ada"})
     assert flags.value("size", {"key": "ada"}, default=1) == 3
 
 
-def test_fake_values_may_depend_on_the_context() -> None:
-    """A function takes the context."""
-
-    def is_pro(context: Mapping[str, object]) -> bool:
-        return context.get("plan") == "pro"
-
-    flags = FakeFlags({"beta": is_pro})
-    assert flags.enabled("beta", {"key": "a", "plan": "pro"})
-    assert not flags.enabled("beta", {"key": "a"})
-
-
-def test_fake_records_evaluations() -> None:
-    """In order, with the context's key."""
-    flags = FakeFlags({"a": True})
-    flags.enabled("a", {"key": "ada"})
-    flags.value("b", {"key": "bob"}, default=3)
-    assert [(detail.key, detail.value, key) for detail, key in flags.evaluated] == [
-        ("a", True, "ada"),
-        ("b", 3, "bob"),
-    ]
-
-
 def test_fixture_replaces_the_flags_of_every_client(fake_flags: FakeFlags) -> None:
-    """Also one that was made before, at module scope; nothing is read."""
-    fake_flags["new-checkout"] = True
-    assert MODULE_SCOPE.enabled("new-checkout", {"key": "ada"})
-    assert Client("other").value("never", {"key": "ada"}, default="red") == "red"
-    assert MODULE_SCOPE.keys() == ["new-checkout"]
-    assert fake_flags.evaluated[0][0].key == "new-checkout"
-
-
-def test_fixture_reads_no_store(fake_flags: FakeFlags) -> None:
-    """Keys come from the fake, and there is no flag set."""
+    """Also one that was made before, at module scope; nothing is read, and there is no flag set."""
     fake_flags["a"] = True
-    for flags in (Client("other"), flagstore.client("")):
+    for flags in (MODULE_SCOPE, Client("other"), flagstore.client("")):
+        assert flags.enabled("a", {"key": "ada"})
+        assert flags.value("never", {"key": "ada"}, default="red") == "red"
         assert "a" in flags
         assert "b" not in flags
-        assert list(flags) == ["a"]
+        assert list(flags) == flags.keys() == ["a"]
         assert len(flags) == 1
         assert '"ReaderStale":0' in emf.line(flags.info())
         for read in (flags.snapshot, lambda flags=flags: flags["a"]):
             with pytest.raises(NotLoadedError, match="fake_flags has no flag set"):
                 read()
+    assert fake_flags.evaluated[0][0].key == "a"
 
 
 def test_override_wins_over_fixture(fake_flags: FakeFlags, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +119,7 @@ def test_overrides_end_with_their_block() -> None:
 
 
 def test_overlapping_overrides_remove_only_their_own() -> None:
-    """As in two threads."""
+    """As in two threads; one of an odd key is listed under it."""
     flags = nothing_published(defaults_until_loaded=True)
     one, other = flags.override({"a": True, "c": 1}), flags.override({"b": True, "c": 2})
     with other:
@@ -151,17 +128,9 @@ def test_overlapping_overrides_remove_only_their_own() -> None:
         assert not flags.enabled("a")
         assert flags.enabled("b")
         assert flags.value("c", default=0) == 2
-    assert not flags.enabled("a")
-    assert not flags.enabled("b")
-    assert flags.value("c", default=0) == 0
-    assert flags.enabled("d")
-
-
-def test_override_of_an_odd_key() -> None:
-    """It is listed under that key."""
-    flags = nothing_published(defaults_until_loaded=True)
-    flags.override({5: 1, "a": 2, None: 3})  # type: ignore[dict-item] # on purpose
-    assert flags.all({"key": "ada"}).keys() == {5, "a", None}
+    assert flags.all({"key": "ada"}).keys() == {"d"}
+    flags.override({5: 1, None: 3})  # type: ignore[dict-item] # on purpose
+    assert flags.all({"key": "ada"}).keys() == {5, "d", None}
 
 
 def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,16 +148,12 @@ def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 def test_first_use_without_flags() -> None:
     """An error or the default, as configured."""
     strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
-    asked: list[Callable[[Client], object]] = [
-        lambda flags: flags.info(),
-        lambda flags: emf.line(flags.info()),
-        lambda flags: flags.keys(),
-        list,
-        len,
+    asks: list[Callable[[Client], object]] = [
+        *(Client.info, Client.keys, list, len),
         lambda flags: "a" in flags,
         lambda flags: flags.enabled("a"),
     ]
-    for ask in asked:
+    for ask in asks:
         with pytest.raises(NotLoadedError):
             ask(strict)
     detail = lenient.detail("a", {"key": "ada"}, default="red")
