@@ -1,7 +1,4 @@
-"""A well-formed response with damaged content replaces nothing that works.
-
-Four providers, the real pipeline and engines; what the simulator responses is altered.
-"""
+"""A well-formed response with damaged content replaces nothing that works: real engines."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ import pytest
 
 from data import needed
 from flagstore import Client
+from simulators.appconfig_flags import multi_variant
+from simulators.canned import Canned
 from simulators.memory_store import MemoryStore
 from simulators.reader_store import RecordsReader
+from simulators.split_flags import matcher, rule
 from storesync import providers
 from storesync.errors import MalformedResponseError, RefusedSetError, SuspectSetError
 from storesync.guard import MAY_LOSE_ITEMS, MAY_LOSE_SHARE, check_items
-from storesync.model import Changes, FlagSet, SyncRequest, Verdict
+from storesync.model import Changes, Secret, Source, SyncRequest, Verdict
 from storesync.pipeline import HOLD_MS, Sync
 from storesync.retry import Deadline, now_ms
 from torture.test_responses import SIMULATORS, Fuzz, MutatingHttp, role
@@ -35,12 +35,7 @@ __all__ = ["role"]
 
 pytestmark = pytest.mark.usefixtures("role")
 
-DOCUMENTS = {
-    "appconfig": "hostedconfigurationversions",
-    "launchdarkly": "latest-all",
-    "split": "splitChanges",
-    "unleash": "features",
-}
+DOCUMENTS = ("hostedconfigurationversions", "latest-all", "splitChanges", "client/features")
 """In the paths of the requests that bring flags."""
 
 
@@ -49,12 +44,12 @@ class Altering(MutatingHttp):
 
     def __init__(self, rig: Judged, alter: Alter) -> None:
         super().__init__(rig.server, rig.rng)
-        self._path, self._alter = DOCUMENTS[rig.source.provider], alter
+        self._alter = alter
 
     def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
         """Response at once."""
         response = super().get(url, headers, **more)
-        if self._path not in url:
+        if not any(path in url for path in DOCUMENTS):
             return response
         document = json.loads(response.body)
         self._alter(document)
@@ -121,12 +116,7 @@ def flags_of(provider: str, document: Any) -> list[Any]:
 
 def strip(*kept: str) -> Alter:
     """Return a function that strips all other fields of an object."""
-
-    def alter(flag: Any) -> None:
-        for name in set(flag) - set(kept):
-            del flag[name]
-
-    return alter
+    return lambda flag: [flag.pop(name) for name in set(flag) - set(kept)]
 
 
 def set_to(**fields: Any) -> Alter:
@@ -134,10 +124,14 @@ def set_to(**fields: Any) -> Alter:
     return lambda flag: flag.update(fields)
 
 
-def nameless(feature: Any) -> None:
-    """Take the names of a feature's strategies, and switch it on so that they count."""
-    feature["enabled"] = True
-    feature["strategies"] = [{"constraints": [], "parameters": {}}]
+def only(**fields: Any) -> Alter:
+    """Return a function that replaces all fields of an object."""
+    return lambda flag: (flag.clear(), flag.update(fields))
+
+
+def clause(**fields: Any) -> Alter:
+    """Return a function that gives a flag of LaunchDarkly one rule of one clause."""
+    return set_to(rules=[{"id": "r", "variation": 0, "clauses": [{"attribute": "a", **fields}]}])
 
 
 DAMAGES: dict[str, dict[str, Alter]] = {
@@ -149,18 +143,13 @@ DAMAGES: dict[str, dict[str, Alter]] = {
         "a weight beyond the whole": set_to(
             fallthrough={"rollout": {"variations": [{"variation": 0, "weight": 100_001}]}}
         ),
-        "a date beyond all floats": set_to(
-            rules=[
-                {
-                    "variation": 0,
-                    "clauses": [{"attribute": "a", "op": "before", "values": [10**309]}],
-                }
-            ]
-        ),
+        "a date beyond all floats": clause(op="before", values=[10**309]),
     },
     "unleash": {
         "enabled is a text": set_to(enabled="yes"),
-        "strategies without a name": nameless,
+        "strategies without a name": set_to(
+            enabled=True, strategies=[{"constraints": [], "parameters": {}}]
+        ),
         "neither type nor enabled": lambda feature: [
             feature.pop(name, None) for name in ("type", "enabled")
         ],
@@ -184,9 +173,9 @@ DAMAGES: dict[str, dict[str, Alter]] = {
         ],
     },
     "appconfig": {
-        "enabled is a number": lambda flag: (flag.clear(), flag.update(enabled=7)),
-        "nothing left": lambda flag: flag.clear(),
-        "variants of another type": lambda flag: (flag.clear(), flag.update(_variants=7)),
+        "enabled is a number": only(enabled=7),
+        "nothing left": only(),
+        "variants of another type": only(_variants=7),
     },
 }
 CASES = [(provider, name) for provider, named in DAMAGES.items() for name in named]
@@ -221,8 +210,8 @@ def test_damaged_segment_is_refused(provider: str) -> None:
                 segment["excluded"]["keys"] = False
             return
         for segment in document["segments"].values():
-            for rule in segment["rules"]:
-                rule["clauses"][0] |= {"attribute": "", "op": "endsWith"}
+            for each in segment["rules"]:
+                each["clauses"][0] |= {"attribute": "", "op": "endsWith"}
 
     with pytest.raises(RefusedSetError):
         rig.sync(alter)
@@ -267,47 +256,14 @@ def test_damaged_set_may_be_allowed(provider: str, damage: str) -> None:
 def test_unsupported_is_not_damaged(provider: str) -> None:
     """A new operator must not keep a kill switch from getting through."""
     rig = Judged(provider)
+    constraint = {"contextName": "a", "operator": "STR_MATCHES", "values": []}
     unknown = {
-        "launchdarkly": lambda flag: flag.update(
-            rules=[
-                {
-                    "id": "r",
-                    "variation": 0,
-                    "clauses": [{"attribute": "a", "op": "resembles", "values": ["x"]}],
-                }
-            ]
+        "launchdarkly": clause(op="resembles", values=["x"]),
+        "unleash": set_to(
+            enabled=True, strategies=[{"name": "default", "constraints": [constraint]}]
         ),
-        "unleash": lambda flag: flag.update(
-            enabled=True,
-            strategies=[
-                {
-                    "name": "default",
-                    "constraints": [{"contextName": "a", "operator": "STR_MATCHES", "values": []}],
-                }
-            ],
-        ),
-        "split": lambda flag: flag.update(
-            conditions=[
-                {
-                    "conditionType": "ROLLOUT",
-                    "label": "x",
-                    "matcherGroup": {
-                        "combiner": "AND",
-                        "matchers": [{"matcherType": "RESEMBLES", "negate": False}],
-                    },
-                    "partitions": [{"treatment": "on", "size": 100}],
-                }
-            ]
-        ),
-        "appconfig": lambda flag: (
-            flag.clear(),
-            flag.update(
-                _variants=[
-                    {"name": "a", "enabled": True, "rule": "(resembles $a 1)"},
-                    {"name": "b", "enabled": False},
-                ]
-            ),
-        ),
+        "split": set_to(conditions=[rule(matcher("RESEMBLES"), label="x", on=100)]),
+        "appconfig": only(**multi_variant("(resembles $a 1)")),
     }[provider]
 
     def alter(document: Any) -> None:
@@ -319,18 +275,14 @@ def test_unsupported_is_not_damaged(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", SIMULATORS)
 def test_simulated_sets_are_usable(provider: str) -> None:
-    """Every flag and segment of the simulators is usable or unsupported."""
+    """Every flag and segment of the simulators is usable."""
     rig = Judged(provider, flags=120)
-    http = MutatingHttp(rig.server, rig.rng)
-    response = providers.get(provider).fetch(rig.source, http, "")  # type: ignore[arg-type]
-    assert response.flag_set is not None
-    judge = providers.get(provider).judge(response.flag_set)
-    found = {
-        judge(section, key)
-        for section, items in response.flag_set.sections.items()
-        for key in items
-    }
-    assert found == {Verdict.USABLE}
+    http: Any = MutatingHttp(rig.server, rig.rng)
+    flag_set = providers.get(provider).fetch(rig.source, http, "").flag_set
+    assert flag_set is not None
+    judge = providers.get(provider).judge(flag_set)
+    keys = [(section, key) for section, items in flag_set.sections.items() for key in items]
+    assert {judge(*key) for key in keys} == {Verdict.USABLE}
 
 
 @pytest.mark.parametrize(
@@ -342,35 +294,32 @@ def test_simulated_sets_are_usable(provider: str) -> None:
     ],
 )
 def test_recorded_sets_are_usable(name: str) -> None:
-    """Real servers' sets pass as a first set, and with every item changed."""
+    """Real servers' sets are fetched verbatim, and pass as a first set and with every change."""
     document = json.loads(needed(name).read_bytes())
-    provider = name.split("/", maxsplit=1)[0]
-    if provider == "split":
-        sections = {
-            "flags": {flag["name"]: flag for flag in document["ff"]["d"]},
-            "rule_based_segments": {each["name"]: each for each in document["rbs"]["d"]},
-            "segments": {},
-        }
-    else:
-        sections = {
-            "flags": {flag["name"]: flag for flag in document["features"]},
-            "segments": {str(each["id"]): each for each in document.get("segments", [])},
-        }
-    flag_set = FlagSet(provider, sections, {}, 1)
-    names = tuple(f"{section}/{key}" for section, items in sections.items() for key in items)
+    provider = providers.get(name.split("/", maxsplit=1)[0])
+
+    def response(path: str, _query: Any) -> Any:
+        what, _, segment = path.partition("/")
+        return (
+            {"name": segment, "added": [], "since": 1, "till": 1} if "segment" in what else document
+        )
+
+    source = Source("prod", provider.name, "https://h/api", Secret("k"))
+    http: Any = Canned(response)
+    flag_set = provider.fetch(source, http, "").flag_set
+    assert flag_set is not None
+    assert list(flag_set.sections["flags"].values()) == flags_of(provider.name, document)
+    names = tuple(f"{s}/{key}" for s, items in flag_set.sections.items() for key in items)
     assert len(names) > 30
-    for old, changed in (
-        (None, Changes(names, (), ())),
-        (flag_set, Changes((), names, ())),
-    ):
-        check_items(flag_set, old, changed, providers.get(provider), digest="")
+    for old, changed in ((None, Changes(names, (), ())), (flag_set, Changes((), names, ()))):
+        check_items(flag_set, old, changed, provider, digest="")
 
 
 # -- references -----------------------------------------------------------------------------------
 
 
 def empty_segments(provider: str) -> Alter:
-    """Return a function that removes all segments, or parents of other flags, from a response."""
+    """Return a function that removes all segments from a response."""
 
     def alter(document: Any) -> None:
         if provider == "launchdarkly":
@@ -493,11 +442,5 @@ def test_recreated_flag_is_published_at_once() -> None:
 
 def switch(rig: Judged, key: str) -> None:
     """Switch a flag at the provider."""
-    flag = rig.server.flags()[key]
-    fields = {
-        "launchdarkly": lambda: {"on": not flag["on"]},
-        "split": lambda: {"killed": not flag["killed"]},
-        "unleash": lambda: {"enabled": not flag["enabled"]},
-        "appconfig": lambda: {"enabled": not flag.get("enabled", False)},
-    }
-    rig.server.set_flag(key, **fields[rig.provider]())
+    field = {"launchdarkly": "on", "split": "killed"}.get(rig.provider, "enabled")
+    rig.server.set_flag(key, **{field: not rig.server.flags()[key].get(field, False)})

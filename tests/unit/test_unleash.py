@@ -1,38 +1,34 @@
-"""Unleash: the meaning of its webhooks, and valid documents."""
+"""Unleash: the meaning of its webhooks, valid documents, and the document built from a snapshot."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagstore.clients import Client
+from flagstore.encode import encode, unleash_document
+from flagstore.errors import ConfigurationError
 from simulators.canned import Canned
+from simulators.clock import FakeClock
+from simulators.memory_store import MemoryStore
+from simulators.provider import SOURCE
+from simulators.reader_store import RecordsReader
 from simulators.unleash import event
 from simulators.unleash_flags import new_flag, new_segment
 from storesync import errors
-from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
+from storesync.model import Changes, FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers.unleash import Unleash
+from storesync.publisher import Check, Publisher
+
+if TYPE_CHECKING:
+    from flagstore.snapshot import Snapshot
 
 PROVIDER = Unleash()
-SECRET = Secret("sample-webhook-secret")
-
-
-def webhook(method: str = "authorization", header: str = "", **options: str) -> WebhookConfig:
-    """Build a webhook config."""
-    return WebhookConfig("prod", "unleash", method, (SECRET,), header, options)
-
-
-def request(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Return the revisions that a body requires."""
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook(**options)).required
-
-
-def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
-    """Build an event of number 42."""
-    base = {"created_at": "", "flag": "dark-mode", "project": "default", "environment": None}
-    return event(42, kind, **{**base, **fields})
+SECRET = "sample-webhook-secret"
+HERE = {"environment": "production"}
+QUERY = {"environment": "production", "inlineSegmentConstraints": False}
 
 
 # -- verification -------------------------------------------------------------------------------
@@ -41,59 +37,63 @@ def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "headers", "token"),
     [
-        ("authorization", {"authorization": "sample-webhook-secret"}, ""),
-        ("authorization", {"authorization": "Bearer sample-webhook-secret"}, ""),
-        ("header", {"x-webhook-key": "sample-webhook-secret"}, ""),
-        ("url", {}, "sample-webhook-secret"),
+        ("authorization", {"authorization": SECRET}, ""),
+        ("authorization", {"authorization": f"Bearer {SECRET}"}, ""),
+        ("header", {"x-webhook-key": SECRET}, ""),
+        ("url", {}, SECRET),
     ],
 )
 def test_configured_method_only(method: str, headers: dict[str, str], token: str) -> None:
     """The secret is accepted in the configured place, and in no other."""
-    right = WebhookRequest(headers, b"{}", token)
+    request = WebhookRequest(headers, b"{}", token)
     for configured in PROVIDER.methods:
+        webhook = WebhookConfig("prod", "unleash", configured, (Secret(SECRET),), "X-Webhook-Key")
         if configured == method:
-            PROVIDER.verify(right, webhook(configured, "X-Webhook-Key"))
+            PROVIDER.verify(request, webhook)
         else:
             with pytest.raises(errors.SignatureError):
-                PROVIDER.verify(right, webhook(configured, "X-Webhook-Key"))
+                PROVIDER.verify(request, webhook)
 
 
 def test_secret_with_bearer() -> None:
     """A stored secret may be the header's whole value."""
-    whole = WebhookConfig(
-        "prod", "unleash", "authorization", (Secret("Bearer " + SECRET.reveal()),)
-    )
-    PROVIDER.verify(WebhookRequest({"authorization": "Bearer " + SECRET.reveal()}, b""), whole)
+    whole = WebhookConfig("prod", "unleash", "authorization", (Secret(f"Bearer {SECRET}"),))
+    PROVIDER.verify(WebhookRequest({"authorization": f"Bearer {SECRET}"}, b""), whole)
     with pytest.raises(errors.SignatureError):
-        PROVIDER.verify(WebhookRequest({"authorization": SECRET.reveal()}, b""), whole)
+        PROVIDER.verify(WebhookRequest({"authorization": SECRET}, b""), whole)
 
 
 # -- sync requests ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"text", b"\xff", [], None, 7, {"text": "x"}, {"id": "42"}, b"[" * 100_000]
-)
-def test_any_body_requests_a_sync(body: Any) -> None:
-    """Operators write the body's template, so no field is required."""
-    assert request(body, environment="production") == ()
-    assert PROVIDER.webhook_event(WebhookRequest({}, b"text"), webhook()).delivery == ""
+def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
+    """Return the revisions that a body requires."""
+    webhook = WebhookConfig("prod", "unleash", "url", (Secret(SECRET),), options=options)
+    raw = json.dumps(body).encode()
+    return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
+
+
+def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
+    """Build an event of number 42."""
+    base = {"created_at": "", "flag": "dark-mode", "project": "default", "environment": None}
+    return event(42, kind, **{**base, **fields})
 
 
 @pytest.mark.parametrize(
-    ("environment", "requests"),
-    [("production", True), ("development", False), (None, True), ("", True), (5, True)],
+    ("environment", "options", "required"),
+    [
+        ("production", HERE, ("revision/42",)),
+        (None, HERE, ("revision/42",)),
+        ("", HERE, ()),
+        (5, HERE, ()),
+        ("development", HERE, None),
+        ("production", {}, ()),
+    ],
 )
-def test_other_environments(environment: Any, *, requests: bool) -> None:
-    """Events of another environment are ignored; ones without an environment may concern us."""
+def test_other_environments(environment: Any, options: Any, required: Any) -> None:
+    """Events of another environment are ignored, and their revisions are not waited for."""
     body = webhook_event("feature-strategy-update", environment=environment)
-    assert (request(body, environment="production") is not None) is requests
-    assert request(body) is not None
-
-
-def test_unconfigured_environment() -> None:
-    """Without our environment's name, the revision of some environment's event is not required."""
-    assert request(webhook_event("feature-strategy-add", environment="production")) == ()
+    assert required_by(body, **options) == required
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,10 @@ def test_unconfigured_environment() -> None:
     [
         ("feature-created", "dark-mode", True),
         ("feature-environment-enabled", "dark-mode", True),
-        ("feature-strategy-add", "dark-mode", True),
-        ("feature-tagged", "dark-mode", True),
-        ("feature-deleted", "dark-mode", True),
         ("strategy-order-changed", "dark-mode", True),
         ("segment-updated", None, True),
         ("features-imported", None, True),
         ("segment-created", None, False),
-        ("segment-deleted", None, False),
         ("project-environment-added", None, False),
         ("feature-favorited", "dark-mode", False),
         ("feature-unfavorited", "dark-mode", False),
@@ -121,31 +117,13 @@ def test_unconfigured_environment() -> None:
 def test_events_with_a_revision(kind: str, flag: str | None, *, revises: bool) -> None:
     """Only a revision that the server makes is required."""
     expected = ("revision/42",) if revises else ()
-    assert request(webhook_event(kind, flag=flag), environment="production") == expected
-    assert request(webhook_event(kind, flag=flag)) == expected
+    assert required_by(webhook_event(kind, flag=flag), **HERE) == expected
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
 def test_invalid_revision(number: Any) -> None:
     """Only a number that Unleash could have counted is required."""
-    assert request({**webhook_event("feature-created"), "id": number}) == ()
-
-
-@pytest.mark.parametrize(
-    ("required", "revision", "satisfied"),
-    [
-        ("revision/42", 42, True),
-        ("revision/42", 43, True),
-        ("revision/42", 41, False),
-        ("revision/42", 0, True),
-        ("revision/x", 1, True),
-        ("flag/a@9", 1, True),
-        ("", 1, True),
-    ],
-)
-def test_satisfied(required: str, revision: int, *, satisfied: bool) -> None:
-    """That revision or a later one; a set without one counts as reached."""
-    assert PROVIDER.satisfied(required, revision, lambda _section, _key: None) is satisfied
+    assert required_by({**webhook_event("feature-created"), "id": number}) == ()
 
 
 # -- documents ----------------------------------------------------------------------------------
@@ -154,25 +132,24 @@ def test_satisfied(required: str, revision: int, *, satisfied: bool) -> None:
 def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> FlagSet:
     """Fetch a document."""
     source = Source("prod", "unleash", base_url, Secret("*:p.1"), options, allow_http=True)
-    flag_set = PROVIDER.fetch(source, Canned(lambda *_: document), "").flag_set  # type: ignore[arg-type]
+    http: Any = Canned(lambda *_: document)
+    flag_set = PROVIDER.fetch(source, http, "").flag_set
     assert flag_set is not None
     return flag_set
 
 
 def document(**parts: Any) -> dict[str, Any]:
     """Build a small good document."""
-    query = {"environment": "production", "inlineSegmentConstraints": False}
     meta = {"revisionId": 7, "etag": '"a1:7:v1"', "queryHash": "a1"}
-    good = {"version": 2, "features": [], "query": query, "segments": [], "meta": meta}
-    return good | parts
+    return {"version": 2, "features": [], "query": QUERY, "segments": [], "meta": meta} | parts
 
 
-@pytest.mark.parametrize("path", ["", "/", "/api", "/api/", "/api/client/features"])
+@pytest.mark.parametrize("path", ["", "/", "/api/", "/api/client/features"])
 def test_request(path: str) -> None:
     """The base URL may be an SDK's, the browser's, or the whole address."""
-    http = Canned(lambda *_: document())
+    http: Any = Canned(lambda *_: document())
     source = Source("prod", "unleash", f"http://unleash/x{path}", Secret("*:p.1"), allow_http=True)
-    PROVIDER.fetch(source, http, '"a1:6:v1"')  # type: ignore[arg-type]
+    PROVIDER.fetch(source, http, '"a1:6:v1"')
     assert http.urls == ["http://unleash/x/api/client/features"]
     assert http.headers == {
         "Authorization": "*:p.1",
@@ -180,76 +157,51 @@ def test_request(path: str) -> None:
         "Unleash-Client-Spec": "5.2.0",
         "unleash-appname": "flagstore",
     }
-
-
-def test_missing_base_url() -> None:
-    """There is no sensible default."""
     with pytest.raises(errors.ConfigurationError, match="credentials/prod"):
-        fetch(document(), "")
-
-
-def test_context() -> None:
-    """Readers find the source's app_name and environment next to the flags."""
-    query = {"environment": "production"}
-    given = {"app_name": "shop", "environment": "production"}
-    flag_set = fetch(document(features=[new_flag("a")], query=query), **given)
-    assert flag_set.meta["context"] == {"appName": "shop", "environment": "production"}
-    assert "context" not in fetch(document(features=[new_flag("a")], query=query)).meta
+        fetch(document(), "")  # there is no sensible default
 
 
 def test_flag_set() -> None:
-    """Items stay verbatim; fields that change with every event are omitted, except the revision."""
+    """Items stay verbatim; fields that change with every event are omitted, except the revision.
+
+    Readers find the source's app_name and environment next to the flags.
+    """
     flag = {**new_flag("a"), "future": {"x": 1}}
     flag["strategies"][0]["segments"] = [3]
     segment = new_segment(3)
-    flag_set = fetch(document(features=[flag], segments=[segment]))
+    whole = document(features=[flag], segments=[segment])
+    flag_set = fetch(whole)
     assert flag_set.sections == {"flags": {"a": flag}, "segments": {"3": segment}}
-    query = {"environment": "production", "inlineSegmentConstraints": False}
-    assert flag_set.meta == {"version": 2, "query": query, "queryHash": "a1"}
+    assert flag_set.meta == {"version": 2, "query": QUERY, "queryHash": "a1"}
     assert flag_set.revision == 7
+    context = {"appName": "shop", "environment": "production"}
+    assert fetch(whole, app_name="shop", **HERE).meta == {**flag_set.meta, "context": context}
 
 
-@pytest.mark.parametrize("meta", [None, {}, {"revisionId": None}, {"revisionId": "7"}, [], -1])
+@pytest.mark.parametrize("meta", [None, {}, {"revisionId": "7"}, []])
 def test_no_revision(meta: Any) -> None:
-    """Unleash Edge may send no meta."""
-    flag_set = fetch({"version": 2, "features": [], "segments": [], "meta": meta})
-    assert (flag_set.revision, dict(flag_set.meta)) == (0, {"version": 2})
+    """Unleash Edge may send no meta and no query, and an older server no segments."""
+    flag_set = fetch({"version": 2, "features": [], "meta": meta})
+    assert (flag_set.revision, flag_set.meta) == (0, {"version": 2})
+    assert fetch({"features": [], "meta": meta}, environment="staging").meta.keys() == {"context"}
+    assert flag_set.sections["segments"] == {}
+    assert PROVIDER.satisfied("revision/42", flag_set.revision, lambda _section, _key: None)
 
 
 @pytest.mark.parametrize(
-    "query", [{}, {"inlineSegmentConstraints": True}, {"environment": None}, {"environment": ""}]
+    ("query", "options", "match"),
+    [
+        ({}, {}, r"'prod'.*backend \(client\) token of the environment.*credentials/prod"),
+        ({"environment": ""}, HERE, "names no environment, as for an admin token"),
+        (QUERY, {"environment": "staging"}, r"'production' instead of 'staging'.*credentials/prod"),
+    ],
 )
-@pytest.mark.parametrize("options", [{}, {"environment": "production"}])
-def test_admin_token_is_refused(query: Any, options: dict[str, str]) -> None:
-    """It is served the default environment's flags; the refusal names the remedy."""
-    remedy = r"'prod'.*backend \(client\) token of the environment.*credentials/prod"
-    with pytest.raises(errors.CredentialsRefusedError, match=remedy) as refused:
+def test_token_of_another_environment_is_refused(query: Any, options: Any, match: str) -> None:
+    """An admin token is served the default environment's flags."""
+    assert fetch(document(), **HERE).revision == 7
+    with pytest.raises(errors.CredentialsRefusedError, match=match) as refused:
         fetch(document(features=[new_flag("a")], query=query), **options)
     assert not refused.value.retryable
-
-
-def test_token_of_another_environment_is_refused() -> None:
-    """The refusal names both environments."""
-    assert fetch(document(), environment="production").revision == 7
-    both = r"'production' instead of 'staging'.*credentials/prod"
-    with pytest.raises(errors.CredentialsRefusedError, match=both):
-        fetch(document(), environment="staging")
-
-
-@pytest.mark.parametrize("query", [None, [], "production"])
-def test_no_query(query: Any) -> None:
-    """Unleash Edge may omit it, so there is nothing to compare."""
-    parts = document(query=query)
-    assert fetch(parts, environment="staging").revision == 7
-    del parts["query"]
-    assert fetch(parts, environment="staging").revision == 7
-
-
-def test_no_segments() -> None:
-    """An older server copies segments into strategies."""
-    parts = document(features=[new_flag("a")])
-    del parts["segments"]
-    assert fetch(parts).sections["segments"] == {}
 
 
 def strategies(*listed: Any) -> dict[str, Any]:
@@ -261,50 +213,24 @@ def strategies(*listed: Any) -> dict[str, Any]:
     ("broken", "match"),
     [
         (document(features={}), "features"),
-        (document(features=[None]), "feature without 'name'"),
         *(
             (document(features=[{"name": name, "strategies": []}]), "feature without 'name'")
-            for name in (None, "", 7, "\ud800")
+            for name in ("", 7, "\ud800")
         ),
         (document(features=[{"name": "a"}]), "'a' has no list of strategies"),
         (document(features=[new_flag("a"), new_flag("a")]), "'a' twice"),
         (document(segments=None), "segments"),
         (document(segments=[{"id": None, "constraints": []}]), "segment without 'id'"),
         (document(segments=[{"id": 1}]), "'1' has no list of constraints"),
-        (document(segments=[new_segment(1), new_segment(1)]), "'1' twice"),
         (strategies(None), "'a' has a strategy that is not an object"),
-        (
-            strategies({"name": "default", "segments": "1"}),
-            "'a' has a strategy without a list of segments",
-        ),
-        (strategies({"name": "default", "segments": [1]}), "'a' needs a segment"),
+        (strategies({"segments": "1"}), "'a' has a strategy without a list of segments"),
+        (strategies({"segments": [1]}), "'a' needs a segment"),
     ],
 )
 def test_malformed_documents(broken: Any, match: str) -> None:
     """The message names the missing field, and the feature if there is one."""
     with pytest.raises(errors.MalformedResponseError, match=match):
         fetch(broken)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "is_older"),
-    [
-        ((7, "a"), (6, "a"), True),
-        ((7, "a"), (7, "a"), False),
-        ((7, "a"), (8, "a"), False),
-        ((7, "a"), (6, "b"), False),
-        ((7, "a"), (0, "a"), False),
-        ((0, "a"), (6, "a"), False),
-        ((7, None), (6, None), True),
-    ],
-)
-def test_is_older(old: Any, new: Any, *, is_older: bool) -> None:
-    """Revisions are compared if both are of the same query."""
-
-    def flag_set(revision: int, query: str | None) -> FlagSet:
-        return FlagSet("unleash", {}, {"queryHash": query} if query else {}, revision)
-
-    assert PROVIDER.is_older(flag_set(*old), flag_set(*new)) is is_older
 
 
 def test_members() -> None:
@@ -318,4 +244,38 @@ def test_members() -> None:
         ]
     }
     assert PROVIDER.members(segment) == {"userId=1", "userId=2", "age=18"}
-    assert PROVIDER.members(None) == PROVIDER.members({"constraints": 1}) == frozenset()
+
+
+# -- the document that is built from a snapshot ------------------------------------------------
+
+
+def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
+    """Publish a flag set, and return a reader's snapshot of it."""
+    store = MemoryStore()
+    token, seen = store.next_token("prod", 1)
+    flag_set = FlagSet(provider, sections, meta)
+    encoded = encode(sections, meta, token=token)
+    check = Check(token, seen, started_at=1, etag="", revision=0)
+    Publisher(SOURCE, store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
+    return Client("prod", store=RecordsReader(store.records)).snapshot()
+
+
+def test_document_of_a_snapshot() -> None:
+    """It holds what the response did, except ``meta``: large segments too, and in order."""
+    large = new_segment(2)
+    large["constraints"][0]["values"] = [f"user-{number}" for number in range(5_000)]
+    flags = {name: new_flag(name) for name in ("b", "a")}
+    segments = {"2": large, "1": new_segment(1)}
+    meta = {"version": 2, "query": QUERY, "queryHash": "18502bea"}
+    snapshot = publish("unleash", {"flags": flags, "segments": segments}, meta)
+    assert snapshot._body.large.keys() == {"2"}
+    assert json.loads(unleash_document(snapshot)) == {
+        "version": 2,
+        "query": QUERY,
+        "features": [flags["a"], flags["b"]],
+        "segments": [segments["1"], large],
+    }
+    empty = {"flags": {}, "segments": {}}
+    assert unleash_document(publish("unleash", empty, {})) == '{"features":[],"segments":[]}'
+    with pytest.raises(ConfigurationError, match="'prod' holds flags of 'launchdarkly'"):
+        unleash_document(publish("launchdarkly", empty, {}))

@@ -31,6 +31,7 @@ _MAX_KEY = 256
 """Characters of a key or id in a sync request; a longer key is not waited for."""
 _MAX_REQUIRED = 10
 """Maximum number of flags to wait for per entry: a sync request must fit into an SQS message."""
+_REQUIRED = re.compile(r"flag/(.*)@([0-9]{1,16})", re.DOTALL)
 _TRANSIENT = frozenset({400})
 """LaunchDarkly's SDKs keep polling after 400, unlike after any other 4xx."""
 
@@ -103,14 +104,13 @@ class LaunchDarkly(Provider):
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
         """Compare one flag's version, or check that the flag is gone."""
         del revision  # LaunchDarkly numbers items, not sets
-        what, _, name = required.partition("/")
-        if what == "gone":
-            return item("flags", name) is None
-        key, _, version = name.rpartition("@")
-        if what != "flag" or not (version.isascii() and version.isdigit()):
+        if required.startswith("gone/"):
+            return item("flags", required.removeprefix("gone/")) is None
+        match = _REQUIRED.fullmatch(required)
+        if match is None:
             return True
-        flag = item("flags", key)
-        return flag is not None and flag["version"] >= int(version)
+        flag = item("flags", match[1])
+        return flag is not None and flag["version"] >= int(match[2])
 
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
         """Return whether any item has a lower version than before.

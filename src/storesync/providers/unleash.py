@@ -31,7 +31,7 @@ CLIENT_SPEC = "5.2.0"
 """From 4.2.0 on, the server sends segments separately instead of copying them into strategies."""
 
 _HEADERS = {"Unleash-Client-Spec": CLIENT_SPEC, "unleash-appname": "flagstore"}
-_BEARER = "Bearer "
+_REQUIRED = re.compile(r"revision/([0-9]{1,16})")
 _REVISED_BY = frozenset({"segment-updated", "features-imported", "feature-import"})
 _NOT_REVISED_BY = re.compile(r"^change-|favou?rite|(^|-)link(-|$)")
 
@@ -57,8 +57,8 @@ class Unleash(Provider):
         """
         if webhook.method == "authorization":
             given = request.headers.get("authorization", "")
-            where = "the header Authorization"
-            check_secret(webhook, self.title, where, given, given.removeprefix(_BEARER))
+            bare = given.removeprefix("Bearer ")
+            check_secret(webhook, self.title, "the header Authorization", given, bare)
         elif webhook.method == "header":
             given = request.headers.get(webhook.header.lower(), "")
             check_secret(webhook, self.title, "the configured header", given)
@@ -105,10 +105,8 @@ class Unleash(Provider):
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
         """Compare revisions; sets from a server or Edge that sends none count as reached."""
         del item  # Unleash numbers sets, not items
-        kind, _, number = required.partition("/")
-        if kind != "revision" or not (number.isascii() and number.isdigit()):
-            return True
-        return revision == 0 or revision >= int(number)
+        number = _REQUIRED.fullmatch(required)
+        return number is None or revision == 0 or revision >= int(number[1])
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does."""
