@@ -1,7 +1,4 @@
-"""Patterns of Rust's regex crate in Python: their meaning, and the time that they take.
-
-The differential campaign compares meanings with the official engine.
-"""
+"""Patterns of Rust's regex crate in Python: their meaning, and the time that they take."""
 
 from __future__ import annotations
 

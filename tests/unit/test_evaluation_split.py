@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
-from flagstore.evaluation.base import ABSENT, ERROR, ContextError, EngineConfig, Evaluation
+from flagstore.evaluation.base import ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.split import SplitEngine, engine
 from simulators.flag_items import Items
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rollout, rule
 
 CONFIG = EngineConfig(now=lambda: 0.0, random=lambda: 0.5)
-SRC = Path(__file__).parents[2] / "src"
 
 
 def flag(name: str = "f", **fields: Any) -> dict[str, Any]:
@@ -61,10 +56,7 @@ RULE = listed("ada", kind="ROLLOUT")
     ("fields", "expected"),
     [
         ({}, ("on", base.TARGET_MATCH, "listed", 1, "[1]")),
-        (
-            {"conditions": [RULE]},
-            ("on", base.RULE_MATCH, "listed", 0, "[1]"),
-        ),
+        ({"conditions": [RULE]}, ("on", base.RULE_MATCH, "listed", 0, "[1]")),
         ({"conditions": [rollout(off=100)]}, ("off", base.FALLTHROUGH, "default rule", 0, "{}")),
         ({"conditions": [listed("bob")]}, ("off", base.FALLTHROUGH, "default rule", None, "{}")),
         ({"killed": True}, ("off", base.OFF, "killed", None, "{}")),
@@ -104,10 +96,7 @@ def with_matcher(**fields: Any) -> dict[str, Any]:
     ("name", "error", "label"),
     [
         ("nowhere", base.FLAG_NOT_FOUND, "definition not found"),
-        ("", base.FLAG_NOT_FOUND, "definition not found"),
         (None, base.FLAG_NOT_FOUND, "definition not found"),
-        ([], base.FLAG_NOT_FOUND, "definition not found"),
-        ("large", base.UNSUPPORTED, "targeting rule type unsupported by sdk"),
         ("broken", base.MALFORMED_FLAG, "exception"),
         ("needs", base.MALFORMED_FLAG, "exception"),
         ("lost", base.MALFORMED_FLAG, "exception"),
@@ -116,71 +105,64 @@ def with_matcher(**fields: Any) -> dict[str, Any]:
 def test_control_is_an_error(name: Any, error: str, label: str) -> None:
     """Where the SDK returns ``control``, the result is an error without a value."""
     ours = made(
-        flag("large", conditions=[rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)]),
         broken("broken"),
         flag("needs", prerequisites=[{"n": "broken", "ts": ["on"]}]),
         flag("lost", conditions=[rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="", on=100)]),
     )
-    found = evaluated(ours, name)
-    assert found.value is ABSENT
-    assert (found.variant, found.reason, found.error) == (None, ERROR, error)
-    assert found.rule == label
-    assert found.config is None
+    assert evaluated(ours, name) == Evaluation(error=error, rule=label)
+
+
+def test_unknown_matcher() -> None:
+    """It takes the place of all conditions, as in the SDK."""
+    unknown = rule(matcher("IN_LARGE_SEGMENT"), label="x", on=100)
+    found = evaluated(made(flag(conditions=[listed("ada"), unknown], changeNumber=7)))
+    label = "targeting rule type unsupported by sdk"
+    assert found == Evaluation(error=base.UNSUPPORTED, rule=label, rule_index=0, version=7)
 
 
 @pytest.mark.parametrize(
     "damaged",
     [
-        flag(conditions=None),
         flag(conditions=[rollout(on=0)]),
         flag(conditions=[rollout(on=60, off=60)]),
         flag(conditions=[rollout(control=100)]),
-        flag(conditions=[rule(matcher("ALL_KEYS"), label=7, on=100)]),  # type: ignore[arg-type]
-        flag(defaultTreatment=None),
-        flag(seed="1"),
         flag(configurations=[]),
         flag(trafficAllocation=101),
         flag(trafficAllocation=50, trafficAllocationSeed=None),
-        flag(prerequisites=[{"n": "other"}]),
         with_matcher(negate=None),
         with_matcher(keySelector=[]),
         with_matcher(matcherType="MATCHES_STRING", stringMatcherData="("),
-        with_matcher(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [5]}),
-        with_matcher(matcherType="BETWEEN", betweenMatcherData={"dataType": "NUMBER", "start": 1}),
     ],
 )
 def test_malformed_flag(damaged: dict[str, Any]) -> None:
     """A flag with an invalid field has no value, for any context."""
-    found = evaluated(made(damaged))
-    assert (found.value, found.error, found.rule) == (ABSENT, base.MALFORMED_FLAG, "exception")
+    expected = Evaluation(error=base.MALFORMED_FLAG, rule="exception")
+    assert evaluated(made(damaged)) == expected
 
 
 def test_malformed_flag_that_is_not_reached() -> None:
-    """A kill switch or an earlier condition decides without the flag that is malformed."""
+    """A kill switch or an earlier condition decides without the flag, or the cycle, after it."""
     killed = flag("killed", killed=True, prerequisites=[{"n": "broken", "ts": ["on"]}])
     early = depending("early", "broken")
     early["conditions"].insert(0, listed("ada"))
-    ours = made(broken("broken"), killed, early)
+    cycle = depending("cycle", "cycle")
+    cycle["conditions"].insert(0, listed("ada"))
+    ours = made(broken("broken"), killed, early, cycle)
     assert evaluated(ours, "killed").reason == base.OFF
-    assert evaluated(ours, "early").value == "on"
-    assert evaluated(ours, "early", key="bob").error == base.MALFORMED_FLAG
+    for name in ("early", "cycle"):
+        assert evaluated(ours, name).value == "on"
+        assert evaluated(ours, name, key="bob").error == base.MALFORMED_FLAG
 
 
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({}, base.KEY_MISSING),
         ({"key": None}, base.KEY_MISSING),
-        ({"key": ""}, base.KEY_MISSING),
         ({"key": " \t"}, base.KEY_MISSING),
-        ({"key": True}, base.CONTEXT_INVALID),
         ({"key": float("nan")}, base.CONTEXT_INVALID),
-        ({"key": ["ada"]}, base.CONTEXT_INVALID),
         ({"key": "k" * 251}, base.CONTEXT_INVALID),
-        ({"key": "ada", "bucketingKey": False}, base.CONTEXT_INVALID),
         ({"key": "ada", "bucketing_key": "k" * 251}, base.CONTEXT_INVALID),
         (5, base.CONTEXT_INVALID),
-        ("ada", base.CONTEXT_INVALID),
     ],
 )
 def test_invalid_context(given: Any, word: str) -> None:
@@ -191,8 +173,10 @@ def test_invalid_context(given: Any, word: str) -> None:
     assert raised.value.args[1]
 
 
-@pytest.mark.parametrize("name", ["key", "targetingKey", "targeting_key"])
-@pytest.mark.parametrize("bucketing", ["bucketingKey", "bucketing_key"])
+@pytest.mark.parametrize(
+    ("name", "bucketing"),
+    [("key", "bucketingKey"), ("targetingKey", "bucketing_key"), ("targeting_key", "bucketingKey")],
+)
 def test_names_of_the_keys(name: str, bucketing: str) -> None:
     """The keys have Split's or OpenFeature's names, are no attributes, and stay in the mapping."""
     on_attribute = matcher("WHITELIST", name, whitelistMatcherData={"whitelist": ["5"]})
@@ -208,13 +192,14 @@ def test_names_of_the_keys(name: str, bucketing: str) -> None:
     assert given == {name: 5, bucketing: "b", "plan": "pro"}
 
 
-def test_results_are_shared() -> None:
-    """Equal results are the same object, and a flag is read once."""
-    read = items(flag(conditions=[rollout(on=50, off=50)]))
+def test_only_needed_items_are_read_once() -> None:
+    """Not another flag, nor a segment that is not reached; equal results are the same object."""
+    conditions = [listed("ada"), rollout(on=50, off=50), rule(in_segment("s"), label="", on=100)]
+    read = items(flag(conditions=conditions), depending("other", "f"), flag("third"))
     ours = engine(read, CONFIG)
     found = {id(evaluated(ours, key=f"user-{number}")) for number in range(100)}
     assert len(found) == 2
-    assert read.asked.count(("flags", "f")) == 1
+    assert read.asked == [("flags", "f")]
 
 
 def test_unknown_names_are_not_kept() -> None:
@@ -235,8 +220,7 @@ def test_unavailable_segment() -> None:
     )
     ours = engine(read, CONFIG)
     for name in ("f", "other"):
-        found = evaluated(ours, name)
-        assert (found.value, found.error) == (ABSENT, base.SEGMENT_UNAVAILABLE)
+        assert evaluated(ours, name).error == base.SEGMENT_UNAVAILABLE
     read.sections["segments"]["s"] = {"name": "s", "keys": ["ada"]}
     assert evaluated(ours, "other").value == evaluated(ours).value == "on"
     before = len(read.asked)
@@ -244,40 +228,19 @@ def test_unavailable_segment() -> None:
     assert len(read.asked) == before
 
 
-def test_only_needed_items_are_read() -> None:
-    """Evaluating one flag reads no other, and no segment that is not reached."""
-    read = items(
-        flag(conditions=[listed("ada"), rule(in_segment("s"), label="in s", on=100)]),
-        depending("other", "f"),
-        flag("third"),
-    )
-    assert evaluated(engine(read, CONFIG)).value == "on"
-    assert set(read.asked) == {("flags", "f")}
-
-
-@pytest.mark.parametrize("length", [1, 2, 50])
+@pytest.mark.parametrize("length", [1, 2])
 def test_dependency_cycle(length: int) -> None:
     """Flags that depend on themselves are malformed."""
     flags = [depending(f"f{at}", f"f{(at + 1) % length}") for at in range(length)]
     ours = made(*flags, depending("into", "f0"))
     for name in ("f0", f"f{length - 1}", "into"):
-        found = evaluated(ours, name)
-        assert (found.error, found.rule) == (base.MALFORMED_FLAG, "exception")
-
-
-def test_dependency_cycle_that_is_not_entered() -> None:
-    """An earlier condition decides without it."""
-    back = depending("f", "f")["conditions"][0]
-    ours = made(flag(conditions=[listed("ada"), back]))
-    assert evaluated(ours).value == "on"
-    assert evaluated(ours, key="bob").error == base.MALFORMED_FLAG
+        assert evaluated(ours, name).error == base.MALFORMED_FLAG
 
 
 def test_chain_of_thousands() -> None:
     """A chain that is deeper than Python's stack is an error in the result."""
     flags = [depending(f"f{at}", f"f{at + 1}") for at in range(3_000)]
-    found = evaluated(made(*flags, flag("f3000")), "f0")
-    assert (found.value, found.error) == (ABSENT, base.MALFORMED_FLAG)
+    assert evaluated(made(*flags, flag("f3000")), "f0").error == base.MALFORMED_FLAG
 
 
 def test_segments_that_exclude_each_other() -> None:
@@ -302,19 +265,13 @@ EVERYBODY, LARGE, NEW = matcher("ALL_KEYS"), matcher("IN_LARGE_SEGMENT"), matche
 @pytest.mark.parametrize(
     "segment",
     [
-        unknowable("r", LARGE),
-        unknowable("r", NEW),
         unknowable("r", EVERYBODY, NEW),
         unknowable("r", EVERYBODY, segments=[{"name": "l", "type": "large"}]),
-        unknowable("r", EVERYBODY, segments=[{"name": "l", "type": "new"}]),
         unknowable("r", EVERYBODY, segments=[{"name": "other", "type": "rule-based"}]),
     ],
 )
 @pytest.mark.parametrize("negate", [False, True])
-def test_unsupported_rule_based_segment(
-    segment: dict[str, Any],
-    negate: bool,
-) -> None:
+def test_unsupported_rule_based_segment(segment: dict[str, Any], negate: bool) -> None:
     """A flag that reaches it, also through another flag, is base.UNSUPPORTED."""
     within = in_segment("r", "IN_RULE_BASED_SEGMENT") | {"negate": negate}
     segments = {"r": segment, "other": unknowable("other", LARGE)}
@@ -324,8 +281,7 @@ def test_unsupported_rule_based_segment(
     )
     assert evaluated(ours, key="bob").value == "on"
     for name in ("f", "depends"):
-        found = evaluated(ours, name)
-        assert (found.value, found.error) == (ABSENT, base.UNSUPPORTED)
+        assert evaluated(ours, name).error == base.UNSUPPORTED
 
 
 def test_excluded_key_of_an_unsupported_segment() -> None:
@@ -357,33 +313,3 @@ def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert evaluated(ours, trap=Trap()).error == base.EXCEPTION
     assert "flag 'f' was not evaluated" in caplog.text
     assert "caught" not in caplog.text
-
-
-def test_threads_compiling_the_same_flags() -> None:
-    """All get the same result."""
-    flags = [flag(f"f{at}", prerequisites=[{"n": f"f{at + 1}", "ts": ["on"]}]) for at in range(40)]
-    for _ in range(20):
-        ours = made(*flags, flag("f40"))
-        context = ours.context({"key": "ada"})
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda at: ours.evaluate(f"f{at % 41}", context), range(200)))  # noqa: B023 - the pool ends with the round
-        assert {found.value for found in found} == {"on"}
-
-
-def test_imports() -> None:
-    """The engine imports no module of the standard library that the reader does not import."""
-    script = (
-        "import sys, json, re, hashlib, flagstore; before = set(sys.modules);"
-        "import flagstore.evaluation.split;"
-        "print(*sorted(set(sys.modules) - before))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": str(SRC)},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    loaded = done.stdout.split()
-    assert "flagstore.evaluation.split" in loaded
-    assert [name for name in loaded if not name.startswith("flagstore.")] == []

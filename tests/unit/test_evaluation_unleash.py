@@ -56,9 +56,7 @@ def ask(
     return ours.evaluate(given["name"], ours.context(context or {}))
 
 
-# -- random choices --------------------------------------------------------------------------------
-
-DRAWS = (0.0, 0.25, 0.5, 0.75, math.nextafter(1, 0), 1.0)
+DRAWS = (0.0, 0.5, math.nextafter(1, 0), 1.0)
 
 
 @pytest.mark.parametrize("issued", DRAWS)
@@ -66,50 +64,26 @@ DRAWS = (0.0, 0.25, 0.5, 0.75, math.nextafter(1, 0), 1.0)
 def test_random_rollout(issued: float, stickiness: str) -> None:
     """A rollout without a user hashes 1 + floor(9999 r) with the group, as it would a user."""
     number = min(9999, 1 + int(9999 * issued))
-    for percentage in range(101):
-        on = murmur3_32(mixed(f"g:{number}".encode()), 0) % 100 + 1 <= percentage
+    share = murmur3_32(mixed(f"g:{number}".encode()), 0) % 100 + 1
+    for percentage in (share - 1, share):
         one = ask(flag("f", rollout(percentage, stickiness)), of=settings(lambda: issued))
-        assert one.value is on
+        assert one.value is (percentage == share)
 
 
-@pytest.mark.parametrize(
-    ("issued", "number"), [(0.0, 1), (0.5, 50), (math.nextafter(1, 0), 99), (1.0, 99)]
-)
+@pytest.mark.parametrize(("issued", "number"), [*zip(DRAWS, (1, 50, 99, 99), strict=True)])
 def test_random_gradual_rollout(issued: float, number: int) -> None:
     """``gradualRolloutRandom`` is on where 1 + floor(99 r) is less than the percentage."""
-    for percentage in range(102):
+    for percentage in (number, number + 1):
         strategy = {"name": "gradualRolloutRandom", "parameters": {"percentage": str(percentage)}}
         one = ask(flag("f", strategy), of=settings(lambda: issued))
         assert one.value is (number < percentage)
 
 
-@pytest.mark.parametrize(
-    ("issued", "name"),
-    [(0.0, "a"), (0.29, "a"), (0.31, "b"), (math.nextafter(1, 0), "b"), (1.0, "b")],
-)
+@pytest.mark.parametrize(("issued", "name"), [(0.0, "a"), (0.29, "a"), (0.31, "b"), (1.0, "b")])
 def test_random_variant(issued: float, name: str) -> None:
     """A variant without a user is that of 1 + floor(n r), of the sum of the weights n."""
     variants = [{"name": "a", "weight": 3}, {"name": "b", "weight": 7}]
     assert ask(flag(variants=variants), of=settings(lambda: issued)).variant == name
-
-
-def test_number_of_random_draws() -> None:
-    """A choice that sticks to a user draws nothing, and a random one draws once."""
-    draws: list[float] = []
-
-    def random() -> float:
-        draws.append(0.5)
-        return 0.5
-
-    variants = [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}]
-    given = flag("f", rollout(50), variants=variants)
-    ask(given, {"userId": "u"}, settings(random))
-    assert draws == []
-    ask(flag(variants=variants), of=settings(random))
-    assert len(draws) == 1
-
-
-# -- reasons ---------------------------------------------------------------------------------------
 
 
 def test_reasons() -> None:
@@ -133,15 +107,6 @@ def test_unknown_flag() -> None:
     assert not ours._evaluators
 
 
-def test_payload() -> None:
-    """A payload is the provider's type and value, without other fields."""
-    payload = {"type": "json", "value": "{}", "more": 1}
-    variants = [{"name": "a", "weight": 1, "payload": payload}]
-    one = ask(flag("f", rollout(100, variants=variants)))
-    assert (one.variant, one.config) == ("a", {"type": "json", "value": "{}"})
-    assert (one.reason, one.rule, one.rule_index) == (base.RULE_MATCH, "flexibleRollout", 0)
-
-
 def test_weights_of_zero() -> None:
     """A flag whose weights are all zero is on without a variant, and no child can depend on it."""
     parent = flag("p", variants=[{"name": "a", "weight": 0}])
@@ -151,16 +116,11 @@ def test_weights_of_zero() -> None:
     assert ours.evaluate("c", ours.context({})).error == base.UNSUPPORTED
 
 
-# -- faults ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "given",
     [
         having(operator="SEMVER_NEQ", value="1.2.3"),
         having(operator="NUM_EQ", value="five"),
-        having(operator="NUM_EQ"),
-        having(operator="STR_CONTAINS", values=[]),
         {"name": "default", "segments": [9]},
         rollout(101),
     ],
@@ -174,34 +134,17 @@ def test_flag_that_does_not_compile(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"name": "f", "strategies": []},
+        {"name": "f", "enabled": "yes", "strategies": []},
+        {"name": "f", "enabled": True, "strategies": {}},
         flag("f", having(values=["a"])),
-        flag("f", {"name": "flexibleRollout", "parameters": {"rollout": 50}}),
         flag("f", having(operator="IN", values=[5])),
-        flag("f", having(operator="IN", values="ab")),
         flag("f", having(operator="NUM_EQ", value=5)),
         flag("f", having(operator="IN", values=[], inverted=None)),
-        flag(variants=[{"name": "a", "weight": 1.5}]),
+        flag("f", {"name": "flexibleRollout", "parameters": {"rollout": 50}}),
+        flag("f", {"name": "default", "segments": ["9"]}),
         flag(variants=[{"name": "a", "weight": 2**31}]),
         flag(variants=[{"weight": 1}]),
-        {"name": "f", "enabled": "yes", "strategies": []},
-        flag("f", having(operator="IN", values=["\ud800"]) | rollout(50) | {"parameters": 5}),
-        {"name": "f", "enabled": True, "strategies": {}},
-        flag(variants={}),
-        flag(dependencies={}),
         flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
-        flag("f", {"parameters": {}}),
-        flag("f", {"name": 5}),
-        flag("f", {"name": "default", "constraints": {}}),
-        flag("f", {"name": "default", "segments": {}}),
-        flag("f", {"name": "default", "segments": ["9"]}),
-        flag("f", {"name": "default", "variants": {}}),
-        flag("f", {"name": "default", "parameters": []}),
-        flag("f", {"name": "custom", "parameters": {"a": None}}),
-        flag(variants=[{"name": "v", "weight": 1, "overrides": {}}]),
-        flag(
-            variants=[{"name": "v", "weight": 1, "overrides": [{"contextName": "x", "values": ""}]}]
-        ),
     ],
 )
 def test_malformed_flag(given: dict[str, Any]) -> None:
@@ -211,7 +154,6 @@ def test_malformed_flag(given: dict[str, Any]) -> None:
 
 UNSUPPORTED = [
     (having(operator="NUM_GT", value="5 or true"), "keywords of the official engine"),
-    (having(operator="NUM_GT", value="5) or (true"), "keywords of the official engine"),
     (having(operator="IN", values=["a\\", ", ", "b"]), "a trailing backslash"),
     (
         {"name": "default", "constraints": [{"contextName": 'x"', "operator": "IN"}]},
@@ -257,7 +199,6 @@ def test_unsupported_custom_strategies(child: dict[str, Any], why: str) -> None:
     """Custom strategies that the official engine mixes up with others are not evaluated."""
     of = settings(strategies={"mine": lambda *_: True})
     ours = engine(over(child, flag("p", {"name": "mine"})), of)
-    assert ours.evaluate("p", ours.context({})).value is True
     found = ours.evaluate("c", ours.context({}))
     assert found.error == base.UNSUPPORTED
     assert why in found.rule
@@ -278,7 +219,7 @@ def test_unsupported_regular_expression_that_is_not_reached() -> None:
 
 
 def test_large_segment_that_cannot_be_read() -> None:
-    """A flag whose segment cannot be read yet is compiled again at the next use."""
+    """A flag whose segment cannot be read yet is compiled again at the next use, and then kept."""
     items = over(
         flag("f", {"name": "default", "segments": [1]}), **{"1": NotPublishedError("not there")}
     )
@@ -286,20 +227,11 @@ def test_large_segment_that_cannot_be_read() -> None:
     context = ours.context({})
     assert ours.evaluate("f", context).error == base.SEGMENT_UNAVAILABLE
     items.sections["segments"]["1"] = {"constraints": []}
-    assert ours.evaluate("f", context).value is True
-
-
-def test_flags_are_read_once() -> None:
-    """A second evaluation asks the flag set for nothing."""
-    items = over(flag("f", {"name": "default", "segments": [1]}), **{"1": {"constraints": []}})
-    ours = engine(items, settings())
-    first = ours.evaluate("f", ours.context({}))
+    first = ours.evaluate("f", context)
+    assert first.value is True
     asked = list(items.asked)
     assert ours.evaluate("f", ours.context({"userId": "u"})) is first
     assert items.asked == asked
-
-
-# -- custom strategies -----------------------------------------------------------------------------
 
 
 def test_custom_strategy() -> None:
@@ -340,20 +272,16 @@ def test_custom_strategy_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret-of-a-user" not in caplog.text
 
 
-# -- contexts --------------------------------------------------------------------------------------
-
-
 def context_of(given: dict[str, Any], **more: Any) -> Any:
     """Return an engine's form of a context."""
     return engine(over(), settings(**more)).context(given)
 
 
-@pytest.mark.parametrize("name", ["userId", "key", "targetingKey", "targeting_key"])
-def test_names_of_the_user(name: str) -> None:
+def test_names_of_the_user() -> None:
     """``userId`` may have other names; the first one that has a value is taken."""
-    assert context_of({name: 5})["userId"] == "5"
-    assert context_of({name: "u", "targeting_key": "last", "z": 1})["userId"] in ("u", "last")
-    assert context_of({"key": None, "targetingKey": "t"})["userId"] == "t"
+    for name in ("userId", "key", "targetingKey", "targeting_key"):
+        assert context_of({name: 5})["userId"] == "5"
+    assert context_of({"key": None, "targetingKey": "t", "targeting_key": 1})["userId"] == "t"
     assert context_of({"userId": None, "key": "k"})["userId"] == "None"
     assert context_of({"user_id": 5})["userId"] is None  # a property, as in UnleashClient
 
@@ -383,11 +311,9 @@ def test_values_and_names_of_a_context() -> None:
         {"userId": "\ud800"},
         {"properties": {"a": "\ud800"}},
         {"properties": "text"},
-        {"properties": 5},
         {(1, 2): 3},
         {"context": "x"},
         None,
-        "text",
     ],
 )
 def test_invalid_context(given: Any) -> None:
@@ -402,7 +328,6 @@ def test_invalid_context(given: Any) -> None:
     [
         ("mine", {"query": {"environment": "theirs"}}, "mine"),
         ("", {"query": {"environment": "theirs"}}, "theirs"),
-        ("", {"query": {}}, "default"),
         ("", {"query": None}, "default"),
         ("", {}, "default"),
     ],
@@ -430,29 +355,16 @@ def test_current_time() -> None:
     assert context["currentTime"] == "2026-09-21T14:13:20.250000+00:00"
 
 
-# -- hashes ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "seed", "expected"),
     [
         # Published with the algorithm, and in Wikipedia's article on it.
-        (b"", 0, 0),
-        (b"", 1, 0x514E28B7),
         (b"", 0xFFFFFFFF, 0x81F16F39),
-        (b"test", 0x9747B28C, 0x704B81DC),
         (b"Hello, world!", 0, 0xC0363E43),
         (b"The quick brown fox jumps over the lazy dog", 0x9747B28C, 0x2FA826CD),
         # As mmh3 5.3.1 hashes them; by the square of the length, the last would take minutes.
-        *(
-            (bytes(at % 251 for at in range(length)), 7, expected)
-            for length, expected in (
-                (1023, 0xDB915E2C),
-                (1024, 0x17B1A00A),
-                (1025, 0xD882D746),
-                (2050, 0x553292C4),
-            )
-        ),
+        (bytes(at % 251 for at in range(1024)), 7, 0x17B1A00A),
+        (bytes(at % 251 for at in range(2050)), 7, 0x553292C4),
         (b"ada, " * 400_000 + b"bob", 0, 593_363_248),
     ],
     ids=lambda value: f"{len(value)}" if isinstance(value, bytes) else None,
