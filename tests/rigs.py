@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from flagstore import Client
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
@@ -40,6 +42,20 @@ if TYPE_CHECKING:
 
 SOURCE = "prod"
 RELAXED_S = 60.0
+REFUSALS = {
+    "transact_write_items": "TransactionCanceledException",
+    "batch_write_item": "ProvisionedThroughputExceededException",
+    "update_item": "ProvisionedThroughputExceededException",
+}
+"""What DynamoDB says after boto3 has given up trying again, by operation."""
+
+
+def refusal(operation: str, reason: str = "ThrottlingError") -> Exception:
+    """Return the error of a call that a store refuses."""
+    if operation == "execute_command":
+        return RedisConnectionError("broken")
+    error: Any = {"Error": {"Code": REFUSALS[operation], "Message": "simulated"}}
+    return ClientError(error | {"CancellationReasons": [{"Code": reason}]}, operation)
 
 
 class Counted:

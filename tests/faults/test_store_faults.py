@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from rigs import RedisRig
+from rigs import RedisRig, refusal
 from simulators.provider import ModelProvider
 from simulators.unreliable import UnreliableClient
 from storesync.errors import StoreError
@@ -37,13 +36,6 @@ def large(seed: int, count: int = 200) -> dict[str, Any]:
     return {f"flag-{n:04}": {"v": rng.randbytes(2_500).hex()} for n in range(count)}
 
 
-def cancelled(code: str) -> ClientError:
-    """Return DynamoDB's error of a transaction that was cancelled for a reason."""
-    error: Any = {"Error": {"Code": "TransactionCanceledException", "Message": "x"}}
-    reasons = [{"Code": code}, {"Code": "None"}]
-    return ClientError(error | {"CancellationReasons": reasons}, "TransactWriteItems")
-
-
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
 def test_cancelled_transaction_is_retried(dynamo_rig: DynamoRig, code: str) -> None:
     """Another writer's transaction on the state delays a publication, but does not lose it."""
@@ -52,7 +44,7 @@ def test_cancelled_transaction_is_retried(dynamo_rig: DynamoRig, code: str) -> N
     def fault(operation: str, moment: str, _number: int) -> None:
         if operation == "transact_write_items" and moment == "before" and left[0]:
             left[0] -= 1
-            raise cancelled(code)
+            raise refusal(operation, code)
 
     dynamo_rig.replace({"a": 2})
     report = dynamo_rig.sync(UnreliableClient(dynamo_rig.table.client, fault))
@@ -70,8 +62,7 @@ def test_lost_response_to_a_publication_is_not_a_failure(any_rig: AnyRig) -> Non
         if moment == "after" and not lost and any_rig.store().state("prod").published > published:
             lost.append(operation)
             if operation == "execute_command":
-                message = "lost"
-                raise RedisConnectionError(message)
+                raise refusal(operation)
             error: Any = {"Error": {"Code": "TransactionInProgressException", "Message": "x"}}
             raise ClientError(error, operation)
 

@@ -19,24 +19,35 @@ class Killed(BaseException):
 
 
 class UnreliableClient:
-    """Wraps a client; ``fault(operation, moment, number)`` is asked before and after each call."""
+    """Wraps a client; ``fault(operation, moment, number)`` is asked before and after each call.
 
-    def __init__(self, client: Any, fault: Callable[[str, str, int], None] | None = None) -> None:
+    A share of every batch is returned as ``UnprocessedItems``, as DynamoDB does under load.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        fault: Callable[[str, str, int], None] = lambda *_: None,
+        share: float = 0.0,
+        rng: random.Random | None = None,
+    ) -> None:
         self.calls: Counter[str] = Counter()
-        self._client = client
-        self._fault = fault or (lambda *_: None)
+        self.forgotten = 0
+        self.client, self.fault, self._share, self._rng = client, fault, share, rng
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
+        method = getattr(self.client, name)
         if name not in OPERATIONS:
             return method
+        if name == "batch_write_item" and self._share:
+            method = self._write_some
 
         def call(*command: Any, **arguments: Any) -> Any:
             number = self.calls.total()
             self.calls[name] += 1
-            self._fault(name, "before", number)
+            self.fault(name, "before", number)
             response = method(*command, **arguments)
-            self._fault(name, "after", number)
+            self.fault(name, "after", number)
             return response
 
         return call
@@ -45,25 +56,14 @@ class UnreliableClient:
         """Return the number of requests that write."""
         return sum(self.calls[name] for name in WRITES)
 
-
-class ForgetfulClient(UnreliableClient):
-    """Returns a share of every batch as ``UnprocessedItems``, as DynamoDB does under load."""
-
-    def __init__(self, client: Any, share: float, rng: random.Random) -> None:
-        super().__init__(client)
-        self._share = share
-        self._rng = rng
-        self.forgotten = 0
-
-    def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
-        """Write some items and return the others as unprocessed."""
-        self.calls["batch_write_item"] += 1
+    def _write_some(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
+        assert self._rng
         ((table, requests),) = RequestItems.items()
         kept = [request for request in requests if self._rng.random() >= self._share]
         left = [request for request in requests if request not in kept]
         self.forgotten += len(left)
         if kept:
-            self._client.batch_write_item(RequestItems={table: kept})
+            self.client.batch_write_item(RequestItems={table: kept})
         return {"UnprocessedItems": {table: left} if left else {}}
 
 

@@ -9,12 +9,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from flagstore import keys
 from flagstore.encode import content_digest
-from simulators.unreliable import ForgetfulClient, UnreliableClient
+from rigs import REFUSALS, refusal
+from simulators.clock import FakeClock
+from simulators.unreliable import UnreliableClient
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
 from storesync.retry import SystemClock
 
@@ -30,38 +30,26 @@ def numbered(count: int, value: int = 0) -> dict[str, Any]:
 
 # -- throttled and unprocessed writes -------------------------------------------------------------
 
-THROTTLED = {
-    "transact_write_items": "TransactionCanceledException",
-    "batch_write_item": "ProvisionedThroughputExceededException",
-    "update_item": "ProvisionedThroughputExceededException",
-}
-"""What DynamoDB says after boto3 has given up trying again, by operation."""
 
-
-class ThrottledClient(ForgetfulClient):
-    """Leaves a share of items unprocessed, and rejects the same share of other writes.
+def throttled(inner: Any, share: float, rng: random.Random) -> UnreliableClient:
+    """Return a client of which a share of items is left unprocessed, and of other writes refused.
 
     With Redis, a share of connections breaks, half of them after the server ran the command.
     """
 
-    def __init__(self, client: Any, share: float, rng: random.Random) -> None:
-        super().__init__(client, share, rng)
-        self._fault = self._throttle
-        self.refused = 0
-
-    def _throttle(self, operation: str, moment: str, _number: int) -> None:
+    def fault(operation: str, moment: str, _number: int) -> None:
         if operation == "execute_command":
-            half = self._share / 2  # of all calls; "after" is asked only for those that are left
-            if self._rng.random() < (half if moment == "before" else half / (1 - half)):
-                self.refused += 1
-                raise RedisConnectionError("broken")
-        elif operation in THROTTLED and moment == "before" and self._rng.random() < self._share:
-            self.refused += 1
-            response: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
-            response["CancellationReasons"] = [
-                {"Code": self._rng.choice(["ThrottlingError", "TransactionConflict"])}
-            ]
-            raise ClientError(response, operation)
+            half = share / 2  # of all calls; "after" is asked only for those that are left
+            likely = half if moment == "before" else half / (1 - half)
+        else:
+            others = operation in REFUSALS and operation != "batch_write_item"
+            likely = share * (others and moment == "before")
+        if rng.random() < likely:
+            client.forgotten += 1
+            raise refusal(operation, rng.choice(["ThrottlingError", "TransactionConflict"]))
+
+    client = UnreliableClient(inner, fault, share, rng)
+    return client
 
 
 @pytest.mark.parametrize("runs", [3, pytest.param(100, marks=campaign)], ids=["dose", "all"])
@@ -77,7 +65,7 @@ def test_throttled_writes_lose_nothing(
     outcomes: Counter[str] = Counter()
     troubles = 0
     for run in range(runs):
-        client = ThrottledClient(any_rig.table.client, share, random.Random(run))
+        client = throttled(any_rig.table.client, share, random.Random(run))
         changed = {f"flag-{(run * 20 + n) % 1_000:04}": {"run": run, "n": n} for n in range(20)}
         any_rig.provider.change(**changed)
         any_rig.clock.advance(10)
@@ -92,7 +80,7 @@ def test_throttled_writes_lose_nothing(
             else:
                 break
         assert any_rig.clock.monotonic() - begun <= 9 * 30
-        troubles += client.forgotten + client.refused
+        troubles += client.forgotten
         if share == 1.0:
             assert any_rig.read() == seen
         any_rig.sync()  # without faults: the next tick of the schedule
@@ -147,9 +135,10 @@ class Cut:
     """Ends the time at one stage, and may fail all calls from then on."""
 
     def __init__(self, rig: AnyRig, stage: int, left: float, *, fails: bool) -> None:
-        self._rig, self._stage, self._left, self._fails = rig, stage, left, fails
-        self._end = rig.clock.monotonic() + 60
-        self._slept: int | None = None
+        self._clock, self._stage, self._fails = rig.clock, stage, fails
+        self._end = rig.clock.monotonic() + 60 - left
+        self.waits: int | None = None
+        """How often somebody had slept when the time ended."""
         self.client = UnreliableClient(rig.table.client, self._call)
 
     def fetching(self) -> None:
@@ -158,26 +147,58 @@ class Cut:
             self._take()
 
     def _call(self, operation: str, moment: str, number: int) -> None:
-        if number != self._stage and not (self._fails and self._slept is not None):
-            return
-        if moment == "before":
+        if moment == "before" and (
+            number == self._stage or (self._fails and self.waits is not None)
+        ):
             self._take()
-            if self._fails and operation == "execute_command":
-                raise RedisConnectionError("broken")
-            if self._fails and operation in THROTTLED:
-                response: Any = {"Error": {"Code": THROTTLED[operation], "Message": "slow down"}}
-                response["CancellationReasons"] = [{"Code": "ThrottlingError"}]
-                raise ClientError(response, operation)
+            if self._fails and operation in {"execute_command", *REFUSALS}:
+                raise refusal(operation)
 
     def _take(self) -> None:
-        if self._slept is None:
-            clock = self._rig.clock
-            self._slept = len(clock.slept)
-            clock.advance(max(0.0, self._end - self._left - clock.monotonic()))
+        if self.waits is None:
+            self.waits = len(self._clock.slept)
+            self._clock.advance(max(0.0, self._end - self._clock.monotonic()))
 
     def waited(self) -> float:
         """Return the seconds slept after the time ended."""
-        return sum(self._rig.clock.slept[self._slept or 0 :])
+        return sum(self._clock.slept[self.waits or 0 :])
+
+
+class Jumping(FakeClock):
+    """A clock that jumps once, at its nth reading."""
+
+    def __init__(self, at: int, by: float) -> None:
+        super().__init__()
+        self.asked, self._at, self._by = 0, at, by
+
+    def monotonic(self) -> float:
+        """Seconds, with or without the jump, as on a suspended machine."""
+        self.asked += 1
+        return super().monotonic() + (self._by if self.asked > self._at else 0.0)
+
+
+@pytest.mark.parametrize("by", [-600.0, 600.0])
+def test_clock_jumps_during_a_sync(any_rig: AnyRig, by: float) -> None:
+    """Whenever it jumps, the old or the new set is published, and the next sync recovers."""
+    old, new = {"a": 1}, {"a": 2}
+    outcomes: Counter[str] = Counter()
+    at, asked = -1, 0
+    while at < asked:
+        at += 1
+        any_rig.settle(old)
+        any_rig.replace(new)
+        clock = Jumping(at, by)
+        try:
+            outcomes[any_rig.sync(clock=clock).outcome] += 1
+        except OutOfTimeError:
+            outcomes["out of time"] += 1
+        assert any_rig.read() in (old, new)
+        any_rig.settle(new)
+        assert any_rig.read() == new
+        asked = clock.asked
+    assert at >= 2
+    assert (outcomes["out of time"] > 0) == (by > 0)
+    print(f"a clock that jumps by {by:+.0f} s, at each of {at} moments: {dict(outcomes)}")
 
 
 # -- concurrent writers ----------------------------------------------------------------------------
@@ -228,52 +249,22 @@ def test_races_of_threads(any_rig: AnyRig, races: int) -> None:
 # -- sets that shrink ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("had", "left", "refused"),
-    [
-        (0, 0, False),  # a first publication is whatever it is
-        (0, 3, False),
-        (100, 100, False),
-        (100, 70, False),
-        (100, 69, True),
-        (100, 0, True),
-        (12, 2, False),
-        (12, 1, True),
-        (1, 0, True),
-    ],
-)
-def test_shrinking_set_waits_for_approval(
-    any_rig: AnyRig, had: int, left: int, refused: bool
-) -> None:
+@pytest.mark.parametrize(("had", "left"), [(100, 69), (12, 1), (1, 0)])
+def test_shrinking_set_waits_for_approval(any_rig: AnyRig, had: int, left: int) -> None:
     """Refused beyond max(10, 30 %): readers keep their flags until exactly that set is allowed."""
-    if had:
-        any_rig.settle(numbered(had))
+    any_rig.settle(numbered(had))
     any_rig.replace(numbered(left))
-    if not refused:
-        assert any_rig.sync().outcome in {"published", "unchanged"}
-        assert any_rig.read() == numbered(left)
-        return
     for _ in range(2):
-        with pytest.raises(RefusedSetError):
+        with pytest.raises(RefusedSetError) as caught:
             any_rig.sync()
         assert any_rig.read() == numbered(had)
+        assert any_rig.store().state("prod").refused == caught.value.digest
     other = content_digest({"flags": numbered(left + 1), "segments": {}}, {})
-    with pytest.raises(RefusedSetError) as caught:
+    with pytest.raises(RefusedSetError):
         any_rig.sync(step_s=0, allow_shrink=other)
     assert any_rig.read() == numbered(had)
     assert any_rig.sync(step_s=0, allow_shrink=caught.value.digest).outcome == "published"
     assert any_rig.read() == numbered(left)
-
-
-def test_refused_digest_is_in_the_source_state(any_rig: AnyRig) -> None:
-    """The source state names the refused digest until a later check completes."""
-    any_rig.settle(numbered(100))
-    any_rig.replace({})
-    with pytest.raises(RefusedSetError) as caught:
-        any_rig.sync()
-    assert any_rig.store().state("prod").refused == caught.value.digest
-    any_rig.replace(numbered(99))
-    assert any_rig.sync().outcome == "published"
     assert any_rig.store().state("prod").refused == ""
 
 
