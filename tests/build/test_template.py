@@ -142,7 +142,7 @@ def test_outputs(template: Template) -> None:
 # -- settings --------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {
-    # tests/faults/test_cold_burst.py covers the default limits.
+    # tests/faults/test_burst.py covers the default limits.
     "WebhookApi.DefaultRouteSettings.ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
     "WebhookApi.DefaultRouteSettings.ThrottlingRateLimit": {"Ref": "ThrottleRate"},
     "SyncFunction.Timeout": {"Ref": "SyncTimeout"},

@@ -1,8 +1,7 @@
 """The providers' own SDKs under the same faults as flagstore.
 
 It runs among the Python SDKs. Standard input holds one ``task`` and its arguments as JSON; one JSON
-object is printed. For LaunchDarkly's DynamoDB store, faults are planted into the boto3 client that
-the store makes, never into the store.
+object is printed. Faults are planted into the boto3 client that LaunchDarkly's store makes.
 """
 
 # ruff: noqa: PLC0415 - each process imports one SDK
@@ -17,47 +16,19 @@ import random
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import boto3
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from simulators.unreliable import WRITES, Killed, UnreliableClient
+
 TIMEOUT_S = 5
 """LaunchDarkly's own default; for Split, the one in the examples of its documentation."""
 REAL = boto3.client
-
-
-class Killed(BaseException):
-    """Simulated death of the process."""
-
-
-class Planted:
-    """A client of DynamoDB whose batches are cut short, or that dies before or after a call."""
-
-    def __init__(self, client: Any, share: float, kill_at: int, rng: random.Random) -> None:
-        self._client, self._share, self._rng = client, share, rng
-        self._kill_at = kill_at
-        self.moments = 0
-        self.forgotten = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
-        """Write some items and return the others as unprocessed."""
-        self._moment()
-        ((table, requests),) = RequestItems.items()
-        kept = [request for request in requests if self._rng.random() >= self._share]
-        left = [request for request in requests if request not in kept]
-        self.forgotten += len(left)
-        if kept:
-            self._client.batch_write_item(RequestItems={table: kept})
-        self._moment()
-        return {"UnprocessedItems": {table: left} if left else {}}
-
-    def _moment(self) -> None:
-        if self.moments == self._kill_at:
-            raise Killed
-        self.moments += 1
+CONTENT = ("key", "version", "n")
 
 
 def flags(start: int, end: int, version: int) -> dict[str, Any]:
@@ -69,26 +40,31 @@ def flags(start: int, end: int, version: int) -> dict[str, Any]:
 
 
 def store(task: dict[str, Any], prefix: str, *, share: float = 0.0, kill_at: int = -1) -> Any:
-    """Open an SDK's store without its cache, with the planted client."""
+    """Open an SDK's store without its cache; return it, its client, and moments around writes."""
     from ldclient.integrations import DynamoDB
 
-    planted = Planted(REAL("dynamodb"), share, kill_at, random.Random(7))
+    moments: list[str] = []
+
+    def fault(operation: str, moment: str, _number: int) -> None:
+        if operation in WRITES:
+            if len(moments) == kill_at:
+                raise Killed
+            moments.append(moment)
+
+    planted = UnreliableClient(REAL("dynamodb"), fault, share, random.Random(7))
     boto3.client = lambda *_, **__: planted
-    return DynamoDB.new_feature_store(task["table"], prefix=prefix), planted
+    return DynamoDB.new_feature_store(task["table"], prefix=prefix), planted, moments
 
 
 def seen(task: dict[str, Any], prefix: str) -> tuple[dict[str, Any], bool]:
     """Return the flags that a fresh reader sees, and whether it considers the store complete."""
     from ldclient.versioned_data_kind import FEATURES
 
-    opened, _ = store(task, prefix)
+    opened, *_ = store(task, prefix)
     # Some versions hand out their own type of flag: what was written is enough.
     found = opened.all(FEATURES, lambda found: found)
-    plain = {
-        key: flag if isinstance(flag, dict) else flag.to_json_dict() for key, flag in found.items()
-    }
-    written = ("key", "version", "n")
-    content = {key: {name: flag[name] for name in written} for key, flag in plain.items()}
+    plain = {key: f if isinstance(f, dict) else f.to_json_dict() for key, f in found.items()}
+    content = {key: {name: flag[name] for name in CONTENT} for key, flag in plain.items()}
     return content, opened.initialized
 
 
@@ -98,43 +74,36 @@ def init(opened: Any, content: dict[str, Any]) -> str:
 
     try:
         opened.init({FEATURES: content, SEGMENTS: {}})
-    except Killed:
-        return "Killed"
-    except Exception as error:  # noqa: BLE001 - whatever it is, is the result
+    except (Killed, Exception) as error:  # noqa: BLE001 - whatever it is, is the result
         return type(error).__name__
     return ""
 
 
 def unprocessed(task: dict[str, Any]) -> dict[str, Any]:
     """Write 1,000 flags, a share of all items left unprocessed."""
-    opened, planted = store(task, "u", share=task["share"])
+    opened, planted, _ = store(task, "u", share=task["share"])
     raised = init(opened, flags(0, 1_000, 1))
     found, initialized = seen(task, "u")
-    return {
-        "stored": len(found),
-        "raised": raised,
-        "initialized": initialized,
-        "forgotten": planted.forgotten,
-    }
+    how = {"raised": raised, "initialized": initialized}
+    return {"stored": len(found), "forgotten": planted.forgotten, **how}
 
 
 def killed(task: dict[str, Any]) -> dict[str, Any]:
     """Kill the step from 250 flags to 210 at every moment; count the outcomes for readers."""
     old, new = flags(0, 250, 1), flags(40, 250, 2)
-    counts = {"points": 0, "old": 0, "new": 0, "mixed": 0, "mixed and initialized": 0}
-    dry, planted = store(task, "dry")
-    init(dry, old)
-    dry, planted = store(task, "dry")
+    counts = {"points": 0, "mixed": 0, "mixed and initialized": 0}
+    init(store(task, "dry")[0], old)
+    dry, _, moments = store(task, "dry")
     init(dry, new)
-    for moment in range(planted.moments):
+    for moment in range(len(moments)):
         prefix = f"k{moment}"
         init(store(task, prefix)[0], old)
         assert init(store(task, prefix, kill_at=moment)[0], new) == "Killed"
         found, initialized = seen(task, prefix)
-        kind = "old" if found == old else "new" if found == new else "mixed"
+        mixed = found not in (old, new)
         counts["points"] += 1
-        counts[kind] += 1
-        counts["mixed and initialized"] += kind == "mixed" and initialized
+        counts["mixed"] += mixed
+        counts["mixed and initialized"] += mixed and initialized
     return counts
 
 
@@ -156,22 +125,24 @@ def shrunk(task: dict[str, Any]) -> dict[str, Any]:
 
 def fetched(task: dict[str, Any]) -> dict[str, Any]:
     """Fetch once, as UnleashClient does at its start; return its number of flags."""
-    from UnleashClient import UnleashClient
-    from UnleashClient.cache import FileCache
-
-    client = UnleashClient(
-        task["url"],
-        "shop",
-        environment="production",
-        disable_metrics=True,
-        disable_registration=True,
-        custom_headers={"Authorization": task["key"]},
-        cache=FileCache("shop", directory=task["folder"]),
-        refresh_interval=3_600,
-    )
+    client = unleash_client(task["url"], task["key"], task["folder"])
     with contextlib.suppress(Exception):  # what it knows is the result
         client.initialize_client()
     return {"known": len(client.feature_definitions())}
+
+
+def unleash_client(url: str, key: str, folder: str) -> Any:
+    """Return UnleashClient with a file cache."""
+    from UnleashClient import UnleashClient
+
+    return UnleashClient(
+        f"{url}/api",
+        "shop",
+        custom_headers={"Authorization": key},
+        cache_directory=folder,
+        disable_metrics=True,
+        disable_registration=True,
+    )
 
 
 def started(task: dict[str, Any]) -> dict[str, Any]:
@@ -215,11 +186,7 @@ def polling(url: str, key: str, flag: str) -> Any:
 
 def unleash(url: str, key: str, flag: str) -> Any:
     """Return whether the flag is on for UnleashClient with an empty file cache."""
-    from UnleashClient import UnleashClient
-
-    headers = {"Authorization": key}
-    folder = tempfile.mkdtemp()
-    client = UnleashClient(f"{url}/api", "shop", custom_headers=headers, cache_directory=folder)
+    client = unleash_client(url, key, tempfile.mkdtemp())
     client.initialize_client()
     return client.is_enabled(flag, {"userId": "ada"})
 
@@ -227,13 +194,8 @@ def unleash(url: str, key: str, flag: str) -> Any:
 TASKS = {each.__name__: each for each in (unprocessed, killed, older, shrunk, fetched, started)}
 
 
-def main() -> None:
-    """Run the task."""
-    logging.disable(logging.CRITICAL)
-    task = json.load(sys.stdin)
-    print(json.dumps(TASKS[task["task"]](task)))
-    sys.stdout.flush()
-    os._exit(0)  # an SDK's threads would go on trying to reach its provider
-
-
-main()
+logging.disable(logging.CRITICAL)
+TASK = json.load(sys.stdin)
+print(json.dumps(TASKS[TASK["task"]](TASK)))
+sys.stdout.flush()
+os._exit(0)  # an SDK's threads would go on trying to reach its provider
