@@ -1,98 +1,164 @@
-"""The template deployed, updated and rolled back by the real `sam`, on the stand-in for AWS.
-
-Each fixture deploys over the one before.
-"""
+"""The template deployed, updated and rolled back by the real `sam`, on the stand-in for AWS."""
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import boto3
 import pytest
 import trustme
 from botocore.exceptions import ClientError
 
 from local.certificates import client_context
-from local.deploy import build
-from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+from local.deploy import Deployed, build, connect, function_log, sam_deploy
+from local.repairs import Stack, repair
+from local.stand_in import REPOSITORY, StandIn
 from simulators.launchdarkly import LaunchDarklySimulator
 
-from .deployments import (
-    EXAMPLE,
-    NEXT_AGENT,
-    SILENT,
-    Life,
-    Responses,
-    Seen,
-    checkout,
-    next_release,
-    wait_for,
-)
+from .deployments import checkout, needs_stand_in, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from local.deploy import Deployed
 
 pytestmark = [pytest.mark.build, pytest.mark.e2e, pytest.mark.campaign]
 
-CHANGED = {"ReconcileMinutes": "1", "LogLevel": "DEBUG"}
+EXAMPLE = REPOSITORY / "examples" / "consumer"
+SILENT = "silent"
+"""A source that has no webhook: what it holds, the schedule fetched."""
+SECRET = "only-for-this-test"
 SCHEDULE_WITHIN_S = 120.0
 """The stand-in looks at its schedules every 10 s, and the first firing is a minute away."""
-
+PRO = {"contextKind": "user", "attribute": "plan", "op": "in", "values": ["pro"], "negate": False}
 PRO_ONLY = {
-    "rules": [
-        {
-            "id": "pro",
-            "variation": 0,
-            "clauses": [
-                {
-                    "contextKind": "user",
-                    "attribute": "plan",
-                    "op": "in",
-                    "values": ["pro"],
-                    "negate": False,
-                }
-            ],
-        }
-    ],
+    "rules": [{"id": "pro", "variation": 0, "clauses": [PRO]}],
     "fallthrough": {"variation": 1},
 }
 COLOURS = ["blue", "green"]
-CLASSIC = {"checkout": "classic"}
 
 
-def new(colour: str) -> dict[str, object]:
-    """Return the response to a customer with the new checkout."""
-    return {"checkout": "new", "button": colour, "payment_methods": ["card"]}
+class Release(NamedTuple):
+    """What distinguishes one deployment from another."""
+
+    code: dict[str, str]
+    """Hash of the code of each function and of the layer."""
+    level: str
+    schedule: str
+    table: str
+    table_made_at: float
+    webhooks: str
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What one deployment left, and what happened on it then."""
+class Life:
+    """A stack on the stand-in, its provider, and the example's stack."""
 
-    seen: Seen
-    statuses: list[int]
-    """Of the webhooks."""
-    agent: str
-    """What the functions called themselves at the provider."""
-    responses: Responses
-    """Of a consumer that has this deployment's layer."""
+    first: Release
+    deployed: Deployed
+    consumer: str
+
+    def __init__(self, aws: StandIn, provider: LaunchDarklySimulator, shop: Path) -> None:
+        self.aws, self.provider, self.shop = aws, provider, shop
+
+    def deploy(self, home: Path, parameters: Mapping[str, str]) -> Release:
+        """Deploy a release that is built, and look at what is there then."""
+        sam_deploy(home, self.aws, parameters=parameters)
+        self.deployed = deployed = connect(self.aws)
+        functions = self.aws.client("lambda")
+        sync, webhook = (
+            functions.get_function_configuration(FunctionName=name)
+            for name in (deployed.sync_function, deployed.webhook_function)
+        )
+        layer = functions.get_layer_version_by_arn(Arn=deployed.layer_arn)["Content"]
+        table = self.aws.client("dynamodb").describe_table(TableName=deployed.table)["Table"]
+        scheduler = self.aws.client("scheduler")
+        listed = scheduler.list_schedules()["Schedules"]
+        schedules = [scheduler.get_schedule(Name=each["Name"]) for each in listed]
+        target = f":{deployed.sync_function}"
+        (schedule,) = (each for each in schedules if each["Target"]["Arn"].endswith(target))
+        return Release(
+            {"sync": sync["CodeSha256"], "webhook": webhook["CodeSha256"]}
+            | {"layer": layer["CodeSha256"]},
+            sync["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"],
+            schedule["ScheduleExpression"],
+            deployed.table,
+            table["CreationDateTime"].timestamp(),
+            deployed.webhook_base_url,
+        )
+
+    def configure(self) -> None:
+        """Write the parameters of both sources; give the provider the webhook URL of one."""
+        ssm, provider = self.aws.client("ssm"), self.provider
+        credential = {"key": provider.sdk_key, "base_url": provider.url}
+        options = {"project": provider.project, "environment": provider.environment}
+        for path, content in (
+            ("sources/prod", {"allow_http": True}),
+            ("credentials/prod", credential),
+            ("webhooks/prod", {"secrets": [SECRET], "options": options}),
+            (f"sources/{SILENT}", {"allow_http": True}),
+            (f"credentials/{SILENT}", credential),
+        ):
+            kind = "String" if path.startswith("sources") else "SecureString"
+            value = json.dumps({"provider": "launchdarkly", **content})
+            ssm.put_parameter(Name=f"/flagstore/{path}", Type=kind, Value=value)
+        provider.webhook(f"{self.deployed.webhook_base_url}/prod", SECRET)
+
+    def change(self, flag: str, **fields: Any) -> int:
+        """Change a flag at the provider; return the last status of its webhook."""
+        self.provider.set_flag(flag, **fields)
+        self.provider.settle()
+        return self.provider.deliveries[-1].statuses[-1]
+
+    def deploy_consumer(self) -> None:
+        """Build and deploy the example with its own template and the outputs of the stack."""
+        build(self.shop)
+        parameters = {"FlagTable": self.deployed.table, "FlagLayer": self.deployed.layer_arn}
+        sam_deploy(self.shop, self.aws, parameters=parameters, stack_name="shop")
+        stack = Stack.read(self.aws, "shop")
+        repair(stack)
+        self.consumer = stack.output("CheckoutFunctionName")
+
+    def shop_shows(self, colour: str) -> None:
+        """Wait until the example's function has a button of that colour for a "pro" customer."""
+        pro = {"checkout": "new", "button": colour, "payment_methods": ["card"]}
+        try:
+            wait_for(lambda: self._ask("pro") == pro, f"{pro}")
+        except AssertionError as error:
+            for name in (self.deployed.webhook_function, self.deployed.sync_function):
+                error.add_note(function_log(self.aws, name)[-3000:])
+            raise
+        assert self._ask("free") == {"checkout": "classic"}
+
+    def _ask(self, plan: str) -> Any:
+        payload = json.dumps({"user": "ada", "plan": plan})
+        functions = self.aws.client("lambda")
+        return json.loads(
+            functions.invoke(FunctionName=self.consumer, Payload=payload)["Payload"].read()
+        )
+
+    def sources(self) -> set[str]:
+        """Return the sources that the table has records of."""
+        pages = self.aws.client("dynamodb").get_paginator("scan")
+        found = pages.paginate(TableName=self.deployed.table, ConsistentRead=True)
+        items = (item for page in found for item in page["Items"])
+        return {item["namespace"]["S"].partition(":")[0] for item in items}
 
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Build today's release, the next one, and the example."""
-    for needed in (DEFAULT_EXECUTABLE, REPOSITORY / ".venv-sam" / "bin" / "sam"):
-        if not needed.exists():
-            pytest.skip(f"{needed.name} is missing: run `make setup`")
-    homes = (
-        checkout(tmp_path_factory.mktemp("today")),
-        next_release(tmp_path_factory.mktemp("next")),
-        checkout(tmp_path_factory.mktemp("shop"), EXAMPLE),
-    )
+    """Build today's release, one with other functions and another layer, and the example."""
+    needs_stand_in()
+    today, following = (checkout(tmp_path_factory.mktemp(name)) for name in ("today", "next"))
+    for name, old, new in (
+        ("storesync/http.py", 'USER_AGENT = "flagstore"', 'USER_AGENT = "flagstore-next"'),
+        ("flagstore/__init__.py", '__version__ = "', '__version__ = "999.'),
+    ):
+        path = following / "src" / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    homes = (today, following, checkout(tmp_path_factory.mktemp("shop"), EXAMPLE))
     with ThreadPoolExecutor() as pool:
         list(pool.map(build, homes))
     return homes
@@ -100,147 +166,83 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
 
 @pytest.fixture(scope="module")
 def life(releases: tuple[Path, Path, Path]) -> Iterator[Life]:
-    """Start the stand-in over TLS, which checks signatures and roles, and a provider."""
+    """Deploy with nothing but defaults, to a stand-in that checks signatures and roles."""
     ca = trustme.CA()
     with StandIn(auth=True, ca=ca) as aws, LaunchDarklySimulator() as provider:
         provider.trust = client_context(ca)
-        yield Life(aws, provider, releases[2])
+        life = Life(aws, provider, releases[2])
+        life.first = life.deploy(releases[0], {})
+        life.configure()
+        life.change("button-color", variations=COLOURS)
+        life.change("new-checkout", **PRO_ONLY)
+        yield life
 
 
-def live(life: Life, seen: Seen, colour: str) -> Stage:
-    """Change what the button looks like, give the shop the new layer, and ask it."""
-    deployed = seen.deployed
-    statuses = [life.change("button-color", fallthrough={"variation": COLOURS.index(colour)})]
-    life.deploy_consumer(deployed)
-    responses = settled(life, deployed, Responses(pro=new(colour), free=CLASSIC))
-    return Stage(seen, statuses, life.agent(), responses)
+def test_deployed_updated_and_rolled_back(life: Life, releases: tuple[Path, Path, Path]) -> None:
+    """A flag goes from webhook, queue and table to the example's response, in each release."""
+    first = life.first
+    assert (first.level, first.schedule) == ("INFO", "rate(5 minutes)")
+    assert life.change("button-color", fallthrough={"variation": 0}) == 202
+    life.deploy_consumer()
+    life.shop_shows("blue")
+    assert life.provider.requests[-1].headers["user-agent"] == "flagstore"
+    assert SILENT not in life.sources()
+
+    # The next release, with two other parameters: no flag is lost, and the old layer reads on.
+    changed = {"ReconcileMinutes": "1", "LogLevel": "DEBUG"}
+    updated = life.deploy(releases[1], changed)
+    assert all(updated.code[name] != first.code[name] for name in first.code)
+    assert (updated.level, updated.schedule) == ("DEBUG", "rate(1 minute)")
+    assert updated[3:] == first[3:]  # table and webhook URL
+    life.shop_shows("blue")
+    assert life.change("button-color", fallthrough={"variation": 1}) == 202
+    life.shop_shows("green")
+    life.deploy_consumer()
+    life.shop_shows("green")
+    assert life.provider.requests[-1].headers["user-agent"] == "flagstore-next"
+    wait_for(lambda: SILENT in life.sources(), "run of the schedule", within_s=SCHEDULE_WITHIN_S)
+
+    # The build of before, naming no parameter: the same bytes, and parameters stay.
+    rolled_back = life.deploy(releases[0], {})
+    assert rolled_back.code == first.code
+    assert rolled_back[1:] == updated[1:]
+    life.shop_shows("green")
+    assert life.change("button-color", fallthrough={"variation": 0}) == 202
+    life.deploy_consumer()
+    life.shop_shows("blue")
+    assert {"prod", SILENT} <= life.sources()
 
 
-def settled(life: Life, deployed: Deployed, required: Responses) -> Responses:
-    """Wait until the shop responds with this; on failure, show the last response and the logs."""
-    try:
-        wait_for(lambda: life.responses() == required, f"{required}")
-    except AssertionError as error:
-        error.add_note(life.log(deployed)[-6000:])
-        raise
-    return life.responses()
-
-
-@pytest.fixture(scope="module")
-def first(life: Life, releases: tuple[Path, Path, Path]) -> Stage:
-    """Deploy with nothing but defaults."""
-    seen = life.deploy(releases[0], {})
-    life.configure(seen.deployed)
-    life.change("button-color", variations=COLOURS)
-    life.change("new-checkout", **PRO_ONLY)
-    return live(life, seen, "blue")
-
-
-@pytest.fixture(scope="module")
-def updated(life: Life, releases: tuple[Path, Path, Path], first: Stage) -> Stage:
-    """Deploy the next release over it, with two other parameters."""
-    assert first.responses
-    return live(life, life.deploy(releases[1], CHANGED), "green")
-
-
-@pytest.fixture(scope="module")
-def scheduled(life: Life, updated: Stage) -> frozenset[tuple[str, str]]:
-    """Wait for the schedule, and return the records of the source that nothing else requests."""
-    deployed = updated.seen.deployed
-
-    def silent() -> frozenset[tuple[str, str]]:
-        return frozenset(each for each in life.records(deployed) if each[0].startswith(SILENT))
-
-    return wait_for(silent, "run of the schedule", within_s=SCHEDULE_WITHIN_S)
-
-
-@pytest.fixture(scope="module")
-def rolled_back(
-    life: Life,
-    releases: tuple[Path, Path, Path],
-    updated: Stage,
-    scheduled: frozenset[tuple[str, str]],
-) -> Stage:
-    """Deploy the build of before, naming no parameter."""
-    assert updated.responses
-    assert scheduled
-    return live(life, life.deploy(releases[0], {}), "blue")
-
-
-def test_first_deployment(first: Stage) -> None:
-    """A flag goes from webhook, queue and table to the example's response, by its rules."""
-    assert first.statuses == [202]
-    assert first.responses == Responses(pro=new("blue"), free=CLASSIC)
-    assert first.seen.schedule == "rate(5 minutes)"
-
-
-def test_unsigned_webhook_is_rejected(life: Life, first: Stage) -> None:
+def test_unsigned_webhook_is_rejected(life: Life) -> None:
     """With 401; other paths with 404."""
-    base = first.seen.deployed.webhook_base_url
+    base = life.deployed.webhook_base_url
     for path, status in (("prod", 401), ("nowhere", 404), ("prod/a/b", 404)):
         life.provider.send(f"{base}/{path}", {"x-ld-signature": "0" * 64}, b"{}", 1)
         life.provider.settle()
         assert life.provider.deliveries[-1].statuses == [status], path
 
 
-def test_reader_policy_is_enforced(life: Life, first: Stage) -> None:
-    """A reader can read, but not write, nor read unsigned."""
-    table = first.seen.deployed.table
+def test_reader_policy_is_enforced(life: Life) -> None:
+    """A user with FlagReaderPolicy can read, but not write, nor read with a guessed secret."""
+    iam = life.aws.client("iam")
+    iam.create_user(UserName="somebody")
+    iam.attach_user_policy(UserName="somebody", PolicyArn=life.deployed.reader_policy_arn)
+    made = iam.create_access_key(UserName="somebody")["AccessKey"]
+    right, wrong = (
+        boto3.client(
+            "dynamodb",
+            endpoint_url=life.aws.endpoint,
+            verify=str(life.aws.ca_file),
+            region_name=life.aws.region,
+            aws_access_key_id=made["AccessKeyId"],
+            aws_secret_access_key=secret,
+        )
+        for secret in (made["SecretAccessKey"], "guessed")
+    )
+    table = life.deployed.table
     key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
-    right, wrong = life.reader(first.seen.deployed)
     assert right.get_item(TableName=table, Key=key)["Item"]
     with pytest.raises(ClientError, match="AccessDeniedException"):
         right.put_item(TableName=table, Item=key)
     with pytest.raises(ClientError, match="InvalidSignatureException"):
         wrong.get_item(TableName=table, Key=key)
-
-
-def test_update_changes_code_and_parameters(first: Stage, updated: Stage) -> None:
-    """Functions and layer are those of the next release."""
-    before, after = first.seen, updated.seen
-    assert (first.agent, updated.agent) == ("flagstore", NEXT_AGENT)
-    assert all(after.code[name] != before.code[name] for name in ("sync", "webhook", "layer"))
-    assert after.schedule == "rate(1 minute)"
-    assert after.settings["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
-    assert before.settings["POWERTOOLS_LOG_LEVEL"] == "INFO"
-
-
-def test_update_keeps_table_and_webhook_url(first: Stage, updated: Stage) -> None:
-    """No flag is lost, and webhooks arrive as before."""
-    before, after = first.seen, updated.seen
-    assert after.deployed.webhook_base_url == before.deployed.webhook_base_url
-    assert after.deployed.table == before.deployed.table
-    assert after.table_made_at == before.table_made_at
-    assert after.records
-    assert updated.statuses == [202]
-    assert updated.responses == Responses(pro=new("green"), free=CLASSIC)
-
-
-def test_update_keeps_the_old_layer(updated: Stage) -> None:
-    """A consumer of the previous layer continues to read."""
-    assert updated.seen.responses == Responses(pro=new("blue"), free=CLASSIC)
-
-
-def test_schedule_runs(updated: Stage, scheduled: frozenset[tuple[str, str]]) -> None:
-    """A source without webhooks gets its flags."""
-    assert not [each for each in updated.seen.records if each[0].startswith(SILENT)]
-    assert {namespace.partition(":")[0] for namespace, _ in scheduled} == {SILENT}
-
-
-def test_rollback_restores_the_code(first: Stage, updated: Stage, rolled_back: Stage) -> None:
-    """The same bytes as before the update; parameters stay."""
-    assert rolled_back.seen.code == first.seen.code
-    assert rolled_back.agent == "flagstore"
-    assert rolled_back.seen.schedule == updated.seen.schedule
-    assert rolled_back.seen.settings == updated.seen.settings
-
-
-def test_rollback_keeps_the_table(
-    first: Stage, rolled_back: Stage, scheduled: frozenset[tuple[str, str]]
-) -> None:
-    """Flags of the next release stay readable, and webhooks change them."""
-    assert rolled_back.seen.table_made_at == first.seen.table_made_at
-    assert rolled_back.seen.records >= scheduled
-    assert rolled_back.seen.responses == Responses(pro=new("green"), free=CLASSIC)
-    assert rolled_back.statuses == [202]
-    assert rolled_back.responses == Responses(pro=new("blue"), free=CLASSIC)

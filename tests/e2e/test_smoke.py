@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.repairs import Stack, local_url, repair
-from local.stand_in import DEFAULT_EXECUTABLE, REPOSITORY, StandIn
+from local.stand_in import REPOSITORY, StandIn
 from storesync.retry import SystemClock
 from tests.docs.pages import blocks
 from tools.smoke import Place, Smoke
 
-from .deployments import checkout
+from .deployments import checkout, needs_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,7 @@ NAME = "flagstore-smoke"
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the sources, without the one resource that the stand-in's CloudFormation lacks."""
-    for needed in (DEFAULT_EXECUTABLE, REPOSITORY / ".venv-sam" / "bin" / "sam"):
-        if not needed.exists():
-            pytest.skip(f"{needed.name} is missing: run `make setup`")
+    needs_stand_in()
     home = checkout(tmp_path_factory.mktemp("smoke"))
     path = home / "template.yaml"
     text = path.read_text(encoding="utf-8")

@@ -1,17 +1,4 @@
-"""A real Unleash server with a PostgreSQL database of its own, for the end-to-end tests.
-
-    with UnleashServer() as server:
-        server.register_webhook("http://127.0.0.1:8080/hook", authorization="a secret")
-        server.admin.create_flag("new-checkout")
-        server.features("development")
-
-Both bind 127.0.0.1, live in a temporary folder and end with their context. `tools/setup-e2e`
-installs what is run here; `missing` names what is not installed.
-
-Unleash caches its list of webhooks for 60 s from the first event that it announces, and a fresh
-server announces events of its own within its first second. `UnleashServer.register_webhook`
-therefore restarts the server, which takes about a second.
-"""
+"""A real Unleash server with a PostgreSQL database of its own: `tools/setup-e2e` installs both."""
 
 from __future__ import annotations
 
@@ -29,15 +16,17 @@ import requests
 
 from local.processes import StartError, free_port
 from simulators.server_process import ServerProcess
-
-from .unleash_admin import TIMEOUT_S, Admin, Json
+from storesync.cli.webhooks import UNLEASH_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+type Json = dict[str, Any]
+
 HOST = "127.0.0.1"
 USER = "unleash"
+TIMEOUT_S = 10
 ENVIRONMENTS = ("development", "production")
 """The environments of a fresh Unleash server."""
 CLIENT_SPEC = "5.2.0"
@@ -45,14 +34,16 @@ CLIENT_SPEC = "5.2.0"
 UNLEASH_FOLDER = Path(__file__).with_name("node") / "node_modules" / "unleash-server" / "dist"
 
 _UNLEASH = UNLEASH_FOLDER / "server.js"
+# For speed: nothing has to survive a crash.
 _POSTGRES_SETTINGS = (
     f"listen_addresses={HOST}",
     "unix_socket_directories=",
-    # For speed: nothing has to survive a crash.
     "fsync=off",
     "synchronous_commit=off",
     "full_page_writes=off",
 )
+_FEATURES = "/api/admin/projects/default/features"
+_ADDONS = "/api/admin/addons"
 
 
 def missing() -> str | None:
@@ -137,19 +128,12 @@ def _run(program: Path, *arguments: str, **options: Any) -> None:
 
 
 class UnleashServer:
-    """A context manager around a fresh Unleash server.
+    """A context manager around a fresh server; *ca_file*: authorities that its webhooks trust."""
 
-    Args:
-        ca_file: authorities that its webhooks trust besides those of Node.js.
-
-    Raises:
-        StartError: on entering, if something is missing or does not start.
-
-    """
-
-    def __init__(self, *, ca_file: Path | None = None) -> None:
+    def __init__(self, *, ca_file: Path) -> None:
         self._ca_file = ca_file
         self._secret = secrets.token_hex(28)
+        self.admin_token = f"*:*.{self._secret}"
         self._exit = ExitStack()
         self._http = requests.Session()
         self._http.trust_env = False  # no proxy between the tests and 127.0.0.1
@@ -160,8 +144,9 @@ class UnleashServer:
         with ExitStack() as started:
             database = started.enter_context(postgres())
             home = Path(started.enter_context(TemporaryDirectory(prefix="flagstore-unleash-")))
-            self._port = free_port()
-            self._environment = self._make_environment(database)
+            port = free_port()
+            self.url = f"http://{HOST}:{port}"
+            self._environment = self._make_environment(database, port)
             self._process = ServerProcess(
                 "Unleash",
                 # Its own use of a deprecated call is nothing to act on.
@@ -181,50 +166,88 @@ class UnleashServer:
             self._process.show_log()
         self._exit.close()
 
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at its end; the same after a restart."""
-        return f"http://{HOST}:{self._port}"
-
-    @property
-    def admin_token(self) -> str:
-        """The token for the admin API."""
-        return f"*:*.{self._secret}"
-
-    @property
-    def admin(self) -> Admin:
-        """A client of the admin API."""
-        return Admin(self.url, self.admin_token)
-
-    def backend_token(self, environment: str = "development") -> str:
+    def backend_token(self, environment: str) -> str:
         """Return the token with which a server-side SDK reads all projects of *environment*."""
         return f"*:{environment}.{self._secret}"
 
-    def features(self, environment: str = "development") -> Json:
-        """Return the response of `/api/client/features`: `features`, `segments`, `meta` and more.
-
-        It may trail a change made through the admin API by up to a second.
-        """
-        token = self.backend_token(environment)
+    def features(self) -> Json:
+        """Return what SDKs of the environment ``development`` are served."""
+        token = self.backend_token("development")
         headers = {"Authorization": token, "Unleash-Client-Spec": CLIENT_SPEC}
         url = f"{self.url}/api/client/features"
         response = self._http.get(url, headers=headers, timeout=TIMEOUT_S)
         response.raise_for_status()
         return dict(response.json())
 
-    def register_webhook(self, url: str, *, authorization: str = "") -> int:
-        """Register a webhook that hears the very next event, and return its id.
+    # The admin API; flags are in the project `default`.
 
-        Restarts the server (see the module).
+    def create_flag(self, name: str) -> None:
+        """Create a flag, off everywhere."""
+        self._admin("POST", _FEATURES, {"name": name, "type": "release"})
+
+    def change_flag(self, method: str, path: str, body: Json | None = None) -> Any:
+        """Call the admin API about a flag; *path* begins with its name."""
+        return self._admin(method, f"{_FEATURES}/{path}", body)
+
+    def switch(self, name: str, state: str, environment: str = "development") -> None:
+        """Turn a flag ``on`` or ``off``; Unleash adds a 100 % rollout where it has no strategy."""
+        self.change_flag("POST", f"{name}/environments/{environment}/{state}")
+
+    def archive(self, action: str, name: str) -> None:
+        """``revive`` an archived flag, or ``delete`` it for good."""
+        if action == "revive":
+            self._admin("POST", f"/api/admin/archive/revive/{name}")
+        else:
+            self._admin("DELETE", f"/api/admin/archive/{name}")
+
+    def put_segment(self, name: str, constraints: list[Json], number: int | None = None) -> int:
+        """Create a segment and return its id, or replace the one with that id."""
+        segment = {"name": name, "constraints": constraints}
+        if number is None:
+            return int(self._admin("POST", "/api/admin/segments", segment)["id"])
+        self._admin("PUT", f"/api/admin/segments/{number}", segment)
+        return number
+
+    def register_webhook(self, url: str, *, authorization: str) -> int:
+        """Register a webhook for every event, and return its id.
+
+        A server caches its webhooks for 60 s, so it is restarted, on the same port and database.
         """
-        addon_id = self.admin.register_webhook(url, authorization=authorization)
-        self.restart()
-        return addon_id
-
-    def restart(self) -> None:
-        """Stop and start it on the same port and database, with nothing left in its memory."""
+        addon = {
+            "provider": "webhook",
+            "enabled": True,
+            "description": "flagstore end-to-end test",
+            "parameters": {"url": url, "authorization": authorization},
+            "events": list(UNLEASH_EVENTS),
+            "projects": [],
+            "environments": [],
+        }
+        addon_id = int(self._admin("POST", _ADDONS, addon)["id"])
         self._process.stop()
         self._start()
+        return addon_id
+
+    def webhooks(self) -> list[Json]:
+        """Return all webhooks; their secrets are masked."""
+        return list(self._admin("GET", _ADDONS)["addons"])
+
+    def delivery_log(self, addon_id: int) -> list[Json]:
+        """Return the webhook's deliveries, newest first: `state`, `stateDetails`, `event`, ..."""
+        return list(self._admin("GET", f"{_ADDONS}/{addon_id}/events")["integrationEvents"])
+
+    def newest_event(self) -> int:
+        """Return the number of the newest event, delivered or not."""
+        events = self._admin("GET", "/api/admin/search/events?limit=1")["events"]
+        return int(events[0]["id"])
+
+    def _admin(self, method: str, path: str, body: Json | None = None) -> Any:
+        headers = {"Authorization": self.admin_token}
+        response = self._http.request(
+            method, self.url + path, json=body, headers=headers, timeout=TIMEOUT_S
+        )
+        assert response.ok, f"{method} {path}: {response.status_code}: {response.text}"
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        return response.json() if response.content and is_json else None
 
     def _start(self) -> None:
         self._process.start(self._is_ready, env=self._environment)
@@ -235,18 +258,17 @@ class UnleashServer:
         except requests.RequestException:
             return False
 
-    def _make_environment(self, database: Postgres) -> dict[str, str]:
+    def _make_environment(self, database: Postgres, port: int) -> dict[str, str]:
         # Built from nothing: DATABASE_URL or UNLEASH_... of a developer's shell must not leak in.
-        trust = {"NODE_EXTRA_CA_CERTS": str(self._ca_file)} if self._ca_file else {}
         return {
-            **trust,
+            "NODE_EXTRA_CA_CERTS": str(self._ca_file),
             "PATH": os.environ.get("PATH", os.defpath),
             "TZ": "UTC",
             "LOG_LEVEL": "warn",
             "CHECK_VERSION": "false",
             "SEND_TELEMETRY": "false",
             "HTTPHOST": HOST,
-            "HTTP_PORT": str(self._port),
+            "HTTP_PORT": str(port),
             "UNLEASH_URL": self.url,
             "DATABASEHOST": HOST,
             "DATABASE_PORT": str(database.port),
