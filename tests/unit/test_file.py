@@ -17,7 +17,6 @@ from flagstore.errors import (
     NotLoadedError,
     StoreUnavailableError,
 )
-from flagstore.evaluation.base import MALFORMED_FLAG
 from flagstore.keys import snapshot_key, state_key
 from flagstore.stores.file import FileReader, document
 from simulators.clock import FakeClock
@@ -92,39 +91,18 @@ def test_file_from_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) 
     assert Client("prod").keys() == ["a"]
 
 
-STRICTLY: dict[str, Any] = {
-    "launchdarkly": {
-        "flags": {
-            "a": {
-                "on": True,
-                "variations": [False, True],
-                "fallthrough": {"variation": 0},
-                "rules": [
-                    {
-                        "variation": 1,
-                        "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["big"]}],
-                    }
-                ],
-            }
-        },
-        "segments": {"big": {"included": ["ada", *LARGE["keys"]]}},
-    },
-    "split": [{"a": {"treatment": "on"}}],
-    "unleash": {
-        "features": [
-            {"name": "a", "type": "release", "enabled": True, "strategies": [{"name": "default"}]}
-        ]
-    },
-    "appconfig": {"a": {"enabled": True}},
-}
-"""A flag that is on for ada; LaunchDarkly's by a segment that is read on its own."""
-
-
-@pytest.mark.parametrize("provider", STRICTLY)
-def test_file_is_read_with_warnings_as_errors(tmp_path: Path, provider: str) -> None:
-    """Also with -bb."""
+def test_file_is_read_with_warnings_as_errors(tmp_path: Path) -> None:
+    """Also with -bb, and a segment that is read on its own."""
+    clause = {"attribute": "", "op": "segmentMatch", "values": ["big"]}
+    flag = {
+        "on": True,
+        "variations": [False, True],
+        "fallthrough": {"variation": 0},
+        "rules": [{"variation": 1, "clauses": [clause]}],
+    }
+    segments = {"big": {"included": ["ada", *LARGE["keys"]]}}
     path = tmp_path / "flags.json"
-    path.write_text(json.dumps(STRICTLY[provider]))
+    path.write_text(json.dumps({"flags": {"a": flag}, "segments": segments}))
     assert read_strictly({"FLAGSTORE_FILE": str(path)}) == "['a'] True \n"
 
 
@@ -138,7 +116,6 @@ LEVELS = {"flags": {"enabled": True, "level": "info"}, "other": {"enabled": Fals
     ("content", "provider", "names"),
     [
         ({"flags": {"a": {"key": "a"}}}, "launchdarkly", "flags/a"),
-        ({"flags": {"enabled": {"key": "enabled"}}}, "launchdarkly", "flags/enabled"),
         ({"flagValues": {"enabled": True}}, "launchdarkly", "flags/enabled"),
         ({"flagValues": {"v": 1}, "segments": {"s": {}}}, "launchdarkly", "flags/v segments/s"),
         ({"ff": {"d": SPLITS}, "segments": {"s": ["u"]}}, "split", "flags/a segments/s"),
@@ -147,12 +124,8 @@ LEVELS = {"flags": {"enabled": True, "level": "info"}, "other": {"enabled": Fals
             "split",
             "rule_based_segments/r",
         ),
-        ({"splits": [{"name": "a"}, {"name": "b", **ARCHIVED}], "since": 1}, "split", "flags/a"),
-        ([{"a": {"treatment": "on"}}], "split", "flags/a"),
         ({"features": [{"name": "f"}], "segments": [{"id": 3}]}, "unleash", "flags/f segments/3"),
         ({"version": "1", **APPCONFIG}, "appconfig", "flags/f definitions/f"),
-        ({"version": "1", "values": {"ui": {"enabled": True}}}, "appconfig", "flags/ui"),
-        ({"version": "1", "flags": {"ui": {}}}, "appconfig", "definitions/ui"),
         ({"version": "1"}, "appconfig", ""),
         (LEVELS, "appconfig", "flags/flags flags/other"),
         (OURS, "split", "flags/a segments/beta"),
@@ -171,12 +144,11 @@ def test_documents_of_providers(content: Any, provider: str, names: str) -> None
     [
         "",
         "[]",
-        "{}",
         "null",
         '{"provider": [], "sections": {}}',
         '{"features": 3}',
-        '"x"',
         '{"flagValues": {"a": NaN}}',
+        '{"flagValues": {"a": 1e400}}',
         "[" * 99_999,
     ],
 )
@@ -203,7 +175,7 @@ flags:
 
 
 def test_yaml_keys_and_dates_are_strings(tmp_path: Path, clock: FakeClock) -> None:
-    """YAML takes ``on`` for true."""
+    """YAML takes ``on`` for true, and its dates for objects."""
     path = tmp_path / "flags.yml"
     path.write_text(LAUNCHDARKLY_YAML)
     flags = client(path, clock)
@@ -232,55 +204,6 @@ def test_yaml_without_pyyaml(
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
         client(path, clock).keys()
-
-
-BEYOND = float("inf")
-CLAUSE = {"attribute": "n", "op": "lessThan", "values": [BEYOND]}
-UNLEASH = {"enabled": True, "strategies": list[Any]()}
-
-
-@pytest.mark.parametrize(
-    ("content", "good"),
-    [
-        ({"flagValues": {"bad": BEYOND, "good": 1}}, 1),
-        (
-            {
-                "flags": {"bad": {"on": True, "rules": [{"clauses": [CLAUSE]}]}},
-                "flagValues": {"good": 1},
-            },
-            1,
-        ),
-        (
-            {
-                "splits": [
-                    {"name": "bad", "seed": BEYOND},
-                    {"name": "good", "defaultTreatment": "x"},
-                ]
-            },
-            "x",
-        ),
-        (
-            {
-                "features": [
-                    {"name": "bad", **UNLEASH, "variants": [{"name": "v", "weight": BEYOND}]},
-                    {"name": "good", **UNLEASH},
-                ]
-            },
-            True,
-        ),
-        ({"bad": {"enabled": True, "x": BEYOND}, "good": {"enabled": True, "x": 1}}, True),
-    ],
-)
-def test_infinite_number_spoils_one_flag(
-    tmp_path: Path, clock: FakeClock, content: Any, good: Any
-) -> None:
-    """The others are served."""
-    path = tmp_path / "flags.json"
-    path.write_text(json.dumps(content).replace("Infinity", "1e400"))
-    flags = client(path, clock)
-    assert flags.value("good", {"key": "ada"}, default=type(good)()) == good
-    detail = flags.detail("bad", {"key": "ada"}, default="mine")
-    assert (detail.value, detail.error) == ("mine", MALFORMED_FLAG)
 
 
 def test_byte_order_mark_is_ignored(tmp_path: Path, clock: FakeClock) -> None:
@@ -319,16 +242,7 @@ def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock)
     assert not flags.info().stale
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        None,
-        b"\xff\xfe{",
-        b'{"flagValues": {"a": NaN}}',
-        b'{"provider": "split", "sections": {"flags": [1]}}',
-        b'{"provider": "split", "sections": 5}',
-    ],
-)
+@pytest.mark.parametrize("data", [None, b"\xff\xfe{", b'{"provider": "split", "sections": 5}'])
 def test_bad_bootstraps_raise_not_loaded(
     tmp_path: Path, clock: FakeClock, data: bytes | None
 ) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -18,15 +15,12 @@ from flagstore.keys import Key
 from flagstore.stores.redis import (
     RedisReader,
     encode,
-    index_name,
     parse_url,
-    record_name,
     to_field,
     to_record,
 )
 from simulators.reader_store import published_record
 from simulators.scripted_server import CUT, ScriptedServer, in_steps, late
-from simulators.signals import in_child
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
@@ -89,20 +83,11 @@ def test_record_is_one_command(played: ScriptedServer, reader: RedisReader) -> N
     assert received(played) == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
-@pytest.mark.parametrize("step", [1, 2, 7])
-def test_response_in_any_chunks(played: ScriptedServer, reader: RedisReader, step: int) -> None:
+def test_response_in_small_parts(played: ScriptedServer, reader: RedisReader) -> None:
     """However the network splits it."""
-    played.default = in_steps(HEAD, step)
-    assert read(reader) == RECORD
-    assert read(reader) == RECORD
+    played.default = in_steps(HEAD, 1)
+    assert read(reader) == read(reader) == RECORD
     assert played.connections == 1
-
-
-def test_large_value_is_read_whole(played: ScriptedServer, reader: RedisReader) -> None:
-    """Megabytes that contain line ends."""
-    body = b"b" + b"\r\n$-1\x00" * 500_000
-    played.default = reply(b"body", body)
-    assert read(reader) == {"body": body[1:]}
 
 
 @pytest.mark.parametrize(
@@ -110,12 +95,9 @@ def test_large_value_is_read_whole(played: ScriptedServer, reader: RedisReader) 
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"$x\r\n",
-        b"*1\r\n*1\r\n$1\r\na\r\n",
         b"$999999999999\r\n",
         b"*2\r\n$1\r\nabc\r\n$1\r\nb\r\n",
         HEAD + b"+more\r\n",
-        b"x" * 100_000,
-        HEAD[:-1],
         CUT,
     ],
 )
@@ -164,7 +146,8 @@ def test_failed_login_is_repeated(played: ScriptedServer) -> None:
         with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
             read(reader)
         assert read(reader) == RECORD
-    assert all(batch.startswith(encode(("AUTH", "p"))) for batch in received(played))
+    login = encode(("AUTH", "p"))
+    assert all(request.body.startswith(login) for request in played.requests)
 
 
 @pytest.mark.parametrize("play", [CUT, late(1.0, HEAD)])
@@ -203,16 +186,6 @@ def test_interrupted_read_leaves_no_response_behind(
     assert read(reader) == RECORD
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_connection_is_not_used_by_a_child(played: ScriptedServer, reader: RedisReader) -> None:
-    """Two processes would read each other's responses."""
-    read(reader)
-    assert in_child(lambda: read(reader))
-    assert played.connections == 2
-    read(reader)
-    assert played.connections == 2
-
-
 # -- errors of the server -------------------------------------------------------------------------
 
 
@@ -220,8 +193,6 @@ def test_connection_is_not_used_by_a_child(played: ScriptedServer, reader: Redis
     "error",
     [
         b"LOADING Redis is loading the dataset in memory",
-        b"CLUSTERDOWN The cluster is down",
-        b"BUSY Redis is busy running a script",
         b"ERR max number of clients reached",
     ],
 )
@@ -249,22 +220,16 @@ def test_permanent_errors_are_raised_at_once(played: ScriptedServer, reader: Red
 
 
 def test_redirect_is_followed_and_kept(played: ScriptedServer, reader: RedisReader) -> None:
-    """If that node fails, back to the first."""
+    """If that node fails, back to the first; an empty host means the node that responded."""
     with ScriptedServer(HEAD, http=False) as other:
-        played.default = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
-        assert read(reader) == read(reader) == RECORD
-        assert (len(received(played)), len(received(other))) == (1, 2)
-    played.default = HEAD
+        there = b"-MOVED 811 127.0.0.1:%d\r\n" % other.port
+        played.due = [b"-MOVED 811 :%d\r\n" % played.port, HEAD, there]
+        assert read(reader) == read(reader) == read(reader) == RECORD
+        assert (len(received(played)), len(received(other))) == (3, 2)
     assert read(reader) == RECORD
 
 
-def test_redirect_without_host(played: ScriptedServer, reader: RedisReader) -> None:
-    """The node that responded is meant."""
-    played.due = [b"-MOVED 811 :%d\r\n" % played.port]
-    assert read(reader) == RECORD
-
-
-@pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999", b":x%d"])
+@pytest.mark.parametrize("place", [b"127.0.0.1:%d", b"nonsense", b"127.0.0.1:99999999"])
 def test_endless_redirects_end_by_the_deadline(
     played: ScriptedServer, reader: RedisReader, place: bytes
 ) -> None:
@@ -272,7 +237,7 @@ def test_endless_redirects_end_by_the_deadline(
     place = place.replace(b"%d", b"%d" % played.port)
     played.default = b"-MOVED 811 %b\r\n" % place
     with pytest.raises(StoreUnavailableError, match="MOVED 811"):
-        read(reader, 0.5)
+        read(reader, 0.3)
 
 
 def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: RedisReader) -> None:
@@ -290,21 +255,16 @@ def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: Redi
     ("url", "required"),
     [
         ("redis://h", (False, "h", 6379, "", "", 0)),
-        ("rediss://h:1/", (True, "h", 1, "", "", 0)),
         ("rediss://u:p@h:6380/15", (True, "h", 6380, "u", "p", 15)),
         ("rediss://:p@h.example", (True, "h.example", 6379, "", "p", 0)),
         ("rediss://u:p%40%2F%25@h", (True, "h", 6379, "u", "p@/%", 0)),
-        ("rediss://u:a@b/c:d@h", (True, "h", 6379, "u", "a@b/c:d", 0)),
+        ("rediss://u:a@b/c:d@h:1/", (True, "h", 1, "u", "a@b/c:d", 0)),
         ("redis://[::1]:7000", (False, "::1", 7000, "", "", 0)),
-        ("", None),
         ("h:6379", None),
-        ("redis://", None),
-        ("redis://h:0", None),
         ("redis://h:65536", None),
         ("redis://h/x", None),
         ("redis://h?x=1", None),
         ("redis://u@h", None),
-        ("unix:///tmp/x", None),
     ],
 )
 def test_urls(url: str, required: tuple[Any, ...] | None) -> None:
@@ -340,34 +300,7 @@ def test_closed_client_leaves_nothing_open(played: ScriptedServer) -> None:
     assert read_strictly({"FLAGSTORE_REDIS_URL": url}) == "['a'] False \n"
 
 
-def test_reading_imports_nothing_heavy(played: ScriptedServer) -> None:
-    """Neither redis-py nor boto3."""
-    code = (
-        "import sys, time, flagstore.stores.redis as r\n"
-        f"reader = r.open_reader({{'FLAGSTORE_REDIS_URL': 'redis://127.0.0.1:{played.port}'}})\n"
-        "from flagstore.keys import snapshot_key\n"
-        "reader.read(snapshot_key('prod'), consistent=False, deadline=time.monotonic() + 2)\n"
-        "reader.close()\n"
-        "print([m for m in ('redis', 'boto3', 'ssl', 'urllib', 'http') if m in sys.modules])"
-    )
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
 # -- names and values -----------------------------------------------------------------------------
-
-
-def test_names_are_unique() -> None:
-    """Of records and sorted sets."""
-    namespaces = ["a:x", "a:x~1", "a-b:x", "a:$x"]
-    keys = ["", "1", ":", "x:1", "{b}", "ü"]
-    names = [record_name(Key(n, k)) for n in namespaces for k in keys]
-    names += [index_name(namespace) for namespace in namespaces]
-    assert len(set(names)) == len(names)
-    assert record_name(KEY) == "flagstore:{prod}:$snapshot:1"
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**63, "", "s", "1", "ü\r\n", b"", b"s", b"1\xff"])

@@ -25,7 +25,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from flagstore.codec import Body, dumps
+from flagstore.codec import Body
 from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, StoreUnavailableError
 from flagstore.keys import Key, SnapshotRecord, SourceState, chunks_prefix, snapshot_key, state_key
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     Sections = dict[str, dict[str, Any]]
 
-NOT_JSON = "what JSON cannot express"
-"""Replaces an item that cannot be stored; every engine treats it as a malformed flag."""
 FEATURE_FLAGS = {"format": "feature-flags"}
 
 _SPLIT_LINE = re.compile(r"([\w-]+)\s+([\w-]+)")
@@ -142,10 +140,7 @@ def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mappi
         # utf-8-sig: editors on Windows begin files with a byte order mark.
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
             found = document(parse(path, file.read()))
-        try:
-            encoded = encode(found.sections, found.meta, token=token)
-        except (ValueError, TypeError):
-            encoded = encode(storable(found.sections), found.meta, token=token)
+        encoded = encode(found.sections, found.meta, token=token)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = (
             f"{path} is not a document that flagstore knows ({type(error).__name__}: {error}): it "
@@ -213,22 +208,6 @@ def document(content: Json) -> Document:
         if names & content.keys():
             return read(content)
     raise ValueError(f"it has {', '.join(sorted(content)[:8]) or 'nothing'}")
-
-
-def storable(sections: Mapping[str, Mapping[str, Any]]) -> Sections:
-    """Return the sections with :data:`NOT_JSON` for each item that JSON cannot express."""
-    return {
-        name: {key: item if _is_storable(item) else NOT_JSON for key, item in items.items()}
-        for name, items in sections.items()
-    }
-
-
-def _is_storable(item: Json) -> bool:
-    try:
-        dumps(item)
-    except (ValueError, TypeError):
-        return False
-    return True
 
 
 def _refuse(name: str) -> NoReturn:
