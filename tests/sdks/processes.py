@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
     from rigs import AnyRig
+    from simulators.redis_server import Server
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
@@ -33,21 +34,29 @@ def needs_python() -> None:
         pytest.skip(".venv-sdks is missing: run `make setup`")
 
 
-def run(
-    command: list[str | PurePath], task: Mapping[str, Any], environment: Mapping[str, str]
-) -> list[Any]:
-    """Run a script on a task; return what it prints, an object per line."""
+def output(
+    command: list[str | PurePath], environment: Mapping[str, str] | None = None, **more: Any
+) -> str:
+    """Return what a command prints."""
     done = subprocess.run(
         command,
-        input=json.dumps(task),
-        env=dict(environment),
+        env=environment,
         capture_output=True,
         encoding="utf-8",
         timeout=TIMEOUT_S,
         check=False,
+        **more,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+def run(
+    command: list[str | PurePath], task: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[Any]:
+    """Run a script on a task; return what it prints, an object per line."""
+    printed = output(command, environment, input=json.dumps(task))
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def python(sdk: str, environment: Mapping[str, str] | None = None, **task: Any) -> list[str]:
@@ -79,21 +88,13 @@ def needs_node() -> str:
     return command
 
 
-def output(
-    command: list[str | PurePath], environment: Mapping[str, str] | None = None, **more: Any
-) -> str:
-    """Return what a command prints."""
-    done = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=TIMEOUT_S,
-        check=False,
-        **more,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def documented_user(server: Server, name: str) -> str:
+    """Make a user with the rights of docs/redis.md; return the user and password of a URL."""
+    page = (HERE.parents[1] / "docs" / "redis.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if f" {name} " in line]
+    rules = line.replace(">PASSWORD", ">tests-own").split()[3:]
+    server.admin.execute_command("ACL", "SETUSER", name, "reset", *rules)
+    return f"{name}:tests-own"
 
 
 def _strings(lines: list[Any]) -> list[str]:
@@ -105,9 +106,4 @@ def same(ours: list[str], theirs: list[str], contexts: list[Any]) -> None:
     """Assert that all results are equal; show the first that is not."""
     assert len(ours) == len(theirs) == len(contexts) > 0
     for mine, other, context in zip(ours, theirs, contexts, strict=True):
-        if mine != other:
-            assert {"context": context, **json.loads(mine)} == {
-                "context": context,
-                **json.loads(other),
-            }
-        assert mine == other
+        assert mine == other, context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +16,10 @@ from simulators.launchdarkly import LaunchDarklySimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from rigs import AnyRig, DynamoRig
 
-PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
-USER, PASSWORD = "launchdarkly-sdk", "tests-own"
 CONTEXTS = sets.contexts("launchdarkly", 40)
 FLAGS = [*sets.launchdarkly()[0], "never-there"]
 TASK: dict[str, Any] = {"flags": FLAGS, "contexts": CONTEXTS}
@@ -33,17 +31,13 @@ def rig(request: pytest.FixtureRequest) -> Iterator[AnyRig]:
     with LaunchDarklySimulator(*sets.launchdarkly()) as server:
         rig = open_rig(request, request.param, server, "launchdarkly")
         if isinstance(rig, RedisRig):
-            (line,) = [line for line in PAGE.read_text().splitlines() if f" {USER} " in line]
-            rules = line.replace(">PASSWORD", f">{PASSWORD}").split()[3:]
-            rig.server.admin.execute_command("ACL", "SETUSER", USER, "reset", *rules)
-            rig.login = f"{USER}:{PASSWORD}"
+            rig.login = processes.documented_user(rig.server, "launchdarkly-sdk")
         yield rig
 
 
-def response(rig: AnyRig) -> dict[str, Any]:
+def response(rig: AnyRig) -> Any:
     """Return LaunchDarkly's response."""
-    document: dict[str, Any] = json.loads(rig.provider.document())
-    return document
+    return json.loads(rig.provider.document())
 
 
 def change(rig: AnyRig) -> None:
@@ -106,8 +100,7 @@ def test_rows_are_those_that_the_sdk_writes(rig: DynamoRig) -> None:
     document = response(rig)
     theirs = {"table": rig.table.name, "prefix": "theirs"}
     processes.python("launchdarkly", rig.environment(), document=document, **theirs, write=True)
-    sections = {"features": "flags", "segments": "segments"}
-    for section, name in sections.items():
+    for section, name in (("features", "flags"), ("segments", "segments")):
         ours, written = (
             {item["key"]["S"]: item for item in query(rig, f"{prefix}:{section}")}
             for prefix in (SOURCE, "theirs")
@@ -161,33 +154,3 @@ def test_hashes_are_those_that_the_sdk_writes(rig: RedisRig) -> None:
             assert item.decode() == json.dumps(content, separators=(",", ":"))
             assert json.loads(written[key]) == content
     assert admin.type("theirs:$inited") == admin.type("{prod}:$inited") == b"string"
-
-
-class Recorder:
-    """Passes calls on to a client, and notes which rows transactions put, in order."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.rows: list[tuple[str, str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def transact_write_items(self, TransactItems: list[Any]) -> Any:  # noqa: N803 - boto3's name
-        """Note the rows."""
-        response = self._client.transact_write_items(TransactItems=TransactItems)
-        puts = [item["Put"]["Item"] for item in TransactItems if "Put" in item]
-        self.rows += [(put["namespace"]["S"], put["key"]["S"]) for put in puts]
-        return response
-
-
-@pytest.mark.parametrize("rig", ["dynamodb"], indirect=True)
-def test_mark_of_a_complete_store_comes_last(rig: DynamoRig) -> None:
-    """`$inited` follows the last row, since SDKs take a store that has it for complete."""
-    recorder = Recorder(rig.table.client)
-    rig.sync(recorder)
-    names = (f"{SOURCE}:features", f"{SOURCE}:segments", f"{SOURCE}:$inited")
-    written = [row for row in recorder.rows if row[0] in names]
-    marker = (f"{SOURCE}:$inited", f"{SOURCE}:$inited")
-    assert written.count(marker) == 1
-    assert written[-1] == marker

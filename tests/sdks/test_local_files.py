@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from flagstore import Client
 from flagstore.stores.file import FileReader
 from sdks import processes
+from simulators.split_flags import matcher, rule
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = ["ada", "bob", "5", *(f"user-{number}" for number in range(40))]
 
-DATA_FILE: dict[str, Any] = {
-    "flagValues": {"simple": True, "text": "green", "number": 1.5, "object": {"a": [1]}},
-    "flags": {
-        "ui": {
-            "key": "ui",
-            "on": True,
-            "variations": [False, True],
-            "fallthrough": {"variation": 1},
-            "offVariation": 0,
-        },
-        "half": {
-            "key": "half",
-            "on": True,
-            "salt": "s",
-            "variations": ["a", "b"],
-            "fallthrough": {
-                "rollout": {"variations": [{"variation": n, "weight": 50_000} for n in (0, 1)]}
-            },
-        },
-        "segment": {
-            "key": "segment",
-            "on": True,
-            "variations": ["in", "out"],
-            "fallthrough": {"variation": 1},
-            "rules": [
-                {
-                    "variation": 0,
-                    "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["people"]}],
-                }
-            ],
-        },
-    },
-    "segments": {"people": {"key": "people", "included": ["ada"]}},
-}
 DATA_YAML = """
-flagValues:
-  simple: true
-  text: green
-  date: "2024-01-01"
+flagValues: {simple: true, text: green, date: "2024-01-01", object: {a: [1]}}
 flags:
   ui:
     key: ui
@@ -63,10 +28,23 @@ flags:
     fallthrough: {variation: 1}
     targets:
       - {variation: 0, values: [ada]}
+  half:
+    key: half
+    "on": true
+    salt: s
+    variations: [a, b]
+    fallthrough:
+      rollout: {variations: [{variation: 0, weight: 50000}, {variation: 1, weight: 50000}]}
+  segment:
+    key: segment
+    "on": true
+    variations: [in, out]
+    fallthrough: {variation: 1}
+    rules:
+      - variation: 0
+        clauses: [{attribute: "", op: segmentMatch, values: [people]}]
 segments:
-  people:
-    key: people
-    included: [ada]
+  people: {key: people, included: [ada]}
 """
 SPLIT_YAML = """
 - ui:
@@ -89,31 +67,19 @@ ui off
   indented on
 too many words
 """
-CONDITION = {
-    "conditionType": "WHITELIST",
-    "label": "listed",
-    "matcherGroup": {
-        "combiner": "AND",
-        "matchers": [
-            {
-                "matcherType": "WHITELIST",
-                "negate": False,
-                "whitelistMatcherData": {"whitelist": ["ada"]},
-            }
-        ],
-    },
-    "partitions": [{"treatment": "on", "size": 100}],
-}
-SPLIT_JSON: dict[str, Any] = {
-    "ff": {"d": [{"name": "bare"}, {"name": "ui", "conditions": [CONDITION]}, {"algo": 2}]},
-    "rbs": {"d": []},
-}
-OLDER_JSON = {"splits": SPLIT_JSON["ff"]["d"], "since": -1, "till": -1}
+ADA = matcher("WHITELIST", whitelistMatcherData={"whitelist": ["ada"]})
+SPLIT_FLAGS = [
+    {"name": "bare"},
+    {"name": "ui", "conditions": [rule(ADA, label="listed", on=100)]},
+    {"algo": 2},
+]
+SPLIT_JSON = {"ff": {"d": SPLIT_FLAGS}, "rbs": {"d": []}}
+OLDER_JSON = {"splits": SPLIT_FLAGS, "since": -1, "till": -1}
+IN_YAML = ["simple", "text", "date", "object", "ui", "half", "segment"]
 
 FILES = [
-    ("launchdarkly", "data.json", json.dumps(DATA_FILE), ["simple", "text", "number", "object"]),
-    ("launchdarkly", "data.json", json.dumps(DATA_FILE), ["ui", "half", "segment"]),
-    ("launchdarkly", "data.yaml", DATA_YAML, ["simple", "text", "date", "ui"]),
+    ("launchdarkly", "data.yaml", DATA_YAML, IN_YAML),
+    ("launchdarkly", "data.json", json.dumps(yaml.safe_load(DATA_YAML)), IN_YAML),
     ("split", "split.yaml", SPLIT_YAML, ["ui", "single", "everybody"]),
     ("split", "mine.split", SPLIT_LINES, ["ui", "other", "too"]),
     ("split", "split.json", json.dumps(SPLIT_JSON), ["bare", "ui"]),

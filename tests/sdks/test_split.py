@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +17,6 @@ from simulators.split import SplitSimulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
-USER, PASSWORD = "split-sdk", "tests-own"
 CONTEXTS = sets.contexts("split", 40)
 TASK: dict[str, Any] = {
     "flags": [*sets.split()[0], "never-there"],
@@ -32,11 +29,9 @@ TASK: dict[str, Any] = {
 def rig(request: pytest.FixtureRequest) -> Iterator[RedisRig]:
     """Give an empty Redis that lets SDKs in with the documented rights, and a Split."""
     with SplitSimulator(*sets.split()) as server:
-        rig = open_rig(request, "redis", server, "split", login=f"{USER}:{PASSWORD}")
+        rig = open_rig(request, "redis", server, "split")
         assert isinstance(rig, RedisRig)
-        (line,) = [line for line in PAGE.read_text().splitlines() if f" {USER} " in line]
-        rules = line.replace(">PASSWORD", f">{PASSWORD}").split()[3:]
-        rig.server.admin.execute_command("ACL", "SETUSER", USER, "reset", *rules)
+        rig.login = processes.documented_user(rig.server, "split-sdk")
         rig.server.admin.execute_command("ACL", "LOG", "RESET")
         yield rig
 

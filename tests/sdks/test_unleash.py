@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from data import DATA
 from flagstore.encode import unleash_document
 from rigs import RedisRig, open_rig
 from sdks import processes, sets
@@ -19,7 +18,7 @@ from simulators.unleash import UnleashSimulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rigs import AnyRig, DynamoRig
+    from rigs import AnyRig
 
 CONTEXTS = sets.contexts("unleash", 20)
 FLAGS = [*sets.unleash()[0], "never-there"]
@@ -82,31 +81,3 @@ def test_document_follows_the_option(rig: AnyRig, rows: bool) -> None:
     assert stored(rig) is not None
     rig.sync(rows=rows)
     assert stored(rig) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "share"), [("features-production", 0.01), ("features-1000-real", 0.3)]
-)
-def test_document_of_a_real_server_is_evaluated_as_its_response(
-    dynamo_rig: DynamoRig, name: str, share: float
-) -> None:
-    """Features and segments are stored as a real server sent them."""
-    file = DATA / "unleash" / f"{name}.json"
-    if not file.exists():
-        pytest.skip(f"allowed: {file.name} is not here; CONFORMANCE_DATA names the folder")
-    text = file.read_text(encoding="utf-8")
-    document: dict[str, Any] = json.loads(text)
-    flags = {flag["name"]: flag for flag in document["features"]}
-    segments = {str(segment["id"]): segment for segment in document["segments"]}
-    environment = document["query"]["environment"]
-    with UnleashSimulator(flags, segments, environment=environment) as server:
-        dynamo_rig.provider, dynamo_rig.name = server, "unleash"
-        dynamo_rig.sync()
-        with dynamo_rig.snapshot() as snapshot:
-            ours = unleash_document(snapshot)
-    assert json.loads(ours)["features"] == [flags[key] for key in sorted(flags)]
-    some = sorted(flags)[:: 1 + len(flags) // 100]
-    results = sdk(ours, some)
-    same(results, sdk(text, some), CONTEXTS)
-    on = [enabled for line in results for enabled, _ in json.loads(line)["flags"].values()]
-    assert sum(on) >= share * len(on)
