@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
-from flagstore.adapters.openfeature import ERRORS, REASONS, FlagstoreProvider, context_of
+from flagstore.adapters.openfeature import FlagstoreProvider, context_of
 from flagstore.evaluation import base
 from flagstore.evaluation.base import ABSENT, Evaluation
 from simulators.stub_flags import StubEngine, StubFlags
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from openfeature.flag_evaluation import FlagResolutionDetails
 
-KINDS = ("boolean", "string", "integer", "float", "object")
 ADA = EvaluationContext("ada")
 HUGE = 10**400
 NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
@@ -55,18 +54,12 @@ def on(value: Any, variant: str | int | None = 0, **fields: Any) -> Evaluation:
     return Evaluation(value, variant, base.FALLTHROUGH, **fields)
 
 
-PAYLOADS = {"text": ("string", "grün"), "number": ("number", "2"), "json": ("json", '{"a": [1]}')}
 UNLEASH = Fixed(
     "unleash",
     off=Evaluation(False, reason=base.OFF),
-    **{name: on(True, name, config={"type": t, "value": v}) for name, (t, v) in PAYLOADS.items()},
+    number=on(True, "n", config={"type": "number", "value": "2"}),
 )
-SPLIT = Fixed(
-    "split",
-    no=on("OFF", "OFF"),
-    number=on("7", "7"),
-    configured=on("blue", "blue", config='{"limit": 5}'),
-)
+SPLIT = Fixed("split", no=on("OFF", "OFF"), configured=on("blue", "blue", config='{"limit": 5}'))
 JSON = Fixed(
     "launchdarkly",
     yes=on(True),
@@ -80,29 +73,32 @@ JSON = Fixed(
 )
 
 
+class Color(StrEnum):
+    RED = "red"
+
+
 @pytest.mark.parametrize(
     ("flags", "kind", "key", "default", "value"),
     [
         (JSON, "boolean", "yes", False, True),
-        (JSON, "string", "text", "x", "grün"),
+        (JSON, "string", "text", Color.RED, "grün"),
         (JSON, "integer", "number", 0, 7),
-        (JSON, "float", "part", 0.0, 0.5),
+        (JSON, "float", "part", 1, 0.5),
         (JSON, "float", "number", 0.0, 7.0),
-        (JSON, "object", "object", {}, {"a": [1]}),
-        (JSON, "object", "list", [], [1, {"b": None}]),
+        (JSON, "object", "object", MappingProxyType({"x": 1}), {"a": [1]}),
+        (JSON, "object", "object", [], {"a": [1]}),
+        (JSON, "object", "list", (1,), [1, {"b": None}]),
+        (JSON, "object", "list", {}, [1, {"b": None}]),
         (SPLIT, "boolean", "no", True, False),
-        (SPLIT, "integer", "number", 0, 7),
         (SPLIT, "object", "configured", {}, {"limit": 5}),
         (UNLEASH, "boolean", "off", True, False),
-        (UNLEASH, "string", "text", "x", "grün"),
         (UNLEASH, "float", "number", 0.0, 2.0),
-        (UNLEASH, "object", "json", {}, {"a": [1]}),
     ],
 )
 def test_types_of_all_providers(
     flags: Fixed, kind: str, key: str, default: Any, value: Any
 ) -> None:
-    """Exactly the type that was asked for."""
+    """Exactly the type that was asked for; the default may be of a subtype."""
     found = resolve(flags, kind, key, default)
     assert (found.value, type(found.value)) == (value, type(value))
     assert (found.error_code, found.error_message) == (None, None)
@@ -113,26 +109,19 @@ def test_types_of_all_providers(
     ("kind", "key", "default"),
     [
         ("boolean", "number", True),
-        ("boolean", "text", True),
-        ("string", "number", "x"),
+        ("string", "null", "x"),
         ("integer", "yes", 3),
         ("integer", "part", 3),
         ("float", "yes", 3.0),
         ("float", "huge", 3.0),
-        ("float", "text", 3.0),
         ("object", "text", {"x": 1}),
         ("object", "null", {"x": 1}),
-        ("string", "null", "x"),
         # The default itself is of another type.
         ("boolean", "yes", 1),
-        ("string", "text", 1),
         ("integer", "number", True),
         ("integer", "number", 1.0),
-        ("float", "part", True),
         ("float", "part", HUGE),
         ("object", "object", "text"),
-        ("object", "object", 1),
-        ("object", "object", None),
         ("string", "text", None),
     ],
 )
@@ -145,66 +134,52 @@ def test_wrong_type_is_a_mismatch(kind: str, key: str, default: Any) -> None:
     assert found.variant is None
 
 
-class Color(StrEnum):
-    RED = "red"
-
-
-class Level(IntEnum):
-    LOW = 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "key", "default", "value"),
-    [
-        ("string", "text", Color.RED, "grün"),
-        ("integer", "number", Level.LOW, 7),
-        ("float", "part", 1, 0.5),
-        ("object", "object", MappingProxyType({"x": 1}), {"a": [1]}),
-        ("object", "list", (1,), [1, {"b": None}]),
-        ("object", "list", {}, [1, {"b": None}]),
-        ("object", "object", [], {"a": [1]}),
-    ],
-)
-def test_default_may_be_of_a_subtype(kind: str, key: str, default: Any, value: Any) -> None:
-    """Enums, mappings, tuples."""
-    found = resolve(JSON, kind, key, default)
-    assert (found.value, found.error_code) == (value, None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "default"),
-    [("string", "x"), ("integer", 3), ("float", 0.5), ("object", {"x": 1}), ("object", (1,))],
-)
+@pytest.mark.parametrize(("kind", "default"), [("string", "x"), ("float", 0.5), ("object", (1,))])
 def test_flag_that_is_off_gives_the_default(kind: str, default: Any) -> None:
     """DISABLED, without an error or variant."""
-    flags = Fixed(none=Evaluation(ABSENT, None, base.OFF))
-    found = resolve(flags, kind, "none", default)
+    found = resolve(Fixed(none=Evaluation(ABSENT, None, base.OFF)), kind, "none", default)
     assert (found.value, type(found.value)) == (default, type(default))
-    assert (found.reason, found.variant) == (Reason.DISABLED, None)
-    assert found.error_code is None
+    assert (found.reason, found.variant, found.error_code) == (Reason.DISABLED, None, None)
 
 
-def test_reasons() -> None:
-    """An unknown one passes unchanged."""
-    outcomes = {word: Evaluation(True, 0, word) for word in (*REASONS, "NEW_WORD")}
-    flags = Fixed(**outcomes)
-    reasons = {}
-    for word in outcomes:
-        found = resolve(flags, "boolean", word, False)
-        reasons[word] = found.reason
-        assert found.flag_metadata["reason"] == word
-    assert reasons == {
-        "OFF": "DISABLED",
-        "FALLTHROUGH": "DEFAULT",
-        "NO_MATCH": "DEFAULT",
-        "PREREQUISITE_FAILED": "DEFAULT",
-        "TARGET_MATCH": "TARGETING_MATCH",
-        "RULE_MATCH": "TARGETING_MATCH",
-        "NOT_IN_ROLLOUT": "SPLIT",
-        "OVERRIDE": "STATIC",
-        "ERROR": "ERROR",
-        "NEW_WORD": "NEW_WORD",
-    }
+EXPECTED_REASONS = {
+    "OFF": "DISABLED",
+    "FALLTHROUGH": "DEFAULT",
+    "NO_MATCH": "DEFAULT",
+    "PREREQUISITE_FAILED": "DEFAULT",
+    "TARGET_MATCH": "TARGETING_MATCH",
+    "RULE_MATCH": "TARGETING_MATCH",
+    "NOT_IN_ROLLOUT": "SPLIT",
+    "OVERRIDE": "STATIC",
+    "ERROR": "ERROR",
+}
+EXPECTED_ERRORS = {
+    "FLAG_NOT_FOUND": "FLAG_NOT_FOUND",
+    "MALFORMED_FLAG": "PARSE_ERROR",
+    "WRONG_TYPE": "TYPE_MISMATCH",
+    "NO_VALUE": "TYPE_MISMATCH",
+    "KEY_MISSING": "TARGETING_KEY_MISSING",
+    "CONTEXT_INVALID": "INVALID_CONTEXT",
+    "NOT_LOADED": "PROVIDER_NOT_READY",
+    "TOO_OLD": "GENERAL",
+    "UNSUPPORTED": "GENERAL",
+    "SEGMENT_UNAVAILABLE": "GENERAL",
+    "EXCEPTION": "GENERAL",
+}
+
+
+def test_reasons_and_errors() -> None:
+    """Every word of the engines has a place; an unknown one passes unchanged, or is GENERAL."""
+    words = {name for name in vars(base) if name.isupper() and name not in NO_WORDS}
+    assert words == {*EXPECTED_REASONS, *EXPECTED_ERRORS}
+    for word, reason in (EXPECTED_REASONS | {"NEW_WORD": "NEW_WORD"}).items():
+        found = resolve(Fixed(f=Evaluation(True, 0, word)), "boolean", "f", False)
+        assert (found.reason, found.flag_metadata["reason"]) == (reason, word)
+    for word, code in (EXPECTED_ERRORS | {"NEW_WORD": "GENERAL"}).items():
+        found = resolve(Fixed(**{word: Evaluation(error=word)}), "string", word, "x")
+        assert (found.value, found.reason, str(found.error_code)) == ("x", Reason.ERROR, code)
+        assert found.error_message
+        assert word in found.error_message
 
 
 def test_reasons_of_experiments_overrides_and_stale_flags() -> None:
@@ -218,39 +193,6 @@ def test_reasons_of_experiments_overrides_and_stale_flags() -> None:
     assert (found.flag_metadata["stale"], found.flag_metadata["age_s"]) == (True, 61.5)
     assert resolve(flags, "boolean", "mine", False).reason == Reason.STATIC
     assert resolve(flags, "boolean", "never", False).reason == Reason.ERROR
-
-
-def test_error_codes() -> None:
-    """An unknown word is GENERAL."""
-    outcomes = {word: Evaluation(error=word) for word in (*ERRORS, "NEW_WORD")}
-    flags = Fixed(**outcomes)
-    codes = {}
-    for word in outcomes:
-        found = resolve(flags, "string", word, "x")
-        codes[word] = str(found.error_code)
-        assert (found.value, found.reason) == ("x", Reason.ERROR)
-        assert found.error_message
-        assert word in found.error_message
-    assert codes == {
-        "FLAG_NOT_FOUND": "FLAG_NOT_FOUND",
-        "MALFORMED_FLAG": "PARSE_ERROR",
-        "WRONG_TYPE": "TYPE_MISMATCH",
-        "NO_VALUE": "TYPE_MISMATCH",
-        "KEY_MISSING": "TARGETING_KEY_MISSING",
-        "CONTEXT_INVALID": "INVALID_CONTEXT",
-        "NOT_LOADED": "PROVIDER_NOT_READY",
-        "TOO_OLD": "GENERAL",
-        "UNSUPPORTED": "GENERAL",
-        "SEGMENT_UNAVAILABLE": "GENERAL",
-        "EXCEPTION": "GENERAL",
-        "NEW_WORD": "GENERAL",
-    }
-
-
-def test_tables_cover_all_words() -> None:
-    """A new word needs a place in them."""
-    words = {name for name in vars(base) if name.isupper() and name not in NO_WORDS}
-    assert words == {*REASONS, *ERRORS}
 
 
 def test_flag_metadata() -> None:
@@ -280,6 +222,18 @@ def test_flag_metadata() -> None:
 
 
 MOMENT = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - without a zone, that is the point
+NOON = "2026-03-01T12:30:00Z"
+TIMES: Any = {
+    "tags": ("a", MappingProxyType({"b": [MOMENT]})),
+    "utc": MOMENT.replace(tzinfo=UTC),
+    "cet": MOMENT.replace(hour=13, tzinfo=timezone(timedelta(hours=1))),
+}
+MULTI_KIND: Any = {
+    "kind": "multi",
+    "user": {"targetingKey": "ada", "key": "bob", "plan": "team"},
+    "org": {"key": "o-1"},
+    "wrong": 3,
+}
 
 
 @pytest.mark.parametrize(
@@ -289,58 +243,27 @@ MOMENT = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - without a zone, that is 
         (EvaluationContext(), {}),
         (EvaluationContext("ada", {"plan": "team"}), {"plan": "team", "key": "ada"}),
         (EvaluationContext("ada", {"key": "bob"}), {"key": "ada"}),
-        (EvaluationContext(None, {"key": "bob"}), {"key": "bob"}),
         (EvaluationContext("", {"key": "bob"}), {"key": ""}),
         (EvaluationContext("o-1", {"kind": "org"}), {"kind": "org", "key": "o-1"}),
         (
-            EvaluationContext(
-                "ada",
-                {
-                    "kind": "multi",
-                    "user": {"targetingKey": "ada", "key": "bob", "plan": "team"},
-                    "org": {"key": "o-1"},
-                    "wrong": 3,
-                },
-            ),
-            {
-                "kind": "multi",
-                "user": {"key": "ada", "plan": "team"},
-                "org": {"key": "o-1"},
-                "wrong": 3,
-            },
+            EvaluationContext("ada", MULTI_KIND),
+            MULTI_KIND | {"user": {"key": "ada", "plan": "team"}},
         ),
         (
-            EvaluationContext(
-                attributes={
-                    "tags": ("a", MappingProxyType({"b": [MOMENT]})),
-                    "utc": MOMENT.replace(tzinfo=UTC),
-                    "cet": MOMENT.replace(tzinfo=timezone(timedelta(hours=1))),
-                }
-            ),
-            {
-                "tags": ["a", {"b": ["2026-03-01T12:30:00Z"]}],
-                "utc": "2026-03-01T12:30:00Z",
-                "cet": "2026-03-01T11:30:00Z",
-            },
+            EvaluationContext(attributes=TIMES),
+            {"tags": ["a", {"b": [NOON]}], "utc": NOON, "cet": NOON},
         ),
     ],
 )
-def test_contexts(given: EvaluationContext | None, expected: dict[str, Any]) -> None:
-    """The targeting key wins, kinds stay apart, and everything is JSON."""
-    assert context_of(given) == expected
-
-
-def test_time_without_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the machine's zone."""
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
-        assert context_of(EvaluationContext(attributes={"at": MOMENT})) == {
-            "at": "2026-03-01T12:30:00Z"
-        }
-    finally:
-        monkeypatch.undo()
+def test_contexts(
+    given: EvaluationContext | None, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The targeting key wins, kinds stay apart, everything is JSON, and times are in UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
         time.tzset()
+        assert context_of(given) == expected
+    time.tzset()
 
 
 class Failing(Fixed):
