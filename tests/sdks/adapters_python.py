@@ -15,50 +15,27 @@ from typing import Any
 TASK = json.load(sys.stdin)
 sys.path += TASK["path"]
 
-from flagstore import Client  # noqa: E402 - it is there from now on
-from flagstore.encode import encode  # noqa: E402
-from flagstore.errors import FlagstoreError, StoreUnavailableError  # noqa: E402
-from simulators import launchdarkly_flags, unleash_flags  # noqa: E402
-from simulators.clock import FakeClock  # noqa: E402
-from simulators.memory_store import MemoryStore  # noqa: E402
-from simulators.provider import SOURCE  # noqa: E402
-from simulators.reader_store import RecordsReader  # noqa: E402
-from storesync.model import Changes, FlagSet  # noqa: E402
-from storesync.publisher import Check, Publisher  # noqa: E402
+from flagstore.errors import FlagstoreError  # noqa: E402 - it is there from now on
+from simulators import launchdarkly_flags, reader_rig, unleash_flags  # noqa: E402
 
-EXPIRED_S = 40
 LARGE = [f"user-{number}" for number in range(5_000)]
 
 
-class Rig:
+class Rig(reader_rig.Rig):
     """A source that is published, and its client."""
 
     def __init__(self, provider: str) -> None:
-        self.clock = FakeClock()
-        self.provider = provider
-        self.store = MemoryStore()
-        self.reader = RecordsReader(self.store.records, self.clock)
-        self.client = Client(
-            "prod", store=self.reader, clock=self.clock.now, monotonic=self.clock.monotonic
-        )
+        super().__init__(provider=provider)
 
-    def publish(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
+    def renew(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
         """Publish these, and let the TTL pass."""
-        token, seen = self.store.next_token("prod", 1)
-        sections = {"flags": flags, "segments": segments or {}}
         meta = {"version": 2}  # without it Unleash's engine knows no feature
-        encoded = encode(sections, meta, token=token)
-        check = Check(token, seen, started_at=1, etag="", revision=0)
-        flag_set = FlagSet(self.provider, sections, meta)
-        Publisher(SOURCE, self.store, self.clock).publish(
-            check, flag_set, encoded, "writer", Changes()
-        )
-        self.clock.advance(EXPIRED_S)
+        self.publish(flags, meta, segments=segments or {})
+        self.advance(reader_rig.EXPIRED_S)
 
     def down(self, *, down: bool) -> None:
         """Let the store fail, or work again."""
-        self.reader.error = StoreUnavailableError("the store is down") if down else None
-        self.clock.advance(EXPIRED_S * 3)
+        self.store.error = reader_rig.DOWN if down else None
 
 
 def launchdarkly() -> dict[str, Any]:
@@ -83,11 +60,11 @@ def launchdarkly() -> dict[str, Any]:
     rig.down(down=True)
     with LDClient(config, start_wait=0) as client:
         detail = client.variation_detail("json", ada, "default")
-        results["down"] = [detail.value, detail.reason, store.initialized, store.is_available()]
+        results["down"] = [detail.value, detail.reason, store.initialized]
         results["all down"] = client.all_flags_state(ada).valid
         rig.down(down=False)
-        rig.publish({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
-        results["up"] = [store.initialized, store.is_available()]
+        rig.renew({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
+        results["up"] = store.initialized
         results["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
         for _ in range(2):
             got = client.variation("json", ada, None)
@@ -109,7 +86,7 @@ def launchdarkly() -> dict[str, Any]:
         store.delete(FEATURES, "json", 99)
         results["written"] = client.variation("json", ada, None)
         gone = {**flag, "key": "gone", "deleted": True}
-        rig.publish({"json": {**flag, "on": False}, "bad": {"key": "bad"}, "gone": gone})
+        rig.renew({"json": {**flag, "on": False}, "bad": {"key": "bad"}, "gone": gone})
         results["changed"] = client.variation("json", ada, None)
         results["missing"] = [store.get(FEATURES, "gone"), store.get(FEATURES, "never")]
         detail = client.variation_detail("bad", ada, "default")
@@ -117,7 +94,7 @@ def launchdarkly() -> dict[str, Any]:
         state = client.all_flags_state(ada)
         results["all but malformed"] = [state.valid, sorted(state.to_values_map())]
     other = Rig("unleash")
-    other.publish({"json": flag})
+    other.renew({"json": flag})
     results["other"] = _error(lambda: SnapshotFeatureStore(other.client).get(FEATURES, "json"))
     results["threads"] = [thread.name for thread in threading.enumerate()]
     return results
@@ -145,15 +122,15 @@ def unleash() -> dict[str, Any]:
     feature = unleash_flags.new_flag("a")
     large = unleash_flags.new_segment(1)
     large["constraints"][0]["values"] = LARGE
-    rig.publish({"a": feature}, {"1": large})
+    rig.renew({"a": feature}, {"1": large})
     results["up"] = [client.is_enabled("a", ada), client.refresh(), client.is_initialized]
-    rig.publish({"a": {**feature, "enabled": False}}, {"1": large})
+    rig.renew({"a": {**feature, "enabled": False}}, {"1": large})
     results["changed"] = [client.refresh(), client.refresh(), client.is_enabled("a", ada)]
-    rig.publish({"a": feature, "b": feature | {"name": "b"}}, {"1": large})
+    rig.renew({"a": feature, "b": feature | {"name": "b"}}, {"1": large})
     results["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
     rig.down(down=True)
     results["stale"] = client.is_enabled("a", ada)
-    results["parts"] = len([call for call in rig.reader.calls if "chunks" in call])
+    results["parts"] = len([call for call in rig.store.calls if "chunks" in call])
     cache = SnapshotCache(rig.client)
     document = cache.get(FEATURES_URL)
     cache.set(FEATURES_URL, "{}")
@@ -168,7 +145,7 @@ def unleash() -> dict[str, Any]:
     results["destroyed"] = [cache.get("etag"), cache.get(FEATURES_URL) is document]
     client.destroy()
     other = Rig("split")
-    other.publish({"a": feature})
+    other.renew({"a": feature})
     results["other"] = _error(SnapshotClient(other.client, "shop").refresh)
     results["threads"] = [thread.name for thread in threading.enumerate()]
     return results

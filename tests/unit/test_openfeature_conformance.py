@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -126,13 +125,9 @@ def stage() -> Stage:
     return Stage(FLAGS)
 
 
-def resolve(provider: FlagstoreProvider, kind: str, key: str = "") -> FlagResolutionDetails[Any]:
-    """Resolve the flag that has this type, or another one."""
-    name, default, _ = KINDS[kind]
-    found: FlagResolutionDetails[Any] = getattr(provider, f"resolve_{kind}_details")(
-        key or name, default, ADA
-    )
-    return found
+def resolve(provider: FlagstoreProvider) -> FlagResolutionDetails[str]:
+    """Resolve a flag without the SDK's client."""
+    return provider.resolve_string_details("color", "red", ADA)
 
 
 def test_initialization_loads_the_flags(stage: Stage) -> None:
@@ -174,30 +169,23 @@ def test_failed_initialization_recovers(options: dict[str, Any], reason: str) ->
     assert client.get_provider_status() is ProviderStatus.READY
 
 
-def test_wrong_setting_is_fatal(stage: Stage) -> None:
-    """The message names the remedy."""
-    stage.store.error = ConfigurationError("set FLAGSTORE_TABLE")
-    with pytest.raises(ProviderFatalError, match="set FLAGSTORE_TABLE"):
-        api.set_provider_and_wait(stage.provider, "shop")
-    client = api.get_client("shop")
-    assert client.get_provider_status() is ProviderStatus.FATAL
-    stage.calls()
-    assert client.get_string_details("color", "red").error_code is ErrorCode.PROVIDER_FATAL
-    assert stage.calls() == []
-    found = resolve(stage.provider, "string")
-    assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
-
-
-def test_missing_source_name_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also without registration."""
+def test_wrong_setting_is_fatal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a missing source name, with or without registration; the message names the remedy."""
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
-    provider = FlagstoreProvider(client())
-    found = resolve(provider, "string")
-    assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
-    with pytest.raises(ProviderFatalError, match="FLAGSTORE_SOURCE"):
-        api.set_provider_and_wait(provider, "shop")
-    assert resolve(provider, "string") == found
-    assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
+    stage.store.error = ConfigurationError("set FLAGSTORE_TABLE")
+    for provider, remedy in (
+        (stage.provider, "set FLAGSTORE_TABLE"),
+        (FlagstoreProvider(client()), "FLAGSTORE_SOURCE"),
+    ):
+        found = resolve(provider)
+        assert (found.value, found.error_code) == ("red", ErrorCode.PROVIDER_FATAL)
+        with pytest.raises(ProviderFatalError, match=remedy):
+            api.set_provider_and_wait(provider, "shop")
+        features = api.get_client("shop")
+        assert features.get_provider_status() is ProviderStatus.FATAL
+        assert features.get_string_details("color", "red").error_code is ErrorCode.PROVIDER_FATAL
+        assert resolve(provider) == found
+        assert asyncio.run(provider.resolve_string_details_async("color", "red", ADA)) == found
 
 
 def test_fakes_are_ready_at_once(fake_flags: FakeFlags) -> None:
@@ -223,7 +211,7 @@ def test_provider_can_be_registered_again(stage: Stage) -> None:
     assert client.get_provider_status() is ProviderStatus.READY  # of the SDK's own provider
     stage.store.error = DOWN
     stage.expire()
-    assert resolve(stage.provider, "string").value == "blue"
+    assert resolve(stage.provider).value == "blue"
     stage.wait_for()
     stage.store.error = None
     stage.expire()
@@ -334,27 +322,13 @@ def test_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
         assert stage.calls() == [STATE]
 
 
-class NoThreads(ThreadPoolExecutor):
-    """Stands in for the loop's pool of threads, and must not be used."""
-
-    def submit(self, *_call: Any, **_named: Any) -> Any:
-        """Refuse."""
-        message = "a thread was asked for"
-        raise AssertionError(message)
-
-
-def test_flags_in_memory_need_no_thread(stage: Stage) -> None:
+def test_flags_in_memory_need_no_thread(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resolved in the event loop."""
     stage.ready()
-
-    async def evaluate() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(NoThreads())
-        for kind, (key, default, value) in KINDS.items():
-            method = getattr(stage.provider, f"resolve_{kind}_details_async")
-            assert (await method(key, default, ADA)).value == value
-
-    asyncio.run(evaluate())
+    monkeypatch.setattr(asyncio, "to_thread", None)
+    for kind, (key, default, value) in KINDS.items():
+        method = getattr(stage.provider, f"resolve_{kind}_details_async")
+        assert asyncio.run(method(key, default, ADA)).value == value
 
 
 def test_event_loop_does_not_wait_for_a_large_segment() -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ldclient.interfaces import DiagnosticDescription, FeatureStore  # type: ignore[import-not-found] # an extra, not here for checks
+from ldclient.interfaces import FeatureStore  # type: ignore[import-not-found] # an extra, not here for checks
 
 from flagstore.adapters import check_provider
 from flagstore.errors import FlagNotFoundError, FlagstoreError
@@ -38,10 +38,7 @@ SECTIONS = {"features": "flags", "segments": "segments"}
 _LOG = logging.getLogger("flagstore")
 
 
-class SnapshotFeatureStore(
-    FeatureStore,  # type: ignore[misc] # see above
-    DiagnosticDescription,  # type: ignore[misc]
-):
+class SnapshotFeatureStore(FeatureStore):  # type: ignore[misc] # see above
     """A read-only feature store over the client's flag set. Safe under threads.
 
     Flags and segments are decoded into the SDK's objects at their first use, once per flag set.
@@ -121,19 +118,6 @@ class SnapshotFeatureStore(
 
     def delete(self, kind: Any, key: str, version: int) -> None:
         """Do nothing."""
-
-    def is_monitoring_enabled(self) -> bool:
-        """Return false: monitoring would make the SDK start a thread."""
-        return False
-
-    def is_available(self) -> bool:
-        """Return whether the last attempt to reach the store succeeded; reads nothing."""
-        return not self._client.health()
-
-    def describe_configuration(self, config: Any) -> str:
-        """Return the store's name for the SDK's diagnostics."""
-        del config
-        return "flagstore"
 
 
 class _Variations(list[Any]):

@@ -34,16 +34,12 @@ from flagstore.errors import ConfigurationError, NotLoadedError
 from flagstore.evaluation import base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from openfeature.evaluation_context import EvaluationContext
-    from openfeature.flag_evaluation import FlagMetadata, FlagValueType
+    from openfeature.flag_evaluation import FlagMetadata
 
     from flagstore.codec import Json
     from flagstore.flags import Detail, Flags
     from flagstore.snapshot import Snapshot
-
-    Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
 STATUSES = {"": ProviderStatus.READY, base.STALE: ProviderStatus.STALE}
 """A client's health → the provider's status. Anything else is ERROR."""
@@ -77,8 +73,21 @@ ERRORS = {
 """flagstore's error → OpenFeature's code and a message. Any other error is GENERAL."""
 
 
-def _in_thread(resolve: Callable[..., Any]) -> Any:
-    """Return a method that resolves in a thread if the store may have to be read."""
+def _resolvers(kind: type) -> tuple[Any, Any]:
+    """Return the methods that resolve flags of a type; the second one for event loops.
+
+    Args:
+        kind: ``bool`` (for Split, on or off; for Unleash, the toggle), ``str``, ``int`` (a bool is
+            not one), ``float`` (an int becomes one), or ``dict`` (objects and lists).
+    """
+
+    def resolve(
+        self: FlagstoreProvider,
+        flag_key: str,
+        default_value: Json,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Any]:
+        return self._resolve(flag_key, default_value, evaluation_context, kind)
 
     async def resolve_async(
         self: FlagstoreProvider,
@@ -90,14 +99,13 @@ def _in_thread(resolve: Callable[..., Any]) -> Any:
             waits = self._flags.may_block()
         except ConfigurationError:
             waits = False  # the evaluation reports it
-        arguments = self, flag_key, default_value, evaluation_context
         if not waits:
-            return resolve(*arguments)  # type: ignore[no-any-return]
+            return resolve(self, flag_key, default_value, evaluation_context)
         import asyncio  # noqa: PLC0415 - 15 ms; an event loop has imported it already
 
-        return await asyncio.to_thread(resolve, *arguments)
+        return await asyncio.to_thread(resolve, self, flag_key, default_value, evaluation_context)
 
-    return resolve_async
+    return resolve, resolve_async
 
 
 class FlagstoreProvider(AbstractProvider):
@@ -148,54 +156,11 @@ class FlagstoreProvider(AbstractProvider):
         """Return the provider's name."""
         return Metadata(name="flagstore")
 
-    def resolve_boolean_details(
-        self,
-        flag_key: str,
-        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[bool]:
-        """Resolve a boolean: for Split, on or off; for Unleash, the toggle."""
-        return self._resolve(flag_key, default_value, evaluation_context, bool)
-
-    resolve_boolean_details_async = _in_thread(resolve_boolean_details)
-
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        """Resolve a string."""
-        return self._resolve(flag_key, default_value, evaluation_context, str)
-
-    resolve_string_details_async = _in_thread(resolve_string_details)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        """Resolve an integer; a boolean is not one."""
-        return self._resolve(flag_key, default_value, evaluation_context, int)
-
-    resolve_integer_details_async = _in_thread(resolve_integer_details)
-
-    def resolve_float_details(
-        self,
-        flag_key: str,
-        default_value: float,
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[float]:
-        """Resolve a float; an integer becomes one."""
-        return self._resolve(flag_key, default_value, evaluation_context, float)
-
-    resolve_float_details_async = _in_thread(resolve_float_details)
-
-    def resolve_object_details(
-        self,
-        flag_key: str,
-        default_value: Structure,
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[Structure]:
-        """Resolve an object or a list, whichever the flag is."""
-        return self._resolve(flag_key, default_value, evaluation_context, dict)
-
-    resolve_object_details_async = _in_thread(resolve_object_details)
+    resolve_boolean_details, resolve_boolean_details_async = _resolvers(bool)
+    resolve_string_details, resolve_string_details_async = _resolvers(str)
+    resolve_integer_details, resolve_integer_details_async = _resolvers(int)
+    resolve_float_details, resolve_float_details_async = _resolvers(float)
+    resolve_object_details, resolve_object_details_async = _resolvers(dict)
 
     def _resolve(
         self, key: str, default: Json, given: EvaluationContext | None, kind: type

@@ -24,7 +24,7 @@ from flagstore.adapters import check_provider
 from flagstore.errors import FlagNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from flagstore.clients import Client
     from flagstore.codec import Json
@@ -82,37 +82,13 @@ class SnapshotWrapper:
             view = self._view = _View(snapshot)
         return view
 
-    # -- writes are dropped -----------------------------------------------------------------------
-
-    def set(self, key: str, value: object) -> None:
-        """Drop the write."""
-
-    def delete(self, key: str) -> None:
-        """Drop the write."""
-
-    def add_items(self, key: str, items: object) -> None:
-        """Drop the write."""
-
-    def remove_items(self, key: str, items: object) -> None:
-        """Drop the write."""
-
-    def expire(self, key: str, seconds: int) -> None:
-        """Drop the write."""
-
-    def push_items(self, key: str, *items: object) -> int:
-        """Drop the items; return the length of the queue."""
-        del key, items
+    def _drop(self, key: str, value: object = None, *more: object) -> int:
+        """Drop a write; return 0, as the length of a queue or a sum."""
+        del key, value, more
         return 0
 
-    def increment(self, key: str, by: int) -> int:
-        """Drop the write; return the sum."""
-        del key, by
-        return 0
-
-    def decrement(self, key: str, by: int) -> int:
-        """Drop the write; return the sum."""
-        del key, by
-        return 0
+    set = delete = add_items = remove_items = _drop
+    push_items = increment = decrement = expire = _drop
 
 
 class _View:
@@ -162,10 +138,12 @@ class _View:
             item = self.snapshot.item(section, name)
         except FlagNotFoundError:
             return None
-        for selector in _selectors(item):
-            # This SDK would look up an attribute named ""; Split's other SDKs treat it as unset.
-            if selector.get("attribute") == "":
-                selector["attribute"] = None
+        for condition in item.get("conditions") or ():
+            for matcher in (condition.get("matcherGroup") or {}).get("matchers") or ():
+                selector = matcher.get("keySelector") or {}
+                # This SDK would look up an attribute named ""; Split's others treat it as unset.
+                if selector.get("attribute") == "":
+                    selector["attribute"] = None
         return item
 
     def _flag_sets(self) -> dict[str, list[str]]:
@@ -182,11 +160,3 @@ class _View:
                 counts[traffic_type] = counts.get(traffic_type, 0) + 1
             self._traffic_types, self._sets = counts, sets
         return sets
-
-
-def _selectors(item: Json) -> Iterator[dict[str, Any]]:
-    for condition in item.get("conditions") or ():
-        for matcher in (condition.get("matcherGroup") or {}).get("matchers") or ():
-            selector = matcher.get("keySelector")
-            if isinstance(selector, dict):
-                yield selector
