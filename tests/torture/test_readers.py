@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 READERS = 4
 COLD = 25
 """Reads after which a reader starts over."""
-DOSE, WHOLE = (25, 1_000), (500, 100_000)
-"""Publications, and the reads that there are at least beside them."""
 HERD = 500
 
 
@@ -83,13 +82,14 @@ class Reading:
 
 
 @pytest.mark.parametrize(
-    "size", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
+    ("publications", "required"),  # at least as many reads beside them
+    [(25, 1_000), pytest.param(500, 100_000, marks=pytest.mark.campaign)],
+    ids=["dose", "all"],
 )
 def test_readers_during_publications(
-    any_rig: AnyRig, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    any_rig: AnyRig, publications: int, required: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four readers that often restart see only whole sets, and never an older one."""
-    publications, required = size
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 200)
     generation = 1
     any_rig.provider.change(**content(generation))
@@ -163,20 +163,12 @@ def test_cold_and_expired_threads(
 
 
 def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in this many threads at once; return each result or exception."""
+    """Run it in this many threads at once; return the results."""
     barrier = threading.Barrier(count)
-    results: list[Any] = []
 
-    def run() -> None:
-        barrier.wait()
-        try:
-            results.append(work())
-        except Exception as error:  # noqa: BLE001 - a result as well
-            results.append(error)
+    def run(_: int) -> Any:
+        barrier.wait(30)
+        return work()
 
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return results
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count), timeout=30))

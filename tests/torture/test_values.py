@@ -17,6 +17,7 @@ from storesync.store import Condition, Delete, Put
 
 if TYPE_CHECKING:
     from rigs import AnyRig
+
 A_SET = 50
 """Values of one published set."""
 NUMBERS = [0, -1, 2**53 + 1, -(2**63), 10**40, 0.1, -0.0, 1e308, 5e-324, 1.0, 1e16]
@@ -181,17 +182,8 @@ class Renamed:
             key = keys.snapshot_key("prod", layout=2)
         return self._inner.read(key, consistent=consistent, deadline=deadline)
 
-    def chunks(self, *arguments: Any, **more: Any) -> Any:
-        """Read chunks."""
-        return self._inner.chunks(*arguments, **more)
-
-    def prepare(self) -> None:
-        """Prepare the first read."""
-        self._inner.prepare()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._inner.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def test_one_snapshot_per_layout(any_rig: AnyRig) -> None:
