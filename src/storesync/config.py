@@ -348,8 +348,8 @@ class Sources:
             with suppress(ConfigurationError):
                 source = self.get(name)
                 if source.provider == provider_event.provider and all(
-                    source.options.get(option) in named
-                    for option, named in provider_event.about.items()
+                    source.options.get(option) == value
+                    for option, value in provider_event.about.items()
                 ):
                     found.append(name)
         return found

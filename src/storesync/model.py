@@ -157,8 +157,8 @@ class ProviderEvent:
     """An EventBridge event for the sources of one provider that sends no webhooks."""
 
     provider: str
-    about: Mapping[str, tuple[str, ...]]
-    """Matches the sources whose options each have one of these values."""
+    about: Mapping[str, str]
+    """Matches the sources whose options have these values."""
     required: tuple[str, ...] | None = ()
     """Revisions to reach. None: the event concerns no flags, and is acknowledged without a
     request."""

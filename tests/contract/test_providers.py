@@ -310,9 +310,9 @@ class TestAppConfig(ProviderContract):
         assert provider_event
         assert provider_event.delivery == server.events[-1]["id"]
         assert provider_event.about == {
-            "application": ("ba8toh7", "Shop"),
-            "environment": ("pgil2o7", "production"),
-            "profile": ("ga3tqep", "flags"),
+            "application": "ba8toh7",
+            "environment": "pgil2o7",
+            "profile": "ga3tqep",
         }
 
     def test_fetch(self, server: Any) -> None:
@@ -357,10 +357,10 @@ class TestAppConfig(ProviderContract):
             {"version": "2"}, {"version": None}, {"values": []}, {"values": {"a": 1}},
             {"flags": {"a": None}}, {"values": {"": {}}}, {"values": {"\ud800": {}}},
         ):  # fmt: skip
-            server.roll_out(server.put_unchecked(json.dumps({**good, **part}).encode()))
+            server.roll_out(server.put(json.dumps({**good, **part}).encode()))
             with pytest.raises(errors.MalformedResponseError):
                 self.fetch(server)
-        server.roll_out(server.put_unchecked(b'{"featureEnabled": true}'))
+        server.roll_out(server.put(b'{"featureEnabled": true}'))
         with pytest.raises(errors.MalformedResponseError, match="freeform"):
             self.fetch(server)
 

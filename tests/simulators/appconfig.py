@@ -1,13 +1,5 @@
 """An AWS AppConfig that runs here: one environment, its control plane, and events of deployments.
 
-::
-
-    with AppConfigSimulator(*rich_flags(100)) as provider:
-        provider.listeners.append(queue.put)
-        provider.set_flag("new-checkout", enabled=False)       # a version, deployed at once
-        number = provider.deploy(provider.put(document))       # a gradual deployment begins
-        provider.bake(number), provider.complete(number)
-
 It behaves as the API's models and the user guide say (``appconfig_flags`` has the documents):
 
 - Versions have numbers that rise, and are never written again. A deployment is ``DEPLOYING``, then
@@ -16,9 +8,8 @@ It behaves as the API's models and the user guide say (``appconfig_flags`` has t
   served again. ``serves`` tracks that separately from the states.
 - Deployments are listed from the highest number down, those of other profiles among them.
 - Events are sent for the AWS-authored extension's actions: start, complete and rolled back. A
-  revert has no event of its own, and with ``tells_all`` baking and steps have one.
-- Requests must be signed; ``denied`` has actions that the role may not call, and ``allows`` decides
-  by action and resource.
+  revert has no event.
+- Requests must be signed; ``used`` collects the actions and resources that their role needs.
 """
 
 from __future__ import annotations
@@ -30,15 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from .appconfig_auth import refusal
-from .appconfig_flags import (
-    MAX_DOCUMENT_BYTES,
-    check,
-    definition,
-    document,
-    event,
-    over_eventbridge,
-    rich_flags,
-)
+from .appconfig_flags import definition, document, event, over_eventbridge, rich_flags
 from .server import ProviderServer, Request, compact
 
 if TYPE_CHECKING:
@@ -48,13 +31,7 @@ __all__ = ["AppConfigSimulator", "rich_flags"]
 
 ACCOUNT = "123456789012"
 _UNDOABLE = {"DEPLOYING", "BAKING"}
-_KINDS = {
-    "DEPLOYING": "OnDeploymentStart",
-    "BAKING": "OnDeploymentBaking",
-    "COMPLETE": "OnDeploymentComplete",
-    "ROLLED_BACK": "OnDeploymentRolledBack",
-}
-_TOLD = {"DEPLOYING", "COMPLETE", "ROLLED_BACK"}
+_KINDS = {"COMPLETE": "OnDeploymentComplete", "ROLLED_BACK": "OnDeploymentRolledBack"}
 _LIST = re.compile(r"/applications/([^/]+)/environments/([^/]+)/deployments")
 _GET = re.compile(
     r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
@@ -89,10 +66,7 @@ class AppConfigSimulator(ProviderServer):
             "ConfigurationProfile": ("ga3tqep", "flags"),
         }
         self.page_size = 50
-        self.max_document = MAX_DOCUMENT_BYTES
-        self.denied: set[str] = set()
-        self.allows: Callable[[str, list[str]], bool] = lambda _action, _arns: True
-        self.tells_all = False
+        self.used: set[tuple[str, str]] = set()
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
         self.events: list[dict[str, Any]] = []
         """All events as EventBridge carries them, the newest last."""
@@ -143,19 +117,10 @@ class AppConfigSimulator(ProviderServer):
         return dict(self.newest()["flags"])
 
     def put(self, content: bytes | Mapping[str, Any]) -> int:
-        """Store a version and return its number.
-
-        Raises:
-            BadRequestError: AppConfig does not take it.
-        """
-        raw = content if isinstance(content, bytes) else compact(content)
-        check(raw, freeform=self.freeform, limit=self.max_document)
-        return self.put_unchecked(raw)
-
-    def put_unchecked(self, content: bytes) -> int:
-        """Store a version, whatever it is."""
+        """Store a version and return its number."""
         with self.lock:
-            self.versions[len(self.versions) + 1] = content
+            raw = content if isinstance(content, bytes) else compact(content)
+            self.versions[len(self.versions) + 1] = raw
             return len(self.versions)
 
     def current(self) -> dict[str, Any]:
@@ -186,26 +151,22 @@ class AppConfigSimulator(ProviderServer):
                     "ConfigurationProfileId": self.ids["ConfigurationProfile"][0],
                     "ConfigurationName": self.ids["ConfigurationProfile"][1],
                     "ConfigurationVersion": str(version),
-                    "GrowthType": "LINEAR",
-                    "PercentageComplete": 0.0,
                 }
             )
             self._to(number, "DEPLOYING", percentage=10.0)
+            self._log("OnDeploymentStart", number)
             return number
 
     def deploy_others(self, count: int) -> None:
         """Deploy another profile to the same environment, so often."""
         with self.lock:
-            for _ in range(count):
-                number = len(self._deployments) + 1
+            for number in range(len(self._deployments) + 1, len(self._deployments) + count + 1):
                 self._deployments.append(
                     {
                         "DeploymentNumber": number,
                         "ConfigurationProfileId": "0ther99",
-                        "ConfigurationName": "others",
                         "ConfigurationVersion": "1",
                         "State": "COMPLETE",
-                        "PercentageComplete": 100.0,
                     }
                 )
             self._publish()
@@ -217,12 +178,11 @@ class AppConfigSimulator(ProviderServer):
 
     def step(self, number: int, percentage: float) -> None:
         """Let a deployment reach so many."""
-        self._to(number, "DEPLOYING", percentage=percentage, kind="OnDeploymentStep")
+        self._to(number, "DEPLOYING", percentage=percentage)
 
     def bake(self, number: int) -> None:
         """Let a deployment reach everybody, and wait for alarms."""
-        with self.lock:
-            self._to(number, "BAKING", percentage=100.0)
+        self._to(number, "BAKING", percentage=100.0)
 
     def complete(self, number: int) -> None:
         """End a deployment."""
@@ -242,32 +202,24 @@ class AppConfigSimulator(ProviderServer):
         """Return the number of the deployment that is live and can be taken back; 0 for none."""
         if self.in_progress():
             return 0
-        live = [d for d in self._deployments if d["State"] == "COMPLETE" and self._is_mine(d)]
+        live = [each for each in self._deployments if each["State"] == "COMPLETE"]
         number = int(live[-1]["DeploymentNumber"]) if live else 0
-        return number if number and self._before.get(number) else 0
-
-    def _is_mine(self, deployment: Mapping[str, Any]) -> bool:
-        mine: str = self.ids["ConfigurationProfile"][0]
-        return bool(deployment["ConfigurationProfileId"] == mine)
+        return number if self._before.get(number) else 0
 
     def _find(self, number: int) -> dict[str, Any]:
         return self._deployments[number - 1]
 
-    def _to(self, number: int, state: str, *, percentage: float, kind: str = "") -> None:
+    def _to(self, number: int, state: str, *, percentage: float) -> None:
         with self.lock:
             changed = {**self._find(number), "State": state, "PercentageComplete": percentage}
             self._deployments[number - 1] = changed
             self._publish()
-            kind = kind or _KINDS.get(state, "")
-            if (
-                kind
-                and (state in _TOLD or self.tells_all)
-                and (kind != "OnDeploymentStep" or self.tells_all)
-            ):
-                self._log(kind, number, int(changed["ConfigurationVersion"]))
+            if state in _KINDS:
+                self._log(_KINDS[state], number)
 
-    def _log(self, kind: str, number: int, version: int) -> None:
+    def _log(self, kind: str, number: int) -> None:
         self._count += 1
+        version = int(self._find(number)["ConfigurationVersion"])
         told = event(
             kind, number, version=version, ids=self.ids, invocation=f"inv{self._count:04d}"
         )
@@ -308,14 +260,12 @@ class AppConfigSimulator(ProviderServer):
                 return self._get(unquote(found[1]), unquote(found[2]), int(found[3]))
         return _error(404, "UnknownOperationException")
 
-    def _forbidden(self, action: str, *resources: str) -> bool:
+    def _use(self, action: str, *resources: str) -> None:
         arn = f"arn:aws:appconfig:{self.region}:{ACCOUNT}:application/{self.ids['Application'][0]}"
-        arns = [arn + resource for resource in resources]
-        return action in self.denied or not self.allows(f"appconfig:{action}", arns)
+        self.used |= {(f"appconfig:{action}", arn + resource) for resource in resources}
 
     def _list(self, application: str, environment: str, query: Mapping[str, str]) -> Response:
-        if self._forbidden("ListDeployments", "", f"/environment/{self.ids['Environment'][0]}"):
-            return _error(403, "AccessDeniedException")
+        self._use("ListDeployments", "", f"/environment/{self.ids['Environment'][0]}")
         if application != self.ids["Application"][0] or environment != self.ids["Environment"][0]:
             return _error(404, "ResourceNotFoundException")
         begin = int(query.get("next_token", 0))
@@ -331,18 +281,11 @@ class AppConfigSimulator(ProviderServer):
     def _get(self, application: str, profile: str, number: int) -> Response:
         mine = f"/configurationprofile/{self.ids['ConfigurationProfile'][0]}"
         version = f"{mine}/hostedconfigurationversion/{number}"
-        if self._forbidden("GetHostedConfigurationVersion", "", mine, version):
-            return _error(403, "AccessDeniedException")
+        self._use("GetHostedConfigurationVersion", "", mine, version)
         known = (self.ids["Application"][0], self.ids["ConfigurationProfile"][0])
         if (application, profile) != known or number not in self.versions:
             return _error(404, "ResourceNotFoundException")
-        headers = {
-            "Application-Id": application,
-            "Configuration-Profile-Id": profile,
-            "Version-Number": str(number),
-            "Content-Type": "application/json",
-        }
-        return 200, self.versions[number], headers
+        return 200, self.versions[number], {"Version-Number": str(number)}
 
     def document(self) -> bytes:
         """Return the newest first page of deployments."""

@@ -1,31 +1,18 @@
 """Documents of feature flags as AppConfig keeps and serves them, and events of deployments.
 
-Sources: AWS AppConfig user guide, "type reference for AWS.AppConfig.FeatureFlags", "Understanding
-AWS AppConfig extensions" and "Quotas".
+Source: AWS AppConfig user guide, "type reference for AWS.AppConfig.FeatureFlags" and
+"Understanding AWS AppConfig extensions".
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_DOCUMENT_BYTES = 2 * 1024 * 1024
-"""The quota as it is at first; AWS raises it to 4 MB when asked."""
-MAX_VARIANTS = 32
-MAX_ATTRIBUTES = 25
-MAX_RULE_CHARS = 16_384
-MAX_TEXT_CHARS = 1_024
-
-_KEY = re.compile(r"[a-z][a-zA-Z\d_-]{0,63}")
 _TEAMS = ("checkout", "search", "profil", "billing")
-
-
-class BadRequestError(Exception):
-    """AppConfig would respond with 400, or 413 for what is too large."""
 
 
 def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,52 +59,6 @@ def multi_variant(*rules: str) -> dict[str, Any]:
 def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document as it is stored."""
     return {"version": "1", "flags": dict(definitions), "values": dict(values)}
-
-
-def check(content: bytes, *, freeform: bool, limit: int = MAX_DOCUMENT_BYTES) -> None:
-    """Refuse what AppConfig does not take.
-
-    Raises:
-        BadRequestError: with the reason.
-    """
-    if len(content) > limit:
-        message = "PayloadTooLargeException"
-        raise BadRequestError(message)
-    if freeform:
-        return
-    found = json.loads(content)
-    _expect(found.get("version") == "1", "version")
-    _expect(found.keys() <= {"version", "flags", "values"}, "unknown sections")
-    for key, each in found.get("flags", {}).items():
-        _expect(_KEY.fullmatch(key), f"key {key!r}")
-        _expect(len(each.get("attributes", {})) <= MAX_ATTRIBUTES, "attributes")
-    for key, value in found.get("values", {}).items():
-        _expect(key in found.get("flags", {}), f"{key!r} is not defined")
-        if "_variants" in value:
-            _check_variants(value)
-        else:
-            _expect(all(map(_fits, value.values())), "text too long")
-
-
-def _check_variants(value: Mapping[str, Any]) -> None:
-    _expect(value.keys() <= {"_variants", "_createdAt", "_updatedAt"}, "beside variants")
-    variants = value["_variants"]
-    _expect(0 < len(variants) <= MAX_VARIANTS, "number of variants")
-    _expect(len({each["name"] for each in variants}) == len(variants), "names of variants")
-    for at, each in enumerate(variants):
-        rule = each.get("rule", "")
-        _expect(bool(rule) == (at < len(variants) - 1), "the last variant alone has no rule")
-        _expect(len(rule) <= MAX_RULE_CHARS, "rule too long")
-        _expect(len(each.get("attributeValues", {})) <= MAX_ATTRIBUTES, "attributes")
-
-
-def _fits(value: object) -> bool:
-    return not isinstance(value, str) or len(value) <= MAX_TEXT_CHARS
-
-
-def _expect(fine: object, problem: str) -> None:
-    if not fine:
-        raise BadRequestError(problem)
 
 
 def event(

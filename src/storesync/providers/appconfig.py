@@ -19,8 +19,7 @@ counts that. The revision is that of the newest deployment in any state: ten tim
 even when a rollback makes an older version live.
 
 Requests are signed here and sent by flagstore's HTTP client, not by boto3's, so that one deadline
-covers all of them, sizes are limited, and redirects are refused, as for any provider. Source: the
-API's model (``appconfig`` 2019-10-09).
+and its limits hold, as for any provider. Source: the API's model (``appconfig`` 2019-10-09).
 
 - ``GET /applications/<A>/environments/<E>/deployments``, from the highest number down, in pages
 - ``GET /applications/<A>/configurationprofiles/<P>/hostedconfigurationversions/<N>``: the document
@@ -31,7 +30,7 @@ from __future__ import annotations
 
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from storesync.errors import (
@@ -39,7 +38,6 @@ from storesync.errors import (
     CredentialsRefusedError,
     EndpointNotFoundError,
     MalformedResponseError,
-    ProviderUnavailableError,
 )
 from storesync.model import FetchResult, FlagSet, ProviderEvent, Verdict
 from storesync.providers.base import Provider, endpoint, is_key, is_version
@@ -47,9 +45,6 @@ from storesync.responses import parse_object, raise_for_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import boto3
-    from botocore.credentials import ReadOnlyCredentials
 
     from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
@@ -59,21 +54,16 @@ if TYPE_CHECKING:
 TITLE = "AWS AppConfig"
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
 LIVE = {"complete": frozenset({"COMPLETE"}), "baking": frozenset({"COMPLETE", "BAKING"})}
+"""States of a deployment that count as live, by the option ``live``."""
 PAGE = 50
 """Deployments per page: AppConfig's maximum."""
 MAX_PAGES = 20
 """Deployments of all profiles in an environment are in one list: 1,000 of others may come first."""
 
-_PHASES = {
-    "BAKING": "baking",
-    "COMPLETE": "complete",
-    "ROLLING_BACK": "undone",
-    "ROLLED_BACK": "undone",
-    "REVERTED": "undone",
-}
-"""By ``DeploymentState`` in the API's model; the other states come before."""
-_PHASE_NUMBERS = {"baking": 1, "complete": 2, "undone": 3}
-"""A deployment's progress as part of the revision; 0 before that."""
+_PROGRESS = {"BAKING": 1, "COMPLETE": 2, "ROLLING_BACK": 3, "ROLLED_BACK": 3, "REVERTED": 3}
+"""A deployment's progress as part of the revision, by ``DeploymentState``; 0 before that."""
+_REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
+_REQUIRED_PROGRESS = {"baking": 1, "complete": 2, "undone": 3}
 _EVENT = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
 _EVENT_PHASES = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
@@ -82,27 +72,11 @@ _EVENT_FIELDS = {
     "environment": "Environment",
     "profile": "ConfigurationProfile",
 }
-_REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
+"""Options that name a profile, and the fields of an event with their IDs."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
-_DEPLOYMENT = re.compile(r"[0-9]{1,12}")
-_VERSION = re.compile(r"[0-9]{1,10}")
-_ERROR = re.compile(r"[A-Za-z]{1,60}")
+_NUMBER = re.compile(r"[0-9]{1,12}")
 _BAD_REQUEST, _NOT_FOUND = 400, 404
 _REFUSED = frozenset({401, 403})
-
-
-class Profile(NamedTuple):
-    """The options of a source."""
-
-    application: str
-    environment: str
-    profile: str
-    region: str
-    """If empty, the function's."""
-    live: frozenset[str]
-    """States of a deployment that count as live."""
-    form: str
-    """``FEATURE_FLAGS`` or ``FREEFORM``: how its document is read."""
 
 
 class AppConfig(Provider):
@@ -126,15 +100,19 @@ class AppConfig(Provider):
         detail = event.get("detail")
         if not isinstance(detail, dict):
             return None
-        about = {option: _ids(detail.get(field)) for option, field in _EVENT_FIELDS.items()}
+        about: dict[str, str] = {}
+        for option, field in _EVENT_FIELDS.items():
+            named = detail.get(field)
+            if isinstance(named, dict) and isinstance(named.get("Id"), str):
+                about[option] = named["Id"]
         kind = _EVENT.match(str(detail.get("Type") or event.get("detail-type")))
-        if kind is None or not all(about.values()):
+        if kind is None or len(about) < len(_EVENT_FIELDS):
             return None
         required: tuple[str, ...] | None = ()
         number = str(detail.get("DeploymentNumber"))
         if kind[1] in {"Start", "Step"}:
             required = None  # they do not make anything live
-        elif kind[1] in _EVENT_PHASES and _DEPLOYMENT.fullmatch(number):
+        elif kind[1] in _EVENT_PHASES and _NUMBER.fullmatch(number):
             required = (f"{_EVENT_PHASES[kind[1]]}/{int(number)}",)
         delivery = event.get("id")
         return ProviderEvent(
@@ -153,33 +131,38 @@ class AppConfig(Provider):
                 version is not in AppConfig's own store.
         """
         del unmet  # there is no cache in between
-        profile = read_options(source)
-        api = _Api(source, http, profile, self.default_base_url)
-        newest, live = api.deployments()
+        _check_options(source)
+        states = LIVE[source.options.get("live", "complete")]
+        api = _Api(source, http, self.default_base_url)
+        newest, live = api.deployments(states)
         if live is None:
             raise EndpointNotFoundError(
-                f"no deployment of profile {profile.profile!r} of source {source.name!r} is "
-                f"{' or '.join(sorted(profile.live)).lower()} yet: wait for it, or deploy it"
+                f"no deployment of profile {source.options['profile']!r} of source "
+                f"{source.name!r} is {' or '.join(sorted(states)).lower()} yet: wait for it, or "
+                f"deploy it"
             )
         version = str(live.get("ConfigurationVersion"))
-        if not _VERSION.fullmatch(version):
+        if not _NUMBER.fullmatch(version):
             raise EndpointNotFoundError(
                 f"source {source.name!r} has deployed a configuration that is not in AppConfig's "
                 f"own store, so it cannot be read: use a hosted configuration"
             )
-        phase = _PHASES.get(newest["State"], "")
-        revision = _revision(newest["DeploymentNumber"], phase)
+        revision = 10 * newest["DeploymentNumber"] + _PROGRESS.get(newest["State"], 0)
         # A version is never written twice, so together with the revision it identifies the set.
         tag = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
         if etag == tag:
             return FetchResult(None, tag)
-        return FetchResult(_flag_set(profile, api.document(int(version)), revision), tag)
+        return FetchResult(_flag_set(source.options, api.document(int(version)), revision), tag)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
         """Compare revisions; a set without one counts as reached."""
         del item  # a deployment may change any item, or none
         match = _REQUIRED.fullmatch(required)
-        return match is None or revision == 0 or revision >= _revision(int(match[2]), match[1])
+        return (
+            match is None
+            or revision == 0
+            or revision >= 10 * int(match[2]) + _REQUIRED_PROGRESS[match[1]]
+        )
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge the flags of a profile of feature flags; freeform ones may be any JSON."""
@@ -200,38 +183,27 @@ class AppConfig(Provider):
         return judge
 
 
-def read_options(source: Source) -> Profile:
-    """Return the options of a source.
-
-    Raises:
-        ConfigurationError: names everything that is missing or wrong.
-    """
-    profile = Profile(
-        application=source.options.get("application", ""),
-        environment=source.options.get("environment", ""),
-        profile=source.options.get("profile", ""),
-        region=source.options.get("region", ""),
-        live=LIVE.get(source.options.get("live", "complete"), frozenset()),
-        form=source.options.get("format", FEATURE_FLAGS),
-    )
-    problems = [f'"{name}" is missing' for name in _EVENT_FIELDS if not source.options.get(name)]
-    if profile.region and not _REGION.fullmatch(profile.region):
+def _check_options(source: Source) -> None:
+    """Raise :class:`ConfigurationError`, naming everything that is missing or wrong."""
+    given = source.options
+    problems = [f'"{name}" is missing' for name in _EVENT_FIELDS if not given.get(name)]
+    if given.get("region") and not _REGION.fullmatch(given["region"]):
         problems.append('"region" is not the name of a region')
-    if not profile.live:
+    if given.get("live", "complete") not in LIVE:
         problems.append('"live" must be complete or baking')
-    if profile.form not in {FEATURE_FLAGS, FREEFORM}:
+    if given.get("format", FEATURE_FLAGS) not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
     if problems:
         raise ConfigurationError(
             f"options in the SSM parameter <prefix>/sources/{source.name}: {', '.join(problems)}"
         )
-    return profile
 
 
-def _flag_set(profile: Profile, document: Mapping[str, Any], revision: int) -> FlagSet:
-    if profile.form == FREEFORM:
-        flags, definitions = dict(document), {}
-    else:
+def _flag_set(options: Mapping[str, str], document: dict[str, Any], revision: int) -> FlagSet:
+    form = options.get("format", FEATURE_FLAGS)
+    flags: dict[str, Any] = document
+    definitions: dict[str, Any] = {}
+    if form == FEATURE_FLAGS:
         # A document without flags has only its version.
         whole = document.keys() & {"flags", "values"} or len(document) == 1
         if document.get("version") != "1" or not whole:
@@ -242,13 +214,11 @@ def _flag_set(profile: Profile, document: Mapping[str, Any], revision: int) -> F
         flags, definitions = _section(document, "values"), _section(document, "flags")
     if not all(map(is_key, (*flags, *definitions))):
         raise MalformedResponseError(f"{TITLE} responded with a key that cannot be stored")
+    profile = "/".join(options[name] for name in _EVENT_FIELDS)
     return FlagSet(
         AppConfig.name,
         {"flags": flags, "definitions": definitions},
-        {
-            "profile": f"{profile.application}/{profile.environment}/{profile.profile}",
-            "format": profile.form,
-        },
+        {"profile": profile, "format": form},
         revision,
     )
 
@@ -262,56 +232,47 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return items
 
 
-def _ids(value: object) -> tuple[str, ...]:
-    """Return id and name of an application, environment or profile: a source may give either."""
-    named = value if isinstance(value, dict) else {}
-    return tuple(text for text in (named.get("Id"), named.get("Name")) if isinstance(text, str))
-
-
-def _revision(number: int, phase: str) -> int:
-    return 10 * number + _PHASE_NUMBERS.get(phase, 0)
-
-
 class _Api:
     """The requests of one fetch, all within the client's deadline for a single request."""
 
-    def __init__(
-        self, source: Source, http: HttpClient, profile: Profile, default_base_url: str
-    ) -> None:
+    def __init__(self, source: Source, http: HttpClient, default_base_url: str) -> None:
         import boto3  # noqa: PLC0415 - not for webhooks
 
         self._source = source
         self._http = http
-        self._profile = profile
         self._end = monotonic() + http.limits.total_s
         session = boto3.Session()
-        self._region = profile.region or session.region_name or ""
+        self._region = source.options.get("region") or session.region_name or ""
         if not self._region:
             raise ConfigurationError(
                 f'source {source.name!r} needs the option "region": none is configured here'
             )
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise CredentialsRefusedError(
+                f"no AWS credentials for source {source.name!r}: the function has no role"
+            )
+        self._credentials = credentials.get_frozen_credentials()
         base = endpoint(source, default_base_url, "", {}).replace("{region}", self._region)
-        self._base = f"{base}/applications/{quote(profile.application, safe='')}"
-        self._credentials = _credentials(session, source.name)
+        self._base = f"{base}/applications/{self._quoted('application')}"
 
-    def deployments(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the newest deployment of the profile and the newest that is live, if any.
+    def deployments(self, live: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the newest deployment of the profile and the newest in a live state, if any.
 
         Raises:
             EndpointNotFoundError: there is none, or none within ``MAX_PAGES``.
-            ProviderError: another subclass, which depends on whether a retry may help.
         """
-        path = f"/environments/{quote(self._profile.environment, safe='')}/deployments"
+        path = f"/environments/{self._quoted('environment')}/deployments"
+        profile = self._source.options["profile"]
         newest: dict[str, Any] | None = None
         query = {"max_results": str(PAGE)}
         for _ in range(MAX_PAGES):
             response = self._get("ListDeployments", f"{path}?{urlencode(query, quote_via=quote)}")
             document = parse_object(response, TITLE)
             for item in _items(document):
-                named = (item.get("ConfigurationProfileId"), item.get("ConfigurationName"))
-                if self._profile.profile in named:
+                if item.get("ConfigurationProfileId") == profile:
                     newest = newest or item
-                    if item["State"] in self._profile.live:
+                    if item["State"] in live:
                         return newest, item
             token = document.get("NextToken")
             if not token:
@@ -324,18 +285,14 @@ class _Api:
             )
         if newest is None:
             raise EndpointNotFoundError(
-                f"profile {self._profile.profile[:64]!r} of source {self._source.name!r} was "
-                f"never deployed to this environment: deploy it, or correct the options"
+                f"profile {profile[:64]!r} of source {self._source.name!r} was never deployed to "
+                f"this environment: deploy it, or correct the options"
             )
         return newest, None
 
     def document(self, version: int) -> dict[str, Any]:
-        """Return one version of the document, as it was written.
-
-        Raises:
-            ProviderError: a subclass, which depends on whether a retry may help.
-        """
-        path = f"/configurationprofiles/{quote(self._profile.profile, safe='')}"
+        """Return one version of the document, as it was written."""
+        path = f"/configurationprofiles/{self._quoted('profile')}"
         path += f"/hostedconfigurationversions/{version}"
         response = self._get("GetHostedConfigurationVersion", path)
         # Any JSON can be a freeform profile; a proxy's login page has no such header.
@@ -344,6 +301,9 @@ class _Api:
                 f"{TITLE} responded with something that is not version {version}"
             )
         return parse_object(response, TITLE)
+
+    def _quoted(self, option: str) -> str:
+        return quote(self._source.options[option], safe="")
 
     def _get(self, action: str, path: str) -> HttpResponse:
         """Sign and send one request; raise unless the response is 200."""
@@ -357,42 +317,20 @@ class _Api:
         http = self._http.within(self._end - monotonic())
         response = http.get(self._base + path, signed, allow_http=self._source.allow_http)
         status, name = response.status, self._source.name
-        found = _ERROR.match(response.headers.get("x-amzn-errortype", ""))
-        error = found[0] if found else ""
+        error = response.headers.get("x-amzn-errortype", "")[:60].partition(":")[0]
         if status in _REFUSED:
             raise CredentialsRefusedError(
                 f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "
                 f"role of SyncFunction needs it for this profile (docs/configure.md)"
-            )
-        if status == _BAD_REQUEST and ("Throttling" in error or "TooMany" in error):
-            raise ProviderUnavailableError(
-                f"{TITLE} responded with {status} {error}: it cannot serve source {name!r} now"
             )
         if status == _NOT_FOUND:
             raise EndpointNotFoundError(
                 f"{TITLE} has no such application, environment, profile or version for source "
                 f"{name!r} ({action}): check its options, and its region"
             )
-        raise_for_status(response, name, TITLE)
+        throttled = "Throttling" in error or "TooMany" in error
+        raise_for_status(response, name, TITLE, transient={_BAD_REQUEST} if throttled else ())
         return response
-
-
-def _credentials(session: boto3.Session, source: str) -> ReadOnlyCredentials:
-    """Return the function's own credentials."""
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - not for webhooks
-
-    try:
-        found = session.get_credentials()
-        frozen = found.get_frozen_credentials() if found else None
-    except BotoCoreError as error:
-        raise ProviderUnavailableError(
-            f"no AWS credentials for source {source!r}: {type(error).__name__}"
-        ) from error
-    if frozen is None:
-        raise CredentialsRefusedError(
-            f"no AWS credentials for source {source!r}: the function has no role"
-        )
-    return frozen
 
 
 def _items(document: dict[str, Any]) -> list[dict[str, Any]]:
