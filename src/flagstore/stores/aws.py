@@ -3,7 +3,6 @@
 Keys come from the environment, where Lambda puts them, or from the endpoint of a container, which
 Lambda uses with SnapStart: keys in a snapshot would be old. Other sources (profiles, SSO) need
 boto3, which is imported only for them: that takes longer than everything else a first flag needs.
-Requests are signed by hand; the tests compare with botocore's own signer.
 
 Source of the rules: AWS, "Create a signed AWS API request"; AWS SDKs and Tools Reference Guide,
 "Container credential provider".
@@ -16,9 +15,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.stores.http import Connection
@@ -36,8 +34,8 @@ TRUSTED_HOSTS = {
 """Hosts that may be contacted without TLS: this machine, and those of ECS and EKS."""
 EARLY_S = 300
 """Keys are fetched this long before the old ones expire."""
-BOTO_TIMEOUTS_S = (0.2, 0.45, 0.95, 1.9)
-"""Time-outs of boto3's clients: the first is in time for a refresh, the last for a first load."""
+BOTO_TIMEOUT_S = 0.9
+"""Time-out of a connection through boto3; a first load has time for two attempts."""
 OK = 200
 
 
@@ -52,31 +50,12 @@ class Credentials(NamedTuple):
         return f"Credentials({self.access_key[:4]}…)"
 
 
-if TYPE_CHECKING:
-    # For type checkers only: the class would cost a cold start 0.2 ms.
-    from typing import Protocol
-
-    class CredentialSource(Protocol):
-        """A source of keys."""
-
-        def current(self, deadline: float) -> Credentials:
-            """Return keys that are valid now; ``deadline`` in ``time.monotonic()`` seconds.
-
-            Raises:
-                StoreUnavailableError: if there are none.
-            """
-
-        def refused(self) -> bool:
-            """Drop keys that AWS has refused; return whether there may be others."""
-
-
-def find(environ: Mapping[str, str]) -> "CredentialSource | None":
+def find(environ: Mapping[str, str]) -> "EnvironmentKeys | ContainerKeys | None":
     """Return the source of keys that the environment names; None if it takes boto3 to find one."""
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
         return EnvironmentKeys(environ)
     uri = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
-    relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
-    if relative:
+    if relative := environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
         uri = ECS_HOST + relative
     scheme, _, rest = uri.partition("://")
     host = rest.partition("/")[0]
@@ -92,9 +71,8 @@ class EnvironmentKeys:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def current(self, deadline: float) -> Credentials:
+    def current(self, _deadline: float) -> Credentials:
         """Return the keys as they are now."""
-        del deadline
         return Credentials(
             self._environ["AWS_ACCESS_KEY_ID"],
             self._environ["AWS_SECRET_ACCESS_KEY"],
@@ -121,20 +99,21 @@ class ContainerKeys:
     def current(self, deadline: float) -> Credentials:
         """Return the cached keys, or fetch new ones; on failure, use cached ones while valid.
 
+        Args:
+            deadline: in ``time.monotonic()`` seconds.
+
         Raises:
             StoreUnavailableError: if there are none.
         """
         if self._kept is not None and self._expires > self._utc(EARLY_S):
             return self._kept
         try:
-            self._fetch(deadline)
+            self._kept = self._fetch(deadline)
         except (OSError, ValueError, KeyError, TypeError) as error:
             if self._kept is None or self._expires <= self._utc(0):
                 # The address is not a secret; the response may hold one.
                 message = f"no keys from {self._uri}: {type(error).__name__}"
                 raise StoreUnavailableError(message) from error
-        if self._kept is None:
-            raise StoreUnavailableError(f"no keys from {self._uri}")
         return self._kept
 
     def refused(self) -> bool:
@@ -142,7 +121,7 @@ class ContainerKeys:
         had, self._kept = self._kept is not None, None
         return had
 
-    def _fetch(self, deadline: float) -> None:
+    def _fetch(self, deadline: float) -> Credentials:
         scheme, _, rest = self._uri.partition("://")
         host, _, path = rest.partition("/")
         connection = Connection(scheme, host, deadline)
@@ -153,16 +132,14 @@ class ContainerKeys:
             connection.close()
         if status != OK:
             raise OSError(f"HTTP {status}")
-        response = json.loads(body)
-        keys = Credentials(
-            str(response["AccessKeyId"]), str(response["SecretAccessKey"]), str(response["Token"])
-        )
-        self._expires, self._kept = str(response["Expiration"]), keys
+        found = json.loads(body)
+        names = ("AccessKeyId", "SecretAccessKey", "Token", "Expiration")
+        *keys, self._expires = (str(found[name]) for name in names)
+        return Credentials(*keys)
 
     def _authorization(self) -> dict[str, str]:
         token = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
-        file = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "")
-        if file:
+        if file := self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
             with open(file, encoding="utf-8") as opened:  # noqa: PTH123 - pathlib costs 6 ms
                 token = opened.read().strip()
         return {"Authorization": token} if token else {}
@@ -209,69 +186,53 @@ class BotoTransport:
     """DynamoDB through boto3, for credentials that only boto3 can find."""
 
     def __init__(self) -> None:
-        self._clients: dict[float, Any] = {}
-        """By time-out, which botocore sets per client, not per call."""
-        self._session: Any = None
+        self._client: Any = None
         self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, with one retry if there is time.
+        """Call one operation, with one retry.
 
         Raises:
             StoreUnavailableError: if there is no response in time.
             ConfigurationError: if boto3 is not installed.
         """
         method = {"GetItem": "get_item", "Query": "query"}[operation]
-        failures: tuple[type[Exception], ...] = (OSError, *_boto_exceptions())
-        again = True
-        while True:
-            call = partial(self._call, method, payload, deadline)
-            try:
-                # botocore has no deadline for looking up credentials and names.
-                response: dict[str, Any] = in_background(call, deadline, operation)
-            except failures as error:
-                if again and deadline - time.monotonic() >= BOTO_TIMEOUTS_S[0]:
-                    again = False
-                    continue
-                message = f"{operation} through boto3: {first_line(str(error))}"
-                raise StoreUnavailableError(message) from error
+
+        def task() -> dict[str, Any]:
+            response: dict[str, Any] = getattr(self._connected(), method)(**payload)
             return response
+
+        failures: tuple[type[Exception], ...] = (OSError, *_boto_exceptions())
+        try:
+            # botocore has no deadline for looking up credentials and names.
+            return in_background(task, deadline, operation)
+        except failures as error:
+            message = f"{operation} through boto3: {first_line(str(error))}"
+            raise StoreUnavailableError(message) from error
 
     def prepare(self) -> None:
         """Create a client, within the time of a first load."""
         _boto_exceptions()
-        deadline = time.monotonic() + BOTO_TIMEOUTS_S[-1]
-        in_background(partial(self._client, deadline), deadline, "a client of boto3")
+        in_background(self._connected, time.monotonic() + 2 * BOTO_TIMEOUT_S, "a client of boto3")
 
     def close(self) -> None:
-        """Drop the clients with their connections; the next call creates new ones."""
-        self._clients, self._session = {}, None
+        """Drop the client with its connections; the next call creates another."""
+        self._client = None
 
-    def _call(self, method: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        response: dict[str, Any] = getattr(self._client(deadline), method)(**payload)
-        return response
+    def _connected(self) -> Any:  # noqa: ANN401 - boto3 is not typed here
+        if self._client is None or self._pid != os.getpid():
+            # Not the parent's: both would read each other's responses.
+            import boto3  # noqa: PLC0415 - heavy, and rarely needed
+            from botocore.config import Config  # noqa: PLC0415
 
-    def _client(self, deadline: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
-        left_s = deadline - time.monotonic()
-        if self._pid != os.getpid():  # parent and child would read each other's responses
-            self.close()
+            config = Config(
+                connect_timeout=BOTO_TIMEOUT_S,
+                read_timeout=BOTO_TIMEOUT_S,
+                retries={"total_max_attempts": 2},
+            )
+            self._client = boto3.Session().client("dynamodb", config=config)
             self._pid = os.getpid()
-        in_time = [seconds for seconds in BOTO_TIMEOUTS_S if seconds <= left_s]
-        seconds = in_time[-1] if in_time else BOTO_TIMEOUTS_S[0]
-        if seconds not in self._clients:
-            self._clients[seconds] = self._make(seconds)
-        return self._clients[seconds]
-
-    def _make(self, seconds: float) -> Any:  # noqa: ANN401 - boto3 is not typed here
-        import boto3  # noqa: PLC0415 - heavy, and rarely needed
-        from botocore.config import Config  # noqa: PLC0415
-
-        if self._session is None:  # finds credentials, and keeps them for all clients
-            self._session = boto3.Session()
-        config = Config(
-            connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
-        )
-        return self._session.client("dynamodb", config=config)
+        return self._client
 
 
 def _boto_exceptions() -> tuple[type[Exception], ...]:

@@ -17,28 +17,9 @@ from flagstore.stores.network import RetryingTransport, prepare_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Protocol
 
     from flagstore.keys import Record
-    from flagstore.stores.aws import CredentialSource
-
-    class Transport(Protocol):
-        """Calls one operation of DynamoDB's JSON protocol."""
-
-        def call(
-            self, operation: str, payload: Mapping[str, Any], deadline: float
-        ) -> dict[str, Any]:
-            """Return the response.
-
-            Raises:
-                StoreUnavailableError: if there is none by the deadline.
-            """
-
-        def prepare(self) -> None:
-            """Import and build what a connection needs, without connecting."""
-
-        def close(self) -> None:
-            """Close the connection, if there is one. Idempotent."""
+    from flagstore.stores.aws import ContainerKeys
 
 
 OK = 200
@@ -69,7 +50,7 @@ Source: partitions.json in botocore 1.44; the tests compare the endpoints of eve
 class DynamoDBReader:
     """Reads records of one table: :class:`flagstore.stores.ReaderStore`."""
 
-    def __init__(self, table: str, transport: Transport) -> None:
+    def __init__(self, table: str, transport: LeanTransport | BotoTransport) -> None:
         self._table = table
         self._transport = transport
 
@@ -109,7 +90,7 @@ class DynamoDBReader:
         self._transport.prepare()
 
     def close(self) -> None:
-        """Close the connection, if there is one. Idempotent."""
+        """Close the connection, if there is one."""
         self._transport.close()
 
 
@@ -174,10 +155,9 @@ class LeanTransport(RetryingTransport):
     def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
         """Set the endpoint; nothing is connected yet."""
         self._region = region
-        self._scheme, _, rest = endpoint.partition("://")
-        self._host = rest.partition("/")[0]
+        self._scheme, _, self._host = endpoint.partition("://")
         super().__init__(f"DynamoDB at {self._host}")
-        self._keys: CredentialSource = find(environ) or EnvironmentKeys(environ)
+        self._keys: EnvironmentKeys | ContainerKeys = find(environ) or EnvironmentKeys(environ)
         self._connection: Connection | None = None
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
@@ -202,10 +182,11 @@ class LeanTransport(RetryingTransport):
         self, operation: str, body: bytes, deadline: float, first_byte_by: float | None
     ) -> tuple[dict[str, Any], str]:
         headers = self._signed(operation, body, deadline)
-        connection = self._connection or self._connect(deadline)
-        status, content = connection.request("POST", "/", headers, body, deadline, first_byte_by)
-        if connection.closed:
-            self.close()
+        if self._connection is None:
+            self._connection = Connection(self._scheme, self._host, deadline)
+        status, content = self._connection.request(
+            "POST", "/", headers, body, deadline, first_byte_by
+        )
         try:
             # Only failures may have no body: an empty 200 was cut off.
             response = json.loads(content or (b"" if status == OK else b"{}"))
@@ -229,11 +210,6 @@ class LeanTransport(RetryingTransport):
             text = first_line(str(response.get("message") or response.get("Message") or ""))
             raise StoreUnavailableError(f"DynamoDB refused: {code}: {text}")
         return code
-
-    def _connect(self, deadline: float) -> Connection:
-        self._connection = Connection(self._scheme, self._host, deadline)
-        self._pid = os.getpid()
-        return self._connection
 
     def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:
         return sign(

@@ -1,20 +1,6 @@
 """Read flags from a file, with their rules: for tests, local runs and a bootstrap.
 
-A file holds a document that SDKs receive, or one written for local runs:
-
-==============  ===================================================================================
-flagstore       ``{"provider": "split", "meta": {…}, "sections": {"flags": {…}, …}}``, as from
-                :meth:`Snapshot.export`
-LaunchDarkly    ``{"flags": {key: {…}}, "segments": {key: {…}}}``; also a data file of its SDKs,
-                without ``version``, and with values alone: ``{"flagValues": {"new-ui": true}}``
-Split           ``{"ff": {"d": […]}, "rbs": {"d": […]}}``, or ``{"splits": […]}``, with segments
-                beside it: ``{"segments": {"beta": ["ada", "bob"]}}``; also the YAML and ``.split``
-                files of the SDKs' localhost mode
-Unleash         ``{"features": […], "segments": […]}``
-AppConfig       ``{"version": "1", "flags": {…}, "values": {…}}``, of which either may be missing;
-                also what its agent serves, and reads in local development:
-                ``{"new-ui": {"enabled": true, "color": "blue"}}``
-==============  ===================================================================================
+A file holds a document that SDKs receive, or one written for local runs: docs/read.md, "Files".
 """
 
 from __future__ import annotations

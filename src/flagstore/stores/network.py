@@ -56,10 +56,9 @@ class RetryingTransport:
         """Name the server for messages; nothing is connected yet."""
         self._server = server
         self._connection: Stream | None = None
-        self._pid = 0
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one. Idempotent."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -71,8 +70,8 @@ class RetryingTransport:
 
         Args:
             exchange: takes the deadline, and when a kept connection has to send its first byte;
-                returns the result and a problem that another attempt may solve, empty if there is
-                none. An OSError is such a problem, too.
+                returns the result and a problem that another attempt may solve, or "". An OSError
+                is such a problem, too.
             deadline: for all attempts together.
 
         Raises:
@@ -89,12 +88,8 @@ class RetryingTransport:
                 # If the last attempt is only too slow, the reason is in an earlier response.
                 earlier = f" (before that: {problem})"
             except OSError as error:
-                connection = self._connection
-                receiving = (
-                    isinstance(error, TimeoutError)
-                    and connection is not None
-                    and connection.receiving
-                )
+                if self._connection is not None and isinstance(error, TimeoutError):
+                    receiving = self._connection.receiving
                 self.close()
                 problem = self._describe(error) + earlier
                 if first_byte_by is not None and time.monotonic() < deadline:
@@ -107,10 +102,9 @@ class RetryingTransport:
 
     def _first_byte_by(self, deadline: float) -> float | None:
         """Return when a kept connection has to send its first byte; None without one."""
-        connection = self._connection
-        if connection is None:
+        if self._connection is None:
             return None
-        if self._pid != os.getpid() or not connection.is_open():  # the parent's, or a dead one
+        if not self._connection.is_open():
             self.close()
             return None
         now = time.monotonic()
@@ -133,6 +127,7 @@ class Stream:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self._pid = os.getpid()
         self._deadline = self._first_byte_by = 0.0
         self._buffer, self._at = bytearray(), 0
         self.receiving = False
@@ -180,8 +175,8 @@ class Stream:
         return True
 
     def is_open(self) -> bool:
-        """Return whether the other end has neither closed the connection nor sent anything."""
-        if not self.is_drained():
+        """Return whether this process opened it, and the other end has neither closed nor sent."""
+        if self._pid != os.getpid() or not self.is_drained():
             return False
         try:
             self._socket.settimeout(0)
@@ -225,13 +220,8 @@ def connect(
 ) -> socket.socket:
     """Connect to a server; with TLS, check its name and certificate.
 
-    Trusted are the authorities in *ca_file* alone if it is given, else Amazon's and, if another
-    one has issued the certificate, the system's: that covers private endpoints, proxies and
-    ``SSL_CERT_FILE``.
-
-    Raises:
-        OSError: if there is no connection in time, or the certificate is not trusted
-            (``ssl.SSLCertVerificationError``).
+    Trusted are the authorities in *ca_file* alone if it is given, else Amazon's and then, for
+    private endpoints and proxies, the system's (``SSL_CERT_FILE``).
     """
     if not tls:
         return _open(name, port, deadline)
@@ -248,14 +238,7 @@ def connect(
 
 
 def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
-    """Return the context that certificates are checked with, made once per process.
-
-    Args:
-        ca_file: PEM file with the authorities to trust; empty for the system's store.
-
-    Raises:
-        OSError: if the file cannot be read or holds no certificate.
-    """
+    """Return the context that trusts a PEM file, or the system's store; made once per process."""
     if ca_file not in _contexts:
         import ssl  # noqa: PLC0415 - 15 ms, for TLS only
 
@@ -301,11 +284,7 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
 
 
 def _look_up(name: str, port: int) -> list[Any]:
-    """Return the addresses of a name, and keep them, even if the caller has given up waiting.
-
-    Raises:
-        OSError: if there are none, or it is not a host name.
-    """
+    """Return the addresses of a name, and keep them, even if the caller has given up waiting."""
     try:
         # As bytes: for a string Python imports the rules for other alphabets.
         host = name.encode("ascii" if name.isascii() else "idna")
@@ -358,11 +337,7 @@ def in_background(task: Callable[[], Result], deadline: float, name: str) -> Res
 
 
 def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[], Result]:
-    """Start a task in the background; return a function that waits for its result.
-
-    Raises:
-        OSError: if no thread can be started, or it is too late.
-    """
+    """Start a task in the background; return a function that waits for its result."""
     left(deadline)
     busy = _busy.setdefault(os.getpid(), allocate_lock())
     done = allocate_lock()

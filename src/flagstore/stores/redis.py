@@ -127,7 +127,7 @@ class Address(NamedTuple):
         return f"Address({self.place()})"
 
     def place(self) -> str:
-        """Return host and port, for messages."""
+        """Return host and port."""
         return f"{self.host}:{self.port}"
 
 
@@ -189,10 +189,7 @@ class RedisReader(RetryingTransport):
     def __init__(self, address: Address, ca_file: str = "") -> None:
         """Set the server; nothing is connected yet.
 
-        Args:
-            address: the server and how to log in.
-            ca_file: PEM file of the only authorities to trust; by default Amazon's and the
-                system's.
+        *ca_file* holds the only authorities to trust; by default Amazon's and the system's.
         """
         super().__init__(f"Redis at {address.place()}")
         self._address = address
@@ -254,52 +251,32 @@ class RedisReader(RetryingTransport):
         self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
     ) -> list[Reply]:
         """Call commands; if a cluster redirects to another node, call them there."""
-        replies = self._exchange(commands, deadline, first_byte_by)
-        node = _moved(replies)
-        if node:
+        replies = self._connected(deadline).exchange(commands, deadline, first_byte_by)
+        if node := _moved(replies):
             self.close()
             # An empty host means the node that responded.
             self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
-            replies = self._exchange(commands, deadline, None)
+            replies = self._connected(deadline).exchange(commands, deadline)
         return replies
 
-    def _exchange(
-        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
-    ) -> list[Reply]:
-        """Send commands; a fresh connection logs in first, without a round trip of its own."""
-        connection = self._connection or self._connect(deadline)
-        try:
-            return connection.exchange(commands, deadline, first_byte_by)
-        except OSError:
-            raise
-        except BaseException:
-            # Also after an exception from a signal: the next read would get the replies to this
-            # one.
-            self.close()
-            raise
-
-    def _connect(self, deadline: float) -> Connection:
-        """Connect.
+    def _connected(self, deadline: float) -> Connection:
+        """Return the connection; a fresh one logs in with the first commands.
 
         Raises:
             ConfigurationError: if the file of authorities cannot be read.
             OSError: if there is no connection in time.
         """
-        self.prepare()
-        node, tls = self._node, self._address.tls
-        connected = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
-        self._connection = Connection(connected, self._login())
-        self._pid = os.getpid()
+        if self._connection is None:
+            self.prepare()
+            node, tls = self._node, self._address.tls
+            connected = connect(node.host, node.port, deadline, tls=tls, ca_file=self._ca_file)
+            login: list[Command] = []
+            if node.password:
+                login.append(("AUTH", *filter(None, [node.user]), node.password))
+            if node.database:
+                login.append(("SELECT", node.database))
+            self._connection = Connection(connected, login)
         return self._connection
-
-    def _login(self) -> list[Command]:
-        address = self._address
-        login: list[Command] = []
-        if address.password:
-            login.append(("AUTH", *filter(None, [address.user]), address.password))
-        if address.database:
-            login.append(("SELECT", address.database))
-        return login
 
 
 def _problem(replies: Sequence[Reply]) -> str:
@@ -350,13 +327,18 @@ class Connection(Stream):
         """Send commands at once and return one reply each; if the log-in fails, its replies.
 
         Raises:
-            OSError: if they are not complete by the deadline, or their first byte does not arrive
-                by *first_byte_by*; the connection is then unusable.
+            OSError: if they are not complete by the deadline, or not their first byte by
+                *first_byte_by*; the connection is closed then.
         """
         login = self._login
-        self.begin(deadline, first_byte_by)
-        self.send(b"".join(map(encode, (*login, *commands))))
-        replies = [self._reply() for _ in (*login, *commands)]
+        try:
+            self.begin(deadline, first_byte_by)
+            self.send(b"".join(map(encode, (*login, *commands))))
+            replies = [self._reply() for _ in (*login, *commands)]
+        except BaseException:
+            # Also of a signal's handler: the next read would get the replies to this one.
+            self.close()
+            raise
         if not self.is_drained():
             raise _malformed(b"unexpected replies")
         first = replies[: len(login)]
