@@ -81,7 +81,7 @@ def configure(ssm: Ssm, servers: dict[str, Any]) -> None:
         if provider.needs_key:
             credentials[name]["key"] = server.sdk_key
         if provider.methods:
-            known = {each: options[each] for each in provider.webhook_options}
+            known = {each: options[each] for each in options.keys() & {*provider.webhook_options}}
             webhooks[name] = {**base, "secrets": [make_events.SECRET], "options": known}
     for kind, values in (
         ("sources", sources),

@@ -228,7 +228,7 @@ def deployed(aws: StandIn, artefacts: Path) -> Iterator[Deployment]:
 def _configure(aws: StandIn, prefix: str, source: str, provider: Any) -> None:
     kind = type(provider).__name__.removesuffix("Simulator").lower()
     named = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
-    options = {name: named[name] for name in get(kind).webhook_options}
+    options = {name: named[name] for name in named.keys() & {*get(kind).webhook_options}}
     key = "" if kind == "appconfig" else provider.sdk_key
     for path, content in {
         "sources": {"allow_http": True, "options": getattr(provider, "options", {})},

@@ -113,6 +113,7 @@ def test_unexpected_body_requests_a_sync(body: Any, required: Any) -> None:
 )
 def test_required_version(options: dict[str, str], required: tuple[str, ...]) -> None:
     """Versions count per environment, and a payload filter may hide the flag for good."""
+    assert options.keys() <= {*PROVIDER.webhook_options}
     assert required_by(changed(), **options) == required
 
 

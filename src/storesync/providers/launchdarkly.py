@@ -56,7 +56,7 @@ class LaunchDarkly(Provider):
     methods = ("signature",)
     default_base_url = "https://sdk.launchdarkly.com"
     options = ("filter",)
-    webhook_options = ("project", "environment")
+    webhook_options = ("project", "environment", "filter")
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Check the signature: HMAC-SHA256 of the raw body (LaunchDarkly docs: webhooks)."""
