@@ -87,7 +87,10 @@ class Turns:
 
 
 class SnapshotCache:
-    """Holds the flag set of one source. Safe under threads and after a fork."""
+    """Holds the flag set of one source. Safe under threads and after a fork.
+
+    Once a flag set is loaded, only large segments may raise: NotLoadedError if one cannot be read.
+    """
 
     def __init__(  # noqa: PLR0913 - the arguments of a client
         self,
@@ -100,11 +103,7 @@ class SnapshotCache:
         monotonic: Callable[[], float],
         bootstrap: str = "",
     ) -> None:
-        """Create a cache; nothing is read yet. Arguments as for :class:`flagstore.Client`.
-
-        Raises:
-            ConfigurationError: if the source's name or the number of replicas is invalid.
-        """
+        """Create a cache; nothing is read yet. Arguments as for :class:`flagstore.Client`."""
         self.source = check_source(source)
         self._store = store
         self._ttl_s = ttl_s
@@ -112,7 +111,8 @@ class SnapshotCache:
         self._clock = clock
         self._monotonic = monotonic
         self._bootstrap = bootstrap
-        self._snapshot: Snapshot | None = None
+        self.current: Snapshot | None = None
+        """The flag set in memory; None before the first load."""
         self._checked_at = 0
         self.stale = False
         """Whether the last attempt to reach the store failed."""
@@ -131,49 +131,29 @@ class SnapshotCache:
         _all_turns.add(self._turns)
 
     def snapshot(self) -> Snapshot:
-        """Return the current flag set, after a freshness check if one is due.
-
-        Raises:
-            NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
-        """
-        current = self._snapshot
+        """Return the current flag set, after a freshness check if one is due."""
+        current = self.current
         if current is None:
-            return self._first()
+            deadline = self._monotonic() + FIRST_LOAD_S
+            return self._load_in_turn(lambda: self._first_load(deadline), FIRST_LOAD_S)
         if self._is_due():
             self._turns.take(lambda: self._refresh(current) if self._is_due() else None)
-        latest = self._snapshot
+        latest = self.current
         return current if latest is None else latest
 
-    @property
-    def current(self) -> Snapshot | None:
-        """The flag set in memory, without a freshness check; None before the first load."""
-        return self._snapshot
-
     def preload(self, deadline: float) -> Snapshot:
-        """Load the flag set, without large segments, by a deadline.
-
-        Raises:
-            NotLoadedError: if that failed; the first use then retries.
-            ConfigurationError: if a setting of the store is missing or wrong.
-        """
+        """Load the flag set, without large segments, by a deadline; the first use retries."""
 
         def load() -> Snapshot:
-            if self._snapshot is None:
-                self._snapshot = self._load(deadline)
+            if self.current is None:
+                self.current = self._load(deadline)
                 self._succeeded()
-            return self._snapshot
+            return self.current
 
-        snapshot = self._turns.take(load, deadline - self._monotonic())
-        if snapshot is None:
-            raise self._occupied()
-        return snapshot
+        return self._load_in_turn(load, deadline - self._monotonic())
 
     def preload_segments(self, deadline: float) -> None:
-        """Load the large segments by a deadline.
-
-        Raises:
-            NotLoadedError: if that failed for one; the first use then retries.
-        """
+        """Load the large segments by a deadline; the first use retries those that failed."""
         failed: NotLoadedError | None = None
         for segment in self._missing_segments():
             try:
@@ -184,20 +164,16 @@ class SnapshotCache:
             raise failed
 
     def prepare(self) -> None:
-        """Import and build what the first read needs, without reading.
-
-        Raises:
-            ConfigurationError: if a setting of the store is missing or wrong.
-        """
+        """Import and build what the first read needs, without reading."""
         self._open().prepare()
 
     def expect_restore(self) -> None:
-        """Check for freshness at the next use: a SnapStart image may be restored days later.
+        """Check for freshness at the next use, with the budget of a first load.
 
-        That check has the budget of a first load, since the image may be days old.
+        A SnapStart image may be restored days later.
         """
         self._turns.take(self._open().close, FIRST_LOAD_S)
-        if self._snapshot is not None:
+        if self.current is not None:
             self._due_wall = self._due_monotonic = 0.0
             self._budget_s = FIRST_LOAD_S
 
@@ -207,18 +183,13 @@ class SnapshotCache:
             self._turns.take(self._store.close, FIRST_LOAD_S)
 
     def may_block(self) -> bool:
-        """Return whether the next read may wait for the store.
-
-        It may if nothing is loaded yet, a freshness check is due, or a large segment has not been
-        read yet.
-        """
+        """Return whether the next read, of flags or a large segment, may wait for the store."""
         return self._is_due() or bool(self._missing_segments())
 
     def age_s(self) -> float:
         """Return the seconds since the store last confirmed the flag set.
 
-        Uses the clock that has advanced further: one may be set back, the other may stop while
-        Lambda freezes the process.
+        By the clock that has advanced further: one may be set back, the other may stop in a freeze.
         """
         wall = self._clock() - self._heard_wall
         monotonic = self._monotonic() - self._heard_monotonic
@@ -266,51 +237,41 @@ class SnapshotCache:
         self._due_wall = self._clock() + seconds
         self._due_monotonic = self._monotonic() + seconds
 
-    def _first(self) -> Snapshot:
-        deadline = self._monotonic() + FIRST_LOAD_S
-        snapshot = self._turns.take(lambda: self._first_load(deadline), FIRST_LOAD_S)
+    def _load_in_turn(self, load: Callable[[], Snapshot], timeout: float) -> Snapshot:
+        snapshot = self._turns.take(load, timeout)
         if snapshot is None:
-            raise self._occupied()
+            raise NotLoadedError(f"another thread is still loading {self.source!r}")
         return snapshot
 
-    def _occupied(self) -> NotLoadedError:
-        return NotLoadedError(f"another thread is still loading {self.source!r}")
-
     def _first_load(self, deadline: float) -> Snapshot:
-        if self._snapshot is not None:
-            return self._snapshot
+        if self.current is not None:
+            return self.current
         if self._error is not None and not self._is_due():
             raise self._error.with_traceback(None)
         try:
-            snapshot = self._load(deadline)
-        except NotLoadedError as error:
-            return self._first_failed(error)
+            self.current = self._load(deadline)
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - callers expect flagstore's own errors
-            return self._first_failed(_not_loaded(error), error)
-        self._snapshot = snapshot
+            return self._first_failed(error)
         self._succeeded()
-        return snapshot
+        return self.current
 
-    def _first_failed(self, error: NotLoadedError, cause: Exception | None = None) -> Snapshot:
-        """Return the flags of the bootstrap file, if there is one.
-
-        Raises:
-            NotLoadedError: if there is none, or it failed, too.
-        """
+    def _first_failed(self, cause: Exception) -> Snapshot:
+        """Return the flags of the bootstrap file; if there are none, raise the error."""
+        error = _not_loaded(cause)
         if self._bootstrap:
             from flagstore.stores.file import snapshot_of  # noqa: PLC0415 - rarely used
 
             try:
-                self._snapshot = snapshot_of(self._bootstrap, self.source)
+                self.current = snapshot_of(self._bootstrap, self.source)
             except Exception as broken:  # noqa: BLE001 - the file may hold anything
                 reason = f"{type(broken).__name__}: {broken}"
                 error = NotLoadedError(f"{error}; and the bootstrap file failed: {reason}")
         self._failed(error)
-        if self._snapshot is None:
-            raise error from cause
-        return self._snapshot
+        if self.current is None:
+            raise error from (None if error is cause else cause)
+        return self.current
 
     def _refresh(self, current: Snapshot) -> None:
         """Check for a newer flag set, and load it. Never raises."""
@@ -345,7 +306,7 @@ class SnapshotCache:
         self._replace(found, current, deadline)
         if goes_back and found.snapshot_record.token <= mine.token:
             text = "the store of %s has lost its history: version %d follows version %d"
-            _log(text, self.source, found.snapshot_record.token, mine.token)
+            log(text, self.source, found.snapshot_record.token, mine.token)
 
     def _heard(self) -> None:
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
@@ -357,7 +318,7 @@ class SnapshotCache:
         self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
         if self._staleness_logged:
             self._staleness_logged = False
-            _log("flags of %s are fresh again", self.source)
+            log("flags of %s are fresh again", self.source)
 
     def _failed(self, error: NotLoadedError) -> None:
         self._failures, self.stale = self._failures + 1, True
@@ -366,18 +327,14 @@ class SnapshotCache:
         pause = COOL_DOWN_S * 2.0 ** min(self._failures - 1, 10)
         # Clients that were throttled together must not retry together.
         self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
-        if not self._staleness_logged and self._snapshot is not None:
+        if not self._staleness_logged and self.current is not None:
             self._staleness_logged = True
-            _log("flags of %s are stale: %s", self.source, error)
+            log("flags of %s are stale: %s", self.source, error)
 
     # -- reading, by one thread at a time ---------------------------------------------------------
 
     def _open(self) -> ReaderStore:
-        """Return the given store, or the one that the environment names.
-
-        Raises:
-            ConfigurationError: if one of its settings is missing or wrong.
-        """
+        """Return the given store, or the one that the environment names."""
         if self._store is None:
             from flagstore.stores import open_store  # noqa: PLC0415 - tests bring their own
 
@@ -385,11 +342,6 @@ class SnapshotCache:
         return self._store
 
     def _state(self, deadline: float, *, consistent: bool = False) -> SourceState:
-        """Read the source state.
-
-        Raises:
-            NotPublishedError: if nothing is published, or the source has been removed.
-        """
         key = state_key(self.source)
         record = self._open().read(key, consistent=consistent, deadline=deadline)
         state = SourceState.from_record(record or {})
@@ -400,11 +352,7 @@ class SnapshotCache:
     def _load(
         self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
     ) -> Snapshot:
-        """Read the published set; repeat consistently if it is torn or older than *at_least*.
-
-        Raises:
-            NotLoadedError: a subclass names the reason.
-        """
+        """Read the published set; repeat consistently if it is torn or older than *at_least*."""
         try:
             return self._read(deadline, at_least, consistent=consistent)
         except (CorruptSnapshotError, NotPublishedError):
@@ -420,15 +368,16 @@ class SnapshotCache:
             raise self._absent(deadline, consistent=consistent)
         record = SnapshotRecord.from_record(found)
         if record.token <= at_least.token and record.publication != at_least:
-            message = f"the snapshot record of {self.source!r} is behind its source state"
-            raise NotPublishedError(message)
+            raise NotPublishedError(
+                f"the snapshot record of {self.source!r} is behind its source state"
+            )
         prefix, number = record.stored_chunks()
         if prefix != self._begun_body:  # chunks of an earlier body are useless now
             self._begun.pop(self._begun_body, None)
             self._begun_body = prefix
         data = self._chunks(prefix, number, deadline) if number else record.body
         body = Body(record.index_data, record.index_digest, data)
-        known = {} if self._snapshot is None else self._snapshot.segments
+        known = {} if self.current is None else self.current.segments
         digests = {segment.data_digest for segment in body.large.values()}
         prefixes = {segment.prefix() for segment in body.large.values()}
         self._begun = {key: chunks for key, chunks in self._begun.items() if key in prefixes}
@@ -470,10 +419,7 @@ class SnapshotCache:
         """Switch to another flag set, reading the changed large segments of those in memory.
 
         If one cannot be read, its earlier version stands in, so that every flag that could be
-        evaluated still can.
-
-        Raises:
-            NotLoadedError: if an earlier version has to stand in.
+        evaluated still can; then raise the reason.
         """
         if found is current:
             return
@@ -489,7 +435,7 @@ class SnapshotCache:
                 found.stand_ins[key] = earlier
         same = found.snapshot_record.publication == current.snapshot_record.publication
         if not same or found.stand_ins.keys() != current.stand_ins.keys():
-            self._snapshot = found
+            self.current = found
         if failed is not None:
             raise failed
 
@@ -497,11 +443,8 @@ class SnapshotCache:
         """Return the bytes of a large segment, read if it is not in memory.
 
         Without a deadline, it has the time of a refresh, and a failure starts a pause.
-
-        Raises:
-            NotLoadedError: a subclass names the reason.
         """
-        current, digest = self._snapshot, segment.data_digest
+        current, digest = self.current, segment.data_digest
         if current is not None and digest in current.segments:  # read for a newer flag set
             return current.segments[digest]
         for key in ("", digest):
@@ -528,7 +471,7 @@ class SnapshotCache:
         return data
 
     def _read_segment(self, segment: LargeSegment, deadline: float) -> bytes:
-        current, digest = self._snapshot, segment.data_digest
+        current, digest = self.current, segment.data_digest
         if current is not None and digest in current.segments:  # read by another thread meanwhile
             return current.segments[digest]
         data = self._chunks(segment.prefix(), segment.chunks, deadline)
@@ -538,14 +481,13 @@ class SnapshotCache:
         return data
 
     def _missing_segments(self) -> list[LargeSegment]:
-        current = self._snapshot
+        current = self.current
         if current is None:
             return []
         large = current.large.values()
         return [segment for segment in large if segment.data_digest not in current.segments]
 
     def _segment_error(self) -> NotLoadedError | None:
-        """Return why a large segment that a flag needed could not be read."""
         missing = {segment.data_digest for segment in self._missing_segments()}
         for key, (_, error) in self._pauses.copy().items():
             if key in missing or (missing and not key):
@@ -560,10 +502,10 @@ def _not_loaded(error: Exception) -> NotLoadedError:
 
 
 def _next_budget_s(budget_s: float, error: NotLoadedError) -> float:
-    """Return the time limit of the next attempt after a failed one.
+    """Return the time limit after a failure.
 
-    It grows, up to that of a first load, only if time ran out while data was arriving: a large set
-    must load eventually, but a silent server must not cost more.
+    It grows only if time ran out while data was arriving: a large set must load eventually, but a
+    silent server must not cost more.
     """
     grows = isinstance(error, StoreUnavailableError) and error.receiving
     return min(2 * budget_s, FIRST_LOAD_S) if grows else REFRESH_S
@@ -580,11 +522,11 @@ def _count(text: str, name: str) -> int:
     return int(text)
 
 
-def _log(text: str, *values: object) -> None:
-    """Log a warning. Always call this last, since a log handler may read flags."""
+def log(text: str, *values: object, level: int = 30) -> None:
+    """Log a warning, or an error (40). Call this last: a log handler may read flags."""
     import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
 
-    logging.getLogger("flagstore").warning(text, *values)
+    logging.getLogger("flagstore").log(level, text, *values)
 
 
 _all_turns: WeakSet[Turns] = WeakSet()

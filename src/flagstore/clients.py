@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from flagstore.cache import FIRST_LOAD_S, TTL_S, SnapshotCache
+from flagstore.cache import FIRST_LOAD_S, TTL_S, SnapshotCache, log
 from flagstore.errors import ConfigurationError, FlagNotFoundError, NotLoadedError
 from flagstore.evaluation import import_rules, open_engine
 from flagstore.evaluation.base import NOT_LOADED, STALE, TOO_OLD, UNSUPPORTED, EngineConfig
@@ -101,8 +101,8 @@ class Client(Flags):
         self._defaults_until_loaded = defaults_until_loaded
         self._on_evaluation = on_evaluation
         self._callback_errors = 0
-        self._app_name = app_name
-        self._environment = environment
+        self._app_name = app_name or os.environ.get("FLAGSTORE_APP_NAME", "")
+        self._environment = environment or os.environ.get("FLAGSTORE_ENVIRONMENT", "")
         self._strategies = strategies or {}
         text = os.environ.get("FLAGSTORE_OVERRIDES")
         self._environment_overrides = _parse_overrides(text) if text else {}
@@ -205,11 +205,7 @@ class Client(Flags):
         return override
 
     def _snapshot(self) -> Snapshot | None:
-        """Return the flag set; None if nothing is loaded and the client returns defaults then.
-
-        Raises:
-            NotLoadedError: if nothing is loaded, and the client has no such setting.
-        """
+        """Return the flag set; None if nothing is loaded and the client returns defaults then."""
         try:
             return self._cache.snapshot()
         except NotLoadedError:
@@ -221,22 +217,26 @@ class Client(Flags):
         overrides = self._environment_overrides
         for values in self._overrides.copy().values():
             overrides = {**overrides, **values}
-        snapshot, error, age_s = self._snapshot(), NOT_LOADED, 0.0
+        snapshot, age_s = self._snapshot(), 0.0
+        engine, conversion, error = None, PLAIN, NOT_LOADED
+        keys: Callable[[], list[str]] = list
         if snapshot is not None:
             age_s = self._cache.age_s()
             if self._max_age_s is not None and age_s > self._max_age_s:
-                snapshot, error = None, TOO_OLD
-        if snapshot is None:
-            state = EvaluationState(None, PLAIN, keys=tuple, overrides=overrides)
-            state.error, state.stale = error, True
-        else:
-            conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
-            engine, keys = self._engine(snapshot), snapshot.keys
-            state = EvaluationState(engine, conversion, keys=keys, overrides=overrides)
-            state.error, state.stale = UNSUPPORTED, self._cache.stale
-        state.age_s = age_s
-        state.on_evaluation = None if self._on_evaluation is None else self._report
-        return state
+                error = TOO_OLD
+            else:
+                conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
+                engine, keys, error = self._engine(snapshot), snapshot.keys, UNSUPPORTED
+        return EvaluationState(
+            engine,
+            conversion,
+            keys=keys,
+            overrides=overrides,
+            on_evaluation=None if self._on_evaluation is None else self._report,
+            error=error,
+            age_s=age_s,
+            stale=error != UNSUPPORTED or self._cache.stale,
+        )
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:
         """Return the engine of a flag set, created once; two threads may both create it."""
@@ -252,22 +252,15 @@ class Client(Flags):
         config = EngineConfig(
             now=self._clock,
             random=_random,
-            app_name=self._app_name
-            or os.environ.get("FLAGSTORE_APP_NAME")
-            or str(options.get("appName", "")),
-            environment=self._environment
-            or os.environ.get("FLAGSTORE_ENVIRONMENT")
-            or str(options.get("environment", "")),
+            app_name=self._app_name or str(options.get("appName", "")),
+            environment=self._environment or str(options.get("environment", "")),
             strategies=self._strategies,
         )
         try:
             return open_engine(snapshot.snapshot_record.provider, items, config)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
-
-            name = type(error).__name__
             # Without the exception's message, which may quote flags: they do not belong in a log.
-            logging.getLogger("flagstore").error("flags cannot be evaluated: %s", name)  # noqa: TRY400
+            log("flags cannot be evaluated: %s", type(error).__name__, level=40)
             return None
 
     def _report(self, detail: Detail, key: str) -> None:
@@ -275,36 +268,32 @@ class Client(Flags):
             self._on_evaluation(detail, key)  # type: ignore[misc] # only called if there is one
         except Exception as error:  # noqa: BLE001 - a callback must not break its caller
             if not self._callback_errors:
-                import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
-
-                name = type(error).__name__
-                logging.getLogger("flagstore").warning("on_evaluation failed: %s", name)
+                log("on_evaluation failed: %s", type(error).__name__)
             self._callback_errors += 1
 
     # -- INIT of a Lambda function ----------------------------------------------------------------
 
     def _start(self, *, loads: bool) -> None:
         """Load during INIT, or prepare for the first read. Never raises: the first use does."""
+        global _preload_by  # noqa: PLW0603 - of the process
         try:
             now = self._monotonic()
-            deadline = _shared_deadline(now)
-            if not loads or now >= deadline:
+            if _preload_by is None:
+                _preload_by = now + FIRST_LOAD_S
+            if not loads or now >= _preload_by:
                 self._cache.prepare()
                 return
             try:
-                snapshot = self._cache.preload(deadline)
+                snapshot = self._cache.preload(_preload_by)
                 self._engine(snapshot)
                 import_rules(snapshot.snapshot_record.provider)
-                self._cache.preload_segments(deadline)
+                self._cache.preload_segments(_preload_by)
             finally:
                 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                     self._cache.expect_restore()
         except Exception as error:  # noqa: BLE001 - a function must start without its flags
-            import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
-
             text = "flags of %s could not be loaded during INIT, the first use will retry: %s: %s"
-            kind = type(error).__name__
-            logging.getLogger("flagstore").warning(text, self.source, kind, error)
+            log(text, self.source, type(error).__name__, error)
 
 
 class Override:
@@ -352,7 +341,7 @@ class _Nameless(Client):
 
 _clients: dict[str, tuple[Client, dict[str, Any]]] = {}
 _preload_by: float | None = None
-"""The deadline for all clients that load during INIT, in ``time.monotonic()`` seconds."""
+"""The deadline of all clients that load during INIT, set by the first one."""
 
 
 def client(
@@ -391,11 +380,10 @@ def client(
     if new and (loads or ON_LAMBDA in os.environ):
         made._start(loads=loads)  # noqa: SLF001 - the other half of this function
     if options and options != given:
-        message = (
+        raise ConfigurationError(
             f"the client of {name!r} already exists with other options: pass them where it is "
             "first requested, or create a separate one with flagstore.Client"
         )
-        raise ConfigurationError(message)
     return made
 
 
@@ -406,22 +394,15 @@ def _loads_at_once() -> bool:
     return value == "true" if value else ON_LAMBDA in os.environ
 
 
-def _shared_deadline(now: float) -> float:
-    """Return the deadline for loading during INIT, which the first client sets for all."""
-    global _preload_by  # noqa: PLW0603 - of the process
-    if _preload_by is None:
-        _preload_by = now + FIRST_LOAD_S
-    return _preload_by
-
-
 def _parse_overrides(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        message = 'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'
-        raise ConfigurationError(message)
+        raise ConfigurationError(
+            'FLAGSTORE_OVERRIDES must be a JSON object, such as {"new-checkout": true}'
+        )
     return values
 
 

@@ -38,11 +38,7 @@ _first_value = json.JSONDecoder().raw_decode
 
 
 def dumps(item: Json) -> str:
-    """Return one item as compact ASCII JSON, keeping the order of its keys.
-
-    Raises:
-        ValueError: for NaN and infinities.
-    """
+    """Return one item as compact ASCII JSON, in the order of its keys; no NaN or infinity."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
 
 
@@ -75,23 +71,16 @@ def short_digest(data: bytes) -> str:
 
 
 def decode_segment(segment: LargeSegment, data: bytes) -> Json:
-    """Return the item of a large segment from the bytes of its chunks.
-
-    Raises:
-        CorruptSnapshotError: if the digest does not match.
-    """
+    """Return the item of a large segment from the bytes of its chunks; raise if they differ."""
     if short_digest(data) != segment.data_digest:
-        message = "a large segment does not match its digest, or chunks of it are missing"
-        raise CorruptSnapshotError(message)
+        raise CorruptSnapshotError(
+            "a large segment does not match its digest, or chunks of it are missing"
+        )
     return json.loads(zlib.decompress(data))
 
 
 def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
-    """Return the index, verified.
-
-    Raises:
-        CorruptSnapshotError: if it does not match its digest.
-    """
+    """Return the index; raise CorruptSnapshotError if it does not match its digest."""
     if whole_digest(index_data) != index_digest:
         raise CorruptSnapshotError("the index does not match the digest in the snapshot record")
     index: dict[str, Any] = json.loads(zlib.decompress(index_data))
@@ -107,11 +96,7 @@ class Body:
     __slots__ = ("_blocks", "_data", "_firsts", "large", "meta", "sections")
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
-        """Verify all digests, so that nothing corrupt is found later.
-
-        Raises:
-            CorruptSnapshotError: if a digest does not match or the body is too short.
-        """
+        """Verify all digests now; raise CorruptSnapshotError if one does not match."""
         parsed = read_index(index, index_digest)
         self.meta: dict[str, Any] = parsed["meta"]
         self.sections: dict[str, list[list[Any]]] = parsed["sections"]
@@ -123,8 +108,9 @@ class Body:
         for name, entries in self.sections.items():
             for first, offset, length, digest, _count in entries:
                 if short_digest(data[offset : offset + length]) != digest:
-                    message = f"the block of {name} from {first!r} on does not match its digest"
-                    raise CorruptSnapshotError(message)
+                    raise CorruptSnapshotError(
+                        f"the block of {name} from {first!r} on does not match its digest"
+                    )
 
     def count(self, section: str) -> int:
         """Return the number of items of a section, without decoding any."""
@@ -172,7 +158,7 @@ class Body:
         """
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
-        here, there = self._besides(section, shared), other._besides(section, shared)  # noqa: SLF001 - its own
+        here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - its own
         if section == LARGE_SECTION:
             here |= {key: segment.digest for key, segment in self.large.items()}
             there |= {key: segment.digest for key, segment in other.large.items()}

@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_digest, whole_digest
-from flagstore.errors import ConfigurationError
 from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -50,14 +49,11 @@ def encode(
     """Encode a flag set.
 
     Args:
-        sections: section → key → item.
+        sections: section → key → item, without NaN and infinities (ValueError).
         meta: the rest of the provider's document.
         token: fencing token of the publication.
         known: large segments of the published set: those that did not change are shared.
         digest: the content digest, if it is known already.
-
-    Raises:
-        ValueError: for NaN and infinities.
     """
     large = {
         key: item
@@ -110,10 +106,9 @@ def _segments(
             large_segments[key] = known[key]
             continue
         data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
-        segment = large_segments[key] = LargeSegment(
-            digest, short_digest(data), token, len(cut(data))
-        )
-        written[segment.data_digest] = data
+        data_digest = short_digest(data)
+        large_segments[key] = LargeSegment(digest, data_digest, token, len(cut(data)))
+        written[data_digest] = data
     return large_segments, written
 
 
@@ -145,18 +140,13 @@ def item_digest(item: Json) -> str:
 def unleash_document(snapshot: Snapshot) -> str:
     """Return the response of an Unleash server to its SDKs (``/api/client/features``), as JSON.
 
-    It holds all that an SDK evaluates: features and segments, in the order of their keys. The
-    response's ``meta`` is left out: revision and ETag are for the server alone. An SDK accepts it
-    as a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
+    An SDK accepts it as a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
 
     Raises:
         ConfigurationError: if the snapshot belongs to another provider.
         NotLoadedError: if a large segment cannot be read now.
     """
-    provider = snapshot.snapshot_record.provider
-    if provider != "unleash":
-        message = f"source {snapshot.source!r} holds flags of {provider!r}, not Unleash's"
-        raise ConfigurationError(message)
+    snapshot.check_provider("unleash", "Unleash")
     # Segments first: if a large one cannot be read now, the work on the features is spared.
     segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
     features = [snapshot[key] for key in snapshot]

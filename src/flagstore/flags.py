@@ -12,7 +12,7 @@ type of the caller's default.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flagstore.codec import Json
 from flagstore.evaluation.base import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from flagstore.evaluation.base import Engine
 
+Scalar = TypeVar("Scalar", bool, str, int, float)
 JsonObject = dict[str, Any]
 JsonList = list[Any]
 Context = Mapping[str, Any] | None
@@ -41,7 +42,6 @@ Converted = tuple[Any, str]
 """The caller's result, and an error code, empty if there is none."""
 ConvertedBool = tuple[bool, str]
 
-NO_CONTEXT: Mapping[str, Any] = {}
 KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
 """Names of the key in a context, in order of precedence."""
 SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
@@ -79,7 +79,10 @@ class Detail(NamedTuple):
 
 
 class Conversion:
-    """Turns one provider's evaluations into results of the type that the caller requested."""
+    """Turns one provider's evaluations into the caller's type: a value, and whether it is on.
+
+    Both take an evaluation and the caller's default.
+    """
 
     # Not NamedTuples, which would cost a cold start more: this class and the next.
     __slots__ = ("on", "value")
@@ -89,18 +92,17 @@ class Conversion:
         value: Callable[[Evaluation, Any], Converted],
         on: Callable[[Evaluation, bool], ConvertedBool],
     ) -> None:
-        """Combine two functions of an evaluation and the caller's default.
-
-        Args:
-            value: returns a value of the default's type.
-            on: returns whether the flag is on.
-        """
         self.value = value
         self.on = on
 
 
 class EvaluationState:
-    """Everything that an evaluation needs besides the context, as of one moment."""
+    """Everything that an evaluation needs besides the context, as of one moment.
+
+    ``engine`` is None if there are no flags to evaluate, for the reason ``error``; ``keys`` returns
+    the keys of all flags; ``on_evaluation`` gets each detail and its context's key, and must not
+    raise.
+    """
 
     __slots__ = (
         "age_s",
@@ -125,18 +127,6 @@ class EvaluationState:
         age_s: float = 0.0,
         stale: bool = False,
     ) -> None:
-        """Combine the parts.
-
-        Args:
-            engine: evaluates the flag set; None if there is none, for the reason in *error*.
-            conversion: from the engine's values to those that callers ask for.
-            keys: returns the keys of all flags.
-            overrides: values that replace those of the flag set.
-            on_evaluation: called with each evaluation and the context's key; must not raise.
-            error: error code of flags without an engine.
-            age_s: see :class:`Detail`.
-            stale: see :class:`Detail`.
-        """
         self.engine = engine
         self.conversion = conversion
         self.keys = keys
@@ -154,7 +144,7 @@ class ContextFlags:
 
     def __init__(self, state: EvaluationState, given: Context) -> None:
         self._state = state
-        self._given = NO_CONTEXT if given is None else given
+        self._given = {} if given is None else given
         self._context: Any = None
         self._refused: Evaluation | None = None
         if state.engine is None:
@@ -184,13 +174,7 @@ class ContextFlags:
         return on
 
     @overload
-    def value(self, key: str, *, default: bool) -> bool: ...
-    @overload
-    def value(self, key: str, *, default: str) -> str: ...
-    @overload
-    def value(self, key: str, *, default: int) -> int: ...
-    @overload
-    def value(self, key: str, *, default: float) -> float: ...
+    def value(self, key: str, *, default: Scalar) -> Scalar: ...
     @overload
     def value(self, key: str, *, default: JsonObject) -> JsonObject: ...
     @overload
@@ -307,13 +291,7 @@ class Flags:
         return self.for_context(context).enabled(key, default=default)
 
     @overload
-    def value(self, key: str, context: Context = None, *, default: bool) -> bool: ...
-    @overload
-    def value(self, key: str, context: Context = None, *, default: str) -> str: ...
-    @overload
-    def value(self, key: str, context: Context = None, *, default: int) -> int: ...
-    @overload
-    def value(self, key: str, context: Context = None, *, default: float) -> float: ...
+    def value(self, key: str, context: Context = None, *, default: Scalar) -> Scalar: ...
     @overload
     def value(self, key: str, context: Context = None, *, default: JsonObject) -> JsonObject: ...
     @overload

@@ -47,14 +47,13 @@ def check_source(name: str) -> str:
     """Return the name of a source if it is safe in keys, policies, paths, URLs and hash tags.
 
     Raises:
-        ConfigurationError: if it is not 1 to 48 of ``a-z0-9-``, not starting with ``-``.
+        ConfigurationError: if it is not.
     """
     if not isinstance(name, str) or not _SOURCE.fullmatch(name):
-        message = (
+        raise ConfigurationError(
             f"{name!r} is not a valid source name: use 1 to 48 of a-z, 0-9 and '-', "
             "starting with a letter or digit"
         )
-        raise ConfigurationError(message)
     return name
 
 
@@ -77,8 +76,7 @@ def history_key(source: str, token: int) -> Key:
 def row_namespace(source: str, provider: str, section: str) -> str:
     """Return the namespace of the rows of one section.
 
-    LaunchDarkly's SDKs read theirs in daemon mode with ``prefix=<source>`` (LaunchDarkly: "Storing
-    data in DynamoDB"), where flags are called features.
+    As LaunchDarkly's SDKs read it in daemon mode with ``prefix=<source>``.
     """
     if provider == "launchdarkly" and section == "flags":
         section = "features"
@@ -234,16 +232,13 @@ class SnapshotRecord(NamedTuple):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SnapshotRecord":
-        """Read a snapshot record from a store's record.
-
-        Raises:
-            CorruptSnapshotError: if attributes are missing.
-        """
+        """Read a store's record; raise CorruptSnapshotError if attributes are missing."""
         try:
             return cls(**{name: record[name] for name in cls._fields if name in record})
         except TypeError as error:
-            message = f"attributes are missing in the snapshot record: {sorted(record)}"
-            raise CorruptSnapshotError(message) from error
+            raise CorruptSnapshotError(
+                f"attributes are missing in the snapshot record: {sorted(record)}"
+            ) from error
 
     @property
     def publication(self) -> Publication:

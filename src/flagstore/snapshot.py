@@ -3,12 +3,12 @@
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment
-from flagstore.errors import FlagNotFoundError
+from flagstore.errors import ConfigurationError, FlagNotFoundError
 from flagstore.keys import SnapshotRecord
 
 
@@ -47,7 +47,15 @@ def nothing_loaded(source: str, error: str) -> Info:
 class Snapshot:
     """An immutable flag set: keep it to see the same flags throughout a request."""
 
-    __slots__ = ("_body", "_load_segment", "segments", "snapshot_record", "source", "stand_ins")
+    __slots__ = (
+        "_body",
+        "_load_segment",
+        "large",
+        "segments",
+        "snapshot_record",
+        "source",
+        "stand_ins",
+    )
 
     def __init__(
         self,
@@ -57,33 +65,22 @@ class Snapshot:
         load_segment: Callable[[LargeSegment], bytes],
         large_segments: dict[str, bytes] | None = None,
     ) -> None:
-        """Combine a snapshot record and its body.
-
-        Args:
-            source: name of the source.
-            snapshot_record: the snapshot record.
-            body: flags and segments, except large ones.
-            load_segment: reads a large segment.
-            large_segments: digest → bytes of those in memory; more are added as they are read.
-        """
         self.source = source
         self.snapshot_record = snapshot_record
         self._body = body
         self._load_segment = load_segment
+        self.large = body.large
+        """The large segments, by key."""
         self.segments: dict[str, bytes] = {} if large_segments is None else large_segments
+        """Digest → bytes of the large segments in memory; more are added as they are read."""
         self.stand_ins: dict[str, Callable[[], Any]] = {}
         """Key of a large segment that cannot be read now → returns the earlier one."""
-
-    @property
-    def large(self) -> Mapping[str, LargeSegment]:
-        """The large segments, by key."""
-        return self._body.large
 
     def segment_in_memory(self, key: str) -> Callable[[], Any] | None:
         """Return a function that returns a segment in memory; None if it would have to be read."""
         if key in self.stand_ins:
             return self.stand_ins[key]
-        segment = self._body.large.get(key)
+        segment = self.large.get(key)
         if segment is not None:
             data = self.segments.get(segment.data_digest)
             return None if data is None else partial(decode_segment, segment, data)
@@ -95,6 +92,14 @@ class Snapshot:
         return Snapshot(
             self.source, self.snapshot_record, self._body, self._load_segment, self.segments
         )
+
+    def check_provider(self, provider: str, title: str) -> None:
+        """Raise ConfigurationError if the flags are those of another provider."""
+        found = self.snapshot_record.provider
+        if found != provider:
+            raise ConfigurationError(
+                f"source {self.source!r} holds flags of {found!r}, not {title}'s"
+            )
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -146,17 +151,18 @@ class Snapshot:
             NotLoadedError: if a large segment cannot be read now; flags are always in memory.
         """
         text = self._body.text(section, key) if isinstance(key, str) else None
-        if text is None and section == LARGE_SECTION and key in self._body.large:
+        if text is None and section == LARGE_SECTION and key in self.large:
             return self._large(key)
         if text is None:
-            message = f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
-            raise FlagNotFoundError(message)
+            raise FlagNotFoundError(
+                f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
+            )
         return json.loads(text)
 
     def _large(self, key: str) -> Json:
         if key in self.stand_ins:
             return self.stand_ins[key]()
-        segment = self._body.large[key]
+        segment = self.large[key]
         data = self.segments.get(segment.data_digest)
         if data is None:
             data = self.segments[segment.data_digest] = self._load_segment(segment)

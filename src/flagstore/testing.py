@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError
@@ -107,23 +108,11 @@ class _FakeEngine:
         return Evaluation(value(context) if callable(value) else value, reason=OVERRIDE)
 
 
-class _NoItems:
-    """An empty flag set."""
-
-    meta: Mapping[str, Any] = {}
-
-    def item(self, section: str, key: str) -> None:
-        """Return None for every item."""
-
-
 @cache
 def _engine(provider: str) -> Engine:
-    """Return a provider's engine, which checks contexts.
-
-    Raises:
-        ConfigurationError: if there is no such provider.
-    """
-    engine = open_engine(provider, _NoItems(), EngineConfig(now=time.time, random=float))
+    """Return a provider's engine without flags, which checks contexts."""
+    items: Any = SimpleNamespace(meta={}, item=lambda _section, _key: None)
+    engine = open_engine(provider, items, EngineConfig(now=time.time, random=float))
     if engine is None:
         raise ConfigurationError(f"{provider!r} is not a provider: use one of {', '.join(ENGINES)}")
     return engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from typing import Any
 
 import pytest
 
@@ -154,14 +154,3 @@ def test_callback_gets_each_evaluation_once() -> None:
 def test_names_of_the_context_key(given: dict[str, Any], key: str) -> None:
     """Those of the providers and of OpenFeature."""
     assert context_key(given) == key
-
-
-def test_static_types_follow_the_default() -> None:
-    """As a type checker sees them."""
-    user = flags_of().for_context({"key": "ada"})
-    assert_type(user.value("on", default=True), bool)
-    assert_type(user.value("color", default="red"), str)
-    assert_type(user.value("never", default=1), int)
-    assert_type(user.value("never", default=1.5), float)
-    assert_type(user.value("shape", default={}), dict[str, Any])
-    assert_type(user.value("never", default=[]), list[Any])

@@ -294,7 +294,7 @@ def test_segment_look_up_survives_a_replaced_snapshot() -> None:
 
     class Replaced(dict[str, bytes]):
         def __contains__(self, key: object) -> bool:
-            flags._cache._snapshot = earlier
+            flags._cache.current = earlier
             return super().__contains__(key)
 
     current.segments = Replaced(current.segments)

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from ldclient.interfaces import FeatureStore  # type: ignore[import-not-found] # an extra, not here for checks
 
-from flagstore.adapters import check_provider
 from flagstore.errors import FlagNotFoundError, FlagstoreError
 from flagstore.flags import deep_copy
 
@@ -97,7 +96,7 @@ class SnapshotFeatureStore(FeatureStore):  # type: ignore[misc] # see above
         snapshot = self._client.snapshot()
         decoded = self._decoded
         if decoded is None or decoded[0] is not snapshot:
-            check_provider(snapshot, "launchdarkly", "LaunchDarkly")
+            snapshot.check_provider("launchdarkly", "LaunchDarkly")
             decoded = self._decoded = (snapshot, {}, {})
         return decoded
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flagstore.adapters import check_provider
 from flagstore.errors import FlagNotFoundError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class SnapshotWrapper:
         snapshot = self._client.snapshot()
         view = self._view
         if view is None or view.snapshot is not snapshot:
-            check_provider(snapshot, "split", "Split")
+            snapshot.check_provider("split", "Split")
             view = self._view = _View(snapshot)
         return view
 

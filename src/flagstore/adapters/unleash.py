@@ -124,7 +124,8 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
             if snapshot is self._taken:
                 return False
             if self._jobs.jobs:
-                self._jobs.run()
+                for load in self._jobs.jobs:
+                    load()
             else:
                 self.initialize_client(fetch_toggles=False)
             self._taken = snapshot
@@ -162,33 +163,22 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
 
 
 class _OnCall:
-    """A scheduler whose jobs run on call."""
+    """A scheduler whose only job, which loads the cache, runs on call."""
 
-    state = 0
+    state = 1
+    """Running, so that the SDK does not start it."""
 
     def __init__(self) -> None:
         self.jobs: list[Callable[[], Any]] = []
 
     def add_job(self, job: Callable[[], Any], **_when: Any) -> _OnCall:
-        """Keep a job: without metrics and registration there is one, which loads the cache."""
         self.jobs.append(job)
         return self
 
-    def run(self) -> None:
-        """Run the jobs."""
-        for job in self.jobs:
-            job()
-
     def remove(self) -> None:
-        """Remove the job."""
         self.jobs.clear()
 
-    def remove_all_jobs(self) -> None:
-        """Remove all jobs."""
-        self.jobs.clear()
-
-    def start(self) -> None:
-        """Start nothing."""
+    remove_all_jobs = remove
 
     def shutdown(self, *, wait: bool = True) -> None:
         """Stop nothing."""
