@@ -20,6 +20,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_ssm import SSMClient
-    from mypy_boto3_ssm.type_defs import GetParametersByPathRequestTypeDef
+    from mypy_boto3_ssm.type_defs import (
+        GetParametersByPathRequestTypeDef,
+        GetParametersByPathResultTypeDef,
+    )
 
     from storesync.model import Clock, ProviderEvent
     from storesync.providers.base import Provider
@@ -55,25 +59,17 @@ MISSING_AGE_S = 5.0
 WEBHOOKS_AGE_S = 90.0
 """Maximum age for webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. A
 missing name causes no earlier read: unauthenticated requests must not cost calls."""
-LOAD_S = 3.0
-"""How long an event retries the first read. Unleash waits 10 s for a response, INIT included;
-the other providers do not document how long."""
-INIT_LOAD_S = 4.5
-"""How long INIT retries it."""
+INIT_LOAD_S, LOAD_S = 4.5, 3.0
+"""How long INIT and an event retry the first read. Unleash waits 10 s for a response, INIT
+included; the other providers do not document how long."""
 PAUSE_S = 5.0
 """Pause after an event could not read them."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
-"""Pause between attempts; doubles each time."""
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 SERVER_ERROR = 500
-PARSED_SOURCES = 1024
-"""Maximum number of parsed parameters in memory."""
 
 SOURCE_FIELDS = ("provider", "options", "rows", "document", "store", "allow_http")
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
-OPTIONAL = {"store_url"}
-"""Fields that the example of a missing parameter leaves out."""
 STORES = ("dynamodb", "redis")
 MIN_SECRET = 16
 """Characters. A webhook's secret is all that protects the queue from the internet."""
@@ -91,11 +87,7 @@ class WebhookSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> WebhookSettings:
-        """Read the settings.
-
-        Raises:
-            ConfigurationError: names every variable that is missing or wrong.
-        """
+        """Read the settings, or raise ConfigurationError with all that is missing or wrong."""
         env = _Environment(environ)
         settings = cls(env.prefix(), env.text("FLAGSTORE_QUEUE_URL"))
         _check(env.problems)
@@ -118,11 +110,7 @@ class SyncSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
-        """Read the settings.
-
-        Raises:
-            ConfigurationError: names every variable that is missing or wrong.
-        """
+        """Read the settings, or raise ConfigurationError with all that is missing or wrong."""
         env = _Environment(environ)
         settings = cls(
             parameter_prefix=env.prefix(),
@@ -178,8 +166,9 @@ class Parameters:
     SSM allows 40 calls of ``GetParametersByPath`` per second by default, each of ten parameters,
     for everything in the account. A hundred receivers that start at once have to wait for their
     turn, and a thousand warm ones must not exhaust the quota. Each process therefore reads again
-    after a random time between half the maximum age and the full one, so that processes that
-    started together do not read together. If SSM fails, the parameters read before stay in use.
+    after a random time between half the maximum age and the full one. If SSM fails, the parameters
+    read before stay in use; until they have been read once, every method raises
+    :class:`ParametersError`.
     """
 
     def __init__(
@@ -191,94 +180,81 @@ class Parameters:
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._lock = Lock()
         self._values: dict[str, str] | None = None
-        self._tried_at = -inf
+        self._read_at = -inf
         self._age_factor = 1.0
         self._problem = ""
+        """Why the last event could not read them."""
 
     def load(self) -> None:
-        """Read the parameters during INIT; after a failure, the first event retries at once.
-
-        Raises:
-            ParametersError: they cannot be read in time.
-        """
+        """Read the parameters during INIT; after any failure, the first event retries at once."""
         with self._lock:
             if self._values is None:
-                try:
-                    self._load(INIT_LOAD_S)
-                except ParametersError:
-                    self._tried_at = -inf
-                    raise
+                self._load(INIT_LOAD_S)
 
     def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
-        """Return the text of each parameter of the path by name, at most *max_age_s* old.
-
-        Raises:
-            ParametersError: they have never been read.
-        """
+        """Return the text of each parameter of the path by name, at most *max_age_s* old."""
         with self._lock:
-            age_s = self._clock.monotonic() - self._tried_at
-            if self._values is None:
-                if age_s < PAUSE_S:
-                    raise ParametersError(self._problem)
-                self._load(LOAD_S)
-            elif age_s >= max_age_s * self._age_factor:
+            is_first = self._values is None
+            age_s = self._clock.monotonic() - self._read_at
+            if is_first and self._problem and age_s < PAUSE_S:
+                raise ParametersError(self._problem)
+            if is_first or age_s >= max_age_s * self._age_factor:
                 try:
-                    self._load(0.0)
+                    self._load(LOAD_S if is_first else 0.0)
                 except ParametersError as error:
-                    log.warning("keeping the parameters read before", problem=str(error))
+                    self._problem = str(error)
+                    if is_first:
+                        raise
+                    log.warning("keeping the parameters read before", problem=self._problem)
             return self._values or {}
 
     def get(self, name: str, *, fresh: bool) -> str | None:
-        """Return the text of one parameter, reading again if it is missing: it may be new.
-
-        Raises:
-            ParametersError: they have never been read.
-        """
+        """Return the text of one parameter, reading again if it is missing: it may be new."""
         text = self.values(0.0 if fresh else MAX_AGE_S).get(name)
         return self.values(MISSING_AGE_S).get(name) if text is None else text
 
     def _load(self, within_s: float) -> None:
-        try:
-            self._values = self._read(Deadline(self._clock, self._rng, within_s))
-        except (BotoCoreError, ClientError) as error:
-            self._problem = f"cannot read the parameters under {self.path}: {error}"
-            raise ParametersError(self._problem) from error
-        finally:
-            self._tried_at = self._clock.monotonic()
-            self._age_factor = self._rng.uniform(0.5, 1.0)
-
-    def _read(self, deadline: Deadline) -> dict[str, str]:
-        """Read all pages; these are the only retries, so that they do not multiply."""
+        deadline = Deadline(self._clock, self._rng, within_s)
         request: GetParametersByPathRequestTypeDef = {"Path": self.path, "WithDecryption": True}
         found: dict[str, str] = {}
-        attempt = 0
-        while True:
+        try:
+            while True:
+                page = self._page(request, deadline)
+                for parameter in page["Parameters"]:
+                    found[parameter["Name"].rpartition("/")[2]] = parameter["Value"]
+                if not page.get("NextToken"):
+                    break
+                request["NextToken"] = page["NextToken"]
+            self._values = found
+        except (BotoCoreError, ClientError) as error:
+            problem = f"cannot read the parameters under {self.path}: {error}"
+            raise ParametersError(problem) from error
+        finally:
+            self._read_at = self._clock.monotonic()
+            self._age_factor = self._rng.uniform(0.5, 1.0)
+
+    def _page(
+        self, request: GetParametersByPathRequestTypeDef, deadline: Deadline
+    ) -> GetParametersByPathResultTypeDef:
+        """Read one page; these are the only retries, so that they do not multiply."""
+        for attempt in count():
             try:
-                page = self._client.get_parameters_by_path(**request)
+                return self._client.get_parameters_by_path(**request)
             except (BotoCoreError, ClientError) as error:
                 if not _is_transient(error):
                     raise
                 try:
-                    deadline.back_off(
-                        attempt, base_s=FIRST_PAUSE_S, cap_s=LONGEST_PAUSE_S, purpose="a retry"
-                    )
+                    deadline.back_off(attempt, base_s=0.2, cap_s=2.0, purpose="a retry")
                 except OutOfTimeError:
                     raise error from None
-                attempt += 1
-                continue
-            for parameter in page["Parameters"]:
-                found[parameter["Name"].rpartition("/")[2]] = parameter["Value"]
-            if not page.get("NextToken"):
-                return found
-            request["NextToken"] = page["NextToken"]
-            attempt = 0
+        raise AssertionError
 
 
 def _is_transient(error: BotoCoreError | ClientError) -> bool:
     """Return whether a retry may succeed: throttling, a broken connection, an SSM error."""
     if isinstance(error, BotoCoreError):
         return True
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", SERVER_ERROR)
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     return error.response["Error"]["Code"] in THROTTLED or status >= SERVER_ERROR
 
 
@@ -286,7 +262,10 @@ def _is_transient(error: BotoCoreError | ClientError) -> bool:
 
 
 class Sources:
-    """All sources, for SyncFunction."""
+    """All sources, for SyncFunction.
+
+    Every method raises :class:`ParametersError` if the parameters have never been read.
+    """
 
     def __init__(
         self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
@@ -295,11 +274,7 @@ class Sources:
         self._credentials = Parameters(client, f"{prefix}/credentials", clock, rng)
 
     def load(self) -> None:
-        """Read all parameters during INIT, and import what their sources need.
-
-        Raises:
-            ParametersError: they cannot be read in time.
-        """
+        """Read all parameters during INIT, and import what their sources need."""
         self._sources.load()
         self._credentials.load()
         for name in self.names():
@@ -307,24 +282,15 @@ class Sources:
                 self.get(name)
 
     def names(self) -> list[str]:
-        """Return the names of all sources, sorted.
-
-        Raises:
-            ParametersError: they have never been read.
-        """
+        """Return the names of all sources, sorted."""
         return sorted(self._sources.values())
 
     def get(self, name: str, *, fresh: bool = False) -> Source:
-        """Return one source.
-
-        Args:
-            name: The source's name.
-            fresh: Read the parameters again, since the operator may just have changed them.
+        """Return one source, after reading its parameters again if it must be *fresh*.
 
         Raises:
             UnknownSourceError: there is no source of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
-            ParametersError: the parameters have never been read.
         """
         where = f"{self._sources.path}/{name}"
         text = self._sources.get(name, fresh=fresh)
@@ -339,9 +305,6 @@ class Sources:
         """Return the sorted names of the sources that an event concerns.
 
         A source with wrong parameters does not match; the schedule reports it.
-
-        Raises:
-            ParametersError: the parameters have never been read.
         """
         found = []
         for name in self.names():
@@ -365,13 +328,7 @@ class WebhookConfigs:
         self.load = self._webhooks.load
 
     def get(self, name: str) -> WebhookConfig:
-        """Return the webhook config of one source.
-
-        Raises:
-            UnknownSourceError: there is none for a source of that name.
-            ConfigurationError: names the parameter, everything wrong with it, and the remedy.
-            ParametersError: the parameters have never been read.
-        """
+        """Return the webhook config of one source; raises as :meth:`Sources.get` does."""
         where = f"{self._webhooks.path}/{name}"
         text = self._webhooks.values(WEBHOOKS_AGE_S).get(name)
         if text is None:
@@ -381,15 +338,11 @@ class WebhookConfigs:
         return webhook
 
 
-@lru_cache(PARSED_SOURCES)
+@lru_cache(1024)
 def parse_source(
     name: str, where: str, text: str, secret_where: str, secret_text: str | None
 ) -> Source:
-    """Build a source from its two parameters.
-
-    Raises:
-        ConfigurationError: names the parameters and everything wrong with them; no secret.
-    """
+    """Build a source from its two parameters, or raise :class:`ConfigurationError`."""
     problems: list[str] = []
     public = _Fields(where, text, SOURCE_FIELDS, problems)
     provider = public.provider(name)
@@ -453,13 +406,9 @@ def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -
     return url.rstrip("/")
 
 
-@lru_cache(PARSED_SOURCES)
+@lru_cache(1024)
 def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
-    """Build a webhook config from its parameter.
-
-    Raises:
-        ConfigurationError: names the parameter and everything wrong with it; no secret.
-    """
+    """Build a webhook config from its parameter, or raise :class:`ConfigurationError`."""
     problems: list[str] = []
     fields = _Fields(where, text, WEBHOOK_FIELDS, problems)
     provider = fields.provider(name)
@@ -489,19 +438,16 @@ class _Fields:
         self, where: str, text: str | None, known: tuple[str, ...], problems: list[str]
     ) -> None:
         self._where = where
-        self._known = known
         self._problems = problems
         values = self._parse(text)
         self._broken = values is None
         self._values: dict[str, Any] = values or {}
         for field in sorted(self._values.keys() - set(known)):
-            shown = _shown(field, "a field")
-            self.problem(f"{shown} is unknown: known are {', '.join(known)}")
+            self.problem(f"{_shown(field, 'a field')} is unknown: known are {', '.join(known)}")
 
     def _parse(self, text: str | None) -> dict[str, Any] | None:
         if text is None:
-            needed = [field for field in self._known if field not in OPTIONAL]
-            example = json.dumps(dict.fromkeys(needed, "…"), ensure_ascii=False)
+            example = '{"provider": "…", "key": "…", "base_url": "…"}'
             self.problem(f"is missing: create it as a SecureString with {example}")
             return None
         try:
@@ -536,11 +482,9 @@ class _Fields:
             return None
 
     def text(self, field: str, needed: str = "") -> str:
-        """Return a string without white space at its ends; empty if it is missing.
+        """Return a string without white space at its ends.
 
-        Args:
-            field: Its name.
-            needed: If it must not be missing, its meaning, for the message.
+        If it must not be missing, *needed* is its meaning, for the message.
         """
         value = self._values.get(field, "")
         if not isinstance(value, str):

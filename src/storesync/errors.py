@@ -1,29 +1,4 @@
-"""Errors raised when syncing.
-
-::
-
-    StoreSyncError
-    ├── ConfigurationError        a setting or an SSM parameter is wrong: names it, and the remedy
-    │   └── UnknownSourceError    no source of that name is configured
-    ├── ParametersError           the SSM parameters cannot be read now: retried
-    ├── WebhookError              a webhook request is not accepted: has the HTTP status
-    │   ├── BadRequestError       400
-    │   ├── SignatureError        401
-    │   └── TooLargeError         413
-    ├── ProviderError             the provider did not give a usable response
-    │   ├── CredentialsRefusedError    401, 403, or another environment's key: not retried
-    │   ├── EndpointNotFoundError      404 and other final responses: the configuration is wrong
-    │   ├── ProviderUnavailableError   time-outs, 408, 429, 5xx, broken connections: retried
-    │   └── MalformedResponseError     the response is not a flag set: retried, never published
-    ├── RefusedSetError           the guard refused a flag set
-    │   └── SuspectSetError       it may be right: published if it persists for minutes
-    ├── StoreError                the store failed
-    │   ├── ConditionFailedError  another check completed first: not a failure
-    │   └── CorruptStoreError     stored data does not match its digests
-    ├── NotKeptError              the history does not have this version
-    ├── OutOfTimeError            the deadline ended first: the sync request is repeated
-    └── NotSettledError           overlapping checks won every time: the sync request is repeated
-"""
+"""Errors raised when syncing."""
 
 from __future__ import annotations
 

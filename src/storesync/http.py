@@ -7,7 +7,7 @@ Only SyncFunction imports this module, since importing ``requests`` takes 70 ms.
   holds a function for hours. Here each exchange runs in its own thread, and the caller stops
   waiting at the deadline, whether the exchange waits for name resolution, the connection, the TLS
   handshake, headers or the body. The connection is then shut down, which ends the thread.
-- It inflates bodies without a limit. Here they are inflated chunk by chunk, up to a limit.
+- It reads bodies of any size. Here they are read and inflated chunk by chunk, up to a limit.
 - With ``trust_env`` it replaces the ``Authorization`` header with an entry in ``.netrc``, and sends
   everything through any proxy that the environment names. Here that is off.
 - It follows redirects, even to other hosts. Here a redirect is an error.
@@ -19,10 +19,8 @@ usually dead. A request on a fresh connection never needs to be repeated, so not
 from __future__ import annotations
 
 import http.client
-import re
 import socket
 import threading
-import time
 import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -45,17 +43,16 @@ from storesync.responses import HttpResponse, check_parsed_bytes, parsed_bytes
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-USER_AGENT = "flagstore"
 CHUNK_BYTES: Final = 64 * 1024
 _SUCCESS: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
 _NOT_MODIFIED: Final = 304
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 """The largest window, with the header and checksum of gzip (zlib's manual, ``inflateInit2``)."""
-_HOST = re.compile(r"(?!.*[^.]{64})[\w.-]+|[0-9a-f:.]+", re.ASCII)
-"""A name with labels of at most 63 characters each (RFC 1035), or an IPv6 address."""
+NO_ADDRESS: Final = "base_url is not an address such as https://flags.example.com"
+_INVALID_URL = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError)
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -70,12 +67,8 @@ class HttpLimits:
     """Limits of one exchange."""
 
     connect_s: float = 3.0
-    read_s: float = 10.0
-    """Maximum time without data."""
     total_s: float = 10.0
     """From the call to the last byte, everything included."""
-    max_wire_bytes: int = 20 * 1024 * 1024
-    """On the wire. The same as the other limit, since a server may not use gzip."""
     max_body_bytes: int = 20 * 1024 * 1024
     """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
     the comparison needs the published set as well: as much as a function of 512 MB can hold. Beyond
@@ -90,7 +83,6 @@ class HttpClient:
     """Sends requests, also from several threads at once: exchanges share nothing."""
 
     limits: HttpLimits = HttpLimits()
-    now: Callable[[], float] = time.time
 
     def within(self, total_s: float) -> HttpClient:
         """Return a client with at most *total_s* seconds per request, if this one has more."""
@@ -106,11 +98,10 @@ class HttpClient:
             ConfigurationError: the URL or a header cannot be sent.
             ProviderUnavailableError: no complete response within the deadline.
             EndpointNotFoundError: a redirect.
-            MalformedResponseError: a body that does not inflate, exceeds the limits, or would take
-                too much memory once parsed.
+            MalformedResponseError: a body that does not inflate, or is too large.
         """
         host = _check(url, headers, allow_http=allow_http)
-        exchange = _Exchange(url, headers, host, self.limits, self.now)
+        exchange = _Exchange(url, headers, host, self.limits)
         total_s = self.limits.total_s
         try:
             if total_s > 0:
@@ -132,7 +123,6 @@ class _Exchange:
     headers: Mapping[str, str]
     host: str
     limits: HttpLimits
-    now: Callable[[], float]
     outcome: Future[HttpResponse] = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: bool = False
@@ -141,15 +131,9 @@ class _Exchange:
     def run(self) -> None:
         """Set the outcome, success or not."""
         try:
-            response = self._response()
-        except _TRANSPORT_ERRORS as error:
-            self.outcome.set_exception(
-                ProviderUnavailableError(f"no complete response from {self.host}: {_reason(error)}")
-            )
+            self.outcome.set_result(self._response())
         except BaseException as error:  # noqa: BLE001 - raised again where the caller waits
-            self.outcome.set_exception(error)
-        else:
-            self.outcome.set_result(response)
+            self.outcome.set_exception(self._to_error(error))
 
     def adopt(self, sock: socket.socket) -> socket.socket:
         """Keep a duplicate of a new connection's socket; refuse it once the exchange has ended.
@@ -181,7 +165,7 @@ class _Exchange:
 
     def _response(self) -> HttpResponse:
         own = {
-            "User-Agent": USER_AGENT,
+            "User-Agent": "flagstore",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "Connection": "close",
@@ -193,11 +177,10 @@ class _Exchange:
             with session.get(
                 self.url,
                 headers=own | dict(self.headers),
-                timeout=(self.limits.connect_s, self.limits.read_s),
+                timeout=(self.limits.connect_s, self.limits.total_s),
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                received_at = self.now()
                 status = response.status_code
                 if status in _REDIRECT and status != _NOT_MODIFIED:
                     raise EndpointNotFoundError(
@@ -205,17 +188,29 @@ class _Exchange:
                         f"they would send the key elsewhere; set base_url to the final address"
                     )
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body = self._body(response, headers) if status in _SUCCESS else b""
-                return HttpResponse(status, headers, body, received_at)
+                body = self._body(response) if status in _SUCCESS else b""
+                return HttpResponse(status, headers, body)
 
-    def _body(self, response: requests.Response, headers: Mapping[str, str]) -> bytes:
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        chunks = _capped(_wire(response), self.limits.max_wire_bytes, "on the wire")
+    def _to_error(self, error: BaseException) -> BaseException:
+        """Return what the caller gets: messages of libraries quote URLs and headers."""
+        if isinstance(error, _INVALID_URL):
+            return ConfigurationError(NO_ADDRESS)
+        if isinstance(error, zlib.error):
+            return MalformedResponseError("the response is damaged: it does not inflate")
+        if isinstance(error, _TRANSPORT_ERRORS):
+            reason = f"no complete response from {self.host}: {_reason(error)}"
+            return ProviderUnavailableError(reason)
+        return error
+
+    def _body(self, response: requests.Response) -> bytes:
+        """Return the inflated body; a bomb reaches the limit before the end of the memory."""
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        chunks = _wire(response)
         if encoding in {"gzip", "x-gzip"}:
             chunks = _inflated(chunks)
         elif encoding not in {"identity", ""}:
             raise MalformedResponseError(f"{self.host} used an encoding that was not requested")
-        body = b"".join(_capped(chunks, self.limits.max_body_bytes, "inflated"))
+        body = b"".join(_capped(chunks, self.limits.max_body_bytes))
         check_parsed_bytes(parsed_bytes(body), self.limits.max_parsed_bytes)
         return body
 
@@ -249,23 +244,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return pool
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
     """Return the TLS context of all connections: parsing its roots takes 40 ms of a whole core."""
-    return _tls_context(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
-
-
-@cache
-def _tls_context(roots: str) -> ssl.SSLContext:
     context = create_urllib3_context()
-    context.load_verify_locations(roots)
+    context.load_verify_locations(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
     context.set_alpn_protocols(ALPN_PROTOCOLS)
     # urllib3 does that for each connection, while another thread may be using the context.
     context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]  # noqa: ARG005
     return context
-
-
-# -- bodies: each function passes a chunk on before it takes the next, so that a response reaches
-# its limit before it fills the memory
 
 
 def _wire(response: requests.Response) -> Iterator[bytes]:
@@ -274,37 +261,32 @@ def _wire(response: requests.Response) -> Iterator[bytes]:
         yield chunk
 
 
-def _capped(chunks: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            raise MalformedResponseError(
-                f"the response is larger than {limit} bytes {where}: select fewer flags with the "
-                f"source's options, or with what its key may read"
-            )
-        yield chunk
-
-
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate gzip in bounded steps, so that a bomb reaches the limit and not the memory's end."""
+    """Inflate gzip in bounded steps; urllib3 2.8 does not end if a member ends with a step."""
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     for chunk in chunks:
         rest = chunk
         while rest:
             if inflater.eof:  # a gzip body may have several members (RFC 1952, 2.2)
                 inflater = zlib.decompressobj(_GZIP_WINDOW)
-            try:
-                yield inflater.decompress(rest, CHUNK_BYTES)
-            except zlib.error:
-                raise MalformedResponseError(
-                    "the response is damaged: it does not inflate"
-                ) from None
+            yield inflater.decompress(rest, CHUNK_BYTES)
             # Output beyond the step's size comes with the next step, and there is always one: the
             # checksum at the end is not read before everything is out.
             rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     if not inflater.eof:
         raise MalformedResponseError("the response ends in the middle of its compressed body")
+
+
+def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise MalformedResponseError(
+                f"the response is larger than {limit} bytes: select fewer flags with the "
+                f"source's options, or with what its key may read"
+            )
+        yield chunk
 
 
 # -- validation and errors
@@ -314,16 +296,16 @@ def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
     """Return the host for messages, which must not quote path, query or headers.
 
     Raises:
-        ConfigurationError: HTTP cannot carry it. (Libraries would quote it in their own messages.)
+        ConfigurationError: the URL or a header is not one that may be sent.
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
     except ValueError:
-        host, parts = "", urlsplit("")
-    if not _HOST.fullmatch(host):
-        raise ConfigurationError("base_url is not an address such as https://flags.example.com")
-    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(NO_ADDRESS) from None
+    host = parts.hostname
+    if not host:
+        raise ConfigurationError(NO_ADDRESS)
+    if "@" in parts.netloc:
         raise ConfigurationError(f"base_url of {host} must not hold a user name or password")
     if parts.scheme != "https" and not (allow_http and parts.scheme == "http"):
         raise ConfigurationError(
@@ -339,13 +321,11 @@ def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the reason by the type of the innermost error: messages quote URLs and headers."""
+    """Return the reason by the type of the innermost error."""
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS failed (an invalid certificate?)"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "the connection timed out"
-    if isinstance(error, (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
-        return "the server went silent"
     innermost: BaseException = error
     while inner := innermost.__cause__ or innermost.__context__:
         innermost = inner

@@ -37,11 +37,12 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
         return
     try:
         done, late = wait([_started(job) for job in jobs()], INIT_S)
-        problems = [_named(error) for error in (each.exception() for each in done) if error]
-        problems += [f"not done within {INIT_S:g} s"] * bool(late)
+        errors = [error for error in (each.exception() for each in done) if error]
+        errors += [TimeoutError(f"not done within {INIT_S:g} s")] * bool(late)
     except Exception as error:  # noqa: BLE001 - the first event gets it again, and handles it
-        problems = [_named(error)]
-    if problems:
+        errors = [error]
+    if errors:
+        problems = [f"{type(error).__name__}: {error}" for error in errors]
         log.warning("INIT is incomplete: the first event tries again", problems=problems)
 
 
@@ -67,7 +68,3 @@ def _started(job: Job) -> Future[object]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -36,25 +36,18 @@ MAX_ETAG_CHARS = 1024
 
 _OK = 200
 _NOT_MODIFIED = 304
-_REDIRECTS = range(300, 400)
-_REFUSED = frozenset({401, 403})
-_TRANSIENT = frozenset({408, 425, 429})
-_CLIENT_ERRORS = range(400, 500)
-_SERVER_ERRORS = range(500, 600)
+_REFUSED = {401, 403}
+_TRANSIENT = {408, 425, 429, *range(500, 600)}
+_FINAL = range(300, 500)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """One HTTP response: header names in lower case, the body decoded.
-
-    The body is read for 2xx only; no other status has a useful one.
-    """
+    """One HTTP response: header names in lower case, the body decoded, and read for 2xx only."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    received_at: float = 0.0
-    """When the headers arrived, in seconds since the epoch; ``Retry-After`` counts from there."""
 
 
 def parsed_bytes(body: bytes) -> int:
@@ -104,7 +97,7 @@ def raise_for_status(
     if status == _OK or (status == _NOT_MODIFIED and etag):
         return
     reason = f"{title} responded with {status}"
-    if status in _TRANSIENT or status in transient or status in _SERVER_ERRORS:
+    if status in _TRANSIENT or status in transient:
         raise ProviderUnavailableError(
             f"{reason}: it cannot serve source {source!r} now",
             retry_after_s=retry_after_s(response),
@@ -114,14 +107,7 @@ def raise_for_status(
             f"{title} refused the credentials of source {source!r} with {status}: write a valid "
             f"key to the SSM parameter <prefix>/credentials/{source}"
         )
-    if status == _NOT_MODIFIED:
-        raise MalformedResponseError(f"{reason} to a request without an ETag")
-    if status in _REDIRECTS:
-        raise EndpointNotFoundError(
-            f"{reason}: redirects are not followed, since they would send the key elsewhere; check "
-            f"base_url in the credentials of source {source!r}"
-        )
-    if status in _CLIENT_ERRORS:
+    if status in _FINAL and status != _NOT_MODIFIED:
         raise EndpointNotFoundError(
             f"{reason}: check base_url in the credentials of source {source!r} and its options"
         )
@@ -136,13 +122,11 @@ def retry_after_s(response: HttpResponse) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER_S)
-    moment = _http_date(text)
-    if moment is None:
+    # By the provider's own clock: this machine's may be wrong.
+    until, now = _http_date(text), _http_date(response.headers.get("date", ""))
+    if until is None or now is None:
         return None
-    # By the provider's own clock if it sends the time: this machine's may be wrong.
-    now = _http_date(response.headers.get("date", ""))
-    wait = moment - (response.received_at if now is None else now)
-    return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
+    return min(max(until - now, 0.0), MAX_RETRY_AFTER_S)
 
 
 def etag(response: HttpResponse) -> str:
@@ -168,11 +152,12 @@ def parse_object(response: HttpResponse, title: str) -> dict[str, Any]:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
-        if isinstance(document, dict) and not _deeper_than(document, MAX_DEPTH):
-            return document
-        problem = f"a JSON {type(document).__name__}, not an object"
-        if isinstance(document, dict):
+        if not isinstance(document, dict):
+            problem = f"a JSON {type(document).__name__}, not an object"
+        elif _deeper_than(document, MAX_DEPTH):
             problem = f"nested more than {MAX_DEPTH} levels deep"
+        else:
+            return document
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 (byte {error.start} of {len(response.body)})"
     except json.JSONDecodeError as error:

@@ -42,8 +42,7 @@ class Deadline:
         """Return the remaining seconds; raise OutOfTimeError if there are fewer than needed."""
         left = self._end - self.clock.monotonic()
         if left < seconds:
-            message = f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left"
-            raise OutOfTimeError(message)
+            raise OutOfTimeError(f"{purpose} needs {seconds:.1f} s, {max(left, 0):.1f} s are left")
         return left
 
     def wait(self, seconds: float, purpose: str) -> None:
@@ -87,12 +86,7 @@ class RetryPolicy:
     _older: int = 0
 
     def backoff(self, error: ProviderError) -> None:
-        """Wait before the fetch that follows a failed one.
-
-        Raises:
-            ProviderError: the same, if a retry cannot help or the provider asks for too long a
-                wait.
-        """
+        """Wait before the fetch that follows a failed one; raise its error if that cannot help."""
         self._faults += 1
         self._fault = error
         if not error.retryable or self._faults >= self.limits.faults:
@@ -111,9 +105,7 @@ class RetryPolicy:
     def fetch_seconds(self) -> float:
         """Return the seconds that a fetch may take, so that there is time to publish.
 
-        Raises:
-            ProviderError: the last one, if waiting for the provider took the time.
-            OutOfTimeError: otherwise.
+        If waiting for the provider took the time, its last error is raised, else OutOfTimeError.
         """
         try:
             left = self.deadline.require(self.limits.publish_s, "publishing")
@@ -131,21 +123,21 @@ class RetryPolicy:
         pause = min(0.2 * 2**self._waits, 1.0)
         if now + pause > self._settle_until:
             return False
-        try:
-            self.deadline.require(pause + self.limits.publish_s, "publishing")
-        except OutOfTimeError:
-            return False
         self._waits += 1
-        self.deadline.clock.sleep(pause)
-        return True
+        return self._pause(pause, self.limits.publish_s)
 
     def wait_for_newer(self) -> bool:
         """Wait before requesting a newer response; return False if the attempts are used up."""
         if self._older >= self.limits.confirmations:
             return False
         self._older += 1
+        return self._pause(CONFIRM_S)
+
+    def _pause(self, seconds: float, reserved_s: float = 0.0) -> bool:
+        """Sleep; return False at once if less than *reserved_s* would be left."""
         try:
-            self.deadline.wait(CONFIRM_S, "a response newer than the published set")
+            self.deadline.require(seconds + reserved_s, "waiting for the provider")
         except OutOfTimeError:
             return False
+        self.deadline.clock.sleep(seconds)
         return True

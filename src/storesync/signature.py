@@ -21,10 +21,7 @@ SIGNATURE_HEADER = "X-LD-Signature"
 
 
 def hmac_sha256_matches(body: bytes, given_hex: str | None, secrets: Iterable[Secret]) -> bool:
-    """Return whether *given_hex* is the HMAC-SHA256 of *body* under one of the secrets.
-
-    Only lower-case hex is accepted: no provider sends anything else.
-    """
+    """Return whether *given_hex* is the HMAC-SHA256 of *body* in lower-case hex."""
     given = _to_bytes(given_hex)
     matched = False
     for secret in secrets:
@@ -39,13 +36,11 @@ def secret_matches(given: str | None, secrets: Iterable[Secret]) -> bool:
 
     Digests are compared instead of the strings, so as not to reveal the length of a secret.
     """
-    given_bytes = _to_bytes(given)
-    digest = hashlib.sha256(given_bytes).digest()
+    digest = hashlib.sha256(_to_bytes(given)).digest()
     matched = False
     for secret in secrets:
-        expected = _to_bytes(secret.reveal())
-        same = hmac.compare_digest(hashlib.sha256(expected).digest(), digest)
-        matched |= same and bool(expected)
+        expected = hashlib.sha256(_to_bytes(secret.reveal())).digest()
+        matched |= hmac.compare_digest(expected, digest) and bool(secret)
     return matched
 
 

@@ -79,8 +79,8 @@ MAX_DELAY_S = 900
 """SQS delays a message by at most 15 minutes."""
 FOLLOWUP_SLACK_MS = 5_000
 """A follow-up also covers webhooks that arrive this much later: CDNs keep no exact time."""
-RESERVED_MB, LEAST_PARSED_MB = 200, 50
-"""Memory for code, a response and its text; and the minimum for parsing."""
+RESERVED_MB = 200
+"""Memory for code, a response and its text; the rest is for parsing."""
 RETRY_S = 10
 """Until a failed message is visible again; doubles. Replaces the queue's visibility time-out."""
 ERROR_CHARS = 200
@@ -119,10 +119,7 @@ class Schedule:
     """A sync request for every source."""
 
 
-Event = tuple[Message, ...] | Manual | Schedule | ProviderEvent
-
-
-def parse(event: Json) -> Event:
+def parse(event: Json) -> tuple[Message, ...] | Manual | Schedule | ProviderEvent:
     """Parse the event that invoked the function.
 
     Raises:
@@ -249,8 +246,7 @@ class Syncer:
         """Create a syncer that uses AWS, except for the given arguments."""
         self._settings = settings
         self._rng = random.Random()  # noqa: S311 - jitter
-        parsed_mb = max(memory_mb - RESERVED_MB, LEAST_PARSED_MB)
-        self._http = HttpClient(HttpLimits(max_parsed_bytes=parsed_mb * 1024 * 1024))
+        self._http = HttpClient(HttpLimits(max_parsed_bytes=(memory_mb - RESERVED_MB) << 20))
         self._clock = SystemClock()
         self._stores = stores or Stores(
             boto3.client("dynamodb", config=_config()),
@@ -343,11 +339,8 @@ class Syncer:
         try:
             return self._requests_of(message.provider_event, message.queued_at)
         except StoreSyncError as error:
-            log.warning(
-                "cannot find the sources of a provider event: retried",
-                message_id=message.id,
-                problem=str(error),
-            )
+            problem = "cannot find the sources of a provider event: retried"
+            log.warning(problem, message_id=message.id, problem=str(error))
             return None
 
     def _requests_of(self, event: ProviderEvent, sent_at: int) -> list[SyncRequest]:
@@ -436,20 +429,13 @@ class Syncer:
         delays = [int(step_s * (place + self._rng.random())) for place in range(len(names))]
         now = now_ms(self._clock)
         for some in batched(zip(names, delays, strict=True), SQS_BATCH, strict=False):
-            entries: list[SendMessageBatchRequestEntryTypeDef] = [
-                {
-                    "Id": str(number),
-                    "MessageBody": SyncRequest(
-                        name, sent_at=now + 1000 * delay, trigger="schedule"
-                    ).message(),
-                    "DelaySeconds": delay,
-                }
-                for number, (name, delay) in enumerate(some)
-            ]
+            entries: list[SendMessageBatchRequestEntryTypeDef] = []
+            for number, (name, delay) in enumerate(some):
+                body = SyncRequest(name, sent_at=now + 1000 * delay, trigger="schedule").message()
+                entries.append({"Id": str(number), "MessageBody": body, "DelaySeconds": delay})
             try:
-                response = self._sqs.send_message_batch(
-                    QueueUrl=self._settings.queue_url, Entries=entries
-                )
+                url = self._settings.queue_url
+                response = self._sqs.send_message_batch(QueueUrl=url, Entries=entries)
             except (BotoCoreError, ClientError) as error:
                 log.warning("cannot queue checks: they run here", problem=str(error))
                 break
@@ -477,11 +463,10 @@ class Syncer:
             )
             self._followup_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
-            log.warning(
-                "no follow-up: the schedule finds changes that the provider's caches still hide",
-                source=report.source,
-                problem=str(error),
+            problem = (
+                "no follow-up: the schedule finds changes that the provider's caches still hide"
             )
+            log.warning(problem, source=report.source, problem=str(error))
 
     def _set_retry_visibility(
         self, messages: Iterable[Message], at_least_s: float | None = None
@@ -500,8 +485,7 @@ class Syncer:
 
 
 def _config(*, attempts: int = 3) -> Config:
-    # One layer of retries: botocore's for throttling, with short time-outs, since the pipeline
-    # knows how much time is left.
+    # Short time-outs, since the pipeline knows how much time is left.
     return Config(
         connect_timeout=2,
         read_timeout=5,

@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 
     from storesync.model import Report, Secret, SyncRequest
 
-NAMESPACE = "Flagstore"
-SERVICE = "storesync"
-UNITS = {
-    "SyncAgeSeconds": MetricUnit.Seconds,
-    "RequestToPublishSeconds": MetricUnit.Seconds,
-}
 TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})
 """Metrics that are also written without their source, as a sum for the alarms."""
-REDACTED: Final = "***"
 MIN_CHARS: Final = 8
 """Minimum length of a secret: shorter strings would redact words."""
 MAX_KNOWN: Final = 4_000
@@ -72,7 +65,7 @@ def redact(text: str) -> str:
     with _lock:
         found = [secret for secret in _known if secret in text]
     for secret in sorted(found, key=len, reverse=True):  # longest first: one may begin with another
-        text = text.replace(secret, REDACTED)
+        text = text.replace(secret, "***")
     return text
 
 
@@ -81,7 +74,7 @@ def redact(text: str) -> str:
 
 def logger() -> Logger:
     """Return the functions' logger; the level is POWERTOOLS_LOG_LEVEL."""
-    service = os.environ.get("POWERTOOLS_SERVICE_NAME", SERVICE)
+    service = os.environ.get("POWERTOOLS_SERVICE_NAME", "storesync")
     return Logger(service=service, utc=True, json_serializer=_line)
 
 
@@ -99,12 +92,15 @@ def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
 
     An empty name omits the dimension: unauthenticated requests must not create metrics.
     """
-    metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", NAMESPACE))
+    metrics = EphemeralMetrics(
+        namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Flagstore")
+    )
     named = {"source": source, **dimensions} if source else dimensions
     for name, text in named.items():
         metrics.add_dimension(name=name, value=text)
     for name, number in values.items():
-        metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=number)
+        unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
+        metrics.add_metric(name=name, unit=unit, value=number)
     document: Any = metrics.serialize_metric_set()
     directives = document["_aws"]["CloudWatchMetrics"]
     totals = [metric for metric in directives[0]["Metrics"] if metric["Name"] in TOTALS]
@@ -124,11 +120,7 @@ def record_report(
 ) -> float:
     """Log and record a completed sync; return the age of the last good check in seconds.
 
-    Args:
-        report: The sync's report.
-        requests: The requests that it served.
-        resent: Items that had to be sent to the store again.
-        now_ms: Milliseconds since the epoch.
+    *resent* is the number of items that had to be sent to the store again.
     """
     age_s = max(0.0, (now_ms - report.checked_at) / 1000)
     values: dict[str, float] = {

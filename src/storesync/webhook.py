@@ -76,11 +76,7 @@ class Receiver:
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Verify one webhook and put one message on the queue; return the HTTP status.
 
-        Raises:
-            UnknownSourceError: there is no such source.
-            WebhookError: the webhook is not accepted.
-            ConfigurationError: its parameter is wrong.
-            ParametersError: the parameters cannot be read.
+        Raises what :meth:`WebhookConfigs.get` does, and WebhookError if it is not accepted.
         """
         webhook = self._webhooks.get(source)
         provider = providers.get(webhook.provider)
@@ -114,9 +110,7 @@ def receiver() -> Receiver:
 
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Handle one request of API Gateway's HTTP API (payload 2.0)."""
-    gateway = _object(event, "requestContext")
-    request_id = gateway.get("requestId")
-    log.set_correlation_id(request_id if isinstance(request_id, str) else "")
+    log.set_correlation_id(str(_object(event, "requestContext").get("requestId", "")))
     return respond(receiver, event)
 
 
@@ -178,11 +172,8 @@ def _log(message: str, metric: str, source: str, error: Exception) -> None:
 
 
 def _request(event: Mapping[str, Any], token: str) -> WebhookRequest:
-    headers = {
-        name.lower(): value
-        for name, value in _object(event, "headers").items()
-        if isinstance(value, str)
-    }
+    given = _object(event, "headers")
+    headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
     body = _body(event)
     if len(body) > MAX_BODY:
         raise TooLargeError(f"the body is larger than {MAX_BODY} bytes")

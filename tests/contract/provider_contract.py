@@ -30,9 +30,7 @@ STRANGERS = Secret("some-strangers-own-secret")
 CANARY = "canary-5d1c"
 LIMITS = HttpLimits(
     connect_s=30,
-    read_s=30,
     total_s=30,  # for a machine that is busy with other things
-    max_wire_bytes=2 * 1024 * 1024,
     max_body_bytes=1024 * 1024,
 )
 SHORT = replace(LIMITS, total_s=0.5)

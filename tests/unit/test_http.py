@@ -1,4 +1,4 @@
-"""The HTTP client against servers that break HTTP, and the meaning of responses."""
+"""The HTTP client: its deadline, limits, checks and TLS; contract/test_providers.py has faults."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from local.certificates import server_context
 from simulators import faults
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
 from storesync import errors
-from storesync.http import HttpClient, HttpLimits
+from storesync.http import HttpClient, HttpLimits, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-QUICK = HttpLimits(connect_s=1, read_s=2, total_s=0.4)
+QUICK = HttpLimits(connect_s=1, total_s=0.4)
 SECRET = "sdk-canary-71f0"
 HEADERS = {"Authorization": SECRET}
 LOCAL = HttpClient(QUICK)
@@ -63,24 +63,14 @@ def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: st
 
 
 def test_response(server: LaunchDarklySimulator) -> None:
-    """Status, lower-case headers, the inflated body and the time of arrival are returned."""
-    client = HttpClient(HttpLimits(), now=lambda: 123.0)
-    response = client.get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
-    assert (response.status, response.body, response.received_at) == (200, server.document(), 123.0)
+    """Status, lower-case headers and the inflated body are returned."""
+    response = HttpClient().get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
+    assert (response.status, response.body) == (200, server.document())
     assert response.headers["content-encoding"] == "gzip"
     sent = server.requests[-1].headers
     assert sent["user-agent"] == "flagstore"
     assert sent["accept-encoding"] == "gzip"
     assert sent["connection"] == "close"
-
-
-def test_not_modified(server: LaunchDarklySimulator) -> None:
-    """304 is neither a redirect nor a failure."""
-    client = HttpClient()
-    url = server.url + "/sdk/latest-all"
-    tag = client.get(url, HEADERS, allow_http=True).headers["etag"]
-    again = client.get(url, HEADERS | {"If-None-Match": tag}, allow_http=True)
-    assert (again.status, again.body) == (304, b"")
 
 
 def test_deadline_in_handshake() -> None:
@@ -113,7 +103,7 @@ def test_deadline_in_name_resolution(
 def test_within(server: LaunchDarklySimulator) -> None:
     """A client with less time keeps the other limits; more time than allowed is not given."""
     client = HttpClient(QUICK)
-    assert client.within(0.1).limits == HttpLimits(connect_s=1, read_s=2, total_s=0.1)
+    assert client.within(0.1).limits == HttpLimits(connect_s=1, total_s=0.1)
     assert client.within(9).limits == QUICK
     for nothing in (0.0, -1.0):
         with pytest.raises(errors.ProviderUnavailableError):
@@ -138,17 +128,18 @@ def test_threads_share_a_client(server: LaunchDarklySimulator) -> None:
     assert outcomes == ["good"] * 28 + ["odd"] * 3 + ["unavailable"] * 9
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 262_144, 700_001])
-@pytest.mark.parametrize("members", [1, 3])
-def test_inflating(server: LaunchDarklySimulator, size: int, members: int) -> None:
+@pytest.mark.parametrize("size", [0, 65_536, 700_001])
+def test_inflating(server: LaunchDarklySimulator, size: int) -> None:
     """Bodies of every size inflate to the same bytes, also in several gzip members."""
     content = bytes(index * index % 251 for index in range(size))
-    body = gzip.compress(content) * members
-    server.faults.append(
-        faults.Fault("", lambda handler: handler.reply(200, body, {"Content-Encoding": "gzip"}))
-    )
-    response = HttpClient().get(server.url, {}, allow_http=True)
-    assert response.body == content * members
+    gzipped(server, gzip.compress(content) * 3)
+    assert HttpClient().get(server.url, {}, allow_http=True).body == content * 3
+
+
+def gzipped(server: LaunchDarklySimulator, body: bytes) -> None:
+    """Let the server's next response be this gzip body."""
+    headers = {"Content-Encoding": "gzip"}
+    server.faults.append(faults.Fault("", lambda handler: handler.reply(200, body, headers)))
 
 
 def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
@@ -160,19 +151,10 @@ def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
             get(server, limits)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "match"),
-    [
-        *((encoding, "not requested") for encoding in ("br", "deflate", "gzip, gzip")),
-        ("gzip", "does not inflate"),
-    ],
-)
-def test_bad_encoding(server: LaunchDarklySimulator, encoding: str, match: str) -> None:
-    """Only gzip is accepted, and only if it inflates."""
-    server.faults.append(
-        faults.Fault("", lambda handler: handler.reply(200, b"no", {"Content-Encoding": encoding}))
-    )
-    with pytest.raises(errors.MalformedResponseError, match=match):
+def test_damaged_gzip(server: LaunchDarklySimulator) -> None:
+    """A body that does not inflate is the provider's fault."""
+    gzipped(server, b"no gzip")
+    with pytest.raises(errors.MalformedResponseError, match="does not inflate"):
         get(server)
 
 
@@ -193,29 +175,24 @@ def test_environment_is_ignored(
     "url",
     [
         "",
-        "/sdk",
         "sdk.example.com",
         "http://127.0.0.1/",
-        "ftp://127.0.0.1/",
         "file:///etc/passwd",
-        "https://",
         "https://[::1",
         "https://host:port/",
         "https://user:canary@127.0.0.1/",
         "https://a b/",
         "https://" + "a" * 64 + ".example/",
-        "https://exämple.com/",
-        "https://good.example\\@bad.example/",
     ],
 )
 def test_invalid_urls(url: str) -> None:
-    """Only https to a plain host name is allowed; the message quotes no password."""
+    """Only https to a host is allowed; the message quotes no password."""
     with pytest.raises(errors.ConfigurationError, match="base_url") as caught:
         HttpClient().get(url, HEADERS)
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["canary\n", "canary\r\nX: y", " canary", "canary\x00", "canaré"])
+@pytest.mark.parametrize("value", ["canary\r\nX: y", " canary", "canaré"])
 def test_invalid_header_is_not_quoted(server: LaunchDarklySimulator, value: str) -> None:
     """A key with a line break is reported by the header's name, and nothing is sent."""
     with pytest.raises(errors.ConfigurationError, match="Authorization") as caught:
@@ -241,77 +218,44 @@ def test_unreachable_hosts(server: LaunchDarklySimulator, url: str, match: str) 
     assert len(str(caught.value)) < 120
 
 
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    """Make an authority."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Write the authority's certificate."""
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    return str(path)
-
-
 @pytest.fixture
-def tls_server(ca: trustme.CA) -> Iterator[LaunchDarklySimulator]:
-    """Run a simulator that serves https."""
+def tls_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[LaunchDarklySimulator, Path]]:
+    """Run a simulator that serves https; give it and the file that will have its authority."""
+    ca, roots = trustme.CA(), tmp_path / "roots.pem"
+    ca.cert_pem.write_to_path(roots)
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(roots))
+    tls_context.cache_clear()
     server = LaunchDarklySimulator(*rich_flags(100), sdk_key=SECRET)
     server.tls = server_context(ca.issue_cert("127.0.0.1"))
     with server:
-        yield server
+        yield server, roots
+    tls_context.cache_clear()
 
 
-def test_certificates_are_verified(
-    tls_server: LaunchDarklySimulator, ca_file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a trusted certificate for that very host, no key is sent."""
+def test_certificates_are_verified(tls_server: tuple[LaunchDarklySimulator, Path]) -> None:
+    """Without a trusted certificate for that very host, no key is sent; roots are parsed once."""
+    server, roots = tls_server
     client = HttpClient(HttpLimits(total_s=5))
-    url = tls_server.url + "/sdk/latest-all"
-    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
-        client.get(url, HEADERS)
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", ca_file)
+    url = server.url + "/sdk/latest-all"
     with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
         client.get(url.replace("127.0.0.1", "localhost"), HEADERS)
-    assert not tls_server.requests
-    assert client.get(url, HEADERS).body == tls_server.document()
-
-
-def test_roots_are_parsed_once(
-    tls_server: LaunchDarklySimulator,
-    ca: trustme.CA,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Later requests, each on its own connection, do not need the file of roots."""
-    roots = tmp_path / "roots.pem"
-    ca.cert_pem.write_to_path(roots)
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(roots))
-    url = tls_server.url + "/sdk/latest-all"
-    assert LOCAL.get(url, HEADERS).status == 200
     roots.unlink()
-    for _ in range(3):
-        assert LOCAL.get(url, HEADERS).status == 200
+    assert client.get(url, HEADERS).body == server.document()
+    trustme.CA().cert_pem.write_to_path(roots)
+    tls_context.cache_clear()
+    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed"):
+        client.get(url, HEADERS)
+    assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [faults.silence, faults.drip_headers, faults.drip_body],
-    ids=lambda fault: fault.__name__,
-)
-def test_deadline_over_tls(
-    tls_server: LaunchDarklySimulator,
-    ca_file: str,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: Callable[[], faults.Fault],
-) -> None:
+def test_deadline_over_tls(tls_server: tuple[LaunchDarklySimulator, Path]) -> None:
     """The connection is ended below TLS, so its state does not matter."""
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", ca_file)
-    tls_server.faults.append(fault())
+    server, _ = tls_server
+    server.faults.append(faults.drip_body())
     with pytest.raises(errors.ProviderUnavailableError, match="within"):
-        LOCAL.get(tls_server.url, HEADERS)
+        LOCAL.get(server.url, HEADERS)
     assert not lingering(30)
 
 

@@ -179,5 +179,5 @@ def test_slow_init(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.wait(60)
     line = json.loads(written.getvalue())
     assert line["message"] == "INIT is incomplete: the first event tries again"
-    assert line["problems"] == ["not done within 0.05 s"]
+    assert line["problems"] == ["TimeoutError: not done within 0.05 s"]
     answered.set()

@@ -26,7 +26,7 @@ NOW = 1_795_000_000.0
 def response(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpResponse:
     """Build a response; underscores in header names stand for dashes."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HttpResponse(status, named, body, NOW)
+    return HttpResponse(status, named, body)
 
 
 def test_good_statuses() -> None:
