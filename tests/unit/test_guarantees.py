@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from torture.page import Row, rows
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from torture.__main__ import REPOSITORY, Row, rows
 
 
-@pytest.mark.parametrize("row", rows(REPOSITORY / "docs/guarantees.md"), ids=lambda row: row.number)
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.number)
 def test_every_promise_has_its_tests_and_a_result(row: Row) -> None:
     """Tests are named by file, or by file and function."""
     assert row.tests
