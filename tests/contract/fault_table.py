@@ -14,7 +14,7 @@ FAULTS: dict[str, tuple[faults.Fault, type[errors.ProviderError], float | None]]
     "404": (faults.status(404), *_FINAL),
     "405": (faults.status(405), *_FINAL),
     "408": (faults.status(408), *_GONE),
-    "429 in seconds": (faults.too_many_requests(7), errors.ProviderUnavailableError, 7.0),
+    "429 in seconds": (faults.status(429, retry_after="7"), errors.ProviderUnavailableError, 7.0),
     "429 with a date": (faults.too_many_requests_until(7), errors.ProviderUnavailableError, 7.0),
     **{str(code): (faults.status(code), *_GONE) for code in range(500, 505)},
     "503 for an hour": (

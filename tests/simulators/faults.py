@@ -17,19 +17,18 @@ import time
 import zlib
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import cache
+from functools import cache, wraps
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from typing import Concatenate
 
     from .server import Handler
 
-METADATA = "http://169.254.169.254/latest/meta-data/"
-"""Where a redirect would lead somebody who follows it: the address of cloud credentials."""
-
 BOMB_BYTES = 64 * 1024 * 1024
-_CHUNK = b'{"padding": "' + b"x" * 65_523
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -37,152 +36,108 @@ class Fault:
     """A faulty response."""
 
     name: str
-    play: Callable[[Handler], None]
+    play: Callable[[Handler], object]
 
 
-def status(code: int, *, retry_after: str = "") -> Fault:
-    """Return a status, with ``Retry-After`` as given."""
+def _fault[**P](respond: Callable[Concatenate[Handler, P], object]) -> Callable[P, Fault]:
+    """Turn a function that responds into one that returns the fault."""
+
+    @wraps(respond)
+    def make(*args: P.args, **more: P.kwargs) -> Fault:
+        name = " ".join([respond.__name__, *map(str, args)])
+        return Fault(name, lambda handler: respond(handler, *args, **more))
+
+    return make
+
+
+@_fault
+def status(handler: Handler, code: int, *, retry_after: str = "") -> None:
+    """Respond with a status, with ``Retry-After`` as given."""
     extra = {"Retry-After": retry_after} if retry_after else {}
-    body = b'{"message":"simulated"}'
-    return Fault(f"status {code}", lambda handler: handler.reply(code, body, extra))
+    handler.reply(code, b'{"message":"simulated"}', extra)
 
 
-def too_many_requests(seconds: int = 7) -> Fault:
-    """Return 429 with the seconds to wait."""
-    return status(429, retry_after=str(seconds))
+@_fault
+def too_many_requests_until(handler: Handler, seconds: int) -> None:
+    """Respond with 429 and an HTTP date to wait for."""
+    moment = formatdate(time.time() + seconds, usegmt=True)
+    handler.reply(429, b"", {"Retry-After": moment})
 
 
-def too_many_requests_until(seconds: int = 7) -> Fault:
-    """Return 429 with an HTTP date to wait for."""
-
-    def play(handler: Handler) -> None:
-        moment = formatdate(time.time() + seconds, usegmt=True)
-        handler.reply(429, b"", {"Retry-After": moment})
-
-    return Fault("status 429 with a date", play)
+@_fault
+def redirect(
+    handler: Handler, location: str = "http://169.254.169.254/latest/meta-data/", code: int = 302
+) -> None:
+    """Redirect to another address: to the one of cloud credentials, unless it is given."""
+    handler.reply(code, b"", {"Location": location})
 
 
-def redirect(location: str = METADATA, code: int = 302) -> Fault:
-    """Redirect to another address."""
-    return Fault("redirect", lambda handler: handler.reply(code, b"", {"Location": location}))
-
-
-def reset() -> Fault:
+@_fault
+def reset(handler: Handler) -> None:
     """Break the connection with a TCP reset instead of a response."""
-
-    def play(handler: Handler) -> None:
-        linger = struct.pack("ii", 1, 0)
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        handler.connection.close()
-
-    return Fault("reset", play)
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
 
 
-def silence() -> Fault:
+@_fault
+def silence(handler: Handler) -> None:
     """Accept the request and never respond."""
-    return Fault("silence", lambda handler: handler.wait_for_end())
+    handler.wait_for_end()
 
 
-def drip_headers(interval_s: float = 0.02) -> Fault:
+@_fault
+def drip_headers(handler: Handler) -> None:
     """Send endless headers, a byte at a time: every read succeeds, and the response never comes."""
-
-    def play(handler: Handler) -> None:
-        handler.send_raw(b"HTTP/1.1 200 OK\r\n")
-        handler.drip(_letters(b"X-Drip: "), interval_s)
-
-    return Fault("drip of headers", play)
+    _drip(handler, b"HTTP/1.1 200 OK\r\n", b"X-Drip: ")
 
 
-def drip_body(interval_s: float = 0.02) -> Fault:
+@_fault
+def drip_body(handler: Handler) -> None:
     """Send a body of the promised length, but a byte at a time."""
-
-    def play(handler: Handler) -> None:
-        handler.send_raw(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
-        )
-        handler.drip(_letters(b'{"flags": "'), interval_s)
-
-    return Fault("drip of the body", play)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    _drip(handler, head, b'{"flags": "')
 
 
-def truncated_gzip() -> Fault:
+def _drip(handler: Handler, head: bytes, begin: bytes) -> None:
+    handler.send_raw(head)
+    handler.drip(map(bytes, zip(chain(begin, repeat(ord("a"))))), 0.02)
+
+
+@_fault
+def truncated_gzip(handler: Handler) -> None:
     """Send the first half of a compressed body, with a length that agrees."""
-
-    def play(handler: Handler) -> None:
-        whole = gzip.compress(handler.good_body())
-        handler.reply(200, whole[: len(whole) // 2], {"Content-Encoding": "gzip"})
-
-    return Fault("truncated gzip", play)
+    whole = gzip.compress(handler.good_body())
+    handler.reply(200, whole[: len(whole) // 2], {"Content-Encoding": "gzip"})
 
 
-def wrong_length() -> Fault:
+@_fault
+def wrong_length(handler: Handler) -> None:
     """Promise more bytes than are sent."""
-
-    def play(handler: Handler) -> None:
-        body = handler.good_body()
-        handler.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10) + body)
-
-    return Fault("wrong length", play)
+    body = handler.good_body()
+    handler.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10) + body)
 
 
-def html() -> Fault:
+@_fault
+def html(handler: Handler) -> None:
     """Send a login page with 200, as proxies and portals do."""
     page = b"<!doctype html><title>Sign in</title>"
-    headers = {"Content-Type": "text/html; charset=utf-8"}
-    return Fault("HTML with 200", lambda handler: handler.reply(200, page, headers))
+    handler.reply(200, page, {"Content-Type": "text/html; charset=utf-8"})
 
 
-def endless_body() -> Fault:
+@_fault
+def endless_body(handler: Handler) -> None:
     """Send chunks endlessly, as fast as they are read."""
-
-    def play(handler: Handler) -> None:
-        handler.send_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        chunk = b"%x\r\n%s\r\n" % (len(_CHUNK), _CHUNK)
-        while handler.send_raw(chunk):
-            pass
-
-    return Fault("endless body", play)
+    handler.send_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b'{"padding": "' + b"x" * 65_523
+    while handler.send_raw(b"%x\r\n%s\r\n" % (len(chunk), chunk)):
+        pass
 
 
-def bomb() -> Fault:
+@_fault
+def bomb(handler: Handler) -> None:
     """Send a few bytes that inflate to ``BOMB_BYTES``."""
-    headers = {"Content-Encoding": "gzip"}
-    return Fault("compression bomb", lambda handler: handler.reply(200, _bomb(), headers))
-
-
-def inflated(content: bytes) -> Fault:
-    """Send this body compressed, with 200."""
-    packed = gzip.compress(content, 1)
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    return Fault("a compressed body", lambda handler: handler.reply(200, packed, headers))
-
-
-def malformed_json() -> Fault:
-    """Send JSON that stops in the middle, with a length that agrees."""
-
-    def play(handler: Handler) -> None:
-        body = handler.good_body()
-        handler.reply(200, body[: len(body) // 2], {"Content-Type": "application/json"})
-
-    return Fault("malformed JSON", play)
-
-
-def empty_set() -> Fault:
-    """Send a well-formed document without a single flag: legal HTTP, legal JSON, a disaster."""
-    return Fault("empty set", lambda handler: handler.reply(200, handler.empty_body(), {}))
-
-
-def body(content: bytes) -> Fault:
-    """Send this body with 200."""
-    headers = {"Content-Type": "application/json"}
-    return Fault("a body", lambda handler: handler.reply(200, content, headers))
-
-
-def _letters(start: bytes) -> Iterator[bytes]:
-    for letter in start:
-        yield bytes([letter])
-    while True:
-        yield b"a"
+    handler.reply(200, _bomb(), {"Content-Encoding": "gzip"})
 
 
 @cache
@@ -191,3 +146,28 @@ def _bomb() -> bytes:
     zeros = bytes(1024 * 1024)
     chunks = [deflater.compress(zeros) for _ in range(BOMB_BYTES // len(zeros))]
     return b"".join([*chunks, deflater.flush()])
+
+
+def inflated(content: bytes) -> Fault:
+    """Send this body compressed, with 200."""
+    packed, headers = gzip.compress(content, 1), {**JSON, "Content-Encoding": "gzip"}
+    return Fault("inflated", lambda handler: handler.reply(200, packed, headers))
+
+
+@_fault
+def malformed_json(handler: Handler) -> None:
+    """Send JSON that stops in the middle, with a length that agrees."""
+    whole = handler.good_body()
+    handler.reply(200, whole[: len(whole) // 2], JSON)
+
+
+@_fault
+def empty_set(handler: Handler) -> None:
+    """Send a well-formed document without a single flag: legal HTTP, legal JSON, a disaster."""
+    handler.reply(200, handler.empty_body(), {})
+
+
+@_fault
+def body(handler: Handler, content: bytes) -> None:
+    """Send this body with 200."""
+    handler.reply(200, content, JSON)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm", "AmazonSQS": "sqs"}
-KEY = re.compile(r"Credential=(\w+)/")
-REFUSED = b'{"__type": "AccessDeniedException", "message": "interrupted"}'
+REFUSED = 400, [], b'{"__type": "AccessDeniedException", "message": "interrupted"}'
 HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
@@ -26,8 +24,6 @@ class Call:
 
     who: str
     """As the recorder was told."""
-    key: str
-    """The id of the access key that signed it."""
     service: str
     operation: str
     sent: dict[str, Any]
@@ -61,17 +57,8 @@ class Recorder:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def port(self) -> int:
-        """Where clients call."""
-        return int(self._server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        """The same as a URL."""
-        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -108,25 +95,22 @@ class Recorder:
             connection.close()
         service, _, operation = target.partition(".")
         if service in SERVICES:  # not what the stand-in asks itself
-            key = KEY.findall(handler.headers.get("authorization", ""))
             told = json.loads(sent), json.loads(body or b"{}")
-            self.calls.append(Call(self.who, "".join(key), SERVICES[service], operation, *told))
+            self.calls.append(Call(self.who, SERVICES[service], operation, *told))
         return response.status, response.getheaders(), body
 
 
 class Interrupter(Recorder):
     """Breaks off at one call of SSM: from then on the caller is as good as dead."""
 
-    def __init__(self, port: Callable[[], int]) -> None:
-        super().__init__(port)
-        self.left: int | None = None
-        """Calls until the last one that is done; None: all are."""
-        self.responses_last = True
-        """Whether the caller still learns what became of that one."""
+    left: int | None = None
+    """Calls until the last one that is done; None: all are."""
+    answered = True
+    """Whether the caller still learns what became of that one."""
 
     def stop_after(self, calls: int, *, answered: bool) -> None:
         """Do so many calls; let the caller learn of the last one, or not."""
-        self.left, self.responses_last = calls, answered
+        self.left, self.answered = calls, answered
 
     def go_on(self) -> None:
         """Do all calls."""
@@ -135,15 +119,13 @@ class Interrupter(Recorder):
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         if self.left is None:
             super()._pass_on(handler)
-            return
-        answer: tuple[int, list[tuple[str, str]], bytes] = (400, [], REFUSED)
-        if self.left:
+        elif self.left:
             done = self._forward(handler)
-            answer = done if self.left > 1 or self.responses_last else answer
             self.left -= 1
+            reply(handler, *(done if self.left or self.answered else REFUSED))
         else:
             handler.rfile.read(int(handler.headers.get("content-length", 0)))
-        reply(handler, *answer)
+            reply(handler, *REFUSED)
 
 
 def reply(
