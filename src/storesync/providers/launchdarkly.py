@@ -79,9 +79,7 @@ class LaunchDarkly(Provider):
         delivery = number[:_MAX_KEY] if isinstance(number, str) else ""
         resources = [resource for resource in map(_parse_resource, _resources(event)) if resource]
         if not resources:
-            kind = event.get("kind")
-            irrelevant = isinstance(kind, str) and kind in _IRRELEVANT
-            return WebhookEvent(None if irrelevant else (), delivery)
+            return WebhookEvent(None if str(event.get("kind")) in _IRRELEVANT else (), delivery)
         matching = [each for each in resources if _touches(each, webhook.options)]
         required = _required(event, matching, webhook.options) if matching else None
         return WebhookEvent(required, delivery)
@@ -127,10 +125,7 @@ class LaunchDarkly(Provider):
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does, and check that every variation of a flag exists."""
-        from flagstore.evaluation.base import (  # noqa: PLC0415 - as of Provider
-            MalformedError,
-            OutOfRangeError,
-        )
+        from flagstore.evaluation import base  # noqa: PLC0415 - as of Provider
         from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415
 
         engine = LaunchDarklyEngine(items)
@@ -138,13 +133,12 @@ class LaunchDarkly(Provider):
         def judge(section: str, key: str) -> Verdict:
             try:
                 engine.check(section, key)
-            except OutOfRangeError:
+            except base.OutOfRangeError:
                 return Verdict.DAMAGED  # the SDK accepts any number
-            except MalformedError:
+            except base.MalformedError:
                 return Verdict.REFUSED
-            return (
-                Verdict.USABLE if _is_whole(section, items.item(section, key)) else Verdict.DAMAGED
-            )
+            whole = _is_whole(section, items.item(section, key))
+            return Verdict.USABLE if whole else Verdict.DAMAGED
 
         return judge
 
@@ -165,8 +159,8 @@ class LaunchDarkly(Provider):
 
 def _resources(event: Mapping[str, Any]) -> list[str]:
     """Return the resource strings: one for each environment that an entry touches."""
-    accesses, target = event.get("accesses"), event.get("target")
-    found = [a.get("resource") for a in objects(accesses)]
+    target = event.get("target")
+    found = [each.get("resource") for each in objects(event.get("accesses"))]
     if isinstance(target, dict) and isinstance(target.get("resources"), list):
         found += target["resources"]
     return [resource for resource in found if isinstance(resource, str)]
@@ -200,29 +194,22 @@ def _required(
     payload filter, which may exclude the flag.
     """
     environment = options.get("environment")
-    keys = {r.get("flag", "*") for r in resources} - {"*"}
+    keys = sorted({resource.get("flag", "*") for resource in resources} - {"*"})
     if event.get("kind") != "flag" or not environment or options.get("filter"):
         return ()
     if len(keys) > _MAX_REQUIRED or any(len(key) > _MAX_KEY for key in keys):
         return ()
-    deleted = {a.get("action") for a in objects(event.get("accesses"))} == {"deleteFlag"}
-    if deleted:
-        return tuple(f"gone/{key}" for key in sorted(keys))
-    return _required_version(event.get("currentVersion"), keys, environment)
-
-
-def _required_version(current: object, keys: set[str], environment: str) -> tuple[str, ...]:
+    if {each.get("action") for each in objects(event.get("accesses"))} == {"deleteFlag"}:
+        return tuple(f"gone/{key}" for key in keys)
+    current = event.get("currentVersion")
     if not isinstance(current, dict) or len(keys) != 1:
         return ()
-    (key,) = keys
     environments = current.get("environments")
     copy = environments.get(environment) if isinstance(environments, dict) else None
-    archived = isinstance(copy, dict) and copy.get("archived") is True
-    if archived or current.get("archived") is True:
-        return (f"gone/{key}",)
-    if isinstance(copy, dict) and is_version(copy.get("version")):
-        return (f"flag/{key}@{copy['version']}",)
-    return ()
+    here = copy if isinstance(copy, dict) else {}
+    if current.get("archived") is True or here.get("archived") is True:
+        return (f"gone/{keys[0]}",)
+    return (f"flag/{keys[0]}@{here['version']}",) if is_version(here.get("version")) else ()
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:

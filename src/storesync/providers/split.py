@@ -18,8 +18,7 @@ segments).
 
 ``meta`` holds ``spec``, the specification that the responses follow, and ``sets``, the requested
 flag sets, if any. The revision is ``ff.t``, a change number: milliseconds since the epoch. There is
-no ETag: each fetch is complete. It is refused if segments hold more than ``split_api.MAX_KEYS``
-keys; the published set then stays.
+no ETag: each fetch is complete.
 """
 
 from __future__ import annotations
@@ -109,20 +108,19 @@ class Split(Provider):
         sets = _flag_sets(source)
         numbers = [int(match[1]) for match in map(_REQUIRED.fullmatch, unmet) if match]
         api = SplitApi(source, http, self.default_base_url)
-        found = api.definitions(sets, str(max(numbers)) if numbers else "")
+        flags, rule_based, till = api.definitions(sets, str(max(numbers)) if numbers else "")
         names = {
-            *self._segment_names("flag", found.flags),
-            *self._segment_names("rule-based segment", found.rule_based),
+            *self._segment_names("flag", flags),
+            *self._segment_names("rule-based segment", rule_based),
         }
+        keys = api.segments(names)
         sections = {
-            "flags": found.flags,
-            "rule_based_segments": found.rule_based,
-            "segments": {
-                name: {"name": name, "keys": keys} for name, keys in api.segments(names).items()
-            },
+            "flags": flags,
+            "rule_based_segments": rule_based,
+            "segments": {name: {"name": name, "keys": keys[name]} for name in keys},
         }
         meta = {"spec": SPEC, **({"sets": sets} if sets else {})}
-        return FetchResult(FlagSet(self.name, sections, meta, max(found.till, 0)))
+        return FetchResult(FlagSet(self.name, sections, meta, max(till, 0)))
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
         """Compare change numbers: the set's is the highest of its flags'."""

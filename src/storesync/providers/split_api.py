@@ -60,15 +60,6 @@ MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 _FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 403, 404, 414
 
 
-class Definitions(NamedTuple):
-    """Everything from ``splitChanges``: items by name, verbatim."""
-
-    flags: dict[str, Any]
-    rule_based: dict[str, Any]
-    till: int
-    """``ff.t``: the change number that the flags have reached; -1 if there has never been one."""
-
-
 class SplitApi:
     """The requests of one fetch, all within the client's deadline for a single request."""
 
@@ -80,8 +71,12 @@ class SplitApi:
         self._lock = Lock()
         self._bytes = self._keys = self._parsed_bytes = 0
 
-    def definitions(self, sets: Collection[str], bypass: str) -> Definitions:
-        """Fetch flags and rule-based segments.
+    def definitions(
+        self, sets: Collection[str], bypass: str
+    ) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """Fetch flags and rule-based segments by name, and the flags' change number.
+
+        It is -1 if there has never been a flag.
 
         Args:
             sets: Flag sets, sorted; empty for all flags.
@@ -113,7 +108,7 @@ class SplitApi:
             _apply(flags, page.items, "flag", sets)
             _apply(rule_based, rb_page.items, "rule-based segment", ())
             if page.last and rb_page.last:
-                return Definitions(flags, rule_based, since)
+                return flags, rule_based, since
         raise _endless("flags")
 
     def segments(self, names: Collection[str]) -> dict[str, list[str]]:
