@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flagstore.codec import KEPT_BLOCKS, Body
-from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, cut, encode
+from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, encode
 from flagstore.errors import CorruptSnapshotError
-from flagstore.keys import CHUNK_BYTES
 
 
 def parsed(text: str) -> str:
@@ -172,25 +171,6 @@ def test_every_flipped_byte_is_detected() -> None:
         for damaged in (bytes(blocks), encoded.blocks[:at]):
             with pytest.raises(CorruptSnapshotError, match="block of"):
                 Body(encoded.index_data, encoded.index_digest, damaged)
-
-
-# -- size ---------------------------------------------------------------------------------------
-
-
-def test_five_megabytes_of_flags() -> None:
-    """They fit chunks of one record each, and are read flag by flag."""
-    rng = random.Random(5)
-    flags = {f"flag-{n}": {"salt": rng.randbytes(480).hex(), "n": n} for n in range(5_200)}
-    assert sum(len(json.dumps(flag)) for flag in flags.values()) > 5_000_000
-    encoded = encode({"flags": flags}, {})
-    chunks = cut(encoded.blocks)
-    assert len(chunks) > 5
-    assert max(map(len, chunks)) <= CHUNK_BYTES
-    # The index is in the snapshot record, which has room for little else.
-    assert len(encoded.index_data) < 50_000
-    body = Body(encoded.index_data, encoded.index_digest, b"".join(chunks))
-    assert all(get(body, "flags", key) == flags[key] for key in rng.sample(sorted(flags), 200))
-    assert body.items("flags") == flags
 
 
 def test_encoding_is_deterministic() -> None:

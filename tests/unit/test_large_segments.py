@@ -14,9 +14,8 @@ import flagstore
 from flagstore import clients
 from flagstore.cache import COOL_DOWN_S, REFRESH_S
 from flagstore.clients import Client
-from flagstore.encode import LARGE_BYTES
 from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
-from flagstore.keys import chunks_namespace, snapshot_key
+from flagstore.keys import chunks_namespace
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE, ModelProvider, NoHttp
@@ -169,17 +168,6 @@ def test_large_segments_have_no_rows() -> None:
     rig.sync()
     assert "prod:segments" not in {key.namespace for key in rig.records}
     assert not rig.sync(3_700).skipped_rows
-
-
-def test_thirty_segments_of_ten_thousand_keys() -> None:
-    """The snapshot record stays small, and one flag reads nothing else."""
-    rig = Rig(**{f"s{n}": members(10_000, n) for n in range(30)})
-    assert rig.flags["a"] == 1
-    assert len(rig.store.calls) == 1
-    values = rig.records[snapshot_key("prod")].values()
-    assert sum(len(value) for value in values if isinstance(value, bytes)) < LARGE_BYTES
-    assert rig.flags.snapshot().item("segments", "s7") == members(10_000, 7)
-    assert len(rig.store.calls) == 2
 
 
 def test_older_version_of_a_large_segment_is_detected() -> None:

@@ -44,48 +44,6 @@ def rig() -> WrapperRig:
     return rig
 
 
-@pytest.mark.parametrize("prefix", ["", "my.prefix."])
-def test_every_key_of_the_layout(rig: WrapperRig, prefix: str) -> None:
-    """Other keys give None."""
-    get = rig.wrapper.get
-    root = f"{prefix}SPLITIO."
-    assert get(f"{root}split.a") == {**new_flag("a"), "sets": ["x", "y"]}
-    assert get(f"{root}split.till")["name"] == "till"
-    assert get(f"{root}rbsegment.insiders") == new_rule_based("insiders")
-    assert get(f"{root}flagSet.x") == ["a", "b"]
-    assert get(f"{root}trafficType.user") == 3
-    for key in ("splits.till", "rbsegments.till", "segment.beta.till"):
-        assert get(f"{root}{key}") == 5
-    missing = ("split.c", "split.A", "rbsegment.beta", "flagSet.z", "trafficType.org", "hash")
-    for key in missing:
-        assert get(f"{root}{key}") is None
-    assert get("something-else") is None
-    required = [f"{root}{key}" for key in ("split.a", *missing, "flagSet.y")]
-    assert rig.wrapper.get_many(required) == [get(f"{root}split.a"), ["a"]]
-    assert rig.wrapper.get_many([]) == []
-    keys = rig.wrapper.get_keys_by_prefix
-    assert keys(f"{root}split.") == [f"{root}split.{name}" for name in ("a", "b", "till")]
-    assert keys(f"{root}split.a") == [f"{root}split.a"]
-    assert keys(f"{root}rbsegment.") == [f"{root}rbsegment.insiders"]
-    assert keys(f"{root}segment.") == [f"{root}segment.{n}" for n in ("beta", "beta.till", "large")]
-    assert keys(f"{root}flagSet.") == keys("something-else") == []
-
-
-def test_members_of_segments(rig: WrapperRig) -> None:
-    """Also of one named like a change number, and of a missing one."""
-    wrapper, key = rig.wrapper, "p.SPLITIO.segment."
-    for name, member, contained in (
-        ("beta", "ada", True),
-        ("beta", "eve", False),
-        ("beta.till", "eve", True),
-        ("never", "ada", False),
-    ):
-        assert wrapper.item_contains(f"{key}{name}", member) is contained
-    assert wrapper.get_items(f"{key}beta") == {"ada", "bob"}
-    assert wrapper.get_items_count(f"{key}large") == len(LARGE)
-    assert wrapper.get_items_count(f"{key}never") == 0
-
-
 def test_changes_follow_the_ttl(rig: WrapperRig) -> None:
     """One read per flag set, and one per large segment."""
     for _ in range(3):

@@ -88,9 +88,14 @@ def test_fixture_refuses_contexts_as_production_does(fake_flags: FakeFlags) -> N
     for context in (None, {"key": True}, {"userId": "ada"}):
         detail = MODULE_SCOPE.detail("a", context, default=False)
         assert (detail.value, bool(detail.error)) == (False, True)
+    fake_flags.provider = "split"
+    assert MODULE_SCOPE.enabled("a", {"key": 7.5})
+    assert not MODULE_SCOPE.enabled("a", {"key": True})
     fake_flags.provider = "unleash"
     assert MODULE_SCOPE.enabled("a")
-    assert MODULE_SCOPE.enabled("a", {"userId": "ada"})
+    fake_flags.provider = "next"
+    with pytest.raises(ConfigurationError, match="'next' is not a provider: use one of appconf"):
+        MODULE_SCOPE.enabled("a")
 
 
 def test_fixture_ends_with_the_test() -> None:
