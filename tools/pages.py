@@ -2,7 +2,7 @@
 
 The tables of parameters and outputs come from ``template.yaml``; README's comparison comes from
 ``docs/benchmarks/results.json`` (written by ``make bench``) and docs/guarantees.md (written by
-``make torture``). ``tests/docs/test_generated.py`` compares the pages with this.
+``make torture``). ``tests/docs/test_pages.py`` compares the pages with this.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ A mark is a comment above a block, or below the page's title for all of its bloc
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -19,13 +20,12 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = re.compile(r"<!-- (run by (?P<test>tests/[\w/]+\.py::\w+)|needs [A-Z]\w*( \w+)*: \S.*) -->")
-ATTRIBUTE = re.compile(r"\b(id|name|href|src|srcset)=\"([^\"]+)\"")
 
 
 @dataclass(frozen=True)
@@ -88,50 +88,25 @@ def _mark(token: Token) -> re.Match[str] | None:
     return MARK.fullmatch(token.content.strip()) if token.type == "html_block" else None
 
 
-def headings(page: str) -> list[str]:
-    """Return the headings of a page, without markup."""
-    return [
-        _text(text) for opening, text in pairwise(tokens(page)) if opening.type == "heading_open"
-    ]
-
-
-def _text(token: Token) -> str:
-    return "".join(
-        child.content for child in token.children or () if child.type in {"text", "code_inline"}
-    )
-
-
 def anchors(page: str) -> set[str]:
-    """Return the anchors of a page: GitHub's slugs of its headings, and HTML names."""
-    seen: dict[str, int] = {}
-    found = {value for name, value in _attributes(page) if name in {"id", "name"}}
-    for heading in headings(page):
-        # GitHub's: lower case, no punctuation, a hyphen for each space.
-        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        number = seen.get(slug, 0)
-        seen[slug] = number + 1
-        found.add(f"{slug}-{number}" if number else slug)
+    """Return the anchors of a page: GitHub's slugs of its headings."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for opening, token in pairwise(tokens(page)):
+        if opening.type == "heading_open":
+            kinds = {"text", "code_inline"}
+            text = "".join(each.content for each in token.children or () if each.type in kinds)
+            # Lower case, no punctuation, a hyphen for each space; a number if there are several.
+            slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+            found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+            seen[slug] += 1
     return found
 
 
 def links(page: str) -> list[str]:
     """Return the targets of all links and images of a page."""
-    found = [value for name, value in _attributes(page) if name not in {"id", "name"}]
-    for token in _with_children(page):
-        target = token.attrs.get({"link_open": "href", "image": "src"}.get(token.type, ""))
-        found += [unquote(str(target))] if target else []
-    return found
-
-
-def _attributes(page: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and value of each attribute in a page's HTML."""
-    for token in _with_children(page):
-        if token.type in {"html_block", "html_inline"}:
-            for found in ATTRIBUTE.finditer(token.content):
-                yield found[1], found[2]
-
-
-def _with_children(page: str) -> Iterator[Token]:
-    for token in tokens(page):
-        yield token
-        yield from token.children or ()
+    inline = [child for token in tokens(page) for child in token.children or ()]
+    targets = [
+        each.attrs.get({"link_open": "href", "image": "src"}.get(each.type, "")) for each in inline
+    ]
+    return [unquote(str(target)) for target in targets if target]

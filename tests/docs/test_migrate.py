@@ -1,10 +1,4 @@
-"""docs/migrate.md: each pair of handlers returns the same, and the comparisons find differences.
-
-The handlers of the official SDKs run as they are: LaunchDarkly's reads a file, Split's uses its
-localhost mode, Unleash's asks the simulator, and AppConfig's agent is simulated as AWS documents
-it. So are the old systems of the comparisons: LaunchDarkly's own SDK writes ld-relay's table, and
-the Synchronizer's keys are flagstore's under another prefix.
-"""
+"""docs/migrate.md: pairs of handlers return the same, and the comparisons find differences."""
 
 from __future__ import annotations
 
@@ -21,7 +15,7 @@ import pytest
 from rigs import SOURCE, DynamoRig, RedisRig
 from sdks import processes
 from sdks.processes import PYTHON, TIMEOUT_S
-from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators import appconfig_flags, launchdarkly_flags, split_flags, unleash_flags
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.server import ProviderServer, Request
 from simulators.split import SplitSimulator
@@ -59,13 +53,9 @@ FLAG = "new-checkout"
 
 def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
     """Run code in a fresh process; return the lines it prints."""
+    path = f"import sys; sys.path.append({str(REPOSITORY / 'src')!r})\n"
     done = subprocess.run(
-        [
-            python,
-            "-I",
-            "-c",
-            f"import sys; sys.path.append({str(REPOSITORY / 'src')!r})\n{code}{EXIT}",
-        ],
+        [python, "-I", "-c", path + code + EXIT],
         env={"PATH": os.defpath, **environment},
         capture_output=True,
         encoding="utf-8",
@@ -82,17 +72,9 @@ def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
 def launchdarkly() -> dict[str, Any]:
     """Return the flags as LaunchDarkly's data files have them."""
     clause = {"contextKind": "user", "attribute": "plan", "op": "in", "values": ["pro"]}
+    rules = {"fallthrough": {"variation": 1}, "rules": [{"variation": 0, "clauses": [clause]}]}
     flags = {
-        key: {
-            "key": key,
-            "version": 1,
-            "on": True,
-            "salt": "salt",
-            "variations": list(values),
-            "offVariation": 1,
-            "fallthrough": {"variation": 1},
-            "rules": [{"id": "pro", "variation": 0, "clauses": [clause]}],
-        }
+        key: {**launchdarkly_flags.new_flag(key), "variations": list(values), **rules}
         for key, values in VALUES.items()
     }
     return {"flags": flags, "segments": {}}
@@ -100,86 +82,63 @@ def launchdarkly() -> dict[str, Any]:
 
 def split() -> dict[str, Any]:
     """Return the flags as Split's API gives them, and its localhost mode reads them."""
-    only = split_flags.matcher("WHITELIST", "plan", whitelistMatcherData={"whitelist": ["pro"]})
+    pro = split_flags.matcher("WHITELIST", "plan", whitelistMatcherData={"whitelist": ["pro"]})
     flags = []
-    for name, (hit, miss) in {
-        "new-checkout": ("on", "off"),
-        "button-color": ("green", "red"),
-    }.items():
-        others = split_flags.rollout(on=100)
-        others["partitions"] = [{"treatment": miss, "size": 100}]
-        conditions = [split_flags.rule(only, label="pro", **{hit: 100}), others]
-        configurations = {"green": '{"size": 3}'}
-        flags.append(
-            {
-                **split_flags.new_flag(name),
-                "conditions": conditions,
-                "configurations": configurations,
-            }
-        )
-    newest = split_flags.START
-    return {
-        "ff": {"d": flags, "s": -1, "t": newest},
-        "rbs": {"d": [], "s": -1, "t": newest},
-        "segments": {},
-    }
+    for name, hit, miss in (("new-checkout", "on", "off"), ("button-color", "green", "red")):
+        conditions = [
+            split_flags.rule(pro, label="pro", **{hit: 100}),
+            split_flags.rollout(**{miss: 100}),
+        ]
+        more = {"conditions": conditions, "configurations": {"green": '{"size": 3}'}}
+        flags.append({**split_flags.new_flag(name), **more})
+    empty = {"d": [], "s": -1, "t": split_flags.START}
+    return {"ff": {**empty, "d": flags}, "rbs": empty, "segments": {}}
 
 
 def unleash() -> dict[str, Any]:
     """Return features as an Unleash server has them: by name."""
 
-    def strategy(values: list[str], operator: str, variant: str) -> dict[str, Any]:
+    def strategy(operator: str, *variants: str) -> dict[str, Any]:
+        constraint = {"contextName": "plan", "operator": operator, "values": ["pro"]}
         return {
             "name": "flexibleRollout",
-            "constraints": [
-                {
-                    "contextName": "plan",
-                    "operator": operator,
-                    "values": values,
-                    "inverted": False,
-                    "caseInsensitive": False,
-                }
-            ],
+            "constraints": [constraint],
             "parameters": {"rollout": "100", "stickiness": "default", "groupId": "shop"},
             "variants": [
                 {
-                    "name": variant,
+                    "name": name,
                     "weight": 1000,
-                    "weightType": "variable",
                     "stickiness": "default",
-                    "payload": {"type": "string", "value": variant},
+                    "payload": {"type": "string", "value": name},
                 }
+                for name in variants
             ],
         }
 
-    hit, miss = strategy(["pro"], "IN", "green"), strategy(["pro"], "NOT_IN", "red")
+    strategies = {
+        "new-checkout": [strategy("IN")],
+        "button-color": [strategy("IN", "green"), strategy("NOT_IN", "red")],
+    }
     return {
-        "new-checkout": {
-            **unleash_flags.new_flag("new-checkout"),
-            "strategies": [{**hit, "variants": []}],
-        },
-        "button-color": {**unleash_flags.new_flag("button-color"), "strategies": [hit, miss]},
+        name: {**unleash_flags.new_flag(name), "strategies": each}
+        for name, each in strategies.items()
     }
 
 
-def appconfig() -> dict[str, Any]:
-    """Return the flags as AppConfig's document has them."""
-    rule = '(eq $plan "pro")'
+def appconfig(**more: Any) -> dict[str, Any]:
+    """Return the flags as AppConfig's document has them, and more values."""
+    pro = {"name": "pro", "enabled": True, "rule": '(eq $plan "pro")'}
+    others = {"name": "others", "enabled": True}
+    colors = [
+        {**each, "attributeValues": {"color": color}}
+        for each, color in ((pro, "green"), (others, "red"))
+    ]
     values = {
-        "new-checkout": [
-            {"name": "pro", "enabled": True, "rule": rule},
-            {"name": "others", "enabled": False},
-        ],
-        "button-color": [
-            {"name": "pro", "enabled": True, "rule": rule, "attributeValues": {"color": "green"}},
-            {"name": "others", "enabled": True, "attributeValues": {"color": "red"}},
-        ],
+        "new-checkout": {"_variants": [pro, {**others, "enabled": False}]},
+        "button-color": {"_variants": colors},
+        **more,
     }
-    return {
-        "version": "1",
-        "flags": {key: {"name": key} for key in values},
-        "values": {key: {"_variants": variants} for key, variants in values.items()},
-    }
+    return appconfig_flags.document(values, {key: {"name": key} for key in values})
 
 
 class Agent(ProviderServer):
@@ -201,7 +160,11 @@ class Agent(ProviderServer):
 
 @contextlib.contextmanager
 def provider(title: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Write the flags to a file; yield code and variables with which the SDK finds them."""
+    """Write the flags to a file; yield code and variables with which the SDK finds them.
+
+    LaunchDarkly's SDK reads the file, Split's uses its localhost mode, Unleash's asks the
+    simulator, and AppConfig's agent is simulated.
+    """
     file = folder / "flags.json"
     if title == "LaunchDarkly":
         file.write_text(json.dumps(launchdarkly()))
@@ -233,7 +196,7 @@ def provider(title: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
 @pytest.mark.parametrize("title", TITLES)
 def test_handlers_agree(title: str, tmp_path: Path) -> None:
     """The handler before and the one after return the same, for two users."""
-    needs_sdks()
+    processes.needs_python()
     before, after = PAIRS[title]
     home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     with provider(title, tmp_path) as (patch, variables):
@@ -246,16 +209,10 @@ def test_handlers_agree(title: str, tmp_path: Path) -> None:
 # -- Comparisons -----------------------------------------------------------------------------------
 
 
-def needs_sdks() -> None:
-    """Skip where the providers' SDKs are not installed."""
-    if not PYTHON.exists():
-        pytest.skip(".venv-sdks is missing: run `make setup`")
-
-
 def compared(name: str, environment: dict[str, str], *, sdks: bool = False) -> list[str]:
     """Run the comparison that names a test; return the differences it prints."""
     if sdks:
-        needs_sdks()
+        processes.needs_python()
     flush = "import functools; print = functools.partial(print, flush=True)\n"
     python = str(PYTHON) if sdks else sys.executable
     *differences, last = run(python, flush + COMPARISONS[name], environment)
@@ -269,10 +226,9 @@ def test_ld_relay_comparison(aws: StandIn, dynamodb_table: Table) -> None:
     flags = {FLAG: launchdarkly_flags.new_flag(FLAG), "gone": launchdarkly_flags.new_flag("gone")}
     with LaunchDarklySimulator(flags, {}) as server:
         rig = DynamoRig(aws, dynamodb_table, server, name="launchdarkly")
-        relay = {"table": dynamodb_table.name, "prefix": "relay"}
+        place = {"table": dynamodb_table.name, "prefix": "relay", "write": True}
         document = json.loads(server.document())
-        place = {**relay, "document": document, "write": True}
-        processes.python("launchdarkly", rig.environment(), **place)
+        processes.python("launchdarkly", rig.environment(), document=document, **place)
         assert rig.sync().outcome == "published"
         environment = {
             **rig.environment(),
@@ -336,10 +292,7 @@ def test_edge_comparison(tmp_path: Path) -> None:
 def test_agent_comparison(tmp_path: Path) -> None:
     """Nothing is printed until an attribute differs."""
     file = tmp_path / "flags.json"
-    document = appconfig()
-    document["flags"]["limits"] = {"name": "limits"}
-    document["values"]["limits"] = {"enabled": True, "limit": 3}
-    file.write_text(json.dumps(document))
+    file.write_text(json.dumps(appconfig(limits={"enabled": True, "limit": 3})))
     with Agent() as agent:
         port = agent.url.rpartition(":")[2]
         environment = {"FLAGSTORE_FILE": str(file), "AWS_APPCONFIG_EXTENSION_HTTP_PORT": port}

@@ -1,15 +1,29 @@
-"""Links resolve, and every page is reachable."""
+"""Links resolve, generated parts are current, and every block is run or states why not."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.pages import REPOSITORY, all_pages, anchors, links
+from tests.build.tooling import validate
+from tests.docs.pages import REPOSITORY, Block, all_pages, anchors, blocks, links, tokens
+from tools.pages import PARTS, replaced
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGES = all_pages()
 EXTERNAL = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/\S*)?|mailto:\S+@\S+")
+SHELLS = {"bash", "console", "sh"}
+SHOWN = {"hcl", "text", "yaml"}
+"""Outputs and templates, which are not run."""
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+TEMPLATES = [
+    block for block in BLOCKS if block.kind == "yaml" and "\nResources:" in f"\n{block.text}"
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -42,3 +56,46 @@ def test_every_page_is_reachable_from_readme() -> None:
                 reached.add(found)
                 waiting.append(found)
     assert set(PAGES) <= reached
+
+
+@pytest.mark.parametrize(("page", "name"), PARTS, ids=str)
+def test_generated_parts_are_current(page: str, name: str) -> None:
+    """After a change to the template or to a measured page, `make docs` was run."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert replaced(text, name, PARTS[page, name]()) == text
+
+
+def test_blocks_are_run_or_state_why_not() -> None:
+    """Python without a mark is run by test_python.py; JSON without one must parse."""
+    unmarked = [block for block in BLOCKS if block.mark is None and block.kind not in SHOWN]
+    assert [each.place for each in unmarked if each.kind not in {"json", "python"}] == []
+    for block in unmarked:
+        if block.kind == "json":
+            json.loads(block.text)
+    known = SHELLS | SHOWN | {"javascript", "json", "python"}
+    assert [block.place for block in BLOCKS if block.kind not in known] == []
+
+
+def test_marks_belong_to_blocks_and_name_tests() -> None:
+    """A misspelled or misplaced mark is an error."""
+    looks = re.compile(r"<!--\s*(run by|needs)\b", re.IGNORECASE)
+    written = {
+        token.content.strip()
+        for page in PAGES
+        for token in tokens(page)
+        if token.type == "html_block" and looks.match(token.content)
+    }
+    marks = {block.mark[0]: block.mark["test"] for block in BLOCKS if block.mark}
+    assert written == set(marks)
+    for test in filter(None, marks.values()):
+        path, _, name = test.partition("::")
+        assert f"\ndef {name}(" in (REPOSITORY / path).read_text(encoding="utf-8"), test
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("block", TEMPLATES, ids=lambda block: block.place)
+def test_templates_are_valid(block: Block, tmp_path: Path) -> None:
+    """Whole templates in the pages pass `sam validate --lint`."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "template.yaml").write_text(block.text, encoding="utf-8")
+    validate(tmp_path)
