@@ -105,24 +105,13 @@ class Interrupter(Recorder):
 
     left: int | None = None
     """Calls until the last one that is done; None: all are."""
-    answered = True
-    """Whether the caller still learns what became of that one."""
-
-    def stop_after(self, calls: int, *, answered: bool) -> None:
-        """Do so many calls; let the caller learn of the last one, or not."""
-        self.left, self.answered = calls, answered
-
-    def go_on(self) -> None:
-        """Do all calls."""
-        self.left = None
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         if self.left is None:
             super()._pass_on(handler)
         elif self.left:
-            done = self._forward(handler)
             self.left -= 1
-            reply(handler, *(done if self.left or self.answered else REFUSED))
+            super()._pass_on(handler)
         else:
             handler.rfile.read(int(handler.headers.get("content-length", 0)))
             reply(handler, *REFUSED)
