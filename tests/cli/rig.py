@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from click.testing import CliRunner
 
@@ -18,6 +15,8 @@ from storesync.cli.__main__ import storesync
 from storesync.stores.dynamodb import from_item, to_item
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
 
     from flagstore.keys import Record
@@ -27,53 +26,44 @@ ADMIN_TOKEN = "admin-token"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one command did."""
+class Done(NamedTuple):
+    """The result of one command."""
 
     code: int
     out: str
     err: str
 
-    @property
-    def json(self) -> Any:
-        """The document on stdout."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> Any:
-        """The error on stderr."""
-        return json.loads(self.err)["error"]
-
 
 @dataclass
 class Rig:
-    """One deployment: its parts, and what people do to it."""
+    """One deployment: its parts, and the operator's actions."""
 
     aws: StandIn
     folder: Path
     environ: dict[str, str]
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def prefix(self) -> str:
-        """Of the parameters."""
+        """The prefix of the parameters."""
         return self.environ["FLAGSTORE_PARAMETER_PREFIX"]
 
-    def run(self, *arguments: str, env: dict[str, str | None] | None = None) -> Done:
+    def run(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, typed: str = ""
+    ) -> Done:
         """Run a command in this process, with a stdin that is not a terminal."""
-        # What a command sets for its own process is put back, too.
+        # What a command sets for its own process is restored, too.
         environ: dict[str, str | None] = dict.fromkeys([*os.environ, "AWS_PROFILE"], None)
         environ |= {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
         environ |= {**self.environ, **(env or {})}
-        result = CliRunner().invoke(storesync, arguments, env=environ, catch_exceptions=False)
+        runner = CliRunner()
+        result = runner.invoke(storesync, arguments, typed, environ, catch_exceptions=False)
         return Done(result.exit_code, result.stdout, result.stderr)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        """Run a command with ``--json``, and return what it printed."""
+        """Run a command with ``--json``, and return the document that it prints."""
         done = self.run(*arguments, "--json")
         assert done.code == code, done
-        return done.json
+        return json.loads(done.out)
 
     def file(self, name: str, text: str) -> str:
         """Write a file, and return its path."""
@@ -84,12 +74,9 @@ class Rig:
     def add(self, name: str, provider: Any, *more: str) -> Done:
         """Add a source of a provider that runs here."""
         kind = type(provider).__name__.removesuffix("Simulator").lower()
-        return self.run(
-            *("source", "add", name, "--provider", kind),
-            *("--key-file", self.file("key", provider.sdk_key)),
-            *("--base-url", provider.url, "--allow-http"),
-            *more,
-        )
+        key = ("--key-file", self.file("key", provider.sdk_key))
+        address = ("--base-url", provider.url, "--allow-http")
+        return self.run("source", "add", name, "--provider", kind, *key, *address, *more)
 
     def parameter(self, path: str) -> Any:
         """Return a parameter's value, parsed."""
@@ -109,13 +96,18 @@ class Rig:
         response = self.aws.client("ssm").get_parameters_by_path(Path=self.prefix, Recursive=True)
         return {each["Name"].removeprefix(self.prefix + "/") for each in response["Parameters"]}
 
-    def requests(self) -> list[Any]:
-        """Take the sync requests off the queue."""
+    def requests(self) -> list[str]:
+        """Take the sync requests off the queue, and return their sources."""
         sqs, url = self.aws.client("sqs"), self.environ["FLAGSTORE_QUEUE_URL"]
         found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
         for message in found:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return [json.loads(message["Body"]) for message in found]
+        return [json.loads(message["Body"])["source"] for message in found]
+
+    def leave_dead_letter(self) -> None:
+        """Leave a sync request in the dead-letter queue."""
+        url = self.environ["FLAGSTORE_DLQ_URL"]
+        self.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
 
     # -- the table ------------------------------------------------------------------------------
 
@@ -126,19 +118,15 @@ class Rig:
         )
         return from_item(response["Item"]) if "Item" in response else None
 
-    def put(self, record: Record) -> None:
-        """Write one record."""
-        self.aws.client("dynamodb").put_item(
-            TableName=self.environ["FLAGSTORE_TABLE"], Item=to_item(record)
-        )
+    def change(self, key: Key, **values: Any) -> None:
+        """Change attributes of a record, whoever else writes it."""
+        record = {**(self.record(key) or {}), **values}
+        table = self.environ["FLAGSTORE_TABLE"]
+        self.aws.client("dynamodb").put_item(TableName=table, Item=to_item(record))
 
-    def state(self, name: str = "prod") -> SourceState:
-        """Return a source's source state."""
-        return SourceState.from_record(self.record(state_key(name)) or {})
-
-    def change_state(self, name: str = "prod", **values: Any) -> None:
-        """Change a source state behind everybody's back."""
-        self.put({**(self.record(state_key(name)) or {}), **values})
+    def state(self) -> SourceState:
+        """Return the source state of ``prod``."""
+        return SourceState.from_record(self.record(state_key("prod")) or {})
 
 
 class Admin:
@@ -168,15 +156,3 @@ class Admin:
         if request.method == "POST":
             self.webhooks.append({"id": 7, "_id": "7", **body})
         return 200, b"{}", {}
-
-
-def process(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as people do: a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "storesync.cli", *arguments],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "src"), **rig.environ},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )

@@ -83,11 +83,9 @@ def _exit_code(screen: Screen, source: str, work: Callable[[], int | None]) -> i
     except (click.Abort, KeyboardInterrupt):
         screen.note("interrupted")
         return Exit.INTERRUPTED
-    except Exception as error:
-        known = to_error(error)
-        if known is None:
-            raise
-        screen.error(known.about(source))
+    except Exception as error:  # noqa: BLE001 - to_error raises bugs again
+        known = to_error(error).about(source)
+        screen.error(known)
         return known.code
 
 
@@ -117,11 +115,7 @@ def pairs_option(option: str, name: str, text: str) -> Decorator:
 
 
 def _secret(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
-    """Read the file, or return "" if the option is left out.
-
-    Raises:
-        click.BadParameter: the file holds no secret, for example because two options name stdin.
-    """
+    """Read the file; return "" if the option is left out. A file without a text is an error."""
     if file is None:
         return ""
     try:

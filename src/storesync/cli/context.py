@@ -18,7 +18,8 @@ from flagstore.clients import Client
 from flagstore.keys import check_source, chunks_namespace
 from storesync import providers
 from storesync.cli.errors import CommandError, Exit
-from storesync.config import Sources
+from storesync.config import Sources, SyncSettings
+from storesync.errors import ConfigurationError
 from storesync.http import HttpClient
 from storesync.model import SyncRequest
 from storesync.retry import Deadline, SystemClock, now_ms
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_STACK = "flagstore"
 STEP_S = 300.0
 """Deadline of one step: a large set takes as long as its partition in DynamoDB allows."""
+TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
+"""Every command needs these; if one is set, the environment describes the deployment."""
 SYNC_FUNCTION_S = 310.0
 """Read time-out for SyncFunction: the longest ``SyncTimeout``, and a cold start."""
 
@@ -49,51 +52,45 @@ class Operator:
         self.screen = screen
         self.clock = SystemClock()
         self._stack = stack
-        self._clients: dict[tuple[str, int], Any] = {}
+        self._clients: dict[str, Any] = {}
         _select_credentials(os.environ, profile, region)
 
     @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session()
 
-    def aws(self, service: str, *, attempts: int = 3) -> Any:  # noqa: ANN401 - one type per service
-        """Return the boto3 client of a service, with at most *attempts* attempts per call."""
-        if (service, attempts) not in self._clients:
+    def aws(self, service: str) -> Any:  # noqa: ANN401 - one type per service
+        """Return the boto3 client of a service."""
+        if service not in self._clients:
             # A function that does not respond may still be running, so it is invoked once.
             invokes = service == "lambda"
             config = Config(
                 connect_timeout=3,
                 read_timeout=SYNC_FUNCTION_S if invokes else 10,
-                retries={"mode": "standard", "total_max_attempts": 1 if invokes else attempts},
+                retries={"mode": "standard", "total_max_attempts": 1 if invokes else 3},
             )
             client = self._session.client(service, config=config)  # type: ignore[call-overload] # any service
-            self._clients[service, attempts] = client
-        return self._clients[service, attempts]
+            self._clients[service] = client
+        return self._clients[service]
 
     @cached_property
     def deployment(self) -> Deployment:
-        """The deployment: the stack of ``--stack``, else the environment's, else the default.
-
-        Raises:
-            CommandError: it does not exist, or a variable is missing or wrong.
-        """
-        if self._stack is None and any(os.environ.get(_VARIABLES[field]) for field in _REQUIRED):
+        """The deployment: the stack of ``--stack``, else the environment's, else the default."""
+        if self._stack is None and (os.environ.get(TABLE) or os.environ.get(PREFIX)):
             return deployment_from_environment(os.environ)
         return deployment_from_stack(self._stack or DEFAULT_STACK, self.aws("cloudformation"))
 
     @cached_property
     def sources(self) -> Sources:
         """The configured sources."""
-        ssm = self.aws("ssm", attempts=1)  # Parameters has its own retries
-        return Sources(ssm, self.deployment.prefix, self.clock)
+        return Sources(self.aws("ssm"), self.deployment.prefix, self.clock)
+
+    def path(self, kind: str, name: str) -> str:
+        """Return the path of one of a source's parameters."""
+        return f"{self.deployment.prefix}/{kind}/{name}"
 
     def source(self, name: str) -> Source:
-        """Return one source.
-
-        Raises:
-            CommandError: there is no source of that name.
-            ConfigurationError: one of its parameters is wrong.
-        """
+        """Return one source. Raises CommandError if there is none of that name."""
         check_name(name)
         names = self.sources.names()
         if name not in names:
@@ -104,11 +101,7 @@ class Operator:
         return self.sources.get(name)
 
     def names(self, given: tuple[str, ...]) -> list[str]:
-        """Return the names given on the command line, or those of all sources.
-
-        Raises:
-            CommandError: a source does not exist.
-        """
+        """Return the names given on the command line, or those of all sources."""
         known = self.sources.names()
         for name in given:
             if name not in known:
@@ -116,17 +109,10 @@ class Operator:
         return list(given) or known
 
     def fetch(self, source: Source) -> FlagSet:
-        """Fetch the provider's flag set.
-
-        Raises:
-            ProviderError: the provider gave no usable response.
-        """
-        provider = providers.get(source.provider)
-        response = provider.fetch(source, HttpClient(), "")
-        if response.flag_set is None:
-            message = f"{provider.title} responded not modified to a request without an ETag"
-            raise CommandError(Exit.PROVIDER, message)
-        return response.flag_set
+        """Fetch the provider's flag set."""
+        flag_set = providers.get(source.provider).fetch(source, HttpClient(), "").flag_set
+        assert flag_set is not None  # noqa: S101 - without an ETag there is no 304
+        return flag_set
 
     @cached_property
     def _stores(self) -> Stores:
@@ -205,11 +191,7 @@ def _select_credentials(
 
 
 def check_name(name: str) -> None:
-    """Raise unless a string is a valid name of a source.
-
-    Raises:
-        CommandError: it is not.
-    """
+    """Raise a CommandError unless a string is a valid name of a source."""
     try:
         check_source(name)
     except reader_errors.ConfigurationError as error:
@@ -227,71 +209,50 @@ class Deployment:
     """As shown: ``stack flagstore``, or ``the environment``."""
     table: str
     prefix: str
-    queue_url: str = ""
-    dlq_url: str = ""
-    webhook_base_url: str = ""
-    sync_function: str = ""
-    replicas: int = 1
+    queue_url: str
+    dlq_url: str
+    webhook_base_url: str
+    sync_function: str
+    replicas: int
 
-    def require(self, field: str) -> str:
-        """Return a part that the environment may leave out.
-
-        Raises:
-            CommandError: it is unknown.
-        """
-        value: str = getattr(self, field)
+    def require(self, part: str) -> str:
+        """Return a part that the environment may leave out, or raise a CommandError."""
+        value: str = getattr(self, part)
         if not value:
-            name = _VARIABLES[field]
-            message = f"{name} is not set"
-            raise CommandError(Exit.CONFIGURATION, message, "set it, or name the stack (--stack)")
+            raise _not_set(f"{_PARTS[part][0]} is not set")
         return value
 
 
-_VARIABLES = {
-    "table": "FLAGSTORE_TABLE",
-    "prefix": "FLAGSTORE_PARAMETER_PREFIX",
-    "queue_url": "FLAGSTORE_QUEUE_URL",
-    "dlq_url": "FLAGSTORE_DLQ_URL",
-    "webhook_base_url": "FLAGSTORE_WEBHOOK_BASE_URL",
-    "sync_function": "FLAGSTORE_SYNC_FUNCTION",
+_PARTS = {
+    "table": (TABLE, "TableName"),
+    "queue_url": ("FLAGSTORE_QUEUE_URL", "QueueUrl"),
+    "dlq_url": ("FLAGSTORE_DLQ_URL", "DlqUrl"),
+    "webhook_base_url": ("FLAGSTORE_WEBHOOK_BASE_URL", "WebhookBaseUrl"),
+    "sync_function": ("FLAGSTORE_SYNC_FUNCTION", "SyncFunctionName"),
 }
-_REQUIRED = ("table", "prefix")
-"""Every command needs these; if one is set, the environment describes the deployment."""
-_OUTPUTS = {
-    "table": "TableName",
-    "queue_url": "QueueUrl",
-    "dlq_url": "DlqUrl",
-    "webhook_base_url": "WebhookBaseUrl",
-    "sync_function": "SyncFunctionName",
-}
+"""Part → its variable and its output of the stack."""
+
+
+def _not_set(message: str) -> CommandError:
+    return CommandError(Exit.CONFIGURATION, message, "set it, or name the stack (--stack)")
 
 
 def deployment_from_environment(environ: Mapping[str, str]) -> Deployment:
-    """Read the deployment from variables, at least the table and the parameters' prefix.
-
-    Raises:
-        CommandError: names the variables that are missing or wrong.
-    """
-    values = {field: environ.get(name, "") for field, name in _VARIABLES.items()}
-    missing = [_VARIABLES[field] for field in _REQUIRED if not values[field]]
-    if missing:
-        message = f"{' and '.join(missing)} is not set"
-        raise CommandError(Exit.CONFIGURATION, message, "set it, or name the stack (--stack)")
-    if not values["prefix"].startswith("/") or values["prefix"].endswith("/"):
-        message = f"{_VARIABLES['prefix']} must start with '/' and not end with it"
-        remedy = "use the stack's ParameterPrefix, such as /flagstore"
-        raise CommandError(Exit.CONFIGURATION, message, remedy)
-    name = "FLAGSTORE_SNAPSHOT_REPLICAS"
-    replicas = _replicas(name, environ.get(name) or "1")
-    return Deployment(name="the environment", **values, replicas=replicas)
+    """Read the deployment from variables, at least the table and the parameters' prefix."""
+    try:
+        settings = SyncSettings.from_env(environ)
+    except ConfigurationError as error:
+        raise _not_set(str(error)) from None
+    return Deployment(
+        name="the environment",
+        prefix=settings.parameter_prefix,
+        replicas=settings.snapshot_replicas,
+        **{part: environ.get(variable, "") for part, (variable, _) in _PARTS.items()},
+    )
 
 
 def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: ANN401 - no stubs
-    """Read the deployment from the outputs and parameters of a stack.
-
-    Raises:
-        CommandError: the stack does not exist, or is not a flagstore stack.
-    """
+    """Read the deployment from the outputs and parameters of a stack."""
     try:
         found = formation.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:
@@ -305,20 +266,14 @@ def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: AN
         raise CommandError(Exit.NOT_FOUND, message, remedy) from None
     outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
-    missing = [name for name in _OUTPUTS.values() if name not in outputs]
-    if missing or "ParameterPrefix" not in given:
+    try:
+        return Deployment(
+            name=f"stack {stack}",
+            prefix=given["ParameterPrefix"],
+            replicas=int(given["SnapshotReplicas"]),
+            **{part: outputs[output] for part, (_, output) in _PARTS.items()},
+        )
+    except KeyError:
         message = f"stack {stack!r} is not a flagstore stack, or its deployment is incomplete"
         remedy = "check its events and run `sam deploy` again, or name another stack with --stack"
-        raise CommandError(Exit.CONFIGURATION, message, remedy)
-    return Deployment(
-        name=f"stack {stack}",
-        prefix=given["ParameterPrefix"],
-        replicas=_replicas("SnapshotReplicas", given.get("SnapshotReplicas", "1")),
-        **{field: outputs[name] for field, name in _OUTPUTS.items()},
-    )
-
-
-def _replicas(name: str, text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= 5:  # noqa: PLR2004 - as in template.yaml
-        return int(text)
-    raise CommandError(Exit.CONFIGURATION, f"{name} must be a number from 1 to 5")
+        raise CommandError(Exit.CONFIGURATION, message, remedy) from None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore import exceptions as aws
 
 from flagstore import errors as reader_errors
 from storesync import errors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Exit(IntEnum):
@@ -120,24 +117,20 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
 )
 
 
-def to_error(error: Exception) -> CommandError | None:
-    """Return an exception as the operator sees it, or None for a bug."""
-    for cause in _causes(error):
+def to_error(error: Exception) -> CommandError:
+    """Return an exception as the operator sees it. Raise it again if it is a bug."""
+    cause: BaseException | None = error
+    while cause is not None:
         found = cause if isinstance(cause, CommandError) else _from_aws(cause)
         if found:
             return found
+        cause = cause.__cause__
     # The guard ends with how to allow a set through SyncFunction; operators have `allow`.
     message = str(error).partition(". If this is right")[0]
     for kind, code, remedy in _REMEDIES:
         if isinstance(error, kind):
             return CommandError(code, message, remedy)
-    return None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
+    raise error
 
 
 def _from_aws(error: BaseException) -> CommandError | None:

@@ -17,16 +17,15 @@ from storesync.model import Changes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flagstore.flags import Detail
     from flagstore.keys import SourceState
-    from flagstore.snapshot import Info
     from storesync.cli.context import Operator
-    from storesync.model import FlagSet, Source
+    from storesync.model import FlagSet
     from storesync.store import Store
 
 STALE_S = 900.0
 """Three times the default of ReconcileMinutes, as for the alarm on age."""
 FLAGS = "flags"
+CHANGES = ("added", "changed", "removed")
 
 
 # -- status ---------------------------------------------------------------------------------------
@@ -57,7 +56,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         snapshot_record = store.read(keys.snapshot_key(name)) or {}
     except Exception as error:  # the other sources are still shown
         known = to_error(error)
-        if known is None or known.code is Exit.DENIED:
+        if known.code is Exit.DENIED:
             raise
         return {"source": name, "problems": [known.message], "state": "unreadable"}
     now = operator.now_ms()
@@ -81,14 +80,6 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
     }
 
 
-def _last_error(state: SourceState) -> dict[str, Any] | None:
-    """Return the last failed check: ``at`` (milliseconds), ``reason`` and ``text``."""
-    if not state.error:
-        return None
-    at, reason, text = json.loads(state.error)
-    return {"at": at, "reason": reason, "text": text}
-
-
 def _state(state: SourceState, now: int) -> str:
     if state.pinned > now:
         return "pinned"
@@ -97,6 +88,12 @@ def _state(state: SourceState, now: int) -> str:
     if state.error:
         return "failing"
     return "ok" if state.published else "empty"
+
+
+def _last_error(state: SourceState) -> dict[str, Any] | None:
+    """Return the last failed check: ``at`` (milliseconds), ``reason`` and ``text``."""
+    names = ("at", "reason", "text")
+    return dict(zip(names, json.loads(state.error), strict=True)) if state.error else None
 
 
 def pin_text(pinned: int, now: int) -> str:
@@ -210,39 +207,36 @@ def get(
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
     info = flags.info()
-    origin = _origin(source, info)
-    data = {"key": flag, "item": item, "origin": origin}
-    published = timestamp(origin["published_at"])
-    version = f"version {info.token} of {published}, checked {duration(info.age_s)} ago"
-    lines = [
-        json.dumps(item, indent=2, ensure_ascii=False),
-        f"from {name} ({info.provider} in {source.store}), {version}",
-    ]
-    if context is not None:
-        detail = flags.detail(flag, context)
-        data["detail"] = detail._asdict()
-        lines += _detail_lines(detail)
-    operator.screen.result(data, lines)
-
-
-def _detail_lines(detail: Detail) -> Iterator[str]:
-    value = json.dumps(detail.value, ensure_ascii=False)
-    yield f"value: {value}, enabled: {json.dumps(detail.enabled)}, variant: {detail.variant}"
-    reasons = [detail.reason, detail.rule, detail.error]
-    yield f"reason: {', '.join(reason for reason in reasons if reason)}"
-
-
-def _origin(source: Source, info: Info) -> dict[str, Any]:
-    return {
+    published_at = int(info.published_at * 1000)
+    origin = {
         "source": info.source,
         "provider": info.provider,
         "store": source.store,
         "token": info.token,
         "digest": info.digest,
-        "published_at": int(info.published_at * 1000),
+        "published_at": published_at,
         "checked_at": int(info.checked_at * 1000),
         "age_s": info.age_s,
     }
+    data = {"key": flag, "item": item, "origin": origin}
+    version = f"version {info.token} of {timestamp(published_at)}"
+    checked = f"checked {duration(info.age_s)} ago"
+    lines = [
+        json.dumps(item, indent=2, ensure_ascii=False),
+        f"from {name} ({info.provider} in {source.store}), {version}, {checked}",
+    ]
+    if context is not None:
+        detail = flags.detail(flag, context)
+        data["detail"] = detail._asdict()
+        value, enabled = (
+            json.dumps(each, ensure_ascii=False) for each in (detail.value, detail.enabled)
+        )
+        reasons = (detail.reason, detail.rule, detail.error)
+        lines += [
+            f"value: {value}, enabled: {enabled}, variant: {detail.variant}",
+            f"reason: {', '.join(reason for reason in reasons if reason)}",
+        ]
+    operator.screen.result(data, lines)
 
 
 # -- history --------------------------------------------------------------------------------------
@@ -284,20 +278,17 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield "nothing is published yet"
         return
     headers = ("VERSION", "PUBLISHED", "FLAGS", "ADDED", "CHANGED", "REMOVED", "DIGEST", "")
-    lines = []
-    for each in found:
-        counts = each["changes"].get("counts", {})
-        marks = [word for word in ("current", "allowed") if each[word]]
-        lines.append(
-            (
-                each["token"],
-                timestamp(int(each["published_at"])) if each["published_at"] else "?",
-                each["counts"].get(FLAGS, ""),
-                *(counts.get(word, "") for word in ("added", "changed", "removed")),
-                short(each["digest"]),
-                ", ".join(marks),
-            )
+    lines = [
+        (
+            each["token"],
+            timestamp(int(each["published_at"])) if each["published_at"] else "?",
+            each["counts"].get(FLAGS, ""),
+            *(each["changes"].get("counts", {}).get(word, "") for word in CHANGES),
+            short(each["digest"]),
+            ", ".join(word for word in ("current", "allowed") if each[word]),
         )
+        for each in found
+    ]
     yield from table(headers, lines)
 
 
@@ -333,7 +324,10 @@ def diff(
     else:
         after = kept_version(name, store, state, new)
     changes = Changes.between(before, after)
-    both = {each: _both(before, after, each) for each in changes.changed}
+    both = {}
+    for each in changes.changed:
+        section, _, key = each.partition("/")
+        both[each] = {"before": before.item(section, key), "after": after.item(section, key)}
     data = {
         "source": name,
         "from": old,
@@ -344,11 +338,6 @@ def diff(
     lines = [*change_lines(changes, both), summary(changes)]
     operator.screen.result(data, lines)
     return Exit.FINDINGS if exit_code and changes else Exit.OK
-
-
-def _both(before: FlagSet, after: FlagSet, name: str) -> dict[str, Any]:
-    section, _, key = name.partition("/")
-    return {"before": before.item(section, key), "after": after.item(section, key)}
 
 
 def change_lines(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import ClientError
 
 from storesync import providers
 from storesync.cli.errors import CommandError, Exit
@@ -27,6 +26,11 @@ KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "
 """Kind → SSM type, in the order of writing. A listed source is synced at once, so the source comes
 last. The webhook comes first: an interrupted move to a new address must leave a new secret."""
 SECRET_BYTES = 32
+PROMPTS = {
+    "--key-file": ("key", "the provider's server-side SDK key or token"),
+    "--store-url-file": ("store_url", "URL of Redis (rediss://…)"),
+}
+"""Option → its field in ``AddOptions``, and the question for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class SourceParameters:
         """Return one parameter's object, or an empty one if it is invalid."""
         try:
             found = json.loads(getattr(self, kind) or "{}")
-        except (ValueError, RecursionError):
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -86,20 +90,12 @@ class SourceParameters:
         )
 
     def source(self, prefix: str, name: str) -> Source:
-        """Build the source.
-
-        Raises:
-            ConfigurationError: lists everything that is wrong.
-        """
+        """Build the source. A ConfigurationError lists everything that is wrong."""
         where, secret_where = f"{prefix}/sources/{name}", f"{prefix}/credentials/{name}"
         return parse_source(name, where, self.sources, secret_where, self.credentials or None)
 
     def webhook(self, prefix: str, name: str) -> WebhookConfig:
-        """Build the webhook's configuration.
-
-        Raises:
-            ConfigurationError: lists everything that is wrong.
-        """
+        """Build the webhook's configuration. Raises as ``source`` does."""
         return parse_webhook(name, f"{prefix}/webhooks/{name}", self.webhooks)
 
 
@@ -139,53 +135,41 @@ def complete(
     """Fill in the provider from what is stored, and ask for missing secrets.
 
     A new key must come with its provider, and with its address unless that is the provider's usual
-    one; stored values apply to the stored key only.
-
-    Args:
-        given: the options.
-        before: the stored parameters.
-        ask: prompts for a secret; None without a terminal.
+    one; stored values apply to the stored key only. Without a terminal, *ask* is None.
 
     Raises:
         CommandError: names the options that are missing.
     """
     provider = given.provider or ("" if given.key else before.text("sources", "provider"))
-    if not provider:
-        raise _incomplete(["--provider"])
     given = replace(given, provider=provider)
     before = before.keep_for(provider, given.base_url)
-    missing = list(_missing(given, before))
-    unasked = [option for option, field, _ in missing if not (ask and field)]
+    missing = list(_missing(given, before)) if provider else ["--provider"]
+    unasked = [option for option in missing if not (ask and option in PROMPTS)]
     if unasked:
-        raise _incomplete(unasked)
-    for _, field, prompt in missing:
-        if ask:
-            given = replace(given, **{field: ask(prompt).strip()})  # type: ignore[arg-type] # strings
+        remedy = (
+            "a key is only used with the provider and address that it was given with; "
+            "see `storesync source add --help`"
+        )
+        raise CommandError(Exit.USAGE, f"missing options: {', '.join(unasked)}", remedy)
+    if ask:
+        for field, prompt in (PROMPTS[option] for option in missing):
+            given = replace(given, **{field: ask(prompt).strip()})  # type: ignore[arg-type] # text
     return given
 
 
-def _missing(given: AddOptions, before: SourceParameters) -> Iterator[tuple[str, str, str]]:
-    """Yield missing options: its name, and for a secret also its field and a prompt."""
+def _missing(given: AddOptions, before: SourceParameters) -> Iterator[str]:
     provider = providers.get(str(given.provider))
     stored, usual = before.text("credentials", "base_url"), provider.default_base_url
     has_key = bool(given.key or before.text("credentials", "key"))
     is_new_key = provider.needs_key and bool(given.key or not has_key)
     is_usual = usual != "" and stored in {"", usual}
     if not given.base_url and not is_usual and (is_new_key or not stored):
-        yield "--base-url", "", ""
+        yield "--base-url"
     if provider.needs_key and not has_key:
-        yield "--key-file", "key", f"{provider.title}: server-side SDK key or token"
+        yield "--key-file"
     store = given.store or before.text("sources", "store")
     if store == "redis" and not (given.store_url or before.text("credentials", "store_url")):
-        yield "--store-url-file", "store_url", "URL of Redis (rediss://…)"
-
-
-def _incomplete(options: list[str]) -> CommandError:
-    remedy = (
-        "a key is only used with the provider and address that it was given with; "
-        "see `storesync source add --help`"
-    )
-    return CommandError(Exit.USAGE, f"missing options: {', '.join(options)}", remedy)
+        yield "--store-url-file"
 
 
 def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
@@ -238,18 +222,12 @@ def _filled(**values: object) -> dict[str, Any]:
 
 def read(operator: Operator, name: str) -> SourceParameters:
     """Read the parameters of a source."""
-    return SourceParameters(**{kind: _read(operator, kind, name) for kind in KINDS})
-
-
-def _read(operator: Operator, kind: str, name: str) -> str:
-    path = f"{operator.deployment.prefix}/{kind}/{name}"
-    try:
-        reply = operator.aws("ssm").get_parameter(Name=path, WithDecryption=True)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            return ""
-        raise
-    return str(reply["Parameter"]["Value"])
+    ssm, texts = operator.aws("ssm"), {}
+    for kind in KINDS:
+        with suppress(ssm.exceptions.ParameterNotFound):
+            reply = ssm.get_parameter(Name=operator.path(kind, name), WithDecryption=True)
+            texts[kind] = reply["Parameter"]["Value"]
+    return SourceParameters(**texts)
 
 
 def write(operator: Operator, name: str, new: SourceParameters) -> None:
@@ -257,18 +235,17 @@ def write(operator: Operator, name: str, new: SourceParameters) -> None:
     before = read(operator, name)
     for kind, ssm_type in KINDS.items():
         text = getattr(new, kind)
-        if not text and getattr(before, kind):
-            remove(operator, name, kind)
-        elif text != getattr(before, kind):
-            path = f"{operator.deployment.prefix}/{kind}/{name}"
+        if text == getattr(before, kind):
+            continue
+        if text:
+            path = operator.path(kind, name)
             operator.aws("ssm").put_parameter(Name=path, Value=text, Type=ssm_type, Overwrite=True)
+        else:
+            remove(operator, name, kind)
 
 
 def remove(operator: Operator, name: str, kind: str) -> None:
     """Delete one parameter if it exists."""
-    path = f"{operator.deployment.prefix}/{kind}/{name}"
-    try:
-        operator.aws("ssm").delete_parameter(Name=path)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ParameterNotFound":
-            raise
+    ssm = operator.aws("ssm")
+    with suppress(ssm.exceptions.ParameterNotFound):
+        ssm.delete_parameter(Name=operator.path(kind, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from storesync import providers
 from storesync.cli.app import command, storesync
 from storesync.cli.errors import CommandError, Exit, to_error
 from storesync.cli.inspect import change_lines, pin_text, summary
-from storesync.cli.screen import duration, parse_duration, short, table
+from storesync.cli.screen import duration, short, table
 from storesync.errors import CorruptStoreError
 from storesync.http import HttpClient
 from storesync.maintenance import FOREVER_MS, kept_version, roll_back
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from storesync.cli.context import Operator
     from storesync.model import FlagSet, Report
     from storesync.store import Store
-
-FOREVER = "forever"
-
 
 # -- sync -----------------------------------------------------------------------------------------
 
@@ -56,7 +54,7 @@ def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bo
             done = step(operator, name)
         except Exception as error:  # the other sources are still synced
             known = to_error(error)
-            if known is None or known.code is Exit.DENIED:
+            if known.code is Exit.DENIED:
                 raise
             known = CommandError(known.code, f"{name}: {known.message}", known.remedy).about(name)
             operator.screen.error(known)
@@ -140,26 +138,23 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 @command(storesync, "allow")
 @click.argument("name", metavar="SOURCE")
-@click.argument("digest", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> None:
-    """Publish a flag set that the guard refused.
+def allow(operator: Operator, *, name: str, yes: bool) -> None:
+    """Publish the flag set that the guard refused last.
 
-    Shows first what would be lost. Publishes only the set with this DIGEST (at least its first 12
-    characters), or the set that was refused last; nothing is done if the provider has changed
-    since.
+    Shows first what would be lost. Nothing is done if the provider has changed since.
     """
     source = operator.source(name)
     store = operator.open(source)
     state = store.state(name)
-    if not (digest or state.refused):
+    if not state.refused:
         message = f"no refused flag set for {name!r}"
         raise CommandError(Exit.HELD, message, f"`storesync sync {name}` publishes or refuses")
     new = operator.fetch(source)
     found = content_digest(new.sections, new.meta)
-    if not _is_allowed(found, digest, state.refused):
-        message = f"the provider's flag set is {short(found)}, not {short(digest or state.refused)}"
-        remedy = f"check `storesync diff {name}`, then run `storesync allow {name} {short(found)}`"
+    if found != state.refused:
+        message = f"the provider's flag set is {short(found)}, not {short(state.refused)}"
+        remedy = f"check `storesync diff {name}`; `storesync sync {name}` publishes or refuses it"
         raise CommandError(Exit.HELD, message, remedy)
     _note_changes(operator, Changes.between(_published(name, store, state), new))
     operator.screen.confirm(f"publish this flag set for {name}?", yes=yes)
@@ -167,12 +162,6 @@ def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> No
     operator.screen.result(done, _sync_lines([done]))
     if done["outcome"] == "pinned":
         raise CommandError(Exit.HELD, f"{name!r} is pinned", f"run `storesync unpin {name}` first")
-
-
-def _is_allowed(found: str, digest: str | None, refused: str) -> bool:
-    if digest is None:
-        return found == refused
-    return len(digest) >= len(short(found)) and found.startswith(digest)
 
 
 def _published(name: str, store: Store, state: SourceState) -> FlagSet | None:
@@ -194,12 +183,13 @@ def _note_changes(operator: Operator, changes: Changes) -> None:
 
 
 def _pin_seconds(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
-    if text == FOREVER:
+    if text == "forever":
         return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}, or {FOREVER}") from None
+    found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
+    if not found:
+        message = f"{text!r} is not a duration: use 30m, 1h, 2d, or forever"
+        raise click.BadParameter(message)
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
 
 
 @command(storesync, "rollback")
@@ -228,9 +218,8 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
     state = store.state(name)
     kept = kept_version(name, store, state, to)
     current = _published(name, store, state)
-    changes = Changes.between(current, kept) if current else Changes()
     if current:
-        _note_changes(operator, changes)
+        _note_changes(operator, Changes.between(current, kept))
     else:
         operator.screen.note("the published version is damaged and cannot be compared")
     hold = "until you unpin it" if pin_s is None else f"for {duration(pin_s)}"
@@ -246,7 +235,7 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
         replicas=operator.deployment.replicas,
     )
     lines = [
-        f"{name} is back at version {to}, published as {report.token}: {summary(changes)}",
+        f"{name} is back at version {to}, published as {report.token}: {summary(report.changes)}",
         f"{pin_text(until, operator.now_ms())}; to end the pin, run `storesync unpin {name}`",
     ]
     if report.rows_error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ from storesync.cli.errors import CommandError, Exit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
 
 class Screen:
     """The terminal, or with *as_json* the two streams of a script."""
@@ -26,11 +23,7 @@ class Screen:
 
     def result(self, data: Any, lines: Iterable[str]) -> None:  # noqa: ANN401 - any JSON
         """Print a result: *data* as JSON, or *lines*."""
-        if self.as_json:
-            text = json.dumps(data, indent=2, ensure_ascii=False)
-            click.echo(text.encode("utf-8", "backslashreplace").decode())
-            return
-        for line in lines:
+        for line in [json.dumps(data, indent=2, ensure_ascii=False)] if self.as_json else lines:
             click.echo(line)
 
     def note(self, text: str) -> None:
@@ -48,15 +41,16 @@ class Screen:
         if error.remedy:
             click.echo(f"  fix: {error.remedy}", err=True)
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Return only if the operator, or ``--yes``, agrees.
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a terminal, and no script that reads the output."""
+        return not self.as_json and sys.stdin.isatty()
 
-        Raises:
-            CommandError: the answer is no, or there is no terminal to ask at.
-        """
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Raise a CommandError unless the operator, or ``--yes``, agrees."""
         if yes:
             return
-        if self.as_json or not sys.stdin.isatty():
+        if not self.can_ask:
             raise CommandError(Exit.USAGE, f"not confirmed: {question}", "add --yes")
         if not click.confirm(question, err=True):
             raise CommandError(Exit.USAGE, "nothing was done")
@@ -64,21 +58,20 @@ class Screen:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Format a table with columns as wide as their content, and numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    is_right = [
-        bool(rows) and all(isinstance(cell, int) or cell == "" for cell in column)
-        for column in zip(*rows, strict=True)
-    ] or [False] * len(headers)
-
-    def line(row: Sequence[str]) -> str:
+    cells = [headers, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [
+        all(isinstance(cell, int) or cell == "" for cell in column)
+        for _, *column in zip(headers, *rows, strict=True)
+    ]
+    lines = []
+    for row in (cells[0], ["─" * width for width in widths], *cells[1:]):
         aligned = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_right, strict=True)
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, numeric, strict=True)
         )
-        return "  ".join(aligned).rstrip()
-
-    return [line(headers), line(["─" * width for width in widths]), *map(line, cells)]
+        lines.append("  ".join(aligned).rstrip())
+    return lines
 
 
 def duration(seconds: float) -> str:
@@ -87,19 +80,6 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * unit or (seconds >= unit and name == "min"):
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.0f} s"
-
-
-def parse_duration(text: str) -> float:
-    """Parse a duration such as ``90s``, ``30m``, ``1h`` or ``2d`` into seconds.
-
-    Raises:
-        ValueError: it is not a duration.
-    """
-    found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
-    if not found:
-        message = f"{text!r} is not a duration: use 30m, 1h or 2d"
-        raise ValueError(message)
-    return float(int(found[1]) * _UNITS[found[2]])
 
 
 def timestamp(at_ms: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,8 @@ def add(
         message = f"source {name!r} exists"
         raise CommandError(Exit.USAGE, message, "change it with --replace, or use another name")
     api = given.pop("api")
-    options = complete(AddOptions(**given), before, _prompt(operator))
+    ask = partial(click.prompt, hide_input=True, err=True) if operator.screen.can_ask else None
+    options = complete(AddOptions(**given), before, ask)
     new = compose(options, before)
     with _nothing_written():
         made = new.source(operator.deployment.prefix, name)
@@ -89,7 +89,7 @@ def add(
             api = api or (api_url(made.provider, made.base_url) if options.key else "")
             _check_register(made, token, api)
         store = operator.open(made)
-        counts = _counts(operator, made) if check else None
+        flag_set = operator.fetch(made) if check else None
     came_back = restore_source(name, store)
     parameters.write(operator, name, new)
     registered, failed = "", None
@@ -101,7 +101,7 @@ def add(
     data = {
         "source": name,
         "provider": made.provider,
-        "counts": counts,
+        "counts": flag_set and {each: len(flag_set.keys(each)) for each in flag_set.sections},
         "came_back": came_back,
         "requested": operator.request_sync(name),
         "webhook_url": webhook_url(base, webhook) if webhook else None,
@@ -114,12 +114,6 @@ def add(
         raise failed
 
 
-def _prompt(operator: Operator) -> Any:  # noqa: ANN401 - click's own signature
-    if operator.screen.as_json or not sys.stdin.isatty():
-        return None
-    return partial(click.prompt, hide_input=True, err=True)
-
-
 @contextmanager
 def _nothing_written() -> Iterator[None]:
     """Add to errors of the options, or of the provider, that nothing was written."""
@@ -127,17 +121,12 @@ def _nothing_written() -> Iterator[None]:
         yield
     except (ConfigurationError, ProviderError) as error:
         known = to_error(error)
-        if known is None or known.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
+        if known.code not in {Exit.CONFIGURATION, Exit.PROVIDER}:
             raise  # an error of AWS: AppConfig is called with the operator's credentials
         remedy = "nothing was written: correct the options (`storesync source add --help`)"
         if known.code is Exit.PROVIDER:
             remedy += ", or skip this check with --no-check"
         raise CommandError(known.code, known.message, remedy) from None
-
-
-def _counts(operator: Operator, made: Source) -> dict[str, int]:
-    flag_set = operator.fetch(made)
-    return {section: len(flag_set.keys(section)) for section in flag_set.sections}
 
 
 def _check_register(made: Source, token: str, api: str) -> None:
@@ -176,19 +165,19 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
 def list_(operator: Operator) -> None:
     """List the sources. Reads and prints no secrets."""
     path = f"{operator.deployment.prefix}/sources"
-    ssm = operator.aws("ssm", attempts=1)  # Parameters has its own retries
-    texts = Parameters(ssm, path, operator.clock).values()
+    texts = Parameters(operator.aws("ssm"), path, operator.clock).values()
     base = operator.deployment.webhook_base_url
     found = []
     for name, text in sorted(texts.items()):
-        values = SourceParameters(sources=text).values("sources")
+        stored = SourceParameters(sources=text)
+        values = stored.values("sources")
         found.append(
             {
                 "source": name,
                 "provider": values.get("provider", "?"),
                 "store": values.get("store", "dynamodb"),
                 "rows": values.get("rows", True),
-                "options": values.get("options", {}),
+                "options": stored.options("sources"),
                 "webhooks": f"{base}/{name}" if base else None,
             }
         )
@@ -205,19 +194,13 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             each["source"],
             each["provider"],
             each["store"],
-            {"True": "yes", "False": "no"}.get(str(each["rows"]), "?"),
-            _option_list(each["options"]),
+            "yes" if each["rows"] else "no",
+            ", ".join(f"{name}={value}" for name, value in each["options"].items()),
             each["webhooks"] or "",
         )
         for each in found
     ]
     yield from table(headers, rows)
-
-
-def _option_list(options: object) -> str:
-    if not isinstance(options, dict):
-        return "?"
-    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 @command(source, "remove")
@@ -236,7 +219,13 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if there == SourceParameters():
         operator.source(name)  # raises an error that lists the sources
     # Parameters without a source are left over from an interrupted command.
-    made = None if forget or not there.sources else _configured(operator, name)
+    made = None
+    if there.sources and not forget:
+        try:
+            made = operator.source(name)
+        except ConfigurationError as error:
+            remedy = "--forget deletes the parameters only, and leaves the store alone"
+            raise CommandError(Exit.CONFIGURATION, str(error), remedy) from None
     purge = purge and made is not None
     effect = "its flags and history are deleted" if purge else "its flags stay readable"
     operator.screen.confirm(f"remove source {name}? {effect}", yes=yes)
@@ -251,11 +240,3 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if made is None or providers.get(made.provider).needs_key:
         lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
     operator.screen.result(data, lines)
-
-
-def _configured(operator: Operator, name: str) -> Source:
-    try:
-        return operator.source(name)
-    except ConfigurationError as error:
-        remedy = "--forget deletes the parameters only, and leaves the store alone"
-        raise CommandError(Exit.CONFIGURATION, str(error), remedy) from None

@@ -136,7 +136,7 @@ def api_url(provider: str, base_url: str) -> str:
 
 
 class Registrar:
-    """The part of a provider's API that manages webhooks.
+    """The part of a provider's API that manages webhooks. A failed request is a CommandError.
 
     Unleash: ``/api/admin/addons``, which takes every event; the dashboard offers only some.
     LaunchDarkly: ``/api/v2/webhooks`` (LaunchDarkly API docs: webhooks).
@@ -147,11 +147,7 @@ class Registrar:
         self._token = token
 
     def find(self, base: str, webhook: WebhookConfig) -> dict[str, Any] | None:
-        """Return the webhook as the provider describes it, or None.
-
-        Raises:
-            CommandError: the request failed.
-        """
+        """Return the webhook as the provider describes it, or None."""
         if webhook.provider == "unleash":
             # The API hides URLs, so the description identifies the webhook.
             addons = self._call("GET", "/api/admin/addons").get("addons", [])
@@ -162,11 +158,7 @@ class Registrar:
         return next((each for each in items if each.get("url") == url), None)
 
     def register(self, base: str, webhook: WebhookConfig) -> str:
-        """Create or update the webhook; return ``created`` or ``updated``.
-
-        Raises:
-            CommandError: the request failed.
-        """
+        """Create or update the webhook; return ``created`` or ``updated``."""
         there = self.find(base, webhook)
         if webhook.provider == "unleash":
             path, create, update = "/api/admin/addons", _addon(base, webhook), "PUT"
@@ -182,9 +174,19 @@ class Registrar:
         return "updated" if there else "created"
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Send a request, without redirects or ``.netrc``: the token goes to this address only."""
         host = urlsplit(self._api_url).hostname
         try:
-            response = self._send(method, path, body)
+            with requests.Session() as session:
+                session.trust_env = False
+                response = session.request(
+                    method,
+                    self._api_url + path,
+                    json=body,
+                    headers={"Authorization": self._token},
+                    timeout=TIMEOUT_S,
+                    allow_redirects=False,
+                )
             is_success = response.status_code in SUCCESS
             found = response.json() if is_success and response.content else {}
         except (requests.RequestException, UnicodeError) as error:  # its text may quote the token
@@ -197,19 +199,6 @@ class Registrar:
             message += ": the token cannot manage webhooks"
             remedy = "use an admin token, or create the webhook by hand"
         raise CommandError(Exit.PROVIDER, message, remedy)
-
-    def _send(self, method: str, path: str, body: object) -> requests.Response:
-        """Send a request, without redirects or ``.netrc``: the token goes to this address only."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.request(
-                method,
-                self._api_url + path,
-                json=body,
-                headers={"Authorization": self._token},
-                timeout=TIMEOUT_S,
-                allow_redirects=False,
-            )
 
 
 def _addon(base: str, webhook: WebhookConfig) -> dict[str, Any]:
