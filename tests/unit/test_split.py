@@ -358,7 +358,6 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch, limit: str, value: int, unit
     ("path", "status", "error", "match"),
     [
         ("", 403, errors.CredentialsRefusedError, r"403.*client-side.*credentials/prod"),
-        ("", 414, errors.EndpointNotFoundError, r"414.*option sets.*sources/prod"),
         ("", 404, errors.EndpointNotFoundError, r"segment 'beta'.*key.*/api.*credentials/prod"),
         ("splitChanges", 404, errors.EndpointNotFoundError, r"for flags.*key.*credentials/prod"),
     ],

@@ -144,9 +144,9 @@ def document(**parts: Any) -> dict[str, Any]:
     return {"version": 2, "features": [], "query": QUERY, "segments": [], "meta": meta} | parts
 
 
-@pytest.mark.parametrize("path", ["", "/", "/api/", "/api/client/features"])
+@pytest.mark.parametrize("path", ["", "/", "/api", "/api/"])
 def test_request(path: str) -> None:
-    """The base URL may be an SDK's, the browser's, or the whole address."""
+    """The base URL may be an SDK's or the browser's."""
     http: Any = Canned(lambda *_: document())
     source = Source("prod", "unleash", f"http://unleash/x{path}", Secret("*:p.1"), allow_http=True)
     PROVIDER.fetch(source, http, '"a1:6:v1"')
@@ -222,8 +222,8 @@ def strategies(*listed: Any) -> dict[str, Any]:
         (document(segments=None), "segments"),
         (document(segments=[{"id": None, "constraints": []}]), "segment without 'id'"),
         (document(segments=[{"id": 1}]), "'1' has no list of constraints"),
-        (strategies(None), "'a' has a strategy that is not an object"),
-        (strategies({"segments": "1"}), "'a' has a strategy without a list of segments"),
+        (strategies(None), "'a' has an invalid strategy"),
+        (strategies({"segments": "1"}), "'a' has an invalid strategy"),
         (strategies({"segments": [1]}), "'a' needs a segment"),
     ],
 )

@@ -21,8 +21,6 @@ _PROVIDERS = {
     "unleash": "Unleash",
 }
 """Class by name; the provider's module has the same name."""
-_EVENT_SOURCES = {"aws.appconfig": "appconfig"}
-"""Provider by the ``source`` of its EventBridge events."""
 
 
 def names() -> tuple[str, ...]:
@@ -45,6 +43,6 @@ def get(name: str) -> Provider:
 
 def provider_event(event: Mapping[str, Any]) -> ProviderEvent | None:
     """Parse an EventBridge event of a provider; None for anything else."""
-    source = event.get("source")
-    name = _EVENT_SOURCES.get(source) if isinstance(source, str) else None
-    return get(name).provider_event(event) if name else None
+    if event.get("source") != "aws.appconfig":
+        return None
+    return get("appconfig").provider_event(event)

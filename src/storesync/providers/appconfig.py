@@ -10,8 +10,7 @@ has two sections, each by key:
     ``flags`` of the document: names, constraints of attributes, deprecation; empty for a freeform
     profile
 
-``meta`` holds ``profile`` (application, environment and profile as configured) and ``format``
-(``feature-flags`` or ``freeform``).
+``meta`` holds ``profile`` (application, environment and profile as configured) and ``format``.
 
 The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the source
 counts that. The revision is that of the newest deployment in any state: ten times its number, plus
@@ -122,14 +121,7 @@ class AppConfig(Provider):
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch the document of the live deployment.
-
-        Raises:
-            ConfigurationError: an option is missing or wrong.
-            CredentialsRefusedError: the function's role may not read this profile.
-            EndpointNotFoundError: there is no such profile, nothing is deployed, or the deployed
-                version is not in AppConfig's own store.
-        """
+        """Fetch the document of the live deployment."""
         del unmet  # there is no cache in between
         _check_options(source)
         states = LIVE[source.options.get("live", "complete")]
@@ -257,11 +249,7 @@ class _Api:
         self._base = f"{base}/applications/{self._quoted('application')}"
 
     def deployments(self, live: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the newest deployment of the profile and the newest in a live state, if any.
-
-        Raises:
-            EndpointNotFoundError: there is none, or none within ``MAX_PAGES``.
-        """
+        """Return the newest deployment of the profile and the newest in a live state, if any."""
         path = f"/environments/{self._quoted('environment')}/deployments"
         profile = self._source.options["profile"]
         newest: dict[str, Any] | None = None

@@ -38,8 +38,7 @@ class WebhookEvent(NamedTuple):
     """The content of a verified webhook."""
 
     required: tuple[str, ...] | None = ()
-    """Revisions to reach. None: the event concerns no flags of this source, and is acknowledged
-    without a sync request."""
+    """Revisions to reach. None: the event concerns no flags of this source: no sync request."""
     delivery: str = ""
     """The provider's id of this delivery, for the log; empty if it has none."""
 
@@ -52,9 +51,9 @@ class Provider(ABC):
     """
 
     name: str
-    """Name, as in a source's ``provider``."""
+    """As in a source's ``provider``."""
     title: str
-    """The provider's name for messages."""
+    """For messages."""
     methods: tuple[str, ...] = ()
     """Ways to verify its webhooks, the recommended one first; empty if it sends none."""
     accepted_status: int = 202
@@ -99,17 +98,15 @@ class Provider(ABC):
                 that can bypass its caches.
 
         Raises:
+            ConfigurationError: the source's options or its base URL.
             ProviderError: a subclass, which depends on whether a retry may help.
         """
 
     @abstractmethod
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Return whether a flag set has reached a required revision.
+        """Return whether a flag set has reached a required revision; True for unknown notations.
 
-        Args:
-            required: In the provider's notation; an unknown notation counts as reached.
-            revision: The set's.
-            item: Returns the JSON of an item by section and key, or None.
+        *item* returns the JSON of an item by section and key, or None.
         """
 
     def is_older(self, old: FlagSet, new: FlagSet) -> bool:
@@ -120,8 +117,7 @@ class Provider(ABC):
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Return the function that judges an item of a flag set by section and key.
 
-        It compiles the item with the provider's engine, which is imported here, since
-        WebhookFunction does not need it.
+        Engines are imported here, since WebhookFunction does not need them.
         """
         del items
         return lambda _section, _key: Verdict.USABLE
@@ -135,9 +131,6 @@ class Provider(ABC):
         """Return the members of a segment for the guard, each as a stable string."""
         del segment
         return frozenset()
-
-
-# -- webhooks
 
 
 def check_secret(webhook: WebhookConfig, title: str, where: str, *candidates: str | None) -> None:
@@ -158,15 +151,8 @@ def json_object(body: bytes) -> dict[str, Json]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-# -- fetching
-
-
 def endpoint(source: Source, default: str, path: str, query: Mapping[str, str]) -> str:
-    """Return the URL of *path* below the source's base URL.
-
-    Raises:
-        ConfigurationError: the base URL is missing, or no path can be added to it.
-    """
+    """Return the URL of *path* below the source's base URL, which must be one without a query."""
     base = (source.base_url or default).strip()
     if not base:
         raise ConfigurationError(
@@ -190,11 +176,7 @@ def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
     title: str,
     transient: Collection[int] = (),
 ) -> tuple[dict[str, Json] | None, str]:
-    """Fetch one JSON object with the source's key, in one attempt.
-
-    Returns:
-        The document, or None if it still matches *etag*, and its ETag.
-    """
+    """Fetch one JSON object, None if it still matches *etag*; and its ETag."""
     sent = {"Authorization": source.credential.reveal(), **headers}
     if etag:
         sent["If-None-Match"] = etag
@@ -203,9 +185,6 @@ def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
     if response.status == _NOT_MODIFIED:
         return None, etag
     return parse_object(response, title), etag_of(response)
-
-
-# -- JSON
 
 
 def is_version(value: object) -> TypeGuard[int]:

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from storesync.errors import MalformedResponseError, SignatureError
 from storesync.model import FetchResult, FlagSet, Verdict
-from storesync.providers.base import (
-    Provider,
-    WebhookEvent,
-    endpoint,
-    fetch_document,
-    is_key,
-    is_version,
-    json_object,
-    objects,
-    strings,
-)
+from storesync.providers import base
 from storesync.signature import SIGNATURE_HEADER, hmac_sha256_matches
 
 if TYPE_CHECKING:
@@ -44,7 +34,7 @@ _IRRELEVANT = frozenset({
 including future ones: SDKs evaluate AI Configs as flags."""
 
 
-class LaunchDarkly(Provider):
+class LaunchDarkly(base.Provider):
     """LaunchDarkly's webhooks and ``/sdk/latest-all``.
 
     Revisions to reach are written ``flag/<key>@<version>`` (that version or a later one; the
@@ -68,21 +58,23 @@ class LaunchDarkly(Provider):
         if not hmac_sha256_matches(request.body, given, webhook.secrets):
             raise SignatureError(f"{SIGNATURE_HEADER} matches none of the active secrets")
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
+    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
         """Read the resources that an audit log entry touches, but not its action.
 
         The list of actions grows with LaunchDarkly's features, and an entry that changes nothing
         costs only one conditional request.
         """
-        event = json_object(request.body)
+        event = base.json_object(request.body)
         number = event.get("_id")
         delivery = number[:_MAX_KEY] if isinstance(number, str) else ""
         resources = [resource for resource in map(_parse_resource, _resources(event)) if resource]
         if not resources:
-            return WebhookEvent(None if str(event.get("kind")) in _IRRELEVANT else (), delivery)
+            return base.WebhookEvent(
+                None if str(event.get("kind")) in _IRRELEVANT else (), delivery
+            )
         matching = [each for each in resources if _touches(each, webhook.options)]
         required = _required(event, matching, webhook.options) if matching else None
-        return WebhookEvent(required, delivery)
+        return base.WebhookEvent(required, delivery)
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
@@ -90,8 +82,8 @@ class LaunchDarkly(Provider):
         """Fetch flags and segments of the environment that the SDK key belongs to."""
         del unmet  # the CDN cannot be bypassed
         query = {"filter": source.options["filter"]} if source.options.get("filter") else {}
-        url = endpoint(source, self.default_base_url, "/sdk/latest-all", query)
-        document, etag = fetch_document(
+        url = base.endpoint(source, self.default_base_url, "/sdk/latest-all", query)
+        document, etag = base.fetch_document(
             source, http, url, {}, etag=etag, title=self.title, transient=_TRANSIENT
         )
         if document is None:
@@ -125,7 +117,7 @@ class LaunchDarkly(Provider):
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does, and check that every variation of a flag exists."""
-        from flagstore.evaluation import base  # noqa: PLC0415 - as of Provider
+        from flagstore.evaluation.base import MalformedError, OutOfRangeError  # noqa: PLC0415
         from flagstore.evaluation.launchdarkly import LaunchDarklyEngine  # noqa: PLC0415
 
         engine = LaunchDarklyEngine(items)
@@ -133,9 +125,9 @@ class LaunchDarkly(Provider):
         def judge(section: str, key: str) -> Verdict:
             try:
                 engine.check(section, key)
-            except base.OutOfRangeError:
+            except OutOfRangeError:
                 return Verdict.DAMAGED  # the SDK accepts any number
-            except base.MalformedError:
+            except MalformedError:
                 return Verdict.REFUSED
             whole = _is_whole(section, items.item(section, key))
             return Verdict.USABLE if whole else Verdict.DAMAGED
@@ -145,22 +137,30 @@ class LaunchDarkly(Provider):
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the prerequisites of a flag and the segments in its rules."""
         del section
-        for prerequisite in objects(item.get("prerequisites")):
+        for prerequisite in base.objects(item.get("prerequisites")):
             yield "flags", str(prerequisite.get("key"))
-        for rule in objects(item.get("rules")):
-            for clause in objects(rule.get("clauses")):
+        for rule in base.objects(item.get("rules")):
+            for clause in base.objects(rule.get("clauses")):
                 if clause.get("op") == "segmentMatch":
-                    yield from (("segments", name) for name in strings(clause.get("values")))
+                    yield from (("segments", name) for name in base.strings(clause.get("values")))
 
     def members(self, segment: Json) -> frozenset[str]:
         """Return all listed members, in or out: moving to the other list counts as lost."""
-        return frozenset(_members(segment)) if isinstance(segment, dict) else frozenset()
+        if not isinstance(segment, dict):
+            return frozenset()
+        found: set[str] = set()
+        for sign, field in (("+", "included"), ("-", "excluded")):
+            everyone = {"values": segment.get(field)}
+            for target in (everyone, *base.objects(segment.get(f"{field}Contexts"))):
+                kind = target.get("contextKind", "user")
+                found.update(f"{sign}{kind}:{name}" for name in base.strings(target.get("values")))
+        return frozenset(found)
 
 
 def _resources(event: Mapping[str, Any]) -> list[str]:
     """Return the resource strings: one for each environment that an entry touches."""
     target = event.get("target")
-    found = [each.get("resource") for each in objects(event.get("accesses"))]
+    found = [each.get("resource") for each in base.objects(event.get("accesses"))]
     if isinstance(target, dict) and isinstance(target.get("resources"), list):
         found += target["resources"]
     return [resource for resource in found if isinstance(resource, str)]
@@ -199,7 +199,7 @@ def _required(
         return ()
     if len(keys) > _MAX_REQUIRED or any(len(key) > _MAX_KEY for key in keys):
         return ()
-    if {each.get("action") for each in objects(event.get("accesses"))} == {"deleteFlag"}:
+    if {each.get("action") for each in base.objects(event.get("accesses"))} == {"deleteFlag"}:
         return tuple(f"gone/{key}" for key in keys)
     current = event.get("currentVersion")
     if not isinstance(current, dict) or len(keys) != 1:
@@ -209,7 +209,7 @@ def _required(
     here = copy if isinstance(copy, dict) else {}
     if current.get("archived") is True or here.get("archived") is True:
         return (f"gone/{keys[0]}",)
-    return (f"flag/{keys[0]}@{here['version']}",) if is_version(here.get("version")) else ()
+    return (f"flag/{keys[0]}@{here['version']}",) if base.is_version(here.get("version")) else ()
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -218,23 +218,12 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(items, dict):
         raise MalformedResponseError(f"LaunchDarkly responded without {name!r}: no flag set")
     for key, item in items.items():
-        if not isinstance(item, dict) or item.get("key") != key or not is_key(key):
+        if not isinstance(item, dict) or item.get("key") != key or not base.is_key(key):
             raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} is not an item")
-        if not is_version(item.get("version")):
+        if not base.is_version(item.get("version")):
             raise MalformedResponseError(f"LaunchDarkly: {name} {key[:64]!r} has no version")
     # Tombstones belong to streams; here, one means that the item was deleted.
     return {key: item for key, item in items.items() if item.get("deleted") is not True}
-
-
-def _members(segment: Mapping[str, Any]) -> Iterator[str]:
-    for sign, single, by_kind in (
-        ("+", "included", "includedContexts"),
-        ("-", "excluded", "excludedContexts"),
-    ):
-        yield from (f"{sign}user:{value}" for value in strings(segment.get(single)))
-        for target in objects(segment.get(by_kind)):
-            kind = target.get("contextKind", "user")
-            yield from (f"{sign}{kind}:{value}" for value in strings(target.get("values")))
 
 
 def _is_whole(section: str, item: Mapping[str, Any]) -> bool:

@@ -28,16 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from storesync.errors import ConfigurationError, MalformedResponseError
 from storesync.model import FetchResult, FlagSet, Verdict
-from storesync.providers.base import (
-    Provider,
-    WebhookEvent,
-    check_secret,
-    is_key,
-    is_version,
-    json_object,
-    objects,
-    strings,
-)
+from storesync.providers import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +50,7 @@ _REQUIRED = re.compile(r"change/([0-9]{1,16})")
 _FLAG_SET = re.compile(r"[a-z0-9][_a-z0-9]{0,49}")
 
 
-class Split(Provider):
+class Split(base.Provider):
     """Split's outgoing webhook ("Audit log"), and its SDK API.
 
     The revision to reach is written ``change/<changeNumber>``.
@@ -76,32 +67,28 @@ class Split(Provider):
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:
         """Compare the secret in the URL: Split signs nothing, and its form takes only a URL."""
-        check_secret(webhook, self.title, "the URL", request.token)
+        base.check_secret(webhook, self.title, "the URL", request.token)
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
+    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
         """Accept any body, except the event of another environment.
 
         An event names its environment, but not its project. The flags are certain to reach its
         change number only if the environment is known.
         """
-        event = json_object(request.body)
+        event = base.json_object(request.body)
         number = event.get("changeNumber")
-        delivery = str(number) if is_version(number) else ""
+        delivery = str(number) if base.is_version(number) else ""
         expected, given = webhook.options.get("environment"), event.get("environmentName")
         if expected and isinstance(given, str) and given and given != expected:
-            return WebhookEvent(None, delivery)
-        of_a_flag = event.get("type") == "split" and is_version(number) and number > 0
+            return base.WebhookEvent(None, delivery)
+        of_a_flag = event.get("type") == "split" and base.is_version(number) and number > 0
         certain = expected and given == expected
-        return WebhookEvent((f"change/{number}",) if of_a_flag and certain else (), delivery)
+        return base.WebhookEvent((f"change/{number}",) if of_a_flag and certain else (), delivery)
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch flags, rule-based segments and segments of the SDK key's environment.
-
-        Raises:
-            ConfigurationError: the source's option ``sets`` holds an invalid name.
-        """
+        """Fetch flags, rule-based segments and segments of the SDK key's environment."""
         from storesync.providers.split_api import SPEC, SplitApi  # noqa: PLC0415 - not for webhooks
 
         del etag  # Split has none
@@ -148,13 +135,13 @@ class Split(Provider):
         """Yield the flags, segments and rule-based segments that an item refers to."""
         if section == "segments":
             return
-        for prerequisite in objects(item.get("prerequisites")):
+        for prerequisite in base.objects(item.get("prerequisites")):
             yield "flags", _name(prerequisite, "n")
-        for excluded in objects(_field(item.get("excluded"), "segments")):
+        for excluded in base.objects(_field(item.get("excluded"), "segments")):
             target = _SECTIONS.get(_name(excluded, "type"))
             if target:  # no SDK supports large segments
                 yield target, _name(excluded, "name")
-        for condition in objects(item.get("conditions")):
+        for condition in base.objects(item.get("conditions")):
             for matcher in condition["matcherGroup"]["matchers"]:
                 reference = _REFERENCES.get(_name(matcher, "matcherType"))
                 if reference:
@@ -163,7 +150,7 @@ class Split(Provider):
 
     def members(self, segment: Json) -> frozenset[str]:
         """Return the keys of a segment."""
-        return frozenset(strings(_field(segment, "keys")))
+        return frozenset(base.strings(_field(segment, "keys")))
 
     def _segment_names(self, kind: str, items: Mapping[str, Any]) -> Iterator[str]:
         """Yield the segments that items need, after checking the fields that all code relies on."""
@@ -176,7 +163,7 @@ class Split(Provider):
                 _listed(kind, name, "matchers", _field(condition.get("matcherGroup"), "matchers"))
             for section, key in self.references(kind, item):
                 if section == "segments":
-                    if not is_key(key):
+                    if not base.is_key(key):
                         raise _malformed(kind, name, "refers to a segment without a name")
                     yield key
 

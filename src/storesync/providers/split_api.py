@@ -57,7 +57,7 @@ as much."""
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 """Maximum inflated size of all responses with segments, likewise for keys of 128 characters."""
 
-_FORBIDDEN, _NOT_FOUND, _URI_TOO_LONG = 403, 404, 414
+_FORBIDDEN, _NOT_FOUND = 403, 404
 
 
 class SplitApi:
@@ -112,11 +112,7 @@ class SplitApi:
         raise _endless("flags")
 
     def segments(self, names: Collection[str]) -> dict[str, list[str]]:
-        """Fetch segments, several at once, and return the sorted keys of each.
-
-        Raises:
-            EndpointNotFoundError: they are larger than ``MAX_KEYS`` or ``MAX_SEGMENT_BYTES``.
-        """
+        """Fetch segments, several at once, and return the sorted keys of each."""
         if not names:
             return {}
         with ThreadPoolExecutor(min(THREADS, len(names)), "segment") as pool:
@@ -193,11 +189,6 @@ class SplitApi:
             raise EndpointNotFoundError(
                 f"{TITLE} responded with 404 to a request for {wanted}: check the key (an unknown "
                 f"one also gives a 404) and base_url (an SDK's ends in /api) in {credentials}"
-            )
-        if status == _URI_TOO_LONG:
-            raise EndpointNotFoundError(
-                f"{TITLE} responded with 414: the option sets names too many flag sets for one "
-                f"request; name fewer in the SSM parameter <prefix>/sources/{name}"
             )
 
 

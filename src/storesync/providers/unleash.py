@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from storesync.errors import CredentialsRefusedError, MalformedResponseError
 from storesync.model import FetchResult, FlagSet, Verdict
-from storesync.providers.base import (
-    Provider,
-    WebhookEvent,
-    check_secret,
-    endpoint,
-    fetch_document,
-    is_key,
-    is_version,
-    json_object,
-    objects,
-    strings,
-)
+from storesync.providers import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,16 +16,14 @@ if TYPE_CHECKING:
     from storesync.http import HttpClient
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
-CLIENT_SPEC = "5.2.0"
+_HEADERS = {"Unleash-Client-Spec": "5.2.0", "unleash-appname": "flagstore"}
 """From 4.2.0 on, the server sends segments separately instead of copying them into strategies."""
-
-_HEADERS = {"Unleash-Client-Spec": CLIENT_SPEC, "unleash-appname": "flagstore"}
 _REQUIRED = re.compile(r"revision/([0-9]{1,16})")
 _REVISED_BY = frozenset({"segment-updated", "features-imported", "feature-import"})
 _NOT_REVISED_BY = re.compile(r"^change-|favou?rite|(^|-)link(-|$)")
 
 
-class Unleash(Provider):
+class Unleash(base.Provider):
     """Unleash's webhooks and ``/api/client/features``.
 
     The revision to reach is written ``revision/<id>``.
@@ -58,43 +45,37 @@ class Unleash(Provider):
         if webhook.method == "authorization":
             given = request.headers.get("authorization", "")
             bare = given.removeprefix("Bearer ")
-            check_secret(webhook, self.title, "the header Authorization", given, bare)
+            base.check_secret(webhook, self.title, "the header Authorization", given, bare)
         elif webhook.method == "header":
             given = request.headers.get(webhook.header.lower(), "")
-            check_secret(webhook, self.title, "the configured header", given)
+            base.check_secret(webhook, self.title, "the configured header", given)
         else:
-            check_secret(webhook, self.title, "the URL", request.token)
+            base.check_secret(webhook, self.title, "the URL", request.token)
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
+    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
         """Accept any body: operators write its template, so no field is required.
 
-        Only an event that names another environment is ignored: it does not affect this
-        environment's flags. Events without one concern every environment.
+        Only an event that names another environment is ignored. Events without one concern all.
         """
-        event = json_object(request.body)
+        event = base.json_object(request.body)
         number = event.get("id")
-        delivery = str(number) if is_version(number) else ""
+        delivery = str(number) if base.is_version(number) else ""
         expected, given = webhook.options.get("environment"), event.get("environment")
         if expected and isinstance(given, str) and given and given != expected:
-            return WebhookEvent(None, delivery)
+            return base.WebhookEvent(None, delivery)
         revised = (given is None or given == expected) and _revises(event)
-        return WebhookEvent((f"revision/{number}",) if revised else (), delivery)
+        return base.WebhookEvent((f"revision/{number}",) if revised else (), delivery)
 
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch features and segments of the environment that the token belongs to.
-
-        Raises:
-            CredentialsRefusedError: the token has no environment, or another one than the source's
-                options.
-        """
+        """Fetch features and segments of the environment that the token belongs to."""
         del unmet  # there is no cache in between
-        url = endpoint(source, self.default_base_url, "", {})
-        # Operators copy the address from an SDK's settings, with /api, or from the browser.
-        url = re.sub(r"/+api(/+client(/+features)?)?$", "", url).rstrip("/")
-        document, etag = fetch_document(
-            source, http, f"{url}/api/client/features", _HEADERS, etag=etag, title=self.title
+        # Operators copy the address from the browser, or from an SDK's settings, with /api.
+        url = base.endpoint(source, self.default_base_url, "", {}).removesuffix("/api")
+        url += "/api/client/features"
+        document, etag = base.fetch_document(
+            source, http, url, _HEADERS, etag=etag, title=self.title
         )
         if document is None:
             return FetchResult(None, etag)
@@ -110,22 +91,18 @@ class Unleash(Provider):
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does."""
+        from flagstore.evaluation import unleash_operators as operators  # noqa: PLC0415
         from flagstore.evaluation.base import EngineConfig  # noqa: PLC0415 - as of Provider
         from flagstore.evaluation.unleash import MALFORMED, UnleashEngine  # noqa: PLC0415
-        from flagstore.evaluation.unleash_operators import (  # noqa: PLC0415
-            OffError,
-            UnknownOperatorError,
-            UnsupportedError,
-        )
 
         engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
 
         def judge(section: str, key: str) -> Verdict:
             try:
                 engine.check(section, key)
-            except (UnknownOperatorError, UnsupportedError):
+            except (operators.UnknownOperatorError, operators.UnsupportedError):
                 return Verdict.USABLE
-            except OffError:
+            except operators.OffError:
                 return Verdict.DAMAGED
             except MALFORMED:
                 return Verdict.REFUSED
@@ -136,7 +113,7 @@ class Unleash(Provider):
     def references(self, section: str, item: Json) -> Iterator[tuple[str, str]]:
         """Yield the parents of a feature; a missing segment is refused while fetching."""
         if section == "flags":
-            for parent in objects(item.get("dependencies")):
+            for parent in base.objects(item.get("dependencies")):
                 yield "flags", str(parent.get("feature"))
 
     def members(self, segment: Json) -> frozenset[str]:
@@ -144,9 +121,9 @@ class Unleash(Provider):
         constraints = segment.get("constraints") if isinstance(segment, dict) else None
         return frozenset(
             f"{constraint.get('contextName')}={value}"
-            for constraint in objects(constraints)
+            for constraint in base.objects(constraints)
             for value in (
-                *strings(constraint.get("values")),
+                *base.strings(constraint.get("values")),
                 *([str(constraint["value"])] if "value" in constraint else []),
             )
         )
@@ -160,7 +137,7 @@ def _revises(event: Mapping[str, Any]) -> bool:
     one.
     """
     kind = event.get("type")
-    if not isinstance(kind, str) or not is_version(event.get("id")):
+    if not isinstance(kind, str) or not base.is_version(event.get("id")):
         return False
     if kind in _REVISED_BY:
         return True
@@ -172,11 +149,17 @@ def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSe
     segments = _by_name(document.get("segments", []), "id", "segment", "constraints")
     flags = _by_name(document.get("features"), "name", "feature", "strategies")
     for name, flag in flags.items():
+        where = f"Unleash: feature {name[:64]!r}"
         for strategy in flag["strategies"]:
-            _check_strategy(name, strategy, segments)
+            named = strategy.get("segments") or [] if isinstance(strategy, dict) else None
+            if not isinstance(named, list):
+                raise MalformedResponseError(f"{where} has an invalid strategy")
+            if any(str(identifier) not in segments for identifier in named):
+                raise MalformedResponseError(f"{where} needs a segment that is not in the response")
     given = document.get("meta")
     given = given if isinstance(given, dict) else {}
-    revision = given.get("revisionId")
+    revision = given["revisionId"] if base.is_version(given.get("revisionId")) else 0
+    # Neither the ETag nor the revision: both change with events that change no flag.
     meta = {key: document[key] for key in ("version", "query") if key in document}
     if "queryHash" in given:
         meta["queryHash"] = given["queryHash"]
@@ -185,21 +168,14 @@ def _flag_set(document: Mapping[str, Any], options: Mapping[str, str]) -> FlagSe
     context = {field: options[option] for option, field in names.items() if options.get(option)}
     if context:
         meta["context"] = context
-    # Neither the ETag nor the revision: both change with events that change no flag.
-    return FlagSet(
-        Unleash.name,
-        {"flags": flags, "segments": segments},
-        meta,
-        revision if is_version(revision) else 0,
-    )
+    return FlagSet(Unleash.name, {"flags": flags, "segments": segments}, meta, revision)
 
 
 def _check_environment(source: Source, query: object) -> None:
     """Raise if the flags belong to another environment than the configured one.
 
-    A server also accepts an admin token: it responds with the flags of its default environment, and
-    with a query that names no environment, unlike for all other tokens. Unleash Edge and other
-    proxies may omit the query.
+    To an admin token, a server responds with the flags of its default environment, and with a query
+    that names no environment. Unleash Edge and other proxies may omit the query.
     """
     if not isinstance(query, dict):
         return
@@ -225,9 +201,9 @@ def _by_name(items: object, key: str, kind: str, needs: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in items:
         name = item.get(key) if isinstance(item, dict) else None
-        if key == "id" and is_version(name):
+        if key == "id" and base.is_version(name):
             name = str(name)
-        if not is_key(name):
+        if not base.is_key(name):
             raise MalformedResponseError(f"Unleash responded with a {kind} without {key!r}")
         if name in found:
             raise MalformedResponseError(f"Unleash responded with {kind} {name[:64]!r} twice")
@@ -235,15 +211,3 @@ def _by_name(items: object, key: str, kind: str, needs: str) -> dict[str, Any]:
             raise MalformedResponseError(f"Unleash: {kind} {name[:64]!r} has no list of {needs}")
         found[name] = item
     return found
-
-
-def _check_strategy(flag: str, strategy: object, segments: Mapping[str, Any]) -> None:
-    """Raise if a strategy names a missing segment, which would turn the flag off."""
-    where = f"Unleash: feature {flag[:64]!r}"
-    if not isinstance(strategy, dict):
-        raise MalformedResponseError(f"{where} has a strategy that is not an object")
-    named = strategy.get("segments") or []
-    if not isinstance(named, list):
-        raise MalformedResponseError(f"{where} has a strategy without a list of segments")
-    if any(str(identifier) not in segments for identifier in named):
-        raise MalformedResponseError(f"{where} needs a segment that is not in the response")
