@@ -278,10 +278,8 @@ class SnapshotCache:
         budget_s, self._budget_s = self._budget_s, REFRESH_S
         try:
             self._ask(current, self._monotonic() + budget_s)
-        except NotLoadedError as error:
-            self._budget_s = _next_budget_s(budget_s, error)
-            self._failed(error)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            self._budget_s = _next_budget_s(budget_s, error)
             self._failed(_not_loaded(error))
         else:
             self._succeeded()
@@ -454,16 +452,15 @@ class SnapshotCache:
         by = self._monotonic() + self._segment_budget_s if deadline is None else deadline
         try:
             data = self._turns.take(lambda: self._read_segment(segment, by), by - self._monotonic())
-        except NotLoadedError as error:
+        except ConfigurationError:
+            raise
+        except Exception as cause:  # noqa: BLE001 - callers expect flagstore's own errors
+            error = _not_loaded(cause)
             self._segment_budget_s = _next_budget_s(self._segment_budget_s, error)
             if deadline is None:
                 key = digest if isinstance(error, CorruptSnapshotError) else ""
                 self._pauses[key] = self._monotonic() + COOL_DOWN_S, error
-            raise
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            raise _not_loaded(error) from error
+            raise error from (None if error is cause else cause)
         if data is None:
             raise StoreUnavailableError(f"another thread is still reading for {self.source!r}")
         self._segment_budget_s = REFRESH_S
@@ -501,7 +498,7 @@ def _not_loaded(error: Exception) -> NotLoadedError:
     return NotLoadedError(f"{type(error).__name__}: {error}")
 
 
-def _next_budget_s(budget_s: float, error: NotLoadedError) -> float:
+def _next_budget_s(budget_s: float, error: Exception) -> float:
     """Return the time limit after a failure.
 
     It grows only if time ran out while data was arriving: a large set must load eventually, but a

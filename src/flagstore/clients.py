@@ -67,10 +67,9 @@ class Client(Flags):
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
             on_evaluation: called with the :class:`Detail` of every evaluation and the key of its
                 context; its exceptions are counted (``info().callback_errors``) and ignored.
-            app_name: Unleash: compared by rules on ``appName`` (``FLAGSTORE_APP_NAME``; the
-                source's option ``app_name``).
-            environment: Unleash: compared by rules on ``environment`` (``FLAGSTORE_ENVIRONMENT``;
-                the source's option ``environment``).
+            app_name: Unleash: compared by rules on ``appName``; by default
+                ``FLAGSTORE_APP_NAME``, or the source's option.
+            environment: Unleash: the same for ``environment`` and ``FLAGSTORE_ENVIRONMENT``.
             strategies: Unleash: name of a custom strategy → function of its parameters and the
                 context.
             replicas: number of replicas of the snapshot record that the writer keeps
@@ -114,8 +113,7 @@ class Client(Flags):
     def snapshot(self) -> Snapshot:
         """Return the whole, immutable flag set: keep it to see the same flags throughout a request.
 
-        Checks for a newer one at most once per TTL. Once loaded, this never raises: if the store
-        fails, the last known good flag set stays, and :meth:`info` has the error.
+        Once loaded, this never raises: if the store fails, the last known good flag set stays.
 
         Raises:
             NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
@@ -148,10 +146,7 @@ class Client(Flags):
         return self.snapshot()[key]
 
     def info(self) -> Info:
-        """Return facts about the flag set, such as its age.
-
-        Only the source state has the time of the last provider check: if it has not been read yet,
-        this reads it (one small read).
+        """Return facts about the flag set, such as its age; at first, this may take a small read.
 
         Raises:
             NotLoadedError: if nothing has been loaded yet.
@@ -173,10 +168,7 @@ class Client(Flags):
         return self._cache.current
 
     def may_block(self) -> bool:
-        """Return whether the next call may wait for the store, for 2 s at most. Reads nothing.
-
-        In an event loop, use a thread then.
-        """
+        """Return whether the next call may wait for the store, for 2 s at most. Reads nothing."""
         return self._cache.may_block()
 
     def health(self) -> str:

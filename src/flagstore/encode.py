@@ -154,6 +154,6 @@ def unleash_document(snapshot: Snapshot) -> str:
 
 
 def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
-    """Return the same document from its parts: features and segments in the order of their keys."""
+    """Return the same document from features and segments in the order of their keys."""
     document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
     return dumps({**document, "features": features, "segments": segments})

@@ -47,16 +47,6 @@ def nothing_loaded(source: str, error: str) -> Info:
 class Snapshot:
     """An immutable flag set: keep it to see the same flags throughout a request."""
 
-    __slots__ = (
-        "_body",
-        "_load_segment",
-        "large",
-        "segments",
-        "snapshot_record",
-        "source",
-        "stand_ins",
-    )
-
     def __init__(
         self,
         source: str,
@@ -134,11 +124,7 @@ class Snapshot:
         return isinstance(key, str) and self._body.text("flags", key) is not None
 
     def __getitem__(self, key: str) -> Json:
-        """Return the provider's JSON of one flag. A copy.
-
-        Raises:
-            FlagNotFoundError: if there is no such flag.
-        """
+        """Return the provider's JSON of one flag, as :meth:`item` does."""
         return self.item("flags", key)
 
     def item(self, section: str, key: str) -> Json:

@@ -215,6 +215,7 @@ def test_failed_segment_read_is_followed_by_a_pause() -> None:
     with pytest.raises(NotLoadedError, match="AWS_ACCESS_KEY_ID"):
         snapshot.item("segments", "big")
     store.error = None
+    clock.advance(6)
     assert snapshot.item("segments", "big") == members(3_000)
 
 

@@ -9,10 +9,9 @@
     ld = LDClient(config, start_wait=0)
 
 In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, reads flags from its store and
-never contacts LaunchDarkly. Its own stores read DynamoDB or Redis at each evaluation; this one
-keeps the flag set in memory, and refreshes it as :class:`flagstore.Client` does. As with
-LaunchDarkly's stores, an evaluation during a change may combine a new flag with an old
-prerequisite.
+never contacts LaunchDarkly. This one keeps the flag set in memory, and refreshes it as
+:class:`flagstore.Client` does. As with LaunchDarkly's stores, an evaluation during a change may
+combine a new flag with an old prerequisite.
 """
 
 from __future__ import annotations

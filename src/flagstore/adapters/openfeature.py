@@ -14,7 +14,7 @@ The flag metadata has:
     As in :class:`flagstore.Detail`; omitted if empty. ``config`` is a string: an object (the
     payload of an Unleash variant) becomes JSON.
 
-Source: OpenFeature's specification, for openfeature-sdk 0.10.
+For openfeature-sdk 0.10.
 """
 
 from __future__ import annotations
@@ -74,11 +74,10 @@ ERRORS = {
 
 
 def _resolvers(kind: type) -> tuple[Any, Any]:
-    """Return the methods that resolve flags of a type; the second one for event loops.
+    """Return the methods that resolve flags of a type, directly and in an event loop.
 
-    Args:
-        kind: ``bool`` (for Split, on or off; for Unleash, the toggle), ``str``, ``int`` (a bool is
-            not one), ``float`` (an int becomes one), or ``dict`` (objects and lists).
+    For bool: whether the flag is on. An int is a float, a bool is not a number; dict is for lists,
+    too.
     """
 
     def resolve(
@@ -215,7 +214,12 @@ class FlagstoreProvider(AbstractProvider):
                 self._send_status()
             seen = self._seen
             if seen is not None and earlier is not None and seen is not earlier:
-                self._send_changes(earlier, seen)
+                record = seen.snapshot_record
+                details = ProviderEventDetails(
+                    flags_changed=seen.changed_since(earlier),
+                    metadata={"token": record.token, "digest": record.digest},
+                )
+                self.emit_provider_configuration_changed(details)
 
     def _now(self) -> tuple[ProviderStatus, Snapshot | None]:
         status = STATUSES.get(self._flags.health(), ProviderStatus.ERROR)
@@ -231,25 +235,12 @@ class FlagstoreProvider(AbstractProvider):
             code, message = _error(self._flags.health())
             self.emit_provider_error(ProviderEventDetails(message=message, error_code=code))
 
-    def _send_changes(self, earlier: Snapshot, seen: Snapshot) -> None:
-        record = seen.snapshot_record
-        self.emit_provider_configuration_changed(
-            ProviderEventDetails(
-                flags_changed=seen.changed_since(earlier),
-                metadata={"token": record.token, "digest": record.digest},
-            )
-        )
-
 
 # -- OpenFeature's terms --------------------------------------------------------------------------
 
 
 def _reason(detail: Detail) -> str:
-    """Return the reason in OpenFeature's terms.
-
-    Stale flags have the reason STALE, except for overrides, which do not come from a store. An
-    experiment has the reason SPLIT; any other percentage rollout keeps its rule's reason.
-    """
+    """Return the reason in OpenFeature's terms; overrides are never stale."""
     if detail.stale and detail.reason != base.OVERRIDE:
         return Reason.STALE
     return Reason.SPLIT if detail.in_experiment else REASONS.get(detail.reason, detail.reason)
@@ -275,15 +266,9 @@ def _metadata(detail: Detail) -> FlagMetadata:
 
 
 def _probe(default: Json, kind: type) -> Json:
-    """Return the default as a plain instance of the requested type.
+    """Return the default, which may be of a subclass, as a plain instance of the requested type.
 
-    Args:
-        default: the caller's, or an instance of a subclass, such as a StrEnum.
-        kind: the type; ``dict`` for objects and lists.
-
-    Raises:
-        TypeError: if the default has another type.
-        OverflowError: if an integer is too large for a float.
+    Raises TypeError if it has another type, OverflowError if an int is too large for a float.
     """
     if kind is dict:
         if isinstance(default, Mapping):
@@ -301,9 +286,8 @@ def _probe(default: Json, kind: type) -> Json:
 def context_of(given: EvaluationContext | None) -> dict[str, Any]:
     """Return the attributes, with the targeting key as ``key``.
 
-    A multi-kind context (LaunchDarkly: ``kind`` is ``multi``) has no key of its own: each attribute
-    is named after a kind and holds a context with a ``targetingKey`` or a ``key``, as in
-    LaunchDarkly's own provider. Times become ISO 8601 strings, in UTC if they have no time zone.
+    In LaunchDarkly's multi-kind context (``kind`` is ``multi``), each attribute is a kind and has a
+    targeting key of its own. Times become ISO 8601 strings, in UTC if they have no time zone.
     """
     if given is None:
         return {}

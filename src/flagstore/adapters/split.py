@@ -38,8 +38,7 @@ class SnapshotWrapper:
     """A read-only storage wrapper over the client's flag set; it returns copies.
 
     Its methods raise :class:`flagstore.NotLoadedError` if nothing has been loaded yet, or a large
-    segment cannot be read. The SDK logs that, and returns ``control`` or treats the key as outside
-    the segment.
+    segment cannot be read: the SDK logs that and returns ``control``, or takes nobody as a member.
     """
 
     def __init__(self, client: Client) -> None:

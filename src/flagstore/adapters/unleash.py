@@ -7,7 +7,7 @@
 
 ``UnleashClient`` 6.9 loads its engine from a cache. :class:`SnapshotCache` is such a cache, for a
 client that you create yourself; :class:`SnapshotClient` is an ``UnleashClient`` with that cache. It
-checks for newer features when it is used, not in a background thread, which Lambda would freeze.
+checks for newer features when it is used: a background thread would be frozen by Lambda.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
     def get(self, key: str, default: Any = None) -> Any:
         """Return the features as the server sends them, or a value that the SDK wrote.
 
-        Raises:
-            NotLoadedError: if nothing has been loaded yet, or a large segment cannot be read.
-            ConfigurationError: if the flags belong to another provider.
+        Raises as :meth:`SnapshotClient.refresh` does.
         """
         if key != FEATURES_URL:
             return self._written.get(key, default)
