@@ -18,23 +18,14 @@ import trustme
 import flagstore
 from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of
-from local import make_events
+from local import invoke, make_events
 from local.deploy import is_built, using_build
 from local.lambda_rie import DEFAULT_SAM_ENVIRONMENT, RuntimeEmulator, RuntimeMissingError
 from local.stand_in import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
-from simulators.appconfig import AppConfigSimulator
-from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.aws import create_table, running
-from simulators.launchdarkly import LaunchDarklySimulator
-from simulators.launchdarkly import rich_flags as launchdarkly_flags
-from simulators.split import SplitSimulator
-from simulators.split import rich_flags as split_flags
-from simulators.unleash import UnleashSimulator
-from simulators.unleash import rich_flags as unleash_flags
-from storesync.providers import get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from local.lambda_rie import Invocation
@@ -42,7 +33,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.build, pytest.mark.e2e]
 
-FLAGS = 50
 FUNCTIONS = {
     "WebhookFunction": "storesync.webhook.handler",
     "SyncFunction": "storesync.sync.handler",
@@ -71,48 +61,6 @@ def test_every_sample_is_tested() -> None:
 def load(name: str) -> Any:
     """Read a sample."""
     return json.loads((make_events.DIRECTORY / name).read_text(encoding="utf-8"))
-
-
-def _appconfig() -> AppConfigSimulator:
-    # The function's own credentials are those of the stand-in's root user.
-    provider = AppConfigSimulator(
-        *appconfig_flags(FLAGS), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
-    )
-    provider.set_flag("new-checkout", enabled=False)
-    assert provider.set_flag("new-checkout", enabled=True) == make_events.APPCONFIG_DEPLOYMENT
-    return provider
-
-
-def _launchdarkly() -> LaunchDarklySimulator:
-    provider = LaunchDarklySimulator(*launchdarkly_flags(FLAGS))
-    provider.set_flag("new-checkout", on=False, version=7)
-    provider.set_flag("new-checkout", on=True)
-    return provider
-
-
-def _split() -> SplitSimulator:
-    provider = SplitSimulator(*split_flags(FLAGS))
-    provider.set_flag("new-checkout", killed=True)
-    provider._number = make_events.SENT_AT_MS - 1
-    assert provider.set_flag("new-checkout", killed=False) == make_events.SENT_AT_MS
-    return provider
-
-
-def _unleash() -> UnleashSimulator:
-    provider = UnleashSimulator(*unleash_flags(FLAGS))
-    provider.set_flag("new-checkout", enabled=False)
-    provider._event_id = make_events.UNLEASH_EVENT - 1
-    assert provider.set_flag("new-checkout", enabled=True) == make_events.UNLEASH_EVENT
-    return provider
-
-
-SOURCES: dict[str, Callable[[], Any]] = {
-    make_events.APPCONFIG_SOURCE: _appconfig,
-    make_events.LAUNCHDARKLY_SOURCE: _launchdarkly,
-    make_events.SPLIT_SOURCE: _split,
-    make_events.UNLEASH_SOURCE: _unleash,
-}
-"""Sources that the samples name → a provider at which what the samples report has happened."""
 
 
 @pytest.fixture(scope="module")
@@ -178,26 +126,19 @@ class Deployment:
         for message in messages:
             sqs.delete_message(**at, ReceiptHandle=message["ReceiptHandle"])
         return [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-                "eventSource": "aws:sqs",
-            }
-            for message in messages
+            {"messageId": each["MessageId"], "body": each["Body"], "attributes": each["Attributes"]}
+            for each in messages
         ]
 
 
 @pytest.fixture(scope="module")
 def deployed(aws: StandIn, artefacts: Path) -> Iterator[Deployment]:
     """Run both functions and a simulated provider for each source."""
-    name = uuid.uuid4().hex
-    queue_url = aws.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    queue_url = aws.client("sqs").create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
     table = create_table(aws.client("dynamodb"))
     environment = {
         **aws.environment,
-        "FLAGSTORE_PARAMETER_PREFIX": f"/{name}",
+        "FLAGSTORE_PARAMETER_PREFIX": invoke.PREFIX,
         "FLAGSTORE_QUEUE_URL": queue_url,
         "FLAGSTORE_TABLE": table,
     }
@@ -205,9 +146,12 @@ def deployed(aws: StandIn, artefacts: Path) -> Iterator[Deployment]:
         # The reader runs in this process, in which other tests may have read another store.
         patch.setenv("SSL_CERT_FILE", str(aws.ca_bundle))
         patch.setattr(network, "_contexts", {})
-        providers = {source: running.enter_context(make()) for source, make in SOURCES.items()}
-        for source, provider in providers.items():
-            _configure(aws, f"/{name}", source, provider)
+        made = invoke.simulators()
+        # The function's own credentials are those of the stand-in's root user.
+        appconfig = made[make_events.APPCONFIG_SOURCE]
+        appconfig.access_key, appconfig.sdk_key = ACCESS_KEY_ID, SECRET_ACCESS_KEY
+        providers = {source: running.enter_context(each) for source, each in made.items()}
+        invoke.configure(Parameters(aws), providers)  # type: ignore[arg-type]
         try:
             webhook, sync = (
                 running.enter_context(RuntimeEmulator(artefacts / function, handler, environment))
@@ -225,21 +169,18 @@ def deployed(aws: StandIn, artefacts: Path) -> Iterator[Deployment]:
         )
 
 
-def _configure(aws: StandIn, prefix: str, source: str, provider: Any) -> None:
-    kind = type(provider).__name__.removesuffix("Simulator").lower()
-    named = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
-    options = {name: named[name] for name in named.keys() & {*get(kind).webhook_options}}
-    key = "" if kind == "appconfig" else provider.sdk_key
-    for path, content in {
-        "sources": {"allow_http": True, "options": getattr(provider, "options", {})},
-        "credentials": {"key": key, "base_url": provider.url},
-        "webhooks": {"secrets": [make_events.SECRET], "options": options},
-    }.items():
-        aws.client("ssm").put_parameter(
-            Name=f"{prefix}/{path}/{source}",
-            Type="SecureString",
-            Value=json.dumps({"provider": kind, **content}),
-        )
+class Parameters:
+    """Writes to the stand-in what `make invoke` has in memory."""
+
+    def __init__(self, aws: StandIn) -> None:
+        self._ssm = aws.client("ssm")
+
+    def put(self, path: str, values: Mapping[str, object]) -> None:
+        """Write the parameters of one path."""
+        for name, value in values.items():
+            self._ssm.put_parameter(
+                Name=f"{path}/{name}", Type="SecureString", Value=json.dumps(value)
+            )
 
 
 @pytest.fixture
@@ -270,7 +211,7 @@ def test_signed_webhook_is_synced(deployment: Deployment, name: str) -> None:
     assert [json.loads(request["body"])["source"] for request in sync_requests] == [source]
     assert response(deployment.sync.invoke({"Records": sync_requests})) == {"batchItemFailures": []}
     flags = deployment.published(source)
-    assert len(flags) == FLAGS + 1
+    assert len(flags) == invoke.FLAGS + 1
     assert flags["new-checkout"] == deployment.providers[source].newest()["flags"]["new-checkout"]
     for function in (deployment.webhook, deployment.sync):
         assert "INIT is incomplete" not in function.log()
@@ -288,7 +229,7 @@ def test_aws_event_syncs_its_source(deployment: Deployment, name: str) -> None:
     # The rollback of a deployment that here is complete is waited for, and not found.
     assert len(deployment.providers[source].requests) == 2 or name == "appconfig-rolled-back.json"
     flags = deployment.published(source)
-    assert len(flags) == FLAGS + 1
+    assert len(flags) == invoke.FLAGS + 1
     assert flags["new-checkout"] == {"enabled": True}
 
 
@@ -307,7 +248,7 @@ def test_schedule_queues_every_source(deployment: Deployment) -> None:
     """One event, a check of each source, some seconds apart."""
     result = response(deployment.sync.invoke(load("schedule.json")))
     outcomes = {each["source"]: each["outcome"] for each in result}
-    assert outcomes == dict.fromkeys(SOURCES, "queued")
+    assert outcomes == dict.fromkeys(deployment.providers, "queued")
     delays = [each["delay_s"] for each in result]
     assert delays == sorted(delays)
 
@@ -327,15 +268,15 @@ def test_refused_set_is_allowed_by_its_digest(deployment: Deployment) -> None:
     source = event["source"]
     assert response(deployment.sync.invoke({"source": source}))["outcome"] == "published"
     launchdarkly = deployment.providers[source]
-    for key in list(launchdarkly.flags())[: FLAGS // 2]:
+    for key in list(launchdarkly.flags())[: invoke.FLAGS // 2]:
         launchdarkly.remove_flag(key)
 
     refused = response(deployment.sync.invoke(event))
     assert refused["outcome"] == "failed"
     named = re.search(r'"allow_shrink": "([0-9a-f]{64})"', refused["error"])
     assert named
-    assert len(deployment.published(source)) == FLAGS + 1
+    assert len(deployment.published(source)) == invoke.FLAGS + 1
 
     allowed = response(deployment.sync.invoke({**event, "allow_shrink": named[1]}))
-    assert (allowed["outcome"], allowed["removed"]) == ("published", FLAGS // 2)
-    assert len(deployment.published(source)) == FLAGS // 2 + 1
+    assert (allowed["outcome"], allowed["removed"]) == ("published", invoke.FLAGS // 2)
+    assert len(deployment.published(source)) == invoke.FLAGS // 2 + 1
