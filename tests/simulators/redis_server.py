@@ -1,7 +1,6 @@
 """Real Redis servers on this machine: plain, with TLS and users, as a cluster of three.
 
-They bind 127.0.0.1, keep nothing on disk and end with their context. A test module imports the
-fixtures that it uses; a server runs once a session, and each test begins with an empty one.
+A server runs once a session, and each test begins with an empty one.
 """
 
 from __future__ import annotations
@@ -61,9 +60,7 @@ class Server:
 
 
 @contextmanager
-def running(
-    *, ca: trustme.CA | None = None, cluster: bool = False, databases: int = 4
-) -> Iterator[Server]:
+def running(*, ca: trustme.CA | None = None, cluster: bool = False) -> Iterator[Server]:
     """Run one server; with an authority over TLS, and only the user ADMIN may enter."""
     program = shutil.which("redis-server")
     if program is None:
@@ -73,7 +70,7 @@ def running(
         secured = _secured(ca, folder) if ca else {}
         for attempt in range(3):
             port = free_port()
-            options = {"bind": HOST, "dir": folder, "save": "", "databases": databases}
+            options = {"bind": HOST, "dir": folder, "save": "", "databases": 4}
             options |= {"port": 0, "tls-port": port, **secured} if ca else {"port": port}
             if cluster:
                 options |= {"cluster-enabled": "yes", "cluster-port": free_port()}

@@ -25,15 +25,15 @@ class Request(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
-    connection: int
 
 
 class Connection:
     """One client's connection, and the request that is to be responded to."""
 
-    def __init__(self, server: ScriptedServer, sock: socket.socket, number: int) -> None:
-        self.server, self.sock, self.number = server, sock, number
-        self.request = Request("", "", {}, b"", number)
+    request: Request
+
+    def __init__(self, server: ScriptedServer, sock: socket.socket) -> None:
+        self.server, self.sock = server, sock
         self.open = True
 
     def send(self, data: bytes) -> None:
@@ -90,7 +90,7 @@ class ScriptedServer:
             except OSError:
                 return
             self.connections += 1
-            connection = Connection(self, sock, self.connections)
+            connection = Connection(self, sock)
             self._open.append(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
@@ -119,7 +119,7 @@ class ScriptedServer:
             body = stream.read(int(headers.get("content-length", 0)))
         else:
             body = connection.sock.recv(1_000_000)
-        connection.request = Request(method, path, headers, body, connection.number)
+        connection.request = Request(method, path, headers, body)
         if method or body:
             self.requests.append(connection.request)
         return bool(method or body)

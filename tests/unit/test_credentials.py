@@ -116,7 +116,16 @@ def test_refused_keys_are_fetched_again(endpoint: Endpoint) -> None:
     keys.current(soon())
     assert keys.refused()
     assert keys.current(soon()).access_key == "AKID2"
-    assert not EnvironmentKeys(KEYS).refused()
+
+
+def test_keys_of_the_environment_may_be_rotated() -> None:
+    """They are read at every call; there are no others."""
+    environ = {**KEYS, "AWS_SESSION_TOKEN": "c"}
+    keys = EnvironmentKeys(environ)
+    assert keys.current(0) == Credentials("a", "b", "c")
+    environ |= {"AWS_ACCESS_KEY_ID": "d", "AWS_SESSION_TOKEN": ""}
+    assert keys.current(0) == Credentials("d", "b")
+    assert not keys.refused()
 
 
 @pytest.mark.parametrize(

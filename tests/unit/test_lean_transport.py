@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import sys
-import threading
 import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
@@ -201,21 +200,20 @@ def test_lost_zone_leaves_time_for_other_addresses(
         assert read(DynamoDBReader("flags", transport), 0.6) is not None
 
 
-def test_closed_connection_is_noticed_before_use(
-    table: ScriptedServer, reader: DynamoDBReader
+CLOSES = FOUND.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+
+@pytest.mark.parametrize("play", [then_closed(FOUND), CLOSES, 2 * FOUND])
+def test_finished_connection_is_not_used(
+    table: ScriptedServer, reader: DynamoDBReader, play: Play
 ) -> None:
-    """No request is sent into it."""
-    closed = threading.Event()
-
-    def close(connection: Connection) -> None:
-        connection.send(FOUND)
-        connection.close()
-        closed.set()
-
-    table.due = [close]
-    assert read(reader) is not None
-    closed.wait()
-    assert read(reader) is not None
+    """Closed by the server without or with a word, or followed by an unexpected response."""
+    table.due = [play]
+    assert read(reader) == RECORD
+    connection: Any = reader._transport._connection  # type: ignore[union-attr]
+    while connection.is_open():
+        time.sleep(0.001)
+    assert read(reader) == RECORD
     assert (len(table.requests), table.connections) == (2, 2)
 
 
@@ -226,24 +224,8 @@ def test_dead_connection_is_replaced(
     """Closed, or silent because the other end went during a freeze."""
     read(reader)
     table.due = [play]
-    assert read(reader, 0.8) is not None
+    assert read(reader, 0.8) == RECORD
     assert (len(table.requests), table.connections) == (3, 2)
-
-
-def test_connection_close_is_obeyed(table: ScriptedServer, reader: DynamoDBReader) -> None:
-    """No further request is sent."""
-    table.default = FOUND.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-    for _ in range(3):
-        assert read(reader) is not None
-    assert (len(table.requests), table.connections) == (3, 3)
-
-
-def test_unexpected_response_is_not_used(table: ScriptedServer, reader: DynamoDBReader) -> None:
-    """Not for the next request either."""
-    table.due = [2 * response(200, {"Item": {}})]
-    assert read(reader) == {}
-    assert read(reader) != {}
-    assert (len(table.requests), table.connections) == (2, 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -313,20 +295,6 @@ def test_late_response_is_not_used_for_another_request(
         read(reader, 0.1)
     table.due.clear()
     assert read(reader) == RECORD
-
-
-def test_rotated_keys_are_used(table: ScriptedServer) -> None:
-    """Credentials are read at every call."""
-    environ = dict(ENVIRON)
-    with closing(LeanTransport("eu-west-1", table.uri, environ)) as transport:
-        transport.call("GetItem", {}, soon())
-        environ["AWS_ACCESS_KEY_ID"] = "AKIDROTATED"
-        del environ["AWS_SESSION_TOKEN"]
-        transport.call("GetItem", {}, soon())
-    first, second = (request.headers for request in table.requests)
-    assert "Credential=AKIDEXAMPLE/" in first["authorization"]
-    assert "Credential=AKIDROTATED/" in second["authorization"]
-    assert "x-amz-security-token" not in second
 
 
 # -- which transport ----------------------------------------------------------------------------
