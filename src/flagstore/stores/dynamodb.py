@@ -167,26 +167,18 @@ class LeanTransport(RetryingTransport):
             StoreUnavailableError: if none succeeded by the deadline.
         """
         body = json.dumps(payload).encode()
-
-        def exchange(deadline: float, first_byte_by: float | None) -> tuple[dict[str, Any], str]:
-            return self._exchange(operation, body, deadline, first_byte_by)
-
-        return self._repeat(exchange, deadline)
+        return self._repeat(lambda: self._exchange(operation, body, deadline), deadline)
 
     def prepare(self) -> None:
         """Import and build what a connection needs, without connecting."""
         if self._scheme == "https":
             prepare_tls()
 
-    def _exchange(
-        self, operation: str, body: bytes, deadline: float, first_byte_by: float | None
-    ) -> tuple[dict[str, Any], str]:
+    def _exchange(self, operation: str, body: bytes, deadline: float) -> tuple[dict[str, Any], str]:
         headers = self._signed(operation, body, deadline)
         if self._connection is None:
             self._connection = Connection(self._scheme, self._host, deadline)
-        status, content = self._connection.request(
-            "POST", "/", headers, body, deadline, first_byte_by
-        )
+        status, content = self._connection.request("POST", "/", headers, body, deadline)
         try:
             # Only failures may have no body: an empty 200 was cut off.
             response = json.loads(content or (b"" if status == OK else b"{}"))

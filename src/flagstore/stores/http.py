@@ -34,16 +34,14 @@ class Connection(Stream):
         headers: Mapping[str, str],
         body: bytes,
         deadline: float,
-        first_byte_by: float | None = None,
     ) -> tuple[int, bytes]:
         """Send one request; return the status and the body of its response.
 
         Raises:
-            OSError: if there is no complete response by the deadline, or not its first byte by
-                *first_byte_by*; the connection is closed then.
+            OSError: if there is no complete response in time; the connection is closed then.
         """
         try:
-            self.begin(deadline, first_byte_by)
+            self.begin(deadline)
             return self._request(method, path, headers, body)
         except BaseException:
             self.close()

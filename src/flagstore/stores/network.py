@@ -63,15 +63,12 @@ class RetryingTransport:
             self._connection.close()
             self._connection = None
 
-    def _repeat(
-        self, exchange: Callable[[float, float | None], tuple[Result, str]], deadline: float
-    ) -> Result:
+    def _repeat(self, exchange: Callable[[], tuple[Result, str]], deadline: float) -> Result:
         """Return the result of an exchange, retried while another attempt may help.
 
         Args:
-            exchange: takes the deadline, and when a kept connection has to send its first byte;
-                returns the result and a problem that another attempt may solve, or "". An OSError
-                is such a problem, too.
+            exchange: returns the result and a problem that another attempt may solve, or "". An
+                OSError is such a problem, too.
             deadline: for all attempts together.
 
         Raises:
@@ -79,10 +76,12 @@ class RetryingTransport:
         """
         attempt, earlier = 0, ""
         while True:
-            first_byte_by = self._first_byte_by(deadline)
+            kept = self._connection is not None and self._connection.is_open()
+            if not kept:
+                self.close()
             receiving = False
             try:
-                result, problem = exchange(deadline, first_byte_by)
+                result, problem = exchange()
                 if not problem:
                     return result
                 # If the last attempt is only too slow, the reason is in an earlier response.
@@ -92,23 +91,13 @@ class RetryingTransport:
                     receiving = self._connection.receiving
                 self.close()
                 problem = self._describe(error) + earlier
-                if first_byte_by is not None and time.monotonic() < deadline:
+                if kept and time.monotonic() < deadline:
                     continue  # the kept connection was dead: try a fresh one at once
             pause = FIRST_PAUSE_S * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
             if time.monotonic() + pause >= deadline:
                 raise StoreUnavailableError(f"{self._server}: {problem}", receiving=receiving)
             time.sleep(pause)
             attempt += 1
-
-    def _first_byte_by(self, deadline: float) -> float | None:
-        """Return when a kept connection has to send its first byte; None without one."""
-        if self._connection is None:
-            return None
-        if not self._connection.is_open():
-            self.close()
-            return None
-        now = time.monotonic()
-        return now + KEPT_SHARE * (deadline - now)
 
     def _describe(self, error: OSError) -> str:
         """Describe an error after which another attempt may help.
@@ -129,15 +118,17 @@ class Stream:
         self._socket = connected
         self._pid = os.getpid()
         self._deadline = self._first_byte_by = 0.0
+        self._is_fresh = True
         self._buffer, self._at = bytearray(), 0
         self.receiving = False
         """Whether the current exchange has received anything."""
 
-    def begin(self, deadline: float, first_byte_by: float | None = None) -> None:
-        """Begin an exchange, with an earlier deadline for the first byte of the response."""
-        self._deadline = deadline
-        self._first_byte_by = deadline if first_byte_by is None else first_byte_by
-        self.receiving = False
+    def begin(self, deadline: float) -> None:
+        """Begin an exchange; from the second on, its first byte has an earlier deadline."""
+        now = time.monotonic()
+        share = 1.0 if self._is_fresh else KEPT_SHARE
+        self._deadline, self._first_byte_by = deadline, now + share * (deadline - now)
+        self._is_fresh = self.receiving = False
 
     def send(self, data: bytes) -> None:
         """Send all of the data."""

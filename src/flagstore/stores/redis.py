@@ -222,16 +222,7 @@ class RedisReader(RetryingTransport):
         Raises:
             StoreUnavailableError: if none succeeded by the deadline, or the server refuses.
         """
-
-        def exchange(deadline: float, first_byte_by: float | None) -> tuple[list[Reply], str]:
-            try:
-                replies = self._once(commands, deadline, first_byte_by)
-            except OSError:
-                self._node = self._address
-                raise
-            return replies, _problem(replies)
-
-        return self._repeat(exchange, deadline)
+        return self._repeat(lambda: self._exchange(commands, deadline), deadline)
 
     def prepare(self) -> None:
         """Import and build what a connection needs, without connecting.
@@ -247,17 +238,19 @@ class RedisReader(RetryingTransport):
             message = f"FLAGSTORE_REDIS_CA_FILE: {self._ca_file!r} cannot be read: {error}"
             raise ConfigurationError(message) from error
 
-    def _once(
-        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None
-    ) -> list[Reply]:
+    def _exchange(self, commands: Sequence[Command], deadline: float) -> tuple[list[Reply], str]:
         """Call commands; if a cluster redirects to another node, call them there."""
-        replies = self._connected(deadline).exchange(commands, deadline, first_byte_by)
-        if node := _moved(replies):
-            self.close()
-            # An empty host means the node that responded.
-            self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
+        try:
             replies = self._connected(deadline).exchange(commands, deadline)
-        return replies
+            if node := _moved(replies):
+                self.close()
+                # An empty host means the node that responded.
+                self._node = self._node._replace(host=node[0] or self._node.host, port=node[1])
+                replies = self._connected(deadline).exchange(commands, deadline)
+        except OSError:
+            self._node = self._address
+            raise
+        return replies, _problem(replies)
 
     def _connected(self, deadline: float) -> Connection:
         """Return the connection; a fresh one logs in with the first commands.
@@ -321,18 +314,15 @@ class Connection(Stream):
         self._login = login
         """Sent before the first commands, and kept until it succeeds."""
 
-    def exchange(
-        self, commands: Sequence[Command], deadline: float, first_byte_by: float | None = None
-    ) -> list[Reply]:
+    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         """Send commands at once and return one reply each; if the log-in fails, its replies.
 
         Raises:
-            OSError: if they are not complete by the deadline, or not their first byte by
-                *first_byte_by*; the connection is closed then.
+            OSError: if they are not complete in time; the connection is closed then.
         """
         login = self._login
         try:
-            self.begin(deadline, first_byte_by)
+            self.begin(deadline)
             self.send(b"".join(map(encode, (*login, *commands))))
             replies = [self._reply() for _ in (*login, *commands)]
         except BaseException:
