@@ -135,7 +135,7 @@ def test_login_costs_no_round_trip(played: ScriptedServer) -> None:
     with closing(to(played.port, "u:p@", 3)) as reader:
         assert read(reader) == read(reader) == RECORD
     command = encode(("HGETALL", "flagstore:{prod}:$snapshot:1"))
-    login = encode(("AUTH", "u", "p")) + encode(("SELECT", 3))
+    login = encode(("AUTH", "u", "p")) + encode(("SELECT", "3"))
     assert received(played) == [login + command, command]
 
 

@@ -207,7 +207,6 @@ class LeanTransport(RetryingTransport):
         return sign(
             self._keys.current(deadline),
             region=self._region,
-            service="dynamodb",
             host=self._host,
             timestamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
             headers={

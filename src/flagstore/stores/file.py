@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import Body
 from flagstore.encode import encode
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from flagstore.keys import Record
 
     Sections = dict[str, dict[str, Any]]
-
-FEATURE_FLAGS = {"format": "feature-flags"}
 
 _SPLIT_LINE = re.compile(r"([\w-]+)\s+([\w-]+)")
 _SPLIT_RULE_BASED: dict[str, Any] = {
@@ -172,7 +170,7 @@ def parse(path: str, text: str) -> Json:
         return _yaml(path, text)
     if name.endswith(".split"):
         return _split_lines(text)
-    return json.loads(text, parse_constant=_refuse)
+    return json.loads(text)
 
 
 def document(content: Json) -> Document:
@@ -190,14 +188,15 @@ def document(content: Json) -> Document:
         content = {"version": "1", "values": content}
     if content.get("version") == "1":
         return _appconfig(content)
-    for names, read in _BY_NAMES:
-        if names & content.keys():
-            return read(content)
+    if "features" in content:
+        return _unleash(content)
+    if "ff" in content or "splits" in content:
+        return _split(content)
+    if "values" in content:
+        return _appconfig(content)
+    if "flags" in content or "flagValues" in content:
+        return _launchdarkly(content)
     raise ValueError(f"it has {', '.join(sorted(content)[:8]) or 'nothing'}")
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _yaml(path: str, text: str) -> Json:
@@ -241,9 +240,8 @@ def _is_from_agent(content: Mapping[str, Any]) -> bool:
 
 
 def _appconfig(content: Mapping[str, Any]) -> Document:
-    flags, definitions = content.get("values") or {}, content.get("flags") or {}
-    sections = {"flags": dict(flags), "definitions": dict(definitions)}
-    return Document("appconfig", sections, FEATURE_FLAGS)
+    sections = {"flags": content.get("values") or {}, "definitions": content.get("flags") or {}}
+    return Document("appconfig", sections, {"format": "feature-flags"})
 
 
 def _unleash(content: Mapping[str, Any]) -> Document:
@@ -257,11 +255,14 @@ def _unleash(content: Mapping[str, Any]) -> Document:
 
 
 def _launchdarkly(content: Mapping[str, Any]) -> Document:
-    values = content.get("flagValues") or {}
-    flags = {key: _always(key, value) for key, value in values.items()}
-    flags.update(_completed(content.get("flags") or {}))
-    segments = _completed(content.get("segments") or {})
-    return Document("launchdarkly", {"flags": flags, "segments": segments}, {})
+    flags = {
+        key: {"on": True, "variations": [value], "fallthrough": {"variation": 0}}
+        for key, value in (content.get("flagValues") or {}).items()
+    }
+    flags |= content.get("flags") or {}
+    segments = content.get("segments") or {}
+    sections = {"flags": _completed(flags), "segments": _completed(segments)}
+    return Document("launchdarkly", sections, {})
 
 
 def _completed(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,17 +270,6 @@ def _completed(items: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: {"key": key, "version": 1, **item} if isinstance(item, dict) else item
         for key, item in items.items()
-    }
-
-
-def _always(key: str, value: Json) -> dict[str, Any]:
-    """Return a flag with one value for every context."""
-    return {
-        "key": key,
-        "version": 1,
-        "on": True,
-        "variations": [value],
-        "fallthrough": {"variation": 0},
     }
 
 
@@ -299,7 +289,7 @@ def _split(content: Mapping[str, Any]) -> Document:
 
 
 def _active(items: Iterable[Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return active definitions by name, completed; the SDK also drops those without a name."""
+    """Return active definitions by name, completed; like the SDK, drop those without a name."""
     found = {}
     for item in items or ():
         made = {**fields, **item}
@@ -313,12 +303,7 @@ def _active(items: Iterable[Any] | None, fields: Mapping[str, Any]) -> dict[str,
 def _split_lines(text: str) -> dict[str, Any]:
     """Return the flags of a ``.split`` file: one and its treatment per line, others are ignored."""
     lines = map(_SPLIT_LINE.fullmatch, map(str.strip, text.splitlines()))
-    flags = [
-        _local(line[1]) | {"conditions": [_condition(line[2], None)]}
-        for line in lines
-        if line is not None
-    ]
-    return {"ff": {"d": flags}}
+    return {"splits": _split_yaml([{line[1]: {"treatment": line[2]} for line in lines if line}])}
 
 
 def _split_yaml(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -351,21 +336,14 @@ def _local(name: str) -> dict[str, Any]:
 def _condition(treatment: str, keys: Json) -> dict[str, Any]:
     """Return a condition for some keys, or for all if none are given."""
     matcher: dict[str, Any] = {"matcherType": "ALL_KEYS", "negate": False}
+    kind, label = "ROLLOUT", "default rule"
     if keys is not None:
         listed = [str(key) for key in (keys if isinstance(keys, list) else [keys])]
         matcher |= {"matcherType": "WHITELIST", "whitelistMatcherData": {"whitelist": listed}}
+        kind, label = "WHITELIST", "whitelisted"
     return {
-        "conditionType": "ROLLOUT" if keys is None else "WHITELIST",
-        "label": "default rule" if keys is None else "whitelisted",
+        "conditionType": kind,
+        "label": label,
         "matcherGroup": {"combiner": "AND", "matchers": [matcher]},
         "partitions": [{"treatment": treatment, "size": 100}],
     }
-
-
-_BY_NAMES: tuple[tuple[set[str], Callable[[Mapping[str, Any]], Document]], ...] = (
-    ({"features"}, _unleash),
-    ({"ff", "splits"}, _split),
-    ({"values"}, _appconfig),
-    ({"flags", "flagValues"}, _launchdarkly),
-)
-"""Top-level names, at least one of which is in a provider's document → its reader."""

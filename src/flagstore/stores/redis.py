@@ -1,17 +1,8 @@
 """Read from Redis: one round trip per read over a kept connection, standard library only.
 
-redis-py costs a cold start 106 ms, this minimal RESP2 client 12 ms.
-The names and fields below are shared with the writer. All keys of a source begin with
-``flagstore:{<source>}:``. The braces are Redis' hash tag: in a cluster, all of it is in one slot,
-so that one script can change several keys at once.
-
-- a record is a hash, ``flagstore:{prod}:$snapshot:1`` for namespace ``prod:$snapshot``, key ``1``;
-- the keys of a namespace are the members of a sorted set, ``flagstore:{prod}:$snapshot``, all with
-  score 0, so that Redis keeps them in the order of their bytes;
-- in a hash, a whole number is in decimal, a string is ``s`` and its UTF-8, bytes follow a ``b``.
-
-Data that flagstore does not read has its own layout: rows of LaunchDarkly and Split as their SDKs
-read them, and documents as plain strings.
+redis-py costs a cold start 106 ms, this minimal RESP2 client 12 ms. Names and fields are shared
+with the writer (docs/redis.md, "Keys"): a record is a hash, and the keys of a namespace are the
+members of a sorted set, all with score 0, so that Redis keeps them in the order of their bytes.
 
 Source of the protocol: Redis, "Redis serialization protocol specification".
 """
@@ -25,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import check_source, chunk_key
-from flagstore.stores.network import RetryingTransport, Stream, connect, prepare_tls
+from flagstore.stores.network import AMAZON, RetryingTransport, Stream, connect, prepare_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +26,7 @@ if TYPE_CHECKING:
     from flagstore.keys import Key, Record, Value
 
     Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
-    Command: TypeAlias = Sequence[str | bytes | int]
+    Command: TypeAlias = Sequence[str]
 
 CHUNKS_AT_ONCE = 8
 """Chunks per round trip: 2.8 MB at most."""
@@ -91,23 +82,14 @@ def to_field(value: Value) -> bytes:
     return b"s" + value.encode() if isinstance(value, str) else b"%d" % value
 
 
-def from_field(data: bytes) -> Value:
-    """Read one value.
-
-    Raises:
-        ValueError: for bytes that :func:`to_field` never writes.
-    """
-    if data[:1] == b"s":
-        return data[1:].decode()
-    return data[1:] if data[:1] == b"b" else int(data)
-
-
 def to_record(fields: Sequence[bytes]) -> Record:
     """Read a hash, given as alternating names and values; foreign fields are left out."""
     record: Record = {}
     for name, value in zip(fields[::2], fields[1::2], strict=True):
+        kind, rest = value[:1], value[1:]
         try:
-            record[name.decode()] = from_field(value)
+            found = rest if kind == b"b" else rest.decode() if kind == b"s" else int(value)
+            record[name.decode()] = found
         except ValueError:
             continue
     return record
@@ -140,22 +122,13 @@ def parse_url(url: str) -> Address | None:
     port = int(match["port"] or 6379) if match else 0
     if match is None or port not in PORTS:
         return None
-    return Address(
-        tls=match["scheme"] == "rediss",
-        host=match["host"].strip("[]"),
-        port=port,
-        user=_unquote(match["user"] or ""),
-        password=_unquote(match["password"] or ""),
-        database=int(match["database"] or 0),
-    )
+    user, password = match["user"] or "", match["password"] or ""
+    if "%" in user + password:
+        from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
 
-
-def _unquote(text: str) -> str:
-    if "%" not in text:
-        return text
-    from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
-
-    return unquote(text)
+        user, password = unquote(user), unquote(password)
+    host, database = match["host"].strip("[]"), int(match["database"] or 0)
+    return Address(match["scheme"] == "rediss", host, port, user, password, database)
 
 
 def without_arguments(text: str) -> str:
@@ -233,7 +206,7 @@ class RedisReader(RetryingTransport):
         if not self._address.tls:
             return
         try:
-            prepare_tls(*filter(None, [self._ca_file]))
+            prepare_tls(self._ca_file or AMAZON)
         except OSError as error:
             message = f"FLAGSTORE_REDIS_CA_FILE: {self._ca_file!r} cannot be read: {error}"
             raise ConfigurationError(message) from error
@@ -267,7 +240,7 @@ class RedisReader(RetryingTransport):
             if node.password:
                 login.append(("AUTH", *filter(None, [node.user]), node.password))
             if node.database:
-                login.append(("SELECT", node.database))
+                login.append(("SELECT", str(node.database)))
             self._connection = Connection(connected, login)
         return self._connection
 
@@ -344,45 +317,28 @@ class Connection(Stream):
             return rest
         if kind == b"-":
             return ErrorReply(rest.decode(errors="replace"))
-        number = _whole(rest)
+        try:
+            number = int(rest)
+        except ValueError:
+            raise _malformed(line) from None
         if kind == b":":
             return number
-        if kind == b"$" and number <= MAX_BULK_BYTES:
-            return self._bulk(number)
-        if kind == b"*" and not nested:
-            if number < 0:
-                return None
-            return [self._reply(nested=True) for _ in range(number)]
-        raise _malformed(line)
-
-    def _bulk(self, size: int) -> bytes | None:
-        if size < 0:
+        if number < 0 and kind in {b"$", b"*"}:
             return None
-        data = self.exactly(size)
-        if self.exactly(2) != b"\r\n":
-            raise _malformed(b"a string without an end")
-        return data
+        if kind == b"*" and not nested:
+            return [self._reply(nested=True) for _ in range(number)]
+        if kind == b"$" and number <= MAX_BULK_BYTES:
+            data = self.exactly(number + 2)
+            if data.endswith(b"\r\n"):
+                return data[:-2]
+        raise _malformed(line)
 
 
 def encode(command: Command) -> bytes:
     """Write one command."""
-    parts = [
-        part
-        if isinstance(part, bytes)
-        else part.encode()
-        if isinstance(part, str)
-        else b"%d" % part
-        for part in command
-    ]
+    parts = [part.encode() for part in command]
     lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
     return b"".join(lines)
-
-
-def _whole(digits: bytes) -> int:
-    try:
-        return int(digits)
-    except ValueError:
-        raise _malformed(digits) from None
 
 
 def _malformed(data: bytes) -> OSError:
