@@ -177,7 +177,8 @@ class _Exchange:
             with session.get(
                 self.url,
                 headers=own | dict(self.headers),
-                timeout=(self.limits.connect_s, self.limits.total_s),
+                # Later than the deadline, so that it is the deadline that is reported.
+                timeout=(self.limits.connect_s, self.limits.total_s + 1),
                 allow_redirects=False,
                 stream=True,
             ) as response:

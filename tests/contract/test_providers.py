@@ -80,13 +80,6 @@ class TestLaunchDarkly(ProviderContract):
         with pytest.raises(errors.ProviderUnavailableError):
             self.fetch(server)
 
-    def test_payload_filter(self, server: Any) -> None:
-        """The filter in the source's options selects the flags."""
-        key = next(iter(server.flags()))
-        server.filters["one & only"] = {key}
-        flag_set = self.fetch(server, options={"filter": "one & only"}).flag_set
-        assert set(flag_set.sections["flags"]) == {key}
-
 
 class TestUnleash(ProviderContract):
     """Unleash keeps the contract."""

@@ -186,7 +186,7 @@ def provider(title: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     elif title == "Unleash":
         with UnleashSimulator(unleash(), {}) as server:
             file.write_bytes(server.document())
-            yield "", {"UNLEASH_URL": f"{server.url}/api", "UNLEASH_TOKEN": server.token}
+            yield "", {"UNLEASH_URL": f"{server.url}/api", "UNLEASH_TOKEN": server.sdk_key}
     else:
         file.write_text(json.dumps(appconfig()))
         with Agent() as server:
@@ -277,7 +277,8 @@ def test_edge_comparison(tmp_path: Path) -> None:
         {FLAG: unleash_flags.new_flag(FLAG)}, {"1": unleash_flags.new_segment(1)}
     ) as edge:
         file.write_bytes(edge.document())
-        environment = {"FLAGSTORE_FILE": str(file), "EDGE_URL": edge.url, "EDGE_TOKEN": edge.token}
+        environment = {"FLAGSTORE_FILE": str(file), "EDGE_URL": edge.url}
+        environment["EDGE_TOKEN"] = edge.sdk_key
         assert compared(name, environment) == []
         edge.set_flag(FLAG, enabled=False)
         edge.set_flag("another")

@@ -54,9 +54,8 @@ class AppConfigSimulator(ProviderServer):
         secret_key: str = "appconfig-secret-access-key-0001",  # noqa: S107
         region: str = "eu-west-1",
         freeform: bool = False,
-        port: int = 0,
     ) -> None:
-        super().__init__(port)
+        super().__init__()
         self.access_key, self.sdk_key = access_key, secret_key
         self.region = region
         self.freeform = freeform

@@ -1,19 +1,9 @@
 """A LaunchDarkly that runs here: the document that SDKs poll, and signed webhooks.
 
-::
-
-    with LaunchDarklySimulator(*rich_flags(100)) as provider:
-        provider.webhook("http://127.0.0.1:8080/webhooks/prod", "sample-webhook-secret")
-        version = provider.set_flag("new-checkout", on=False)
-        requests.get(provider.url + "/sdk/latest-all", headers={"Authorization": provider.sdk_key})
-
 It behaves as documented, or as LaunchDarkly's own SDKs expect it: the raw SDK key as
-``Authorization``, ``ETag`` and 304, ``?filter=``, gzip, versions that rise by one with each change
-of an item. Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when
-the response is not 2xx (LaunchDarkly docs: webhooks).
-
-Its own inventions: the ETag is a hash of the content, and a filter that is not in ``filters``
-responds with 404.
+``Authorization``, ``ETag`` (here a hash) and 304, versions that rise by one with each change of an
+item. Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when the
+response is not 2xx (LaunchDarkly docs: webhooks).
 """
 
 from __future__ import annotations
@@ -24,15 +14,13 @@ import hmac
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from .launchdarkly_flags import new_flag, new_segment, rich_flags
 from .server import ProviderServer, Request, compact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from .server import Delivery
 
 __all__ = ["SIGNATURE_HEADER", "LaunchDarklySimulator", "audit_entry", "rich_flags", "sign"]
 
@@ -64,16 +52,10 @@ class LaunchDarklySimulator(ProviderServer):
         segments: Mapping[str, Any] | None = None,
         *,
         sdk_key: str = "sdk-5a3c0f6e-0000-4000-8000-000000000001",
-        project: str = "shop",
-        environment: str = "production",
-        port: int = 0,
     ) -> None:
-        super().__init__(port)
+        super().__init__()
         self.sdk_key = sdk_key
-        self.project = project
-        self.environment = environment
-        self.filters: dict[str, set[str]] = {}
-        """Payload filters: the flags that each lets through."""
+        self.project, self.environment = "shop", "production"
         self._webhook: tuple[str, str] | None = None
         self._numbers = itertools.count(1)
         self._flags = copy.deepcopy(dict(flags or {}))
@@ -127,23 +109,15 @@ class LaunchDarklySimulator(ProviderServer):
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Serve ``/sdk/latest-all``."""
-        parts = urlsplit(request.path)
-        if parts.path != "/sdk/latest-all" or request.method != "GET":
+        if urlsplit(request.path).path != "/sdk/latest-all" or request.method != "GET":
             return 404, b"", {}
         if request.headers.get("authorization") != self.sdk_key:
             return 401, b'{"message":"invalid SDK key"}', {}
-        state = self.served()
-        for name in parse_qs(parts.query).get("filter", []):
-            if name not in self.filters:
-                return 404, b"", {}
-            allowed = self.filters[name]
-            flags = {key: flag for key, flag in state["flags"].items() if key in allowed}
-            state = {**state, "flags": flags}
-        body = compact(state)
+        body = compact(self.served())
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == etag:
             return 304, b"", {"ETag": etag}
-        return 200, body, {"ETag": etag, "X-LD-EnvID": "5a3c0f6e0000000000000001"}
+        return 200, body, {"ETag": etag}
 
     def document(self) -> bytes:
         """Return the newest document."""
@@ -162,10 +136,6 @@ class LaunchDarklySimulator(ProviderServer):
     def webhook(self, url: str, secret: str) -> None:
         """Send a signed webhook there for every change from now on."""
         self._webhook = (url, secret)
-
-    def send_again(self, delivery: Delivery) -> None:
-        """Deliver once more what was delivered before: deliveries may repeat."""
-        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
 
     def _sync_request(self, kind: str, key: str, action: str, **versions: Any) -> None:
         if self._webhook is None:

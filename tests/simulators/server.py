@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .faults import Fault
 
 WEBHOOK_TIMEOUT_S = 10.0
-_KEPT_STATES = 1000
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         request = Request(self.command, self.path, headers, body)
-        fault = self.server.provider.note(request)
+        provider = self.server.provider
+        with provider.lock:
+            provider.requests.append(request)
+            fault = provider.faults.popleft() if provider.faults else None
         # One request a connection, as for our client, so a broken one never meets the next.
         self.close_connection = True
         if fault is not None:
             fault.play(self)
             return
-        status, body, extra = self.server.provider.response(request)
+        status, body, extra = provider.response(request)
         if body and "gzip" in headers.get("accept-encoding", ""):
             body, extra = gzip.compress(body, 1), {**extra, "Content-Encoding": "gzip"}
         self.reply(status, body, {"Content-Type": "application/json", **extra})
 
-    do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
+    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a whole response."""
@@ -124,10 +126,10 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = False  # So that closing the server waits for them.
     request_queue_size = 128
 
-    def __init__(self, provider: ProviderServer, port: int) -> None:
+    def __init__(self, provider: ProviderServer) -> None:
         self.provider = provider
         self.ending = threading.Event()
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Let clients break off; anything else is a fault of the simulator, and is shown."""
@@ -139,11 +141,11 @@ class ProviderServer:
     """Base of the simulators: start it, change flags, look at what was asked.
 
     Every change is a new state. A provider's CDN that trails behind its webhooks is simulated by
-    serving older states: :meth:`lag`.
+    serving an older state: :meth:`lag`.
     """
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self.tls = tls
+    def __init__(self) -> None:
+        self.tls: ssl.SSLContext | None = None
         """Set before the start to serve https."""
         self.trust: ssl.SSLContext | None = None
         """What to send webhooks to https with; by default the system's authorities."""
@@ -155,20 +157,18 @@ class ProviderServer:
         self.pause_s = 0.0
         """Seconds between two tries of a webhook."""
         self.lock = threading.RLock()
-        self._port = port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        self._states: deque[tuple[float, Any]] = deque(maxlen=_KEPT_STATES)
+        self._newest: Any = None
         self._frozen: Any = None
         self._frozen_for = 0
-        self._lag_s = 0.0
         self._sending: list[threading.Thread] = []
 
     # -- the server -----------------------------------------------------------------------------
 
     def start(self) -> Self:
         """Listen on 127.0.0.1."""
-        self._server = _Server(self, self._port)
+        self._server = _Server(self)
         if self.tls is not None:
             # The handshake belongs into the connection's own thread.
             self._server.socket = self.tls.wrap_socket(
@@ -190,9 +190,7 @@ class ProviderServer:
             self._thread.join()
             self._server = None
 
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
+    __enter__ = start
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
@@ -201,17 +199,9 @@ class ProviderServer:
     @property
     def url(self) -> str:
         """The base URL."""
-        if self._server is None:
-            message = "start the simulator first"
-            raise RuntimeError(message)
+        assert self._server, "start the simulator first"
         scheme = "http" if self.tls is None else "https"
         return f"{scheme}://127.0.0.1:{self._server.server_port}"
-
-    def note(self, request: Request) -> Fault | None:
-        """Count a request and return the fault that is due, if any."""
-        with self.lock:
-            self.requests.append(request)
-            return self.faults.popleft() if self.faults else None
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
         """Return status, body and headers. Each provider has its own."""
@@ -227,20 +217,19 @@ class ProviderServer:
 
     # -- states and lag -------------------------------------------------------------------------
 
-    def lag(self, *, requests: int = 0, seconds: float = 0.0) -> None:
-        """Serve older states: today's for so many requests, and all of them so much later."""
+    def lag(self, *, requests: int) -> None:
+        """Serve today's state for so many requests, whatever changes."""
         with self.lock:
-            self._frozen, self._frozen_for = self._states[-1][1], requests
-            self._lag_s = seconds
+            self._frozen, self._frozen_for = self._newest, requests
 
     def publish(self, state: Any) -> None:
         """Make a state the newest one; it must not be changed afterwards."""
         with self.lock:
-            self._states.append((time.monotonic(), state))
+            self._newest = state
 
     def newest(self) -> Any:
         """Return the newest state."""
-        return self._states[-1][1]
+        return self._newest
 
     def served(self) -> Any:
         """Return the state that is due for one more request."""
@@ -248,9 +237,7 @@ class ProviderServer:
             if self._frozen_for > 0:
                 self._frozen_for -= 1
                 return self._frozen
-            known_since = time.monotonic() - self._lag_s
-            due = [state for at, state in self._states if at <= known_since]
-            return due[-1] if due else self._states[0][1]
+            return self._newest
 
     # -- webhooks -------------------------------------------------------------------------------
 
@@ -283,19 +270,15 @@ def _deliver(provider: ProviderServer, delivery: Delivery, tries: int) -> None:
 
 def _post(delivery: Delivery, trust: ssl.SSLContext | None) -> int:
     parts = urlsplit(delivery.url)
-    place = parts.hostname or "", parts.port
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(*place, timeout=WEBHOOK_TIMEOUT_S, context=trust)
-    else:
-        connection = http.client.HTTPConnection(*place, timeout=WEBHOOK_TIMEOUT_S)
+    place, secure = (parts.hostname or "", parts.port), parts.scheme == "https"
+    connection = (
+        http.client.HTTPSConnection(*place, timeout=WEBHOOK_TIMEOUT_S, context=trust)
+        if secure
+        else http.client.HTTPConnection(*place, timeout=WEBHOOK_TIMEOUT_S)
+    )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.putrequest("POST", path, skip_accept_encoding=True)
-        for name, value in delivery.headers.items():
-            connection.putheader(name, value)
-        connection.putheader("Content-Length", str(len(delivery.body)))
-        connection.endheaders(delivery.body)
+        connection.request("POST", path, delivery.body, delivery.headers)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0

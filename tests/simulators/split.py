@@ -44,13 +44,11 @@ class SplitSimulator(ProviderServer):
         rule_based: Mapping[str, Any] | None = None,
         *,
         sdk_key: str = "split-server-side-key-of-production-0001",
-        environment: str = "production",
-        port: int = 0,
     ) -> None:
-        super().__init__(port)
+        super().__init__()
         self.delivered, self.pause_s = _DELIVERED, _PAUSE_S
         self.sdk_key = sdk_key
-        self.environment = environment
+        self.environment = "production"
         self._webhook = ""
         self._edge: Any = None
         self._flags = copy.deepcopy(dict(flags or {}))

@@ -1,18 +1,11 @@
 """An Unleash that runs here: the document that SDKs poll, and its webhooks.
 
-::
-
-    with UnleashSimulator(*rich_flags(100)) as provider:
-        provider.webhook("http://127.0.0.1:8080/webhooks/unleash", "sample-webhook-secret")
-        provider.set_flag("new-checkout", enabled=False)
-
 It behaves as servers 7.4.1 and 8.2.0 were seen to behave:
 
 - Each change is an event with a number. ``meta.revisionId`` is the number of the last event that
   counts: of a feature, or ``segment-updated``. Making or deleting a segment does not count, and
   what SDKs are served stays as it was until something does.
 - ``ETag`` is ``"<hash of the query>:<revision>:v1"``; 304 comes without one.
-- Without ``Unleash-Client-Spec``, or below 4.2.0, segments are copied into the strategies.
 - Features come in no order at all.
 - Webhooks carry the configured ``Authorization`` verbatim, no signature and no ``User-Agent``;
   they are never sent twice, whatever the documentation says.
@@ -32,13 +25,9 @@ from .unleash_flags import new_flag, new_segment, rich_flags
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .server import Delivery
-
 __all__ = ["UnleashSimulator", "event", "rich_flags"]
 
 PATH = "/api/client/features"
-_TRIES = 1
-_APART_SINCE = (4, 2, 0)
 
 
 class UnleashSimulator(ProviderServer):
@@ -50,24 +39,15 @@ class UnleashSimulator(ProviderServer):
         segments: Mapping[str, Any] | None = None,
         *,
         token: str = "*:production.0000000000000000000000000000000000000000000000000001",  # noqa: S107
-        project: str = "default",
-        environment: str = "production",
-        port: int = 0,
     ) -> None:
-        super().__init__(port)
-        self.token = token
-        self.project = project
-        self.environment = environment
+        super().__init__()
+        self.sdk_key = token
+        self.environment = "production"
         self._webhook: tuple[str, dict[str, str]] | None = None
         self._flags = copy.deepcopy(dict(flags or {}))
         self._segments = copy.deepcopy(dict(segments or {}))
         self._event_id = 100
         self._publish()
-
-    @property
-    def sdk_key(self) -> str:
-        """The token under the name that it has on the other simulators."""
-        return self.token
 
     @property
     def revision(self) -> int:
@@ -118,50 +98,47 @@ class UnleashSimulator(ProviderServer):
         """Serve ``/api/client/features``."""
         if request.path.partition("?")[0] != PATH or request.method != "GET":
             return 404, b'{"name":"NotFoundError"}', {}
-        if request.headers.get("authorization", "").removeprefix("Bearer ") != self.token:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") != self.sdk_key:
             return 401, b'{"message":"This endpoint requires an API token."}', {}
-        apart = _wants_segments_apart(request.headers.get("unleash-client-spec"))
-        if apart is None:
-            return 400, b'{"name":"BadDataError"}', {}
         state = self.served()
-        etag = _etag(self.environment, apart=apart, revision=state["revision"])
+        etag = self._etag(state)
         if request.headers.get("if-none-match") == etag:
             return 304, b"", {}
-        return 200, self._render(state, apart=apart), {"ETag": etag, "Vary": "Accept-Encoding"}
+        return 200, self._render(state), {"ETag": etag}
 
     def document(self) -> bytes:
         """Return the newest document."""
-        return self._render(self.newest(), apart=True)
+        return self._render(self.newest())
 
     def empty_document(self) -> bytes:
         """Return a document without flags."""
-        revision = self.revision + 1
-        return self._render({"flags": {}, "segments": {}, "revision": revision}, apart=True)
+        return self._render({"flags": {}, "segments": {}, "revision": self.revision + 1})
 
     def flags(self) -> dict[str, Any]:
         """Return the newest flags by name."""
         return dict(self.newest()["flags"])
 
-    def _render(self, state: Mapping[str, Any], *, apart: bool) -> bytes:
-        features = [copy.deepcopy(flag) for flag in state["flags"].values()]
+    def _render(self, state: Mapping[str, Any]) -> bytes:
+        features = list(state["flags"].values())
         Random(state["revision"]).shuffle(features)
-        document: dict[str, Any] = {
-            "version": 2,
-            "features": features,
-            "query": {"environment": self.environment, "inlineSegmentConstraints": not apart},
-        }
-        if apart:
-            document["segments"] = sorted(state["segments"].values(), key=lambda s: s["name"])
-        else:
-            for feature in features:
-                _inline(feature, state["segments"])
-        etag = _etag(self.environment, apart=apart, revision=state["revision"])
-        document["meta"] = {
-            "revisionId": state["revision"],
-            "etag": etag,
-            "queryHash": etag.strip('"').split(":")[0],
-        }
-        return compact(document)
+        etag = self._etag(state)
+        return compact(
+            {
+                "version": 2,
+                "features": features,
+                "query": {"environment": self.environment, "inlineSegmentConstraints": False},
+                "segments": sorted(state["segments"].values(), key=lambda s: s["name"]),
+                "meta": {
+                    "revisionId": state["revision"],
+                    "etag": etag,
+                    "queryHash": etag.strip('"').split(":")[0],
+                },
+            }
+        )
+
+    def _etag(self, state: Mapping[str, Any]) -> str:
+        query = hashlib.sha256(self.environment.encode()).hexdigest()[:8]
+        return f'"{query}:{state["revision"]}:v1"'
 
     # -- webhooks -------------------------------------------------------------------------------
 
@@ -171,10 +148,6 @@ class UnleashSimulator(ProviderServer):
         Without a header the secret is part of the URL already.
         """
         self._webhook = (url, {header: secret} if header else {})
-
-    def send_again(self, delivery: Delivery) -> None:
-        """Deliver once more what was delivered before: deliveries may repeat."""
-        self.send(delivery.url, delivery.headers, delivery.body, _TRIES)
 
     def _event(
         self,
@@ -195,12 +168,12 @@ class UnleashSimulator(ProviderServer):
                 kind,
                 created_at=time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
                 flag=flag,
-                project=self.project if flag else None,
+                project="default" if flag else None,
                 environment=self.environment if of_environment else None,
                 data=data,
             )
             headers = {"content-type": "application/json", **secret}
-            self.send(url, headers, compact(told), _TRIES)
+            self.send(url, headers, compact(told), 1)
         return self._event_id
 
     def _publish(self) -> None:
@@ -235,24 +208,3 @@ def event(
     if flag:
         told |= {"groupType": "transaction", "groupId": f"01J{number:023d}"}
     return told
-
-
-def _etag(environment: str, *, apart: bool, revision: int) -> str:
-    query = f"{environment}/{apart}".encode()
-    return f'"{hashlib.sha256(query).hexdigest()[:8]}:{revision}:v1"'
-
-
-def _wants_segments_apart(spec: str | None) -> bool | None:
-    """Return None for a header that Unleash refuses."""
-    if spec is None:
-        return False
-    numbers = spec.split(".")
-    if len(numbers) != len(_APART_SINCE) or not all(number.isdigit() for number in numbers):
-        return None
-    return tuple(int(number) for number in numbers) >= _APART_SINCE
-
-
-def _inline(feature: dict[str, Any], segments: Mapping[str, Any]) -> None:
-    for strategy in feature["strategies"]:
-        for identifier in strategy.pop("segments", []):
-            strategy["constraints"] += segments[str(identifier)]["constraints"]

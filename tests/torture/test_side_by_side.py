@@ -167,7 +167,7 @@ def test_bad_response_of_unleash(rig: DynamoRig, tmp_path: Path, row: Row, what:
     flags, segments = unleash_flags.rich_flags(FLAGS)
     with UnleashSimulator(flags, segments) as server:
         rig.provider, rig.name = server, "unleash"
-        task = {"url": server.url, "key": server.token, "folder": str(tmp_path)}
+        task = {"url": server.url, "key": server.sdk_key, "folder": str(tmp_path)}
         assert peer(rig, "fetched", **task)["known"] == FLAGS
         assert rig.sync().outcome == "published"
         server.faults.append(RESPONSES[what]())
