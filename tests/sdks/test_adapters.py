@@ -61,9 +61,7 @@ def test_unleashs_sdk_reads_the_table_once(dynamo_rig: DynamoRig, *, cache: bool
     same(published, processes.python("unleash", **task, document=document), contexts)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "impressions"), [(None, "none"), ("my.prefix", "debug"), ("p", "optimized")]
-)
+@pytest.mark.parametrize(("prefix", "impressions"), [(None, "none"), ("my.prefix", "debug")])
 def test_splits_sdk_reads_the_table_once(
     dynamo_rig: DynamoRig, prefix: str | None, impressions: str
 ) -> None:

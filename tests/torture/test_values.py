@@ -25,40 +25,26 @@ TEXTS = ["", " ", "\0", "\x7f", '"', "\\", "\n", "é", "e\u0301", "東京", "\U0
 TEXTS += ["\ud800", "null", "__proto__", "$state", "x" * 5_000, "\ufeff", "a/b:c~d{e}"]
 
 
-class Values:
-    """Makes JSON of every kind."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-
-    def value(self, depth: int = 4) -> Any:
-        """Return any JSON; sometimes a hundred levels deep, or very long."""
-        rng = self.rng
-        kind = rng.randrange(10 if depth else 6)
-        if kind < 3:
-            return rng.choice([None, True, False, rng.choice(NUMBERS), rng.uniform(-1e9, 1e9)])
-        if kind < 6:
-            return self.text()
-        if kind < 7 and rng.random() < 0.05:
-            return self.deep(100)
-        if kind < 8:
-            return [self.value(depth - 1) for _ in range(rng.randrange(5))]
-        return {self.text(): self.value(depth - 1) for _ in range(rng.randrange(5))}
-
-    def text(self) -> str:
-        """Return a string of unusual parts."""
-        return "".join(self.rng.choices(TEXTS, k=self.rng.choice([1, 1, 2, 3])))
-
-    def deep(self, levels: int) -> Any:
-        """Return lists in objects in lists."""
-        inner: Any = self.text()
-        for level in range(levels):
+def any_json(rng: random.Random, depth: int = 4) -> Any:
+    """Return any JSON; sometimes a hundred levels deep, or very long."""
+    kind = rng.randrange(10 if depth else 6)
+    if kind < 3:
+        return rng.choice([None, True, False, rng.choice(NUMBERS), rng.uniform(-1e9, 1e9)])
+    if kind < 6:
+        return any_string(rng)
+    if kind < 7 and rng.random() < 0.05:
+        inner: Any = any_string(rng)
+        for level in range(100):
             inner = [inner] if level % 2 else {"": inner}
         return inner
+    if kind < 8:
+        return [any_json(rng, depth - 1) for _ in range(rng.randrange(5))]
+    return {any_string(rng): any_json(rng, depth - 1) for _ in range(rng.randrange(5))}
 
-    def large(self) -> Any:
-        """Return more than a DynamoDB item can hold, even deflated."""
-        return {"rules": [self.rng.randbytes(40).hex() for _ in range(20_000)]}
+
+def any_string(rng: random.Random) -> str:
+    """Return a string of unusual parts."""
+    return "".join(rng.choices(TEXTS, k=rng.choice([1, 1, 2, 3])))
 
 
 @pytest.mark.parametrize(
@@ -71,13 +57,13 @@ def test_any_json_round_trips(
     """Byte for byte as canonical JSON, in one item or in chunks, including a flag of 1.6 MB."""
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
-    values = Values(15)
-    names = sorted({f"{values.text()[:200]}#{n}" for n in range(A_SET)})
+    rng = random.Random(15)
+    names = sorted({f"{any_string(rng)[:200]}#{n}" for n in range(A_SET)})
     read = 0
     for number in range(-(-cases // A_SET)):
-        flags = {key: values.value() for key in names}
-        if number % 20 == 0:
-            flags["large"] = values.large()
+        flags = {key: any_json(rng) for key in names}
+        if number % 20 == 0:  # more than a DynamoDB item can hold, even deflated
+            flags["large"] = {"rules": [rng.randbytes(40).hex() for _ in range(20_000)]}
         any_rig.replace(flags)
         report = any_rig.sync()
         assert report.outcome == "published"
@@ -90,9 +76,6 @@ def test_any_json_round_trips(
 def texts(flags: dict[str, Any]) -> dict[str, str]:
     """Write each flag as JSON: 1, 1.0, true and -0.0 differ."""
     return {key: json.dumps(flag, sort_keys=True) for key, flag in flags.items()}
-
-
-# -- layouts ---------------------------------------------------------------------------------------
 
 
 def snapshot_record(rig: AnyRig) -> dict[str, Any]:
