@@ -65,7 +65,7 @@ class Race(World):
         """The moments at which those fetches began whose checks have completed."""
 
     def _begin(self) -> None:
-        if actor := self._current():
+        if actor := self.current():
             self.began[actor.name] = len(self.trace)
         self._on_fetch()
 
@@ -78,7 +78,7 @@ class Race(World):
             source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
         ) -> None:
             commit(source, condition, sets, writes)
-            actor = self._current()
+            actor = self.current()
             if actor is not None and "checked_at" in sets:
                 self.completed.append(self.began[actor.name])
 
@@ -93,7 +93,7 @@ class Race(World):
         trigger = self.rng.choice(("webhook", "schedule"))
         if isinstance(self.clock, WrongClocks):  # one that is behind may skip what has a time
             sent_at, trigger = 0, "schedule"
-        self._stop("sync_request")
+        self.stop("sync_request")
         deadline = Deadline(self.clock, random.Random(1), 3_600)
         sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), deadline=deadline)  # type: ignore[arg-type]
         outcome = sync.run([SyncRequest(SOURCE.name, sent_at=sent_at, trigger=trigger)]).outcome

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flagstore import Client
-from flagstore.keys import Key, Publication, SnapshotRecord, SourceState
+from flagstore.keys import Publication
 from simulators.reader_store import chunks_of
-from simulators.schedules import QUIET, SOURCE, Nonce, World, core, snapshot_of, stored
+from simulators.schedules import QUIET, SOURCE, Nonce, World, core, snapshot_of, state_of, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from flagstore.keys import Record
-
-NAMESPACES = {
-    f"{SOURCE.name}:$state": "state",
-    f"{SOURCE.name}:$snapshot": "snapshot",
-}
+    from flagstore.keys import Key, Record, SourceState
 
 
 class WatchedReader:
@@ -34,24 +29,11 @@ class WatchedReader:
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record."""
         del deadline
-        kind = NAMESPACES[key.namespace]
+        kind = key.namespace.partition("$")[2]
         self._world.stop(f"{kind}{'!' * consistent}")
         lags = kind in self.behind and not consistent
         record = (self._world.replica if lags else self._world.records).get(key)
-        if record is None:
-            self._world.note(("nothing",))
-        elif kind == "state":
-            self._world.note(("state", *core(SourceState.from_record(record))))
-        else:
-            snapshot_record = SnapshotRecord.from_record(record)
-            self._world.note(
-                (
-                    "snapshot",
-                    snapshot_record.token,
-                    snapshot_record.digest,
-                    Nonce(snapshot_record.nonce),
-                )
-            )
+        self._world.note_record(record)
         return dict(record) if record else None
 
     def chunks(
@@ -61,11 +43,9 @@ class WatchedReader:
         del deadline
         self._world.stop("chunks")
         found = chunks_of(self._world.records, prefix, source)[start:]
-        self._world.note(
-            ("chunks", *((key, self._world.records[key].get("body")) for key in found))
-        )
-        for key in found:
-            yield bytes(self._world.records[key].get("body", b""))  # type: ignore[arg-type]
+        bodies = [self._world.records[key].get("body", b"") for key in found]
+        self._world.note("chunks", *zip(found, bodies, strict=True))
+        yield from map(bytes, bodies)  # type: ignore[arg-type]
 
     def prepare(self) -> None:
         """Need nothing."""
@@ -140,7 +120,7 @@ class ForgetfulWorld(World):
         """Let the reader check once, hold it to its promises, and return its flags."""
         client = self.client
         assert client is not None
-        self.note(("check", number), forget=True)
+        self.note("check", number, forget=True)
         snapshot = client.snapshot()
         found = snapshot.snapshot_record.publication
         if found != self._hand:
@@ -150,15 +130,6 @@ class ForgetfulWorld(World):
             self.followed += back or self._hand not in self._line(found)
             self._hand = found
         return {key: snapshot[key] for key in snapshot}
-
-    def stop(self, step: str) -> None:
-        """Wait until the running actor may go on."""
-        self._stop(step)
-
-    def note(self, observation: tuple[Any, ...], *, forget: bool = False) -> None:
-        """Note what the running actor observes, and forget what counts no longer."""
-        if actor := self._current():
-            actor.seen = [*([] if forget else actor.seen), observation]
 
     # -- what decides what can still happen -------------------------------------------------------
 
@@ -184,18 +155,14 @@ class ForgetfulWorld(World):
         """Return as well what may be lost, what replicas hold, and what the reader has in hand."""
         kept, replica = snapshot_of(self._kept), snapshot_of(self.replica)
         places = [self.state().publication, self._hand]
-        places += [
-            snapshot_record.publication for snapshot_record in (kept, replica) if snapshot_record
-        ]
+        places += [found.publication for found in (kept, replica) if found]
         lines = tuple(tuple(map(self._named, self._line(place))) for place in places)
         return (
             super().fingerprint(rank),
             self.state().issued,
             self._changed,
             stored(self._kept, rank) if self._kept else (),
-            core(
-                SourceState.from_record(self.replica.get(Key(f"{SOURCE.name}:$state", "state"), {}))
-            ),
+            core(state_of(self.replica)),
             lines,
         )
 
@@ -231,18 +198,13 @@ class ForgetfulWorld(World):
         self.sync()
         self._reader.behind = frozenset()
         self.hold(self.check_once() == self.provider.flags, "the reader lacks what is published")
-        snapshot_record = self.snapshot_record()
-        assert snapshot_record is not None
-        self.hold(
-            self._hand == snapshot_record.publication, "the reader has another publication in hand"
-        )
+        self.hold(self._hand == self.state().publication, "the reader has another publication")
 
 
 class _Same(dict[int, int]):
     """Each number as it is."""
 
-    def __missing__(self, number: int) -> int:
+    def __missing__(self, number: Any, _default: Any = None) -> Any:
         return number
 
-    def get(self, number: Any, _default: Any = None) -> Any:
-        return number
+    get = __missing__

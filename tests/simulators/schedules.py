@@ -1,8 +1,7 @@
 """Run several syncs step by step, in an order that is chosen from outside.
 
 Each actor runs in a greenlet and stops before every atomic step of the store and before every
-fetch; whoever holds the :class:`World` decides who goes on. So every interleaving can be tried,
-and a failing one be printed and repeated.
+fetch, so that every interleaving can be tried, and a failing one be printed and repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE, ModelProvider, NoHttp
 from storesync.errors import StoreSyncError
 from storesync.model import SyncRequest
-from storesync.pipeline import Limits, Sync
+from storesync.pipeline import Sync
 from storesync.retry import Deadline
 
 if TYPE_CHECKING:
@@ -67,46 +66,29 @@ class Nonce(str):
 class ObservedStore(MemoryStore):
     """A memory store that notes what the running actor observes."""
 
-    def __init__(
-        self,
-        records: dict[Key, Record],
-        step: Callable[[str], None],
-        current: Callable[[], Actor | None],
-    ) -> None:
-        super().__init__(records, step)
-        self._current = current
+    def __init__(self, world: World) -> None:
+        super().__init__(world.records, world.stop)
+        self._world = world
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
         """Draw; what an actor saw before its fencing token no longer counts."""
         token, source_state = super().next_token(source, floor)
-        if actor := self._current():
-            seen = [
-                ("state", *core(source_state)),
-                ("nonce", Nonce(source_state.issued_nonce)),
-            ]
-            actor.token, actor.seen = token, seen
+        if actor := self._world.current():
+            actor.token = token
+        self._world.note("state", *core(source_state), forget=True)
+        self._world.note("nonce", Nonce(source_state.issued_nonce))
         return token, source_state
 
     def read(self, key: Key) -> Record | None:
         """Read, and note it."""
         record = super().read(key)
-        if (actor := self._current()) and record:
-            digest = record.get("digest")
-            if key == state_key(SOURCE.name):
-                actor.seen.append(("state", *core(SourceState.from_record(record))))
-            else:
-                nonce = Nonce(record.get("nonce", ""))
-                actor.seen.append(("snapshot", record.get("token"), digest, nonce))
+        self._world.note_record(record)
         return record
-
-    def count_rows(self, source: str) -> None:
-        """Return None: no single row is ever lost."""
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Scan, and note the items."""
         found = list(super().scan(namespace, prefix))
-        if actor := self._current():
-            actor.seen.append(("items", *((r["key"], r.get("item")) for r in found)))
+        self._world.note("items", *((record["key"], record.get("item")) for record in found))
         return iter(found)
 
 
@@ -143,25 +125,19 @@ class World:
 
     def store(self) -> MemoryStore:
         """Return a store over the shared records that stops before each step."""
-        return self._store_class(self.records, self._stop, self._current)
+        return self._store_class(self)
 
-    def sync(self, *, limits: Limits | None = None) -> None:
+    def sync(self) -> None:
         """Run one sync of the model's source, as a sync request of the schedule would."""
         deadline = Deadline(self.clock, random.Random(1), 3_600)
-        Sync(
-            SOURCE,
-            self.provider,
-            self.store(),
-            http=NoHttp(),
-            deadline=deadline,
-            limits=limits or Limits(),
-        ).run([SyncRequest(SOURCE.name, trigger="schedule")])
+        sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), deadline=deadline)
+        sync.run([SyncRequest(SOURCE.name, trigger="schedule")])
 
     def change_and_sync(self, **flags: Any) -> Callable[[], None]:
         """Return the work of an actor: the provider changes, which requests a sync."""
 
         def work() -> None:
-            self._stop("change")
+            self.stop("change")
             self.provider.change(**flags)
             self.sync()
 
@@ -177,21 +153,35 @@ class World:
         finally:
             actor.done = True
 
-    def _stop(self, step: str) -> None:
-        if step in self.quiet and not self._switch_at_reads:
-            return
-        actor = self._current()
-        if actor is not None:
+    def stop(self, step: str) -> None:
+        """Wait until the running actor may go on."""
+        actor = self.current()
+        if actor and (self._switch_at_reads or step not in self.quiet):
             actor.waiting = step
             actor.thread.parent.switch()
 
     def _on_fetch(self) -> None:
-        self._stop("fetch")
-        if actor := self._current():
-            actor.seen.append(("fetch", self.provider.revision))
+        self.stop("fetch")
+        self.note("fetch", self.provider.revision)
 
-    def _current(self) -> Actor | None:
+    def current(self) -> Actor | None:
+        """Return the running actor."""
         return next((actor for actor in self.actors if actor.thread is getcurrent()), None)
+
+    def note(self, *observation: Any, forget: bool = False) -> None:
+        """Note what the running actor observes; *forget* what it has observed before."""
+        if actor := self.current():
+            actor.seen = [*([] if forget else actor.seen), observation]
+
+    def note_record(self, record: Record | None) -> None:
+        """Note a source state or a snapshot record that the running actor has read."""
+        if record is None:
+            self.note("nothing")
+        elif record["key"] == "state":
+            self.note("state", *core(SourceState.from_record(record)))
+        else:
+            nonce = Nonce(record.get("nonce", ""))
+            self.note("snapshot", record.get("token"), record.get("digest"), nonce)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -206,15 +196,14 @@ class World:
         self.trace.append(f"{actor.name}:{step}")
         before = self.state()
         actor.thread.switch()
-        after = self.state()
-        self._check(before, after)
+        self._check(before, self.state())
 
     def crash(self, number: int) -> None:
         """End one actor where it stands."""
         actor = self.actors[number]
         actor.thread.throw()
         actor.done = actor.crashed = True  # also one that had not even started
-        self.trace.append(f"{self.actors[number].name}:CRASH")
+        self.trace.append(f"{actor.name}:CRASH")
 
     def close(self) -> None:
         """End all actors."""
