@@ -59,23 +59,14 @@ def _models_are_read_once() -> Iterator[None]:
         yield
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the skips that were not expected."""
-    if os.environ.get("FLAGSTORE_NO_SKIP") != "1":
-        return
-    for report in _unexpected(terminalreporter):
-        terminalreporter.write_line(f"unexpectedly skipped: {report.nodeid}", red=True)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """With FLAGSTORE_NO_SKIP=1 (CI), fail a session that skipped something unexpectedly."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("FLAGSTORE_NO_SKIP") == "1" and reporter and _unexpected(reporter):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _unexpected(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
-    skipped = reporter.stats.get("skipped", [])
-    return [report for report in skipped if ALLOWED not in str(report.longrepr)]
+    if os.environ.get("FLAGSTORE_NO_SKIP") != "1" or not reporter:
+        return
+    for report in reporter.stats.get("skipped", []):
+        if ALLOWED not in str(report.longrepr):
+            reporter.write_line(f"unexpectedly skipped: {report.nodeid}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

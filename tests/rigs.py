@@ -58,51 +58,27 @@ def refusal(operation: str, reason: str = "ThrottlingError") -> Exception:
     return ClientError(error | {"CancellationReasons": [{"Code": reason}]}, operation)
 
 
-class Counted:
-    """A reader's connection that notes its calls."""
+def counted(connection: Any) -> Any:
+    """Return a reader's connection that notes its calls."""
+    call, connection.calls = connection.call, []
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.calls: list[str] = []
+    def noted(asked: Any, *arguments: Any) -> Any:
+        connection.calls.append(str(asked))
+        return call(asked, *arguments)
 
-    def call(self, asked: Any, *arguments: Any) -> Any:
-        """Pass the call on."""
-        self.calls.append(str(asked))
-        return self._inner.call(asked, *arguments)
-
-    def prepare(self) -> None:
-        """Prepare the connection."""
-        self._inner.prepare()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._inner.close()
-
-
-class CountedRedis(RedisReader):
-    """A reader of Redis that notes its calls."""
-
-    calls: list[str]
-
-    def call(self, commands: Any, deadline: float) -> Any:
-        """Note the call."""
-        self.calls.append(str(commands))
-        return super().call(commands, deadline)
+    connection.call = noted
+    return connection
 
 
 class Rig:
-    """A provider and a store that begins empty.
-
-    Attributes:
-        provider: a :class:`ModelProvider`, or a simulator that runs.
-        clock: the writer's.
-        table: ``client`` leads to the store, as a warm function would keep it.
-
-    """
+    """A provider and a store that begins empty."""
 
     provider: Any
+    """A :class:`ModelProvider`, or a simulator that runs."""
     clock: Any
+    """The writer's."""
     table: Any
+    """``client`` leads to the store, as a warm function would keep it."""
     name: str
     options: dict[str, Any]
 
@@ -121,13 +97,13 @@ class Rig:
         """Return the store as one sync of the source would use it."""
         raise NotImplementedError
 
-    def connect(self) -> Counted | CountedRedis:
-        """Return a reader's connection; the caller closes it."""
+    def connect(self) -> Any:
+        """Return a reader's connection, which notes its calls; the caller closes it."""
         raise NotImplementedError
 
     def reader_store(self, connection: Any) -> Any:
         """Return the reader's store over a connection."""
-        raise NotImplementedError
+        return connection
 
     def sync(
         self,
@@ -147,12 +123,12 @@ class Rig:
             seconds: the deadline.
             step_s: seconds since the last sync.
             seed: of the backoff's jitter.
-            options: of the source; and ``allow_shrink`` and ``verify`` of the sync.
+            options: of the source; and ``allow_shrink`` of the sync.
         """
         if clock is None and isinstance(self.clock, FakeClock):
             self.clock.advance(step_s)
         deadline = Deadline(clock or self.clock, random.Random(seed), seconds)
-        how = {name: options.pop(name) for name in ("allow_shrink", "verify") if name in options}
+        how = {"allow_shrink": options.pop("allow_shrink", "")}
         model = isinstance(self.provider, ModelProvider)
         provider: Any = self.provider if model else providers.get(self.name)
         http: Any = NoHttp() if model else HttpClient()
@@ -161,7 +137,7 @@ class Rig:
         sync = Sync(source, provider, store, http=http, deadline=deadline, **how)
         return sync.run([SyncRequest(SOURCE, trigger="schedule")])
 
-    def reader(self, **options: Any) -> tuple[Client, Counted | CountedRedis]:
+    def reader(self, **options: Any) -> tuple[Client, Any]:
         """Return a new reader, and its connection."""
         connection = self.connect()
         return Client(SOURCE, store=self.reader_store(connection), **options), connection
@@ -226,10 +202,10 @@ class DynamoRig(Rig):
         deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
         return DynamoDBStore(client or self.table.client, self.table.name, deadline)
 
-    def connect(self) -> Counted:
+    def connect(self) -> Any:
         """Return a reader's connection; the caller closes it."""
         known = self.aws.environment
-        return Counted(LeanTransport(known["AWS_DEFAULT_REGION"], self.aws.endpoint, known))
+        return counted(LeanTransport(known["AWS_DEFAULT_REGION"], self.aws.endpoint, known))
 
     def reader_store(self, connection: Any) -> DynamoDBReader:
         """Return the reader's store over a connection."""
@@ -274,17 +250,11 @@ class RedisRig(Rig):
         native = (source or self.source()).native_rows
         return RedisStore(client or self.table.client, deadline, native=native)
 
-    def connect(self) -> CountedRedis:
+    def connect(self) -> Any:
         """Return a reader's connection; the caller closes it."""
         address = parse_url(self.server.url())
         assert address is not None
-        reader = CountedRedis(address)
-        reader.calls = []
-        return reader
-
-    def reader_store(self, connection: CountedRedis) -> CountedRedis:
-        """Return the reader's store, which is the connection."""
-        return connection
+        return counted(RedisReader(address))
 
     def place(self) -> dict[str, str]:
         """Return where the providers' SDKs find the rows."""

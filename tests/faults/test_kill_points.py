@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,18 +20,11 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
 
 
-def flag(key: str, version: int) -> dict[str, Any]:
-    """Return a flag that LaunchDarkly's SDKs take too."""
-    return {"key": key, "version": version, "on": False, "variations": [version], "offVariation": 0}
-
-
-FLAGS, GONE = 120, 10
-
-
 def content(version: int, count: int) -> dict[str, Any]:
-    """Return one version of a set; every other one lacks the first flags."""
-    gone = GONE * (version % 2)
-    return {key: flag(key, version) for key in (f"flag-{n:04}" for n in range(gone, count))}
+    """Return one version of a set that LaunchDarkly's SDKs take too; some lack ten flags."""
+    flag = {"version": version, "on": False, "variations": [version], "offVariation": 0}
+    keys = (f"flag-{n:04}" for n in range(10 * (version % 2), count))
+    return {key: {"key": key, **flag} for key in keys}
 
 
 @pytest.fixture(params=["dynamodb", "redis", "redis-launchdarkly"])
@@ -48,7 +42,7 @@ def rows(rig: AnyRig) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "count", [FLAGS, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+    "count", [120, pytest.param(1_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_kill_points_of_rows_and_snapshot(
@@ -68,7 +62,7 @@ def test_kill_points_of_rows_and_snapshot(
     rig.settle(content(2, count))
     calls = undisturbed.calls.total()
     assert calls >= 5
-    points = [(number, moment) for number in range(calls) for moment in ("before", "after")]
+    points = list(product(range(calls), ("before", "after")))
     seen = {"old": 0, "new": 0}
     for version, (number, moment) in enumerate([*points, (-1, "during the fetch")], start=3):
         old, new = content(version - 1, count), content(version, count)
@@ -109,19 +103,14 @@ def orphans(rig: AnyRig) -> list[str]:
 
 # -- Split's layout -------------------------------------------------------------------------------
 
-
-def split_set(*names: str, version: int) -> dict[str, Any]:
-    """Return a set of Split: flags that name their version, in a flag set."""
-    return {
-        name: {**new_flag(name), "version": version, "sets": ["all"], "trafficTypeName": "user"}
-        for name in names
-    }
-
-
-OLD_SPLIT = split_set(*(f"flag-{n:03}" for n in range(50)), version=1)
-NEW_SPLIT = split_set(*(f"flag-{n:03}" for n in range(10, 50)), version=2)
 OLD_KEYS = [f"user-{n:04}" for n in range(100)]
 NEW_KEYS = [f"user-{n:04}" for n in range(10, 120)]
+
+
+def split_set(begin: int, version: int) -> dict[str, Any]:
+    """Return a set of Split: flags that name their version, in a flag set."""
+    more = {"version": version, "sets": ["all"], "trafficTypeName": "user"}
+    return {name: {**new_flag(name), **more} for name in (f"flag-{n:03}" for n in range(begin, 50))}
 
 
 def splits_rows(rig: RedisRig) -> dict[str, Any]:
@@ -130,9 +119,10 @@ def splits_rows(rig: RedisRig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in admin.keys("{prod}.SPLITIO.*"):
         name = key.decode().partition(".SPLITIO.")[2]
-        is_set = admin.type(key) == b"set"
-        members = sorted(admin.smembers(key)) if is_set else admin.get(key)
-        found[name] = [item.decode() for item in members] if is_set else json.loads(members)
+        if admin.type(key) == b"set":
+            found[name] = sorted(member.decode() for member in admin.smembers(key))
+        else:
+            found[name] = json.loads(admin.get(key))
     return found
 
 
@@ -143,46 +133,40 @@ def expected(flags: dict[str, Any], members: list[str]) -> dict[str, Any]:
     return {**rows, **made, "segment.many": members}
 
 
-def settle_split(rig: RedisRig, flags: dict[str, Any], members: list[str]) -> None:
-    """Bring the store to one set of Split, rows included."""
-    rig.provider.segments = {"many": {"name": "many", "keys": members}}
-    rig.settle(flags)
-
-
 def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment in parts, 50 flags and a flag set are never partial, and the next sync recovers."""
     monkeypatch.setattr("storesync.rows.PART_BYTES", 400)
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 3)
-    old, new = expected(OLD_SPLIT, OLD_KEYS), expected(NEW_SPLIT, NEW_KEYS)
-    seen: dict[str, int] = {"old": 0, "new": 0, "between": 0}
+    old_flags, new_flags = split_set(0, 1), split_set(10, 2)
+    old, new = expected(old_flags, OLD_KEYS), expected(new_flags, NEW_KEYS)
+    seen = {"old": 0, "new": 0, "between": 0}
     with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:
 
-        def change() -> None:
+        def prepare() -> None:
+            """Bring the store to the old set, rows included, and the provider to the new one."""
+            rig.provider.segments = {"many": {"name": "many", "keys": OLD_KEYS}}
+            rig.settle(old_flags)
+            assert splits_rows(rig) == old
             rig.provider.segments = {"many": {"name": "many", "keys": NEW_KEYS}}
-            rig.provider.change(**(dict.fromkeys(OLD_SPLIT) | NEW_SPLIT))
+            rig.replace(new_flags)
 
-        settle_split(rig, OLD_SPLIT, OLD_KEYS)
+        prepare()
         undisturbed = UnreliableClient(rig.table.client)
-        change()
         rig.sync(undisturbed)
         calls = undisturbed.calls.total()
         assert calls >= 10
-        for number in range(calls):
-            for moment in ("before", "after"):
-                settle_split(rig, OLD_SPLIT, OLD_KEYS)
-                assert splits_rows(rig) == old
-                change()
-                with pytest.raises(Killed):
-                    rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
-                assert rig.read() in (OLD_SPLIT, NEW_SPLIT)
-                found = splits_rows(rig)
-                for name, item in found.items():
-                    assert item in (old.get(name), new.get(name)), f"{moment} call {number}: {name}"
-                kind = "old" if found == old else "new" if found == new else "between"
-                seen[kind] += 1
-                rig.sync()
-                assert splits_rows(rig) == new, f"rows {moment} call {number}"
-                ours: Any = redis_server.admin.keys("flagstore:{prod}:SPLITIO*")
-                assert ours == [b"flagstore:{prod}:SPLITIO"]
+        for number, moment in product(range(calls), ("before", "after")):
+            prepare()
+            with pytest.raises(Killed):
+                rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+            assert rig.read() in (old_flags, new_flags)
+            found = splits_rows(rig)
+            for name, item in found.items():
+                assert item in (old.get(name), new.get(name)), f"{moment} call {number}: {name}"
+            seen["old" if found == old else "new" if found == new else "between"] += 1
+            rig.sync()
+            assert splits_rows(rig) == new, f"rows {moment} call {number}"
+            ours: Any = redis_server.admin.keys("flagstore:{prod}:SPLITIO*")
+            assert ours == [b"flagstore:{prod}:SPLITIO"]
     assert min(seen.values()) > 0, seen
     print(f"{2 * calls} kill points, Split's rows in Redis: {seen}")

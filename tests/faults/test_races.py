@@ -186,7 +186,8 @@ def test_races_with_crashes(races: int, clock: type[FakeClock]) -> None:
         state = race.state()
         race.hold(state.rows_version == state.published, f"seed {seed}: the rows stay behind")
     assert races * 0.1 < crashes < races * 0.9
-    print(f"{races:,} races, {crashes} with a crash, {clock.__name__}: 0 stale, 0 lost")
+    skew = f"clocks off by up to {SKEW_S:.0f} s" if clock is WrongClocks else "one clock"
+    print(f"{races:,} races, {crashes} with a crash, {skew}: 0 stale, 0 lost")
 
 
 @pytest.mark.parametrize("inline_bytes", [keys.INLINE_BYTES, 0], ids=["one item", "chunks"])
@@ -209,4 +210,4 @@ def test_operators_among_syncs(
         in_sync(life)
         seen.update(actor.name.rstrip("0123456789") for actor in life.actors if not actor.failed)
     assert min(seen[name] for name in ("sync", "roll_back", "unpin", "remove", "add_again")) > 20
-    print(f"{lives} lives with {seen['roll_back']} rollbacks and {seen['sync']} syncs")
+    print(f"{lives} lives with {seen['roll_back']} rollbacks and {seen['sync']:,} syncs")

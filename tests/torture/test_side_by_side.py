@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,14 +94,13 @@ def test_kill_points(rig: DynamoRig, row: Row) -> None:
     rig.replace(new)
     rig.sync(undisturbed)
     seen: Counter[str] = Counter()
-    for number in range(undisturbed.calls.total()):
-        for moment in ("before", "after"):
-            rig.settle(old)
-            rig.replace(new)
-            with pytest.raises(Killed):
-                rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
-            found = rig.read()
-            seen["old" if found == old else "new" if found == new else "mixed"] += 1
+    for number, moment in product(range(undisturbed.calls.total()), ("before", "after")):
+        rig.settle(old)
+        rig.replace(new)
+        with pytest.raises(Killed):
+            rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+        found = rig.read()
+        seen["old" if found == old else "new" if found == new else "mixed"] += 1
     assert seen["mixed"] == 0
     row(
         "250 flags become 210, killed before and after every call that writes",

@@ -198,7 +198,7 @@ def test_clock_jumps_during_a_sync(any_rig: AnyRig, by: float) -> None:
         asked = clock.asked
     assert at >= 2
     assert (outcomes["out of time"] > 0) == (by > 0)
-    print(f"a clock that jumps by {by:+.0f} s, at each of {at} moments: {dict(outcomes)}")
+    print(f"a clock that jumps by {by:+.0f} s at each of {at} moments: {dict(outcomes)}")
 
 
 # -- concurrent writers ----------------------------------------------------------------------------
