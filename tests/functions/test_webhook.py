@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from local import make_events
 from simulators.deployment import (
     BODY_CANARY,
-    HEADER_CANARY,
     SECRET,
     TOKEN,
     Calls,
@@ -30,9 +28,7 @@ from simulators.unleash import event as unleash_event
 from storesync import webhook
 from storesync.config import WEBHOOKS_AGE_S
 
-ALLOWED = {202, 400, 401, 404, 413}
 FORGED = "canary-of-a-stranger-0007"
-EVENTS = make_events.DIRECTORY
 
 
 def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
@@ -119,33 +115,20 @@ def test_signed_webhook(receiving: Deployment) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        signed("prod", entry(), encode=True),
-        request("prod", entry(), {"X-LD-Signature": signature(entry())}),
+        signed("prod", entry(padding="x" * 5_000_000)),  # all environments, twice
         request("prod", entry(), {"X-lD-SIGNATURE": signature(entry())}, encode=True),
-        request("unleash", enabled(), {"Authorization": SECRET}),
         request("unleash", "no JSON, from somebody's template", {"authorization": SECRET}),
-        request("unleash", b"\xff\xfe", {"authorization": SECRET}, encode=True),
+        request("unleash", b"\xff\xfe", {"authorization": f"Bearer {SECRET}"}, encode=True),
         request("header", enabled(), {"x-webhook-secret": SECRET}),
         request("url", enabled(), token=TOKEN),
         request("prod", entry(), {"x-ld-signature": signature(entry())}, token="ignored"),
         {**signed("prod", entry()), "rawPath": "/live/flags/webhooks/prod"},
     ],
-    ids=[
-        *("base64", "case", "case-base64", "no-bearer", "text", "bytes", "header", "url", "token"),
-        "stage and domain",
-    ],
+    ids=["large", "base64", "text", "bytes", "header", "url", "token", "stage and domain"],
 )
 def test_variants_of_good_webhooks(receiving: Deployment, event: dict[str, Any]) -> None:
     """Encodings, header cases, path prefixes and every method of verification are accepted."""
     assert send(event)[0] == 202
-    assert len(receiving.requests()) == 1
-
-
-@pytest.mark.parametrize("encode", [False, True])
-def test_five_megabytes(receiving: Deployment, *, encode: bool) -> None:
-    """Real webhooks carry all environments, twice."""
-    body = entry(padding="x" * 5_000_000)
-    assert send(signed("prod", body, encode=encode))[0] == 202
     (sync_request,) = receiving.requests()
     assert len(json.dumps(sync_request)) < 300
 
@@ -161,46 +144,28 @@ def test_irrelevant_events_are_acknowledged(receiving: Deployment) -> None:
 # -- refused --------------------------------------------------------------------------------------
 
 
+SIGNED = signed("prod", entry())
+BY_URL = request("url", enabled(), token=TOKEN)
 REFUSED: list[tuple[str, Any, int]] = [
     ("forged", signed("prod", entry(), FORGED), 401),
     ("unsigned", request("prod", entry()), 401),
-    ("empty signature", request("prod", entry(), {"x-ld-signature": ""}), 401),
     ("odd signature", request("prod", entry(), {"x-ld-signature": "\udcff\u00e9"}), 401),
-    (
-        "two signatures",
-        request("prod", entry(), {"x-ld-signature": f"{signature(entry())},a"}),
-        401,
-    ),
-    ("truncated", {**signed("prod", entry()), "body": entry().decode()[:-1]}, 401),
-    ("no body", {**signed("prod", entry()), "body": None}, 401),
+    ("truncated", {**SIGNED, "body": entry().decode()[:-1]}, 401),
+    ("no body", {**SIGNED, "body": None}, 401),
     ("flag lost", {**signed("prod", entry(), encode=True), "isBase64Encoded": False}, 401),
     ("not base64", {**signed("prod", entry(), encode=True), "body": "%%%"}, 400),
-    ("not ASCII", {**signed("prod", entry(), encode=True), "body": "\u00e9"}, 400),
-    ("half base64", {**signed("prod", entry(), encode=True), "body": "abc"}, 400),
-    ("not text", {**signed("prod", entry()), "body": 7}, 400),
+    ("not text", {**SIGNED, "body": 7}, 400),
     ("oversized", signed("prod", b'"' + b"x" * webhook.MAX_BODY + b'"'), 413),
     ("oversized, forged", signed("prod", b"x" * (webhook.MAX_BODY + 1), FORGED, encode=True), 413),
     ("unknown", signed("staging", entry()), 404),
-    (
-        "wrong method",
-        request("prod", entry(), {"x-ld-signature": signature(entry())}, method="GET"),
-        404,
-    ),
+    ("wrong method", {**SIGNED, "routeKey": "GET /webhooks/{source}"}, 404),
     ("no secret", request("unleash", enabled()), 401),
-    ("wrong secret", bearer(enabled(), FORGED), 401),
     ("secret with more", bearer(enabled(), f"{SECRET} "), 401),
     ("wrong header", request("header", enabled(), {"authorization": SECRET}), 401),
-    ("no token", request("url", enabled()), 401),
     ("wrong token", request("url", enabled(), token=FORGED), 401),
     ("token elsewhere", request("url", enabled(), {"authorization": TOKEN}), 401),
-    (
-        "odd token",
-        {**request("url", enabled()), "pathParameters": {"source": "url", "token": []}},
-        404,
-    ),
-    ("no parameters", {**request("url", enabled(), token=TOKEN), "pathParameters": None}, 404),
-    ("no route", {**signed("prod", entry()), "routeKey": "$default"}, 404),
-    ("odd route", {**signed("prod", entry()), "routeKey": ["POST /webhooks/{source}"]}, 404),
+    ("odd token", {**BY_URL, "pathParameters": {"source": "url", "token": []}}, 404),
+    ("no parameters", {**BY_URL, "pathParameters": None}, 404),
     ("nothing", {}, 404),
 ]
 
@@ -257,51 +222,32 @@ def test_metrics_per_source(receiving: Deployment, output: Output) -> None:
     assert len(receiving.requests()) == 2
 
 
-def test_new_secret_is_used_within_90_s(receiving: Deployment, clock: ShiftedClock) -> None:
-    """A busy process uses known parameters for at least half of that."""
-    assert send(signed("prod", entry()))[0] == 202
-    receiving.put_webhook("prod", "launchdarkly", "another-secret-of-some-length")
-    clock.advance(44)
-    assert send(signed("prod", entry()))[0] == 202
-    clock.advance(WEBHOOKS_AGE_S - 44)
-    assert send(signed("prod", entry()))[0] == 401
-    assert send(signed("prod", entry(), "another-secret-of-some-length"))[0] == 202
-
-
 # -- parameters -----------------------------------------------------------------------------------
 
 
-MISCONFIGURED: list[tuple[object, list[str]]] = [
-    ("{not JSON", ["is not JSON"]),
-    ({"provider": "darkly", "secrets": 7}, ["'darkly'", "known are", '"secrets" must be a list']),
-    ({"provider": "launchdarkly", "secrets": [f"{SECRET}\ud800"]}, ["lone surrogate"]),
-]
-
-
-def test_misconfigured_webhook(receiving: Deployment, output: Output, clock: ShiftedClock) -> None:
+def test_misconfigured_webhook(receiving: Deployment, output: Output) -> None:
     """The sender gets a 404, the log names parameter and remedy, and other sources work."""
-    for text, problems in MISCONFIGURED:
-        receiving.put("webhooks/broken", text)
-        clock.advance(WEBHOOKS_AGE_S)
-        output.forget()
-        assert refuse(signed("broken", entry()), 404) == "not found"
-        (line,) = output.logs
-        assert line["level"] == "ERROR"
-        for problem in [f"{receiving.prefix}/webhooks/broken", *problems]:
-            assert problem in line["problem"]
-        assert output.sums() == {"Misconfigured": 1}
-        assert send(signed("prod", entry()))[0] == 202
+    receiving.put("webhooks/broken", {"provider": "darkly", "secrets": 7})
+    assert refuse(signed("broken", entry()), 404) == "not found"
+    (line,) = output.logs
+    assert line["level"] == "ERROR"
+    for problem in (
+        f"{receiving.prefix}/webhooks/broken: \"provider\": no provider 'darkly': known are",
+        '"secrets" must be a list',
+    ):
+        assert problem in line["problem"]
+    assert output.sums() == {"Misconfigured": 1}
+    assert send(signed("prod", entry()))[0] == 202
 
 
-@pytest.mark.parametrize("missing", ["FLAGSTORE_QUEUE_URL", "FLAGSTORE_PARAMETER_PREFIX"])
 def test_missing_variable(
-    receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch, missing: str
+    receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A function without a setting names it, and recovers."""
     with monkeypatch.context() as without:
-        without.delenv(missing)
+        without.delenv("FLAGSTORE_QUEUE_URL")
         assert refuse(signed("prod", entry()), 503) == "not configured"
-    assert f"{missing} is not set" in output.logs[0]["problem"]
+    assert "FLAGSTORE_QUEUE_URL is not set" in output.logs[0]["problem"]
     assert send(signed("prod", entry()))[0] == 202
     assert len(receiving.requests()) == 1
 
@@ -342,17 +288,6 @@ def test_ssm_down_at_the_start_costs_few_calls(
     assert len(receiving.requests()) == 1
 
 
-def test_unreachable_queue(
-    receiving: Deployment, output: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sync request that cannot be queued is a 503, so that the provider may retry."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
-    assert refuse(signed("prod", entry()), 503) == "try again"
-    assert output.logs[-1]["message"] == "could not request a sync"
-    assert output.sums() == {"EnqueueFailures": 1}
-    assert receiving.waiting()["due"] == 0
-
-
 def test_timeouts_fit_the_functions_time(receiving: Deployment) -> None:
     """The function responds itself, within its 10 s."""
     assert send(signed("prod", entry()))[0] == 202
@@ -363,23 +298,6 @@ def test_timeouts_fit_the_functions_time(receiving: Deployment) -> None:
     assert receiving.requests()
 
 
-# -- secrets in logs ------------------------------------------------------------------------------
-
-
-def test_path_is_never_logged(receiving: Deployment, output: Output) -> None:
-    """A token in the path is a secret, valid or not."""
-    headers = {"user-agent": HEADER_CANARY, "cookie": HEADER_CANARY}
-    bad = "canary-bad-token-0008"
-    assert send(request("url", enabled(), headers, token=TOKEN))[0] == 202
-    assert send(request("url", enabled(), headers, token=bad))[0] == 401
-    assert send(request("nobody", enabled(), headers, token=bad))[0] == 404
-    assert send(request("url", enabled(), headers, token=TOKEN, method="GET"))[0] == 404
-    assert send({**request("url", b"", headers, token=bad), "body": "%", "isBase64Encoded": True})
-    assert output.logs
-    assert bad not in output.text
-    assert "/webhooks/url" not in output.text.replace(receiving.prefix, "")
-
-
 def test_lone_surrogates_are_logged_as_json(receiving: Deployment, output: Output) -> None:
     """Half a surrogate pair in a delivery id stops neither the sync request nor the log."""
     body = entry().replace(f'"_id":"{7:024x}"'.encode(), b'"_id":"\\ud800\\n"')
@@ -387,34 +305,3 @@ def test_lone_surrogates_are_logged_as_json(receiving: Deployment, output: Outpu
     (sync_request,) = receiving.requests()
     assert sync_request["delivery"] == "\ud800\n"
     assert output.logs[-1]["message"] == "requested"
-
-
-# -- samples --------------------------------------------------------------------------------------
-
-OUTCOMES = {
-    "launchdarkly-flag-updated.json": (202, ["flag/new-checkout@8"]),
-    "launchdarkly-forged.json": (401, None),
-    "launchdarkly-segment-updated.json": (202, []),
-    "split-flag-changed.json": (200, ["change/1795000000000"]),
-    "unleash-duplicate.json": (202, ["revision/4711"]),
-    "unleash-feature-enabled.json": (202, ["revision/4711"]),
-    "unleash-wrong-secret.json": (401, None),
-}
-NOT_A_REQUEST = (404, None)
-"""The outcome of all other events, which are not of API Gateway."""
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.glob("*.json")))
-def test_sample_events(deployment: Deployment, name: str) -> None:
-    """Each file in events/, given to WebhookFunction, has the outcome in events/README.md."""
-    ours = {"environment": "production"}
-    options = {**ours, "project": "shop"}
-    deployment.put_webhook("prod", "launchdarkly", make_events.SECRET, options=options)
-    deployment.put_webhook("unleash", "unleash", make_events.SECRET, options=ours)
-    deployment.put_webhook("split", "split", make_events.SECRET, options=ours)
-    status, required = OUTCOMES.get(name, NOT_A_REQUEST)
-    assert send(json.loads((EVENTS / name).read_text(encoding="utf-8")))[0] == status
-    requests = deployment.requests()
-    assert [sync_request["required"] for sync_request in requests] == (
-        [] if required is None else [required]
-    )
