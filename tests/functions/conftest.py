@@ -17,7 +17,6 @@ from simulators.deployment import (
     KEY,
     MAX_RECEIVES,
     Calls,
-    Context,
     Deployment,
     Output,
     ShiftedClock,
@@ -53,13 +52,8 @@ def calls(noted: tuple[Any, Calls]) -> Calls:
 class Stdout:
     """The current ``sys.stdout``, which pytest changes within a test."""
 
-    def write(self, text: str) -> int:
-        """Write."""
-        return sys.stdout.write(text)
-
-    def flush(self) -> None:
-        """Flush."""
-        sys.stdout.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
 
 
 @pytest.fixture(autouse=True)
@@ -89,12 +83,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
 def scheduled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queue scheduled checks without delay, since the queue's clock is real."""
     monkeypatch.setattr(sync, "STEP_S", 0)
-
-
-@pytest.fixture
-def context() -> Context:
-    """Give Lambda's context."""
-    return Context()
 
 
 @pytest.fixture(scope="session")
@@ -181,20 +169,13 @@ def unleash() -> Iterator[UnleashSimulator]:
 
 @pytest.fixture
 def appconfig(aws: StandIn) -> Iterator[AppConfigSimulator]:
-    """Give an AppConfig that accepts the functions' role, at its deployment 3."""
-    with appconfig_at_three(aws) as provider:
-        yield provider
-
-
-def appconfig_at_three(aws: StandIn) -> AppConfigSimulator:
-    """Build an AppConfig in the state that the samples report."""
+    """Give an AppConfig that accepts the functions' role, and deployed a change."""
     given = aws.environment
-    provider = AppConfigSimulator(
+    with AppConfigSimulator(
         *appconfig_flags(5),
         access_key=given["AWS_ACCESS_KEY_ID"],
         secret_key=given["AWS_SECRET_ACCESS_KEY"],
         region=aws.region,
-    )
-    provider.set_flag("new-checkout", enabled=False)
-    provider.set_flag("new-checkout", enabled=True)
-    return provider
+    ) as provider:
+        provider.set_flag("new-checkout", enabled=True)
+        yield provider

@@ -38,9 +38,7 @@ def in_redis(deployment: Deployment, name: str, provider: str, url: str, store_u
 
 def flags_in_redis(server: Server, source: str) -> set[str]:
     """Return the flags that a reader finds in Redis."""
-    address = parse_url(server.url())
-    assert address is not None
-    with closing(RedisReader(address)) as transport:
+    with closing(RedisReader(parse_url(server.url()))) as transport:
         return set(Client(source, store=transport).keys())
 
 
@@ -56,11 +54,8 @@ def test_each_source_has_its_provider_and_store(
         in_redis(stack, "prod-eu", "unleash", unleash.url, redis_server.url())
         in_redis(stack, "fme", "split", split.url, redis_server.url())
         outcomes = {outcome["source"]: outcome for outcome in invoke({"schedule": True})}
-        assert {name: outcome["outcome"] for name, outcome in outcomes.items()} == {
-            "fme": "published",
-            "prod": "published",
-            "prod-eu": "published",
-        }
+        published = {name for name, each in outcomes.items() if each["outcome"] == "published"}
+        assert published == {"fme", "prod", "prod-eu"}
         assert stack.flags("prod") == set(launchdarkly.flags())
         assert flags_in_redis(redis_server, "prod-eu") == set(unleash.flags())
         assert flags_in_redis(redis_server, "fme") == set(split.flags())

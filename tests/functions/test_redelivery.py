@@ -29,14 +29,7 @@ def receive_and_serve(stack: Deployment) -> int:
     return len(failed)
 
 
-def redrive(stack: Deployment) -> None:
-    """Move dead letters back, as StartMessageMoveTask does."""
-    for record in stack.receive(stack.dlq_url):
-        stack.send(record["body"])
-        stack.sqs.delete_message(QueueUrl=stack.dlq_url, ReceiptHandle=record["receiptHandle"])
-
-
-@pytest.mark.parametrize("times", range(1, MAX_RECEIVES + 1))
+@pytest.mark.parametrize("times", [1, MAX_RECEIVES - 1, MAX_RECEIVES])
 def test_request_that_fails_repeatedly(
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
@@ -54,7 +47,9 @@ def test_request_that_fails_repeatedly(
         assert not stack.flags("prod")
     if times == MAX_RECEIVES:
         assert stack.receive() == []
-        redrive(stack)
+        for record in stack.receive(stack.dlq_url):  # as StartMessageMoveTask does
+            stack.send(record["body"])
+            stack.sqs.delete_message(QueueUrl=stack.dlq_url, ReceiptHandle=record["receiptHandle"])
     assert receive_and_serve(stack) == 0
     assert stack.flags("prod") == set(launchdarkly.flags())
     assert stack.receive(stack.dlq_url) == []

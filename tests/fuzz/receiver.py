@@ -1,7 +1,4 @@
-"""The whole WebhookFunction in memory, for campaigns: parameters and queue are Python objects.
-
-Everything that it prints goes to :class:`Printed`, which fails on a secret.
-"""
+"""The whole WebhookFunction in memory, for campaigns: parameters and queue are Python objects."""
 
 from __future__ import annotations
 
@@ -17,17 +14,6 @@ if TYPE_CHECKING:
     import pytest
 
 PREFIX = "/flagstore"
-
-
-class Queue:
-    """SQS, as far as the receiver knows it."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-
-    def send_message(self, **message: str) -> None:
-        """Take a message."""
-        self.requests.append(message["MessageBody"])
 
 
 class Printed:
@@ -54,9 +40,11 @@ class Receiving:
     """A receiver with its parameters, its queue and its clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, printed: Printed) -> None:
-        self.ssm, self.queue, self.clock = Ssm(), Queue(), ShiftedClock()
+        self.ssm, self.clock = Ssm(), ShiftedClock()
         self.printed = printed
-        clients: Any = {"ssm": self.ssm, "sqs": self.queue}
+        self.requests: list[str] = []
+        """The bodies of all messages on the queue."""
+        clients: Any = {"ssm": self.ssm, "sqs": self}
         settings = WebhookSettings(PREFIX, "https://queue")
         receiver = webhook.Receiver(settings, **clients, clock=self.clock)
         monkeypatch.setattr(webhook, "receiver", lambda: receiver)
@@ -64,6 +52,10 @@ class Receiving:
         monkeypatch.setattr("sys.stdout", printed)
         monkeypatch.setattr(webhook.log._logger, "level", 10)  # DEBUG
         monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
+
+    def send_message(self, **message: str) -> None:
+        """Take a message, as SQS does."""
+        self.requests.append(message["MessageBody"])
 
     def send(self, event: Any) -> tuple[int, str]:
         """Hand an event to the function; return status and body of its response."""
