@@ -136,7 +136,10 @@ def test_changed_configuration_publishes_again(source: Source) -> None:
 
 def test_hourly_verification() -> None:
     """A check without ETag reads snapshot record and rows, and writes no flag data."""
-    rig = synced(seconds=HOUR_S - 1)
+    rig = synced(seconds=60)
+    rig.provider.change(b=1)
+    rig.sync()
+    rig.clock.advance(HOUR_S - 61)
     for _ in range(2):
         rig.sync()
         assert rig.steps == UNCHANGED
