@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
-from contract.store_contract import FLOOR, LATER, StoreContract, record
+from contract.store_contract import FLOOR, LATER, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
 from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key, SourceState, chunk_key, snapshot_key, state_key
 from flagstore.stores.redis import RedisReader, open_reader, parse_url
 from simulators.clock import FakeClock
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD, Server
-from simulators.unreliable import UnreliableClient
 from storesync.errors import ConditionFailedError, ConfigurationError, OutOfTimeError, StoreError
 from storesync.retry import Deadline, SystemClock
 from storesync.store import Condition, Delete, Expire, Put
@@ -49,12 +46,12 @@ RIGHTS = [part for part in LINES["storesync"] if part.startswith("+")]
 
 @contextmanager
 def opened(
-    server: Server, user: str = "", password: str = "", *, seconds: float = 30, **options: Any
+    server: Server, user: str = "", password: str = "", *, native: str = "", **options: Any
 ) -> Iterator[RedisStore]:
     """Give a store that a sync would open, and close its connections."""
-    deadline = Deadline(SystemClock(), random.Random(1), seconds)
+    deadline = Deadline(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password), **options) as client:
-        yield RedisStore(client, deadline)
+        yield RedisStore(client, deadline, native=native)
 
 
 @contextmanager
@@ -120,43 +117,26 @@ def use_all(store: Store) -> None:
 # -- the database ---------------------------------------------------------------------------------
 
 
-def test_flushed_database_issues_no_smaller_tokens(redis_server: Server) -> None:
+def test_emptied_or_lagging_database_issues_no_token_twice(redis_server: Server) -> None:
     """Tokens go on from the clock's seconds, and scripts are sent again."""
     with opened(redis_server) as store:
         first, _ = store.next_token("prod", FLOOR)
-        publish(store, first)
+        redis_server.admin.hset("flagstore:{prod}:$state:state", "issued", first - 1)
+        again, _ = store.next_token("prod", FLOOR + 30)
+        assert again > first
         redis_server.admin.flushall()
         redis_server.admin.script_flush()
         assert store.state("prod") == SourceState()
-        again, state = store.next_token("prod", FLOOR + 60)
-        assert again == FLOOR + 61 > first
-        assert state == SourceState(issued=again, issued_nonce=state.issued_nonce)
+        assert store.next_token("prod", FLOOR + 60)[0] == FLOOR + 61
         publish(store, again)
-
-
-def test_failover_does_not_issue_a_token_twice(redis_server: Server) -> None:
-    """A replica that missed the last token continues from the clock."""
-    with opened(redis_server) as store:
-        lost, _ = store.next_token("prod", FLOOR)
-        redis_server.admin.hset("flagstore:{prod}:$state:state", "issued", lost - 1)
-        again, _ = store.next_token("prod", FLOOR + 30)
-        assert again > lost
 
 
 def test_other_keys_are_not_touched(redis_server: Server) -> None:
     """Keys of other applications and other sources stay as they are, bit by bit."""
     admin = redis_server.admin
-    for name in (
-        "prod",
-        "prod:$state",
-        "flagstore",
-        "flagstore:prod:flags",
-        "flagstore:{prod-eu}:x",
-    ):
+    for name in ("prod", "prod:$state", "flagstore:prod:flags", "flagstore:{prod-eu}:x"):
         admin.set(name, "text", ex=3_600)
         admin.hset(f"{name}:hash", "field", "value")
-        admin.zadd(f"{name}:zset", {"a": 1})
-        admin.rpush(f"{name}:list", "a", "b")
     before = dump(redis_server)
     with opened(redis_server) as store:
         use_all(store)
@@ -166,29 +146,19 @@ def test_other_keys_are_not_touched(redis_server: Server) -> None:
     assert {key.split(b":")[:2] == [b"flagstore", b"{prod}"] for key in ours} == {True}
 
 
-def test_only_expired_records_have_a_ttl(redis_server: Server) -> None:
-    """A record that is written again has no TTL."""
-    with opened(redis_server) as store:
-        publish(store)
-        expire = Expire(chunk_key("prod", "1/", 0), LATER)
-        store.commit("prod", Condition(published=1), {}, [expire])
-        expiring = {key: at for key, (_, at) in dump(redis_server).items() if at != -1}
-        assert list(expiring.values()) == [LATER * 1_000]
-        publish(store)
-        assert {at for _, at in dump(redis_server).values()} == {-1}
-
-
 def test_expired_records_leave_scans_and_index(redis_server: Server) -> None:
-    """The server removes the record; the next expiry in its namespace removes its key."""
+    """Only they have a TTL. Their keys go with the next expiry in their namespace."""
+    keys = [chunk_key("prod", f"{number}/", 0) for number in range(3)]
     with opened(redis_server) as store:
-        store.put_all([record(*chunk_key("prod", f"{n}/", 0), body=b"x") for n in range(3)])
-        past = [Expire(chunk_key("prod", "0/", 0), 1)]
-        store.commit("prod", Condition(), {}, past)
+        store.put_all([record(*key, body=b"x") for key in keys])
+        store.commit("prod", Condition(), {}, [Expire(keys[0], 1), Expire(keys[2], LATER)])
+        expiring = [at for _, at in dump(redis_server).values() if at != -1]
+        assert expiring == [LATER * 1_000]
         index = "flagstore:{prod}:$body"
         assert redis_server.admin.zcard(index) == 2
-        redis_server.admin.delete(f"{index}:{chunk_key('prod', '1/', 0).key}")
-        assert [row["key"] for row in store.scan("prod:$body")] == [chunk_key("prod", "2/", 0).key]
-        store.commit("prod", Condition(), {}, [Expire(chunk_key("prod", "2/", 0), LATER)])
+        redis_server.admin.delete(f"{index}:{keys[1].key}")
+        assert [row["key"] for row in store.scan("prod:$body")] == [keys[2].key]
+        store.commit("prod", Condition(), {}, [Expire(keys[2], LATER)])
         assert redis_server.admin.zcard(index) == 1
 
 
@@ -232,8 +202,9 @@ def test_invalid_namespace_is_not_sent(redis_server: Server) -> None:
 @pytest.mark.parametrize(
     ("policy", "refused"),
     [
-        *((f"allkeys-{how}", True) for how in ("lru", "lfu", "random")),
-        *((f"volatile-{how}", False) for how in ("lru", "lfu", "random", "ttl")),
+        ("allkeys-lru", True),
+        ("allkeys-random", True),
+        ("volatile-ttl", False),
         ("noeviction", False),
     ],
 )
@@ -249,13 +220,10 @@ def test_server_that_may_evict_flags_is_refused(
         if not refused:
             store.next_token("prod", FLOOR)
             return
-        for step in (
-            lambda: store.next_token("prod", FLOOR),
-            lambda: store.commit("prod", Condition(), {"token": 1}),
-            lambda: store.put_all([record("prod:$body", "1/000", body=b"x")]),
-        ):
-            with pytest.raises(StoreError, match=f"{policy}.*noeviction"):
-                step()
+        with pytest.raises(StoreError, match=f"{policy}.*noeviction"):
+            store.next_token("prod", FLOOR)
+        with pytest.raises(StoreError, match=f"{policy}.*noeviction"):
+            store.put_all([record("prod:$body", "1/000", body=b"x")])
     assert dump(redis_server) == {}
 
 
@@ -415,84 +383,7 @@ def test_unreadable_authority_is_reported(redis_tls: Server, tmp_path: Path) -> 
         reader.read(state_key("prod"), consistent=False, deadline=soon())
 
 
-def test_plain_url_of_a_tls_server(redis_tls: Server) -> None:
-    """A URL of the wrong scheme fails within the deadline, without the password."""
-    url = redis_tls.url(ADMIN, ADMIN_PASSWORD).replace("rediss:", "redis:")
-    address = parse_url(url)
-    assert address is not None
-    unavailable = pytest.raises(StoreUnavailableError)
-    with closing(RedisReader(address)) as reader, unavailable as failed:
-        reader.read(state_key("prod"), consistent=False, deadline=soon(0.3))
-    assert ADMIN_PASSWORD not in str(failed.value)
-
-
 # -- failures -------------------------------------------------------------------------------------
-
-
-def lossy(store: RedisStore, losses: int = 1, only: str = "EVALSHA") -> UnreliableClient:
-    """Lose the responses to the first scripts that the server ran."""
-    client = store._calls._client
-    left = {"losses": losses}
-
-    class Lossy(UnreliableClient):
-        def execute_command(self, *command: Any, **options: Any) -> Any:
-            response = client.execute_command(*command, **options)
-            if command[0] == only and left["losses"]:
-                left["losses"] -= 1
-                raise RedisConnectionError("lost")
-            return response
-
-    return Lossy(client)
-
-
-def test_publication_with_a_lost_response(redis_server: Server) -> None:
-    """Sent again, it finds its own token in the source state, as with DynamoDB."""
-    with opened(redis_server) as sure:
-        token, _ = sure.next_token("prod", FLOOR)
-        publish(sure, 1)
-        store = RedisStore(lossy(sure), Deadline(FakeClock(), random.Random(1), 30))
-        redis_client._checked[store._calls._client] = {"prod"}
-        snapshot_record = record(*snapshot_key("prod"), token=token)
-        with pytest.raises(ConditionFailedError) as lost:
-            store.commit("prod", Condition(token=1), {"token": token}, [Put(snapshot_record)])
-        assert lost.value.state.token == token
-        assert store.read(snapshot_key("prod")) == snapshot_record
-        assert store.resent == 1
-
-
-def test_token_with_a_lost_response(redis_server: Server) -> None:
-    """A token that is not used does no harm."""
-    with opened(redis_server) as sure:
-        first, _ = sure.next_token("prod", FLOOR)
-        store = RedisStore(lossy(sure), Deadline(FakeClock(), random.Random(1), 30))
-        redis_client._checked[store._calls._client] = {"prod"}
-        assert store.next_token("prod", FLOOR)[0] == first + 2
-
-
-def test_busy_server_is_awaited(redis_server: Server) -> None:
-    """BUSY until the script is killed; then the step runs once."""
-    admin = redis_server.admin
-    with opened(redis_server) as store:
-        store.next_token("prod", FLOOR)
-        threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]
-        admin.config_set("busy-reply-threshold", 20)
-
-        def spin() -> None:
-            with open_redis(redis_server.url()) as other, pytest.raises(Exception, match="kill"):
-                other.execute_command("EVAL", "while true do end", 0)
-
-        spinning = threading.Thread(target=spin)
-        spinning.start()
-        time.sleep(0.1)
-        killing = threading.Timer(0.3, admin.script_kill)
-        killing.start()
-        try:
-            assert store.next_token("prod", FLOOR)[0] == FLOOR + 2
-        finally:
-            killing.join()
-            spinning.join()
-            admin.config_set("busy-reply-threshold", threshold)
-        assert store.resent > 0
 
 
 def test_replica_is_reported(redis_server: Server) -> None:
@@ -525,12 +416,8 @@ def test_unreachable_server_ends_with_the_deadline() -> None:
     "url",
     [
         "",
-        "host",
         "http://user:secret@host",
-        "rediss://user:secret@",
         "rediss://user:secret@host:secret",
-        "rediss://user:secret@host:0",
-        "rediss://user:secret@host/name",
         "rediss://user:secret@host:6379/0?ssl_cert_reqs=none",
     ],
 )
@@ -546,71 +433,19 @@ def test_invalid_url_is_not_quoted(url: str) -> None:
         assert error.__context__ is None
 
 
-# -- concurrency ----------------------------------------------------------------------------------
-
-
-def test_readers_see_whole_records_while_writers_race(redis_server: Server) -> None:
-    """Four writers publish large snapshot records; every read is one writer's, whole."""
-    done = threading.Event()
-    wins: list[int] = []
-
-    def write(letter: int) -> None:
-        with opened(redis_server) as store:
-            for _ in range(40):
-                token, seen = store.next_token("prod", FLOOR)
-                values: dict[str, Any] = {f"part{n}": bytes([letter]) * 20_000 for n in range(8)}
-                snapshot_record = record(*snapshot_key("prod"), token=token, **values)
-                sets = {"token": token, "published": token}
-                try:
-                    store.commit("prod", Condition(token=seen.token), sets, [Put(snapshot_record)])
-                    wins.append(token)
-                except ConditionFailedError:
-                    continue
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in b"abcd"]
-    last, reads = 0, 0
-    with reading(redis_server) as reader:
-        for thread in threads:
-            thread.start()
-        while not done.is_set():
-            if not any(thread.is_alive() for thread in threads):
-                done.set()
-            snapshot_record = reader.read(snapshot_key("prod"), consistent=False, deadline=soon())
-            if snapshot_record:
-                letters = {
-                    bytes(value[:1]) + bytes(value[-1:]) for value in segments_of(snapshot_record)
-                }
-                assert len(letters) == 1
-                assert int(snapshot_record["token"]) >= last
-                last, reads = int(snapshot_record["token"]), reads + 1
-    for thread in threads:
-        thread.join()
-    assert reads > 5
-    assert last == max(wins)
-
-
-def segments_of(snapshot_record: Record) -> list[bytes]:
-    """Return the parts of a snapshot record that a race wrote."""
-    found = [value for value in snapshot_record.values() if isinstance(value, bytes)]
-    assert len(found) == 8
-    return found
-
-
 # -- the reader -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [1, 7, 8, 9, 20])
-def test_reader_reads_chunks_in_order(redis_server: Server, number: int) -> None:
-    """Those of one prefix, and no others."""
-    bodies = [bytes([n]) * 1_000 for n in range(number)]
+def test_reader_reads_chunks_in_order(redis_server: Server) -> None:
+    """Those of one prefix, several per round trip, and no others."""
+    bodies = [bytes([number]) * 1_000 for number in range(20)]
     with opened(redis_server) as store:
         store.put_all([record(*chunk_key("prod", "1/a/", n), body=b) for n, b in enumerate(bodies)])
         store.put_all([record(*chunk_key("prod", "1/b/", 0), body=b"other")])
-        store.put_all([record(*chunk_key("prod", "11/a/", number), body=b"another")])
+        store.put_all([record(*chunk_key("prod", "11/a/", 20), body=b"another")])
     with reading(redis_server) as reader:
         assert list(reader.chunks("prod", "1/a/", deadline=soon())) == bodies
         assert list(reader.chunks("prod", "1/a/", start=5, deadline=soon())) == bodies[5:]
-        assert list(reader.chunks("prod", "1/b/", deadline=soon())) == [b"other"]
         assert list(reader.chunks("prod", "2/a/", deadline=soon())) == []
 
 
@@ -629,16 +464,6 @@ def test_database_number(redis_server: Server) -> None:
 # -- clusters -------------------------------------------------------------------------------------
 
 
-class TestCluster(StoreContract):
-    """A cluster of three, entered at the first: sources are on all of them."""
-
-    @pytest.fixture
-    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
-        """Give a store on an empty cluster."""
-        with opened(redis_cluster[0]) as store:
-            yield store
-
-
 def test_each_source_is_on_one_node(redis_cluster: list[Server]) -> None:
     """Written and read through any node, with the documented rights."""
     for server in redis_cluster:
@@ -652,14 +477,11 @@ def test_each_source_is_on_one_node(redis_cluster: list[Server]) -> None:
             assert list(store.scan(f"{source}:$snapshot")) == [snapshot_record]
         for server in redis_cluster:
             with reading(server, "flags-reader", IN_URL) as reader:
-                for _ in range(2):
-                    assert (
-                        reader.read(snapshot_key(source), consistent=False, deadline=soon())
-                        == snapshot_record
-                    )
+                found = reader.read(snapshot_key(source), consistent=False, deadline=soon())
+                assert found == snapshot_record
     holders = [
-        sum(b"{%b}" % s.encode() in key for key in dump(node))
-        for s in sources
+        sum(b"{%b}" % source.encode() in key for key in dump(node))
+        for source in sources
         for node in redis_cluster
     ]
     assert sorted(holders) == [0] * 8 + [3] * 4

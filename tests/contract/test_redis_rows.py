@@ -1,35 +1,32 @@
-"""LaunchDarkly's rows in Redis: the layout that its SDKs read, and nothing else."""
+"""LaunchDarkly's and Split's rows in Redis: what each write costs, touches and leaves."""
 
 from __future__ import annotations
 
 import json
 import random
-from contextlib import closing, contextmanager
+import re
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.store_contract import FLOOR, StoreContract, record
-from contract.test_redis import IN_URL, LINES, add_user, dump
-from flagstore.keys import Key, row_marker, row_namespaces
+from contract.store_contract import FLOOR, record
+from contract.test_redis import IN_URL, LINES, add_user, dump, opened
+from flagstore.keys import Key
 from simulators.clock import FakeClock
 from simulators.provider import ModelProvider, NoHttp
-from simulators.split_flags import new_flag
 from storesync.errors import StoreError
-from storesync.model import FlagSet, Report, Secret, Source, SyncRequest
+from storesync.model import Report, Secret, Source, SyncRequest
 from storesync.pipeline import Sync
-from storesync.retry import Deadline, SystemClock
-from storesync.rows import plan_whole
+from storesync.retry import Deadline
 from storesync.store import Condition, Delete, Put
 from storesync.stores import Stores
 from storesync.stores.redis import RedisStore
-from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulators.redis_server import Server
-    from storesync.store import Store
 
 FEATURES, SEGMENTS, MARKER = b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"
 HOUR_S = 3_601.0
@@ -39,16 +36,6 @@ FLAGS = {
     "b": {"key": "b", "version": 10**12, "variations": [1, 1.0, None]},
 }
 SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
-
-
-@contextmanager
-def opened(
-    server: Server, user: str = "", password: str = "", *, native: str = LAUNCHDARKLY
-) -> Iterator[RedisStore]:
-    """Give a store as a sync of a LaunchDarkly source would open it."""
-    deadline = Deadline(SystemClock(), random.Random(1), 30)
-    with open_redis(server.url(user, password)) as client:
-        yield RedisStore(client, deadline, native=native)
 
 
 class Rig:
@@ -67,18 +54,14 @@ class Rig:
         for client in self.stores._servers.values():
             client.close()
 
-    def store(self) -> Any:
-        """Return the store that the sync function would open."""
+    def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
+        """Run one sync, some seconds after the last one."""
+        self.clock.advance(step_s)
         url = Secret(self.server.url())
         options: Any = {"store": "redis", "store_url": url, "rows": self.rows_kept}
         source = Source("prod", self.provider.name, "", Secret("k"), **options)
         deadline = Deadline(self.clock, random.Random(1), 60.0)
-        return source, deadline, self.stores.open(source, deadline)
-
-    def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
-        """Run one sync, some seconds after the last one."""
-        self.clock.advance(step_s)
-        source, deadline, store = self.store()
+        store = self.stores.open(source, deadline)
         sync = Sync(source, self.provider, store, http=NoHttp(), deadline=deadline)  # type: ignore[arg-type] # asks nothing
         report = sync.run([SyncRequest("prod", trigger="schedule")])
         assert rows_error in report.rows_error
@@ -122,34 +105,6 @@ def required(rig: Rig) -> dict[bytes, Any]:
 # -- the layout -----------------------------------------------------------------------------------
 
 
-class TestNative(StoreContract):
-    """A store that keeps LaunchDarkly's layout does all that others do."""
-
-    @pytest.fixture
-    def store(self, redis_server: Server) -> Iterator[Store]:
-        """Give a store on an empty server."""
-        with opened(redis_server) as store:
-            yield store
-
-
-class TestNativeCluster(StoreContract):
-    """So does one on a cluster: the hash tag brings the rows to the source's node."""
-
-    @pytest.fixture
-    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
-        """Give a store on an empty cluster."""
-        with opened(redis_cluster[0]) as store:
-            yield store
-
-    def test_rows_share_the_states_slot(self, store: Store, redis_cluster: list[Server]) -> None:
-        """One script wrote both, and the records come back."""
-        row = record("prod:features", "a", item='{"version":2}', version=2)
-        store.commit("prod", Condition(), {"token": 1}, [Put(row)])
-        assert list(store.scan("prod:features")) == [row]
-        (node,) = [server for server in redis_cluster if server.admin.dbsize()]
-        assert dump(node).keys() == {FEATURES, b"flagstore:{prod}:$state:state"}
-
-
 def test_layout_is_launchdarklys(rig: Rig) -> None:
     """Byte for byte: keys, types, fields, values; without TTL."""
     rig.sync()
@@ -166,6 +121,23 @@ def test_layout_is_launchdarklys(rig: Rig) -> None:
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
+def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
+    """Call a function with the writes of each commit."""
+    commit = RedisStore.commit
+
+    def watched(self: RedisStore, *args: Any) -> None:
+        commit(self, *args)
+        seen(args[3] if len(args) > 3 else ())
+
+    monkeypatch.setattr(RedisStore, "commit", watched)
+
+
+def put_keys(writes: Any) -> list[str]:
+    """Return the keys of the rows among writes."""
+    rows = [write.record for write in writes if isinstance(write, Put)]
+    return [row["key"] for row in rows if not row["namespace"].startswith("prod:$")]
+
+
 def test_records_are_read_back(redis_server: Server) -> None:
     """In order of keys, each with its version; the mark without any; page by page."""
     rows = [
@@ -175,7 +147,7 @@ def test_records_are_read_back(redis_server: Server) -> None:
         for n in range(500)
     ]
     marker = record("prod:$inited", "prod:$inited")
-    with opened(redis_server) as store:
+    with opened(redis_server, native=LAUNCHDARKLY) as store:
         assert store.read(Key("prod:$inited", "prod:$inited")) is None
         for at in range(0, 500, 99):
             store.commit("prod", Condition(), {}, [Put(row) for row in rows[at : at + 99]])
@@ -193,41 +165,29 @@ def test_mark_is_written_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None
     """Of a set of several commits: while rows are missing, there is no mark."""
     rig.provider.flags = {f"f{n}": {"key": f"f{n}", "version": 1} for n in range(250)}
     seen: list[tuple[Any, Any]] = []
-    commit = RedisStore.commit
-
-    def watched(self: RedisStore, *args: Any) -> None:
-        commit(self, *args)
-        seen.append((rig.server.admin.hlen("{prod}:features"), rig.server.admin.exists(MARKER)))
-
-    monkeypatch.setattr(RedisStore, "commit", watched)
+    admin = rig.server.admin
+    watch(monkeypatch, lambda _: seen.append((admin.hlen("{prod}:features"), admin.exists(MARKER))))
     rig.sync()
-    partial = [marked for number, marked in seen if 0 < number < 250]
-    assert partial
-    assert not any(partial)
+    assert {marked for number, marked in seen if 0 < number < 250} == {0}
     assert seen[-1] == (250, 1)
 
 
-def test_only_changed_rows_are_written(rig: Rig) -> None:
-    """Between two hourly checks, rows of other flags are not touched."""
+def test_changed_and_removed_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unchanged check, hourly or not, writes none; a hash without fields disappears."""
+    rig.provider.flags["without"] = {"key": "without", "version": True}
     rig.sync()
-    rig.server.admin.hset("{prod}:features", "b", "left alone")
+    written: list[str] = []
+    watch(monkeypatch, lambda writes: written.extend(put_keys(writes)))
+    rig.sync()
+    rig.sync(step_s=HOUR_S)
     rig.provider.change(a={"key": "a", "version": 4})
     rig.sync()
-    expected = lines({"a": {"key": "a", "version": 4}}) | {b"b": b"left alone"}
-    assert rig.rows()[FEATURES] == expected
-
-
-def test_removed_rows(rig: Rig) -> None:
-    """No tombstones; a hash without fields disappears, the mark stays."""
-    rig.sync()
+    assert written == ["a"]
     rig.provider.segments.clear()
     rig.provider.change(a=None)
     rig.sync()
     assert rig.rows() == required(rig)
     assert rig.rows().keys() == {FEATURES, MARKER}
-
-
-# -- the hourly check -----------------------------------------------------------------------------
 
 
 def test_hourly_check_repairs_rows(rig: Rig) -> None:
@@ -243,24 +203,6 @@ def test_hourly_check_repairs_rows(rig: Rig) -> None:
     assert rig.rows() != required(rig)
     rig.sync(step_s=HOUR_S)
     assert rig.rows() == required(rig)
-
-
-def test_hourly_check_of_intact_rows(rig: Rig) -> None:
-    """Stored rows compare equal to the planned ones, the mark included."""
-    rig.provider.flags["without"] = {"key": "without", "version": True}
-    rig.sync()
-    _, _, store = rig.store()
-    flag_set = FlagSet("launchdarkly", {"flags": rig.provider.flags, "segments": SEGMENT})
-    present = {
-        Key(name, str(row["key"])): row
-        for name in row_namespaces("prod")
-        for row in store.scan(name)
-    }
-    assert row_marker("prod", "launchdarkly") in present
-    assert plan_whole("prod", flag_set, present, store.state("prod").published).writes == ()
-
-
-# -- another provider -----------------------------------------------------------------------------
 
 
 def test_changed_provider_leaves_no_launchdarkly_rows(rig: Rig) -> None:
@@ -303,74 +245,130 @@ def test_other_keys_are_not_touched(rig: Rig) -> None:
 
 # -- what fails, fails before anything is written -------------------------------------------------
 
-WRITES = [
-    Put(record("prod:$snapshot", "1", token=1)),
-    Put(record("prod:features", "a", item="{}", version=1)),
-    Delete(Key("prod:segments", "s")),
-    Put(record("prod:$inited", "prod:$inited")),
+PARTS = [
+    Put(record("prod:SPLITIO", "segment.t", item='["a"]', part=0, parts=2, members=2)),
+    Put(record("prod:SPLITIO", "segment.t", item='["b"]', part=1, parts=2, members=2)),
 ]
+SNAPSHOT = Put(record("prod:$snapshot", "1", token=1))
+WRITES = {
+    "launchdarkly": [
+        SNAPSHOT,
+        Put(record("prod:features", "a", item="{}", version=1)),
+        Delete(Key("prod:segments", "s")),
+        Put(record("prod:$inited", "prod:$inited")),
+    ],
+    "split": [
+        SNAPSHOT,
+        Put(record("prod:SPLITIO", "segment.s", item='["a"]')),
+        *PARTS,
+        Put(record("prod:SPLITIO", "split.f", item="{}")),
+        Delete(Key("prod:SPLITIO", "flagSet.x")),
+        Delete(Key("prod:SPLITIO", "trafficType.y")),
+    ],
+}
+NATIVE = pytest.mark.parametrize("native", ["launchdarkly", "split"])
 
 
-@pytest.mark.parametrize("key", [FEATURES, SEGMENTS, MARKER])
-def test_key_of_another_type_is_reported(redis_server: Server, key: bytes) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("{prod}:features", "{prod}:segments", "{prod}:$inited"),
+        *("{prod}.SPLITIO.segment.s", "{prod}.SPLITIO.segment.t", "{prod}.SPLITIO.split.f"),
+        *("{prod}.SPLITIO.flagSet.x", "{prod}.SPLITIO.trafficType.y"),
+    ],
+)
+def test_key_of_another_type_is_reported(redis_server: Server, key: str) -> None:
     """It is another application's: nothing is written, and it stays."""
     redis_server.admin.zadd(key, {"theirs": 1})
     before = dump(redis_server)
-    with opened(redis_server) as store, pytest.raises(StoreError, match="WRONGTYPE") as failed:
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
-    assert key.decode() in str(failed.value)
+    native = "split" if "SPLITIO" in key else "launchdarkly"
+    failed = pytest.raises(StoreError, match=f"WRONGTYPE .*{re.escape(key)}")
+    with opened(redis_server, native=native) as store, failed:
+        store.commit("prod", Condition(), {"token": 1}, WRITES[native])
     assert dump(redis_server) == before
 
 
-def test_full_memory(redis_server: Server) -> None:
+@NATIVE
+def test_full_memory(redis_server: Server, native: str) -> None:
     """Whatever the order of the writes, nothing is written; deletes still work."""
-    with opened(redis_server) as store:
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
+    writes = WRITES[native]
+    with opened(redis_server, native=native) as store:
+        store.commit("prod", Condition(), {"token": 1}, writes)
         before = dump(redis_server)
         redis_server.admin.config_set("maxmemory", 1)
-        for writes in (WRITES, WRITES[1:], WRITES[2:]):
+        for start in (0, 1, 2, 4) if native == "split" else (0, 1, 2):
             with pytest.raises(StoreError, match="OOM"):
-                store.commit("prod", Condition(), {}, writes)
+                store.commit("prod", Condition(), {}, writes[start:])
             assert dump(redis_server) == before
-        store.commit("prod", Condition(), {}, [Delete(Key("prod:features", "a"))])
-        assert FEATURES not in dump(redis_server)
+        rows = [write.record for write in writes[1:] if isinstance(write, Put)]
+        gone = {Key(str(row["namespace"]), str(row["key"])) for row in rows}
+        store.commit("prod", Condition(), {}, [*map(Delete, gone)])
+        assert dump(redis_server).keys() == {
+            b"flagstore:{prod}:$state:state",
+            b"flagstore:{prod}:$snapshot",
+            b"flagstore:{prod}:$snapshot:1",
+        }
 
 
-def test_documented_rights(redis_server: Server) -> None:
-    """Without rights to LaunchDarkly's keys, nothing is written; other sources need none."""
+@pytest.mark.parametrize(
+    ("native", "keys", "written"),
+    [
+        ("launchdarkly", "~{prod}:*", {"prod:features": ["a"]}),
+        ("split", "~{prod}.SPLITIO.*", {"prod:SPLITIO": ["segment.s", "segment.t", "split.f"]}),
+    ],
+)
+def test_documented_rights(
+    redis_server: Server, native: str, keys: str, written: dict[str, list[str]]
+) -> None:
+    """Without rights to a layout's keys, nothing is written; other sources need none."""
     rules = LINES["storesync"]
     add_user(redis_server, "storesync", rules)
-    add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}:*"])
+    add_user(redis_server, "less", [rule for rule in rules if rule != keys])
     refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
-    with opened(redis_server, "less", IN_URL) as store, refused:
+    with opened(redis_server, "less", IN_URL, native=native) as store, refused:
         store.next_token("prod", FLOOR)
     assert dump(redis_server) == {}
-    with opened(redis_server, "less", IN_URL, native="") as store:
+    with opened(redis_server, "less", IN_URL) as store:
         store.next_token("prod", FLOOR)
-        store.commit("prod", Condition(), {"rows_version": 1}, WRITES)
-    redis_server.admin.flushall()
+        store.commit("prod", Condition(), {"rows_version": 1}, [SNAPSHOT])
+    with opened(redis_server, "storesync", IN_URL, native=native) as store:
+        store.commit("prod", Condition(), {}, WRITES[native])
+        for namespace, names in written.items():
+            assert [row["key"] for row in store.scan(namespace)] == names
     with opened(redis_server, "storesync", IN_URL) as store:
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
-        assert [row["key"] for row in store.scan("prod:features")] == ["a"]
-    with opened(redis_server, "storesync", IN_URL, native="") as store:
         store.next_token("prod", FLOOR)
         store.commit("prod", Condition(), {"rows_version": 1})
     assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
 
 
-@pytest.mark.parametrize("name", ["model", "launchdarkly", "split"])
-def test_evicted_rows_are_written_by_the_next_check(redis_server: Server, name: str) -> None:
-    """In every layout, and long before the hourly comparison of all rows."""
-    flags: dict[str, Any] = {"a": dict(FLAGS["a"])} if name != "split" else {"a": new_flag("a")}
-    provider = ModelProvider(flags, name=name)
-    with closing(Rig(redis_server, provider)) as rig:
-        rig.sync()
-        admin: Any = redis_server.admin
-        patterns = ["{prod}[.:]*", "flagstore:{prod}:flags:*", "flagstore:{prod}:features:*"]
-        rows = [key for pattern in patterns for key in admin.keys(pattern)]
-        assert rows
-        before = {key: admin.dump(key) for key in rows}
-        for lost in rows:
-            admin.delete(lost)
-            assert rig.sync().outcome == "unchanged"
-            assert {key: admin.dump(key) for key in rows} == before, lost
+# -- parts of a large set --------------------------------------------------------------------------
+
+
+@NATIVE
+def test_rows_share_the_slot_of_the_state(redis_cluster: list[Server], native: str) -> None:
+    """The hash tag brings them to the source's node of a cluster: one script writes everything."""
+    with opened(redis_cluster[0], native=native) as store:
+        store.commit("prod", Condition(), {"token": 1}, WRITES[native])
+    (node,) = [server for server in redis_cluster if server.admin.dbsize()]
+    assert len(dump(node)) == (5 if native == "launchdarkly" else 7)
+
+
+@pytest.mark.parametrize("writes", [PARTS[1:], [PARTS[0], PARTS[0], PARTS[1], PARTS[1]]])
+def test_incomplete_set_is_refused(redis_server: Server, writes: Any) -> None:
+    """Nothing of that commit is written; nor is it if members came twice."""
+    with opened(redis_server, native="split") as store:
+        before = dump(redis_server)
+        with pytest.raises(StoreError, match="parts are missing"):
+            store.commit("prod", Condition(), {"token": 1}, [SNAPSHOT, *writes])
+        assert dump(redis_server) == before
+
+
+def test_abandoned_parts_do_not_count(redis_server: Server) -> None:
+    """The first part starts over, in one commit with the others or alone."""
+    old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
+    with opened(redis_server, native="split") as store:
+        for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
+            store.commit("prod", Condition(), {}, [Put(old)])
+            for writes in steps:
+                store.commit("prod", Condition(), {}, writes)
+            assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}

@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.store_contract import FLOOR, StoreContract, record
-from contract.test_redis import IN_URL, LINES, add_user, dump
-from contract.test_redis_rows import HOUR_S, Rig, opened
-from flagstore.keys import Key
+from contract.test_redis import dump
+from contract.test_redis_rows import HOUR_S, Rig, put_keys, watch
 from simulators.provider import ModelProvider
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
 from simulators.unreliable import Killed
-from storesync.errors import StoreError
 from storesync.model import FetchResult, FlagSet
-from storesync.store import Condition, Delete, Put
-from storesync.stores.redis import RedisStore
+from storesync.store import Put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulators.redis_server import Server
-    from storesync.store import Store
 
 SPLIT = "split"
 MANY = [f"{number:036d}" for number in range(40_000)]
@@ -108,44 +103,6 @@ def left(rig: Rig) -> set[bytes]:
 # -- the layout -----------------------------------------------------------------------------------
 
 
-class TestSplit(StoreContract):
-    """A store that keeps Split's layout does all that others do."""
-
-    @pytest.fixture
-    def store(self, redis_server: Server) -> Iterator[Store]:
-        """Give a store on an empty server."""
-        with opened(redis_server, native=SPLIT) as store:
-            yield store
-
-
-class TestSplitCluster(StoreContract):
-    """So does one on a cluster: the hash tag brings the rows to the source's node."""
-
-    @pytest.fixture
-    def store(self, redis_cluster: list[Server]) -> Iterator[Store]:
-        """Give a store on an empty cluster."""
-        with opened(redis_cluster[0], native=SPLIT) as store:
-            yield store
-
-    def test_rows_share_the_states_slot(self, store: Store, redis_cluster: list[Server]) -> None:
-        """One script writes everything, even large sets, and the records can be read."""
-        small = [
-            record("prod:SPLITIO", "segment.s", item='["a","\\u00fc"]'),
-            record("prod:SPLITIO", "split.f", item='{"name":"f"}'),
-        ]
-        parts = [
-            record("prod:SPLITIO", "segment.t", item=item, part=n, parts=2, members=3)
-            for n, item in enumerate(('["a","b"]', '["c"]'))
-        ]
-        store.commit("prod", Condition(), {"token": 1}, [Put(row) for row in small])
-        store.commit("prod", Condition(), {}, [Put(row) for row in parts])
-        large = record("prod:SPLITIO", "segment.t", item='["a","b","c"]')
-        assert list(store.scan("prod:SPLITIO")) == [small[0], large, small[1]]
-        assert store.read(Key("prod:SPLITIO", "segment.t")) == large
-        (node,) = [server for server in redis_cluster if server.admin.dbsize()]
-        assert b"{prod}.SPLITIO.segment.t" in dump(node)
-
-
 def test_layout_is_splits(rig: Rig) -> None:
     """Byte for byte: keys, types, values; without TTL, and none of them in flagstore's layout."""
     rig.sync()
@@ -195,30 +152,11 @@ def test_only_fetched_flag_sets_have_rows(rig: Rig) -> None:
 # -- what a sync writes ---------------------------------------------------------------------------
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
-    """Call a function with the writes of each commit."""
-    commit = RedisStore.commit
-
-    def watched(self: RedisStore, *args: Any) -> None:
-        commit(self, *args)
-        seen(args[3] if len(args) > 3 else ())
-
-    monkeypatch.setattr(RedisStore, "commit", watched)
-
-
 def test_only_changed_rows_are_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """One changed flag is one row; an unchanged check, hourly or not, writes none."""
     rig.sync()
     written: list[str] = []
-
-    def note(writes: Any) -> None:
-        written.extend(
-            write.record["key"]
-            for write in writes
-            if isinstance(write, Put) and write.record["namespace"] == "prod:SPLITIO"
-        )
-
-    watch(monkeypatch, note)
+    watch(monkeypatch, lambda writes: written.extend(put_keys(writes)))
     rig.sync()
     rig.sync(step_s=HOUR_S)
     assert written == []
@@ -252,16 +190,6 @@ def test_order_of_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows(rig).keys() == {"split.n"}
 
 
-def test_removed_rows(rig: Rig) -> None:
-    """Of flags, and of all that was made from them; an empty segment has no key."""
-    rig.sync()
-    rig.provider.segments |= segment(ODD)
-    rig.provider.change(a=None)
-    rig.sync()
-    assert rows(rig) == required(rig.provider)
-    assert rows(rig).keys() == {"split.b c:d", "rbsegment.r", "flagSet.back", "trafficType.account"}
-
-
 # -- large segments -------------------------------------------------------------------------------
 
 
@@ -285,19 +213,6 @@ def test_large_segment_changes_atomically(rig: Rig, monkeypatch: pytest.MonkeyPa
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_ten_thousand_keys_take_one_commit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are replaced in the commit that sets the version of the rows."""
-    rig.provider.segments |= segment("many", *MANY[:10_000])
-    rig.sync()
-    commits: list[int] = []
-    watch(monkeypatch, lambda writes: commits.append(len(writes)))
-    rig.provider.segments |= segment("many", *MANY[1:10_000])
-    rig.provider.change()
-    rig.sync()
-    assert [count for count in commits if count][-1] == 1
-    assert rows(rig) == required(rig.provider)
-
-
 def test_unfinished_parts_expire(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sync dies between two parts; no SDK sees them, and the next sync starts over."""
     rig.provider.segments |= segment("many", *MANY)
@@ -319,22 +234,6 @@ def test_unfinished_parts_expire(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     rig.sync()
     assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
-
-
-def test_evicted_parts_are_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old set stays, and the next check writes the new one."""
-    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
-    rig.provider.segments |= segment("many", *MANY[:20_000])
-    rig.sync()
-    before = rows(rig)
-    rig.provider.segments |= segment("many", *MANY)
-    rig.provider.change()
-    with monkeypatch.context() as patch:
-        watch(patch, lambda _writes: rig.server.admin.delete(*left(rig), "none"))
-        rig.sync(rows_error="parts are missing of {prod}.SPLITIO.segment.many")
-    assert rows(rig) == before
-    rig.sync()
-    assert rows(rig) == required(rig.provider)
 
 
 # -- the hourly check -----------------------------------------------------------------------------
@@ -417,91 +316,3 @@ def test_other_keys_are_not_touched(rig: Rig) -> None:
     after = dump(rig.server)
     assert {key: after[key] for key in before} == before
     assert not {key for key in after.keys() - before.keys() if key.startswith(b"{prod}")}
-
-
-# -- what fails, fails before anything is written -------------------------------------------------
-
-PARTS = [
-    Put(record("prod:SPLITIO", "segment.t", item='["a"]', part=0, parts=2, members=2)),
-    Put(record("prod:SPLITIO", "segment.t", item='["b"]', part=1, parts=2, members=2)),
-]
-WRITES = [
-    Put(record("prod:$snapshot", "1", token=1)),
-    Put(record("prod:SPLITIO", "segment.s", item='["a"]')),
-    *PARTS,
-    Put(record("prod:SPLITIO", "split.f", item="{}")),
-    Delete(Key("prod:SPLITIO", "flagSet.x")),
-    Delete(Key("prod:SPLITIO", "trafficType.y")),
-]
-
-
-@pytest.mark.parametrize(
-    "name", ["segment.s", "segment.t", "split.f", "flagSet.x", "trafficType.y"]
-)
-def test_key_of_another_type_is_reported(redis_server: Server, name: str) -> None:
-    """It is another application's: nothing is written, and it stays."""
-    redis_server.admin.zadd(f"{{prod}}.SPLITIO.{name}", {"theirs": 1})
-    before = dump(redis_server)
-    with (
-        opened(redis_server, native=SPLIT) as store,
-        pytest.raises(StoreError, match="WRONGTYPE") as failed,
-    ):
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
-    assert name in str(failed.value)
-    assert dump(redis_server) == before
-
-
-@pytest.mark.parametrize("writes", [PARTS[1:], [PARTS[0], PARTS[0], PARTS[1], PARTS[1]]])
-def test_incomplete_set_is_refused(redis_server: Server, writes: Any) -> None:
-    """Nothing of that commit is written; nor is it if members came twice."""
-    with opened(redis_server, native=SPLIT) as store:
-        before = dump(redis_server)
-        with pytest.raises(StoreError, match="parts are missing"):
-            store.commit("prod", Condition(), {"token": 1}, [WRITES[0], *writes])
-        assert dump(redis_server) == before
-
-
-def test_abandoned_parts_do_not_count(redis_server: Server) -> None:
-    """The first part starts over, in one commit with the others or alone."""
-    old = record("prod:SPLITIO", "segment.t", item='["x","y"]', part=0, parts=2, members=3)
-    with opened(redis_server, native=SPLIT) as store:
-        for steps in ([PARTS], [PARTS[:1], PARTS[1:]]):
-            store.commit("prod", Condition(), {}, [Put(old)])
-            for writes in steps:
-                store.commit("prod", Condition(), {}, writes)
-            assert redis_server.admin.smembers("{prod}.SPLITIO.segment.t") == {b"a", b"b"}
-
-
-def test_full_memory(redis_server: Server) -> None:
-    """Whatever the order of the writes, nothing is written; deletes still work."""
-    with opened(redis_server, native=SPLIT) as store:
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
-        before = dump(redis_server)
-        redis_server.admin.config_set("maxmemory", 1)
-        for writes in (WRITES, WRITES[1:], WRITES[2:], WRITES[4:], PARTS[:1]):
-            with pytest.raises(StoreError, match="OOM"):
-                store.commit("prod", Condition(), {}, writes)
-            assert dump(redis_server) == before
-        gone = [Delete(Key("prod:SPLITIO", name)) for name in ("segment.s", "segment.t", "split.f")]
-        store.commit("prod", Condition(), {}, gone)
-        assert not [key for key in dump(redis_server) if b"SPLITIO" in key]
-
-
-def test_documented_rights(redis_server: Server) -> None:
-    """Without rights to Split's keys, nothing is written; other sources need none."""
-    rules = LINES["storesync"]
-    add_user(redis_server, "storesync", rules)
-    add_user(redis_server, "less", [rule for rule in rules if rule != "~{prod}.SPLITIO.*"])
-    refused = pytest.raises(StoreError, match=r"NOPERM.*docs/redis\.md")
-    with opened(redis_server, "less", IN_URL, native=SPLIT) as store, refused:
-        store.next_token("prod", FLOOR)
-    assert dump(redis_server) == {}
-    with opened(redis_server, "storesync", IN_URL, native=SPLIT) as store:
-        store.commit("prod", Condition(), {"token": 1}, WRITES)
-        names = [str(row["key"]) for row in store.scan("prod:SPLITIO")]
-        assert names == ["segment.s", "segment.t", "split.f"]
-    redis_server.admin.flushall()
-    for native in ("", "launchdarkly"):
-        with opened(redis_server, "less", IN_URL, native=native) as store:
-            store.next_token("prod", FLOOR)
-            assert list(store.scan("prod:SPLITIO")) == []

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.store_contract import StoreContract
+from contract.test_redis import opened
 from simulators.memory_store import MemoryStore
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.dynamodb import DynamoDBStore
-from storesync.stores.redis import RedisStore
-from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulators.aws import Table
-    from simulators.redis_server import Server
     from storesync.store import Store
 
 
@@ -42,11 +40,12 @@ class TestDynamoDB(StoreContract):
 
 
 class TestRedis(StoreContract):
-    """A real server."""
+    """A real server; and a cluster of three, with each layout of rows."""
 
-    @pytest.fixture
-    def store(self, redis_server: Server) -> Iterator[Store]:
-        """Give a store on an empty server."""
-        deadline = Deadline(SystemClock(), random.Random(1), 30)
-        with open_redis(redis_server.url()) as client:
-            yield RedisStore(client, deadline)
+    @pytest.fixture(params=["server", "cluster", "cluster launchdarkly", "cluster split"])
+    def store(self, request: pytest.FixtureRequest) -> Iterator[Store]:
+        """Give a store on an empty server, or entered at the first of an empty cluster."""
+        place, _, native = request.param.partition(" ")
+        found = request.getfixturevalue(f"redis_{place}")
+        with opened(found if place == "server" else found[0], native=native) as store:
+            yield store
