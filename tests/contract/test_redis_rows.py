@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,10 @@ import pytest
 from contract.store_contract import FLOOR, record
 from contract.test_redis import IN_URL, LINES, add_user, dump, opened
 from flagstore.keys import Key
-from simulators.clock import FakeClock
-from simulators.provider import ModelProvider, NoHttp
+from rigs import RedisRig
+from simulators.provider import ModelProvider
 from storesync.errors import StoreError
-from storesync.model import Report, Secret, Source, SyncRequest
-from storesync.pipeline import Sync
-from storesync.retry import Deadline
 from storesync.store import Condition, Delete, Put
-from storesync.stores import Stores
 from storesync.stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -38,54 +33,26 @@ FLAGS = {
 SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
 
 
-class Rig:
-    """One source, whose provider may change."""
-
-    def __init__(self, server: Server, provider: ModelProvider | None = None) -> None:
-        self.server = server
-        self.clock = FakeClock(1_795_000_000.0)
-        self.provider = provider or ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
-        no_table: Any = None
-        self.stores = Stores(no_table, "")
-        self.rows_kept = True
-
-    def close(self) -> None:
-        """Close the connections."""
-        for client in self.stores._servers.values():
-            client.close()
-
-    def sync(self, *, step_s: float = 10.0, rows_error: str = "") -> Report:
-        """Run one sync, some seconds after the last one."""
-        self.clock.advance(step_s)
-        url = Secret(self.server.url())
-        options: Any = {"store": "redis", "store_url": url, "rows": self.rows_kept}
-        source = Source("prod", self.provider.name, "", Secret("k"), **options)
-        deadline = Deadline(self.clock, random.Random(1), 60.0)
-        store = self.stores.open(source, deadline)
-        sync = Sync(source, self.provider, store, http=NoHttp(), deadline=deadline)  # type: ignore[arg-type] # asks nothing
-        report = sync.run([SyncRequest("prod", trigger="schedule")])
-        assert rows_error in report.rows_error
-        assert bool(rows_error) == bool(report.rows_error), report.rows_error
-        return report
-
-    def rows(self) -> dict[bytes, Any]:
-        """Return all keys that LaunchDarkly's SDKs would read."""
-        admin = self.server.admin
-        reads: dict[bytes, Any] = {b"hash": admin.hgetall, b"string": admin.get}
-        keys: Any = admin.keys("{prod}:*")
-        return {key: reads[bytes(admin.type(key))](key) for key in keys}  # type: ignore[arg-type] # not awaitable
-
-    def own(self) -> set[bytes]:
-        """Return the keys of rows in flagstore's layout."""
-        keys: Any = self.server.admin.keys("flagstore:{prod}:*")
-        return {key for key in keys if not key.startswith(b"flagstore:{prod}:$")}
-
-
 @pytest.fixture
-def rig(redis_server: Server) -> Iterator[Rig]:
+def rig(redis_server: Server) -> Iterator[RedisRig]:
     """Give an empty server and a LaunchDarkly source."""
-    with closing(Rig(redis_server)) as rig:
+    provider = ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
+    with closing(RedisRig(redis_server, provider)) as rig:
         yield rig
+
+
+def rows(rig: RedisRig) -> dict[bytes, Any]:
+    """Return all keys that LaunchDarkly's SDKs would read."""
+    admin = rig.server.admin
+    reads: dict[bytes, Any] = {b"hash": admin.hgetall, b"string": admin.get}
+    keys: Any = admin.keys("{prod}:*")
+    return {key: reads[bytes(admin.type(key))](key) for key in keys}  # type: ignore[arg-type] # not awaitable
+
+
+def own(rig: RedisRig) -> set[bytes]:
+    """Return the keys of rows in flagstore's layout."""
+    keys: Any = rig.server.admin.keys("flagstore:{prod}:*")
+    return {key for key in keys if not key.startswith(b"flagstore:{prod}:$")}
 
 
 def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
@@ -96,7 +63,7 @@ def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
     }
 
 
-def required(rig: Rig) -> dict[bytes, Any]:
+def required(rig: RedisRig) -> dict[bytes, Any]:
     """Return all keys that must be there."""
     hashes = {FEATURES: lines(rig.provider.flags), SEGMENTS: lines(rig.provider.segments)}
     return {name: items for name, items in hashes.items() if items} | {MARKER: b""}
@@ -105,10 +72,10 @@ def required(rig: Rig) -> dict[bytes, Any]:
 # -- the layout -----------------------------------------------------------------------------------
 
 
-def test_layout_is_launchdarklys(rig: Rig) -> None:
+def test_layout_is_launchdarklys(rig: RedisRig) -> None:
     """Byte for byte: keys, types, fields, values; without TTL."""
     rig.sync()
-    assert rig.rows() == {
+    assert rows(rig) == {
         FEATURES: {
             b"a": b'{"key":"a","version":3,"on":true,"name":"\\u00fc \\ud83d\\ude42"}',
             b"b": b'{"key":"b","version":1000000000000,"variations":[1,1.0,null]}',
@@ -116,8 +83,8 @@ def test_layout_is_launchdarklys(rig: Rig) -> None:
         SEGMENTS: {b"s": b'{"key":"s","version":7,"included":["x"]}'},
         MARKER: b"",
     }
-    assert rig.rows() == required(rig)
-    assert rig.own() == set()
+    assert rows(rig) == required(rig)
+    assert own(rig) == set()
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
@@ -161,7 +128,7 @@ def test_records_are_read_back(redis_server: Server) -> None:
         assert list(store.scan("prod:$inited")) == []
 
 
-def test_mark_is_written_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mark_is_written_last(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a set of several commits: while rows are missing, there is no mark."""
     rig.provider.flags = {f"f{n}": {"key": f"f{n}", "version": 1} for n in range(250)}
     seen: list[tuple[Any, Any]] = []
@@ -172,7 +139,7 @@ def test_mark_is_written_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None
     assert seen[-1] == (250, 1)
 
 
-def test_changed_and_removed_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_and_removed_rows(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unchanged check, hourly or not, writes none; a hash without fields disappears."""
     rig.provider.flags["without"] = {"key": "without", "version": True}
     rig.sync()
@@ -186,11 +153,11 @@ def test_changed_and_removed_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
     rig.provider.segments.clear()
     rig.provider.change(a=None)
     rig.sync()
-    assert rig.rows() == required(rig)
-    assert rig.rows().keys() == {FEATURES, MARKER}
+    assert rows(rig) == required(rig)
+    assert rows(rig).keys() == {FEATURES, MARKER}
 
 
-def test_hourly_check_repairs_rows(rig: Rig) -> None:
+def test_hourly_check_repairs_rows(rig: RedisRig) -> None:
     """Changed, missing and surplus rows, of any bytes."""
     rig.sync()
     admin = rig.server.admin
@@ -200,28 +167,28 @@ def test_hourly_check_repairs_rows(rig: Rig) -> None:
         admin.hset("{prod}:features", field, b"\xff not JSON")
     admin.hset("{prod}:segments", "s", "[" * 100_000)
     rig.sync()
-    assert rig.rows() != required(rig)
+    assert rows(rig) != required(rig)
     rig.sync(step_s=HOUR_S)
-    assert rig.rows() == required(rig)
+    assert rows(rig) == required(rig)
 
 
-def test_changed_provider_leaves_no_launchdarkly_rows(rig: Rig) -> None:
+def test_changed_provider_leaves_no_launchdarkly_rows(rig: RedisRig) -> None:
     """Nor do the other provider's rows stay on the way back."""
     rig.sync()
     rig.provider.name = "model"
     rig.provider.revision += 1
     rig.sync()
-    assert rig.rows() == {}
-    assert {b"flagstore:{prod}:flags:a", b"flagstore:{prod}:segments:s"} <= rig.own()
+    assert rows(rig) == {}
+    assert {b"flagstore:{prod}:flags:a", b"flagstore:{prod}:segments:s"} <= own(rig)
     rig.provider.name = "launchdarkly"
     rig.provider.segments["t"] = rig.provider.segments.pop("s")
     rig.provider.revision += 1
     rig.sync()
-    assert rig.rows() == required(rig)
-    assert rig.own() == set()
+    assert rows(rig) == required(rig)
+    assert own(rig) == set()
 
 
-def test_other_keys_are_not_touched(rig: Rig) -> None:
+def test_other_keys_are_not_touched(rig: RedisRig) -> None:
     """Beside LaunchDarkly's rows, and at their very keys if the source never had any."""
     admin = rig.server.admin
     for name in ("prod:features", "{prod}:other", "{prod-eu}:features", "launchdarkly:features"):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.test_redis import dump
-from contract.test_redis_rows import HOUR_S, Rig, put_keys, watch
+from contract.test_redis_rows import HOUR_S, own, put_keys, watch
+from contract.test_redis_rows import rows as launchdarkly_rows
+from rigs import RedisRig
 from simulators.provider import ModelProvider
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
 from simulators.unreliable import Killed
@@ -60,13 +62,13 @@ def model() -> SplitModel:
 
 
 @pytest.fixture
-def rig(redis_server: Server) -> Iterator[Rig]:
+def rig(redis_server: Server) -> Iterator[RedisRig]:
     """Give an empty server and a Split source."""
-    with closing(Rig(redis_server, model())) as rig:
+    with closing(RedisRig(redis_server, model())) as rig:
         yield rig
 
 
-def rows(rig: Rig) -> dict[str, Any]:
+def rows(rig: RedisRig) -> dict[str, Any]:
     """Return all data that Split's SDKs would read, by key without the prefix."""
     admin = rig.server.admin
     reads: dict[bytes, Any] = {b"set": admin.smembers, b"string": admin.get}
@@ -95,15 +97,15 @@ def required(provider: Any) -> dict[str, Any]:
     return found | {f"trafficType.{name}": b"%d" % count for name, count in types.items()}
 
 
-def left(rig: Rig) -> set[bytes]:
+def left(rig: RedisRig) -> set[bytes]:
     """Return flagstore's keys that hold rows, or parts of them."""
-    return {key for key in rig.own() if key != b"flagstore:{prod}:SPLITIO"}
+    return {key for key in own(rig) if key != b"flagstore:{prod}:SPLITIO"}
 
 
 # -- the layout -----------------------------------------------------------------------------------
 
 
-def test_layout_is_splits(rig: Rig) -> None:
+def test_layout_is_splits(rig: RedisRig) -> None:
     """Byte for byte: keys, types, values; without TTL, and none of them in flagstore's layout."""
     rig.sync()
     found = rows(rig)
@@ -123,7 +125,7 @@ def test_layout_is_splits(rig: Rig) -> None:
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_empty_attribute_becomes_null(rig: Rig) -> None:
+def test_empty_attribute_becomes_null(rig: RedisRig) -> None:
     """In flags and in rule-based segments; a value that looks like one stays."""
     unnamed = matcher("WHITELIST", "", whitelistMatcherData={"whitelist": ['"attribute":""', ""]})
     named = {**unnamed, "keySelector": {"trafficType": "user", "attribute": None}}
@@ -142,7 +144,7 @@ def test_empty_attribute_becomes_null(rig: Rig) -> None:
     assert rows(rig) == found
 
 
-def test_only_fetched_flag_sets_have_rows(rig: Rig) -> None:
+def test_only_fetched_flag_sets_have_rows(rig: RedisRig) -> None:
     """With the option ``sets``, other flag sets would lack flags."""
     rig.provider.sets = ["front"]  # type: ignore[attr-defined] # Split's model
     rig.sync()
@@ -152,7 +154,7 @@ def test_only_fetched_flag_sets_have_rows(rig: Rig) -> None:
 # -- what a sync writes ---------------------------------------------------------------------------
 
 
-def test_only_changed_rows_are_written(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_rows_are_written(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """One changed flag is one row; an unchanged check, hourly or not, writes none."""
     rig.sync()
     written: list[str] = []
@@ -166,7 +168,7 @@ def test_only_changed_rows_are_written(rig: Rig, monkeypatch: pytest.MonkeyPatch
     assert rows(rig) == required(rig.provider)
 
 
-def test_order_of_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_of_writes(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments, rule-based segments, flags, flag sets; deletes in the opposite order."""
     seen: list[str] = []
 
@@ -193,7 +195,7 @@ def test_order_of_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- large segments -------------------------------------------------------------------------------
 
 
-def test_large_segment_changes_atomically(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_segment_changes_atomically(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """40,000 keys take several commits; after each, all old or all new ones are there."""
     sizes: list[Any] = []
     name = "{prod}.SPLITIO.segment.many"
@@ -213,7 +215,7 @@ def test_large_segment_changes_atomically(rig: Rig, monkeypatch: pytest.MonkeyPa
     assert {at for _, at in dump(rig.server).values()} == {-1}
 
 
-def test_unfinished_parts_expire(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_parts_expire(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sync dies between two parts; no SDK sees them, and the next sync starts over."""
     rig.provider.segments |= segment("many", *MANY)
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
@@ -239,7 +241,7 @@ def test_unfinished_parts_expire(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 # -- the hourly check -----------------------------------------------------------------------------
 
 
-def test_hourly_check_repairs_rows(rig: Rig) -> None:
+def test_hourly_check_repairs_rows(rig: RedisRig) -> None:
     """Changed or missing rows, members in any bytes, and the index of keys."""
     rig.sync()
     admin = rig.server.admin
@@ -265,7 +267,7 @@ def test_hourly_check_repairs_rows(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("other", ["model", "launchdarkly"])
-def test_changed_provider_leaves_no_split_rows(rig: Rig, other: str) -> None:
+def test_changed_provider_leaves_no_split_rows(rig: RedisRig, other: str) -> None:
     """Nor do the other provider's rows stay on the way back."""
     rig.sync()
     rig.provider.name = other
@@ -273,32 +275,31 @@ def test_changed_provider_leaves_no_split_rows(rig: Rig, other: str) -> None:
     rig.sync()
     assert rows(rig) == {}
     assert not rig.server.admin.exists("flagstore:{prod}:SPLITIO")
-    native = rig.rows().keys()
+    native = launchdarkly_rows(rig).keys()
     assert native == (
         {b"{prod}:features", b"{prod}:segments", b"{prod}:$inited"}
         if other == "launchdarkly"
         else set()
     )
-    assert (b"flagstore:{prod}:flags:a" in rig.own()) == (other == "model")
+    assert (b"flagstore:{prod}:flags:a" in own(rig)) == (other == "model")
     rig.provider.name = SPLIT
     rig.provider.revision += 1
     rig.sync()
     assert rows(rig) == required(rig.provider)
     assert left(rig) == set()
-    assert rig.rows() == {}
+    assert launchdarkly_rows(rig) == {}
 
 
-def test_changed_provider_without_rows_leaves_no_split_rows(rig: Rig) -> None:
+def test_changed_provider_without_rows_leaves_no_split_rows(rig: RedisRig) -> None:
     """Split's SDKs would go on reading them."""
     rig.sync()
     rig.provider.name = "model"
-    rig.rows_kept = False
-    rig.sync()
+    rig.sync(rows=False)
     assert rows(rig) == {}
-    assert rig.own() == set()
+    assert own(rig) == set()
 
 
-def test_other_keys_are_not_touched(rig: Rig) -> None:
+def test_other_keys_are_not_touched(rig: RedisRig) -> None:
     """Keys that SDKs write under the prefix, and keys of others."""
     admin = rig.server.admin
     for name in ("impressions", "events", "uniquekeys"):
