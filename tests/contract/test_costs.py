@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.units import CountingClient
-from data import DATA
 from faults.test_store_faults import large
 from simulators.launchdarkly_flags import rich_flags
 from simulators.provider import ModelProvider
@@ -24,12 +22,6 @@ if TYPE_CHECKING:
     from simulators.clock import FakeClock
 
 UNITS_A_SECOND = 1_000
-
-
-@pytest.fixture
-def rig(dynamo_rig: DynamoRig) -> DynamoRig:
-    """Give an empty table and an empty provider."""
-    return dynamo_rig
 
 
 class PartitionMeter(CountingClient):
@@ -54,57 +46,54 @@ class PartitionMeter(CountingClient):
         self.fullest[namespace] = max(self.fullest[namespace], round(self._level[namespace]))
 
 
-def thousand() -> dict[str, Any]:
-    """Return 1,000 flags from a real server, or generated large ones."""
-    file = DATA / "unleash" / "features-1000-real.json"
-    if file.exists():
-        return {flag["name"]: flag for flag in json.loads(file.read_text())["features"]}
-    return {f"flag-{n}": {"name": f"flag-{n}", "strategies": ["x" * 400]} for n in range(1_000)}
+THOUSAND = {f"flag-{n}": {"name": f"flag-{n}", "strategies": ["x" * 400]} for n in range(1_000)}
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_unchanged_set_costs_two_small_writes_and_no_flag_data(rig: DynamoRig, etags: bool) -> None:
+def test_unchanged_set_costs_two_small_writes_and_no_flag_data(
+    dynamo_rig: DynamoRig, etags: bool
+) -> None:
     """Fencing token and heartbeat; nothing else is read or written."""
-    rig.provider = ModelProvider(flags=thousand(), etags=etags)
-    rig.sync()
-    client = UnreliableClient(rig.table.client)
-    assert rig.sync(client).outcome == "unchanged"
+    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND), etags=etags)
+    dynamo_rig.sync()
+    client = UnreliableClient(dynamo_rig.table.client)
+    assert dynamo_rig.sync(client).outcome == "unchanged"
     assert dict(client.calls) == {"update_item": 2}
 
 
-def test_one_changed_flag_of_a_thousand_costs_three_write_requests(rig: DynamoRig) -> None:
+def test_one_changed_flag_of_a_thousand_costs_three_write_requests(dynamo_rig: DynamoRig) -> None:
     """Fencing token, publication, row; the limit that we promise is six."""
-    rig.provider = ModelProvider(flags=thousand())
-    rig.sync()
-    rig.provider.change(**{next(iter(rig.provider.flags)): {"name": "changed"}})
-    client = UnreliableClient(rig.table.client)
-    assert rig.sync(client).changes.changed
+    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
+    dynamo_rig.sync()
+    dynamo_rig.provider.change(**{next(iter(dynamo_rig.provider.flags)): {"name": "changed"}})
+    client = UnreliableClient(dynamo_rig.table.client)
+    assert dynamo_rig.sync(client).changes.changed
     assert client.writes() == 3
     assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
 
 
-def test_further_changes_cost_their_rows_and_no_request(rig: DynamoRig) -> None:
+def test_further_changes_cost_their_rows_and_no_request(dynamo_rig: DynamoRig) -> None:
     """The first change writes snapshot and history; each further one only its row of up to 2 KB."""
-    rig.provider = ModelProvider(flags=thousand())
-    rig.sync()
+    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
+    dynamo_rig.sync()
     costs = []
     for count in (1, 50):
-        changed = list(rig.provider.flags)[:count]
-        rig.provider.change(**{key: {"name": key, "count": count} for key in changed})
-        client = CountingClient(rig.table.client)
-        assert len(rig.sync(client).changes.changed) == count
+        changed = list(dynamo_rig.provider.flags)[:count]
+        dynamo_rig.provider.change(**{key: {"name": key, "count": count} for key in changed})
+        client = CountingClient(dynamo_rig.table.client)
+        assert len(dynamo_rig.sync(client).changes.changed) == count
         costs.append((client.requests(), client.write_units))
     (requests, units), (more_requests, more_units) = costs
     assert requests == more_requests
     assert more_units - units <= 4 * 49
 
 
-def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: DynamoRig) -> None:
+def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(dynamo_rig: DynamoRig) -> None:
     """480 KB of JSON fit into one item."""
-    rig.provider = ModelProvider(flags=thousand())
-    rig.sync()
-    flags, transport = rig.reader()
-    for key, flag in rig.provider.flags.items():
+    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
+    dynamo_rig.sync()
+    flags, transport = dynamo_rig.reader()
+    for key, flag in dynamo_rig.provider.flags.items():
         assert flags[key] == flag
     assert len(flags) == 1_000
     assert transport.calls == ["GetItem"]
@@ -115,13 +104,15 @@ def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(rig: DynamoRig) -
     ("count", "requests", "reads"),
     [(10, 12, 1), (1_000, 22, 1), pytest.param(10_000, 115, 3, marks=pytest.mark.campaign)],
 )
-def test_costs_of_sets_of_any_size(rig: DynamoRig, count: int, requests: int, reads: int) -> None:
+def test_costs_of_sets_of_any_size(
+    dynamo_rig: DynamoRig, count: int, requests: int, reads: int
+) -> None:
     """Writes grow with the rows, a hundred to a request; a first read hardly grows at all."""
     flags, _ = rich_flags(count)
-    rig.provider = ModelProvider(flags=flags)
-    client = CountingClient(rig.table.client)
-    assert rig.sync(client).outcome == "published"
-    reader, transport = rig.reader()
+    dynamo_rig.provider = ModelProvider(flags=flags)
+    client = CountingClient(dynamo_rig.table.client)
+    assert dynamo_rig.sync(client).outcome == "published"
+    reader, transport = dynamo_rig.reader()
     assert len(reader) == count
     transport.close()
     published = f"{count:,} flags: published in {client.requests()} requests"
@@ -133,51 +124,53 @@ def test_costs_of_sets_of_any_size(rig: DynamoRig, count: int, requests: int, re
 
 
 @pytest.mark.parametrize("count", [115, 300])
-def test_writes_stay_within_the_capacity_of_a_partition(rig: DynamoRig, count: int) -> None:
+def test_writes_stay_within_the_capacity_of_a_partition(dynamo_rig: DynamoRig, count: int) -> None:
     """Bodies, rows, history, chunks that expire, and a removal: at most a second's units at once.
 
     Of flags that hardly compress: 115 have a body that just fits the snapshot record, 300 have one
     in chunks.
     """
-    meter = PartitionMeter(rig.table.client, rig.clock)
+    meter = PartitionMeter(dynamo_rig.table.client, dynamo_rig.clock)
     for seed in range(13):
-        rig.provider.flags = large(seed, count)
-        rig.provider.change()
-        report = rig.sync(meter, step_s=3_600)
+        dynamo_rig.provider.flags = large(seed, count)
+        dynamo_rig.provider.change()
+        report = dynamo_rig.sync(meter, step_s=3_600)
         assert (report.outcome, report.rows_error) == ("published", "")
-    rig.clock.advance(10)
-    deadline = Deadline(rig.clock, random.Random(1), 60)
-    mark_removed("prod", DynamoDBStore(meter, rig.table.name, deadline), rig.clock, purge=True)
-    assert not rig.items("prod:flags")
+    dynamo_rig.clock.advance(10)
+    deadline = Deadline(dynamo_rig.clock, random.Random(1), 60)
+    mark_removed(
+        "prod", DynamoDBStore(meter, dynamo_rig.table.name, deadline), dynamo_rig.clock, purge=True
+    )
+    assert not dynamo_rig.items("prod:flags")
     assert {name: units for name, units in meter.fullest.items() if units > UNITS_A_SECOND} == {}
     assert meter.fullest["prod:flags"] > UNITS_A_SECOND / 2
 
 
-def test_a_refresh_is_one_small_get_item(rig: DynamoRig) -> None:
+def test_a_refresh_is_one_small_get_item(dynamo_rig: DynamoRig) -> None:
     """The source state stays below the 4 KB of one read unit, whatever the history."""
-    rig.provider = ModelProvider(flags={"a": 1})
+    dynamo_rig.provider = ModelProvider(flags={"a": 1})
     for value in range(30):
-        rig.provider.change(extra={"n": value})
-        rig.sync(step_s=7_200)
-    flags, transport = rig.reader()
+        dynamo_rig.provider.change(extra={"n": value})
+        dynamo_rig.sync(step_s=7_200)
+    flags, transport = dynamo_rig.reader()
     flags.snapshot()
     transport.calls.clear()
     flags.info()
     assert transport.calls == ["GetItem"]
     transport.close()
-    (state,) = rig.items("prod:$state")
+    (state,) = dynamo_rig.items("prod:$state")
     assert sum(len(name) + len(next(iter(value.values()))) for name, value in state.items()) < 1_024
 
 
 def test_five_megabytes_are_published_in_chunks_and_read_in_few_calls(
-    rig: DynamoRig,
+    dynamo_rig: DynamoRig,
 ) -> None:
     """A body too large for an item is split; a read takes the record and one query per megabyte."""
-    rig.provider = ModelProvider(flags=large(3, 1_000))
-    assert rig.sync().outcome == "published"
-    flags, transport = rig.reader()
+    dynamo_rig.provider = ModelProvider(flags=large(3, 1_000))
+    assert dynamo_rig.sync().outcome == "published"
+    flags, transport = dynamo_rig.reader()
     snapshot = flags.snapshot()
-    assert {key: snapshot[key] for key in snapshot} == rig.provider.flags
+    assert {key: snapshot[key] for key in snapshot} == dynamo_rig.provider.flags
     assert transport.calls[0] == "GetItem"
     assert set(transport.calls[1:]) == {"Query"}
     assert len(transport.calls) <= 8
