@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulators.template import read_template
-from tests.build.tooling import Build, copy_sources, run, sam_environment, tool
+from tests.build.tooling import copy_sources, run, sam_environment, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +23,8 @@ def template() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
-    """Build from another folder, by the template's path, as a user with a private umask."""
+def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Copy the sources, and build them into ``out`` as a user elsewhere with a private umask."""
     home, elsewhere = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("elsewhere")
     copy_sources(home)
     run(
@@ -34,5 +35,5 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         environment=sam_environment(),
         umask=0o077,
     )
-    yield Build(home)
+    yield home
     shutil.rmtree(home)  # 60 MB, which pytest would keep for three runs

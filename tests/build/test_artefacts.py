@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.build.tooling import REPOSITORY, Build, copy_sources, run, sam_environment
+from tests.build.tooling import REPOSITORY, copy_sources, run, sam_environment
 from tools import sbom
 
 if TYPE_CHECKING:
@@ -95,30 +95,22 @@ def build_target(home: Path, target: str, *, check: bool = True) -> str:
     ).stdout
 
 
-def test_functions_have_the_same_content(build: Build) -> None:
-    """Only the handler differs."""
-    webhook, sync = (files(build.artefact(name)) for name in FUNCTIONS)
-    assert {name: path.read_bytes() for name, path in webhook.items()} == {
-        name: path.read_bytes() for name, path in sync.items()
-    }
-
-
-def test_reader_is_identical_everywhere(build: Build) -> None:
+def test_reader_is_identical_everywhere(build: Path) -> None:
     """Writer and readers agree on the layout; the layer brings no other package."""
-    layer = build.artefact("FlagstoreLayer")
+    layer = build / "out" / "FlagstoreLayer"
     assert [path.name for path in layer.iterdir()] == ["python"]
     assert [path.name for path in (layer / "python").iterdir()] == ["flagstore"]
-    source = contents(build.source / "flagstore")
-    for folder in (*map(build.artefact, FUNCTIONS), layer / "python"):
+    source = contents(build / "src" / "flagstore")
+    for folder in (*(build / "out" / name for name in FUNCTIONS), layer / "python"):
         assert contents(folder / "flagstore") == source
 
 
-def test_files_of_functions_are_in_the_repository(build: Build) -> None:
+def test_files_of_functions_are_in_the_repository(build: Path) -> None:
     """No editor's copy, test or key; nor the command line and its dependencies."""
     done = run("git", "-C", REPOSITORY, "ls-files", "src", environment={"PATH": "/usr/bin:/bin"})
     sources = {line.removeprefix("src/") for line in done.stdout.splitlines()}
     for function in FUNCTIONS:
-        packed = files(build.artefact(function))
+        packed = files(build / "out" / function)
         ours = {name for name in packed if name.startswith(("flagstore/", "storesync/"))}
         assert "storesync/sync.py" in ours
         assert {COMPILED.sub(r"\1.py", name) for name in ours} <= sources
@@ -140,9 +132,9 @@ def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_modules_are_compiled(build: Build, name: str) -> None:
+def test_modules_are_compiled(build: Path, name: str) -> None:
     """Each .py has a .pyc that Python 3.13 uses without checking the source."""
-    folder = build.artefact(name)
+    folder = build / "out" / name
     modules = [path for path in folder.rglob("*.py") if path.stat().st_size]
     assert modules
     root, on_aws = folder, "/var/task/"
@@ -157,10 +149,10 @@ def test_modules_are_compiled(build: Build, name: str) -> None:
             assert code.co_filename == f"{on_aws}{module.relative_to(root)}"
 
 
-def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None:
+def test_compiled_files_ignore_time_stamps(build: Path, tmp_path: Path) -> None:
     """They are used whatever the sources' times on AWS; the layer needs nothing but Python."""
     folder = tmp_path / "task"
-    shutil.copytree(build.artefact("FlagstoreLayer") / "python", folder)
+    shutil.copytree(build / "out" / "FlagstoreLayer" / "python", folder)
     for path in folder.rglob("*.py"):
         os.utime(path, (time.time(), 315532800))  # 1980, where zip files begin
     code = "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.client)"
@@ -171,11 +163,11 @@ def test_compiled_files_ignore_time_stamps(build: Build, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_nothing_of_this_machine_is_packed(build: Build, name: str) -> None:
+def test_nothing_of_this_machine_is_packed(build: Path, name: str) -> None:
     """No file names a local folder, runs on one architecture only or is unreadable on Lambda."""
-    folder = build.artefact(name)
+    folder = build / "out" / name
     found = files(folder)
-    paths = [str(build.home), str(REPOSITORY), sys.base_prefix]
+    paths = [str(build), str(REPOSITORY), sys.base_prefix]
     machine = re.compile(b"|".join(re.escape(path.encode()) for path in paths if path != "/usr"))
     assert [each for each, path in found.items() if machine.search(path.read_bytes())] == []
     assert [each for each in found if re.search(r"\.(so|pyd|dylib)$|(^|/)(bin|tests)/", each)] == []
@@ -185,9 +177,9 @@ def test_nothing_of_this_machine_is_packed(build: Build, name: str) -> None:
         assert path.stat().st_mode & stat.S_IROTH, path
 
 
-def test_functions_contain_their_imports(build: Build) -> None:
+def test_functions_contain_their_imports(build: Path) -> None:
     """The handlers' modules import with the artefact and the standard library alone."""
-    folder = build.artefact("SyncFunction")
+    folder = build / "out" / "SyncFunction"
     modules = ("storesync.sync", "storesync.webhook", "redis", "requests")
     code = (
         "import importlib, sys; sys.path.insert(0, sys.argv[1]);"
@@ -198,17 +190,17 @@ def test_functions_contain_their_imports(build: Build) -> None:
     assert all(Path(path).is_relative_to(folder) for path in printed)
 
 
-def test_trimmed_botocore_works(build: Build) -> None:
+def test_trimmed_botocore_works(build: Path) -> None:
     """DynamoDB, SQS, SSM and STS need none of the removed files."""
-    folder = build.artefact("SyncFunction")
+    folder = build / "out" / "SyncFunction"
     assert all(Path(path).is_relative_to(folder) for path in python(CLIENTS, folder).split())
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_artefact_sizes(build: Build, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_artefact_sizes(build: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Dead weight of an updated dependency is noticed."""
     packed = io.BytesIO()
-    found = files(build.artefact(name))
+    found = files(build / "out" / name)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for each, path in found.items():
             archive.write(path, each)
@@ -255,7 +247,7 @@ def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
     assert "Requires-Python: >=3.11" in metadata
 
 
-def test_bill_of_materials_lists_every_pin(build: Build) -> None:
+def test_bill_of_materials_lists_every_pin(build: Path) -> None:
     """With all its digests, and so each package in the functions."""
     components = sbom.bill(LOCK)["components"]
     named = {f"{each['name']}=={each['version']}" for each in components}
@@ -269,7 +261,7 @@ def test_bill_of_materials_lists_every_pin(build: Build) -> None:
     assert sorted(digests) == sorted(re.findall(r"sha256:(\w+)", LOCK))
     built = {
         path.name.lower().removesuffix(".dist-info").replace("-", "==")
-        for path in build.artefact("SyncFunction").glob("*.dist-info")
+        for path in (build / "out" / "SyncFunction").glob("*.dist-info")
     }
     assert built
     assert built <= {name.replace("-", "_") for name in named}

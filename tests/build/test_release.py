@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -77,27 +76,6 @@ def test_dist_is_reproducible(homes: Sequence[Path]) -> None:
     assert [name for name in first if first[name] != second[name]] == []
     assert len(first[SUMS].splitlines()) == len(first) - 1
     run("sha256sum", "--check", SUMS, cwd=homes[0] / "dist")
-
-
-@pytest.mark.build
-@pytest.mark.campaign
-@pytest.mark.parametrize("artefact", [WHEEL, LAYER])
-def test_artefacts_import(homes: Sequence[Path], artefact: str, tmp_path: Path) -> None:
-    """Installed without a network, or unpacked as on Lambda."""
-    path = homes[0] / "dist" / artefact
-    if artefact == WHEEL:
-        run(
-            *(tool(".venv-sam", "python3.13"), "-m", "pip", "install", "--quiet", "--no-index"),
-            *("--root-user-action=ignore", "--target", tmp_path / "python", path),
-        )
-    else:
-        with zipfile.ZipFile(path) as layer:
-            layer.extractall(tmp_path)
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import flagstore as f; print(f.__version__)"
-    )
-    command = (sys.executable, "-I", "-S", "-B", "-c", code, tmp_path / "python")
-    assert run(*command, environment={}).stdout.strip() == VERSION
 
 
 @pytest.mark.build

@@ -149,10 +149,8 @@ SETTINGS: dict[str, Any] = {
     "Queue.VisibilityTimeout": {
         "Fn::FindInMap": ["VisibilityOfSyncTimeout", {"Ref": "SyncTimeout"}, "Seconds"]
     },
-    "Queue.SqsManagedSseEnabled": True,
     "Queue.RedrivePolicy.deadLetterTargetArn": get_att("DeadLetterQueue"),
     "Queue.RedrivePolicy.maxReceiveCount": MAX_RECEIVES,
-    "DeadLetterQueue.SqsManagedSseEnabled": True,
     "DeadLetterQueue.MessageRetentionPeriod": 14 * 24 * 60 * 60,
     # No batching in time: a single request is not delayed, a failed one repeats no others.
     "SyncFunction.Events.SyncRequests.Properties": {
@@ -163,12 +161,9 @@ SETTINGS: dict[str, Any] = {
     },
     # Follow-up syncs alternate with webhooks, which looks like a loop.
     "SyncFunction.RecursiveLoop": "Allow",
-    "SyncFunction.Events.Reconcile.Properties.FlexibleTimeWindow": {"Mode": "OFF"},
     # SAM would give it a fixed name, which a second stack could not use.
     "SyncFunction.Events.Reconcile.Properties.OmitName": True,
     "Table.DeletionProtectionEnabled": True,
-    "Table.PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
-    "Table.BillingMode": "PAY_PER_REQUEST",
     # The keys of LaunchDarkly's published layout; old chunks expire.
     "Table.KeySchema": [
         {"AttributeName": "namespace", "KeyType": "HASH"},

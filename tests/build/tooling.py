@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,22 +65,6 @@ def validate(folder: Path) -> None:
     sam, environment = tool(".venv-sam", "sam"), sam_environment()
     done = run(sam, "validate", "--lint", cwd=folder, environment=environment)
     assert "is a valid SAM Template" in done.stdout
-
-
-@dataclass(frozen=True)
-class Build:
-    """A copy of the sources, and what `sam build` made of it."""
-
-    home: Path
-
-    @property
-    def source(self) -> Path:
-        """The copy of src."""
-        return self.home / "src"
-
-    def artefact(self, name: str) -> Path:
-        """Return the folder that becomes a function's or a layer's zip file."""
-        return self.home / "out" / name
 
 
 def copy_sources(home: Path) -> None:

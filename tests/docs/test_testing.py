@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs" / "testing.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(python|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.docs.pages import REPOSITORY, blocks, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_page_tests_pass(tmp_path: Path) -> None:
     """Each block runs as its own file, next to the page's shop.py and flags.json."""
-    (_, shop), *others = BLOCK.findall(PAGE)
-    (tmp_path / "shop.py").write_text(shop)
-    for number, (language, text) in enumerate(others):
-        name = "flags.json" if language == "json" else f"test_{number}.py"
-        (tmp_path / name).write_text(text)
+    shop, *others = (each for each in blocks("docs/testing.md") if each.kind in {"json", "python"})
+    (tmp_path / "shop.py").write_text(shop.text)
+    for block in others:
+        name = "flags.json" if block.kind == "json" else f"test_{block.line}.py"
+        (tmp_path / name).write_text(block.text)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "flagstore.pytest_plugin"],
         cwd=tmp_path,
@@ -32,4 +32,4 @@ def test_page_tests_pass(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert f"{PAGE.count('def test_')} passed" in done.stdout, done.stdout
+    assert f"{read('docs/testing.md').count('def test_')} passed" in done.stdout, done.stdout

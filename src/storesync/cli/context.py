@@ -28,7 +28,7 @@ from storesync.stores import Stores
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping
 
-    from flagstore.keys import Key, Record
+    from flagstore.keys import Key, Record, SourceState
     from storesync.cli.screen import Screen
     from storesync.model import FlagSet, Source
     from storesync.store import Store
@@ -122,6 +122,12 @@ class Operator:
     def open(self, source: Source) -> OpenStore:
         """Return the source's store, with a new deadline."""
         return self._stores.open(source, self.deadline())
+
+    def look_up(self, name: str) -> tuple[Source, OpenStore, SourceState]:
+        """Return a source, its store with a new deadline, and its state."""
+        source = self.source(name)
+        store = self.open(source)
+        return source, store, store.state(name)
 
     def reader(self, source: Source) -> Client:
         """Return a flagstore client of the source, as an application has one."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
 _COLORS = {OK: "green", WARNING: "yellow", PROBLEM: "red", SKIPPED: "bright_black"}
-KEYS = {"namespace": "HASH", "key": "RANGE"}
 
 
 class Finding(NamedTuple):
@@ -125,14 +124,8 @@ def check_credentials(operator: Operator) -> Iterator[Finding]:
 
 
 def check_table(operator: Operator) -> Iterator[Finding]:
-    """Check the table's keys and its TTL."""
+    """Check that the table exists, and its TTL."""
     name, dynamodb = operator.deployment.table, operator.aws("dynamodb")
-    found = dynamodb.describe_table(TableName=name)["Table"]
-    key_types = {key["AttributeName"]: key["KeyType"] for key in found["KeySchema"]}
-    if key_types != KEYS:
-        message = f"{name} has the keys {', '.join(key_types)}"
-        yield Finding(PROBLEM, "table", message, "not flagstore's table: check FLAGSTORE_TABLE")
-        return
     ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
     if ttl.get("AttributeName") != "expires_at":
         remedy = "enable TTL on expires_at: without it, old chunks of large sets are never deleted"

@@ -50,9 +50,7 @@ def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
 
 def _status(operator: Operator, name: str) -> dict[str, Any]:
     try:
-        source = operator.source(name)
-        store = operator.open(source)
-        state = store.state(name)
+        source, store, state = operator.look_up(name)
         snapshot_record = store.read(keys.snapshot_key(name)) or {}
     except Exception as error:  # the other sources are still shown
         known = to_error(error)
@@ -249,8 +247,7 @@ def history(operator: Operator, *, name: str) -> None:
 
     Each of them can be the target of a rollback.
     """
-    store = operator.open(operator.source(name))
-    state = store.state(name)
+    _, store, state = operator.look_up(name)
     found = [_version(store, name, version.token, state) for version in reversed(state.versions())]
     now = operator.now_ms()
     pinned = state.pinned if state.pinned > now else None
@@ -310,9 +307,7 @@ def diff(
     Names what was added, removed and changed, and prints both JSONs of a changed item. With --from
     alone, compares that version with the published one.
     """
-    source = operator.source(name)
-    store = operator.open(source)
-    state = store.state(name)
+    source, store, state = operator.look_up(name)
     if not state.published:
         message = f"nothing is published for {name!r}"
         raise CommandError(Exit.NOT_FOUND, message, f"publish it with `storesync sync {name}`")

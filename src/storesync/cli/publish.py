@@ -13,7 +13,7 @@ from flagstore.encode import content_digest
 from storesync import providers
 from storesync.cli.app import command, storesync
 from storesync.cli.errors import CommandError, Exit, to_error
-from storesync.cli.inspect import change_lines, pin_text, summary
+from storesync.cli.inspect import CHANGES, change_lines, pin_text, summary
 from storesync.cli.screen import duration, short, table
 from storesync.errors import CorruptStoreError
 from storesync.http import HttpClient
@@ -114,9 +114,7 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
         (
             each["source"],
             each["outcome"],
-            each.get("added", ""),
-            each.get("changed", ""),
-            each.get("removed", ""),
+            *(each.get(word, "") for word in CHANGES),
             each.get("token", ""),
             short(each.get("digest", "")),
         )
@@ -144,9 +142,7 @@ def allow(operator: Operator, *, name: str, yes: bool) -> None:
 
     Shows first what would be lost. Nothing is done if the provider has changed since.
     """
-    source = operator.source(name)
-    store = operator.open(source)
-    state = store.state(name)
+    source, store, state = operator.look_up(name)
     if not state.refused:
         message = f"no refused flag set for {name!r}"
         raise CommandError(Exit.HELD, message, f"`storesync sync {name}` publishes or refuses")
@@ -213,9 +209,7 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
     While pinned, no changes are published, including kill switches. When the pin ends, the next
     check publishes the provider's flags.
     """
-    source = operator.source(name)
-    store = operator.open(source)
-    state = store.state(name)
+    source, store, state = operator.look_up(name)
     kept = kept_version(name, store, state, to)
     current = _published(name, store, state)
     if current:
@@ -226,14 +220,8 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
     question = f"roll {name} back to {to}, and publish no changes {hold}?"
     operator.screen.confirm(question, yes=yes)
     until = FOREVER_MS if pin_s is None else operator.now_ms() + int(1000 * pin_s)
-    report = roll_back(
-        source,
-        operator.open(source),
-        operator.clock,
-        to=to,
-        pinned_until=until,
-        replicas=operator.deployment.replicas,
-    )
+    store, replicas = operator.open(source), operator.deployment.replicas
+    report = roll_back(source, store, operator.clock, to=to, pinned_until=until, replicas=replicas)
     lines = [
         f"{name} is back at version {to}, published as {report.token}: {summary(report.changes)}",
         f"{pin_text(until, operator.now_ms())}; to end the pin, run `storesync unpin {name}`",
